@@ -1,0 +1,295 @@
+"""Durable writes, locks of the operating system, free space: the one place in dbsync where the file system is touched.
+
+Every durable write is: temporary file beside it, flush, fsync, rename, fsync of the folder. A final name means
+finished. A process that dies anywhere in between leaves the old content under the final name, and perhaps a `.new-…`
+file that the next write of the same name replaces.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from dbsync.errors import DiskFull, DiskProblem, UnreadableFile
+
+REPLACE_WAITS_SECONDS: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+"""Virus scanners and indexers hold files for seconds on Windows (errors 5, 32, 33): bounded, growing waits."""
+READ_SIZE_BYTES: Final = 1 << 20
+LOCK_OFFSET: Final = 1 << 30
+"""Windows locks byte ranges against reading too, so the locked byte lies far behind the file's content."""
+LOCK_POLL_SECONDS: Final = 0.02
+
+_WINDOWS: Final = sys.platform == "win32"
+_SHARING_VIOLATIONS: Final = (5, 32, 33)
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def problem(operation: str, path: Path, cause: OSError) -> DiskProblem:
+    """The error for a failed file operation: `DiskFull` where space ran out, else `DiskProblem`."""
+    kind = DiskFull if cause.errno in _FULL else DiskProblem
+    return kind(operation=operation, path=path, cause=cause.strerror or str(cause))
+
+
+def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Writes `data` under `path` so that a power cut leaves the old content or the new, never a part.
+
+    Raises:
+        DiskFull: there is no space; the old content is untouched.
+        DiskProblem: it could not be written for another reason; the old content is untouched.
+    """
+    temporary = path.with_name(f".new-{path.name}")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), mode)
+        try:
+            _write_all(descriptor, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        replace(temporary, path)
+        sync_folder(path.parent)
+    except OSError as cause:
+        # What is left is the old content; the temporary file only takes space, which may be the very thing we lack.
+        _remove_quietly(temporary)
+        raise problem("write", path, cause) from cause
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON document durably, keys sorted, one space of indent, so that people can read and compare it."""
+    write_durably(path, (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON document.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UnreadableFile: it is there but is not JSON, or cannot be read.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as cause:
+        raise UnreadableFile(operation="read", path=path, cause=str(cause)) from cause
+
+
+def replace(source: Path, target: Path) -> None:
+    """Renames over `target`; on Windows a file held by a virus scanner is tried again for a few seconds."""
+    for wait_seconds in (*REPLACE_WAITS_SECONDS, None):
+        try:
+            source.replace(target)
+            return
+        except PermissionError as cause:
+            held = getattr(cause, "winerror", None) in _SHARING_VIOLATIONS
+            if not held or wait_seconds is None:
+                raise
+            time.sleep(wait_seconds)
+
+
+def rename_durably(source: Path, target: Path) -> None:
+    """Renames a finished, synced file or folder to its final name and makes the names durable.
+
+    Raises:
+        DiskProblem: the rename failed; `source` is still there under its own name.
+    """
+    try:
+        replace(source, target)
+        sync_folder(target.parent)
+        if source.parent != target.parent:
+            sync_folder(source.parent)
+    except OSError as cause:
+        raise problem("rename", target, cause) from cause
+
+
+def sync_file(path: Path) -> None:
+    """Makes a file's content durable. Only for files that nobody in this process has open through SQLite."""
+    try:
+        descriptor = os.open(path, os.O_RDWR if _WINDOWS else os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as cause:
+        raise problem("sync", path, cause) from cause
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a folder durable. Windows has no such call: NTFS journals its names."""
+    if _WINDOWS:
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Makes a whole folder durable: every file, then every folder from the innermost outwards."""
+    for parent, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            path = Path(parent, name)
+            if not path.is_symlink():
+                sync_file(path)
+        sync_folder(Path(parent))
+
+
+def append_line(path: Path, line: str) -> None:
+    """Appends one line in one write and makes it durable; a cut leaves a torn last line, which readers skip."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o644)
+        try:
+            start = b"" if _ends_with_newline(descriptor) else b"\n"
+            _write_all(descriptor, start + line.encode() + b"\n")
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as cause:
+        raise problem("append", path, cause) from cause
+
+
+def free_bytes(path: Path) -> int:
+    """Free space, in bytes, for this user on the file system of the nearest folder that exists."""
+    import shutil
+
+    folder = path
+    while not folder.exists():
+        folder = folder.parent
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError as cause:
+        raise problem("measure free space", folder, cause) from cause
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hex.
+
+    Never for a database that this process has open: opening and closing the file drops the process's POSIX locks
+    (sqlite.org/howtocorrupt.html, 2.2).
+    """
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(READ_SIZE_BYTES):
+                digest.update(chunk)
+    except OSError as cause:
+        raise problem("read", path, cause) from cause
+    return digest.hexdigest()
+
+
+def utc_stamp(now: datetime) -> str:
+    """A time as a part of a file name: `2024-01-15T10-30-00-444Z` (UTC, milliseconds, no colons; spec S100, X19)."""
+    moment = now.astimezone(UTC)
+    return f"{moment:%Y-%m-%dT%H-%M-%S}-{moment.microsecond // 1000:03d}Z"
+
+
+class Lock:
+    """A lock of the operating system on one file: the kernel lets it go when its holder ends, however it ends.
+
+    The file is never removed: a lock on a removed name would be two locks. Not for use by two threads at once.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path: Final = path
+        self._descriptor: int | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether this object holds the lock."""
+        return self._descriptor is not None
+
+    def fileno(self) -> int:
+        """The locked descriptor, to be inherited by a child that is to go on holding the lock."""
+        if self._descriptor is None:
+            raise RuntimeError(f"{self.path} is not locked by this object")
+        return self._descriptor
+
+    def try_take(self) -> bool:
+        """Takes the lock if nobody holds it; tells whether it is held now."""
+        if self._descriptor is not None:
+            raise RuntimeError(f"{self.path} is locked by this object already")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as cause:
+            raise problem("lock", self.path, cause) from cause
+        if not _lock_descriptor(descriptor):
+            os.close(descriptor)
+            return False
+        self._descriptor = descriptor
+        return True
+
+    def take(self, *, timeout_seconds: float) -> bool:
+        """Waits for the lock, at most `timeout_seconds`; tells whether it is held now."""
+        deadline = time.monotonic() + timeout_seconds
+        while not self.try_take():
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(LOCK_POLL_SECONDS)
+        return True
+
+    def release(self) -> None:
+        """Lets the lock go; nothing happens if it is not held."""
+        if self._descriptor is not None:
+            # Closing is the release: a child that inherited the descriptor keeps the lock on POSIX.
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> Self:
+        if self._descriptor is None and not self.try_take():
+            raise DiskProblem(operation="lock", path=self.path, cause="another process holds it")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def _lock_descriptor(descriptor: int) -> bool:
+    if sys.platform == "win32":
+        import msvcrt
+
+        os.lseek(descriptor, LOCK_OFFSET, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    # os.write may write less than it was given, for instance on a full disk; the rest would be lost in silence.
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _ends_with_newline(descriptor: int) -> bool:
+    size_bytes = os.lseek(descriptor, 0, os.SEEK_END)
+    if size_bytes == 0:
+        return True
+    os.lseek(descriptor, -1, os.SEEK_END)
+    return os.read(descriptor, 1) == b"\n"
+
+
+def _remove_quietly(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return

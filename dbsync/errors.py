@@ -1,0 +1,115 @@
+"""Errors of dbsync, grouped by what the caller should do about them.
+
+`TryLater`: nothing was changed, the same call may succeed later. `Refused`: nothing was changed, and the same call will
+fail again until a person or a newer release changes something. `Failed`: a migration or its verification failed and was
+undone. Each carries what was being done, on what, why it did not work, and a hint for people.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class DbsyncError(Exception):
+    """Anything dbsync raises on purpose.
+
+    Attributes:
+        operation: what was being done, a verb ("write", "back up").
+        path: the file or folder it was done to, if any.
+        cause: why it did not work, in plain words.
+        hint: what a person can do about it; may be empty.
+    """
+
+    hint_by_default = ""
+    outcome = ""
+    """The outcome's name that this error leads to; empty: the phase decides."""
+
+    def __init__(self, *, operation: str, cause: str, path: Path | None = None, hint: str = "") -> None:
+        self.operation = operation
+        self.path = path
+        self.cause = cause
+        self.hint = hint or self.hint_by_default
+        where = f" {path}" if path is not None else ""
+        super().__init__(f"could not {operation}{where}: {cause}")
+
+
+class TryLater(DbsyncError):
+    """Nothing was changed; the same call may succeed later."""
+
+
+class Refused(DbsyncError):
+    """Nothing was changed; the same call fails again until something else changes."""
+
+
+class Failed(DbsyncError):
+    """A step failed and everything it did was undone."""
+
+
+class DiskProblem(TryLater):
+    """A file operation failed."""
+
+    hint_by_default = "Check that the folder exists, is on a sound disk and may be written by this user."
+
+
+class DiskFull(DiskProblem):
+    """There is not enough space."""
+
+    hint_by_default = "Free some disk space; nothing needs to be repaired."
+    outcome = "NO_SPACE"
+
+
+class ReadOnly(DiskProblem):
+    """The database or its folder cannot be written."""
+
+    hint_by_default = "Make the data folder and the database writable for this user."
+    outcome = "READ_ONLY"
+
+
+class Locked(TryLater):
+    """Another process has the database."""
+
+    hint_by_default = "Close the app and every tool that has the database open, then try again."
+    outcome = "LOCKED"
+
+
+class UnreadableFile(Refused):
+    """A file of ours is there but is not what it should be."""
+
+
+class Damaged(Refused):
+    """The database is not a sound SQLite database."""
+
+    hint_by_default = "Nothing was changed. `dbsync backups` lists what can be restored."
+    outcome = "DAMAGED"
+
+
+class BackupUnusable(Refused):
+    """A backup is not what its facts say, or cannot be opened."""
+
+    hint_by_default = "Choose another backup; `dbsync backups` lists them."
+    outcome = "BACKUP_UNUSABLE"
+
+
+class BadMigrations(Refused):
+    """The folder of migrations has gaps, duplicates, or files that cannot be understood."""
+
+    hint_by_default = "The release is wrong; nothing on this terminal can mend it."
+    outcome = "BAD_MIGRATIONS"
+
+
+class MigrationFailed(Failed):
+    """A migration failed; the whole transaction was undone."""
+
+    outcome = "MIGRATION_FAILED"
+
+
+class VerificationFailed(Failed):
+    """What the migrations left did not pass verification; the whole transaction was undone."""
+
+    outcome = "VERIFICATION_FAILED"
+
+
+class CommitFailed(Failed):
+    """The database did not come back sound from the disk after COMMIT."""
+
+    outcome = "COMMIT_FAILED"

@@ -1,0 +1,195 @@
+"""The values dbsync thinks in: what a database shows, migrations, backups, outcomes."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import NamedTuple
+
+
+class State(StrEnum):
+    """What kind of thing lies where the database should be."""
+
+    OK = "ok"
+    MISSING = "missing"
+    EMPTY = "empty"
+    UNREADABLE = "unreadable"
+    LOCKED = "locked"
+    UNTRACKED = "untracked"
+
+
+class Facts(NamedTuple):
+    """What one look at a database shows."""
+
+    state: State
+    version: int = 0
+    readable_from: int | None = None
+    """The oldest schema number whose app may work on this schema; None: only its own."""
+    trial_id: str | None = None
+    """Of the newest trial row."""
+    release_id: str | None = None
+    detail: str = ""
+    had_data: bool = False
+    """Backups, copies or records show that there was a database with data here."""
+
+
+class Migration(NamedTuple):
+    """One step from a schema to the next."""
+
+    number: int
+    name: str
+    description: str
+    sha256: str
+    """Over the normalised text; with the name, this is its identity."""
+    replaces: tuple[str, ...]
+    readable_from: int | None
+    changes: tuple[str, ...]
+    kind: str
+    """"sql" or "python"."""
+    path: Path
+
+
+class Backup(NamedTuple):
+    """A copy of the database and the facts beside it."""
+
+    path: Path
+    kind: str
+    version: int
+    sha256: str
+    size_bytes: int
+    sequence: int
+    made_at: str
+    trial_id: str | None = None
+    verified: bool = True
+
+
+class Applied(NamedTuple):
+    """One row of the database's own history of migrations."""
+
+    number: int
+    name: str
+    sha256: str
+    """Empty where a migration was adopted from a readable history that kept no hash."""
+    trial_id: str | None = None
+
+
+class Back(StrEnum):
+    """What became of a database after a give-up."""
+
+    DONE = "done"
+    KEPT = "kept"
+    STAYS = "stays"
+
+
+class Loss(NamedTuple):
+    """What people did in one table since the backup."""
+
+    table: str
+    added: int
+    changed: int
+    removed: int
+
+
+class OutcomeName(StrEnum):
+    """How a run ended."""
+
+    UP_TO_DATE = "UP_TO_DATE"
+    CREATED = "CREATED"
+    MIGRATED = "MIGRATED"
+    MIGRATION_FAILED = "MIGRATION_FAILED"
+    VERIFICATION_FAILED = "VERIFICATION_FAILED"
+    COMMIT_FAILED = "COMMIT_FAILED"
+    TOO_NEW = "TOO_NEW"
+    LOCKED = "LOCKED"
+    NO_SPACE = "NO_SPACE"
+    READ_ONLY = "READ_ONLY"
+    DAMAGED = "DAMAGED"
+    MISSING = "MISSING"
+    UNTRACKED = "UNTRACKED"
+    BAD_MIGRATIONS = "BAD_MIGRATIONS"
+    HISTORY_DIFFERS = "HISTORY_DIFFERS"
+    CANNOT_BACK_UP = "CANNOT_BACK_UP"
+    RESTORED = "RESTORED"
+    KEPT = "KEPT"
+    STAYS = "STAYS"
+    NOTHING_TO_RESTORE = "NOTHING_TO_RESTORE"
+    RESTORE_PENDING = "RESTORE_PENDING"
+    BACKUP_UNUSABLE = "BACKUP_UNUSABLE"
+
+
+READY = frozenset({OutcomeName.UP_TO_DATE, OutcomeName.CREATED, OutcomeName.MIGRATED})
+FAILED = frozenset(
+    {
+        OutcomeName.MIGRATION_FAILED,
+        OutcomeName.VERIFICATION_FAILED,
+        OutcomeName.COMMIT_FAILED,
+        OutcomeName.BAD_MIGRATIONS,
+        OutcomeName.HISTORY_DIFFERS,
+    }
+)
+SETTLED = frozenset(
+    {OutcomeName.RESTORED, OutcomeName.KEPT, OutcomeName.STAYS, OutcomeName.NOTHING_TO_RESTORE}
+)
+
+
+class Outcome(NamedTuple):
+    """How a run ended, with what a report needs (spec S183)."""
+
+    name: OutcomeName
+    version_before: int | None = None
+    version_after: int | None = None
+    phase: str = ""
+    migration: str | None = None
+    cause: str = ""
+    hint: str = ""
+    backup: Backup | None = None
+    content_sha256: str | None = None
+    duration_seconds: float = 0.0
+
+    @property
+    def ready(self) -> bool:
+        """The app may start."""
+        return self.name in READY
+
+    @property
+    def failed(self) -> bool:
+        """Tried and undone, or wrong for good: on trial, this is the give-up."""
+        return self.name in FAILED
+
+    @property
+    def refused(self) -> bool:
+        """Nothing was tried, or nothing could be done now: later, perhaps."""
+        return self.name not in READY | FAILED | SETTLED
+
+
+class Returned(NamedTuple):
+    """How going back ended."""
+
+    back: Back | None
+    """None: nothing was owed, or nothing could be done (see the outcome)."""
+    outcome: Outcome
+    set_aside: Backup | None = None
+    losses: tuple[Loss, ...] = ()
+    export: Path | None = None
+
+
+class Change(NamedTuple):
+    """What people did since a state of the database."""
+
+    known: bool
+    """False: it could not be found out, which counts as changed."""
+    losses: tuple[Loss, ...] = ()
+
+    @property
+    def unchanged(self) -> bool:
+        """Proven: nobody wrote."""
+        return self.known and not self.losses
+
+
+class Intent(NamedTuple):
+    """A person's restore under way: written before the act, so that a repeat knows what it finds."""
+
+    intent_id: str
+    backup: str
+    set_aside: str | None = None
+    done: bool = False

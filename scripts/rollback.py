@@ -1,0 +1,64 @@
+#!/usr/bin/env python3
+"""Goes back to a version that worked, with the database that fits it, when everything else is broken.
+
+Needs nothing but Python 3.11 and this tree: python3 -I -S scripts/rollback.py --help
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Go back to a version that worked. What is replaced is kept.")
+    parser.add_argument("--settings", type=Path, help="the terminal's settings file")
+    parser.add_argument("--list", dest="listing", action="store_true", help="show versions and backups; change nothing")
+    parser.add_argument("--to", help="the version to go back to (default: the last one that worked)")
+    parser.add_argument("--backup", type=Path, help="the backup to restore (default: the newest good one that fits)")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done and lost; change nothing")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
+    return parser.parse_args()
+
+
+def _ask(question: str) -> bool:
+    try:
+        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
+
+
+def _say(line: str) -> None:
+    try:
+        print(line)
+    except UnicodeEncodeError:
+        print(line.encode("ascii", "replace").decode())
+
+
+def main() -> int:
+    """Runs the command; returns its exit status."""
+    arguments = vars(_arguments())
+    if sys.version_info < (3, 11):
+        _say(f"Python 3.11 or newer is needed; this is {sys.version.split()[0]}.")
+        return 2
+    # -I and -S leave the tree this script lies in off the path: nothing installed is needed, or looked at.
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    from dbsync.errors import DbsyncError
+    from updater import outcomes, settings
+    from updater.errors import SettingsError, TryLater, UpdaterError
+    from updater.rollback_command import run
+
+    try:
+        loaded = settings.load(settings.find(arguments.pop("settings")))
+        return run(loaded, ask=_ask, say=_say, **arguments)
+    except (UpdaterError, DbsyncError) as error:
+        _say(f"Error: {error}. {error.hint}".strip())
+        if isinstance(error, SettingsError):
+            return outcomes.exit_code("BAD_SETTINGS")
+        return 75 if isinstance(error, TryLater) else outcomes.exit_code("REFUSED_COMMAND")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,218 @@
+"""The coordinator's Effects in memory: one database, its backups, one open transaction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dbsync.errors import DbsyncError, Locked, MigrationFailed
+from dbsync.model import Applied, Change, Facts, Intent, Loss, Migration
+from dbsync.model import Backup as Facts_of_backup
+from tests.simulators.world import Backup, Database, Violated, World
+
+
+class SimulatedEffects:
+    """One process's view of the database."""
+
+    def __init__(self, world: World, process: str) -> None:
+        self.world = world
+        self.process = process
+
+    def _tick(self, what: str) -> None:
+        self.world.tick(self.process, what)
+
+    def _holds_lock(self) -> None:
+        if self.world.database_lock != self.process:
+            raise Violated(f"{self.process} changes the database without its lock")
+        if self.world.app is not None:
+            raise Violated(f"{self.process} changes the database while the app runs")
+
+    @property
+    def _open(self) -> Database:
+        assert self.world.transaction is not None
+        owner, content = self.world.transaction
+        assert owner == self.process
+        return content
+
+    def _change(self, content: Database) -> None:
+        self.world.transaction = (self.process, content)
+
+    # looking -------------------------------------------------------------------------------------------------------
+
+    def look(self) -> Facts:
+        self._tick("look at the database")
+        return self.world.database.facts()
+
+    def history(self) -> tuple[Applied, ...]:
+        self._tick("read the history")
+        content = self.world.database
+        return tuple(
+            Applied(number, f"m{number}", f"sha{number}", content.migrated_by if number == content.version else None)
+            for number in range(1, content.version + 1)
+        )
+
+    def preflight(self, pending: tuple[Migration, ...]) -> None:
+        self._tick("preflight")
+        if self.world.transaction is not None:
+            raise Locked(operation="open", cause="somebody writes")
+
+    # one transaction -----------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        self._tick("begin")
+        self._holds_lock()
+        self._change(self.world.database)
+
+    def equals(self, backup: Path) -> bool:
+        self._tick("compare with a backup")
+        kept = self.world.backups.get(backup.name)
+        return kept is not None and kept.content == self.world.database
+
+    def copy_backup(self, version: int, trial_id: str | None) -> Facts_of_backup:
+        self._tick("copy the backup")
+        name = f"backup{len(self.world.backups)}"
+        self.world.backups[name] = Backup(self.world.database, "migration", trial_id)
+        return self._facts(name)
+
+    def check_backup(self, part: Facts_of_backup) -> Facts_of_backup:
+        self._tick("check the backup")
+        return part
+
+    def keep_backup(self, part: Facts_of_backup) -> Facts_of_backup:
+        self._tick("rename the backup")
+        self.world.backups[part.path.name].final = True
+        self._tick("sync the backup's folder")
+        self.world.backups[part.path.name].durable = True
+        return part
+
+    def apply(self, migration: Migration, trial_id: str | None, release: tuple[str | None, str | None]) -> None:
+        self._tick(f"migrate to {migration.number}")
+        if migration.number in self.world.broken_migrations:
+            raise MigrationFailed(operation="migrate", cause="this shop's data does not allow it")
+        oldest = self.world.readable_from.get(migration.number)
+        self._change(
+            self._open.copy(version=migration.number, readable_from=oldest, exists=True, migrated_by=trial_id)
+        )
+
+    def note_history(self, kept: tuple[Migration, ...], blessed: tuple[Migration, ...]) -> None:
+        self._tick("note history")
+
+    def mark_trial(self, trial_id: str, release: tuple[str | None, str | None]) -> None:
+        self._tick("mark the trial")
+        self._change(self._open.copy(trial_id=trial_id, release_id=release[0]))
+
+    def verify(self, migrations: tuple[Migration, ...], backup: Facts_of_backup | None) -> None:
+        self._tick("verify")
+        if self.world.database.version and (backup is None or not self.world.backups[backup.path.name].durable):
+            raise Violated("migrated without a durable backup")
+        if backup is not None and self.world.backups[backup.path.name].content != self.world.database:
+            raise Violated("the backup is not the state before the migration")
+
+    def commit(self) -> None:
+        self._tick("commit")
+        self._holds_lock()
+        self.world.database = self._open
+        self.world.transaction = None
+
+    def rollback(self) -> None:
+        if self.world.transaction is not None and self.world.transaction[0] == self.process:
+            self.world.transaction = None
+
+    def check_committed(self) -> None:
+        self._tick("check what was committed")
+
+    def content_digest(self) -> str | None:
+        self._tick("digest")
+        return _digest(self.world.database)
+
+    def rotate_backups(self, pinned: tuple[Path, ...]) -> None:
+        self._tick("rotate backups")
+
+    # going back ----------------------------------------------------------------------------------------------------
+
+    def changed_since_commit(
+        self,
+        content_sha256: str | None,
+        backup: Facts_of_backup | None,
+        migrations: tuple[Migration, ...],
+        trial_id: str,
+    ) -> Change:
+        self._tick("compare since commit")
+        if content_sha256 == _digest(self.world.database):
+            return Change(known=True)
+        if backup is None:
+            return Change(known=False)
+        return self._change_since(self.world.backups[backup.path.name].content)
+
+    def changed_since(self, backup: Path) -> Change:
+        self._tick("compare with the backup")
+        return self._change_since(self.world.backups[backup.name].content)
+
+    def _change_since(self, base: Database) -> Change:
+        added = len(self.world.database.sales - base.sales)
+        return Change(known=True, losses=(Loss("sales", added, 0, 0),) if added else ())
+
+    def put_aside(self, reason: str) -> Facts_of_backup | None:
+        self._tick("put aside")
+        if not self.world.database.exists:
+            return None
+        name = f"aside{len(self.world.backups)}"
+        self.world.backups[name] = Backup(self.world.database, "before-restore", None, final=True)
+        self._tick("sync what was put aside")
+        self.world.backups[name].durable = True
+        return self._facts(name)
+
+    def export_loss(
+        self, base: Facts_of_backup, migrations: tuple[Migration, ...], aside: Facts_of_backup
+    ) -> Path | None:
+        self._tick("export the loss")
+        return Path("loss")
+
+    def check_usable(self, backup: Path) -> None:
+        self._tick("check the backup")
+        if backup.name not in self.world.backups:
+            raise DbsyncError(operation="restore", cause="there is no such backup")
+
+    def restore(self, backup: Path) -> None:
+        self._tick("restore")
+        self._holds_lock()
+        self.world.database = self.world.backups[backup.name].content
+
+    def read_intent(self, intent_id: str) -> Intent | None:
+        found = self.world.visible().get(f"intent/{intent_id}")
+        assert found is None or isinstance(found, Intent)
+        return found
+
+    def write_intent(self, intent: Intent) -> None:
+        self.world.write(self.process, f"intent/{intent.intent_id}", intent)
+
+    def record(self, event: str, **facts: str | int | float | None) -> None:
+        self._tick(f"record {event}")
+
+    def seconds(self) -> float:
+        return self.world.clock_seconds
+
+    # for the till --------------------------------------------------------------------------------------------------
+
+    def migrations_up_to(self, number: int) -> tuple[Migration, ...]:
+        """The release's migrations."""
+        return tuple(
+            Migration(one, f"m{one}", "", f"sha{one}", (), self.world.readable_from.get(one), (), "sql", Path("m"))
+            for one in range(1, number + 1)
+        )
+
+    def backup_for(self, trial_id: str) -> Facts_of_backup | None:
+        """The newest complete backup that names a trial."""
+        found = [name for name, one in self.world.backups.items() if one.final and one.trial_id == trial_id]
+        return self._facts(found[-1]) if found else None
+
+    def backups_newest_first(self) -> list[Facts_of_backup]:
+        """All complete backups."""
+        return [self._facts(name) for name, one in reversed(self.world.backups.items()) if one.final]
+
+    def _facts(self, name: str) -> Facts_of_backup:
+        kept = self.world.backups[name]
+        return Facts_of_backup(Path(name), kept.kind, kept.content.version, "", 1, 1, "", kept.trial_id)
+
+
+def _digest(content: Database) -> str:
+    return repr((content.version, sorted(content.sales), content.trial_id))

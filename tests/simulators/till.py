@@ -1,0 +1,252 @@
+"""The Till protocol in memory, one object per process, over one shared World."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dbsync.model import Backup as BackupFacts
+from dbsync.model import Migration
+from tests.simulators.database import SimulatedEffects
+from tests.simulators.world import App, World
+from updater.confirm import confirm
+from updater.errors import TryLater
+from updater.model import Catalog, Journal, Offer, Proof, Rejection, Release, Report, Running, Trial, View
+from updater.till import AppEvent
+
+
+class SimulatedTill:
+    """One process's hands on the world."""
+
+    def __init__(self, world: World, process: str) -> None:
+        self.world = world
+        self.process = process
+        self.effects = SimulatedEffects(world, process)
+
+    def _tick(self, what: str) -> None:
+        self.world.tick(self.process, what)
+
+    # ------------------------------------------------------------------------------------------------------ records
+
+    def take_terminal_lock(self) -> None:
+        self._tick("take terminal lock")
+        if self.world.terminal_lock is not None:
+            raise TryLater(operation="lock", cause=f"{self.world.terminal_lock} keeps it")
+        self.world.terminal_lock = self.process
+
+    def release_terminal_lock(self) -> None:
+        # The kernel does this for a dead process: no tick, nothing can come in between.
+        if self.world.terminal_lock == self.process:
+            self.world.terminal_lock = None
+
+    def look(self) -> View:
+        self._tick("look")
+        seen = self.world.visible()
+        app = self.world.app
+        restored = {name.removeprefix("intent/") for name, value in seen.items() if name.startswith("intent/") and value.done}
+        rejections = [one for name, one in sorted(seen.items()) if name.startswith("rejected/")]
+        return View(
+            journal=seen.get("journal") if seen.get("journal") != "garbage" else None,
+            trials=tuple(one for name, one in sorted(seen.items()) if name.startswith("trial/")),
+            proofs=tuple(sorted((one for name, one in seen.items() if name.startswith("proofs/")), key=lambda p: p.sequence)),
+            rejections=tuple(
+                one._replace(done=one.backup is None or one.intent_id in restored) for one in rejections
+            ),
+            database=self.world.database.facts(),
+            running=Running(1, app.trial_id, app.release.release_id, app.seconds) if app else None,
+            boot_id=str(self.world.boot),
+            installed=frozenset(self.world.folders),
+            journal_broken=seen.get("journal") == "garbage",
+        )
+
+    def sync(self) -> None:
+        self._tick("sync")
+        self.world.sync_all()
+
+    def read_trial(self, trial_id: str) -> Trial | None:
+        found = self.world.visible().get(f"trial/{trial_id}")
+        assert found is None or isinstance(found, Trial)
+        return found
+
+    def write_trial(self, trial: Trial) -> None:
+        self._locked()
+        self.world.write(self.process, f"trial/{trial.trial_id}", trial)
+
+    def write_journal(self, journal: Journal) -> None:
+        self._locked()
+        assert not self.process.startswith("launcher"), "the launcher never writes the journal"
+        self.world.write(self.process, "journal", journal)
+
+    def put_aside_journal(self) -> None:
+        self._locked()
+        self.world.write(self.process, "journal", None)
+
+    def write_proof(self, proof: Proof) -> None:
+        self._locked()
+        name = f"proofs/{proof.sequence}-{proof.release.release_id}"
+        assert name not in self.world.visible(), "a proof is never rewritten"
+        self.world.write(self.process, name, proof)
+
+    def write_rejection(self, rejection: Rejection) -> None:
+        self._locked()
+        self.world.write(self.process, f"rejected/{rejection.release.release_id}", rejection)
+
+    def remove_rejection(self, release_id: str) -> None:
+        self._locked()
+        self.world.write(self.process, f"rejected/{release_id}", None)
+
+    def tell(self, report: Report) -> None:
+        self._tick(f"tell {report.outcome}")
+        self.world.told.append(report)
+
+    def now(self) -> str:
+        return f"clock {self.world.clock_seconds}"
+
+    def new_id(self) -> str:
+        self.world.ids += 1
+        return f"id{self.world.ids}"
+
+    def boot_id(self) -> str:
+        return str(self.world.boot)
+
+    def _locked(self) -> None:
+        assert self.world.terminal_lock == self.process, "state files change under the terminal lock only"
+
+    # ----------------------------------------------------------------------------------------------------- database
+
+    def try_database_lock(self) -> bool:
+        self._tick("try database lock")
+        if self.world.database_lock is not None:
+            return False
+        self.world.database_lock = self.process
+        return True
+
+    def release_database_lock(self) -> None:
+        if self.world.database_lock == self.process:
+            self.world.database_lock = None
+
+    def database(self) -> SimulatedEffects:
+        return self.effects
+
+    def migrations(self, release: Release) -> tuple[Migration, ...]:
+        return self.effects.migrations_up_to(release.schema)
+
+    def backup_of(self, trial: Trial) -> BackupFacts | None:
+        return self.effects.backup_for(trial.trial_id)
+
+    # ---------------------------------------------------------------------------------------------------------- app
+
+    def start_app(self, release: Release, *, trial_id: str | None, notice: str) -> None:
+        self._tick(f"start {release.version}")
+        assert self.world.terminal_lock == self.process
+        assert self.world.database_lock == self.process, "a start without the database lock"
+        self.world.check_start(release)
+        self.world.app = App(release, trial_id)
+        self.world.started.append((release.version, trial_id))
+
+    def attach_app(self) -> None:
+        self._tick("attach")
+
+    def await_app(self, *, trial_id: str | None, limit_seconds: float | None) -> AppEvent:
+        self._tick("await app")
+        app = self.world.app
+        if app is None:
+            return AppEvent("exited", -1)
+        behaviour = self.world.behaviour.get(app.release.version, "good")
+        if trial_id is None or app.confirmed:
+            self.world.sell()
+            self.world.app = None
+            return AppEvent("exited", 0, 3600.0)
+        return self._on_trial(app, behaviour, limit_seconds or 0.0)
+
+    def _on_trial(self, app: App, behaviour: str, limit_seconds: float) -> AppEvent:
+        if behaviour == "good":
+            app.asked = True
+            return AppEvent("asks", seconds=1.0)
+        if behaviour == "good_by_command":
+            self.confirm_by_command(app)
+            return AppEvent("confirmed", seconds=1.0) if app.confirmed else self._exit(0)
+        if behaviour == "sells_then_crash":
+            self.world.sell()
+        if behaviour in ("hang", "late_confirm"):
+            app.seconds = limit_seconds
+            return AppEvent("overdue", seconds=max(limit_seconds, 1.0))
+        return self._exit(0 if behaviour == "exit0" else 1)
+
+    def _exit(self, code: int) -> AppEvent:
+        self.world.app = None
+        return AppEvent("exited", code, 1.0)
+
+    def confirm_by_command(self, app: App) -> None:
+        """The app runs `updater confirm`, as often as it takes."""
+        answer = confirm(SimulatedTill(self.world, "confirm"), app.trial_id)
+        self._answered(app, answer)
+
+    def _answered(self, app: App, answer: str) -> None:
+        if answer == "confirmed":
+            app.confirmed = True
+            self.world.acknowledged_confirms.add(app.trial_id or "")
+            self.world.sell()
+
+    def asks_confirm(self, trial_id: str) -> bool:
+        self._tick("asks confirm?")
+        app = self.world.app
+        return app is not None and app.asked and not app.confirmed
+
+    def answer_confirm(self, trial_id: str, answer: str) -> None:
+        self._tick(f"answer {answer}")
+        app = self.world.app
+        if app is not None and app.trial_id == trial_id:
+            self._answered(app, answer)
+            if answer != "confirmed":
+                self.world.app = None
+
+    def end_app(self) -> bool:
+        self._tick("end app")
+        app = self.world.app
+        if app is not None and self.world.behaviour.get(app.release.version) == "late_confirm":
+            # The race: the app confirms at the very moment at which it is ended.
+            self.confirm_by_command(app)
+        self.world.app = None
+        return True
+
+    def note_start(self, release: Release, *, failed: bool) -> int:
+        return 0
+
+    def pause(self, seconds: float) -> None:
+        self._tick("pause")
+
+    # -------------------------------------------------------------------------------------------------------- agent
+
+    def find_releases(self) -> Catalog:
+        self._tick("ask the repository")
+        journal = self.world.visible().get("journal")
+        good = journal.good.version if isinstance(journal, Journal) else ""
+        newer = tuple(Offer(one, 1) for one in self.world.offered if one.version > good)
+        return Catalog("OK", "", newer, frozenset(one.release_id for one in self.world.releases.values()))
+
+    def download(self, offer: Offer) -> Path:
+        self._tick("download")
+        return Path("archive")
+
+    def unpack(self, offer: Offer, archive: Path) -> Path:
+        self._tick("unpack")
+        return Path("staging")
+
+    def copy_bundle(self, offer: Offer, folder: Path) -> Path:
+        self._tick("copy bundle")
+        return Path("staging")
+
+    def check_unpacked(self, offer: Offer, staging: Path) -> None:
+        self._tick("check")
+
+    def shelve(self, offer: Offer, staging: Path) -> None:
+        self._tick("shelve")
+        # Synced before the rename, and the rename is synced: a folder that is visible is complete and durable.
+        self.world.folders.add(offer.release.release_id)
+
+    def tidy(self, keep: frozenset[str]) -> None:
+        self._tick("tidy")
+        self.world.folders &= keep
+
+    def in_window(self) -> bool:
+        return True

@@ -1,0 +1,158 @@
+"""The agent's cycle: look, decide, record, perform, until there is nothing to do; and the bell that rings for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from updater import plan
+from updater.errors import Refused, TryLater, UpdaterError
+from updater.fold import fold, fold_rollback, rebuild_journal
+from updater.model import By, Catalog, Journal, Phase, Rejection, Report, View
+from updater.till import Till, terminal_locked
+
+STEPS_LIMIT: Final = 20
+
+
+class Cycle(NamedTuple):
+    """What one cycle of the agent came to."""
+
+    outcome: str
+    reason: str
+    done: tuple[str, ...]
+    """What was done on the way, in words, in order."""
+
+
+def cycle(till: Till) -> Cycle:
+    """Runs one cycle: settles what is owed, asks the repository once, stages and swaps what may be."""
+    done: list[str] = []
+    catalog: Catalog | None = None
+    for _ in range(STEPS_LIMIT):
+        step = _turn(till, catalog, done)
+        if isinstance(step, plan.Stage):
+            step = _stage(till, step, done) or step
+        if isinstance(step, plan.Wait):
+            if step.outcome != "NOT_ASKED":
+                break
+            catalog = till.find_releases()
+    else:
+        step = plan.Wait("GOES_IN_CIRCLES", f"no end after {STEPS_LIMIT} steps")
+    with terminal_locked(till):
+        _tidy(till)
+    return Cycle(step.outcome, step.reason, tuple(done))
+
+
+def _turn(till: Till, catalog: Catalog | None, done: list[str]) -> plan.AgentStep:
+    """One look and one decision under the terminal lock, with what it leads to if that is short."""
+    with terminal_locked(till):
+        till.sync()
+        view = till.look()
+        step = plan.decide_agent(view, catalog, in_window=till.in_window())
+        if isinstance(step, plan.Rebuild):
+            lost = rebuild_journal(till)
+            done.extend(() if lost else ("the journal was made again",))
+            return plan.Wait(*lost) if lost else step
+        if view.journal is not None:
+            _record(till, view, view.journal, step, done)
+    return step
+
+
+def _record(till: Till, view: View, journal: Journal, step: plan.AgentStep, done: list[str]) -> None:
+    if isinstance(step, plan.Fold):
+        fold(till, view, journal, step.trial)
+        done.append(f"the trial of {step.trial.candidate.version} is settled: {step.trial.verdict}")
+    elif isinstance(step, plan.FoldRollback):
+        fold_rollback(till, view, step.rejection)
+        done.append("a person's rollback is settled")
+    elif isinstance(step, plan.Unstage):
+        till.write_journal(journal._replace(phase=Phase.IDLE, candidate=None, trial_id=None))
+        till.tell(Report("UNSTAGED", journal.candidate, "swap", cause=step.reason, done="it will not be started"))
+        done.append(step.reason)
+    elif isinstance(step, plan.Swap):
+        # This rename is the swap. A crash before it: STAGED, decided again. After it: the next launch is the trial.
+        till.write_journal(journal._replace(phase=Phase.SWAPPED, trial_id=till.new_id()))
+        till.tell(Report("SWAPPED", step.candidate, "swap", done="it starts at the next launch"))
+        done.append(f"{step.candidate.version} starts at the next launch")
+
+
+def _stage(till: Till, step: plan.Stage, done: list[str]) -> plan.Wait | None:
+    """Downloads, unpacks, checks and shelves without any lock, then records it if it is still wanted."""
+    offer = step.offer
+    if offer.release.release_id not in till.look().installed:
+        problem = _shelve(till, step)
+        if problem is not None:
+            return problem
+    with terminal_locked(till):
+        till.sync()
+        view = till.look()
+        journal = view.journal
+        begun = journal is not None and journal.phase is Phase.SWAPPED and view.trial(journal.trial_id) is not None
+        if journal is None or begun:
+            return plan.Wait("ON_TRIAL", "another release went on trial meanwhile")
+        till.write_journal(journal._replace(phase=Phase.STAGED, candidate=offer.release, trial_id=None))
+    till.tell(Report("STAGED", offer.release, "stage", done="it is complete on disk"))
+    done.append(f"{offer.release.version} is complete on disk ({offer.size_bytes} bytes)")
+    return None
+
+
+def _shelve(till: Till, step: plan.Stage) -> plan.Wait | None:
+    offer = step.offer
+    try:
+        archive = till.download(offer)
+    except (TryLater, Refused) as error:
+        # What arrived is not what was signed: the way is bad, not the release, so nothing is rejected.
+        return _not_staged(till, step, "STAGING_LATER", error)
+    try:
+        staging = till.unpack(offer, archive)
+        till.check_unpacked(offer, staging)
+        till.shelve(offer, staging)
+    except TryLater as error:
+        return _not_staged(till, step, "STAGING_LATER", error)
+    except Refused as error:
+        with terminal_locked(till):
+            till.write_rejection(Rejection(offer.release, By.MACHINE, "STAGING_REFUSED", error.cause, till.now()))
+        return _not_staged(till, step, "STAGING_REFUSED", error)
+    return None
+
+
+def _not_staged(till: Till, step: plan.Stage, outcome: str, error: UpdaterError) -> plan.Wait:
+    till.tell(Report(outcome, step.offer.release, "stage", cause=str(error), done="nothing was changed"))
+    return plan.Wait(outcome, f"{error}. {error.hint}".strip())
+
+
+def _tidy(till: Till) -> None:
+    view = till.look()
+    if view.journal is None:
+        return
+    wanted = [view.journal.good, view.journal.candidate, view.journal.previous]
+    wanted += [release for trial in view.trials if not trial.closed for release in (trial.candidate, trial.good)]
+    wanted += [proof.release for proof in view.proofs[-2:]]
+    wanted += [one.to for one in view.rejections if not one.done]
+    till.tidy(frozenset(release.release_id for release in wanted if release is not None))
+
+
+def run(till: Till, *, interval_seconds: float, jitter_seconds: float, told: Callable[[Cycle], None]) -> None:
+    """Rings for a cycle now and then for ever. The scheduler is a bell; what must last is in files of ours."""
+    from datetime import datetime
+
+    from apscheduler.schedulers.blocking import BlockingScheduler
+
+    def ring() -> None:
+        try:
+            told(cycle(till))
+        except UpdaterError as error:
+            # One cycle that could not even begin must not end the agent: the next one looks again from the top.
+            told(Cycle("CYCLE_FAILED", f"{error}. {error.hint}".strip(), ()))
+
+    scheduler = BlockingScheduler(timezone="UTC")
+    scheduler.add_job(
+        ring,
+        "interval",
+        seconds=interval_seconds,
+        jitter=jitter_seconds,
+        max_instances=1,
+        coalesce=True,
+        misfire_grace_time=None,
+        next_run_time=datetime.now().astimezone(),
+    )
+    scheduler.start()

@@ -1,0 +1,49 @@
+"""Where the updater meets dbsync: the terminal's database, the migrations inside a release, the backup of a trial."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dbsync.model import Backup, Migration
+from updater.model import Release, Trial
+from updater.settings import Settings
+from updater.versions import Versions
+
+if TYPE_CHECKING:
+    from dbsync.disk import Lock
+    from dbsync.live import LiveEffects
+    from dbsync.progress import Progress
+
+
+def open_effects(settings: Settings, lock: Lock, progress: Progress | None) -> LiveEffects:
+    """The coordinator's effects on this terminal's database; nothing is opened yet."""
+    from dbsync.live import LiveEffects
+
+    return LiveEffects(settings.database, backups=settings.backups)
+
+
+def migrations_of(versions: Versions, release: Release) -> tuple[Migration, ...]:
+    """The migrations that ship inside an installed release; none when it has none or its folder is gone."""
+    from dbsync import migrations
+
+    if release.folder not in versions.names():
+        return ()
+    manifest = versions.manifest(release.folder)
+    if manifest.migrations_folder is None:
+        return ()
+    return migrations.load(versions.folder(release.folder) / manifest.migrations_folder)
+
+
+def backup_of(settings: Settings, trial: Trial) -> Backup | None:
+    """The backup taken for a trial: as its file records it, or as the facts beside the backup name the trial."""
+    from dbsync.backup import list_backups
+
+    found = list_backups(settings.backups, settings.database)
+    recorded = [one for one in found if str(one.path) == trial.backup]
+    named = [one for one in found if one.trial_id == trial.trial_id]
+    return next(iter([*recorded, *named]), None)
+
+
+def restore_is_done(settings: Settings, intent_id: str) -> bool:
+    """Whether the restore that a person's rollback asked for is through."""
+    raise RuntimeError

@@ -1,0 +1,118 @@
+"""A machine becomes a terminal: folders, trusted root, settings, terminal id. Repeating it finishes what was cut."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from dbsync import disk
+from updater import settings as settings_file
+from updater.errors import Refused
+from updater.first import first_version
+from updater.host import host
+from updater.model import Journal, Limits
+from updater.settings import Settings
+from updater.terminal import Terminal
+
+
+class Wish(NamedTuple):
+    """What the person asked for; None takes the default of this system."""
+
+    app: str
+    url: str
+    root: Path
+    settings: Path | None = None
+    program: Path | None = None
+    state: Path | None = None
+    data: Path | None = None
+    database: Path | None = None
+    backup_prefix: str | None = None
+    interpreters: tuple[tuple[str, str], ...] = ()
+    mirrors: tuple[str, ...] = ()
+    bundle: Path | None = None
+
+
+def settings_for(wish: Wish) -> Settings:
+    """The settings that an installation writes: absolute paths, because a service's folders are not the clerk's.
+
+    Raises:
+        SettingsError: data and program would share a folder.
+    """
+    folders = host.default_folders(wish.app)
+    data = _absolute(wish.data or folders.data)
+    database = _absolute(wish.database) if wish.database else data / "pos_system.db"
+    path = _absolute(wish.settings or folders.settings_file)
+    built = Settings(
+        path=path,
+        app=wish.app,
+        terminal_id=_terminal_id(path),
+        url=wish.url.rstrip("/"),
+        mirrors=wish.mirrors,
+        program=_absolute(wish.program or folders.program),
+        state=_absolute(wish.state or folders.state),
+        data=data,
+        database=database,
+        backups=database.parent / "backups",
+        backup_prefix=wish.backup_prefix or database.stem,
+        interpreters=dict(wish.interpreters),
+        window_from="00:00",
+        window_until="00:00",
+        interval_seconds=4 * 3600.0,
+        jitter_seconds=1800.0,
+        limits=Limits(),
+    )
+    settings_file.check_apart(built)
+    return built
+
+
+def prepare(wish: Wish) -> Settings:
+    """Makes the folders, the trusted root and the settings file; everything durable, in an order that can be repeated.
+
+    Raises:
+        Refused: the root file is missing, or differs from the one that this terminal trusts already.
+        SettingsError: an existing settings file is wrong, or the folders are.
+    """
+    path = _absolute(wish.settings or host.default_folders(wish.app).settings_file)
+    settings = settings_file.load(path) if path.exists() else settings_for(wish)
+    try:
+        root = wish.root.read_bytes()
+    except OSError as cause:
+        raise Refused(
+            operation="read the trusted root", path=wish.root, cause=cause.strerror or str(cause),
+            hint="It is metadata/root.json of the vendor's repository, handed over on a way you trust.",
+        ) from cause  # fmt: skip
+    for folder in (settings.program / "versions", settings.state, settings.trust, settings.data, settings.backups):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            disk.sync_folder(folder.parent)
+        except OSError as cause:
+            raise Refused(operation="make", path=folder, cause=cause.strerror or str(cause)) from cause
+    trusted = settings.trust / "root.json"
+    if trusted.exists() and trusted.read_bytes() not in (b"", root):
+        raise Refused(
+            operation="trust", path=wish.root, cause=f"this terminal trusts another root already ({trusted})",
+            hint="To change the vendor's root, publish it with root rotation; to start anew, remove that file.",
+        )  # fmt: skip
+    disk.write_durably(trusted, root)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Last: where the settings exist, folders and root do too.
+        disk.write_durably(path, settings_file.to_toml(settings).encode())
+    return settings
+
+
+def _terminal_id(path: Path) -> str:
+    if path.exists():
+        return settings_file.load(path).terminal_id
+    return f"till-{os.urandom(6).hex()}"
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+def install(wish: Wish) -> tuple[Settings, Journal]:
+    """The whole installation; see `prepare` and `first_version`."""
+    settings = prepare(wish)
+    return settings, first_version(Terminal(settings, kind="install"), bundle=wish.bundle)

@@ -1,0 +1,230 @@
+"""The values the updater thinks in: releases, the journal, trials, proofs, rejections, and one look at all of them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+from dbsync.model import Back, Facts, State
+
+__all__ = [
+    "Back", "By", "Catalog", "Facts", "Journal", "Limits", "Offer", "Phase", "Proof", "Rejection", "Release", "Report",
+    "Running", "State", "Trial", "Verdict", "View",
+]  # fmt: skip
+
+
+class Release(NamedTuple):
+    """One signed version of the app. Two releases with one version number are different; `release_id` tells."""
+
+    release_id: str
+    """SHA-256 of its manifest, in hex."""
+    version: str
+    schema: int
+    """The number of its newest migration; 0 for an app without a database of ours."""
+
+    @property
+    def folder(self) -> str:
+        """The name of its version folder."""
+        return f"{self.version}-{self.release_id[:12]}"
+
+
+class Phase(StrEnum):
+    """Where the journal stands."""
+
+    IDLE = "IDLE"
+    STAGED = "STAGED"
+    SWAPPED = "SWAPPED"
+
+
+class Verdict(StrEnum):
+    """How a trial ended, or that it has not."""
+
+    OPEN = "open"
+    CONFIRMED = "confirmed"
+    GIVEN_UP = "given_up"
+
+
+class By(StrEnum):
+    """Who decided: the terminal by its rules, or a person."""
+
+    MACHINE = "machine"
+    PERSON = "person"
+
+
+class Journal(NamedTuple):
+    """Which release starts. Written by agent, install and rollback under the terminal lock; the rename is the swap."""
+
+    phase: Phase
+    good: Release
+    candidate: Release | None = None
+    """STAGED: complete on disk. SWAPPED: starts next."""
+    trial_id: str | None = None
+    """SWAPPED only: the name of the trial that the first attempt will begin."""
+    previous: Release | None = None
+    """The good release before this one: its folder is kept until the next confirm."""
+
+
+class Trial(NamedTuple):
+    """A candidate's trial, from the launcher's first attempt to confirm or give-up."""
+
+    trial_id: str
+    candidate: Release
+    good: Release
+    attempts_count: int = 0
+    """Coordinator runs, counted before they begin."""
+    launches_count: int = 0
+    """App starts without a confirm, counted before they happen; clean exits and interruptions are taken out."""
+    clean_exits_count: int = 0
+    interruptions_count: int = 0
+    """Attempts and launches that a reboot cut off."""
+    act: str = ""
+    """"attempt" or "launch" while one is under way and has no recorded end, else empty."""
+    boot_id: str = ""
+    """The boot in which `act` began."""
+    running_seconds: float = 0.0
+    """How long the app has run on trial, summed over launches, by the monotonic clock."""
+    backup: str | None = None
+    """Path of the backup that was taken before the migration."""
+    content_sha256: str | None = None
+    """The database file as of COMMIT; None when that could not be noted."""
+    verdict: Verdict = Verdict.OPEN
+    by: By = By.MACHINE
+    outcome: str = ""
+    """Name of the outcome that ended it (see outcomes.py)."""
+    reason: str = ""
+    back: Back | None = None
+    """What became of the database after a give-up; None while that is owed."""
+    closed: bool = False
+    """Folded into proofs, rejections and journal; nothing is owed any more."""
+
+    @property
+    def back_stays(self) -> bool:
+        """Given up, but its database could not go back: the candidate goes on until a person decides."""
+        return self.back is Back.STAYS
+
+
+class Proof(NamedTuple):
+    """Evidence that a release worked here: a confirmation, the first install, or a person's choice. Never rewritten."""
+
+    sequence: int
+    release: Release
+    why: str
+    """"confirmed", "installed" or "chosen"."""
+    trial_id: str | None
+    at: str
+
+
+class Rejection(NamedTuple):
+    """A release that is not to be tried on this terminal again, until `updater allow` lifts it."""
+
+    release: Release
+    by: By
+    outcome: str
+    reason: str
+    at: str
+    trial_id: str | None = None
+    to: Release | None = None
+    """A person's rollback: the release to go to. The rejection is that rollback's commit point."""
+    backup: str | None = None
+    """A person's rollback: the backup to restore; None when the database stays."""
+    intent_id: str = ""
+    done: bool = True
+    """False while a person's rollback still owes the restore."""
+
+
+class Running(NamedTuple):
+    """An app that holds the app lock. Fields are None where its note could not be read."""
+
+    pid: int | None
+    trial_id: str | None
+    release_id: str | None
+    seconds: float = 0.0
+    """How long it has been running, as far as known."""
+
+
+class View(NamedTuple):
+    """One look at everything that a decision may depend on."""
+
+    journal: Journal | None
+    """None: there is none, or it cannot be read."""
+    trials: tuple[Trial, ...]
+    proofs: tuple[Proof, ...]
+    """In order of their sequence."""
+    rejections: tuple[Rejection, ...]
+    database: Facts
+    running: Running | None
+    boot_id: str
+    installed: frozenset[str]
+    """Release ids whose version folder exists; a folder that exists is complete."""
+    journal_broken: bool = False
+    """The journal is there but unreadable, as opposed to absent."""
+
+    def trial(self, trial_id: str | None) -> Trial | None:
+        """The trial of that name, if it has begun."""
+        return next((trial for trial in self.trials if trial.trial_id == trial_id), None)
+
+    def rejection(self, release_id: str) -> Rejection | None:
+        """The rejection of that release, if there is one."""
+        return next((one for one in self.rejections if one.release.release_id == release_id), None)
+
+
+class Offer(NamedTuple):
+    """A release that the vendor's signed metadata lists."""
+
+    release: Release
+    size_bytes: int
+
+
+class Catalog(NamedTuple):
+    """What one look at the repository showed."""
+
+    verdict: str
+    """A fetch.Verdict: OK, OFFLINE, SERVER_WRONG, REFUSED, CLOCK_SUSPECT, TIMED_OUT, NO_SPACE."""
+    detail: str
+    newer: tuple[Offer, ...] = ()
+    """Releases above the good one that this terminal can run, newest last."""
+    signed: frozenset[str] = frozenset()
+    """Release ids of everything that is signed now."""
+
+
+class Report(NamedTuple):
+    """One thing that happened, for support: an event, and a file in the outbox when a person should know."""
+
+    outcome: str
+    release: Release | None = None
+    phase: str = ""
+    migration: str | None = None
+    cause: str = ""
+    done: str = ""
+    """What was done about it."""
+    backup: str | None = None
+    kept: str | None = None
+    """Where a database that was replaced is kept."""
+    losses: tuple[tuple[str, int, int, int], ...] = ()
+    """Table, rows added, changed, removed since the backup, where a restore took them out of the live database."""
+    export: str | None = None
+    trial_id: str | None = None
+
+
+class Limits(NamedTuple):
+    """Every bound the updater keeps, each with its unit (promise: everything is bounded)."""
+
+    attempts_count: int = 3
+    launches_count: int = 2
+    clean_exits_count: int = 5
+    interruptions_count: int = 10
+    confirm_seconds: float = 180.0
+    """App running time, summed over launches, until a trial that has not confirmed is given up."""
+    busy_seconds: float = 30.0
+    """How long a command waits for another one that has the database."""
+    lock_seconds: float = 20.0
+    end_grace_seconds: float = 5.0
+    look_seconds: float = 60.0
+    fetch_seconds: float = 6 * 3600.0
+    minimum_bytes_per_second: int = 1024
+    failed_starts_count: int = 3
+    """Starts of a confirmed release that end in failure, one after another, until a person is called."""
+    trials_kept_count: int = 20
+    events_size_bytes: int = 1_000_000
+    reports_kept_count: int = 100
+    backups_kept_count: int = 10

@@ -1,0 +1,235 @@
+"""Settings of one terminal: one TOML file, overridden by the environment, validated once, frozen, passed down."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from updater.errors import SettingsError
+from updater.model import Limits
+
+FORMAT: Final = 1
+PREFIX: Final = "TILLKEEPER_"
+FOLDERS: Final = ("program", "state", "data", "backups")
+_OVERRIDABLE: Final = ("url", "program", "state", "data", "database", "backups")
+_LISTS: Final = ("mirrors",)
+
+
+class Settings(NamedTuple):
+    """Where everything is, and every limit. Paths are absolute."""
+
+    path: Path
+    """The file these settings come from."""
+    app: str
+    terminal_id: str
+    url: str
+    mirrors: tuple[str, ...]
+    program: Path
+    state: Path
+    data: Path
+    database: Path
+    backups: Path
+    backup_prefix: str
+    interpreters: Mapping[str, str]
+    """What an interpreter role in a manifest stands for on this terminal."""
+    window_from: str
+    window_until: str
+    """Swaps happen between these times of day, local time, "HH:MM"; equal means always."""
+    interval_seconds: float
+    jitter_seconds: float
+    limits: Limits
+
+    @property
+    def trust(self) -> Path:
+        """The folder of trusted metadata."""
+        return self.state / "trust"
+
+    @property
+    def downloads(self) -> Path:
+        """The folder of archives under way."""
+        return self.state / "downloads"
+
+    @property
+    def reports(self) -> Path:
+        """The folder of loss reports."""
+        return self.state / "reports"
+
+
+def find(path: Path | None, environment: Mapping[str, str] = os.environ) -> Path:
+    """The settings file: as named, as TILLKEEPER_SETTINGS names it, or the only one in this system's usual place.
+
+    Raises:
+        SettingsError: there is none, or more than one app is installed and none was named.
+    """
+    if path is not None:
+        return path.absolute()
+    if environment.get(PREFIX + "SETTINGS"):
+        return Path(environment[PREFIX + "SETTINGS"]).absolute()
+    from updater.host import host
+
+    place = host.default_folders("app").settings_file.parent.parent
+    found = sorted(place.glob("*/settings.toml"))
+    if len(found) == 1:
+        return found[0]
+    raise SettingsError(
+        operation="find the settings",
+        path=place,
+        cause="there are none" if not found else f"there are {len(found)} apps: {', '.join(f.parent.name for f in found)}",
+        hint=f"Name the file with --settings FILE or in {PREFIX}SETTINGS.",
+    )
+
+
+def load(path: Path, environment: Mapping[str, str] = os.environ) -> Settings:
+    """Reads and checks the settings.
+
+    Raises:
+        SettingsError: the file is missing, unreadable or wrong, with the key that is; or data and program files would
+            share a folder (an uninstallation of the one would then take the other, spec part 3, 10).
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(operation="read the settings", path=path, cause="there is no such file") from None
+    except (OSError, ValueError) as cause:
+        raise SettingsError(operation="read the settings", path=path, cause=str(cause)) from cause
+    for name in _OVERRIDABLE:
+        if PREFIX + name.upper() in environment:
+            table[name] = environment[PREFIX + name.upper()]
+    settings = _build(_Reader(path, table))
+    check_apart(settings)
+    return settings
+
+
+def check_apart(settings: Settings) -> None:
+    """Refuses data inside the program folder, or the program inside the data folder (promise P6, spec S113)."""
+    for name in ("data", "database", "backups", "state"):
+        place: Path = getattr(settings, name)
+        if _inside(place, settings.program):
+            raise SettingsError(
+                operation="use the settings",
+                path=settings.path,
+                cause=f"{name} ({place}) lies inside the program folder ({settings.program})",
+                hint="Choose a folder outside: what is in the program folder is replaced and removed by updates.",
+            )
+        if _inside(settings.program, place) and name != "database":
+            raise SettingsError(
+                operation="use the settings",
+                path=settings.path,
+                cause=f"the program folder ({settings.program}) lies inside {name} ({place})",
+                hint="Choose folders beside each other.",
+            )
+
+
+def to_toml(settings: Settings) -> str:
+    """The settings as the text of a file that `load` reads back; limits only where they differ from the defaults."""
+    defaults = Limits()._asdict()
+    lines = [f"format = {FORMAT}"]
+    for name in ("app", "terminal_id", "url", "program", "state", "data", "database", "backups", "backup_prefix"):
+        lines.append(f"{name} = {_quoted(str(getattr(settings, name)))}")
+    lines.append(f"mirrors = [{', '.join(_quoted(one) for one in settings.mirrors)}]")
+    lines += ["", "[interpreters]"]
+    lines += [f"{_quoted(role)} = {_quoted(place)}" for role, place in sorted(settings.interpreters.items())]
+    lines += ["", "[window]  # local time; equal means always"]
+    lines += [f"from = {_quoted(settings.window_from)}", f"until = {_quoted(settings.window_until)}"]
+    lines += ["", "[agent]", f"interval_seconds = {settings.interval_seconds}"]
+    lines += [f"jitter_seconds = {settings.jitter_seconds}", "", "[limits]"]
+    lines += [f"{name} = {value}" for name, value in settings.limits._asdict().items() if value != defaults[name]]
+    return "\n".join(lines) + "\n"
+
+
+class _Reader:
+    """Takes values out of the table by name and type; what is left over at the end is a mistake someone made."""
+
+    def __init__(self, path: Path, table: dict[str, Any]) -> None:
+        self.path = path
+        self.table = table
+
+    def wrong(self, key: str, what: str) -> SettingsError:
+        return SettingsError(operation="read the settings", path=self.path, cause=f"{key}: {what}")
+
+    def text(self, key: str, default: str | None = None) -> str:
+        value = self.table.pop(key, default)
+        if not isinstance(value, str) or not value:
+            raise self.wrong(key, "missing" if value is None else "has to be a text")
+        return value
+
+    def folder(self, key: str) -> Path:
+        value = Path(self.text(key))
+        if not value.is_absolute():
+            raise self.wrong(key, f"{value} is not an absolute path")
+        return value
+
+    def number(self, key: str, default: float, *, least: float = 0) -> float:
+        value = self.table.pop(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < least:
+            raise self.wrong(key, f"has to be a number of at least {least}")
+        return type(default)(value)
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        value = self.table.pop(key, [])
+        if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+            raise self.wrong(key, "has to be a list of texts")
+        return tuple(value)
+
+    def section(self, key: str) -> _Reader:
+        value = self.table.pop(key, {})
+        if not isinstance(value, dict):
+            raise self.wrong(key, "has to be a section")
+        return _Reader(self.path, value)
+
+    def end(self) -> None:
+        if self.table:
+            raise self.wrong(", ".join(sorted(self.table)), "not known")
+
+
+def _build(read: _Reader) -> Settings:
+    if read.table.pop("format", None) != FORMAT:
+        raise read.wrong("format", f"has to be {FORMAT}")
+    interpreters, window = read.section("interpreters"), read.section("window")
+    agent, limits = read.section("agent"), read.section("limits")
+    settings = Settings(
+        path=read.path,
+        app=read.text("app"),
+        terminal_id=read.text("terminal_id"),
+        url=read.text("url"),
+        mirrors=read.texts("mirrors"),
+        program=read.folder("program"),
+        state=read.folder("state"),
+        data=read.folder("data"),
+        database=read.folder("database"),
+        backups=read.folder("backups"),
+        backup_prefix=read.text("backup_prefix"),
+        interpreters={role: interpreters.text(role) for role in list(interpreters.table)},
+        window_from=_time_of_day(window, "from"),
+        window_until=_time_of_day(window, "until"),
+        interval_seconds=agent.number("interval_seconds", 4 * 3600.0, least=1),
+        jitter_seconds=agent.number("jitter_seconds", 1800.0),
+        limits=Limits(**{  # type: ignore[arg-type]
+            name: limits.number(name, default) for name, default in Limits._field_defaults.items()
+        }),
+    )  # fmt: skip
+    for part in (read, interpreters, window, agent, limits):
+        part.end()
+    return settings
+
+
+def _time_of_day(read: _Reader, key: str) -> str:
+    value = read.text(key, "00:00")
+    hours, _, minutes = value.partition(":")
+    if not (len(value) == 5 and hours.isdigit() and minutes.isdigit() and int(hours) < 24 and int(minutes) < 60):
+        raise read.wrong(f"window.{key}", f"{value} is not a time of day (HH:MM)")
+    return value
+
+
+def _inside(inner: Path, outer: Path) -> bool:
+    real = Path(os.path.realpath(inner))
+    return real.is_relative_to(os.path.realpath(outer))
+
+
+def _quoted(text: str) -> str:
+    """A TOML basic string."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(one if one >= " " else f"\\u{ord(one):04x}" for one in escaped) + '"'
