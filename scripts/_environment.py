@@ -1,10 +1,12 @@
-"""Makes the project's own environment beside it on first use, and runs the rest of a script inside it."""
+"""Makes the project's own environment, `.venv`, on first use and goes on inside it.
 
-from __future__ import annotations
+Old Pythons have to be able to read this file to its version check, so its annotations stay plain.
+"""
 
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,8 +16,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = ROOT / ".venv"
 STAMP = ENVIRONMENT / "tillkeeper-stamp"
+PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 OLDEST, TOO_NEW = (3, 11), (3, 14)
-INSIDE = "TILLKEEPER_INSIDE_ENVIRONMENT"
+WAIT_SECONDS = 900.0
+PIP_LINES_SHOWN = 12
 
 
 def say(text: str) -> None:
@@ -27,94 +31,123 @@ def say(text: str) -> None:
 
 
 def enter() -> None:
-    """Goes on in the project's environment, which is made first if it is not there or not current."""
-    if os.environ.get(INSIDE) == str(ENVIRONMENT):
-        return
+    """Goes on in the project's environment; makes it first if it is missing, half made or not current."""
     _check_version()
-    wanted = _wanted_stamp()
-    if not _is_current(wanted):
-        _make(wanted)
-    python = _python()
-    environment = {**os.environ, INSIDE: str(ENVIRONMENT)}
-    arguments = [str(python), *sys.argv]
+    if _is_current():
+        if os.path.realpath(sys.prefix) == os.path.realpath(ENVIRONMENT):
+            return
+    else:
+        try:
+            _make()
+        except KeyboardInterrupt:
+            sys.exit("Interrupted; the next run makes the environment anew.")
+    command = [str(PYTHON), *sys.argv]
     if os.name == "nt":
-        sys.exit(subprocess.run(arguments, env=environment, check=False).returncode)
-    os.execve(python, arguments, environment)
+        sys.exit(subprocess.run(command, check=False).returncode)
+    os.execv(command[0], command)  # noqa: S606
 
 
 def _check_version() -> None:
-    found = sys.version_info[:2]
-    if found < OLDEST:
-        sys.exit(f"Python 3.11 or newer is needed; this is {found[0]}.{found[1]}.")
-    if found >= TOO_NEW:
+    found = "{}.{}".format(*sys.version_info[:2])
+    if sys.version_info[:2] < OLDEST:
+        sys.exit(f"Python 3.11 or newer is needed, and this is {found}: run it with python3.11, 3.12 or 3.13.")
+    if sys.version_info[:2] >= TOO_NEW:
         sys.exit(
-            f"This is Python {found[0]}.{found[1]}; the publishing side (tufup 0.10 and what it pins) has been "
-            "tried up to 3.13. Please run this with one of 3.11 to 3.13."
+            f"This is Python {found}, for which bsdiff4 1.2, which tufup 0.10 needs, is not built:"
+            " run it with python3.11, 3.12 or 3.13."
         )
 
 
-def _wanted_stamp() -> str:
+def _key() -> str:
+    """What the environment was made from; installed in editable mode, it also belongs to this very folder."""
     project = (ROOT / "pyproject.toml").read_bytes()
-    return hashlib.sha256(project + sys.version.encode() + str(ROOT).encode()).hexdigest()
+    return hashlib.sha256(b"\0".join((project, sys.version.encode(), str(ROOT).encode()))).hexdigest()
 
 
-def _is_current(wanted: str) -> bool:
+def _installed() -> "set[str]":
+    packages = "Lib/site-packages/*" if os.name == "nt" else "lib/*/site-packages/*"
+    return {path.name for path in ENVIRONMENT.glob(packages)}
+
+
+def _is_current() -> bool:
+    """Whether the stamp, which is written last, is of today and everything that it lists is still there."""
     try:
-        return STAMP.read_text() == wanted and _python().exists()
-    except OSError:
+        key, *names = STAMP.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
         return False
+    return key == _key() and PYTHON.exists() and _installed().issuperset(names)
 
 
-def _python(environment: Path = ENVIRONMENT) -> Path:
-    return environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-
-
-def _make(wanted: str) -> None:
-    """Makes the environment; the stamp comes last, so a half-made one is made again."""
-    say("First use (or the project changed): making the environment .venv; this takes a minute or two.")
+def _make() -> None:
+    """Makes the environment under a lock, so that of two at once one makes it and the other waits and uses it."""
+    say("Making the project's environment, .venv, as this is the first use or something changed (about a minute):")
     began = time.monotonic()
-    lock = ROOT / ".venv.lock"
-    with lock.open("w") as held:
-        _lock(held)
-        if _is_current(wanted):
-            return
-        shutil.rmtree(ENVIRONMENT, ignore_errors=True)
-        pip = _make_empty()
-        _install(pip, "tillkeeper with everything for development", ["-e", f"{ROOT}[dev]"])
-        STAMP.write_text(wanted)
-    say(f"The environment is ready after {time.monotonic() - began:.0f} seconds.")
+    sys.path.insert(0, str(ROOT))
+    from dbsync.disk import Lock
+
+    lock = Lock(ROOT / ".venv.lock")
+    if not lock.try_take():
+        say("  another process is making it; waiting for it ...")
+        if not lock.take(timeout_seconds=WAIT_SECONDS):
+            sys.exit(f"The other process did not finish within {WAIT_SECONDS:.0f} seconds.")
+    with lock:
+        if not _is_current():
+            _remove()
+            _install(_make_empty())
+            STAMP.write_text("\n".join([_key(), *sorted(_installed())]), encoding="utf-8")
+    if not _is_current():
+        sys.exit("The environment did not become what it should be: remove the folder .venv, then try again.")
+    say(f"  ready after {time.monotonic() - began:.0f} seconds")
 
 
-def _make_empty() -> list[str]:
-    if importlib.util.find_spec("ensurepip") is not None:
-        subprocess.run([sys.executable, "-m", "venv", str(ENVIRONMENT)], check=True)
-        return [str(_python()), "-m", "pip"]
-    if importlib.util.find_spec("pip") is None:
-        sys.exit("This Python has neither ensurepip nor pip; install one of them (Debian: python3-venv).")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(ENVIRONMENT)], check=True)
-    return [sys.executable, "-m", "pip", "--python", str(_python())]
+def _remove() -> None:
+    # The stamp goes first: whatever stops this half-way, what is left is not taken for whole.
+    try:
+        STAMP.unlink(missing_ok=True)
+        if ENVIRONMENT.exists():
+            shutil.rmtree(ENVIRONMENT)
+    except OSError as cause:
+        sys.exit(f"The old environment could not be removed ({cause}): close what runs in it, then try again.")
 
 
-def _install(pip: list[str], what: str, arguments: list[str]) -> None:
-    say(f"Installing {what} ...")
-    command = [*pip, "install", "--disable-pip-version-check", "--progress-bar", "off", *arguments]
-    collected: list[str] = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+def _make_empty() -> "list[str]":
+    """Makes it without packages; returns the pip that can fill it."""
+    own, ours = (importlib.util.find_spec(name) is not None for name in ("ensurepip", "pip"))
+    if importlib.util.find_spec("venv") is None or not (own or ours):
+        sys.exit("This Python lacks venv, or both ensurepip and pip (Debian: apt-get install python3-venv).")
+    say("  an empty environment ...")
+    # Inside the environment that was just removed, sys.executable is gone; the Python it was made from is not.
+    python = getattr(sys, "_base_executable", sys.executable)
+    command = [python, "-m", "venv", str(ENVIRONMENT)]
+    if own and subprocess.run(command, capture_output=True, check=False).returncode == 0:
+        return [str(PYTHON), "-m", "pip"]
+    if not ours:
+        sys.exit(
+            "The ensurepip of this Python does not work, and it has no pip (Debian: apt-get install python3-venv)."
+        )
+    if subprocess.run([*command, "--clear", "--without-pip"], check=False).returncode != 0:
+        sys.exit("This Python could not make an environment; it says why above.")
+    return [python, "-m", "pip", "--python", str(PYTHON)]
+
+
+def _install(pip: "list[str]") -> None:
+    """Fills it with the project and all that developing it takes; one line for each package."""
+    command = [*pip, "install", "--disable-pip-version-check", "--progress-bar", "off", "-e", ".[dev]"]
+    lines, seen = [], set()
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace"
+    ) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            collected.append(line)
-            words = line.split()
-            if words[:1] == ["Collecting"]:
-                say(f"  {words[1]}")
-            elif words[:1] == ["Installing"]:
-                say("  unpacking ...")
+            lines.append(line)
+            first, _, rest = line.strip().partition(" ")
+            if first in ("Collecting", "Processing"):
+                package = re.split(r"[^A-Za-z0-9_.]", Path(rest.split()[0]).name)[0]
+                if package not in seen:
+                    seen.add(package)
+                    say(f"  {package}")
+            elif first == "Installing" and rest.startswith("collected"):
+                say(f"  unpacking {rest.count(',') + 1} packages ...")
     if process.returncode != 0:
-        sys.exit("".join(collected[-15:]) + "The packages could not be installed; see the lines above.")
-
-
-def _lock(held: object) -> None:
-    if os.name == "nt":
-        return
-    import fcntl
-
-    fcntl.flock(held, fcntl.LOCK_EX)  # type: ignore[arg-type]
+        say("".join(lines[-PIP_LINES_SHOWN:]))
+        sys.exit("pip could not install the packages; it says why above.")

@@ -1,0 +1,207 @@
+"""The only file that opens SQLite: looking, writing, copying, reading copies; and its errors become ours here."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Final
+
+from dbsync.errors import Damaged, DbsyncError, DiskFull, DiskProblem, Locked, ReadOnly
+from dbsync.model import Facts, State
+
+Connection = sqlite3.Connection
+SQLError = sqlite3.Error
+Row = tuple[object, ...]
+
+LOOK_TIMEOUT_SECONDS: Final = 2.0
+WRITE_TIMEOUT_SECONDS: Final = 10.0
+COPY_PAGES: Final = 4096
+"""Pages per step of a copy; steps cost nothing measurable and give progress, a deadline and an end."""
+COPY_STALL_SECONDS: Final = 60.0
+"""A copy that makes no step for so long is ended: the library itself would try a locked source for ever."""
+
+HISTORY: Final = "dbsync_history"
+READABLE: Final = "schema_version"
+OUR_TABLES: Final = frozenset({HISTORY, READABLE})
+
+_CODES: Final[dict[int, type[DbsyncError]]] = {
+    sqlite3.SQLITE_BUSY: Locked,
+    sqlite3.SQLITE_LOCKED: Locked,
+    sqlite3.SQLITE_PROTOCOL: Locked,
+    sqlite3.SQLITE_FULL: DiskFull,
+    sqlite3.SQLITE_READONLY: ReadOnly,
+    sqlite3.SQLITE_CANTOPEN: ReadOnly,
+    sqlite3.SQLITE_PERM: ReadOnly,
+    sqlite3.SQLITE_CORRUPT: Damaged,
+    sqlite3.SQLITE_NOTADB: Damaged,
+    sqlite3.SQLITE_IOERR: DiskProblem,
+}
+
+
+def kind_of(error: BaseException) -> type[DbsyncError] | None:
+    """Our error for one of SQLite's, by its primary result code (sqlite.org/rescode.html); None for the rest."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return _CODES.get(code & 0xFF) if isinstance(code, int) else None
+
+
+@contextmanager
+def translated(operation: str, path: Path, *, otherwise: type[DbsyncError] = DiskProblem) -> Iterator[None]:
+    """SQLite's errors stop here. Text that is not UTF-8 in a damaged file raises UnicodeDecodeError in Python."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise (kind_of(error) or otherwise)(operation=operation, path=path, cause=str(error)) from error
+    except UnicodeDecodeError as error:
+        raise Damaged(operation=operation, path=path, cause="its schema is not readable text") from error
+
+
+# ---------------------------------------------------------------------------------------------------------- opening
+
+
+def open_writing(path: Path, *, create: bool = False) -> Connection:
+    """A connection that migrates or restores.
+
+    Foreign keys are off before any transaction: inside one the pragma does nothing, and a table's rebuild would delete
+    its children (sqlite.org/lang_altertable.html, 7). EXTRA, because FULL can lose an acknowledged commit in rollback
+    journal mode (sqlite.org/pragma.html#pragma_synchronous).
+    """
+    connection = _connect(path, "rwc" if create else "rw", timeout_seconds=WRITE_TIMEOUT_SECONDS)
+    try:
+        connection.execute("PRAGMA foreign_keys=OFF")
+        connection.execute("PRAGMA synchronous=EXTRA")
+        connection.execute("PRAGMA secure_delete=FAST").fetchall()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_reading(path: Path) -> Connection:
+    """A connection to a live database that writes nothing; WAL and hot journals count, because it opens properly."""
+    connection = _connect(path, "rw", timeout_seconds=LOOK_TIMEOUT_SECONDS)
+    connection.execute("PRAGMA query_only=ON")
+    return connection
+
+
+def open_copy(path: Path) -> Connection:
+    """A connection to a finished copy that nobody writes: no locks, and no files beside it."""
+    return _connect(path, "ro&immutable=1", timeout_seconds=0)
+
+
+def open_scratch(path: Path | None = None) -> Connection:
+    """A throw-away database: in memory, or in a file where it may be large."""
+    if path is None:
+        return sqlite3.connect(":memory:", isolation_level=None, uri=True)
+    connection = _connect(path, "rwc", timeout_seconds=0)
+    connection.execute("PRAGMA synchronous=OFF")
+    connection.execute("PRAGMA journal_mode=OFF").fetchall()
+    return connection
+
+
+def _connect(path: Path, mode: str, *, timeout_seconds: float) -> Connection:
+    address = f"{path.absolute().as_uri()}?mode={mode}"
+    return sqlite3.connect(address, uri=True, isolation_level=None, timeout=timeout_seconds)
+
+
+def attach_copy(connection: Connection, path: Path, name: str) -> None:
+    """Attaches a finished copy for comparing; possible inside a transaction, detached only after it."""
+    connection.execute(f"ATTACH ? AS {name}", (f"{path.absolute().as_uri()}?mode=ro&immutable=1",))
+
+
+# ---------------------------------------------------------------------------------------------------------- looking
+
+
+def look(path: Path, *, had_data: Callable[[], str] = str) -> Facts:
+    """One cheap look at a database: creates nothing, changes nothing but what SQLite's own recovery does.
+
+    Args:
+        path: the database.
+        had_data: asked only when there is nothing: words about traces of an earlier database, empty without any.
+    """
+    try:
+        size_bytes = path.stat().st_size
+    except FileNotFoundError:
+        traces = had_data()
+        return Facts(State.MISSING, detail=traces, had_data=bool(traces))
+    except OSError as cause:
+        return Facts(State.UNREADABLE, detail=cause.strerror or str(cause))
+    try:
+        with translated("look at", path), closing(open_reading(path)) as connection:
+            return _facts(connection, had_data, size_bytes)
+    except Locked as error:
+        return Facts(State.LOCKED, detail=error.cause)
+    except DbsyncError as error:
+        return Facts(State.UNREADABLE, detail=error.cause)
+
+
+def _facts(connection: Connection, had_data: Callable[[], str], size_bytes: int) -> Facts:
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    if not tables and version == 0:
+        traces = had_data()
+        return Facts(State.EMPTY, detail=traces, had_data=bool(traces))
+    if HISTORY not in tables:
+        if READABLE not in tables or version == 0:
+            what = f"it has {len(tables)} tables, user_version {version} and no history that says how it came to it"
+            return Facts(State.UNTRACKED, version, detail=what)
+        return Facts(State.OK, version)
+    trial = connection.execute(
+        f"SELECT trial_id, release_id FROM {HISTORY} WHERE kind = 'trial' ORDER BY sequence DESC LIMIT 1"
+    ).fetchone() or (None, None)
+    readable = connection.execute(
+        f"SELECT readable_from FROM {HISTORY} WHERE number = ? AND readable_from IS NOT NULL ORDER BY sequence DESC",
+        (version,),
+    ).fetchone()
+    return Facts(State.OK, version, readable[0] if readable else None, trial[0], trial[1])
+
+
+def version_of(connection: Connection, schema: str = "main") -> int:
+    """The schema number of an open database."""
+    return int(connection.execute(f"PRAGMA {schema}.user_version").fetchone()[0])
+
+
+def check_soundness(connection: Connection) -> str | None:
+    """What `quick_check` finds, in one sentence; None when it finds nothing."""
+    found = [str(row[0]) for row in connection.execute("PRAGMA quick_check(5)")]
+    return None if found == ["ok"] else "; ".join(found)
+
+
+# ---------------------------------------------------------------------------------------------------------- copying
+
+
+def copy(
+    source: Connection, target: Connection, *, told: Callable[[int, int], None], seconds: Callable[[], float]
+) -> None:
+    """Copies a whole database in steps, in one transaction of the target.
+
+    `Connection.backup` repeats a locked step for ever; the callback is the only place from which it can be ended.
+    """
+    last: list[float | int] = [seconds(), -1]
+
+    def step(_: int, remaining: int, total: int) -> None:
+        if remaining != last[1]:
+            last[0], last[1] = seconds(), remaining
+            told(total - remaining, total)
+        elif seconds() - last[0] > COPY_STALL_SECONDS:
+            raise Locked(operation="copy", cause=f"no page could be copied for {COPY_STALL_SECONDS:.0f} seconds")
+
+    source.backup(target, pages=COPY_PAGES, progress=step, sleep=0.05)
+
+
+def quoted(name: str) -> str:
+    """A name as SQL wants it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def tables_of(connection: Connection, schema: str = "main") -> list[str]:
+    """The app's own tables: without SQLite's, shadow and virtual ones' inner tables, and ours."""
+    rows = connection.execute(f"PRAGMA {schema}.table_list").fetchall()
+    found = [row[1] for row in rows if row[0] == schema and row[2] in ("table", "virtual")]
+    return sorted(one for one in found if not one.startswith("sqlite_") and one not in OUR_TABLES)
+
+
+def columns_of(connection: Connection, table: str, schema: str = "main") -> list[Row]:
+    """The columns of a table as `table_xinfo` gives them: cid, name, type, notnull, default, pk, hidden."""
+    return connection.execute(f"PRAGMA {schema}.table_xinfo({quoted(table)})").fetchall()

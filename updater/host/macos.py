@@ -1,0 +1,49 @@
+"""macOS: ps and sysctl tell about boots and processes. Written from the manual pages; not run on a Mac yet."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from updater.host.base import Folders
+from updater.host.posix import PosixHost, tree_of
+
+
+class MacHost(PosixHost):
+    """A terminal that runs macOS."""
+
+    def read_boot_id(self) -> str:
+        return self._ask(["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]).strip()
+
+    def monotonic_seconds(self) -> float:
+        return time.clock_gettime(time.CLOCK_MONOTONIC)
+
+    def default_folders(self, app: str) -> Folders:
+        support = Path.home() / "Library/Application Support"
+        ours = support / "Tillkeeper" / app
+        return Folders(
+            program=ours / "program", state=ours / "state", data=support / app, settings_file=ours / "settings.toml"
+        )
+
+    def members(self, leader: int) -> set[int]:
+        processes: dict[int, tuple[int, int]] = {}
+        for line in self._ask(["/bin/ps", "-axo", "pid=,ppid=,sess=,pgid="]).splitlines():
+            pid, parent, _, group = line.split()
+            # ps on macOS prints sessions as addresses; the group of a session leader has its number all the same.
+            processes[int(pid)] = (int(parent), int(group))
+        return tree_of(leader, processes)
+
+    def start_time(self, pid: int) -> str | None:
+        return self._ask(["/bin/ps", "-o", "lstart=", "-p", str(pid)]).strip() or None
+
+    def is_alive(self, pid: int) -> bool:
+        state = self._ask(["/bin/ps", "-o", "state=", "-p", str(pid)]).strip()
+        return bool(state) and not state.startswith("Z")
+
+    def holder_of(self, lock_path: Path) -> int | None:
+        found = self._ask(["/usr/sbin/lsof", "-t", str(lock_path)]).split()
+        return int(found[0]) if found else None
+
+    def _ask(self, command: list[str]) -> str:
+        _, output = self.run_and_wait(command, timeout_seconds=10.0, env=None, cwd=Path("/"))
+        return output

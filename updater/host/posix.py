@@ -1,0 +1,201 @@
+"""What Linux and macOS share: fork with an inherited lock, sessions, signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, NoReturn
+
+from dbsync.disk import Lock
+from updater.errors import AppAlreadyRunning, Refused
+from updater.host.base import App, Host, RunningApp
+
+POLL_SECONDS: Final = 0.02
+END_LIMIT_SECONDS: Final = 5.0
+"""How long after the last signal to wait until the kernel has taken everything away."""
+
+
+class ChildApp:
+    """An app that this process started."""
+
+    def __init__(self, pid: int, lock_path: Path) -> None:
+        self.pid: int | None = pid
+        self.lock_path = lock_path
+        self._child: Final = pid
+        self._code: int | None = None
+
+    def poll(self) -> int | None:
+        """The exit code; a signal that ended it counts negative."""
+        return self._reap(os.WNOHANG)
+
+    def wait(self) -> int:
+        """Waits for the end; SIGTERM and SIGINT that reach the launcher meanwhile go to the app."""
+        before = {one: signal.signal(one, self._forward) for one in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            code = self._reap(0)
+            assert code is not None
+            return code
+        finally:
+            for one, handler in before.items():
+                signal.signal(one, handler)
+
+    def _forward(self, number: int, _: object) -> None:
+        if self._code is None:
+            os.kill(self._child, number)
+
+    def _reap(self, options: int) -> int | None:
+        if self._code is None:
+            pid, status = os.waitpid(self._child, options)
+            if pid:
+                self._code = os.waitstatus_to_exitcode(status)
+        return self._code
+
+
+class PosixHost(Host):
+    """A system with fork, sessions and signals."""
+
+    def start_app(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        lock_path: Path,
+        note: Mapping[str, str | None],
+    ) -> App:
+        lock = Lock(lock_path)
+        if not lock.try_take():
+            raise AppAlreadyRunning(operation="start", path=lock_path, cause="the app is running already")
+        try:
+            told, tell = os.pipe()
+            pid = os.fork()
+            if pid == 0:
+                self._become(command, env, cwd, lock, note, tell)
+            os.close(tell)
+            with os.fdopen(told, "rb") as pipe:
+                # Closed by exec: an empty read means that the app is running.
+                problem = pipe.read().decode()
+            if problem:
+                os.waitpid(pid, 0)
+                raise Refused(
+                    operation="start", path=Path(command[0]), cause=problem, hint="Is the version folder complete?"
+                )
+        finally:
+            # The child has its own descriptor of the same lock; from here on the lock is the app's.
+            lock.release()
+        return ChildApp(pid, lock_path)
+
+    def _become(
+        self,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        cwd: Path,
+        lock: Lock,
+        note: Mapping[str, str | None],
+        tell: int,
+    ) -> NoReturn:
+        try:
+            os.setsid()
+            self._write_note(lock, note)
+            os.set_inheritable(lock.fileno(), True)
+            empty = os.open(os.devnull, os.O_RDONLY)
+            os.dup2(empty, 0)
+            os.chdir(cwd)
+            os.execve(command[0], list(command), dict(env))
+        except OSError as cause:
+            os.write(tell, (cause.strerror or str(cause)).encode())
+        except BaseException as cause:
+            # Nothing of the launcher may go on running in this child, whatever went wrong.
+            os.write(tell, repr(cause).encode())
+        finally:
+            os._exit(127)
+
+    def _write_note(self, lock: Lock, note: Mapping[str, str | None]) -> None:
+        """Written by the holder itself before it becomes the app, so that the note always speaks of the holder."""
+        pid = os.getpid()
+        text = json.dumps(
+            {
+                **note,
+                "pid": pid,
+                "start_time": self.start_time(pid),
+                "boot_id": self.boot_id(),
+                "monotonic_seconds": self.monotonic_seconds(),
+            }
+        ).encode()
+        os.ftruncate(lock.fileno(), 0)
+        os.pwrite(lock.fileno(), text, 0)
+        os.fsync(lock.fileno())
+
+    def end_tree(self, app: App, *, grace_seconds: float) -> bool:
+        running = self.running_app(app.lock_path)
+        leader = app.pid if isinstance(app, ChildApp) else self._leader(running)
+        if leader is None:
+            return self.running_app(app.lock_path) is None
+        # Noted before the first signal: a child whose parent is gone can no longer be found by its parent.
+        members = self.members(leader)
+        for number, limit_seconds in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, END_LIMIT_SECONDS)):
+            members |= self.members(leader)
+            _signal(members, number)
+            if self._gone(app, leader, members, limit_seconds):
+                return True
+        return False
+
+    def _gone(self, app: App, leader: int, members: set[int], limit_seconds: float) -> bool:
+        deadline = time.monotonic() + limit_seconds
+        while True:
+            if isinstance(app, ChildApp):
+                app.poll()
+            left = {one for one in members | self.members(leader) if self.is_alive(one)}
+            if not left and self.running_app(app.lock_path) is None:
+                return True
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(POLL_SECONDS)
+
+    def _leader(self, running: RunningApp | None) -> int | None:
+        if running is None:
+            return None
+        if running.pid is not None and self.start_time(running.pid) == running.start_time:
+            return running.pid
+        return self.holder_of(running.lock_path)
+
+    # --------------------------------------------------------------------------------------- each system has its own
+
+    def members(self, leader: int) -> set[int]:
+        """The leader and every process that it or its children started, or that is in its session."""
+        raise RuntimeError("each system has its own")
+
+    def start_time(self, pid: int) -> str | None:
+        """When a process started, as the system tells it; None if there is none."""
+        raise RuntimeError("each system has its own")
+
+    def is_alive(self, pid: int) -> bool:
+        """Whether a process runs; a dead one that nobody has waited for does not."""
+        raise RuntimeError("each system has its own")
+
+    def holder_of(self, lock_path: Path) -> int | None:
+        """A process that has that file open; None if that cannot be found out."""
+        raise RuntimeError("each system has its own")
+
+
+def tree_of(leader: int, processes: Mapping[int, tuple[int, int]]) -> set[int]:
+    """The leader, its descendants, and its session. `processes`: pid → (parent, session)."""
+    found = {pid for pid, (_, session) in processes.items() if session == leader}
+    found.add(leader)
+    while True:
+        more = {pid for pid, (parent, _) in processes.items() if parent in found and pid not in found}
+        if not more:
+            return found & processes.keys()
+        found |= more
+
+
+def _signal(pids: set[int], number: int) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue

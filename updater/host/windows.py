@@ -1,0 +1,132 @@
+"""Windows: a Job object holds the app's process tree. Written against the documented calls; not run on Windows yet.
+
+The app lock cannot be inherited as a file lock here (a byte-range lock belongs to one handle of one process), so the
+launcher holds it for the app's life and the Job is closed with the launcher: an app never outlives its launcher.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from dbsync.disk import Lock
+from updater.errors import AppAlreadyRunning, Refused
+from updater.host.base import App, Folders, Host
+
+JOB_EXTENDED_LIMIT_INFORMATION: Final = 9
+JOB_LIMIT_KILL_ON_CLOSE: Final = 0x2000
+JOB_LIMITS_SIZE_BYTES: Final = 144
+JOB_LIMIT_FLAGS_OFFSET: Final = 16
+ROUNDED_SECONDS: Final = 10
+"""Boot time is computed from two clocks; rounded, two looks at it agree."""
+
+
+class WindowsApp:
+    """An app that this process started."""
+
+    def __init__(self, process: Any, job: int, lock: Lock) -> None:
+        self.pid: int | None = process.pid
+        self.lock_path = lock.path
+        self.job: Final = job
+        self._process: Final = process
+        self._lock: Final = lock
+
+    def poll(self) -> int | None:
+        """The exit code; None while it runs."""
+        return self._ended(self._process.poll())
+
+    def wait(self) -> int:
+        """Waits for its end."""
+        code = self._process.wait()
+        self._ended(code)
+        return int(code)
+
+    def _ended(self, code: int | None) -> int | None:
+        if code is not None:
+            self._lock.release()
+        return code
+
+
+class WindowsHost(Host):
+    """A terminal that runs Windows."""
+
+    def start_app(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        lock_path: Path,
+        note: Mapping[str, str | None],
+    ) -> App:
+        import subprocess
+
+        lock = Lock(lock_path)
+        if not lock.try_take():
+            raise AppAlreadyRunning(operation="start", path=lock_path, cause="the app is running already")
+        job = self._make_job()
+        try:
+            process = subprocess.Popen(command, env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL)
+        except OSError as cause:
+            lock.release()
+            raise Refused(operation="start", path=Path(command[0]), cause=cause.strerror or str(cause)) from cause
+        self._kernel().AssignProcessToJobObject(job, int(process._handle))  # type: ignore[attr-defined]  # noqa: SLF001
+        self._write_note(lock, process.pid, note)
+        return WindowsApp(process, job, lock)
+
+    def end_tree(self, app: App, *, grace_seconds: float) -> bool:
+        if not isinstance(app, WindowsApp):
+            return self.running_app(app.lock_path) is None
+        self._kernel().TerminateJobObject(app.job, 1)
+        deadline = time.monotonic() + max(grace_seconds, 1.0)
+        while app.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return app.poll() is not None
+
+    def read_boot_id(self) -> str:
+        up_seconds = self._kernel().GetTickCount64() / 1000
+        return f"boot-{round((time.time() - up_seconds) / ROUNDED_SECONDS)}"
+
+    def monotonic_seconds(self) -> float:
+        return float(self._kernel().GetTickCount64()) / 1000
+
+    def default_folders(self, app: str) -> Folders:
+        local = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local")
+        roaming = Path(os.environ.get("APPDATA") or Path.home() / "AppData/Roaming")
+        ours = local / "Tillkeeper" / app
+        return Folders(
+            program=ours / "program", state=ours / "state", data=roaming / app, settings_file=ours / "settings.toml"
+        )
+
+    def _make_job(self) -> int:
+        import ctypes
+
+        kernel = self._kernel()
+        job = kernel.CreateJobObjectW(None, None)
+        limits = bytearray(JOB_LIMITS_SIZE_BYTES)
+        limits[JOB_LIMIT_FLAGS_OFFSET : JOB_LIMIT_FLAGS_OFFSET + 4] = JOB_LIMIT_KILL_ON_CLOSE.to_bytes(4, "little")
+        buffer = (ctypes.c_char * len(limits)).from_buffer(limits)
+        kernel.SetInformationJobObject(job, JOB_EXTENDED_LIMIT_INFORMATION, buffer, len(limits))
+        return int(job)
+
+    def _write_note(self, lock: Lock, pid: int, note: Mapping[str, str | None]) -> None:
+        text = json.dumps({**note, "pid": pid, "boot_id": self.boot_id(), "monotonic_seconds": self.monotonic_seconds()})
+        os.ftruncate(lock.fileno(), 0)
+        os.lseek(lock.fileno(), 0, os.SEEK_SET)
+        os.write(lock.fileno(), text.encode())
+        os.fsync(lock.fileno())
+
+    def _kernel(self) -> Any:
+        import ctypes
+
+        kernel = ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined,unused-ignore]
+        kernel.CreateJobObjectW.restype = ctypes.c_void_p
+        kernel.GetTickCount64.restype = ctypes.c_ulonglong
+        kernel.AssignProcessToJobObject.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
+        kernel.TerminateJobObject.argtypes = (ctypes.c_void_p, ctypes.c_uint)
+        kernel.SetInformationJobObject.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_ulong)
+        return kernel

@@ -1,0 +1,221 @@
+"""The manifest of a release: every file with size, mode and hash, how to start the app, and which migrations it has."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, Final, NamedTuple
+
+from updater.errors import Refused
+
+FORMAT: Final = 1
+MANIFEST_NAME: Final = "tillkeeper-manifest.json"
+READ_SIZE_BYTES: Final = 1 << 20
+
+
+class ManifestError(Refused):
+    """A manifest that cannot be used."""
+
+    hint_by_default = "It is signed but not understood: tell the release engineer, or update the agent."
+
+
+class FileEntry(NamedTuple):
+    """One file of a bundle."""
+
+    size_bytes: int
+    sha256: str
+    mode: int
+    link: str | None = None
+    """For a symbolic link: where it points to, relative, inside the bundle."""
+
+
+class MigrationEntry(NamedTuple):
+    """One migration of a bundle, by identity."""
+
+    number: int
+    name: str
+    sha256: str
+    replaces: tuple[str, ...]
+
+
+class Manifest(NamedTuple):
+    """What a release is; its canonical bytes are what is signed, and their SHA-256 is its identity."""
+
+    app: str
+    version: str
+    platform: str
+    files: Mapping[str, FileEntry]
+    entry: str
+    interpreter: str | None
+    """A role such as "python"; the terminal's settings say which program that is."""
+    arguments: tuple[str, ...]
+    self_test: tuple[str, ...] | None
+    """Arguments with which the entry tests itself; None: no self-test."""
+    self_test_timeout_seconds: float
+    migrations_folder: str | None
+    migrations: tuple[MigrationEntry, ...]
+    least_agent: str
+    least_free_bytes: int
+
+    @property
+    def schema(self) -> int:
+        """The number of the newest migration; 0 without any."""
+        return self.migrations[-1].number if self.migrations else 0
+
+
+def to_bytes(manifest: Manifest) -> bytes:
+    """The canonical bytes: the same manifest gives the same bytes everywhere."""
+    document = {
+        "format": FORMAT,
+        "app": manifest.app,
+        "version": manifest.version,
+        "platform": manifest.platform,
+        "files": {path: _entry_to(entry) for path, entry in manifest.files.items()},
+        "entry": {
+            "path": manifest.entry,
+            "interpreter": manifest.interpreter,
+            "arguments": list(manifest.arguments),
+        },
+        "self_test": None
+        if manifest.self_test is None
+        else {"arguments": list(manifest.self_test), "timeout_seconds": manifest.self_test_timeout_seconds},
+        "migrations": None
+        if manifest.migrations_folder is None
+        else {
+            "folder": manifest.migrations_folder,
+            "list": [one._asdict() | {"replaces": list(one.replaces)} for one in manifest.migrations],
+        },
+        "schema": manifest.schema,
+        "least_agent": manifest.least_agent,
+        "least_free_bytes": manifest.least_free_bytes,
+    }
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def release_id(data: bytes) -> str:
+    """The identity of the release that has this manifest."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def parse(data: bytes) -> Manifest:
+    """Reads a manifest.
+
+    Raises:
+        ManifestError: it is not JSON, of an unknown format, lacks a field, or names a path that leaves the bundle.
+    """
+    try:
+        document = json.loads(data)
+        if document["format"] != FORMAT:
+            raise _wrong(f"format {document['format']} is not known to this agent")
+        return _manifest(document)
+    except (KeyError, TypeError, ValueError, AttributeError) as cause:
+        raise _wrong(f"{type(cause).__name__}: {cause}") from cause
+
+
+def check_path(path: str) -> str:
+    """A path inside the bundle, as it is; a path that leaves it is refused."""
+    parts = PurePosixPath(path).parts
+    reserved = any(one.rstrip(". ") != one or ":" in one or "\\" in one or "\0" in one for one in parts)
+    if not parts or path.startswith("/") or ".." in parts or "." in path.split("/") or "" in path.split("/") or reserved:
+        raise _wrong(f"the path {path!r} is not one inside the bundle")
+    return path
+
+
+def check_link(path: str, target: str) -> str:
+    """Where a symbolic link points to; one that leaves the bundle is refused."""
+    if target.startswith("/") or "\\" in target or ":" in target or not target:
+        raise _wrong(f"the link {path} -> {target} leaves the bundle")
+    depth = len(PurePosixPath(path).parts) - 1
+    for part in PurePosixPath(target).parts:
+        depth += -1 if part == ".." else 1
+        if depth < 0:
+            raise _wrong(f"the link {path} -> {target} leaves the bundle")
+    return target
+
+
+def scan(folder: Path) -> dict[str, FileEntry]:
+    """Every file below a folder, by its path with slashes, sorted; the manifest itself is left out.
+
+    Raises:
+        ManifestError: there is something that is neither a file, a folder, nor a link that stays inside.
+    """
+    found: dict[str, FileEntry] = {}
+    for parent, folders, names in os.walk(folder):
+        links = [one for one in folders if Path(parent, one).is_symlink()]
+        for name in (*names, *links):
+            path = Path(parent, name)
+            relative = path.relative_to(folder).as_posix()
+            if relative != MANIFEST_NAME:
+                found[check_path(relative)] = entry_of(path, relative)
+    return dict(sorted(found.items()))
+
+
+def entry_of(path: Path, relative: str) -> FileEntry:
+    """Size, hash, mode and link of one file."""
+    try:
+        status = path.lstat()
+        if stat.S_ISLNK(status.st_mode):
+            target = check_link(relative, Path(os.readlink(path)).as_posix())
+            return FileEntry(0, "", 0, target)
+        if not stat.S_ISREG(status.st_mode):
+            raise _wrong(f"{relative} is neither a file nor a folder nor a link")
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            while chunk := file.read(READ_SIZE_BYTES):
+                digest.update(chunk)
+    except OSError as cause:
+        raise ManifestError(operation="read", path=path, cause=cause.strerror or str(cause)) from cause
+    executable = 0o755 if status.st_mode & 0o100 else 0o644
+    return FileEntry(status.st_size, digest.hexdigest(), executable)
+
+
+def _entry_to(entry: FileEntry) -> dict[str, Any]:
+    if entry.link is not None:
+        return {"link": entry.link}
+    return {"size_bytes": entry.size_bytes, "sha256": entry.sha256, "mode": f"{entry.mode:04o}"}
+
+
+def _entry_from(path: str, data: Mapping[str, Any]) -> FileEntry:
+    if "link" in data:
+        return FileEntry(0, "", 0, check_link(path, data["link"]))
+    size_bytes, sha256 = data["size_bytes"], data["sha256"]
+    if not isinstance(size_bytes, int) or size_bytes < 0 or len(sha256) != 64:
+        raise ValueError(f"{path} has a wrong size or hash")
+    return FileEntry(size_bytes, sha256, int(data["mode"], 8) & 0o755)
+
+
+def _manifest(document: Mapping[str, Any]) -> Manifest:
+    files = {check_path(path): _entry_from(path, data) for path, data in document["files"].items()}
+    entry, test, migrations = document["entry"], document["self_test"], document["migrations"]
+    manifest = Manifest(
+        app=str(document["app"]),
+        version=str(document["version"]),
+        platform=str(document["platform"]),
+        files=dict(sorted(files.items())),
+        entry=check_path(entry["path"]),
+        interpreter=entry["interpreter"],
+        arguments=tuple(entry["arguments"]),
+        self_test=None if test is None else tuple(test["arguments"]),
+        self_test_timeout_seconds=0.0 if test is None else float(test["timeout_seconds"]),
+        migrations_folder=None if migrations is None else check_path(migrations["folder"]),
+        migrations=() if migrations is None else tuple(_migration(one) for one in migrations["list"]),
+        least_agent=str(document["least_agent"]),
+        least_free_bytes=int(document["least_free_bytes"]),
+    )
+    if manifest.entry not in files:
+        raise ValueError(f"the entry {manifest.entry} is not among the files")
+    if [one.number for one in manifest.migrations] != list(range(1, len(manifest.migrations) + 1)):
+        raise ValueError("the migrations are not numbered 1, 2, 3 …")
+    return manifest
+
+
+def _migration(data: Mapping[str, Any]) -> MigrationEntry:
+    return MigrationEntry(int(data["number"]), str(data["name"]), str(data["sha256"]), tuple(data["replaces"]))
+
+
+def _wrong(cause: str) -> ManifestError:
+    return ManifestError(operation="read the manifest", cause=cause)
