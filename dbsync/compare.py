@@ -1,0 +1,143 @@
+"""What is different between two databases, table by table, in SQL: counts, rows, and whether they are the same at all."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from dbsync.model import Loss
+from dbsync.schema import fingerprint
+from dbsync.sqlite import Connection, Row, columns_of, quoted, tables_of, version_of
+
+
+class Shared(NamedTuple):
+    """A table that both databases have, with the columns that both have."""
+
+    table: str
+    columns: tuple[str, ...]
+    key: tuple[str, ...]
+    """Its primary key, if both have all of it; else empty."""
+
+
+def differences(connection: Connection, base: str) -> tuple[Loss, ...]:
+    """What `main` has that `base` (an attached database) has not, and the reverse; only tables that differ.
+
+    Tables of one side only count whole: all their rows are added, or removed.
+    """
+    found = []
+    now, before = set(tables_of(connection)), set(tables_of(connection, base))
+    for table in sorted(now | before):
+        if table in now and table in before:
+            loss = _loss(connection, base, shared(connection, base, table))
+        else:
+            count = _one(connection, f"SELECT count(*) FROM {'main' if table in now else base}.{quoted(table)}")
+            loss = Loss(table, count if table in now else 0, 0, count if table in before else 0)
+        if loss.added or loss.changed or loss.removed:
+            found.append(loss)
+    return tuple(found)
+
+
+def shared(connection: Connection, base: str, table: str) -> Shared:
+    """The columns that a table has on both sides, and its key."""
+    now = columns_of(connection, table)
+    before = {str(row[1]) for row in columns_of(connection, table, base) if row[6] in (0, 2, 3)}
+    columns = tuple(str(row[1]) for row in now if str(row[1]) in before and row[6] == 0)
+    key = tuple(str(row[1]) for row in sorted(now, key=lambda row: int(str(row[5]))) if row[5])
+    return Shared(table, columns, key if key and set(key) <= set(columns) else ())
+
+
+def same(connection: Connection, base: str) -> bool:
+    """Whether two databases have the same version, structure and content; ours and the trial rows included."""
+    if version_of(connection) != version_of(connection, base):
+        return False
+    if fingerprint(connection) != fingerprint(connection, base) or differences(connection, base):
+        return False
+    return all(_history(connection, schema) == _history(connection, base) for schema in ("main",))
+
+
+def _history(connection: Connection, schema: str) -> list[Row]:
+    known = connection.execute(f"SELECT 1 FROM {schema}.sqlite_schema WHERE name = 'dbsync_history'").fetchone()
+    return connection.execute(f"SELECT * FROM {schema}.dbsync_history").fetchall() if known else []
+
+
+def _loss(connection: Connection, base: str, table: Shared) -> Loss:
+    if not table.columns:
+        return Loss(table.table, 0, 0, 0)
+    added = _one(connection, f"SELECT count(*) FROM ({_except(table, 'main', base)})")
+    removed = _one(connection, f"SELECT count(*) FROM ({_except(table, base, 'main')})")
+    if not table.key:
+        counts = [_one(connection, f"SELECT count(*) FROM {one}.{quoted(table.table)}") for one in ("main", base)]
+        # EXCEPT sees sets: equal rows that are there more often on one side show in the counts only.
+        surplus = counts[0] - counts[1] - (added - removed)
+        return Loss(table.table, added + max(surplus, 0), 0, removed + max(-surplus, 0))
+    if not added and not removed:
+        return Loss(table.table, 0, 0, 0)
+    keys = ", ".join(quoted(one) for one in table.key)
+    join = " AND ".join(f"n.{quoted(one)} IS o.{quoted(one)}" for one in table.key)
+    changed = _one(
+        connection,
+        f"SELECT count(*) FROM (SELECT DISTINCT {keys} FROM ({_except(table, 'main', base)})) n"
+        f" WHERE EXISTS (SELECT 1 FROM {base}.{quoted(table.table)} o WHERE {join})",
+    )
+    return Loss(table.table, added - changed, changed, removed - changed)
+
+
+def _except(table: Shared, one: str, other: str) -> str:
+    # `+` takes the column's affinity away and BINARY its collation: 1 and '1', 'a' and 'A' are different here.
+    parts = ", ".join(f"+{quoted(column)} COLLATE BINARY AS {quoted(column)}" for column in table.columns)
+    name = quoted(table.table)
+    kinds = "".join(f", typeof({quoted(column)})" for column in table.columns)
+    return f"SELECT {parts}{kinds} FROM {one}.{name} EXCEPT SELECT {parts}{kinds} FROM {other}.{name}"
+
+
+def export(connection: Connection, base: str, losses: tuple[Loss, ...], folder: Path) -> list[Path]:
+    """Writes the rows that `main` has and `base` has not, for each differing table, as CSV and as SQL INSERTs."""
+    written: list[Path] = []
+    before = set(tables_of(connection, base))
+    for loss in losses:
+        if not loss.added and not loss.changed:
+            continue
+        if loss.table in before:
+            table = shared(connection, base, loss.table)
+        else:
+            table = Shared(loss.table, tuple(str(row[1]) for row in columns_of(connection, loss.table) if row[6] == 0), ())
+        rows = _rows(connection, base, table, known=loss.table in before)
+        written += _write(folder, table, rows)
+    return written
+
+
+def _rows(connection: Connection, base: str, table: Shared, *, known: bool) -> Callable[[], Iterator[Row]]:
+    columns = ", ".join(quoted(one) for one in table.columns)
+    inner = _except(table, "main", base) if known else f"SELECT {columns} FROM main.{quoted(table.table)}"
+    return lambda: connection.execute(f"SELECT {columns} FROM ({inner})")
+
+
+def _write(folder: Path, table: Shared, rows: Callable[[], Iterator[Row]]) -> list[Path]:
+    stem = "".join(one if one.isalnum() or one in "_-" else "_" for one in table.table)
+    as_csv, as_sql = folder / f"{stem}.csv", folder / f"{stem}.sql"
+    with as_csv.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(table.columns)
+        writer.writerows(rows())
+    columns = ", ".join(quoted(one) for one in table.columns)
+    with as_sql.open("w", encoding="utf-8") as file:
+        for row in rows():
+            values = ", ".join(_literal(one) for one in row)
+            file.write(f"INSERT INTO {quoted(table.table)} ({columns}) VALUES ({values});\n")
+    return [as_csv, as_sql]
+
+
+def _literal(value: object) -> str:
+    if value is None:
+        return "NULL"
+    if isinstance(value, bytes):
+        return f"x'{value.hex()}'"
+    if isinstance(value, int | float):
+        return repr(value)
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+def _one(connection: Connection, sql: str) -> int:
+    return int(connection.execute(sql).fetchone()[0])

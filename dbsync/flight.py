@@ -1,0 +1,43 @@
+"""The flight recorder: what was tried and how it ended, outside the database, because a restore rewinds the inside."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from dbsync import disk
+
+NAME: Final = "dbsync-flight.jsonl"
+SIZE_LIMIT_BYTES: Final = 500_000
+
+
+class FlightRecorder:
+    """One append-only file in the backups' folder."""
+
+    def __init__(self, backups: Path) -> None:
+        self.path: Final = backups / NAME
+
+    def record(self, line: dict[str, Any]) -> None:
+        """Appends one line, durably; the file is rotated once when it has grown too large."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.exists() and self.path.stat().st_size > SIZE_LIMIT_BYTES:
+            disk.replace(self.path, self.path.with_suffix(".jsonl.1"))
+        disk.append_line(self.path, json.dumps(line, ensure_ascii=False, sort_keys=True))
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Everything that is on record, oldest first; a torn line is passed over."""
+        found: list[dict[str, Any]] = []
+        for path in (self.path.with_suffix(".jsonl.1"), self.path):
+            try:
+                texts = path.read_bytes().splitlines()
+            except OSError:
+                continue
+            for text in texts:
+                try:
+                    line = json.loads(text)
+                except ValueError:
+                    continue
+                if isinstance(line, dict):
+                    found.append(line)
+        return found

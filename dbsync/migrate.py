@@ -1,0 +1,72 @@
+"""Runs migrations on an open transaction: one savepoint each, in the sandbox, with their history rows."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+
+from dbsync import history
+from dbsync.errors import DbsyncError, MigrationFailed
+from dbsync.migrations import hash_of, text_of
+from dbsync.model import Migration
+from dbsync.sandbox import Sandbox
+from dbsync.sqlite import Connection
+
+
+def apply(
+    connection: Connection,
+    migration: Migration,
+    *,
+    trial_id: str | None,
+    release: history.Release,
+    at: str,
+    milliseconds: Callable[[], int],
+    log: Callable[[str], None],
+) -> int:
+    """Runs one migration and writes its rows and `user_version`, in the open transaction; returns milliseconds.
+
+    Raises:
+        MigrationFailed: a statement or the migration's code failed; the savepoint is undone.
+        DiskFull: there was no space; SQLite may have ended the transaction.
+    """
+    began = milliseconds()
+    connection.execute("SAVEPOINT migration")
+    try:
+        with Sandbox(connection, log) as sandbox:
+            _run(sandbox, migration)
+        if not connection.in_transaction:
+            raise MigrationFailed(operation="migrate", cause="the transaction was ended in the middle")
+        took = milliseconds() - began
+        history.make_tables(connection)
+        history.add_migration(
+            connection, migration, kind="migration", trial_id=trial_id, release=release, at=at, duration_ms=took
+        )
+        connection.execute(f"PRAGMA user_version={migration.number}")
+        connection.execute("RELEASE migration")
+    except BaseException:
+        # After "disk full" in WAL mode SQLite has undone everything already, and there is nothing to go back to.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK TO migration")
+        raise
+    return took
+
+
+def _run(sandbox: Sandbox, migration: Migration) -> None:
+    text = text_of(migration.path)
+    if hash_of(text) != migration.sha256:
+        raise MigrationFailed(operation="migrate", path=migration.path, cause="the file changed after it was checked")
+    if migration.kind == "sql":
+        sandbox.script(text)
+        return
+    namespace: dict[str, object] = {"__name__": f"migration_{migration.number:04d}", "__file__": str(migration.path)}
+    try:
+        exec(compile(text, str(migration.path), "exec"), namespace)  # noqa: S102 - signed code of the vendor
+        up = namespace["up"]
+        assert callable(up)
+        up(sandbox)
+    except DbsyncError:
+        raise
+    except Exception as error:
+        line = traceback.extract_tb(error.__traceback__)[-1].lineno
+        cause = f"{type(error).__name__}: {error} (line {line})"
+        raise MigrationFailed(operation="migrate", path=migration.path, cause=cause) from error

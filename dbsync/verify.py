@@ -1,0 +1,147 @@
+"""What is checked before COMMIT: soundness, foreign keys, structure, row counts. A list of checks, each a function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from dbsync import schema
+from dbsync.errors import VerificationFailed
+from dbsync.migrate import apply
+from dbsync.model import Migration
+from dbsync.sqlite import Connection, check_soundness, open_scratch, quoted, tables_of, version_of
+
+OLD: Final = "dbsync_before"
+"""The name under which the backup is attached while the checks run."""
+SHOWN_COUNT: Final = 5
+
+
+class Case(NamedTuple):
+    """What a check looks at."""
+
+    connection: Connection
+    """In the open transaction: the database as it would be."""
+    migrations: tuple[Migration, ...]
+    """All that the release has."""
+    has_old: bool
+    """Whether the database as it was is attached as OLD; False for a fresh one."""
+
+
+Check = Callable[[Case], list[str]]
+
+
+def verify(case: Case, checks: tuple[Check, ...]) -> None:
+    """Runs every check.
+
+    Raises:
+        VerificationFailed: with everything that was found, in sentences.
+    """
+    found = [sentence for check in checks for sentence in check(case)]
+    if found:
+        more = f" and {len(found) - SHOWN_COUNT} more" if len(found) > SHOWN_COUNT else ""
+        raise VerificationFailed(operation="verify", cause="; ".join(found[:SHOWN_COUNT]) + more)
+
+
+def soundness(case: Case) -> list[str]:
+    """`quick_check`, which works inside the transaction and sees what it would commit."""
+    problem = check_soundness(case.connection)
+    return [] if problem is None else [f"the database would not be sound: {problem}"]
+
+
+def foreign_keys(case: Case) -> list[str]:
+    """Violations that are new: one that was there before must not stop updates for ever (spec part 3, 8)."""
+    before = _violations(case.connection, OLD) if case.has_old else {}
+    found = []
+    for (table, parent), count in _violations(case.connection, "main").items():
+        more = count - before.get((table, parent), 0)
+        if more > 0:
+            found.append(f"{more} rows of {table} refer to rows of {parent} that are not there")
+    return found
+
+
+def _violations(connection: Connection, name: str) -> dict[tuple[str, str], int]:
+    found: dict[tuple[str, str], int] = {}
+    for row in connection.execute(f"PRAGMA {name}.foreign_key_check"):
+        found[row[0], row[2]] = found.get((row[0], row[2]), 0) + 1
+    return found
+
+
+def structure(case: Case) -> list[str]:
+    """A migrated database has the structure of a fresh one; differences that were there before are no failure."""
+    drift = _drift(case.connection, "main", case.migrations)
+    if case.has_old:
+        version = version_of(case.connection, OLD)
+        drift -= _drift(case.connection, OLD, tuple(one for one in case.migrations if one.number <= version))
+    return [f"the structure differs from a fresh database: {one}" for one in sorted(drift)]
+
+
+def _drift(connection: Connection, name: str, migrations: tuple[Migration, ...]) -> set[str]:
+    found, wanted = schema.fingerprint(connection, name), fresh(migrations)
+    return {f"without {one}" for one in wanted - found} | {f"with {one}" for one in found - wanted}
+
+
+def fresh(migrations: tuple[Migration, ...]) -> frozenset[str]:
+    """The structure that all migrations make of nothing."""
+    connection = open_scratch()
+    try:
+        connection.execute("PRAGMA foreign_keys=OFF")
+        connection.execute("BEGIN")
+        for one in migrations:
+            apply(
+                connection, one, trial_id=None, release=(None, None), at="", milliseconds=lambda: 0, log=lambda _: None
+            )
+        return schema.fingerprint(connection)
+    finally:
+        connection.close()
+
+
+def row_counts(case: Case) -> list[str]:
+    """A table whose number of rows changed, or that is gone, has to be declared by a migration (`changes`)."""
+    if not case.has_old:
+        return []
+    version = version_of(case.connection, OLD)
+    declared = _declared(tuple(one for one in case.migrations if one.number > version))
+    now = set(tables_of(case.connection))
+    found = []
+    for table in tables_of(case.connection, OLD):
+        after_name = declared.renamed.get(table, table)
+        before = _count(case.connection, OLD, table)
+        if after_name not in now:
+            if table not in declared.dropped:
+                found.append(f"table {table} with {before} rows is gone (allow it with `changes: drop table {table}`)")
+            continue
+        after = _count(case.connection, "main", after_name)
+        verb = "delete" if after < before else "insert"
+        allowed = declared.deletes if after < before else declared.inserts
+        if after != before and not {table, after_name} & allowed:
+            found.append(f"{table} had {before} rows and has {after} (allow it with `changes: {verb} {table}`)")
+    return found
+
+
+class _Declared(NamedTuple):
+    inserts: set[str]
+    deletes: set[str]
+    dropped: set[str]
+    renamed: dict[str, str]
+
+
+def _declared(migrations: tuple[Migration, ...]) -> _Declared:
+    declared = _Declared(set(), set(), set(), {})
+    for line in (line for one in migrations for line in one.changes):
+        words = line.split()
+        if words[:2] == ["drop", "table"] and len(words) == 3:
+            declared.dropped.add(words[2])
+        elif words[:1] == ["rename"] and len(words) == 4 and words[2] == "->":
+            declared.renamed[words[1]] = words[3]
+        elif words[:1] == ["insert"] and len(words) > 1:
+            declared.inserts.add(words[1])
+        elif words[:1] == ["delete"] and len(words) > 1:
+            declared.deletes.add(words[1])
+    return declared
+
+
+def _count(connection: Connection, name: str, table: str) -> int:
+    return int(connection.execute(f"SELECT count(*) FROM {name}.{quoted(table)}").fetchone()[0])
+
+
+CHECKS: Final[tuple[Check, ...]] = (soundness, foreign_keys, structure, row_counts)
