@@ -102,7 +102,9 @@ def export(connection: Connection, base: str, losses: tuple[Loss, ...], folder: 
         if loss.table in before:
             table = shared(connection, base, loss.table)
         else:
-            table = Shared(loss.table, tuple(str(row[1]) for row in columns_of(connection, loss.table) if row[6] == 0), ())
+            table = Shared(
+                loss.table, tuple(str(row[1]) for row in columns_of(connection, loss.table) if row[6] == 0), ()
+            )
         rows = _rows(connection, base, table, known=loss.table in before)
         written += _write(folder, table, rows)
     return written

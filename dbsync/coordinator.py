@@ -98,8 +98,12 @@ class _Upgrade:
             effects.record("started", count=len(step.pending))
         if step.backs_up:
             self._back_up()
+        elif step.fresh:
+            effects.record("nothing_to_back_up")
+            effects.check_now()
         self.phase = "migrate"
-        effects.note_history(step.adopted, step.blessed)
+        if step.adopted or step.blessed:
+            effects.note_history(step.adopted, step.blessed)
         for migration in step.pending:
             self.migration = migration
             effects.apply(migration, self.trial_id, self.release)

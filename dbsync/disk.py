@@ -185,6 +185,11 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def random_name() -> str:
+    """Sixteen letters and digits that were never used before."""
+    return os.urandom(8).hex()
+
+
 def utc_stamp(now: datetime) -> str:
     """A time as a part of a file name: `2024-01-15T10-30-00-444Z` (UTC, milliseconds, no colons; spec S100, X19)."""
     moment = now.astimezone(UTC)

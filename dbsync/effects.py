@@ -39,6 +39,9 @@ class Effects(Protocol):
     def begin(self) -> None:
         """Opens the write transaction: from here on the database stands still."""
 
+    def check_now(self) -> None:
+        """Checks a database of which there is no backup to check, because it is new."""
+
     def equals(self, backup: Path) -> bool:
         """Whether schema and content of the live database equal those of a backup."""
 

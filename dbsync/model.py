@@ -127,9 +127,7 @@ FAILED = frozenset(
         OutcomeName.HISTORY_DIFFERS,
     }
 )
-SETTLED = frozenset(
-    {OutcomeName.RESTORED, OutcomeName.KEPT, OutcomeName.STAYS, OutcomeName.NOTHING_TO_RESTORE}
-)
+SETTLED = frozenset({OutcomeName.RESTORED, OutcomeName.KEPT, OutcomeName.STAYS, OutcomeName.NOTHING_TO_RESTORE})
 
 
 class Outcome(NamedTuple):

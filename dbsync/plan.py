@@ -56,10 +56,14 @@ def decide_upgrade(
         return Migrate(migrations, (), (), backs_up=False, fresh=True) if migrations else Nothing()
     differing = _differing(facts.version, history, migrations)
     if differing is not None:
-        return Refuse(OutcomeName.HISTORY_DIFFERS, differing, "Nothing was changed. Ask the vendor for a release that fits.")
+        return Refuse(
+            OutcomeName.HISTORY_DIFFERS, differing, "Nothing was changed. Ask the vendor for a release that fits."
+        )
     pending = tuple(one for one in migrations if one.number > facts.version)
     adopted = tuple(
-        one for one, applied in zip(migrations, history, strict=False) if not applied.sha256 and one.number <= facts.version
+        one
+        for one, applied in zip(migrations, history, strict=False)
+        if not applied.sha256 and one.number <= facts.version
     )
     blessed = tuple(
         one for one, applied in zip(migrations, history, strict=False)
@@ -75,14 +79,20 @@ def _unusable(facts: Facts, latest: int) -> Refuse | None:
     if facts.state is State.LOCKED:
         return Refuse(OutcomeName.LOCKED, facts.detail, "Close what has the database open, then try again.")
     if facts.state is State.UNREADABLE:
-        return Refuse(OutcomeName.DAMAGED, facts.detail, "Nothing was changed. `dbsync backups` lists what can be restored.")
+        return Refuse(
+            OutcomeName.DAMAGED, facts.detail, "Nothing was changed. `dbsync backups` lists what can be restored."
+        )
     if facts.state is State.UNTRACKED:
-        return Refuse(OutcomeName.UNTRACKED, facts.detail, "Nothing was changed: which version this is, is not guessed.")
+        return Refuse(
+            OutcomeName.UNTRACKED, facts.detail, "Nothing was changed: which version this is, is not guessed."
+        )
     if facts.state in (State.MISSING, State.EMPTY) and facts.had_data:
         what = "there is no database" if facts.state is State.MISSING else "the database is empty"
         return Refuse(OutcomeName.MISSING, f"{what}, and there was one with data before: {facts.detail}", _LOOK)
     if facts.version > latest:
-        return Refuse(OutcomeName.TOO_NEW, f"the database has schema {facts.version}, this release knows {latest}", _UPDATE)
+        return Refuse(
+            OutcomeName.TOO_NEW, f"the database has schema {facts.version}, this release knows {latest}", _UPDATE
+        )
     return None
 
 
@@ -92,9 +102,7 @@ def _differing(version: int, history: tuple[Applied, ...], migrations: tuple[Mig
         return f"the database says it has schema {version} and its history names {len(history)} migrations"
     for applied, migration in zip(history, migrations, strict=False):
         if applied.number != migration.number or applied.name != migration.name:
-            return (
-                f"the database has {applied.number:04d}_{applied.name}, this release {migration.number:04d}_{migration.name}"
-            )
+            return f"the database has {applied.number:04d}_{applied.name}, this release {migration.number:04d}_{migration.name}"
         if applied.sha256 not in ("", migration.sha256, *migration.replaces):
             return f"{migration.number:04d}_{migration.name} was changed after the database had taken it"
     return None
@@ -143,7 +151,11 @@ def decide_return(
     if ever_confirmed:
         return Stay()
     if not has_backup:
-        return Refuse(OutcomeName.BACKUP_UNUSABLE, "the backup of this trial is not there", "Choose one: `updater rollback --list`.")
+        return Refuse(
+            OutcomeName.BACKUP_UNUSABLE,
+            "the backup of this trial is not there",
+            "Choose one: `updater rollback --list`.",
+        )
     return Restore(aside=True)
 
 

@@ -21,7 +21,9 @@ _READING_PRAGMAS: Final = frozenset(
 )
 _SCHEMA_STEPS: Final = frozenset({"legacy_alter_table", "defer_foreign_keys"})
 """Pragmas that the documented way to rebuild a table needs, and that cannot break the transaction."""
-_WRITES: Final = frozenset({sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE, sqlite3.SQLITE_DROP_TABLE})
+_WRITES: Final = frozenset(
+    {sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE, sqlite3.SQLITE_DROP_TABLE}
+)
 _REFUSED: Final = {
     sqlite3.SQLITE_TRANSACTION: "BEGIN, COMMIT and ROLLBACK are dbsync's: all migrations are one transaction",
     sqlite3.SQLITE_SAVEPOINT: "savepoints are dbsync's: each migration has one",
@@ -139,7 +141,9 @@ def split(text: str) -> Iterator[str]:
 
 def _why_not_pragma(name: str, value: str | None) -> str | None:
     name = name.lower()
-    if name in _SCHEMA_STEPS or (name in _READING_PRAGMAS and (value is None or name not in ("user_version", "application_id"))):
+    if name in _SCHEMA_STEPS or (
+        name in _READING_PRAGMAS and (value is None or name not in ("user_version", "application_id"))
+    ):
         return None
     return f"PRAGMA {name}: it is dbsync's, or would not be part of the transaction"
 

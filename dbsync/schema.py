@@ -29,9 +29,13 @@ def _table(connection: Connection, table: str, schema: str) -> set[str]:
     for row in connection.execute(f"PRAGMA {schema}.foreign_key_list({quoted(table)})"):
         _, _, parent, child_column, parent_column, on_update, on_delete, _ = row
         found.add(f"foreign key {table}.{child_column} -> {parent}.{parent_column} {on_update} {on_delete}")
-    for _, name, unique, origin, partial in connection.execute(f"PRAGMA {schema}.index_list({quoted(table)})").fetchall():
+    for _, name, unique, origin, partial in connection.execute(
+        f"PRAGMA {schema}.index_list({quoted(table)})"
+    ).fetchall():
         columns = connection.execute(f"PRAGMA {schema}.index_xinfo({quoted(name)})").fetchall()
-        parts = ", ".join(f"{column[2]} {column[4]} {'desc' if column[3] else 'asc'}" for column in columns if column[5])
+        parts = ", ".join(
+            f"{column[2]} {column[4]} {'desc' if column[3] else 'asc'}" for column in columns if column[5]
+        )
         # An index that SQLite made for a constraint has a number for a name, which depends on the others.
         label = name if origin == "c" else "(constraint)"
         sql = _index_sql(connection, name, schema) if origin == "c" else ""
@@ -40,7 +44,9 @@ def _table(connection: Connection, table: str, schema: str) -> set[str]:
 
 
 def _index_sql(connection: Connection, name: str, schema: str) -> str:
-    row = connection.execute(f"SELECT sql FROM {schema}.sqlite_schema WHERE type = 'index' AND name = ?", (name,)).fetchone()
+    row = connection.execute(
+        f"SELECT sql FROM {schema}.sqlite_schema WHERE type = 'index' AND name = ?", (name,)
+    ).fetchone()
     where = _spaced(row[0] or "").upper().partition(" WHERE ")[2] if row else ""
     return f" where {where}" if where else ""
 

@@ -162,6 +162,11 @@ def version_of(connection: Connection, schema: str = "main") -> int:
     return int(connection.execute(f"PRAGMA {schema}.user_version").fetchone()[0])
 
 
+def is_wal(connection: Connection) -> bool:
+    """Whether a database writes ahead; read without changing anything."""
+    return str(connection.execute("PRAGMA journal_mode").fetchone()[0]).lower() == "wal"
+
+
 def check_soundness(connection: Connection) -> str | None:
     """What `quick_check` finds, in one sentence; None when it finds nothing."""
     found = [str(row[0]) for row in connection.execute("PRAGMA quick_check(5)")]

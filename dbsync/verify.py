@@ -84,15 +84,19 @@ def fresh(migrations: tuple[Migration, ...]) -> frozenset[str]:
     """The structure that all migrations make of nothing."""
     connection = open_scratch()
     try:
-        connection.execute("PRAGMA foreign_keys=OFF")
-        connection.execute("BEGIN")
-        for one in migrations:
-            apply(
-                connection, one, trial_id=None, release=(None, None), at="", milliseconds=lambda: 0, log=lambda _: None
-            )
+        run_all(connection, migrations)
         return schema.fingerprint(connection)
     finally:
         connection.close()
+
+
+def run_all(connection: Connection, migrations: tuple[Migration, ...]) -> None:
+    """Runs migrations on a throw-away database, as they would run on a till; nobody is told."""
+    connection.execute("PRAGMA foreign_keys=OFF")
+    connection.execute("BEGIN")
+    for one in migrations:
+        apply(connection, one, trial_id=None, release=(None, None), at="", milliseconds=lambda: 0, log=lambda _: None)
+    connection.execute("COMMIT")
 
 
 def row_counts(case: Case) -> list[str]:

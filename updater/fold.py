@@ -35,9 +35,7 @@ def fold_rollback(till: Till, view: View, rejection: Rejection) -> None:
     assert rejection.to is not None
     chosen = [proof for proof in view.proofs if proof.why == "chosen" and proof.trial_id == rejection.intent_id]
     if not chosen:
-        till.write_proof(
-            Proof(next_sequence(view.proofs), rejection.to, "chosen", rejection.intent_id, till.now())
-        )
+        till.write_proof(Proof(next_sequence(view.proofs), rejection.to, "chosen", rejection.intent_id, till.now()))
     till.write_journal(Journal(Phase.IDLE, good=rejection.to, previous=None))
 
 

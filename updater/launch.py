@@ -106,9 +106,7 @@ class _Run:
         if view.running is None:
             view = self.till.look()
         try:
-            step = plan.decide_launch(
-                view, journal_of(view, now=self.till.now()), self.limits, refused=self.refused
-            )
+            step = plan.decide_launch(view, journal_of(view, now=self.till.now()), self.limits, refused=self.refused)
             if isinstance(step, plan.Prepare) and step.trial is not None:
                 # Counted before the act: a crash from here on is an attempt that did not end.
                 self.till.write_trial(plan.counted(step.trial, "attempt", view.boot_id))
@@ -174,9 +172,7 @@ class _Run:
 
     def _give_up(self, trial: Trial, outcome: str, reason: str) -> None:
         """Under both locks, with no app running: a confirm that came first has been seen by the look above."""
-        self.till.write_trial(
-            trial._replace(verdict=Verdict.GIVEN_UP, act="", outcome=outcome, reason=reason)
-        )
+        self.till.write_trial(trial._replace(verdict=Verdict.GIVEN_UP, act="", outcome=outcome, reason=reason))
         self.notice = outcomes.clerk_sentence(outcome)
         self.till.tell(Report(outcome, trial.candidate, "trial", cause=reason, trial_id=trial.trial_id))
 
@@ -193,7 +189,9 @@ class _Run:
             migrations=self.till.migrations(trial.candidate),
         )
         if returned.outcome.refused or returned.outcome.failed:
-            self.till.tell(_report(returned.outcome, trial.candidate, done="nothing was changed", trial_id=trial.trial_id))
+            self.till.tell(
+                _report(returned.outcome, trial.candidate, done="nothing was changed", trial_id=trial.trial_id)
+            )
             return self.refuse(returned.outcome.name, returned.outcome.cause, told=True)
         if returned.back is not None:
             with terminal_locked(self.till):

@@ -120,7 +120,14 @@ def check_path(path: str) -> str:
     """A path inside the bundle, as it is; a path that leaves it is refused."""
     parts = PurePosixPath(path).parts
     reserved = any(one.rstrip(". ") != one or ":" in one or "\\" in one or "\0" in one for one in parts)
-    if not parts or path.startswith("/") or ".." in parts or "." in path.split("/") or "" in path.split("/") or reserved:
+    if (
+        not parts
+        or path.startswith("/")
+        or ".." in parts
+        or "." in path.split("/")
+        or "" in path.split("/")
+        or reserved
+    ):
         raise _wrong(f"the path {path!r} is not one inside the bundle")
     return path
 

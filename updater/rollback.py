@@ -37,7 +37,11 @@ def choices(view: View, current: Release) -> list[Release]:
     found: list[Release] = []
     for proof in reversed(view.proofs):
         known = proof.release == current or proof.release in found
-        if not known and proof.release.release_id in view.installed and view.rejection(proof.release.release_id) is None:
+        if (
+            not known
+            and proof.release.release_id in view.installed
+            and view.rejection(proof.release.release_id) is None
+        ):
             found.append(proof.release)
     return found
 
@@ -100,7 +104,9 @@ def _backup(view: View, target: Release, path: Path | None, backups: list[Backup
             raise Refused(operation="roll back", path=path, cause="this is no backup of this terminal")
         if named[0].version > target.schema:
             cause = f"it holds schema {named[0].version}, release {target.version} knows {target.schema}"
-            raise Refused(operation="roll back", path=path, cause=cause, hint="Choose an older backup or a newer release.")
+            raise Refused(
+                operation="roll back", path=path, cause=cause, hint="Choose an older backup or a newer release."
+            )
         return named[0]
     if fits(target, view.database) and view.database.state == "ok":
         return None
@@ -191,7 +197,9 @@ def _restore(till: Till, plan: Plan, rejection: Rejection) -> Returned | None:
         return None
     returned = coordinator.restore(till.database(), backup=plan.backup.path, intent_id=rejection.intent_id)
     if returned.outcome.refused or returned.outcome.failed:
-        raise Refused(operation="restore", path=plan.backup.path, cause=returned.outcome.cause, hint=returned.outcome.hint)
+        raise Refused(
+            operation="restore", path=plan.backup.path, cause=returned.outcome.cause, hint=returned.outcome.hint
+        )
     return returned
 
 
@@ -204,12 +212,18 @@ def allow(till: Till, name: str) -> Release:
     with terminal_locked(till):
         till.sync()
         view = till.look()
-        named = [one for one in view.rejections if one.release.version == name or one.release.release_id.startswith(name)]
+        named = [
+            one for one in view.rejections if one.release.version == name or one.release.release_id.startswith(name)
+        ]
         if len(named) != 1:
-            known = ", ".join(f"{one.release.version} ({one.release.release_id[:12]})" for one in view.rejections) or "none"
+            known = (
+                ", ".join(f"{one.release.version} ({one.release.release_id[:12]})" for one in view.rejections) or "none"
+            )
             raise Refused(operation="allow", cause=f"{name} names {len(named)} rejected releases; there are: {known}")
         if not named[0].done:
-            raise TryLater(operation="allow", cause="a rollback from it is not finished yet", hint="Start the till once.")
+            raise TryLater(
+                operation="allow", cause="a rollback from it is not finished yet", hint="Start the till once."
+            )
         release = named[0].release
         ending = view.trial(view.journal.trial_id) if view.journal is not None else None
         if view.journal is not None and ending is not None and ending.candidate == release:

@@ -49,7 +49,9 @@ def run(
         raise TryLater(operation="roll back", cause="it was not agreed to", hint=hint)
     returned = perform(terminal, plan)
     kept = str(returned.set_aside.path) if returned is not None and returned.set_aside else None
-    done = [f"{plan.to.version} starts next. {plan.current.version} will not be tried again here (`updater allow` lifts that)."]
+    done = [
+        f"{plan.to.version} starts next. {plan.current.version} will not be tried again here (`updater allow` lifts that)."
+    ]
     if kept:
         done.append(f"The database as it was is kept: {kept}")
     _tell(say, {**facts, "done": True, "kept": kept}, done, as_json=as_json)
@@ -77,7 +79,9 @@ def _listing_lines(found: dict[str, Any]) -> list[str]:
     starts = found["starts"]
     lines = [f"starts now: {starts['version']} (schema {starts['schema']})" if starts else "nothing can start"]
     lines.append("versions to go back to:")
-    lines += [f"  {one['version']}  schema {one['schema']}  {one['release_id'][:12]}" for one in found["can_go_back_to"]]
+    lines += [
+        f"  {one['version']}  schema {one['schema']}  {one['release_id'][:12]}" for one in found["can_go_back_to"]
+    ]
     lines.append("backups, newest first:")
     lines += [
         f"  {one['made_at']}  schema {one['schema']}  {one['size_bytes'] / 1e6:9.1f} MB  {one['kind']:<14} "
@@ -99,16 +103,18 @@ def _facts(plan: Plan) -> dict[str, Any]:
 
 
 def _plan_lines(plan: Plan) -> list[str]:
-    lines = [f"from {plan.current.version} (schema {plan.current.schema}) back to {plan.to.version} (schema {plan.to.schema})"]
+    lines = [
+        f"from {plan.current.version} (schema {plan.current.schema}) back to {plan.to.version} (schema {plan.to.schema})"
+    ]
     if plan.backup is None:
         return [*lines, f"the database stays as it is: {plan.to.version} works on it; nothing is lost"]
-    lines.append(f"the database is restored from {plan.backup.path} (made {plan.backup.made_at}, schema {plan.backup.version})")
+    lines.append(
+        f"the database is restored from {plan.backup.path} (made {plan.backup.made_at}, schema {plan.backup.version})"
+    )
     if not plan.losses:
         return [*lines, "nothing has been recorded since; nothing is lost"]
     lines.append("recorded since then and not in the restored database:")
-    lines += [
-        f"  {one.table}: {one.added} added, {one.changed} changed, {one.removed} removed" for one in plan.losses
-    ]
+    lines += [f"  {one.table}: {one.added} added, {one.changed} changed, {one.removed} removed" for one in plan.losses]
     return [*lines, f"all of it is kept: the database as it is now is put aside in {plan.kept_beside}"]
 
 

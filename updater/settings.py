@@ -77,7 +77,9 @@ def find(path: Path | None, environment: Mapping[str, str] = os.environ) -> Path
     raise SettingsError(
         operation="find the settings",
         path=place,
-        cause="there are none" if not found else f"there are {len(found)} apps: {', '.join(f.parent.name for f in found)}",
+        cause="there are none"
+        if not found
+        else f"there are {len(found)} apps: {', '.join(f.parent.name for f in found)}",
         hint=f"Name the file with --settings FILE or in {PREFIX}SETTINGS.",
     )
 

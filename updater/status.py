@@ -90,13 +90,23 @@ def in_words(found: dict[str, Any]) -> list[str]:
         lines.append(f"alarm     {alarm['code']} {alarm['outcome']} at {alarm['at']}: {alarm['cause']}")
         lines += [f"          {label}: {alarm[key]}" for key, label in _ALARM_LINES if alarm.get(key)]
     lines.append(f"back to   {', '.join(found['can_go_back_to']) or 'nothing'}")
-    lines.append(f"backups   {len(found['backups'])}" + (f", newest {found['backups'][0]['path']}" if found["backups"] else ""))
-    lines.append(f"disk      {found['free_bytes'] / 1e9:.1f} GB free" if found["free_bytes"] is not None else "disk      ?")
+    lines.append(
+        f"backups   {len(found['backups'])}" + (f", newest {found['backups'][0]['path']}" if found["backups"] else "")
+    )
+    lines.append(
+        f"disk      {found['free_bytes'] / 1e9:.1f} GB free" if found["free_bytes"] is not None else "disk      ?"
+    )
     lines.append(f"next      {found['next']}")
     return lines
 
 
-_ALARM_LINES = (("done", "done"), ("migration", "migration"), ("kept", "kept"), ("export", "exported"), ("next", "next"))
+_ALARM_LINES = (
+    ("done", "done"),
+    ("migration", "migration"),
+    ("kept", "kept"),
+    ("export", "exported"),
+    ("next", "next"),
+)
 
 
 def _release(release: Release | None) -> dict[str, Any] | None:
@@ -122,5 +132,9 @@ def _free(terminal: Terminal) -> int | None:
 
 def _next(view: View, alarms: list[dict[str, Any]]) -> str:
     if view.journal is None:
-        return outcomes.meaning("NOTHING_INSTALLED").next_step if not view.proofs else "`updater check` rebuilds the journal"
+        return (
+            outcomes.meaning("NOTHING_INSTALLED").next_step
+            if not view.proofs
+            else "`updater check` rebuilds the journal"
+        )
     return str(alarms[-1]["next"]) if alarms else "nothing"

@@ -33,9 +33,7 @@ class Watch:
         self._app: App | None = None
         self._since: float = 0.0
 
-    def start(
-        self, folder: Path, manifest: Manifest, release: Release, *, trial_id: str | None, notice: str
-    ) -> None:
+    def start(self, folder: Path, manifest: Manifest, release: Release, *, trial_id: str | None, notice: str) -> None:
         """Starts the app of a version folder.
 
         Raises:

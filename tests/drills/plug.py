@@ -116,10 +116,12 @@ def _actions() -> dict[str, Callable[[World], object]]:
 
 def _begin(world: World) -> None:
     """A launch whose process dies, with the app, right after the app was started on trial."""
+
     def die(process: str, what: str) -> None:
         world.kill("launcher")
         world.app = None
         raise Killed
+
     till = SimulatedTill(world, "launcher")
     till.await_app = lambda **_: die("launcher", "")  # type: ignore[assignment, method-assign, misc]
     try:
@@ -204,9 +206,11 @@ def settle(world: World, story: Story, *, order: str, exact: bool) -> None:
 
 def close_app(world: World) -> None:
     """The cashier closes an app that outlived its launcher; one on trial asks again, or is left to the next launcher."""
-    if world.app is not None and not world.app.confirmed and world.behaviour.get(
-        world.app.release.version
-    ) in ("good_by_command", "late_confirm"):
+    if (
+        world.app is not None
+        and not world.app.confirmed
+        and world.behaviour.get(world.app.release.version) in ("good_by_command", "late_confirm")
+    ):
         SimulatedTill(world, "launcher").confirm_by_command(world.app)
     if world.app is not None and (world.app.trial_id is None or world.app.confirmed):
         world.sell()

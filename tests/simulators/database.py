@@ -62,6 +62,9 @@ class SimulatedEffects:
         self._holds_lock()
         self._change(self.world.database)
 
+    def check_now(self) -> None:
+        self._tick("check the new database")
+
     def equals(self, backup: Path) -> bool:
         self._tick("compare with a backup")
         kept = self.world.backups.get(backup.name)
@@ -89,9 +92,7 @@ class SimulatedEffects:
         if migration.number in self.world.broken_migrations:
             raise MigrationFailed(operation="migrate", cause="this shop's data does not allow it")
         oldest = self.world.readable_from.get(migration.number)
-        self._change(
-            self._open.copy(version=migration.number, readable_from=oldest, exists=True, migrated_by=trial_id)
-        )
+        self._change(self._open.copy(version=migration.number, readable_from=oldest, exists=True, migrated_by=trial_id))
 
     def note_history(self, kept: tuple[Migration, ...], blessed: tuple[Migration, ...]) -> None:
         self._tick("note history")

@@ -42,15 +42,17 @@ class SimulatedTill:
         self._tick("look")
         seen = self.world.visible()
         app = self.world.app
-        restored = {name.removeprefix("intent/") for name, value in seen.items() if name.startswith("intent/") and value.done}
+        restored = {
+            name.removeprefix("intent/") for name, value in seen.items() if name.startswith("intent/") and value.done
+        }
         rejections = [one for name, one in sorted(seen.items()) if name.startswith("rejected/")]
         return View(
             journal=seen.get("journal") if seen.get("journal") != "garbage" else None,
             trials=tuple(one for name, one in sorted(seen.items()) if name.startswith("trial/")),
-            proofs=tuple(sorted((one for name, one in seen.items() if name.startswith("proofs/")), key=lambda p: p.sequence)),
-            rejections=tuple(
-                one._replace(done=one.backup is None or one.intent_id in restored) for one in rejections
+            proofs=tuple(
+                sorted((one for name, one in seen.items() if name.startswith("proofs/")), key=lambda p: p.sequence)
             ),
+            rejections=tuple(one._replace(done=one.backup is None or one.intent_id in restored) for one in rejections),
             database=self.world.database.facts(),
             running=Running(1, app.trial_id, app.release.release_id, app.seconds) if app else None,
             boot_id=str(self.world.boot),

@@ -114,7 +114,9 @@ class WindowsHost(Host):
         return int(job)
 
     def _write_note(self, lock: Lock, pid: int, note: Mapping[str, str | None]) -> None:
-        text = json.dumps({**note, "pid": pid, "boot_id": self.boot_id(), "monotonic_seconds": self.monotonic_seconds()})
+        text = json.dumps(
+            {**note, "pid": pid, "boot_id": self.boot_id(), "monotonic_seconds": self.monotonic_seconds()}
+        )
         os.ftruncate(lock.fileno(), 0)
         os.lseek(lock.fileno(), 0, os.SEEK_SET)
         os.write(lock.fileno(), text.encode())

@@ -1,0 +1,158 @@
+"""Backups as files: names, the facts beside them, which there are, which are removed. Copying itself is sqlite.py's."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from dbsync import disk
+from dbsync.errors import BackupUnusable, DbsyncError
+from dbsync.model import Backup
+
+FORMAT: Final = 1
+FACTS: Final = ".json"
+PART: Final = ".part-"
+KEPT_COUNT: Final = 10
+"""Migration backups that rotation leaves (spec S94); the pinned ones come on top."""
+_VERSION: Final = re.compile(r"-v(\d+)-")
+_STAMP: Final = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})[T-](\d{2})-?(\d{2})-?(\d{2})(?:-(\d{3})Z?)?\.db$")
+
+
+def migration_name(prefix: str, version: int, now: datetime) -> str:
+    """`auraswift-backup-v2-2024-01-15T10-35-00-444Z.db`: the version is the one before the migration (spec S46, S90)."""
+    return f"{prefix}-backup-v{version}-{disk.utc_stamp(now)}.db"
+
+
+def beside_name(database: Path, operation: str, now: datetime) -> str:
+    """`pos_system-backup-before-restore-2024-01-15T10-35-00-444Z.db`, beside the database (spec S93)."""
+    return f"{database.stem}-backup-{operation}-{disk.utc_stamp(now)}.db"
+
+
+def free_name(folder: Path, name: str) -> Path:
+    """A path that nothing has yet: two backups of one millisecond, or a clock set back, must not meet."""
+    path, number = folder / name, 1
+    while path.exists():
+        number += 1
+        path = folder / f"{name.removesuffix('.db')}-{number}.db"
+    return path
+
+
+def list_backups(backups: Path, database: Path) -> list[Backup]:
+    """All backups of a database, newest first by sequence; those without facts are the oldest, and not verified."""
+    paths = [*_glob(backups, "*.db"), *_glob(database.parent, f"{database.stem}-backup-*.db")]
+    found = {path: _read(path) for path in paths if not path.name.startswith(".") and path != database}
+    return sorted(found.values(), key=lambda one: (one.sequence, one.made_at, one.path.name), reverse=True)
+
+
+def next_sequence(backups: Path, database: Path) -> int:
+    """Order goes by this number, never by a clock (spec A16)."""
+    return 1 + max((one.sequence for one in list_backups(backups, database)), default=0)
+
+
+def write_facts(backup: Backup) -> None:
+    """Writes the facts beside a backup, durably; before the backup gets its name, so that it never is without."""
+    facts = {"format": FORMAT, **backup._asdict()}
+    del facts["path"]
+    disk.write_json(facts_path(backup.path), facts)
+
+
+def facts_path(path: Path) -> Path:
+    """Where the facts of a backup lie."""
+    return path.with_name(path.name + FACTS)
+
+
+def check_file(path: Path) -> Backup:
+    """The facts of a backup whose file is still what they say.
+
+    Raises:
+        BackupUnusable: it is gone, or differs from its checksum.
+    """
+    if not path.is_file():
+        raise BackupUnusable(operation="use the backup", path=path, cause="there is no such file")
+    backup = _read(path)
+    if backup.sha256 and disk.sha256_of(path) != backup.sha256:
+        raise BackupUnusable(
+            operation="use the backup", path=path, cause="it is not what was written: its checksum differs"
+        )
+    return backup
+
+
+def rotate(backups: Path, database: Path, *, keep_count: int, pinned: tuple[Path, ...]) -> list[Path]:
+    """Removes the oldest migration backups over the limit; returns what was removed.
+
+    Only migration backups count, and these are never removed: the pinned ones, the newest good one, and the last of
+    each older schema (spec S172, S173). Ten restarts of a failing update therefore cannot push out the one that matters.
+    """
+    migration = [one for one in list_backups(backups, database) if one.kind == "migration"]
+    keep = {*pinned}
+    for one in migration:
+        if one.verified and not any(other.version == one.version and other.path in keep for other in migration):
+            keep.add(one.path)
+    removed = []
+    for one in migration[keep_count:]:
+        if one.path not in keep:
+            _remove(one.path)
+            removed.append(one.path)
+    return removed
+
+
+def clear_parts(backups: Path, database: Path) -> None:
+    """Removes what a cut copy left; a final name means finished, so nothing else is unfinished."""
+    for folder in {backups, database.parent}:
+        for path in _glob(folder, f"{PART}*"):
+            path.unlink(missing_ok=True)
+
+
+def _glob(folder: Path, pattern: str) -> list[Path]:
+    try:
+        return list(folder.glob(pattern))
+    except OSError as cause:
+        raise disk.problem("read", folder, cause) from cause
+
+
+def _remove(path: Path) -> None:
+    try:
+        # The backup first: facts without a backup are passed over, a backup without facts would look hand-made.
+        path.unlink(missing_ok=True)
+        facts_path(path).unlink(missing_ok=True)
+    except OSError as cause:
+        raise disk.problem("remove", path, cause) from cause
+
+
+def _read(path: Path) -> Backup:
+    try:
+        facts = disk.read_json(facts_path(path))
+        return _from_facts(path, facts)
+    except (FileNotFoundError, DbsyncError, KeyError, TypeError, ValueError):
+        return _from_name(path)
+
+
+def _from_facts(path: Path, facts: dict[str, Any]) -> Backup:
+    if facts["format"] != FORMAT:
+        raise ValueError(f"format {facts['format']} is not known")
+    return Backup(
+        path=path,
+        kind=str(facts["kind"]),
+        version=int(facts["version"]),
+        sha256=str(facts["sha256"]),
+        size_bytes=int(facts["size_bytes"]),
+        sequence=int(facts["sequence"]),
+        made_at=str(facts["made_at"]),
+        trial_id=facts["trial_id"],
+        verified=bool(facts["verified"]),
+    )
+
+
+def _from_name(path: Path) -> Backup:
+    """A file that some person or an older tool made: what its name says, and nothing taken for certain."""
+    version, stamp = _VERSION.search(path.name), _STAMP.search(path.name)
+    kind = "manual" if version is None or "-backup-manual-" in path.name else "migration"
+    if "-backup-before-" in path.name:
+        kind = "-".join(path.name.partition("-backup-")[2].split("-")[:2])
+    made_at = ""
+    if stamp is not None:
+        year, month, day, hour, minute, second, milliseconds = stamp.groups()
+        made_at = f"{year}-{month}-{day}T{hour}:{minute}:{second}.{milliseconds or '000'}Z"
+    return Backup(path, kind, int(version[1]) if version else 0, "", path.stat().st_size, 0, made_at, verified=False)

@@ -1,0 +1,178 @@
+"""Copying a whole database to a checked file under a final name, and back over a live one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from dbsync import backup, disk
+from dbsync.errors import BackupUnusable, Damaged, DbsyncError, DiskProblem
+from dbsync.model import Backup
+from dbsync.sqlite import (
+    check_soundness,
+    copy,
+    open_copy,
+    open_reading,
+    open_scratch,
+    open_writing,
+    translated,
+    version_of,
+)
+
+Told = Callable[[int, int], None]
+
+
+def copy_to_part(source: Path, final: Path, facts: Backup, *, told: Told) -> Backup:
+    """Copies a live database, as it stands, to the temporary name of `final`. A crash leaves a part, which is cleared.
+
+    Raises:
+        DbsyncError: by meaning (DiskFull, Locked, Damaged …); the part is removed.
+    """
+    part = final.with_name(backup.PART + final.name)
+    try:
+        part.unlink(missing_ok=True)
+        with (
+            translated("back up", source),
+            closing(open_reading(source)) as live,
+            closing(open_writing(part, create=True)) as target,
+        ):
+            copy(live, target, told=told, seconds=time.monotonic)
+            # A copy of a WAL database says WAL in its header and would want files beside it.
+            target.execute("PRAGMA journal_mode=DELETE").fetchall()
+    except DbsyncError:
+        drop_part(part)
+        raise
+    except OSError as cause:
+        raise disk.problem("back up", part, cause) from cause
+    return facts._replace(path=part)
+
+
+def check_part(part: Backup) -> Backup:
+    """Opens a copy anew, checks it, and takes size and checksum.
+
+    Raises:
+        Damaged: it is not sound, or not of the version that it was taken for: so is what it was copied from.
+    """
+    try:
+        with translated("check the backup", part.path), closing(open_copy(part.path)) as connection:
+            problem, version = check_soundness(connection), version_of(connection)
+    except DbsyncError:
+        drop_part(part.path)
+        raise
+    if problem is not None or version != part.version:
+        drop_part(part.path)
+        raise Damaged(operation="check the backup", path=part.path, cause=problem or f"it holds schema {version}")
+    return measured(part)
+
+
+def measured(part: Backup) -> Backup:
+    """The facts with size and checksum, of a file that is durable now."""
+    disk.sync_file(part.path)
+    return part._replace(sha256=disk.sha256_of(part.path), size_bytes=part.path.stat().st_size)
+
+
+def keep_part(part: Backup) -> Backup:
+    """Gives a copy its final name, durably. A crash before the rename leaves facts without a backup: passed over."""
+    final = part._replace(path=part.path.with_name(part.path.name.removeprefix(backup.PART)))
+    backup.write_facts(final)
+    disk.rename_durably(part.path, final.path)
+    return final
+
+
+def drop_part(path: Path) -> None:
+    """Removes a part and what SQLite keeps beside it while it writes."""
+    for one in (path, *sidecars(path)):
+        try:
+            one.unlink(missing_ok=True)
+        except OSError:
+            # It is in nobody's way but its space; the next run clears it.
+            continue
+
+
+def sidecars(path: Path) -> list[Path]:
+    """What belongs to a database file and must never be parted from it."""
+    return [path.with_name(path.name + ending) for ending in ("-wal", "-shm", "-journal")]
+
+
+def restore_over(database: Path, source: Path, *, told: Told) -> None:
+    """Puts a copy over a live database through the backup API: one transaction on the live file.
+
+    Never by files: a left-over `-wal` would be replayed over the restored file (spec part 3, 5).
+
+    Raises:
+        BackupUnusable: the copy cannot be opened.
+        DiskProblem: the restored database is not sound when it is read back; the copy is still there.
+    """
+    with (
+        translated("restore", database),
+        closing(open_copy(source)) as kept,
+        closing(open_writing(database, create=True)) as live,
+    ):
+        if _page_size(kept) != _page_size(live):
+            # The page size of a WAL database cannot change (sqlite.org/pragma.html#pragma_page_size).
+            live.execute("PRAGMA journal_mode=DELETE").fetchall()
+        copy(kept, live, told=told, seconds=time.monotonic)
+    disk.sync_folder(database.parent)
+    with translated("check what was restored", database), closing(open_reading(database)) as live:
+        problem = check_soundness(live)
+    if problem is not None:
+        raise DiskProblem(operation="check what was restored", path=database, cause=problem)
+
+
+def check_backup_file(path: Path) -> Backup:
+    """The facts of a backup that can be restored.
+
+    Raises:
+        BackupUnusable: it is gone, changed, or not sound.
+    """
+    facts = backup.check_file(path)
+    try:
+        with translated("check the backup", path), closing(open_copy(path)) as connection:
+            problem, version = check_soundness(connection), version_of(connection)
+    except DbsyncError as error:
+        raise BackupUnusable(operation="use the backup", path=path, cause=error.cause) from error
+    if problem is not None:
+        raise BackupUnusable(operation="use the backup", path=path, cause=problem)
+    return facts._replace(version=version)
+
+
+def put_aside(database: Path, final: Path, facts: Backup, *, told: Told) -> Backup:
+    """Keeps the live database under another name; one that can still be read is copied, a ruined one is moved.
+
+    Returns when it is durable: only then may anything be put over the live one.
+    """
+    try:
+        part = copy_to_part(database, final, facts, told=told)
+        with translated("check the copy", part.path), closing(open_copy(part.path)) as connection:
+            sound = check_soundness(connection) is None
+        return keep_part(measured(part)._replace(verified=sound))
+    except (Damaged, DiskProblem) as error:
+        if error.outcome in ("NO_SPACE", "READ_ONLY"):
+            raise
+        return _move_aside(database, final, facts)
+
+
+def _move_aside(database: Path, final: Path, facts: Backup) -> Backup:
+    """Its journals first: a database without its hot journal is no worse than ruined; a journal left behind alone
+    would be replayed over the next database of that name."""
+    for one in sidecars(database):
+        if one.exists():
+            disk.rename_durably(one, one.with_name(one.name.replace(database.name, final.name, 1)))
+    disk.sync_file(database)
+    kept = facts._replace(path=final, size_bytes=database.stat().st_size, verified=False, sha256="")
+    backup.write_facts(kept)
+    disk.rename_durably(database, final)
+    return kept
+
+
+def scratch_copy(source: Path, target: Path, *, told: Told) -> None:
+    """Copies a finished backup to a throw-away file that may be changed."""
+    drop_part(target)
+    with translated("copy", source), closing(open_copy(source)) as kept, closing(open_scratch(target)) as scratch:
+        copy(kept, scratch, told=told, seconds=time.monotonic)
+
+
+def _page_size(connection: object) -> int:
+    return int(connection.execute("PRAGMA page_size").fetchone()[0])  # type: ignore[attr-defined]

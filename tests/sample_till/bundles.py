@@ -1,0 +1,52 @@
+"""Makes bundles of the sample till: one folder per release, as a vendor's build would leave it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+APP = "sample-till"
+CONFIG = """\
+app = "sample-till"
+entry = "till.py"
+interpreter = "python"
+self_test = ["--self-test"]
+migrations = "migrations"
+"""
+
+
+def make_bundle(
+    folder: Path, *, version: str, schema: int, behaviour: str = "good", mended: bool = False
+) -> Path:
+    """A bundle of plain Python.
+
+    Args:
+        folder: where to make it; must not exist.
+        version: the release's version.
+        schema: up to which migration it ships.
+        behaviour: how the app behaves: good, crash, exit0, hang, sells_then_hangs.
+        mended: whether migration 6 is the mended one.
+    """
+    folder.mkdir(parents=True)
+    shutil.copy(HERE / "till.py", folder / "till.py")
+    (folder / "tillkeeper.toml").write_text(CONFIG)
+    (folder / "release.json").write_text(json.dumps({"version": version, "schema": schema, "behaviour": behaviour}))
+    copy_migrations(folder / "migrations", schema=schema, mended=mended)
+    return folder
+
+
+def copy_migrations(folder: Path, *, schema: int, mended: bool = False) -> Path:
+    """The migrations up to a number."""
+    folder.mkdir()
+    for path in sorted((HERE / "migrations").glob("0*.py")):
+        if int(path.name[:4]) <= schema:
+            shutil.copy(path, folder / path.name)
+    if mended and schema >= 6:
+        from dbsync.migrations import load
+
+        broken = load(folder)[5].sha256
+        path = next((HERE / "mended").glob("0006*.py"))
+        (folder / path.name).write_text(path.read_text(encoding="utf-8").replace("@BROKEN@", broken), encoding="utf-8")
+    return folder
