@@ -57,7 +57,9 @@ def locked(place: Place) -> Iterator[None]:
     """Holds the database's lock, or says who has it."""
     lock = disk.Lock(Path(f"{place.database}.lock"))
     if not lock.try_take():
-        raise Locked(operation="use", path=place.database, cause="another process is migrating or restoring it, or runs it")
+        raise Locked(
+            operation="use", path=place.database, cause="another process is migrating or restoring it, or runs it"
+        )
     with lock:
         yield
 
@@ -182,7 +184,9 @@ def backups(place: Place, *, as_json: bool) -> None:
         return
     for one in listed:
         good = "good" if one.verified else "NOT VERIFIED"
-        click.echo(f"{one.made_at}  v{one.version}  {one.size_bytes / 1e6:9.1f} MB  {one.kind:<14} {good:<12} {one.path}")
+        click.echo(
+            f"{one.made_at}  v{one.version}  {one.size_bytes / 1e6:9.1f} MB  {one.kind:<14} {good:<12} {one.path}"
+        )
 
 
 @main.command()
@@ -203,7 +207,9 @@ def restore(place: Place, *, backup: Path, dry_run: bool, yes: bool, as_json: bo
             _print({"format": 1, "done": False, "losses": [one._asdict() for one in losses]}, as_json=as_json)
             return
         if not yes and (as_json or not click.confirm("Restore now? What is replaced is kept.")):
-            raise BackupUnusable(operation="restore", path=path, cause="it was not agreed to", hint="Say --yes to do it.")
+            raise BackupUnusable(
+                operation="restore", path=path, cause="it was not agreed to", hint="Say --yes to do it."
+            )
         returned = coordinator.restore(effects, backup=path.absolute(), intent_id=f"dbsync-{disk.random_name()}")
     told = {
         "format": 1,

@@ -109,7 +109,7 @@ class Effects(Protocol):
         """Writes it durably."""
 
     # telling
-    def record(self, event: str, **facts: str | int | float | None) -> None:
+    def record(self, event: str, **facts: str | float | None) -> None:
         """Appends to the flight recorder, outside the database, and tells whoever watches."""
 
     def seconds(self) -> float:

@@ -127,7 +127,9 @@ class LiveEffects:
         if final.exists():
             raise BackupUnusable(operation="back up", path=final, cause="there is a file of that name already")
         facts = self._facts(final, "manual", version, now)
-        return self.keep_backup(copies.check_part(copies.copy_to_part(self.database, final, facts, told=self._pages("backup"))))
+        return self.keep_backup(
+            copies.check_part(copies.copy_to_part(self.database, final, facts, told=self._pages("backup")))
+        )
 
     def apply(self, migration: Migration, trial_id: str | None, release: Release) -> None:
         number, name = migration.number, migration.name
@@ -266,7 +268,7 @@ class LiveEffects:
 
     # telling -------------------------------------------------------------------------------------------------------
 
-    def record(self, event: str, **facts: str | int | float | None) -> None:
+    def record(self, event: str, **facts: str | float | None) -> None:
         self._flight.record({"event": event, "at": _now(), **facts})
         self._tell(Event.of(event, facts))
 

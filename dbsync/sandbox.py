@@ -15,9 +15,7 @@ from dbsync.errors import MigrationFailed
 from dbsync.sqlite import OUR_TABLES, Connection, columns_of, kind_of
 
 _READING_PRAGMAS: Final = frozenset(
-    "table_info table_xinfo table_list index_list index_info index_xinfo foreign_key_list foreign_key_check "
-    "quick_check integrity_check collation_list function_list compile_options encoding page_count page_size "
-    "user_version application_id freelist_count".split()
+    ["table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo", "foreign_key_list", "foreign_key_check", "quick_check", "integrity_check", "collation_list", "function_list", "compile_options", "encoding", "page_count", "page_size", "user_version", "application_id", "freelist_count"]
 )
 _SCHEMA_STEPS: Final = frozenset({"legacy_alter_table", "defer_foreign_keys"})
 """Pragmas that the documented way to rebuild a table needs, and that cannot break the transaction."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dbsync.progress import Event
     from updater.settings import Settings
 
 
@@ -43,7 +44,7 @@ def _launch(words: list[str]) -> int:
         settings, rest = _settings(words)
         from updater.terminal import Terminal
 
-        terminal = Terminal(settings, kind="launcher", console=True, app_arguments=_after_dashes(rest))
+        terminal = Terminal(settings, kind="launcher", database_progress=_transcript, app_arguments=_after_dashes(rest))
         launched = run(terminal, settings.limits)
     except SettingsError as error:
         return _say("BAD_SETTINGS", str(error), error.hint)
@@ -85,6 +86,13 @@ def _settings(words: list[str]) -> tuple[Settings, list[str]]:
     if words[:1] == ["--settings"] and len(words) > 1:
         path, words = Path(words[1]), words[2:]
     return settings.load(settings.find(path)), words
+
+
+def _transcript(event: Event) -> None:
+    """Prints dbsync's events; the console is loaded with the first one, which most starts never see."""
+    from dbsync.console import Transcript
+
+    Transcript()(event)
 
 
 def _after_dashes(words: list[str]) -> tuple[str, ...]:

@@ -4,22 +4,37 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dbsync.model import Backup, Migration
+from dbsync.model import Backup, Facts, Migration
 from updater.model import Release, Trial
 from updater.settings import Settings
 from updater.versions import Versions
 
 if TYPE_CHECKING:
-    from dbsync.disk import Lock
     from dbsync.live import LiveEffects
     from dbsync.progress import Progress
 
 
-def open_effects(settings: Settings, lock: Lock, progress: Progress | None) -> LiveEffects:
+def open_effects(settings: Settings, progress: Progress | None) -> LiveEffects:
     """The coordinator's effects on this terminal's database; nothing is opened yet."""
     from dbsync.live import LiveEffects
+    from dbsync.progress import quiet
 
-    return LiveEffects(settings.database, backups=settings.backups)
+    return LiveEffects(
+        settings.database,
+        backups=settings.backups,
+        prefix=settings.backup_prefix,
+        progress=progress or quiet,
+        reports=settings.reports,
+        backups_kept_count=settings.limits.backups_kept_count,
+        least_free_bytes=settings.limits.least_free_bytes,
+    )
+
+
+def look_at(settings: Settings) -> Facts:
+    """One cheap look at the database."""
+    from dbsync import sqlite
+
+    return sqlite.look(settings.database, had_data=lambda: open_effects(settings, None).traces())
 
 
 def migrations_of(versions: Versions, release: Release) -> tuple[Migration, ...]:
@@ -46,4 +61,7 @@ def backup_of(settings: Settings, trial: Trial) -> Backup | None:
 
 def restore_is_done(settings: Settings, intent_id: str) -> bool:
     """Whether the restore that a person's rollback asked for is through."""
-    raise RuntimeError
+    from dbsync import intents
+
+    intent = intents.read(settings.backups, intent_id)
+    return intent is not None and intent.done

@@ -179,7 +179,7 @@ class Catalog(NamedTuple):
     """What one look at the repository showed."""
 
     verdict: str
-    """A fetch.Verdict: OK, OFFLINE, SERVER_WRONG, REFUSED, CLOCK_SUSPECT, TIMED_OUT, NO_SPACE."""
+    """An `answers.Answer`."""
     detail: str
     newer: tuple[Offer, ...] = ()
     """Releases above the good one that this terminal can run, newest last."""
@@ -228,3 +228,5 @@ class Limits(NamedTuple):
     events_size_bytes: int = 1_000_000
     reports_kept_count: int = 100
     backups_kept_count: int = 10
+    least_free_bytes: int = 50_000_000
+    """Free space below which no migration starts."""

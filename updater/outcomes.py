@@ -52,6 +52,7 @@ OUTCOMES: Final[dict[str, Meaning]] = {
     "TIMED_OUT": Meaning("U-1005", 14, "", "The link was too slow; it goes on where it stopped."),
     "STAGING_LATER": Meaning("U-1006", 15, "", "It is tried again by itself."),
     "STAGING_REFUSED": Meaning("U-1007", 16, "", "The release is damaged as signed: tell the release engineer.", True),
+    "TROUBLE": Meaning("U-1010", 18, "", "Something on this machine is in the way: see the cause.", True),
     "CYCLE_FAILED": Meaning("U-1008", 17, "", "See the cause; the agent tries again."),
     "JOURNAL_REBUILT": Meaning("U-1009", 0, "", "Check the disk: a state file was damaged.", True),
     # trials that ended; the old version sells

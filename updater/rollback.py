@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from dbsync import coordinator
 from dbsync.model import Backup, Loss, Returned
-
 from updater.errors import Refused, TryLater
 from updater.fold import fold, fold_rollback
 from updater.launch import journal_of

@@ -10,6 +10,7 @@ from typing import Final
 from packaging.version import InvalidVersion, Version
 
 from updater import __version__, fetch
+from updater.answers import Answer
 from updater.errors import Refused, TryLater
 from updater.host import host
 from updater.manifest import Manifest
@@ -27,20 +28,20 @@ class Staging:
         self._settings: Final = settings
         self._versions: Final = versions
         self._progress: Final[Progress] = progress or _no_progress
-        self._offers: dict[str, fetch.Offer] = {}
+        self._offers: dict[str, fetch.Signed] = {}
 
     def find_releases(self, journal: Journal | None) -> Catalog:
         """Asks the repository; the catalog has what this terminal could run and is newer than the good release."""
         found = fetch.look(self._source(), now=datetime.now(UTC))
-        self._offers = {offer.release_id: offer for offer in found.offers}
+        self._offers = {offer.release_id: offer for offer in found.releases}
         good = _version(journal.good.version) if journal is not None else None
         newer = [
             _offer(offer)
-            for offer in found.offers
+            for offer in found.releases
             if (good is None or _version(offer.manifest.version) > good) and self._can_run(offer.manifest)
         ]
         newer.sort(key=lambda offer: _version(offer.release.version))
-        return Catalog(str(found.verdict), found.detail, tuple(newer), frozenset(self._offers))
+        return Catalog(str(found.answer), found.detail, tuple(newer), frozenset(self._offers))
 
     def download(self, offer: Offer) -> Path:
         """Fetches the archive, verified, to the downloads folder; an interrupted download is resumed.
@@ -52,10 +53,10 @@ class Staging:
         known = self._known(offer)
         self._check_space(known)
         result = fetch.fetch(self._source(), known, to=self._settings.downloads, progress=self._progress)
-        if result.verdict == fetch.Verdict.OK and result.path is not None:
+        if result.answer is Answer.OK and result.path is not None:
             return result.path
-        kind = Refused if result.verdict == fetch.Verdict.REFUSED else TryLater
-        raise kind(operation=f"download {offer.release.version}", cause=f"{result.verdict}: {result.detail}")
+        kind = Refused if result.answer is Answer.REFUSED else TryLater
+        raise kind(operation=f"download {offer.release.version}", cause=f"{result.answer}: {result.detail}")
 
     def unpack(self, offer: Offer, archive: Path) -> Path:
         """Unpacks the archive beside the version folders."""
@@ -63,7 +64,7 @@ class Staging:
         return self._versions.unpack(archive, known.manifest, known.manifest_bytes)
 
     def copy_bundle(self, offer: Offer, folder: Path) -> Path:
-        """Takes the bundle from a folder instead of the repository; it is checked against the signed manifest as well."""
+        """Takes the bundle from a folder instead; it is checked against the signed manifest all the same."""
         known = self._known(offer)
         return self._versions.copy_bundle(folder, known.manifest, known.manifest_bytes)
 
@@ -99,10 +100,10 @@ class Staging:
         names = {name for name in self._versions.names() if any(name.endswith(f"-{one[:12]}") for one in keep)}
         self._versions.tidy(keep=names)
 
-    def _known(self, offer: Offer) -> fetch.Offer:
+    def _known(self, offer: Offer) -> fetch.Signed:
         return self._offers[offer.release.release_id]
 
-    def _check_space(self, offer: fetch.Offer) -> None:
+    def _check_space(self, offer: fetch.Signed) -> None:
         unpacked_bytes = sum(entry.size_bytes for entry in offer.manifest.files.values())
         needed_bytes = max(offer.archive_size_bytes + unpacked_bytes, offer.manifest.least_free_bytes)
         self._versions.check_space(needed_bytes)
@@ -126,13 +127,12 @@ class Staging:
             )
         return [self._settings.interpreters[role], entry, *manifest.self_test]
 
-    def _source(self) -> fetch.SourceSettings:
+    def _source(self) -> fetch.Source:
         limits = self._settings.limits
-        return fetch.SourceSettings(
+        return fetch.Source(
             url=self._settings.url,
             mirrors=self._settings.mirrors,
             trust_folder=self._settings.trust,
-            downloads_folder=self._settings.downloads,
             app=self._settings.app,
             look_seconds=limits.look_seconds,
             fetch_seconds=limits.fetch_seconds,
@@ -140,7 +140,7 @@ class Staging:
         )
 
 
-def _offer(offer: fetch.Offer) -> Offer:
+def _offer(offer: fetch.Signed) -> Offer:
     manifest = offer.manifest
     return Offer(Release(offer.release_id, manifest.version, manifest.schema), offer.archive_size_bytes)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from dbsync import disk, sqlite
+from dbsync import disk
 from dbsync.model import Backup, Facts, Migration
 from updater import versions
 from updater.errors import TryLater
@@ -26,9 +27,25 @@ if TYPE_CHECKING:
 
 
 class Terminal:
-    """One terminal. `kind` names the process for its event file: agent, launcher, confirm, rollback, install."""
+    """One terminal.
 
-    def __init__(self, settings: Settings, *, kind: str, progress: Progress | None = None) -> None:
+    Args:
+        settings: where everything is.
+        kind: names the process for its event file: agent, launcher, confirm, rollback, install.
+        download_progress: told of bytes done and in all while something is downloaded.
+        database_progress: told of dbsync's events.
+        app_arguments: what the app gets after the arguments of its manifest.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        kind: str,
+        download_progress: Callable[[int, int], None] | None = None,
+        database_progress: Progress | None = None,
+        app_arguments: tuple[str, ...] = (),
+    ) -> None:
         self.settings: Final = settings
         self.files: Final = StateFolder(settings.state)
         self.versions: Final = versions.Versions(settings.program)
@@ -41,8 +58,9 @@ class Terminal:
             size_limit_bytes=settings.limits.events_size_bytes,
             reports_kept_count=settings.limits.reports_kept_count,
         )
-        self._progress = progress
-        self._watch: Final = Watch(settings, self.files)
+        self._download_progress: Final = download_progress
+        self._database_progress: Final = database_progress
+        self._watch: Final = Watch(settings, self.files, app_arguments)
         self._effects: Effects | None = None
         self._staging: Staging | None = None
 
@@ -121,7 +139,7 @@ class Terminal:
         if self._effects is None:
             from updater.database import open_effects
 
-            self._effects = open_effects(self.settings, self._database_lock, self._progress)
+            self._effects = open_effects(self.settings, self._database_progress)
         return self._effects
 
     def migrations(self, release: Release) -> tuple[Migration, ...]:
@@ -135,7 +153,9 @@ class Terminal:
         return backup_of(self.settings, trial)
 
     def _look_at_database(self) -> Facts:
-        return sqlite.look(self.settings.database, backups=self.settings.backups)
+        from updater.database import look_at
+
+        return look_at(self.settings)
 
     def _restore_is_done(self, intent_id: str) -> bool:
         from updater.database import restore_is_done
@@ -217,5 +237,5 @@ class Terminal:
         if self._staging is None:
             from updater.staging import Staging
 
-            self._staging = Staging(self.settings, self.versions, self._progress)
+            self._staging = Staging(self.settings, self.versions, self._download_progress)
         return self._staging

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from dbsync import disk
+from dbsync.errors import DiskFull
 from updater.errors import NoSpace, Refused, TryLater
 from updater.manifest import MANIFEST_NAME, FileEntry, Manifest, entry_of, parse, release_id, scan
 
@@ -224,5 +225,5 @@ def _same(found: FileEntry, entry: FileEntry) -> bool:
 
 def _disk_trouble(operation: str, path: Path, cause: OSError) -> TryLater:
     problem = disk.problem(operation, path, cause)
-    kind = NoSpace if isinstance(problem, disk.DiskFull) else TryLater
+    kind = NoSpace if isinstance(problem, DiskFull) else TryLater
     return kind(operation=operation, path=path, cause=problem.cause, hint=problem.hint)

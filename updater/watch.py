@@ -25,9 +25,10 @@ ENVIRONMENT: Final = ("TRIAL_ID", "CONFIRM_FILE", "SETTINGS", "DATABASE", "NOTIC
 class Watch:
     """The app that this launcher started or attached to."""
 
-    def __init__(self, settings: Settings, files: StateFolder) -> None:
+    def __init__(self, settings: Settings, files: StateFolder, app_arguments: tuple[str, ...] = ()) -> None:
         self._settings: Final = settings
         self._files: Final = files
+        self._app_arguments: Final = app_arguments
         self._lock_path: Final = settings.state / "app.lock"
         self._starts_path: Final = settings.state / "starts.json"
         self._app: App | None = None
@@ -125,7 +126,7 @@ class Watch:
     def _command(self, folder: Path, manifest: Manifest) -> list[str]:
         entry = str(folder / manifest.entry)
         if manifest.interpreter is None:
-            return [entry, *manifest.arguments]
+            return [entry, *manifest.arguments, *self._app_arguments]
         interpreter = self._settings.interpreters.get(manifest.interpreter)
         if interpreter is None:
             raise Refused(
@@ -134,7 +135,7 @@ class Watch:
                 cause=f"the settings name no interpreter for the role {manifest.interpreter!r}",
                 hint=f"Add it under [interpreters] in {self._settings.path}.",
             )
-        return [interpreter, entry, *manifest.arguments]
+        return [interpreter, entry, *manifest.arguments, *self._app_arguments]
 
     def _environment(self, release: Release, *, trial_id: str | None, notice: str) -> dict[str, str]:
         ours = {f"TILLKEEPER_{name}" for name in ENVIRONMENT}

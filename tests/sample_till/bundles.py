@@ -17,9 +17,7 @@ migrations = "migrations"
 """
 
 
-def make_bundle(
-    folder: Path, *, version: str, schema: int, behaviour: str = "good", mended: bool = False
-) -> Path:
+def make_bundle(folder: Path, *, version: str, schema: int, behaviour: str = "good", mended: bool = False) -> Path:
     """A bundle of plain Python.
 
     Args:

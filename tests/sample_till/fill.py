@@ -17,7 +17,9 @@ def fill(database: Path, *, items_count: int, duplicate_sku: bool = False, seed:
     chance = random.Random(seed)
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("PRAGMA synchronous=OFF")
-        connection.execute("INSERT INTO businesses (id, name, createdAt) VALUES ('b1', 'Corner Shop', '2024-01-02T08:00:00Z')")
+        connection.execute(
+            "INSERT INTO businesses (id, name, createdAt) VALUES ('b1', 'Corner Shop', '2024-01-02T08:00:00Z')"
+        )
         connection.execute("INSERT INTO users VALUES ('u1', 'Ann', 'cashier', 'b1'), ('u2', 'Bo', 'manager', 'b1')")
         connection.execute("INSERT INTO shifts (userId, openedAt) VALUES ('u1', '2024-01-02T08:00:00Z')")
         connection.executemany(

@@ -186,7 +186,7 @@ class SimulatedEffects:
     def write_intent(self, intent: Intent) -> None:
         self.world.write(self.process, f"intent/{intent.intent_id}", intent)
 
-    def record(self, event: str, **facts: str | int | float | None) -> None:
+    def record(self, event: str, **facts: str | float | None) -> None:
         self._tick(f"record {event}")
 
     def seconds(self) -> float:

@@ -1,0 +1,23 @@
+"""How asking the repository can end: every way has a name."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Answer(StrEnum):
+    """What a look at the repository, or a download from it, came to."""
+
+    OK = "OK"
+    OFFLINE = "OFFLINE"
+    """No connection, or it broke off."""
+    SERVER_WRONG = "SERVER_WRONG"
+    """Somebody answered, and it was not the repository: a portal's page, a missing file, another server."""
+    REFUSED = "REFUSED"
+    """What came does not pass verification."""
+    CLOCK_SUSPECT = "CLOCK_SUSPECT"
+    """It expired by this terminal's clock, which the server contradicts."""
+    TIMED_OUT = "TIMED_OUT"
+    NO_SPACE = "NO_SPACE"
+    TROUBLE = "TROUBLE"
+    """Something on this machine: a folder that cannot be written, a child that could not start."""

@@ -1,0 +1,162 @@
+"""From a folder as the build left it to a manifest: what the vendor says about it, and what is found in it."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, Final
+
+from packaging.version import InvalidVersion, Version
+
+from dbsync import migrations
+from dbsync.errors import BadMigrations
+from updater import __version__
+from updater.host import host
+from updater.manifest import MANIFEST_NAME, Manifest, ManifestError, MigrationEntry, check_path, scan
+from updater.publish.errors import BadBundle
+
+CONFIG_NAME: Final = "tillkeeper.toml"
+SELF_TEST_SECONDS: Final = 60.0
+_KNOWN: Final = frozenset(
+    ["app", "version", "entry", "interpreter", "arguments", "self_test", "self_test_timeout_seconds", "migrations", "platform", "least_agent", "least_free_bytes"]
+)
+
+
+def describe(bundle: Path, *, app: str, version: str | None, config: Path | None = None) -> Manifest:
+    """The manifest of a bundle.
+
+    Args:
+        bundle: the folder; nothing in it is changed.
+        app: the repository's app; the bundle's own word for it has to agree.
+        version: the release's version; None takes it from the bundle's description.
+        config: the description, where it is not `tillkeeper.toml` in the bundle.
+
+    Raises:
+        BadBundle: it is empty, has links that leave it, its description is wrong, or its migrations are.
+    """
+    if not bundle.is_dir():
+        raise BadBundle(operation="publish", path=bundle, cause="there is no such folder")
+    said = _read(config or bundle / CONFIG_NAME)
+    if said.get("app", app) != app:
+        raise BadBundle(
+            operation="publish", path=bundle, cause=f"it is of the app {said['app']!r}, the repository of {app!r}"
+        )
+    try:
+        files = scan(bundle)
+    except ManifestError as error:
+        raise BadBundle(operation="publish", path=bundle, cause=error.cause) from error
+    if (bundle / MANIFEST_NAME).exists():
+        raise BadBundle(operation="publish", path=bundle / MANIFEST_NAME, cause="this name is Tillkeeper's own")
+    if not files.keys() - {CONFIG_NAME}:
+        raise BadBundle(operation="publish", path=bundle, cause="it is empty")
+    entry = _text(said, "entry", bundle)
+    if entry not in files:
+        raise BadBundle(operation="publish", path=bundle / entry, cause="the entry is not in the bundle")
+    folder = said.get("migrations")
+    test = said.get("self_test")
+    interpreter = said.get("interpreter")
+    return Manifest(
+        app=app,
+        version=checked_version(version or said.get("version")),
+        platform=said.get("platform", "any" if interpreter else host.platform_tag()),
+        files=files,
+        entry=entry,
+        interpreter=interpreter,
+        arguments=tuple(said.get("arguments", ())),
+        self_test=None if test is None else tuple(test),
+        self_test_timeout_seconds=float(
+            said.get("self_test_timeout_seconds", SELF_TEST_SECONDS if test is not None else 0)
+        ),
+        migrations_folder=folder,
+        migrations=() if folder is None else _migrations(bundle, folder),
+        least_agent=said.get("least_agent", __version__),
+        least_free_bytes=int(said.get("least_free_bytes", 0)),
+    )
+
+
+def checked_version(text: object) -> str:
+    """A version in its normal form.
+
+    Raises:
+        BadBundle: it is missing, not a version (PEP 440), or not in its normal form.
+    """
+    if not isinstance(text, str) or not text:
+        raise BadBundle(
+            operation="publish", cause="no version was given", hint="Say --version, or put it in tillkeeper.toml."
+        )
+    try:
+        normal = str(Version(text))
+    except InvalidVersion:
+        raise BadBundle(
+            operation="publish", cause=f"{text!r} is not a version (PEP 440)", hint="E.g. 1.4.0 or 2.0rc1."
+        ) from None
+    if normal != text or "!" in text:
+        raise BadBundle(operation="publish", cause=f"{text!r} is not in its normal form", hint=f"Write {normal}.")
+    return text
+
+
+def check_follows(manifest: Manifest, earlier: Manifest) -> None:
+    """Refuses a release whose database could not follow the release before it (spec S53, S61 to S63).
+
+    Raises:
+        BadBundle: a released migration is missing, has another name, or was changed without saying that it replaces.
+    """
+    theirs = {one.number: one for one in manifest.migrations}
+    for before in earlier.migrations:
+        now = theirs.get(before.number)
+        where = f"{before.number:04d}_{before.name}, released with {earlier.version},"
+        if now is None:
+            raise BadBundle(operation="publish", cause=f"{where} is missing", hint="Released migrations stay for ever.")
+        if now.name != before.name:
+            raise BadBundle(
+                operation="publish", cause=f"{where} is now called {now.name}", hint="Add a new number instead."
+            )
+        if now.sha256 != before.sha256 and before.sha256 not in now.replaces:
+            raise BadBundle(
+                operation="publish",
+                cause=f"{where} was changed",
+                hint=f"Add a new migration; or, where it failed in the field, mend it and say: replaces {before.sha256}",
+            )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        said = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadBundle(
+            operation="publish", path=path, cause="there is no description of the bundle",
+            hint='It says at least: entry = "your-app"',
+        ) from None  # fmt: skip
+    except (OSError, ValueError) as cause:
+        raise BadBundle(operation="read", path=path, cause=str(cause)) from cause
+    unknown = sorted(said.keys() - _KNOWN)
+    if unknown:
+        raise BadBundle(operation="read", path=path, cause=f"{', '.join(unknown)}: not known")
+    for key in ("arguments", "self_test"):
+        if key in said and not (isinstance(said[key], list) and all(isinstance(one, str) for one in said[key])):
+            raise BadBundle(operation="read", path=path, cause=f"{key} has to be a list of texts")
+    return said
+
+
+def _text(said: dict[str, Any], key: str, bundle: Path) -> str:
+    value = said.get(key)
+    if not isinstance(value, str):
+        raise BadBundle(operation="read", path=bundle / CONFIG_NAME, cause=f"{key} has to be a text")
+    try:
+        return check_path(value)
+    except ManifestError as error:
+        raise BadBundle(operation="read", path=bundle / CONFIG_NAME, cause=error.cause) from error
+
+
+def _migrations(bundle: Path, folder: object) -> tuple[MigrationEntry, ...]:
+    if not isinstance(folder, str):
+        raise BadBundle(
+            operation="read", path=bundle / CONFIG_NAME, cause="migrations has to name a folder in the bundle"
+        )
+    try:
+        found = migrations.load(bundle / check_path(folder))
+    except (BadMigrations, ManifestError) as error:
+        raise BadBundle(
+            operation="read the migrations", path=error.path or bundle / folder, cause=error.cause
+        ) from error
+    return tuple(MigrationEntry(one.number, one.name, one.sha256, one.replaces) for one in found)

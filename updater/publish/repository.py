@@ -1,0 +1,207 @@
+"""The vendor's repository: make it, add a release, keep it fresh. Each ends with a public folder that is complete."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from packaging.version import Version
+from tufup.repo import make_gztar_archive
+
+from dbsync import disk
+from dbsync.errors import DbsyncError
+from updater.manifest import Manifest, parse, release_id, scan, to_bytes
+from updater.publish.bundle import check_follows, describe
+from updater.publish.deploy import deploy
+from updater.publish.errors import BadBundle, PublishError
+from updater.publish.signing import ONLINE, ROLES, Passwords, Workshop, make_keys
+
+CONFIG_NAME: Final = "publish.json"
+EXPIRATION_DAYS: Final[Mapping[str, int]] = {"root": 730, "targets": 90, "snapshot": 90, "timestamp": 14}
+"""A terminal whose repository is refreshed daily may be offline for two weeks and still look; roots are for years."""
+
+
+class Config(NamedTuple):
+    """What a repository remembers."""
+
+    app: str
+    public: Path
+    keys: Path
+    expiration_days: Mapping[str, int]
+
+
+class Published(NamedTuple):
+    """What a publish came to."""
+
+    version: str
+    release_id: str
+    schema: int
+    archive_size_bytes: int
+    files_placed: int
+    already: bool
+    """The release was signed already: a repeated publish that was cut has been finished."""
+
+
+def init(
+    folder: Path, *, app: str, public: Path, keys: Path | None, passwords: Passwords, expiration_days: Mapping[str, int]
+) -> Config:
+    """Makes a repository: keys with passwords, four roles, the public folder. Repeating it finishes one that was cut.
+
+    Raises:
+        BadPassword: a password is missing or wrong.
+        PublishError: there is another repository.
+    """
+    if not app or not all(one.isalnum() or one in "-_" for one in app):
+        raise PublishError(operation="init", cause=f"{app!r} is no app name: letters, digits, - and _")
+    config = Config(
+        app, public.absolute(), (keys or folder / "keys").absolute(), {**EXPIRATION_DAYS, **expiration_days}
+    )
+    with _locked(folder):
+        if (folder / CONFIG_NAME).exists() and load(folder).app != app:
+            raise PublishError(operation="init", path=folder, cause=f"it is the repository of {load(folder).app!r}")
+        make_keys(config.keys, passwords)
+        values = config._asdict() | {"public": str(config.public), "keys": str(config.keys), "format": 1}
+        disk.write_json(folder / CONFIG_NAME, values)
+        workshop = _open(folder, config, passwords)
+        workshop.check_keys(ROLES)
+        _publish(workshop, config)
+    return config
+
+
+def load(folder: Path) -> Config:
+    """The configuration of a repository.
+
+    Raises:
+        PublishError: there is none, or it cannot be read.
+    """
+    try:
+        found = disk.read_json(folder / CONFIG_NAME)
+        return Config(found["app"], Path(found["public"]), Path(found["keys"]), found["expiration_days"])
+    except FileNotFoundError:
+        raise PublishError(
+            operation="open the repository", path=folder, cause="it is not one", hint="`updater publish init`"
+        ) from None
+    except (DbsyncError, KeyError, TypeError) as cause:
+        raise PublishError(operation="open the repository", path=folder / CONFIG_NAME, cause=str(cause)) from cause
+
+
+def release(
+    folder: Path, bundle: Path, *, version: str | None, config_file: Path | None, passwords: Passwords
+) -> Published:
+    """Publishes a bundle as a new release.
+
+    Raises:
+        BadBundle: it cannot be a release, is not newer, or its migrations do not follow the last release's.
+        BadPassword: a key's password is missing or wrong; nothing was signed.
+        PublishError: nothing became public.
+    """
+    config = load(folder)
+    manifest = describe(bundle, app=config.app, version=version, config=config_file)
+    data = to_bytes(manifest)
+    with _locked(folder):
+        workshop = _open(folder, config, passwords)
+        workshop.check_keys(ONLINE)
+        already = _is_signed(workshop, manifest, data)
+        if not already:
+            _check_newer(workshop, manifest)
+            _stage(workshop, bundle, manifest, data)
+        placed = _publish(workshop, config)
+        archive = workshop.roles.targets.signed.targets[_archive_name(manifest)]
+    return Published(manifest.version, release_id(data), manifest.schema, archive.length, placed, already)
+
+
+def refresh(folder: Path, *, passwords: Passwords) -> int:
+    """Signs anew what expires: timestamp always, the others when half of their time is over. For a daily job.
+
+    The root is looked at only where its key is at hand; it belongs on no machine that does a daily job.
+
+    Returns:
+        How many files became public.
+    """
+    config = load(folder)
+    with _locked(folder):
+        workshop = _open(folder, config, passwords)
+        now = datetime.now(UTC)
+        roles = ROLES if (config.keys / "root").exists() else ONLINE
+        workshop.check_keys(roles)
+        for role in roles:
+            left = getattr(workshop.roles, role).signed.expires.replace(tzinfo=UTC) - now
+            if role == "timestamp" or left < timedelta(days=config.expiration_days[role] / 2):
+                workshop.refresh_expiration_date(role)
+        return _publish(workshop, config)
+
+
+def _open(folder: Path, config: Config, passwords: Passwords) -> Workshop:
+    workshop = Workshop(
+        passwords=passwords,
+        app_name=config.app,
+        repo_dir=folder / "workshop",
+        keys_dir=config.keys,
+        encrypted_keys=[],
+        expiration_days=dict(config.expiration_days),
+    )
+    workshop.open()
+    return workshop
+
+
+def _publish(workshop: Workshop, config: Config) -> int:
+    workshop.sign_and_store()
+    return deploy(workshop.repo_dir, config.public)
+
+
+def _stage(workshop: Workshop, bundle: Path, manifest: Manifest, data: bytes) -> None:
+    """Puts archive and manifest where they will be signed. A crash leaves files that nothing names; they are replaced."""
+    archive = workshop.targets_dir / _archive_name(manifest)
+    archive.unlink(missing_ok=True)
+    try:
+        make_gztar_archive(bundle, workshop.targets_dir, manifest.app, manifest.version)
+    except (OSError, tarfile.TarError) as cause:
+        raise PublishError(operation="archive", path=bundle, cause=str(cause)) from cause
+    if scan(bundle) != manifest.files:
+        raise BadBundle(operation="publish", path=bundle, cause="it changed while it was archived")
+    described = workshop.targets_dir / _manifest_name(manifest)
+    disk.write_durably(described, data)
+    disk.sync_file(archive)
+    workshop.roles.add_or_update_target(local_path=archive)
+    workshop.roles.add_or_update_target(local_path=described)
+
+
+def _is_signed(workshop: Workshop, manifest: Manifest, data: bytes) -> bool:
+    info = workshop.roles.targets.signed.targets.get(_manifest_name(manifest))
+    return info is not None and info.hashes["sha256"] == release_id(data)
+
+
+def _check_newer(workshop: Workshop, manifest: Manifest) -> None:
+    latest = workshop.roles.get_latest_archive()
+    if latest is None:
+        return
+    if Version(manifest.version) <= latest.version:
+        raise BadBundle(
+            operation="publish", cause=f"{manifest.version} is not newer than {latest.version}, which is published",
+            hint="Give it a higher version.",
+        )  # fmt: skip
+    path = workshop.targets_dir / f"{manifest.app}-{latest.version}.manifest"
+    if path.exists():
+        check_follows(manifest, parse(path.read_bytes()))
+
+
+def _archive_name(manifest: Manifest) -> str:
+    return f"{manifest.app}-{manifest.version}.tar.gz"
+
+
+def _manifest_name(manifest: Manifest) -> str:
+    return f"{manifest.app}-{manifest.version}.manifest"
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = disk.Lock(folder / "publish.lock")
+    if not lock.try_take():
+        raise PublishError(operation="publish", path=folder, cause="another publish is under way")
+    with lock:
+        yield

@@ -1,0 +1,71 @@
+"""A development server for a public folder: ranges and cache headers as the real site has them. Not for production."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import partial
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Final
+
+CHUNK_BYTES: Final = 1 << 16
+_RANGE: Final = re.compile(r"^bytes=(\d+)-$")
+_NAME: Final = re.compile(r"^/(metadata|targets)/([A-Za-z0-9][A-Za-z0-9._+-]*)$")
+
+
+def make_server(public: Path, *, port: int = 0, told: Callable[[str], None] | None = None) -> ThreadingHTTPServer:
+    """A server on loopback; port 0 takes a free one."""
+    return ThreadingHTTPServer(("127.0.0.1", port), partial(_Handler, public, told))
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def __init__(self, public: Path, told: Callable[[str], None] | None, *rest: object) -> None:
+        self._public = public
+        self._told = told
+        super().__init__(*rest)  # type: ignore[arg-type]
+
+    def do_GET(self) -> None:
+        """Serves a file, or the rest of it."""
+        self._serve(body=True)
+
+    def do_HEAD(self) -> None:
+        """Serves the headers of a file."""
+        self._serve(body=False)
+
+    def _serve(self, *, body: bool) -> None:
+        match = _NAME.match(self.path)
+        path = self._public / match[1] / match[2] if match else None
+        try:
+            file = path.open("rb") if path is not None else None
+        except OSError:
+            file = None
+        if file is None or path is None:
+            self.send_response(HTTPStatus.NOT_FOUND)
+            self.send_header("Cache-Control", "no-store")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        with file:
+            size_bytes = path.stat().st_size
+            asked = _RANGE.match(self.headers.get("Range") or "")
+            start = min(int(asked[1]), size_bytes) if asked else 0
+            self.send_response(HTTPStatus.PARTIAL_CONTENT if start else HTTPStatus.OK)
+            if start:
+                self.send_header("Content-Range", f"bytes {start}-{size_bytes - 1}/{size_bytes}")
+            self.send_header("Accept-Ranges", "bytes")
+            self.send_header("Content-Length", str(size_bytes - start))
+            short = path.name == "timestamp.json"
+            self.send_header("Cache-Control", "no-cache" if short else "public, max-age=31536000, immutable")
+            self.end_headers()
+            file.seek(start)
+            while body and (chunk := file.read(CHUNK_BYTES)):
+                self.wfile.write(chunk)
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the base class names it so
+        """One line per request, if somebody wants them."""
+        if self._told is not None:
+            self._told(format % arguments)
