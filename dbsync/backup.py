@@ -21,7 +21,7 @@ _STAMP: Final = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})[T-](\d{2})-?(\d{2})-?(\d{
 
 
 def migration_name(prefix: str, version: int, now: datetime) -> str:
-    """`auraswift-backup-v2-2024-01-15T10-35-00-444Z.db`: the version is the one before the migration (spec S46, S90)."""
+    """`auraswift-backup-v2-2024-01-15T10-35-00-444Z.db`: with the version before the migration (spec S46, S90)."""
     return f"{prefix}-backup-v{version}-{disk.utc_stamp(now)}.db"
 
 
@@ -82,8 +82,8 @@ def check_file(path: Path) -> Backup:
 def rotate(backups: Path, database: Path, *, keep_count: int, pinned: tuple[Path, ...]) -> list[Path]:
     """Removes the oldest migration backups over the limit; returns what was removed.
 
-    Only migration backups count, and these are never removed: the pinned ones, the newest good one, and the last of
-    each older schema (spec S172, S173). Ten restarts of a failing update therefore cannot push out the one that matters.
+    Only migration backups count, and these are never removed: the pinned ones, the newest good one, the last of each
+    older schema (spec S172, S173). Ten restarts of a failing update therefore cannot push out the one that matters.
     """
     migration = [one for one in list_backups(backups, database) if one.kind == "migration"]
     keep = {*pinned}

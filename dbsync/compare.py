@@ -1,4 +1,4 @@
-"""What is different between two databases, table by table, in SQL: counts, rows, and whether they are the same at all."""
+"""What is different between two databases, table by table, in SQL: counts, rows, whether they are the same."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ PLAIN: Final = {
 BAR_CELLS: Final = 30
 
 
-def lines_of(event: Event) -> list[str]:
+def lines_of(event: Event) -> list[str]:  # noqa: C901 - one case per kind of event
     """The lines of one event (spec S32 to S48); none for what people need not read."""
     number, name, text = event.number, event.name, event.text
     match event.kind:

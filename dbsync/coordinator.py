@@ -154,7 +154,7 @@ class _Upgrade:
             name=name,
             version_before=self.version,
             version_after=self.migrations[-1].number if migrated else self.version,
-            phase=self.phase if not name == OutcomeName.UP_TO_DATE else "",
+            phase=self.phase if name != OutcomeName.UP_TO_DATE else "",
             migration=named,
             cause=cause,
             hint=hint,
@@ -220,7 +220,7 @@ def _go_back(
     migrated = damaged or any(one.trial_id == trial_id for one in effects.history())
     change = Change(known=False)
     if migrated and not damaged:
-        change = effects.changed_since_commit(content_sha256, backup, migrations, trial_id)
+        change = effects.changed_since_commit(content_sha256, backup, migrations)
     step = plan.decide_return(
         facts,
         change,

@@ -26,6 +26,7 @@ READ_SIZE_BYTES: Final = 1 << 20
 LOCK_OFFSET: Final = 1 << 30
 """Windows locks byte ranges against reading too, so the locked byte lies far behind the file's content."""
 LOCK_POLL_SECONDS: Final = 0.02
+PROBES_COUNT: Final = 5
 
 _WINDOWS: Final = sys.platform == "win32"
 _SHARING_VIOLATIONS: Final = (5, 32, 33)
@@ -232,6 +233,23 @@ class Lock:
         self._descriptor = descriptor
         return True
 
+    def is_free(self) -> bool:
+        """Whether nobody holds the lock now. A question is never in the way of another one, nor of `take` for long."""
+        if not self.path.exists():
+            return True
+        for _ in range(PROBES_COUNT):
+            descriptor = os.open(self.path, os.O_RDWR)
+            try:
+                if _lock_descriptor(descriptor, shared=True):
+                    return True
+            finally:
+                os.close(descriptor)
+            if not _WINDOWS:
+                return False
+            # Windows has no shared lock here: another question may have been in the way, and is over at once.
+            time.sleep(LOCK_POLL_SECONDS)
+        return False
+
     def take(self, *, timeout_seconds: float) -> bool:
         """Waits for the lock, at most `timeout_seconds`; tells whether it is held now."""
         deadline = time.monotonic() + timeout_seconds
@@ -259,7 +277,7 @@ class Lock:
         self.release()
 
 
-def _lock_descriptor(descriptor: int) -> bool:
+def _lock_descriptor(descriptor: int, *, shared: bool = False) -> bool:
     if sys.platform == "win32":
         import msvcrt
 
@@ -272,7 +290,7 @@ def _lock_descriptor(descriptor: int) -> bool:
     import fcntl
 
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

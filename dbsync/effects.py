@@ -30,7 +30,7 @@ class Effects(Protocol):
         """One cheap look at the database; creates and changes nothing."""
 
     def history(self) -> tuple[Applied, ...]:
-        """The migrations the database says it has, by number; adopted from a readable history where there is no other."""
+        """The migrations the database says it has, by number; from the readable history where there is no other."""
 
     def preflight(self, pending: tuple[Migration, ...]) -> None:
         """Refuses what would fail: no space, a foreign lock, a folder that cannot be written, damage."""
@@ -83,7 +83,7 @@ class Effects(Protocol):
 
     # going back
     def changed_since_commit(
-        self, content_sha256: str | None, backup: Backup | None, migrations: tuple[Migration, ...], trial_id: str
+        self, content_sha256: str | None, backup: Backup | None, migrations: tuple[Migration, ...]
     ) -> Change:
         """What people did since the trial's COMMIT."""
 

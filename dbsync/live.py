@@ -209,7 +209,7 @@ class LiveEffects:
     # going back ----------------------------------------------------------------------------------------------------
 
     def changed_since_commit(
-        self, content_sha256: str | None, base: Backup | None, migrations: tuple[Migration, ...], trial_id: str
+        self, content_sha256: str | None, base: Backup | None, migrations: tuple[Migration, ...]
     ) -> Change:
         try:
             if content_sha256 is not None and self.content_digest() == content_sha256:

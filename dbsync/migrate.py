@@ -35,7 +35,7 @@ def apply(
         with Sandbox(connection, log) as sandbox:
             _run(sandbox, migration)
         if not connection.in_transaction:
-            raise MigrationFailed(operation="migrate", cause="the transaction was ended in the middle")
+            raise MigrationFailed(operation="migrate", cause="the transaction was ended in the middle")  # noqa: TRY301
         took = milliseconds() - began
         history.make_tables(connection)
         history.add_migration(

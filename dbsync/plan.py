@@ -102,7 +102,8 @@ def _differing(version: int, history: tuple[Applied, ...], migrations: tuple[Mig
         return f"the database says it has schema {version} and its history names {len(history)} migrations"
     for applied, migration in zip(history, migrations, strict=False):
         if applied.number != migration.number or applied.name != migration.name:
-            return f"the database has {applied.number:04d}_{applied.name}, this release {migration.number:04d}_{migration.name}"
+            theirs = f"{migration.number:04d}_{migration.name}"
+            return f"the database has {applied.number:04d}_{applied.name}, this release {theirs}"
         if applied.sha256 not in ("", migration.sha256, *migration.replaces):
             return f"{migration.number:04d}_{migration.name} was changed after the database had taken it"
     return None

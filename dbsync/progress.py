@@ -13,7 +13,7 @@ class Event(NamedTuple):
         looked (number: current, total: latest), started (total: how many migrations), backup (text: path),
         nothing_to_back_up, integrity, migration (number, name, text: description), log (text), version (number),
         migrated (number, seconds), finished (number: how many, done: from version, total: to version),
-        up_to_date (number, total), progress (name: phase, done, total: pages or rows), ended (name: outcome, text: cause).
+        up_to_date (number, total), progress (name: phase, done, total: pages), ended (name: outcome, text: cause).
     """
 
     kind: str

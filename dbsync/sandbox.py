@@ -9,13 +9,33 @@ import re
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from dbsync.errors import MigrationFailed
 from dbsync.sqlite import OUR_TABLES, Connection, columns_of, kind_of
 
 _READING_PRAGMAS: Final = frozenset(
-    ["table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo", "foreign_key_list", "foreign_key_check", "quick_check", "integrity_check", "collation_list", "function_list", "compile_options", "encoding", "page_count", "page_size", "user_version", "application_id", "freelist_count"]
+    [
+        "table_info",
+        "table_xinfo",
+        "table_list",
+        "index_list",
+        "index_info",
+        "index_xinfo",
+        "foreign_key_list",
+        "foreign_key_check",
+        "quick_check",
+        "integrity_check",
+        "collation_list",
+        "function_list",
+        "compile_options",
+        "encoding",
+        "page_count",
+        "page_size",
+        "user_version",
+        "application_id",
+        "freelist_count",
+    ]
 )
 _SCHEMA_STEPS: Final = frozenset({"legacy_alter_table", "defer_foreign_keys"})
 """Pragmas that the documented way to rebuild a table needs, and that cannot break the transaction."""
@@ -46,7 +66,7 @@ class Sandbox:
             connection.setconfig(sqlite3.SQLITE_DBCONFIG_DQS_DDL, False)
             connection.setconfig(sqlite3.SQLITE_DBCONFIG_DQS_DML, False)
 
-    def __enter__(self) -> Sandbox:
+    def __enter__(self) -> Self:
         self._connection.set_authorizer(self._authorize)
         return self
 

@@ -121,7 +121,7 @@ def look(path: Path, *, had_data: Callable[[], str] = str) -> Facts:
         had_data: asked only when there is nothing: words about traces of an earlier database, empty without any.
     """
     try:
-        size_bytes = path.stat().st_size
+        path.stat()
     except FileNotFoundError:
         traces = had_data()
         return Facts(State.MISSING, detail=traces, had_data=bool(traces))
@@ -129,14 +129,14 @@ def look(path: Path, *, had_data: Callable[[], str] = str) -> Facts:
         return Facts(State.UNREADABLE, detail=cause.strerror or str(cause))
     try:
         with translated("look at", path), closing(open_reading(path)) as connection:
-            return _facts(connection, had_data, size_bytes)
+            return _facts(connection, had_data)
     except Locked as error:
         return Facts(State.LOCKED, detail=error.cause)
     except DbsyncError as error:
         return Facts(State.UNREADABLE, detail=error.cause)
 
 
-def _facts(connection: Connection, had_data: Callable[[], str], size_bytes: int) -> Facts:
+def _facts(connection: Connection, had_data: Callable[[], str]) -> Facts:
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
     if not tables and version == 0:

@@ -40,7 +40,7 @@ def _say(line: str) -> None:
 def main() -> int:
     """Runs the command; returns its exit status."""
     arguments = vars(_arguments())
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - it is run with whatever Python there is
         _say(f"Python 3.11 or newer is needed; this is {sys.version.split()[0]}.")
         return 2
     # -I and -S leave the tree this script lies in off the path: nothing installed is needed, or looked at.

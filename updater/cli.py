@@ -194,7 +194,7 @@ def rollback(settings: Settings, **values: Any) -> None:
     """Go back to a version that worked, with the database that fits it. What is replaced is kept."""
     from updater.rollback_command import run as roll_back
 
-    sys.exit(roll_back(settings, ask=lambda question: click.confirm(question), say=click.echo, **values))
+    sys.exit(roll_back(settings, ask=click.confirm, say=click.echo, **values))
 
 
 def _terminal(settings: Settings, kind: str, progress: Callable[[int, int], None] | None = None) -> Any:

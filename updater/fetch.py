@@ -1,4 +1,4 @@
-"""Asks the repository in a child process with a hard deadline: the parent stays small, and its kill bounds everything."""
+"""Asks the repository in a child with a hard deadline: the parent stays small, and its kill bounds everything."""
 
 from __future__ import annotations
 

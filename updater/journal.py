@@ -42,7 +42,7 @@ class StateFolder:
         return _read(self._trials / f"{trial_id}.json", _trial)
 
     def read_trials(self, journal: Journal | None) -> tuple[Trial, ...]:
-        """All trials. One that the journal names but whose file cannot be read counts as given up: unknown means good."""
+        """All trials. One that the journal names but that cannot be read counts as given up: unknown means good."""
         found = [(path, _read(path, _trial)) for path in _files(self._trials)]
         trials = [trial for _, trial in found if trial is not None]
         lost = [path.stem for path, trial in found if trial is None]

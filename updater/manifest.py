@@ -166,7 +166,7 @@ def entry_of(path: Path, relative: str) -> FileEntry:
     try:
         status = path.lstat()
         if stat.S_ISLNK(status.st_mode):
-            target = check_link(relative, Path(os.readlink(path)).as_posix())
+            target = check_link(relative, path.readlink().as_posix())
             return FileEntry(0, "", 0, target)
         if not stat.S_ISREG(status.st_mode):
             raise _wrong(f"{relative} is neither a file nor a folder nor a link")

@@ -1,4 +1,4 @@
-"""A person's way back: which versions and backups there are, what would be lost, and doing it so that a cut is finished.
+"""A person's way back: which versions and backups there are, what would be lost, and a deed that survives a cut.
 
 Standard library only: `scripts/rollback.py` runs this with a bare Python when everything else is broken.
 """

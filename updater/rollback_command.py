@@ -50,7 +50,7 @@ def run(
     returned = perform(terminal, plan)
     kept = str(returned.set_aside.path) if returned is not None and returned.set_aside else None
     done = [
-        f"{plan.to.version} starts next. {plan.current.version} will not be tried again here (`updater allow` lifts that)."
+        f"{plan.to.version} starts next. {plan.current.version} is not tried again here (`updater allow` lifts that)."
     ]
     if kept:
         done.append(f"The database as it was is kept: {kept}")
@@ -103,9 +103,8 @@ def _facts(plan: Plan) -> dict[str, Any]:
 
 
 def _plan_lines(plan: Plan) -> list[str]:
-    lines = [
-        f"from {plan.current.version} (schema {plan.current.schema}) back to {plan.to.version} (schema {plan.to.schema})"
-    ]
+    now, then = plan.current, plan.to
+    lines = [f"from {now.version} (schema {now.schema}) back to {then.version} (schema {then.schema})"]
     if plan.backup is None:
         return [*lines, f"the database stays as it is: {plan.to.version} works on it; nothing is lost"]
     lines.append(

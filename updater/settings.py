@@ -129,8 +129,8 @@ def to_toml(settings: Settings) -> str:
     """The settings as the text of a file that `load` reads back; limits only where they differ from the defaults."""
     defaults = Limits()._asdict()
     lines = [f"format = {FORMAT}"]
-    for name in ("app", "terminal_id", "url", "program", "state", "data", "database", "backups", "backup_prefix"):
-        lines.append(f"{name} = {_quoted(str(getattr(settings, name)))}")
+    names = ("app", "terminal_id", "url", "program", "state", "data", "database", "backups", "backup_prefix")
+    lines += [f"{name} = {_quoted(str(getattr(settings, name)))}" for name in names]
     lines.append(f"mirrors = [{', '.join(_quoted(one) for one in settings.mirrors)}]")
     lines += ["", "[interpreters]"]
     lines += [f"{_quoted(role)} = {_quoted(place)}" for role, place in sorted(settings.interpreters.items())]

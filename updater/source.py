@@ -1,4 +1,4 @@
-"""The only file that knows TUF. Runs in a short-lived child: a request as JSON on stdin, answers as JSON lines on stdout.
+"""The only file that knows TUF. Runs in a short-lived child: a JSON request on stdin, answers as JSON lines on stdout.
 
 Nothing that it returns has not been verified against the trusted root. Uses the public API of `tuf.ngclient` only.
 """
@@ -150,7 +150,8 @@ class Look:
         """Whose fault an expiry is: the repository's, or this terminal's clock's."""
         theirs = _http_date(self.http.date)
         if theirs is not None and abs(theirs - self.now) > CLOCK_DOUBT:
-            detail = f"{what}; this terminal's clock says {self.now:%Y-%m-%d %H:%M}, the server's {theirs:%Y-%m-%d %H:%M} UTC"
+            clocks = f"this terminal's clock says {self.now:%Y-%m-%d %H:%M}, the server's {theirs:%Y-%m-%d %H:%M} UTC"
+            detail = f"{what}; {clocks}"
             return Trouble(Answer.CLOCK_SUSPECT, detail)
         return Trouble(Answer.REFUSED, f"{what}: the vendor has to refresh the repository, or it is an old copy of it")
 

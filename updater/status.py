@@ -47,7 +47,7 @@ def status(terminal: Terminal) -> dict[str, Any]:
         "installed": sorted(terminal.versions.names()),
         "can_go_back_to": [one.version for one in choices(view, current)] if current else [],
         "rejected": [
-            {"version": one.release.version, "by": str(one.by), "outcome": one.outcome, "reason": one.reason, "at": one.at}
+            {"version": one.release.version, "by": one.by, "outcome": one.outcome, "reason": one.reason, "at": one.at}
             for one in view.rejections
         ],
         "last_outcome": happened[-1] if happened else None,
@@ -83,8 +83,9 @@ def in_words(found: dict[str, Any]) -> list[str]:
             + (f", {trial['outcome']}: {trial['reason']}" if trial["outcome"] else "")
         )
     lines.append(f"app       {'running' if found['app_running'] else 'not running'}")
-    for one in found["rejected"]:
-        lines.append(f"rejected  {one['version']} by {one['by']}: {one['outcome']}, {one['reason']}")
+    lines += [
+        f"rejected  {one['version']} by {one['by']}: {one['outcome']}, {one['reason']}" for one in found["rejected"]
+    ]
     alarm = found["last_alarm"]
     if alarm:
         lines.append(f"alarm     {alarm['code']} {alarm['outcome']} at {alarm['at']}: {alarm['cause']}")

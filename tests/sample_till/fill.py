@@ -49,10 +49,8 @@ def sell_before(
             items.append((number, product, quantity, price * quantity))
             total += price * quantity
         sales.append((number, f"P{number:08d}", total, "cash" if number % 3 else "card", "2024-02-01T10:00:00Z"))
-    connection.executemany(
-        "INSERT INTO transactions (id, receiptNumber, shiftId, totalCents, paidWith, createdAt) VALUES (?, ?, 1, ?, ?, ?)",
-        sales,
-    )
+    columns = "id, receiptNumber, shiftId, totalCents, paidWith, createdAt"
+    connection.executemany(f"INSERT INTO transactions ({columns}) VALUES (?, ?, 1, ?, ?, ?)", sales)
     connection.executemany(
         "INSERT INTO transaction_items (transactionId, productId, quantity, lineCents) VALUES (?, ?, ?, ?)", items
     )

@@ -51,6 +51,8 @@ def main() -> int:
             return 0
         if answer is None:
             return NO_ANSWER
+        if os.environ.get("TILLKEEPER_NOTICE"):
+            print(f"notice: {os.environ['TILLKEEPER_NOTICE']}")
         print(f"till {release['version']} is open", flush=True)
         sell_many(connection, options.sell, options.pause)
     return 0

@@ -135,7 +135,6 @@ class SimulatedEffects:
         content_sha256: str | None,
         backup: Facts_of_backup | None,
         migrations: tuple[Migration, ...],
-        trial_id: str,
     ) -> Change:
         self._tick("compare since commit")
         if content_sha256 == _digest(self.world.database):

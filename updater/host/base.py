@@ -8,7 +8,7 @@ import platform
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from dbsync.disk import Lock
 
@@ -48,6 +48,10 @@ class App(Protocol):
 
     def wait(self) -> int:
         """Waits for its end and returns the exit code."""
+
+
+START_SECONDS: Final = 2.0
+"""How long a start waits for the app lock: somebody may just be asking whether it is free."""
 
 
 class Host:
@@ -100,11 +104,7 @@ class Host:
 
     def running_app(self, lock_path: Path) -> RunningApp | None:
         """Who holds the app lock; None if nobody does."""
-        if not lock_path.exists():
-            return None
-        lock = Lock(lock_path)
-        if lock.try_take():
-            lock.release()
+        if Lock(lock_path).is_free():
             return None
         note = _read_note(lock_path)
         began = note.get("monotonic_seconds")
@@ -145,11 +145,7 @@ class LockedApp:
 
     def poll(self) -> int | None:
         """-1 once the lock is free."""
-        lock = Lock(self.lock_path)
-        if not lock.try_take():
-            return None
-        lock.release()
-        return -1
+        return -1 if Lock(self.lock_path).is_free() else None
 
     def wait(self) -> int:
         """Waits until the lock is free."""

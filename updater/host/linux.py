@@ -62,7 +62,7 @@ def _stat(pid: str) -> list[str] | None:
 
 def _has_open(entry: Path, wanted: str) -> bool:
     try:
-        return any(os.readlink(one) == wanted for one in (entry / "fd").iterdir())
+        return any(str(one.readlink()) == wanted for one in (entry / "fd").iterdir())
     except OSError:
         return False
 

@@ -12,7 +12,7 @@ from typing import Final, NoReturn
 
 from dbsync.disk import Lock
 from updater.errors import AppAlreadyRunning, Refused
-from updater.host.base import App, Host, RunningApp
+from updater.host.base import START_SECONDS, App, Host, RunningApp
 
 POLL_SECONDS: Final = 0.02
 END_LIMIT_SECONDS: Final = 5.0
@@ -68,7 +68,7 @@ class PosixHost(Host):
         note: Mapping[str, str | None],
     ) -> App:
         lock = Lock(lock_path)
-        if not lock.try_take():
+        if not lock.take(timeout_seconds=START_SECONDS):
             raise AppAlreadyRunning(operation="start", path=lock_path, cause="the app is running already")
         try:
             told, tell = os.pipe()
@@ -108,7 +108,7 @@ class PosixHost(Host):
             os.execve(command[0], list(command), dict(env))
         except OSError as cause:
             os.write(tell, (cause.strerror or str(cause)).encode())
-        except BaseException as cause:
+        except BaseException as cause:  # noqa: BLE001
             # Nothing of the launcher may go on running in this child, whatever went wrong.
             os.write(tell, repr(cause).encode())
         finally:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from dbsync.disk import Lock
 from updater.errors import AppAlreadyRunning, Refused
-from updater.host.base import App, Folders, Host
+from updater.host.base import START_SECONDS, App, Folders, Host
 
 JOB_EXTENDED_LIMIT_INFORMATION: Final = 9
 JOB_LIMIT_KILL_ON_CLOSE: Final = 0x2000
@@ -66,7 +66,7 @@ class WindowsHost(Host):
         import subprocess
 
         lock = Lock(lock_path)
-        if not lock.try_take():
+        if not lock.take(timeout_seconds=START_SECONDS):
             raise AppAlreadyRunning(operation="start", path=lock_path, cause="the app is running already")
         job = self._make_job()
         try:

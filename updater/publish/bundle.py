@@ -18,7 +18,19 @@ from updater.publish.errors import BadBundle
 CONFIG_NAME: Final = "tillkeeper.toml"
 SELF_TEST_SECONDS: Final = 60.0
 _KNOWN: Final = frozenset(
-    ["app", "version", "entry", "interpreter", "arguments", "self_test", "self_test_timeout_seconds", "migrations", "platform", "least_agent", "least_free_bytes"]
+    [
+        "app",
+        "version",
+        "entry",
+        "interpreter",
+        "arguments",
+        "self_test",
+        "self_test_timeout_seconds",
+        "migrations",
+        "platform",
+        "least_agent",
+        "least_free_bytes",
+    ]
 )
 
 
@@ -115,7 +127,7 @@ def check_follows(manifest: Manifest, earlier: Manifest) -> None:
             raise BadBundle(
                 operation="publish",
                 cause=f"{where} was changed",
-                hint=f"Add a new migration; or, where it failed in the field, mend it and say: replaces {before.sha256}",
+                hint=f"Add a new one; or, if it failed in the field, mend it and say that it replaces {before.sha256}",
             )
 
 

@@ -53,7 +53,7 @@ def _signed(work: Path) -> dict[str, Metadata[Targets]]:
             found[role] = Metadata.from_file(str(work / "metadata" / f"{role}.json"))
         except Exception as cause:
             raise PublishError(operation="read", path=work / "metadata" / f"{role}.json", cause=str(cause)) from cause
-    root: Metadata[Root] = found["root"]  # type: ignore[assignment]
+    root: Metadata[Root] = found["root"]
     for role in ROLES:
         try:
             root.verify_delegate(role, found[role])
@@ -137,7 +137,9 @@ def check_with_a_fresh_client(public: Path, timestamp: bytes) -> None:
             for name, info in Metadata[Targets].from_file(str(Path(folder, "targets.json"))).signed.targets.items():
                 path = public / "targets" / f"{info.hashes['sha256']}.{name}"
                 if not path.exists() or path.stat().st_size != info.length:
-                    raise PublishError(operation="deploy", path=path, cause="it is signed and not in the public folder")
+                    raise PublishError(  # noqa: TRY301
+                        operation="deploy", path=path, cause="it is signed and not in the public folder"
+                    )
         except PublishError:
             raise
         except Exception as cause:

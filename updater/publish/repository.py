@@ -154,7 +154,7 @@ def _publish(workshop: Workshop, config: Config) -> int:
 
 
 def _stage(workshop: Workshop, bundle: Path, manifest: Manifest, data: bytes) -> None:
-    """Puts archive and manifest where they will be signed. A crash leaves files that nothing names; they are replaced."""
+    """Puts archive and manifest where they will be signed. A crash leaves files that nothing names."""
     archive = workshop.targets_dir / _archive_name(manifest)
     archive.unlink(missing_ok=True)
     try:

@@ -48,6 +48,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Cache-Control", "no-store")
             self.send_header("Content-Length", "0")
             self.end_headers()
+            self._tell(f"{self.path} not found")
             return
         with file:
             size_bytes = path.stat().st_size
@@ -62,10 +63,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Cache-Control", "no-cache" if short else "public, max-age=31536000, immutable")
             self.end_headers()
             file.seek(start)
+            sent_bytes = 0
             while body and (chunk := file.read(CHUNK_BYTES)):
                 self.wfile.write(chunk)
+                sent_bytes += len(chunk)
+            self._tell(f"{self.path} {sent_bytes} bytes")
+
+    def _tell(self, line: str) -> None:
+        if self._told is not None:
+            self._told(line)
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the base class names it so
-        """One line per request, if somebody wants them."""
-        if self._told is not None:
-            self._told(format % arguments)
+        """What the base class says goes nowhere: one line per request is told above."""

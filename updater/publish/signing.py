@@ -25,7 +25,7 @@ ROLES: Final = ("root", "targets", "snapshot", "timestamp")
 ONLINE: Final = ("targets", "snapshot", "timestamp")
 """The roles that a release needs; root's key is needed only to change keys."""
 SIGNED_AT: Final = "x-tillkeeper-signed-at"
-"""A field of timestamp.json: the vendor's clock at signing. Terminals keep the newest as a floor under their own clock."""
+"""A field of timestamp.json: the vendor's clock at signing. Terminals keep the newest as a floor under their own."""
 Passwords = Callable[[str], str | None]
 """Role → password of its key; None where none is known."""
 
@@ -50,7 +50,7 @@ def make_keys(folder: Path, passwords: Passwords) -> None:
 class ConsistentRoles(Roles):  # type: ignore[misc]
     """Every file under its version, metadata that names length and hash of what it points to."""
 
-    passwords: Passwords = staticmethod(lambda _: None)  # type: ignore[assignment]
+    passwords: Passwords = staticmethod(lambda _: None)
 
     def initialize(self, keys: Keys, expiration_days: Any = None) -> None:
         super().initialize(keys, expiration_days)
@@ -143,7 +143,7 @@ class Workshop(Repository):  # type: ignore[misc]
         except Exception as cause:
             raise PublishError(operation="read the repository", path=self.repo_dir, cause=str(cause)) from cause
 
-    def _load_keys_and_roles(self, create_keys: bool = False) -> None:
+    def _load_keys_and_roles(self, create_keys: bool = False) -> None:  # noqa: ARG002
         # The one private name of tufup's that we override: it would make its own Roles (tufup 0.10.0, pinned).
         self.keys = Keys(
             dir_path=self.keys_dir, encrypted=self.encrypted_keys, key_map=self.key_map, thresholds=self.thresholds

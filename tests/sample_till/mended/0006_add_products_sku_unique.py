@@ -7,8 +7,9 @@ changes = ["update products.sku = o.sku || '-' || a.number"]
 
 def up(db):
     twice = db.query(
-        "SELECT id, sku, row_number() OVER (PARTITION BY sku, businessId ORDER BY rowid) FROM products"
-        " WHERE (sku, businessId) IN (SELECT sku, businessId FROM products GROUP BY sku, businessId HAVING count(*) > 1)"
+        "SELECT id, sku, row_number() OVER (PARTITION BY sku, businessId ORDER BY rowid)"
+        " FROM products WHERE (sku, businessId) IN"
+        " (SELECT sku, businessId FROM products GROUP BY sku, businessId HAVING count(*) > 1)"
     )
     for product_id, sku, number in twice:
         if number > 1:
