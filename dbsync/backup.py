@@ -86,10 +86,8 @@ def rotate(backups: Path, database: Path, *, keep_count: int, pinned: tuple[Path
     older schema (spec S172, S173). Ten restarts of a failing update therefore cannot push out the one that matters.
     """
     migration = [one for one in list_backups(backups, database) if one.kind == "migration"]
-    keep = {*pinned}
-    for one in migration:
-        if one.verified and not any(other.version == one.version and other.path in keep for other in migration):
-            keep.add(one.path)
+    newest_of_each = {one.version: one.path for one in reversed(migration) if one.verified}
+    keep = {*pinned, *newest_of_each.values()}
     removed = []
     for one in migration[keep_count:]:
         if one.path not in keep:

@@ -13,7 +13,7 @@ from dbsync.errors import DbsyncError, Failed
 from dbsync.model import Back, Backup, Change, Intent, Loss, Migration, Outcome, OutcomeName, Returned, State
 
 _FALLBACK = {
-    "preflight": OutcomeName.LOCKED,
+    "preflight": OutcomeName.READ_ONLY,
     "backup": OutcomeName.CANNOT_BACK_UP,
     "migrate": OutcomeName.MIGRATION_FAILED,
     "verify": OutcomeName.VERIFICATION_FAILED,

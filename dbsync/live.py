@@ -269,8 +269,12 @@ class LiveEffects:
     # telling -------------------------------------------------------------------------------------------------------
 
     def record(self, event: str, **facts: str | float | None) -> None:
-        self._flight.record({"event": event, "at": _now(), **facts})
         self._tell(Event.of(event, facts))
+        try:
+            self._flight.record({"event": event, "at": _now(), **facts})
+        except (DbsyncError, OSError):
+            # A record that cannot be written must not decide what becomes of a till's database.
+            return
 
     def seconds(self) -> float:
         return time.monotonic()

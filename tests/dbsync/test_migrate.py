@@ -1,0 +1,218 @@
+"""What a migration may do, what is refused, and that a failure leaves nothing behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dbsync import migrations
+from dbsync.errors import BadMigrations
+from dbsync.sandbox import split
+from tests.helpers.shop import dump, files, make_shop, released, upgrade, version, written
+
+PYTHON = '"""A step."""\n\n\ndef up(db):\n    '
+
+
+@pytest.mark.parametrize(
+    ("statement", "word"),
+    [
+        ("COMMIT", "COMMIT"),
+        ("ROLLBACK", "ROLLBACK"),
+        ("BEGIN", "BEGIN"),
+        ("SAVEPOINT mine", "savepoints"),
+        ("ATTACH ':memory:' AS other", "attached"),
+        ("PRAGMA foreign_keys=ON", "foreign_keys"),
+        ("PRAGMA user_version=9", "user_version"),
+        ("PRAGMA writable_schema=ON", "writable_schema"),
+        ("PRAGMA journal_mode=WAL", "journal_mode"),
+        ("DELETE FROM dbsync_history", "dbsync_history"),
+        ("DROP TABLE schema_version", "schema_version"),
+        ("VACUUM", "VACUUM"),
+        ("this is no SQL", "syntax error"),
+    ],
+)
+def test_a_statement_that_would_break_the_one_transaction_fails_the_run(
+    tmp_path: Path, statement: str, word: str
+) -> None:
+    database = make_shop(tmp_path, schema=2)
+    before = dump(database)
+    outcome = upgrade(database, written(tmp_path / "m", f"CREATE TABLE extra (a);\n{statement};\n", after=2))
+    assert outcome.name == "MIGRATION_FAILED"
+    assert word in outcome.cause
+    assert outcome.migration == "v3 step"
+    assert dump(database) == before
+    assert outcome.backup is not None
+    assert dump(outcome.backup.path) == before
+
+
+def test_a_failure_in_the_third_of_three_undoes_the_first_two(tmp_path: Path) -> None:
+    database = make_shop(tmp_path, schema=2)
+    before = dump(database)
+    found = written(tmp_path / "m", "CREATE TABLE a (x);", "CREATE TABLE b (x);", "CREATE TABLE a (x);", after=2)
+    outcome = upgrade(database, found)
+    assert (outcome.name, outcome.migration) == ("MIGRATION_FAILED", "v5 step")
+    assert dump(database) == before
+
+
+def test_pythons_own_errors_are_named_with_their_line(tmp_path: Path) -> None:
+    database = make_shop(tmp_path, schema=2)
+    outcome = upgrade(database, written(tmp_path / "m", PYTHON + "return 1 / 0\n", after=2))
+    assert outcome.cause == "ZeroDivisionError: division by zero (line 5)"
+    assert version(database) == 2
+
+
+def test_a_migration_that_swallows_its_error_does_not_go_on_in_autocommit(tmp_path: Path) -> None:
+    database = make_shop(tmp_path, schema=2)
+    before = dump(database)
+    text = (
+        PYTHON + "try:\n        db.execute('COMMIT')\n    except Exception:\n        db.execute('CREATE TABLE x (a)')\n"
+    )
+    outcome = upgrade(database, written(tmp_path / "m", text + "    db.execute('nonsense')\n", after=2))
+    assert outcome.name == "MIGRATION_FAILED"
+    assert dump(database) == before
+
+
+def test_an_unknown_quoted_name_is_no_text(tmp_path: Path) -> None:
+    database = make_shop(tmp_path, schema=2)
+    outcome = upgrade(database, written(tmp_path / "m", 'UPDATE products SET name = "termianl_id";', after=2))
+    assert outcome.name == "MIGRATION_FAILED"
+    assert "termianl_id" in outcome.cause
+    assert version(database) == 2
+
+
+def test_a_rebuild_does_not_cascade_into_the_children(tmp_path: Path) -> None:
+    database = make_shop(tmp_path, schema=2)
+    text = """
+        CREATE TABLE new_transactions (
+            id INTEGER PRIMARY KEY AUTOINCREMENT, receiptNumber TEXT NOT NULL UNIQUE,
+            shiftId INTEGER REFERENCES shifts(id), totalCents INTEGER NOT NULL,
+            paidWith TEXT NOT NULL CHECK (paidWith IN ('cash', 'card')), createdAt TEXT NOT NULL
+        );
+        INSERT INTO new_transactions SELECT * FROM transactions;
+        DROP TABLE transactions;
+        ALTER TABLE new_transactions RENAME TO transactions;
+    """
+    outcome = upgrade(database, written(tmp_path / "m", text, after=2))
+    assert outcome.name == "MIGRATED", outcome.cause
+    assert any('INSERT INTO "transaction_items"' in line for line in dump(database))
+
+
+def test_rows_that_vanish_undeclared_fail_verification_and_a_declaration_allows_them(tmp_path: Path) -> None:
+    database = make_shop(tmp_path, schema=2)
+    before = dump(database)
+    outcome = upgrade(database, written(tmp_path / "a", "DELETE FROM transaction_items WHERE id <= 12;", after=2))
+    assert outcome.name == "VERIFICATION_FAILED"
+    assert (
+        "transaction_items had 400 rows and has 388 (allow it with `changes: delete transaction_items`)"
+        in outcome.cause
+    )
+    assert dump(database) == before
+    text = "-- changes: delete transaction_items\nDELETE FROM transaction_items WHERE id <= 12;"
+    assert upgrade(database, written(tmp_path / "b", text, after=2)).name == "MIGRATED"
+
+
+def test_only_new_foreign_key_violations_count(tmp_path: Path) -> None:
+    import sqlite3
+    from contextlib import closing
+
+    database = make_shop(tmp_path, schema=2)
+    with closing(sqlite3.connect(database)) as live, live:
+        live.execute("UPDATE products SET categoryId = 'gone' WHERE id = 'p1'")
+    assert upgrade(database, released(tmp_path, 4)).name == "MIGRATED"
+    outcome = upgrade(
+        database, written(tmp_path / "m", "UPDATE products SET categoryId = 'gone too' WHERE id = 'p2';", after=4)
+    )
+    assert outcome.name == "VERIFICATION_FAILED"
+    assert "1 rows of products refer to rows of categories that are not there" in outcome.cause
+    assert version(database) == 4
+
+
+def test_a_shops_own_index_does_not_stop_updates_and_a_migration_that_drifts_does(tmp_path: Path) -> None:
+    import sqlite3
+    from contextlib import closing
+
+    database = make_shop(tmp_path, schema=2)
+    with closing(sqlite3.connect(database)) as live, live:
+        live.execute("CREATE INDEX support_made_this ON products(name)")
+    assert upgrade(database, released(tmp_path, 4)).name == "MIGRATED"
+    text = (
+        PYTHON
+        + "if db.query('SELECT count(*) FROM products')[0][0]:\n        db.execute('CREATE TABLE only_here (a)')\n"
+    )
+    outcome = upgrade(database, written(tmp_path / "m", text, after=4))
+    assert outcome.name == "VERIFICATION_FAILED"
+    assert "the structure differs from a fresh database: with table only_here" in outcome.cause
+
+
+def test_sql_files_keep_triggers_comments_and_a_table_called_table(tmp_path: Path) -> None:
+    text = """
+        -- a comment; with a semicolon
+        CREATE TABLE "table" (a TEXT DEFAULT ';'); /* another; one */ ;
+        CREATE TRIGGER t AFTER INSERT ON "table" BEGIN
+            UPDATE "table" SET a = 'x;y'; DELETE FROM "table" WHERE a = '';
+        END;
+        INSERT INTO "table" VALUES ('it''s')
+    """
+    assert len(list(split(text))) == 3
+    database = tmp_path / "data" / "new.db"
+    database.parent.mkdir()
+    assert upgrade(database, written(tmp_path / "m", text)).name == "CREATED"
+    assert "INSERT INTO \"table\" VALUES('x;y');" in dump(database)
+
+
+@pytest.mark.parametrize(
+    ("names", "word"),
+    [
+        (("0001_a.sql", "0003_c.sql"), "0002 is missing"),
+        (("0001_a.sql", "0001_b.sql"), "0001 is there more than once"),
+        (("1_a.sql",), "is named like"),
+        (("0002_a.sql",), "0001 is missing"),
+    ],
+)
+def test_gaps_and_duplicates_are_refused_before_anything_is_touched(
+    tmp_path: Path, names: tuple[str, ...], word: str
+) -> None:
+    for name in names:
+        (tmp_path / name).write_text("CREATE TABLE a (x);")
+    with pytest.raises(BadMigrations, match=word):
+        migrations.load(tmp_path)
+    assert files(tmp_path) == set(names)
+
+
+def test_identity_goes_by_the_text_and_not_by_its_line_ends(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    (tmp_path / "a" / "0001_a.sql").write_bytes(b"CREATE TABLE a (x);\nSELECT 1;\n")
+    (tmp_path / "b" / "0001_a.sql").write_bytes(b"\xef\xbb\xbfCREATE TABLE a (x);  \r\nSELECT 1;\r\n\r\n")
+    assert migrations.load(tmp_path / "a")[0].sha256 == migrations.load(tmp_path / "b")[0].sha256
+
+
+def test_an_edited_migration_is_refused_and_a_mended_one_blessed(tmp_path: Path) -> None:
+    database = make_shop(tmp_path, schema=2)
+    before = dump(database)
+    released(tmp_path, 2)
+    path = tmp_path / "migrations-2" / "0002_add_business_contact_fields.py"
+    old = migrations.load(tmp_path / "migrations-2")[1].sha256
+    path.write_text(path.read_text() + "\n# edited\n")
+    outcome = upgrade(database, migrations.load(tmp_path / "migrations-2"))
+    assert outcome.name == "HISTORY_DIFFERS"
+    assert dump(database) == before
+    path.write_text(f'replaces = ["{old}"]\n' + path.read_text())
+    assert upgrade(database, migrations.load(tmp_path / "migrations-2")).ready
+    assert any("'blessed',2,'add_business_contact_fields'" in line for line in dump(database))
+    assert upgrade(database, migrations.load(tmp_path / "migrations-2")).name == "UP_TO_DATE"
+
+
+def test_the_broken_v6_fails_here_and_the_mended_one_ends_in_the_same_structure(tmp_path: Path) -> None:
+    from dbsync.verify import fresh
+
+    database = make_shop(tmp_path, schema=4, duplicate_sku=True)
+    before = dump(database)
+    outcome = upgrade(database, released(tmp_path, 6))
+    assert (outcome.name, outcome.migration) == ("MIGRATION_FAILED", "v6 add_products_sku_unique")
+    assert dump(database) == before
+    mended = released(tmp_path, 6, mended=True)
+    assert fresh(mended) == fresh(released(tmp_path, 6))
+    assert upgrade(database, mended).name == "MIGRATED"
+    assert any("'SKU-00003-2'" in line for line in dump(database))

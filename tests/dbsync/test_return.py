@@ -1,0 +1,211 @@
+"""Going back: what was sold in between is in the live database or put aside, whatever comes in between."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from dbsync import backup, coordinator
+from dbsync.model import Back, Backup, Returned
+from tests.helpers.shop import ask, dump, effects, make_shop, released, sales, sell, upgrade, version
+
+
+def migrated(tmp_path: Path, *, wal: bool = False) -> tuple[Path, Backup, str | None, list[str]]:
+    """A shop whose trial t1 brought it from v2 to v4: database, backup, content as of COMMIT, and how it was before."""
+    database = make_shop(tmp_path, schema=2, wal=wal)
+    before = dump(database)
+    outcome = upgrade(database, released(tmp_path, 4), trial_id="t1")
+    assert outcome.name == "MIGRATED"
+    assert outcome.backup is not None
+    return database, outcome.backup, outcome.content_sha256, before
+
+
+def go_back(
+    database: Path, kept: Backup | None, content: str | None, tmp_path: Path, *, confirmed: bool = False, older: int = 2
+) -> Returned:
+    """What the launcher does after a give-up."""
+    return coordinator.go_back(
+        effects(database),
+        trial_id="t1",
+        backup=kept,
+        content_sha256=content,
+        older_schema=older,
+        ever_confirmed=confirmed,
+        migrations=released(tmp_path, 4),
+    )
+
+
+@pytest.mark.parametrize("wal", [False, True])
+@pytest.mark.parametrize("noted", [True, False])
+def test_an_untouched_database_goes_back_without_being_put_aside(tmp_path: Path, wal: bool, noted: bool) -> None:
+    database, kept, content, before = migrated(tmp_path, wal=wal)
+    returned = go_back(database, kept, content if noted else None, tmp_path)
+    assert (returned.back, returned.set_aside, returned.losses) == (Back.DONE, None, ())
+    assert dump(database) == before
+    assert not list(database.parent.glob("*before-restore*"))
+    assert not list((database.parent / "backups").glob(".part*"))
+
+
+def test_a_sale_after_commit_is_put_aside_counted_and_exported(tmp_path: Path) -> None:
+    database, kept, content, before = migrated(tmp_path)
+    sell(database, 3)
+    returned = go_back(database, kept, content, tmp_path)
+    assert returned.back is Back.DONE
+    assert [tuple(one) for one in returned.losses] == [("transactions", 3, 0, 0)]
+    assert dump(database) == before
+    assert returned.set_aside is not None
+    assert sales(returned.set_aside.path) == 103
+    assert returned.export is not None
+    exported = (returned.export / "transactions.csv").read_text().splitlines()
+    assert len(exported) == 4
+    assert (returned.export / "transactions.sql").read_text().count("INSERT INTO") == 3
+
+
+def test_the_sale_between_two_restores_is_there(tmp_path: Path) -> None:
+    database, kept, content, _ = migrated(tmp_path)
+    assert go_back(database, kept, content, tmp_path).back is Back.DONE
+    # Killed before the trial file could say so; the old version sells; then the launcher looks again.
+    sell(database)
+    again = go_back(database, kept, content, tmp_path)
+    assert (again.back, again.outcome.name) == (None, "NOTHING_TO_RESTORE")
+    assert sales(database) == 101
+    assert version(database) == 2
+
+
+def test_a_confirmed_candidate_keeps_the_database_in_which_people_sold(tmp_path: Path) -> None:
+    database, kept, content, _ = migrated(tmp_path)
+    sell(database)
+    returned = go_back(database, kept, content, tmp_path, confirmed=True)
+    assert (returned.back, returned.outcome.name) == (Back.STAYS, "STAYS")
+    assert (version(database), sales(database)) == (4, 101)
+
+
+def test_a_release_that_may_work_on_the_new_schema_keeps_it(tmp_path: Path) -> None:
+    database, kept, content, _ = migrated(tmp_path)
+    with closing(sqlite3.connect(database)) as live, live:
+        live.execute("UPDATE dbsync_history SET readable_from = 2 WHERE number = 4")
+    sell(database)
+    assert go_back(database, kept, content, tmp_path).back is Back.KEPT
+    assert (version(database), sales(database)) == (4, 101)
+
+
+def test_a_ruined_database_is_moved_aside_with_its_journals(tmp_path: Path) -> None:
+    database, kept, content, before = migrated(tmp_path)
+    database.write_bytes(b"ruined" * 5000)
+    Path(f"{database}-journal").write_bytes(b"")
+    returned = go_back(database, kept, content, tmp_path)
+    assert returned.back is Back.DONE
+    assert dump(database) == before
+    assert returned.set_aside is not None
+    assert returned.set_aside.path.read_bytes() == b"ruined" * 5000
+
+
+def test_a_backup_that_changed_on_disk_is_not_restored(tmp_path: Path) -> None:
+    database, kept, content, _ = migrated(tmp_path)
+    with kept.path.open("r+b") as file:
+        file.seek(5000)
+        file.write(b"x")
+    sell(database)
+    before = dump(database)
+    returned = go_back(database, kept, content, tmp_path)
+    assert (returned.back, returned.outcome.name) == (None, "BACKUP_UNUSABLE")
+    assert dump(database) == before
+
+
+@pytest.mark.parametrize("wal", [False, True])
+def test_a_stale_wal_beside_the_database_does_not_bring_the_new_schema_back(tmp_path: Path, wal: bool) -> None:
+    database, kept, content, before = migrated(tmp_path, wal=wal)
+    with closing(sqlite3.connect(database)) as app:
+        app.execute("PRAGMA journal_mode=WAL")
+        app.execute("PRAGMA wal_autocheckpoint=0")
+        with app:
+            app.execute("UPDATE products SET stock = 1")
+        # As a killed app leaves it: database and journal, nobody to take the one into the other.
+        copy = tmp_path / "copy"
+        copy.mkdir()
+        for one in (database, Path(f"{database}-wal")):
+            shutil.copy(one, copy / one.name)
+    for one in copy.iterdir():
+        shutil.copy(one, database.parent / one.name)
+    returned = go_back(database, kept, content, tmp_path)
+    assert returned.back is Back.DONE
+    assert returned.losses[0].table == "products"
+    assert dump(database) == before
+    assert returned.set_aside is not None
+    assert ask(returned.set_aside.path, "SELECT max(stock) FROM products") == 1
+
+
+def test_a_persons_restore_can_be_repeated_and_keeps_what_was_sold_in_between(tmp_path: Path) -> None:
+    database, kept, _, before = migrated(tmp_path)
+    sell(database, 2)
+    first = coordinator.restore(effects(database), backup=kept.path, intent_id="i1")
+    assert first.set_aside is not None
+    assert (dump(database), sales(first.set_aside.path)) == (before, 102)
+    sell(database)
+    assert coordinator.restore(effects(database), backup=kept.path, intent_id="i1").outcome.name == "NOTHING_TO_RESTORE"
+    assert sales(database) == 101
+
+
+def test_a_persons_restore_that_was_cut_puts_aside_again_what_was_sold_since(tmp_path: Path) -> None:
+    database, kept, _, before = migrated(tmp_path)
+    live = effects(database)
+    sell(database)
+    aside = live.put_aside("restore")
+    assert aside is not None
+    from dbsync.model import Intent
+
+    live.write_intent(Intent("i1", str(kept.path), str(aside.path)))
+    # The plug was pulled here, before the restore; somebody sold, then the rollback was repeated.
+    sell(database)
+    returned = coordinator.restore(effects(database), backup=kept.path, intent_id="i1")
+    assert returned.set_aside is not None
+    assert returned.set_aside.path != aside.path
+    assert sales(returned.set_aside.path) == 102
+    assert dump(database) == before
+
+
+def test_rotation_keeps_ten_and_never_the_ones_that_matter(tmp_path: Path) -> None:
+    database = make_shop(tmp_path, schema=2)
+    backups = database.parent / "backups"
+    live = effects(database)
+    by_hand = live.make_backup()
+    first = live.keep_backup(live.check_backup(live.copy_backup(2, None)))
+    assert upgrade(database, released(tmp_path, 4)).ready
+    for _ in range(14):
+        live.keep_backup(live.check_backup(live.copy_backup(4, None)))
+    live.rotate_backups((first.path,))
+    listed = backup.list_backups(backups, database)
+    migration = [one for one in listed if one.kind == "migration"]
+    assert len(migration) == 12
+    assert first.path in [one.path for one in migration]
+    assert by_hand.path.exists()
+    assert [one.sequence for one in listed] == sorted((one.sequence for one in listed), reverse=True)
+    assert all(backup.facts_path(one.path).exists() for one in listed)
+
+
+def test_order_goes_by_sequence_and_not_by_a_clock_that_was_set_back(tmp_path: Path) -> None:
+    database = make_shop(tmp_path, schema=2)
+    live = effects(database)
+    older = live.make_backup()
+    newer = live.make_backup()
+    backup.write_facts(newer._replace(made_at="1999-01-01T00:00:00.000Z"))
+    assert [one.path for one in backup.list_backups(database.parent / "backups", database)] == [newer.path, older.path]
+
+
+@pytest.mark.parametrize(
+    ("name", "made_at"),
+    [
+        ("auraswift-backup-v2-2024-01-15T10-30-00.db", "2024-01-15T10:30:00.000Z"),
+        ("auraswift-backup-v2-2025-11-06T12-06-18-444Z.db", "2025-11-06T12:06:18.444Z"),
+        ("auraswift-backup-v2-20251106-120618.db", "2025-11-06T12:06:18.000Z"),
+    ],
+)
+def test_backups_of_older_tools_are_listed_and_not_trusted(tmp_path: Path, name: str, made_at: str) -> None:
+    database = make_shop(tmp_path, schema=2)
+    shutil.copy(database, database.parent / "backups" / name)
+    (found,) = backup.list_backups(database.parent / "backups", database)
+    assert (found.version, found.made_at, found.verified, found.kind) == (2, made_at, False, "migration")

@@ -1,0 +1,108 @@
+"""Real databases of the sample till, and what is in them."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from dbsync import coordinator, migrations
+from dbsync.live import LiveEffects
+from dbsync.model import Migration, Outcome
+from dbsync.progress import Progress, quiet
+from tests.sample_till.bundles import copy_migrations
+from tests.sample_till.fill import fill
+
+
+def released(folder: Path, schema: int, *, mended: bool = False) -> tuple[Migration, ...]:
+    """The migrations that a release of that schema ships, as files in a folder."""
+    place = folder / f"migrations-{schema}{'-mended' if mended else ''}"
+    if not place.exists():
+        copy_migrations(place, schema=schema, mended=mended)
+    return migrations.load(place)
+
+
+def written(folder: Path, *texts: str, after: int = 0) -> tuple[Migration, ...]:
+    """Migrations of SQL texts (or Python, where a text starts with a docstring), after the sample till's first ones."""
+    folder.mkdir(parents=True)
+    if after:
+        folder.rmdir()
+        copy_migrations(folder, schema=after)
+    for number, text in enumerate(texts, after + 1):
+        ending = "py" if text.startswith('"""') else "sql"
+        (folder / f"{number:04d}_step.{ending}").write_text(text)
+    return migrations.load(folder)
+
+
+def effects(database: Path, progress: Progress = quiet, *, least_free_bytes: int = 0) -> LiveEffects:
+    """Real effects on a database, as a launcher has them."""
+    return LiveEffects(
+        database,
+        backups=database.parent / "backups",
+        prefix="auraswift",
+        progress=progress,
+        least_free_bytes=least_free_bytes,
+    )
+
+
+def upgrade(database: Path, found: tuple[Migration, ...], *, trial_id: str | None = None) -> Outcome:
+    """Runs the coordinator."""
+    return coordinator.upgrade(effects(database), migrations=found, trial_id=trial_id, release_id="r1")
+
+
+def make_shop(
+    folder: Path, *, schema: int = 2, items_count: int = 400, wal: bool = False, duplicate_sku: bool = False
+) -> Path:
+    """A shop with a past: the database's path."""
+    database = folder / "data" / "pos_system.db"
+    database.parent.mkdir(parents=True)
+    assert upgrade(database, released(folder, schema)).ready
+    fill(database, items_count=items_count, duplicate_sku=duplicate_sku)
+    if wal:
+        with closing(sqlite3.connect(database)) as live:
+            live.execute("PRAGMA journal_mode=WAL")
+    return database
+
+
+def sell(database: Path, count: int = 1) -> None:
+    """Somebody sells."""
+    with closing(sqlite3.connect(database)) as live, live:
+        for number in range(count):
+            taken = live.execute("SELECT count(*) FROM transactions").fetchone()[0]
+            live.execute(
+                "INSERT INTO transactions (receiptNumber, totalCents, paidWith, createdAt) VALUES (?, 1, 'cash', 'now')",
+                (f"N{taken + number}",),
+            )
+
+
+def dump(database: Path) -> list[str]:
+    """Everything in it, as SQL; and its version."""
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+        return [f"version {connection.execute('PRAGMA user_version').fetchone()[0]}", *connection.iterdump()]
+
+
+def ask(database: Path, sql: str) -> object:
+    """One value."""
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+        return connection.execute(sql).fetchone()[0]
+
+
+def version(database: Path) -> int:
+    """Its schema number."""
+    found = ask(database, "PRAGMA user_version")
+    assert isinstance(found, int)
+    return found
+
+
+def sales(database: Path) -> int:
+    """How many sales it holds."""
+    found = ask(database, "SELECT count(*) FROM transactions")
+    assert isinstance(found, int)
+    return found
+
+
+def files(folder: Path) -> set[str]:
+    """The names in a folder and below, but for locks."""
+    return {
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"
+    }
