@@ -1,0 +1,114 @@
+"""The drill in memory as a test: every single disturbance, a sample of pairs, and proof that it would notice mistakes.
+
+All pairs: python -m tests.drills.plug --twice 1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from dbsync import plan as dbsync_plan
+from tests.drills.plug import STORIES, Story, play, run
+from tests.simulators.database import SimulatedEffects
+from tests.simulators.till import SimulatedTill
+from tests.simulators.world import Violated
+from updater import fold, plan
+
+PAIRS_STRIDE = 211
+NAMES = {story.name: story for story in STORIES}
+
+
+@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.name)
+def test_something_complete_starts_fits_loses_nothing_and_settles(story: Story) -> None:
+    undisturbed = run(story, {})
+    assert undisturbed.started[-1][0] == story.ends_with
+    assert play(story, stride=PAIRS_STRIDE) > 1500
+
+
+def no_sync(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(SimulatedTill, "sync", lambda self: None)
+
+
+def nothing_owed(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(plan, "owing_trial", lambda view, journal: None)
+
+
+def no_limits(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(plan, "launch_spent", lambda trial, limits: None)
+
+
+def restored_blindly(patch: pytest.MonkeyPatch) -> None:
+    def always(facts: object, change: object, **_: object) -> object:
+        return dbsync_plan.Restore(aside=False)
+
+    patch.setattr(dbsync_plan, "decide_return", always)
+
+
+def aside_not_synced(patch: pytest.MonkeyPatch) -> None:
+    right = SimulatedEffects.put_aside
+
+    def wrong(self: SimulatedEffects, reason: str) -> Any:
+        kept = right(self, reason)
+        if kept is not None:
+            self.world.backups[kept.path.name].durable = False
+        return kept
+
+    patch.setattr(SimulatedEffects, "put_aside", wrong)
+
+
+def lock_not_asked(patch: pytest.MonkeyPatch) -> None:
+    def wrong(self: SimulatedTill) -> bool:
+        self.world.database_lock = self.process
+        return True
+
+    patch.setattr(SimulatedTill, "try_database_lock", wrong)
+
+
+def row_guard_off_and_compare_off(patch: pytest.MonkeyPatch) -> None:
+    right = SimulatedEffects.look
+
+    def wrong(self: SimulatedEffects) -> Any:
+        return right(self)._replace(trial_id="id1")
+
+    patch.setattr(SimulatedEffects, "look", wrong)
+    restored_blindly(patch)
+
+
+def rejection_never_written(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(fold, "rejection_of", lambda trial, rejections, now: None)
+
+
+def rejected_may_start(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(plan, "_unless_rejected", lambda chosen, good, rejections, proofs: chosen)
+
+
+MUTATIONS: list[tuple[Callable[[pytest.MonkeyPatch], None], str]] = [
+    (no_sync, "update"),
+    (nothing_owed, "app crashes"),
+    (no_limits, "app crashes"),
+    (no_limits, "app ends without a word"),
+    (restored_blindly, "sells, then crashes"),
+    (aside_not_synced, "sells, then crashes"),
+    (lock_not_asked, "update"),
+    (row_guard_off_and_compare_off, "app crashes"),
+    (rejected_may_start, "rollback, readable"),
+]
+
+
+@pytest.mark.parametrize(("mutation", "name"), MUTATIONS, ids=lambda one: one if isinstance(one, str) else one.__name__)
+def test_the_drill_notices(monkeypatch: pytest.MonkeyPatch, mutation: Callable[..., None], name: str) -> None:
+    mutation(monkeypatch)
+    with pytest.raises((Violated, AssertionError)):
+        play(NAMES[name], stride=0 if mutation is not no_sync else 23)
+
+
+def test_the_drill_notices_a_release_that_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    rejection_never_written(monkeypatch)
+    try:
+        world = run(NAMES["app crashes"], {})
+    except Violated:
+        return
+    assert len({trial_id for version, trial_id in world.started if version == "1.1"}) > 1
