@@ -35,10 +35,15 @@ def cycle(till: Till) -> Cycle:
             if step.outcome != "NOT_ASKED":
                 break
             catalog = till.find_releases()
+            if catalog.verdict != "OK":
+                till.tell(Report(catalog.verdict, phase="look", cause=catalog.detail, done="nothing was changed"))
     else:
         step = plan.Wait("GOES_IN_CIRCLES", f"no end after {STEPS_LIMIT} steps")
     with terminal_locked(till):
         _tidy(till)
+    if catalog is not None and catalog.verdict != "OK" and step.outcome != catalog.verdict:
+        # What is staged may go on; that the repository could not be asked is what people should read.
+        step = plan.Wait(catalog.verdict, f"{catalog.detail}; {step.reason}")
     return Cycle(step.outcome, step.reason, tuple(done))
 
 

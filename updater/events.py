@@ -39,14 +39,22 @@ class Events:
         except (DbsyncError, OSError):
             return None
 
-    def _report(self, document: dict[str, Any]) -> Path:
+    def _report(self, document: dict[str, Any]) -> Path | None:
         self._outbox.mkdir(exist_ok=True)
+        if self._is_told(document):
+            return None
         stamp = document["at"].replace(":", "-").replace(".", "-")
         path = self._outbox / f"{stamp}-{document['code']}-{os.getpid()}.json"
         disk.write_json(path, document)
         for old in sorted(self._outbox.glob("*.json"))[: -self._reports_kept_count]:
             old.unlink(missing_ok=True)
         return path
+
+    def _is_told(self, document: dict[str, Any]) -> bool:
+        """Whether the newest report says the same: a trouble that lasts is one report, not one every four hours."""
+        newest = max(self._outbox.glob("*.json"), default=None)
+        known = _event(newest.read_bytes()) if newest is not None else None
+        return known is not None and all(known.get(one) == document[one] for one in ("outcome", "release_id", "cause"))
 
     def _rotate(self) -> None:
         # A cut between the two renames loses the older half at worst, never the line that is written next.

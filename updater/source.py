@@ -34,17 +34,19 @@ MANIFEST_LIMIT_BYTES: Final = 32_000_000
 
 
 class _Fetcher(FetcherInterface):  # type: ignore[misc]
-    """TUF's requests over our own HTTP. Keeps the first real trouble, which TUF would wrap."""
+    """TUF's requests over our own HTTP. Keeps the last real trouble, which TUF would wrap, and what was asked last."""
 
     def __init__(self, http: Http) -> None:
         self._http = http
         self.trouble: Trouble | None = None
+        self.asked = ""
 
     def _fetch(self, url: str) -> Iterator[bytes]:
         return self._body(url)
 
     def fetch(self, url: str) -> Iterator[bytes]:
         """The body; opened at once, so that a missing next root is an HTTP error and not a surprise while reading."""
+        self.asked = url
         body = self._body(url)
         first = next(body, b"")
         return _chain(first, body)
@@ -102,7 +104,7 @@ class Look:
             # A portal's login page, or half a file: whoever answered, it was not the repository.
             raise Trouble(Answer.SERVER_WRONG, f"{self.base}: what came is not metadata ({cause})") from cause
         except (RepositoryError, ValueError, KeyError, TypeError) as cause:
-            raise Trouble(Answer.REFUSED, f"{type(cause).__name__}: {cause}") from cause
+            raise Trouble(Answer.REFUSED, f"{self.fetcher.asked}: {type(cause).__name__}: {cause}") from cause
         return {"answer": Answer.OK, "detail": "", "offers": offers}
 
     def _client(self, root: bytes) -> Updater:

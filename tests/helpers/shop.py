@@ -70,7 +70,7 @@ def sell(database: Path, count: int = 1) -> None:
         for number in range(count):
             taken = live.execute("SELECT count(*) FROM transactions").fetchone()[0]
             live.execute(
-                "INSERT INTO transactions (receiptNumber, totalCents, paidWith, createdAt) VALUES (?, 1, 'cash', 'now')",
+                "INSERT INTO transactions (receiptNumber, totalCents, paidWith, createdAt) VALUES (?, 1, 'cash', '')",
                 (f"N{taken + number}",),
             )
 

@@ -1,0 +1,42 @@
+"""What many tests begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.terminal import Till
+from tests.helpers.vendor import Vendor, copy_of, served, serving
+
+
+@pytest.fixture(scope="session")
+def first_release(tmp_path_factory: pytest.TempPathFactory) -> Vendor:
+    """A vendor who has published 1.0; for copying only."""
+    vendor = Vendor(tmp_path_factory.mktemp("vendor") / "vendor")
+    vendor.init()
+    vendor.release("1.0")
+    return vendor
+
+
+@pytest.fixture
+def vendor(first_release: Vendor, tmp_path: Path) -> Vendor:
+    """A vendor of the test's own, who has published 1.0."""
+    return copy_of(first_release, tmp_path / "vendor")
+
+
+@pytest.fixture
+def url(vendor: Vendor) -> Iterator[str]:
+    """Where the vendor's public folder is served."""
+    with served(serving(vendor.public)) as address:
+        yield address
+
+
+@pytest.fixture
+def till(vendor: Vendor, url: str, tmp_path: Path) -> Till:
+    """A terminal with 1.0, schema 2, and a shop with a past."""
+    found = Till(tmp_path / "till")
+    found.install(vendor.root, url)
+    found.fill(duplicate_sku=True)
+    return found

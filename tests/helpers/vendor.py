@@ -1,0 +1,86 @@
+"""A real vendor: a signed repository of the sample till, and a real server on loopback."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+
+from tests.sample_till.bundles import APP, make_bundle
+from updater.publish import repository
+from updater.publish.repository import Published
+from updater.publish.serve import make_server
+
+PASSWORD = "a password"
+
+
+def password(_: str) -> str:
+    """The same for every key."""
+    return PASSWORD
+
+
+class Vendor:
+    """A workshop, its public folder, and the bundles that were published."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.repository = folder / "repository"
+        self.public = folder / "public"
+        self.bundles = folder / "bundles"
+
+    @property
+    def root(self) -> Path:
+        """What terminals are to trust."""
+        return self.public / "metadata" / "1.root.json"
+
+    def init(self, **expiration_days: int) -> None:
+        """Makes the repository."""
+        repository.init(
+            self.repository, app=APP, public=self.public, keys=None, passwords=password, expiration_days=expiration_days
+        )
+
+    def bundle(self, version: str, *, schema: int = 2, behaviour: str = "good", mended: bool = False) -> Path:
+        """A bundle as the build leaves it."""
+        return make_bundle(self.bundles / version, version=version, schema=schema, behaviour=behaviour, mended=mended)
+
+    def release(self, version: str, *, schema: int = 2, behaviour: str = "good", mended: bool = False) -> Published:
+        """Builds and publishes."""
+        return self.publish(self.bundle(version, schema=schema, behaviour=behaviour, mended=mended), version)
+
+    def publish(self, bundle: Path, version: str | None) -> Published:
+        """Publishes a folder."""
+        return repository.release(self.repository, bundle, version=version, config_file=None, passwords=password)
+
+    def refresh(self) -> int:
+        """The daily job."""
+        return repository.refresh(self.repository, passwords=password)
+
+
+def copy_of(vendor: Vendor, folder: Path) -> Vendor:
+    """A vendor of one's own: making keys takes a while, copying them does not."""
+    shutil.copytree(vendor.folder, folder)
+    found = Vendor(folder)
+    config = found.repository / "publish.json"
+    config.write_text(config.read_text().replace(str(vendor.folder), str(folder)))
+    return found
+
+
+@contextmanager
+def served(server: ThreadingHTTPServer) -> Iterator[str]:
+    """Runs a server while something happens; its address."""
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def serving(public: Path) -> ThreadingHTTPServer:
+    """The development server on a public folder."""
+    return make_server(public)
