@@ -142,7 +142,7 @@ class Stage:
         """Receipts that customers hold and that neither the live database nor what was put aside knows."""
         known: set[str] = set()
         for path in (self.database, *self.database.parent.glob("*-backup-before-*.db")):
-            with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+            with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)) as connection:
                 rows = connection.execute("SELECT receiptNumber || ' ' || totalCents FROM transactions")
                 known.update(row[0] for row in rows)
         held = self.receipts.read_text(encoding="ascii").split("\n") if self.receipts.exists() else []

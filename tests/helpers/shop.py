@@ -77,13 +77,13 @@ def sell(database: Path, count: int = 1) -> None:
 
 def dump(database: Path) -> list[str]:
     """Everything in it, as SQL; and its version."""
-    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=rw", uri=True)) as connection:
         return [f"version {connection.execute('PRAGMA user_version').fetchone()[0]}", *connection.iterdump()]
 
 
 def ask(database: Path, sql: str) -> object:
     """One value."""
-    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=rw", uri=True)) as connection:
         return connection.execute(sql).fetchone()[0]
 
 

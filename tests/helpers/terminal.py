@@ -123,7 +123,7 @@ class Till:
 
         known: set[str] = set()
         for path in (self.database, *self.database.parent.glob("*-backup-before-*.db")):
-            with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+            with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)) as connection:
                 rows = connection.execute("SELECT receiptNumber || ' ' || totalCents FROM transactions")
                 known.update(row[0] for row in rows)
         return [one for one in self.held_receipts() if one not in known]

@@ -132,6 +132,8 @@ def refresh(folder: Path, *, passwords: Passwords) -> int:
             left = getattr(workshop.roles, role).signed.expires.replace(tzinfo=UTC) - now
             if role == "timestamp" or left < timedelta(days=config.expiration_days[role] / 2):
                 workshop.refresh_expiration_date(role)
+                # Also where the new date is the old one, to the second.
+                getattr(workshop.roles, role).signed.version += 1
         return _publish(workshop, config)
 
 
