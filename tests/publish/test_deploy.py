@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,37 +34,58 @@ def source(url: str, trust: Path, root: Path) -> fetch.Source:
 def test_twenty_publishes_and_two_clients_in_tight_loops_no_failed_look(
     vendor: Vendor, url: str, tmp_path: Path
 ) -> None:
-    """One client keeps its metadata, the other begins anew each time; each fetches the newest archive too."""
-    looks: list[str] = []
-    ended = threading.Event()
-
-    def client(name: str, keeps: bool) -> None:
-        number = 0
-        while not ended.is_set():
-            number += 1
-            asked = source(url, tmp_path / (name if keeps else f"{name}{number}"), vendor.root)
-            found = fetch.look(asked, now=datetime.now(UTC))
-            looks.append(f"{found.answer} {found.detail}".strip())
-            if found.releases:
-                newest = max(found.releases, key=lambda one: tuple(map(int, one.manifest.version.split("."))))
-                got = fetch.fetch(asked, newest, to=tmp_path / f"{name}-to{number}", progress=lambda done, total: None)
-                looks.append(f"{got.answer} {got.detail}".strip())
-
-    threads = [
-        threading.Thread(target=client, args=("kept", True)),
-        threading.Thread(target=client, args=("new", False)),
+    """One client keeps its metadata, the other begins anew each time; each look fetches the newest archive too."""
+    context = multiprocessing.get_context("spawn")
+    ended: Any = context.Event()
+    queue: Any = context.Queue()
+    clients = [
+        context.Process(
+            target=_look_on, args=(url, str(tmp_path / name), str(vendor.root), name == "kept", ended, queue)
+        )
+        for name in ("kept", "new")
     ]
-    for thread in threads:
-        thread.start()
+    for one in clients:
+        one.start()
+    assert {queue.get(timeout=60), queue.get(timeout=60)} == {"ready"}
     for number in range(1, PUBLISHES_COUNT + 1):
         vendor.release(f"1.{number}", schema=2)
         vendor.refresh()
     ended.set()
-    for thread in threads:
-        thread.join()
-    assert set(looks) == {"OK"}
-    assert len(looks) > PUBLISHES_COUNT / 2
-    print(f"{len(looks)} looks and downloads during {PUBLISHES_COUNT} publishes, none failed")
+    found = [queue.get(timeout=60) for _ in clients]
+    for one in clients:
+        one.join()
+    assert [failures for _, failures in found] == [[], []]
+    assert sum(count for count, _ in found) > PUBLISHES_COUNT
+    print(f"{[count for count, _ in found]} looks with downloads during {PUBLISHES_COUNT} publishes, none failed")
+
+
+def _look_on(url: str, folder: str, root: str, keeps: bool, ended: Any, queue: Any) -> None:
+    """A client that looks and downloads without a pause, in this process, as the agent's child does."""
+    from updater import source as child
+    from updater.download import Trouble
+
+    count, failures = 0, []
+    queue.put("ready")
+    while not ended.is_set():
+        count += 1
+        trust = Path(folder) / ("trust" if keeps else f"trust{count}")
+        source(url, trust, Path(root))
+        asked = {
+            "bases": [url], "app": "sample-till", "trust_folder": str(trust), "now": datetime.now(UTC).isoformat(),
+            "minimum_bytes_per_second": 1,
+        }  # fmt: skip
+        try:
+            newest = child.look(asked)["offers"][-1]
+            wanted = {
+                "path": newest["archive_path"], "target": f"{folder}/archive{count}",
+                "size_bytes": newest["archive_size_bytes"], "sha256": newest["archive_sha256"],
+            }  # fmt: skip
+            with contextlib.redirect_stdout(None):
+                child._tell = lambda value: None
+                child.fetch({**asked, **wanted})
+        except Trouble as trouble:
+            failures.append(f"{trouble.answer}: {trouble.detail}")
+    queue.put((count, failures))
 
 
 def test_tufups_own_client_reads_the_repository(vendor: Vendor, url: str, tmp_path: Path) -> None:
