@@ -8,17 +8,18 @@ file that the next write of the same name replaces.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from dbsync.errors import DiskFull, DiskProblem, UnreadableFile
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 REPLACE_WAITS_SECONDS: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 """Virus scanners and indexers hold files for seconds on Windows (errors 5, 32, 33): bounded, growing waits."""
@@ -176,6 +177,8 @@ def sha256_of(path: Path) -> str:
     Never for a database that this process has open: opening and closing the file drops the process's POSIX locks
     (sqlite.org/howtocorrupt.html, 2.2).
     """
+    import hashlib
+
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
@@ -193,6 +196,8 @@ def random_name() -> str:
 
 def utc_stamp(now: datetime) -> str:
     """A time as a part of a file name: `2024-01-15T10-30-00-444Z` (UTC, milliseconds, no colons; spec S100, X19)."""
+    from datetime import UTC
+
     moment = now.astimezone(UTC)
     return f"{moment:%Y-%m-%dT%H-%M-%S}-{moment.microsecond // 1000:03d}Z"
 

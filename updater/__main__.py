@@ -35,8 +35,11 @@ def _launch(words: list[str]) -> int:
     if "--help" in words[:1]:
         print("Usage: updater launch [--settings FILE] [-- ARGUMENTS for the app]")
         return 0
+    import gc
+
+    # Nothing that a start makes is garbage: collecting would cost a tenth of it (`scripts/bench launch`).
+    gc.disable()
     from dbsync.errors import DbsyncError
-    from updater import outcomes
     from updater.errors import SettingsError, UpdaterError
     from updater.launch import launch as run
 
@@ -53,6 +56,8 @@ def _launch(words: list[str]) -> int:
         outcome = "CANNOT_START" if isinstance(error, UpdaterError) else "STATE_NOT_WRITABLE"
         return _say(outcome, str(error), error.hint)
     if launched.outcome not in ("APP_ENDED", "CLOSED_UNCONFIRMED"):
+        from updater import outcomes
+
         return _say(launched.outcome, launched.cause, outcomes.meaning(launched.outcome).next_step)
     return launched.exit_code
 

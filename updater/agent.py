@@ -83,7 +83,7 @@ def _record(till: Till, view: View, journal: Journal, step: plan.AgentStep, done
 def _stage(till: Till, step: plan.Stage, done: list[str]) -> plan.Wait | None:
     """Downloads, unpacks, checks and shelves without any lock, then records it if it is still wanted."""
     offer = step.offer
-    if offer.release.release_id not in till.look().installed:
+    if offer.release.folder not in till.look().installed:
         problem = _shelve(till, step)
         if problem is not None:
             return problem

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from dbsync import disk
 from dbsync.errors import DbsyncError
-from updater import outcomes
 from updater.model import Report
 
 TAIL_SIZE_BYTES: Final = 200_000
@@ -64,6 +63,8 @@ class Events:
 
 def describe(report: Report, *, now: str, terminal_id: str, kind: str) -> dict[str, Any]:
     """A report as the JSON that support reads (spec S183): phase, cause, what was done, backup, next step."""
+    from updater import outcomes
+
     found = outcomes.meaning(report.outcome)
     return {
         "format": 1,

@@ -32,7 +32,7 @@ def first_version(till: Till, *, bundle: Path | None = None) -> Journal:
                 hint="`updater check` makes it again from the other state files.",
             )  # fmt: skip
     offer = _newest(till.find_releases())
-    if offer.release.release_id not in view.installed:
+    if offer.release.folder not in view.installed:
         staging = till.copy_bundle(offer, bundle) if bundle is not None else till.unpack(offer, till.download(offer))
         till.check_unpacked(offer, staging)
         till.shelve(offer, staging)

@@ -6,14 +6,12 @@ writes the journal or the program folder.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Final, NamedTuple
 
-from dbsync import coordinator
-from dbsync.model import Backup, Outcome, Returned
-from updater import outcomes, plan
+from dbsync.model import Outcome
+from updater import plan
 from updater.confirm import CONFIRMED, confirm
-from updater.model import Journal, Limits, Rejection, Release, Report, Trial, Verdict, View
+from updater.model import Journal, Limits, Release, Report, Trial, Verdict, View
 from updater.rebuild import rebuild
 from updater.till import AppEvent, Till, terminal_locked
 
@@ -31,28 +29,6 @@ class Launched(NamedTuple):
     exit_code: int
     release: Release | None = None
     cause: str = ""
-
-
-class TrialRecorder:
-    """Takes what the coordinator learns into the trial file, each time under the terminal lock for a moment."""
-
-    def __init__(self, till: Till, trial_id: str) -> None:
-        self._till = till
-        self._trial_id = trial_id
-
-    def backup_made(self, backup: Backup) -> None:
-        """A crash before this: the backup is found by the trial id in the facts beside it."""
-        self._change(backup=str(backup.path))
-
-    def content_noted(self, sha256: str) -> None:
-        """A crash before this: the database counts as changed until it is compared row by row."""
-        self._change(content_sha256=sha256)
-
-    def _change(self, **values: str) -> None:
-        with terminal_locked(self._till):
-            trial = self._till.read_trial(self._trial_id)
-            if trial is not None:
-                self._till.write_trial(trial._replace(**values))  # type: ignore[arg-type]
 
 
 def launch(till: Till, limits: Limits) -> Launched:
@@ -85,11 +61,9 @@ class _Run:
         """One turn: look and decide under both locks, record, then perform what may take long under one or none."""
         with terminal_locked(self.till):
             self.till.sync()
+            alone = self.till.try_database_lock()
             view = self.till.look()
-            if view.running is None and not self.till.try_database_lock():
-                step: plan.LaunchStep | None = None
-            else:
-                step = self._decide_and_record(view)
+            step = self._decide_and_record(view) if alone or view.running is not None else None
         if step is None:
             return self._wait("BUSY", "the database is being updated")
         if isinstance(step, plan.Attach):
@@ -103,10 +77,9 @@ class _Run:
 
     def _decide_and_record(self, view: View) -> plan.LaunchStep:
         """Under the terminal lock, and under the database lock unless an app runs: nothing changes while this looks."""
-        if view.running is None:
-            view = self.till.look()
         try:
-            step = plan.decide_launch(view, journal_of(view, now=self.till.now()), self.limits, refused=self.refused)
+            journal = view.journal or journal_of(view, now=self.till.now())
+            step = plan.decide_launch(view, journal, self.limits, refused=self.refused)
             if isinstance(step, plan.Prepare) and step.trial is not None:
                 # Counted before the act: a crash from here on is an attempt that did not end.
                 self.till.write_trial(plan.counted(step.trial, "attempt", view.boot_id))
@@ -126,10 +99,8 @@ class _Run:
         """What is done under the database lock alone."""
         if isinstance(step, plan.Prepare):
             return self._prepare(step.release, step.trial)
-        if isinstance(step, plan.GoBack):
-            return self._go_back(step.trial)
-        if isinstance(step, plan.FinishRollback):
-            return self._finish_rollback(step.rejection)
+        if isinstance(step, plan.GoBack | plan.FinishRollback):
+            return self._settle(step)
         if isinstance(step, plan.Refuse):
             if step.outcome == "LOCKED" and self.waited_seconds < self.limits.busy_seconds:
                 return self._wait("LOCKED", step.cause)
@@ -139,95 +110,35 @@ class _Run:
     # ------------------------------------------------------------------------------------------------- database
 
     def _prepare(self, release: Release, trial: Trial | None) -> Launched | None:
-        outcome = coordinator.upgrade(
-            self.till.database(),
-            migrations=self.till.migrations(release),
-            trial_id=trial.trial_id if trial else None,
-            release_id=release.release_id,
-            release_version=release.version,
-            earlier_backup=self.till.backup_of(trial) if trial else None,
-            recorder=TrialRecorder(self.till, trial.trial_id) if trial else None,
-        )
+        from updater import outcomes, prepare
+
+        outcome = prepare.prepare(self.till, release, trial)
         self.last = outcome
-        if trial is not None:
-            self._end_attempt(trial.trial_id, outcome)
         if outcome.ready:
             return None
         self.notice = outcomes.clerk_sentence(outcome.name)
-        done = "the database was left as it was" + (f"; {trial.good.version} starts" if trial else "")
-        self.till.tell(_report(outcome, release, done=done, trial_id=trial.trial_id if trial else None))
         if trial is None:
             return self.refuse(outcome.name, outcome.cause, told=True)
         self.refused = None if outcome.failed else release.release_id
         return None
 
-    def _end_attempt(self, trial_id: str, outcome: Outcome) -> None:
-        with terminal_locked(self.till):
-            trial = self.till.read_trial(trial_id)
-            if trial is None or trial.verdict is not Verdict.OPEN:
-                return
-            if outcome.failed:
-                trial = trial._replace(verdict=Verdict.GIVEN_UP, outcome=outcome.name, reason=outcome.cause)
-            self.till.write_trial(trial._replace(act=""))
-
     def _give_up(self, trial: Trial, outcome: str, reason: str) -> None:
         """Under both locks, with no app running: a confirm that came first has been seen by the look above."""
         self.till.write_trial(trial._replace(verdict=Verdict.GIVEN_UP, act="", outcome=outcome, reason=reason))
+        from updater import outcomes
+
         self.notice = outcomes.clerk_sentence(outcome)
         self.till.tell(Report(outcome, trial.candidate, "trial", cause=reason, trial_id=trial.trial_id))
 
-    def _go_back(self, trial: Trial) -> Launched | None:
-        view = self.till.look()
-        ever = any(proof.release.release_id == trial.candidate.release_id for proof in view.proofs)
-        returned = coordinator.go_back(
-            self.till.database(),
-            trial_id=trial.trial_id,
-            backup=self.till.backup_of(trial),
-            content_sha256=trial.content_sha256,
-            older_schema=trial.good.schema,
-            ever_confirmed=ever,
-            migrations=self.till.migrations(trial.candidate),
-        )
-        if returned.outcome.refused or returned.outcome.failed:
-            self.till.tell(
-                _report(returned.outcome, trial.candidate, done="nothing was changed", trial_id=trial.trial_id)
-            )
-            return self.refuse(returned.outcome.name, returned.outcome.cause, told=True)
-        if returned.back is not None:
-            with terminal_locked(self.till):
-                current = self.till.read_trial(trial.trial_id) or trial
-                self.till.write_trial(current._replace(back=returned.back))
-            self._tell_return(trial, returned)
-        return None
+    def _settle(self, step: plan.GoBack | plan.FinishRollback) -> Launched | None:
+        from updater import prepare
 
-    def _tell_return(self, trial: Trial, returned: Returned) -> None:
-        lost = tuple((one.table, one.added, one.changed, one.removed) for one in returned.losses)
-        outcome = "RESTORED_WITH_LOSS" if lost else returned.outcome.name
-        self.till.tell(
-            Report(
-                outcome=outcome,
-                release=trial.candidate,
-                phase="going back",
-                cause=f"{trial.outcome}: {trial.reason}",
-                done=outcomes.done_sentence(outcome, trial.good.version),
-                backup=trial.backup,
-                kept=str(returned.set_aside.path) if returned.set_aside else None,
-                losses=lost,
-                export=str(returned.export) if returned.export else None,
-                trial_id=trial.trial_id,
-            )
-        )
-
-    def _finish_rollback(self, rejection: Rejection) -> Launched | None:
-        assert rejection.backup is not None
-        returned = coordinator.restore(
-            self.till.database(), backup=Path(rejection.backup), intent_id=rejection.intent_id
-        )
-        if returned.outcome.refused or returned.outcome.failed:
-            return self.refuse(returned.outcome.name, returned.outcome.cause)
-        kept = str(returned.set_aside.path) if returned.set_aside else None
-        self.till.tell(Report("ROLLED_BACK", rejection.to, "rollback", backup=rejection.backup, kept=kept))
-        return None
+        if isinstance(step, plan.GoBack):
+            outcome = prepare.go_back(self.till, step.trial).outcome
+        else:
+            outcome = prepare.finish_rollback(self.till, step.rejection).outcome
+        failed = outcome.refused or outcome.failed
+        return self.refuse(outcome.name, outcome.cause, told=True) if failed else None
 
     # ------------------------------------------------------------------------------------------------------ app
 
@@ -241,13 +152,13 @@ class _Run:
     def _attach(self, step: plan.Attach) -> Launched | None:
         trial_id = step.running.trial_id
         if trial_id is None:
-            return Launched("ALREADY_RUNNING", outcomes.exit_code("ALREADY_RUNNING"))
+            return Launched("ALREADY_RUNNING", 0)
         if self.till.asks_confirm(trial_id):
             # Its launcher died between the confirm and the answer, and the app still waits.
             self.till.answer_confirm(trial_id, confirm(self.till, trial_id))
         trial = self.till.read_trial(trial_id)
         if trial is None or trial.verdict is Verdict.CONFIRMED:
-            return Launched("ALREADY_RUNNING", outcomes.exit_code("ALREADY_RUNNING"))
+            return Launched("ALREADY_RUNNING", 0)
         self.till.attach_app()
         return self._watch(trial.candidate, trial)
 
@@ -303,17 +214,6 @@ class _Run:
             outcome, cause, told = self.last.name, self.last.cause, True
         if not told:
             self.till.tell(Report(outcome, phase="launch", cause=cause, done="nothing was started"))
+        from updater import outcomes
+
         return Launched(outcome, outcomes.exit_code(outcome), cause=cause)
-
-
-def _report(outcome: Outcome, release: Release, *, done: str, trial_id: str | None) -> Report:
-    return Report(
-        outcome=outcome.name,
-        release=release,
-        phase=outcome.phase,
-        migration=outcome.migration,
-        cause=outcome.cause,
-        done=done,
-        backup=str(outcome.backup.path) if outcome.backup else None,
-        trial_id=trial_id,
-    )

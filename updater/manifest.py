@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import stat
@@ -98,6 +97,8 @@ def to_bytes(manifest: Manifest) -> bytes:
 
 def release_id(data: bytes) -> str:
     """The identity of the release that has this manifest."""
+    import hashlib
+
     return hashlib.sha256(data).hexdigest()
 
 
@@ -163,6 +164,8 @@ def scan(folder: Path) -> dict[str, FileEntry]:
 
 def entry_of(path: Path, relative: str) -> FileEntry:
     """Size, hash, mode and link of one file."""
+    import hashlib
+
     try:
         status = path.lstat()
         if stat.S_ISLNK(status.st_mode):

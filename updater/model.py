@@ -155,7 +155,7 @@ class View(NamedTuple):
     running: Running | None
     boot_id: str
     installed: frozenset[str]
-    """Release ids whose version folder exists; a folder that exists is complete."""
+    """Names of the version folders; a folder that exists is complete."""
     journal_broken: bool = False
     """The journal is there but unreadable, as opposed to absent."""
 

@@ -184,7 +184,7 @@ def owing_trial(view: View, journal: Journal | None) -> Trial | None:
 def _ready_or_prepare(
     view: View, release: Release, trial: Trial | None, limits: Limits, *, refused: str | None
 ) -> LaunchStep:
-    if release.release_id not in view.installed:
+    if release.folder not in view.installed:
         return Refuse("FOLDER_MISSING", f"the version folder {release.folder} is not there")
     database = view.database
     unmarked = trial is not None and release.schema > 0 and database.trial_id != trial.trial_id
@@ -383,7 +383,7 @@ def _unusable(view: View, journal: Journal, catalog: Catalog) -> str | None:
         return None
     if view.rejection(candidate.release_id) is not None:
         return f"{candidate.version} was rejected"
-    if candidate.release_id not in view.installed:
+    if candidate.folder not in view.installed:
         return f"the version folder of {candidate.version} is gone"
     if catalog.verdict == "OK" and candidate.release_id not in catalog.signed:
         return f"the vendor withdrew {candidate.version}"

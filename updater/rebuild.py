@@ -82,6 +82,6 @@ def _best(view: View, given_up_now: tuple[Trial, ...], worked: list[Release]) ->
     if owing is not None and owing.back is None and owing.good in worked:
         # The database is about to go back to what this trial's good release knows.
         return owing.good
-    installed = [release for release in reversed(worked) if release.release_id in view.installed]
+    installed = [release for release in reversed(worked) if release.folder in view.installed]
     fitting = [release for release in installed if fits(release, view.database)]
     return next(iter([*fitting, *installed, *reversed(worked)]), None)

@@ -36,11 +36,7 @@ def choices(view: View, current: Release) -> list[Release]:
     found: list[Release] = []
     for proof in reversed(view.proofs):
         known = proof.release == current or proof.release in found
-        if (
-            not known
-            and proof.release.release_id in view.installed
-            and view.rejection(proof.release.release_id) is None
-        ):
+        if not known and proof.release.folder in view.installed and view.rejection(proof.release.release_id) is None:
             found.append(proof.release)
     return found
 

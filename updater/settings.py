@@ -6,7 +6,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 from updater.errors import SettingsError
 from updater.model import Limits
@@ -176,11 +176,11 @@ class _Reader:
             raise self.wrong(key, "has to be a list of texts")
         return tuple(value)
 
-    def section(self, key: str) -> _Reader:
+    def section(self, key: str) -> Self:
         value = self.table.pop(key, {})
         if not isinstance(value, dict):
             raise self.wrong(key, "has to be a section")
-        return _Reader(self.path, value)
+        return type(self)(self.path, value)
 
     def end(self) -> None:
         if self.table:

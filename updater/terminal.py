@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +11,6 @@ from dbsync import disk
 from dbsync.model import Backup, Facts, Migration
 from updater import versions
 from updater.errors import TryLater
-from updater.events import Events
 from updater.host import host
 from updater.journal import StateFolder
 from updater.model import Catalog, Journal, Offer, Proof, Rejection, Release, Report, Running, Trial, View
@@ -52,12 +50,7 @@ class Terminal:
         self.app_lock_path: Final = settings.state / "app.lock"
         self._terminal_lock: Final = disk.Lock(settings.state / "terminal.lock")
         self._database_lock: Final = disk.Lock(Path(f"{settings.database}.lock"))
-        self._events: Final = Events(
-            settings.state,
-            kind=kind,
-            size_limit_bytes=settings.limits.events_size_bytes,
-            reports_kept_count=settings.limits.reports_kept_count,
-        )
+        self._kind: Final = kind
         self._download_progress: Final = download_progress
         self._database_progress: Final = database_progress
         self._watch: Final = Watch(settings, self.files, app_arguments)
@@ -85,7 +78,7 @@ class Terminal:
             database=self._look_at_database(),
             running=self._running(),
             boot_id=host.boot_id(),
-            installed=self.versions.release_ids(),
+            installed=self.versions.names(),
             journal_broken=broken,
         )
 
@@ -116,9 +109,19 @@ class Terminal:
         self.files.remove_rejection(release_id)
 
     def tell(self, report: Report) -> None:
-        self._events.tell(report, now=self.now(), terminal_id=self.settings.terminal_id)
+        from updater.events import Events
+
+        events = Events(
+            self.settings.state,
+            kind=self._kind,
+            size_limit_bytes=self.settings.limits.events_size_bytes,
+            reports_kept_count=self.settings.limits.reports_kept_count,
+        )
+        events.tell(report, now=self.now(), terminal_id=self.settings.terminal_id)
 
     def now(self) -> str:
+        from datetime import UTC, datetime
+
         return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     def new_id(self) -> str:
@@ -227,6 +230,8 @@ class Terminal:
         )
 
     def in_window(self) -> bool:
+        from datetime import datetime
+
         now = datetime.now().astimezone().strftime("%H:%M")
         start, end = self.settings.window_from, self.settings.window_until
         if start == end:

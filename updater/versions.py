@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import IO, Final
@@ -33,16 +32,6 @@ class Versions:
             return frozenset()
         except OSError as cause:
             raise TryLater(operation="read", path=self.root, cause=cause.strerror or str(cause)) from cause
-
-    def release_ids(self) -> frozenset[str]:
-        """The release ids of all complete version folders, from their manifests."""
-        found: set[str] = set()
-        for name in self.names():
-            try:
-                found.add(release_id((self.root / name / MANIFEST_NAME).read_bytes()))
-            except OSError:
-                continue
-        return frozenset(found)
 
     def folder(self, name: str) -> Path:
         """The folder of that name."""
@@ -102,6 +91,8 @@ class Versions:
 
     def copy_bundle(self, folder: Path, manifest: Manifest, manifest_bytes: bytes) -> Path:
         """Takes the bundle from a local folder into an empty staging folder."""
+        from shutil import copyfile
+
         staging = self._empty_staging(manifest, manifest_bytes)
         try:
             for path, entry in manifest.files.items():
@@ -110,7 +101,7 @@ class Versions:
                 if entry.link is not None:
                     target.symlink_to(entry.link)
                 else:
-                    shutil.copyfile(folder / path, target)
+                    copyfile(folder / path, target)
                     target.chmod(entry.mode)
         except FileNotFoundError as cause:
             self._discard(staging)
@@ -204,7 +195,9 @@ class Versions:
 
     @staticmethod
     def _discard(folder: Path) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
+        from shutil import rmtree
+
+        rmtree(folder, ignore_errors=True)
 
 
 def _copy(source: IO[bytes], target: IO[bytes], entry: FileEntry, path: str) -> None:

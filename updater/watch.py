@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from pathlib import Path
@@ -53,6 +54,8 @@ class Watch:
             note={"trial_id": trial_id, "release_id": release.release_id},
         )
         self._since = host.monotonic_seconds()
+        gc.freeze()
+        gc.enable()
 
     def attach(self) -> None:
         """Takes up an app that another launcher started; if it has just ended, the wait ends at once."""

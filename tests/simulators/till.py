@@ -244,11 +244,11 @@ class SimulatedTill:
     def shelve(self, offer: Offer, staging: Path) -> None:
         self._tick("shelve")
         # Synced before the rename, and the rename is synced: a folder that is visible is complete and durable.
-        self.world.folders.add(offer.release.release_id)
+        self.world.folders.add(offer.release.folder)
 
     def tidy(self, keep: frozenset[str]) -> None:
         self._tick("tidy")
-        self.world.folders &= keep
+        self.world.folders = {one for one in self.world.folders if one.split("-")[1] in {it[:12] for it in keep}}
 
     def in_window(self) -> bool:
         return True

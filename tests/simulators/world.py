@@ -195,7 +195,7 @@ class World:
 
     def check_start(self, release: Release) -> None:
         """What is true whenever an app starts: complete, not rejected, alone, and its schema fits the database."""
-        if release.release_id not in self.folders:
+        if release.folder not in self.folders:
             raise Violated(f"{release.version} started and is not complete")
         if self.app is not None:
             raise Violated("two apps run")

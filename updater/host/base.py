@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -100,6 +99,8 @@ class Host:
 
     def platform_tag(self) -> str:
         """What a manifest's platform is compared with, such as linux-x86_64."""
+        import platform
+
         return f"{sys.platform}-{platform.machine().lower()}"
 
     def running_app(self, lock_path: Path) -> RunningApp | None:
