@@ -24,7 +24,19 @@ class Cycle(NamedTuple):
 
 
 def cycle(till: Till) -> Cycle:
-    """Runs one cycle: settles what is owed, asks the repository once, stages and swaps what may be."""
+    """Runs one cycle: settles what is owed, asks the repository once, stages and swaps what may be.
+
+    Two at once would write into one unfinished download: the second one leaves.
+    """
+    if not till.try_agent_lock():
+        return Cycle("ANOTHER_AGENT", "another agent is at work on this terminal", ())
+    try:
+        return _cycle(till)
+    finally:
+        till.release_agent_lock()
+
+
+def _cycle(till: Till) -> Cycle:
     done: list[str] = []
     catalog: Catalog | None = None
     for _ in range(STEPS_LIMIT):
@@ -94,6 +106,8 @@ def _stage(till: Till, step: plan.Stage, done: list[str]) -> plan.Wait | None:
         begun = journal is not None and journal.phase is Phase.SWAPPED and view.trial(journal.trial_id) is not None
         if journal is None or begun:
             return plan.Wait("ON_TRIAL", "another release went on trial meanwhile")
+        if journal.candidate == offer.release:
+            return None
         till.write_journal(journal._replace(phase=Phase.STAGED, candidate=offer.release, trial_id=None))
     till.tell(Report("STAGED", offer.release, "stage", done="it is complete on disk"))
     done.append(f"{offer.release.version} is complete on disk ({offer.size_bytes} bytes)")

@@ -43,6 +43,7 @@ OUTCOMES: Final[dict[str, Meaning]] = {
     "REJECTED_HERE": Meaning("U-0015", 0, "", _ALLOW),
     "UNSTAGED": Meaning("U-0016", 0, "", ""),
     "ALLOWED": Meaning("U-0017", 0, "", ""),
+    "ANOTHER_AGENT": Meaning("U-0019", 0, "", ""),
     "NOT_ASKED": Meaning("U-0018", 0, "", ""),
     # looking and staging
     "OFFLINE": Meaning("U-1001", 10, "", "Check the network; nothing else is needed."),

@@ -50,6 +50,7 @@ class Terminal:
         self.app_lock_path: Final = settings.state / "app.lock"
         self._terminal_lock: Final = disk.Lock(settings.state / "terminal.lock")
         self._database_lock: Final = disk.Lock(Path(f"{settings.database}.lock"))
+        self._agent_lock: Final = disk.Lock(settings.state / "agent.lock")
         self._kind: Final = kind
         self._download_progress: Final = download_progress
         self._database_progress: Final = database_progress
@@ -201,6 +202,12 @@ class Terminal:
         return Running(found.pid, found.trial_id, found.release_id, found.seconds)
 
     # ------------------------------------------------------------------------------------------------------- agent
+
+    def try_agent_lock(self) -> bool:
+        return self._agent_lock.try_take()
+
+    def release_agent_lock(self) -> None:
+        self._agent_lock.release()
 
     def find_releases(self) -> Catalog:
         return self._stage().find_releases(self.files.read_journal()[0])

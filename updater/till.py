@@ -124,6 +124,12 @@ class Till(Records, Protocol):
         """Waits for another process."""
 
     # the agent ---------------------------------------------------------------------------------------------------
+    def try_agent_lock(self) -> bool:
+        """Takes the lock of cycles if nobody has it; held across the network, so nobody ever waits for it."""
+
+    def release_agent_lock(self) -> None:
+        """Lets it go."""
+
     def find_releases(self) -> Catalog:
         """Asks the repository, in a child with a hard deadline."""
 

@@ -219,6 +219,17 @@ class SimulatedTill:
 
     # -------------------------------------------------------------------------------------------------------- agent
 
+    def try_agent_lock(self) -> bool:
+        self._tick("try agent lock")
+        if self.world.agent_lock is not None:
+            return False
+        self.world.agent_lock = self.process
+        return True
+
+    def release_agent_lock(self) -> None:
+        if self.world.agent_lock == self.process:
+            self.world.agent_lock = None
+
     def find_releases(self) -> Catalog:
         self._tick("ask the repository")
         journal = self.world.visible().get("journal")

@@ -98,6 +98,7 @@ class World:
     """Who has a write transaction open, and what it would commit."""
     terminal_lock: str | None = None
     database_lock: str | None = None
+    agent_lock: str | None = None
     app: App | None = None
     boot: int = 1
     ids: int = 0
@@ -144,6 +145,8 @@ class World:
             self.terminal_lock = None
         if self.database_lock == process:
             self.database_lock = None
+        if self.agent_lock == process:
+            self.agent_lock = None
         if self.transaction is not None and self.transaction[0] == process:
             self.transaction = None
 
