@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from updater import plan
+from updater import agent_plan as plan
 from updater.errors import Refused, TryLater, UpdaterError
 from updater.fold import fold, fold_rollback, rebuild_journal
 from updater.model import By, Catalog, Journal, Phase, Rejection, Report, View

@@ -14,6 +14,7 @@ from updater.confirm import CONFIRMED, confirm
 from updater.model import Journal, Limits, Release, Report, Trial, Verdict, View
 from updater.rebuild import rebuild
 from updater.till import AppEvent, Till, terminal_locked
+from updater.trial import counted, ended
 
 STEPS_LIMIT: Final = 60
 """A launch that decides more often than this goes round in circles: it ends with a name instead."""
@@ -82,7 +83,7 @@ class _Run:
             step = plan.decide_launch(view, journal, self.limits, refused=self.refused)
             if isinstance(step, plan.Prepare) and step.trial is not None:
                 # Counted before the act: a crash from here on is an attempt that did not end.
-                self.till.write_trial(plan.counted(step.trial, "attempt", view.boot_id))
+                self.till.write_trial(counted(step.trial, "attempt", view.boot_id))
             elif isinstance(step, plan.GiveUp):
                 self._give_up(step.trial, step.outcome, step.reason)
             elif isinstance(step, plan.Start):
@@ -145,7 +146,7 @@ class _Run:
     def _start(self, step: plan.Start, boot_id: str) -> None:
         if step.trial is not None:
             # Counted before the act: a crash from here on is a launch that did not confirm.
-            self.till.write_trial(plan.counted(step.trial, "launch", boot_id))
+            self.till.write_trial(counted(step.trial, "launch", boot_id))
         trial_id = step.trial.trial_id if step.trial else None
         self.till.start_app(step.release, trial_id=trial_id, notice=self.notice)
 
@@ -187,7 +188,7 @@ class _Run:
             with terminal_locked(self.till):
                 current = self.till.read_trial(trial.trial_id)
                 if current is not None and current.verdict is Verdict.OPEN:
-                    current = plan.ended(current, exit_code=event.exit_code, seconds=event.seconds)
+                    current = ended(current, exit_code=event.exit_code, seconds=event.seconds)
                     self.till.write_trial(current)
             if current is not None and current.verdict is not Verdict.CONFIRMED:
                 closed = event.exit_code == 0 and current.verdict is Verdict.OPEN

@@ -1,4 +1,4 @@
-"""Which release starts, and what is to be done next: decisions over values, nothing else.
+"""Which release starts, and what the launcher does next: decisions over values, nothing else.
 
 Whoever acts looks, asks here, records, performs, and looks again. So a crash anywhere means: look again, decide again.
 """
@@ -9,12 +9,9 @@ from typing import NamedTuple
 
 from updater.model import (
     Back,
-    By,
-    Catalog,
     Facts,
     Journal,
     Limits,
-    Offer,
     Phase,
     Proof,
     Rejection,
@@ -25,6 +22,7 @@ from updater.model import (
     Verdict,
     View,
 )
+from updater.trial import attempt_spent, launch_spent, settled
 
 # ---------------------------------------------------------------------------------------------- which release starts
 
@@ -219,192 +217,3 @@ def stray_trial(view: View, journal: Journal | None) -> Trial | None:
     return next(
         (one for one in view.trials if one.verdict is Verdict.OPEN and not one.closed and one.trial_id != named), None
     )
-
-
-# --------------------------------------------------------------------------------------------------- counting a trial
-
-
-def settled(trial: Trial, boot_id: str) -> Trial:
-    """The trial with an act that a reboot cut off counted as an interruption, not as a failure."""
-    if not trial.act or trial.boot_id == boot_id:
-        return trial
-    attempts, launches = int(trial.act == "attempt"), int(trial.act == "launch")
-    return trial._replace(
-        act="",
-        attempts_count=trial.attempts_count - attempts,
-        launches_count=trial.launches_count - launches,
-        interruptions_count=trial.interruptions_count + 1,
-    )
-
-
-def counted(trial: Trial, act: str, boot_id: str) -> Trial:
-    """The trial as it is written before an attempt or a launch."""
-    trial = settled(trial, boot_id)
-    return trial._replace(
-        act=act,
-        boot_id=boot_id,
-        attempts_count=trial.attempts_count + int(act == "attempt"),
-        launches_count=trial.launches_count + int(act == "launch"),
-    )
-
-
-def ended(trial: Trial, *, exit_code: int, seconds: float) -> Trial:
-    """The trial after its app ended without a confirm: 0 is a launch without verdict, anything else a failed one."""
-    clean = int(exit_code == 0)
-    return trial._replace(
-        act="",
-        launches_count=trial.launches_count - clean,
-        clean_exits_count=trial.clean_exits_count + clean,
-        running_seconds=trial.running_seconds + seconds,
-    )
-
-
-def attempt_spent(trial: Trial, limits: Limits) -> tuple[str, str] | None:
-    """Outcome and reason when a trial may make no further attempt at preparing the database."""
-    if trial.attempts_count >= limits.attempts_count:
-        return "ATTEMPTS_SPENT", f"{trial.attempts_count} attempts to prepare the database did not end"
-    return _interrupted_too_often(trial, limits)
-
-
-def launch_spent(trial: Trial, limits: Limits) -> tuple[str, str] | None:
-    """Outcome and reason when a trial may not start its app again."""
-    if trial.launches_count >= limits.launches_count:
-        return "APP_FAILED", f"the app was started {trial.launches_count} times and did not confirm"
-    if trial.clean_exits_count >= limits.clean_exits_count:
-        return "NEVER_CONFIRMED", f"the app ended {trial.clean_exits_count} times without a word"
-    if trial.running_seconds >= limits.confirm_seconds:
-        return "CONFIRM_OVERDUE", f"the app ran {trial.running_seconds:.0f} seconds without confirming"
-    return _interrupted_too_often(trial, limits)
-
-
-def _interrupted_too_often(trial: Trial, limits: Limits) -> tuple[str, str] | None:
-    if trial.interruptions_count > limits.interruptions_count:
-        return "INTERRUPTED", f"the trial was cut off by {trial.interruptions_count} restarts of the machine"
-    return None
-
-
-# --------------------------------------------------------------------------------------------------------- the agent
-
-
-class Fold(NamedTuple):
-    """A trial has its verdict: write what follows from it into proofs, rejections and the journal."""
-
-    trial: Trial
-
-
-class FoldRollback(NamedTuple):
-    """A person's rollback is through on the database: proof and journal follow."""
-
-    rejection: Rejection
-
-
-class Stage(NamedTuple):
-    """Download, unpack, check and shelve an offered release."""
-
-    offer: Offer
-
-
-class Unstage(NamedTuple):
-    """Let a staged or unused candidate go."""
-
-    reason: str
-
-
-class Swap(NamedTuple):
-    """Make the staged release the one that starts next."""
-
-    candidate: Release
-
-
-class Wait(NamedTuple):
-    """Nothing to do now."""
-
-    outcome: str
-    reason: str
-
-
-class Rebuild(NamedTuple):
-    """The journal is lost: make a new one from what the trial files, proofs and rejections say."""
-
-
-AgentStep = Rebuild | Fold | FoldRollback | Stage | Unstage | Swap | Wait
-
-
-def decide_agent(view: View, catalog: Catalog | None, *, in_window: bool) -> AgentStep:
-    """What the agent does next.
-
-    Args:
-        view: one look.
-        catalog: what the repository offers; None before it was asked, which is once in a cycle, when all is settled.
-        in_window: whether the store allows a swap now.
-    """
-    journal = view.journal
-    if journal is None:
-        return Rebuild()
-    settle = _to_settle(view, journal)
-    if settle is not None:
-        return settle
-    if journal.phase is Phase.SWAPPED and view.trial(journal.trial_id) is not None:
-        return Wait("ON_TRIAL", f"{journal.candidate.version if journal.candidate else ''} is on trial")
-    if catalog is None:
-        return Wait("NOT_ASKED", "the repository has not been asked")
-    unusable = _unusable(view, journal, catalog)
-    if unusable is not None:
-        return Unstage(unusable)
-    offer = _wanted(view, journal, catalog)
-    if offer is not None:
-        return Stage(offer)
-    if journal.phase is Phase.STAGED and journal.candidate is not None:
-        if view.running is not None:
-            return Wait("WAITING", f"{journal.candidate.version} is ready and waits until the app is closed")
-        if not in_window:
-            return Wait("WAITING", f"{journal.candidate.version} is ready and waits for the update window")
-        return Swap(journal.candidate)
-    if journal.phase is Phase.SWAPPED and journal.candidate is not None:
-        return Wait("SWAPPED", f"{journal.candidate.version} starts at the next launch")
-    return _nothing_new(view, catalog)
-
-
-def _to_settle(view: View, journal: Journal) -> Fold | FoldRollback | None:
-    for trial in view.trials:
-        if (trial.closed and trial.trial_id != journal.trial_id) or trial.verdict is Verdict.OPEN:
-            continue
-        if trial.verdict is Verdict.CONFIRMED or trial.back is not None or row_gone(trial, view.database):
-            return Fold(trial)
-    rejection = view.rejection(journal.good.release_id)
-    if rejection is not None and rejection.by is By.PERSON and rejection.done and rejection.to is not None:
-        return FoldRollback(rejection)
-    return None
-
-
-def _unusable(view: View, journal: Journal, catalog: Catalog) -> str | None:
-    candidate = journal.candidate
-    if candidate is None:
-        return None
-    if view.rejection(candidate.release_id) is not None:
-        return f"{candidate.version} was rejected"
-    if candidate.folder not in view.installed:
-        return f"the version folder of {candidate.version} is gone"
-    if catalog.verdict == "OK" and candidate.release_id not in catalog.signed:
-        return f"the vendor withdrew {candidate.version}"
-    return None
-
-
-def _wanted(view: View, journal: Journal, catalog: Catalog) -> Offer | None:
-    # Only the newest counts: when that one was rejected here, an older one in between is not what the vendor wants.
-    if not catalog.newer:
-        return None
-    newest = catalog.newer[-1]
-    if newest.release == journal.candidate or view.rejection(newest.release.release_id) is not None:
-        return None
-    return newest
-
-
-def _nothing_new(view: View, catalog: Catalog) -> Wait:
-    if catalog.verdict != "OK":
-        return Wait(catalog.verdict, catalog.detail)
-    if catalog.newer:
-        newest = catalog.newer[-1].release
-        rejection = view.rejection(newest.release_id)
-        return Wait("REJECTED_HERE", f"{newest.version} was rejected here: {rejection.reason if rejection else ''}")
-    return Wait("NOTHING_NEW", "this terminal has the newest release")

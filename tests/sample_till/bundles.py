@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -12,6 +15,12 @@ CONFIG = """\
 app = "sample-till"
 entry = "till.py"
 interpreter = "python"
+self_test = ["--self-test"]
+migrations = "migrations"
+"""
+FROZEN_CONFIG = """\
+app = "sample-till"
+entry = "{program}"
 self_test = ["--self-test"]
 migrations = "migrations"
 """
@@ -32,6 +41,32 @@ def make_bundle(folder: Path, *, version: str, schema: int, behaviour: str = "go
     (folder / "tillkeeper.toml").write_text(CONFIG)
     (folder / "release.json").write_text(json.dumps({"version": version, "schema": schema, "behaviour": behaviour}))
     copy_migrations(folder / "migrations", schema=schema, mended=mended)
+    return folder
+
+
+def freeze(folder: Path) -> Path:
+    """The sample till as PyInstaller freezes it: a folder with a program that needs no Python."""
+    release = folder / "release.json"
+    folder.mkdir(parents=True)
+    release.write_text("{}")
+    command = [
+        sys.executable, "-m", "PyInstaller", "--noconfirm", "--onedir", "--name", "till", "--log-level", "ERROR",
+        "--distpath", str(folder / "dist"), "--workpath", str(folder / "work"), "--specpath", str(folder),
+        "--add-data", f"{release}{os.pathsep}.", str(HERE / "till.py"),
+    ]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True)
+    return folder / "dist" / "till"
+
+
+def make_frozen_bundle(folder: Path, frozen: Path, *, version: str, schema: int, behaviour: str = "good") -> Path:
+    """A bundle of the frozen program; the releases differ in what they are told to be."""
+    shutil.copytree(frozen, folder, symlinks=True)
+    (folder / "_internal" / "release.json").write_text(
+        json.dumps({"version": version, "schema": schema, "behaviour": behaviour})
+    )
+    program = "till.exe" if os.name == "nt" else "till"
+    (folder / "tillkeeper.toml").write_text(FROZEN_CONFIG.format(program=program))
+    copy_migrations(folder / "migrations", schema=schema)
     return folder
 
 

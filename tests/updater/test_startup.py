@@ -1,0 +1,72 @@
+"""What a launch with nothing pending loads: the standard library and the core, nothing else. Costs: scripts/bench."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from tests.helpers.terminal import ROOT, Till
+
+ALLOWED = {
+    "updater": {
+        "__main__", "confirm", "database", "errors", "host", "host.base", "host.linux", "host.macos", "host.posix",
+        "host.windows", "journal", "launch", "manifest", "model", "plan", "rebuild", "settings", "terminal", "till",
+        "trial", "versions", "watch",
+    },
+    "dbsync": {"disk", "effects", "errors", "intents", "model", "sqlite"},
+}  # fmt: skip
+SCRIPT = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+before = set(sys.modules)
+from updater.__main__ import main
+try:
+    main(["launch", "--settings", sys.argv[2], "--", "--sell", "1"])
+except SystemExit as end:
+    code = end.code
+print(json.dumps([code, sorted(set(sys.modules) - before)]))
+"""
+EXPENSIVE = {"argparse", "asyncio", "dataclasses", "hashlib", "inspect", "logging", "secrets", "subprocess", "uuid"}
+
+
+def test_a_launch_with_nothing_pending_loads_the_standard_library_and_the_core_only(till: Till) -> None:
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", SCRIPT, str(ROOT), str(till.settings_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    code, loaded = json.loads(done.stdout.splitlines()[-1])
+    assert code == 0
+    ours = {one for one in loaded if one.split(".")[0] in ALLOWED and "." in one}
+    assert ours <= {f"{package}.{name}" for package, names in ALLOWED.items() for name in names}
+    rest = {one.split(".")[0] for one in loaded} - set(ALLOWED)
+    assert rest <= set(sys.stdlib_module_names)
+    assert not rest & EXPENSIVE
+
+
+def test_a_launch_with_nothing_pending_writes_nothing(till: Till) -> None:
+    before = {path: path.read_bytes() for path in till.settings.state.rglob("*") if path.is_file()}
+    assert till.launch(sell=1).returncode == 0
+    after = {path: path.read_bytes() for path in till.settings.state.rglob("*") if path.is_file()}
+    assert {path.name for path in after if after[path] != before.get(path)} <= {"app.lock", "terminal.lock"}
+
+
+def test_the_rollback_script_loads_nothing_that_is_not_in_the_tree_or_the_standard_library(till: Till) -> None:
+    text = (
+        "import runpy, sys, json\n"
+        "sys.argv = ['rollback.py', '--settings', sys.argv[2], '--list', '--json']\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "try:\n    runpy.run_path(sys.path[0] + '/scripts/rollback.py', run_name='__main__')\n"
+        "except SystemExit:\n    pass\n"
+        "print('LOADED ' + json.dumps(sorted({m.split('.')[0] for m in sys.modules})))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", text, "x", str(till.settings_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = set(json.loads(done.stdout.partition("LOADED ")[2]))
+    assert loaded - set(sys.stdlib_module_names) <= {"updater", "dbsync", "__main__"}

@@ -1,0 +1,64 @@
+"""The arithmetic of a trial: what is counted before an act, what a reboot or an end makes of it, when it is enough."""
+
+from __future__ import annotations
+
+from updater.model import Limits, Trial
+
+
+def settled(trial: Trial, boot_id: str) -> Trial:
+    """The trial with an act that a reboot cut off counted as an interruption, not as a failure."""
+    if not trial.act or trial.boot_id == boot_id:
+        return trial
+    attempts, launches = int(trial.act == "attempt"), int(trial.act == "launch")
+    return trial._replace(
+        act="",
+        attempts_count=trial.attempts_count - attempts,
+        launches_count=trial.launches_count - launches,
+        interruptions_count=trial.interruptions_count + 1,
+    )
+
+
+def counted(trial: Trial, act: str, boot_id: str) -> Trial:
+    """The trial as it is written before an attempt or a launch."""
+    trial = settled(trial, boot_id)
+    return trial._replace(
+        act=act,
+        boot_id=boot_id,
+        attempts_count=trial.attempts_count + int(act == "attempt"),
+        launches_count=trial.launches_count + int(act == "launch"),
+    )
+
+
+def ended(trial: Trial, *, exit_code: int, seconds: float) -> Trial:
+    """The trial after its app ended without a confirm: 0 is a launch without verdict, anything else a failed one."""
+    clean = int(exit_code == 0)
+    return trial._replace(
+        act="",
+        launches_count=trial.launches_count - clean,
+        clean_exits_count=trial.clean_exits_count + clean,
+        running_seconds=trial.running_seconds + seconds,
+    )
+
+
+def attempt_spent(trial: Trial, limits: Limits) -> tuple[str, str] | None:
+    """Outcome and reason when a trial may make no further attempt at preparing the database."""
+    if trial.attempts_count >= limits.attempts_count:
+        return "ATTEMPTS_SPENT", f"{trial.attempts_count} attempts to prepare the database did not end"
+    return _interrupted_too_often(trial, limits)
+
+
+def launch_spent(trial: Trial, limits: Limits) -> tuple[str, str] | None:
+    """Outcome and reason when a trial may not start its app again."""
+    if trial.launches_count >= limits.launches_count:
+        return "APP_FAILED", f"the app was started {trial.launches_count} times and did not confirm"
+    if trial.clean_exits_count >= limits.clean_exits_count:
+        return "NEVER_CONFIRMED", f"the app ended {trial.clean_exits_count} times without a word"
+    if trial.running_seconds >= limits.confirm_seconds:
+        return "CONFIRM_OVERDUE", f"the app ran {trial.running_seconds:.0f} seconds without confirming"
+    return _interrupted_too_often(trial, limits)
+
+
+def _interrupted_too_often(trial: Trial, limits: Limits) -> tuple[str, str] | None:
+    if trial.interruptions_count > limits.interruptions_count:
+        return "INTERRUPTED", f"the trial was cut off by {trial.interruptions_count} restarts of the machine"
+    return None
