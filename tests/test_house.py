@@ -142,6 +142,15 @@ def test_the_top_level_is_as_it_was_agreed() -> None:
     assert tops <= agreed
 
 
+def test_the_table_of_outcomes_for_support_is_the_programs_own() -> None:
+    from updater.outcomes import OUTCOMES
+
+    text = (ROOT / "docs" / "support.md").read_text(encoding="utf-8")
+    for name, one in OUTCOMES.items():
+        assert f"| {one.code} | {name} | {one.exit_code} | {one.clerk} | {one.next_step} |" in text
+    assert len({one.code for one in OUTCOMES.values()}) == len(OUTCOMES)
+
+
 def main() -> None:
     """Prints the table."""
     for path in MODULES:

@@ -74,6 +74,8 @@ class Trial(NamedTuple):
     """Coordinator runs, counted before they begin."""
     launches_count: int = 0
     """App starts without a confirm, counted before they happen; clean exits and interruptions are taken out."""
+    refusals_count: int = 0
+    """Attempts that were refused before anything was touched: a full disk, a foreign lock."""
     clean_exits_count: int = 0
     interruptions_count: int = 0
     """Attempts and launches that a reboot cut off."""
@@ -210,6 +212,7 @@ class Limits(NamedTuple):
     """Every bound the updater keeps, each with its unit (promise: everything is bounded)."""
 
     attempts_count: int = 3
+    refusals_count: int = 10
     launches_count: int = 2
     clean_exits_count: int = 5
     interruptions_count: int = 10

@@ -60,6 +60,10 @@ def _end_attempt(till: Till, trial_id: str, outcome: Outcome) -> None:
         trial = till.read_trial(trial_id)
         if trial is None or trial.verdict is not Verdict.OPEN:
             return
+        if outcome.refused:
+            # Nothing was tried, so no attempt is used up; but a trial that can never begin must not stay for ever.
+            attempts, refusals = trial.attempts_count - 1, trial.refusals_count + 1
+            trial = trial._replace(attempts_count=attempts, refusals_count=refusals)
         if outcome.failed:
             trial = trial._replace(verdict=Verdict.GIVEN_UP, outcome=outcome.name, reason=outcome.cause)
         till.write_trial(trial._replace(act=""))

@@ -44,6 +44,11 @@ def attempt_spent(trial: Trial, limits: Limits) -> tuple[str, str] | None:
     """Outcome and reason when a trial may make no further attempt at preparing the database."""
     if trial.attempts_count >= limits.attempts_count:
         return "ATTEMPTS_SPENT", f"{trial.attempts_count} attempts to prepare the database did not end"
+    if trial.refusals_count >= limits.refusals_count:
+        return (
+            "ATTEMPTS_SPENT",
+            f"the database could not be prepared {trial.refusals_count} times: see the reports before",
+        )
     return _interrupted_too_often(trial, limits)
 
 

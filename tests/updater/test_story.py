@@ -173,3 +173,19 @@ def test_a_newer_database_is_not_started_on_and_both_versions_are_named(vendor: 
     assert "The till cannot open. Please call support. Code U-3001." in done.stderr
     assert "the database has schema 5, release 1.0 knows 2" in done.stderr
     assert ask(till.database, "PRAGMA user_version") == 5
+
+
+def test_a_full_disk_costs_no_attempt_and_the_update_comes_when_there_is_space(vendor: Vendor, till: Till) -> None:
+    vendor.release("1.1", schema=4)
+    till.check()
+    text = till.settings_path.read_text()
+    till.limits(least_free_bytes=10**16)
+    for _ in range(4):
+        done = till.launch(sell=1)
+        assert "till 1.0 is open" in done.stdout
+        assert "notice: The disk is full." in done.stdout
+    assert till.report("NO_SPACE")["cause"].startswith("Database ")
+    assert len(list((till.settings.state / "outbox").iterdir())) == 1, "one report, not one at every start"
+    till.settings_path.write_text(text)
+    assert "till 1.1 is open" in till.launch(sell=1).stdout
+    assert (version(till.database), sales(till.database), till.lost_receipts()) == (4, 105, [])
