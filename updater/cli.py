@@ -93,7 +93,7 @@ def _dispatch(name: str, words: tuple[str, ...]) -> NoReturn:
 @commands.command()
 @click.option("--root", type=_FILE, required=True, help="The vendor's root.json, handed over on a way you trust.")
 @click.option("--url", required=True, help="Where the vendor's public folder is served.")
-@click.option("--app", required=True, help="The app's name in the repository.")
+@click.option("--app", help="The app's name (default: the only one in the repository).")
 @click.option("--bundle", type=_FOLDER, help="A folder with the first version, instead of downloading it.")
 @click.option("--settings", "settings_path", type=_FILE, help="Where to write the settings.")
 @click.option("--program", type=_FOLDER, help="Folder of the program's versions.")
@@ -103,7 +103,9 @@ def _dispatch(name: str, words: tuple[str, ...]) -> NoReturn:
 @click.option("--backup-prefix", help="First part of backup names (default: the database's name).")
 @click.option("--mirror", "mirrors", multiple=True, help="A further place to fetch from; may be repeated.")
 @click.option("--interpreter", "roles", multiple=True, metavar="ROLE=PATH", help="E.g. python=/usr/bin/python3.")
-def install(root: Path, url: str, app: str, roles: tuple[str, ...], settings_path: Path | None, **values: Any) -> None:
+def install(
+    root: Path, url: str, app: str | None, roles: tuple[str, ...], settings_path: Path | None, **values: Any
+) -> None:
     """Make this machine a terminal: trusted root, settings, terminal id, first version. May be repeated."""
     from updater.install import Wish
     from updater.install import install as run
@@ -113,7 +115,7 @@ def install(root: Path, url: str, app: str, roles: tuple[str, ...], settings_pat
         settings, journal = run(
             Wish(app=app, url=url, root=root, settings=settings_path, interpreters=interpreters, **values)
         )
-    click.echo(f"{app} {journal.good.version} is installed as {settings.terminal_id}.")
+    click.echo(f"{settings.app} {journal.good.version} is installed as {settings.terminal_id}.")
     click.echo(f"Settings: {settings.path}")
     click.echo(f"Start it with: updater launch --settings {settings.path}")
 

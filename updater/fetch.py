@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from updater.answers import Answer
+from updater.errors import Refused, TryLater
 from updater.manifest import Manifest, ManifestError, parse, release_id
+from updater.model import Limits
 
 
 class Source(NamedTuple):
@@ -22,6 +25,7 @@ class Source(NamedTuple):
     mirrors: tuple[str, ...]
     trust_folder: Path
     app: str
+    """Empty: every app of the repository."""
     look_seconds: float
     fetch_seconds: float
     minimum_bytes_per_second: int
@@ -69,6 +73,28 @@ def look(source: Source, *, now: datetime) -> Looked:
     answer = _ask(request, limit_seconds=source.look_seconds, progress=lambda _: None)
     found = [_signed(one) for one in answer.get("offers", ())]
     return Looked(Answer(answer["answer"]), answer["detail"], tuple(one for one in found if one is not None))
+
+
+def only_app(url: str, root: bytes) -> str:
+    """The name of the app that a repository has releases of, verified against a trusted root.
+
+    Raises:
+        TryLater: it cannot be asked now.
+        Refused: it does not pass verification, or has releases of no app or of several.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "root.json").write_bytes(root)
+        limits = Limits()
+        source = Source(url, (), Path(folder), "", limits.look_seconds, 0, limits.minimum_bytes_per_second)
+        found = look(source, now=datetime.now(UTC))
+    if found.answer is not Answer.OK:
+        kind = Refused if found.answer is Answer.REFUSED else TryLater
+        raise kind(operation="install", cause=f"{found.answer}: {found.detail}")
+    apps = sorted({one.manifest.app for one in found.releases})
+    if len(apps) != 1:
+        cause = f"the repository has releases of {', '.join(apps) or 'no app'}"
+        raise Refused(operation="install", cause=cause, hint="Say which with --app NAME.")
+    return apps[0]
 
 
 def fetch(source: Source, wanted: Signed, *, to: Path, progress: Callable[[int, int], None]) -> Fetched:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from dbsync import disk
 from updater import settings as settings_file
 from updater.errors import Refused
+from updater.fetch import only_app
 from updater.first import first_version
 from updater.host import host
 from updater.model import Journal, Limits
@@ -19,7 +20,8 @@ from updater.terminal import Terminal
 class Wish(NamedTuple):
     """What the person asked for; None takes the default of this system."""
 
-    app: str
+    app: str | None
+    """None: the only app of the repository."""
     url: str
     root: Path
     settings: Path | None = None
@@ -33,19 +35,19 @@ class Wish(NamedTuple):
     bundle: Path | None = None
 
 
-def settings_for(wish: Wish) -> Settings:
+def settings_for(wish: Wish, app: str) -> Settings:
     """The settings that an installation writes: absolute paths, because a service's folders are not the clerk's.
 
     Raises:
         SettingsError: data and program would share a folder.
     """
-    folders = host.default_folders(wish.app)
+    folders = host.default_folders(app)
     data = _absolute(wish.data or folders.data)
     database = _absolute(wish.database) if wish.database else data / "pos_system.db"
     path = _absolute(wish.settings or folders.settings_file)
     built = Settings(
         path=path,
-        app=wish.app,
+        app=app,
         terminal_id=_terminal_id(path),
         url=wish.url.rstrip("/"),
         mirrors=wish.mirrors,
@@ -73,15 +75,10 @@ def prepare(wish: Wish) -> Settings:
         Refused: the root file is missing, or differs from the one that this terminal trusts already.
         SettingsError: an existing settings file is wrong, or the folders are.
     """
-    path = _absolute(wish.settings or host.default_folders(wish.app).settings_file)
-    settings = settings_file.load(path) if path.exists() else settings_for(wish)
-    try:
-        root = wish.root.read_bytes()
-    except OSError as cause:
-        raise Refused(
-            operation="read the trusted root", path=wish.root, cause=cause.strerror or str(cause),
-            hint="It is metadata/root.json of the vendor's repository, handed over on a way you trust.",
-        ) from cause  # fmt: skip
+    root = _read_root(wish.root)
+    app = wish.app or only_app(wish.url.rstrip("/"), root)
+    path = _absolute(wish.settings or host.default_folders(app).settings_file)
+    settings = settings_file.load(path) if path.exists() else settings_for(wish, app)
     for folder in (settings.program / "versions", settings.state, settings.trust, settings.data, settings.backups):
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -100,6 +97,18 @@ def prepare(wish: Wish) -> Settings:
         # Last: where the settings exist, folders and root do too.
         disk.write_durably(path, settings_file.to_toml(settings).encode())
     return settings
+
+
+def _read_root(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as cause:
+        raise Refused(
+            operation="read the trusted root",
+            path=path,
+            cause=cause.strerror or str(cause),
+            hint="It is metadata/1.root.json of the vendor's repository, handed over on a way you trust.",
+        ) from cause
 
 
 def _terminal_id(path: Path) -> str:

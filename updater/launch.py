@@ -205,6 +205,8 @@ class _Run:
     def _wait(self, outcome: str, cause: str) -> Launched | None:
         if self.waited_seconds >= self.limits.busy_seconds:
             return self.refuse(outcome, cause)
+        # Whoever has the database may need its lock to let it go.
+        self.till.release_database_lock()
         self.till.pause(PAUSE_SECONDS)
         self.waited_seconds += PAUSE_SECONDS
         return None

@@ -164,11 +164,11 @@ class Look:
             raise Trouble(Answer.REFUSED, "the repository delegates, which is not accepted here")
         offers = []
         for name in sorted(targets.targets):
-            version = name.removeprefix(f"{self.app}-").removesuffix(".manifest")
-            if name != f"{self.app}-{version}.manifest":
+            stem = name.removesuffix(".manifest")
+            if stem == name or not stem.startswith(f"{self.app}-" if self.app else ""):
                 continue
             # Names come from the file on disk, what they stand for from what the client has verified in memory.
-            manifest, archive = client.get_targetinfo(name), client.get_targetinfo(f"{self.app}-{version}.tar.gz")
+            manifest, archive = client.get_targetinfo(name), client.get_targetinfo(f"{stem}.tar.gz")
             if manifest is None or archive is None or manifest.length > MANIFEST_LIMIT_BYTES:
                 continue
             prefix = f"{archive.hashes['sha256']}." if root.consistent_snapshot else ""

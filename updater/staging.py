@@ -33,11 +33,12 @@ class Staging:
     def find_releases(self, journal: Journal | None) -> Catalog:
         """Asks the repository; the catalog has what this terminal could run and is newer than the good release."""
         found = fetch.look(self._source(), now=datetime.now(UTC))
-        self._offers = {offer.release_id: offer for offer in found.releases}
+        releases = [one for one in found.releases if one.manifest.app == self._settings.app]
+        self._offers = {offer.release_id: offer for offer in releases}
         good = _version(journal.good.version) if journal is not None else None
         newer = [
             _offer(offer)
-            for offer in found.releases
+            for offer in releases
             if (good is None or _version(offer.manifest.version) > good) and self._can_run(offer.manifest)
         ]
         newer.sort(key=lambda offer: _version(offer.release.version))

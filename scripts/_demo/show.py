@@ -62,8 +62,10 @@ class Show:
         """The closing table; one row per act."""
         table = Table(title="What happened, act by act")
         for name in rows[0]:
-            table.add_column(name, justify="left" if name in ("act", "the clerk read") else "right", overflow="fold")
+            table.add_column(
+                name, justify="left" if name in ("act", "the clerk read", "support reads") else "right", overflow="fold"
+            )
         for row in rows:
             table.add_row(*row.values())
-        width = self.console.width if self.console.is_terminal else 150
+        width = self.console.width if self.console.is_terminal else 170
         Console(highlight=False, width=max(width, 100)).print(table)

@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 ITEMS_COUNT = 200_000
-STEPS_COUNT = 22
+STEPS_COUNT = 23
 SALES_A_DAY = 5
 ASSETS_BYTES = 3_000_000
 LIMIT_SECONDS = 45.0
@@ -46,6 +46,7 @@ class Story:
         self.rows: list[dict[str, str]] = []
         self.sales = 0
         """How many sales the live database has to have."""
+        self.last_alarm_at = ""
 
     def tell(self) -> None:
         """All of it."""
@@ -70,7 +71,7 @@ class Story:
         stage.serve()
         show.step(f"install from {stage.url}")
         done = stage.updater(
-            "install", "--root", stage.public / "metadata" / "1.root.json", "--url", stage.url, "--app", "sample-till",
+            "install", "--root", stage.public / "metadata" / "1.root.json", "--url", stage.url,
             "--settings", stage.settings, "--program", stage.till / "program", "--state", stage.till / "state",
             "--data", stage.till / "data", "--backup-prefix", "auraswift", "--interpreter", f"python={sys.executable}",
         )  # fmt: skip
@@ -187,8 +188,17 @@ class Story:
                 "away s": f"{launched.away_seconds + before:.2f}",
                 "fetched B": f"{stage.fetched_bytes():,}",
                 "the clerk read": launched.notice or "-",
+                "support reads": self.support_reads(),
             }
         )
+
+    def support_reads(self) -> str:
+        """What `updater status` tells: the outcome of the last thing that somebody should know."""
+        status = self.stage.status()
+        alarm = status["last_alarm"]
+        news = alarm is not None and alarm["at"] != self.last_alarm_at
+        self.last_alarm_at = alarm["at"] if alarm else ""
+        return f"{alarm['code']} {alarm['outcome']}, {alarm['release'] or ''}" if news else str(status["last_outcome"]["outcome"])
 
     def columns(self, table: str) -> list[str]:
         """The columns of a table in the live database."""

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from tests.helpers import shop
-from tests.sample_till.bundles import APP
 from tests.sample_till.fill import fill
 from updater import events
 from updater.agent import Cycle, cycle
@@ -44,7 +43,7 @@ class Till:
     def wish(self, root: Path, url: str, *, bundle: Path | None = None) -> Wish:
         """What is asked of an installation."""
         return Wish(
-            app=APP,
+            app=None,
             url=url,
             root=root,
             settings=self.settings_path,

@@ -189,3 +189,53 @@ def test_a_full_disk_costs_no_attempt_and_the_update_comes_when_there_is_space(v
     till.settings_path.write_text(text)
     assert "till 1.1 is open" in till.launch(sell=1).stdout
     assert (version(till.database), sales(till.database), till.lost_receipts()) == (4, 105, [])
+
+
+def test_a_self_test_that_fails_is_not_staged_and_not_tried_again(vendor: Vendor, till: Till) -> None:
+    bundle = vendor.bundle("1.1", schema=4)
+    (bundle / "till.py").write_text("import sys\nprint('no such library')\nsys.exit(4)\n")
+    vendor.publish(bundle, "1.1")
+    found = till.check()
+    assert (found.outcome, "it ended with code 4: no such library" in found.reason) == ("STAGING_REFUSED", True)
+    assert till.check().outcome == "REJECTED_HERE"
+    assert [one.name.split("-")[0] for one in (till.folder / "program" / "versions").iterdir()] == ["1.0"]
+    assert till.run("allow", "1.1").returncode == 0
+    assert till.check().outcome == "STAGING_REFUSED"
+
+
+def test_the_agent_as_a_service_stages_and_swaps_by_itself(vendor: Vendor, till: Till) -> None:
+    import time
+
+    vendor.release("1.1", schema=4)
+    with subprocess.Popen(
+        [sys.executable, "-m", "updater", "run"],
+        env=till.environment(PYTHONUNBUFFERED="1"), stdout=subprocess.PIPE, text=True,
+    ) as agent:  # fmt: skip
+        assert agent.stdout is not None
+        assert agent.stdout.readline().startswith("SWAPPED: 1.1 starts at the next launch")
+        deadline = time.monotonic() + 30
+        while till.status()["phase"] != "SWAPPED" and time.monotonic() < deadline:
+            continue
+        agent.terminate()
+        agent.communicate()
+    assert till.status()["phase"] == "SWAPPED"
+    assert "till 1.1 is open" in till.launch(sell=1).stdout
+
+
+def test_a_rollback_to_a_named_version_and_backup(vendor: Vendor, till: Till) -> None:
+    for new, schema in (("1.1", 4), ("1.2", 5)):
+        vendor.release(new, schema=schema)
+        till.check()
+        till.launch(sell=1)
+        till.check()
+    unknown = till.run("rollback", "--to", "9.9", "--yes")
+    assert (unknown.returncode, "9.9 names 0 releases that worked here" in unknown.stderr) == (2, True)
+    newest = max((till.folder / "data" / "backups").glob("*-v4-*.db"))
+    too_new = till.run("rollback", "--to", "1.1", "--backup", str(till.folder / "nothing.db"), "--yes")
+    assert "this is no backup of this terminal" in too_new.stderr
+    done = till.run("rollback", "--to", "1.1", "--backup", str(newest), "--yes", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["to"]["version"] == "1.1"
+    assert (version(till.database), sales(till.database)) == (4, 101)
+    assert "till 1.1 is open" in till.launch(sell=1).stdout
+    assert till.lost_receipts() == []

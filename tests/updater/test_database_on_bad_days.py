@@ -1,0 +1,105 @@
+"""A launch on a database that is damaged, gone, empty, held or closed: what the clerk reads, what support reads."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.shop import sales
+from tests.helpers.terminal import Till
+from tests.helpers.vendor import Vendor
+
+
+def damaged(database: Path) -> None:
+    database.write_bytes(b"\x00garbage" * 4000)
+
+
+def gone(database: Path) -> None:
+    database.rename(database.with_name("moved.db"))
+
+
+def empty(database: Path) -> None:
+    database.write_bytes(b"")
+
+
+def untracked(database: Path) -> None:
+    with closing(sqlite3.connect(database)) as live, live:
+        live.execute("DROP TABLE dbsync_history")
+        live.execute("DROP TABLE schema_version")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code", "outcome"),
+    [
+        (damaged, "U-3006", "DAMAGED"),
+        (gone, "U-3007", "MISSING"),
+        (empty, "U-3007", "MISSING"),
+        (untracked, "U-3008", "UNTRACKED"),
+    ],
+    ids=["damaged", "gone", "empty", "untracked"],
+)
+@pytest.mark.parametrize("on_trial", [False, True])
+def test_nothing_is_started_or_made_and_both_are_told(
+    vendor: Vendor, till: Till, spoil: Callable[[Path], None], code: str, outcome: str, on_trial: bool
+) -> None:
+    if on_trial:
+        vendor.release("1.1", schema=4)
+        till.check()
+    spoil(till.database)
+    before = till.database.read_bytes() if till.database.exists() else None
+    done = till.launch()
+    assert "is open" not in done.stdout
+    assert f"The till cannot open. Please call support. Code {code}." in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (till.database.read_bytes() if till.database.exists() else None) == before
+    report = till.report(outcome)
+    assert report["next"]
+    assert report["cause"]
+    status = till.status()
+    assert status["last_alarm"]["outcome"] == outcome
+
+
+def test_a_database_that_another_process_holds_is_waited_for_and_then_named(till: Till) -> None:
+    till.limits(busy_seconds=0.5)
+    text = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None); c.execute('BEGIN EXCLUSIVE');"
+        "print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", text, str(till.database)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        done = till.launch()
+        holder.communicate(b"")
+    assert (done.returncode, "The till is busy. Please try again in a minute. Code U-3002." in done.stderr) == (
+        41,
+        True,
+    )
+    assert "till 1.0 is open" in till.launch().stdout
+
+
+def test_a_data_folder_that_cannot_be_written_leaves_the_old_version_and_its_data(vendor: Vendor, till: Till) -> None:
+    unshare = shutil.which("unshare")
+    if unshare is None or subprocess.run([unshare, "-rm", "true"], check=False, capture_output=True).returncode != 0:
+        pytest.skip("this system does not let a test mount anything")
+    vendor.release("1.1", schema=4)
+    till.check()
+    place = till.database.parent / "backups"
+    mount = f'mount --bind "{place}" "{place}" && mount -o remount,ro,bind "{place}"'
+    script = f'{mount} && exec "$0" -m updater launch -- --sell 1'
+    done = subprocess.run(
+        [unshare, "-rm", "sh", "-c", script, sys.executable],
+        env=till.environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "till 1.0 is open" in done.stdout, done.stderr
+    assert till.report("READ_ONLY")["phase"] == "preflight"
+    assert sales(till.database) == 101
+    assert "till 1.1 is open" in till.launch(sell=1).stdout
