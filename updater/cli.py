@@ -210,8 +210,9 @@ def _add_publish() -> None:
         from updater.publish.cli import publish
     except ImportError:
         # The vendor's side is an extra that terminals do not have.
-        @commands.command(name="publish")
-        def missing() -> None:
+        @commands.command(name="publish", context_settings={"ignore_unknown_options": True})
+        @click.argument("_words", nargs=-1)
+        def missing(_words: tuple[str, ...]) -> None:
             """(not installed) the vendor's side."""
             raise Failure("The vendor's side is not installed. Install it with: pip install 'tillkeeper[publish]'", 2)
 

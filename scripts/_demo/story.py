@@ -198,7 +198,11 @@ class Story:
         alarm = status["last_alarm"]
         news = alarm is not None and alarm["at"] != self.last_alarm_at
         self.last_alarm_at = alarm["at"] if alarm else ""
-        return f"{alarm['code']} {alarm['outcome']}, {alarm['release'] or ''}" if news else str(status["last_outcome"]["outcome"])
+        return (
+            f"{alarm['code']} {alarm['outcome']}, {alarm['release'] or ''}"
+            if news
+            else str(status["last_outcome"]["outcome"])
+        )
 
     def columns(self, table: str) -> list[str]:
         """The columns of a table in the live database."""
