@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from dbsync import backup, compare, copies, disk, history, intents, migrate, preflight, sqlite, verify
+from dbsync import backup, compare, conservation, copies, disk, history, intents, migrate, preflight, sqlite, verify
 from dbsync.errors import BackupUnusable, CommitFailed, DbsyncError, MigrationFailed, VerificationFailed
 from dbsync.flight import FlightRecorder
 from dbsync.model import Applied, Backup, Change, Facts, Intent, Migration, State
@@ -50,6 +50,7 @@ class LiveEffects:
         self._least_free_bytes: Final = least_free_bytes
         self._flight: Final = FlightRecorder(backups)
         self._connection: sqlite.Connection | None = None
+        self._written: frozenset[str] = frozenset()
 
     # looking -------------------------------------------------------------------------------------------------------
 
@@ -83,6 +84,7 @@ class LiveEffects:
         with sqlite.translated("open", self.database):
             self._connection = sqlite.open_writing(self.database, create=True)
             self._connection.execute("BEGIN IMMEDIATE")
+            self._written = frozenset()
 
     def check_now(self) -> None:
         with sqlite.translated("check", self.database):
@@ -135,7 +137,7 @@ class LiveEffects:
         number, name = migration.number, migration.name
         self._tell(Event("migration", number=number, name=name, text=migration.description))
         with sqlite.translated("migrate", self.database, otherwise=MigrationFailed):
-            took_milliseconds = migrate.apply(
+            applied = migrate.apply(
                 self._open,
                 migration,
                 trial_id=trial_id,
@@ -144,8 +146,9 @@ class LiveEffects:
                 milliseconds=lambda: int(self.seconds() * 1000),
                 log=lambda text: self._tell(Event("log", text=text)),
             )
+        self._written |= applied.written
         self._tell(Event("version", number=number))
-        self._tell(Event("migrated", number=number, name=name, seconds=took_milliseconds / 1000))
+        self._tell(Event("migrated", number=number, name=name, seconds=applied.milliseconds / 1000))
 
     def note_history(self, kept: tuple[Migration, ...], blessed: tuple[Migration, ...]) -> None:
         with sqlite.translated("write the history", self.database):
@@ -163,8 +166,8 @@ class LiveEffects:
     def verify(self, migrations: tuple[Migration, ...], before: Backup | None) -> None:
         with sqlite.translated("verify", self.database, otherwise=VerificationFailed):
             if before is not None:
-                sqlite.attach_copy(self._open, before.path, verify.OLD)
-            verify.verify(verify.Case(self._open, migrations, before is not None), verify.CHECKS)
+                sqlite.attach_copy(self._open, before.path, conservation.OLD)
+            verify.verify(verify.Case(self._open, migrations, before is not None, self._written), verify.CHECKS)
         self._tell(Event("integrity"))
 
     def commit(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from typing import NamedTuple
 
 from dbsync import history
 from dbsync.errors import DbsyncError, MigrationFailed
@@ -11,6 +12,14 @@ from dbsync.migrations import hash_of, text_of
 from dbsync.model import Migration
 from dbsync.sandbox import Sandbox
 from dbsync.sqlite import Connection
+
+
+class Applied(NamedTuple):
+    """What is known of a migration that ran."""
+
+    milliseconds: int
+    written: frozenset[str]
+    """Lower-case names of the tables that it may have written."""
 
 
 def apply(
@@ -22,8 +31,8 @@ def apply(
     at: str,
     milliseconds: Callable[[], int],
     log: Callable[[str], None],
-) -> int:
-    """Runs one migration and writes its rows and `user_version`, in the open transaction; returns milliseconds.
+) -> Applied:
+    """Runs one migration and writes its rows and `user_version`, in the open transaction.
 
     Raises:
         MigrationFailed: a statement or the migration's code failed; the savepoint is undone.
@@ -48,7 +57,7 @@ def apply(
         if connection.in_transaction:
             connection.execute("ROLLBACK TO migration")
         raise
-    return took
+    return Applied(took, frozenset(sandbox.written))
 
 
 def _run(sandbox: Sandbox, migration: Migration) -> None:

@@ -29,6 +29,7 @@ _READING_PRAGMAS: Final = frozenset(
         "collation_list",
         "function_list",
         "compile_options",
+        "data_version",  # FTS5 asks for it
         "encoding",
         "page_count",
         "page_size",
@@ -61,6 +62,8 @@ class Sandbox:
         self._connection = connection
         self._log = log
         self._why_refused = ""
+        self.written: set[str] = set()
+        """Lower-case names of the tables that some statement may write: asked as it is compiled, so never too few."""
         if sys.version_info >= (3, 12):
             # An unknown "quoted" name is an error then, instead of a text (sqlite.org/quirks.html, 8).
             connection.setconfig(sqlite3.SQLITE_DBCONFIG_DQS_DDL, False)
@@ -135,9 +138,13 @@ class Sandbox:
             why = _why_not_pragma(first or "", second)
         elif action in _WRITES and first in OUR_TABLES:
             why = f"{first} is written by dbsync only"
-        elif schema not in (None, "main", "temp"):
+        elif (action == sqlite3.SQLITE_ALTER_TABLE and first not in ("main", "temp")) or (action != sqlite3.SQLITE_ALTER_TABLE and schema not in (None, "main", "temp")):
             why = "only the database that is migrated may be touched"
         if why is None:
+            if action in _WRITES and first is not None:
+                self.written.add(first.lower())
+            elif action == sqlite3.SQLITE_ALTER_TABLE and second is not None:
+                self.written.add(second.lower())
             return sqlite3.SQLITE_OK
         self._why_refused = f"not allowed in a migration: {why}"
         return sqlite3.SQLITE_DENY

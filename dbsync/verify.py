@@ -1,4 +1,4 @@
-"""What is checked before COMMIT: soundness, foreign keys, structure, row counts. A list of checks, each a function."""
+"""What is checked before COMMIT: soundness, foreign keys, structure, conservation. Each check is a function."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from dbsync import schema
+from dbsync.changes import declared
+from dbsync.conservation import OLD, findings
 from dbsync.errors import VerificationFailed
 from dbsync.migrate import apply
 from dbsync.model import Migration
-from dbsync.sqlite import Connection, check_soundness, open_scratch, quoted, tables_of, version_of
+from dbsync.sqlite import Connection, check_soundness, open_scratch, version_of
 
-OLD: Final = "dbsync_before"
-"""The name under which the backup is attached while the checks run."""
+LIMIT_SECONDS: Final = 900.0
+"""How long the proof that nothing else changed may take."""
 SHOWN_COUNT: Final = 5
 
 
@@ -25,6 +27,8 @@ class Case(NamedTuple):
     """All that the release has."""
     has_old: bool
     """Whether the database as it was is attached as OLD; False for a fresh one."""
+    touched: frozenset[str] | None = None
+    """Tables that were written, in lower case, as far as the authorizer saw; None: unknown."""
 
 
 Check = Callable[[Case], list[str]]
@@ -99,53 +103,14 @@ def run_all(connection: Connection, migrations: tuple[Migration, ...]) -> None:
     connection.execute("COMMIT")
 
 
-def row_counts(case: Case) -> list[str]:
-    """A table whose number of rows changed, or that is gone, has to be declared by a migration (`changes`)."""
+def conserved(case: Case) -> list[str]:
+    """Whatever is different and not declared by a migration that runs now."""
     if not case.has_old:
         return []
     version = version_of(case.connection, OLD)
-    declared = _declared(tuple(one for one in case.migrations if one.number > version))
-    now = set(tables_of(case.connection))
-    found = []
-    for table in tables_of(case.connection, OLD):
-        after_name = declared.renamed.get(table, table)
-        before = _count(case.connection, OLD, table)
-        if after_name not in now:
-            if table not in declared.dropped:
-                found.append(f"table {table} with {before} rows is gone (allow it with `changes: drop table {table}`)")
-            continue
-        after = _count(case.connection, "main", after_name)
-        verb = "delete" if after < before else "insert"
-        allowed = declared.deletes if after < before else declared.inserts
-        if after != before and not {table, after_name} & allowed:
-            found.append(f"{table} had {before} rows and has {after} (allow it with `changes: {verb} {table}`)")
-    return found
+    allowed = declared(one for one in case.migrations if one.number > version)
+    found = findings(case.connection, allowed, touched=case.touched, limit_seconds=LIMIT_SECONDS)
+    return [one.sentence for one in found]
 
 
-class _Declared(NamedTuple):
-    inserts: set[str]
-    deletes: set[str]
-    dropped: set[str]
-    renamed: dict[str, str]
-
-
-def _declared(migrations: tuple[Migration, ...]) -> _Declared:
-    declared = _Declared(set(), set(), set(), {})
-    for line in (line for one in migrations for line in one.changes):
-        words = line.split()
-        if words[:2] == ["drop", "table"] and len(words) == 3:
-            declared.dropped.add(words[2])
-        elif words[:1] == ["rename"] and len(words) == 4 and words[2] == "->":
-            declared.renamed[words[1]] = words[3]
-        elif words[:1] == ["insert"] and len(words) > 1:
-            declared.inserts.add(words[1])
-        elif words[:1] == ["delete"] and len(words) > 1:
-            declared.deletes.add(words[1])
-    return declared
-
-
-def _count(connection: Connection, name: str, table: str) -> int:
-    return int(connection.execute(f"SELECT count(*) FROM {name}.{quoted(table)}").fetchone()[0])
-
-
-CHECKS: Final[tuple[Check, ...]] = (soundness, foreign_keys, structure, row_counts)
+CHECKS: Final[tuple[Check, ...]] = (soundness, foreign_keys, structure, conserved)

@@ -2,7 +2,7 @@
 
 description = "Make products' SKU unique"
 replaces = ["@BROKEN@"]
-changes = ["update products.sku = o.sku || '-' || a.number"]
+changes = ["update products.sku where n.sku glob o.sku || '-*'"]
 
 
 def up(db):

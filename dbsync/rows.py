@@ -1,0 +1,243 @@
+"""Whether the rows of a table are the rows that were there: by rowid, by primary key, or by content."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final, NamedTuple
+
+from dbsync.changes import Cell
+from dbsync.sqlite import Connection, columns_of, quoted
+
+KEYS_SHOWN: Final = 3
+_ALIASES: Final = ("rowid", "_rowid_", "oid")
+_TEXT: Final = ("char", "clob", "text")
+_REAL: Final = ("real", "floa", "doub")
+
+
+class Keyed(NamedTuple):
+    """A table on both sides, and what its rows are known by."""
+
+    old: str
+    new: str
+    key: tuple[tuple[str, str], ...]
+    """Pairs of primary key columns, before and after; empty without a key."""
+    virtual: bool
+
+
+def keyed_by(
+    connection: Connection, old: str, new: str, schema: str, renamed: Mapping[tuple[str, str], str]
+) -> tuple[tuple[str, str], ...]:
+    """The primary key, if both sides have the same."""
+    before = [
+        str(row[1]) for row in sorted(columns_of(connection, old, schema), key=lambda row: int(str(row[5]))) if row[5]
+    ]
+    now = [str(row[1]) for row in sorted(columns_of(connection, new), key=lambda row: int(str(row[5]))) if row[5]]
+    after = [renamed.get((old.lower(), one.lower()), one) for one in before]
+    return tuple(zip(before, now, strict=True)) if [x.lower() for x in after] == [x.lower() for x in now] else ()
+
+
+class Pair(NamedTuple):
+    """A column on both sides, and how it may differ."""
+
+    old: str
+    new: str
+    cell: Cell | None = None
+    loose: bool = False
+    """Its storage class may differ."""
+
+
+class Rows:
+    """The rows of one table, before and after. Results are remembered: asking twice costs nothing."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        schema: str,
+        table: Keyed,
+        pairs: tuple[Pair, ...],
+        gone: tuple[str, ...],
+    ) -> None:
+        self.gone: Final = gone
+        self.special: Final = any(pair.cell is not None for pair in pairs)
+        self._connection: Final = connection
+        self._old: Final = f"{schema}.{quoted(table.old)}"
+        self._new: Final = f"main.{quoted(table.new)}"
+        self._table: Final = table
+        self._pairs: Final = pairs
+        kinds = {}
+        for side, name, where in (("o", table.old, schema), ("n", table.new, "main")):
+            for row in columns_of(connection, name, where):
+                kinds[side, str(row[1]).lower()] = _affinity(str(row[2]))
+        self._kinds: Final = kinds
+        self._rowids: Final = self._both_rowids(schema)
+        self._proven: Final = self._prove()
+        self._on: Final = "" if self._proven else self._join()
+
+    # ------------------------------------------------------------------------------------------------------- answers
+
+    def differing(self) -> Iterator[tuple[str, int, list[str]]]:
+        """Columns in which rows that found each other differ: name, how many, a few keys."""
+        if self._proven or not self._on or not self._pairs:
+            return
+        sums = ", ".join(f"coalesce(sum(NOT {self._equal(pair)}), 0)" for pair in self._pairs)
+        counts = self._one(f"SELECT {sums} FROM {self._new} n JOIN {self._old} o ON {self._on}")
+        for pair, count in zip(self._pairs, counts, strict=True):
+            if count:
+                different = f"{self._new} n JOIN {self._old} o ON {self._on} WHERE NOT {self._equal(pair)}"
+                yield pair.old, int(str(count)), self._keys(different, "o")
+
+    def only_retyped(self, column: str) -> bool:
+        """Whether a column's values are the same and only their storage class is not."""
+        pair = next(one for one in self._pairs if one.old == column)
+        loose = self._equal(Pair(pair.old, pair.new, loose=True))
+        found = self._one(f"SELECT 1 FROM {self._new} n JOIN {self._old} o ON {self._on} WHERE NOT {loose} LIMIT 1")
+        return not found
+
+    def missing(self, where: str | None, *, declared: bool) -> tuple[int, list[str]]:
+        """Old rows that found no new one, but for those whose deletion is declared."""
+        if self._proven or (declared and where is None):
+            return 0, []
+        if not self._on:
+            return self._surplus(self._old, self._new, "o"), []
+        unmatched = f"{self._old} o WHERE NOT EXISTS (SELECT 1 FROM {self._new} n WHERE {self._on})"
+        return self._counted(unmatched, where, "o")
+
+    def added(self, where: str | None, *, declared: bool) -> tuple[int, list[str]]:
+        """New rows that found no old one, but for those whose insertion is declared."""
+        if self._proven or (declared and where is None):
+            return 0, []
+        if not self._on:
+            return self._surplus(self._new, self._old, "n"), []
+        unmatched = f"{self._new} n WHERE NOT EXISTS (SELECT 1 FROM {self._old} o WHERE {self._on})"
+        return self._counted(unmatched, where, "n")
+
+    # ------------------------------------------------------------------------------------------------------- matching
+
+    def _prove(self) -> bool:
+        """Counts equal and no row under another rowid or with another cell: the quick way, and mostly the last one."""
+        counts = [self._one(f"SELECT count(*) FROM {one}")[0] for one in (self._old, self._new)]
+        if counts[0] != counts[1]:
+            return False
+        if not self._rowids:
+            return counts[0] == 0
+        equal = " AND ".join(self._equal(pair) for pair in self._pairs) or "1"
+        old, new = self._rowids
+        found = self._one(
+            f"SELECT 1 FROM {self._old} o LEFT JOIN {self._new} n ON n.{new} = o.{old}"
+            f" WHERE n.{new} IS NULL OR NOT ({equal}) LIMIT 1"
+        )
+        return not found
+
+    def _join(self) -> str:
+        """What rows are matched by, once they are known to differ; empty: by content."""
+        key = self._table.key
+        if key and not self._null_keys():
+            # n on the left: its collation and its index decide, as they would in the app.
+            return " AND ".join(f"n.{quoted(new)} = o.{quoted(old)}" for old, new in key)
+        if self._rowids and (self.special or self._same_rowids()):
+            old, new = self._rowids
+            if self._table.virtual or self.special or not self._equal_as_multisets():
+                return f"n.{new} = o.{old}"
+        return ""
+
+    def _null_keys(self) -> bool:
+        nulls = " OR ".join(f"{quoted(old)} IS NULL" for old, _ in self._table.key)
+        return bool(self._one(f"SELECT 1 FROM {self._old} WHERE {nulls} LIMIT 1"))
+
+    def _same_rowids(self) -> bool:
+        assert self._rowids
+        old, new = self._rowids
+        return not self._one(
+            f"SELECT 1 FROM {self._old} o LEFT JOIN {self._new} n ON n.{new} = o.{old} WHERE n.{new} IS NULL LIMIT 1"
+        )
+
+    def _equal_as_multisets(self) -> bool:
+        return not self._surplus(self._old, self._new, "o") and not self._surplus(self._new, self._old, "n")
+
+    def _surplus(self, one: str, other: str, side: str) -> int:
+        """How many rows of one side have no equal on the other; equal ones are counted, not merged."""
+        if not self._pairs:
+            counts = [self._one(f"SELECT count(*) FROM {each}")[0] for each in (one, other)]
+            return max(0, int(str(counts[0])) - int(str(counts[1])))
+        mine, theirs = [pair.old for pair in self._pairs], [pair.new for pair in self._pairs]
+        mine, theirs = (mine, theirs) if side == "o" else (theirs, mine)
+
+        def grouped(source: str, columns: list[str]) -> str:
+            cells = ", ".join(
+                f"+{quoted(one)} COLLATE BINARY AS c{number}, typeof({quoted(one)}) AS t{number}"
+                for number, one in enumerate(columns)
+            )
+            names = ", ".join(f"c{number}, t{number}" for number in range(len(self._pairs)))
+            return f"SELECT {names}, count(*) AS many FROM (SELECT {cells} FROM {source}) GROUP BY {names}"
+
+        names = ", ".join(f"c{number}, t{number}" for number in range(len(self._pairs)))
+        both = (
+            f"SELECT {names}, sum(many) AS left FROM ({grouped(one, mine)} UNION ALL"
+            f" SELECT {names}, -many FROM ({grouped(other, theirs)})) GROUP BY {names}"
+        )
+        return int(str(self._one(f"SELECT coalesce(sum(left), 0) FROM ({both}) WHERE left > 0")[0]))
+
+    def _both_rowids(self, schema: str) -> tuple[str, str] | None:
+        found = []
+        for name, where in ((self._table.old, schema), (self._table.new, "main")):
+            rows = self._connection.execute(f"PRAGMA {where}.table_list({quoted(name)})").fetchall()
+            if not rows or rows[0][4]:
+                return None
+            taken = {str(row[1]).lower() for row in columns_of(self._connection, name, where)}
+            free = [one for one in _ALIASES if one not in taken]
+            if not free:
+                return None
+            found.append(free[0])
+        return found[0], found[1]
+
+    # --------------------------------------------------------------------------------------------------------- cells
+
+    def _equal(self, pair: Pair) -> str:
+        old, new, cell, loose = pair
+        o, n = f"o.{quoted(old)}", f"n.{quoted(new)}"
+        # `+` takes the affinity away and BINARY the collation: 1 and '1', 'a' and 'A' are different here.
+        equal = f"(+{o} IS +{n} COLLATE BINARY)"
+        kinds = self._kinds.get(("o", old.lower())), self._kinds.get(("n", new.lower()))
+        if loose:
+            text = f"CAST({o} AS TEXT) = CAST({n} AS TEXT) COLLATE BINARY"
+            number = f"typeof({o}) IN ('integer', 'real') AND typeof({n}) IN ('integer', 'real') AND +{o} = +{n}"
+            retyped = f"typeof({o}) <> typeof({n}) AND coalesce({text} OR ({number}), 0)"
+            equal = f"((+{o} IS +{n} COLLATE BINARY AND typeof({o}) = typeof({n})) OR ({retyped}))"
+        elif kinds[0] != kinds[1] or kinds[0] == "blob" or self._table.virtual:
+            equal = f"({equal} AND typeof({o}) = typeof({n}))"
+        if cell is not None and cell.value is not None:
+            return f"(+{n} IS +({cell.value}))"
+        if cell is not None and cell.where is not None:
+            return f"({equal} OR coalesce(({cell.where}), 0))"
+        return equal
+
+    def _counted(self, unmatched: str, where: str | None, side: str) -> tuple[int, list[str]]:
+        condition = f" AND NOT coalesce(({where}), 0)" if where is not None else ""
+        count = int(str(self._one(f"SELECT count(*) FROM {unmatched}{condition}")[0]))
+        return count, self._keys(f"{unmatched}{condition}", side) if count else []
+
+    def _keys(self, source: str, side: str) -> list[str]:
+        index = 0 if side == "o" else 1
+        columns = [f"{side}.{quoted(pair[index])}" for pair in self._table.key]
+        if not columns and self._rowids:
+            columns = [f"{side}.{self._rowids[index]}"]
+        if not columns:
+            return []
+        names = ", ".join(columns)
+        rows = self._connection.execute(f"SELECT {names} FROM {source} ORDER BY {names} LIMIT {KEYS_SHOWN}").fetchall()
+        return ["/".join(str(part)[:40] for part in row) for row in rows]
+
+    def _one(self, sql: str) -> tuple[object, ...]:
+        return self._connection.execute(sql).fetchone() or ()
+
+
+def _affinity(kind: str) -> str:
+    """The affinity of a declared type (sqlite.org/datatype3.html, 3.1)."""
+    lower = kind.lower()
+    if "int" in lower:
+        return "integer"
+    if any(one in lower for one in _TEXT):
+        return "text"
+    if "blob" in lower or not lower or lower == "any":
+        return "blob"
+    return "real" if any(one in lower for one in _REAL) else "numeric"
