@@ -93,7 +93,7 @@ def _take(found: Declared, migration: Migration, line: str, seen: set[tuple[str,
                 operation="read the changes",
                 path=migration.path,
                 cause=f"{line!r} is not understood",
-                hint="It begins with drop, rename, update, retype, insert, delete, redefine or reset: docs/migrations.md.",
+                hint="Lines begin with drop, rename, update, retype, insert, delete, redefine or reset.",
             )
 
 

@@ -91,6 +91,13 @@ def drop_part(path: Path) -> None:
             continue
 
 
+def drop_folder(folder: Path) -> None:
+    """Removes a folder of scratch files; nothing happens if there is none."""
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def sidecars(path: Path) -> list[Path]:
     """What belongs to a database file and must never be parted from it."""
     return [path.with_name(path.name + ending) for ending in ("-wal", "-shm", "-journal")]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from dbsync.model import Applied, Backup, Change, Facts, Intent, Migration
+from dbsync.model import Applied, Backup, Carried, Change, Facts, Intent, Migration
 
 
 class Recorder(Protocol):
@@ -92,6 +92,9 @@ class Effects(Protocol):
 
     def put_aside(self, reason: str) -> Backup | None:
         """Copies the live database to a pinned, synced file beside it; a damaged one is moved, with its journals."""
+
+    def carry_back(self, base: Backup, aside: Backup, migrations: tuple[Migration, ...]) -> Carried | None:
+        """Makes the older database with what people did since, with a proof of what it holds; None if it cannot."""
 
     def export_loss(self, base: Backup, migrations: tuple[Migration, ...], aside: Backup) -> Path | None:
         """Writes what would not be in the restored database as CSV and SQL."""

@@ -60,22 +60,43 @@ def apply(
     return Applied(took, frozenset(sandbox.written))
 
 
-def _run(sandbox: Sandbox, migration: Migration) -> None:
-    text = text_of(migration.path)
-    if hash_of(text) != migration.sha256:
-        raise MigrationFailed(operation="migrate", path=migration.path, cause="the file changed after it was checked")
-    if migration.kind == "sql":
-        sandbox.script(text)
-        return
+def namespace_of(migration: Migration) -> dict[str, object]:
+    """What a Python migration defines; its text is checked against its identity first.
+
+    Raises:
+        MigrationFailed: the file changed, or its top level fails.
+    """
+    text = _checked_text(migration)
     namespace: dict[str, object] = {"__name__": f"migration_{migration.number:04d}", "__file__": str(migration.path)}
     try:
         exec(compile(text, str(migration.path), "exec"), namespace)  # noqa: S102 - signed code of the vendor
-        up = namespace["up"]
-        assert callable(up)
+    except Exception as error:
+        raise _failed(migration, error) from error
+    return namespace
+
+
+def _run(sandbox: Sandbox, migration: Migration) -> None:
+    if migration.kind == "sql":
+        sandbox.script(_checked_text(migration))
+        return
+    up = namespace_of(migration)["up"]
+    assert callable(up)
+    try:
         up(sandbox)
     except DbsyncError:
         raise
     except Exception as error:
-        line = traceback.extract_tb(error.__traceback__)[-1].lineno
-        cause = f"{type(error).__name__}: {error} (line {line})"
-        raise MigrationFailed(operation="migrate", path=migration.path, cause=cause) from error
+        raise _failed(migration, error) from error
+
+
+def _checked_text(migration: Migration) -> str:
+    text = text_of(migration.path)
+    if hash_of(text) != migration.sha256:
+        raise MigrationFailed(operation="migrate", path=migration.path, cause="the file changed after it was checked")
+    return text
+
+
+def _failed(migration: Migration, error: Exception) -> MigrationFailed:
+    line = traceback.extract_tb(error.__traceback__)[-1].lineno
+    cause = f"{type(error).__name__}: {error} (line {line})"
+    return MigrationFailed(operation="migrate", path=migration.path, cause=cause)

@@ -110,6 +110,7 @@ class OutcomeName(StrEnum):
     HISTORY_DIFFERS = "HISTORY_DIFFERS"
     CANNOT_BACK_UP = "CANNOT_BACK_UP"
     RESTORED = "RESTORED"
+    CARRIED_BACK = "CARRIED_BACK"
     KEPT = "KEPT"
     STAYS = "STAYS"
     NOTHING_TO_RESTORE = "NOTHING_TO_RESTORE"
@@ -127,7 +128,15 @@ FAILED = frozenset(
         OutcomeName.HISTORY_DIFFERS,
     }
 )
-SETTLED = frozenset({OutcomeName.RESTORED, OutcomeName.KEPT, OutcomeName.STAYS, OutcomeName.NOTHING_TO_RESTORE})
+SETTLED = frozenset(
+    {
+        OutcomeName.RESTORED,
+        OutcomeName.CARRIED_BACK,
+        OutcomeName.KEPT,
+        OutcomeName.STAYS,
+        OutcomeName.NOTHING_TO_RESTORE,
+    }
+)
 
 
 class Outcome(NamedTuple):
@@ -169,6 +178,19 @@ class Returned(NamedTuple):
     set_aside: Backup | None = None
     losses: tuple[Loss, ...] = ()
     export: Path | None = None
+    parked: Path | None = None
+
+
+class Carried(NamedTuple):
+    """The older database with everything that people did since the migration."""
+
+    path: Path
+    losses: tuple[Loss, ...] = ()
+    """What it does not hold; empty: proven to hold everything."""
+    parked: Path | None = None
+    """Values for which the older schema has no place, one JSON line each."""
+    export: Path | None = None
+    """Folder with what it does not hold, as CSV and SQL."""
 
 
 class Change(NamedTuple):

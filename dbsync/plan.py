@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dbsync.model import Applied, Change, Facts, Intent, Migration, OutcomeName, State
+from dbsync.model import Applied, Carried, Change, Facts, Intent, Migration, OutcomeName, State
 
 
 class Nothing(NamedTuple):
@@ -127,7 +127,11 @@ class Restore(NamedTuple):
     """Whether the database is put aside first and the loss exported."""
 
 
-ReturnStep = Keep | Stay | Restore | Refuse
+class CarryBack(NamedTuple):
+    """Put the database aside, and try to carry what people did back to the older schema."""
+
+
+ReturnStep = Keep | Stay | Restore | CarryBack | Refuse
 
 
 def decide_return(
@@ -149,6 +153,8 @@ def decide_return(
         return Restore(aside=False)
     if facts.readable_from is not None and facts.readable_from <= older_schema:
         return Keep()
+    if has_backup and facts.state is State.OK:
+        return CarryBack()
     if ever_confirmed:
         return Stay()
     if not has_backup:
@@ -158,6 +164,23 @@ def decide_return(
             "Choose one: `updater rollback --list`.",
         )
     return Restore(aside=True)
+
+
+class RestoreCarried(NamedTuple):
+    """What was carried back goes over the database; where it lacks something, that is exported and told."""
+
+
+def decide_carried(carried: Carried | None, *, ever_confirmed: bool) -> RestoreCarried | Stay | Restore:
+    """What becomes of a database that people wrote into, once it was tried to carry that back.
+
+    Proven lossless is done, also by itself. Otherwise a candidate that was ever confirmed stays until a person decides;
+    and where it never was, a till must start: the best there is, with the loss told and exported.
+    """
+    if carried is not None and not carried.losses:
+        return RestoreCarried()
+    if ever_confirmed:
+        return Stay()
+    return RestoreCarried() if carried is not None else Restore(aside=True)
 
 
 class PutAside(NamedTuple):

@@ -138,7 +138,8 @@ class Sandbox:
             why = _why_not_pragma(first or "", second)
         elif action in _WRITES and first in OUR_TABLES:
             why = f"{first} is written by dbsync only"
-        elif (action == sqlite3.SQLITE_ALTER_TABLE and first not in ("main", "temp")) or (action != sqlite3.SQLITE_ALTER_TABLE and schema not in (None, "main", "temp")):
+        elif (first if action == sqlite3.SQLITE_ALTER_TABLE else schema) not in (None, "main", "temp"):
+            # ALTER TABLE names its database first; where others name theirs it has the column that is dropped.
             why = "only the database that is migrated may be touched"
         if why is None:
             if action in _WRITES and first is not None:

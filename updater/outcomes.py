@@ -73,6 +73,9 @@ OUTCOMES: Final[dict[str, Meaning]] = {
         "U-2102", 29, "The update was undone. You can sell. " + _CALL,
         "Records made by the undone version were taken out; enter them again from the export.", True,
     ),
+    "CARRIED_BACK": Meaning(
+        "U-2108", 0, _UNDONE, "Nothing: what was recorded since was carried back, with proof; the newer database is kept.", True,
+    ),
     "KEPT": Meaning("U-2103", 0, _UNDONE, "Nothing: the older version works on the database as it is."),
     "STAYS": Meaning(
         "U-2104", 30, "You can sell. " + _CALL,
@@ -136,6 +139,7 @@ def done_sentence(outcome: str, good_version: str) -> str:
     """What was done about a trial that was given up."""
     what = {
         "RESTORED": "the database was restored from its backup; nothing had been recorded since",
+        "CARRIED_BACK": "everything recorded since was carried back, with proof; the newer database is kept",
         "RESTORED_WITH_LOSS": "the database was put aside and the backup restored; what was recorded since is exported",
         "KEPT": "the database stayed as it is; the older version works on it",
         "STAYS": "the database cannot go back without loss, so the newer version goes on",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dbsync import coordinator
+from dbsync import back, coordinator
 from dbsync.model import Backup, Outcome, Returned
 from updater import outcomes
 from updater.model import Rejection, Release, Report, Trial, Verdict
@@ -72,7 +72,7 @@ def _end_attempt(till: Till, trial_id: str, outcome: Outcome) -> None:
 def go_back(till: Till, trial: Trial) -> Returned:
     """Takes back what a given-up trial did to the database, or leaves it where that is right."""
     view = till.look()
-    returned = coordinator.go_back(
+    returned = back.go_back(
         till.database(),
         trial_id=trial.trial_id,
         backup=till.backup_of(trial),
@@ -113,7 +113,7 @@ def _tell_return(till: Till, trial: Trial, returned: Returned) -> None:
 def finish_rollback(till: Till, rejection: Rejection) -> Returned:
     """Finishes the restore of a person's rollback that was cut after its commit point."""
     assert rejection.backup is not None
-    returned = coordinator.restore(till.database(), backup=Path(rejection.backup), intent_id=rejection.intent_id)
+    returned = back.restore(till.database(), backup=Path(rejection.backup), intent_id=rejection.intent_id)
     if returned.outcome.refused or returned.outcome.failed:
         till.tell(_report(returned.outcome, rejection.release, done="nothing was changed", trial_id=None))
         return returned

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from dbsync import coordinator
+from dbsync import back
 from dbsync.model import Backup, Loss, Returned
 from updater.errors import Refused, TryLater
 from updater.fold import fold, fold_rollback
@@ -74,7 +74,7 @@ def make_plan(till: Till, *, to: str | None, backup: Path | None, backups: list[
         raise Refused(operation="roll back", cause="nothing is installed that could be gone back from")
     target = _target(view, current, to)
     chosen = _backup(view, target, backup, backups)
-    losses = coordinator.what_would_be_lost(till.database(), backup=chosen.path) if chosen else ()
+    losses = back.what_would_be_lost(till.database(), backup=chosen.path) if chosen else ()
     return Plan(current, target, chosen, losses, beside)
 
 
@@ -190,7 +190,7 @@ def _given_up(trial: Trial, *, keeps: bool) -> Trial:
 def _restore(till: Till, plan: Plan, rejection: Rejection) -> Returned | None:
     if plan.backup is None:
         return None
-    returned = coordinator.restore(till.database(), backup=plan.backup.path, intent_id=rejection.intent_id)
+    returned = back.restore(till.database(), backup=plan.backup.path, intent_id=rejection.intent_id)
     if returned.outcome.refused or returned.outcome.failed:
         raise Refused(
             operation="restore", path=plan.backup.path, cause=returned.outcome.cause, hint=returned.outcome.hint

@@ -42,6 +42,8 @@ class Story(NamedTuple):
     readable_from: int | None = None
     broken: bool = False
     sells: bool = True
+    carries: bool = True
+    """Whether what people did can be carried back to the older schema without loss."""
     ends_with: str = "1.1"
     """The version that sells when the story has settled undisturbed."""
 
@@ -54,6 +56,10 @@ STORIES = (
     Story("app hangs", ("agent", "launch", "agent"), behaviour="hang", ends_with="1.0"),
     Story("app ends without a word", ("agent", *["launch"] * 7, "agent"), behaviour="exit0", ends_with="1.0"),
     Story("sells, then crashes", ("agent", "launch", "agent"), behaviour="sells_then_crash", ends_with="1.0"),
+    Story(
+        "sells, then crashes, with a loss", ("agent", "launch", "agent"),
+        behaviour="sells_then_crash", carries=False, ends_with="1.0",
+    ),
     Story(
         "sells, then crashes, readable", ("agent", "launch", "agent"),
         behaviour="sells_then_crash", readable_from=2, ends_with="1.0",
@@ -71,7 +77,7 @@ STORIES = (
 
 def new_world(story: Story) -> World:
     """A till with 1.0 and some sales, or an empty one for the story of the first install."""
-    world = World(sells=story.sells)
+    world = World(sells=story.sells, carries=story.carries)
     for release in (OLD, NEW, NEWER):
         world.releases[release.release_id] = release
     world.offered = [OLD]

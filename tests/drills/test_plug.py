@@ -47,6 +47,18 @@ def restored_blindly(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(dbsync_plan, "decide_return", always)
 
 
+def carried_without_looking_at_the_proof(patch: pytest.MonkeyPatch) -> None:
+    right = SimulatedEffects.put_aside
+
+    def wrong(self: SimulatedEffects, reason: str) -> Any:
+        kept = right(self, reason)
+        if kept is not None:
+            self.world.backups[kept.path.name].kind = "lost"
+        return kept
+
+    patch.setattr(SimulatedEffects, "put_aside", wrong)
+
+
 def aside_not_synced(patch: pytest.MonkeyPatch) -> None:
     right = SimulatedEffects.put_aside
 
@@ -91,7 +103,8 @@ MUTATIONS: list[tuple[Callable[[pytest.MonkeyPatch], None], str]] = [
     (no_limits, "app crashes"),
     (no_limits, "app ends without a word"),
     (restored_blindly, "sells, then crashes"),
-    (aside_not_synced, "sells, then crashes"),
+    (aside_not_synced, "sells, then crashes, with a loss"),
+    (carried_without_looking_at_the_proof, "sells, then crashes, with a loss"),
     (lock_not_asked, "update"),
     (row_guard_off_and_compare_off, "app crashes"),
     (rejected_may_start, "rollback, readable"),

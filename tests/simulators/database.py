@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dbsync.errors import DbsyncError, Locked, MigrationFailed
-from dbsync.model import Applied, Change, Facts, Intent, Loss, Migration
+from dbsync.model import Applied, Carried, Change, Facts, Intent, Loss, Migration
 from dbsync.model import Backup as Facts_of_backup
 from tests.simulators.world import Backup, Database, Violated, World
 
@@ -160,6 +160,20 @@ class SimulatedEffects:
         self._tick("sync what was put aside")
         self.world.backups[name].durable = True
         return self._facts(name)
+
+    def carry_back(
+        self, base: Facts_of_backup, aside: Facts_of_backup, migrations: tuple[Migration, ...]
+    ) -> Carried | None:
+        self._tick("carry back")
+        if not self.world.backups[aside.path.name].durable:
+            raise Violated("carried back before the newer database was put aside")
+        before, now = self.world.backups[base.path.name].content, self.world.backups[aside.path.name].content
+        new = now.sales - before.sales
+        kept = new if self.world.carries else frozenset(sorted(new)[1:])
+        name = f"carried{len(self.world.backups)}"
+        self.world.backups[name] = Backup(before.copy(sales=before.sales | kept), "carried", None)
+        lost = len(new - kept)
+        return Carried(Path(name), (Loss("sales", lost, 0, 0),) if lost else ())
 
     def export_loss(
         self, base: Facts_of_backup, migrations: tuple[Migration, ...], aside: Facts_of_backup

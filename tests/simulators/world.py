@@ -113,6 +113,8 @@ class World:
     keep_pending_on_cut: bool = False
     clock_seconds: float = 0.0
     sells: bool = True
+    carries: bool = True
+    """Whether what people did can be carried back to the older schema without loss."""
 
     # --------------------------------------------------------------------------------------------------- the plug
 

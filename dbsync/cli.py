@@ -1,0 +1,269 @@
+"""The commands of dbsync that bring a database forward, look at it, and restore it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+
+from dbsync import back, coordinator, disk, history, migrations, sqlite, verify
+from dbsync import backup as backup_files
+from dbsync.console import JsonLines, Transcript, say
+from dbsync.errors import BackupUnusable, DbsyncError, Locked, TryLater
+from dbsync.flight import FlightRecorder
+from dbsync.live import LiveEffects
+from dbsync.model import Backup, Facts, Migration, Outcome, State
+from dbsync.progress import Progress, quiet
+
+FAILED, REFUSED, LATER = 1, 3, 75
+"""Exit codes: tried and undone; nothing done until something changes; nothing done, try again later. 2 is bad usage."""
+LATER_NAMES = ("LOCKED", "NO_SPACE", "READ_ONLY", "RESTORE_PENDING")
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+class Place(NamedTuple):
+    """What a command works on."""
+
+    database: Path
+    backups: Path
+    prefix: str | None
+
+    def effects(self, progress: Progress = quiet) -> LiveEffects:
+        """The effects on it."""
+        return LiveEffects(self.database, backups=self.backups, prefix=self.prefix, progress=progress)
+
+    def listed(self) -> list[Backup]:
+        """Its backups, newest first."""
+        return backup_files.list_backups(self.backups, self.database)
+
+
+class Failure(click.ClickException):
+    """An error as people read it."""
+
+    def __init__(self, error: DbsyncError) -> None:
+        super().__init__(f"{error}. {error.hint}".strip())
+        self.exit_code: int = LATER if isinstance(error, TryLater) else REFUSED  # type: ignore[misc]
+
+
+@contextmanager
+def locked(place: Place) -> Iterator[None]:
+    """Holds the database's lock, or says who has it."""
+    lock = disk.Lock(Path(f"{place.database}.lock"))
+    if not lock.try_take():
+        raise Locked(
+            operation="use", path=place.database, cause="another process is migrating or restoring it, or runs it"
+        )
+    with lock:
+        yield
+
+
+def on_database(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds the options that say which database, and turns our errors into sentences."""
+
+    @click.option("--database", type=_FILE, required=True, envvar="DBSYNC_DATABASE", help="The database.")
+    @click.option("--backups", type=_FOLDER, envvar="DBSYNC_BACKUPS", help="Folder of backups (default: beside it).")
+    @click.option("--prefix", help="First part of backup names (default: the database's name).")
+    @wraps(command)
+    def wrapped(database: Path, backups: Path | None, prefix: str | None, **values: Any) -> None:
+        place = Place(database.absolute(), (backups or database.parent / "backups").absolute(), prefix)
+        try:
+            command(place, **values)
+        except DbsyncError as error:
+            raise Failure(error) from error
+
+    return wrapped
+
+
+from_folder = click.option(
+    "--migrations", "folder", type=_FOLDER, required=True, envvar="DBSYNC_MIGRATIONS", help="The folder of migrations."
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group()
+def main() -> None:
+    """Brings a SQLite database from one schema to the next without losing anything.
+
+    Exit codes: 0 done; 1 failed and undone; 2 bad usage; 3 refused, nothing was done; 75 try again later.
+    """
+
+
+@main.command()
+@from_folder
+@as_json
+@on_database
+def status(place: Place, *, folder: Path, as_json: bool) -> None:
+    """Version, newest, what is pending, how the last run ended, backups."""
+    facts = place.effects().look()
+    found = migrations.load(folder)
+    pending = [f"{one.number:04d}_{one.name}" for one in found if one.number > facts.version]
+    ended = [line for line in FlightRecorder(place.backups).lines() if line.get("event") == "ended"]
+    errors = [line for line in ended if line.get("cause")]
+    listed = place.listed()
+    told = {
+        "format": 1,
+        "database": str(place.database),
+        "state": str(facts.state),
+        "version": facts.version,
+        "latest": found[-1].number if found else 0,
+        "readable_from": facts.readable_from,
+        "pending": pending,
+        "last_run": ended[-1] if ended else None,
+        "last_error": errors[-1] if errors else None,
+        "backups_count": len(listed),
+        "newest_backup": str(listed[0].path) if listed else None,
+        "detail": facts.detail,
+    }
+    print_told(told, as_json=as_json)
+
+
+@main.command("history")
+@as_json
+@on_database
+def show_history(place: Place, *, as_json: bool) -> None:
+    """What was applied (from the database), and every run that was tried (from beside it, so a restore keeps it)."""
+    rows: list[dict[str, object]] = []
+    if place.effects().look().state is State.OK:
+        with sqlite.translated("read", place.database), closing(sqlite.open_reading(place.database)) as live:
+            rows = history.rows(live)
+    runs = FlightRecorder(place.backups).lines()
+    if as_json:
+        click.echo(json.dumps({"format": 1, "applied": rows, "runs": runs}, indent=1, default=str))
+        return
+    for row in rows:
+        what = f"v{row['number']} {row['name']}" if row["number"] else f"trial {row['trial_id']}"
+        say(f"{row['applied_at']}  {row['kind']:<9} {what}  ({row['duration_ms'] or 0} ms)", sys.stdout)
+    for line in runs:
+        if line.get("event") == "ended":
+            say(f"{line['at']}  run       {line['outcome']} {line.get('cause') or ''}", sys.stdout)
+
+
+@main.command()
+@from_folder
+@as_json
+@on_database
+def upgrade(place: Place, *, folder: Path, as_json: bool) -> None:
+    """Bring the database to the newest migration: backup, migrate, verify, in one step, or not at all."""
+    with locked(place):
+        view = JsonLines() if as_json else Transcript()
+        outcome = coordinator.upgrade(place.effects(view), migrations=migrations.load(folder))
+    if as_json:
+        click.echo(json.dumps({"format": 1, "kind": "outcome", **plain(outcome)}))
+    elif outcome.hint and not outcome.ready:
+        say(f"   {outcome.hint}", sys.stdout)
+    sys.exit(exit_code(outcome))
+
+
+@main.command("backup")
+@click.option("--to", type=_FILE, help="Where to (default: the folder of backups).")
+@as_json
+@on_database
+def make_backup(place: Place, *, to: Path | None, as_json: bool) -> None:
+    """Make a backup by hand; it is checked, and never removed by rotation."""
+    with locked(place):
+        kept = place.effects(quiet if as_json else Transcript()).make_backup(to)
+    if as_json:
+        click.echo(json.dumps({"format": 1, **plain(kept)}))
+
+
+@main.command()
+@as_json
+@on_database
+def backups(place: Place, *, as_json: bool) -> None:
+    """All backups of this database, newest first."""
+    listed = place.listed()
+    if as_json:
+        click.echo(json.dumps({"format": 1, "backups": [plain(one) for one in listed]}, indent=1))
+        return
+    for one in listed:
+        good = "good" if one.verified else "NOT VERIFIED"
+        click.echo(
+            f"{one.made_at}  v{one.version}  {one.size_bytes / 1e6:9.1f} MB  {one.kind:<14} {good:<12} {one.path}"
+        )
+
+
+@main.command()
+@click.argument("backup", type=_FILE)
+@click.option("--dry-run", is_flag=True, help="Say what would be lost; change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@as_json
+@on_database
+def restore(place: Place, *, backup: Path, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Put BACKUP in the database's place. The database as it is now is kept beside it first."""
+    path = backup if backup.exists() else place.backups / backup.name
+    with locked(place):
+        effects = place.effects()
+        losses = back.what_would_be_lost(effects, backup=path) if effects.look().state is State.OK else ()
+        for loss in () if as_json else losses:
+            click.echo(f"since then, {loss.table}: {loss.added} added, {loss.changed} changed, {loss.removed} removed")
+        if dry_run:
+            print_told({"format": 1, "done": False, "losses": [one._asdict() for one in losses]}, as_json=as_json)
+            return
+        if not yes and (as_json or not click.confirm("Restore now? What is replaced is kept.")):
+            raise BackupUnusable(
+                operation="restore", path=path, cause="it was not agreed to", hint="Say --yes to do it."
+            )
+        returned = back.restore(effects, backup=path.absolute(), intent_id=f"dbsync-{disk.random_name()}")
+    told = {
+        "format": 1,
+        "done": returned.back is not None,
+        "outcome": str(returned.outcome.name),
+        "cause": returned.outcome.cause,
+        "version": returned.outcome.version_after,
+        "kept": str(returned.set_aside.path) if returned.set_aside else None,
+    }
+    print_told(told, as_json=as_json)
+    sys.exit(0 if returned.back is not None else exit_code(returned.outcome))
+
+
+@main.command("verify")
+@from_folder
+@as_json
+@on_database
+def verify_database(place: Place, *, folder: Path, as_json: bool) -> None:
+    """Check the database as it is: soundness, foreign keys, structure against a fresh one. Changes nothing."""
+    facts = place.effects().look()
+    found = _problems(place, facts, migrations.load(folder))
+    print_told({"format": 1, "state": str(facts.state), "version": facts.version, "problems": found}, as_json=as_json)
+    sys.exit(FAILED if found else 0)
+
+
+def _problems(place: Place, facts: Facts, found: tuple[Migration, ...]) -> list[str]:
+    if facts.state is not State.OK:
+        return [f"{facts.state}: {facts.detail}"]
+    with sqlite.translated("verify", place.database), closing(sqlite.open_reading(place.database)) as live:
+        known = tuple(one for one in found if one.number <= facts.version)
+        case = verify.Case(live, known, has_old=False)
+        return [sentence for check in verify.CHECKS for sentence in check(case)]
+
+
+def exit_code(outcome: Outcome) -> int:
+    if outcome.ready:
+        return 0
+    if outcome.name in LATER_NAMES:
+        return LATER
+    return FAILED if outcome.failed else REFUSED
+
+
+def plain(value: Any) -> dict[str, Any]:
+    return {
+        name: str(part) if isinstance(part, Path) else plain(part) if hasattr(part, "_asdict") else part
+        for name, part in value._asdict().items()
+    }
+
+
+def print_told(told: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(told, indent=1))
+        return
+    for name, value in told.items():
+        if name != "format" and value not in (None, "", []):
+            shown = ", ".join(str(one) for one in value) if isinstance(value, list) else value
+            say(f"{name.replace('_', ' '):<14} {shown}", sys.stdout)

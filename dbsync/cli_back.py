@@ -1,0 +1,100 @@
+"""The commands that go back with what people did: what it was, what would be lost, and doing it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from dbsync import downgrade as back
+from dbsync import migrations
+from dbsync.cli import FAILED, Place, as_json, exit_code, from_folder, locked, main, on_database, plain
+from dbsync.errors import BackupUnusable
+from dbsync.model import Backup, Loss
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+_backup = click.option("--backup", type=_FILE, help="The state before (default: the newest good migration backup).")
+
+
+@main.command()
+@from_folder
+@_backup
+@click.option(
+    "--export", type=_FOLDER, help="Write the rows that going back would lose as CSV and SQL into this folder."
+)
+@as_json
+@on_database
+def diff(place: Place, *, folder: Path, backup: Path | None, export: Path | None, as_json: bool) -> None:
+    """What people did since a migration, and what going back would lose. Changes nothing."""
+    base = _chosen(place, backup)
+    with locked(place):
+        found = back.diff(place.effects(), base, migrations.load(folder), export=export)
+    told = {
+        "format": 1,
+        "since": str(base.path),
+        "done": [one._asdict() for one in found.done],
+        "lossless": found.carried is not None and not found.carried.losses,
+        "lost": [one._asdict() for one in found.carried.losses] if found.carried else None,
+        "parked": str(found.carried.parked) if found.carried and found.carried.parked else None,
+        "why_not": found.why_not,
+    }
+    if as_json:
+        click.echo(json.dumps(told, indent=1))
+        return
+    click.echo(f"since {base.path} (schema {base.version}, made {base.made_at}):")
+    _say(found.done, "nothing was changed")
+    click.echo("going back would lose:")
+    if found.carried is None:
+        click.echo(f"  it cannot be carried back: {found.why_not}")
+    else:
+        _say(found.carried.losses, "nothing, proven by going up again")
+
+
+def _say(losses: tuple[Loss, ...], nothing: str) -> None:
+    for one in losses:
+        click.echo(f"  {one.table}: {one.added} added, {one.changed} changed, {one.removed} removed")
+    if not losses:
+        click.echo(f"  {nothing}")
+
+
+@main.command()
+@from_folder
+@_backup
+@click.option("--accept-loss", is_flag=True, help="Go back although something is lost; it is exported and kept.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@as_json
+@on_database
+def downgrade(place: Place, *, folder: Path, backup: Path | None, accept_loss: bool, yes: bool, as_json: bool) -> None:
+    """Go back to the schema of a backup with everything that was recorded since. The newer database is kept beside."""
+    base = _chosen(place, backup)
+    if not yes and (as_json or not click.confirm(f"Go back to schema {base.version} of {base.made_at}?")):
+        raise BackupUnusable(
+            operation="go back", path=base.path, cause="it was not agreed to", hint="Say --yes to do it."
+        )
+    with locked(place):
+        returned = back.downgrade(place.effects(), base, migrations.load(folder), accept_loss=accept_loss)
+    if as_json:
+        click.echo(json.dumps({"format": 1, **plain(returned)}, indent=1, default=str))
+    else:
+        click.echo(f"{returned.outcome.name} {returned.outcome.cause}".strip())
+        _say(returned.losses, "nothing was lost")
+        if returned.set_aside is not None:
+            click.echo(f"The newer database is kept: {returned.set_aside.path}")
+        if returned.parked is not None:
+            click.echo(f"What the older schema has no place for: {returned.parked}")
+    sys.exit(0 if returned.back is not None else exit_code(returned.outcome) or FAILED)
+
+
+def _chosen(place: Place, path: Path | None) -> Backup:
+    listed = place.listed()
+    if path is not None:
+        named = [one for one in listed if one.path in (path.absolute(), place.backups / path.name)]
+    else:
+        named = [one for one in listed if one.kind == "migration" and one.verified]
+    if not named:
+        cause = "there is no such backup" if path is not None else "there is no good migration backup"
+        raise BackupUnusable(operation="go back", path=path or place.backups, cause=cause)
+    return named[0]

@@ -1,0 +1,216 @@
+"""Looking at a real database, going back from what it is, and telling; the transaction itself is live.py's."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from dbsync import backup, compare, copies, disk, history, intents, preflight, rederive, sqlite, verify
+from dbsync.errors import DbsyncError, MigrationFailed
+from dbsync.flight import FlightRecorder
+from dbsync.model import Applied, Backup, Carried, Change, Facts, Intent, Migration, State
+from dbsync.progress import Event, Progress, quiet, safe
+
+
+class GoingBack:
+    """Effects on one database file. The caller holds the database lock; nothing is opened before it is needed.
+
+    Args:
+        database: the file; need not exist.
+        backups: the folder of migration backups and of the flight record.
+        prefix: first part of migration backups' names.
+        progress: told of every event; whatever it raises is swallowed.
+        reports: where loss reports go; beside the backups by default.
+        backups_kept_count: how many migration backups rotation leaves.
+        least_free_bytes: below this much free space nothing is migrated.
+    """
+
+    def __init__(
+        self,
+        database: Path,
+        *,
+        backups: Path,
+        prefix: str | None = None,
+        progress: Progress = quiet,
+        reports: Path | None = None,
+        backups_kept_count: int = backup.KEPT_COUNT,
+        least_free_bytes: int = preflight.LEAST_FREE_BYTES,
+    ) -> None:
+        self.database: Final = database
+        self.backups: Final = backups
+        self._prefix: Final = prefix or database.stem
+        self._tell: Final = safe(progress)
+        self._reports: Final = reports or backups / "reports"
+        self._kept_count: Final = backups_kept_count
+        self._least_free_bytes: Final = least_free_bytes
+        self._flight: Final = FlightRecorder(backups)
+
+    # looking -------------------------------------------------------------------------------------------------------
+
+    def look(self) -> Facts:
+        return sqlite.look(self.database, had_data=self.traces)
+
+    def traces(self) -> str:
+        """Words about what shows that there was a database with data here; empty if nothing does."""
+        kept = [one for one in backup.list_backups(self.backups, self.database) if one.version > 0]
+        if kept:
+            return f"{kept[0].path} is a backup of schema {kept[0].version}"
+        ended = [line for line in self._flight.lines() if line.get("event") == "ended" and line.get("after")]
+        return f"{self._flight.path} has it at schema {ended[-1]['after']}" if ended else ""
+
+    def history(self) -> tuple[Applied, ...]:
+        with sqlite.translated("read the history", self.database), closing(sqlite.open_reading(self.database)) as live:
+            return history.applied(live)
+
+    # going back ----------------------------------------------------------------------------------------------------
+
+    def content_digest(self) -> str | None:
+        if any(one.exists() and one.stat().st_size for one in copies.sidecars(self.database)):
+            return None
+        return disk.sha256_of(self.database)
+
+    def changed_since_commit(
+        self, content_sha256: str | None, base: Backup | None, migrations: tuple[Migration, ...]
+    ) -> Change:
+        try:
+            if content_sha256 is not None and self.content_digest() == content_sha256:
+                return Change(known=True)
+            if base is None:
+                return Change(known=False)
+            return self._compared(self._migrated(base, migrations))
+        except DbsyncError:
+            # A database or a backup that cannot be compared counts as changed; what follows puts it aside first.
+            return Change(known=False)
+        finally:
+            copies.drop_part(self._scratch_path)
+
+    def changed_since(self, path: Path) -> Change:
+        if self.look().state is not State.OK:
+            return Change(known=False)
+        return self._compared(path)
+
+    def put_aside(self, reason: str) -> Backup | None:
+        facts = self.look()
+        if facts.state is State.MISSING:
+            return None
+        preflight.check_writable(self.database.parent)
+        now = datetime.now(UTC)
+        final = backup.free_name(self.database.parent, backup.beside_name(self.database, f"before-{reason}", now))
+        kept = self._facts(final, f"before-{reason}", facts.version, now)
+        return copies.put_aside(self.database, final, kept, told=self._pages("put aside"))
+
+    def carry_back(self, base: Backup, aside: Backup, migrations: tuple[Migration, ...]) -> Carried | None:
+        try:
+            return rederive.carry_back(
+                aside.path,
+                base.path,
+                migrations,
+                into=self.backups / f"{backup.PART}carried",
+                reports=self._reports / f"carried-{aside.path.stem}",
+                told=self._pages("carry back"),
+            )
+        except (DbsyncError, OSError) as error:
+            self.record("not_carried", cause=str(error))
+            return None
+
+    def try_carrying(self, base: Backup, migrations: tuple[Migration, ...], *, reports: Path | None) -> Carried:
+        """Carries back a copy of the live database and removes all of it again, but for the reports asked for.
+
+        Raises:
+            DbsyncError: it cannot be carried back, or not be tried now.
+        """
+        now, into = self.backups / f"{backup.PART}now", self.backups / f"{backup.PART}carried"
+        scratch = self.backups / f"{backup.PART}reports"
+        facts = self._facts(now, "scratch", 0, datetime.now(UTC))
+        try:
+            part = copies.copy_to_part(self.database, now, facts, told=self._pages("copy"))
+            return rederive.carry_back(
+                part.path, base.path, migrations, into=into, reports=reports or scratch, told=self._pages("carry back")
+            )
+        finally:
+            for one in (now.with_name(backup.PART + now.name), into):
+                copies.drop_part(one)
+            if reports is None:
+                copies.drop_folder(scratch)
+
+    def export_loss(self, base: Backup, migrations: tuple[Migration, ...], aside: Backup) -> Path | None:
+        folder = self._reports / f"loss-{aside.path.stem}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            scratch = self._migrated(base, migrations)
+            with sqlite.translated("export", aside.path), closing(sqlite.open_copy(aside.path)) as kept:
+                sqlite.attach_copy(kept, scratch, "base")
+                written = compare.export(kept, "base", compare.differences(kept, "base"), folder)
+            disk.sync_tree(folder)
+            return folder if written else None
+        except (DbsyncError, OSError):
+            # What was put aside is complete and durable; the export is a convenience made of it, and can be made later.
+            return None
+        finally:
+            copies.drop_part(self._scratch_path)
+
+    def check_usable(self, path: Path) -> None:
+        copies.check_backup_file(path)
+
+    def restore(self, path: Path) -> None:
+        copies.restore_over(self.database, path, told=self._pages("restore"))
+        if path.name.startswith(backup.PART):
+            # What was carried back has served; a crash before this leaves it for the next run to clear.
+            copies.drop_part(path)
+
+    def read_intent(self, intent_id: str) -> Intent | None:
+        return intents.read(self.backups, intent_id)
+
+    def write_intent(self, intent: Intent) -> None:
+        intents.write(self.backups, intent)
+
+    # telling -------------------------------------------------------------------------------------------------------
+
+    def record(self, event: str, **facts: str | float | None) -> None:
+        self._tell(Event.of(event, facts))
+        try:
+            self._flight.record({"event": event, "at": timestamp(), **facts})
+        except (DbsyncError, OSError):
+            # A record that cannot be written must not decide what becomes of a till's database.
+            return
+
+    def seconds(self) -> float:
+        return time.monotonic()
+
+    # -----------------------------------------------------------------------------------------------------------------
+
+    def _facts(self, path: Path, kind: str, version: int, now: datetime) -> Backup:
+        sequence = backup.next_sequence(self.backups, self.database)
+        made_at = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return Backup(path, kind, version, sha256="", size_bytes=0, sequence=sequence, made_at=made_at)
+
+    @property
+    def _scratch_path(self) -> Path:
+        return self.backups / f"{backup.PART}scratch"
+
+    def _migrated(self, base: Backup, migrations: tuple[Migration, ...]) -> Path:
+        """A scratch copy of a backup, migrated: what the database was at COMMIT, before people wrote."""
+        copies.check_backup_file(base.path)
+        scratch = self._scratch_path
+        copies.scratch_copy(base.path, scratch, told=self._pages("compare"))
+        with sqlite.translated("migrate a copy", scratch, otherwise=MigrationFailed):
+            connection = sqlite.open_scratch(scratch)
+            with closing(connection):
+                verify.run_all(connection, tuple(one for one in migrations if one.number > base.version))
+        return scratch
+
+    def _compared(self, path: Path) -> Change:
+        with sqlite.translated("compare with", path), closing(sqlite.open_reading(self.database)) as live:
+            sqlite.attach_copy(live, path, "base")
+            return Change(known=True, losses=compare.differences(live, "base"))
+
+    def _pages(self, phase: str) -> copies.Told:
+        return lambda done, total: self._tell(Event("progress", name=phase, done=done, total=total))
+
+
+def timestamp() -> str:
+    """Now, UTC, as it stands in records."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,160 @@
+"""Going back without losing a sale: what people did since the migration, done again on the backup, and proven.
+
+`base = migrate(backup)`; `change = diff(base, now)`: exactly what people did; each changed row is translated down onto
+a copy of the backup; the result is migrated up again and compared with now. An empty difference proves that nothing is
+lost, anything else is the exact report. It needs nothing of the app, and works after crashes.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from dbsync import compare, copies, disk, replay, verify
+from dbsync.errors import MigrationFailed
+from dbsync.model import Carried, Loss, Migration
+from dbsync.sqlite import (
+    Connection,
+    attach_copy,
+    check_soundness,
+    open_copy,
+    open_scratch,
+    quoted,
+    translated,
+    version_of,
+)
+
+
+def carry_back(
+    now: Path, backup: Path, migrations: tuple[Migration, ...], *, into: Path, reports: Path, told: copies.Told
+) -> Carried:
+    """Makes the older database with what people did since.
+
+    Args:
+        now: a finished copy of the newer database; nobody writes it.
+        backup: the exact state before the migration.
+        migrations: all that the newer release has.
+        into: where to make it; scratch files are made beside it and removed.
+        reports: a folder for what the older schema cannot hold (`parked.jsonl`, one value in a line) and for what the
+            result lacks (CSV and SQL); made only if there is anything.
+        told: of pages that were copied.
+
+    Raises:
+        DbsyncError: it could not be made; nothing is left of it.
+    """
+    base, again = into.with_name(f"{into.name}-base"), into.with_name(f"{into.name}-again")
+    try:
+        copies.scratch_copy(backup, base, told=told)
+        newer = _migrate_up(base, migrations)
+        _check_version(now, base)
+        copies.scratch_copy(backup, into, told=told)
+        parked = reports / "parked.jsonl"
+        parked_count = _do_again(now, base, into, newer, parked)
+        copies.scratch_copy(into, again, told=told)
+        _migrate_up(again, migrations)
+        losses, exported = _proof(now, again, reports)
+        disk.sync_file(into)
+        if parked_count or exported:
+            disk.sync_tree(reports)
+    except BaseException:
+        copies.drop_part(into)
+        raise
+    finally:
+        copies.drop_part(base)
+        copies.drop_part(again)
+    return Carried(into, losses, parked if parked_count else None, reports if exported else None)
+
+
+def _migrate_up(path: Path, migrations: tuple[Migration, ...]) -> tuple[Migration, ...]:
+    with translated("migrate a copy", path, otherwise=MigrationFailed), closing(open_scratch(path)) as connection:
+        newer = tuple(one for one in migrations if one.number > version_of(connection))
+        verify.run_all(connection, newer)
+    return newer
+
+
+def _check_version(now: Path, base: Path) -> None:
+    versions = []
+    for path in (now, base):
+        with translated("look at", path), closing(open_copy(path)) as connection:
+            versions.append(version_of(connection))
+    if versions[0] != versions[1]:
+        cause = f"it has schema {versions[0]}, and the migrations lead to {versions[1]}"
+        raise MigrationFailed(operation="carry back", path=now, cause=cause)
+
+
+def _do_again(now: Path, base: Path, into: Path, newer: tuple[Migration, ...], parked: Path) -> int:
+    with translated("carry back", into, otherwise=MigrationFailed), closing(open_scratch(into)) as connection:
+        attach_copy(connection, now, replay.NOW)
+        attach_copy(connection, base, replay.BASE)
+        connection.execute("PRAGMA foreign_keys=OFF")
+        connection.execute("BEGIN")
+        with _Quiet(connection):
+            again = replay.Replay(connection, replay.Translator(newer), parked)
+            for change in list(replay.changes(connection)):
+                again.do(change)
+            _raise_marks(connection)
+            _rebuild_searches(connection)
+        problem = check_soundness(connection)
+        connection.execute("COMMIT")
+    if problem is not None:
+        raise MigrationFailed(operation="carry back", path=into, cause=problem)
+    return again.parked_count
+
+
+class _Quiet:
+    """Triggers are away while rows are done again: what they did is among the rows already."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection: Final = connection
+        self._triggers: list[tuple[str, str]] = []
+
+    def __enter__(self) -> None:
+        rows = self._connection.execute("SELECT name, sql FROM main.sqlite_schema WHERE type = 'trigger'").fetchall()
+        self._triggers = [(str(name), str(sql)) for name, sql in rows]
+        for name, _ in self._triggers:
+            self._connection.execute(f"DROP TRIGGER main.{quoted(name)}")
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            for _name, sql in self._triggers:
+                self._connection.execute(sql)
+
+
+def _raise_marks(connection: Connection) -> None:
+    """A receipt's number that the newer version has given out is not given out again by the older one."""
+    for schema in ("main", replay.NOW):
+        if not connection.execute(f"SELECT 1 FROM {schema}.sqlite_schema WHERE name = 'sqlite_sequence'").fetchone():
+            return
+    connection.execute(
+        "UPDATE main.sqlite_sequence SET seq = max(seq, coalesce("
+        f"(SELECT max(n.seq) FROM {replay.NOW}.sqlite_sequence n WHERE n.name = main.sqlite_sequence.name), 0))"
+    )
+
+
+def _rebuild_searches(connection: Connection) -> None:
+    for (name,) in connection.execute("SELECT name FROM main.sqlite_schema WHERE type = 'table'").fetchall():
+        if replay.is_external_search(connection, str(name), "main"):
+            connection.execute(f"INSERT INTO main.{quoted(name)} ({quoted(name)}) VALUES ('rebuild')")
+
+
+def _proof(now: Path, again: Path, reports: Path) -> tuple[tuple[Loss, ...], bool]:
+    with translated("compare", again), closing(open_copy(now)) as connection:
+        attach_copy(connection, again, "again")
+        losses = compare.differences(connection, "again")
+        marks = _lower_marks(connection)
+        if losses:
+            reports.mkdir(parents=True, exist_ok=True)
+            compare.export(connection, "again", losses, reports)
+    return (*losses, *marks), bool(losses)
+
+
+def _lower_marks(connection: Connection) -> tuple[Loss, ...]:
+    for schema in ("main", "again"):
+        if not connection.execute(f"SELECT 1 FROM {schema}.sqlite_schema WHERE name = 'sqlite_sequence'").fetchone():
+            return ()
+    rows = connection.execute(
+        "SELECT m.name FROM main.sqlite_sequence m LEFT JOIN again.sqlite_sequence a ON a.name = m.name"
+        " WHERE m.seq > coalesce(a.seq, 0)"
+    )
+    return tuple(Loss("sqlite_sequence", 0, 1, 0) for _ in rows.fetchall()[:1])

@@ -1,0 +1,227 @@
+"""What people did between two states of a database, row by row; and doing it again on an older schema."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from dbsync.changes import Declared, declared, same
+from dbsync.errors import MigrationFailed
+from dbsync.migrate import namespace_of
+from dbsync.model import Migration
+from dbsync.sqlite import Connection, columns_of, quoted, tables_of
+
+NOW: Final = "now"
+BASE: Final = "base"
+Record = dict[str, Any]
+Down = Callable[[str, Record], Record | None]
+
+
+class Change(NamedTuple):
+    """One row that somebody added, changed or removed."""
+
+    table: str
+    before: Record | None
+    after: Record | None
+
+
+def changes(connection: Connection) -> Iterator[Change]:
+    """The rows in which NOW differs from BASE, both attached, of one schema. Tables by name, parents before children
+    in no particular order: foreign keys are off where this is done again."""
+    for table in tables_of(connection, NOW):
+        if is_external_search(connection, table):
+            continue
+        columns, key = _columns(connection, table)
+        if columns:
+            yield from _of_table(connection, table, columns, key)
+
+
+def _of_table(connection: Connection, table: str, columns: list[str], key: list[str]) -> Iterator[Change]:
+    names = [*columns, *(one for one in key if one not in columns)]
+    join = " AND ".join(f"n.{_name(one)} IS b.{_name(one)}" for one in key)
+    differs = " OR ".join(
+        f"n.{quoted(one)} IS NOT b.{quoted(one)} COLLATE BINARY OR typeof(n.{quoted(one)}) <> typeof(b.{quoted(one)})"
+        for one in columns
+    )
+    now, base = f"{NOW}.{quoted(table)} n", f"{BASE}.{quoted(table)} b"
+
+    def listed(side: str) -> str:
+        return ", ".join(f"{side}.{_name(one)}" for one in names)
+
+    for row in connection.execute(
+        f"SELECT {listed('b')} FROM {base} WHERE NOT EXISTS (SELECT 1 FROM {now} WHERE {join})"
+    ):
+        yield Change(table, dict(zip(names, row, strict=True)), None)
+    both = f"SELECT {listed('b')}, {listed('n')} FROM {now} JOIN {base} ON {join} WHERE {differs}"
+    for row in connection.execute(both):
+        before, after = row[: len(names)], row[len(names) :]
+        yield Change(table, dict(zip(names, before, strict=True)), dict(zip(names, after, strict=True)))
+    for row in connection.execute(
+        f"SELECT {listed('n')} FROM {now} WHERE NOT EXISTS (SELECT 1 FROM {base} WHERE {join})"
+    ):
+        yield Change(table, None, dict(zip(names, row, strict=True)))
+
+
+def _columns(connection: Connection, table: str) -> tuple[list[str], list[str]]:
+    """What can be written, and what rows are known by: the primary key, else the rowid."""
+    rows = columns_of(connection, table, NOW)
+    columns = [str(row[1]) for row in rows if row[6] == 0]
+    key = [str(row[1]) for row in sorted(rows, key=lambda row: int(str(row[5]))) if row[5]]
+    nulls = " OR ".join(f"{quoted(one)} IS NULL" for one in key)
+    if key and connection.execute(f"SELECT 1 FROM {NOW}.{quoted(table)} WHERE {nulls} LIMIT 1").fetchone():
+        key = []
+    return columns, key or ["rowid"]
+
+
+def _name(column: str) -> str:
+    return "rowid" if column == "rowid" else quoted(column)
+
+
+def is_external_search(connection: Connection, table: str, schema: str = NOW) -> bool:
+    """A search index over another table: it follows from that table."""
+    row = connection.execute(f"SELECT sql FROM {schema}.sqlite_schema WHERE name = ?", (table,)).fetchone()
+    text = " ".join(str(row[0] or "").lower().split()) if row else ""
+    return "fts" in text and "using" in text and "content=" in text.replace(" ", "")
+
+
+class Translator:
+    """Rows of the newer schema in terms of the older one: same names, declared renames, and `down_row`."""
+
+    def __init__(self, newer: tuple[Migration, ...]) -> None:
+        steps: list[tuple[Declared, Down | None]] = []
+        for migration in newer:
+            found = namespace_of(migration).get("down_row") if migration.kind == "python" else None
+            steps.append((declared((migration,)), found if callable(found) else None))
+        self._steps: Final = steps[::-1]
+
+    def __call__(self, table: str, row: Record) -> tuple[str, Record] | None:
+        """Table and row as they were; None: a migration says that the older schema has no place for it."""
+        row = dict(row)
+        for step, down in self._steps:
+            if down is not None:
+                translated = _called(down, table, row)
+                if translated is None:
+                    return None
+                row = translated
+            table, row = _unrenamed(step, table, row)
+        return table, row
+
+
+def _called(down: Down, table: str, row: Record) -> Record | None:
+    try:
+        return down(table, dict(row))
+    except Exception as error:
+        # Only the kind of error: its text may hold a value, and values are personal.
+        cause = f"down_row of {table} failed: {type(error).__name__}"
+        raise MigrationFailed(operation="carry back", cause=cause) from error
+
+
+def _unrenamed(step: Declared, table: str, row: Record) -> tuple[str, Record]:
+    old = next((before for before, after in step.tables.items() if same(after, table)), table)
+    names = {after.lower(): before[1] for before, after in step.columns.items() if before[0] == old.lower()}
+    return old, {names.get(column.lower(), column): value for column, value in row.items()}
+
+
+class Replay:
+    """Does changes again on a copy of the older database; what has no place there goes to a side file."""
+
+    def __init__(self, connection: Connection, translate: Translator, parked: Path) -> None:
+        self._connection: Final = connection
+        self._translate: Final = translate
+        self._parked: Final = parked
+        self._known: Final = {one.lower(): one for one in tables_of(connection)}
+        self.parked_count = 0
+
+    def do(self, change: Change) -> None:
+        """Adds, changes or removes one row. One that is not where it should be is left alone: the proof will say so."""
+        before = self._down(change.table, change.before)
+        after = self._down(change.table, change.after)
+        if change.after is not None and after is None:
+            self._park(change.table, change.after)
+            return
+        if before is not None and after is not None:
+            self._update(before, after)
+        elif after is not None:
+            self._insert(after)
+        elif before is not None:
+            self._delete(before)
+        if after is not None and change.after is not None:
+            self._park_rest(change, after)
+
+    def _down(self, table: str, row: Record | None) -> tuple[str, Record] | None:
+        translated = self._translate(table, row) if row is not None else None
+        if translated is None or translated[0].lower() not in self._known:
+            return None
+        known = self._known[translated[0].lower()]
+        names = {str(one[1]).lower(): str(one[1]) for one in columns_of(self._connection, known) if one[6] == 0}
+        kept = {names[name.lower()]: value for name, value in translated[1].items() if name.lower() in names}
+        if "rowid" in translated[1]:
+            kept["rowid"] = translated[1]["rowid"]
+        return known, kept
+
+    def _insert(self, row: tuple[str, Record]) -> None:
+        table, values = row
+        # A row without a key of its own gets whatever number is free.
+        values = {name: value for name, value in values.items() if name != "rowid" or self._is_search(table)}
+        names = ", ".join(_name(one) for one in values)
+        marks = ", ".join("?" for _ in values)
+        self._connection.execute(f"INSERT INTO main.{quoted(table)} ({names}) VALUES ({marks})", tuple(values.values()))
+
+    def _update(self, before: tuple[str, Record], after: tuple[str, Record]) -> None:
+        table, old = before
+        new = {name: value for name, value in after[1].items() if name != "rowid" and not _equal(value, old.get(name))}
+        if not new:
+            return
+        where, values = self._where(table, old)
+        sets = ", ".join(f"{quoted(one)} = ?" for one in new)
+        self._connection.execute(f"UPDATE main.{quoted(table)} SET {sets} WHERE {where}", (*new.values(), *values))
+
+    def _delete(self, row: tuple[str, Record]) -> None:
+        where, values = self._where(*row)
+        self._connection.execute(f"DELETE FROM main.{quoted(row[0])} WHERE {where}", values)
+
+    def _where(self, table: str, row: Record) -> tuple[str, tuple[Any, ...]]:
+        key = [str(one[1]) for one in columns_of(self._connection, table) if one[5]]
+        if key and all(row.get(one) is not None for one in key):
+            return " AND ".join(f"{quoted(one)} = ?" for one in key), tuple(row[one] for one in key)
+        if self._is_search(table):
+            return "rowid = ?", (row["rowid"],)
+        columns = [name for name in row if name != "rowid"]
+        equal = " AND ".join(f"{quoted(one)} IS ?" for one in columns)
+        # Of rows that are equal in everything it does not matter which one it is; but it is only one.
+        inner = f"SELECT rowid FROM main.{quoted(table)} WHERE {equal} ORDER BY rowid = ? DESC LIMIT 1"
+        return f"rowid = ({inner})", (*(row[one] for one in columns), row.get("rowid"))
+
+    def _is_search(self, table: str) -> bool:
+        row = self._connection.execute("SELECT sql FROM main.sqlite_schema WHERE name = ?", (table,)).fetchone()
+        return row is not None and "virtual table" in " ".join(str(row[0]).lower().split())
+
+    def _park_rest(self, change: Change, after: tuple[str, Record]) -> None:
+        """Values of columns that the older schema does not have, as far as somebody set them."""
+        assert change.after is not None
+        taken = {one.lower() for one in after[1]}
+        before = change.before or {}
+        rest = {
+            name: value
+            for name, value in change.after.items()
+            if name.lower() not in taken and name != "rowid" and value is not None and value != before.get(name)
+        }
+        if rest:
+            self._park(change.table, {**_key_of(change.after, after[1]), **rest})
+
+    def _park(self, table: str, row: Mapping[str, Any]) -> None:
+        self.parked_count += 1
+        self._parked.parent.mkdir(parents=True, exist_ok=True)
+        plain = {name: value.hex() if isinstance(value, bytes) else value for name, value in row.items()}
+        with self._parked.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"table": table, "row": plain}, ensure_ascii=False) + "\n")
+
+
+def _key_of(row: Record, kept: Record) -> Record:
+    return {name: value for name, value in row.items() if name in kept}
+
+
+def _equal(one: object, other: object) -> bool:
+    return type(one) is type(other) and one == other
