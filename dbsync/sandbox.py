@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Self
 
 from dbsync.errors import MigrationFailed
+from dbsync.helpers import Helpers
 from dbsync.sqlite import OUR_TABLES, Connection, columns_of, kind_of
 
 _READING_PRAGMAS: Final = frozenset(
@@ -55,7 +56,7 @@ _TOKENS: Final = re.compile(
 _BLANK: Final = re.compile(r"^(?:\s|;|--[^\n]*(?:\n|$)|/\*.*?(?:\*/|$))*$", re.DOTALL)
 
 
-class Sandbox:
+class Sandbox(Helpers):
     """What a migration gets in place of a connection."""
 
     def __init__(self, connection: Connection, log: Callable[[str], None]) -> None:
