@@ -79,7 +79,9 @@ def check_file(path: Path) -> Backup:
     return backup
 
 
-def rotate(backups: Path, database: Path, *, keep_count: int, pinned: tuple[Path, ...]) -> list[Path]:
+def rotate(
+    backups: Path, database: Path, *, keep_count: int, pinned: tuple[Path, ...], dry_run: bool = False
+) -> list[Path]:
     """Removes the oldest migration backups over the limit; returns what was removed.
 
     Only migration backups count, and these are never removed: the pinned ones, the newest good one, the last of each
@@ -91,16 +93,22 @@ def rotate(backups: Path, database: Path, *, keep_count: int, pinned: tuple[Path
     removed = []
     for one in migration[keep_count:]:
         if one.path not in keep:
-            _remove(one.path)
+            if not dry_run:
+                _remove(one.path)
             removed.append(one.path)
     return removed
 
 
 def clear_parts(backups: Path, database: Path) -> None:
     """Removes what a cut copy left; a final name means finished, so nothing else is unfinished."""
+    import shutil
+
     for folder in {backups, database.parent}:
         for path in _glob(folder, f"{PART}*"):
-            path.unlink(missing_ok=True)
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _glob(folder: Path, pattern: str) -> list[Path]:

@@ -22,6 +22,7 @@ VIEWS = {
     "dbsync.cli",
     "dbsync.cli_back",
     "dbsync.cli_check",
+    "dbsync.cli_data",
     "dbsync.console",
     "updater.console",
     "updater.install",

@@ -1,0 +1,118 @@
+"""dbsync from Python: the calls of the specification (1.6) in Python's terms. Paths in, values out.
+
+from dbsync import api
+if not api.initialize_versioning("data/shop.db", "migrations"):
+    ...                       # the database is as it was; api.run_migrations tells why
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from dbsync import coordinator, data, disk, history, migrations, sqlite
+from dbsync.errors import Locked
+from dbsync.flight import FlightRecorder
+from dbsync.live import LiveEffects
+from dbsync.model import Backup, Migration, Outcome, State
+from dbsync.progress import Progress, quiet
+
+Place = str | PathLike[str]
+
+
+def initialize_versioning(database: Place, folder: Place, *, progress: Progress = quiet) -> bool:
+    """Brings a database to the newest migration; whether the app may start on it."""
+    return run_migrations(database, folder, progress=progress).ready
+
+
+def run_migrations(
+    database: Place, folder: Place, *, backups: Place | None = None, progress: Progress = quiet
+) -> Outcome:
+    """Brings a database to the newest migration, all or nothing, and tells how it ended.
+
+    Raises:
+        BadMigrations: the folder cannot be read as migrations; nothing was touched.
+        Locked: another process of dbsync has the database.
+    """
+    with _locked(Path(database)):
+        effects = _effects(Path(database), backups, progress)
+        return coordinator.upgrade(effects, migrations=migrations.load(Path(folder)))
+
+
+def get_current_version(database: Place) -> int:
+    """The schema number; 0 where there is no database yet."""
+    return _effects(Path(database), None, quiet).look().version
+
+
+def get_latest_version(folder: Place) -> int:
+    """The highest number in a folder of migrations."""
+    found = migrations.load(Path(folder))
+    return found[-1].number if found else 0
+
+
+def get_pending_migrations(folder: Place, current_version: int) -> tuple[Migration, ...]:
+    """The migrations that a database of that version has not had."""
+    return tuple(one for one in migrations.load(Path(folder)) if one.number > current_version)
+
+
+def get_migration_by_version(folder: Place, version: int) -> Migration | None:
+    """One migration; None if there is none of that number."""
+    return next((one for one in migrations.load(Path(folder)) if one.number == version), None)
+
+
+def create_backup(database: Place, *, to: Place | None = None, backups: Place | None = None) -> Path:
+    """Makes a checked backup, among the others or at a place of choice; rotation never removes it."""
+    with _locked(Path(database)):
+        return _effects(Path(database), backups, quiet).make_backup(Path(to) if to is not None else None).path
+
+
+def verify_integrity(database: Place) -> bool:
+    """Whether SQLite finds the database sound."""
+    path = Path(database)
+    if _effects(path, None, quiet).look().state not in (State.OK, State.UNTRACKED):
+        return False
+    with sqlite.translated("check", path), closing(sqlite.open_reading(path)) as connection:
+        return sqlite.check_soundness(connection) is None
+
+
+def get_migration_history(database: Place, *, backups: Place | None = None) -> dict[str, Any]:
+    """What was applied, by the database; and every run that was tried, by the record beside it."""
+    path = Path(database)
+    effects = _effects(path, backups, quiet)
+    applied: list[dict[str, object]] = []
+    if effects.look().state is State.OK:
+        with sqlite.translated("read the history", path), closing(sqlite.open_reading(path)) as connection:
+            applied = history.rows(connection)
+    runs = [line for line in FlightRecorder(effects.backups).lines() if line.get("event") == "ended"]
+    return {"current_version": effects.look().version, "applied": applied, "runs": runs}
+
+
+def empty_database(database: Place, folder: Place) -> Backup | None:
+    """Starts anew with the newest schema; what was there is kept beside it (spec S91)."""
+    with _locked(Path(database)):
+        return data.empty(_effects(Path(database), None, quiet), migrations.load(Path(folder)))
+
+
+def import_database(database: Place, file: Place, folder: Place) -> data.Imported:
+    """Puts another database in place, checked and brought up to date; what was there is kept beside it (spec S92)."""
+    with _locked(Path(database)):
+        return data.import_file(
+            _effects(Path(database), None, quiet), Path(file).absolute(), migrations.load(Path(folder))
+        )
+
+
+def _effects(database: Path, backups: Place | None, progress: Progress) -> LiveEffects:
+    folder = Path(backups) if backups is not None else database.parent / "backups"
+    return LiveEffects(database.absolute(), backups=folder.absolute(), progress=progress)
+
+
+@contextmanager
+def _locked(database: Path) -> Iterator[None]:
+    lock = disk.Lock(Path(f"{database.absolute()}.lock"))
+    if not lock.try_take():
+        raise Locked(operation="use", path=database, cause="another process is migrating or restoring it, or runs it")
+    with lock:
+        yield

@@ -1,0 +1,97 @@
+"""The commands around the data itself: rehearse, empty, import, and throwing old backups away."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from dbsync import backup as backup_files
+from dbsync import data, migrations
+from dbsync.cli import FAILED, Place, as_json, exit_code, from_folder, locked, main, on_database, plain
+from dbsync.errors import BackupUnusable
+from dbsync.rehearse import rehearse as run
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_yes = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+@main.command()
+@from_folder
+@as_json
+@on_database
+def rehearse(place: Place, *, folder: Path, as_json: bool) -> None:
+    """Migrate and verify a copy, with the app running; tells how it would go and leaves nothing behind."""
+    found = run(place.database, place.backups, migrations.load(folder))
+    if as_json:
+        click.echo(json.dumps({"format": 1, **found._asdict()}, indent=1))
+    else:
+        names = ", ".join(found.migrations) or "nothing to run"
+        click.echo(f"{'it would go well' if found.good else 'IT WOULD FAIL'}: {names}")
+        if found.cause:
+            click.echo(f"  {found.cause}")
+        click.echo(
+            f"  {found.seconds:.1f} s here, of which the till would be closed for about {found.migrate_seconds:.1f} s"
+        )
+        sizes = f"{found.size_bytes / 1e6:.1f} MB now, {found.after_bytes / 1e6:.1f} MB after"
+        click.echo(f"  {sizes}; at most {found.peak_bytes / 1e6:.1f} MB of disk were taken")
+    sys.exit(0 if found.good else FAILED)
+
+
+@main.command()
+@from_folder
+@_yes
+@as_json
+@on_database
+def empty(place: Place, *, folder: Path, yes: bool, as_json: bool) -> None:
+    """Start with an empty database of the newest schema. The one there is now is kept beside it, for ever."""
+    if not yes and (as_json or not click.confirm("Empty the database? It is kept beside it.")):
+        raise BackupUnusable(
+            operation="empty", path=place.database, cause="it was not agreed to", hint="Say --yes to do it."
+        )
+    with locked(place):
+        aside = data.empty(place.effects(), migrations.load(folder))
+    _tell({"format": 1, "kept": str(aside.path) if aside else None}, as_json=as_json)
+
+
+@main.command("import")
+@click.argument("file", type=_FILE)
+@from_folder
+@_yes
+@as_json
+@on_database
+def import_file(place: Place, *, file: Path, folder: Path, yes: bool, as_json: bool) -> None:
+    """Put FILE, a database or one of our backups, in the database's place and bring it to the newest schema.
+
+    It is checked first; the database there is now is kept beside it.
+    """
+    if not yes and (as_json or not click.confirm(f"Import {file}? What is replaced is kept.")):
+        raise BackupUnusable(operation="import", path=file, cause="it was not agreed to", hint="Say --yes to do it.")
+    with locked(place):
+        imported = data.import_file(place.effects(), file.absolute(), migrations.load(folder))
+    told = {"format": 1, "kept": str(imported.kept.path) if imported.kept else None, **plain(imported.outcome)}
+    _tell(told, as_json=as_json)
+    sys.exit(exit_code(imported.outcome))
+
+
+@main.command()
+@click.option("--keep", "keep_count", type=click.IntRange(3), default=backup_files.KEPT_COUNT, show_default=True)
+@click.option("--dry-run", is_flag=True, help="Say which would go; remove nothing.")
+@as_json
+@on_database
+def prune(place: Place, *, keep_count: int, dry_run: bool, as_json: bool) -> None:
+    """Remove old migration backups. Never the newest good one of a schema, never what a person made (floor: 3)."""
+    with locked(place):
+        gone = backup_files.rotate(place.backups, place.database, keep_count=keep_count, pinned=(), dry_run=dry_run)
+    _tell({"format": 1, "removed": [str(one) for one in gone], "dry_run": dry_run}, as_json=as_json)
+
+
+def _tell(told: dict[str, object], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(told, indent=1))
+        return
+    for name, value in told.items():
+        if name != "format" and value not in (None, "", []):
+            click.echo(f"{name.replace('_', ' '):<14} {value}")

@@ -1,0 +1,74 @@
+"""Emptying and importing: what is there now is kept beside the database first, and never removed by rotation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from dbsync import backup, coordinator, copies
+from dbsync.errors import BackupUnusable, DbsyncError
+from dbsync.live import LiveEffects
+from dbsync.model import Backup, Migration, Outcome
+
+
+class Imported(NamedTuple):
+    """How an import ended."""
+
+    kept: Backup | None
+    """The database that was replaced."""
+    outcome: Outcome
+    """Of bringing what was imported to the newest schema; where that failed, the kept one is back in place."""
+
+
+def empty(effects: LiveEffects, migrations: tuple[Migration, ...]) -> Backup | None:
+    """Keeps the database as before-empty (spec S91), then makes an empty one of the newest schema.
+
+    Raises:
+        DbsyncError: it could not be made; the database is as it was.
+    """
+    with _work_folder(effects) as work:
+        outcome = _bring_up(work, migrations)
+        if not outcome.ready:
+            raise BackupUnusable(operation="empty", path=effects.database, cause=outcome.cause)
+        aside = effects.put_aside("empty")
+        effects.restore(work)
+        return aside
+
+
+def import_file(effects: LiveEffects, path: Path, migrations: tuple[Migration, ...]) -> Imported:
+    """Keeps the database as before-import (spec S92), puts a checked file in its place and brings it up to date.
+
+    Raises:
+        BackupUnusable: the file is no sound database of ours; nothing was changed.
+    """
+    effects.check_usable(path)
+    try:
+        with _work_folder(effects) as work:
+            copies.scratch_copy(path, work, told=lambda _done, _total: None)
+            outcome = _bring_up(work, migrations)
+            if not outcome.ready:
+                return Imported(None, outcome)
+            kept = effects.put_aside("import")
+            effects.restore(work)
+            return Imported(kept, outcome)
+    except DbsyncError as error:
+        raise BackupUnusable(operation="import", path=path, cause=error.cause, hint=error.hint) from error
+
+
+@contextmanager
+def _work_folder(effects: LiveEffects) -> Iterator[Path]:
+    """A place for a database under construction; a crash leaves a part, which the next run clears."""
+    folder = effects.backups / f"{backup.PART}work"
+    copies.drop_folder(folder)
+    folder.mkdir(parents=True)
+    try:
+        yield folder / effects.database.name
+    finally:
+        copies.drop_folder(folder)
+
+
+def _bring_up(path: Path, migrations: tuple[Migration, ...]) -> Outcome:
+    made = LiveEffects(path, backups=path.parent / "backups", least_free_bytes=0)
+    return coordinator.upgrade(made, migrations=migrations)

@@ -1,0 +1,90 @@
+"""Rehearsing, emptying, importing, pruning: by the command, and what is left on the disk after each."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from tests.dbsync.test_check import dbsync
+from tests.helpers.shop import dump, effects, files, make_shop, released, sales, sell, upgrade, version
+
+
+def place(database: Path, schema: int) -> list[str | Path]:
+    """The options of a command."""
+    released(database.parent.parent, schema)
+    folder = database.parent.parent / f"migrations-{schema}"
+    return ["--database", database, "--prefix", "auraswift", "--migrations", folder]
+
+
+def test_a_rehearsal_beside_a_running_app_tells_how_it_would_go_and_leaves_nothing(tmp_path: Path) -> None:
+    database = make_shop(tmp_path, schema=2, wal=True)
+    with closing(sqlite3.connect(database)) as app:
+        app.execute("SELECT count(*) FROM products").fetchone()
+        sell(database)
+        before = (dump(database), files(database.parent / "backups"))
+        told = json.loads(dbsync("rehearse", *place(database, 5), "--json").stdout)
+        assert (told["good"], told["cause"]) == (True, "")
+        assert [one.split()[0] for one in told["migrations"]] == ["v3", "v4", "v5"]
+        assert told["peak_bytes"] >= told["size_bytes"] > 0
+        sell(database)
+    assert sales(database) == 102
+    assert (before[0][0], files(database.parent / "backups")) == ("version 2", before[1])
+
+
+def test_a_rehearsal_finds_what_this_shop_does_not_allow(tmp_path: Path) -> None:
+    database = make_shop(tmp_path, schema=4, duplicate_sku=True)
+    before = (dump(database), files(database.parent))
+    done = dbsync("rehearse", *place(database, 6))
+    assert done.returncode == 1
+    assert "IT WOULD FAIL" in done.stdout
+    assert "UNIQUE constraint failed: products.sku" in done.stdout
+    assert (dump(database), files(database.parent)) == before
+
+
+def test_emptying_keeps_the_shop_beside_and_starts_with_the_newest_schema(tmp_path: Path) -> None:
+    database = make_shop(tmp_path, schema=4)
+    refused = dbsync("empty", *place(database, 5), "--json")
+    assert (refused.returncode, sales(database)) == (3, 100)
+    done = dbsync("empty", *place(database, 5), "--yes", "--json")
+    assert done.returncode == 0, done.stderr
+    kept = Path(json.loads(done.stdout)["kept"])
+    assert kept.name.startswith("pos_system-backup-before-empty-")
+    assert (version(database), sales(database)) == (5, 0)
+    assert (version(kept), sales(kept)) == (4, 100)
+    assert not [one for one in files(database.parent) if ".part-" in one]
+    assert upgrade(database, released(tmp_path, 5)).name == "UP_TO_DATE"
+
+
+def test_an_import_is_checked_brought_up_to_date_and_what_it_replaces_is_kept(tmp_path: Path) -> None:
+    database = make_shop(tmp_path / "here", schema=5)
+    other = make_shop(tmp_path / "other", schema=2, items_count=40)
+    done = dbsync("import", other, *place(database, 5), "--yes", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    kept = Path(json.loads(done.stdout)["kept"])
+    assert kept.name.startswith("pos_system-backup-before-import-")
+    assert (version(database), sales(database), sales(kept), version(other)) == (5, 10, 100, 2)
+    before = dump(database)
+    newer = make_shop(tmp_path / "newer", schema=6)
+    assert dbsync("import", newer, *place(database, 5), "--yes").returncode == 3
+    ruined = tmp_path / "ruined.db"
+    ruined.write_bytes(b"no database" * 1000)
+    assert dbsync("import", ruined, *place(database, 5), "--yes").returncode == 3
+    assert dump(database) == before
+    assert not [one for one in files(database.parent) if ".part-" in one]
+
+
+def test_pruning_says_what_it_would_remove_and_keeps_what_matters(tmp_path: Path) -> None:
+    database = make_shop(tmp_path, schema=4)
+    live = effects(database)
+    made = [live.keep_backup(live.check_backup(live.copy_backup(4, None))).path for _ in range(6)]
+    by_hand = live.make_backup().path
+    words = ("--database", str(database), "--keep", "3")
+    would = json.loads(dbsync("prune", *words, "--dry-run", "--json").stdout)["removed"]
+    assert would == [str(one) for one in reversed(made[:3])]
+    assert all(one.exists() for one in made)
+    assert dbsync("prune", *words).returncode == 0
+    assert [one.exists() for one in made] == [False, False, False, True, True, True]
+    assert by_hand.exists()
+    assert dbsync("prune", "--database", database, "--keep", "1").returncode == 2
