@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Final, NamedTuple
 
 from dbsync.changes import Cell
@@ -70,8 +71,6 @@ class Rows:
                 kinds[side, str(row[1]).lower()] = _affinity(str(row[2]))
         self._kinds: Final = kinds
         self._rowids: Final = self._both_rowids(schema)
-        self._proven: Final = self._prove()
-        self._on: Final = "" if self._proven else self._join()
 
     # ------------------------------------------------------------------------------------------------------- answers
 
@@ -113,7 +112,8 @@ class Rows:
 
     # ------------------------------------------------------------------------------------------------------- matching
 
-    def _prove(self) -> bool:
+    @cached_property
+    def _proven(self) -> bool:
         """Counts equal and no row under another rowid or with another cell: the quick way, and mostly the last one."""
         counts = [self._one(f"SELECT count(*) FROM {one}")[0] for one in (self._old, self._new)]
         if counts[0] != counts[1]:
@@ -128,8 +128,11 @@ class Rows:
         )
         return not found
 
-    def _join(self) -> str:
+    @cached_property
+    def _on(self) -> str:
         """What rows are matched by, once they are known to differ; empty: by content."""
+        if self._proven:
+            return ""
         key = self._table.key
         if key and not self._null_keys():
             # n on the left: its collation and its index decide, as they would in the app.

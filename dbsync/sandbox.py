@@ -145,7 +145,8 @@ class Sandbox(Helpers):
         if why is None:
             if action in _WRITES and first is not None:
                 self.written.add(first.lower())
-            elif action == sqlite3.SQLITE_ALTER_TABLE and second is not None:
+            elif action == sqlite3.SQLITE_ALTER_TABLE and second is not None and schema is not None:
+                # Only DROP COLUMN, which names its column here, rewrites rows; ADD COLUMN and RENAME leave them alone.
                 self.written.add(second.lower())
             return sqlite3.SQLITE_OK
         self._why_refused = f"not allowed in a migration: {why}"

@@ -76,9 +76,8 @@ def prepare(wish: Wish) -> Settings:
         SettingsError: an existing settings file is wrong, or the folders are.
     """
     root = _read_root(wish.root)
-    app = wish.app or only_app(wish.url.rstrip("/"), root)
-    path = _absolute(wish.settings or host.default_folders(app).settings_file)
-    settings = settings_file.load(path) if path.exists() else settings_for(wish, app)
+    settings = _existing(wish) or settings_for(wish, wish.app or only_app(wish.url.rstrip("/"), root))
+    path = settings.path
     for folder in (settings.program / "versions", settings.state, settings.trust, settings.data, settings.backups):
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -97,6 +96,12 @@ def prepare(wish: Wish) -> Settings:
         # Last: where the settings exist, folders and root do too.
         disk.write_durably(path, settings_file.to_toml(settings).encode())
     return settings
+
+
+def _existing(wish: Wish) -> Settings | None:
+    """The settings of an installation that is repeated."""
+    path = wish.settings or (host.default_folders(wish.app).settings_file if wish.app else None)
+    return settings_file.load(_absolute(path)) if path is not None and path.exists() else None
 
 
 def _read_root(path: Path) -> bytes:

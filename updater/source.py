@@ -108,6 +108,8 @@ class Look:
         return {"answer": Answer.OK, "detail": "", "offers": offers}
 
     def _client(self, root: bytes) -> Updater:
+        if not _is_root(root):
+            raise Trouble(Answer.REFUSED, f"{self.trust / 'root.json'} is not a root: hand over the vendor's again")
         options: dict[str, Any] = {}
         if "bootstrap" in inspect.signature(Updater.__init__).parameters:
             options["bootstrap"] = root
@@ -197,6 +199,13 @@ class Look:
         for path in self.manifests.iterdir():
             if str(path) not in wanted:
                 path.unlink(missing_ok=True)
+
+
+def _is_root(data: bytes) -> bool:
+    try:
+        return Metadata.from_bytes(data).signed.type == "root"
+    except Exception:  # noqa: BLE001 - whatever is wrong with it, it is not a root
+        return False
 
 
 def _parses(path: Path) -> bool:
