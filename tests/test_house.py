@@ -155,6 +155,16 @@ def test_the_table_of_outcomes_for_support_is_the_programs_own() -> None:
     assert len({one.code for one in OUTCOMES.values()}) == len(OUTCOMES)
 
 
+def test_every_row_of_the_requirements_says_where_it_is_held() -> None:
+    import re
+
+    text = (ROOT / "docs" / "requirements.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| S(\d+) \| [^|]+ \| ([^|]+) \|$", text, re.MULTILINE)
+    assert [int(number) for number, _ in rows] == list(range(1, 197))
+    for place in set(re.findall(r"(?:tests|updater|dbsync|docs|scripts)/[\w./]+\w", text)):
+        assert (ROOT / place).exists(), place
+
+
 def main() -> None:
     """Prints the table."""
     for path in MODULES:

@@ -203,7 +203,7 @@ class Look:
 
 def _is_root(data: bytes) -> bool:
     try:
-        return Metadata.from_bytes(data).signed.type == "root"
+        return bool(Metadata.from_bytes(data).signed.type == "root")
     except Exception:  # noqa: BLE001 - whatever is wrong with it, it is not a root
         return False
 
