@@ -29,11 +29,8 @@ def diff(effects: LiveEffects, base: Backup, migrations: tuple[Migration, ...], 
     """
     effects.check_usable(base.path)
     done = effects.changed_since_commit(None, base, migrations)
-    try:
-        carried = effects.try_carrying(base, migrations, reports=export)
-    except DbsyncError as error:
-        return Found(done.losses, None, error.cause)
-    return Found(done.losses, carried, "")
+    carried = effects.try_carrying(base, migrations, reports=export)
+    return Found(done.losses, carried, "" if carried else "the record says why: `dbsync history`")
 
 
 def downgrade(effects: Effects, base: Backup, migrations: tuple[Migration, ...], *, accept_loss: bool) -> Returned:

@@ -96,6 +96,12 @@ class Effects(Protocol):
     def carry_back(self, base: Backup, aside: Backup, migrations: tuple[Migration, ...]) -> Carried | None:
         """Makes the older database with what people did since, with a proof of what it holds; None if it cannot."""
 
+    def try_carrying(self, base: Backup, migrations: tuple[Migration, ...]) -> Carried | None:
+        """As `carry_back`, on copies that are removed again: what the result would hold; None if it cannot be made."""
+
+    def keep_carried(self, carried: Carried, base: Backup) -> Backup:
+        """Gives what was carried back a final name among the backups, durably."""
+
     def export_loss(self, base: Backup, migrations: tuple[Migration, ...], aside: Backup) -> Path | None:
         """Writes what would not be in the restored database as CSV and SQL."""
 

@@ -116,12 +116,9 @@ class GoingBack:
             self.record("not_carried", cause=str(error))
             return None
 
-    def try_carrying(self, base: Backup, migrations: tuple[Migration, ...], *, reports: Path | None) -> Carried:
-        """Carries back a copy of the live database and removes all of it again, but for the reports asked for.
-
-        Raises:
-            DbsyncError: it cannot be carried back, or not be tried now.
-        """
+    def try_carrying(
+        self, base: Backup, migrations: tuple[Migration, ...], *, reports: Path | None = None
+    ) -> Carried | None:
         now, into = self.backups / f"{backup.PART}now", self.backups / f"{backup.PART}carried"
         scratch = self.backups / f"{backup.PART}reports"
         facts = self._facts(now, "scratch", 0, datetime.now(UTC))
@@ -130,11 +127,22 @@ class GoingBack:
             return rederive.carry_back(
                 part.path, base.path, migrations, into=into, reports=reports or scratch, told=self._pages("carry back")
             )
+        except (DbsyncError, OSError) as error:
+            self.record("not_carried", cause=str(error))
+            return None
         finally:
             for one in (now.with_name(backup.PART + now.name), into):
                 copies.drop_part(one)
-            if reports is None:
-                copies.drop_folder(scratch)
+            copies.drop_folder(scratch)
+
+    def keep_carried(self, carried: Carried, base: Backup) -> Backup:
+        now = datetime.now(UTC)
+        name = f"{self._prefix}-backup-carried-v{base.version}-{disk.utc_stamp(now)}.db"
+        final = backup.free_name(self.backups, name)
+        part = final.with_name(backup.PART + final.name)
+        disk.rename_durably(carried.path, part)
+        facts = self._facts(part, "carried", base.version, now)
+        return copies.keep_part(copies.check_part(facts))
 
     def export_loss(self, base: Backup, migrations: tuple[Migration, ...], aside: Backup) -> Path | None:
         folder = self._reports / f"loss-{aside.path.stem}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dbsync import back
-from dbsync.model import Backup, Loss, Returned
+from dbsync.model import Backup, Carried, Intent, Loss, Returned
 from updater.errors import Refused, TryLater
 from updater.fold import fold, fold_rollback
 from updater.launch import journal_of
@@ -25,10 +25,23 @@ class Plan(NamedTuple):
     to: Release
     backup: Backup | None
     """None: the database stays as it is."""
+    done: tuple[Loss, ...]
+    """What people did since that backup."""
     losses: tuple[Loss, ...]
-    """What people did since that backup and the restored database would not hold; it is kept aside."""
+    """What of it the older database would not hold; it is kept aside."""
+    carries: bool
+    """Whether what people did is carried back to the older schema. Not where a person chose the backup: then it is
+    restored as it is."""
     kept_beside: Path
     """The folder in which the current database would be kept."""
+
+
+class Done(NamedTuple):
+    """What a rollback did."""
+
+    kept: Path | None
+    """Where the database that was replaced is kept."""
+    carried: bool
 
 
 def choices(view: View, current: Release) -> list[Release]:
@@ -74,8 +87,22 @@ def make_plan(till: Till, *, to: str | None, backup: Path | None, backups: list[
         raise Refused(operation="roll back", cause="nothing is installed that could be gone back from")
     target = _target(view, current, to)
     chosen = _backup(view, target, backup, backups)
-    losses = back.what_would_be_lost(till.database(), backup=chosen.path) if chosen else ()
-    return Plan(current, target, chosen, losses, beside)
+    done = back.what_would_be_lost(till.database(), backup=chosen.path) if chosen else ()
+    carried: Carried | None = None
+    if chosen is not None and backup is None and view.database.state == "ok":
+        carried = _try_carrying(till, chosen, current)
+    losses = carried.losses if carried is not None else done
+    return Plan(current, target, chosen, done, losses, carried is not None, beside)
+
+
+def _try_carrying(till: Till, backup: Backup, current: Release) -> Carried | None:
+    """On copies. The database lock is held: a migration under way must not lose its scratch files to this."""
+    if not till.try_database_lock():
+        raise TryLater(operation="roll back", cause="the database is being updated", hint="Wait until it is done.")
+    try:
+        return till.database().try_carrying(backup, till.migrations(current))
+    finally:
+        till.release_database_lock()
 
 
 def _target(view: View, current: Release, to: str | None) -> Release:
@@ -105,7 +132,10 @@ def _backup(view: View, target: Release, path: Path | None, backups: list[Backup
         return named[0]
     if fits(target, view.database) and view.database.state == "ok":
         return None
-    fitting = [one for one in backups if one.verified and one.version == target.schema]
+    good = [one for one in backups if one.verified]
+    # A migration's own backup first: it is the exact state before, from which what people did can be carried back.
+    fitting = [one for one in good if one.version == target.schema and one.kind == "migration"]
+    fitting = fitting or [one for one in good if one.version == target.schema]
     fitting = fitting or [one for one in backups if one.verified and one.version < target.schema]
     if not fitting:
         cause = f"no good backup holds a schema that release {target.version} knows ({target.schema} or lower)"
@@ -113,7 +143,7 @@ def _backup(view: View, target: Release, path: Path | None, backups: list[Backup
     return fitting[0]
 
 
-def perform(till: Till, plan: Plan) -> Returned | None:
+def perform(till: Till, plan: Plan) -> Done:
     """Rolls back. The rejection is the commit point: whoever comes next finishes a rollback that is cut after it.
 
     Raises:
@@ -122,23 +152,24 @@ def perform(till: Till, plan: Plan) -> Returned | None:
     """
     with terminal_locked(till):
         till.sync()
-        view = till.look()
-        if view.running is not None:
+        if till.look().running is not None:
             raise TryLater(operation="roll back", cause="the app is running", hint="Close the app first.")
         if not till.try_database_lock():
             raise TryLater(operation="roll back", cause="the database is being updated", hint="Wait until it is done.")
-        try:
-            rejection = _reject(till, view, plan)
-        except BaseException:
-            till.release_database_lock()
-            raise
     try:
-        returned = _restore(till, plan, rejection)
+        # No app starts without the database lock: from here on nobody writes.
+        intent_id = till.new_id()
+        carried, kept = _carry(till, plan, intent_id)
+        backup = carried or plan.backup
+        with terminal_locked(till):
+            rejection = _reject(till, till.look(), plan, backup, intent_id)
+        returned = _restore(till, backup, rejection)
         with terminal_locked(till):
             fold_rollback(till, till.look(), rejection)
     finally:
         till.release_database_lock()
-    kept = str(returned.set_aside.path) if returned is not None and returned.set_aside else None
+    if returned is not None and returned.set_aside is not None:
+        kept = returned.set_aside.path
     till.tell(
         Report(
             "ROLLED_BACK",
@@ -146,15 +177,33 @@ def perform(till: Till, plan: Plan) -> Returned | None:
             phase="rollback",
             cause="a person went back",
             done=f"{plan.current.version} was rejected; {plan.to.version} starts",
-            backup=str(plan.backup.path) if plan.backup else None,
-            kept=kept,
+            backup=str(backup.path) if backup else None,
+            kept=str(kept) if kept else None,
             losses=tuple((one.table, one.added, one.changed, one.removed) for one in plan.losses),
         )
     )
-    return returned
+    return Done(kept, carried is not None)
 
 
-def _reject(till: Till, view: View, plan: Plan) -> Rejection:
+def _carry(till: Till, plan: Plan, intent_id: str) -> tuple[Backup | None, Path | None]:
+    """Makes the older database with what people did since, under a final name; and puts the newer one aside first.
+
+    A cut in here leaves copies; the database is as it was and nothing is decided yet.
+    """
+    if not plan.carries or plan.backup is None:
+        return None, None
+    effects = till.database()
+    aside = effects.put_aside("restore")
+    carried = effects.carry_back(plan.backup, aside, till.migrations(plan.current)) if aside is not None else None
+    if carried is None or aside is None or len(carried.losses) > len(plan.losses):
+        cause = "what was recorded since cannot be carried back after all"
+        raise TryLater(operation="roll back", cause=cause, hint="--backup FILE restores a backup as it is.")
+    kept = effects.keep_carried(carried, plan.backup)
+    effects.write_intent(Intent(intent_id, str(kept.path), str(aside.path)))
+    return kept, aside.path
+
+
+def _reject(till: Till, view: View, plan: Plan, backup: Backup | None, intent_id: str) -> Rejection:
     journal = journal_of(view, now=till.now())
     trial = view.trial(journal.trial_id) if journal is not None else None
     rejection = Rejection(
@@ -165,14 +214,14 @@ def _reject(till: Till, view: View, plan: Plan) -> Rejection:
         at=till.now(),
         trial_id=trial.trial_id if trial else None,
         to=plan.to,
-        backup=str(plan.backup.path) if plan.backup else None,
-        intent_id=till.new_id(),
+        backup=str(backup.path) if backup else None,
+        intent_id=intent_id,
     )
     till.write_rejection(rejection)
     if trial is not None and trial.verdict is Verdict.OPEN:
         # A person's rollback of a begun trial is that trial's give-up. A crash before this line: the launcher finishes
         # the restore that the rejection owes, and the trial's row is gone with it.
-        till.write_trial(_given_up(trial, keeps=plan.backup is None))
+        till.write_trial(_given_up(trial, keeps=backup is None))
     return rejection
 
 
@@ -187,14 +236,12 @@ def _given_up(trial: Trial, *, keeps: bool) -> Trial:
     )
 
 
-def _restore(till: Till, plan: Plan, rejection: Rejection) -> Returned | None:
-    if plan.backup is None:
+def _restore(till: Till, backup: Backup | None, rejection: Rejection) -> Returned | None:
+    if backup is None:
         return None
-    returned = back.restore(till.database(), backup=plan.backup.path, intent_id=rejection.intent_id)
+    returned = back.restore(till.database(), backup=backup.path, intent_id=rejection.intent_id)
     if returned.outcome.refused or returned.outcome.failed:
-        raise Refused(
-            operation="restore", path=plan.backup.path, cause=returned.outcome.cause, hint=returned.outcome.hint
-        )
+        raise Refused(operation="restore", path=backup.path, cause=returned.outcome.cause, hint=returned.outcome.hint)
     return returned
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dbsync.backup import list_backups
-from dbsync.model import Backup
+from dbsync.model import Backup, Loss
 from updater import outcomes
 from updater.errors import TryLater
 from updater.launch import journal_of
@@ -47,14 +47,16 @@ def run(
     if not yes and (as_json or not ask("Go back now?")):
         hint = "Say --yes to do it."
         raise TryLater(operation="roll back", cause="it was not agreed to", hint=hint)
-    returned = perform(terminal, plan)
-    kept = str(returned.set_aside.path) if returned is not None and returned.set_aside else None
+    did = perform(terminal, plan)
+    kept = str(did.kept) if did.kept else None
     done = [
         f"{plan.to.version} starts next. {plan.current.version} is not tried again here (`updater allow` lifts that)."
     ]
     if kept:
         done.append(f"The database as it was is kept: {kept}")
-    _tell(say, {**facts, "done": True, "kept": kept}, done, as_json=as_json)
+    if did.carried:
+        done.append("What was recorded since was carried back.")
+    _tell(say, {**facts, "done": True, "kept": kept, "carried": did.carried}, done, as_json=as_json)
     return outcomes.exit_code("ROLLED_BACK")
 
 
@@ -97,6 +99,8 @@ def _facts(plan: Plan) -> dict[str, Any]:
         "from": plan.current._asdict(),
         "to": plan.to._asdict(),
         "backup": str(plan.backup.path) if plan.backup else None,
+        "recorded_since": [one._asdict() for one in plan.done],
+        "carries": plan.carries,
         "losses": [one._asdict() for one in plan.losses],
         "kept_beside": str(plan.kept_beside) if plan.backup else None,
     }
@@ -110,11 +114,20 @@ def _plan_lines(plan: Plan) -> list[str]:
     lines.append(
         f"the database is restored from {plan.backup.path} (made {plan.backup.made_at}, schema {plan.backup.version})"
     )
-    if not plan.losses:
+    if not plan.done and not plan.losses:
         return [*lines, "nothing has been recorded since; nothing is lost"]
-    lines.append("recorded since then and not in the restored database:")
-    lines += [f"  {one.table}: {one.added} added, {one.changed} changed, {one.removed} removed" for one in plan.losses]
+    lines += ["recorded since then:", *(_counted(one) for one in plan.done)]
+    if plan.carries and not plan.losses:
+        lines.append("all of it is carried back to the older schema, with proof: nothing is lost")
+    elif plan.carries:
+        lines += ["carried back to the older schema, but for:", *(_counted(one) for one in plan.losses)]
+    else:
+        lines.append("none of it is in the restored database")
     return [*lines, f"all of it is kept: the database as it is now is put aside in {plan.kept_beside}"]
+
+
+def _counted(loss: Loss) -> str:
+    return f"  {loss.table}: {loss.added} added, {loss.changed} changed, {loss.removed} removed"
 
 
 def _tell(say: Callable[[str], Any], facts: dict[str, Any], lines: list[str], *, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import sqlite3
 import sys
@@ -11,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 ITEMS_COUNT = 200_000
-STEPS_COUNT = 23
+STEPS_COUNT = 25
 SALES_A_DAY = 5
 ASSETS_BYTES = 3_000_000
 LIMIT_SECONDS = 45.0
@@ -128,16 +129,24 @@ class Story:
         show.act("A person goes back, with a bare Python and the script")
         from _demo.stage import ROOT
 
-        show.step("scripts/rollback.py --dry-run")
         words = ("-I", "-S", ROOT / "scripts" / "rollback.py", "--settings", stage.settings)
-        dry = stage.run(*words, "--dry-run")
+        show.step("scripts/rollback.py --list")
+        listed = stage.run(*words, "--list", "--json")
+        newest = next(one["path"] for one in json.loads(listed.stdout)["backups"] if one["kind"] == "migration")
+        show.step("what would be lost with the backup as it is (--backup FILE --dry-run)")
+        dry = stage.run(*words, "--backup", newest, "--dry-run")
         show.told(dry.stdout + dry.stderr)
-        show.expect("transactions" in dry.stdout, "it says what would not be in the restored database")
+        show.expect(
+            "none of it is in the restored database" in dry.stdout, "it says what would be lost, and what is kept"
+        )
+        show.step("and with what was recorded carried back (--dry-run)")
+        dry = stage.run(*words, "--dry-run")
+        show.told("\n".join(dry.stdout.splitlines()[-3:]) + dry.stderr)
+        show.expect("nothing is lost" in dry.stdout, "that loses nothing, and it is proven")
         show.step("scripts/rollback.py --yes")
         done = stage.run(*words, "--yes")
-        show.told("\n".join(done.stdout.splitlines()[-2:]) + done.stderr)
+        show.told("\n".join(done.stdout.splitlines()[-3:]) + done.stderr)
         show.expect(done.returncode == 0 and "is kept" in done.stdout, "done, and the database as it was is kept")
-        self.sales -= SALES_A_DAY
         self.sell_day("a person went back to 1.1", version="1.1", schema=4)
 
     # ----------------------------------------------------------------------------------------------------- passages

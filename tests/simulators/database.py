@@ -175,6 +175,19 @@ class SimulatedEffects:
         lost = len(new - kept)
         return Carried(Path(name), (Loss("sales", lost, 0, 0),) if lost else ())
 
+    def try_carrying(self, base: Facts_of_backup, migrations: tuple[Migration, ...]) -> Carried | None:
+        self._tick("try carrying back")
+        lost = () if self.world.carries else (Loss("sales", 1, 0, 0),)
+        return Carried(Path("tried"), lost)
+
+    def keep_carried(self, carried: Carried, base: Facts_of_backup) -> Facts_of_backup:
+        self._tick("keep what was carried back")
+        kept = self.world.backups[carried.path.name]
+        kept.final = True
+        self._tick("sync what was carried back")
+        kept.durable = True
+        return self._facts(carried.path.name)
+
     def export_loss(
         self, base: Facts_of_backup, migrations: tuple[Migration, ...], aside: Facts_of_backup
     ) -> Path | None:

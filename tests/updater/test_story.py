@@ -128,13 +128,14 @@ def test_a_person_goes_back_with_a_bare_python_and_every_sale_is_kept(vendor: Ve
     assert (listed["starts"]["version"], [one["version"] for one in listed["can_go_back_to"]]) == ("1.1", ["1.0"])
     before = dump(till.database)
     dry = json.loads(subprocess.run([*script, "--dry-run", "--json"], capture_output=True, check=True).stdout)
-    assert {one["table"]: one["added"] for one in dry["losses"]}["transactions"] == 3
+    assert {one["table"]: one["added"] for one in dry["recorded_since"]}["transactions"] == 3
+    assert (dry["carries"], dry["losses"]) == (True, [])
     assert dump(till.database) == before
     refused = subprocess.run(script, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     assert (refused.returncode, "it was not agreed to" in refused.stdout) == (75, True)
     done = json.loads(subprocess.run([*script, "--yes", "--json"], capture_output=True, check=True).stdout)
-    assert sales(Path(done["kept"])) == 103
-    assert (version(till.database), sales(till.database)) == (2, 100)
+    assert (sales(Path(done["kept"])), done["carried"]) == (103, True)
+    assert (version(till.database), sales(till.database)) == (2, 103)
     assert "till 1.0 is open" in till.launch(sell=1).stdout
     assert till.check().outcome == "REJECTED_HERE"
     assert till.lost_receipts() == []
