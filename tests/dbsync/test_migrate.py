@@ -128,6 +128,20 @@ def test_only_new_foreign_key_violations_count(tmp_path: Path) -> None:
     assert version(database) == 4
 
 
+def test_links_into_a_table_that_was_written_and_of_a_new_table_are_checked_too(tmp_path: Path) -> None:
+    database = make_shop(tmp_path, schema=2)
+    lost = "-- changes: delete categories where o.id = 'c1'\nDELETE FROM categories WHERE id = 'c1';"
+    outcome = upgrade(database, written(tmp_path / "a", lost, after=2))
+    assert "rows of products refer to rows of categories that are not there" in outcome.cause
+    new = (
+        "CREATE TABLE tmp (id INTEGER PRIMARY KEY, product TEXT REFERENCES products(id));"
+        "INSERT INTO tmp VALUES (1, 'nothing'); ALTER TABLE tmp RENAME TO wishes;"
+    )
+    outcome = upgrade(database, written(tmp_path / "b", new, after=2))
+    assert "1 rows of wishes refer to rows of products that are not there" in outcome.cause
+    assert version(database) == 2
+
+
 def test_a_shops_own_index_does_not_stop_updates_and_a_migration_that_drifts_does(tmp_path: Path) -> None:
     import sqlite3
     from contextlib import closing
