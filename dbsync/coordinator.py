@@ -142,6 +142,9 @@ class _Upgrade:
     def _undo(self) -> None:
         try:
             self.effects.rollback()
+            if self.backup is not None:
+                # A run that fails at every start makes a backup each time: they must not fill the disk.
+                self.effects.rotate_backups((self.backup.path,))
         except DbsyncError:
             # Closing the connection undoes it as well, and if this process dies SQLite does at the next opening.
             return

@@ -295,3 +295,34 @@ def test_no_value_is_ever_told(tmp_path: Path) -> None:
     assert "secret" not in outcome.cause
     flight = (database.parent / "backups" / "dbsync-flight.jsonl").read_text()
     assert "secret" not in flight
+
+
+def test_two_migrations_that_speak_of_one_column_prove_nothing_about_the_whole_way(tmp_path: Path) -> None:
+    texts = (
+        "-- changes: update product.price = o.price + 1\nUPDATE product SET price = price + 1;",
+        "-- changes: update product.price = o.price * 2\nUPDATE product SET price = price * 2;",
+    )
+    found = written(tmp_path / "m", *texts)
+    assert declared(found).updates == {("product", "price"): (None, None)}
+    assert declared(found[:1]).updates[("product", "price")].value == "o.price + 1"
+
+
+def test_a_column_that_is_renamed_twice_keeps_the_name_that_it_had_before(tmp_path: Path) -> None:
+    texts = (
+        "-- changes: rename a -> b\n-- changes: rename b.x -> b.y\n",
+        "-- changes: rename b.y -> b.z\n-- changes: update b.z\n",
+    )
+    found = declared(written(tmp_path / "m", *texts))
+    assert (found.tables, found.columns) == ({"a": "b"}, {("a", "x"): "z"})
+    assert list(found.updates) == [("a", "x")]
+
+
+def test_a_proof_that_runs_out_of_time_is_no_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dbsync import conservation, verify
+
+    monkeypatch.setattr(verify, "LIMIT_SECONDS", 0.0)
+    monkeypatch.setattr(conservation, "STEPS", 1)
+    database, outcome = run(tmp_path, "UPDATE product SET stock = stock;")
+    assert outcome.name == "VERIFICATION_FAILED"
+    assert "could not be proven within 0 seconds" in outcome.cause
+    assert version(database) == 1

@@ -184,6 +184,18 @@ def test_rotation_keeps_ten_and_never_the_ones_that_matter(tmp_path: Path) -> No
     assert all(backup.facts_path(one.path).exists() for one in listed)
 
 
+def test_a_run_that_fails_at_every_start_does_not_fill_the_disk_nor_push_out_what_matters(tmp_path: Path) -> None:
+    database = make_shop(tmp_path, schema=2, duplicate_sku=True)
+    assert upgrade(database, released(tmp_path, 4)).ready
+    before = dump(database)
+    for _ in range(14):
+        assert upgrade(database, released(tmp_path, 6)).name == "MIGRATION_FAILED"
+    listed = backup.list_backups(database.parent / "backups", database)
+    assert len(listed) == 11
+    assert (listed[-1].version, listed[-1].verified) == (2, True)
+    assert dump(database) == before == dump(listed[0].path)
+
+
 def test_order_goes_by_sequence_and_not_by_a_clock_that_was_set_back(tmp_path: Path) -> None:
     database = make_shop(tmp_path, schema=2)
     live = effects(database)
@@ -206,3 +218,45 @@ def test_backups_of_older_tools_are_listed_and_not_trusted(tmp_path: Path, name:
     shutil.copy(database, database.parent / "backups" / name)
     (found,) = backup.list_backups(database.parent / "backups", database)
     assert (found.version, found.made_at, found.verified, found.kind) == (2, made_at, False, "migration")
+
+
+def test_where_nothing_can_be_carried_the_backup_is_restored_and_the_loss_exported(tmp_path: Path) -> None:
+    database, kept, _, before = migrated(tmp_path)
+    sell(database, 3)
+    # The newer release's folder is gone, and with it the migrations that the proof would run.
+    returned = back.go_back(
+        effects(database), trial_id="t1", backup=kept, content_sha256=None, older_schema=2, ever_confirmed=False,
+        migrations=(),
+    )  # fmt: skip
+    assert (returned.back, returned.outcome.name) == (Back.DONE, "RESTORED")
+    assert dump(database) == before
+    assert returned.export is not None
+    assert len((returned.export / "transactions.csv").read_text().splitlines()) == 4
+    assert returned.set_aside is not None
+    assert sales(returned.set_aside.path) == 103
+
+
+def test_without_a_backup_a_person_is_called_and_nothing_is_touched(tmp_path: Path) -> None:
+    database, _, _, _ = migrated(tmp_path)
+    sell(database)
+    before = dump(database)
+    assert go_back(database, None, None, tmp_path).outcome.name == "BACKUP_UNUSABLE"
+    assert go_back(database, None, None, tmp_path, confirmed=True).back is Back.STAYS
+    assert dump(database) == before
+
+
+def test_an_earlier_attempts_backup_is_used_again_only_if_it_is_the_database_now(tmp_path: Path) -> None:
+    from dbsync import coordinator
+
+    database = make_shop(tmp_path, schema=2)
+    live = effects(database)
+    earlier = live.keep_backup(live.check_backup(live.copy_backup(2, "t1")))
+    found = released(tmp_path, 4)
+    failing = (*found[:3], found[3]._replace(sha256="0" * 64))
+    outcome = coordinator.upgrade(live, migrations=failing, trial_id="t1", earlier_backup=earlier)
+    assert (outcome.name, outcome.backup) == ("MIGRATION_FAILED", earlier)
+    sell(database)
+    outcome = coordinator.upgrade(live, migrations=found, trial_id="t1", earlier_backup=earlier)
+    assert outcome.backup is not None
+    assert outcome.backup.path != earlier.path
+    assert (sales(outcome.backup.path), sales(earlier.path)) == (101, 100)
