@@ -4,8 +4,6 @@
 Needs nothing but Python 3.11 and this tree: python3 -I -S scripts/rollback.py --help
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

@@ -202,3 +202,27 @@ def test_a_mirror_is_asked_where_the_server_does_not_answer(vendor: Vendor, till
         text = till.settings_path.read_text().replace(till.settings.url, gone)
         till.settings_path.write_text(text.replace("mirrors = []", f'mirrors = ["{portal}", "{good}"]'))
         assert till.check().outcome == "SWAPPED"
+
+
+def test_expired_metadata_is_what_the_user_reads(vendor: Vendor, till: Till) -> None:
+    from tests.helpers.vendor import password
+    from updater.publish import repository
+
+    config = repository.load(vendor.repository)
+    workshop = repository._open(vendor.repository, config, password)
+    workshop.roles.set_expiration_date("timestamp", days=-1)
+    workshop.roles.timestamp.signed.version += 1
+    workshop.sign_and_store()
+    # The publisher would not let this out; somebody who serves an old copy would.
+    stale = (vendor.repository / "workshop" / "metadata" / "timestamp.json").read_bytes()
+    (vendor.public / "metadata" / "timestamp.json").write_bytes(stale)
+    done = till.run("check")
+    assert done.returncode == 12
+    assert done.stdout.startswith("REFUSED: ")
+    assert "expired" in done.stdout
+    report = till.report("REFUSED")
+    assert (report["code"], report["next"]) == (
+        "U-1003",
+        "The repository did not pass verification: tell the release engineer.",
+    )
+    assert nothing_is_staged(till)
