@@ -130,7 +130,7 @@ def _backup(view: View, target: Release, path: Path | None, backups: list[Backup
                 operation="roll back", path=path, cause=cause, hint="Choose an older backup or a newer release."
             )
         return named[0]
-    if fits(target, view.database) and view.database.state == "ok":
+    if target.schema == 0 or (fits(target, view.database) and view.database.state == "ok"):
         return None
     good = [one for one in backups if one.verified]
     # A migration's own backup first: it is the exact state before, from which what people did can be carried back.

@@ -96,6 +96,11 @@ def migration_renamed(vendor: Vendor, bundle: Path) -> list[str]:
     return []
 
 
+def not_executable(vendor: Vendor, bundle: Path) -> list[str]:
+    (bundle / "tillkeeper.toml").write_text('entry = "till.py"\n')
+    return []
+
+
 def own_name(vendor: Vendor, bundle: Path) -> list[str]:
     (bundle / "tillkeeper-manifest.json").write_text("{}")
     return []
@@ -117,6 +122,7 @@ REFUSED = [
     (migration_changed, "0002_add_business_contact_fields, released with 1.0, was changed"),
     (migration_renamed, "0002_add_business_contact_fields, released with 1.0, is now called other"),
     (own_name, "this name is Tillkeeper's own"),
+    (not_executable, "the entry is not executable. chmod +x it"),
 ]
 
 
