@@ -83,6 +83,13 @@ class Damaged(Refused):
     outcome = "DAMAGED"
 
 
+class NetworkDrive(Refused):
+    """It lies on a network file system, whose locks cannot be relied on (sqlite.org/howtocorrupt.html, 2.1)."""
+
+    hint_by_default = "Move the database to a disk of this machine."
+    outcome = "NETWORK_DRIVE"
+
+
 class BackupUnusable(Refused):
     """A backup is not what its facts say, or cannot be opened."""
 

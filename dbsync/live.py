@@ -22,6 +22,7 @@ class LiveEffects(GoingBack):
     _written: frozenset[str] = frozenset()
 
     def preflight(self, pending: tuple[Migration, ...]) -> None:
+        preflight.check_local(self.database)
         preflight.check_writable(self.database.parent)
         preflight.check_writable(self.backups)
         backup.clear_parts(self.backups, self.database)

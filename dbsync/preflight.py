@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from dbsync import disk
-from dbsync.errors import DiskFull, ReadOnly
+from dbsync.errors import DiskFull, NetworkDrive, ReadOnly
 from dbsync.sqlite import is_wal, open_writing, translated
 
 LEAST_FREE_BYTES: Final = 50_000_000
@@ -16,6 +16,10 @@ LEAST_FREE_BYTES: Final = 50_000_000
 BACKUP_FACTOR: Final = 1.0
 JOURNAL_FACTOR: Final = 1.5
 """Journal or WAL of a rebuild (measured up to 1.1 of the database) and what the database grows by."""
+
+
+NETWORK_KINDS: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "davfs", "fuse.davfs2", "fuse.sshfs"})
+MOUNTS: Final = Path("/proc/self/mounts")
 
 
 def check_space(database: Path, backups: Path, *, least_free_bytes: int = LEAST_FREE_BYTES) -> None:
@@ -37,6 +41,36 @@ def check_space(database: Path, backups: Path, *, least_free_bytes: int = LEAST_
                 f"available {available_bytes / 1e6:.1f}"
             )
             raise DiskFull(operation="start the migration", path=folder, cause=cause)
+
+
+def check_local(database: Path, mounts: Path = MOUNTS) -> None:
+    """Refuses a database on a network file system, where two machines could write it at once (spec A5).
+
+    Only where the system lists its mounts as Linux does; elsewhere nothing is known and nothing is refused.
+
+    Raises:
+        NetworkDrive: with the kind of file system.
+    """
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return
+    kind = file_system_of(Path(os.path.realpath(database)), lines)
+    if kind in NETWORK_KINDS:
+        raise NetworkDrive(operation="migrate", path=database, cause=f"it lies on a network file system ({kind})")
+
+
+def file_system_of(path: Path, lines: list[str]) -> str:
+    """The kind of file system of a path, by lines like those of /proc/self/mounts: the longest mount point wins."""
+    best, kind = -1, ""
+    for line in lines:
+        fields = line.split(" ")
+        if len(fields) < 3:
+            continue
+        place = Path(fields[1].replace("\\040", " ").replace("\\011", "\t"))
+        if path.is_relative_to(place) and len(place.parts) >= best:
+            best, kind = len(place.parts), fields[2]
+    return kind
 
 
 def check_writable(folder: Path) -> None:

@@ -94,6 +94,9 @@ OUTCOMES: Final[dict[str, Meaning]] = {
     "NO_SPACE": Meaning("U-3004", 43, "The disk is full. " + _CALL, "Free disk space; the report has the numbers.", True),
     "READ_ONLY": Meaning("U-3005", 44, "The till cannot open. " + _CALL, "Make the data folder writable.", True),
     "DAMAGED": Meaning("U-3006", 45, "The till cannot open. " + _CALL, "The database is damaged: `updater rollback` lists backups.", True),
+    "NETWORK_DRIVE": Meaning(
+        "U-3022", 61, "", "The database lies on a network drive: move it to a disk of this machine.", True,
+    ),
     "MISSING": Meaning(
         "U-3007", 46, "The till cannot open. " + _CALL,
         "There was a database here and it is gone: look for it, or restore a backup with `updater rollback`.", True,
