@@ -165,6 +165,15 @@ def test_every_row_of_the_requirements_says_where_it_is_held() -> None:
         assert (ROOT / place).exists(), place
 
 
+def test_every_setting_and_limit_is_explained_with_its_default() -> None:
+    from updater.model import Limits
+
+    text = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    for name, default in Limits._field_defaults.items():
+        (line,) = [one for one in text.splitlines() if f"`{name}`" in one]
+        assert f"{default:.0f}" in line, name
+
+
 def main() -> None:
     """Prints the table."""
     for path in MODULES:
