@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dbsync import back
@@ -72,7 +72,7 @@ def expected(database: Path, statements: list[str]) -> list[tuple[Any, ...]] | N
     return sorted(tuple(map(repr, row)) for row in found)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(table=tables(), steps=st.lists(st.sampled_from(sorted(STEPS)), max_size=3, unique=True), fails=st.integers(0, 6))
 def test_before_or_after_and_only_what_is_conserved(
     table: tuple[str, list[tuple[Any, ...]]], steps: list[str], fails: int
@@ -99,7 +99,7 @@ def test_before_or_after_and_only_what_is_conserved(
         assert dump(outcome.backup.path) == before
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(
     table=tables(),
     edits=st.lists(st.tuples(st.sampled_from(["add", "change", "remove"]), st.integers(0, 7), VALUES), max_size=5),
