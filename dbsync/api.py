@@ -7,16 +7,15 @@ if not api.initialize_versioning("data/shop.db", "migrations"):
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from dbsync import coordinator, data, disk, history, migrations, sqlite
-from dbsync.errors import Locked
+from dbsync import coordinator, data, history, migrations, sqlite
 from dbsync.flight import FlightRecorder
 from dbsync.live import LiveEffects
+from dbsync.locking import locked
 from dbsync.model import Backup, Migration, Outcome, State
 from dbsync.progress import Progress, quiet
 
@@ -37,7 +36,7 @@ def run_migrations(
         BadMigrations: the folder cannot be read as migrations; nothing was touched.
         Locked: another process of dbsync has the database.
     """
-    with _locked(Path(database)):
+    with locked(Path(database)):
         effects = _effects(Path(database), backups, progress)
         return coordinator.upgrade(effects, migrations=migrations.load(Path(folder)))
 
@@ -65,7 +64,7 @@ def get_migration_by_version(folder: Place, version: int) -> Migration | None:
 
 def create_backup(database: Place, *, to: Place | None = None, backups: Place | None = None) -> Path:
     """Makes a checked backup, among the others or at a place of choice; rotation never removes it."""
-    with _locked(Path(database)):
+    with locked(Path(database)):
         return _effects(Path(database), backups, quiet).make_backup(Path(to) if to is not None else None).path
 
 
@@ -92,13 +91,13 @@ def get_migration_history(database: Place, *, backups: Place | None = None) -> d
 
 def empty_database(database: Place, folder: Place) -> Backup | None:
     """Starts anew with the newest schema; what was there is kept beside it (spec S91)."""
-    with _locked(Path(database)):
+    with locked(Path(database)):
         return data.empty(_effects(Path(database), None, quiet), migrations.load(Path(folder)))
 
 
 def import_database(database: Place, file: Place, folder: Place) -> data.Imported:
     """Puts another database in place, checked and brought up to date; what was there is kept beside it (spec S92)."""
-    with _locked(Path(database)):
+    with locked(Path(database)):
         return data.import_file(
             _effects(Path(database), None, quiet), Path(file).absolute(), migrations.load(Path(folder))
         )
@@ -107,12 +106,3 @@ def import_database(database: Place, file: Place, folder: Place) -> data.Importe
 def _effects(database: Path, backups: Place | None, progress: Progress) -> LiveEffects:
     folder = Path(backups) if backups is not None else database.parent / "backups"
     return LiveEffects(database.absolute(), backups=folder.absolute(), progress=progress)
-
-
-@contextmanager
-def _locked(database: Path) -> Iterator[None]:
-    lock = disk.Lock(Path(f"{database.absolute()}.lock"))
-    if not lock.try_take():
-        raise Locked(operation="use", path=database, cause="another process is migrating or restoring it, or runs it")
-    with lock:
-        yield

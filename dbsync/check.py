@@ -12,7 +12,7 @@ from dbsync.errors import DbsyncError
 from dbsync.migrations import load, text_of
 from dbsync.model import Migration
 from dbsync.sandbox import split
-from dbsync.sqlite import attach_copy, open_copy, open_scratch, translated, version_of
+from dbsync.sqlite import attach_copy, open_copy, open_scratch
 
 
 class Problem(NamedTuple):
@@ -125,26 +125,16 @@ def _on_a_copy(found: tuple[Migration, ...], database: Path, scratch: Path) -> l
     """On real rows: twice, which has to come to the same; and against how it was, which has to be declared."""
     before, once, twice = (scratch / f"check-{name}.db" for name in ("before", "once", "twice"))
     try:
-        _snapshot(database, before)
+        copies.snapshot(database, before, told=lambda _done, _total: None)
         for path in (once, twice):
             copies.scratch_copy(before, path, told=lambda _done, _total: None)
-            with translated("migrate a copy", path), closing(open_scratch(path)) as connection:
-                pending = tuple(one for one in found if one.number > version_of(connection))
-                verify.run_all(connection, pending)
+            pending = verify.migrate_up(path, found)
         return [*_twice(once, twice), *_undeclared(once, before, pending)]
     except DbsyncError as error:
         return [Problem(str(database), error.cause)]
     finally:
         for path in (before, once, twice):
             copies.drop_part(path)
-
-
-def _snapshot(database: Path, target: Path) -> None:
-    from dbsync.model import Backup
-
-    facts = Backup(target, "scratch", 0, "", 0, 0, "")
-    part = copies.copy_to_part(database, target, facts, told=lambda _done, _total: None)
-    part.path.rename(target)
 
 
 def _twice(once: Path, twice: Path) -> list[Problem]:

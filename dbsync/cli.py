@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from functools import wraps
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,9 +15,10 @@ import click
 from dbsync import back, coordinator, disk, history, migrations, sqlite, verify
 from dbsync import backup as backup_files
 from dbsync.console import JsonLines, Transcript, say
-from dbsync.errors import BackupUnusable, DbsyncError, Locked, TryLater
+from dbsync.errors import BackupUnusable, DbsyncError, TryLater
 from dbsync.flight import FlightRecorder
 from dbsync.live import LiveEffects
+from dbsync.locking import locked
 from dbsync.model import Backup, Facts, Migration, Outcome, State
 from dbsync.progress import Progress, quiet
 
@@ -50,18 +51,6 @@ class Failure(click.ClickException):
     def __init__(self, error: DbsyncError) -> None:
         super().__init__(f"{error}. {error.hint}".strip())
         self.exit_code: int = LATER if isinstance(error, TryLater) else REFUSED  # type: ignore[misc]
-
-
-@contextmanager
-def locked(place: Place) -> Iterator[None]:
-    """Holds the database's lock, or says who has it."""
-    lock = disk.Lock(Path(f"{place.database}.lock"))
-    if not lock.try_take():
-        raise Locked(
-            operation="use", path=place.database, cause="another process is migrating or restoring it, or runs it"
-        )
-    with lock:
-        yield
 
 
 def on_database(command: Callable[..., None]) -> Callable[..., None]:
@@ -151,7 +140,7 @@ def show_history(place: Place, *, as_json: bool) -> None:
 @on_database
 def upgrade(place: Place, *, folder: Path, as_json: bool) -> None:
     """Bring the database to the newest migration: backup, migrate, verify, in one step, or not at all."""
-    with locked(place):
+    with locked(place.database):
         view = JsonLines() if as_json else Transcript()
         outcome = coordinator.upgrade(place.effects(view), migrations=migrations.load(folder))
     if as_json:
@@ -167,7 +156,7 @@ def upgrade(place: Place, *, folder: Path, as_json: bool) -> None:
 @on_database
 def make_backup(place: Place, *, to: Path | None, as_json: bool) -> None:
     """Make a backup by hand; it is checked, and never removed by rotation."""
-    with locked(place):
+    with locked(place.database):
         kept = place.effects(quiet if as_json else Transcript()).make_backup(to)
     if as_json:
         click.echo(json.dumps({"format": 1, **plain(kept)}))
@@ -198,7 +187,7 @@ def backups(place: Place, *, as_json: bool) -> None:
 def restore(place: Place, *, backup: Path, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Put BACKUP in the database's place. The database as it is now is kept beside it first."""
     path = backup if backup.exists() else place.backups / backup.name
-    with locked(place):
+    with locked(place.database):
         effects = place.effects()
         losses = back.what_would_be_lost(effects, backup=path) if effects.look().state is State.OK else ()
         for loss in () if as_json else losses:

@@ -10,8 +10,9 @@ import click
 
 from dbsync import downgrade as back
 from dbsync import migrations
-from dbsync.cli import FAILED, Place, as_json, exit_code, from_folder, locked, main, on_database, plain
+from dbsync.cli import FAILED, Place, as_json, exit_code, from_folder, main, on_database, plain
 from dbsync.errors import BackupUnusable
+from dbsync.locking import locked
 from dbsync.model import Backup, Loss
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -30,7 +31,7 @@ _backup = click.option("--backup", type=_FILE, help="The state before (default: 
 def diff(place: Place, *, folder: Path, backup: Path | None, export: Path | None, as_json: bool) -> None:
     """What people did since a migration, and what going back would lose. Changes nothing."""
     base = _chosen(place, backup)
-    with locked(place):
+    with locked(place.database):
         found = back.diff(place.effects(), base, migrations.load(folder), export=export)
     told = {
         "format": 1,
@@ -74,7 +75,7 @@ def downgrade(place: Place, *, folder: Path, backup: Path | None, accept_loss: b
         raise BackupUnusable(
             operation="go back", path=base.path, cause="it was not agreed to", hint="Say --yes to do it."
         )
-    with locked(place):
+    with locked(place.database):
         returned = back.downgrade(place.effects(), base, migrations.load(folder), accept_loss=accept_loss)
     if as_json:
         click.echo(json.dumps({"format": 1, **plain(returned)}, indent=1, default=str))

@@ -10,8 +10,9 @@ import click
 
 from dbsync import backup as backup_files
 from dbsync import data, migrations
-from dbsync.cli import FAILED, Place, as_json, exit_code, from_folder, locked, main, on_database, plain
+from dbsync.cli import FAILED, Place, as_json, exit_code, from_folder, main, on_database, plain
 from dbsync.errors import BackupUnusable
+from dbsync.locking import locked
 from dbsync.rehearse import rehearse as run
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -51,7 +52,7 @@ def empty(place: Place, *, folder: Path, yes: bool, as_json: bool) -> None:
         raise BackupUnusable(
             operation="empty", path=place.database, cause="it was not agreed to", hint="Say --yes to do it."
         )
-    with locked(place):
+    with locked(place.database):
         aside = data.empty(place.effects(), migrations.load(folder))
     _tell({"format": 1, "kept": str(aside.path) if aside else None}, as_json=as_json)
 
@@ -69,7 +70,7 @@ def import_file(place: Place, *, file: Path, folder: Path, yes: bool, as_json: b
     """
     if not yes and (as_json or not click.confirm(f"Import {file}? What is replaced is kept.")):
         raise BackupUnusable(operation="import", path=file, cause="it was not agreed to", hint="Say --yes to do it.")
-    with locked(place):
+    with locked(place.database):
         imported = data.import_file(place.effects(), file.absolute(), migrations.load(folder))
     told = {"format": 1, "kept": str(imported.kept.path) if imported.kept else None, **plain(imported.outcome)}
     _tell(told, as_json=as_json)
@@ -83,7 +84,7 @@ def import_file(place: Place, *, file: Path, folder: Path, yes: bool, as_json: b
 @on_database
 def prune(place: Place, *, keep_count: int, dry_run: bool, as_json: bool) -> None:
     """Remove old migration backups. Never the newest good one of a schema, never what a person made (floor: 3)."""
-    with locked(place):
+    with locked(place.database):
         gone = backup_files.rotate(place.backups, place.database, keep_count=keep_count, pinned=(), dry_run=dry_run)
     _tell({"format": 1, "removed": [str(one) for one in gone], "dry_run": dry_run}, as_json=as_json)
 

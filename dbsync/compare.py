@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from dbsync.model import Loss
 from dbsync.schema import fingerprint
-from dbsync.sqlite import Connection, Row, columns_of, quoted, tables_of, version_of
+from dbsync.sqlite import HISTORY, Connection, Row, columns_of, has_table, key_of, quoted, tables_of, version_of
 
 
 class Shared(NamedTuple):
@@ -44,7 +44,7 @@ def shared(connection: Connection, base: str, table: str) -> Shared:
     now = columns_of(connection, table)
     before = {str(row[1]) for row in columns_of(connection, table, base) if row[6] in (0, 2, 3)}
     columns = tuple(str(row[1]) for row in now if str(row[1]) in before and row[6] == 0)
-    key = tuple(str(row[1]) for row in sorted(now, key=lambda row: int(str(row[5]))) if row[5])
+    key = tuple(key_of(connection, table))
     return Shared(table, columns, key if key and set(key) <= set(columns) else ())
 
 
@@ -54,12 +54,12 @@ def same(connection: Connection, base: str) -> bool:
         return False
     if fingerprint(connection) != fingerprint(connection, base) or differences(connection, base):
         return False
-    return all(_history(connection, schema) == _history(connection, base) for schema in ("main",))
+    return _history(connection, "main") == _history(connection, base)
 
 
 def _history(connection: Connection, schema: str) -> list[Row]:
-    known = connection.execute(f"SELECT 1 FROM {schema}.sqlite_schema WHERE name = 'dbsync_history'").fetchone()
-    return connection.execute(f"SELECT * FROM {schema}.dbsync_history").fetchall() if known else []
+    known = has_table(connection, HISTORY, schema)
+    return connection.execute(f"SELECT * FROM {schema}.{HISTORY}").fetchall() if known else []
 
 
 def _loss(connection: Connection, base: str, table: Shared) -> Loss:

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from dbsync.changes import KINDS, Cell, Declared
 from dbsync.definitions import Table, objects, table_of
 from dbsync.rows import Keyed, Pair, Rows, keyed_by
-from dbsync.sqlite import OUR_TABLES, Connection, columns_of, quoted
+from dbsync.sqlite import OUR_TABLES, Connection, columns_of, has_table, quoted
 
 OLD: Final = "dbsync_before"
 """The name under which the backup is attached."""
@@ -264,8 +264,7 @@ def _marks(connection: Connection, allowed: Declared) -> Iterator[Finding]:
 
 
 def _sequence(connection: Connection, schema: str) -> dict[str, int]:
-    known = connection.execute(f"SELECT 1 FROM {schema}.sqlite_schema WHERE name = 'sqlite_sequence'").fetchone()
-    if not known:
+    if not has_table(connection, "sqlite_sequence", schema):
         return {}
     rows = connection.execute(f"SELECT lower(name), max(seq) FROM {schema}.sqlite_sequence GROUP BY 1")
     return {str(name): int(mark or 0) for name, mark in rows}

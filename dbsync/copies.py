@@ -31,22 +31,31 @@ def copy_to_part(source: Path, final: Path, facts: Backup, *, told: Told) -> Bac
         DbsyncError: by meaning (DiskFull, Locked, Damaged …); the part is removed.
     """
     part = final.with_name(backup.PART + final.name)
+    snapshot(source, part, told=told)
+    return facts._replace(path=part)
+
+
+def snapshot(source: Path, target: Path, *, told: Told) -> None:
+    """Copies a live database, as it stands, to a file of its own that nobody else has.
+
+    Raises:
+        DbsyncError: by meaning; nothing is left of it.
+    """
     try:
-        part.unlink(missing_ok=True)
+        target.unlink(missing_ok=True)
         with (
             translated("back up", source),
             closing(open_reading(source)) as live,
-            closing(open_writing(part, create=True)) as target,
+            closing(open_writing(target, create=True)) as copied,
         ):
-            copy(live, target, told=told, seconds=time.monotonic)
+            copy(live, copied, told=told, seconds=time.monotonic)
             # A copy of a WAL database says WAL in its header and would want files beside it.
-            target.execute("PRAGMA journal_mode=DELETE").fetchall()
+            copied.execute("PRAGMA journal_mode=DELETE").fetchall()
     except DbsyncError:
-        drop_part(part)
+        drop_part(target)
         raise
     except OSError as cause:
-        raise disk.problem("back up", part, cause) from cause
-    return facts._replace(path=part)
+        raise disk.problem("back up", target, cause) from cause
 
 
 def check_part(part: Backup) -> Backup:

@@ -202,6 +202,11 @@ def utc_stamp(now: datetime) -> str:
     return f"{moment:%Y-%m-%dT%H-%M-%S}-{moment.microsecond // 1000:03d}Z"
 
 
+def utc_text(now: datetime) -> str:
+    """A time as records have it: `2024-01-15T10:30:00.444Z`."""
+    return now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 class Lock:
     """A lock of the operating system on one file: the kernel lets it go when its holder ends, however it ends.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from dbsync import backup, compare, copies, disk, history, intents, preflight, rederive, sqlite, verify
-from dbsync.errors import DbsyncError, MigrationFailed
+from dbsync.errors import DbsyncError
 from dbsync.flight import FlightRecorder
 from dbsync.model import Applied, Backup, Carried, Change, Facts, Intent, Migration, State
 from dbsync.progress import Event, Progress, quiet, safe
@@ -121,18 +121,17 @@ class GoingBack:
     ) -> Carried | None:
         now, into = self.backups / f"{backup.PART}now", self.backups / f"{backup.PART}carried"
         scratch = self.backups / f"{backup.PART}reports"
-        facts = self._facts(now, "scratch", 0, datetime.now(UTC))
         try:
-            part = copies.copy_to_part(self.database, now, facts, told=self._pages("copy"))
+            copies.snapshot(self.database, now, told=self._pages("copy"))
             return rederive.carry_back(
-                part.path, base.path, migrations, into=into, reports=reports or scratch, told=self._pages("carry back")
+                now, base.path, migrations, into=into, reports=reports or scratch, told=self._pages("carry back")
             )
         except (DbsyncError, OSError) as error:
             self.record("not_carried", cause=str(error))
             return None
         finally:
-            for one in (now.with_name(backup.PART + now.name), into):
-                copies.drop_part(one)
+            copies.drop_part(now)
+            copies.drop_part(into)
             copies.drop_folder(scratch)
 
     def keep_carried(self, carried: Carried, base: Backup) -> Backup:
@@ -192,7 +191,7 @@ class GoingBack:
 
     def _facts(self, path: Path, kind: str, version: int, now: datetime) -> Backup:
         sequence = backup.next_sequence(self.backups, self.database)
-        made_at = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        made_at = disk.utc_text(now)
         return Backup(path, kind, version, sha256="", size_bytes=0, sequence=sequence, made_at=made_at)
 
     @property
@@ -204,10 +203,7 @@ class GoingBack:
         copies.check_backup_file(base.path)
         scratch = self._scratch_path
         copies.scratch_copy(base.path, scratch, told=self._pages("compare"))
-        with sqlite.translated("migrate a copy", scratch, otherwise=MigrationFailed):
-            connection = sqlite.open_scratch(scratch)
-            with closing(connection):
-                verify.run_all(connection, tuple(one for one in migrations if one.number > base.version))
+        verify.migrate_up(scratch, migrations)
         return scratch
 
     def _compared(self, path: Path) -> Change:
@@ -221,4 +217,4 @@ class GoingBack:
 
 def timestamp() -> str:
     """Now, UTC, as it stands in records."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return disk.utc_text(datetime.now(UTC))

@@ -18,6 +18,7 @@ from dbsync.sqlite import (
     Connection,
     attach_copy,
     check_soundness,
+    has_table,
     open_copy,
     open_scratch,
     quoted,
@@ -46,13 +47,13 @@ def carry_back(
     base, again = into.with_name(f"{into.name}-base"), into.with_name(f"{into.name}-again")
     try:
         copies.scratch_copy(backup, base, told=told)
-        newer = _migrate_up(base, migrations)
+        newer = verify.migrate_up(base, migrations)
         _check_version(now, base)
         copies.scratch_copy(backup, into, told=told)
         parked = reports / "parked.jsonl"
         parked_count = _do_again(now, base, into, newer, parked)
         copies.scratch_copy(into, again, told=told)
-        _migrate_up(again, migrations)
+        verify.migrate_up(again, migrations)
         losses, exported = _proof(now, again, reports)
         disk.sync_file(into)
         if parked_count or exported:
@@ -64,13 +65,6 @@ def carry_back(
         copies.drop_part(base)
         copies.drop_part(again)
     return Carried(into, losses, parked if parked_count else None, reports if exported else None)
-
-
-def _migrate_up(path: Path, migrations: tuple[Migration, ...]) -> tuple[Migration, ...]:
-    with translated("migrate a copy", path, otherwise=MigrationFailed), closing(open_scratch(path)) as connection:
-        newer = tuple(one for one in migrations if one.number > version_of(connection))
-        verify.run_all(connection, newer)
-    return newer
 
 
 def _check_version(now: Path, base: Path) -> None:
@@ -123,9 +117,8 @@ class _Quiet:
 
 def _raise_marks(connection: Connection) -> None:
     """A receipt's number that the newer version has given out is not given out again by the older one."""
-    for schema in ("main", replay.NOW):
-        if not connection.execute(f"SELECT 1 FROM {schema}.sqlite_schema WHERE name = 'sqlite_sequence'").fetchone():
-            return
+    if not all(has_table(connection, "sqlite_sequence", schema) for schema in ("main", replay.NOW)):
+        return
     connection.execute(
         "UPDATE main.sqlite_sequence SET seq = max(seq, coalesce("
         f"(SELECT max(n.seq) FROM {replay.NOW}.sqlite_sequence n WHERE n.name = main.sqlite_sequence.name), 0))"
@@ -150,9 +143,8 @@ def _proof(now: Path, again: Path, reports: Path) -> tuple[tuple[Loss, ...], boo
 
 
 def _lower_marks(connection: Connection) -> tuple[Loss, ...]:
-    for schema in ("main", "again"):
-        if not connection.execute(f"SELECT 1 FROM {schema}.sqlite_schema WHERE name = 'sqlite_sequence'").fetchone():
-            return ()
+    if not all(has_table(connection, "sqlite_sequence", schema) for schema in ("main", "again")):
+        return ()
     rows = connection.execute(
         "SELECT m.name FROM main.sqlite_sequence m LEFT JOIN again.sqlite_sequence a ON a.name = m.name"
         " WHERE m.seq > coalesce(a.seq, 0)"

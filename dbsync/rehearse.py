@@ -7,10 +7,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from dbsync import backup, copies, disk, migrate, verify
+from dbsync import backup, copies, verify
 from dbsync.conservation import OLD
 from dbsync.errors import DbsyncError, MigrationFailed, VerificationFailed
-from dbsync.model import Backup, Migration
+from dbsync.model import Migration
 from dbsync.progress import Event, Progress, quiet
 from dbsync.sqlite import attach_copy, open_writing, translated, version_of
 
@@ -49,9 +49,7 @@ def rehearse(database: Path, backups: Path, found: tuple[Migration, ...], *, pro
         return lambda done, total: progress(Event("progress", name=name, done=done, total=total))
 
     try:
-        facts = Backup(base, "scratch", 0, "", 0, 0, "")
-        part = copies.copy_to_part(database, base, facts, told=told("copy"))
-        disk.replace(part.path, base)
+        copies.snapshot(database, base, told=told("copy"))
         copies.scratch_copy(base, scratch, told=told("copy"))
         pending, cause, seconds = _try(scratch, base, found, peak)
         return Rehearsed(
@@ -79,18 +77,7 @@ def _try(
         with translated("rehearse", scratch, otherwise=MigrationFailed), closing(open_writing(scratch)) as connection:
             pending = tuple(one for one in found if one.number > version_of(connection))
             connection.execute("BEGIN IMMEDIATE")
-            touched: frozenset[str] = frozenset()
-            for one in pending:
-                applied = migrate.apply(
-                    connection,
-                    one,
-                    trial_id=None,
-                    release=(None, None),
-                    at="",
-                    milliseconds=lambda: 0,
-                    log=lambda _: None,
-                )
-                touched |= applied.written
+            touched = verify.apply_all(connection, pending)
             with translated("rehearse", scratch, otherwise=VerificationFailed):
                 attach_copy(connection, base, OLD)
                 verify.verify(verify.Case(connection, found, has_old=True, touched=touched), verify.CHECKS)

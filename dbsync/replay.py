@@ -11,7 +11,7 @@ from dbsync.changes import Declared, declared, same
 from dbsync.errors import MigrationFailed
 from dbsync.migrate import namespace_of
 from dbsync.model import Migration
-from dbsync.sqlite import Connection, columns_of, quoted, tables_of
+from dbsync.sqlite import Connection, columns_of, key_of, quoted, tables_of
 
 NOW: Final = "now"
 BASE: Final = "base"
@@ -68,7 +68,7 @@ def _columns(connection: Connection, table: str) -> tuple[list[str], list[str]]:
     """What can be written, and what rows are known by: the primary key, else the rowid."""
     rows = columns_of(connection, table, NOW)
     columns = [str(row[1]) for row in rows if row[6] == 0]
-    key = [str(row[1]) for row in sorted(rows, key=lambda row: int(str(row[5]))) if row[5]]
+    key = key_of(connection, table, NOW)
     nulls = " OR ".join(f"{quoted(one)} IS NULL" for one in key)
     if key and connection.execute(f"SELECT 1 FROM {NOW}.{quoted(table)} WHERE {nulls} LIMIT 1").fetchone():
         key = []
@@ -183,7 +183,7 @@ class Replay:
         self._connection.execute(f"DELETE FROM main.{quoted(row[0])} WHERE {where}", values)
 
     def _where(self, table: str, row: Record) -> tuple[str, tuple[Any, ...]]:
-        key = [str(one[1]) for one in columns_of(self._connection, table) if one[5]]
+        key = key_of(self._connection, table)
         if key and all(row.get(one) is not None for one in key):
             return " AND ".join(f"{quoted(one)} = ?" for one in key), tuple(row[one] for one in key)
         if self._is_search(table):

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Final, NamedTuple
 
 from dbsync.changes import Cell
-from dbsync.sqlite import Connection, columns_of, quoted
+from dbsync.sqlite import Connection, columns_of, key_of, quoted
 
 KEYS_SHOWN: Final = 3
 _ALIASES: Final = ("rowid", "_rowid_", "oid")
@@ -29,10 +29,7 @@ def keyed_by(
     connection: Connection, old: str, new: str, schema: str, renamed: Mapping[tuple[str, str], str]
 ) -> tuple[tuple[str, str], ...]:
     """The primary key, if both sides have the same."""
-    before = [
-        str(row[1]) for row in sorted(columns_of(connection, old, schema), key=lambda row: int(str(row[5]))) if row[5]
-    ]
-    now = [str(row[1]) for row in sorted(columns_of(connection, new), key=lambda row: int(str(row[5]))) if row[5]]
+    before, now = key_of(connection, old, schema), key_of(connection, new)
     after = [renamed.get((old.lower(), one.lower()), one) for one in before]
     return tuple(zip(before, now, strict=True)) if [x.lower() for x in after] == [x.lower() for x in now] else ()
 

@@ -12,7 +12,6 @@ from dbsync.errors import Damaged, DbsyncError, DiskFull, DiskProblem, Locked, R
 from dbsync.model import Facts, State
 
 Connection = sqlite3.Connection
-SQLError = sqlite3.Error
 Row = tuple[object, ...]
 
 LOOK_TIMEOUT_SECONDS: Final = 2.0
@@ -205,6 +204,17 @@ def tables_of(connection: Connection, schema: str = "main") -> list[str]:
     rows = connection.execute(f"PRAGMA {schema}.table_list").fetchall()
     found = [row[1] for row in rows if row[0] == schema and row[2] in ("table", "virtual")]
     return sorted(one for one in found if not one.startswith("sqlite_") and one not in OUR_TABLES)
+
+
+def key_of(connection: Connection, table: str, schema: str = "main") -> list[str]:
+    """The primary key's columns in their order; empty without one."""
+    rows = [row for row in columns_of(connection, table, schema) if row[5]]
+    return [str(row[1]) for row in sorted(rows, key=lambda row: int(str(row[5])))]
+
+
+def has_table(connection: Connection, name: str, schema: str = "main") -> bool:
+    """Whether there is a table of that name, one of SQLite's own included."""
+    return connection.execute(f"SELECT 1 FROM {schema}.sqlite_schema WHERE name = ?", (name,)).fetchone() is not None
 
 
 def columns_of(connection: Connection, table: str, schema: str = "main") -> list[Row]:

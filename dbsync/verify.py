@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from dbsync import schema
 from dbsync.changes import declared
 from dbsync.conservation import OLD, findings
-from dbsync.errors import VerificationFailed
+from dbsync.errors import MigrationFailed, VerificationFailed
 from dbsync.migrate import apply
 from dbsync.model import Migration
-from dbsync.sqlite import Connection, check_soundness, open_scratch, quoted, tables_of, version_of
+from dbsync.sqlite import Connection, check_soundness, open_scratch, quoted, tables_of, translated, version_of
 
 LIMIT_SECONDS: Final = 900.0
 """How long the proof that nothing else changed may take."""
@@ -121,9 +123,31 @@ def run_all(connection: Connection, migrations: tuple[Migration, ...]) -> None:
     """Runs migrations on a throw-away database, as they would run on a till; nobody is told."""
     connection.execute("PRAGMA foreign_keys=OFF")
     connection.execute("BEGIN")
-    for one in migrations:
-        apply(connection, one, trial_id=None, release=(None, None), at="", milliseconds=lambda: 0, log=lambda _: None)
+    apply_all(connection, migrations)
     connection.execute("COMMIT")
+
+
+def apply_all(connection: Connection, migrations: tuple[Migration, ...]) -> frozenset[str]:
+    """The same in a transaction that is open already; which tables may have been written."""
+    written: frozenset[str] = frozenset()
+    for one in migrations:
+        applied = apply(
+            connection, one, trial_id=None, release=(None, None), at="", milliseconds=lambda: 0, log=lambda _: None
+        )
+        written |= applied.written
+    return written
+
+
+def migrate_up(path: Path, migrations: tuple[Migration, ...]) -> tuple[Migration, ...]:
+    """Brings a throw-away file to the newest of `migrations`; returns those that it had not had.
+
+    Raises:
+        DbsyncError: one of them fails on it.
+    """
+    with translated("migrate a copy", path, otherwise=MigrationFailed), closing(open_scratch(path)) as connection:
+        pending = tuple(one for one in migrations if one.number > version_of(connection))
+        run_all(connection, pending)
+    return pending
 
 
 def conserved(case: Case) -> list[str]:

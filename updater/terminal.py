@@ -123,7 +123,7 @@ class Terminal:
     def now(self) -> str:
         from datetime import UTC, datetime
 
-        return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return disk.utc_text(datetime.now(UTC))
 
     def new_id(self) -> str:
         return os.urandom(8).hex()
