@@ -12,7 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from dbsync import coordinator, data, history, migrations, sqlite
+from dbsync import adopt, coordinator, data, history, migrations, sqlite
 from dbsync.flight import FlightRecorder
 from dbsync.live import LiveEffects
 from dbsync.locking import locked
@@ -28,9 +28,16 @@ def initialize_versioning(database: Place, folder: Place, *, progress: Progress 
 
 
 def run_migrations(
-    database: Place, folder: Place, *, backups: Place | None = None, progress: Progress = quiet
+    database: Place, folder: Place, *, backups: Place | None = None, progress: Progress = quiet, again: bool = False
 ) -> Outcome:
     """Brings a database to the newest migration, all or nothing, and tells how it ended.
+
+    Args:
+        database: its path; there need not be one yet.
+        folder: the migrations.
+        backups: where backups go; beside the database by default.
+        progress: told of everything that happens.
+        again: a person wants it tried once more, although it failed twice in the same way.
 
     Raises:
         BadMigrations: the folder cannot be read as migrations; nothing was touched.
@@ -38,7 +45,7 @@ def run_migrations(
     """
     with locked(Path(database)):
         effects = _effects(Path(database), backups, progress)
-        return coordinator.upgrade(effects, migrations=migrations.load(Path(folder)))
+        return coordinator.upgrade(effects, migrations=migrations.load(Path(folder)), again=again)
 
 
 def get_current_version(database: Place) -> int:
@@ -101,6 +108,17 @@ def import_database(database: Place, file: Place, folder: Place) -> data.Importe
         return data.import_file(
             _effects(Path(database), None, quiet), Path(file).absolute(), migrations.load(Path(folder))
         )
+
+
+def adopt_database(database: Place, folder: Place, *, at: int | None = None) -> int:
+    """Takes over a database without a history of ours, where its schema is beyond doubt; returns the schema number.
+
+    Raises:
+        Untracked: it cannot be told; nothing was changed.
+    """
+    with locked(Path(database)):
+        found = migrations.load(Path(folder))
+        return adopt.baseline(_effects(Path(database), None, quiet), found, at=at, dry_run=False)
 
 
 def _effects(database: Path, backups: Place | None, progress: Progress) -> LiveEffects:

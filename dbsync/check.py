@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from dbsync import changes, compare, conservation, copies, schema, verify
 from dbsync.definitions import tokens
+from dbsync.engines import OWN
 from dbsync.errors import DbsyncError
 from dbsync.migrations import load, text_of
 from dbsync.model import Migration
@@ -43,7 +44,7 @@ def check(
     problems += _declarations(found)
     for place in released:
         problems += _against(found, place)
-    if not problems:
+    if not problems and not any(one.kind == "command" for one in found):
         problems += _from_every_schema(found)
     if not problems and database is not None:
         problems += _on_a_copy(found, database, scratch)
@@ -168,7 +169,7 @@ def _risky(migration: Migration) -> list[Problem]:
         if " add column " in f" {words} " and " not null" in words and " default " not in words:
             safe = "Give it a DEFAULT, or use db.not_null(table, column, fill=...)."
             problems.append(Problem(_name(migration), "it adds a NOT NULL column without a default", safe))
-        if "pragma foreign_keys" in words:
+        if "pragma foreign_keys" in words and migration.engine == OWN:
             safe = "Foreign keys are off while migrations run; they are checked before COMMIT."
             problems.append(Problem(_name(migration), "PRAGMA foreign_keys does nothing inside a transaction", safe))
         if (
@@ -179,7 +180,11 @@ def _risky(migration: Migration) -> list[Problem]:
             safe = "Say it: `changes: drop table T`."
             problems.append(Problem(_name(migration), "it drops a table without a declaration", safe))
         first = words.split(" ", 1)[0]
-        if migration.kind == "sql" and first in ("begin", "commit", "rollback", "end", "savepoint", "attach", "vacuum"):
+        if (
+            migration.kind == "sql"
+            and migration.engine == OWN
+            and first in ("begin", "commit", "rollback", "end", "savepoint", "attach", "vacuum")
+        ):
             problems.append(
                 Problem(_name(migration), f"{first.upper()} would break the one transaction", "Leave it out.")
             )

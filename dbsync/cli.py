@@ -136,13 +136,14 @@ def show_history(place: Place, *, as_json: bool) -> None:
 
 @main.command()
 @from_folder
+@click.option("--again", is_flag=True, help="Try once more what failed twice in the same way.")
 @as_json
 @on_database
-def upgrade(place: Place, *, folder: Path, as_json: bool) -> None:
+def upgrade(place: Place, *, folder: Path, again: bool, as_json: bool) -> None:
     """Bring the database to the newest migration: backup, migrate, verify, in one step, or not at all."""
     with locked(place.database):
         view = JsonLines() if as_json else Transcript()
-        outcome = coordinator.upgrade(place.effects(view), migrations=migrations.load(folder))
+        outcome = coordinator.upgrade(place.effects(view), migrations=migrations.load(folder), again=again)
     if as_json:
         click.echo(json.dumps({"format": 1, "kind": "outcome", **plain(outcome)}))
     elif outcome.hint and not outcome.ready:

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from dbsync.changes import KINDS, Cell, Declared
 from dbsync.definitions import Table, objects, table_of
 from dbsync.rows import Keyed, Pair, Rows, keyed_by
-from dbsync.sqlite import OUR_TABLES, Connection, columns_of, has_table, quoted
+from dbsync.sqlite import NOT_THE_APPS, Connection, columns_of, has_table, quoted
 
 OLD: Final = "dbsync_before"
 """The name under which the backup is attached."""
@@ -69,7 +69,7 @@ class _Kind(NamedTuple):
 def _kinds(connection: Connection, schema: str) -> dict[str, _Kind]:
     found = {}
     for _, name, kind, *_ in connection.execute(f"PRAGMA {schema}.table_list").fetchall():
-        if kind in ("table", "virtual") and not name.startswith("sqlite_") and name not in OUR_TABLES:
+        if kind in ("table", "virtual") and not name.startswith("sqlite_") and name not in NOT_THE_APPS:
             found[name.lower()] = _Kind(name, kind == "virtual")
     schemas = {str(row[0]).lower() for row in connection.execute(f"SELECT name FROM {schema}.sqlite_schema")}
     return {name: one for name, one in found.items() if name in schemas}

@@ -5,11 +5,11 @@ The caller holds the database lock. Nothing here touches a file or SQLite: every
 
 from __future__ import annotations
 
-from dbsync import plan
+from dbsync import adoption_plan, plan
 from dbsync.effects import Effects, Recorder
 from dbsync.ending import record_end
 from dbsync.errors import DbsyncError
-from dbsync.model import Backup, Migration, Outcome, OutcomeName, State
+from dbsync.model import Backup, Facts, Migration, Outcome, OutcomeName, State
 
 _FALLBACK = {
     "preflight": OutcomeName.READ_ONLY,
@@ -30,6 +30,7 @@ def upgrade(
     release_version: str | None = None,
     earlier_backup: Backup | None = None,
     recorder: Recorder | None = None,
+    again: bool = False,
 ) -> Outcome:
     """Brings the database to the newest migration, all or nothing.
 
@@ -41,11 +42,14 @@ def upgrade(
         release_version: its version, for the history.
         earlier_backup: what an earlier attempt of the same trial took; used only if it equals the database now.
         recorder: told of the backup and of the content as of COMMIT.
+        again: a person wants it tried, however often it failed before.
 
     Returns:
-        The outcome; never an exception of ours. Anything but `ready` means that the database is as it was.
+        The outcome; never an exception of ours. Anything but `ready` means that the database is as it was; one that
+        had no history of ours may have one now, and is otherwise as it was.
     """
-    return _Upgrade(effects, migrations, trial_id, (release_id, release_version), earlier_backup, recorder).run()
+    release = (release_id, release_version)
+    return _Upgrade(effects, migrations, trial_id, release, earlier_backup, recorder, again).run()
 
 
 class _Upgrade:
@@ -57,6 +61,7 @@ class _Upgrade:
         release: tuple[str | None, str | None],
         earlier_backup: Backup | None,
         recorder: Recorder | None,
+        again: bool,
     ) -> None:
         self.effects = effects
         self.migrations = migrations
@@ -64,6 +69,8 @@ class _Upgrade:
         self.release = release
         self.earlier_backup = earlier_backup
         self.recorder = recorder
+        self.again = again
+        self.run_name: str | None = None
         self.phase = "preflight"
         self.migration: Migration | None = None
         self.backup: Backup | None = None
@@ -81,11 +88,14 @@ class _Upgrade:
     def _run(self) -> Outcome:
         effects = self.effects
         facts = effects.look()
+        refused = None
+        if facts.state is State.UNTRACKED:
+            refused = self._adopt()
+            facts = effects.look() if refused is None else facts
         self.version = facts.version if facts.state is State.OK else 0
         latest = self.migrations[-1].number if self.migrations else 0
         effects.record("looked", version=self.version, latest=latest)
-        history = effects.history() if facts.state is State.OK else ()
-        step = plan.decide_upgrade(facts, history, self.migrations, self.trial_id)
+        step = refused or self._decide(facts)
         if isinstance(step, plan.Refuse):
             return self._ended(step.name, cause=step.cause, hint=step.hint)
         if isinstance(step, plan.Nothing):
@@ -94,7 +104,8 @@ class _Upgrade:
         effects.begin()
         self.phase = "backup"
         if step.pending:
-            effects.record("started", count=len(step.pending))
+            self.run_name = plan.name_of_run(self.version, step.pending, self.trial_id)
+            effects.record("started", count=len(step.pending), run=self.run_name)
         if step.backs_up:
             self._back_up()
         elif step.fresh:
@@ -116,6 +127,29 @@ class _Upgrade:
         # Commit point: before this line the database is the old one, after it the new one, whatever happens.
         effects.commit()
         return self._committed(step)
+
+    def _decide(self, facts: Facts) -> plan.UpgradeStep:
+        history = self.effects.history() if facts.state is State.OK else ()
+        step = plan.decide_upgrade(facts, history, self.migrations, self.trial_id)
+        if isinstance(step, plan.Migrate) and step.pending and not self.again:
+            name = plan.name_of_run(self.version or 0, step.pending, self.trial_id)
+            return plan.decide_again(self.effects.tried(name)) or step
+        return step
+
+    def _adopt(self) -> plan.Refuse | None:
+        """Writes down which schema the database has, in a step of its own: every backup then says it by itself.
+
+        A crash after it, or a failure of what follows, leaves the app's own tables as they were.
+        """
+        step = adoption_plan.decide_adoption(self.effects.recognise(self.migrations), self.migrations)
+        if isinstance(step, plan.Refuse):
+            return step
+        self.effects.preflight(())
+        self.effects.begin()
+        self.effects.adopt(self.migrations[: step.version])
+        self.effects.commit()
+        self.effects.record("adopted", version=step.version)
+        return None
 
     def _back_up(self) -> None:
         earlier = self.earlier_backup
@@ -164,5 +198,5 @@ class _Upgrade:
             content_sha256=digest,
             duration_seconds=self.effects.seconds() - self.began_seconds,
         )
-        record_end(self.effects, outcome)
+        record_end(self.effects, outcome, self.run_name)
         return outcome

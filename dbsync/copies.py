@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 from dbsync import backup, disk
 from dbsync.errors import BackupUnusable, Damaged, DbsyncError, DiskProblem
 from dbsync.model import Backup
 from dbsync.sqlite import (
+    Connection,
     check_soundness,
     copy,
     open_copy,
     open_reading,
     open_scratch,
     open_writing,
+    page_size_of,
     translated,
     version_of,
 )
@@ -24,19 +26,25 @@ from dbsync.sqlite import (
 Told = Callable[[int, int], None]
 
 
-def copy_to_part(source: Path, final: Path, facts: Backup, *, told: Told) -> Backup:
+def copy_to_part(source: Path, final: Path, facts: Backup, *, told: Told, live: Connection | None = None) -> Backup:
     """Copies a live database, as it stands, to the temporary name of `final`. A crash leaves a part, which is cleared.
 
     Raises:
         DbsyncError: by meaning (DiskFull, Locked, Damaged …); the part is removed.
     """
     part = final.with_name(backup.PART + final.name)
-    snapshot(source, part, told=told)
+    snapshot(source, part, told=told, live=live)
     return facts._replace(path=part)
 
 
-def snapshot(source: Path, target: Path, *, told: Told) -> None:
+def snapshot(source: Path, target: Path, *, told: Told, live: Connection | None = None) -> None:
     """Copies a live database, as it stands, to a file of its own that nobody else has.
+
+    Args:
+        source: the database.
+        target: the file.
+        told: of pages that were copied.
+        live: the connection that has the source for itself alone; without one, one is opened.
 
     Raises:
         DbsyncError: by meaning; nothing is left of it.
@@ -45,10 +53,10 @@ def snapshot(source: Path, target: Path, *, told: Told) -> None:
         target.unlink(missing_ok=True)
         with (
             translated("back up", source),
-            closing(open_reading(source)) as live,
+            nullcontext(live) if live is not None else closing(open_reading(source)) as opened,
             closing(open_writing(target, create=True)) as copied,
         ):
-            copy(live, copied, told=told, seconds=time.monotonic)
+            copy(opened, copied, told=told, seconds=time.monotonic)
             # A copy of a WAL database says WAL in its header and would want files beside it.
             copied.execute("PRAGMA journal_mode=DELETE").fetchall()
     except DbsyncError:
@@ -126,7 +134,7 @@ def restore_over(database: Path, source: Path, *, told: Told) -> None:
         closing(open_copy(source)) as kept,
         closing(open_writing(database, create=True)) as live,
     ):
-        if _page_size(kept) != _page_size(live):
+        if page_size_of(kept) != page_size_of(live):
             # The page size of a WAL database cannot change (sqlite.org/pragma.html#pragma_page_size).
             live.execute("PRAGMA journal_mode=DELETE").fetchall()
         copy(kept, live, told=told, seconds=time.monotonic)
@@ -188,7 +196,3 @@ def scratch_copy(source: Path, target: Path, *, told: Told) -> None:
     drop_part(target)
     with translated("copy", source), closing(open_copy(source)) as kept, closing(open_scratch(target)) as scratch:
         copy(kept, scratch, told=told, seconds=time.monotonic)
-
-
-def _page_size(connection: object) -> int:
-    return int(connection.execute("PRAGMA page_size").fetchone()[0])  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from dbsync.model import Applied, Backup, Carried, Change, Facts, Intent, Migration
+from dbsync.model import Applied, Backup, Carried, Change, Facts, Intent, Migration, Recognised, Tried
 
 
 class Recorder(Protocol):
@@ -31,6 +31,12 @@ class Effects(Protocol):
 
     def history(self) -> tuple[Applied, ...]:
         """The migrations the database says it has, by number; from the readable history where there is no other."""
+
+    def recognise(self, migrations: tuple[Migration, ...]) -> Recognised:
+        """What shows how far a database without our history has come."""
+
+    def tried(self, run: str) -> Tried:
+        """How earlier runs of that name ended, by the flight recorder."""
 
     def preflight(self, pending: tuple[Migration, ...]) -> None:
         """Refuses what would fail: no space, a foreign lock, a folder that cannot be written, damage."""
@@ -59,6 +65,9 @@ class Effects(Protocol):
 
     def note_history(self, kept: tuple[Migration, ...], blessed: tuple[Migration, ...]) -> None:
         """Writes history rows for migrations that the database has already: adopted ones, and mended ones."""
+
+    def adopt(self, migrations: tuple[Migration, ...]) -> None:
+        """Writes that the database has had these all along; makes the history where there is none."""
 
     def mark_trial(self, trial_id: str, release: tuple[str | None, str | None]) -> None:
         """Writes the trial's row."""

@@ -7,8 +7,8 @@ from dbsync.errors import DbsyncError
 from dbsync.model import Outcome
 
 
-def record_end(effects: Effects, outcome: Outcome) -> None:
-    """Records an outcome; a record that cannot be written changes nothing."""
+def record_end(effects: Effects, outcome: Outcome, run: str | None = None) -> None:
+    """Records an outcome, of a run by its name; a record that cannot be written changes nothing."""
     try:
         effects.record(
             "ended",
@@ -19,6 +19,7 @@ def record_end(effects: Effects, outcome: Outcome) -> None:
             migration=outcome.migration,
             cause=outcome.cause,
             seconds=round(outcome.duration_seconds, 3),
+            run=run,
         )
     except DbsyncError:
         # The record is for people; the outcome that it would have told is returned all the same.

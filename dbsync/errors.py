@@ -104,6 +104,12 @@ class BadMigrations(Refused):
     outcome = "BAD_MIGRATIONS"
 
 
+class Untracked(Refused):
+    """Which schema a database has cannot be told, or need not be."""
+
+    outcome = "UNTRACKED"
+
+
 class MigrationFailed(Failed):
     """A migration failed; the whole transaction was undone."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dbsync import disk
+from dbsync.model import FAILED, OutcomeName, Tried
 
 NAME: Final = "dbsync-flight.jsonl"
 SIZE_LIMIT_BYTES: Final = 500_000
@@ -41,3 +42,23 @@ class FlightRecorder:
                 if isinstance(line, dict):
                     found.append(line)
         return found
+
+    def tried(self, run: str) -> Tried:
+        """How the last runs of that name ended: as far back as they failed in the same way, or did not end."""
+        ways: list[str] = []
+        cut_count, open_now = 0, False
+        for line in self.lines():
+            if line.get("run") != run:
+                continue
+            if line.get("event") == "started":
+                cut_count += open_now
+                open_now = True
+            elif line.get("event") == "ended":
+                cut_count, open_now = 0, False
+                way = f"{line.get('outcome')} {line.get('migration') or ''}: {line.get('cause')}"
+                ways = [*ways, way] if _is_failure(line) and ways[-1:] in ([], [way]) else [way] * _is_failure(line)
+        return Tried(len(ways), ways[-1] if ways else "", cut_count + open_now)
+
+
+def _is_failure(line: dict[str, Any]) -> bool:
+    return line.get("outcome") in {str(one) for one in FAILED - {OutcomeName.COMMIT_FAILED}}

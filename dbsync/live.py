@@ -6,11 +6,12 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dbsync import backup, compare, conservation, copies, disk, history, migrate, preflight, sqlite, verify
+from dbsync import backup, compare, conservation, copies, disk, engines, history, migrate, preflight, sqlite, verify
 from dbsync.errors import BackupUnusable, CommitFailed, DbsyncError, MigrationFailed, VerificationFailed
 from dbsync.live_back import GoingBack, timestamp
 from dbsync.model import Backup, Migration, State
 from dbsync.progress import Event
+from dbsync.work import InPlace, OnCopy, Work, reading
 
 Release = tuple[str | None, str | None]
 
@@ -18,10 +19,12 @@ Release = tuple[str | None, str | None]
 class LiveEffects(GoingBack):
     """All effects on one database file. The caller holds the database lock; nothing is opened before it is needed."""
 
-    _connection: sqlite.Connection | None = None
-    _written: frozenset[str] = frozenset()
+    _work: Work | None = None
+    _written: frozenset[str] | None = frozenset()
+    _on_copy = False
 
     def preflight(self, pending: tuple[Migration, ...]) -> None:
+        self._on_copy = any(one.kind == "command" for one in pending)
         preflight.check_local(self.database)
         preflight.check_writable(self.database.parent)
         preflight.check_writable(self.backups)
@@ -35,8 +38,8 @@ class LiveEffects(GoingBack):
 
     def begin(self) -> None:
         with sqlite.translated("open", self.database):
-            self._connection = sqlite.open_writing(self.database, create=True)
-            self._connection.execute("BEGIN IMMEDIATE")
+            scratch = self.backups / f"{backup.PART}command"
+            self._work = OnCopy(self.database, scratch) if self._on_copy else InPlace(self.database)
             self._written = frozenset()
 
     def check_now(self) -> None:
@@ -49,15 +52,19 @@ class LiveEffects(GoingBack):
     def equals(self, path: Path) -> bool:
         if not path.is_file():
             return False
-        with sqlite.translated("compare with", path), closing(sqlite.open_reading(self.database)) as live:
+        with sqlite.translated("compare with", path), reading(self._work, self.database) as live:
             sqlite.attach_copy(live, path, "kept")
-            return compare.same(live, "kept")
+            try:
+                return compare.same(live, "kept")
+            finally:
+                live.execute("DETACH kept")
 
     def copy_backup(self, version: int, trial_id: str | None) -> Backup:
         now = datetime.now(UTC)
         final = backup.free_name(self.backups, backup.migration_name(self._prefix, version, now))
         facts = self._facts(final, "migration", version, now)._replace(trial_id=trial_id)
-        return copies.copy_to_part(self.database, final, facts, told=self._pages("backup"))
+        live = self._work.live if self._work is not None else None
+        return copies.copy_to_part(self.database, final, facts, told=self._pages("backup"), live=live)
 
     def check_backup(self, part: Backup) -> Backup:
         return copies.check_part(part)
@@ -99,18 +106,37 @@ class LiveEffects(GoingBack):
                 milliseconds=lambda: int(self.seconds() * 1000),
                 log=lambda text: self._tell(Event("log", text=text)),
             )
-        self._written |= applied.written
+        known = self._written is not None and applied.written is not None
+        self._written = (self._written or frozenset()) | (applied.written or frozenset()) if known else None
         self._tell(Event("version", number=number))
         self._tell(Event("migrated", number=number, name=name, seconds=applied.milliseconds / 1000))
 
     def note_history(self, kept: tuple[Migration, ...], blessed: tuple[Migration, ...]) -> None:
+        self._write_history(kept, kind="adopted")
+        self._write_history(blessed, kind="blessed")
+
+    def adopt(self, migrations: tuple[Migration, ...], *, kind: str = "adopted") -> None:
+        self._write_history(migrations, kind=kind)
+        with sqlite.translated("write the history", self.database):
+            self._open.execute(f"PRAGMA user_version={migrations[-1].number if migrations else 0}")
+            if migrations and migrations[0].engine != engines.OWN:
+                self._tell_its_tool(migrations)
+
+    def _tell_its_tool(self, migrations: tuple[Migration, ...]) -> None:
+        """What another tool has on record already is left alone; the rest it would run once more."""
+        engine = engines.named(migrations[0].engine)
+        said = engine.recorded(self._open, migrations)
+        for one in migrations:
+            if said is None or one.name not in said.names:
+                engine.note(self._open, one)
+
+    def _write_history(self, migrations: tuple[Migration, ...], *, kind: str) -> None:
         with sqlite.translated("write the history", self.database):
             history.make_tables(self._open)
-            for kind, migrations in (("adopted", kept), ("blessed", blessed)):
-                for one in migrations:
-                    history.add_migration(
-                        self._open, one, kind=kind, trial_id=None, release=(None, None), at=timestamp(), duration_ms=0
-                    )
+            for one in migrations:
+                history.add_migration(
+                    self._open, one, kind=kind, trial_id=None, release=(None, None), at=timestamp(), duration_ms=0
+                )
 
     def mark_trial(self, trial_id: str, release: Release) -> None:
         with sqlite.translated("mark the trial", self.database):
@@ -125,24 +151,19 @@ class LiveEffects(GoingBack):
 
     def commit(self) -> None:
         with sqlite.translated("commit", self.database, otherwise=CommitFailed):
-            self._open.execute("COMMIT")
-            # The last connection takes the WAL into the file as it closes.
-            self._close()
+            assert self._work is not None
+            self._work.commit()
+            self._work = None
 
     def rollback(self) -> None:
-        connection = self._connection
-        if connection is None:
+        work, self._work = self._work, None
+        if work is None:
             return
         try:
             with sqlite.translated("undo", self.database):
-                # "Disk full" in WAL mode has undone the transaction by itself already.
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                if sqlite.is_wal(connection):
-                    # A WAL grown to its full size would go on holding the space whose lack was the trouble.
-                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                work.rollback()
         finally:
-            self._close()
+            work.close()
 
     def check_committed(self) -> None:
         try:
@@ -161,10 +182,5 @@ class LiveEffects(GoingBack):
 
     @property
     def _open(self) -> sqlite.Connection:
-        assert self._connection is not None, "only between begin and commit"
-        return self._connection
-
-    def _close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+        assert self._work is not None, "only between begin and commit"
+        return self._work.connection

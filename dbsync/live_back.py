@@ -11,7 +11,7 @@ from typing import Final
 from dbsync import backup, compare, copies, disk, history, intents, preflight, rederive, sqlite, verify
 from dbsync.errors import DbsyncError
 from dbsync.flight import FlightRecorder
-from dbsync.model import Applied, Backup, Carried, Change, Facts, Intent, Migration, State
+from dbsync.model import Applied, Backup, Carried, Change, Facts, Intent, Migration, Recognised, State, Tried
 from dbsync.progress import Event, Progress, quiet, safe
 
 
@@ -64,6 +64,15 @@ class GoingBack:
     def history(self) -> tuple[Applied, ...]:
         with sqlite.translated("read the history", self.database), closing(sqlite.open_reading(self.database)) as live:
             return history.applied(live)
+
+    def recognise(self, migrations: tuple[Migration, ...]) -> Recognised:
+        from dbsync import recognise
+
+        with sqlite.translated("recognise", self.database), closing(sqlite.open_reading(self.database)) as live:
+            return recognise.recognise(live, migrations)
+
+    def tried(self, run: str) -> Tried:
+        return self._flight.tried(run)
 
     # going back ----------------------------------------------------------------------------------------------------
 

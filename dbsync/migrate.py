@@ -6,20 +6,20 @@ import traceback
 from collections.abc import Callable
 from typing import NamedTuple
 
-from dbsync import history
+from dbsync import engines, history
 from dbsync.errors import DbsyncError, MigrationFailed
-from dbsync.migrations import hash_of, text_of
+from dbsync.migrations import checked_text
 from dbsync.model import Migration
 from dbsync.sandbox import Sandbox
-from dbsync.sqlite import Connection
+from dbsync.sqlite import Connection, path_of
 
 
 class Applied(NamedTuple):
     """What is known of a migration that ran."""
 
     milliseconds: int
-    written: frozenset[str]
-    """Lower-case names of the tables that it may have written."""
+    written: frozenset[str] | None
+    """Lower-case names of the tables that it may have written; None: any."""
 
 
 def apply(
@@ -39,6 +39,11 @@ def apply(
         DiskFull: there was no space; SQLite may have ended the transaction.
     """
     began = milliseconds()
+    if migration.kind == "command":
+        _run_command(connection, migration, log)
+        took = milliseconds() - began
+        _record(connection, migration, trial_id=trial_id, release=release, at=at, took=took)
+        return Applied(took, None)
     connection.execute("SAVEPOINT migration")
     try:
         with Sandbox(connection, log) as sandbox:
@@ -46,11 +51,7 @@ def apply(
         if not connection.in_transaction:
             raise MigrationFailed(operation="migrate", cause="the transaction was ended in the middle")  # noqa: TRY301
         took = milliseconds() - began
-        history.make_tables(connection)
-        history.add_migration(
-            connection, migration, kind="migration", trial_id=trial_id, release=release, at=at, duration_ms=took
-        )
-        connection.execute(f"PRAGMA user_version={migration.number}")
+        _record(connection, migration, trial_id=trial_id, release=release, at=at, took=took)
         connection.execute("RELEASE migration")
     except BaseException:
         # After "disk full" in WAL mode SQLite has undone everything already, and there is nothing to go back to.
@@ -66,18 +67,47 @@ def namespace_of(migration: Migration) -> dict[str, object]:
     Raises:
         MigrationFailed: the file changed, or its top level fails.
     """
-    text = _checked_text(migration)
+    text = checked_text(migration)
     namespace: dict[str, object] = {"__name__": f"migration_{migration.number:04d}", "__file__": str(migration.path)}
     try:
         exec(compile(text, str(migration.path), "exec"), namespace)  # noqa: S102 - signed code of the vendor
     except Exception as error:
-        raise _failed(migration, error) from error
+        raise failed(migration, error) from error
     return namespace
 
 
+def _record(
+    connection: Connection, migration: Migration, *, trial_id: str | None, release: history.Release, at: str, took: int
+) -> None:
+    history.make_tables(connection)
+    history.add_migration(
+        connection, migration, kind="migration", trial_id=trial_id, release=release, at=at, duration_ms=took
+    )
+    if migration.engine != engines.OWN:
+        engines.named(migration.engine).note(connection, migration)
+    connection.execute(f"PRAGMA user_version={migration.number}")
+
+
+def _run_command(connection: Connection, migration: Migration, log: Callable[[str], None]) -> None:
+    """The connection is to a copy that nobody else has (`work.OnCopy`), and lets go of it while the program runs."""
+    from dbsync.engines import command
+
+    path = path_of(connection)
+    if path is None:
+        raise MigrationFailed(operation="migrate", path=migration.path, cause="a program needs a database in a file")
+    connection.execute("COMMIT")
+    try:
+        command.run(migration, path, log)
+    finally:
+        connection.execute("BEGIN IMMEDIATE")
+
+
 def _run(sandbox: Sandbox, migration: Migration) -> None:
+    if migration.engine != engines.OWN:
+        engines.named(migration.engine).run(sandbox, migration)
+        return
     if migration.kind == "sql":
-        sandbox.script(_checked_text(migration))
+        sandbox.script(checked_text(migration))
         return
     up = namespace_of(migration)["up"]
     assert callable(up)
@@ -86,17 +116,11 @@ def _run(sandbox: Sandbox, migration: Migration) -> None:
     except DbsyncError:
         raise
     except Exception as error:
-        raise _failed(migration, error) from error
+        raise failed(migration, error) from error
 
 
-def _checked_text(migration: Migration) -> str:
-    text = text_of(migration.path)
-    if hash_of(text) != migration.sha256:
-        raise MigrationFailed(operation="migrate", path=migration.path, cause="the file changed after it was checked")
-    return text
-
-
-def _failed(migration: Migration, error: Exception) -> MigrationFailed:
+def failed(migration: Migration, error: Exception) -> MigrationFailed:
+    """What a Python migration raised, with the line."""
     line = traceback.extract_tb(error.__traceback__)[-1].lineno
     cause = f"{type(error).__name__}: {error} (line {line})"
     return MigrationFailed(operation="migrate", path=migration.path, cause=cause)

@@ -1,4 +1,7 @@
-"""Reads a folder of migrations: `NNNN_name.sql` and `NNNN_name.py`, by number, without gaps. Runs none of them."""
+"""Reads a folder of migrations: `NNNN_name.sql`, `.py` or `.toml`, by number, without gaps. Runs none of them.
+
+Folders of other tools are read by their engines (`engines/`), into the same values.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from dbsync.errors import BadMigrations
+from dbsync import engines
+from dbsync.errors import BadMigrations, MigrationFailed
 from dbsync.model import Migration
 
-_NAME: Final = re.compile(r"^(\d{4})_([a-z][a-z0-9_]*)\.(sql|py)$")
+_NAME: Final = re.compile(r"^(\d{4})_([a-z][a-z0-9_]*)\.(sql|py|toml)$")
+_KINDS: Final = {".sql": "sql", ".py": "python", ".toml": "command"}
 _HEADER: Final = re.compile(r"^--\s*(description|changes|readable_from|replaces)\s*:\s*(.*?)\s*$")
 _SHA256: Final = re.compile(r"^[0-9a-f]{64}$")
 _METADATA: Final = ("description", "changes", "readable_from", "replaces")
@@ -24,10 +29,12 @@ def load(folder: Path) -> tuple[Migration, ...]:
         BadMigrations: the folder is missing, a number is missing or there twice, or a file cannot be understood;
             nothing else was looked at.
     """
-    try:
-        paths = sorted(one for one in folder.iterdir() if one.suffix in (".sql", ".py") and one.name != "__init__.py")
-    except OSError as cause:
-        raise BadMigrations(operation="read", path=folder, cause=cause.strerror or str(cause)) from cause
+    engine = engines.engine_of(folder)
+    if engine != engines.OWN:
+        return engines.named(engine).load(folder)
+    paths = [
+        one for one in listed(folder) if one.suffix in _KINDS and one.name not in ("__init__.py", engines.SETTINGS)
+    ]
     found = tuple(_load(path) for path in paths)
     numbers = [one.number for one in found]
     twice = sorted({one for one in numbers if numbers.count(one) > 1})
@@ -37,6 +44,18 @@ def load(folder: Path) -> tuple[Migration, ...]:
     if missing:
         raise BadMigrations(operation="read", path=folder, cause=f"the number {missing[0]:04d} is missing")
     return found
+
+
+def listed(folder: Path) -> list[Path]:
+    """What is in a folder, by name.
+
+    Raises:
+        BadMigrations: it cannot be read.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except OSError as cause:
+        raise BadMigrations(operation="read", path=folder, cause=cause.strerror or str(cause)) from cause
 
 
 def text_of(path: Path) -> str:
@@ -57,24 +76,51 @@ def hash_of(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def checked_text(migration: Migration) -> str:
+    """The text that a migration was loaded from.
+
+    Raises:
+        MigrationFailed: the file was changed since.
+    """
+    text = text_of(migration.path)
+    if hash_of(text) != migration.sha256:
+        raise MigrationFailed(operation="migrate", path=migration.path, cause="the file changed after it was checked")
+    return text
+
+
+def metadata(path: Path, text: str) -> Mapping[str, Any]:
+    """What a migration's text says of itself: a header of SQL, assignments of Python, keys of TOML."""
+    if path.suffix == ".py":
+        return _python_metadata(path, text)
+    return _command_metadata(path, text) if path.suffix == ".toml" else _sql_metadata(text)
+
+
+def built(path: Path, text: str, values: Mapping[str, Any], *, number: int, name: str) -> Migration:
+    """A migration out of its text and what is said of it.
+
+    Raises:
+        BadMigrations: something that is said is not of its kind.
+    """
+    return Migration(
+        number=number,
+        name=name,
+        description=_text(path, values.get("description") or name.replace("_", " ")),
+        sha256=hash_of(text),
+        replaces=_hashes(path, values.get("replaces", ())),
+        readable_from=_number(path, values.get("readable_from"), number),
+        changes=tuple(_text(path, one) for one in values.get("changes", ())),
+        kind=_KINDS[path.suffix],
+        path=path,
+    )
+
+
 def _load(path: Path) -> Migration:
     match = _NAME.match(path.name)
     if match is None:
         cause = "a migration's file is named like 0007_add_barcode.sql or 0007_add_barcode.py"
         raise BadMigrations(operation="read", path=path, cause=cause)
     text = text_of(path)
-    values = _python_metadata(path, text) if path.suffix == ".py" else _sql_metadata(text)
-    return Migration(
-        number=int(match[1]),
-        name=match[2],
-        description=_text(path, values.get("description") or match[2].replace("_", " ")),
-        sha256=hash_of(text),
-        replaces=_hashes(path, values.get("replaces", ())),
-        readable_from=_number(path, values.get("readable_from"), int(match[1])),
-        changes=tuple(_text(path, one) for one in values.get("changes", ())),
-        kind="python" if path.suffix == ".py" else "sql",
-        path=path,
-    )
+    return built(path, text, metadata(path, text), number=int(match[1]), name=match[2])
 
 
 def _sql_metadata(text: str) -> dict[str, Any]:
@@ -108,8 +154,27 @@ def _python_metadata(path: Path, text: str) -> Mapping[str, Any]:
         }
     except (SyntaxError, ValueError) as cause:
         raise BadMigrations(operation="read", path=path, cause=str(cause)) from cause
-    if not any(isinstance(node, ast.FunctionDef) and node.name == "up" for node in tree.body):
+    wanted = {"up", "upgrade"}  # Alembic's name for it is the second one
+    if not any(isinstance(node, ast.FunctionDef) and node.name in wanted for node in tree.body):
         raise BadMigrations(operation="read", path=path, cause="it has no function up(db)")
+    return values
+
+
+def _command_metadata(path: Path, text: str) -> Mapping[str, Any]:
+    import tomllib
+
+    try:
+        values = tomllib.loads(text)
+    except ValueError as cause:
+        raise BadMigrations(operation="read", path=path, cause=str(cause)) from cause
+    words = values.get("command")
+    if not isinstance(words, list) or not words or not all(isinstance(one, str) for one in words):
+        raise BadMigrations(operation="read", path=path, cause="command has to be a list of words")
+    if not any("{database}" in one for one in words):
+        raise BadMigrations(operation="read", path=path, cause="no word of the command is or holds {database}")
+    unknown = sorted(values.keys() - {*_METADATA, "command", "timeout_seconds"})
+    if unknown:
+        raise BadMigrations(operation="read", path=path, cause=f"{', '.join(unknown)}: not known")
     return values
 
 

@@ -45,8 +45,10 @@ class Migration(NamedTuple):
     readable_from: int | None
     changes: tuple[str, ...]
     kind: str
-    """"sql" or "python"."""
+    """"sql", "python" or "command"."""
     path: Path
+    engine: str = "own"
+    """Whose format it is: see `engines`."""
 
 
 class Backup(NamedTuple):
@@ -71,6 +73,30 @@ class Applied(NamedTuple):
     sha256: str
     """Empty where a migration was adopted from a readable history that kept no hash."""
     trial_id: str | None = None
+
+
+class Recognised(NamedTuple):
+    """What shows how far a database without our history has come."""
+
+    user_version: int
+    recorded: frozenset[str] | None
+    """Names of migrations that its own table of them says it had; None: it has no such table."""
+    unknown: tuple[str, ...]
+    """What that table names and the release has not."""
+    fits: tuple[int, ...]
+    """The schema numbers whose structure it has exactly; 0 is nothing at all."""
+    nearest: str
+    """How it differs from the schema that it is most like; empty where one fits."""
+
+
+class Tried(NamedTuple):
+    """How earlier runs of the same migrations on the same schema ended."""
+
+    failed_count: int = 0
+    """How often in a row they failed, all in the same way."""
+    cause: str = ""
+    cut_count: int = 0
+    """How often in a row they did not end at all."""
 
 
 class Back(StrEnum):
@@ -108,6 +134,7 @@ class OutcomeName(StrEnum):
     MISSING = "MISSING"
     UNTRACKED = "UNTRACKED"
     BAD_MIGRATIONS = "BAD_MIGRATIONS"
+    FAILED_BEFORE = "FAILED_BEFORE"
     HISTORY_DIFFERS = "HISTORY_DIFFERS"
     CANNOT_BACK_UP = "CANNOT_BACK_UP"
     RESTORED = "RESTORED"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from dbsync.model import Applied, Carried, Change, Facts, Intent, Migration, OutcomeName, State
+from dbsync.model import Applied, Carried, Change, Facts, Intent, Migration, OutcomeName, State, Tried
 
 
 class Nothing(NamedTuple):
@@ -107,6 +107,30 @@ def _differing(version: int, history: tuple[Applied, ...], migrations: tuple[Mig
         if applied.sha256 not in ("", migration.sha256, *migration.replaces):
             return f"{migration.number:04d}_{migration.name} was changed after the database had taken it"
     return None
+
+
+FAILED_LIMIT: Final = 2
+"""What failed so often in the same way is not tried once more."""
+CUT_LIMIT: Final = 10
+"""Runs that were cut, by the power or by a crash of the whole process, before it is taken for a failure."""
+
+
+def name_of_run(version: int, pending: tuple[Migration, ...], trial_id: str | None) -> str:
+    """The same for every run that would do the same: from the same schema, with the same texts, in the same trial."""
+    texts = "-".join(one.sha256[:12] for one in pending)
+    return f"v{version}-{texts}-{trial_id or 'no-trial'}"
+
+
+def decide_again(tried: Tried) -> Refuse | None:
+    """Whether the same migrations may be tried on the same schema once more; None: yes."""
+    if tried.failed_count >= FAILED_LIMIT:
+        cause = f"it failed {tried.failed_count} times in the same way: {tried.cause}"
+    elif tried.cut_count >= CUT_LIMIT:
+        cause = f"{tried.cut_count} runs of it were cut before they ended"
+    else:
+        return None
+    hint = "It is tried again with a release that changes the migrations, or by `dbsync upgrade --again`."
+    return Refuse(OutcomeName.FAILED_BEFORE, cause, hint)
 
 
 # ------------------------------------------------------------------------------------------------------- going back

@@ -37,6 +37,7 @@ _READING_PRAGMAS: Final = frozenset(
         "user_version",
         "application_id",
         "freelist_count",
+        "read_uncommitted",  # SQLAlchemy asks for it
     ]
 )
 _SCHEMA_STEPS: Final = frozenset({"legacy_alter_table", "defer_foreign_keys"})
@@ -153,6 +154,12 @@ class Sandbox(Helpers):
         return sqlite3.SQLITE_DENY
 
 
+def cursor_of(sandbox: Sandbox, sql: str, parameters: Sequence[Any]) -> sqlite3.Cursor:
+    """Runs one statement of an engine's library, which wants a cursor; migrations of our own never get one, because a
+    cursor leads to its connection."""
+    return sandbox._run(sql, parameters)  # noqa: SLF001 - the same file
+
+
 def split(text: str) -> Iterator[str]:
     """The statements of an SQL text by SQLite's own rules: triggers hold semicolons, comments hold nothing."""
     begin, end = 0, text.find(";")
@@ -170,7 +177,8 @@ def split(text: str) -> Iterator[str]:
 def _why_not_pragma(name: str, value: str | None) -> str | None:
     name = name.lower()
     if name in _SCHEMA_STEPS or (
-        name in _READING_PRAGMAS and (value is None or name not in ("user_version", "application_id"))
+        name in _READING_PRAGMAS
+        and (value is None or name not in ("user_version", "application_id", "read_uncommitted"))
     ):
         return None
     return f"PRAGMA {name}: it is dbsync's, or would not be part of the transaction"

@@ -12,6 +12,7 @@ from dbsync.errors import Damaged, DbsyncError, DiskFull, DiskProblem, Locked, R
 from dbsync.model import Facts, State
 
 Connection = sqlite3.Connection
+Cursor = sqlite3.Cursor
 Row = tuple[object, ...]
 
 LOOK_TIMEOUT_SECONDS: Final = 2.0
@@ -24,6 +25,11 @@ COPY_STALL_SECONDS: Final = 60.0
 HISTORY: Final = "dbsync_history"
 READABLE: Final = "schema_version"
 OUR_TABLES: Final = frozenset({HISTORY, READABLE})
+TRACKERS: Final = frozenset(
+    {"__drizzle_migrations", "alembic_version", "django_migrations", "goose_db_version", "schema_migrations"}
+)
+"""Where other tools keep which migrations they ran: no part of an app's schema, and written beside our own history."""
+NOT_THE_APPS: Final = OUR_TABLES | TRACKERS
 
 _CODES: Final[dict[int, type[DbsyncError]]] = {
     sqlite3.SQLITE_BUSY: Locked,
@@ -166,6 +172,17 @@ def is_wal(connection: Connection) -> bool:
     return str(connection.execute("PRAGMA journal_mode").fetchone()[0]).lower() == "wal"
 
 
+def page_size_of(connection: Connection) -> int:
+    """The size of a database's pages, in bytes."""
+    return int(connection.execute("PRAGMA page_size").fetchone()[0])
+
+
+def path_of(connection: Connection) -> Path | None:
+    """The file of an open database; None where it is in memory."""
+    file = str(connection.execute("PRAGMA database_list").fetchone()[2] or "")
+    return Path(file) if file else None
+
+
 def check_soundness(connection: Connection) -> str | None:
     """What `quick_check` finds, in one sentence; None when it finds nothing."""
     found = [str(row[0]) for row in connection.execute("PRAGMA quick_check(5)")]
@@ -203,7 +220,7 @@ def tables_of(connection: Connection, schema: str = "main") -> list[str]:
     """The app's own tables: without SQLite's, shadow and virtual ones' inner tables, and ours."""
     rows = connection.execute(f"PRAGMA {schema}.table_list").fetchall()
     found = [row[1] for row in rows if row[0] == schema and row[2] in ("table", "virtual")]
-    return sorted(one for one in found if not one.startswith("sqlite_") and one not in OUR_TABLES)
+    return sorted(one for one in found if not one.startswith("sqlite_") and one not in NOT_THE_APPS)
 
 
 def key_of(connection: Connection, table: str, schema: str = "main") -> list[str]:

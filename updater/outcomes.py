@@ -104,6 +104,7 @@ OUTCOMES: Final[dict[str, Meaning]] = {
     "UNTRACKED": Meaning("U-3008", 47, "The till cannot open. " + _CALL, "The database's version is not known: ask the vendor.", True),
     "BAD_MIGRATIONS": Meaning("U-3009", 48, "", "The release's migrations are wrong: tell the vendor.", True),
     "HISTORY_DIFFERS": Meaning("U-3010", 49, "", "The database's history is not this release's: ask the vendor.", True),
+    "FAILED_BEFORE": Meaning("U-3023", 62, "The till cannot open. " + _CALL, "The migration failed twice in the same way and is not tried again by itself: `dbsync upgrade --again`, or a newer release.", True),
     "CANNOT_BACK_UP": Meaning("U-3011", 50, "", "See the cause: without a backup nothing is migrated.", True),
     "NOT_PREPARED": Meaning("U-3012", 51, "The till cannot open. " + _CALL, "See the report before this one.", True),
     "NOTHING_INSTALLED": Meaning("U-3013", 52, "The till cannot open. " + _CALL, "Run `updater install`.", True),

@@ -189,7 +189,7 @@ def test_a_run_that_fails_at_every_start_does_not_fill_the_disk_nor_push_out_wha
     assert upgrade(database, released(tmp_path, 4)).ready
     before = dump(database)
     for _ in range(14):
-        assert upgrade(database, released(tmp_path, 6)).name == "MIGRATION_FAILED"
+        assert upgrade(database, released(tmp_path, 6), again=True).name == "MIGRATION_FAILED"
     listed = backup.list_backups(database.parent / "backups", database)
     assert len(listed) == 11
     assert (listed[-1].version, listed[-1].verified) == (2, True)

@@ -45,9 +45,11 @@ def effects(database: Path, progress: Progress = quiet, *, least_free_bytes: int
     )
 
 
-def upgrade(database: Path, found: tuple[Migration, ...], *, trial_id: str | None = None) -> Outcome:
+def upgrade(
+    database: Path, found: tuple[Migration, ...], *, trial_id: str | None = None, again: bool = False
+) -> Outcome:
     """Runs the coordinator."""
-    return coordinator.upgrade(effects(database), migrations=found, trial_id=trial_id, release_id="r1")
+    return coordinator.upgrade(effects(database), migrations=found, trial_id=trial_id, release_id="r1", again=again)
 
 
 def make_shop(

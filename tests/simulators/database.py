@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dbsync.errors import DbsyncError, Locked, MigrationFailed
-from dbsync.model import Applied, Carried, Change, Facts, Intent, Loss, Migration
+from dbsync.model import Applied, Carried, Change, Facts, Intent, Loss, Migration, Recognised, Tried
 from dbsync.model import Backup as Facts_of_backup
 from tests.simulators.world import Backup, Database, Violated, World
 
@@ -49,6 +49,13 @@ class SimulatedEffects:
             Applied(number, f"m{number}", f"sha{number}", content.migrated_by if number == content.version else None)
             for number in range(1, content.version + 1)
         )
+
+    def recognise(self, migrations: tuple[Migration, ...]) -> Recognised:
+        raise Violated("the simulated database is tracked")
+
+    def tried(self, run: str) -> Tried:
+        self._tick("read the flight record")
+        return Tried()
 
     def preflight(self, pending: tuple[Migration, ...]) -> None:
         self._tick("preflight")
@@ -96,6 +103,9 @@ class SimulatedEffects:
 
     def note_history(self, kept: tuple[Migration, ...], blessed: tuple[Migration, ...]) -> None:
         self._tick("note history")
+
+    def adopt(self, migrations: tuple[Migration, ...]) -> None:
+        raise Violated("the simulated database is tracked")
 
     def mark_trial(self, trial_id: str, release: tuple[str | None, str | None]) -> None:
         self._tick("mark the trial")

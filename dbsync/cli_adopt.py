@@ -1,0 +1,66 @@
+"""The commands that take over a database with a history of another tool's, or with none."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import click
+
+from dbsync import adopt, disk, migrations, sqlite
+from dbsync.cli import Place, as_json, from_folder, main, on_database, print_told
+from dbsync.errors import Untracked
+from dbsync.locking import locked
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@main.command()
+@from_folder
+@click.option("--at", type=int, help="The schema that it has; needed only where content alone tells two apart.")
+@click.option("--dry-run", is_flag=True, help="Say which schema it has; change nothing.")
+@as_json
+@on_database
+def baseline(place: Place, *, folder: Path, at: int | None, dry_run: bool, as_json: bool) -> None:
+    """Take over a database: find out which schema it has, by its structure and its tool's own table, and write it down.
+
+    Where these leave a doubt nothing is written. The database as it was is kept beside it.
+    """
+    found = migrations.load(folder)
+    with locked(place.database):
+        version = adopt.baseline(place.effects(), found, at=at, dry_run=dry_run)
+    print_told({"format": 1, "schema": version, "of": len(found), "written": not dry_run}, as_json=as_json)
+
+
+@main.command()
+@from_folder
+@click.option("--at", type=int, required=True, help="The schema that it is taken to have.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@as_json
+@on_database
+def stamp(place: Place, *, folder: Path, at: int, yes: bool, as_json: bool) -> None:
+    """Take a person's word for which schema a database has: no proof is asked for.
+
+    Also the way on where a released migration was edited. The database as it was is kept beside it.
+    """
+    found = migrations.load(folder)
+    if not yes and (as_json or not click.confirm(f"Write down that it has schema {at}, whatever it looks like?")):
+        raise Untracked(
+            operation="stamp", path=place.database, cause="it was not agreed to", hint="Say --yes to do it."
+        )
+    with locked(place.database):
+        kept = adopt.stamp(place.effects(), found, at=at)
+    print_told({"format": 1, "schema": at, "kept": str(kept.path) if kept else None}, as_json=as_json)
+
+
+@main.command("write-schema")
+@click.argument("file", type=_FILE)
+@on_database
+def write_schema(place: Place, *, file: Path) -> None:
+    """Write the structure of a database into FILE, to be the first migration (0001_initial_schema.sql)."""
+    if file.exists():
+        raise Untracked(operation="write the schema", path=file, cause="there is a file of that name already")
+    with sqlite.translated("read", place.database), closing(sqlite.open_reading(place.database)) as live:
+        text = adopt.written_schema(live)
+    disk.write_durably(file, text.encode())
+    click.echo(f"{file} is written. Next: dbsync check, then dbsync baseline --dry-run.")

@@ -1,0 +1,58 @@
+"""What the engines of other tools share: their SQL as it runs here, and declarations beside files of theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from dbsync import engines
+from dbsync.definitions import tokens
+from dbsync.errors import BadMigrations
+from dbsync.migrations import built, metadata
+from dbsync.model import Migration
+from dbsync.sandbox import Sandbox, split
+
+_PASSED_OVER: Final = (("pragma", "foreign_keys"), ("begin",), ("commit",), ("end",))
+"""Other tools wrap their files in these; here foreign keys are off and the one transaction is open already."""
+
+
+def migration(path: Path, text: str, *, number: int, name: str, engine: str, declared: dict[str, Any]) -> Migration:
+    """A migration of another tool's. What it declares stands in its header or, where the tool must not see the file
+    changed, in the folder's settings under its name."""
+    values = {**metadata(path, text), **declared.get(name, {})}
+    return built(path, text, values, number=number, name=name)._replace(engine=engine)
+
+
+def declarations(folder: Path) -> dict[str, Any]:
+    """The tables `[declared."NAME"]` of the folder's settings.
+
+    Raises:
+        BadMigrations: one has a key that a header has not.
+    """
+    found = engines.settings(folder).get("declared", {})
+    if not isinstance(found, dict):
+        raise BadMigrations(operation="read", path=folder / engines.SETTINGS, cause="declared has to be a table")
+    return found
+
+
+def check_known(folder: Path, declared: dict[str, Any], names: set[str]) -> None:
+    """Refuses declarations that speak of no migration: a misspelt one would allow nothing."""
+    unknown = sorted(declared.keys() - names)
+    if unknown:
+        cause = f"it declares something of {unknown[0]}, which is not there"
+        raise BadMigrations(operation="read", path=folder / engines.SETTINGS, cause=cause)
+
+
+def run(sandbox: Sandbox, text: str) -> None:
+    """Runs the statements of an SQL text, but for those that speak of transactions and foreign keys."""
+    for statement in statements(text):
+        sandbox.execute(statement)
+
+
+def statements(text: str) -> Iterator[str]:
+    """The statements that run."""
+    for statement in split(text):
+        words = tuple(tokens(statement)[:2])
+        if not any(words[: len(one)] == one for one in _PASSED_OVER):
+            yield statement

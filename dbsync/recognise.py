@@ -1,0 +1,63 @@
+"""What shows how far a database has come that has no history of ours: its structure, and another tool's own table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Final
+
+from dbsync import engines, schema, verify
+from dbsync.errors import DbsyncError, MigrationFailed
+from dbsync.model import Migration, Recognised
+from dbsync.sqlite import READABLE, Connection, has_table, open_scratch, translated, version_of
+
+SHOWN_COUNT: Final = 5
+
+
+def recognise(connection: Connection, found: tuple[Migration, ...]) -> Recognised:
+    """What shows how far a database has come; reads only."""
+    is_like = schema.fingerprint(connection)
+    fits, nearest = [], (len(is_like) + 1, "")
+    for number, fresh in enumerate(_each_fresh(found)):
+        differing = sorted({f"without {one}" for one in fresh - is_like} | {f"with {one}" for one in is_like - fresh})
+        if not differing:
+            fits.append(number)
+        elif len(differing) <= nearest[0]:
+            more = f" and {len(differing) - SHOWN_COUNT} more" if len(differing) > SHOWN_COUNT else ""
+            nearest = (len(differing), f"nearest is schema {number}, {', '.join(differing[:SHOWN_COUNT])}{more}")
+    said = _recorded(connection, found)
+    return Recognised(
+        user_version=version_of(connection),
+        recorded=said.names if said else None,
+        unknown=said.unknown if said else (),
+        fits=tuple(fits),
+        nearest="" if fits else nearest[1],
+    )
+
+
+def _each_fresh(found: tuple[Migration, ...]) -> Iterator[frozenset[str]]:
+    """The structures of all schemas of a release, from nothing to the newest."""
+    with closing(open_scratch()) as connection:
+        yield schema.fingerprint(connection)
+        if any(one.kind == "command" for one in found):
+            # What a program of the app's own would make is not known without running it.
+            return
+        for one in found:
+            try:
+                with translated("make a fresh database", one.path, otherwise=MigrationFailed):
+                    verify.run_all(connection, (one,))
+            except DbsyncError:
+                # One that fails on nothing will say so when it is its turn; the schemas before it are known.
+                return
+            yield schema.fingerprint(connection)
+
+
+def _recorded(connection: Connection, found: tuple[Migration, ...]) -> engines.Recorded | None:
+    engine = found[0].engine if found else engines.OWN
+    if engine != engines.OWN:
+        return engines.named(engine).recorded(connection, found)
+    if not has_table(connection, READABLE):
+        return None
+    names = {str(row[0]) for row in connection.execute(f"SELECT migration_name FROM {READABLE}")}
+    known = {one.name for one in found}
+    return engines.Recorded(frozenset(names & known), tuple(sorted(names - known)))
