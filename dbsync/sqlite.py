@@ -168,7 +168,7 @@ def is_wal(connection: Connection) -> bool:
 
 def check_soundness(connection: Connection) -> str | None:
     """What `quick_check` finds, in one sentence; None when it finds nothing."""
-    found = [str(row[0]) for row in connection.execute("PRAGMA quick_check(5)")]
+    found = [str(row[0]) for row in connection.execute("PRAGMA main.quick_check(5)")]
     return None if found == ["ok"] else "; ".join(found)
 
 
