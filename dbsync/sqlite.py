@@ -212,6 +212,23 @@ def key_of(connection: Connection, table: str, schema: str = "main") -> list[str
     return [str(row[1]) for row in sorted(rows, key=lambda row: int(str(row[5])))]
 
 
+def rowid_of(connection: Connection, table: str, schema: str = "main") -> str | None:
+    """A name for a table's rowid that no column hides; None where it has no rowid, or no name for it is left."""
+    rows = connection.execute(f"PRAGMA {schema}.table_list({quoted(table)})").fetchall()
+    if not rows or rows[0][4]:
+        return None
+    taken = {str(row[1]).lower() for row in columns_of(connection, table, schema)}
+    return next((one for one in ("rowid", "_rowid_", "oid") if one not in taken), None)
+
+
+def is_rowid(connection: Connection, table: str, schema: str = "main") -> bool:
+    """Whether a table's primary key is its rowid: INTEGER PRIMARY KEY, which needs no index of its own."""
+    if len(key_of(connection, table, schema)) != 1 or rowid_of(connection, table, schema) is None:
+        return False
+    indexes = connection.execute(f"PRAGMA {schema}.index_list({quoted(table)})").fetchall()
+    return all(row[3] != "pk" for row in indexes)
+
+
 def has_table(connection: Connection, name: str, schema: str = "main") -> bool:
     """Whether there is a table of that name, one of SQLite's own included."""
     return connection.execute(f"SELECT 1 FROM {schema}.sqlite_schema WHERE name = ?", (name,)).fetchone() is not None
