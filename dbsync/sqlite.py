@@ -96,6 +96,7 @@ def open_scratch(path: Path | None = None) -> Connection:
     connection = _connect(path, "rwc", timeout_seconds=0)
     connection.execute("PRAGMA synchronous=OFF")
     connection.execute("PRAGMA journal_mode=OFF").fetchall()
+    connection.execute("PRAGMA secure_delete=FAST").fetchall()
     return connection
 
 
