@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from dbsync import compare, copies, disk, replay, verify
+from dbsync.beside import Beside
 from dbsync.errors import MigrationFailed
 from dbsync.model import Carried, Loss, Migration
 from dbsync.sqlite import (
@@ -52,8 +53,10 @@ def carry_back(
         copies.scratch_copy(backup, into, told=told)
         parked = reports / "parked.jsonl"
         parked_count = _do_again(now, base, into, newer, parked)
-        copies.scratch_copy(into, again, told=told)
-        verify.migrate_up(again, migrations)
+        with Beside(lambda: _check(into)) as check:
+            copies.scratch_copy(into, again, told=told)
+            verify.migrate_up(again, migrations)
+        check.result()
         losses, exported = _proof(now, again, reports)
         disk.sync_file(into)
         if parked_count or exported:
@@ -85,15 +88,19 @@ def _do_again(now: Path, base: Path, into: Path, newer: tuple[Migration, ...], p
         connection.execute("BEGIN")
         with _Quiet(connection):
             again = replay.Replay(connection, replay.Translator(newer), parked)
-            for change in list(replay.changes(connection)):
+            for change in replay.changes(connection):
                 again.do(change)
             _raise_marks(connection)
             _rebuild_searches(connection)
-        problem = check_soundness(connection)
         connection.execute("COMMIT")
-    if problem is not None:
-        raise MigrationFailed(operation="carry back", path=into, cause=problem)
     return again.parked_count
+
+
+def _check(path: Path) -> None:
+    with translated("carry back", path, otherwise=MigrationFailed), closing(open_copy(path)) as connection:
+        problem = check_soundness(connection)
+    if problem is not None:
+        raise MigrationFailed(operation="carry back", path=path, cause=problem)
 
 
 class _Quiet:

@@ -102,6 +102,7 @@ def open_scratch(path: Path | None = None) -> Connection:
     connection = _connect(path, "rwc", timeout_seconds=0)
     connection.execute("PRAGMA synchronous=OFF")
     connection.execute("PRAGMA journal_mode=OFF").fetchall()
+    connection.execute("PRAGMA secure_delete=FAST").fetchall()
     return connection
 
 
@@ -185,7 +186,7 @@ def path_of(connection: Connection) -> Path | None:
 
 def check_soundness(connection: Connection) -> str | None:
     """What `quick_check` finds, in one sentence; None when it finds nothing."""
-    found = [str(row[0]) for row in connection.execute("PRAGMA quick_check(5)")]
+    found = [str(row[0]) for row in connection.execute("PRAGMA main.quick_check(5)")]
     return None if found == ["ok"] else "; ".join(found)
 
 
@@ -227,6 +228,23 @@ def key_of(connection: Connection, table: str, schema: str = "main") -> list[str
     """The primary key's columns in their order; empty without one."""
     rows = [row for row in columns_of(connection, table, schema) if row[5]]
     return [str(row[1]) for row in sorted(rows, key=lambda row: int(str(row[5])))]
+
+
+def rowid_of(connection: Connection, table: str, schema: str = "main") -> str | None:
+    """A name for a table's rowid that no column hides; None where it has no rowid, or no name for it is left."""
+    rows = connection.execute(f"PRAGMA {schema}.table_list({quoted(table)})").fetchall()
+    if not rows or rows[0][4]:
+        return None
+    taken = {str(row[1]).lower() for row in columns_of(connection, table, schema)}
+    return next((one for one in ("rowid", "_rowid_", "oid") if one not in taken), None)
+
+
+def is_rowid(connection: Connection, table: str, schema: str = "main") -> bool:
+    """Whether a table's primary key is its rowid: INTEGER PRIMARY KEY, which needs no index of its own."""
+    if len(key_of(connection, table, schema)) != 1 or rowid_of(connection, table, schema) is None:
+        return False
+    indexes = connection.execute(f"PRAGMA {schema}.index_list({quoted(table)})").fetchall()
+    return all(row[3] != "pk" for row in indexes)
 
 
 def has_table(connection: Connection, name: str, schema: str = "main") -> bool:
