@@ -11,8 +11,8 @@ from dbsync.definitions import tokens
 from dbsync.errors import DbsyncError
 from dbsync.migrations import load, text_of
 from dbsync.model import Migration
-from dbsync.sandbox import split
 from dbsync.sqlite import attach_copy, open_copy, open_scratch
+from dbsync.statements import split
 
 
 class Problem(NamedTuple):
@@ -149,7 +149,7 @@ def _undeclared(once: Path, before: Path, pending: tuple[Migration, ...]) -> lis
     with closing(open_scratch(once)) as connection:
         attach_copy(connection, before, conservation.OLD)
         found = conservation.findings(
-            connection, changes.declared(pending), touched=None, limit_seconds=verify.LIMIT_SECONDS
+            connection, changes.declared(pending), written=None, limit_seconds=verify.LIMIT_SECONDS
         )
     return [Problem(_name(pending[-1]), one.what, f"-- changes: {one.declare}" if one.declare else "") for one in found]
 

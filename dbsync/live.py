@@ -11,6 +11,7 @@ from dbsync.errors import BackupUnusable, CommitFailed, DbsyncError, MigrationFa
 from dbsync.live_back import GoingBack, timestamp
 from dbsync.model import Backup, Migration, State
 from dbsync.progress import Event
+from dbsync.written import Written
 
 Release = tuple[str | None, str | None]
 
@@ -19,7 +20,7 @@ class LiveEffects(GoingBack):
     """All effects on one database file. The caller holds the database lock; nothing is opened before it is needed."""
 
     _connection: sqlite.Connection | None = None
-    _written: frozenset[str] = frozenset()
+    _written: Written = frozenset()
 
     def preflight(self, pending: tuple[Migration, ...]) -> None:
         preflight.check_local(self.database)

@@ -12,14 +12,14 @@ from dbsync.migrations import hash_of, text_of
 from dbsync.model import Migration
 from dbsync.sandbox import Sandbox
 from dbsync.sqlite import Connection
+from dbsync.written import Written
 
 
 class Applied(NamedTuple):
     """What is known of a migration that ran."""
 
     milliseconds: int
-    written: frozenset[str]
-    """Lower-case names of the tables that it may have written."""
+    written: Written
 
 
 def apply(
@@ -41,7 +41,7 @@ def apply(
     began = milliseconds()
     connection.execute("SAVEPOINT migration")
     try:
-        with Sandbox(connection, log) as sandbox:
+        with Sandbox(connection, log, migration.path) as sandbox:
             _run(sandbox, migration)
         if not connection.in_transaction:
             raise MigrationFailed(operation="migrate", cause="the transaction was ended in the middle")  # noqa: TRY301
