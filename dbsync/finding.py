@@ -17,10 +17,14 @@ class Finding(NamedTuple):
     """Which statements wrote there, where that is known."""
 
     @property
+    def told(self) -> str:
+        """What it is and who wrote it."""
+        return f"{self.what}, written by {self.by}" if self.by else self.what
+
+    @property
     def sentence(self) -> str:
         """For people."""
-        said = f"{self.what}, written by {self.by}" if self.by else self.what
-        return f"{said} (allow it with `changes: {self.declare}`)" if self.declare else said
+        return f"{self.told} (allow it with `changes: {self.declare}`)" if self.declare else self.told
 
 
 def with_keys(what: str, keys: list[str]) -> str:
