@@ -12,6 +12,7 @@ from dbsync.live_back import GoingBack, timestamp
 from dbsync.model import Backup, Migration, State
 from dbsync.progress import Event
 from dbsync.work import InPlace, OnCopy, Work, reading
+from dbsync.written import Written, together
 
 Release = tuple[str | None, str | None]
 
@@ -20,7 +21,7 @@ class LiveEffects(GoingBack):
     """All effects on one database file. The caller holds the database lock; nothing is opened before it is needed."""
 
     _work: Work | None = None
-    _written: frozenset[str] | None = frozenset()
+    _written: Written | None = frozenset()
     _on_copy = False
 
     def preflight(self, pending: tuple[Migration, ...]) -> None:
@@ -106,8 +107,7 @@ class LiveEffects(GoingBack):
                 milliseconds=lambda: int(self.seconds() * 1000),
                 log=lambda text: self._tell(Event("log", text=text)),
             )
-        known = self._written is not None and applied.written is not None
-        self._written = (self._written or frozenset()) | (applied.written or frozenset()) if known else None
+        self._written = together(self._written, applied.written)
         self._tell(Event("version", number=number))
         self._tell(Event("migrated", number=number, name=name, seconds=applied.milliseconds / 1000))
 

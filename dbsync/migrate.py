@@ -12,14 +12,15 @@ from dbsync.migrations import checked_text
 from dbsync.model import Migration
 from dbsync.sandbox import Sandbox
 from dbsync.sqlite import Connection, path_of
+from dbsync.written import Written
 
 
 class Applied(NamedTuple):
     """What is known of a migration that ran."""
 
     milliseconds: int
-    written: frozenset[str] | None
-    """Lower-case names of the tables that it may have written; None: any."""
+    written: Written | None
+    """None: it may have written anything."""
 
 
 def apply(
@@ -46,7 +47,7 @@ def apply(
         return Applied(took, None)
     connection.execute("SAVEPOINT migration")
     try:
-        with Sandbox(connection, log) as sandbox:
+        with Sandbox(connection, log, migration.path) as sandbox:
             _run(sandbox, migration)
         if not connection.in_transaction:
             raise MigrationFailed(operation="migrate", cause="the transaction was ended in the middle")  # noqa: TRY301

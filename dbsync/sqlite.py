@@ -106,6 +106,11 @@ def open_scratch(path: Path | None = None) -> Connection:
     return connection
 
 
+def open_temporary() -> Connection:
+    """A database in a file without a name, which the system removes when it is closed (sqlite.org/inmemorydb.html)."""
+    return sqlite3.connect("", isolation_level=None)
+
+
 def _connect(path: Path, mode: str, *, timeout_seconds: float) -> Connection:
     address = f"{path.absolute().as_uri()}?mode={mode}"
     return sqlite3.connect(address, uri=True, isolation_level=None, timeout=timeout_seconds)

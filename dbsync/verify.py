@@ -14,6 +14,7 @@ from dbsync.errors import MigrationFailed, VerificationFailed
 from dbsync.migrate import apply
 from dbsync.model import Migration
 from dbsync.sqlite import Connection, check_soundness, open_scratch, quoted, tables_of, translated, version_of
+from dbsync.written import Written, tables_in, together
 
 LIMIT_SECONDS: Final = 900.0
 """How long the proof that nothing else changed may take."""
@@ -29,8 +30,8 @@ class Case(NamedTuple):
     """All that the release has."""
     has_old: bool
     """Whether the database as it was is attached as OLD; False for a fresh one."""
-    touched: frozenset[str] | None = None
-    """Tables that were written, in lower case, as far as the authorizer saw; None: unknown."""
+    touched: Written | None = None
+    """What was written, as the authorizer saw it; None: unknown."""
 
 
 Check = Callable[[Case], list[str]]
@@ -75,12 +76,12 @@ def _to_look_at(case: Case) -> list[str]:
     tables = tables_of(case.connection)
     if case.touched is None or not case.has_old:
         return tables
-    before = {one.lower() for one in tables_of(case.connection, OLD)}
+    before, touched = {one.lower() for one in tables_of(case.connection, OLD)}, tables_in(case.touched)
     found = []
     for table in tables:
         rows = case.connection.execute(f"PRAGMA main.foreign_key_list({quoted(table)})").fetchall()
         names = {table.lower(), *(str(row[2]).lower() for row in rows)}
-        if table.lower() not in before or names & case.touched:
+        if table.lower() not in before or names & touched:
             found.append(table)
     return found
 
@@ -124,22 +125,23 @@ def fresh(migrations: tuple[Migration, ...]) -> frozenset[str]:
         connection.close()
 
 
-def run_all(connection: Connection, migrations: tuple[Migration, ...]) -> None:
-    """Runs migrations on a throw-away database, as they would run on a till; nobody is told."""
+def run_all(connection: Connection, migrations: tuple[Migration, ...]) -> Written | None:
+    """Runs migrations on a throw-away database, as they would run on a till; nobody is told. What was written."""
     connection.execute("PRAGMA foreign_keys=OFF")
     connection.execute("BEGIN")
-    apply_all(connection, migrations)
+    written = apply_all(connection, migrations)
     connection.execute("COMMIT")
+    return written
 
 
-def apply_all(connection: Connection, migrations: tuple[Migration, ...]) -> frozenset[str] | None:
-    """The same in a transaction that is open already; which tables may have been written, None: any."""
-    written: frozenset[str] | None = frozenset()
+def apply_all(connection: Connection, migrations: tuple[Migration, ...]) -> Written | None:
+    """The same in a transaction that is open already; None: anything may have been written."""
+    written: Written | None = frozenset()
     for one in migrations:
         applied = apply(
             connection, one, trial_id=None, release=(None, None), at="", milliseconds=lambda: 0, log=lambda _: None
         )
-        written = written | applied.written if written is not None and applied.written is not None else None
+        written = together(written, applied.written)
     return written
 
 
@@ -161,7 +163,7 @@ def conserved(case: Case) -> list[str]:
         return []
     version = version_of(case.connection, OLD)
     allowed = declared(one for one in case.migrations if one.number > version)
-    found = findings(case.connection, allowed, touched=case.touched, limit_seconds=LIMIT_SECONDS)
+    found = findings(case.connection, allowed, written=case.touched, limit_seconds=LIMIT_SECONDS)
     return [one.sentence for one in found]
 
 
