@@ -11,6 +11,7 @@ from dbsync.definitions import tokens
 from dbsync.errors import DbsyncError
 from dbsync.migrations import load, text_of
 from dbsync.model import Migration
+from dbsync.progress import nobody
 from dbsync.sandbox import split
 from dbsync.sqlite import attach_copy, open_copy, open_scratch
 
@@ -125,9 +126,9 @@ def _on_a_copy(found: tuple[Migration, ...], database: Path, scratch: Path) -> l
     """On real rows: twice, which has to come to the same; and against how it was, which has to be declared."""
     before, once, twice = (scratch / f"check-{name}.db" for name in ("before", "once", "twice"))
     try:
-        copies.snapshot(database, before, told=lambda _done, _total: None)
+        copies.snapshot(database, before, told=nobody)
         for path in (once, twice):
-            copies.scratch_copy(before, path, told=lambda _done, _total: None)
+            copies.scratch_copy(before, path, told=nobody)
             pending = verify.migrate_up(path, found)
         return [*_twice(once, twice), *_undeclared(once, before, pending)]
     except DbsyncError as error:

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from dbsync.changes import KINDS, Cell, Declared
 from dbsync.definitions import Table, objects, table_of
+from dbsync.progress import ROWS, Told, nobody
 from dbsync.rows import Keyed, Pair, Rows, keyed_by
 from dbsync.sqlite import OUR_TABLES, Connection, columns_of, has_table, quoted
 
@@ -36,7 +37,12 @@ class Finding(NamedTuple):
 
 
 def findings(
-    connection: Connection, allowed: Declared, *, touched: frozenset[str] | None, limit_seconds: float
+    connection: Connection,
+    allowed: Declared,
+    *,
+    touched: frozenset[str] | None,
+    limit_seconds: float,
+    told: Told = nobody,
 ) -> list[Finding]:
     """Compares the open transaction with the attached backup.
 
@@ -45,11 +51,16 @@ def findings(
         allowed: what the migrations declare.
         touched: lower-case names of the tables that were written, as the authorizer saw; None: unknown, so all.
         limit_seconds: how long it may take.
+        told: learns after each table how many of the old rows have been compared.
     """
     deadline = time.monotonic() + limit_seconds
     connection.set_progress_handler(lambda: time.monotonic() > deadline, STEPS)
     try:
-        return [*_objects(connection, allowed), *_tables(connection, allowed, touched), *_marks(connection, allowed)]
+        return [
+            *_objects(connection, allowed),
+            *_tables(connection, allowed, touched, told),
+            *_marks(connection, allowed),
+        ]
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
             return [Finding(f"that nothing else changed could not be proven within {limit_seconds:.0f} seconds", "")]
@@ -75,9 +86,13 @@ def _kinds(connection: Connection, schema: str) -> dict[str, _Kind]:
     return {name: one for name, one in found.items() if name in schemas}
 
 
-def _tables(connection: Connection, allowed: Declared, touched: frozenset[str] | None) -> Iterator[Finding]:
+def _tables(connection: Connection, allowed: Declared, touched: frozenset[str] | None, told: Told) -> Iterator[Finding]:
     before, now = _kinds(connection, OLD), _kinds(connection, "main")
+    counts = {lower: _count_if_readable(connection, old) for lower, old in before.items()}
+    done, total = 0, sum(count or 0 for count in counts.values())
     for lower, old in before.items():
+        told(done, total, old.name, ROWS)
+        done += counts[lower] or 0
         after = allowed.tables.get(lower, old.name)
         new = now.get(after.lower())
         if new is None:
@@ -88,27 +103,34 @@ def _tables(connection: Connection, allowed: Declared, touched: frozenset[str] |
         try:
             if not old.virtual and not new.virtual:
                 yield from _definition(connection, allowed, old.name, new.name)
-            yield from _content(connection, allowed, old, new, touched)
+            yield from _content(connection, allowed, old, new, touched, counts[lower])
             if new.virtual:
                 yield from _search_index(connection, new.name)
         except sqlite3.DatabaseError as error:
             if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
                 raise
             yield Finding(f"{old.name} cannot be read: {error}", "")
+    told(total, total, unit=ROWS)
 
 
 def _content(
-    connection: Connection, allowed: Declared, old: _Kind, new: _Kind, touched: frozenset[str] | None
+    connection: Connection,
+    allowed: Declared,
+    old: _Kind,
+    new: _Kind,
+    touched: frozenset[str] | None,
+    old_count: int | None,
 ) -> Iterator[Finding]:
     lower = old.name.lower()
-    rows = _rows_of(connection, allowed, old, new)
+    rows = _rows_of(connection, allowed, old, new, old_count)
     yield from (
         Finding(f"column {old.name}.{one} is gone", f"drop column {_written(old.name)}.{_written(one)}")
         for one in rows.gone
         if ("column", f"{lower}.{one.lower()}") not in allowed.drops
     )
     if not old.virtual and touched is not None and lower not in touched and not rows.special:
-        count, after = _count(connection, OLD, old.name), _count(connection, "main", new.name)
+        count = _count(connection, OLD, old.name) if old_count is None else old_count
+        after = _count(connection, "main", new.name)
         if count != after:
             yield Finding(f"{old.name} had {count} rows and has {after}", "")
         return
@@ -124,7 +146,7 @@ def _content(
         yield Finding(_told(f"{old.name}: {extra} rows are new", keys), f"insert {table}")
 
 
-def _rows_of(connection: Connection, allowed: Declared, old: _Kind, new: _Kind) -> Rows:
+def _rows_of(connection: Connection, allowed: Declared, old: _Kind, new: _Kind, old_count: int | None) -> Rows:
     lower = old.name.lower()
     now = {str(row[1]).lower(): row for row in columns_of(connection, new.name)}
     pairs: list[Pair] = []
@@ -144,7 +166,7 @@ def _rows_of(connection: Connection, allowed: Declared, old: _Kind, new: _Kind) 
         if cell != Cell():
             pairs.append(Pair(column, str(target[1]), cell, loose))
     both = Keyed(old.name, new.name, keyed_by(connection, old.name, new.name, OLD, allowed.columns), old.virtual)
-    return Rows(connection, OLD, both, tuple(pairs), tuple(gone))
+    return Rows(connection, OLD, both, tuple(pairs), tuple(gone), old_count)
 
 
 def _search_index(connection: Connection, name: str) -> Iterator[Finding]:
@@ -275,6 +297,16 @@ def _sequence(connection: Connection, schema: str) -> dict[str, int]:
 
 def _count(connection: Connection, schema: str, table: str) -> int:
     return int(connection.execute(f"SELECT count(*) FROM {schema}.{quoted(table)}").fetchone()[0])
+
+
+def _count_if_readable(connection: Connection, old: _Kind) -> int | None:
+    """How many rows to compare; None where comparing will say what is wrong with it."""
+    try:
+        return None if old.virtual else _count(connection, OLD, old.name)
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+            raise
+        return None
 
 
 def _told(what: str, keys: list[str]) -> str:

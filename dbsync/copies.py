@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 from dbsync import backup, disk
 from dbsync.errors import BackupUnusable, Damaged, DbsyncError, DiskProblem
 from dbsync.model import Backup
+from dbsync.progress import Told
 from dbsync.sqlite import (
     check_soundness,
     copy,
+    is_wal,
     open_copy,
     open_reading,
     open_scratch,
@@ -20,8 +21,6 @@ from dbsync.sqlite import (
     translated,
     version_of,
 )
-
-Told = Callable[[int, int], None]
 
 
 def copy_to_part(source: Path, final: Path, facts: Backup, *, told: Told) -> Backup:
@@ -42,12 +41,18 @@ def snapshot(source: Path, target: Path, *, told: Told) -> None:
         DbsyncError: by meaning; nothing is left of it.
     """
     try:
-        target.unlink(missing_ok=True)
+        # With its journals: one that a killed run left would be played back into the new copy.
+        for one in (target, *sidecars(target)):
+            one.unlink(missing_ok=True)
         with (
             translated("back up", source),
             closing(open_reading(source)) as live,
             closing(open_writing(target, create=True)) as copied,
         ):
+            if is_wal(live):
+                # One picture while others go on writing; in the other modes that would keep them from it.
+                live.execute("BEGIN")
+                live.execute("SELECT count(*) FROM sqlite_schema").fetchone()
             copy(live, copied, told=told, seconds=time.monotonic)
             # A copy of a WAL database says WAL in its header and would want files beside it.
             copied.execute("PRAGMA journal_mode=DELETE").fetchall()

@@ -40,6 +40,7 @@ class LiveEffects(GoingBack):
             self._written = frozenset()
 
     def check_now(self) -> None:
+        self._meter.phase("check")
         with sqlite.translated("check", self.database):
             problem = sqlite.check_soundness(self._open)
         if problem is not None:
@@ -57,9 +58,10 @@ class LiveEffects(GoingBack):
         now = datetime.now(UTC)
         final = backup.free_name(self.backups, backup.migration_name(self._prefix, version, now))
         facts = self._facts(final, "migration", version, now)._replace(trial_id=trial_id)
-        return copies.copy_to_part(self.database, final, facts, told=self._pages("backup"))
+        return copies.copy_to_part(self.database, final, facts, told=self._meter.phase("backup"))
 
     def check_backup(self, part: Backup) -> Backup:
+        self._meter.phase("check backup")
         return copies.check_part(part)
 
     def keep_backup(self, part: Backup) -> Backup:
@@ -82,9 +84,8 @@ class LiveEffects(GoingBack):
         if final.exists():
             raise BackupUnusable(operation="back up", path=final, cause="there is a file of that name already")
         facts = self._facts(final, "manual", version, now)
-        return self.keep_backup(
-            copies.check_part(copies.copy_to_part(self.database, final, facts, told=self._pages("backup")))
-        )
+        part = copies.copy_to_part(self.database, final, facts, told=self._meter.phase("backup"))
+        return self.keep_backup(self.check_backup(part))
 
     def apply(self, migration: Migration, trial_id: str | None, release: Release) -> None:
         number, name = migration.number, migration.name
@@ -98,6 +99,7 @@ class LiveEffects(GoingBack):
                 at=timestamp(),
                 milliseconds=lambda: int(self.seconds() * 1000),
                 log=lambda text: self._tell(Event("log", text=text)),
+                told=self._meter.phase("migrate", text=f"v{number} {name}"),
             )
         self._written |= applied.written
         self._tell(Event("version", number=number))
@@ -120,10 +122,12 @@ class LiveEffects(GoingBack):
         with sqlite.translated("verify", self.database, otherwise=VerificationFailed):
             if before is not None:
                 sqlite.attach_copy(self._open, before.path, conservation.OLD)
-            verify.verify(verify.Case(self._open, migrations, before is not None, self._written), verify.CHECKS)
+            told = self._meter.phase("verify")
+            verify.verify(verify.Case(self._open, migrations, before is not None, self._written, told), verify.CHECKS)
         self._tell(Event("integrity"))
 
     def commit(self) -> None:
+        self._meter.phase("commit")
         with sqlite.translated("commit", self.database, otherwise=CommitFailed):
             self._open.execute("COMMIT")
             # The last connection takes the WAL into the file as it closes.
@@ -145,6 +149,7 @@ class LiveEffects(GoingBack):
             self._close()
 
     def check_committed(self) -> None:
+        self._meter.phase("check")
         try:
             with sqlite.translated("check", self.database), closing(sqlite.open_reading(self.database)) as live:
                 problem = sqlite.check_soundness(live)

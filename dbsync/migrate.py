@@ -10,7 +10,8 @@ from dbsync import history
 from dbsync.errors import DbsyncError, MigrationFailed
 from dbsync.migrations import hash_of, text_of
 from dbsync.model import Migration
-from dbsync.sandbox import Sandbox
+from dbsync.progress import Told, nobody
+from dbsync.sandbox import Sandbox, unheard
 from dbsync.sqlite import Connection
 
 
@@ -31,8 +32,12 @@ def apply(
     at: str,
     milliseconds: Callable[[], int],
     log: Callable[[str], None],
+    told: Told = nobody,
+    issued: Callable[[str], None] = unheard,
 ) -> Applied:
     """Runs one migration and writes its rows and `user_version`, in the open transaction.
+
+    `told` learns how far it is (statements of an SQL file, rows of a batch), `issued` each statement before it runs.
 
     Raises:
         MigrationFailed: a statement or the migration's code failed; the savepoint is undone.
@@ -41,7 +46,7 @@ def apply(
     began = milliseconds()
     connection.execute("SAVEPOINT migration")
     try:
-        with Sandbox(connection, log) as sandbox:
+        with Sandbox(connection, log, told, issued) as sandbox:
             _run(sandbox, migration)
         if not connection.in_transaction:
             raise MigrationFailed(operation="migrate", cause="the transaction was ended in the middle")  # noqa: TRY301

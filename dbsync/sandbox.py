@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 
 from dbsync.errors import MigrationFailed
 from dbsync.helpers import Helpers
+from dbsync.progress import STATEMENTS, Told, nobody
 from dbsync.sqlite import OUR_TABLES, Connection, columns_of, kind_of
 
 _READING_PRAGMAS: Final = frozenset(
@@ -56,12 +57,24 @@ _TOKENS: Final = re.compile(
 _BLANK: Final = re.compile(r"^(?:\s|;|--[^\n]*(?:\n|$)|/\*.*?(?:\*/|$))*$", re.DOTALL)
 
 
+def unheard(sql: str) -> None:
+    """Nobody asks which statements run."""
+
+
 class Sandbox(Helpers):
     """What a migration gets in place of a connection."""
 
-    def __init__(self, connection: Connection, log: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        log: Callable[[str], None],
+        told: Told = nobody,
+        issued: Callable[[str], None] = unheard,
+    ) -> None:
         self._connection = connection
         self._log = log
+        self._told = told
+        self._issued = issued
         self._why_refused = ""
         self.written: set[str] = set()
         """Lower-case names of the tables that some statement may write: asked as it is compiled, so never too few."""
@@ -93,13 +106,21 @@ class Sandbox(Helpers):
         """A line for whoever watches."""
         self._log(text)
 
+    def progress(self, done: int, total: int, unit: str = "rows") -> None:
+        """How far a long step has come, for a bar and the time that remains."""
+        self._told(done, total, unit=unit)
+
     def script(self, text: str) -> None:
         """Runs the statements of an SQL file one by one, in the open transaction."""
-        for statement in split(text):
+        statements = list(split(text))
+        for number, statement in enumerate(statements):
+            self._told(number, len(statements), unit=STATEMENTS)
             self._run(statement, ())
+        self._told(len(statements), len(statements), unit=STATEMENTS)
 
     def _run(self, sql: str, parameters: Sequence[Any]) -> sqlite3.Cursor:
         self._why_refused = ""
+        self._issued(sql)
         try:
             if sys.version_info < (3, 12):
                 self._check_quoted_names(sql, parameters)

@@ -13,6 +13,7 @@ from dbsync.conservation import OLD, findings
 from dbsync.errors import MigrationFailed, VerificationFailed
 from dbsync.migrate import apply
 from dbsync.model import Migration
+from dbsync.progress import Told, nobody
 from dbsync.sqlite import Connection, check_soundness, open_scratch, quoted, tables_of, translated, version_of
 
 LIMIT_SECONDS: Final = 900.0
@@ -31,6 +32,8 @@ class Case(NamedTuple):
     """Whether the database as it was is attached as OLD; False for a fresh one."""
     touched: frozenset[str] | None = None
     """Tables that were written, in lower case, as far as the authorizer saw; None: unknown."""
+    told: Told = nobody
+    """Learns which check runs, and how many rows of how many are compared."""
 
 
 Check = Callable[[Case], list[str]]
@@ -42,7 +45,11 @@ def verify(case: Case, checks: tuple[Check, ...]) -> None:
     Raises:
         VerificationFailed: with everything that was found, in sentences.
     """
-    found = [sentence for check in checks for sentence in check(case)]
+    found = []
+    for check in checks:
+        # What SQLite checks by itself has no measure.
+        case.told(0, 0, check.__name__.replace("_", " "))
+        found += check(case)
     if found:
         more = f" and {len(found) - SHOWN_COUNT} more" if len(found) > SHOWN_COUNT else ""
         raise VerificationFailed(operation="verify", cause="; ".join(found[:SHOWN_COUNT]) + more)
@@ -127,13 +134,15 @@ def run_all(connection: Connection, migrations: tuple[Migration, ...]) -> None:
     connection.execute("COMMIT")
 
 
-def apply_all(connection: Connection, migrations: tuple[Migration, ...]) -> frozenset[str]:
+def apply_all(connection: Connection, migrations: tuple[Migration, ...], *, told: Told = nobody) -> frozenset[str]:
     """The same in a transaction that is open already; which tables may have been written."""
     written: frozenset[str] = frozenset()
     for one in migrations:
+        told(0, 0, f"v{one.number} {one.name}")
         applied = apply(
-            connection, one, trial_id=None, release=(None, None), at="", milliseconds=lambda: 0, log=lambda _: None
-        )
+            connection, one, trial_id=None, release=(None, None), at="", milliseconds=lambda: 0, log=lambda _: None,
+            told=told,
+        )  # fmt: skip
         written |= applied.written
     return written
 
@@ -156,7 +165,7 @@ def conserved(case: Case) -> list[str]:
         return []
     version = version_of(case.connection, OLD)
     allowed = declared(one for one in case.migrations if one.number > version)
-    found = findings(case.connection, allowed, touched=case.touched, limit_seconds=LIMIT_SECONDS)
+    found = findings(case.connection, allowed, touched=case.touched, limit_seconds=LIMIT_SECONDS, told=case.told)
     return [one.sentence for one in found]
 
 
