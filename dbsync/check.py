@@ -12,6 +12,7 @@ from dbsync.errors import DbsyncError
 from dbsync.follows import Kind, departures
 from dbsync.migrations import load
 from dbsync.model import Migration
+from dbsync.progress import nobody
 from dbsync.risks import SAME_TWICE, risks
 from dbsync.sqlite import attach_copy, open_copy, open_scratch, version_of
 
@@ -117,7 +118,7 @@ def _on_a_copy(found: tuple[Migration, ...], database: Path, scratch: Path) -> l
     """On real rows: twice, which has to come to the same; and against how it was, which has to be declared."""
     before = scratch / "check-before.db"
     try:
-        copies.snapshot(database, before, told=_nobody)
+        copies.snapshot(database, before, told=nobody)
         return [*_twice(found, before, scratch), *_undeclared(found, before, scratch)]
     except DbsyncError as error:
         return [Problem(str(database), error.cause)]
@@ -136,7 +137,7 @@ def _twice(found: tuple[Migration, ...], before: Path | None, scratch: Path) -> 
             if before is None:
                 _make(path, found[:1])
             else:
-                copies.scratch_copy(before, path, told=_nobody)
+                copies.scratch_copy(before, path, told=nobody)
             with closing(open_scratch(path)) as connection:
                 if path == twice:
                     set_to_another_day(connection)
@@ -160,7 +161,7 @@ def _make(path: Path, first: tuple[Migration, ...]) -> None:
 def _undeclared(found: tuple[Migration, ...], before: Path, scratch: Path) -> list[Problem]:
     after = scratch / "check-after.db"
     try:
-        copies.scratch_copy(before, after, told=_nobody)
+        copies.scratch_copy(before, after, told=nobody)
         with closing(open_scratch(after)) as connection:
             pending = tuple(one for one in found if one.number > version_of(connection))
             written = verify.run_all(connection, pending)
@@ -172,7 +173,3 @@ def _undeclared(found: tuple[Migration, ...], before: Path, scratch: Path) -> li
         copies.drop_part(after)
     where = _name(pending[-1]) if pending else str(before)
     return [Problem(where, one.told, f"-- changes: {one.declare}" if one.declare else "") for one in different]
-
-
-def _nobody(_done: int, _total: int) -> None:
-    """Nobody is told how far a copy is."""

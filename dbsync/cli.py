@@ -14,7 +14,7 @@ import click
 
 from dbsync import back, coordinator, disk, history, migrations, sqlite, verify
 from dbsync import backup as backup_files
-from dbsync.console import JsonLines, Transcript, say
+from dbsync.console import Bars, JsonLines, Transcript, say
 from dbsync.errors import BackupUnusable, DbsyncError, TryLater
 from dbsync.flight import FlightRecorder
 from dbsync.live import LiveEffects
@@ -35,10 +35,11 @@ class Place(NamedTuple):
     database: Path
     backups: Path
     prefix: str | None
+    bars: Bars
 
-    def effects(self, progress: Progress = quiet) -> LiveEffects:
+    def effects(self, progress: Progress | None = None) -> LiveEffects:
         """The effects on it."""
-        return LiveEffects(self.database, backups=self.backups, prefix=self.prefix, progress=progress)
+        return LiveEffects(self.database, backups=self.backups, prefix=self.prefix, progress=progress or self.bars)
 
     def listed(self) -> list[Backup]:
         """Its backups, newest first."""
@@ -61,11 +62,13 @@ def on_database(command: Callable[..., None]) -> Callable[..., None]:
     @click.option("--prefix", help="First part of backup names (default: the database's name).")
     @wraps(command)
     def wrapped(database: Path, backups: Path | None, prefix: str | None, **values: Any) -> None:
-        place = Place(database.absolute(), (backups or database.parent / "backups").absolute(), prefix)
+        place = Place(database.absolute(), (backups or database.parent / "backups").absolute(), prefix, Bars())
         try:
             command(place, **values)
         except DbsyncError as error:
             raise Failure(error) from error
+        finally:
+            place.bars.clear()
 
     return wrapped
 

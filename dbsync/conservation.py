@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from dbsync.changes import Cell, Declared
 from dbsync.derived import does_not_fit
 from dbsync.finding import Finding, with_keys, written_name
+from dbsync.progress import ROWS, Told, nobody
 from dbsync.redefined import in_objects, in_table, in_virtual
 from dbsync.rows import Keyed, Pair, Rows, keyed_by
 from dbsync.sqlite import NOT_THE_APPS, Connection, columns_of, has_table, quoted
@@ -27,7 +28,13 @@ STEPS: Final = 100_000
 
 
 def findings(
-    connection: Connection, allowed: Declared, *, written: Written | None, limit_seconds: float, skip: bool = True
+    connection: Connection,
+    allowed: Declared,
+    *,
+    written: Written | None,
+    limit_seconds: float,
+    skip: bool = True,
+    heard: Told = nobody,
 ) -> list[Finding]:
     """Compares the open transaction with the attached backup.
 
@@ -37,13 +44,14 @@ def findings(
         written: what was written, as the authorizer saw it; None: unknown, so every table is compared.
         limit_seconds: how long it may take.
         skip: whether the rows of a table that was not written are taken for unchanged if there are as many.
+        heard: learns after each table how many of the old rows have been compared.
     """
     deadline = time.monotonic() + limit_seconds
     connection.set_progress_handler(lambda: time.monotonic() > deadline, STEPS)
     try:
         return [
             *in_objects(connection, allowed, OLD),
-            *_tables(connection, allowed, written, skip),
+            *_tables(connection, allowed, written, skip, heard),
             *_marks(connection, allowed),
         ]
     except sqlite3.OperationalError as error:
@@ -80,10 +88,16 @@ def _kinds(connection: Connection, schema: str) -> dict[str, _Kind]:
     return {name: one for name, one in found.items() if name in schemas}
 
 
-def _tables(connection: Connection, allowed: Declared, written: Written | None, skip: bool) -> Iterator[Finding]:
+def _tables(
+    connection: Connection, allowed: Declared, written: Written | None, skip: bool, heard: Told
+) -> Iterator[Finding]:
     seen = _Seen(written, tables_in(written) if skip and written is not None else None)
     before, now = _kinds(connection, OLD), _kinds(connection, "main")
+    counts = {lower: _count_if_readable(connection, old) for lower, old in before.items()}
+    done, total = 0, sum(count or 0 for count in counts.values())
     for lower, old in before.items():
+        heard(done, total, old.name, ROWS)
+        done += counts[lower] or 0
         after = allowed.tables.get(lower, old.name)
         new = now.get(after.lower())
         if new is None:
@@ -97,7 +111,7 @@ def _tables(connection: Connection, allowed: Declared, written: Written | None, 
                 yield from in_virtual(connection, allowed, old.name, new.name, OLD)
             elif not old.virtual and not new.virtual:
                 yield from in_table(connection, allowed, old.name, new.name, OLD)
-            yield from _content(connection, allowed, old, new, seen)
+            yield from _content(connection, allowed, old, new, seen, counts[lower])
             if new.virtual and does_not_fit(connection, new.name, old.name, OLD):
                 yield Finding(f"the index {new.name} does not fit its content: rebuild it in the migration", "")
         except sqlite3.DatabaseError as error:
@@ -105,6 +119,7 @@ def _tables(connection: Connection, allowed: Declared, written: Written | None, 
                 raise
             if _can_be_read(connection, old.name):
                 yield Finding(f"{old.name} cannot be read: {error}", "")
+    heard(total, total, unit=ROWS)
 
 
 def _can_be_read(connection: Connection, name: str) -> bool:
@@ -116,10 +131,12 @@ def _can_be_read(connection: Connection, name: str) -> bool:
     return True
 
 
-def _content(connection: Connection, allowed: Declared, old: _Kind, new: _Kind, seen: _Seen) -> Iterator[Finding]:
+def _content(
+    connection: Connection, allowed: Declared, old: _Kind, new: _Kind, seen: _Seen, old_count: int | None
+) -> Iterator[Finding]:
     lower = old.name.lower()
     by = partial(told, seen.written, (old.name, new.name))
-    rows = _rows_of(connection, allowed, old, new)
+    rows = _rows_of(connection, allowed, old, new, old_count)
     yield from (
         Finding(
             f"column {old.name}.{one} is gone", f"drop column {written_name(old.name)}.{written_name(one)}", by(one)
@@ -128,7 +145,8 @@ def _content(connection: Connection, allowed: Declared, old: _Kind, new: _Kind, 
         if ("column", f"{lower}.{one.lower()}") not in allowed.drops
     )
     if not old.virtual and not rows.special and seen.no_write_to(lower, new.name.lower()):
-        count, after = _count(connection, OLD, old.name), _count(connection, "main", new.name)
+        count = _count(connection, OLD, old.name) if old_count is None else old_count
+        after = _count(connection, "main", new.name)
         if count != after:
             yield Finding(f"{old.name} had {count} rows and has {after}", "", by())
         return
@@ -145,7 +163,7 @@ def _content(connection: Connection, allowed: Declared, old: _Kind, new: _Kind, 
         yield Finding(with_keys(f"{old.name}: {extra} rows are new", keys), f"insert {table}", by())
 
 
-def _rows_of(connection: Connection, allowed: Declared, old: _Kind, new: _Kind) -> Rows:
+def _rows_of(connection: Connection, allowed: Declared, old: _Kind, new: _Kind, old_count: int | None) -> Rows:
     lower = old.name.lower()
     now = {str(row[1]).lower(): row for row in columns_of(connection, new.name)}
     pairs: list[Pair] = []
@@ -165,7 +183,7 @@ def _rows_of(connection: Connection, allowed: Declared, old: _Kind, new: _Kind) 
         if cell != Cell():
             pairs.append(Pair(column, str(target[1]), cell, loose))
     both = Keyed(old.name, new.name, keyed_by(connection, old.name, new.name, OLD, allowed.columns), old.virtual)
-    return Rows(connection, OLD, both, tuple(pairs), tuple(gone))
+    return Rows(connection, OLD, both, tuple(pairs), tuple(gone), old_count)
 
 
 def _marks(connection: Connection, allowed: Declared) -> Iterator[Finding]:
@@ -191,3 +209,13 @@ def _sequence(connection: Connection, schema: str) -> dict[str, int]:
 
 def _count(connection: Connection, schema: str, table: str) -> int:
     return int(connection.execute(f"SELECT count(*) FROM {schema}.{quoted(table)}").fetchone()[0])
+
+
+def _count_if_readable(connection: Connection, old: _Kind) -> int | None:
+    """How many rows to compare; None where comparing will say what is wrong with it."""
+    try:
+        return None if old.virtual else _count(connection, OLD, old.name)
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+            raise
+        return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from contextlib import closing, nullcontext
 from pathlib import Path
 
@@ -11,10 +10,12 @@ from dbsync import backup, disk
 from dbsync.beside import Beside
 from dbsync.errors import BackupUnusable, Damaged, DbsyncError, DiskProblem
 from dbsync.model import Backup
+from dbsync.progress import Told
 from dbsync.sqlite import (
     Connection,
     check_soundness,
     copy,
+    is_wal,
     open_copy,
     open_reading,
     open_writing,
@@ -22,8 +23,6 @@ from dbsync.sqlite import (
     translated,
     version_of,
 )
-
-Told = Callable[[int, int], None]
 
 
 def copy_to_part(source: Path, final: Path, facts: Backup, *, told: Told, live: Connection | None = None) -> Backup:
@@ -50,12 +49,18 @@ def snapshot(source: Path, target: Path, *, told: Told, live: Connection | None 
         DbsyncError: by meaning; nothing is left of it.
     """
     try:
-        target.unlink(missing_ok=True)
+        # With its journals: one that a killed run left would be played back into the new copy.
+        for one in (target, *sidecars(target)):
+            one.unlink(missing_ok=True)
         with (
             translated("back up", source),
             nullcontext(live) if live is not None else closing(open_reading(source)) as opened,
             closing(open_writing(target, create=True)) as copied,
         ):
+            if live is None and is_wal(opened):
+                # One picture while others go on writing; in the other modes that would keep them from it.
+                opened.execute("BEGIN")
+                opened.execute("SELECT count(*) FROM sqlite_schema").fetchone()
             copy(opened, copied, told=told, seconds=time.monotonic)
             # A copy of a WAL database says WAL in its header and would want files beside it.
             copied.execute("PRAGMA journal_mode=DELETE").fetchall()

@@ -44,6 +44,7 @@ class LiveEffects(GoingBack):
             self._written = frozenset()
 
     def check_now(self) -> None:
+        self._meter.phase("check")
         with sqlite.translated("check", self.database):
             problem = sqlite.check_soundness(self._open)
         if problem is not None:
@@ -65,9 +66,10 @@ class LiveEffects(GoingBack):
         final = backup.free_name(self.backups, backup.migration_name(self._prefix, version, now))
         facts = self._facts(final, "migration", version, now)._replace(trial_id=trial_id)
         live = self._work.live if self._work is not None else None
-        return copies.copy_to_part(self.database, final, facts, told=self._pages("backup"), live=live)
+        return copies.copy_to_part(self.database, final, facts, told=self._meter.phase("backup"), live=live)
 
     def check_backup(self, part: Backup) -> Backup:
+        self._meter.phase("check backup")
         return copies.check_part(part)
 
     def keep_backup(self, part: Backup) -> Backup:
@@ -90,9 +92,8 @@ class LiveEffects(GoingBack):
         if final.exists():
             raise BackupUnusable(operation="back up", path=final, cause="there is a file of that name already")
         facts = self._facts(final, "manual", version, now)
-        return self.keep_backup(
-            copies.check_part(copies.copy_to_part(self.database, final, facts, told=self._pages("backup")))
-        )
+        part = copies.copy_to_part(self.database, final, facts, told=self._meter.phase("backup"))
+        return self.keep_backup(self.check_backup(part))
 
     def apply(self, migration: Migration, trial_id: str | None, release: Release) -> None:
         number, name = migration.number, migration.name
@@ -106,6 +107,7 @@ class LiveEffects(GoingBack):
                 at=timestamp(),
                 milliseconds=lambda: int(self.seconds() * 1000),
                 log=lambda text: self._tell(Event("log", text=text)),
+                told=self._meter.phase("migrate", text=f"v{number} {name}"),
             )
         self._written = together(self._written, applied.written)
         self._tell(Event("version", number=number))
@@ -146,10 +148,12 @@ class LiveEffects(GoingBack):
         with sqlite.translated("verify", self.database, otherwise=VerificationFailed):
             if before is not None:
                 sqlite.attach_copy(self._open, before.path, conservation.OLD)
-            verify.verify(verify.Case(self._open, migrations, before is not None, self._written), verify.CHECKS)
+            told = self._meter.phase("verify")
+            verify.verify(verify.Case(self._open, migrations, before is not None, self._written, told), verify.CHECKS)
         self._tell(Event("integrity"))
 
     def commit(self) -> None:
+        self._meter.phase("commit")
         with sqlite.translated("commit", self.database, otherwise=CommitFailed):
             assert self._work is not None
             self._work.commit()
@@ -166,6 +170,7 @@ class LiveEffects(GoingBack):
             work.close()
 
     def check_committed(self) -> None:
+        self._meter.phase("check")
         try:
             with sqlite.translated("check", self.database), closing(sqlite.open_reading(self.database)) as live:
                 problem = sqlite.check_soundness(live)

@@ -10,7 +10,8 @@ from dbsync import engines, history
 from dbsync.errors import DbsyncError, MigrationFailed
 from dbsync.migrations import checked_text
 from dbsync.model import Migration
-from dbsync.sandbox import Sandbox
+from dbsync.progress import Told, nobody
+from dbsync.sandbox import Sandbox, unheard
 from dbsync.sqlite import Connection, path_of
 from dbsync.written import Written
 
@@ -32,8 +33,12 @@ def apply(
     at: str,
     milliseconds: Callable[[], int],
     log: Callable[[str], None],
+    told: Told = nobody,
+    issued: Callable[[str], None] = unheard,
 ) -> Applied:
     """Runs one migration and writes its rows and `user_version`, in the open transaction.
+
+    `told` learns how far it is (statements of an SQL file, rows of a batch), `issued` each statement before it runs.
 
     Raises:
         MigrationFailed: a statement or the migration's code failed; the savepoint is undone.
@@ -47,7 +52,7 @@ def apply(
         return Applied(took, None)
     connection.execute("SAVEPOINT migration")
     try:
-        with Sandbox(connection, log, migration.path) as sandbox:
+        with Sandbox(connection, log, migration.path, told, issued) as sandbox:
             _run(sandbox, migration)
         if not connection.in_transaction:
             raise MigrationFailed(operation="migrate", cause="the transaction was ended in the middle")  # noqa: TRY301

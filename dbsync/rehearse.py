@@ -11,7 +11,7 @@ from dbsync import backup, copies, verify
 from dbsync.conservation import OLD
 from dbsync.errors import DbsyncError, MigrationFailed, VerificationFailed
 from dbsync.model import Migration
-from dbsync.progress import Event, Progress, quiet
+from dbsync.progress import Meter, Progress, quiet, safe
 from dbsync.sqlite import attach_copy, open_writing, translated, version_of
 
 
@@ -45,12 +45,10 @@ def rehearse(database: Path, backups: Path, found: tuple[Migration, ...], *, pro
     began = time.monotonic()
     peak = [0]
 
-    def told(name: str) -> copies.Told:
-        return lambda done, total: progress(Event("progress", name=name, done=done, total=total))
-
+    meter = Meter(safe(progress))
     try:
-        copies.snapshot(database, base, told=told("copy"))
-        copies.scratch_copy(base, scratch, told=told("copy"))
+        copies.snapshot(database, base, told=meter.phase("copy"))
+        copies.scratch_copy(base, scratch, told=meter.phase("copy"))
         pending, cause, seconds = _try(scratch, base, found, peak)
         return Rehearsed(
             good=not cause,

@@ -53,6 +53,7 @@ class Rows:
         table: Keyed,
         pairs: tuple[Pair, ...],
         gone: tuple[str, ...],
+        old_count: int | None = None,
     ) -> None:
         self.gone: Final = gone
         self.special: Final = any(pair.cell is not None for pair in pairs)
@@ -61,6 +62,7 @@ class Rows:
         self._new: Final = f"main.{quoted(table.new)}"
         self._table: Final = table
         self._pairs: Final = pairs
+        self._old_count: Final = old_count
         kinds = {}
         for side, name, where in (("o", table.old, schema), ("n", table.new, "main")):
             for row in columns_of(connection, name, where):
@@ -111,11 +113,13 @@ class Rows:
     @cached_property
     def proven(self) -> bool:
         """Counts equal and no row under another rowid or with another cell: the quick way, and mostly the last one."""
-        counts = [self._one(f"SELECT count(*) FROM {one}")[0] for one in (self._old, self._new)]
-        if counts[0] != counts[1]:
+        old_count = self._old_count
+        if old_count is None:
+            old_count = int(str(self._one(f"SELECT count(*) FROM {self._old}")[0]))
+        if self._one(f"SELECT count(*) FROM {self._new}")[0] != old_count:
             return False
         if not self._rowids:
-            return counts[0] == 0
+            return old_count == 0
         equal = " AND ".join(self._equal(pair) for pair in self._pairs) or "1"
         old, new = self._rowids
         found = self._one(

@@ -14,6 +14,7 @@ from typing import Any, Final, Self
 from dbsync.changes import unquoted
 from dbsync.errors import MigrationFailed
 from dbsync.helpers import Helpers
+from dbsync.progress import STATEMENTS, Told, nobody
 from dbsync.sqlite import OUR_TABLES, Connection, columns_of, kind_of, quoted
 from dbsync.statements import head_of, numbered, rename_of, shown, strict, use_of
 from dbsync.written import Write, carried_over
@@ -62,6 +63,10 @@ _REFUSED: Final = {
 }
 
 
+def unheard(sql: str) -> None:
+    """Nobody asks which statements run."""
+
+
 class Sandbox(Helpers):
     """What a migration gets in place of a connection.
 
@@ -69,12 +74,23 @@ class Sandbox(Helpers):
         connection: in the open transaction.
         log: told of every line of the migration.
         source: the migration's file, for saying where a statement stands.
+        told: learns how far a step is.
+        issued: learns each statement before it runs.
     """
 
-    def __init__(self, connection: Connection, log: Callable[[str], None], source: Path) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        log: Callable[[str], None],
+        source: Path,
+        told: Told = nobody,
+        issued: Callable[[str], None] = unheard,
+    ) -> None:
         self._connection = connection
         self._log = log
         self._source = source
+        self._told = told
+        self._issued = issued
         self._statement = ""
         self._line = 0
         self._order = 0
@@ -106,15 +122,23 @@ class Sandbox(Helpers):
         """A line for whoever watches."""
         self._log(text)
 
+    def progress(self, done: int, total: int, unit: str = "rows") -> None:
+        """How far a long step has come, for a bar and the time that remains."""
+        self._told(done, total, unit=unit)
+
     def script(self, text: str) -> None:
         """Runs the statements of an SQL file one by one, in the open transaction."""
-        for line, statement in numbered(text):
+        statements = list(numbered(text))
+        for number, (line, statement) in enumerate(statements):
+            self._told(number, len(statements), unit=STATEMENTS)
             self._line = line if self._source.suffix == ".sql" else 0
             self._run(statement, ())
+        self._told(len(statements), len(statements), unit=STATEMENTS)
 
     def _run(self, sql: str, parameters: Sequence[Any]) -> sqlite3.Cursor:
         self._why_refused, self._statement = "", sql
         self._order += 1
+        self._issued(sql)
         try:
             self._check_quoted_names(sql, parameters)
             cursor = self._connection.execute(sql, parameters)

@@ -6,10 +6,13 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dbsync.errors import Damaged, DbsyncError, DiskFull, DiskProblem, Locked, ReadOnly
 from dbsync.model import Facts, State
+
+if TYPE_CHECKING:
+    from dbsync.progress import Told
 
 Connection = sqlite3.Connection
 Cursor = sqlite3.Cursor
@@ -21,6 +24,9 @@ COPY_PAGES: Final = 4096
 """Pages per step of a copy; steps cost nothing measurable and give progress, a deadline and an end."""
 COPY_STALL_SECONDS: Final = 60.0
 """A copy that makes no step for so long is ended: the library itself would try a locked source for ever."""
+
+COPY_AGAIN_COUNT: Final = 20
+"""How often a copy begins again because another process wrote, before it is put off to a quieter hour."""
 
 HISTORY: Final = "dbsync_history"
 READABLE: Final = "schema_version"
@@ -198,19 +204,26 @@ def check_soundness(connection: Connection) -> str | None:
 # ---------------------------------------------------------------------------------------------------------- copying
 
 
-def copy(
-    source: Connection, target: Connection, *, told: Callable[[int, int], None], seconds: Callable[[], float]
-) -> None:
-    """Copies a whole database in steps, in one transaction of the target.
+def copy(source: Connection, target: Connection, *, told: Told, seconds: Callable[[], float]) -> None:
+    """Copies a whole database in steps, in one transaction of the target; `told` gets bytes, done and total.
 
-    `Connection.backup` repeats a locked step for ever; the callback is the only place from which it can be ended.
+    `Connection.backup` repeats a locked step for ever, and begins again after each write of another process to a
+    database in rollback mode; the callback is the only place from which it can be ended.
     """
+    from dbsync.progress import BYTES
+
+    page_bytes = int(source.execute("PRAGMA page_size").fetchone()[0])
     last: list[float | int] = [seconds(), -1]
+    again = 0
 
     def step(_: int, remaining: int, total: int) -> None:
+        nonlocal again
+        again += remaining > last[1] >= 0
+        if again > COPY_AGAIN_COUNT:
+            raise Locked(operation="copy", cause=f"it was written {again} times while it was copied")
         if remaining != last[1]:
             last[0], last[1] = seconds(), remaining
-            told(total - remaining, total)
+            told((total - remaining) * page_bytes, total * page_bytes, unit=BYTES)
         elif seconds() - last[0] > COPY_STALL_SECONDS:
             raise Locked(operation="copy", cause=f"no page could be copied for {COPY_STALL_SECONDS:.0f} seconds")
 

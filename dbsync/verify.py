@@ -13,6 +13,7 @@ from dbsync.conservation import OLD, findings
 from dbsync.errors import MigrationFailed, VerificationFailed
 from dbsync.migrate import apply
 from dbsync.model import Migration
+from dbsync.progress import Told, nobody
 from dbsync.sqlite import Connection, check_soundness, open_scratch, quoted, tables_of, translated, version_of
 from dbsync.written import Written, tables_in, together
 
@@ -32,6 +33,8 @@ class Case(NamedTuple):
     """Whether the database as it was is attached as OLD; False for a fresh one."""
     touched: Written | None = None
     """What was written, as the authorizer saw it; None: unknown."""
+    told: Told = nobody
+    """Learns which check runs, and how many rows of how many are compared."""
 
 
 Check = Callable[[Case], list[str]]
@@ -43,7 +46,11 @@ def verify(case: Case, checks: tuple[Check, ...]) -> None:
     Raises:
         VerificationFailed: with everything that was found, in sentences.
     """
-    found = [sentence for check in checks for sentence in check(case)]
+    found = []
+    for check in checks:
+        # What SQLite checks by itself has no measure.
+        case.told(0, 0, check.__name__.replace("_", " "))
+        found += check(case)
     if found:
         more = f" and {len(found) - SHOWN_COUNT} more" if len(found) > SHOWN_COUNT else ""
         raise VerificationFailed(operation="verify", cause="; ".join(found[:SHOWN_COUNT]) + more)
@@ -134,13 +141,15 @@ def run_all(connection: Connection, migrations: tuple[Migration, ...]) -> Writte
     return written
 
 
-def apply_all(connection: Connection, migrations: tuple[Migration, ...]) -> Written | None:
+def apply_all(connection: Connection, migrations: tuple[Migration, ...], *, told: Told = nobody) -> Written | None:
     """The same in a transaction that is open already; None: anything may have been written."""
     written: Written | None = frozenset()
     for one in migrations:
+        told(0, 0, f"v{one.number} {one.name}")
         applied = apply(
-            connection, one, trial_id=None, release=(None, None), at="", milliseconds=lambda: 0, log=lambda _: None
-        )
+            connection, one, trial_id=None, release=(None, None), at="", milliseconds=lambda: 0, log=lambda _: None,
+            told=told,
+        )  # fmt: skip
         written = together(written, applied.written)
     return written
 
@@ -163,7 +172,7 @@ def conserved(case: Case) -> list[str]:
         return []
     version = version_of(case.connection, OLD)
     allowed = declared(one for one in case.migrations if one.number > version)
-    found = findings(case.connection, allowed, written=case.touched, limit_seconds=LIMIT_SECONDS)
+    found = findings(case.connection, allowed, written=case.touched, limit_seconds=LIMIT_SECONDS, heard=case.told)
     return [one.sentence for one in found]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from dbsync import copies
+from dbsync.progress import nobody
 from dbsync.sqlite import Connection, copy, is_wal, open_reading, open_writing, page_size_of
 
 
@@ -90,7 +91,7 @@ class OnCopy:
     def connection(self) -> Connection:
         """Copied when it is first wanted. A crash leaves a part, which the next run clears."""
         if self._copy is None:
-            copies.snapshot(self._database, self._scratch, told=lambda _done, _total: None, live=self.live)
+            copies.snapshot(self._database, self._scratch, told=nobody, live=self.live)
             self._copy = open_writing(self._scratch)
             self._copy.execute("BEGIN IMMEDIATE")
         return self._copy
@@ -102,7 +103,7 @@ class OnCopy:
             # The page size of a WAL database cannot change (sqlite.org/pragma.html#pragma_page_size).
             self.live.execute("PRAGMA journal_mode=DELETE").fetchall()
         # Commit point: one transaction of the live file.
-        copy(scratch, self.live, told=lambda _done, _total: None, seconds=time.monotonic)
+        copy(scratch, self.live, told=nobody, seconds=time.monotonic)
         self.close()
 
     def rollback(self) -> None:
