@@ -9,7 +9,7 @@ from typing import Final
 
 from dbsync import disk
 from dbsync.errors import DiskFull, NetworkDrive, ReadOnly
-from dbsync.sqlite import is_wal, open_writing, translated
+from dbsync.sqlite import is_wal, open_writing, translated, version_of
 
 LEAST_FREE_BYTES: Final = 50_000_000
 """Free space below which no migration starts, however small the database (spec A4)."""
@@ -97,11 +97,14 @@ def check_alone(database: Path) -> None:
 
     Raises:
         Locked: somebody has it.
+        ReadOnly: it may not be written.
     """
     with translated("open alone", database), closing(open_writing(database)) as connection:
         if is_wal(connection):
             connection.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()
         connection.execute("BEGIN IMMEDIATE")
+        # On a file that may only be read, this is a reader's transaction without a word: only a write tells.
+        connection.execute(f"PRAGMA user_version={version_of(connection)}")
         connection.execute("ROLLBACK")
 
 

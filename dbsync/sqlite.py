@@ -54,6 +54,9 @@ _CODES: Final[dict[int, type[DbsyncError]]] = {
 def kind_of(error: BaseException) -> type[DbsyncError] | None:
     """Our error for one of SQLite's, by its primary result code (sqlite.org/rescode.html); None for the rest."""
     code = getattr(error, "sqlite_errorcode", None)
+    if code == sqlite3.SQLITE_IOERR_SHMSIZE:
+        # On a full disk the file that a WAL database shares cannot grow, and SQLite does not call that "full".
+        return DiskFull
     return _CODES.get(code & 0xFF) if isinstance(code, int) else None
 
 
@@ -63,7 +66,10 @@ def translated(operation: str, path: Path, *, otherwise: type[DbsyncError] = Dis
     try:
         yield
     except sqlite3.Error as error:
-        raise (kind_of(error) or otherwise)(operation=operation, path=path, cause=str(error)) from error
+        cause = str(error)
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
+            cause += ": it is something else, its beginning is damaged, or it is encrypted"
+        raise (kind_of(error) or otherwise)(operation=operation, path=path, cause=cause) from error
     except UnicodeDecodeError as error:
         raise Damaged(operation=operation, path=path, cause="its schema is not readable text") from error
 
