@@ -37,7 +37,7 @@ def patched(at: int, data: bytes) -> Callable[[Path], None]:
 
 def untracked(path: Path) -> None:
     with closing(sqlite3.connect(path)) as live:
-        live.executescript("DROP TABLE dbsync_history; DROP TABLE schema_version;")
+        live.executescript("DROP TABLE dbsync_history; DROP TABLE schema_version; DROP INDEX idx_items_transaction;")
 
 
 def differing(path: Path) -> None:
@@ -61,7 +61,7 @@ WAYS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "a format of the future": (patched(18, b"\x09\x09"), "DAMAGED", "not a database"),
     "a format that may only be read": (patched(18, b"\x03\x01"), "READ_ONLY", "readonly"),
     "newer than the app": (newer, "TOO_NEW", "schema 5, this release knows 4"),
-    "no history": (untracked, "UNTRACKED", "no history"),
+    "no history": (untracked, "UNTRACKED", "nearest is schema 2"),
     "another history": (differing, "HISTORY_DIFFERS", "0002_other"),
 }  # fmt: skip
 
