@@ -139,10 +139,9 @@ class LiveEffects(GoingBack):
                 # "Disk full" in WAL mode has undone the transaction by itself already.
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
-                if sqlite.is_wal(connection):
-                    # A WAL grown to its full size would go on holding the space whose lack was the trouble.
-                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         finally:
+            # The last connection removes a WAL that grew to its full size. No checkpoint of our own: while another
+            # program writes, it can damage the database (the WAL-reset bug before SQLite 3.51.3, sqlite.org/wal.html).
             self._close()
 
     def check_committed(self) -> None:

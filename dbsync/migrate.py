@@ -43,8 +43,7 @@ def apply(
     try:
         with Sandbox(connection, log, migration.path) as sandbox:
             _run(sandbox, migration)
-        if not connection.in_transaction:
-            raise MigrationFailed(operation="migrate", cause="the transaction was ended in the middle")  # noqa: TRY301
+            sandbox.check_transaction()
         took = milliseconds() - began
         history.make_tables(connection)
         history.add_migration(

@@ -14,6 +14,8 @@ from dbsync.model import Facts, State
 Connection = sqlite3.Connection
 Row = tuple[object, ...]
 
+LIBRARY_VERSION: Final = sqlite3.sqlite_version
+"""Of SQLite itself: what a problem may come down to."""
 LOOK_TIMEOUT_SECONDS: Final = 2.0
 WRITE_TIMEOUT_SECONDS: Final = 10.0
 COPY_PAGES: Final = 4096
