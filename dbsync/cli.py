@@ -112,6 +112,7 @@ def status(place: Place, *, folder: Path, as_json: bool) -> None:
         "backups_count": len(listed),
         "newest_backup": str(listed[0].path) if listed else None,
         "detail": facts.detail,
+        "sqlite": sqlite.LIBRARY_VERSION,
     }
     print_told(told, as_json=as_json)
 

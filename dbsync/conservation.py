@@ -13,7 +13,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from dbsync.changes import Cell, Declared
-from dbsync.derived import does_not_fit
+from dbsync.derived import does_not_fit, shows_another
 from dbsync.finding import Finding, with_keys, written_name
 from dbsync.progress import ROWS, Told, nobody
 from dbsync.redefined import in_objects, in_table, in_virtual
@@ -111,7 +111,8 @@ def _tables(
                 yield from in_virtual(connection, allowed, old.name, new.name, OLD)
             elif not old.virtual and not new.virtual:
                 yield from in_table(connection, allowed, old.name, new.name, OLD)
-            yield from _content(connection, allowed, old, new, seen, counts[lower])
+            if not (new.virtual and shows_another(connection, new.name)):
+                yield from _content(connection, allowed, old, new, seen, counts[lower])
             if new.virtual and does_not_fit(connection, new.name, old.name, OLD):
                 yield Finding(f"the index {new.name} does not fit its content: rebuild it in the migration", "")
         except sqlite3.DatabaseError as error:

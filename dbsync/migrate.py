@@ -54,8 +54,7 @@ def apply(
     try:
         with Sandbox(connection, log, migration.path, told, issued) as sandbox:
             _run(sandbox, migration)
-        if not connection.in_transaction:
-            raise MigrationFailed(operation="migrate", cause="the transaction was ended in the middle")  # noqa: TRY301
+            sandbox.check_transaction()
         took = milliseconds() - began
         _record(connection, migration, trial_id=trial_id, release=release, at=at, took=took)
         connection.execute("RELEASE migration")

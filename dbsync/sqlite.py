@@ -18,6 +18,8 @@ Connection = sqlite3.Connection
 Cursor = sqlite3.Cursor
 Row = tuple[object, ...]
 
+LIBRARY_VERSION: Final = sqlite3.sqlite_version
+"""Of SQLite itself: what a problem may come down to."""
 LOOK_TIMEOUT_SECONDS: Final = 2.0
 WRITE_TIMEOUT_SECONDS: Final = 10.0
 COPY_PAGES: Final = 4096

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -20,6 +21,8 @@ from dbsync.written import Written, tables_in, together
 LIMIT_SECONDS: Final = 900.0
 """How long the proof that nothing else changed may take."""
 SHOWN_COUNT: Final = 5
+MISMATCH: Final = ""
+"""Stands for the parent where a foreign key refers to columns that are no key; no table has this name."""
 
 
 class Case(NamedTuple):
@@ -74,7 +77,9 @@ def foreign_keys(case: Case) -> list[str]:
     found = []
     for (table, parent), count in now.items():
         more = count - before.get((table, parent), 0)
-        if more > 0:
+        if more > 0 and parent == MISMATCH:
+            found.append(f"{table} refers to columns that are not unique (foreign key mismatch)")
+        elif more > 0:
             found.append(f"{more} rows of {table} refer to rows of {parent} that are not there")
     return found
 
@@ -98,8 +103,14 @@ def _violations(connection: Connection, name: str, tables: list[str]) -> dict[tu
     known = {one.lower() for one in tables_of(connection, name)}
     for table in tables:
         if table.lower() in known:
-            for row in connection.execute(f"PRAGMA {name}.foreign_key_check({quoted(table)})"):
-                found[row[0], row[2]] = found.get((row[0], row[2]), 0) + 1
+            try:
+                for row in connection.execute(f"PRAGMA {name}.foreign_key_check({quoted(table)})"):
+                    found[row[0], row[2]] = found.get((row[0], row[2]), 0) + 1
+            except sqlite3.OperationalError as error:
+                if "mismatch" not in str(error):
+                    raise
+                # What it refers to has no unique index: nothing can be checked, which is one violation of its own.
+                found[table, MISMATCH] = 1
     return found
 
 
