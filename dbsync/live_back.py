@@ -89,7 +89,7 @@ class GoingBack:
                 return Change(known=True)
             if base is None:
                 return Change(known=False)
-            return self._compared(self._migrated(base, migrations))
+            return self._compared(self._migrated(base, _known(base, migrations)))
         except DbsyncError:
             # A database or a backup that cannot be compared counts as changed; what follows puts it aside first.
             return Change(known=False)
@@ -116,7 +116,7 @@ class GoingBack:
             return rederive.carry_back(
                 aside.path,
                 base.path,
-                migrations,
+                _known(base, migrations),
                 into=self.backups / f"{backup.PART}carried",
                 reports=self._reports / f"carried-{aside.path.stem}",
                 told=self._pages("carry back"),
@@ -133,7 +133,12 @@ class GoingBack:
         try:
             copies.snapshot(self.database, now, told=self._pages("copy"))
             return rederive.carry_back(
-                now, base.path, migrations, into=into, reports=reports or scratch, told=self._pages("carry back")
+                now,
+                base.path,
+                _known(base, migrations),
+                into=into,
+                reports=reports or scratch,
+                told=self._pages("carry back"),
             )
         except (DbsyncError, OSError) as error:
             self.record("not_carried", cause=str(error))
@@ -156,7 +161,7 @@ class GoingBack:
         folder = self._reports / f"loss-{aside.path.stem}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            scratch = self._migrated(base, migrations)
+            scratch = self._migrated(base, _known(base, migrations))
             with sqlite.translated("export", aside.path), closing(sqlite.open_copy(aside.path)) as kept:
                 sqlite.attach_copy(kept, scratch, "base")
                 written = compare.export(kept, "base", compare.differences(kept, "base"), folder)
@@ -222,6 +227,13 @@ class GoingBack:
 
     def _pages(self, phase: str) -> copies.Told:
         return lambda done, total: self._tell(Event("progress", name=phase, done=done, total=total))
+
+
+def _known(base: Backup, migrations: tuple[Migration, ...]) -> tuple[Migration, ...]:
+    """Those that lie beside the backup, where the release that has them is gone."""
+    from dbsync import mapping
+
+    return migrations or mapping.beside(base.path)
 
 
 def timestamp() -> str:
