@@ -169,6 +169,8 @@ def _from_name(path: Path) -> Backup:
     """A file that some person or an older tool made: what its name says, and nothing taken for certain."""
     version, stamp = _VERSION.search(path.name), _STAMP.search(path.name)
     kind = "manual" if version is None or "-backup-manual-" in path.name else "migration"
+    if "-backup-damaged-" in path.name:
+        kind = "damaged"
     if "-backup-before-" in path.name:
         kind = "-".join(path.name.partition("-backup-")[2].split("-")[:2])
     made_at = ""

@@ -111,6 +111,17 @@ class GoingBack:
         kept = self._facts(final, f"before-{reason}", facts.version, now)
         return copies.put_aside(self.database, final, kept, told=self._pages("put aside"))
 
+    def keep_damaged(self) -> Path | None:
+        from dbsync import damaged
+
+        try:
+            facts = self._facts(self.backups / self.database.name, damaged.KIND, self.look().version, datetime.now(UTC))
+        except DbsyncError:
+            return None
+        return damaged.keep(
+            self.database, facts, prefix=self._prefix, least_free_bytes=self._least_free_bytes, told=self._pages("copy")
+        )
+
     def carry_back(self, base: Backup, aside: Backup, migrations: tuple[Migration, ...]) -> Carried | None:
         try:
             return rederive.carry_back(
