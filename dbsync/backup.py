@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +14,7 @@ from dbsync.model import Backup
 
 FORMAT: Final = 1
 FACTS: Final = ".json"
+MIGRATIONS: Final = ".migrations"
 PART: Final = ".part-"
 KEPT_COUNT: Final = 10
 """Migration backups that rotation leaves (spec S94); the pinned ones come on top."""
@@ -63,6 +65,16 @@ def facts_path(path: Path) -> Path:
     return path.with_name(path.name + FACTS)
 
 
+def migrations_path(path: Path) -> Path:
+    """Where the migrations lie for which a backup was made: going back needs them, and the older release has none."""
+    return path.with_name(path.name + MIGRATIONS)
+
+
+def final_path(part: Path) -> Path:
+    """The name that a finished part gets."""
+    return part.with_name(part.name.removeprefix(PART))
+
+
 def check_file(path: Path) -> Backup:
     """The facts of a backup whose file is still what they say.
 
@@ -101,14 +113,15 @@ def rotate(
 
 def clear_parts(backups: Path, database: Path) -> None:
     """Removes what a cut copy left; a final name means finished, so nothing else is unfinished."""
-    import shutil
-
     for folder in {backups, database.parent}:
         for path in _glob(folder, f"{PART}*"):
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
+    for path in _glob(backups, f"*-backup-v*.db{MIGRATIONS}"):
+        if not path.with_name(path.name.removesuffix(MIGRATIONS)).exists():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _glob(folder: Path, pattern: str) -> list[Path]:
@@ -123,6 +136,7 @@ def _remove(path: Path) -> None:
         # The backup first: facts without a backup are passed over, a backup without facts would look hand-made.
         path.unlink(missing_ok=True)
         facts_path(path).unlink(missing_ok=True)
+        shutil.rmtree(migrations_path(path), ignore_errors=True)
     except OSError as cause:
         raise disk.problem("remove", path, cause) from cause
 
@@ -155,6 +169,8 @@ def _from_name(path: Path) -> Backup:
     """A file that some person or an older tool made: what its name says, and nothing taken for certain."""
     version, stamp = _VERSION.search(path.name), _STAMP.search(path.name)
     kind = "manual" if version is None or "-backup-manual-" in path.name else "migration"
+    if "-backup-damaged-" in path.name:
+        kind = "damaged"
     if "-backup-before-" in path.name:
         kind = "-".join(path.name.partition("-backup-")[2].split("-")[:2])
     made_at = ""

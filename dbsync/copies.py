@@ -102,7 +102,7 @@ def _inspected(operation: str, part: Backup) -> tuple[str | None, int, Backup]:
 
 def keep_part(part: Backup) -> Backup:
     """Gives a copy its final name, durably. A crash before the rename leaves facts without a backup: passed over."""
-    final = part._replace(path=part.path.with_name(part.path.name.removeprefix(backup.PART)))
+    final = part._replace(path=backup.final_path(part.path))
     backup.write_facts(final)
     disk.rename_durably(part.path, final.path)
     return final

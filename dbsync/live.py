@@ -6,7 +6,20 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dbsync import backup, compare, conservation, copies, disk, engines, history, migrate, preflight, sqlite, verify
+from dbsync import (
+    backup,
+    compare,
+    conservation,
+    copies,
+    disk,
+    engines,
+    history,
+    mapping,
+    migrate,
+    preflight,
+    sqlite,
+    verify,
+)
 from dbsync.errors import BackupUnusable, CommitFailed, DbsyncError, MigrationFailed, VerificationFailed
 from dbsync.live_back import GoingBack, timestamp
 from dbsync.model import Backup, Migration, State
@@ -23,8 +36,10 @@ class LiveEffects(GoingBack):
     _work: Work | None = None
     _written: Written | None = frozenset()
     _on_copy = False
+    _pending: tuple[Migration, ...] = ()
 
     def preflight(self, pending: tuple[Migration, ...]) -> None:
+        self._pending = pending
         self._on_copy = any(one.kind == "command" for one in pending)
         preflight.check_local(self.database)
         preflight.check_writable(self.database.parent)
@@ -73,6 +88,8 @@ class LiveEffects(GoingBack):
         return copies.check_part(part)
 
     def keep_backup(self, part: Backup) -> Backup:
+        if part.kind == "migration" and self._pending:
+            mapping.keep(backup.final_path(part.path), self._pending)
         kept = copies.keep_part(part)
         self._tell(Event("backup", text=str(kept.path)))
         self._tell(Event("integrity"))
