@@ -30,13 +30,25 @@ class Column(NamedTuple):
     """What a generated column is made of."""
 
 
+class ForeignKey(NamedTuple):
+    """One reference of a table; names in lower case."""
+
+    parent: str
+    actions: str
+    pairs: tuple[tuple[str, str], ...]
+    """Column, and column of the parent; that is `none` where it is not named."""
+
+    def __str__(self) -> str:
+        return f"{self.parent} {self.actions}: {' '.join('>'.join(pair) for pair in self.pairs)}"
+
+
 class Table(NamedTuple):
     """One table as it is defined."""
 
     columns: dict[str, Column]
     """By name in lower case."""
     checks: frozenset[str]
-    foreign_keys: frozenset[str]
+    foreign_keys: frozenset[ForeignKey]
     uniques: frozenset[str]
     options: frozenset[str]
     """AUTOINCREMENT, WITHOUT ROWID, STRICT, deferred keys, what is done on a conflict."""
@@ -131,13 +143,14 @@ def _closing(words: list[str], start: int) -> int:
     return len(words) - 1
 
 
-def _foreign_keys(connection: Connection, name: str, schema: str) -> frozenset[str]:
-    rows: dict[int, list[str]] = {}
-    for key, _, parent, column, target, on_update, on_delete, _ in connection.execute(
+def _foreign_keys(connection: Connection, name: str, schema: str) -> frozenset[ForeignKey]:
+    found: dict[int, ForeignKey] = {}
+    for number, _, parent, column, target, on_update, on_delete, _ in connection.execute(
         f"PRAGMA {schema}.foreign_key_list({quoted(name)})"
     ):
-        rows.setdefault(key, [f"{parent} {on_update} {on_delete}:"]).append(f"{column}>{target}")
-    return frozenset(" ".join(parts).lower() for parts in rows.values())
+        key = found.get(number, ForeignKey(str(parent).lower(), f"{on_update} {on_delete}".lower(), ()))
+        found[number] = key._replace(pairs=(*key.pairs, (str(column).lower(), str(target).lower())))
+    return frozenset(found.values())
 
 
 def _uniques(connection: Connection, name: str, schema: str) -> frozenset[str]:

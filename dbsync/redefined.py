@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dbsync.changes import KINDS, Declared
-from dbsync.definitions import Table, objects, table_of, virtual_of
+from dbsync.definitions import ForeignKey, Table, objects, table_of, virtual_of
 from dbsync.finding import Finding, written_name
 from dbsync.sqlite import Connection
 
@@ -59,27 +59,26 @@ def _forgotten(before: Table, now: Table, allowed: Declared, lower: str) -> Iter
         return found
 
     yield from (f"CHECK ({one})" for one in lost(before.checks, now.checks))
-    yield from (f"the foreign key {one}" for one in _keys_lost(before, now, allowed, renamed, dropped))
+    yield from (f"the foreign key {one}" for one in _keys_lost(before, now, allowed, lower, dropped))
     yield from (f"UNIQUE ({one})" for one in lost(before.uniques, now.uniques))
     yield from (one.upper() for one in sorted(before.options - now.options))
 
 
-def _keys_lost(
-    before: Table, now: Table, allowed: Declared, renamed: dict[str, str], dropped: set[str]
-) -> Iterator[str]:
-    tables = {old: new.lower() for old, new in allowed.tables.items()}
+def _keys_lost(before: Table, now: Table, allowed: Declared, lower: str, dropped: set[str]) -> Iterator[ForeignKey]:
     for one in sorted(before.foreign_keys - now.foreign_keys):
-        head, *pairs = one.split()
-        columns = [pair.partition(">")[0] for pair in pairs if ">" in pair]
-        words = [tables.get(head, head), *pairs]
-        moved = " ".join(
-            ">".join((renamed.get(word.partition(">")[0], word.partition(">")[0]), word.partition(">")[2]))
-            if ">" in word
-            else word
-            for word in words
-        )
-        if moved not in now.foreign_keys and not dropped & set(columns) and ("table", head) not in allowed.drops:
+        # What it refers to may have been renamed as well as what it consists of.
+        pairs = [
+            (_renamed(allowed, lower, column), _renamed(allowed, one.parent, target)) for column, target in one.pairs
+        ]
+        parent = allowed.tables.get(one.parent, one.parent).lower()
+        moved = one._replace(parent=parent, pairs=tuple(pairs))
+        gone = {column for column, _ in one.pairs} & dropped
+        if moved not in now.foreign_keys and not gone and ("table", one.parent) not in allowed.drops:
             yield one
+
+
+def _renamed(allowed: Declared, table: str, column: str) -> str:
+    return allowed.columns.get((table, column), column).lower()
 
 
 def in_objects(connection: Connection, allowed: Declared, old: str) -> Iterator[Finding]:

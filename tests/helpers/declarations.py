@@ -42,6 +42,11 @@ DECLARED: dict[str, tuple[str, str, str | None]] = {
     ),
     "rename a table": ('rename "table" -> "tables"', 'ALTER TABLE "table" RENAME TO "tables";', None),
     "rename a column": ("rename soft.parent -> soft.owner", "ALTER TABLE soft RENAME COLUMN parent TO owner;", None),
+    "rename a key that others refer to": ("rename parent.id -> parent.number", "ALTER TABLE parent RENAME COLUMN id TO number;", None),
+    "rename a table and its key that others refer to": (
+        "rename parent -> person\n-- changes: rename person.id -> person.number",
+        "ALTER TABLE parent RENAME TO person; ALTER TABLE person RENAME COLUMN id TO number;", None,
+    ),
     "rename and change": (
         "rename soft.parent -> soft.owner", "ALTER TABLE soft RENAME COLUMN parent TO owner; UPDATE soft SET owner = 'p3';", "soft.parent: 3 rows differ",
     ),
