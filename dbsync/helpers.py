@@ -40,6 +40,10 @@ class Helpers(ABC):
         """The names of a table's columns."""
 
     @abstractmethod
+    def _rowid(self, table: str) -> str | None:
+        """A name for a table's rowid; None where it has none, or no name for it is left."""
+
+    @abstractmethod
     def log(self, text: str) -> None:
         """A line for whoever watches."""
 
@@ -84,7 +88,8 @@ class Helpers(ABC):
         Args:
             table: the table.
             columns: what is to be unique together.
-            settle: refuse (with counts), suffix (the last column gets -2, -3 …), keep_oldest or keep_newest (by rowid).
+            settle: refuse (with counts), suffix (the last column gets -2, -3 …), keep_oldest or keep_newest (by rowid;
+                by key in a table without rowids).
             name: of the index.
         """
         if settle not in SETTLES:
@@ -92,29 +97,40 @@ class Helpers(ABC):
         names = ", ".join(quoted(one) for one in columns)
         order = "DESC" if settle == "keep_newest" else "ASC"
         present = " AND ".join(f"{quoted(one)} IS NOT NULL" for one in columns)
+        row = self._known_by(table)
+        oldest = ", ".join(f"{one} {order}" for one in row)
         twice = self.query(
-            f"SELECT r, n FROM (SELECT rowid AS r, row_number() OVER (PARTITION BY {names} ORDER BY rowid {order}) AS n"
-            f" FROM {quoted(table)} WHERE {present}) WHERE n > 1 ORDER BY r"
+            f"SELECT nth, {', '.join(row)} FROM (SELECT {', '.join(row)}, row_number() OVER (PARTITION BY {names}"
+            f" ORDER BY {oldest}) AS nth FROM {quoted(table)} WHERE {present}) WHERE nth > 1 ORDER BY {', '.join(row)}"
         )
         if settle == "refuse":
             self._refuse(len(twice), f"{len(twice)} rows of {table} repeat {', '.join(columns)}")
-        for rowid, number in twice:
-            self._settle(table, columns[-1], settle, rowid, number)
+        where = " AND ".join(f"{one} = ?" for one in row)
+        for number, *key in twice:
+            self._settle(table, columns[-1], settle, where, key, number)
         if twice:
             self.log(f"ℹ️ {len(twice)} duplicates in {table} settled by {settle}")
         index = name or f"{table}_{'_'.join(columns)}_unique"
         self.execute(f"CREATE UNIQUE INDEX IF NOT EXISTS {quoted(index)} ON {quoted(table)} ({names})")
         self.log("✅ UNIQUE constraint added successfully")
 
-    def _settle(self, table: str, column: str, settle: str, rowid: int, number: int) -> None:
+    def _settle(self, table: str, column: str, settle: str, where: str, key: list[Any], number: int) -> None:
         if settle != "suffix":
-            self.execute(f"DELETE FROM {quoted(table)} WHERE rowid = ?", (rowid,))
+            self.execute(f"DELETE FROM {quoted(table)} WHERE {where}", key)
             return
-        value = self.query(f"SELECT {quoted(column)} FROM {quoted(table)} WHERE rowid = ?", (rowid,))[0][0]
+        value = self.query(f"SELECT {quoted(column)} FROM {quoted(table)} WHERE {where}", key)[0][0]
         taken = f"SELECT 1 FROM {quoted(table)} WHERE {quoted(column)} = ?"
         while self.query(taken, (f"{value}-{number}",)):
             number += 1
-        self.execute(f"UPDATE {quoted(table)} SET {quoted(column)} = ? WHERE rowid = ?", (f"{value}-{number}", rowid))
+        self.execute(f"UPDATE {quoted(table)} SET {quoted(column)} = ? WHERE {where}", (f"{value}-{number}", *key))
+
+    def _known_by(self, table: str) -> list[str]:
+        """What a row is found again by, quoted: the rowid, else the primary key, which then is never NULL."""
+        rowid = self._rowid(table)
+        keys = sorted(
+            (row for row in self.query(f"PRAGMA table_info({quoted(table)})") if row[5]), key=lambda row: row[5]
+        )
+        return [rowid] if rowid is not None else [quoted(str(row[1])) for row in keys]
 
     def not_null(self, table: str, column: str, fill: str) -> None:
         """Makes a column NOT NULL; where it is NULL it becomes `fill`, an expression over the row."""
@@ -130,16 +146,25 @@ class Helpers(ABC):
         self.log(f"✅ {table}.{column} is NOT NULL")
 
     def backfill(self, table: str, column: str, expression: str, batch_rows: int = BATCH_ROWS) -> int:
-        """Sets a column of every row, in batches with progress; how many rows there were."""
-        last = self.query(f"SELECT coalesce(max(rowid), 0), count(*) FROM {quoted(table)}")[0]
-        done = 0
-        for start in range(0, int(last[0]) + 1, batch_rows):
-            done += self.execute(
-                f"UPDATE {quoted(table)} SET {quoted(column)} = {expression} WHERE rowid > ? AND rowid <= ?",
-                (start or -(2**62), start + batch_rows),
-            )
-            self.log(f"🔄 {table}.{column}: {done} of {last[1]} rows")
-            self.progress(done, last[1])
+        """Sets a column of every row, in batches with progress; how many rows there were. A table without rowids is
+        one batch."""
+        rowid = self._rowid(table)
+        update = f"UPDATE {quoted(table)} SET {quoted(column)} = {expression}"
+        if rowid is None:
+            done = self.execute(update)
+            self.log(f"🔄 {table}.{column}: {done} rows")
+            return done
+        total = self.query(f"SELECT count(*) FROM {quoted(table)}")[0][0]
+        done, after = 0, -(2**63)
+        # By the rows that there are: keys made of a time or by chance lie far apart.
+        batch = f"SELECT {rowid} AS r FROM {quoted(table)} WHERE {rowid} >= ? ORDER BY r LIMIT ?"
+        while (last := self.query(f"SELECT max(r) FROM ({batch})", (after, batch_rows))[0][0]) is not None:
+            done += self.execute(f"{update} WHERE {rowid} >= ? AND {rowid} <= ?", (after, last))
+            self.log(f"🔄 {table}.{column}: {done} of {total} rows")
+            self.progress(done, total)
+            if last == 2**63 - 1:
+                break
+            after = last + 1
         return done
 
     def constrain(self, table: str, check: str, clean: str | None = None) -> None:
@@ -168,10 +193,11 @@ class Helpers(ABC):
         self.execute(f"CREATE TABLE {quoted(new)} {body}")
         names = [one for one in self.columns(new) if one in copy or any(same(one, old) for old in before)]
         chosen = [copy.get(one, quoted(one)) for one in names]
-        if "without rowid" not in " ".join(body.lower().split()[-6:]) and not self._has_integer_key(new):
-            names, chosen = ["rowid", *names], ["rowid", *chosen]
-        listed = ", ".join(one if one == "rowid" else quoted(one) for one in names)
-        self.execute(f"INSERT INTO {quoted(new)} ({listed}) SELECT {', '.join(chosen)} FROM {quoted(table)}")
+        rowids = self._rowid(new), self._rowid(table)
+        listed = [quoted(one) for one in names]
+        if rowids[0] is not None and rowids[1] is not None and not self._has_integer_key(new):
+            listed, chosen = [rowids[0], *listed], [rowids[1], *chosen]
+        self.execute(f"INSERT INTO {quoted(new)} ({', '.join(listed)}) SELECT {', '.join(chosen)} FROM {quoted(table)}")
         self._carry_mark(table, new)
         self.execute(f"DROP TABLE {quoted(table)}")
         # The old way of renaming leaves views and other tables' references alone, which mean the name that comes back.

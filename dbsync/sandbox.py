@@ -16,7 +16,7 @@ from dbsync.errors import DbsyncError, MigrationFailed
 from dbsync.helpers import Helpers
 from dbsync.progress import STATEMENTS, Told, nobody
 from dbsync.refused import WRITES, why_not
-from dbsync.sqlite import Connection, columns_of, kind_of, quoted
+from dbsync.sqlite import Connection, columns_of, kind_of, quoted, rowid_of
 from dbsync.statements import head_of, numbered, rename_of, shown, strict, use_of
 from dbsync.written import Write, carried_over
 
@@ -76,6 +76,10 @@ class Sandbox(Helpers):
     def columns(self, table: str) -> list[str]:
         """The names of a table's columns, in order; empty if there is no such table."""
         return [str(row[1]) for row in columns_of(self._connection, table)]
+
+    def _rowid(self, table: str) -> str | None:
+        """A name for a table's rowid that no column hides; None where it has none."""
+        return rowid_of(self._connection, table)
 
     def log(self, text: str) -> None:
         """A line for whoever watches."""
@@ -151,7 +155,7 @@ class Sandbox(Helpers):
             self._connection.execute(f"EXPLAIN {exact}", parameters).close()
             self._check_body(sql, exact)
         except sqlite3.Error as error:
-            if "no such column" not in str(error):
+            if "no such column" not in str(error) or not self._compiles(sql, parameters):
                 raise
             cause = f"{error}: a name in double quotes that is not there would be taken for a text"
             raise MigrationFailed(
@@ -159,6 +163,13 @@ class Sandbox(Helpers):
                 cause=f"{cause} ({self._where()}: {shown(sql)})",
                 hint="Put texts in single quotes.",
             ) from error
+
+    def _compiles(self, sql: str, parameters: Sequence[Any]) -> bool:
+        try:
+            self._connection.execute(f"EXPLAIN {sql}", parameters).close()
+        except sqlite3.Error:
+            return False
+        return True
 
     def _check_body(self, sql: str, exact: str) -> None:
         """What a view or trigger says is compiled only when it is used: so it is made strictly, used, and unmade."""

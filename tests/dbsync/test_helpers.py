@@ -21,6 +21,9 @@ CREATE TABLE plain (a TEXT, b INTEGER);
 CREATE INDEX product_name ON product(name);
 CREATE TABLE log (text TEXT);
 CREATE TRIGGER changed AFTER UPDATE ON product BEGIN INSERT INTO log VALUES (new.name); END;
+CREATE TABLE pairs (x TEXT, y INTEGER, v TEXT, PRIMARY KEY (y, x)) WITHOUT ROWID;
+CREATE TABLE sent (at INTEGER PRIMARY KEY, v TEXT);
+CREATE TABLE taken (v TEXT, rowid TEXT, _rowid_ TEXT);
 CREATE VIEW cheap AS SELECT name FROM product WHERE price < 2;
 """
 ROWS = (
@@ -29,6 +32,9 @@ ROWS = (
     "INSERT INTO product (name, sku, category, price) VALUES ('Salt', 'B', 'c1', 0), ('gone', 'B', NULL, 9)",
     "DELETE FROM product WHERE name = 'gone'",
     "INSERT INTO plain VALUES ('x', 1), ('y', NULL)",
+    "INSERT INTO pairs VALUES ('a', 1, 'same'), ('b', 1, 'same'), ('a', 2, 'other')",
+    "INSERT INTO sent VALUES (-9223372036854775808, 'a'), (1762500000000, 'b'), (9223372036854775807, 'c')",
+    "INSERT INTO taken (oid, v, rowid, _rowid_) VALUES (7, 'a', 'x', 'y')",
 )
 
 
@@ -131,6 +137,54 @@ def test_a_backfill_in_batches_tells_how_far_it_is(tmp_path: Path) -> None:
     )
     assert outcome.name == "MIGRATED", outcome.cause
     assert ask(database, "SELECT sum(c) FROM plain") == 8
+
+
+@pytest.mark.parametrize("table", ["sent", "pairs", "taken"])
+def test_a_backfill_reaches_every_row_whatever_its_key(tmp_path: Path, table: str) -> None:
+    body = f"db.add_column('{table}', 'c', 'TEXT')\n    db.backfill('{table}', 'c', \"v || '!'\", batch_rows=2)"
+    database, outcome = run(tmp_path, body)
+    assert outcome.name == "MIGRATED", outcome.cause
+    assert ask(database, f"SELECT count(*) FROM {table} WHERE c IS NOT v || '!'") == 0
+    assert ask(database, f"SELECT count(*) FROM {table} WHERE c LIKE '%!'") in (1, 3)
+
+
+@pytest.mark.parametrize("settle", ["suffix", "keep_oldest", "keep_newest"])
+def test_duplicates_of_a_table_without_rowids_are_settled_by_key(tmp_path: Path, settle: str) -> None:
+    changes = "update pairs.v" if settle == "suffix" else "delete pairs"
+    database, outcome = run(tmp_path, f"db.add_unique('pairs', ['v'], settle='{settle}')", changes)
+    assert outcome.name == "MIGRATED", outcome.cause
+    with closing(sqlite3.connect(database)) as live:
+        rows = live.execute("SELECT x || y, v FROM pairs ORDER BY y, x").fetchall()
+    assert (
+        rows
+        == {
+            "suffix": [("a1", "same"), ("b1", "same-2"), ("a2", "other")],
+            "keep_oldest": [("a1", "same"), ("a2", "other")],
+            "keep_newest": [("b1", "same"), ("a2", "other")],
+        }[settle]
+    )
+
+
+def test_a_rebuild_keeps_rowids_whose_name_is_taken(tmp_path: Path) -> None:
+    body = "db.rebuild_table('taken', '_rowid_ TEXT, rowid TEXT, v TEXT')"
+    database, outcome = run(tmp_path, body)
+    assert outcome.name == "MIGRATED", outcome.cause
+    assert ask(database, "SELECT oid || v || rowid || _rowid_ FROM taken") == "7axy"
+
+
+def test_a_rebuild_takes_rowids_away_and_gives_them_back(tmp_path: Path) -> None:
+    there = "db.rebuild_table('pairs', 'x TEXT, y INTEGER, v TEXT, PRIMARY KEY (y, x)')"
+    back = "db.rebuild_table('pairs', '(x TEXT, y INTEGER, v TEXT, PRIMARY KEY (y, x)) WITHOUT ROWID')"
+    database, outcome = run(tmp_path, f"{there}\n    {back}")
+    assert outcome.name == "MIGRATED", outcome.cause
+    assert ask(database, "SELECT group_concat(x || y || v) FROM pairs") == "a1same,b1same,a2other"
+
+
+def test_a_column_that_is_not_there_is_no_text_in_quotes(tmp_path: Path) -> None:
+    database, outcome = run(tmp_path, 'db.execute(\'UPDATE "pairs" SET v = "x" || lost\')')
+    assert outcome.name == "MIGRATION_FAILED"
+    assert outcome.cause.startswith("no such column: lost (line")
+    assert version(database) == 1
 
 
 def test_validate_clean_constrain(tmp_path: Path) -> None:
