@@ -163,12 +163,12 @@ def _uniques(connection: Connection, name: str, schema: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def virtual_of(connection: Connection, name: str, schema: str) -> str:
+def virtual_of(connection: Connection, name: str, schema: str) -> tuple[str, ...]:
     """How a virtual table is made, without its name."""
     return _words_without_name(_sql_of(connection, name, schema), name)
 
 
-def objects(connection: Connection, schema: str, kind: str) -> dict[str, str]:
+def objects(connection: Connection, schema: str, kind: str) -> dict[str, tuple[str, ...]]:
     """Indexes, triggers or views with a text: name in lower case → its words. Renamed but equal ones are equal here."""
     rows = connection.execute(
         f"SELECT name, sql FROM {schema}.sqlite_schema WHERE type = ? AND sql IS NOT NULL", (kind,)
@@ -176,9 +176,9 @@ def objects(connection: Connection, schema: str, kind: str) -> dict[str, str]:
     return {str(name).lower(): _words_without_name(str(sql), str(name)) for name, sql in rows}
 
 
-def _words_without_name(sql: str, name: str) -> str:
+def _words_without_name(sql: str, name: str) -> tuple[str, ...]:
     words = tokens(sql)
     lower = name.lower()
     if lower in words:
         words.remove(lower)
-    return " ".join(one for one in words if one not in ("if", "exists"))
+    return tuple(one for one in words if one not in ("if", "exists"))

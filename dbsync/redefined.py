@@ -98,14 +98,19 @@ def in_objects(connection: Connection, allowed: Declared, old: str) -> Iterator[
             yield Finding(f"{kind} {name} {what}", f"{verb} {kind} {written_name(name)}")
 
 
-def _went_with(allowed: Declared, words: str) -> bool:
+def _went_with(allowed: Declared, words: tuple[str, ...]) -> bool:
     """An index or trigger of a table whose drop is declared goes with it."""
     dropped = {name for kind, name in allowed.drops if kind == "table"}
-    parts = words.split()
-    return any(parts[index] == "on" and parts[index + 1] in dropped for index in range(len(parts) - 1))
+    return any(words[index] == "on" and words[index + 1] in dropped for index in range(len(words) - 1))
 
 
-def _only_renamed(allowed: Declared, was: str, has: str) -> bool:
-    names = {old: new.lower() for old, new in allowed.tables.items()}
-    names |= {key[1]: name.lower() for key, name in allowed.columns.items()}
-    return " ".join(names.get(one, one) for one in was.split()) == has
+def _only_renamed(allowed: Declared, was: tuple[str, ...], has: tuple[str, ...]) -> bool:
+    """Whether every word is as it was, or a declared new name in the place of its old one.
+
+    Not every place of an old name has the new one: other tables may have a column of that name.
+    """
+    names = {(old, new.lower()) for old, new in allowed.tables.items()}
+    names |= {(key[1], new.lower()) for key, new in allowed.columns.items()}
+    return len(was) == len(has) and all(
+        one == other or (one, other) in names for one, other in zip(was, has, strict=True)
+    )

@@ -47,6 +47,11 @@ DECLARED: dict[str, tuple[str, str, str | None]] = {
         "rename parent -> person\n-- changes: rename person.id -> person.number",
         "ALTER TABLE parent RENAME TO person; ALTER TABLE person RENAME COLUMN id TO number;", None,
     ),
+    "rename a column whose name a trigger has for another table's too": (
+        "rename left_shelf.x -> left_shelf.z",
+        "ALTER TABLE left_shelf RENAME COLUMN x TO z;", None,
+    ),
+    "rename to a name of more words": ('rename tag -> "tags of all"', 'ALTER TABLE tag RENAME TO "tags of all";', None),
     "rename and change": (
         "rename soft.parent -> soft.owner", "ALTER TABLE soft RENAME COLUMN parent TO owner; UPDATE soft SET owner = 'p3';", "soft.parent: 3 rows differ",
     ),
