@@ -8,7 +8,7 @@ from typing import NamedTuple
 from dbsync.effects import Effects
 from dbsync.errors import DbsyncError
 from dbsync.live import LiveEffects
-from dbsync.model import Back, Backup, Carried, Loss, Migration, Outcome, OutcomeName, Returned
+from dbsync.model import Back, Backup, Carried, Loss, Migration, Outcome, OutcomeName, Returned, State
 
 
 class Found(NamedTuple):
@@ -28,6 +28,7 @@ def diff(effects: LiveEffects, base: Backup, migrations: tuple[Migration, ...], 
         DbsyncError: the database cannot be read or copied now.
     """
     effects.check_usable(base.path)
+    migrations = _had(effects, migrations)
     done = effects.changed_since_commit(None, base, migrations)
     carried = effects.try_carrying(base, migrations, reports=export)
     return Found(done.losses, carried, "" if carried else "the record says why: `dbsync history`")
@@ -40,6 +41,7 @@ def downgrade(effects: Effects, base: Backup, migrations: tuple[Migration, ...],
     """
     try:
         effects.check_usable(base.path)
+        migrations = _had(effects, migrations)
         aside = effects.put_aside("restore")
         carried = effects.carry_back(base, aside, migrations) if aside is not None else None
         if carried is None or (carried.losses and not accept_loss):
@@ -58,3 +60,11 @@ def downgrade(effects: Effects, base: Backup, migrations: tuple[Migration, ...],
     outcome = Outcome(name, version_after=base.version, phase="going back")
     effects.record("ended", outcome=name, after=base.version, phase="going back")
     return Returned(Back.DONE, outcome, aside, carried.losses, carried.export, carried.parked)
+
+
+def _had(effects: Effects, migrations: tuple[Migration, ...]) -> tuple[Migration, ...]:
+    """Those that the database has had: a release may have more, to which it was never brought."""
+    facts = effects.look()
+    if facts.state is not State.OK:
+        return migrations
+    return tuple(one for one in migrations if one.number <= facts.version)

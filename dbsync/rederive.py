@@ -39,7 +39,7 @@ def carry_back(
         backup: the exact state before the migration.
         migrations: all that the newer release has.
         into: where to make it; scratch files are made beside it and removed.
-        reports: a folder for what the older schema cannot hold (`parked.jsonl`, one value in a line) and for what the
+        reports: a folder for what the older schema cannot hold (`parked.jsonl`, one row in a line) and for what the
             result lacks (CSV and SQL); made only if there is anything.
         told: of bytes that were copied and rows that were done again.
 
@@ -56,7 +56,9 @@ def carry_back(
         told(0, 0, "copying the backup")
         copies.scratch_copy(backup, into, told=told)
         parked = reports / "parked.jsonl"
-        parked_count = _do_again(now, base, into, newer, parked, told)
+        # What an earlier report left here is not of this one.
+        parked.unlink(missing_ok=True)
+        _do_again(now, base, into, newer, parked, told)
         with Beside(lambda: _check(into)) as check:
             told(0, 0, "copying the result")
             copies.scratch_copy(into, again, told=told)
@@ -64,6 +66,8 @@ def carry_back(
             verify.migrate_up(again, migrations)
         check.result()
         losses, exported = _proof(now, again, reports)
+        # A value that the migrations make again by themselves had no place, and is not lost.
+        parked_count = replay.keep_parked(parked, frozenset(one.table for one in losses))
         disk.sync_file(into)
         if parked_count or exported:
             disk.sync_tree(reports)
@@ -86,7 +90,7 @@ def _check_version(now: Path, base: Path) -> None:
         raise MigrationFailed(operation="carry back", path=now, cause=cause)
 
 
-def _do_again(now: Path, base: Path, into: Path, newer: tuple[Migration, ...], parked: Path, told: Told) -> int:
+def _do_again(now: Path, base: Path, into: Path, newer: tuple[Migration, ...], parked: Path, told: Told) -> None:
     with translated("carry back", into, otherwise=MigrationFailed), closing(open_scratch(into)) as connection:
         attach_copy(connection, now, replay.NOW)
         attach_copy(connection, base, replay.BASE)
@@ -103,7 +107,6 @@ def _do_again(now: Path, base: Path, into: Path, newer: tuple[Migration, ...], p
             _raise_marks(connection)
             _rebuild_searches(connection)
         connection.execute("COMMIT")
-    return again.parked_count
 
 
 def _check(path: Path) -> None:

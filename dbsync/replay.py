@@ -119,7 +119,6 @@ class Replay:
         self._translate: Final = translate
         self._parked: Final = parked
         self._known: Final = {one.lower(): one for one in tables_of(connection)}
-        self.parked_count = 0
 
     def do(self, change: Change) -> None:
         """Adds, changes or removes one row. One that is not where it should be is left alone: the proof will say so."""
@@ -199,11 +198,27 @@ class Replay:
             self._park(change.table, {**_key_of(change.after, after[1]), **rest})
 
     def _park(self, table: str, row: Mapping[str, Any]) -> None:
-        self.parked_count += 1
         self._parked.parent.mkdir(parents=True, exist_ok=True)
         plain = {name: value.hex() if isinstance(value, bytes) else value for name, value in row.items()}
         with self._parked.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"table": table, "row": plain}, ensure_ascii=False) + "\n")
+
+
+def keep_parked(path: Path, tables: frozenset[str]) -> int:
+    """Leaves in a side file the rows of some tables only; returns how many. Without any the file goes, and its folder
+    if nothing else is in it."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    except FileNotFoundError:
+        return 0
+    kept = [line for line in lines if json.loads(line)["table"] in tables]
+    if kept:
+        path.write_text("".join(kept), encoding="utf-8")
+        return len(kept)
+    path.unlink()
+    if not any(path.parent.iterdir()):
+        path.parent.rmdir()
+    return 0
 
 
 def _key_of(row: Record, kept: Record) -> Record:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from dbsync import back
-from dbsync.model import Back, Migration, Returned
+from dbsync import back, downgrade
+from dbsync.backup import list_backups
+from dbsync.model import Back, Loss, Migration, Returned
 from tests.helpers.shop import ask, dump, effects, make_shop, released, sales, upgrade, version, written
 
 UNSOLD = "SELECT id FROM products WHERE id <> 'new' AND id NOT IN (SELECT productId FROM transaction_items)"
@@ -132,6 +133,42 @@ def test_what_the_older_schema_cannot_hold_is_parked_and_reported_exactly(tmp_pa
     assert "4006381333931" not in flight
 
 
+def test_a_report_that_is_asked_for_twice_says_it_once(tmp_path: Path) -> None:
+    database = tmp_path / "data" / "pos_system.db"
+    database.parent.mkdir()
+    found = written(tmp_path / "m", "CREATE TABLE a (id INTEGER PRIMARY KEY);", "ALTER TABLE a ADD COLUMN word TEXT;")
+    assert upgrade(database, found[:1]).ready
+    assert upgrade(database, found).name == "MIGRATED"
+    with closing(sqlite3.connect(database)) as live, live:
+        live.execute("INSERT INTO a VALUES (1, 'new'), (2, NULL)")
+    base = next(one for one in list_backups(database.parent / "backups", database) if one.version == 1)
+    for _ in range(2):
+        carried = downgrade.diff(effects(database), base, found, export=tmp_path / "export").carried
+        assert carried is not None
+        assert carried.losses == (Loss("a", 0, 1, 0),)
+        lines = (tmp_path / "export" / "parked.jsonl").read_text().splitlines()
+        assert [json.loads(line)["row"] for line in lines] == [{"id": 1, "word": "new"}]
+
+
+def test_migrations_that_the_database_never_had_do_not_count(tmp_path: Path) -> None:
+    database = tmp_path / "data" / "pos_system.db"
+    database.parent.mkdir()
+    steps = "CREATE TABLE a (id INTEGER PRIMARY KEY);", "ALTER TABLE a ADD COLUMN word TEXT;"
+    found = written(tmp_path / "m", *steps, "-- changes: delete a\nDELETE FROM a;")
+    assert upgrade(database, found[:1]).ready
+    with closing(sqlite3.connect(database)) as live, live:
+        live.execute("INSERT INTO a VALUES (1)")
+    assert upgrade(database, found[:2]).name == "MIGRATED"
+    with closing(sqlite3.connect(database)) as live, live:
+        live.execute("INSERT INTO a (id) VALUES (2)")
+    base = next(one for one in list_backups(database.parent / "backups", database) if one.version == 1)
+    seen = downgrade.diff(effects(database), base, found, export=None)
+    assert (seen.done, seen.carried and seen.carried.losses) == ((Loss("a", 1, 0, 0),), ())
+    returned = downgrade.downgrade(effects(database), base, found, accept_loss=False)
+    assert returned.outcome.name == "CARRIED_BACK"
+    assert (version(database), ask(database, "SELECT group_concat(id) FROM a")) == (1, "1,2")
+
+
 CENTS = '''"""Prices in euros, as the till shows them."""
 
 changes = ["drop column products.priceCents"]
@@ -223,6 +260,8 @@ def test_tables_of_every_kind_go_back(tmp_path: Path) -> None:
         assert live.execute("SELECT v, typeof(v) FROM pairs").fetchall() == [(1.5, "real")]
         triggers = live.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall()
     assert triggers == [("indexed",)]
+    # The default of the new column of `nokey` comes again by itself: nothing is parked.
+    assert (returned.parked, list((database.parent / "backups" / "reports").iterdir())) == (None, [])
 
 
 def test_a_migration_that_is_not_the_same_twice_is_never_taken_for_proof(tmp_path: Path) -> None:
