@@ -73,35 +73,21 @@ def _history(connection: Connection, schema: str) -> list[Row]:
 
 
 def _loss(connection: Connection, base: str, table: Shared) -> Loss:
-    if not table.columns or _proven_equal(connection, base, table):
+    rows = _by_content(connection, base, table)
+    # Looking for a rowid in a virtual table may mean reading all of it: there the quick way is none.
+    if not table.columns or (not table.virtual and rows.proven):
         return Loss(table.table, 0, 0, 0)
     if table.key and not any(null_keys(connection, table.table, table.key, one) for one in ("main", base)):
         twins = Twins(connection, table.table, table.columns, table.key, now="main", base=base)
         counts = [_one(connection, f"SELECT count(*) {one}") for one in (twins.added, twins.changed, twins.removed)]
         return Loss(table.table, *counts)
-    added = _one(connection, f"SELECT count(*) FROM ({_except(table, 'main', base)})")
-    removed = _one(connection, f"SELECT count(*) FROM ({_except(table, base, 'main')})")
-    sizes = [_one(connection, f"SELECT count(*) FROM {one}.{quoted(table.table)}") for one in ("main", base)]
-    # EXCEPT sees sets: equal rows that are there more often on one side show in the counts only.
-    surplus = sizes[0] - sizes[1] - (added - removed)
-    return Loss(table.table, added + max(surplus, 0), 0, removed + max(-surplus, 0))
+    added, removed = rows.counted_by_content()
+    return Loss(table.table, added, 0, removed)
 
 
-def _proven_equal(connection: Connection, base: str, table: Shared) -> bool:
-    """As many rows on both sides, and none without an equal under its rowid: the quick way, and mostly the last one."""
-    if table.virtual:
-        # Looking for a rowid in a virtual table may mean reading all of it.
-        return False
+def _by_content(connection: Connection, base: str, table: Shared) -> Rows:
     pairs = tuple(Pair(one, one) for one in table.columns)
-    return Rows(connection, base, Keyed(table.table, table.table, (), virtual=False), pairs, ()).proven
-
-
-def _except(table: Shared, one: str, other: str) -> str:
-    # `+` takes the column's affinity away and BINARY its collation: 1 and '1', 'a' and 'A' are different here.
-    parts = ", ".join(f"+{quoted(column)} COLLATE BINARY AS {quoted(column)}" for column in table.columns)
-    name = quoted(table.table)
-    kinds = "".join(f", typeof({quoted(column)})" for column in table.columns)
-    return f"SELECT {parts}{kinds} FROM {one}.{name} EXCEPT SELECT {parts}{kinds} FROM {other}.{name}"
+    return Rows(connection, base, Keyed(table.table, table.table, (), table.virtual), pairs, ())
 
 
 def export(connection: Connection, base: str, losses: tuple[Loss, ...], folder: Path) -> list[Path]:
@@ -123,9 +109,10 @@ def export(connection: Connection, base: str, losses: tuple[Loss, ...], folder: 
 
 
 def _rows(connection: Connection, base: str, table: Shared, *, known: bool) -> Callable[[], Iterator[Row]]:
+    if known:
+        return _by_content(connection, base, table).new_by_content
     columns = ", ".join(quoted(one) for one in table.columns)
-    inner = _except(table, "main", base) if known else f"SELECT {columns} FROM main.{quoted(table.table)}"
-    return lambda: connection.execute(f"SELECT {columns} FROM ({inner})")
+    return lambda: connection.execute(f"SELECT {columns} FROM main.{quoted(table.table)}")
 
 
 def _write(folder: Path, table: Shared, rows: Callable[[], Iterator[Row]]) -> list[Path]:

@@ -148,7 +148,7 @@ class GoingBack:
         scratch = self.backups / f"{backup.PART}reports"
         try:
             copies.snapshot(self.database, now, told=self._meter.phase("copy"))
-            return rederive.carry_back(
+            carried = rederive.carry_back(
                 now,
                 base.path,
                 _known(base, migrations),
@@ -156,6 +156,8 @@ class GoingBack:
                 reports=reports or scratch,
                 told=self._meter.phase("carry back"),
             )
+            # What was written into a folder that goes again is not there to be named.
+            return carried if reports else carried._replace(parked=None, export=None)
         except (DbsyncError, OSError) as error:
             self.record("not_carried", cause=str(error))
             return None

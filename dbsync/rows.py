@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from itertools import repeat
 from typing import Final, NamedTuple
 
 from dbsync.changes import Cell
-from dbsync.sqlite import Connection, columns_of, key_of, quoted, rowid_of
+from dbsync.sqlite import Connection, Row, columns_of, key_of, quoted, rowid_of
 
 KEYS_SHOWN: Final = 3
 _TEXT: Final = ("char", "clob", "text")
@@ -108,6 +109,18 @@ class Rows:
         unmatched = f"{self._new} n WHERE NOT EXISTS (SELECT 1 FROM {self._old} o WHERE {self._on})"
         return self._counted(unmatched, where, "n")
 
+    def counted_by_content(self) -> tuple[int, int]:
+        """How many rows are new and how many are gone, whatever their keys."""
+        return self._surplus(self._new, self._old, "n"), self._surplus(self._old, self._new, "o")
+
+    def new_by_content(self) -> Iterator[Row]:
+        """The cells of the rows that are new, whatever their keys; each as often as it is."""
+        cells = ", ".join(f"c{number}" for number in range(len(self._pairs)))
+        for *row, left in self._connection.execute(
+            f"SELECT {cells}, left FROM ({self._left_over(self._new, self._old, 'n')})"
+        ):
+            yield from repeat(tuple(row), left)
+
     # ------------------------------------------------------------------------------------------------------- matching
 
     @cached_property
@@ -162,6 +175,10 @@ class Rows:
         if not self._pairs:
             counts = [self._one(f"SELECT count(*) FROM {each}")[0] for each in (one, other)]
             return max(0, int(str(counts[0])) - int(str(counts[1])))
+        return int(str(self._one(f"SELECT coalesce(sum(left), 0) FROM ({self._left_over(one, other, side)})")[0]))
+
+    def _left_over(self, one: str, other: str, side: str) -> str:
+        """The query for those rows: their cells, their storage classes, and how many there are of each."""
         mine, theirs = [pair.old for pair in self._pairs], [pair.new for pair in self._pairs]
         mine, theirs = (mine, theirs) if side == "o" else (theirs, mine)
 
@@ -170,15 +187,13 @@ class Rows:
                 f"+{quoted(one)} COLLATE BINARY AS c{number}, typeof({quoted(one)}) AS t{number}"
                 for number, one in enumerate(columns)
             )
-            names = ", ".join(f"c{number}, t{number}" for number in range(len(self._pairs)))
             return f"SELECT {names}, count(*) AS many FROM (SELECT {cells} FROM {source}) GROUP BY {names}"
 
         names = ", ".join(f"c{number}, t{number}" for number in range(len(self._pairs)))
-        both = (
+        return (
             f"SELECT {names}, sum(many) AS left FROM ({grouped(one, mine)} UNION ALL"
-            f" SELECT {names}, -many FROM ({grouped(other, theirs)})) GROUP BY {names}"
+            f" SELECT {names}, -many FROM ({grouped(other, theirs)})) GROUP BY {names} HAVING left > 0"
         )
-        return int(str(self._one(f"SELECT coalesce(sum(left), 0) FROM ({both}) WHERE left > 0")[0]))
 
     def _both_rowids(self, schema: str) -> tuple[str, str] | None:
         old = rowid_of(self._connection, self._table.old, schema)

@@ -119,6 +119,10 @@ def test_a_downgrade_that_loses_something_has_to_be_agreed_to(tmp_path: Path) ->
         live.execute("UPDATE products SET barcode = '1' WHERE id = 'p1'")
     place = ("--database", database, "--prefix", "auraswift", "--migrations", tmp_path / "migrations-5")
     export = tmp_path / "export"
+    assert json.loads(dbsync("diff", *place, "--json").stdout)["parked"] is None
+    assert json.loads(dbsync("diff", *place, "--json", "--export", export).stdout)["parked"] == str(
+        export / "parked.jsonl"
+    )
     shown = dbsync("diff", *place, "--export", export)
     assert "products: 0 added, 1 changed, 0 removed" in shown.stdout.partition("going back would lose")[2]
     assert (export / "products.csv").exists()

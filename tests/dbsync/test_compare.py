@@ -104,6 +104,20 @@ def test_rows_without_a_key_are_told_apart_by_what_they_hold_and_how_often(tmp_p
     assert loss == ("t", 1, 0, 1)
 
 
+def test_equal_rows_without_a_key_are_counted_and_exported_each(tmp_path: Path) -> None:
+    kept, added, removed = ("k", 1), ("a", 2), ("r", 3)
+    for name, rows in (("now", [kept] * 3 + [added] * 2), ("base", [kept] + [removed] * 2)):
+        with closing(sqlite3.connect(tmp_path / f"{name}.db")) as made, made:
+            made.execute("CREATE TABLE t (a, b)")
+            made.executemany("INSERT INTO t VALUES (?, ?)", rows)
+    with closing(open_copy(tmp_path / "now.db")) as connection:
+        attach_copy(connection, tmp_path / "base.db", "base")
+        losses = compare.differences(connection, "base")
+        compare.export(connection, "base", losses, tmp_path)
+    assert losses == (("t", 4, 0, 2),)
+    assert sorted((tmp_path / "t.csv").read_text().split()) == ["a,2", "a,2", "a,b", "k,1", "k,1"]
+
+
 def test_the_same_rows_under_other_rowids_are_the_same(tmp_path: Path) -> None:
     rows: Cells = {f"k{n}": (n, "b") for n in range(40)}
     one = make(tmp_path / "now.db", KEYED["text"], rows)
