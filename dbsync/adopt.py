@@ -64,7 +64,7 @@ def written_schema(connection: Connection) -> str:
 
 def _write(effects: LiveEffects, found: tuple[Migration, ...], *, kind: str) -> Backup | None:
     effects.preflight(())
-    aside = effects.put_aside("baseline" if kind == "adopted" else "stamp")
+    aside = effects.put_aside("baseline" if kind == "adopted" else "stamp", moves=False)
     effects.begin()
     try:
         effects.adopt(found, kind=kind)

@@ -89,7 +89,9 @@ def _carry_back(
     effects.check_usable(backup.path)
     aside = effects.put_aside("restore")
     carried = effects.carry_back(backup, aside, migrations) if aside is not None else None
-    step = plan.decide_carried(carried, ever_confirmed=ever_confirmed)
+    # One so ruined that it could only be moved cannot stay, whoever worked with it.
+    stays = ever_confirmed and effects.look().state is not State.MISSING
+    step = plan.decide_carried(carried, ever_confirmed=stays)
     if isinstance(step, plan.Stay):
         return _returned(effects, Back.STAYS, OutcomeName.STAYS, version, aside=aside, losses=change.losses)
     if isinstance(step, plan.RestoreCarried):

@@ -172,19 +172,41 @@ def check_backup_file(path: Path) -> Backup:
     return facts._replace(version=version)
 
 
-def put_aside(database: Path, final: Path, facts: Backup, *, told: Told) -> Backup:
+def put_aside(database: Path, final: Path, facts: Backup, *, told: Told, moves: bool = True) -> Backup:
     """Keeps the live database under another name; one that can still be read is copied, a ruined one is moved.
 
     Returns when it is durable: only then may anything be put over the live one.
+
+    Args:
+        database: the file.
+        final: what to keep it as.
+        facts: of what is kept.
+        told: of bytes that were copied.
+        moves: whether a ruined one is moved: only where another one takes its place whatever happens.
+
+    Raises:
+        Damaged: it is ruined and may not be moved; nothing was changed.
+        DiskProblem: it could not be kept; nothing was changed.
     """
     try:
         part = copy_to_part(database, final, facts, told=told)
+    except (Damaged, DiskProblem) as error:
+        if not moves or error.outcome in ("NO_SPACE", "READ_ONLY"):
+            raise
+        return _move_aside(database, final, facts)
+    return keep_part(_measured_as_it_is(part))
+
+
+def _measured_as_it_is(part: Backup) -> Backup:
+    """A copy has every page, sound or not: one that cannot be checked, for want of a collation of the app's own for
+    instance, is kept as not verified."""
+    try:
         problem, _, measured = _inspected("check the copy", part)
-        return keep_part(measured._replace(verified=problem is None))
     except (Damaged, DiskProblem) as error:
         if error.outcome in ("NO_SPACE", "READ_ONLY"):
             raise
-        return _move_aside(database, final, facts)
+        return part._replace(sha256=disk.sha256_of(part.path), size_bytes=part.path.stat().st_size, verified=False)
+    return measured._replace(verified=problem is None)
 
 
 def _move_aside(database: Path, final: Path, facts: Backup) -> Backup:

@@ -34,7 +34,7 @@ def diff(effects: LiveEffects, base: Backup, migrations: tuple[Migration, ...], 
     return Found(done.losses, carried, "" if carried else "the record says why: `dbsync history`")
 
 
-def downgrade(effects: Effects, base: Backup, migrations: tuple[Migration, ...], *, accept_loss: bool) -> Returned:
+def downgrade(effects: LiveEffects, base: Backup, migrations: tuple[Migration, ...], *, accept_loss: bool) -> Returned:
     """Puts the database aside, then the older one with everything that people did since in its place.
 
     Repeatable: a cut before the restore leaves a copy too many, a cut after it the older database.
@@ -42,7 +42,8 @@ def downgrade(effects: Effects, base: Backup, migrations: tuple[Migration, ...],
     try:
         effects.check_usable(base.path)
         migrations = _had(effects, migrations)
-        aside = effects.put_aside("restore")
+        # Copied, never moved: what follows may come to leave the database where it is.
+        aside = effects.put_aside("restore", moves=False)
         carried = effects.carry_back(base, aside, migrations) if aside is not None else None
         if carried is None or (carried.losses and not accept_loss):
             why = "it cannot be carried back" if carried is None else "something would be lost"

@@ -102,7 +102,8 @@ class GoingBack:
             return Change(known=False)
         return self._compared(path)
 
-    def put_aside(self, reason: str) -> Backup | None:
+    def put_aside(self, reason: str, *, moves: bool = True) -> Backup | None:
+        """Copies the live database beside it; a ruined one is moved, if `moves`: where another takes its place."""
         facts = self.look()
         if facts.state is State.MISSING:
             return None
@@ -110,7 +111,7 @@ class GoingBack:
         now = datetime.now(UTC)
         final = backup.free_name(self.database.parent, backup.beside_name(self.database, f"before-{reason}", now))
         kept = self._facts(final, f"before-{reason}", facts.version, now)
-        return copies.put_aside(self.database, final, kept, told=self._meter.phase("put aside"))
+        return copies.put_aside(self.database, final, kept, told=self._meter.phase("put aside"), moves=moves)
 
     def keep_damaged(self) -> Path | None:
         from dbsync import damaged

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dbsync import back, backup
+from dbsync import back, backup, copies
+from dbsync.errors import Damaged
 from dbsync.model import Back, Backup, Returned
 from tests.helpers.shop import ask, dump, effects, make_shop, released, sales, sell, upgrade, version
 
@@ -37,6 +38,24 @@ def go_back(
         ever_confirmed=confirmed,
         migrations=released(tmp_path, 4),
     )
+
+
+def test_a_database_so_ruined_that_it_can_only_be_moved_does_not_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, kept, content, before = migrated(tmp_path)
+    sell(database, 3)
+
+    def ruined(*_: object, **__: object) -> Backup:
+        database.write_bytes(database.read_bytes()[:40_000])
+        raise Damaged(operation="copy", cause="its end is gone")
+
+    monkeypatch.setattr(copies, "copy_to_part", ruined)
+    returned = go_back(database, kept, content, tmp_path, confirmed=True)
+    assert (returned.back, returned.outcome.name) == (Back.DONE, "RESTORED")
+    assert dump(database) == before
+    assert returned.set_aside is not None
+    assert (returned.set_aside.verified, returned.set_aside.path.stat().st_size) == (False, 40_000)
 
 
 @pytest.mark.parametrize("wal", [False, True])

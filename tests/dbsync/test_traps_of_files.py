@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from dbsync import back, coordinator, copies, sqlite
+from dbsync import adopt, back, coordinator, copies, disk, downgrade, sqlite
 from dbsync.backup import list_backups
 from dbsync.errors import Damaged, Locked
 from dbsync.live import LiveEffects
+from dbsync.model import Backup
 from dbsync.progress import Event, nobody
 from tests.helpers.shop import ask, dump, effects, files, make_shop, released, sales, sell, upgrade, version, written
 
@@ -308,6 +309,46 @@ def test_a_collation_of_the_apps_own_is_refused_by_its_name_and_nothing_is_touch
     assert (outcome.ready, outcome.cause) == (False, "no such collation sequence: german")
     assert database.read_bytes() == before
     assert not list((database.parent / "backups").glob("*.db"))
+
+
+def test_a_database_with_a_collation_of_the_apps_own_is_never_moved_away(tmp_path: Path) -> None:
+    database = make_shop(tmp_path, schema=2)
+    with closing(sqlite3.connect(database)) as live:
+        live.create_collation("german", lambda one, other: (one > other) - (one < other))
+        live.execute("CREATE INDEX by_german ON products(name COLLATE german)")
+    before = dump(database)
+    kept = adopt.stamp(effects(database), released(tmp_path, 2), at=2)
+    assert kept is not None
+    # It cannot be checked without the collation, so it is not verified; but it is all there, and so is the live one.
+    assert (kept.verified, kept.sha256, dump(kept.path)) == (False, disk.sha256_of(kept.path), before)
+    assert (version(database), sales(database)) == (2, 100)
+
+
+@pytest.mark.parametrize("what", ["downgrade", "stamp"])
+def test_a_ruined_database_stays_where_it_is_unless_another_takes_its_place(
+    tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = make_shop(tmp_path, schema=2)
+    found = released(tmp_path, 4)
+    assert upgrade(database, found).ready
+    base = next(one for one in list_backups(database.parent / "backups", database) if one.kind == "migration")
+    if what == "downgrade":
+        database.write_bytes(database.read_bytes()[:40_000])
+    else:
+
+        def ruined(*_: object, **__: object) -> Backup:
+            raise Damaged(operation="copy", cause="it is ruined after all")
+
+        monkeypatch.setattr(copies, "copy_to_part", ruined)
+    before = database.read_bytes()
+    if what == "downgrade":
+        returned = downgrade.downgrade(effects(database), base, found, accept_loss=False)
+        assert (returned.back, returned.outcome.name) == (None, "RESTORE_PENDING")
+    else:
+        with pytest.raises(Damaged):
+            adopt.stamp(effects(database), found, at=4)
+    assert database.read_bytes() == before
+    assert not list(database.parent.glob("*before*"))
 
 
 def test_the_backup_that_is_compared_with_is_let_go_of_whatever_happens(tmp_path: Path) -> None:
