@@ -18,7 +18,8 @@ def recognise(connection: Connection, found: tuple[Migration, ...]) -> Recognise
     """What shows how far a database has come; reads only."""
     is_like = schema.fingerprint(connection)
     fits, nearest = [], (len(is_like) + 1, "")
-    for number, fresh in enumerate(_each_fresh(found)):
+    stopped: list[str] = []
+    for number, fresh in enumerate(_each_fresh(found, stopped)):
         differing = sorted({f"without {one}" for one in fresh - is_like} | {f"with {one}" for one in is_like - fresh})
         if not differing:
             fits.append(number)
@@ -31,12 +32,12 @@ def recognise(connection: Connection, found: tuple[Migration, ...]) -> Recognise
         recorded=said.names if said else None,
         unknown=said.unknown if said else (),
         fits=tuple(fits),
-        nearest="" if fits else nearest[1],
+        nearest="" if fits else "; ".join([*stopped, nearest[1]]),
     )
 
 
-def _each_fresh(found: tuple[Migration, ...]) -> Iterator[frozenset[str]]:
-    """The structures of all schemas of a release, from nothing to the newest."""
+def _each_fresh(found: tuple[Migration, ...], stopped: list[str]) -> Iterator[frozenset[str]]:
+    """The structures of all schemas of a release, from nothing to the newest; `stopped` gets why not all of them."""
     with closing(open_scratch()) as connection:
         yield schema.fingerprint(connection)
         if any(one.kind == "command" for one in found):
@@ -46,8 +47,9 @@ def _each_fresh(found: tuple[Migration, ...]) -> Iterator[frozenset[str]]:
             try:
                 with translated("make a fresh database", one.path, otherwise=MigrationFailed):
                     verify.run_all(connection, (one,))
-            except DbsyncError:
-                # One that fails on nothing will say so when it is its turn; the schemas before it are known.
+            except DbsyncError as error:
+                # The schemas before it are known, and one of them may fit.
+                stopped.append(f"schema {one.number} cannot be made: {error.cause}")
                 return
             yield schema.fingerprint(connection)
 

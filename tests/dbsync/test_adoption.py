@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dbsync import api, migrations
+from dbsync import adopt, api, migrations
 from dbsync.adoption_plan import Adopt, decide_adoption
 from dbsync.errors import Untracked
 from dbsync.model import Migration, Recognised
@@ -143,6 +143,24 @@ def test_baseline_says_what_it_found_writes_it_and_keeps_what_was(tmp_path: Path
     assert "it is tracked already, at schema 2" in again.stderr
     assert run(database, folder, "upgrade").returncode == 0
     assert version(database) == 4
+
+
+def test_a_schema_that_cannot_be_made_here_is_said_to_be_so(tmp_path: Path) -> None:
+    database = tmp_path / "app.db"
+    with closing(sqlite3.connect(database)) as live:
+        live.create_collation("german", lambda one, other: (one > other) - (one < other))
+        live.execute("CREATE TABLE a (name TEXT COLLATE german UNIQUE)")
+    folder = tmp_path / "m"
+    folder.mkdir()
+    with closing(sqlite3.connect(database)) as live:
+        (folder / "0001_initial_schema.sql").write_text(adopt.written_schema(live))
+    before = database.read_bytes()
+    refused = run(database, folder, "baseline")
+    assert (refused.returncode, "schema 1 cannot be made: no such collation sequence: german" in refused.stderr) == (
+        3,
+        True,
+    )
+    assert database.read_bytes() == before
 
 
 def test_what_differs_in_content_only_is_asked_for(tmp_path: Path) -> None:
