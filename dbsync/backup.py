@@ -44,7 +44,7 @@ def free_name(folder: Path, name: str) -> Path:
 def list_backups(backups: Path, database: Path) -> list[Backup]:
     """All backups of a database, newest first by sequence; those without facts are the oldest, and not verified."""
     paths = [*_glob(backups, "*.db"), *_glob(database.parent, f"{database.stem}-backup-*.db")]
-    found = {path: _read(path) for path in paths if not path.name.startswith(".") and path != database}
+    found = {path: _read(path) for path in paths if not path.name.startswith(PART) and path != database}
     return sorted(found.values(), key=lambda one: (one.sequence, one.made_at, one.path.name), reverse=True)
 
 

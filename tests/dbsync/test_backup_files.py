@@ -98,6 +98,14 @@ def test_the_list_is_newest_first_has_those_beside_the_database_and_never_the_da
     assert backup.next_sequence(tmp_path / "none", tmp_path / "elsewhere" / "other.db") == 1
 
 
+def test_a_database_whose_name_begins_with_a_dot_has_backups_like_any_other(tmp_path: Path) -> None:
+    first = kept(tmp_path / "backups", ".coverage-backup-v1-x.db", sequence=1)
+    second = kept(tmp_path, ".coverage-backup-before-restore-x.db", kind="before-restore", sequence=2)
+    kept(tmp_path / "backups", f"{backup.PART}.coverage-backup-v2-x.db", sequence=3)
+    assert backup.list_backups(tmp_path / "backups", tmp_path / ".coverage") == [second, first]
+    assert backup.next_sequence(tmp_path / "backups", tmp_path / ".coverage") == 3
+
+
 def test_a_backup_is_used_only_if_it_is_what_was_written(tmp_path: Path) -> None:
     good = "ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73"  # sha256 of "content"
     one = kept(tmp_path, "a-backup-v2-x.db", sha256=good)
