@@ -1,0 +1,243 @@
+"""The story of one real database: taken over, migrated, worked with, taken back, and damaged; each with its proof."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dbsync import api
+from tests.drills import real_damage, real_people
+from tests.drills.content import columns, content, differing, name, opened
+from tests.drills.real_course import Course, course, people_have
+
+FIRST = "0001_initial_schema.sql"
+
+
+class Shop:
+    """One database with its folders, and the commands that are run on it. Seconds are kept by step."""
+
+    def __init__(self, folder: Path, source: Path | None = None, *, in_place: Path | None = None) -> None:
+        """Takes a copy of `source`, or the database where it lies."""
+        self.folder = folder
+        self.migrations = folder / "migrations"
+        self.seconds: dict[str, float] = {}
+        self.migrations.mkdir(parents=True)
+        if in_place is not None:
+            self.database = in_place
+            return
+        assert source is not None
+        self.database = folder / "data" / source.name
+        self.database.parent.mkdir()
+        shutil.copyfile(source, self.database)
+
+    def dbsync(self, *words: str | Path, refused: bool = False) -> Any:
+        """Runs a command; what it says with --json, else all of it. `refused`: what it says against it."""
+        command = [sys.executable, "-m", "dbsync", *map(str, words), "--database", str(self.database)]
+        with self.timed(str(words[0])):
+            ran = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False, timeout=600)
+        assert "Traceback" not in ran.stderr, ran.stderr
+        if refused:
+            assert ran.returncode == 3, ran
+            return ran.stderr
+        assert ran.stdout, ran.stderr
+        if "--json" not in words:
+            return ran.stdout
+        lines = ran.stdout.splitlines()
+        return json.loads(lines[-1] if lines[-1].startswith("{") else ran.stdout)
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Adds to the seconds of a step."""
+        began = time.monotonic()
+        yield
+        self.seconds[step] = self.seconds.get(step, 0.0) + time.monotonic() - began
+
+    def adopt(self) -> None:
+        """A database without a history gets one, with nothing of its own touched."""
+        before = content(self.database)
+        self.dbsync("write-schema", self.migrations / FIRST)
+        told = self.dbsync("baseline", "--migrations", self.migrations, "--json")
+        assert told["schema"] == 1, told
+        assert differing(before, content(self.database)) == []
+
+    def upgrade(self, plan: Course) -> dict[str, Any]:
+        """Writes the migrations and runs them; the outcome."""
+        for file, text in plan.steps.items():
+            (self.migrations / file).write_text(text, encoding="utf-8")
+        outcome = self.dbsync("upgrade", "--migrations", self.migrations, "--json")
+        assert isinstance(outcome, dict)
+        return outcome
+
+    def tried(self, folder: str, file: str, text: str) -> Any:
+        """Runs one other second migration; the outcome."""
+        place = self.folder / folder
+        place.mkdir()
+        shutil.copyfile(self.migrations / FIRST, place / FIRST)
+        (place / file).write_text(text, encoding="utf-8")
+        return api.run_migrations(self.database, place)
+
+
+class Result(NamedTuple):
+    """What was seen; everything that could be wrong was asserted."""
+
+    tables_count: int
+    rows_count: int
+    size_bytes: int
+    steps_count: int
+    done: real_people.Done
+    lossy: real_people.Lossy
+    damages_count: int
+    same_bytes_count: int
+    """How many failed migrations left not only the same content, but the same file."""
+    rebuilds_count: int
+    seconds: dict[str, float]
+
+
+def story(source: Path, folder: Path, *, edits_count: int, damages_count: int) -> Result:
+    """Everything, in order.
+
+    Raises:
+        AssertionError: something is not as it should be.
+    """
+    shop = Shop(folder, source)
+    with opened(source) as one:
+        tables = people_have(one)
+        rows_count = sum(one.execute(f"SELECT count(*) FROM {name(table)}").fetchone()[0] for table in tables)
+    shop.adopt()
+    same_bytes_count = _damaged(shop, damages_count)
+    rebuilds_count = _rebuilt(shop)
+    with shop.timed("choosing (the drill's own)"):
+        plan = course(shop.database)
+    outcome = shop.upgrade(plan)
+    assert outcome["name"] == "MIGRATED", outcome
+    done = _worked_and_back(shop, source, plan, edits_count)
+    lossy = _with_a_loss(shop, plan)
+    return Result(
+        len(tables), rows_count, source.stat().st_size, len(plan.steps), done, lossy, damages_count, same_bytes_count,
+        rebuilds_count, shop.seconds,
+    )  # fmt: skip
+
+
+def _damaged(shop: Shop, count: int) -> int:
+    """Every silent damage fails, names its table, and leaves the content, and mostly the very file, as it was."""
+    same_bytes_count = 0
+    with shop.timed("choosing (the drill's own)"):
+        chosen = real_damage.damages(shop.database, count=count)
+    assert len(chosen) == count, [one.kind for one in chosen]
+    before, was = content(shop.database), shop.database.read_bytes()
+    for number, damage in enumerate(chosen):
+        with shop.timed("a damage fails"):
+            outcome = shop.tried(f"damage-{number}", "0002_damage.sql", f"{damage.sql};\n")
+        assert outcome.name == "VERIFICATION_FAILED", (damage, outcome)
+        named = damage.sql.split()[-1].strip('"').lower() if damage.sql.startswith("DROP") else damage.table.lower()
+        assert named in outcome.cause.lower(), (damage, outcome.cause)
+        same_bytes_count += shop.database.read_bytes() == was
+        assert differing(before, content(shop.database)) == [], damage
+    return same_bytes_count
+
+
+def _rebuilt(shop: Shop) -> int:
+    """Every table anew with the definition that it has: no alarm, by the helper and by hand. On copies."""
+    count = 0
+    texts = {
+        "helper": ("0002_again.py", real_damage.rebuilt_by_helper(shop.database)),
+        "hand": ("0002_again.sql", real_damage.rebuilt_by_hand(shop.database)),
+    }
+    before = content(shop.database)
+    for way, (file, text) in texts.items():
+        copy = Shop(shop.folder / way, shop.database)
+        shutil.copyfile(shop.migrations / FIRST, copy.migrations / FIRST)
+        with shop.timed(f"all rebuilt by {way}"):
+            outcome = copy.tried("again", file, text)
+        assert outcome.name == "MIGRATED", (way, outcome)
+        after = content(copy.database)
+        assert (after.rows, after.marks) == (before.rows, before.marks)
+        count += len(before.rows)
+    return count
+
+
+def _worked_and_back(shop: Shop, source: Path, plan: Course, edits_count: int) -> real_people.Done:
+    """People write; all of it is carried back, to the row."""
+    twin = shop.folder / "twin.db"
+    shutil.copyfile(source, twin)
+    done = real_people.work(twin, shop.database, plan, edits_count=edits_count)
+    expected = content(twin)
+    found = shop.dbsync("diff", "--migrations", shop.migrations, "--json")
+    assert found["lossless"], found
+    told, counted = {one["table"]: one for one in found["done"]}, _counted(source, twin)
+    assert told == counted, [
+        (told.get(one), counted.get(one)) for one in told | counted if told.get(one) != counted.get(one)
+    ]
+    returned = shop.dbsync("downgrade", "--yes", "--json")
+    assert (returned["outcome"]["name"], returned["losses"], returned["parked"]) == ("CARRIED_BACK", [], None), returned
+    assert differing(expected, content(shop.database)) == []
+    return done
+
+
+def _with_a_loss(shop: Shop, plan: Course) -> real_people.Lossy:
+    """Up again; what the older schema has no place for is counted to the row, kept, and goes only if a person says so."""
+    assert shop.upgrade(plan)["name"] == "MIGRATED"
+    twin = shop.folder / "twin.db"
+    lossy = real_people.write_what_is_lost(twin, shop.database, plan, count=5)
+    before, expected = content(shop.database), content(twin)
+    wanted = {plan.biggest: lossy.notes_count}
+    if plan.scaled and lossy.odd_count:
+        # In a database of one table they are the same rows.
+        wanted[plan.scaled[0]] = max(wanted.get(plan.scaled[0], 0), lossy.odd_count)
+    found = shop.dbsync("diff", "--json")
+    lost = {one["table"]: max(one["changed"], one["added"]) for one in found["lost"]}
+    assert (found["lossless"], lost) == (False, wanted), found
+    refused = shop.dbsync("downgrade", "--yes", "--json")
+    assert refused["outcome"]["name"] == "STAYS", refused
+    assert differing(before, content(shop.database)) == []
+    returned = shop.dbsync("downgrade", "--yes", "--accept-loss", "--json")
+    assert returned["outcome"]["name"] == "RESTORED", returned
+    assert differing(expected, content(shop.database)) == []
+    parked = Path(returned["parked"]).read_text(encoding="utf-8").splitlines()
+    assert len(parked) == lossy.notes_count, parked
+    return lossy
+
+
+def _counted(before: Path, after: Path) -> dict[str, dict[str, Any]]:
+    """What is different between two databases of one schema, counted in Python: by key, and without one by content."""
+    found = {}
+    with opened(before) as old, opened(after) as new:
+        tables = people_have(old)
+        keys = {table: _key(old, new, table) for table in tables}
+        for connection in (old, new):
+            connection.text_factory = lambda raw: ("text", raw)
+        for table, key in keys.items():
+            was, has = (_rows(one, table, key) for one in (old, new))
+            added, removed = (has - was).total(), (was - has).total()
+            changed = 0
+            if key:
+                width = len(key)
+                changed = len({row[:width] for row in has - was} & {row[:width] for row in was - has})
+            if added or removed:
+                told = {"table": table, "added": added - changed, "changed": changed, "removed": removed - changed}
+                found[table] = told
+    return found
+
+
+def _key(old: Any, new: Any, table: str) -> list[str]:
+    """The primary key, if it tells all rows apart."""
+    rows = sorted((row for row in columns(old, table) if row[5]), key=lambda row: int(row[5]))
+    nulls = " OR ".join(f"{name(row[1])} IS NULL" for row in rows)
+    if not rows or any(one.execute(f"SELECT 1 FROM {name(table)} WHERE {nulls}").fetchone() for one in (old, new)):
+        return []
+    return [str(row[1]) for row in rows]
+
+
+def _rows(connection: Any, table: str, key: list[str]) -> Counter[Any]:
+    listed = ", ".join([*map(name, key), "*"])
+    # 1 and 1.0 are one for Python, and not for SQLite.
+    rows = connection.execute(f"SELECT {listed} FROM {name(table)}")
+    return Counter(tuple((type(cell), cell) for cell in row) for row in rows)
