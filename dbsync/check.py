@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
 from dbsync import changes, compare, conservation, copies, schema, verify
-from dbsync.another_day import set_to_another_day
+from dbsync.another_day import another_day
 from dbsync.errors import DbsyncError
 from dbsync.follows import Kind, departures
 from dbsync.migrations import load
@@ -139,9 +139,9 @@ def _twice(found: tuple[Migration, ...], before: Path | None, scratch: Path) -> 
             else:
                 copies.scratch_copy(before, path, told=nobody)
             with closing(open_scratch(path)) as connection:
-                if path == twice:
-                    set_to_another_day(connection)
-                verify.run_all(connection, tuple(one for one in found if one.number > version_of(connection)))
+                pending = tuple(one for one in found if one.number > version_of(connection))
+                with another_day(connection) if path == twice else nullcontext():
+                    verify.run_all(connection, pending)
         with closing(open_copy(once)) as connection:
             attach_copy(connection, twice, "twice")
             differing = [one.table for one in compare.differences(connection, "twice")]

@@ -164,8 +164,13 @@ def test_every_row_of_the_requirements_says_where_it_is_held() -> None:
     text = (ROOT / "docs" / "requirements.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| S(\d+) \| [^|]+ \| ([^|]+) \|$", text, re.MULTILINE)
     assert [int(number) for number, _ in rows] == list(range(1, 197))
-    for place in set(re.findall(r"(?:tests|updater|dbsync|docs|scripts)/[\w./]+\w", text)):
+    for place in set(re.findall(r"(?:tests|updater|dbsync|docs|scripts)/[\w./-]+\w", text)):
         assert (ROOT / place).exists(), place
+    for place, test in set(re.findall(r"(tests/[\w./]+\.py)::(\w+)", text)):
+        assert f"def {test}(" in (ROOT / place).read_text(encoding="utf-8"), f"{place}::{test}"
+    for letter, count in {"F": 27, "B": 10, "V": 1, "W": 15, "K": 8}.items():
+        traps = re.findall(rf"^\| {letter}(\d+) \| [^|]+ \| [^|]+ \|$", text, re.MULTILINE)
+        assert [int(one) for one in traps] == list(range(1, count + 1)), letter
 
 
 def test_every_setting_and_limit_is_explained_with_its_default() -> None:
