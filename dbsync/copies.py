@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from dbsync.errors import BackupUnusable, Damaged, DbsyncError, DiskProblem
 from dbsync.model import Backup
 from dbsync.progress import Told
 from dbsync.sqlite import (
+    Connection,
     check_soundness,
     copy,
     is_wal,
@@ -34,19 +36,17 @@ def copy_to_part(source: Path, final: Path, facts: Backup, *, told: Told) -> Bac
     return facts._replace(path=part)
 
 
-def snapshot(source: Path, target: Path, *, told: Told) -> None:
+def snapshot(source: Path, target: Path, *, told: Told, opened: Callable[[Path], Connection] = open_reading) -> None:
     """Copies a live database, as it stands, to a file of its own that nobody else has.
 
     Raises:
         DbsyncError: by meaning; nothing is left of it.
     """
     try:
-        # With its journals: one that a killed run left would be played back into the new copy.
-        for one in (target, *sidecars(target)):
-            one.unlink(missing_ok=True)
+        target.unlink(missing_ok=True)
         with (
             translated("back up", source),
-            closing(open_reading(source)) as live,
+            closing(opened(source)) as live,
             closing(open_writing(target, create=True)) as copied,
         ):
             if is_wal(live):

@@ -6,7 +6,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dbsync import backup, compare, conservation, copies, disk, history, migrate, preflight, sqlite, verify
+from dbsync import backup, compare, conservation, copies, disk, history, migrate, preflight, rehearsals, sqlite, verify
 from dbsync.errors import BackupUnusable, CommitFailed, DbsyncError, MigrationFailed, VerificationFailed
 from dbsync.live_back import GoingBack, timestamp
 from dbsync.model import Backup, Migration, State
@@ -20,16 +20,26 @@ class LiveEffects(GoingBack):
 
     _connection: sqlite.Connection | None = None
     _written: frozenset[str] = frozenset()
+    _measured: rehearsals.Measured | None = None
 
     def preflight(self, pending: tuple[Migration, ...]) -> None:
         preflight.check_local(self.database)
         preflight.check_writable(self.database.parent)
         preflight.check_writable(self.backups)
         backup.clear_parts(self.backups, self.database)
+        rehearsals.clear(self.backups)
         if pending:
-            preflight.check_space(self.database, self.backups, least_free_bytes=self._least_free_bytes)
+            self._measured = rehearsals.measured(self._flight.lines(), pending, preflight.size_of(self.database))
+            preflight.check_space(
+                self.database, self.backups, least_free_bytes=self._least_free_bytes, measured=self._measured
+            )
         if self.look().state is State.OK:
             preflight.check_alone(self.database)
+
+    def record(self, event: str, **facts: str | float | None) -> None:
+        if event == "started" and self._measured is not None:
+            facts["expected_seconds"] = round(self._measured.expected_seconds, 3)
+        super().record(event, **facts)
 
     # one transaction -----------------------------------------------------------------------------------------------
 
