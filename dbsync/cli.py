@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import click
 
-from dbsync import back, coordinator, disk, history, migrations, sqlite, verify
+from dbsync import back, disk, history, migrations, sqlite, verify
 from dbsync import backup as backup_files
-from dbsync.console import Bars, JsonLines, Transcript, say
+from dbsync.console import Bars, Transcript, say
 from dbsync.errors import BackupUnusable, DbsyncError, TryLater
 from dbsync.flight import FlightRecorder
 from dbsync.live import LiveEffects
@@ -135,22 +135,6 @@ def show_history(place: Place, *, as_json: bool) -> None:
     for line in runs:
         if line.get("event") == "ended":
             say(f"{line['at']}  run       {line['outcome']} {line.get('cause') or ''}", sys.stdout)
-
-
-@main.command()
-@from_folder
-@as_json
-@on_database
-def upgrade(place: Place, *, folder: Path, as_json: bool) -> None:
-    """Bring the database to the newest migration: backup, migrate, verify, in one step, or not at all."""
-    with locked(place.database):
-        view = JsonLines() if as_json else Transcript()
-        outcome = coordinator.upgrade(place.effects(view), migrations=migrations.load(folder))
-    if as_json:
-        click.echo(json.dumps({"format": 1, "kind": "outcome", **plain(outcome)}))
-    elif outcome.hint and not outcome.ready:
-        say(f"   {outcome.hint}", sys.stdout)
-    sys.exit(exit_code(outcome))
 
 
 @main.command("backup")
