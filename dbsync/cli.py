@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from dbsync import back, disk, history, migrations, sqlite, verify
+from dbsync import back, disk, migrations, sqlite, verify
 from dbsync import backup as backup_files
 from dbsync.console import Bars, Transcript, say
 from dbsync.errors import BackupUnusable, DbsyncError, TryLater
@@ -114,27 +114,6 @@ def status(place: Place, *, folder: Path, as_json: bool) -> None:
         "detail": facts.detail,
     }
     print_told(told, as_json=as_json)
-
-
-@main.command("history")
-@as_json
-@on_database
-def show_history(place: Place, *, as_json: bool) -> None:
-    """What was applied (from the database), and every run that was tried (from beside it, so a restore keeps it)."""
-    rows: list[dict[str, object]] = []
-    if place.effects().look().state is State.OK:
-        with sqlite.translated("read", place.database), closing(sqlite.open_reading(place.database)) as live:
-            rows = history.rows(live)
-    runs = FlightRecorder(place.backups).lines()
-    if as_json:
-        click.echo(json.dumps({"format": 1, "applied": rows, "runs": runs}, indent=1, default=str))
-        return
-    for row in rows:
-        what = f"v{row['number']} {row['name']}" if row["number"] else f"trial {row['trial_id']}"
-        say(f"{row['applied_at']}  {row['kind']:<9} {what}  ({row['duration_ms'] or 0} ms)", sys.stdout)
-    for line in runs:
-        if line.get("event") == "ended":
-            say(f"{line['at']}  run       {line['outcome']} {line.get('cause') or ''}", sys.stdout)
 
 
 @main.command("backup")
