@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import closing, nullcontext
 from pathlib import Path
 
@@ -36,7 +37,14 @@ def copy_to_part(source: Path, final: Path, facts: Backup, *, told: Told, live: 
     return facts._replace(path=part)
 
 
-def snapshot(source: Path, target: Path, *, told: Told, live: Connection | None = None) -> None:
+def snapshot(
+    source: Path,
+    target: Path,
+    *,
+    told: Told,
+    live: Connection | None = None,
+    opened: Callable[[Path], Connection] = open_reading,
+) -> None:
     """Copies a live database, as it stands, to a file of its own that nobody else has.
 
     Args:
@@ -44,24 +52,23 @@ def snapshot(source: Path, target: Path, *, told: Told, live: Connection | None 
         target: the file.
         told: of pages that were copied.
         live: the connection that has the source for itself alone; without one, one is opened.
+        opened: how.
 
     Raises:
         DbsyncError: by meaning; nothing is left of it.
     """
     try:
-        # With its journals: one that a killed run left would be played back into the new copy.
-        for one in (target, *sidecars(target)):
-            one.unlink(missing_ok=True)
+        target.unlink(missing_ok=True)
         with (
             translated("back up", source),
-            nullcontext(live) if live is not None else closing(open_reading(source)) as opened,
+            nullcontext(live) if live is not None else closing(opened(source)) as reading,
             closing(open_writing(target, create=True)) as copied,
         ):
-            if live is None and is_wal(opened):
+            if live is None and is_wal(reading):
                 # One picture while others go on writing; in the other modes that would keep them from it.
-                opened.execute("BEGIN")
-                opened.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-            copy(opened, copied, told=told, seconds=time.monotonic)
+                reading.execute("BEGIN")
+                reading.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            copy(reading, copied, told=told, seconds=time.monotonic)
             # A copy of a WAL database says WAL in its header and would want files beside it.
             copied.execute("PRAGMA journal_mode=DELETE").fetchall()
     except DbsyncError:

@@ -17,6 +17,7 @@ from dbsync import (
     mapping,
     migrate,
     preflight,
+    rehearsals,
     sqlite,
     verify,
 )
@@ -37,6 +38,7 @@ class LiveEffects(GoingBack):
     _written: Written | None = frozenset()
     _on_copy = False
     _pending: tuple[Migration, ...] = ()
+    _measured: rehearsals.Measured | None = None
 
     def preflight(self, pending: tuple[Migration, ...]) -> None:
         self._pending = pending
@@ -45,10 +47,19 @@ class LiveEffects(GoingBack):
         preflight.check_writable(self.database.parent)
         preflight.check_writable(self.backups)
         backup.clear_parts(self.backups, self.database)
+        rehearsals.clear(self.backups)
         if pending:
-            preflight.check_space(self.database, self.backups, least_free_bytes=self._least_free_bytes)
+            self._measured = rehearsals.measured(self._flight.lines(), pending, preflight.size_of(self.database))
+            preflight.check_space(
+                self.database, self.backups, least_free_bytes=self._least_free_bytes, measured=self._measured
+            )
         if self.look().state is State.OK:
             preflight.check_alone(self.database)
+
+    def record(self, event: str, **facts: str | float | None) -> None:
+        if event == "started" and self._measured is not None:
+            facts["expected_seconds"] = round(self._measured.expected_seconds, 3)
+        super().record(event, **facts)
 
     # one transaction -----------------------------------------------------------------------------------------------
 

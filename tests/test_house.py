@@ -24,6 +24,8 @@ VIEWS = {
     "dbsync.cli_back",
     "dbsync.cli_check",
     "dbsync.cli_data",
+    "dbsync.cli_history",
+    "dbsync.cli_upgrade",
     "dbsync.console",
     "updater.console",
     "updater.install",
