@@ -58,7 +58,7 @@ class Rehearsed(NamedTuple):
     seconds: float
     """All of it."""
     expected_seconds: float
-    """How long the till would be closed for it: backing up, migrating and verifying."""
+    """How long the till would be closed for it: backing up, migrating, verifying, checking."""
     migrate_seconds: float
     """Of these, migrating and verifying."""
     size_bytes: int
@@ -135,9 +135,11 @@ def try_out(
     size_bytes = preflight.size_of(database)
     copies.snapshot(database, base, told=meter.phase("copy"), opened=opened)
     meter.phase("check copy")
+    checking = time.monotonic()
     base_bytes = _checked(base).size_bytes
+    # What is committed is read back from the disk and checked like the copy.
+    backup_seconds, check_seconds = time.monotonic() - began, time.monotonic() - checking
     recognise.adopt_copy(base, found)
-    backup_seconds = time.monotonic() - began
     copies.scratch_copy(base, scratch, told=meter.phase("copy"))
     tried = _attempt(scratch, base, found, writes_ahead=writes_ahead, meter=meter, issued=issued)
     after_bytes = scratch.stat().st_size
@@ -147,7 +149,7 @@ def try_out(
         cause=tried.cause,
         migrations=tuple(f"v{one.number} {one.name}" for one in tried.pending),
         seconds=round(time.monotonic() - began, 3),
-        expected_seconds=round(backup_seconds + tried.seconds, 3),
+        expected_seconds=round(backup_seconds + tried.seconds + check_seconds, 3),
         migrate_seconds=round(tried.seconds, 3),
         size_bytes=size_bytes,
         after_bytes=after_bytes,
