@@ -164,22 +164,6 @@ def make_backup(place: Place, *, to: Path | None, as_json: bool) -> None:
 
 
 @main.command()
-@as_json
-@on_database
-def backups(place: Place, *, as_json: bool) -> None:
-    """All backups of this database, newest first."""
-    listed = place.listed()
-    if as_json:
-        click.echo(json.dumps({"format": 1, "backups": [plain(one) for one in listed]}, indent=1))
-        return
-    for one in listed:
-        good = "good" if one.verified else "NOT VERIFIED"
-        click.echo(
-            f"{one.made_at}  v{one.version}  {one.size_bytes / 1e6:9.1f} MB  {one.kind:<14} {good:<12} {one.path}"
-        )
-
-
-@main.command()
 @click.argument("backup", type=_FILE)
 @click.option("--dry-run", is_flag=True, help="Say what would be lost; change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")

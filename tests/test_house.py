@@ -22,6 +22,7 @@ VIEWS = {
     "dbsync.cli",
     "dbsync.cli_adopt",
     "dbsync.cli_back",
+    "dbsync.cli_backups",
     "dbsync.cli_check",
     "dbsync.cli_data",
     "dbsync.console",
