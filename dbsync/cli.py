@@ -171,7 +171,7 @@ def make_backup(place: Place, *, to: Path | None, as_json: bool) -> None:
 @on_database
 def restore(place: Place, *, backup: Path, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Put BACKUP in the database's place. The database as it is now is kept beside it first."""
-    path = backup if backup.exists() else place.backups / backup.name
+    path = backup if backup_files.find(backup).exists() else place.backups / backup.name
     with locked(place.database):
         effects = place.effects()
         losses = back.what_would_be_lost(effects, backup=path) if effects.look().state is State.OK else ()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import closing, nullcontext
 from pathlib import Path
 
-from dbsync import backup, disk
+from dbsync import backup, compress, disk
 from dbsync.errors import BackupUnusable, Damaged, DbsyncError, DiskProblem
 from dbsync.model import Backup
 from dbsync.sqlite import (
@@ -130,8 +130,9 @@ def restore_over(database: Path, source: Path, *, told: Told) -> None:
         DiskProblem: the restored database is not sound when it is read back; the copy is still there.
     """
     with (
+        compress.plain(source) as plain,
         translated("restore", database),
-        closing(open_copy(source)) as kept,
+        closing(open_copy(plain)) as kept,
         closing(open_writing(database, create=True)) as live,
     ):
         if page_size_of(kept) != page_size_of(live):
@@ -153,8 +154,14 @@ def check_backup_file(path: Path) -> Backup:
     """
     facts = backup.check_file(path)
     try:
-        with translated("check the backup", path), closing(open_copy(path)) as connection:
+        with (
+            compress.plain(path) as plain,
+            translated("check the backup", path),
+            closing(open_copy(plain)) as connection,
+        ):
             problem, version = check_soundness(connection), version_of(connection)
+    except BackupUnusable:
+        raise
     except DbsyncError as error:
         raise BackupUnusable(operation="use the backup", path=path, cause=error.cause) from error
     if problem is not None:
@@ -194,5 +201,10 @@ def _move_aside(database: Path, final: Path, facts: Backup) -> Backup:
 def scratch_copy(source: Path, target: Path, *, told: Told) -> None:
     """Copies a finished backup to a throw-away file that may be changed."""
     drop_part(target)
-    with translated("copy", source), closing(open_copy(source)) as kept, closing(open_scratch(target)) as scratch:
+    with (
+        compress.plain(source) as plain,
+        translated("copy", source),
+        closing(open_copy(plain)) as kept,
+        closing(open_scratch(target)) as scratch,
+    ):
         copy(kept, scratch, told=told, seconds=time.monotonic)

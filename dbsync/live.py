@@ -9,6 +9,7 @@ from pathlib import Path
 from dbsync import (
     backup,
     compare,
+    compress,
     conservation,
     copies,
     disk,
@@ -65,10 +66,14 @@ class LiveEffects(GoingBack):
         self._tell(Event("integrity"))
 
     def equals(self, path: Path) -> bool:
-        if not path.is_file():
+        if not backup.find(path).is_file():
             return False
-        with sqlite.translated("compare with", path), reading(self._work, self.database) as live:
-            sqlite.attach_copy(live, path, "kept")
+        with (
+            compress.plain(path) as plain,
+            sqlite.translated("compare with", path),
+            reading(self._work, self.database) as live,
+        ):
+            sqlite.attach_copy(live, plain, "kept")
             try:
                 return compare.same(live, "kept")
             finally:
