@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import closing, nullcontext
 from pathlib import Path
 
-from dbsync import backup, compress, disk
+from dbsync import backup, compress, disk, reflink
 from dbsync.errors import BackupUnusable, Damaged, DbsyncError, DiskProblem
 from dbsync.model import Backup
 from dbsync.sqlite import (
@@ -26,18 +26,28 @@ from dbsync.sqlite import (
 Told = Callable[[int, int], None]
 
 
-def copy_to_part(source: Path, final: Path, facts: Backup, *, told: Told, live: Connection | None = None) -> Backup:
+def copy_to_part(
+    source: Path,
+    final: Path,
+    facts: Backup,
+    *,
+    told: Told,
+    live: Connection | None = None,
+    writer: Connection | None = None,
+) -> Backup:
     """Copies a live database, as it stands, to the temporary name of `final`. A crash leaves a part, which is cleared.
 
     Raises:
         DbsyncError: by meaning (DiskFull, Locked, Damaged …); the part is removed.
     """
     part = final.with_name(backup.PART + final.name)
-    snapshot(source, part, told=told, live=live)
+    snapshot(source, part, told=told, live=live, writer=writer)
     return facts._replace(path=part)
 
 
-def snapshot(source: Path, target: Path, *, told: Told, live: Connection | None = None) -> None:
+def snapshot(
+    source: Path, target: Path, *, told: Told, live: Connection | None = None, writer: Connection | None = None
+) -> None:
     """Copies a live database, as it stands, to a file of its own that nobody else has.
 
     Args:
@@ -45,18 +55,19 @@ def snapshot(source: Path, target: Path, *, told: Told, live: Connection | None 
         target: the file.
         told: of pages that were copied.
         live: the connection that has the source for itself alone; without one, one is opened.
+        writer: one that has begun to write the source, and has written nothing yet: the copy may then share its blocks.
 
     Raises:
         DbsyncError: by meaning; nothing is left of it.
     """
     try:
         target.unlink(missing_ok=True)
-        with (
-            translated("back up", source),
-            nullcontext(live) if live is not None else closing(open_reading(source)) as opened,
-            closing(open_writing(target, create=True)) as copied,
-        ):
-            copy(opened, copied, told=told, seconds=time.monotonic)
+        with translated("back up", source):
+            shared = writer is not None and reflink.copied(writer, target)
+        with translated("back up", source), closing(open_writing(target, create=True)) as copied:
+            if not shared:
+                with nullcontext(live) if live is not None else closing(open_reading(source)) as opened:
+                    copy(opened, copied, told=told, seconds=time.monotonic)
             # A copy of a WAL database says WAL in its header and would want files beside it.
             copied.execute("PRAGMA journal_mode=DELETE").fetchall()
     except DbsyncError:

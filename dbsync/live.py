@@ -84,7 +84,8 @@ class LiveEffects(GoingBack):
         final = backup.free_name(self.backups, backup.migration_name(self._prefix, version, now))
         facts = self._facts(final, "migration", version, now)._replace(trial_id=trial_id)
         live = self._work.live if self._work is not None else None
-        return copies.copy_to_part(self.database, final, facts, told=self._pages("backup"), live=live)
+        writer = self._work.connection if isinstance(self._work, InPlace) else None
+        return copies.copy_to_part(self.database, final, facts, told=self._pages("backup"), live=live, writer=writer)
 
     def check_backup(self, part: Backup) -> Backup:
         return copies.check_part(part)
