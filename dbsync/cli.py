@@ -130,22 +130,6 @@ def make_backup(place: Place, *, to: Path | None, as_json: bool) -> None:
 
 
 @main.command()
-@as_json
-@on_database
-def backups(place: Place, *, as_json: bool) -> None:
-    """All backups of this database, newest first."""
-    listed = place.listed()
-    if as_json:
-        click.echo(json.dumps({"format": 1, "backups": [plain(one) for one in listed]}, indent=1))
-        return
-    for one in listed:
-        good = "good" if one.verified else "NOT VERIFIED"
-        click.echo(
-            f"{one.made_at}  v{one.version}  {one.size_bytes / 1e6:9.1f} MB  {one.kind:<14} {good:<12} {one.path}"
-        )
-
-
-@main.command()
 @click.argument("backup", type=_FILE)
 @click.option("--dry-run", is_flag=True, help="Say what would be lost; change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -153,7 +137,7 @@ def backups(place: Place, *, as_json: bool) -> None:
 @on_database
 def restore(place: Place, *, backup: Path, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Put BACKUP in the database's place. The database as it is now is kept beside it first."""
-    path = backup if backup.exists() else place.backups / backup.name
+    path = backup if backup_files.find(backup).exists() else place.backups / backup.name
     with locked(place.database):
         effects = place.effects()
         losses = back.what_would_be_lost(effects, backup=path) if effects.look().state is State.OK else ()

@@ -1,4 +1,4 @@
-"""The commands around the data itself: rehearse, empty, import, and throwing old backups away."""
+"""The commands around the data itself: rehearse, empty, import."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 
 import click
 
-from dbsync import backup as backup_files
 from dbsync import data, migrations, priority
 from dbsync.cli import FAILED, Place, as_json, exit_code, from_folder, main, on_database, plain
 from dbsync.console import about, say
@@ -80,18 +79,6 @@ def import_file(place: Place, *, file: Path, folder: Path, yes: bool, as_json: b
     told = {"format": 1, "kept": str(imported.kept.path) if imported.kept else None, **plain(imported.outcome)}
     _tell(told, as_json=as_json)
     sys.exit(exit_code(imported.outcome))
-
-
-@main.command()
-@click.option("--keep", "keep_count", type=click.IntRange(3), default=backup_files.KEPT_COUNT, show_default=True)
-@click.option("--dry-run", is_flag=True, help="Say which would go; remove nothing.")
-@as_json
-@on_database
-def prune(place: Place, *, keep_count: int, dry_run: bool, as_json: bool) -> None:
-    """Remove old migration backups. Never the newest good one of a schema, never what a person made (floor: 3)."""
-    with locked(place.database):
-        gone = backup_files.rotate(place.backups, place.database, keep_count=keep_count, pinned=(), dry_run=dry_run)
-    _tell({"format": 1, "removed": [str(one) for one in gone], "dry_run": dry_run}, as_json=as_json)
 
 
 def _tell(told: dict[str, object], *, as_json: bool) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from dbsync import (
     backup,
     compare,
+    compress,
     conservation,
     copies,
     disk,
@@ -78,10 +79,14 @@ class LiveEffects(GoingBack):
         self._tell(Event("integrity"))
 
     def equals(self, path: Path) -> bool:
-        if not path.is_file():
+        if not backup.find(path).is_file():
             return False
-        with sqlite.translated("compare with", path), reading(self._work, self.database) as live:
-            sqlite.attach_copy(live, path, "kept")
+        with (
+            compress.plain(path) as plain,
+            sqlite.translated("compare with", path),
+            reading(self._work, self.database) as live,
+        ):
+            sqlite.attach_copy(live, plain, "kept")
             try:
                 return compare.same(live, "kept")
             finally:
@@ -92,7 +97,9 @@ class LiveEffects(GoingBack):
         final = backup.free_name(self.backups, backup.migration_name(self._prefix, version, now))
         facts = self._facts(final, "migration", version, now)._replace(trial_id=trial_id)
         live = self._work.live if self._work is not None else None
-        return copies.copy_to_part(self.database, final, facts, told=self._meter.phase("backup"), live=live)
+        writer = self._work.connection if isinstance(self._work, InPlace) else None
+        told = self._meter.phase("backup")
+        return copies.copy_to_part(self.database, final, facts, told=told, live=live, writer=writer)
 
     def check_backup(self, part: Backup) -> Backup:
         self._meter.phase("check backup")
