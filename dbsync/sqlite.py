@@ -270,7 +270,8 @@ def copy(source: Connection, target: Connection, *, told: Told, seconds: Callabl
         nonlocal again
         again += remaining > last[1] >= 0
         if again > COPY_AGAIN_COUNT:
-            raise Locked(operation="copy", cause=f"it was written {again} times while it was copied")
+            cause = f"it was written {again} times while it was copied"
+            raise Locked(operation="copy", cause=cause, hint="Try again in a quieter hour; in WAL mode nobody waits.")
         if remaining != last[1]:
             last[0], last[1] = seconds(), remaining
             told((total - remaining) * page_bytes, total * page_bytes, unit=BYTES)
