@@ -92,7 +92,7 @@ def fetched(package: str, folder: Path) -> Path:
 def made_by_trac(folder: Path) -> Path:
     """A project of Trac's, an issue tracker that keeps all it has in one SQLite database: made by its own command."""
     place = folder / "trac-packages"
-    words = [sys.executable, "-m", "pip", "install", "-q", "--target", str(place), "Trac"]
+    words = [sys.executable, "-m", "pip", "install", "-q", "--target", str(place), "Trac", "setuptools<81"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise LookupError(f"Trac cannot be fetched: {done.stderr[-200:]}")
