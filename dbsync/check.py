@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
 from dbsync import changes, compare, conservation, copies, schema, verify
-from dbsync.definitions import tokens
-from dbsync.engines import OWN
+from dbsync.another_day import another_day
 from dbsync.errors import DbsyncError
-from dbsync.migrations import load, text_of
+from dbsync.follows import Kind, departures
+from dbsync.migrations import load
 from dbsync.model import Migration
-from dbsync.sandbox import split
-from dbsync.sqlite import attach_copy, open_copy, open_scratch
+from dbsync.progress import nobody
+from dbsync.risks import SAME_TWICE, risks
+from dbsync.sqlite import attach_copy, open_copy, open_scratch, version_of
 
 
 class Problem(NamedTuple):
@@ -40,12 +41,14 @@ def check(
         found = load(folder)
     except DbsyncError as error:
         return [Problem(str(error.path or folder), error.cause)]
-    problems = [problem for one in found for problem in _risky(one)]
+    problems = [Problem(_name(one), risk.what, risk.safe) for one in found for risk in risks(one)]
     problems += _declarations(found)
     for place in released:
         problems += _against(found, place)
     if not problems and not any(one.kind == "command" for one in found):
-        problems += _from_every_schema(found)
+        problems += _from_every_schema(found, released)
+    if not problems:
+        problems += _twice(found, None, scratch)
     if not problems and database is not None:
         problems += _on_a_copy(found, database, scratch)
     return problems
@@ -70,22 +73,11 @@ def _against(found: tuple[Migration, ...], place: Path) -> list[Problem]:
     except DbsyncError as error:
         return [Problem(str(place), error.cause)]
     problems = []
-    now = {one.number: one for one in found}
-    for before in earlier:
-        one = now.get(before.number)
-        if one is None:
-            problems.append(
-                Problem(_name(before), f"released in {place} and missing now", "Released migrations stay for ever.")
-            )
-        elif one.name != before.name:
-            problems.append(
-                Problem(_name(before), f"released in {place} and called {one.name} now", "Add a new number instead.")
-            )
-        elif one.sha256 != before.sha256 and before.sha256 not in one.replaces:
-            safe = f"Add a new one; or, if it failed in the field, mend it and say that it replaces {before.sha256}."
-            problems.append(Problem(_name(before), f"released in {place} and edited since", safe))
-        elif one.sha256 != before.sha256:
-            problems += _same_end(found, earlier, before.number)
+    for one in departures(earlier, found):
+        if one.kind is Kind.MENDED:
+            problems += _same_end(found, earlier, one.number)
+        else:
+            problems.append(Problem(f"{one.number:04d}_{one.name}", f"released in {place}, {one.what}", one.safe))
     return problems
 
 
@@ -101,91 +93,82 @@ def _same_end(found: tuple[Migration, ...], earlier: tuple[Migration, ...], numb
     return [Problem(_name(found[number - 1]), f"it ends in another structure than what it replaces: {differing}")]
 
 
-def _from_every_schema(found: tuple[Migration, ...]) -> list[Problem]:
-    """Every schema that was ever released, made fresh and brought to the newest, has the newest's structure."""
+def _from_every_schema(found: tuple[Migration, ...], released: tuple[Path, ...]) -> list[Problem]:
+    """Every schema, made by these texts and by each release's own, brought to the newest: it has its structure."""
     try:
         newest = verify.fresh(found)
     except DbsyncError as error:
         return [Problem("a fresh database", error.cause)]
+    starts = [(f"from schema {count}", found[:count]) for count in range(1, len(found))]
+    starts += [(f"from what was released in {place}", load(place)) for place in released]
     problems = []
-    for count in range(1, len(found)):
+    for where, begun in starts:
         with closing(open_scratch()) as connection:
             try:
-                verify.run_all(connection, found[:count])
-                verify.run_all(connection, found[count:])
+                verify.run_all(connection, begun)
+                verify.run_all(connection, found[len(begun) :])
                 if schema.fingerprint(connection) != newest:
-                    problems.append(
-                        Problem(f"from schema {count}", "it does not end in the structure of a fresh database")
-                    )
+                    problems.append(Problem(where, "it does not end in the structure of a fresh database"))
             except DbsyncError as error:
-                problems.append(Problem(f"from schema {count}", error.cause))
+                problems.append(Problem(where, error.cause))
     return problems
 
 
 def _on_a_copy(found: tuple[Migration, ...], database: Path, scratch: Path) -> list[Problem]:
     """On real rows: twice, which has to come to the same; and against how it was, which has to be declared."""
-    before, once, twice = (scratch / f"check-{name}.db" for name in ("before", "once", "twice"))
+    before = scratch / "check-before.db"
     try:
-        copies.snapshot(database, before, told=lambda _done, _total: None)
-        for path in (once, twice):
-            copies.scratch_copy(before, path, told=lambda _done, _total: None)
-            pending = verify.migrate_up(path, found)
-        return [*_twice(once, twice), *_undeclared(once, before, pending)]
+        copies.snapshot(database, before, told=nobody)
+        return [*_twice(found, before, scratch), *_undeclared(found, before, scratch)]
     except DbsyncError as error:
         return [Problem(str(database), error.cause)]
     finally:
-        for path in (before, once, twice):
+        copies.drop_part(before)
+
+
+def _twice(found: tuple[Migration, ...], before: Path | None, scratch: Path) -> list[Problem]:
+    """Runs all that is pending on two copies, the second on another day.
+
+    Without a database on what the first migration makes: it makes a database of nothing, and is never run again.
+    """
+    once, twice, made = (scratch / f"check-{name}.db" for name in ("once", "twice", "made"))
+    try:
+        if before is None:
+            _make(made, found[:1])
+        for path in (once, twice):
+            copies.scratch_copy(before or made, path, told=nobody)
+            with closing(open_scratch(path)) as connection:
+                pending = tuple(one for one in found if one.number > version_of(connection))
+                with another_day(connection) if path == twice else nullcontext():
+                    verify.run_all(connection, pending)
+        with closing(open_copy(once)) as connection:
+            attach_copy(connection, twice, "twice")
+            differing = [one.table for one in compare.differences(connection, "twice")]
+    except DbsyncError as error:
+        return [Problem(str(before or "a fresh database"), error.cause)]
+    finally:
+        for path in (once, twice, made):
             copies.drop_part(path)
+    return [Problem(one, "two runs, on two days, come to different rows", SAME_TWICE) for one in differing]
 
 
-def _twice(once: Path, twice: Path) -> list[Problem]:
-    with closing(open_copy(once)) as connection:
-        attach_copy(connection, twice, "twice")
-        differing = [one.table for one in compare.differences(connection, "twice")]
-    safe = "A migration must not ask the clock or for random numbers: going back is proven by running it again."
-    return [Problem(one, "two runs come to different rows", safe) for one in differing]
+def _make(path: Path, first: tuple[Migration, ...]) -> None:
+    with closing(open_scratch(path)) as connection:
+        verify.run_all(connection, first)
 
 
-def _undeclared(once: Path, before: Path, pending: tuple[Migration, ...]) -> list[Problem]:
-    with closing(open_scratch(once)) as connection:
-        attach_copy(connection, before, conservation.OLD)
-        found = conservation.findings(
-            connection, changes.declared(pending), touched=None, limit_seconds=verify.LIMIT_SECONDS
-        )
-    return [Problem(_name(pending[-1]), one.what, f"-- changes: {one.declare}" if one.declare else "") for one in found]
-
-
-def _risky(migration: Migration) -> list[Problem]:
-    """What is known to go wrong, with the way that does not. Python is looked at as text: it is not run here."""
-    text = text_of(migration.path)
-    statements = list(split(text)) if migration.kind == "sql" else [text]
-    said = " ".join(migration.changes).lower()
-    problems = []
-    for statement in statements:
-        words = " ".join(tokens(statement))
-        if " drop column " in f" {words} " and "drop column" not in said:
-            safe = "Say it: `changes: drop column T.c`; and release an app before that does not need it any more."
-            problems.append(Problem(_name(migration), "it drops a column without a declaration", safe))
-        if " add column " in f" {words} " and " not null" in words and " default " not in words:
-            safe = "Give it a DEFAULT, or use db.not_null(table, column, fill=...)."
-            problems.append(Problem(_name(migration), "it adds a NOT NULL column without a default", safe))
-        if "pragma foreign_keys" in words and migration.engine == OWN:
-            safe = "Foreign keys are off while migrations run; they are checked before COMMIT."
-            problems.append(Problem(_name(migration), "PRAGMA foreign_keys does nothing inside a transaction", safe))
-        if (
-            " drop table " in f" {words} "
-            and " rename to " not in f" {' '.join(tokens(text))} "
-            and "drop table" not in said
-        ):
-            safe = "Say it: `changes: drop table T`."
-            problems.append(Problem(_name(migration), "it drops a table without a declaration", safe))
-        first = words.split(" ", 1)[0]
-        if (
-            migration.kind == "sql"
-            and migration.engine == OWN
-            and first in ("begin", "commit", "rollback", "end", "savepoint", "attach", "vacuum")
-        ):
-            problems.append(
-                Problem(_name(migration), f"{first.upper()} would break the one transaction", "Leave it out.")
+def _undeclared(found: tuple[Migration, ...], before: Path, scratch: Path) -> list[Problem]:
+    after = scratch / "check-after.db"
+    try:
+        copies.scratch_copy(before, after, told=nobody)
+        with closing(open_scratch(after)) as connection:
+            pending = tuple(one for one in found if one.number > version_of(connection))
+            written = verify.run_all(connection, pending)
+            attach_copy(connection, before, conservation.OLD)
+            different = conservation.findings(
+                connection, changes.declared(pending), written=written, limit_seconds=verify.LIMIT_SECONDS, skip=False
             )
-    return problems
+    finally:
+        copies.drop_part(after)
+    where = _name(pending[-1]) if pending else str(before)
+    return [Problem(where, one.told, f"-- changes: {one.declare}" if one.declare else "") for one in different]

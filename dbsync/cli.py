@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import click
 
-from dbsync import back, coordinator, disk, history, migrations, sqlite, verify
+from dbsync import back, disk, migrations, sqlite, verify
 from dbsync import backup as backup_files
-from dbsync.console import JsonLines, Transcript, say
+from dbsync.console import Bars, Transcript, say
 from dbsync.errors import BackupUnusable, DbsyncError, TryLater
 from dbsync.flight import FlightRecorder
 from dbsync.live import LiveEffects
@@ -35,10 +35,11 @@ class Place(NamedTuple):
     database: Path
     backups: Path
     prefix: str | None
+    bars: Bars
 
-    def effects(self, progress: Progress = quiet) -> LiveEffects:
+    def effects(self, progress: Progress | None = None) -> LiveEffects:
         """The effects on it."""
-        return LiveEffects(self.database, backups=self.backups, prefix=self.prefix, progress=progress)
+        return LiveEffects(self.database, backups=self.backups, prefix=self.prefix, progress=progress or self.bars)
 
     def listed(self) -> list[Backup]:
         """Its backups, newest first."""
@@ -61,11 +62,13 @@ def on_database(command: Callable[..., None]) -> Callable[..., None]:
     @click.option("--prefix", help="First part of backup names (default: the database's name).")
     @wraps(command)
     def wrapped(database: Path, backups: Path | None, prefix: str | None, **values: Any) -> None:
-        place = Place(database.absolute(), (backups or database.parent / "backups").absolute(), prefix)
+        place = Place(database.absolute(), (backups or database.parent / "backups").absolute(), prefix, Bars())
         try:
             command(place, **values)
         except DbsyncError as error:
             raise Failure(error) from error
+        finally:
+            place.bars.clear()
 
     return wrapped
 
@@ -109,46 +112,9 @@ def status(place: Place, *, folder: Path, as_json: bool) -> None:
         "backups_count": len(listed),
         "newest_backup": str(listed[0].path) if listed else None,
         "detail": facts.detail,
+        "sqlite": sqlite.LIBRARY_VERSION,
     }
     print_told(told, as_json=as_json)
-
-
-@main.command("history")
-@as_json
-@on_database
-def show_history(place: Place, *, as_json: bool) -> None:
-    """What was applied (from the database), and every run that was tried (from beside it, so a restore keeps it)."""
-    rows: list[dict[str, object]] = []
-    if place.effects().look().state is State.OK:
-        with sqlite.translated("read", place.database), closing(sqlite.open_reading(place.database)) as live:
-            rows = history.rows(live)
-    runs = FlightRecorder(place.backups).lines()
-    if as_json:
-        click.echo(json.dumps({"format": 1, "applied": rows, "runs": runs}, indent=1, default=str))
-        return
-    for row in rows:
-        what = f"v{row['number']} {row['name']}" if row["number"] else f"trial {row['trial_id']}"
-        say(f"{row['applied_at']}  {row['kind']:<9} {what}  ({row['duration_ms'] or 0} ms)", sys.stdout)
-    for line in runs:
-        if line.get("event") == "ended":
-            say(f"{line['at']}  run       {line['outcome']} {line.get('cause') or ''}", sys.stdout)
-
-
-@main.command()
-@from_folder
-@click.option("--again", is_flag=True, help="Try once more what failed twice in the same way.")
-@as_json
-@on_database
-def upgrade(place: Place, *, folder: Path, again: bool, as_json: bool) -> None:
-    """Bring the database to the newest migration: backup, migrate, verify, in one step, or not at all."""
-    with locked(place.database):
-        view = JsonLines() if as_json else Transcript()
-        outcome = coordinator.upgrade(place.effects(view), migrations=migrations.load(folder), again=again)
-    if as_json:
-        click.echo(json.dumps({"format": 1, "kind": "outcome", **plain(outcome)}))
-    elif outcome.hint and not outcome.ready:
-        say(f"   {outcome.hint}", sys.stdout)
-    sys.exit(exit_code(outcome))
 
 
 @main.command("backup")

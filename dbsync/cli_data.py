@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
-from dbsync import data, migrations
+from dbsync import data, migrations, priority
 from dbsync.cli import FAILED, Place, as_json, exit_code, from_folder, main, on_database, plain
+from dbsync.console import about, say
 from dbsync.errors import BackupUnusable
 from dbsync.locking import locked
 from dbsync.rehearse import rehearse as run
@@ -24,19 +25,23 @@ _yes = click.option("--yes", is_flag=True, help="Do not ask.")
 @on_database
 def rehearse(place: Place, *, folder: Path, as_json: bool) -> None:
     """Migrate and verify a copy, with the app running; tells how it would go and leaves nothing behind."""
-    found = run(place.database, place.backups, migrations.load(folder))
+    priority.lower()
+    found = run(place.database, place.backups, migrations.load(folder), progress=place.bars)
     if as_json:
-        click.echo(json.dumps({"format": 1, **found._asdict()}, indent=1))
+        changes = [one._asdict() for one in found.changes]
+        click.echo(json.dumps({"format": 1, **found._asdict(), "changes": changes}, indent=1))
     else:
         names = ", ".join(found.migrations) or "nothing to run"
         click.echo(f"{'it would go well' if found.good else 'IT WOULD FAIL'}: {names}")
         if found.cause:
             click.echo(f"  {found.cause}")
-        click.echo(
-            f"  {found.seconds:.1f} s here, of which the till would be closed for about {found.migrate_seconds:.1f} s"
-        )
+        for one in found.changes:
+            click.echo(f"  {one.table}: {one.added} rows added, {one.changed} changed, {one.removed} removed")
+        for what in found.objects:
+            say(f"  {what}", sys.stdout)
+        click.echo(f"  {found.seconds:.1f} s here; the till would be closed for {about(found.expected_seconds)}")
         sizes = f"{found.size_bytes / 1e6:.1f} MB now, {found.after_bytes / 1e6:.1f} MB after"
-        click.echo(f"  {sizes}; at most {found.peak_bytes / 1e6:.1f} MB of disk were taken")
+        click.echo(f"  {sizes}; it would need {found.needed_bytes / 1e6:.1f} MB of disk")
     sys.exit(0 if found.good else FAILED)
 
 

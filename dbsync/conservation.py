@@ -9,12 +9,17 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Final, NamedTuple
 
-from dbsync.changes import KINDS, Cell, Declared
-from dbsync.definitions import Table, objects, table_of
+from dbsync.changes import Cell, Declared
+from dbsync.derived import does_not_fit, shows_another
+from dbsync.finding import Finding, with_keys, written_name
+from dbsync.progress import ROWS, Told, nobody
+from dbsync.redefined import in_objects, in_table, in_virtual
 from dbsync.rows import Keyed, Pair, Rows, keyed_by
 from dbsync.sqlite import NOT_THE_APPS, Connection, columns_of, has_table, quoted
+from dbsync.written import Written, tables_in, told
 
 OLD: Final = "dbsync_before"
 """The name under which the backup is attached."""
@@ -22,34 +27,33 @@ STEPS: Final = 100_000
 """Steps of SQLite's machine between two looks at the clock."""
 
 
-class Finding(NamedTuple):
-    """One thing that is different and not declared. Keys are named, values never: they may be personal."""
-
-    what: str
-    declare: str
-    """The line that would allow it; empty where nothing can."""
-
-    @property
-    def sentence(self) -> str:
-        """For people."""
-        return f"{self.what} (allow it with `changes: {self.declare}`)" if self.declare else self.what
-
-
 def findings(
-    connection: Connection, allowed: Declared, *, touched: frozenset[str] | None, limit_seconds: float
+    connection: Connection,
+    allowed: Declared,
+    *,
+    written: Written | None,
+    limit_seconds: float,
+    skip: bool = True,
+    heard: Told = nobody,
 ) -> list[Finding]:
     """Compares the open transaction with the attached backup.
 
     Args:
         connection: the database as it would be, with the one before attached as OLD.
         allowed: what the migrations declare.
-        touched: lower-case names of the tables that were written, as the authorizer saw; None: unknown, so all.
+        written: what was written, as the authorizer saw it; None: unknown, so every table is compared.
         limit_seconds: how long it may take.
+        skip: whether the rows of a table that was not written are taken for unchanged if there are as many.
+        heard: learns after each table how many of the old rows have been compared.
     """
     deadline = time.monotonic() + limit_seconds
     connection.set_progress_handler(lambda: time.monotonic() > deadline, STEPS)
     try:
-        return [*_objects(connection, allowed), *_tables(connection, allowed, touched), *_marks(connection, allowed)]
+        return [
+            *in_objects(connection, allowed, OLD),
+            *_tables(connection, allowed, written, skip, heard),
+            *_marks(connection, allowed),
+        ]
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
             return [Finding(f"that nothing else changed could not be proven within {limit_seconds:.0f} seconds", "")]
@@ -66,6 +70,15 @@ class _Kind(NamedTuple):
     virtual: bool
 
 
+class _Seen(NamedTuple):
+    written: Written | None
+    skipping: frozenset[str] | None
+    """The tables that were written, if the rows of others need not be looked at; else None."""
+
+    def no_write_to(self, name: str) -> bool:
+        return self.skipping is not None and name not in self.skipping
+
+
 def _kinds(connection: Connection, schema: str) -> dict[str, _Kind]:
     found = {}
     for _, name, kind, *_ in connection.execute(f"PRAGMA {schema}.table_list").fetchall():
@@ -75,56 +88,83 @@ def _kinds(connection: Connection, schema: str) -> dict[str, _Kind]:
     return {name: one for name, one in found.items() if name in schemas}
 
 
-def _tables(connection: Connection, allowed: Declared, touched: frozenset[str] | None) -> Iterator[Finding]:
+def _tables(
+    connection: Connection, allowed: Declared, written: Written | None, skip: bool, heard: Told
+) -> Iterator[Finding]:
+    seen = _Seen(written, tables_in(written) if skip and written is not None else None)
     before, now = _kinds(connection, OLD), _kinds(connection, "main")
+    counts = {lower: _count_if_readable(connection, old) for lower, old in before.items()}
+    done, total = 0, sum(count or 0 for count in counts.values())
     for lower, old in before.items():
+        heard(done, total, old.name, ROWS)
+        done += counts[lower] or 0
         after = allowed.tables.get(lower, old.name)
         new = now.get(after.lower())
         if new is None:
             if ("table", lower) not in allowed.drops:
                 count = _count(connection, OLD, old.name)
-                yield Finding(f"table {old.name} with {count} rows is gone", f"drop table {_written(old.name)}")
+                by = told(written, (old.name,))
+                yield Finding(f"table {old.name} with {count} rows is gone", f"drop table {written_name(old.name)}", by)
             continue
         try:
-            if not old.virtual and not new.virtual:
-                yield from _definition(connection, allowed, old.name, new.name)
-            yield from _content(connection, allowed, old, new, touched)
-            if new.virtual:
-                yield from _search_index(connection, new.name)
+            if old.virtual and new.virtual:
+                yield from in_virtual(connection, allowed, old.name, new.name, OLD)
+            elif not old.virtual and not new.virtual:
+                yield from in_table(connection, allowed, old.name, new.name, OLD)
+            if not (new.virtual and shows_another(connection, new.name)):
+                yield from _content(connection, allowed, old, new, seen, counts[lower])
+            if new.virtual and does_not_fit(connection, new.name, old.name, OLD):
+                yield Finding(f"the index {new.name} does not fit its content: rebuild it in the migration", "")
         except sqlite3.DatabaseError as error:
             if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
                 raise
-            yield Finding(f"{old.name} cannot be read: {error}", "")
+            if _can_be_read(connection, old.name):
+                yield Finding(f"{old.name} cannot be read: {error}", "")
+    heard(total, total, unit=ROWS)
+
+
+def _can_be_read(connection: Connection, name: str) -> bool:
+    """Whether a table could be read before: one that could not be is no worse now, and must not stop updates."""
+    try:
+        _count(connection, OLD, name)
+    except sqlite3.DatabaseError:
+        return False
+    return True
 
 
 def _content(
-    connection: Connection, allowed: Declared, old: _Kind, new: _Kind, touched: frozenset[str] | None
+    connection: Connection, allowed: Declared, old: _Kind, new: _Kind, seen: _Seen, old_count: int | None
 ) -> Iterator[Finding]:
     lower = old.name.lower()
-    rows = _rows_of(connection, allowed, old, new)
+    by = partial(told, seen.written, (old.name, new.name))
+    rows = _rows_of(connection, allowed, old, new, old_count)
     yield from (
-        Finding(f"column {old.name}.{one} is gone", f"drop column {_written(old.name)}.{_written(one)}")
+        Finding(
+            f"column {old.name}.{one} is gone", f"drop column {written_name(old.name)}.{written_name(one)}", by(one)
+        )
         for one in rows.gone
         if ("column", f"{lower}.{one.lower()}") not in allowed.drops
     )
-    if not old.virtual and touched is not None and lower not in touched and not rows.special:
-        count, after = _count(connection, OLD, old.name), _count(connection, "main", new.name)
+    if not old.virtual and not rows.special and seen.no_write_to(lower):
+        count = _count(connection, OLD, old.name) if old_count is None else old_count
+        after = _count(connection, "main", new.name)
         if count != after:
-            yield Finding(f"{old.name} had {count} rows and has {after}", "")
+            yield Finding(f"{old.name} had {count} rows and has {after}", "", by())
         return
-    table = _written(old.name)
+    table = written_name(old.name)
     for column, count, keys in rows.differing():
         verb = "retype" if (lower, column.lower()) not in allowed.updates and rows.only_retyped(column) else "update"
-        yield Finding(_told(f"{old.name}.{column}: {count} rows differ", keys), f"{verb} {table}.{_written(column)}")
+        what = with_keys(f"{old.name}.{column}: {count} rows differ", keys)
+        yield Finding(what, f"{verb} {table}.{written_name(column)}", by(column))
     missing, keys = rows.missing(allowed.deletes.get(lower), declared=lower in allowed.deletes)
     if missing:
-        yield Finding(_told(f"{old.name}: {missing} rows are gone", keys), f"delete {table}")
+        yield Finding(with_keys(f"{old.name}: {missing} rows are gone", keys), f"delete {table}", by())
     extra, keys = rows.added(allowed.inserts.get(lower), declared=lower in allowed.inserts)
     if extra:
-        yield Finding(_told(f"{old.name}: {extra} rows are new", keys), f"insert {table}")
+        yield Finding(with_keys(f"{old.name}: {extra} rows are new", keys), f"insert {table}", by())
 
 
-def _rows_of(connection: Connection, allowed: Declared, old: _Kind, new: _Kind) -> Rows:
+def _rows_of(connection: Connection, allowed: Declared, old: _Kind, new: _Kind, old_count: int | None) -> Rows:
     lower = old.name.lower()
     now = {str(row[1]).lower(): row for row in columns_of(connection, new.name)}
     pairs: list[Pair] = []
@@ -144,112 +184,7 @@ def _rows_of(connection: Connection, allowed: Declared, old: _Kind, new: _Kind) 
         if cell != Cell():
             pairs.append(Pair(column, str(target[1]), cell, loose))
     both = Keyed(old.name, new.name, keyed_by(connection, old.name, new.name, OLD, allowed.columns), old.virtual)
-    return Rows(connection, OLD, both, tuple(pairs), tuple(gone))
-
-
-def _search_index(connection: Connection, name: str) -> Iterator[Finding]:
-    """FTS5 can tell whether its index still speaks of its content; renumbered rows find the wrong product."""
-    sql = connection.execute("SELECT sql FROM main.sqlite_schema WHERE name = ?", (name,)).fetchone()[0]
-    if "fts5" not in sql.lower():
-        return
-    try:
-        connection.execute(f"INSERT INTO main.{quoted(name)} ({quoted(name)}, rank) VALUES ('integrity-check', 1)")
-    except sqlite3.DatabaseError:
-        yield Finding(f"the search index {name} does not fit its content: rebuild it in the migration", "")
-
-
-# -------------------------------------------------------------------------------------------------------- definitions
-
-
-def _definition(connection: Connection, allowed: Declared, old: str, new: str) -> Iterator[Finding]:
-    lower = old.lower()
-    if ("table", lower) in allowed.redefines:
-        return
-    before, now = table_of(connection, old, OLD), table_of(connection, new, "main")
-    table = _written(old)
-    for column, was in before.columns.items():
-        after = allowed.columns.get((lower, column), column).lower()
-        has = now.columns.get(after)
-        free = ("column", f"{lower}.{column}") in allowed.redefines
-        if has is None or free:
-            continue
-        # Tighter is no loss: NOT NULL may be added without a word.
-        loosened = was.not_null and not has.not_null
-        if was._replace(not_null=has.not_null) != has or loosened:
-            parts = [name for name in was._fields if getattr(was, name) != getattr(has, name)]
-            words = ", ".join(parts).replace("kind", "type").replace("_", " ")
-            yield Finding(f"{old}.{column} is defined otherwise ({words})", f"redefine {table}.{_written(column)}")
-    if before.columns.keys() & now.columns.keys() or before.columns.keys() == now.columns.keys():
-        for what in _forgotten(before, now, allowed, lower):
-            yield Finding(f"{old} has lost {what}", f"redefine {table}")
-
-
-def _forgotten(before: Table, now: Table, allowed: Declared, lower: str) -> Iterator[str]:
-    renamed = {key[1]: name.lower() for key, name in allowed.columns.items() if key[0] == lower}
-    dropped = {
-        name.partition(".")[2] for kind, name in allowed.drops if kind == "column" and name.startswith(f"{lower}.")
-    }
-
-    def lost(was: frozenset[str], has: frozenset[str]) -> list[str]:
-        found = []
-        for one in sorted(was - has):
-            words = one.replace(">", " ").replace(",", " ").split()
-            translated = " ".join(renamed.get(word, word) for word in one.split())
-            if translated not in has and not dropped & set(words):
-                found.append(one)
-        return found
-
-    yield from (f"CHECK ({one})" for one in lost(before.checks, now.checks))
-    yield from (f"the foreign key {one}" for one in _keys_lost(before, now, allowed, renamed, dropped))
-    yield from (f"UNIQUE ({one})" for one in lost(before.uniques, now.uniques))
-    yield from (one.upper() for one in sorted(before.options - now.options))
-
-
-def _keys_lost(
-    before: Table, now: Table, allowed: Declared, renamed: dict[str, str], dropped: set[str]
-) -> Iterator[str]:
-    tables = {old: new.lower() for old, new in allowed.tables.items()}
-    for one in sorted(before.foreign_keys - now.foreign_keys):
-        head, *pairs = one.split()
-        columns = [pair.partition(">")[0] for pair in pairs if ">" in pair]
-        words = [tables.get(head, head), *pairs]
-        moved = " ".join(
-            ">".join((renamed.get(word.partition(">")[0], word.partition(">")[0]), word.partition(">")[2]))
-            if ">" in word
-            else word
-            for word in words
-        )
-        if moved not in now.foreign_keys and not dropped & set(columns) and ("table", head) not in allowed.drops:
-            yield one
-
-
-def _objects(connection: Connection, allowed: Declared) -> Iterator[Finding]:
-    for kind in KINDS:
-        before, now = objects(connection, OLD, kind), objects(connection, "main", kind)
-        texts = set(now.values())
-        for name, was in before.items():
-            if name in now and (now[name] == was or (kind, name) in allowed.redefines):
-                continue
-            if name not in now and (was in texts or (kind, name) in allowed.drops or _went_with(allowed, was)):
-                continue
-            verb = "redefine" if name in now else "drop"
-            what = "is defined otherwise" if name in now else "is gone"
-            if name in now and _only_renamed(allowed, was, now[name]):
-                continue
-            yield Finding(f"{kind} {name} {what}", f"{verb} {kind} {_written(name)}")
-
-
-def _went_with(allowed: Declared, words: str) -> bool:
-    """An index or trigger of a table whose drop is declared goes with it."""
-    dropped = {name for kind, name in allowed.drops if kind == "table"}
-    parts = words.split()
-    return any(parts[index] == "on" and parts[index + 1] in dropped for index in range(len(parts) - 1))
-
-
-def _only_renamed(allowed: Declared, was: str, has: str) -> bool:
-    names = {old: new.lower() for old, new in allowed.tables.items()}
-    names |= {key[1]: name.lower() for key, name in allowed.columns.items()}
-    return " ".join(names.get(one, one) for one in was.split()) == has
+    return Rows(connection, OLD, both, tuple(pairs), tuple(gone), old_count)
 
 
 def _marks(connection: Connection, allowed: Declared) -> Iterator[Finding]:
@@ -260,7 +195,7 @@ def _marks(connection: Connection, allowed: Declared) -> Iterator[Finding]:
         after = allowed.tables.get(table, table).lower()
         if after in kinds and now.get(after, 0) < mark and table not in allowed.resets:
             told = f"the mark of {table} fell from {mark} to {now.get(after, 0)}: numbers would be given out again"
-            yield Finding(told, f"reset {_written(table)}")
+            yield Finding(told, f"reset {written_name(table)}")
 
 
 def _sequence(connection: Connection, schema: str) -> dict[str, int]:
@@ -277,11 +212,11 @@ def _count(connection: Connection, schema: str, table: str) -> int:
     return int(connection.execute(f"SELECT count(*) FROM {schema}.{quoted(table)}").fetchone()[0])
 
 
-def _told(what: str, keys: list[str]) -> str:
-    return f"{what}, keys {', '.join(keys)}" if keys else what
-
-
-def _written(name: str) -> str:
-    """A name as a declaration would write it."""
-    plain = name.isidentifier()
-    return name if plain else quoted(name)
+def _count_if_readable(connection: Connection, old: _Kind) -> int | None:
+    """How many rows to compare; None where comparing will say what is wrong with it."""
+    try:
+        return None if old.virtual else _count(connection, OLD, old.name)
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+            raise
+        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from typing import Final, TextIO
 
@@ -15,7 +16,12 @@ PLAIN: Final = {
     "\N{ANTICLOCKWISE DOWNWARDS AND UPWARDS OPEN CIRCLE ARROWS}": "[..]",
 }  # fmt: skip
 """What a console that cannot show a sign gets instead."""
-BAR_CELLS: Final = 30
+BAR_CELLS: Final = 20
+LINE_CELLS: Final = 78
+SHOWN_AFTER_SECONDS: Final = 0.4
+"""A phase that is over sooner needs no bar."""
+_UNPRINTABLE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_STEPS: Final = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 
 
 def lines_of(event: Event) -> list[str]:  # noqa: C901 - one case per kind of event
@@ -25,7 +31,8 @@ def lines_of(event: Event) -> list[str]:  # noqa: C901 - one case per kind of ev
         case "looked":
             return ["🔍 Database Version Check:", f"   Current: v{number}", f"   Latest:  v{event.total}"]
         case "started":
-            return [f"🚀 Running {event.total} migration(s)..."]
+            expected = [f"   {about(event.seconds)}, by the last rehearsal"] if event.seconds else []
+            return [f"🚀 Running {event.total} migration(s)...", *expected]
         case "backup":
             return [f"📦 Backup created: {text}"]
         case "nothing_to_back_up":
@@ -56,28 +63,90 @@ def lines_of(event: Event) -> list[str]:  # noqa: C901 - one case per kind of ev
             return []
 
 
-class Transcript:
-    """Prints events for people; a bar for copying where somebody watches a terminal."""
+def about(seconds: float) -> str:
+    """A time for people, no more exact than it is known: `about 40 s`, `about 3 min`, `about 2 h`."""
+    if seconds < 1:
+        return "about 1 s"
+    if seconds < 100:
+        return f"about {seconds:.0f} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.0f} h"
+
+
+def lasted(seconds: float) -> str:
+    """A time that was measured: `57 ms`, `12.3 s`, `3 min 20 s`, `2 h 5 min`."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 99.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def rate(per_second: float, unit: str) -> str:
+    """`412.0 MB/s`, `1.2 M rows/s`, `12 statements/s`."""
+    step, sign = next((one for one in _STEPS if per_second >= one[0]), _STEPS[-1])
+    number = f"{per_second / step:.1f}" if sign or per_second < 10 else f"{per_second:.0f}"
+    return f"{number} {sign}B/s" if unit == "bytes" else f"{number} {sign}{' ' if sign else ''}{unit}/s"
+
+
+def bar(event: Event) -> str:
+    """One line for a phase that goes on: how far, how fast, how long still; only its name where there is no measure."""
+    what = f"   {event.name}" + (f" ({event.text})" if event.text else "")
+    if not event.total:
+        return f"{what} ..."[:LINE_CELLS]
+    part = min(1.0, event.done / event.total)
+    cells = int(BAR_CELLS * part)
+    line = f"   {event.name:<12} [{'#' * cells}{'.' * (BAR_CELLS - cells)}] {int(100 * part):3d} %"
+    line += f"  {rate(event.per_second, event.unit)}" if event.per_second else ""
+    line += f"  {about(event.remaining_seconds)} left" if event.remaining_seconds else ""
+    return (line + (f"  {event.text}" if event.text else ""))[:LINE_CELLS]
+
+
+class Bars:
+    """Where somebody watches a terminal, a bar that goes away when its phase is over; nothing else is printed."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream: Final = stream or sys.stdout
-        self._bars: Final = self._stream.isatty()
+        self._stream: Final = stream or sys.stderr
+        # A program without a console has no streams at all.
+        self._watched: Final = bool(self._stream and self._stream.isatty())
+        self._cells = 0
 
     def __call__(self, event: Event) -> None:
-        if event.kind == "progress":
-            self._bar(event)
+        if event.kind != "progress" or event.done >= event.total:
+            self.clear()
+        elif self._watched and event.seconds >= SHOWN_AFTER_SECONDS:
+            self._draw(bar(event))
+
+    def clear(self) -> None:
+        """Takes the bar away."""
+        self._draw("")
+
+    def _draw(self, line: str) -> None:
+        """Puts a line over the one that is drawn; nothing is printed where nothing was and nothing comes."""
+        if not line and not self._cells:
             return
+        end = "" if line else "\r"
+        encoding = self._stream.encoding or "ascii"
+        shown = line.encode(encoding, "replace").decode(encoding)
+        self._stream.write(f"\r{shown:<{self._cells}}{end}")
+        self._stream.flush()
+        self._cells = len(line)
+
+
+class Transcript(Bars):
+    """Prints events for people, with bars."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        super().__init__(stream or sys.stdout)
+
+    def __call__(self, event: Event) -> None:
+        if event.kind == "progress" and not event.total and self._watched:
+            # Something comes after it in any case, which takes it away.
+            self._draw(bar(event))
+            return
+        super().__call__(event)
         for line in lines_of(event):
             say(line, self._stream)
-
-    def _bar(self, event: Event) -> None:
-        if not self._bars or not event.total:
-            return
-        cells = BAR_CELLS * event.done // event.total
-        end = "\n" if event.done >= event.total else ""
-        bar = "#" * cells + "." * (BAR_CELLS - cells)
-        self._stream.write(f"\r   {event.name:<10} [{bar}] {100 * event.done // event.total:3d} %{end}")
-        self._stream.flush()
 
 
 class JsonLines:
@@ -91,8 +160,14 @@ class JsonLines:
         self._stream.flush()
 
 
+def printable(text: str) -> str:
+    """A text without what could steer a terminal or break a page: names come from databases and files."""
+    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
 def say(line: str, stream: TextIO) -> None:
     """Prints a line on any console: signs that its code page lacks become letters."""
+    line = printable(line)
     try:
         stream.write(f"{line}\n")
     except UnicodeEncodeError:

@@ -187,7 +187,7 @@ class _Upgrade:
         migrated = name in (OutcomeName.MIGRATED, OutcomeName.CREATED)
         kept = self.effects.keep_damaged() if name == OutcomeName.DAMAGED else None
         if kept is not None:
-            hint = f"{hint} It is kept as it is, not verified: {kept}"
+            hint = f"{hint} It is kept as it is, not verified ({kept.name})."
         named = f"v{self.migration.number} {self.migration.name}" if self.migration else None
         outcome = Outcome(
             name=name,

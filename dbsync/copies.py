@@ -8,22 +8,22 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 
 from dbsync import backup, compress, disk, reflink
+from dbsync.beside import Beside
 from dbsync.errors import BackupUnusable, Damaged, DbsyncError, DiskProblem
 from dbsync.model import Backup
+from dbsync.progress import Told
 from dbsync.sqlite import (
     Connection,
     check_soundness,
     copy,
+    is_wal,
     open_copy,
     open_reading,
-    open_scratch,
     open_writing,
     page_size_of,
     translated,
     version_of,
 )
-
-Told = Callable[[int, int], None]
 
 
 def copy_to_part(
@@ -46,7 +46,13 @@ def copy_to_part(
 
 
 def snapshot(
-    source: Path, target: Path, *, told: Told, live: Connection | None = None, writer: Connection | None = None
+    source: Path,
+    target: Path,
+    *,
+    told: Told,
+    live: Connection | None = None,
+    writer: Connection | None = None,
+    opened: Callable[[Path], Connection] = open_reading,
 ) -> None:
     """Copies a live database, as it stands, to a file of its own that nobody else has.
 
@@ -56,6 +62,7 @@ def snapshot(
         told: of pages that were copied.
         live: the connection that has the source for itself alone; without one, one is opened.
         writer: one that has begun to write the source, and has written nothing yet: the copy may then share its blocks.
+        opened: how.
 
     Raises:
         DbsyncError: by meaning; nothing is left of it.
@@ -66,8 +73,7 @@ def snapshot(
             shared = writer is not None and reflink.copied(writer, target)
         with translated("back up", source), closing(open_writing(target, create=True)) as copied:
             if not shared:
-                with nullcontext(live) if live is not None else closing(open_reading(source)) as opened:
-                    copy(opened, copied, told=told, seconds=time.monotonic)
+                _copy_pages(live, source, copied, told, opened)
             # A copy of a WAL database says WAL in its header and would want files beside it.
             copied.execute("PRAGMA journal_mode=DELETE").fetchall()
     except DbsyncError:
@@ -77,6 +83,17 @@ def snapshot(
         raise disk.problem("back up", target, cause) from cause
 
 
+def _copy_pages(
+    live: Connection | None, source: Path, copied: Connection, told: Told, opened: Callable[[Path], Connection]
+) -> None:
+    with nullcontext(live) if live is not None else closing(opened(source)) as reading:
+        if live is None and is_wal(reading):
+            # One picture while others go on writing; in the other modes that would keep them from it.
+            reading.execute("BEGIN")
+            reading.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        copy(reading, copied, told=told, seconds=time.monotonic)
+
+
 def check_part(part: Backup) -> Backup:
     """Opens a copy anew, checks it, and takes size and checksum.
 
@@ -84,21 +101,26 @@ def check_part(part: Backup) -> Backup:
         Damaged: it is not sound, or not of the version that it was taken for: so is what it was copied from.
     """
     try:
-        with translated("check the backup", part.path), closing(open_copy(part.path)) as connection:
-            problem, version = check_soundness(connection), version_of(connection)
+        problem, version, measured = _inspected("check the backup", part)
     except DbsyncError:
         drop_part(part.path)
         raise
     if problem is not None or version != part.version:
         drop_part(part.path)
         raise Damaged(operation="check the backup", path=part.path, cause=problem or f"it holds schema {version}")
-    return measured(part)
+    return measured
 
 
-def measured(part: Backup) -> Backup:
-    """The facts with size and checksum, of a file that is durable now."""
+def _inspected(operation: str, part: Backup) -> tuple[str | None, int, Backup]:
+    """What a copy that is durable now has wrong, its schema, and its facts with size and checksum."""
     disk.sync_file(part.path)
-    return part._replace(sha256=disk.sha256_of(part.path), size_bytes=part.path.stat().st_size)
+    with (
+        Beside(lambda: disk.sha256_of(part.path)) as digest,
+        translated(operation, part.path),
+        closing(open_copy(part.path)) as connection,
+    ):
+        problem, version = check_soundness(connection), version_of(connection)
+    return problem, version, part._replace(sha256=digest.result(), size_bytes=part.path.stat().st_size)
 
 
 def keep_part(part: Backup) -> Backup:
@@ -187,9 +209,8 @@ def put_aside(database: Path, final: Path, facts: Backup, *, told: Told) -> Back
     """
     try:
         part = copy_to_part(database, final, facts, told=told)
-        with translated("check the copy", part.path), closing(open_copy(part.path)) as connection:
-            sound = check_soundness(connection) is None
-        return keep_part(measured(part)._replace(verified=sound))
+        problem, _, measured = _inspected("check the copy", part)
+        return keep_part(measured._replace(verified=problem is None))
     except (Damaged, DiskProblem) as error:
         if error.outcome in ("NO_SPACE", "READ_ONLY"):
             raise
@@ -210,12 +231,19 @@ def _move_aside(database: Path, final: Path, facts: Backup) -> Backup:
 
 
 def scratch_copy(source: Path, target: Path, *, told: Told) -> None:
-    """Copies a finished backup to a throw-away file that may be changed."""
+    """Copies a finished file, which nobody has open with locks, to a throw-away one that may be changed.
+
+    As bytes: a copy through SQLite takes four times as long, and what a live database needs of it, a finished file
+    does not. Nothing is made durable.
+    """
     drop_part(target)
-    with (
-        compress.plain(source) as plain,
-        translated("copy", source),
-        closing(open_copy(plain)) as kept,
-        closing(open_scratch(target)) as scratch,
-    ):
-        copy(kept, scratch, told=told, seconds=time.monotonic)
+    try:
+        with compress.plain(source) as plain:
+            total_bytes, done_bytes = plain.stat().st_size, 0
+            with plain.open("rb") as kept, target.open("wb") as scratch:
+                while chunk := kept.read(disk.READ_SIZE_BYTES):
+                    scratch.write(chunk)
+                    done_bytes += len(chunk)
+                    told(done_bytes, total_bytes)
+    except OSError as cause:
+        raise disk.problem("copy", target, cause) from cause

@@ -14,6 +14,7 @@ from typing import Final
 from dbsync import backup, copies, disk
 from dbsync.errors import Damaged, DbsyncError
 from dbsync.model import Backup
+from dbsync.progress import Told
 from dbsync.sqlite import check_soundness, open_copy, translated
 
 KIND: Final = "damaged"
@@ -21,7 +22,7 @@ KEPT_COUNT: Final = 3
 """Of different content: a damaged database that goes on being written must not fill the disk."""
 
 
-def keep(database: Path, facts: Backup, *, prefix: str, least_free_bytes: int, told: copies.Told) -> Path | None:
+def keep(database: Path, facts: Backup, *, prefix: str, least_free_bytes: int, told: Told) -> Path | None:
     """Copies a damaged database aside, durably, unless the same content is there already.
 
     Args:
@@ -49,7 +50,7 @@ def keep(database: Path, facts: Backup, *, prefix: str, least_free_bytes: int, t
         for one in copies.sidecars(part.path):
             if one.exists():
                 disk.rename_durably(one, backup.final_path(one))
-        kept = copies.keep_part(copies.measured(part)).path
+        kept = copies.keep_part(_measured(part)).path
         _forget_the_oldest(folder, database)
         return kept
     except (DbsyncError, OSError):
@@ -57,7 +58,7 @@ def keep(database: Path, facts: Backup, *, prefix: str, least_free_bytes: int, t
         return None
 
 
-def _copied(database: Path, facts: Backup, told: copies.Told) -> Backup | None:
+def _copied(database: Path, facts: Backup, told: Told) -> Backup | None:
     """Through SQLite where it can be read to the end, else its files; None for a copy that is sound."""
     try:
         part = copies.copy_to_part(database, facts.path, facts, told=told)
@@ -85,6 +86,11 @@ def _files_copied(database: Path, facts: Backup) -> Backup:
         copies.drop_part(part)
         raise
     return facts._replace(path=part)
+
+
+def _measured(part: Backup) -> Backup:
+    disk.sync_file(part.path)
+    return part._replace(sha256=disk.sha256_of(part.path), size_bytes=part.path.stat().st_size)
 
 
 def _files(database: Path) -> list[Path]:

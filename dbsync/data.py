@@ -11,6 +11,7 @@ from dbsync import backup, coordinator, copies
 from dbsync.errors import BackupUnusable, DbsyncError
 from dbsync.live import LiveEffects
 from dbsync.model import Backup, Migration, Outcome
+from dbsync.progress import nobody
 
 
 class Imported(NamedTuple):
@@ -46,7 +47,7 @@ def import_file(effects: LiveEffects, path: Path, migrations: tuple[Migration, .
     effects.check_usable(path)
     try:
         with _work_folder(effects) as work:
-            copies.scratch_copy(path, work, told=lambda _done, _total: None)
+            copies.scratch_copy(path, work, told=nobody)
             outcome = _bring_up(work, migrations)
             if not outcome.ready:
                 return Imported(None, outcome)

@@ -26,6 +26,8 @@ class Column(NamedTuple):
     key: int
     collation: str
     generated: int
+    expression: str = ""
+    """What a generated column is made of."""
 
 
 class Table(NamedTuple):
@@ -37,13 +39,17 @@ class Table(NamedTuple):
     foreign_keys: frozenset[str]
     uniques: frozenset[str]
     options: frozenset[str]
-    """AUTOINCREMENT, WITHOUT ROWID, STRICT."""
+    """AUTOINCREMENT, WITHOUT ROWID, STRICT, deferred keys, what is done on a conflict."""
+
+
+def pieces(sql: str) -> list[str]:
+    """The words and signs of an SQL text as they stand there, without comments."""
+    return [one[1] for one in _TOKENS.finditer(sql) if one[1]]
 
 
 def tokens(sql: str) -> list[str]:
     """The words and signs of an SQL text; names without quotes, all but texts in lower case."""
-    found = [one[1] for one in _TOKENS.finditer(sql) if one[1]]
-    return [one if one.startswith("'") else one.strip('"`[]').lower() for one in found]
+    return [one if one.startswith("'") else one.strip('"`[]').lower() for one in pieces(sql)]
 
 
 def table_of(connection: Connection, name: str, schema: str) -> Table:
@@ -51,15 +57,18 @@ def table_of(connection: Connection, name: str, schema: str) -> Table:
     sql = _sql_of(connection, name, schema)
     words = tokens(sql)
     collations = _collations(sql, name, connection, schema)
+    expressions = _expressions(words)
     columns = {}
     for _, column, kind, not_null, default, key, hidden in columns_of(connection, name, schema):
         lower = str(column).lower()
         columns[lower] = Column(
             " ".join(tokens(str(kind))), bool(not_null), " ".join(tokens(str(default or ""))), int(str(key)),
-            collations.get(lower, ""), int(str(hidden)),
+            collations.get(lower, ""), int(str(hidden)), expressions.get(lower, "") if hidden else "",
         )  # fmt: skip
     tail = words[_closing(words, words.index("(")) + 1 :] if "(" in words else []
     options = {"autoincrement"} & set(words) | {"without rowid" if "rowid" in tail else "", *({"strict"} & set(tail))}
+    options |= {"initially deferred"} if _pairs(words, "initially", "deferred") else set()
+    options |= {f"on conflict {words[index + 2]}" for index in _pairs(words, "on", "conflict")}
     return Table(columns, _checks(words), _foreign_keys(connection, name, schema), _uniques(connection, name, schema),
                  frozenset(options - {""}))  # fmt: skip
 
@@ -97,6 +106,22 @@ def _checks(words: list[str]) -> frozenset[str]:
     return frozenset(found)
 
 
+def _expressions(words: list[str]) -> dict[str, str]:
+    """What generated columns are made of, by the name at the beginning of their part of the definition."""
+    found, column, depth = {}, "", 0
+    for index, word in enumerate(words):
+        depth += {"(": 1, ")": -1}.get(word, 0)
+        if depth == 1 and word in ("(", ","):
+            column = words[index + 1]
+        elif depth == 1 and word == "as" and words[index + 1 : index + 2] == ["("]:
+            found[column] = " ".join(words[index + 2 : _closing(words, index + 1)])
+    return found
+
+
+def _pairs(words: list[str], first: str, second: str) -> list[int]:
+    return [index for index in range(len(words) - 1) if words[index : index + 2] == [first, second]]
+
+
 def _closing(words: list[str], start: int) -> int:
     depth = 0
     for index in range(start, len(words)):
@@ -123,6 +148,11 @@ def _uniques(connection: Connection, name: str, schema: str) -> frozenset[str]:
             rows = connection.execute(f"PRAGMA {schema}.index_xinfo({quoted(index)})").fetchall()
             found.add(", ".join(f"{row[2]} {row[4]}" for row in rows if row[5]).lower())
     return frozenset(found)
+
+
+def virtual_of(connection: Connection, name: str, schema: str) -> str:
+    """How a virtual table is made, without its name."""
+    return _words_without_name(_sql_of(connection, name, schema), name)
 
 
 def objects(connection: Connection, schema: str, kind: str) -> dict[str, str]:

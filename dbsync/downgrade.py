@@ -48,8 +48,8 @@ def downgrade(effects: Effects, base: Backup, migrations: tuple[Migration, ...],
             losses = carried.losses if carried is not None else ()
             refused = Outcome(OutcomeName.STAYS, phase="going back", cause=why, hint=hint)
             return Returned(None, refused, aside, losses, carried.export if carried else None)
+        # Read back and checked by the restore itself.
         effects.restore(carried.path)
-        effects.check_committed()
     except DbsyncError as error:
         return Returned(
             None, Outcome(OutcomeName.RESTORE_PENDING, phase="going back", cause=error.cause, hint=error.hint)

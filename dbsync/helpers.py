@@ -43,6 +43,10 @@ class Helpers(ABC):
     def log(self, text: str) -> None:
         """A line for whoever watches."""
 
+    @abstractmethod
+    def progress(self, done: int, total: int, unit: str = "rows") -> None:
+        """How far a long step has come."""
+
     def add_column(self, table: str, column: str, definition: str) -> bool:
         """Adds a column if it is missing; whether it was."""
         if any(same(one, column) for one in self.columns(table)):
@@ -135,6 +139,7 @@ class Helpers(ABC):
                 (start or -(2**62), start + batch_rows),
             )
             self.log(f"🔄 {table}.{column}: {done} of {last[1]} rows")
+            self.progress(done, last[1])
         return done
 
     def constrain(self, table: str, check: str, clean: str | None = None) -> None:

@@ -18,6 +18,7 @@ from dbsync import (
     mapping,
     migrate,
     preflight,
+    rehearsals,
     sqlite,
     verify,
 )
@@ -26,6 +27,7 @@ from dbsync.live_back import GoingBack, timestamp
 from dbsync.model import Backup, Migration, State
 from dbsync.progress import Event
 from dbsync.work import InPlace, OnCopy, Work, reading
+from dbsync.written import Written, together
 
 Release = tuple[str | None, str | None]
 
@@ -34,9 +36,10 @@ class LiveEffects(GoingBack):
     """All effects on one database file. The caller holds the database lock; nothing is opened before it is needed."""
 
     _work: Work | None = None
-    _written: frozenset[str] | None = frozenset()
+    _written: Written | None = frozenset()
     _on_copy = False
     _pending: tuple[Migration, ...] = ()
+    _measured: rehearsals.Measured | None = None
 
     def preflight(self, pending: tuple[Migration, ...]) -> None:
         self._pending = pending
@@ -45,10 +48,19 @@ class LiveEffects(GoingBack):
         preflight.check_writable(self.database.parent)
         preflight.check_writable(self.backups)
         backup.clear_parts(self.backups, self.database)
+        rehearsals.clear(self.backups)
         if pending:
-            preflight.check_space(self.database, self.backups, least_free_bytes=self._least_free_bytes)
+            self._measured = rehearsals.measured(self._flight.lines(), pending, preflight.size_of(self.database))
+            preflight.check_space(
+                self.database, self.backups, least_free_bytes=self._least_free_bytes, measured=self._measured
+            )
         if self.look().state is State.OK:
             preflight.check_alone(self.database)
+
+    def record(self, event: str, **facts: str | float | None) -> None:
+        if event == "started" and self._measured is not None:
+            facts["expected_seconds"] = round(self._measured.expected_seconds, 3)
+        super().record(event, **facts)
 
     # one transaction -----------------------------------------------------------------------------------------------
 
@@ -59,6 +71,7 @@ class LiveEffects(GoingBack):
             self._written = frozenset()
 
     def check_now(self) -> None:
+        self._meter.phase("check")
         with sqlite.translated("check", self.database):
             problem = sqlite.check_soundness(self._open)
         if problem is not None:
@@ -66,7 +79,9 @@ class LiveEffects(GoingBack):
         self._tell(Event("integrity"))
 
     def equals(self, path: Path) -> bool:
-        if not backup.find(path).is_file():
+        kept = backup.find(path)
+        # A run works with its backup until COMMIT: for one that was compressed since, it makes a new one.
+        if not kept.is_file() or (self._work is not None and kept.suffix == backup.COMPRESSED):
             return False
         with (
             compress.plain(path) as plain,
@@ -85,9 +100,11 @@ class LiveEffects(GoingBack):
         facts = self._facts(final, "migration", version, now)._replace(trial_id=trial_id)
         live = self._work.live if self._work is not None else None
         writer = self._work.connection if isinstance(self._work, InPlace) else None
-        return copies.copy_to_part(self.database, final, facts, told=self._pages("backup"), live=live, writer=writer)
+        told = self._meter.phase("backup")
+        return copies.copy_to_part(self.database, final, facts, told=told, live=live, writer=writer)
 
     def check_backup(self, part: Backup) -> Backup:
+        self._meter.phase("check backup")
         return copies.check_part(part)
 
     def keep_backup(self, part: Backup) -> Backup:
@@ -112,9 +129,8 @@ class LiveEffects(GoingBack):
         if final.exists():
             raise BackupUnusable(operation="back up", path=final, cause="there is a file of that name already")
         facts = self._facts(final, "manual", version, now)
-        return self.keep_backup(
-            copies.check_part(copies.copy_to_part(self.database, final, facts, told=self._pages("backup")))
-        )
+        part = copies.copy_to_part(self.database, final, facts, told=self._meter.phase("backup"))
+        return self.keep_backup(self.check_backup(part))
 
     def apply(self, migration: Migration, trial_id: str | None, release: Release) -> None:
         number, name = migration.number, migration.name
@@ -128,9 +144,9 @@ class LiveEffects(GoingBack):
                 at=timestamp(),
                 milliseconds=lambda: int(self.seconds() * 1000),
                 log=lambda text: self._tell(Event("log", text=text)),
+                told=self._meter.phase("migrate", text=f"v{number} {name}"),
             )
-        known = self._written is not None and applied.written is not None
-        self._written = (self._written or frozenset()) | (applied.written or frozenset()) if known else None
+        self._written = together(self._written, applied.written)
         self._tell(Event("version", number=number))
         self._tell(Event("migrated", number=number, name=name, seconds=applied.milliseconds / 1000))
 
@@ -169,10 +185,12 @@ class LiveEffects(GoingBack):
         with sqlite.translated("verify", self.database, otherwise=VerificationFailed):
             if before is not None:
                 sqlite.attach_copy(self._open, before.path, conservation.OLD)
-            verify.verify(verify.Case(self._open, migrations, before is not None, self._written), verify.CHECKS)
+            told = self._meter.phase("verify")
+            verify.verify(verify.Case(self._open, migrations, before is not None, self._written, told), verify.CHECKS)
         self._tell(Event("integrity"))
 
     def commit(self) -> None:
+        self._meter.phase("commit")
         with sqlite.translated("commit", self.database, otherwise=CommitFailed):
             assert self._work is not None
             self._work.commit()
@@ -189,6 +207,7 @@ class LiveEffects(GoingBack):
             work.close()
 
     def check_committed(self) -> None:
+        self._meter.phase("check")
         try:
             with sqlite.translated("check", self.database), closing(sqlite.open_reading(self.database)) as live:
                 problem = sqlite.check_soundness(live)

@@ -12,7 +12,7 @@ from dbsync import backup, compare, compress, copies, disk, history, intents, pr
 from dbsync.errors import DbsyncError
 from dbsync.flight import FlightRecorder
 from dbsync.model import Applied, Backup, Carried, Change, Facts, Intent, Migration, Recognised, State, Tried
-from dbsync.progress import Event, Progress, quiet, safe
+from dbsync.progress import Event, Meter, Progress, quiet, safe
 
 
 class GoingBack:
@@ -43,6 +43,7 @@ class GoingBack:
         self.backups: Final = backups
         self._prefix: Final = prefix or database.stem
         self._tell: Final = safe(progress)
+        self._meter: Final = Meter(self._tell, self.seconds)
         self._reports: Final = reports or backups / "reports"
         self._kept_count: Final = backups_kept_count
         self._least_free_bytes: Final = least_free_bytes
@@ -109,7 +110,7 @@ class GoingBack:
         now = datetime.now(UTC)
         final = backup.free_name(self.database.parent, backup.beside_name(self.database, f"before-{reason}", now))
         kept = self._facts(final, f"before-{reason}", facts.version, now)
-        return copies.put_aside(self.database, final, kept, told=self._pages("put aside"))
+        return copies.put_aside(self.database, final, kept, told=self._meter.phase("put aside"))
 
     def keep_damaged(self) -> Path | None:
         from dbsync import damaged
@@ -119,7 +120,11 @@ class GoingBack:
         except DbsyncError:
             return None
         return damaged.keep(
-            self.database, facts, prefix=self._prefix, least_free_bytes=self._least_free_bytes, told=self._pages("copy")
+            self.database,
+            facts,
+            prefix=self._prefix,
+            least_free_bytes=self._least_free_bytes,
+            told=self._meter.phase("copy"),
         )
 
     def carry_back(self, base: Backup, aside: Backup, migrations: tuple[Migration, ...]) -> Carried | None:
@@ -130,7 +135,7 @@ class GoingBack:
                 _known(base, migrations),
                 into=self.backups / f"{backup.PART}carried",
                 reports=self._reports / f"carried-{aside.path.stem}",
-                told=self._pages("carry back"),
+                told=self._meter.phase("carry back"),
             )
         except (DbsyncError, OSError) as error:
             self.record("not_carried", cause=str(error))
@@ -142,14 +147,14 @@ class GoingBack:
         now, into = self.backups / f"{backup.PART}now", self.backups / f"{backup.PART}carried"
         scratch = self.backups / f"{backup.PART}reports"
         try:
-            copies.snapshot(self.database, now, told=self._pages("copy"))
+            copies.snapshot(self.database, now, told=self._meter.phase("copy"))
             return rederive.carry_back(
                 now,
                 base.path,
                 _known(base, migrations),
                 into=into,
                 reports=reports or scratch,
-                told=self._pages("carry back"),
+                told=self._meter.phase("carry back"),
             )
         except (DbsyncError, OSError) as error:
             self.record("not_carried", cause=str(error))
@@ -185,10 +190,11 @@ class GoingBack:
             copies.drop_part(self._scratch_path)
 
     def check_usable(self, path: Path) -> None:
+        self._meter.phase("check backup")
         copies.check_backup_file(path)
 
     def restore(self, path: Path) -> None:
-        copies.restore_over(self.database, path, told=self._pages("restore"))
+        copies.restore_over(self.database, path, told=self._meter.phase("restore"))
         if path.name.startswith(backup.PART):
             # What was carried back has served; a crash before this leaves it for the next run to clear.
             copies.drop_part(path)
@@ -203,8 +209,11 @@ class GoingBack:
 
     def record(self, event: str, **facts: str | float | None) -> None:
         self._tell(Event.of(event, facts))
+        # What came before a run is not its own: a process may do several.
+        spent = self._meter.take_spent() if event in ("looked", "ended") else {}
+        phases = {"phases": spent} if event == "ended" and spent else {}
         try:
-            self._flight.record({"event": event, "at": timestamp(), **facts})
+            self._flight.record({"event": event, "at": timestamp(), **facts, **phases})
         except (DbsyncError, OSError):
             # A record that cannot be written must not decide what becomes of a till's database.
             return
@@ -227,7 +236,7 @@ class GoingBack:
         """A scratch copy of a backup, migrated: what the database was at COMMIT, before people wrote."""
         copies.check_backup_file(base.path)
         scratch = self._scratch_path
-        copies.scratch_copy(base.path, scratch, told=self._pages("compare"))
+        copies.scratch_copy(base.path, scratch, told=self._meter.phase("compare"))
         verify.migrate_up(scratch, migrations)
         return scratch
 
@@ -239,9 +248,6 @@ class GoingBack:
         ):
             sqlite.attach_copy(live, plain, "base")
             return Change(known=True, losses=compare.differences(live, "base"))
-
-    def _pages(self, phase: str) -> copies.Told:
-        return lambda done, total: self._tell(Event("progress", name=phase, done=done, total=total))
 
 
 def _known(base: Backup, migrations: tuple[Migration, ...]) -> tuple[Migration, ...]:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 from dbsync import engines, history
 from dbsync.errors import DbsyncError, MigrationFailed
 from dbsync.migrations import checked_text
 from dbsync.model import Migration
-from dbsync.sandbox import Sandbox
-from dbsync.sqlite import Connection, path_of
+from dbsync.progress import Told, nobody
+from dbsync.sandbox import Sandbox, unheard
+from dbsync.sqlite import Connection
+from dbsync.written import Written
 
 
 class Applied(NamedTuple):
     """What is known of a migration that ran."""
 
     milliseconds: int
-    written: frozenset[str] | None
-    """Lower-case names of the tables that it may have written; None: any."""
+    written: Written | None
+    """None: it may have written anything."""
 
 
 def apply(
@@ -31,8 +34,12 @@ def apply(
     at: str,
     milliseconds: Callable[[], int],
     log: Callable[[str], None],
+    told: Told = nobody,
+    issued: Callable[[str], None] = unheard,
 ) -> Applied:
     """Runs one migration and writes its rows and `user_version`, in the open transaction.
+
+    `told` learns how far it is (statements of an SQL file, rows of a batch), `issued` each statement before it runs.
 
     Raises:
         MigrationFailed: a statement or the migration's code failed; the savepoint is undone.
@@ -46,10 +53,9 @@ def apply(
         return Applied(took, None)
     connection.execute("SAVEPOINT migration")
     try:
-        with Sandbox(connection, log) as sandbox:
+        with Sandbox(connection, log, migration.path, told, issued) as sandbox:
             _run(sandbox, migration)
-        if not connection.in_transaction:
-            raise MigrationFailed(operation="migrate", cause="the transaction was ended in the middle")  # noqa: TRY301
+            sandbox.check_transaction()
         took = milliseconds() - began
         _record(connection, migration, trial_id=trial_id, release=release, at=at, took=took)
         connection.execute("RELEASE migration")
@@ -92,12 +98,12 @@ def _run_command(connection: Connection, migration: Migration, log: Callable[[st
     """The connection is to a copy that nobody else has (`work.OnCopy`), and lets go of it while the program runs."""
     from dbsync.engines import command
 
-    path = path_of(connection)
-    if path is None:
+    path = connection.execute("PRAGMA database_list").fetchone()[2]
+    if not path:
         raise MigrationFailed(operation="migrate", path=migration.path, cause="a program needs a database in a file")
     connection.execute("COMMIT")
     try:
-        command.run(migration, path, log)
+        command.run(migration, Path(path), log)
     finally:
         connection.execute("BEGIN IMMEDIATE")
 

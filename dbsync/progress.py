@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple, Protocol
+
+BYTES: Final = "bytes"
+ROWS: Final = "rows"
+STATEMENTS: Final = "statements"
+TOLD_AGAIN_SECONDS: Final = 0.1
+"""Time between two progress events of a phase: more than eyes can follow only costs time."""
 
 
 class Event(NamedTuple):
     """One thing that happened.
 
     Kinds, with the fields they use:
-        looked (number: current, total: latest), started (total: how many migrations), backup (text: path),
-        nothing_to_back_up, integrity, migration (number, name, text: description), log (text), version (number),
-        migrated (number, seconds), finished (number: how many, done: from version, total: to version),
-        up_to_date (number, total), progress (name: phase, done, total: pages), ended (name: outcome, text: cause).
+        looked (number: current, total: latest), started (total: how many migrations, seconds: expected by a rehearsal,
+        0 without), backup (text: path), nothing_to_back_up, integrity, migration (number, name, text: description),
+        log (text), version (number), migrated (number, seconds), finished (number: how many, done: from version,
+        total: to version), up_to_date (number, total), ended (name: outcome, text: cause),
+        progress (name: phase, text: what of it, done, total and unit: bytes, rows or statements, seconds: in this
+        phase, per_second, remaining_seconds). A phase without a measure has total 0.
     """
 
     kind: str
@@ -23,6 +32,10 @@ class Event(NamedTuple):
     done: int = 0
     total: int = 0
     seconds: float = 0.0
+    unit: str = ""
+    per_second: float = 0.0
+    remaining_seconds: float | None = None
+    """None: not known."""
 
     @staticmethod
     def of(kind: str, facts: Mapping[str, str | int | float | None]) -> Event:
@@ -31,7 +44,7 @@ class Event(NamedTuple):
         if kind == "looked":
             return Event(kind, number=int(facts["version"] or 0), total=int(facts["latest"] or 0))
         if kind == "started":
-            return Event(kind, total=int(facts["count"] or 0))
+            return Event(kind, total=int(facts["count"] or 0), seconds=float(facts.get("expected_seconds") or 0))
         if kind != "ended":
             return Event(kind)
         outcome, seconds = str(facts["outcome"]), float(facts.get("seconds") or 0)
@@ -45,8 +58,18 @@ class Event(NamedTuple):
 Progress = Callable[[Event], None]
 
 
+class Told(Protocol):
+    """What a long step calls as it goes on; `text` says what of it is being done."""
+
+    def __call__(self, done: int, total: int, text: str = "", unit: str = "") -> None: ...
+
+
 def quiet(event: Event) -> None:
     """Nobody watches."""
+
+
+def nobody(done: int, total: int, text: str = "", unit: str = "") -> None:
+    """Nobody is told."""
 
 
 def safe(progress: Progress) -> Progress:
@@ -59,3 +82,78 @@ def safe(progress: Progress) -> Progress:
             return
 
     return told
+
+
+class Meter:
+    """The one place where rate and remaining time come from: phases report what is done, views get events.
+
+    Args:
+        tell: gets the events.
+        clock: seconds that never go back.
+    """
+
+    def __init__(self, tell: Progress, clock: Callable[[], float] = time.monotonic) -> None:
+        self._tell: Final = tell
+        self._clock: Final = clock
+        self._current: tuple[str, float] | None = None
+        self._spent: dict[str, float] = {}
+
+    def phase(self, name: str, text: str = "") -> Told:
+        """Begins a phase, which ends the one before; what is returned is told how it goes on."""
+        self._end()
+        self._current = (name, self._clock())
+        phase = _Phase(self._tell, self._clock, name)
+        phase(0, 0, text)
+        return phase
+
+    def take_spent(self) -> dict[str, float]:
+        """Ends the phase; the seconds of each one since this was last asked."""
+        self._end()
+        spent, self._spent = self._spent, {}
+        return {name: round(seconds, 3) for name, seconds in spent.items()}
+
+    def _end(self) -> None:
+        if self._current is not None:
+            name, began = self._current
+            self._spent[name] = self._spent.get(name, 0.0) + self._clock() - began
+            self._current = None
+
+
+class _Phase:
+    """One phase: at most an event in a tenth of a second, but always the first and last of a step and each `text`."""
+
+    def __init__(self, tell: Progress, clock: Callable[[], float], name: str) -> None:
+        self._tell: Final = tell
+        self._clock: Final = clock
+        self._name: Final = name
+        self._last = Event("progress", name=name, done=-1)
+        self._began: Final = clock()
+        self._called_at = self._began
+        self._told_at = self._began
+        self._step_began = self._began
+
+    def __call__(self, done: int, total: int, text: str = "", unit: str = "") -> None:
+        now, last = self._clock(), self._last
+        text, unit = text or last.text, (unit or last.unit) if total else ""
+        anew = done < last.done or unit != last.unit
+        if anew:
+            # A copy that begins again, or another measure: the pace of what came before says nothing about it.
+            self._step_began = self._called_at if done else now
+        self._called_at = now
+        per_second, remaining = pace(done, total, now - self._step_began)
+        self._last = Event(
+            "progress", name=self._name, text=text, done=done, total=total, seconds=now - self._began, unit=unit,
+            per_second=per_second, remaining_seconds=remaining,
+        )  # fmt: skip
+        first = last.done < 0 or anew or text != last.text
+        if first or (total and done >= total) or now - self._told_at >= TOLD_AGAIN_SECONDS:
+            self._told_at = now
+            self._tell(self._last)
+
+
+def pace(done: int, total: int, seconds: float) -> tuple[float, float | None]:
+    """Rate per second and remaining seconds; nothing is known before something is done in some time."""
+    if not total or done <= 0 or seconds <= 0:
+        return 0.0, 0.0 if total and done >= total else None
+    per_second = done / seconds
+    return per_second, max(0, total - done) / per_second

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from dbsync import compare, copies, disk, replay, verify
+from dbsync.beside import Beside
 from dbsync.errors import MigrationFailed
 from dbsync.model import Carried, Loss, Migration
+from dbsync.progress import ROWS, Told
 from dbsync.sqlite import (
     Connection,
     attach_copy,
@@ -28,7 +30,7 @@ from dbsync.sqlite import (
 
 
 def carry_back(
-    now: Path, backup: Path, migrations: tuple[Migration, ...], *, into: Path, reports: Path, told: copies.Told
+    now: Path, backup: Path, migrations: tuple[Migration, ...], *, into: Path, reports: Path, told: Told
 ) -> Carried:
     """Makes the older database with what people did since.
 
@@ -39,21 +41,28 @@ def carry_back(
         into: where to make it; scratch files are made beside it and removed.
         reports: a folder for what the older schema cannot hold (`parked.jsonl`, one value in a line) and for what the
             result lacks (CSV and SQL); made only if there is anything.
-        told: of pages that were copied.
+        told: of bytes that were copied and rows that were done again.
 
     Raises:
         DbsyncError: it could not be made; nothing is left of it.
     """
     base, again = into.with_name(f"{into.name}-base"), into.with_name(f"{into.name}-again")
     try:
+        told(0, 0, "copying the backup")
         copies.scratch_copy(backup, base, told=told)
+        told(0, 0, "migrating the backup")
         newer = verify.migrate_up(base, migrations)
         _check_version(now, base)
+        told(0, 0, "copying the backup")
         copies.scratch_copy(backup, into, told=told)
         parked = reports / "parked.jsonl"
-        parked_count = _do_again(now, base, into, newer, parked)
-        copies.scratch_copy(into, again, told=told)
-        verify.migrate_up(again, migrations)
+        parked_count = _do_again(now, base, into, newer, parked, told)
+        with Beside(lambda: _check(into)) as check:
+            told(0, 0, "copying the result")
+            copies.scratch_copy(into, again, told=told)
+            told(0, 0, "proving it")
+            verify.migrate_up(again, migrations)
+        check.result()
         losses, exported = _proof(now, again, reports)
         disk.sync_file(into)
         if parked_count or exported:
@@ -77,7 +86,7 @@ def _check_version(now: Path, base: Path) -> None:
         raise MigrationFailed(operation="carry back", path=now, cause=cause)
 
 
-def _do_again(now: Path, base: Path, into: Path, newer: tuple[Migration, ...], parked: Path) -> int:
+def _do_again(now: Path, base: Path, into: Path, newer: tuple[Migration, ...], parked: Path, told: Told) -> int:
     with translated("carry back", into, otherwise=MigrationFailed), closing(open_scratch(into)) as connection:
         attach_copy(connection, now, replay.NOW)
         attach_copy(connection, base, replay.BASE)
@@ -85,15 +94,23 @@ def _do_again(now: Path, base: Path, into: Path, newer: tuple[Migration, ...], p
         connection.execute("BEGIN")
         with _Quiet(connection):
             again = replay.Replay(connection, replay.Translator(newer), parked)
-            for change in list(replay.changes(connection)):
+            done = 0
+            told(done, 0, "doing again", ROWS)
+            for done, change in enumerate(replay.changes(connection), 1):
                 again.do(change)
+                told(done, 0, "doing again", ROWS)
+            told(done, done, unit=ROWS)
             _raise_marks(connection)
             _rebuild_searches(connection)
-        problem = check_soundness(connection)
         connection.execute("COMMIT")
-    if problem is not None:
-        raise MigrationFailed(operation="carry back", path=into, cause=problem)
     return again.parked_count
+
+
+def _check(path: Path) -> None:
+    with translated("carry back", path, otherwise=MigrationFailed), closing(open_copy(path)) as connection:
+        problem = check_soundness(connection)
+    if problem is not None:
+        raise MigrationFailed(operation="carry back", path=path, cause=problem)
 
 
 class _Quiet:

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from dbsync.sqlite import Connection, is_wal, path_of
+from dbsync.sqlite import Connection, is_wal
 
 PROGRAM: Final = Path("/bin/cp")
 TIMEOUT_SECONDS: Final = 60.0
@@ -27,8 +27,9 @@ def copied(live: Connection, target: Path) -> bool:
     Returns:
         Whether there is a copy. False: not this file system, or something about it does not hold; nothing is left.
     """
-    source = path_of(live)
-    if sys.platform != "linux" or source is None or not _stands_still(live, source):
+    # SQLite's own name for it, behind every link: its journals lie beside that.
+    source = Path(live.execute("PRAGMA database_list").fetchone()[2])
+    if sys.platform != "linux" or not source.is_file() or not _stands_still(live, source):
         return False
     words = [str(PROGRAM), "--reflink=always", "--", str(source), str(target)]
     nowhere = subprocess.DEVNULL

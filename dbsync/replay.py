@@ -12,6 +12,7 @@ from dbsync.errors import MigrationFailed
 from dbsync.migrate import namespace_of
 from dbsync.model import Migration
 from dbsync.sqlite import Connection, columns_of, key_of, quoted, tables_of
+from dbsync.twins import Twins, null_keys
 
 NOW: Final = "now"
 BASE: Final = "base"
@@ -39,40 +40,26 @@ def changes(connection: Connection) -> Iterator[Change]:
 
 
 def _of_table(connection: Connection, table: str, columns: list[str], key: list[str]) -> Iterator[Change]:
-    names = [*columns, *(one for one in key if one not in columns)]
-    join = " AND ".join(f"n.{_name(one)} IS b.{_name(one)}" for one in key)
-    differs = " OR ".join(
-        f"n.{quoted(one)} IS NOT b.{quoted(one)} COLLATE BINARY OR typeof(n.{quoted(one)}) <> typeof(b.{quoted(one)})"
-        for one in columns
-    )
-    now, base = f"{NOW}.{quoted(table)} n", f"{BASE}.{quoted(table)} b"
+    names = [*columns, *(one for one in key or ["rowid"] if one not in columns)]
+    twins = Twins(connection, table, tuple(columns), tuple(key), now=NOW, base=BASE)
 
     def listed(side: str) -> str:
         return ", ".join(f"{side}.{_name(one)}" for one in names)
 
-    for row in connection.execute(
-        f"SELECT {listed('b')} FROM {base} WHERE NOT EXISTS (SELECT 1 FROM {now} WHERE {join})"
-    ):
+    for row in connection.execute(f"SELECT {listed('b')} {twins.removed}"):
         yield Change(table, dict(zip(names, row, strict=True)), None)
-    both = f"SELECT {listed('b')}, {listed('n')} FROM {now} JOIN {base} ON {join} WHERE {differs}"
-    for row in connection.execute(both):
+    for row in connection.execute(f"SELECT {listed('b')}, {listed('n')} {twins.changed}"):
         before, after = row[: len(names)], row[len(names) :]
         yield Change(table, dict(zip(names, before, strict=True)), dict(zip(names, after, strict=True)))
-    for row in connection.execute(
-        f"SELECT {listed('n')} FROM {now} WHERE NOT EXISTS (SELECT 1 FROM {base} WHERE {join})"
-    ):
+    for row in connection.execute(f"SELECT {listed('n')} {twins.added}"):
         yield Change(table, None, dict(zip(names, row, strict=True)))
 
 
 def _columns(connection: Connection, table: str) -> tuple[list[str], list[str]]:
-    """What can be written, and what rows are known by: the primary key, else the rowid."""
-    rows = columns_of(connection, table, NOW)
-    columns = [str(row[1]) for row in rows if row[6] == 0]
+    """What can be written, and what rows are known by: the primary key; without one, empty, the rowid."""
+    columns = [str(row[1]) for row in columns_of(connection, table, NOW) if row[6] == 0]
     key = key_of(connection, table, NOW)
-    nulls = " OR ".join(f"{quoted(one)} IS NULL" for one in key)
-    if key and connection.execute(f"SELECT 1 FROM {NOW}.{quoted(table)} WHERE {nulls} LIMIT 1").fetchone():
-        key = []
-    return columns, key or ["rowid"]
+    return columns, [] if key and null_keys(connection, table, tuple(key), NOW) else key
 
 
 def _name(column: str) -> str:

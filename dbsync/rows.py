@@ -7,10 +7,9 @@ from functools import cached_property
 from typing import Final, NamedTuple
 
 from dbsync.changes import Cell
-from dbsync.sqlite import Connection, columns_of, key_of, quoted
+from dbsync.sqlite import Connection, columns_of, key_of, quoted, rowid_of
 
 KEYS_SHOWN: Final = 3
-_ALIASES: Final = ("rowid", "_rowid_", "oid")
 _TEXT: Final = ("char", "clob", "text")
 _REAL: Final = ("real", "floa", "doub")
 
@@ -54,6 +53,7 @@ class Rows:
         table: Keyed,
         pairs: tuple[Pair, ...],
         gone: tuple[str, ...],
+        old_count: int | None = None,
     ) -> None:
         self.gone: Final = gone
         self.special: Final = any(pair.cell is not None for pair in pairs)
@@ -62,10 +62,11 @@ class Rows:
         self._new: Final = f"main.{quoted(table.new)}"
         self._table: Final = table
         self._pairs: Final = pairs
+        self._old_count: Final = old_count
         kinds = {}
         for side, name, where in (("o", table.old, schema), ("n", table.new, "main")):
             for row in columns_of(connection, name, where):
-                kinds[side, str(row[1]).lower()] = _affinity(str(row[2]))
+                kinds[side, str(row[1]).lower()] = affinity(str(row[2]))
         self._kinds: Final = kinds
         self._rowids: Final = self._both_rowids(schema)
 
@@ -73,7 +74,7 @@ class Rows:
 
     def differing(self) -> Iterator[tuple[str, int, list[str]]]:
         """Columns in which rows that found each other differ: name, how many, a few keys."""
-        if self._proven or not self._on or not self._pairs:
+        if self.proven or not self._on or not self._pairs:
             return
         sums = ", ".join(f"coalesce(sum(NOT {self._equal(pair)}), 0)" for pair in self._pairs)
         counts = self._one(f"SELECT {sums} FROM {self._new} n JOIN {self._old} o ON {self._on}")
@@ -91,7 +92,7 @@ class Rows:
 
     def missing(self, where: str | None, *, declared: bool) -> tuple[int, list[str]]:
         """Old rows that found no new one, but for those whose deletion is declared."""
-        if self._proven or (declared and where is None):
+        if self.proven or (declared and where is None):
             return 0, []
         if not self._on:
             return self._surplus(self._old, self._new, "o"), []
@@ -100,7 +101,7 @@ class Rows:
 
     def added(self, where: str | None, *, declared: bool) -> tuple[int, list[str]]:
         """New rows that found no old one, but for those whose insertion is declared."""
-        if self._proven or (declared and where is None):
+        if self.proven or (declared and where is None):
             return 0, []
         if not self._on:
             return self._surplus(self._new, self._old, "n"), []
@@ -110,13 +111,15 @@ class Rows:
     # ------------------------------------------------------------------------------------------------------- matching
 
     @cached_property
-    def _proven(self) -> bool:
+    def proven(self) -> bool:
         """Counts equal and no row under another rowid or with another cell: the quick way, and mostly the last one."""
-        counts = [self._one(f"SELECT count(*) FROM {one}")[0] for one in (self._old, self._new)]
-        if counts[0] != counts[1]:
+        old_count = self._old_count
+        if old_count is None:
+            old_count = int(str(self._one(f"SELECT count(*) FROM {self._old}")[0]))
+        if self._one(f"SELECT count(*) FROM {self._new}")[0] != old_count:
             return False
         if not self._rowids:
-            return counts[0] == 0
+            return old_count == 0
         equal = " AND ".join(self._equal(pair) for pair in self._pairs) or "1"
         old, new = self._rowids
         found = self._one(
@@ -128,7 +131,7 @@ class Rows:
     @cached_property
     def _on(self) -> str:
         """What rows are matched by, once they are known to differ; empty: by content."""
-        if self._proven:
+        if self.proven:
             return ""
         key = self._table.key
         if key and not self._null_keys():
@@ -178,33 +181,22 @@ class Rows:
         return int(str(self._one(f"SELECT coalesce(sum(left), 0) FROM ({both}) WHERE left > 0")[0]))
 
     def _both_rowids(self, schema: str) -> tuple[str, str] | None:
-        found = []
-        for name, where in ((self._table.old, schema), (self._table.new, "main")):
-            rows = self._connection.execute(f"PRAGMA {where}.table_list({quoted(name)})").fetchall()
-            if not rows or rows[0][4]:
-                return None
-            taken = {str(row[1]).lower() for row in columns_of(self._connection, name, where)}
-            free = [one for one in _ALIASES if one not in taken]
-            if not free:
-                return None
-            found.append(free[0])
-        return found[0], found[1]
+        old = rowid_of(self._connection, self._table.old, schema)
+        new = rowid_of(self._connection, self._table.new)
+        return None if old is None or new is None else (old, new)
 
     # --------------------------------------------------------------------------------------------------------- cells
 
     def _equal(self, pair: Pair) -> str:
         old, new, cell, loose = pair
         o, n = f"o.{quoted(old)}", f"n.{quoted(new)}"
-        # `+` takes the affinity away and BINARY the collation: 1 and '1', 'a' and 'A' are different here.
-        equal = f"(+{o} IS +{n} COLLATE BINARY)"
         kinds = self._kinds.get(("o", old.lower())), self._kinds.get(("n", new.lower()))
+        equal = same_cell(o, n, strict=self._table.virtual or kinds[0] != kinds[1] or kinds[0] == "blob")
         if loose:
             text = f"CAST({o} AS TEXT) = CAST({n} AS TEXT) COLLATE BINARY"
             number = f"typeof({o}) IN ('integer', 'real') AND typeof({n}) IN ('integer', 'real') AND +{o} = +{n}"
             retyped = f"typeof({o}) <> typeof({n}) AND coalesce({text} OR ({number}), 0)"
-            equal = f"((+{o} IS +{n} COLLATE BINARY AND typeof({o}) = typeof({n})) OR ({retyped}))"
-        elif kinds[0] != kinds[1] or kinds[0] == "blob" or self._table.virtual:
-            equal = f"({equal} AND typeof({o}) = typeof({n}))"
+            equal = f"({same_cell(o, n, strict=True)} OR ({retyped}))"
         if cell is not None and cell.value is not None:
             return f"(+{n} IS +({cell.value}))"
         if cell is not None and cell.where is not None:
@@ -231,7 +223,17 @@ class Rows:
         return self._connection.execute(sql).fetchone() or ()
 
 
-def _affinity(kind: str) -> str:
+def same_cell(one: str, other: str, *, strict: bool) -> str:
+    """SQL for: two cells are equal in value and storage class.
+
+    `+` takes the affinity away and BINARY the collation: 1 and '1', 'a' and 'A' are different here. What columns of one
+    affinity hold can differ in class alone (1 and 1.0) only where that is none: there and for two affinities, `strict`.
+    """
+    equal = f"+{one} IS +{other} COLLATE BINARY"
+    return f"({equal} AND typeof({one}) = typeof({other}))" if strict else f"({equal})"
+
+
+def affinity(kind: str) -> str:
     """The affinity of a declared type (sqlite.org/datatype3.html, 3.1)."""
     lower = kind.lower()
     if "int" in lower:

@@ -5,71 +5,58 @@ It guards against mistakes, not against malice: a migration is signed code of th
 
 from __future__ import annotations
 
-import re
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, Self
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Self
 
-from dbsync.errors import MigrationFailed
+from dbsync.changes import unquoted
+from dbsync.errors import DbsyncError, MigrationFailed
 from dbsync.helpers import Helpers
-from dbsync.sqlite import OUR_TABLES, Connection, columns_of, kind_of
+from dbsync.progress import STATEMENTS, Told, nobody
+from dbsync.refused import WRITES, why_not
+from dbsync.sqlite import Connection, columns_of, kind_of, quoted
+from dbsync.statements import adds_column, head_of, numbered, rename_of, shown, strict, use_of
+from dbsync.written import Write, carried_over
 
-_READING_PRAGMAS: Final = frozenset(
-    [
-        "table_info",
-        "table_xinfo",
-        "table_list",
-        "index_list",
-        "index_info",
-        "index_xinfo",
-        "foreign_key_list",
-        "foreign_key_check",
-        "quick_check",
-        "integrity_check",
-        "collation_list",
-        "function_list",
-        "compile_options",
-        "data_version",  # FTS5 asks for it
-        "encoding",
-        "page_count",
-        "page_size",
-        "user_version",
-        "application_id",
-        "freelist_count",
-        "read_uncommitted",  # SQLAlchemy asks for it
-    ]
-)
-_SCHEMA_STEPS: Final = frozenset({"legacy_alter_table", "defer_foreign_keys"})
-"""Pragmas that the documented way to rebuild a table needs, and that cannot break the transaction."""
-_WRITES: Final = frozenset(
-    {sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE, sqlite3.SQLITE_DROP_TABLE}
-)
-_REFUSED: Final = {
-    sqlite3.SQLITE_TRANSACTION: "BEGIN, COMMIT and ROLLBACK are dbsync's: all migrations are one transaction",
-    sqlite3.SQLITE_SAVEPOINT: "savepoints are dbsync's: each migration has one",
-    sqlite3.SQLITE_ATTACH: "another database cannot be attached: its changes would not be part of the transaction",
-    sqlite3.SQLITE_DETACH: "databases are attached and detached by dbsync",
-}
-_TOKENS: Final = re.compile(
-    r"""(?P<skip>'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/|\[[^\]]*\]|`(?:[^`]|``)*`)|(?P<quoted>"(?:[^"]|"")*")""", re.DOTALL
-)
-_BLANK: Final = re.compile(r"^(?:\s|;|--[^\n]*(?:\n|$)|/\*.*?(?:\*/|$))*$", re.DOTALL)
+
+def unheard(sql: str) -> None:
+    """Nobody asks which statements run."""
 
 
 class Sandbox(Helpers):
-    """What a migration gets in place of a connection."""
+    """What a migration gets in place of a connection.
 
-    def __init__(self, connection: Connection, log: Callable[[str], None]) -> None:
+    Args:
+        connection: in the open transaction.
+        log: told of every line of the migration.
+        source: the migration's file, for saying where a statement stands.
+        told: learns how far a step is.
+        issued: learns each statement before it runs.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        log: Callable[[str], None],
+        source: Path,
+        told: Told = nobody,
+        issued: Callable[[str], None] = unheard,
+    ) -> None:
         self._connection = connection
         self._log = log
+        self._source = source
+        self._told = told
+        self._issued = issued
+        self._statement = ""
+        self._line = 0
+        self._order = 0
+        self._ours = False
         self._why_refused = ""
-        self.written: set[str] = set()
-        """Lower-case names of the tables that some statement may write: asked as it is compiled, so never too few."""
-        if sys.version_info >= (3, 12):
-            # An unknown "quoted" name is an error then, instead of a text (sqlite.org/quirks.html, 8).
-            connection.setconfig(sqlite3.SQLITE_DBCONFIG_DQS_DDL, False)
-            connection.setconfig(sqlite3.SQLITE_DBCONFIG_DQS_DML, False)
+        self._last_failure: DbsyncError | None = None
+        self.written: set[Write] = set()
+        """What each statement may write: asked as it is compiled, so never too little."""
 
     def __enter__(self) -> Self:
         self._connection.set_authorizer(self._authorize)
@@ -94,101 +81,149 @@ class Sandbox(Helpers):
         """A line for whoever watches."""
         self._log(text)
 
+    def progress(self, done: int, total: int, unit: str = "rows") -> None:
+        """How far a long step has come, for a bar and the time that remains."""
+        self._told(done, total, unit=unit)
+
     def script(self, text: str) -> None:
         """Runs the statements of an SQL file one by one, in the open transaction."""
-        for statement in split(text):
+        statements = list(numbered(text))
+        for number, (line, statement) in enumerate(statements):
+            self._told(number, len(statements), unit=STATEMENTS)
+            self._line = line if self._source.suffix == ".sql" else 0
             self._run(statement, ())
+        self._told(len(statements), len(statements), unit=STATEMENTS)
 
     def _run(self, sql: str, parameters: Sequence[Any]) -> sqlite3.Cursor:
-        self._why_refused = ""
+        self.check_transaction()
+        self._why_refused, self._statement = "", sql
+        self._order += 1
+        self._issued(sql)
         try:
-            if sys.version_info < (3, 12):
-                self._check_quoted_names(sql, parameters)
+            self._check_quoted_names(sql, parameters)
             cursor = self._connection.execute(sql, parameters)
         except sqlite3.Error as error:
-            raise self._failure(error, sql) from error
-        if not self._connection.in_transaction:
-            raise MigrationFailed(operation="migrate", cause=f"a statement ended the transaction: {_short(sql)}")
+            self._last_failure = self._failure(error, sql)
+            raise self._last_failure from error
+        self.check_transaction()
         return cursor
 
-    def _failure(self, error: sqlite3.Error, sql: str) -> Exception:
+    def check_transaction(self) -> None:
+        """Refuses to go on without a transaction: what is written then would stay, whatever becomes of the run.
+
+        Some failures end it ("disk full", for one), and a migration may have swallowed what it was told of that.
+
+        Raises:
+            DbsyncError: the failure that ended it.
+        """
+        if not self._connection.in_transaction:
+            cause = f"the transaction was ended by: {shown(self._statement)}"
+            raise self._last_failure or MigrationFailed(operation="migrate", cause=cause)
+
+    def _failure(self, error: sqlite3.Error, sql: str) -> DbsyncError:
         cause = self._why_refused or str(error)
         kind = kind_of(error) or MigrationFailed
-        return kind(operation="migrate", cause=f"{cause} (in: {_short(sql)})")
+        return kind(operation="migrate", cause=f"{cause} ({self._where()}: {shown(sql)})")
+
+    def _where(self) -> str:
+        """The line at which the migration is."""
+        if self._line:
+            return f"line {self._line}"
+        frame = sys._getframe(1)  # noqa: SLF001 - the way that `traceback` goes as well, without its cost
+        while frame.f_back is not None:
+            if frame.f_code.co_filename == str(self._source):
+                return f"line {frame.f_lineno}"
+            frame = frame.f_back
+        return "in"
+
+    # -------------------------------------------------------------------------------------------------- quoted names
 
     def _check_quoted_names(self, sql: str, parameters: Sequence[Any]) -> None:
         """Compiles the statement with its "names" in backticks, which are never taken for texts.
 
-        Python 3.11 cannot switch that fallback off, and it fills a column with its own misspelt name in silence.
+        SQLite takes an unknown "name" for a text and fills a column with its own misspelt name in silence
+        (sqlite.org/quirks.html, 8). Switching that off (Python 3.12) would break triggers that a shop has already.
         """
-        strict = _TOKENS.sub(lambda one: _in_backticks(one["quoted"]) if one["quoted"] else one[0], sql)
-        if strict == sql:
+        exact = strict(sql)
+        if exact == sql:
             return
         try:
-            self._connection.execute(f"EXPLAIN {strict}", parameters).close()
+            self._connection.execute(f"EXPLAIN {exact}", parameters).close()
+            self._check_body(sql, exact)
         except sqlite3.Error as error:
             if "no such column" not in str(error):
                 raise
             cause = f"{error}: a name in double quotes that is not there would be taken for a text"
             raise MigrationFailed(
-                operation="migrate", cause=f"{cause} (in: {_short(sql)})", hint="Put texts in single quotes."
+                operation="migrate",
+                cause=f"{cause} ({self._where()}: {shown(sql)})",
+                hint="Put texts in single quotes.",
             ) from error
 
-    def _authorize(self, action: int, first: str | None, second: str | None, schema: str | None, _: str | None) -> int:
-        why = _REFUSED.get(action)
-        if action == sqlite3.SQLITE_PRAGMA:
-            why = _why_not_pragma(first or "", second)
-        elif action in _WRITES and first in OUR_TABLES:
-            why = f"{first} is written by dbsync only"
-        elif (first if action == sqlite3.SQLITE_ALTER_TABLE else schema) not in (None, "main", "temp"):
-            # ALTER TABLE names its database first; where others name theirs it has the column that is dropped.
-            why = "only the database that is migrated may be touched"
-        if why is None:
-            if action in _WRITES and first is not None:
-                self.written.add(first.lower())
-            elif action == sqlite3.SQLITE_ALTER_TABLE and second is not None and schema is not None:
-                # Only DROP COLUMN, which names its column here, rewrites rows; ADD COLUMN and RENAME leave them alone.
-                self.written.add(second.lower())
+    def _check_body(self, sql: str, exact: str) -> None:
+        """What a view or trigger says is compiled only when it is used: so it is made strictly, used, and unmade."""
+        use = use_of(sql)
+        if use is None or self._why_unusable(sql, use) is not None:
+            return
+        why = self._why_unusable(exact, use)
+        if why is not None:
+            raise why
+
+    def _why_unusable(self, sql: str, use: str) -> sqlite3.Error | None:
+        self._ours = True
+        self._connection.execute("SAVEPOINT body")
+        try:
+            self._connection.execute(sql)
+            self._connection.execute(f"EXPLAIN {self._with_columns(use)}").close()
+        except sqlite3.Error as error:
+            return error
+        finally:
+            self._connection.execute("ROLLBACK TO body")
+            self._connection.execute("RELEASE body")
+            self._ours = False
+        return None
+
+    def _with_columns(self, use: str) -> str:
+        if "{columns}" not in use:
+            return use
+        table = unquoted(use.split()[1].rpartition(".")[2])
+        rows = columns_of(self._connection, table)
+        return use.format(columns=", ".join(f"{quoted(str(row[1]))} = NULL" for row in rows if not row[6]))
+
+    # ---------------------------------------------------------------------------------------------------- authorizer
+
+    def _authorize(
+        self, action: int, first: str | None, second: str | None, schema: str | None, through: str | None
+    ) -> int:
+        if self._ours:
             return sqlite3.SQLITE_OK
-        self._why_refused = f"not allowed in a migration: {why}"
-        return sqlite3.SQLITE_DENY
+        why = why_not(action, first, second, schema)
+        if why is not None:
+            self._why_refused = f"not allowed in a migration: {why}"
+            return sqlite3.SQLITE_DENY
+        if action == sqlite3.SQLITE_ALTER_TABLE:
+            self._altered(second or "", schema)
+        elif action in WRITES and first is not None:
+            self._note(first, (second or "") if action == sqlite3.SQLITE_UPDATE else "", through or "")
+        return sqlite3.SQLITE_OK
+
+    def _altered(self, table: str, dropped: str | None) -> None:
+        """DROP COLUMN, which names its column here, rewrites rows. ADD COLUMN leaves them alone. RENAME does as well,
+        but what has the name then may be other rows: two tables, or two columns, that change places."""
+        if adds_column(self._statement):
+            return
+        self._note(table, dropped or "", "")
+        renamed = rename_of(self._statement)
+        if renamed is not None and renamed.to:
+            self.written |= carried_over(self.written, table, renamed.to)
+
+    def _note(self, table: str, column: str, through: str) -> None:
+        place = f"{self._source.name} {self._where()}"
+        one = Write(self._order, table.lower(), column.lower(), head_of(self._statement), place, through)
+        self.written.add(one)
 
 
 def cursor_of(sandbox: Sandbox, sql: str, parameters: Sequence[Any]) -> sqlite3.Cursor:
     """Runs one statement of an engine's library, which wants a cursor; migrations of our own never get one, because a
     cursor leads to its connection."""
     return sandbox._run(sql, parameters)  # noqa: SLF001 - the same file
-
-
-def split(text: str) -> Iterator[str]:
-    """The statements of an SQL text by SQLite's own rules: triggers hold semicolons, comments hold nothing."""
-    begin, end = 0, text.find(";")
-    while end >= 0:
-        chunk = text[begin : end + 1]
-        if sqlite3.complete_statement(chunk):
-            if not _BLANK.match(chunk):
-                yield chunk.strip()
-            begin = end + 1
-        end = text.find(";", end + 1)
-    if not _BLANK.match(text[begin:]):
-        yield text[begin:].strip()
-
-
-def _why_not_pragma(name: str, value: str | None) -> str | None:
-    name = name.lower()
-    if name in _SCHEMA_STEPS or (
-        name in _READING_PRAGMAS
-        and (value is None or name not in ("user_version", "application_id", "read_uncommitted"))
-    ):
-        return None
-    return f"PRAGMA {name}: it is dbsync's, or would not be part of the transaction"
-
-
-def _in_backticks(quoted: str) -> str:
-    name = quoted[1:-1].replace('""', '"')
-    return "`" + name.replace("`", "``") + "`"
-
-
-def _short(sql: str) -> str:
-    text = " ".join(sql.split())
-    return text if len(text) <= 120 else text[:117] + "..."

@@ -6,21 +6,29 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dbsync.errors import Damaged, DbsyncError, DiskFull, DiskProblem, Locked, ReadOnly
 from dbsync.model import Facts, State
+
+if TYPE_CHECKING:
+    from dbsync.progress import Told
 
 Connection = sqlite3.Connection
 Cursor = sqlite3.Cursor
 Row = tuple[object, ...]
 
+LIBRARY_VERSION: Final = sqlite3.sqlite_version
+"""Of SQLite itself: what a problem may come down to."""
 LOOK_TIMEOUT_SECONDS: Final = 2.0
 WRITE_TIMEOUT_SECONDS: Final = 10.0
 COPY_PAGES: Final = 4096
 """Pages per step of a copy; steps cost nothing measurable and give progress, a deadline and an end."""
 COPY_STALL_SECONDS: Final = 60.0
 """A copy that makes no step for so long is ended: the library itself would try a locked source for ever."""
+
+COPY_AGAIN_COUNT: Final = 20
+"""How often a copy begins again because another process wrote, before it is put off to a quieter hour."""
 
 HISTORY: Final = "dbsync_history"
 READABLE: Final = "schema_version"
@@ -48,6 +56,9 @@ _CODES: Final[dict[int, type[DbsyncError]]] = {
 def kind_of(error: BaseException) -> type[DbsyncError] | None:
     """Our error for one of SQLite's, by its primary result code (sqlite.org/rescode.html); None for the rest."""
     code = getattr(error, "sqlite_errorcode", None)
+    if code == sqlite3.SQLITE_IOERR_SHMSIZE:
+        # On a full disk the file that a WAL database shares cannot grow, and SQLite does not call that "full".
+        return DiskFull
     return _CODES.get(code & 0xFF) if isinstance(code, int) else None
 
 
@@ -57,7 +68,10 @@ def translated(operation: str, path: Path, *, otherwise: type[DbsyncError] = Dis
     try:
         yield
     except sqlite3.Error as error:
-        raise (kind_of(error) or otherwise)(operation=operation, path=path, cause=str(error)) from error
+        cause = str(error)
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
+            cause += ": it is something else, its beginning is damaged, or it is encrypted"
+        raise (kind_of(error) or otherwise)(operation=operation, path=path, cause=cause) from error
     except UnicodeDecodeError as error:
         raise Damaged(operation=operation, path=path, cause="its schema is not readable text") from error
 
@@ -90,6 +104,38 @@ def open_reading(path: Path) -> Connection:
     return connection
 
 
+def open_untouched(path: Path) -> Connection:
+    """A connection that changes not one byte on the disk, not even what SQLite's own recovery would.
+
+    Reads the file's first bytes by itself: never for a database that this process has open (`disk.sha256_of`).
+
+    Raises:
+        sqlite3.OperationalError: only recovery could read it; nobody has it open then, and its files can be copied.
+    """
+    beside = [path.with_name(path.name + ending).exists() for ending in ("-wal", "-shm")]
+    writes_ahead = is_wal_file(path)
+    if writes_ahead and not any(beside):
+        # Nobody has it open, and whoever opens it would make both files.
+        return _readable(_connect(path, "ro&immutable=1", timeout_seconds=0))
+    if writes_ahead:
+        try:
+            return _readable(_connect(path, "ro&readonly_shm=1", timeout_seconds=LOOK_TIMEOUT_SECONDS))
+        except sqlite3.OperationalError:
+            if not beside[1]:
+                raise
+            # Somebody has it open and no place for a reader that writes nothing; a place is a mark in the `-shm`.
+    return _readable(_connect(path, "ro", timeout_seconds=LOOK_TIMEOUT_SECONDS))
+
+
+def _readable(connection: Connection) -> Connection:
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
 def open_copy(path: Path) -> Connection:
     """A connection to a finished copy that nobody writes: no locks, and no files beside it."""
     return _connect(path, "ro&immutable=1", timeout_seconds=0)
@@ -102,7 +148,13 @@ def open_scratch(path: Path | None = None) -> Connection:
     connection = _connect(path, "rwc", timeout_seconds=0)
     connection.execute("PRAGMA synchronous=OFF")
     connection.execute("PRAGMA journal_mode=OFF").fetchall()
+    connection.execute("PRAGMA secure_delete=FAST").fetchall()
     return connection
+
+
+def open_temporary() -> Connection:
+    """A database in a file without a name, which the system removes when it is closed (sqlite.org/inmemorydb.html)."""
+    return sqlite3.connect("", isolation_level=None)
 
 
 def _connect(path: Path, mode: str, *, timeout_seconds: float) -> Connection:
@@ -118,12 +170,15 @@ def attach_copy(connection: Connection, path: Path, name: str) -> None:
 # ---------------------------------------------------------------------------------------------------------- looking
 
 
-def look(path: Path, *, had_data: Callable[[], str] = str) -> Facts:
+def look(
+    path: Path, *, had_data: Callable[[], str] = str, opened: Callable[[Path], Connection] = open_reading
+) -> Facts:
     """One cheap look at a database: creates nothing, changes nothing but what SQLite's own recovery does.
 
     Args:
         path: the database.
         had_data: asked only when there is nothing: words about traces of an earlier database, empty without any.
+        opened: how to open it.
     """
     try:
         path.stat()
@@ -133,7 +188,7 @@ def look(path: Path, *, had_data: Callable[[], str] = str) -> Facts:
     except OSError as cause:
         return Facts(State.UNREADABLE, detail=cause.strerror or str(cause))
     try:
-        with translated("look at", path), closing(open_reading(path)) as connection:
+        with translated("look at", path), closing(opened(path)) as connection:
             return _facts(connection, had_data)
     except Locked as error:
         return Facts(State.LOCKED, detail=error.cause)
@@ -172,39 +227,53 @@ def is_wal(connection: Connection) -> bool:
     return str(connection.execute("PRAGMA journal_mode").fetchone()[0]).lower() == "wal"
 
 
+def is_wal_file(path: Path) -> bool:
+    """The same of a file that this process has not open, by its header (sqlite.org/fileformat.html, 1.3.3).
+
+    Raises:
+        DiskProblem: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(20)[18:] == b"\2\2"
+    except OSError as cause:
+        raise DiskProblem(operation="read", path=path, cause=cause.strerror or str(cause)) from cause
+
+
 def page_size_of(connection: Connection) -> int:
     """The size of a database's pages, in bytes."""
     return int(connection.execute("PRAGMA page_size").fetchone()[0])
 
 
-def path_of(connection: Connection) -> Path | None:
-    """The file of an open database; None where it is in memory."""
-    file = str(connection.execute("PRAGMA database_list").fetchone()[2] or "")
-    return Path(file) if file else None
-
-
 def check_soundness(connection: Connection) -> str | None:
     """What `quick_check` finds, in one sentence; None when it finds nothing."""
-    found = [str(row[0]) for row in connection.execute("PRAGMA quick_check(5)")]
+    found = [str(row[0]) for row in connection.execute("PRAGMA main.quick_check(5)")]
     return None if found == ["ok"] else "; ".join(found)
 
 
 # ---------------------------------------------------------------------------------------------------------- copying
 
 
-def copy(
-    source: Connection, target: Connection, *, told: Callable[[int, int], None], seconds: Callable[[], float]
-) -> None:
-    """Copies a whole database in steps, in one transaction of the target.
+def copy(source: Connection, target: Connection, *, told: Told, seconds: Callable[[], float]) -> None:
+    """Copies a whole database in steps, in one transaction of the target; `told` gets bytes, done and total.
 
-    `Connection.backup` repeats a locked step for ever; the callback is the only place from which it can be ended.
+    `Connection.backup` repeats a locked step for ever, and begins again after each write of another process to a
+    database in rollback mode; the callback is the only place from which it can be ended.
     """
+    from dbsync.progress import BYTES
+
+    page_bytes = int(source.execute("PRAGMA page_size").fetchone()[0])
     last: list[float | int] = [seconds(), -1]
+    again = 0
 
     def step(_: int, remaining: int, total: int) -> None:
+        nonlocal again
+        again += remaining > last[1] >= 0
+        if again > COPY_AGAIN_COUNT:
+            raise Locked(operation="copy", cause=f"it was written {again} times while it was copied")
         if remaining != last[1]:
             last[0], last[1] = seconds(), remaining
-            told(total - remaining, total)
+            told((total - remaining) * page_bytes, total * page_bytes, unit=BYTES)
         elif seconds() - last[0] > COPY_STALL_SECONDS:
             raise Locked(operation="copy", cause=f"no page could be copied for {COPY_STALL_SECONDS:.0f} seconds")
 
@@ -227,6 +296,23 @@ def key_of(connection: Connection, table: str, schema: str = "main") -> list[str
     """The primary key's columns in their order; empty without one."""
     rows = [row for row in columns_of(connection, table, schema) if row[5]]
     return [str(row[1]) for row in sorted(rows, key=lambda row: int(str(row[5])))]
+
+
+def rowid_of(connection: Connection, table: str, schema: str = "main") -> str | None:
+    """A name for a table's rowid that no column hides; None where it has no rowid, or no name for it is left."""
+    rows = connection.execute(f"PRAGMA {schema}.table_list({quoted(table)})").fetchall()
+    if not rows or rows[0][4]:
+        return None
+    taken = {str(row[1]).lower() for row in columns_of(connection, table, schema)}
+    return next((one for one in ("rowid", "_rowid_", "oid") if one not in taken), None)
+
+
+def is_rowid(connection: Connection, table: str, schema: str = "main") -> bool:
+    """Whether a table's primary key is its rowid: INTEGER PRIMARY KEY, which needs no index of its own."""
+    if len(key_of(connection, table, schema)) != 1 or rowid_of(connection, table, schema) is None:
+        return False
+    indexes = connection.execute(f"PRAGMA {schema}.index_list({quoted(table)})").fetchall()
+    return all(row[3] != "pk" for row in indexes)
 
 
 def has_table(connection: Connection, name: str, schema: str = "main") -> bool:

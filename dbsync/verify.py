@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -13,11 +15,15 @@ from dbsync.conservation import OLD, findings
 from dbsync.errors import MigrationFailed, VerificationFailed
 from dbsync.migrate import apply
 from dbsync.model import Migration
+from dbsync.progress import Told, nobody
 from dbsync.sqlite import Connection, check_soundness, open_scratch, quoted, tables_of, translated, version_of
+from dbsync.written import Written, tables_in, together
 
 LIMIT_SECONDS: Final = 900.0
 """How long the proof that nothing else changed may take."""
 SHOWN_COUNT: Final = 5
+MISMATCH: Final = ""
+"""Stands for the parent where a foreign key refers to columns that are no key; no table has this name."""
 
 
 class Case(NamedTuple):
@@ -29,8 +35,10 @@ class Case(NamedTuple):
     """All that the release has."""
     has_old: bool
     """Whether the database as it was is attached as OLD; False for a fresh one."""
-    touched: frozenset[str] | None = None
-    """Tables that were written, in lower case, as far as the authorizer saw; None: unknown."""
+    touched: Written | None = None
+    """What was written, as the authorizer saw it; None: unknown."""
+    told: Told = nobody
+    """Learns which check runs, and how many rows of how many are compared."""
 
 
 Check = Callable[[Case], list[str]]
@@ -42,7 +50,11 @@ def verify(case: Case, checks: tuple[Check, ...]) -> None:
     Raises:
         VerificationFailed: with everything that was found, in sentences.
     """
-    found = [sentence for check in checks for sentence in check(case)]
+    found = []
+    for check in checks:
+        # What SQLite checks by itself has no measure.
+        case.told(0, 0, check.__name__.replace("_", " "))
+        found += check(case)
     if found:
         more = f" and {len(found) - SHOWN_COUNT} more" if len(found) > SHOWN_COUNT else ""
         raise VerificationFailed(operation="verify", cause="; ".join(found[:SHOWN_COUNT]) + more)
@@ -66,7 +78,9 @@ def foreign_keys(case: Case) -> list[str]:
     found = []
     for (table, parent), count in now.items():
         more = count - before.get((table, parent), 0)
-        if more > 0:
+        if more > 0 and parent == MISMATCH:
+            found.append(f"{table} refers to columns that are not unique (foreign key mismatch)")
+        elif more > 0:
             found.append(f"{more} rows of {table} refer to rows of {parent} that are not there")
     return found
 
@@ -75,12 +89,12 @@ def _to_look_at(case: Case) -> list[str]:
     tables = tables_of(case.connection)
     if case.touched is None or not case.has_old:
         return tables
-    before = {one.lower() for one in tables_of(case.connection, OLD)}
+    before, touched = {one.lower() for one in tables_of(case.connection, OLD)}, tables_in(case.touched)
     found = []
     for table in tables:
         rows = case.connection.execute(f"PRAGMA main.foreign_key_list({quoted(table)})").fetchall()
         names = {table.lower(), *(str(row[2]).lower() for row in rows)}
-        if table.lower() not in before or names & case.touched:
+        if table.lower() not in before or names & touched:
             found.append(table)
     return found
 
@@ -90,8 +104,14 @@ def _violations(connection: Connection, name: str, tables: list[str]) -> dict[tu
     known = {one.lower() for one in tables_of(connection, name)}
     for table in tables:
         if table.lower() in known:
-            for row in connection.execute(f"PRAGMA {name}.foreign_key_check({quoted(table)})"):
-                found[row[0], row[2]] = found.get((row[0], row[2]), 0) + 1
+            try:
+                for row in connection.execute(f"PRAGMA {name}.foreign_key_check({quoted(table)})"):
+                    found[row[0], row[2]] = found.get((row[0], row[2]), 0) + 1
+            except sqlite3.OperationalError as error:
+                if "mismatch" not in str(error):
+                    raise
+                # What it refers to has no unique index: nothing can be checked, which is one violation of its own.
+                found[table, MISMATCH] = 1
     return found
 
 
@@ -124,22 +144,34 @@ def fresh(migrations: tuple[Migration, ...]) -> frozenset[str]:
         connection.close()
 
 
-def run_all(connection: Connection, migrations: tuple[Migration, ...]) -> None:
-    """Runs migrations on a throw-away database, as they would run on a till; nobody is told."""
+def run_all(connection: Connection, migrations: tuple[Migration, ...]) -> Written | None:
+    """Runs migrations on a throw-away database, as they would run on a till; nobody is told. What was written."""
     connection.execute("PRAGMA foreign_keys=OFF")
     connection.execute("BEGIN")
-    apply_all(connection, migrations)
+    written = apply_all(connection, migrations)
     connection.execute("COMMIT")
+    return written
 
 
-def apply_all(connection: Connection, migrations: tuple[Migration, ...]) -> frozenset[str] | None:
-    """The same in a transaction that is open already; which tables may have been written, None: any."""
-    written: frozenset[str] | None = frozenset()
+def apply_all(
+    connection: Connection,
+    migrations: tuple[Migration, ...],
+    *,
+    told: Told = nobody,
+    issued: Callable[[Migration, str], None] = lambda _migration, _sql: None,
+) -> Written | None:
+    """The same in a transaction that is open already; None: anything may have been written.
+
+    `issued` gets each statement before it runs.
+    """
+    written: Written | None = frozenset()
     for one in migrations:
+        told(0, 0, f"v{one.number} {one.name}")
         applied = apply(
-            connection, one, trial_id=None, release=(None, None), at="", milliseconds=lambda: 0, log=lambda _: None
-        )
-        written = written | applied.written if written is not None and applied.written is not None else None
+            connection, one, trial_id=None, release=(None, None), at="", milliseconds=lambda: 0, log=lambda _: None,
+            told=told, issued=partial(issued, one),
+        )  # fmt: skip
+        written = together(written, applied.written)
     return written
 
 
@@ -161,7 +193,7 @@ def conserved(case: Case) -> list[str]:
         return []
     version = version_of(case.connection, OLD)
     allowed = declared(one for one in case.migrations if one.number > version)
-    found = findings(case.connection, allowed, touched=case.touched, limit_seconds=LIMIT_SECONDS)
+    found = findings(case.connection, allowed, written=case.touched, limit_seconds=LIMIT_SECONDS, heard=case.told)
     return [one.sentence for one in found]
 
 

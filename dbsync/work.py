@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from dbsync import copies
-from dbsync.sqlite import Connection, copy, is_wal, open_reading, open_writing, page_size_of
+from dbsync.progress import nobody
+from dbsync.sqlite import Connection, copy, open_reading, open_writing, page_size_of
 
 
 class Work(Protocol):
@@ -58,11 +59,10 @@ class InPlace:
         # "Disk full" in WAL mode has undone the transaction by itself already.
         if self.connection.in_transaction:
             self.connection.execute("ROLLBACK")
-        if is_wal(self.connection):
-            # A WAL grown to its full size would go on holding the space whose lack was the trouble.
-            self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def close(self) -> None:
+        # The last connection removes a WAL that grew to its full size. No checkpoint of our own: while another program
+        # writes, it can damage the database (the WAL-reset bug before SQLite 3.51.3, sqlite.org/wal.html).
         self.connection.close()
 
 
@@ -90,7 +90,7 @@ class OnCopy:
     def connection(self) -> Connection:
         """Copied when it is first wanted. A crash leaves a part, which the next run clears."""
         if self._copy is None:
-            copies.snapshot(self._database, self._scratch, told=lambda _done, _total: None, live=self.live)
+            copies.snapshot(self._database, self._scratch, told=nobody, live=self.live)
             self._copy = open_writing(self._scratch)
             self._copy.execute("BEGIN IMMEDIATE")
         return self._copy
@@ -102,7 +102,7 @@ class OnCopy:
             # The page size of a WAL database cannot change (sqlite.org/pragma.html#pragma_page_size).
             self.live.execute("PRAGMA journal_mode=DELETE").fetchall()
         # Commit point: one transaction of the live file.
-        copy(scratch, self.live, told=lambda _done, _total: None, seconds=time.monotonic)
+        copy(scratch, self.live, told=nobody, seconds=time.monotonic)
         self.close()
 
     def rollback(self) -> None:

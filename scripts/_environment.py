@@ -47,6 +47,17 @@ def enter() -> None:
     os.execv(command[0], command)  # noqa: S606
 
 
+def add(extra: str, *modules: str) -> None:
+    """Installs an extra of the project into the environment that runs, unless it is there: for what few need."""
+    if all(importlib.util.find_spec(name) is not None for name in modules):
+        return
+    say(f"Installing the project's extra '{extra}', as this is its first use:")
+    own = importlib.util.find_spec("pip") is not None
+    base = getattr(sys, "_base_executable", sys.executable)
+    _install([sys.executable, "-m", "pip"] if own else [base, "-m", "pip", "--python", sys.executable], extra)
+    importlib.invalidate_caches()
+
+
 def _check_version() -> None:
     found = "{}.{}".format(*sys.version_info[:2])
     if sys.version_info[:2] < OLDEST:
@@ -130,9 +141,9 @@ def _make_empty() -> "list[str]":
     return [python, "-m", "pip", "--python", str(PYTHON)]
 
 
-def _install(pip: "list[str]") -> None:
-    """Fills it with the project and all that developing it takes; one line for each package."""
-    command = [*pip, "install", "--disable-pip-version-check", "--progress-bar", "off", "-e", ".[dev]"]
+def _install(pip: "list[str]", extra: str = "dev") -> None:
+    """Fills it with the project and all that developing it takes, or an extra; one line for each package."""
+    command = [*pip, "install", "--disable-pip-version-check", "--progress-bar", "off", "-e", f".[{extra}]"]
     lines, seen = [], set()
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace"

@@ -25,6 +25,8 @@ VIEWS = {
     "dbsync.cli_backups",
     "dbsync.cli_check",
     "dbsync.cli_data",
+    "dbsync.cli_history",
+    "dbsync.cli_upgrade",
     "dbsync.console",
     "updater.console",
     "updater.install",
@@ -119,14 +121,14 @@ def test_only_the_vendors_side_knows_tufup_and_nobody_on_a_terminal_imports_it()
 def test_plans_are_pure() -> None:
     allowed = {"updater.plan": {"updater.model", "updater.trial"}, "updater.trial": {"updater.model"}}
     allowed |= {"updater.agent_plan": {"updater.model", "updater.plan"}, "dbsync.plan": {"dbsync.model"}}
-    allowed |= {"dbsync.adoption_plan": {"dbsync.model", "dbsync.plan"}}
+    allowed |= {"dbsync.adoption_plan": {"dbsync.model", "dbsync.plan"}, "dbsync.follows": set()}
     allowed |= {"updater.rebuild": {"updater.model", "updater.plan"}}
     for name, modules in allowed.items():
         path = ROOT / f"{name.replace('.', '/')}.py"
         ours = {one for one in imports(path) if one.split(".")[0] in ("updater", "dbsync") and one.count(".") == 1}
         assert ours <= modules, name
         rest = {one for one in imports(path) if one.split(".")[0] not in ("updater", "dbsync")}
-        assert {one.split(".")[0] for one in rest} <= {"__future__", "typing"}, name
+        assert {one.split(".")[0] for one in rest} <= {"__future__", "typing", "enum", "collections"}, name
 
 
 def test_one_file_opens_sqlite_and_only_views_print_ask_and_exit() -> None:
@@ -168,8 +170,13 @@ def test_every_row_of_the_requirements_says_where_it_is_held() -> None:
     text = (ROOT / "docs" / "requirements.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| S(\d+) \| [^|]+ \| ([^|]+) \|$", text, re.MULTILINE)
     assert [int(number) for number, _ in rows] == list(range(1, 197))
-    for place in set(re.findall(r"(?:tests|updater|dbsync|docs|scripts)/[\w./]+\w", text)):
+    for place in set(re.findall(r"(?:tests|updater|dbsync|docs|scripts)/[\w./-]+\w", text)):
         assert (ROOT / place).exists(), place
+    for place, test in set(re.findall(r"(tests/[\w./]+\.py)::(\w+)", text)):
+        assert f"def {test}(" in (ROOT / place).read_text(encoding="utf-8"), f"{place}::{test}"
+    for letter, count in {"F": 27, "B": 10, "V": 1, "W": 15, "K": 8}.items():
+        traps = re.findall(rf"^\| {letter}(\d+) \| [^|]+ \| [^|]+ \|$", text, re.MULTILINE)
+        assert [int(one) for one in traps] == list(range(1, count + 1)), letter
 
 
 def test_every_setting_and_limit_is_explained_with_its_default() -> None:

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dbsync.progress import Event
+    from dbsync.progress import Event, Progress
     from updater.settings import Settings
+
+_VIEWS: list[Progress] = []
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -95,9 +97,12 @@ def _settings(words: list[str]) -> tuple[Settings, list[str]]:
 
 def _transcript(event: Event) -> None:
     """Prints dbsync's events; the console is loaded with the first one, which most starts never see."""
-    from dbsync.console import Transcript
+    if not _VIEWS:
+        from dbsync.console import Transcript
 
-    Transcript()(event)
+        # One for all events: a bar has to be taken away before the next line.
+        _VIEWS.append(Transcript())
+    _VIEWS[0](event)
 
 
 def _after_dashes(words: list[str]) -> tuple[str, ...]:

@@ -11,7 +11,8 @@ from dbsync.definitions import tokens
 from dbsync.errors import BadMigrations
 from dbsync.migrations import built, metadata
 from dbsync.model import Migration
-from dbsync.sandbox import Sandbox, split
+from dbsync.sandbox import Sandbox
+from dbsync.statements import split
 
 _PASSED_OVER: Final = (("pragma", "foreign_keys"), ("begin",), ("commit",), ("end",))
 """Other tools wrap their files in these; here foreign keys are off and the one transaction is open already."""

@@ -179,6 +179,8 @@ found = shop.written(folder / "m", big, after=2)
 outcome = shop.upgrade(database, found)
 assert outcome.name == "NO_SPACE", outcome
 assert shop.dump(database) == before
+journal = Path(f"{database}-wal")
+assert not journal.exists() or not journal.stat().st_size, "it does not go on holding the disk"
 shop.sell(database)
 assert shop.sales(database) == 5001
 print("as it was, and it sells;", sorted(p.name for p in database.parent.iterdir()))

@@ -49,10 +49,6 @@ def test_a_mended_migration_that_ends_elsewhere_is_refused(tmp_path: Path) -> No
     ("text", "words"),
     [
         ("ALTER TABLE users DROP COLUMN role;", "it drops a column without a declaration"),
-        ("ALTER TABLE users ADD COLUMN age INTEGER NOT NULL;", "it adds a NOT NULL column without a default"),
-        ("PRAGMA foreign_keys=OFF; UPDATE users SET role = 'admin';", "does nothing inside a transaction"),
-        ("DROP TABLE shifts;", "it drops a table without a declaration"),
-        ("BEGIN; UPDATE users SET role = 'admin'; COMMIT;", "BEGIN would break the one transaction"),
         ("-- changes: destroy it\nSELECT 1;", "is not understood"),
         ("CREATE TABLE users (again);", "already exists"),
     ],
@@ -77,7 +73,7 @@ def test_released_migrations_stay_as_they_were(tmp_path: Path, how: str) -> None
         path.rename(path.with_name("0003_other.py"))
     done = dbsync("check", "--migrations", tmp_path / "m5", "--released", tmp_path / "m4")
     assert done.returncode == 1
-    assert {"edited": "edited since", "missing": "missing now", "renamed": "called other now"}[how] in done.stdout
+    assert {"edited": "was changed", "missing": "is missing", "renamed": "is now called other"}[how] in done.stdout
 
 
 def test_on_a_copy_it_prints_the_header_to_paste_and_finds_what_is_not_the_same_twice(tmp_path: Path) -> None:
@@ -91,9 +87,9 @@ def test_on_a_copy_it_prints_the_header_to_paste_and_finds_what_is_not_the_same_
     assert "-- changes: update products.priceCents" in done.stdout
     step.write_text("-- changes: update products.priceCents\n" + step.read_text())
     assert dbsync("check", "--migrations", tmp_path / "m", "--database", database).returncode == 0
-    step.write_text("ALTER TABLE products ADD COLUMN r; UPDATE products SET r = random();")
+    step.write_text("CREATE TABLE log (a, at DEFAULT CURRENT_TIMESTAMP); INSERT INTO log (a) SELECT id FROM products;")
     done = dbsync("check", "--migrations", tmp_path / "m", "--database", database)
-    assert "products: two runs come to different rows" in done.stdout
+    assert "log: two runs, on two days, come to different rows" in done.stdout
     assert (database.read_bytes(), files(database.parent)) == before
 
 

@@ -50,7 +50,7 @@ def test_a_damaged_database_is_refused_as_it_was_and_one_copy_is_kept(tmp_path: 
     before = database.read_bytes()
     outcomes = [refused(database, tmp_path) for _ in range(3)]
     (kept,) = kept_copies(database)
-    assert all(one.hint.endswith(f"It is kept as it is, not verified: {kept}") for one in outcomes)
+    assert all(one.hint.endswith(f"It is kept as it is, not verified ({kept.name}).") for one in outcomes)
     assert database.read_bytes() == before
     (facts,) = backup.list_backups(database.parent / "backups", database)
     assert (facts.path, facts.kind, facts.verified, facts.size_bytes) == (kept, "damaged", False, kept.stat().st_size)

@@ -8,7 +8,7 @@ import pytest
 
 from dbsync import migrations
 from dbsync.errors import BadMigrations
-from dbsync.sandbox import split
+from dbsync.statements import split
 from tests.helpers.shop import dump, files, make_shop, released, upgrade, version, written
 
 PYTHON = '"""A step."""\n\n\ndef up(db):\n    '
@@ -104,8 +104,8 @@ def test_rows_that_vanish_undeclared_fail_verification_and_a_declaration_allows_
     outcome = upgrade(database, written(tmp_path / "a", "DELETE FROM transaction_items WHERE id <= 12;", after=2))
     assert outcome.name == "VERIFICATION_FAILED"
     assert (
-        "transaction_items: 12 rows are gone, keys 1, 2, 3 (allow it with `changes: delete transaction_items`)"
-        in outcome.cause
+        "transaction_items: 12 rows are gone, keys 1, 2, 3, written by DELETE FROM transaction_items"
+        " (0003_step.sql line 1) (allow it with `changes: delete transaction_items`)" in outcome.cause
     )
     assert dump(database) == before
     text = "-- changes: delete transaction_items\nDELETE FROM transaction_items WHERE id <= 12;"

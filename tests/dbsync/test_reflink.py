@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from dbsync import copies, reflink
+from dbsync.progress import nobody
 from dbsync.sqlite import Connection, open_writing
 from tests.dbsync.test_check import ROOT
 from tests.helpers.shop import dump, files, make_shop, released, sales, upgrade
@@ -118,7 +119,7 @@ def test_what_is_still_in_the_wal_is_not_left_out(tmp_path: Path, copier: Path) 
             other.execute("UPDATE products SET stock = 77")
         with closing(begun(database)) as live:
             assert not reflink.copied(live, target)
-            copies.snapshot(database, target, told=lambda _done, _total: None, writer=live)
+            copies.snapshot(database, target, told=nobody, writer=live)
     with closing(sqlite3.connect(target)) as kept:
         assert kept.execute("SELECT DISTINCT stock FROM products").fetchall() == [(77,)]
 

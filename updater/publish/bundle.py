@@ -11,6 +11,7 @@ from packaging.version import InvalidVersion, Version
 
 from dbsync import migrations
 from dbsync.errors import BadMigrations
+from dbsync.follows import Kind, departures
 from updater import __version__
 from updater.host import host
 from updater.manifest import MANIFEST_NAME, Manifest, ManifestError, MigrationEntry, check_path, scan
@@ -117,22 +118,10 @@ def check_follows(manifest: Manifest, earlier: Manifest) -> None:
     Raises:
         BadBundle: a released migration is missing, has another name, or was changed without saying that it replaces.
     """
-    theirs = {one.number: one for one in manifest.migrations}
-    for before in earlier.migrations:
-        now = theirs.get(before.number)
-        where = f"{before.number:04d}_{before.name}, released with {earlier.version},"
-        if now is None:
-            raise BadBundle(operation="publish", cause=f"{where} is missing", hint="Released migrations stay for ever.")
-        if now.name != before.name:
-            raise BadBundle(
-                operation="publish", cause=f"{where} is now called {now.name}", hint="Add a new number instead."
-            )
-        if now.sha256 != before.sha256 and before.sha256 not in now.replaces:
-            raise BadBundle(
-                operation="publish",
-                cause=f"{where} was changed",
-                hint=f"Add a new one; or, if it failed in the field, mend it and say that it replaces {before.sha256}",
-            )
+    for one in departures(earlier.migrations, manifest.migrations):
+        if one.kind is not Kind.MENDED:
+            where = f"{one.number:04d}_{one.name}, released with {earlier.version},"
+            raise BadBundle(operation="publish", cause=f"{where} {one.what}", hint=one.safe)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,0 +1,47 @@
+"""One piece of work done by a second thread while the caller does another, such as two ways to read the same file."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final, Generic, Self, TypeVar
+
+T = TypeVar("T")
+
+
+class Beside(Generic[T]):
+    """`with Beside(work) as beside: …`, and after it `beside.result()`.
+
+    SQLite and hashing let go of Python's lock, so two cores need the time of the longer one. The work must not open
+    and close a file that this process has open through SQLite with locks: that would drop them
+    (sqlite.org/howtocorrupt.html, 2.2). A finished copy that is opened as immutable has none.
+    """
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        self._work: Final = work
+        self._thread: Final = threading.Thread(target=self._run, daemon=True)
+        self._results: Final[list[T]] = []
+        self._error: BaseException | None = None
+
+    def _run(self) -> None:
+        try:
+            self._results.append(self._work())
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is the caller's, who asks for the result
+            self._error = error
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Also when the caller's own part failed: what follows removes the file, and Windows keeps one that is read.
+        self._thread.join()
+
+    def result(self) -> T:
+        """What the work returned; whatever it raised is raised here."""
+        if self._error is not None:
+            raise self._error
+        return self._results[0]

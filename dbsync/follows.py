@@ -1,0 +1,76 @@
+"""Whether migrations go on from released ones, which stay by number, name and text: a decision over values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+
+class Entry(Protocol):
+    """A migration by what it is known by."""
+
+    @property
+    def number(self) -> int:
+        """Its place."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def sha256(self) -> str:
+        """The hash of its text."""
+
+    @property
+    def replaces(self) -> tuple[str, ...]:
+        """Hashes of texts that it mends."""
+
+
+class Kind(StrEnum):
+    """How a migration differs from the released one."""
+
+    MISSING = "missing"
+    RENAMED = "renamed"
+    RENUMBERED = "renumbered"
+    EDITED = "edited"
+    MENDED = "mended"
+    """Edited, and it says which text it replaces: allowed if both end in the same structure."""
+
+
+class Departure(NamedTuple):
+    """One migration that is not as it was released."""
+
+    number: int
+    """As released."""
+    name: str
+    """As released."""
+    kind: Kind
+    what: str
+    """The end of a sentence that begins with the migration."""
+    safe: str
+    """The safe way."""
+
+
+def departures(earlier: Sequence[Entry], now: Sequence[Entry]) -> Iterator[Departure]:
+    """Where `now` is not what was released as `earlier`; nothing where it goes on from it (spec S61 to S63)."""
+    by_number, by_name = {one.number: one for one in now}, {one.name: one for one in now}
+    names = {one.name for one in earlier}
+    for before in earlier:
+        after, moved = by_number.get(before.number), by_name.get(before.name)
+
+        def departure(kind: Kind, what: str, safe: str, one: Entry = before) -> Departure:
+            return Departure(one.number, one.name, kind, what, safe)
+
+        if (after is None or after.name != before.name) and moved is not None:
+            what = f"now has the number {moved.number:04d}"
+            yield departure(Kind.RENUMBERED, what, "Give it its number back; a new one takes the next free number.")
+        elif after is None or (after.name != before.name and after.name in names):
+            yield departure(Kind.MISSING, "is missing", "Released migrations stay for ever.")
+        elif after.name != before.name:
+            yield departure(Kind.RENAMED, f"is now called {after.name}", "Add a new number instead.")
+        elif after.sha256 != before.sha256 and before.sha256 in after.replaces:
+            yield departure(Kind.MENDED, "was mended", "")
+        elif after.sha256 != before.sha256:
+            safe = f"Add a new one; or, if it failed in the field, mend it and say that it replaces {before.sha256}"
+            yield departure(Kind.EDITED, "was changed", safe)

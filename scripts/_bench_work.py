@@ -1,0 +1,271 @@
+"""One side of the benchmark, in a process of its own: `_bench_work.py WORK ARGUMENTS…` prints its result as JSON.
+
+Each work is timed inside, after its imports: what is compared is what happens to the data. Paths come first.
+"""
+
+import json
+import os
+import random
+import shutil
+import sqlite3
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+ALEMBIC = {
+    "add a column": 'with op.batch_alter_table("{0}") as table:\n        table.add_column(sa.Column("note", sa.Text))',
+    "UNIQUE rebuild": (
+        'with op.batch_alter_table("{0}") as table:\n'
+        '        table.create_unique_constraint("one_of_each", ["transactionId", "id"])'
+    ),
+    "backfill": 'op.execute("UPDATE {0} SET lineCents = lineCents + 1")',
+}
+REVISION = """\
+import sqlalchemy as sa
+from alembic import op
+
+revision = "1"
+down_revision = None
+
+
+def upgrade():
+    {0}
+"""
+ENVIRONMENT = """\
+import sqlalchemy
+from alembic import context
+
+engine = sqlalchemy.create_engine(context.config.get_main_option("sqlalchemy.url"))
+with engine.connect() as connection:
+    context.configure(connection=connection, render_as_batch=True)
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+ITEMS = "transaction_items"
+SALES_COUNT, VOIDS_COUNT, EDITS_COUNT, ITEMS_PER_SALE = 2000, 50, 150, 3
+
+
+def fill(database: str, items_count: str) -> dict:
+    """Fills the shop; tells how many rows it has."""
+    from tests.sample_till.fill import fill as fill_shop
+
+    fill_shop(Path(database), items_count=int(items_count), uuids=True)
+    with closing(sqlite3.connect(database)) as live:
+        names = [row[0] for row in live.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        counts = {name: live.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0] for name in names}
+    return {"rows": sum(counts.values()), "tables": counts}
+
+
+# ------------------------------------------------------------------------------------------------------------ upgrades
+
+
+def plain(database: str, migrations: str, _: str) -> dict:
+    """The same SQL, statement by statement, in one transaction; quick_check and foreign_key_check before COMMIT."""
+    text = next(Path(migrations).glob("0005_*.sql")).read_text(encoding="utf-8")
+    began = time.perf_counter()
+    with closing(sqlite3.connect(database, isolation_level=None)) as live:
+        live.execute("PRAGMA foreign_keys=OFF")
+        live.execute("PRAGMA synchronous=EXTRA")
+        live.execute("BEGIN IMMEDIATE")
+        statement = ""
+        for piece in text.split(";"):
+            statement += piece + ";"
+            if sqlite3.complete_statement(statement):
+                if statement.strip(" \n;"):
+                    live.execute(statement)
+                statement = ""
+        assert live.execute("PRAGMA quick_check").fetchone() == ("ok",)
+        assert not live.execute("PRAGMA foreign_key_check").fetchall()
+        live.execute("COMMIT")
+    return _took(began)
+
+
+def dbsync(database: str, migrations: str, _: str) -> dict:
+    """`dbsync upgrade`, all of it."""
+    from dbsync import api
+
+    began = time.perf_counter()
+    outcome = api.run_migrations(Path(database), Path(migrations))
+    assert outcome.name == "MIGRATED", outcome
+    return _took(began)
+
+
+def alembic(database: str, _: str, step: str) -> dict:
+    """`alembic upgrade head` with the same step in batch mode."""
+    from alembic import command
+    from alembic.config import Config
+
+    place = Path(database).parent / "alembic"
+    (place / "versions").mkdir(parents=True)
+    (place / "env.py").write_text(ENVIRONMENT, encoding="utf-8")
+    (place / "versions" / "0001_step.py").write_text(REVISION.format(ALEMBIC[step].format(ITEMS)), encoding="utf-8")
+    config = Config()
+    config.set_main_option("script_location", str(place))
+    config.set_main_option("sqlalchemy.url", f"sqlite:///{database}")
+    began = time.perf_counter()
+    command.upgrade(config, "head")
+    return _took(began)
+
+
+def sqlite_utils(database: str, _: str, step: str) -> dict:
+    """`transform`, as far as it goes: it has no UNIQUE, so an index follows; and a backfill is an UPDATE."""
+    import sqlite_utils as library
+
+    began = time.perf_counter()
+    shop = library.Database(database)
+    table = shop[ITEMS]
+    if step == "add a column":
+        table.add_column("note", str)
+    elif step == "UNIQUE rebuild":
+        table.transform(column_order=["id", "transactionId", "productId", "quantity", "lineCents"])
+        table.create_index(["transactionId", "id"], unique=True)
+    else:
+        with shop.conn:
+            shop.execute(f"UPDATE {ITEMS} SET lineCents = lineCents + 1")
+    shop.close()
+    return _took(began)
+
+
+def lost(before: str, after: str, step: str) -> dict:
+    """What a side has lost without a word, by dbsync's comparison of the definitions with the shop of before."""
+    from dbsync.changes import declared
+    from dbsync.conservation import OLD, findings
+    from dbsync.sqlite import attach_copy
+
+    with closing(sqlite3.connect(f"{Path(after).as_uri()}?mode=ro", uri=True)) as live:
+        attach_copy(live, Path(before), OLD)
+        found = findings(live, declared(()), written=frozenset(), limit_seconds=600)
+        ours = int("note" in [row[1] for row in live.execute(f"PRAGMA table_info({ITEMS})")])
+        done = {"add a column": ours, "UNIQUE rebuild": _unique(live), "backfill": 1}[step]
+    return {"found": [one.what for one in found], "done": bool(done)}
+
+
+def _unique(live: sqlite3.Connection) -> int:
+    return sum(row[2] for row in live.execute(f"PRAGMA index_list({ITEMS})"))
+
+
+# ----------------------------------------------------------------------------------------------- copies and comparisons
+
+
+def cp(database: str, target: str) -> dict:
+    """A copy of the file, durable."""
+    began = time.perf_counter()
+    shutil.copyfile(database, target)
+    with Path(target).open("r+b") as file:
+        os.fsync(file.fileno())
+    return _took(began)
+
+
+def backup_alone(database: str, target: str) -> dict:
+    """The backup's copy of the live database, durable."""
+    from dbsync import copies, disk
+    from dbsync.progress import nobody
+
+    began = time.perf_counter()
+    copies.snapshot(Path(database), Path(target), told=nobody)
+    disk.sync_file(Path(target))
+    return _took(began)
+
+
+def backup(database: str, target: str) -> dict:
+    """A backup as every migration makes it: checked, digested, with its facts beside it."""
+    from dbsync import api
+
+    began = time.perf_counter()
+    api.create_backup(Path(database), to=Path(target))
+    return _took(began)
+
+
+def compare(database: str, before: str, touched: str) -> dict:
+    """Conservation alone, against the shop of before, of which these tables were written (`*`: all)."""
+    from dbsync.changes import declared
+    from dbsync.conservation import OLD, findings
+    from dbsync.sqlite import attach_copy
+    from dbsync.written import Write, tables_in
+
+    one = Write(1, touched, "", "", "")
+    written = {"*": None, "none": frozenset()}.get(touched, frozenset((one,)))
+    with closing(sqlite3.connect(f"{Path(database).as_uri()}?mode=ro", uri=True)) as live:
+        attach_copy(live, Path(before), OLD)
+        began = time.perf_counter()
+        found = findings(live, declared(()), written=written, limit_seconds=600)
+        result = _took(began)
+        compared = ("transactions", ITEMS) if written is None else tables_in(written)
+        result["rows"] = sum(live.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in compared)
+    assert not found, found
+    return result
+
+
+# ---------------------------------------------------------------------------------------------------------- going back
+
+
+def trade(database: str) -> dict:
+    """Two days: sales with items and stock moves, edits of old sales and prices, voids of old sales."""
+    chance = random.Random(2)
+    with closing(sqlite3.connect(database)) as live, live:
+        live.execute("PRAGMA foreign_keys=ON")
+        products = live.execute("SELECT id, priceCents FROM products").fetchall()
+        past = live.execute("SELECT max(id) FROM transactions").fetchone()[0]
+        for number in range(SALES_COUNT):
+            bought = chance.sample(products, ITEMS_PER_SALE)
+            sale = live.execute(
+                "INSERT INTO transactions (receiptNumber, shiftId, totalCents, paidWith, createdAt)"
+                " VALUES (?, 1, ?, 'cash', '2026-11-20T10:00:00Z')",
+                (f"NEW-{number:06d}", sum(price for _, price in bought)),
+            ).lastrowid
+            live.executemany(
+                f"INSERT INTO {ITEMS} (transactionId, productId, quantity, lineCents) VALUES (?, ?, 1, ?)",
+                [(sale, product, price) for product, price in bought],
+            )
+        old = chance.sample(range(1, past), VOIDS_COUNT + EDITS_COUNT)
+        live.executemany("DELETE FROM transactions WHERE id = ?", [(one,) for one in old[:VOIDS_COUNT]])
+        live.executemany(
+            "UPDATE transactions SET totalCents = totalCents - 50, paidWith = 'card' WHERE id = ?",
+            [(one,) for one in old[VOIDS_COUNT:]],
+        )
+        live.execute("UPDATE products SET priceCents = priceCents + 10 WHERE sku < 'SKU-00050'")
+    return _totals(database)
+
+
+def downgrade(database: str, migrations: str, _: str) -> dict:
+    """`dbsync downgrade`, with the newer database kept beside, everything carried back, and the proof."""
+    from dbsync import downgrade as going
+    from dbsync import migrations as folder
+    from dbsync.backup import list_backups
+    from dbsync.live import LiveEffects
+    from dbsync.locking import locked
+
+    live = Path(database)
+    began = time.perf_counter()
+    with locked(live):
+        (base,) = (one for one in list_backups(live.parent / "backups", live) if one.kind == "migration")
+        effects = LiveEffects(live, backups=live.parent / "backups")
+        returned = going.downgrade(effects, base, folder.load(Path(migrations)), accept_loss=False)
+    took = _took(began)
+    assert (returned.outcome.name, returned.losses) == ("CARRIED_BACK", ()), returned
+    return {**took, **_totals(database)}
+
+
+def _totals(database: str) -> dict:
+    with closing(sqlite3.connect(database)) as live:
+        sales, cents = live.execute("SELECT count(*), sum(totalCents) FROM transactions").fetchone()
+        items = live.execute(f"SELECT count(*) FROM {ITEMS}").fetchone()[0]
+        stock = live.execute("SELECT sum(stock) FROM products").fetchone()[0]
+    return {"totals": [sales, cents, items, stock]}
+
+
+def _took(began: float) -> dict:
+    return {"seconds": time.perf_counter() - began}
+
+
+WORKS = {
+    one.__name__: one
+    for one in (fill, plain, dbsync, alembic, sqlite_utils, lost, cp, backup_alone, backup, compare, trade, downgrade)
+}
+
+if __name__ == "__main__":
+    print(json.dumps(WORKS[sys.argv[1]](*sys.argv[2:])))

@@ -1,0 +1,174 @@
+"""Backups as files: what their names and facts say, what is passed over, what is removed and what never is."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from dbsync import backup
+from dbsync.errors import BackupUnusable, DiskProblem
+from dbsync.model import Backup
+from tests.helpers.shop import files
+
+NOW = datetime(2024, 1, 15, 10, 35, 0, 444_000, tzinfo=UTC)
+
+
+def kept(folder: Path, name: str, **facts: object) -> Backup:
+    """A finished backup with its facts."""
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"content")
+    values = {"kind": "migration", "version": 2, "sha256": "", "size_bytes": 7, "sequence": 1, "made_at": "", **facts}
+    one = Backup(path, **values)  # type: ignore[arg-type]
+    backup.write_facts(one)
+    return one
+
+
+def test_names_are_those_of_the_specification() -> None:
+    database = Path("data/pos_system.db")
+    assert backup.migration_name("auraswift", 2, NOW) == "auraswift-backup-v2-2024-01-15T10-35-00-444Z.db"
+    assert backup.beside_name(database, "before-empty", NOW) == (
+        "pos_system-backup-before-empty-2024-01-15T10-35-00-444Z.db"
+    )
+
+
+def test_two_backups_of_one_millisecond_do_not_meet(tmp_path: Path) -> None:
+    first = backup.free_name(tmp_path, "a-backup-v1-x.db")
+    assert first.name == "a-backup-v1-x.db"
+    first.touch()
+    (tmp_path / "a-backup-v1-x-2.db").touch()
+    assert backup.free_name(tmp_path, "a-backup-v1-x.db").name == "a-backup-v1-x-3.db"
+
+
+def test_facts_come_back_as_they_were_written(tmp_path: Path) -> None:
+    one = kept(
+        tmp_path, "a-backup-v2-x.db", sha256="ab", size_bytes=12, sequence=4, made_at="2024-01-15T10:35:00.444Z",
+        trial_id="t1", verified=False,
+    )  # fmt: skip
+    assert backup.list_backups(tmp_path, tmp_path / "a.db") == [one]
+    assert "path" not in json.loads(backup.facts_path(one.path).read_text())
+
+
+@pytest.mark.parametrize(
+    "facts",
+    ["", "[]", "{}", '{"format": 2, "kind": "migration", "version": 9}', '{"format": 1, "version": "nine"}'],
+    ids=["torn", "a list", "nothing", "another format", "wrong values"],
+)
+def test_facts_that_cannot_be_read_are_taken_from_the_name_and_not_trusted(tmp_path: Path, facts: str) -> None:
+    path = tmp_path / "shop-backup-v3-2024-01-15T10-35-00-444Z.db"
+    path.write_bytes(b"1234")
+    backup.facts_path(path).write_text(facts)
+    expected = Backup(path, "migration", 3, "", 4, 0, "2024-01-15T10:35:00.444Z", verified=False)
+    assert backup.list_backups(tmp_path, tmp_path / "shop.db") == [expected]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "version", "made_at"),
+    [
+        ("shop-backup-v2-2025-11-06T12-06-18.db", "migration", 2, "2025-11-06T12:06:18.000Z"),
+        ("shop-backup-v12-20251106-120618.db", "migration", 12, "2025-11-06T12:06:18.000Z"),
+        ("shop-backup-manual-v3-2025-11-06T12-06-18-001Z.db", "manual", 3, "2025-11-06T12:06:18.001Z"),
+        ("shop-backup-before-empty-2025-11-06T12-06-18-444Z.db", "before-empty", 0, "2025-11-06T12:06:18.444Z"),
+        ("shop-backup-before-import-2025-11-06T12-06-18-444Z.db", "before-import", 0, "2025-11-06T12:06:18.444Z"),
+        ("copy of the shop.db", "manual", 0, ""),
+    ],
+)
+def test_what_only_has_a_name_says_what_its_name_says(
+    tmp_path: Path, name: str, kind: str, version: int, made_at: str
+) -> None:
+    (tmp_path / name).write_bytes(b"12")
+    (one,) = backup.list_backups(tmp_path, tmp_path / "elsewhere" / "shop.db")
+    assert one == Backup(tmp_path / name, kind, version, "", 2, 0, made_at, verified=False)
+
+
+def test_the_list_is_newest_first_has_those_beside_the_database_and_never_the_database(tmp_path: Path) -> None:
+    database, backups = tmp_path / "shop.db", tmp_path / "backups"
+    database.touch()
+    old = kept(backups, "shop-backup-v1-x.db", sequence=1, made_at="2030-01-01")
+    new = kept(tmp_path, "shop-backup-before-empty-x.db", sequence=3, made_at="2001-01-01", kind="before-empty")
+    same_later = kept(backups, "shop-backup-v1-z.db", sequence=1, made_at="2030-01-02")
+    (tmp_path / "another-backup-v1-x.db").touch()
+    (backups / ".part-shop-backup-v9-x.db").touch()
+    assert backup.list_backups(backups, database) == [new, same_later, old]
+    assert backup.next_sequence(backups, database) == 4
+    assert backup.next_sequence(tmp_path / "none", tmp_path / "elsewhere" / "other.db") == 1
+
+
+def test_a_backup_is_used_only_if_it_is_what_was_written(tmp_path: Path) -> None:
+    good = "ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73"  # sha256 of "content"
+    one = kept(tmp_path, "a-backup-v2-x.db", sha256=good)
+    assert backup.check_file(one.path) == one
+    one.path.write_bytes(b"c0ntent")
+    with pytest.raises(BackupUnusable, match=re.escape(f"could not use the backup {one.path}: it is not what was wri")):
+        backup.check_file(one.path)
+    one.path.unlink()
+    with pytest.raises(BackupUnusable, match=re.escape(f"could not use the backup {one.path}: there is no such file")):
+        backup.check_file(one.path)
+
+
+def test_rotation_counts_migration_backups_only_and_says_what_it_removed(tmp_path: Path) -> None:
+    backups, database = tmp_path / "backups", tmp_path / "shop.db"
+    for number in range(1, 7):
+        kept(backups, f"shop-backup-v2-{number}.db", sequence=number)
+    manual = [kept(backups, f"shop-backup-manual-v2-{number}.db", sequence=0, kind="manual") for number in range(4)]
+    pinned = backups / "shop-backup-v2-2.db"
+    shown = backup.rotate(backups, database, keep_count=3, pinned=(pinned,), dry_run=True)
+    assert [one.name for one in shown] == ["shop-backup-v2-3.db", "shop-backup-v2-1.db"]
+    assert len(files(backups)) == 20, "a dry run removes nothing"
+    assert backup.rotate(backups, database, keep_count=3, pinned=(pinned,)) == shown
+    left = {path.name for path in backups.glob("*.db")}
+    assert left == {
+        "shop-backup-v2-2.db",
+        *(f"shop-backup-v2-{n}.db" for n in (4, 5, 6)),
+        *(m.path.name for m in manual),
+    }
+    assert len(files(backups)) == 2 * len(left), "the facts went with their backups"
+
+
+def test_rotation_spares_the_newest_good_one_of_each_schema(tmp_path: Path) -> None:
+    backups, database = tmp_path / "backups", tmp_path / "shop.db"
+    kept(backups, "shop-backup-v1-1.db", sequence=1, version=1)
+    kept(backups, "shop-backup-v2-2.db", sequence=2)
+    kept(backups, "shop-backup-v2-3.db", sequence=3)
+    kept(backups, "shop-backup-v2-4.db", sequence=4, verified=False)
+    removed = backup.rotate(backups, database, keep_count=0, pinned=())
+    assert {one.name for one in removed} == {"shop-backup-v2-2.db", "shop-backup-v2-4.db"}
+
+
+def test_what_is_half_gone_is_removed_without_a_word(tmp_path: Path) -> None:
+    backups, database = tmp_path / "backups", tmp_path / "shop.db"
+    for number in range(1, 3):
+        kept(backups, f"shop-backup-v2-{number}.db", sequence=number)
+    backup.facts_path(backups / "shop-backup-v2-1.db").unlink()
+    # Without facts it is the oldest and not verified.
+    assert [one.name for one in backup.rotate(backups, database, keep_count=1, pinned=())] == ["shop-backup-v2-1.db"]
+    assert files(backups) == {"shop-backup-v2-2.db", "shop-backup-v2-2.db.json"}
+
+
+def test_what_cannot_be_removed_is_said(tmp_path: Path) -> None:
+    backups, database = tmp_path / "backups", tmp_path / "shop.db"
+    for number in range(1, 3):
+        kept(backups, f"shop-backup-v2-{number}.db", sequence=number)
+    facts = backup.facts_path(backups / "shop-backup-v2-1.db")
+    facts.unlink()
+    facts.mkdir()
+    with pytest.raises(DiskProblem, match=r"could not remove .*shop-backup-v2-1\.db"):
+        backup.rotate(backups, database, keep_count=0, pinned=())
+
+
+def test_parts_of_cut_runs_are_cleared_in_both_places_and_nothing_else(tmp_path: Path) -> None:
+    backups, database = tmp_path / "backups", tmp_path / "shop.db"
+    one = kept(backups, "shop-backup-v1-x.db")
+    for place in (backups, tmp_path):
+        (place / ".part-shop.db").touch()
+        (place / ".part-work").mkdir()
+        (place / ".part-work" / "inner.db").touch()
+    database.touch()
+    backup.clear_parts(backups, database)
+    assert files(tmp_path) == {"shop.db", "backups/shop-backup-v1-x.db", "backups/shop-backup-v1-x.db.json"}
+    assert not (tmp_path / ".part-work").exists()
+    assert one.path.exists()
