@@ -176,7 +176,7 @@ def test_rotation_counts_and_removes_compressed_ones_with_all_that_is_theirs(tmp
 
 WITHOUT = """
 import sys
-sys.modules["backports"] = sys.modules["compression"] = None
+sys.modules["backports.zstd"] = sys.modules["compression.zstd"] = None
 from dbsync.__main__ import main
 main(sys.argv[1:])
 """
