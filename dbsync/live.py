@@ -79,7 +79,9 @@ class LiveEffects(GoingBack):
         self._tell(Event("integrity"))
 
     def equals(self, path: Path) -> bool:
-        if not backup.find(path).is_file():
+        kept = backup.find(path)
+        # A run works with its backup until COMMIT: for one that was compressed since, it makes a new one.
+        if not kept.is_file() or (self._work is not None and kept.suffix == backup.COMPRESSED):
             return False
         with (
             compress.plain(path) as plain,

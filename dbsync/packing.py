@@ -47,9 +47,12 @@ def pack(one: Backup) -> Packed:
         disk.sync_file(part)
         if compress.expand(part) != one.sha256:
             raise BackupUnusable(operation="compress", path=one.path, cause="it does not come out as it went in")
-        facts = one._replace(path=part, content_sha256=one.sha256, content_size_bytes=one.size_bytes)
+        facts = one._replace(
+            path=part, sha256=disk.sha256_of(part), size_bytes=part.stat().st_size,
+            content_sha256=one.sha256, content_size_bytes=one.size_bytes,
+        )  # fmt: skip
         # A crash after this: both are there, and the plain one counts; the next time does it again.
-        kept = copies.keep_part(copies.measured(facts))
+        kept = copies.keep_part(facts)
     finally:
         copies.drop_part(part)
     backup.remove_plain(one.path)

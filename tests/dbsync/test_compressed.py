@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dbsync import back, backup, compress, disk, packing
+from dbsync import back, backup, compress, coordinator, disk, packing
 from dbsync.errors import BackupUnusable
 from dbsync.model import Backup
 from tests.dbsync.test_check import ROOT, dbsync
@@ -98,6 +98,19 @@ def test_a_trial_finds_its_backup_although_it_was_compressed_since(tmp_path: Pat
     assert sales(database) == 103
 
 
+def test_a_run_makes_a_new_backup_where_the_one_of_the_attempt_before_was_compressed(tmp_path: Path) -> None:
+    database = make_shop(tmp_path, schema=2)
+    live = effects(database)
+    earlier = live.keep_backup(live.check_backup(live.copy_backup(2, "t1")))
+    packing.pack(earlier)
+    small = backup.read(backup.find(earlier.path))
+    outcome = coordinator.upgrade(live, migrations=released(tmp_path, 4), trial_id="t1", earlier_backup=small)
+    assert outcome.name == "MIGRATED", outcome.cause
+    assert outcome.backup is not None
+    assert outcome.backup.path not in (earlier.path, small.path)
+    assert not [one for one in files(database.parent) if ".part-" in one]
+
+
 def test_an_import_takes_a_compressed_backup(tmp_path: Path) -> None:
     database, kept, _ = shop(tmp_path)
     small = packed(database, kept)
@@ -163,7 +176,7 @@ def test_rotation_counts_and_removes_compressed_ones_with_all_that_is_theirs(tmp
 
 WITHOUT = """
 import sys
-sys.modules["backports"] = sys.modules["compression"] = None
+sys.modules["backports.zstd"] = sys.modules["compression.zstd"] = None
 from dbsync.__main__ import main
 main(sys.argv[1:])
 """
