@@ -8,31 +8,37 @@ from pathlib import Path
 
 import click
 
+from dbsync import backup as backup_files
 from dbsync import downgrade as back
-from dbsync import migrations
-from dbsync.cli import FAILED, Place, as_json, exit_code, from_folder, main, on_database, plain
+from dbsync import mapping
+from dbsync.cli import FAILED, Place, as_json, exit_code, main, on_database, plain
 from dbsync.errors import BackupUnusable
 from dbsync.locking import locked
 from dbsync.model import Backup, Loss
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
+_from_folder = click.option(
+    "--migrations", "folder", type=_FOLDER, envvar="DBSYNC_MIGRATIONS",
+    help="The newer release's folder of migrations (default: what is kept beside the backup).",
+)  # fmt: skip
 _backup = click.option("--backup", type=_FILE, help="The state before (default: the newest good migration backup).")
 
 
 @main.command()
-@from_folder
+@_from_folder
 @_backup
 @click.option(
     "--export", type=_FOLDER, help="Write the rows that going back would lose as CSV and SQL into this folder."
 )
 @as_json
 @on_database
-def diff(place: Place, *, folder: Path, backup: Path | None, export: Path | None, as_json: bool) -> None:
+def diff(place: Place, *, folder: Path | None, backup: Path | None, export: Path | None, as_json: bool) -> None:
     """What people did since a migration, and what going back would lose. Changes nothing."""
     base = _chosen(place, backup)
+    known = mapping.chosen(folder, base.path)
     with locked(place.database):
-        found = back.diff(place.effects(), base, migrations.load(folder), export=export)
+        found = back.diff(place.effects(), base, known, export=export)
     told = {
         "format": 1,
         "since": str(base.path),
@@ -62,21 +68,24 @@ def _say(losses: tuple[Loss, ...], nothing: str) -> None:
 
 
 @main.command()
-@from_folder
+@_from_folder
 @_backup
 @click.option("--accept-loss", is_flag=True, help="Go back although something is lost; it is exported and kept.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @as_json
 @on_database
-def downgrade(place: Place, *, folder: Path, backup: Path | None, accept_loss: bool, yes: bool, as_json: bool) -> None:
+def downgrade(
+    place: Place, *, folder: Path | None, backup: Path | None, accept_loss: bool, yes: bool, as_json: bool
+) -> None:
     """Go back to the schema of a backup with everything that was recorded since. The newer database is kept beside."""
     base = _chosen(place, backup)
+    known = mapping.chosen(folder, base.path)
     if not yes and (as_json or not click.confirm(f"Go back to schema {base.version} of {base.made_at}?")):
         raise BackupUnusable(
             operation="go back", path=base.path, cause="it was not agreed to", hint="Say --yes to do it."
         )
     with locked(place.database):
-        returned = back.downgrade(place.effects(), base, migrations.load(folder), accept_loss=accept_loss)
+        returned = back.downgrade(place.effects(), base, known, accept_loss=accept_loss)
     if as_json:
         click.echo(json.dumps({"format": 1, **plain(returned)}, indent=1, default=str))
     else:
@@ -92,7 +101,8 @@ def downgrade(place: Place, *, folder: Path, backup: Path | None, accept_loss: b
 def _chosen(place: Place, path: Path | None) -> Backup:
     listed = place.listed()
     if path is not None:
-        named = [one for one in listed if one.path in (path.absolute(), place.backups / path.name)]
+        meant = [backup_files.find(one) for one in (path.absolute(), place.backups / path.name)]
+        named = [one for one in listed if one.path in meant]
     else:
         named = [one for one in listed if one.kind == "migration" and one.verified]
     if not named:

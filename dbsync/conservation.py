@@ -13,7 +13,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from dbsync.changes import Cell, Declared
-from dbsync.derived import does_not_fit
+from dbsync.derived import does_not_fit, shows_another
 from dbsync.finding import Finding, with_keys, written_name
 from dbsync.progress import ROWS, Told, nobody
 from dbsync.redefined import in_objects, in_table, in_virtual
@@ -75,8 +75,8 @@ class _Seen(NamedTuple):
     skipping: frozenset[str] | None
     """The tables that were written, if the rows of others need not be looked at; else None."""
 
-    def no_write_to(self, *names: str) -> bool:
-        return self.skipping is not None and not self.skipping.intersection(names)
+    def no_write_to(self, name: str) -> bool:
+        return self.skipping is not None and name not in self.skipping
 
 
 def _kinds(connection: Connection, schema: str) -> dict[str, _Kind]:
@@ -111,7 +111,8 @@ def _tables(
                 yield from in_virtual(connection, allowed, old.name, new.name, OLD)
             elif not old.virtual and not new.virtual:
                 yield from in_table(connection, allowed, old.name, new.name, OLD)
-            yield from _content(connection, allowed, old, new, seen, counts[lower])
+            if not (new.virtual and shows_another(connection, new.name)):
+                yield from _content(connection, allowed, old, new, seen, counts[lower])
             if new.virtual and does_not_fit(connection, new.name, old.name, OLD):
                 yield Finding(f"the index {new.name} does not fit its content: rebuild it in the migration", "")
         except sqlite3.DatabaseError as error:
@@ -144,7 +145,7 @@ def _content(
         for one in rows.gone
         if ("column", f"{lower}.{one.lower()}") not in allowed.drops
     )
-    if not old.virtual and not rows.special and seen.no_write_to(lower, new.name.lower()):
+    if not old.virtual and not rows.special and seen.no_write_to(lower):
         count = _count(connection, OLD, old.name) if old_count is None else old_count
         after = _count(connection, "main", new.name)
         if count != after:

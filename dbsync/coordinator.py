@@ -185,6 +185,9 @@ class _Upgrade:
 
     def _ended(self, name: OutcomeName, *, cause: str = "", hint: str = "", digest: str | None = None) -> Outcome:
         migrated = name in (OutcomeName.MIGRATED, OutcomeName.CREATED)
+        kept = self.effects.keep_damaged() if name == OutcomeName.DAMAGED else None
+        if kept is not None:
+            hint = f"{hint} It is kept as it is, not verified ({kept.name})."
         named = f"v{self.migration.number} {self.migration.name}" if self.migration else None
         outcome = Outcome(
             name=name,

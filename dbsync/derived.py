@@ -26,9 +26,19 @@ def does_not_fit(connection: Connection, name: str, old: str, schema: str) -> bo
         return _fits(before, old)
 
 
-def _fits(connection: Connection, name: str) -> bool:
+def shows_another(connection: Connection, name: str) -> bool:
+    """Whether a search has no content of its own, but shows that of another table, which is compared itself."""
+    words = _words(connection, name)
+    return any(words[index : index + 2] == ["content", "="] for index in range(len(words)))
+
+
+def _words(connection: Connection, name: str) -> list[str]:
     row = connection.execute("SELECT sql FROM main.sqlite_schema WHERE lower(name) = lower(?)", (name,)).fetchone()
-    words = [one.lower() for one in pieces(row[0])]
+    return [one.lower() for one in pieces(row[0])]
+
+
+def _fits(connection: Connection, name: str) -> bool:
+    words = _words(connection, name)
     kind = words[words.index("using") + 1] if "using" in words else ""
     try:
         if kind == "fts5":

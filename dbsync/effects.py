@@ -87,6 +87,9 @@ class Effects(Protocol):
     def content_digest(self) -> str | None:
         """SHA-256 of the database file with nothing left outside of it; None if something is."""
 
+    def keep_damaged(self) -> Path | None:
+        """Copies a damaged database aside, once, as not verified; None if it cannot. Never raises."""
+
     def rotate_backups(self, pinned: tuple[Path, ...]) -> None:
         """Removes the oldest migration backups over the limit, never a pinned one."""
 

@@ -6,7 +6,22 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dbsync import backup, compare, conservation, copies, disk, engines, history, migrate, preflight, sqlite, verify
+from dbsync import (
+    backup,
+    compare,
+    compress,
+    conservation,
+    copies,
+    disk,
+    engines,
+    history,
+    mapping,
+    migrate,
+    preflight,
+    rehearsals,
+    sqlite,
+    verify,
+)
 from dbsync.errors import BackupUnusable, CommitFailed, DbsyncError, MigrationFailed, VerificationFailed
 from dbsync.live_back import GoingBack, timestamp
 from dbsync.model import Backup, Migration, State
@@ -23,17 +38,29 @@ class LiveEffects(GoingBack):
     _work: Work | None = None
     _written: Written | None = frozenset()
     _on_copy = False
+    _pending: tuple[Migration, ...] = ()
+    _measured: rehearsals.Measured | None = None
 
     def preflight(self, pending: tuple[Migration, ...]) -> None:
+        self._pending = pending
         self._on_copy = any(one.kind == "command" for one in pending)
         preflight.check_local(self.database)
         preflight.check_writable(self.database.parent)
         preflight.check_writable(self.backups)
         backup.clear_parts(self.backups, self.database)
+        rehearsals.clear(self.backups)
         if pending:
-            preflight.check_space(self.database, self.backups, least_free_bytes=self._least_free_bytes)
+            self._measured = rehearsals.measured(self._flight.lines(), pending, preflight.size_of(self.database))
+            preflight.check_space(
+                self.database, self.backups, least_free_bytes=self._least_free_bytes, measured=self._measured
+            )
         if self.look().state is State.OK:
             preflight.check_alone(self.database)
+
+    def record(self, event: str, **facts: str | float | None) -> None:
+        if event == "started" and self._measured is not None:
+            facts["expected_seconds"] = round(self._measured.expected_seconds, 3)
+        super().record(event, **facts)
 
     # one transaction -----------------------------------------------------------------------------------------------
 
@@ -52,10 +79,14 @@ class LiveEffects(GoingBack):
         self._tell(Event("integrity"))
 
     def equals(self, path: Path) -> bool:
-        if not path.is_file():
+        if not backup.find(path).is_file():
             return False
-        with sqlite.translated("compare with", path), reading(self._work, self.database) as live:
-            sqlite.attach_copy(live, path, "kept")
+        with (
+            compress.plain(path) as plain,
+            sqlite.translated("compare with", path),
+            reading(self._work, self.database) as live,
+        ):
+            sqlite.attach_copy(live, plain, "kept")
             try:
                 return compare.same(live, "kept")
             finally:
@@ -66,13 +97,17 @@ class LiveEffects(GoingBack):
         final = backup.free_name(self.backups, backup.migration_name(self._prefix, version, now))
         facts = self._facts(final, "migration", version, now)._replace(trial_id=trial_id)
         live = self._work.live if self._work is not None else None
-        return copies.copy_to_part(self.database, final, facts, told=self._meter.phase("backup"), live=live)
+        writer = self._work.connection if isinstance(self._work, InPlace) else None
+        told = self._meter.phase("backup")
+        return copies.copy_to_part(self.database, final, facts, told=told, live=live, writer=writer)
 
     def check_backup(self, part: Backup) -> Backup:
         self._meter.phase("check backup")
         return copies.check_part(part)
 
     def keep_backup(self, part: Backup) -> Backup:
+        if part.kind == "migration" and self._pending:
+            mapping.keep(backup.final_path(part.path), self._pending)
         kept = copies.keep_part(part)
         self._tell(Event("backup", text=str(kept.path)))
         self._tell(Event("integrity"))

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from dbsync import backup, compare, copies, disk, history, intents, preflight, rederive, sqlite, verify
+from dbsync import backup, compare, compress, copies, disk, history, intents, preflight, rederive, sqlite, verify
 from dbsync.errors import DbsyncError
 from dbsync.flight import FlightRecorder
 from dbsync.model import Applied, Backup, Carried, Change, Facts, Intent, Migration, Recognised, State, Tried
@@ -90,7 +90,7 @@ class GoingBack:
                 return Change(known=True)
             if base is None:
                 return Change(known=False)
-            return self._compared(self._migrated(base, migrations))
+            return self._compared(self._migrated(base, _known(base, migrations)))
         except DbsyncError:
             # A database or a backup that cannot be compared counts as changed; what follows puts it aside first.
             return Change(known=False)
@@ -112,12 +112,27 @@ class GoingBack:
         kept = self._facts(final, f"before-{reason}", facts.version, now)
         return copies.put_aside(self.database, final, kept, told=self._meter.phase("put aside"))
 
+    def keep_damaged(self) -> Path | None:
+        from dbsync import damaged
+
+        try:
+            facts = self._facts(self.backups / self.database.name, damaged.KIND, self.look().version, datetime.now(UTC))
+        except DbsyncError:
+            return None
+        return damaged.keep(
+            self.database,
+            facts,
+            prefix=self._prefix,
+            least_free_bytes=self._least_free_bytes,
+            told=self._meter.phase("copy"),
+        )
+
     def carry_back(self, base: Backup, aside: Backup, migrations: tuple[Migration, ...]) -> Carried | None:
         try:
             return rederive.carry_back(
                 aside.path,
                 base.path,
-                migrations,
+                _known(base, migrations),
                 into=self.backups / f"{backup.PART}carried",
                 reports=self._reports / f"carried-{aside.path.stem}",
                 told=self._meter.phase("carry back"),
@@ -134,7 +149,12 @@ class GoingBack:
         try:
             copies.snapshot(self.database, now, told=self._meter.phase("copy"))
             return rederive.carry_back(
-                now, base.path, migrations, into=into, reports=reports or scratch, told=self._meter.phase("carry back")
+                now,
+                base.path,
+                _known(base, migrations),
+                into=into,
+                reports=reports or scratch,
+                told=self._meter.phase("carry back"),
             )
         except (DbsyncError, OSError) as error:
             self.record("not_carried", cause=str(error))
@@ -157,7 +177,7 @@ class GoingBack:
         folder = self._reports / f"loss-{aside.path.stem}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            scratch = self._migrated(base, migrations)
+            scratch = self._migrated(base, _known(base, migrations))
             with sqlite.translated("export", aside.path), closing(sqlite.open_copy(aside.path)) as kept:
                 sqlite.attach_copy(kept, scratch, "base")
                 written = compare.export(kept, "base", compare.differences(kept, "base"), folder)
@@ -221,9 +241,20 @@ class GoingBack:
         return scratch
 
     def _compared(self, path: Path) -> Change:
-        with sqlite.translated("compare with", path), closing(sqlite.open_reading(self.database)) as live:
-            sqlite.attach_copy(live, path, "base")
+        with (
+            compress.plain(path) as plain,
+            sqlite.translated("compare with", path),
+            closing(sqlite.open_reading(self.database)) as live,
+        ):
+            sqlite.attach_copy(live, plain, "base")
             return Change(known=True, losses=compare.differences(live, "base"))
+
+
+def _known(base: Backup, migrations: tuple[Migration, ...]) -> tuple[Migration, ...]:
+    """Those that lie beside the backup, where the release that has them is gone."""
+    from dbsync import mapping
+
+    return migrations or mapping.beside(base.path)
 
 
 def timestamp() -> str:

@@ -46,6 +46,12 @@ def load(folder: Path) -> tuple[Migration, ...]:
     return found
 
 
+def folder_of(migration: Migration) -> Path:
+    """The folder that a migration was loaded from."""
+    folder = migration.path.parent
+    return folder.parent if migration.engine == "alembic" else folder
+
+
 def listed(folder: Path) -> list[Path]:
     """What is in a folder, by name.
 

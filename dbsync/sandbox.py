@@ -9,58 +9,16 @@ import sqlite3
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from dbsync.changes import unquoted
-from dbsync.errors import MigrationFailed
+from dbsync.errors import DbsyncError, MigrationFailed
 from dbsync.helpers import Helpers
 from dbsync.progress import STATEMENTS, Told, nobody
-from dbsync.sqlite import OUR_TABLES, Connection, columns_of, kind_of, quoted
-from dbsync.statements import head_of, numbered, rename_of, shown, strict, use_of
+from dbsync.refused import WRITES, why_not
+from dbsync.sqlite import Connection, columns_of, kind_of, quoted
+from dbsync.statements import adds_column, head_of, numbered, rename_of, shown, strict, use_of
 from dbsync.written import Write, carried_over
-
-_READING_PRAGMAS: Final = frozenset(
-    [
-        "table_info",
-        "table_xinfo",
-        "table_list",
-        "index_list",
-        "index_info",
-        "index_xinfo",
-        "foreign_key_list",
-        "foreign_key_check",
-        "quick_check",
-        "integrity_check",
-        "collation_list",
-        "function_list",
-        "compile_options",
-        "data_version",  # FTS5 asks for it
-        "encoding",
-        "page_count",
-        "page_size",
-        "user_version",
-        "application_id",
-        "freelist_count",
-        "read_uncommitted",  # SQLAlchemy asks for it
-    ]
-)
-_SCHEMA_STEPS: Final = frozenset({"legacy_alter_table", "defer_foreign_keys"})
-"""Pragmas that the documented way to rebuild a table needs, and that cannot break the transaction."""
-_WRITES: Final = frozenset(
-    {
-        sqlite3.SQLITE_INSERT,
-        sqlite3.SQLITE_UPDATE,
-        sqlite3.SQLITE_DELETE,
-        sqlite3.SQLITE_DROP_TABLE,
-        sqlite3.SQLITE_CREATE_TABLE,  # CREATE TABLE … AS SELECT fills it, and says nothing else of it
-    }
-)
-_REFUSED: Final = {
-    sqlite3.SQLITE_TRANSACTION: "BEGIN, COMMIT and ROLLBACK are dbsync's: all migrations are one transaction",
-    sqlite3.SQLITE_SAVEPOINT: "savepoints are dbsync's: each migration has one",
-    sqlite3.SQLITE_ATTACH: "another database cannot be attached: its changes would not be part of the transaction",
-    sqlite3.SQLITE_DETACH: "databases are attached and detached by dbsync",
-}
 
 
 def unheard(sql: str) -> None:
@@ -96,6 +54,7 @@ class Sandbox(Helpers):
         self._order = 0
         self._ours = False
         self._why_refused = ""
+        self._last_failure: DbsyncError | None = None
         self.written: set[Write] = set()
         """What each statement may write: asked as it is compiled, so never too little."""
 
@@ -136,6 +95,7 @@ class Sandbox(Helpers):
         self._told(len(statements), len(statements), unit=STATEMENTS)
 
     def _run(self, sql: str, parameters: Sequence[Any]) -> sqlite3.Cursor:
+        self.check_transaction()
         self._why_refused, self._statement = "", sql
         self._order += 1
         self._issued(sql)
@@ -143,12 +103,24 @@ class Sandbox(Helpers):
             self._check_quoted_names(sql, parameters)
             cursor = self._connection.execute(sql, parameters)
         except sqlite3.Error as error:
-            raise self._failure(error, sql) from error
-        if not self._connection.in_transaction:
-            raise MigrationFailed(operation="migrate", cause=f"a statement ended the transaction: {shown(sql)}")
+            self._last_failure = self._failure(error, sql)
+            raise self._last_failure from error
+        self.check_transaction()
         return cursor
 
-    def _failure(self, error: sqlite3.Error, sql: str) -> Exception:
+    def check_transaction(self) -> None:
+        """Refuses to go on without a transaction: what is written then would stay, whatever becomes of the run.
+
+        Some failures end it ("disk full", for one), and a migration may have swallowed what it was told of that.
+
+        Raises:
+            DbsyncError: the failure that ended it.
+        """
+        if not self._connection.in_transaction:
+            cause = f"the transaction was ended by: {shown(self._statement)}"
+            raise self._last_failure or MigrationFailed(operation="migrate", cause=cause)
+
+    def _failure(self, error: sqlite3.Error, sql: str) -> DbsyncError:
         cause = self._why_refused or str(error)
         kind = kind_of(error) or MigrationFailed
         return kind(operation="migrate", cause=f"{cause} ({self._where()}: {shown(sql)})")
@@ -225,26 +197,25 @@ class Sandbox(Helpers):
     ) -> int:
         if self._ours:
             return sqlite3.SQLITE_OK
-        why = _why_not(action, first, second, schema)
+        why = why_not(action, first, second, schema)
         if why is not None:
             self._why_refused = f"not allowed in a migration: {why}"
             return sqlite3.SQLITE_DENY
         if action == sqlite3.SQLITE_ALTER_TABLE:
             self._altered(second or "", schema)
-        elif action in _WRITES and first is not None:
+        elif action in WRITES and first is not None:
             self._note(first, (second or "") if action == sqlite3.SQLITE_UPDATE else "", through or "")
         return sqlite3.SQLITE_OK
 
     def _altered(self, table: str, dropped: str | None) -> None:
-        """DROP COLUMN, which names its column here, rewrites rows, and ADD COLUMN leaves them alone. RENAME leaves them
-        as well, but what has the name then may be other rows: two tables or two columns that change places."""
+        """DROP COLUMN, which names its column here, rewrites rows. ADD COLUMN leaves them alone. RENAME does as well,
+        but what has the name then may be other rows: two tables, or two columns, that change places."""
+        if adds_column(self._statement):
+            return
+        self._note(table, dropped or "", "")
         renamed = rename_of(self._statement)
-        if renamed is not None:
-            self._note(table, "", "")
-            self._note(renamed.to or table, "", "")
-            self.written |= carried_over(self.written, table, renamed.to or table)
-        elif dropped is not None:
-            self._note(table, dropped, "")
+        if renamed is not None and renamed.to:
+            self.written |= carried_over(self.written, table, renamed.to)
 
     def _note(self, table: str, column: str, through: str) -> None:
         place = f"{self._source.name} {self._where()}"
@@ -252,30 +223,7 @@ class Sandbox(Helpers):
         self.written.add(one)
 
 
-def _why_not(action: int, first: str | None, second: str | None, schema: str | None) -> str | None:
-    if action == sqlite3.SQLITE_PRAGMA:
-        return _why_not_pragma(first or "", second)
-    if action == sqlite3.SQLITE_FUNCTION and (second or "").lower() == "load_extension":
-        return "an extension is code that was not signed with the release"
-    if action in _WRITES and first in OUR_TABLES:
-        return f"{first} is written by dbsync only"
-    # ALTER TABLE names its database first; where others name theirs it has the column that is dropped.
-    if (first if action == sqlite3.SQLITE_ALTER_TABLE else schema) not in (None, "main", "temp"):
-        return "only the database that is migrated may be touched"
-    return _REFUSED.get(action)
-
-
 def cursor_of(sandbox: Sandbox, sql: str, parameters: Sequence[Any]) -> sqlite3.Cursor:
     """Runs one statement of an engine's library, which wants a cursor; migrations of our own never get one, because a
     cursor leads to its connection."""
     return sandbox._run(sql, parameters)  # noqa: SLF001 - the same file
-
-
-def _why_not_pragma(name: str, value: str | None) -> str | None:
-    name = name.lower()
-    if name in _SCHEMA_STEPS or (
-        name in _READING_PRAGMAS
-        and (value is None or name not in ("user_version", "application_id", "read_uncommitted"))
-    ):
-        return None
-    return f"PRAGMA {name}: it is dbsync's, or would not be part of the transaction"

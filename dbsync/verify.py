@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -20,6 +22,8 @@ from dbsync.written import Written, tables_in, together
 LIMIT_SECONDS: Final = 900.0
 """How long the proof that nothing else changed may take."""
 SHOWN_COUNT: Final = 5
+MISMATCH: Final = ""
+"""Stands for the parent where a foreign key refers to columns that are no key; no table has this name."""
 
 
 class Case(NamedTuple):
@@ -74,7 +78,9 @@ def foreign_keys(case: Case) -> list[str]:
     found = []
     for (table, parent), count in now.items():
         more = count - before.get((table, parent), 0)
-        if more > 0:
+        if more > 0 and parent == MISMATCH:
+            found.append(f"{table} refers to columns that are not unique (foreign key mismatch)")
+        elif more > 0:
             found.append(f"{more} rows of {table} refer to rows of {parent} that are not there")
     return found
 
@@ -98,8 +104,14 @@ def _violations(connection: Connection, name: str, tables: list[str]) -> dict[tu
     known = {one.lower() for one in tables_of(connection, name)}
     for table in tables:
         if table.lower() in known:
-            for row in connection.execute(f"PRAGMA {name}.foreign_key_check({quoted(table)})"):
-                found[row[0], row[2]] = found.get((row[0], row[2]), 0) + 1
+            try:
+                for row in connection.execute(f"PRAGMA {name}.foreign_key_check({quoted(table)})"):
+                    found[row[0], row[2]] = found.get((row[0], row[2]), 0) + 1
+            except sqlite3.OperationalError as error:
+                if "mismatch" not in str(error):
+                    raise
+                # What it refers to has no unique index: nothing can be checked, which is one violation of its own.
+                found[table, MISMATCH] = 1
     return found
 
 
@@ -141,14 +153,23 @@ def run_all(connection: Connection, migrations: tuple[Migration, ...]) -> Writte
     return written
 
 
-def apply_all(connection: Connection, migrations: tuple[Migration, ...], *, told: Told = nobody) -> Written | None:
-    """The same in a transaction that is open already; None: anything may have been written."""
+def apply_all(
+    connection: Connection,
+    migrations: tuple[Migration, ...],
+    *,
+    told: Told = nobody,
+    issued: Callable[[Migration, str], None] = lambda _migration, _sql: None,
+) -> Written | None:
+    """The same in a transaction that is open already; None: anything may have been written.
+
+    `issued` gets each statement before it runs.
+    """
     written: Written | None = frozenset()
     for one in migrations:
         told(0, 0, f"v{one.number} {one.name}")
         applied = apply(
             connection, one, trial_id=None, release=(None, None), at="", milliseconds=lambda: 0, log=lambda _: None,
-            told=told,
+            told=told, issued=partial(issued, one),
         )  # fmt: skip
         written = together(written, applied.written)
     return written

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from dbsync import copies
 from dbsync.progress import nobody
-from dbsync.sqlite import Connection, copy, is_wal, open_reading, open_writing, page_size_of
+from dbsync.sqlite import Connection, copy, open_reading, open_writing, page_size_of
 
 
 class Work(Protocol):
@@ -59,11 +59,10 @@ class InPlace:
         # "Disk full" in WAL mode has undone the transaction by itself already.
         if self.connection.in_transaction:
             self.connection.execute("ROLLBACK")
-        if is_wal(self.connection):
-            # A WAL grown to its full size would go on holding the space whose lack was the trouble.
-            self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def close(self) -> None:
+        # The last connection removes a WAL that grew to its full size. No checkpoint of our own: while another program
+        # writes, it can damage the database (the WAL-reset bug before SQLite 3.51.3, sqlite.org/wal.html).
         self.connection.close()
 
 

@@ -31,18 +31,6 @@ def test_a_newer_database_is_refused_byte_for_byte(tmp_path: Path) -> None:
     assert not list((database.parent / "backups").glob("*.db"))
 
 
-def test_a_damaged_database_is_refused_and_nothing_is_left_of_its_copy(tmp_path: Path) -> None:
-    database = make_shop(tmp_path, schema=2)
-    with database.open("r+b") as file:
-        file.seek(4096 * 6)
-        file.write(b"\xff" * 8192)
-    before = database.read_bytes()
-    outcome = upgrade(database, released(tmp_path, 4))
-    assert outcome.name == "DAMAGED"
-    assert database.read_bytes() == before
-    assert files(database.parent) == {"pos_system.db", "backups/dbsync-flight.jsonl"}
-
-
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     database = make_shop(tmp_path, schema=2)
     database.write_bytes(b"this is a text" * 1000)
@@ -191,6 +179,8 @@ found = shop.written(folder / "m", big, after=2)
 outcome = shop.upgrade(database, found)
 assert outcome.name == "NO_SPACE", outcome
 assert shop.dump(database) == before
+journal = Path(f"{database}-wal")
+assert not journal.exists() or not journal.stat().st_size, "it does not go on holding the disk"
 shop.sell(database)
 assert shop.sales(database) == 5001
 print("as it was, and it sells;", sorted(p.name for p in database.parent.iterdir()))

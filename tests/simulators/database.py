@@ -135,6 +135,9 @@ class SimulatedEffects:
         self._tick("digest")
         return _digest(self.world.database)
 
+    def keep_damaged(self) -> Path | None:
+        raise Violated("the simulated database is sound")
+
     def rotate_backups(self, pinned: tuple[Path, ...]) -> None:
         self._tick("rotate backups")
 

@@ -1,0 +1,69 @@
+"""The migrations kept beside the backup that was made for them: the older release, which goes back, has none of them.
+
+`<backup>.migrations/` holds what the loader reads of the newer release's folder, whatever its engine: loading it gives
+the same migrations with the same hashes. A program that a command runs is not in it, nor are files that only the code
+of a Python migration opens: going back then needs the newer release itself (`--migrations`).
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Final
+
+from dbsync import backup, copies, disk, migrations
+from dbsync.errors import BackupUnusable
+from dbsync.model import Migration
+
+_READ: Final = ("*.sql", "*.py", "*.toml", "meta/_journal.json", "versions/*.py")
+"""What loaders read: our own and numbered files, settings, Drizzle's journal, Alembic's `env.py` and revisions."""
+
+
+def keep(kept: Path, pending: tuple[Migration, ...]) -> None:
+    """Keeps the folder that these migrations are from beside a backup, durably, before that gets its name.
+
+    A crash leaves a part, or a folder without a backup: neither counts, and the next run clears both.
+
+    Raises:
+        DbsyncError: it could not be kept; nothing is left of it.
+    """
+    source, final = migrations.folder_of(pending[0]), backup.migrations_path(kept)
+    part = final.with_name(backup.PART + final.name)
+    try:
+        copies.drop_folder(part)
+        for path in sorted(one for pattern in _READ for one in source.glob(pattern) if one.is_file()):
+            target = part / path.relative_to(source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+        disk.sync_tree(part)
+        copies.drop_folder(final)
+        disk.rename_durably(part, final)
+    except OSError as cause:
+        copies.drop_folder(part)
+        raise disk.problem("keep the migrations beside", kept, cause) from cause
+
+
+def beside(kept: Path) -> tuple[Migration, ...]:
+    """The migrations that lie beside a backup; none where none were kept.
+
+    Raises:
+        BadMigrations: they are there and cannot be understood.
+    """
+    folder = backup.migrations_path(kept)
+    return migrations.load(folder) if folder.is_dir() else ()
+
+
+def chosen(folder: Path | None, kept: Path) -> tuple[Migration, ...]:
+    """The migrations of a folder of choice; without one, those that lie beside the backup.
+
+    Raises:
+        BackupUnusable: none were given, and none are beside it.
+        BadMigrations: they cannot be understood.
+    """
+    if folder is not None:
+        return migrations.load(folder)
+    found = beside(kept)
+    if not found:
+        hint = "Say --migrations with the folder of the newer release."
+        raise BackupUnusable(operation="go back to", path=kept, cause="no migrations are kept beside it", hint=hint)
+    return found
