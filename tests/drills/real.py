@@ -329,19 +329,11 @@ def _definition_of(shop: Path, table: str) -> str:
 
 
 def _renamable(live: sqlite3.Connection) -> Column | None:
-    """A column that SQLite can rename with everything that speaks of it; nothing stays of the attempt."""
+    """A column that SQLite can rename with everything that speaks of it."""
     for table in ordinary(live):
         for name in reversed(columns(live, table)):
-            live.execute("SAVEPOINT attempt")
-            try:
-                live.execute(f'ALTER TABLE "{table}" RENAME COLUMN "{name}" TO "{name}_2"')
-            except sqlite3.Error:
-                continue
-            else:
+            if _works(live, f'ALTER TABLE "{table}" RENAME COLUMN "{name}" TO "{name}_2"'):
                 return Column(table, name)
-            finally:
-                live.execute("ROLLBACK TO attempt")
-                live.execute("RELEASE attempt")
     return None
 
 
@@ -351,19 +343,24 @@ def _number(live: sqlite3.Connection) -> Column | None:
         keys = {str(row[1]) for row in live.execute(f'PRAGMA table_info("{table}")') if row[5]}
         keys |= {str(row[3]) for row in live.execute(f'PRAGMA foreign_key_list("{table}")')}
         for name in columns(live, table):
-            if name in keys or _kind(live, table, name) not in ("integer", "real"):
-                continue
-            live.execute("SAVEPOINT attempt")
-            try:
-                live.execute(f'UPDATE "{table}" SET "{name}" = "{name}" * 2')
-            except sqlite3.Error:
-                continue
-            else:
+            counts = name not in keys and _kind(live, table, name) in ("integer", "real")
+            if counts and _works(live, f'UPDATE "{table}" SET "{name}" = "{name}" * 2'):
                 return Column(table, name)
-            finally:
-                live.execute("ROLLBACK TO attempt")
-                live.execute("RELEASE attempt")
     return None
+
+
+def _works(live: sqlite3.Connection, statement: str) -> bool:
+    """Whether the schema lets it be done; nothing stays of the attempt."""
+    live.execute("SAVEPOINT attempt")
+    try:
+        live.execute(statement)
+    except sqlite3.Error:
+        return False
+    else:
+        return True
+    finally:
+        live.execute("ROLLBACK TO attempt")
+        live.execute("RELEASE attempt")
 
 
 def main() -> None:
