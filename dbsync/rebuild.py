@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Final
 
-from dbsync import backup, disk
+from dbsync import backup, copies, disk
 from dbsync.derived import shows_another
 from dbsync.errors import DiskProblem
 from dbsync.lost_schema import BadText, Object
@@ -47,6 +47,7 @@ class Rebuilt:
         self._into: Final = into
         self._objects: Final = objects
         self._aside: IO[str] | None = None
+        copies.drop_part(self.path)
         self.connection: Final[Connection] = open_scratch(self.path)
         execute = self.connection.execute
         execute(f"PRAGMA page_size={header.page_bytes}")

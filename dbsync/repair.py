@@ -91,8 +91,10 @@ def repair(
         DbsyncError: by meaning; nothing is left but the damaged file as it was.
     """
     _check(database, into)
-    folder, meter = into.parent / f"{backup.PART}repair-{disk.random_name()}", Meter(progress)
+    folder, meter = into.with_name(f"{backup.PART}{into.name}.work"), Meter(progress)
     try:
+        # What a killed recovery into the same file left.
+        copies.drop_folder(folder)
         folder.mkdir()
         work = folder / database.name
         bad_count = _copy_files(database, work, meter.phase("copy"))

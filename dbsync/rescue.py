@@ -98,7 +98,7 @@ def _search(damaged: Connection, work: Path, rebuilt: Rebuilt, one: Object, obje
 
 
 def _marks(damaged: Connection, rebuilt: Rebuilt, newest: Path | None) -> list[TableRepaired]:
-    """The marks of AUTOINCREMENT: the highest of those that were read, the rows', and where some are lost the backup's."""
+    """The marks of AUTOINCREMENT: the highest of what was read, the rows', where some are lost the backup's."""
     if not has_table(rebuilt.connection, SEQUENCE):
         return []
     rows: list[Row] = []

@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from dbsync import backup, disk
-from dbsync.errors import Refused
+from dbsync.errors import DiskFull, Locked, Refused
+from dbsync.locking import locked
 from dbsync.pages import LEAF, Pages
+from dbsync.progress import Event
 from dbsync.repair import Repaired, repair
 from dbsync.rescue import TableRepaired
 from tests.helpers.shop import ask, dump, effects, files, make_shop, released
@@ -365,3 +367,37 @@ def run() -> Callable[..., subprocess.CompletedProcess[str]]:
     return lambda *words: subprocess.run(
         [sys.executable, "-m", "dbsync", *words], capture_output=True, text=True, check=False
     )
+
+
+def test_a_recovery_that_cannot_end_leaves_nothing_and_one_that_was_killed_is_cleared(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = files(database.parent)
+    with monkeypatch.context() as patched:
+        patched.setattr(disk, "free_bytes", lambda _: 1000)
+        with pytest.raises(DiskFull):
+            repair(database, database.parent / "recovered.db", backups=[])
+    with monkeypatch.context() as patched:
+
+        def full(_: Path) -> None:
+            raise DiskFull(operation="sync", cause="no space left")
+
+        patched.setattr(disk, "sync_file", full)
+        with pytest.raises(DiskFull):
+            repair(database, database.parent / "recovered.db", backups=[])
+    assert files(database.parent) == before
+    (database.parent / ".part-recovered.db.work").mkdir()
+    (database.parent / ".part-recovered.db.work" / "pos_system.db").write_bytes(b"half a copy")
+    (database.parent / ".part-recovered.db").write_bytes(b"half a database")
+    told: list[Event] = []
+    found = repair(database, database.parent / "recovered.db", backups=[], progress=told.append)
+    assert found.whole
+    assert ask(found.into, "SELECT count(*) FROM transaction_items") == ITEMS_COUNT
+    assert list(dict.fromkeys(one.name for one in told)) == ["copy", "read", "indexes", "check", "compare", "sync"]
+    assert files(database.parent) == before | {"recovered.db"}
+
+
+def test_a_database_that_somebody_works_with_is_left_for_later(database: Path) -> None:
+    with locked(database), pytest.raises(Locked):
+        repair(database, database.parent / "recovered.db", backups=[])
+    assert files(database.parent) == {"pos_system.db"}
