@@ -61,6 +61,14 @@ class Repaired(NamedTuple):
         return not (self.not_made or self.bad_blocks_count) and all(one.whole for one in self.tables)
 
 
+class Good(NamedTuple):
+    """A sound backup."""
+
+    path: Path
+    plain: Path
+    """A file that SQLite can open: for a compressed one a scratch file."""
+
+
 class Schema(NamedTuple):
     """What the database consists of, and who said so."""
 
@@ -187,8 +195,8 @@ def _settle(work: Path) -> None:
 
 
 @contextmanager
-def _newest_good(backups: list[Backup], version: int | None = None) -> Iterator[Path | None]:
-    """The newest backup that is sound, as a file that SQLite can open."""
+def _newest_good(backups: list[Backup], version: int | None = None) -> Iterator[Good | None]:
+    """The newest backup that is sound."""
     for one in backups:
         if not one.verified or (version is not None and one.version != version):
             continue
@@ -197,13 +205,13 @@ def _newest_good(backups: list[Backup], version: int | None = None) -> Iterator[
         except DbsyncError:
             continue
         with compress.plain(one.path) as plain:
-            yield plain
+            yield Good(one.path, plain)
             return
     yield None
 
 
 def _schema(
-    work: Path, folder: Path, newest: Path | None, backups: list[Backup], migrations: tuple[Migration, ...]
+    work: Path, folder: Path, newest: Good | None, backups: list[Backup], migrations: tuple[Migration, ...]
 ) -> Schema:
     """The database's own schema where it can be read, else a sound one's with the trees found again."""
     own: list[Object] = []
@@ -219,7 +227,9 @@ def _schema(
     version = Pages(work).header.version if had_header else None
     with _newest_good(backups, version) as alike:
         source, name = (
-            (alike, str(alike)) if alike is not None else (_fresh(folder, migrations, version), "the migrations")
+            (alike.plain, str(alike.path))
+            if alike is not None
+            else (_fresh(folder, migrations, version), "the migrations")
         )
         if source is None:
             hint = "Say --migrations, or put a good backup of this schema into the folder of backups."
@@ -243,11 +253,13 @@ def _fresh(folder: Path, migrations: tuple[Migration, ...], version: int | None)
     return path
 
 
-def _rebuild(work: Path, rebuilt: Rebuilt, schema: Schema, newest: Path | None, meter: Meter) -> Repaired:
+def _rebuild(work: Path, rebuilt: Rebuilt, schema: Schema, newest: Good | None, meter: Meter) -> Repaired:
     with translated("write", rebuilt.path):
         rebuilt.make_tables()
         with closing(open_damaged(work)) as damaged:
-            tables = read_all(damaged, work, rebuilt, schema.objects, newest, meter.phase("read"))
+            tables = read_all(
+                damaged, work, rebuilt, schema.objects, newest.plain if newest else None, meter.phase("read")
+            )
             application_id = int(damaged.execute("PRAGMA application_id").fetchone()[0])
         meter.phase("indexes")
         rebuilt.make_rest(version := Pages(work).header.version, application_id)
@@ -261,9 +273,10 @@ def _rebuild(work: Path, rebuilt: Rebuilt, schema: Schema, newest: Path | None, 
     losses: tuple[Loss, ...] = ()
     with suppress(sqlite3.OperationalError), closing(open_copy(rebuilt.path)) as connection:
         if newest is not None:
-            attach_copy(connection, newest, "base")
+            attach_copy(connection, newest.plain, "base")
             losses = compare.differences(connection, "base")
     return Repaired(
         rebuilt.path.with_name(rebuilt.path.name.removeprefix(backup.PART)), tables, version, None,
-        tuple(rebuilt.not_made), schema.taken_from, 0, references, newest, losses,
+        tuple(rebuilt.not_made), schema.taken_from, 0, references,
+        newest.path if newest else None, losses,
     )  # fmt: skip
