@@ -1,121 +1,152 @@
-"""Reads the rows of a damaged table: what stands before a damaged page, and everything after it."""
+"""Reads what can be read of a damaged table: upwards, downwards, and around what cannot be read by bisecting."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from typing import Final
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
 
-from dbsync.sqlite import Connection, Row, columns_of, is_rowid, key_of, quoted, rowid_of
+from dbsync.sqlite import Connection, Row, key_of, quoted
 
-FIRST_ROWID: Final = -(2**63)
-LAST_ROWID: Final = 2**63 - 1
+LEAST, MOST = -(1 << 63), (1 << 63) - 1
+"""Of rowids."""
+PROBES_COUNT: Final = 1000
+"""How often a part of a table is bisected; what is left then is smaller than a thousandth of it, and said."""
+_WIDE: Final = 1 << 20
+
+Range = tuple[int, int]
+
+
+class Shelf(NamedTuple):
+    """A table, and what of it is read."""
+
+    name: str
+    columns: tuple[str, ...]
+    """Stored ones that can be written again."""
+    rowid: str | None
+    """A name for its rowid; None without one."""
 
 
 class Salvage:
-    """The rows of one table, each once; which were not found is known after they were read.
+    """Reads one table; no row is given twice.
 
-    A damaged page fails when it is read, and SQLite stops there. The rows of a table lie in the order of their rowids,
-    so the first one that can be read again is found by looking ahead, further each time, and halving the way back.
+    Args:
+        connection: to a copy of the damaged database.
+        table: what to read.
+        take: gets each row: the rowid (None without one), and the values in the order of the columns.
     """
 
-    def __init__(self, connection: Connection, table: str) -> None:
+    def __init__(self, connection: Connection, table: Shelf, take: Callable[[int | None, Row], None]) -> None:
         self._connection: Final = connection
-        self._table: Final = quoted(table)
-        self._rowid: Final = rowid_of(connection, table)
-        written = [str(row[1]) for row in columns_of(connection, table) if row[6] == 0]
-        self._has_rowid: Final = self._rowid is not None and not is_rowid(connection, table)
-        self._key: Final = [quoted(one) for one in key_of(connection, table)]
-        self.columns: Final = [*(["rowid"] if self._has_rowid and self._rowid else []), *written]
-        """Names of what each row holds; `rowid` first where rows are known by it alone."""
-        self.gaps: list[tuple[int, int]] = []
-        """Rowids from and to which nothing could be read; there need not have been a row for each."""
-        self.cut = ""
-        """For a table without rowids: what stopped the reading; empty if nothing did."""
+        self._table: Final = table
+        self._take: Final = take
+        self._unread: list[Range] = []
+        self._probes = PROBES_COUNT
+        self.read_count = 0
+        self.cause = ""
+        """SQLite's words for the first thing that could not be read; empty: everything was."""
 
-    def rows(self) -> Iterator[Row]:
-        """All that can be read; one that is met twice at two ends may come twice."""
-        yield from self._by_rowid() if self._rowid is not None else self._by_key()
+    def by_rowid(self, separators: Callable[[], Iterable[int]]) -> list[Range]:
+        """Reads a table with rowids.
 
-    def _by_rowid(self) -> Iterator[Row]:
-        start = FIRST_ROWID
-        while True:
-            last = start - 1
-            try:
-                for row in self._connection.execute(self._select(start)):
-                    last = int(str(row[0]))
-                    yield row[1:]
-                return
-            except sqlite3.DatabaseError as error:
-                if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
-                    raise
-            # Python's cursor steps ahead: a row before the damaged place is dropped with the error behind it.
-            while (row_before := self._one(last + 1)) is not None:
-                last = int(str(row_before[0]))
-                yield row_before[1:]
-            found = self._next_readable(last)
-            self.gaps.append((last + 1, LAST_ROWID if found is None else found - 1))
-            if found is None:
-                return
-            start = found
+        Args:
+            separators: asked only where something cannot be read: rowids at which pages end.
 
-    def _one(self, start: int) -> Row | None:
-        """The next row by itself; None where it cannot be read."""
+        Returns:
+            The ranges of rowids, ends included, that could not be read; whether there were rows is not known.
+        """
+        rest = self._both_ways(LEAST, MOST)
+        if rest is None:
+            return []
+        first, last = rest
+        ends = [one for one in separators() if first <= one < last]
+        for begin, end in zip([first, *(one + 1 for one in ends)], [*ends, last], strict=True):
+            rest = self._both_ways(begin, end)
+            if rest is not None:
+                self._bisect(*rest)
+        return joined(self._unread)
+
+    def whole(self) -> bool:
+        """Reads a table without rowids, forwards until it cannot be read, then backwards; whether all was read."""
+        key = [quoted(one) for one in key_of(self._connection, self._table.name)]
+        if self._scan(", ".join(key)):
+            return True
+        self._scan(", ".join(f"{one} DESC" for one in key))
+        return False
+
+    def _scan(self, order: str) -> bool:
+        names = ", ".join(quoted(one) for one in self._table.columns)
         try:
-            row: Row | None = self._connection.execute(f"{self._select(start)} LIMIT 1").fetchone()
-        except sqlite3.DatabaseError:
+            for row in self._connection.execute(f"SELECT {names} FROM {quoted(self._table.name)} ORDER BY {order}"):
+                self._give(None, row)
+        except (sqlite3.Error, MemoryError) as error:
+            self._failed(error)
+            return False
+        return True
+
+    def _both_ways(self, first: int, last: int) -> Range | None:
+        """Reads a range from its two ends; what is left between them, None where nothing is."""
+        begin = self._run(first, last, up=True)
+        if begin > last:
             return None
-        return row
+        end = self._run(begin, last, up=False)
+        return None if end < begin else (begin, end)
 
-    def _select(self, start: int) -> str:
-        names = [
-            self._rowid,
-            *(self._rowid if one == "rowid" and self._has_rowid else quoted(one) for one in self.columns),
-        ]
-        # NOT INDEXED: a damaged index hides nothing (sqlite.org/lang_indexedby.html).
-        # At or above, never above the row before: looking for that one would lead to the damaged page.
-        where = f" WHERE {self._rowid} >= {start}" if start > FIRST_ROWID else ""
-        return f"SELECT {', '.join(map(str, names))} FROM {self._table} NOT INDEXED{where} ORDER BY {self._rowid}"
-
-    def _next_readable(self, last: int) -> int | None:
-        """The lowest rowid after a damaged place from which reading goes on; None: there is none."""
-        bad, step = last, 1
-        good: int | None = None
-        while good is None:
-            ahead = bad + step
-            if ahead > LAST_ROWID:
-                return None
-            if self._try(ahead)[0]:
-                good = ahead
-            else:
-                bad, step = ahead, step * 2
-        while good - bad > 1:
-            middle = (bad + good) // 2
-            if self._try(middle)[0]:
-                good = middle
-            else:
-                bad = middle
-        return self._try(good)[1]
-
-    def _try(self, rowid: int) -> tuple[bool, int | None]:
-        """Whether reading can begin at a rowid, and the first row's."""
+    def _run(self, first: int, last: int, *, up: bool) -> int:
+        """Reads until it cannot; where it stopped: beyond the other end if it came to it."""
+        table, names = self._table, ", ".join(quoted(one) for one in self._table.columns)
+        selected = f"{table.rowid}, {names}" if names else str(table.rowid)
+        at = first if up else last
         try:
-            row = self._connection.execute(
-                f"SELECT {self._rowid} FROM {self._table} NOT INDEXED WHERE {self._rowid} >= ?"
-                f" ORDER BY {self._rowid} LIMIT 1",
-                (rowid,),
-            ).fetchone()
-        except sqlite3.DatabaseError:
-            return False, None
-        return True, int(row[0]) if row else None
+            for row in self._connection.execute(
+                # NOT INDEXED: a damaged index must neither hide rows nor stop the reading.
+                f"SELECT {selected} FROM {quoted(table.name)} NOT INDEXED WHERE {table.rowid} BETWEEN ? AND ?"
+                f" ORDER BY {table.rowid} {'ASC' if up else 'DESC'}",
+                (first, last),
+            ):
+                rowid = int(row[0])
+                if not (at <= rowid <= last if up else first <= rowid <= at):
+                    # Out of its order: this page belongs elsewhere.
+                    self.cause = self.cause or "rows out of their order"
+                    return at
+                self._give(rowid, row[1:])
+                at = rowid + 1 if up else rowid - 1
+        except (sqlite3.Error, MemoryError) as error:
+            self._failed(error)
+            return at
+        return last + 1 if up else first - 1
 
-    def _by_key(self) -> Iterator[Row]:
-        """WITHOUT ROWID: from the front until it stops, then from the back."""
-        names = ", ".join(quoted(one) for one in self.columns)
-        for direction in ("ASC", "DESC"):
-            order = ", ".join(f"{one} {direction}" for one in self._key)
-            try:
-                yield from self._connection.execute(f"SELECT {names} FROM {self._table} ORDER BY {order}")
-                return
-            except sqlite3.DatabaseError as error:
-                self.cut = str(error)
+    def _bisect(self, first: int, last: int) -> None:
+        waiting = deque([(first, last)])
+        while waiting:
+            first, last = waiting.popleft()
+            if first == last or self._probes <= 0:
+                self._unread.append((first, last))
+                continue
+            self._probes -= 1
+            span = last - first
+            # Of a wide range little is used, mostly near its beginning: there the half of the digits, not of the way.
+            middle = first + (1 << span.bit_length() // 2 if span > _WIDE else span // 2)
+            for part in ((first, middle), (middle + 1, last)):
+                rest = self._both_ways(*part)
+                if rest is not None:
+                    waiting.append(rest)
+
+    def _give(self, rowid: int | None, row: Row) -> None:
+        self._take(rowid, row)
+        self.read_count += 1
+
+    def _failed(self, error: BaseException) -> None:
+        self.cause = self.cause or str(error) or type(error).__name__
+
+
+def joined(ranges: Iterable[Range]) -> list[Range]:
+    """Ranges in order, those that touch made one."""
+    found: list[Range] = []
+    for first, last in sorted(ranges):
+        if found and found[-1][1] + 1 >= first:
+            found[-1] = (found[-1][0], max(found[-1][1], last))
+        else:
+            found.append((first, last))
+    return found
