@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from typing import Any, Final
 
 from dbsync.sqlite import Connection, open_scratch
@@ -15,16 +16,18 @@ _FUNCTIONS: Final = {
 """Functions that know the time, and how many arguments come before it (sqlite.org/lang_datefunc.html)."""
 
 
-def set_to_another_day(connection: Connection) -> None:
-    """Every function that asks the clock answers for `DAY`; about other days all answer as always.
+@contextmanager
+def another_day(connection: Connection) -> Iterator[None]:
+    """While it lasts, every function that asks the clock answers for `DAY`; about other days all answer as always.
 
     CURRENT_TIMESTAMP is a function inside SQLite, also as a column's default and in triggers, so this reaches them all.
     """
-    real = open_scratch()
-    known = {str(row[0]) for row in real.execute("SELECT name FROM pragma_function_list")}
-    for name, before_count in _FUNCTIONS.items():
-        if name in known:
-            connection.create_function(name, -1, _shifted(real, name, before_count), deterministic=True)
+    with closing(open_scratch()) as real:
+        known = {str(row[0]) for row in real.execute("SELECT name FROM pragma_function_list")}
+        for name, before_count in _FUNCTIONS.items():
+            if name in known:
+                connection.create_function(name, -1, _shifted(real, name, before_count), deterministic=True)
+        yield
 
 
 def _shifted(real: Connection, name: str, before_count: int) -> Callable[..., Any]:

@@ -12,8 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from dbsync import adopt, coordinator, data, history, migrations, sqlite
-from dbsync.flight import FlightRecorder
+from dbsync import adopt, coordinator, data, migrations, past, sqlite
 from dbsync.live import LiveEffects
 from dbsync.locking import locked
 from dbsync.model import Backup, Migration, Outcome, State
@@ -86,14 +85,9 @@ def verify_integrity(database: Place) -> bool:
 
 def get_migration_history(database: Place, *, backups: Place | None = None) -> dict[str, Any]:
     """What was applied, by the database; and every run that was tried, by the record beside it."""
-    path = Path(database)
-    effects = _effects(path, backups, quiet)
-    applied: list[dict[str, object]] = []
-    if effects.look().state is State.OK:
-        with sqlite.translated("read the history", path), closing(sqlite.open_reading(path)) as connection:
-            applied = history.rows(connection)
-    runs = [line for line in FlightRecorder(effects.backups).lines() if line.get("event") == "ended"]
-    return {"current_version": effects.look().version, "applied": applied, "runs": runs}
+    found = past.past_of(_effects(Path(database), backups, quiet))
+    runs = [line for line in found.lines if line.get("event") == "ended"]
+    return {"current_version": found.facts.version, "applied": found.applied, "runs": runs}
 
 
 def empty_database(database: Place, folder: Place) -> Backup | None:

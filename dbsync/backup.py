@@ -15,11 +15,12 @@ from dbsync.model import Backup
 FORMAT: Final = 1
 FACTS: Final = ".json"
 MIGRATIONS: Final = ".migrations"
+COMPRESSED: Final = ".zst"
 PART: Final = ".part-"
 KEPT_COUNT: Final = 10
 """Migration backups that rotation leaves (spec S94); the pinned ones come on top."""
 _VERSION: Final = re.compile(r"-v(\d+)-")
-_STAMP: Final = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})[T-](\d{2})-?(\d{2})-?(\d{2})(?:-(\d{3})Z?)?\.db$")
+_STAMP: Final = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})[T-](\d{2})-?(\d{2})-?(\d{2})(?:-(\d{3})Z?)?\.db(?:\.zst)?$")
 
 
 def migration_name(prefix: str, version: int, now: datetime) -> str:
@@ -35,7 +36,7 @@ def beside_name(database: Path, operation: str, now: datetime) -> str:
 def free_name(folder: Path, name: str) -> Path:
     """A path that nothing has yet: two backups of one millisecond, or a clock set back, must not meet."""
     path, number = folder / name, 1
-    while path.exists():
+    while find(path).exists():
         number += 1
         path = folder / f"{name.removesuffix('.db')}-{number}.db"
     return path
@@ -44,7 +45,9 @@ def free_name(folder: Path, name: str) -> Path:
 def list_backups(backups: Path, database: Path) -> list[Backup]:
     """All backups of a database, newest first by sequence; those without facts are the oldest, and not verified."""
     paths = [*_glob(backups, "*.db"), *_glob(database.parent, f"{database.stem}-backup-*.db")]
-    found = {path: _read(path) for path in paths if not path.name.startswith(PART) and path != database}
+    # Where a cut has left both, the plain one counts.
+    paths += [one for one in _glob(backups, f"*.db{COMPRESSED}") if not one.with_suffix("").exists()]
+    found = {path: read(path) for path in paths if not path.name.startswith(PART) and path != database}
     return sorted(found.values(), key=lambda one: (one.sequence, one.made_at, one.path.name), reverse=True)
 
 
@@ -67,7 +70,17 @@ def facts_path(path: Path) -> Path:
 
 def migrations_path(path: Path) -> Path:
     """Where the migrations lie for which a backup was made: going back needs them, and the older release has none."""
-    return path.with_name(path.name + MIGRATIONS)
+    return path.with_name(path.name.removesuffix(COMPRESSED) + MIGRATIONS)
+
+
+def compressed_path(path: Path) -> Path:
+    """The name of a backup once it is compressed."""
+    return path.with_name(path.name + COMPRESSED)
+
+
+def find(path: Path) -> Path:
+    """A backup by the name that it was given, compressed since or not."""
+    return path if path.exists() or not compressed_path(path).exists() else compressed_path(path)
 
 
 def final_path(part: Path) -> Path:
@@ -81,9 +94,10 @@ def check_file(path: Path) -> Backup:
     Raises:
         BackupUnusable: it is gone, or differs from its checksum.
     """
+    path = find(path)
     if not path.is_file():
         raise BackupUnusable(operation="use the backup", path=path, cause="there is no such file")
-    backup = _read(path)
+    backup = read(path)
     if backup.sha256 and disk.sha256_of(path) != backup.sha256:
         raise BackupUnusable(
             operation="use the backup", path=path, cause="it is not what was written: its checksum differs"
@@ -120,7 +134,7 @@ def clear_parts(backups: Path, database: Path) -> None:
             else:
                 path.unlink(missing_ok=True)
     for path in _glob(backups, f"*-backup-v*.db{MIGRATIONS}"):
-        if not path.with_name(path.name.removesuffix(MIGRATIONS)).exists():
+        if not find(path.with_name(path.name.removesuffix(MIGRATIONS))).exists():
             shutil.rmtree(path, ignore_errors=True)
 
 
@@ -133,18 +147,39 @@ def _glob(folder: Path, pattern: str) -> list[Path]:
 
 def _remove(path: Path) -> None:
     try:
-        # The backup first: facts without a backup are passed over, a backup without facts would look hand-made.
-        path.unlink(missing_ok=True)
-        facts_path(path).unlink(missing_ok=True)
+        plain = path.with_suffix("") if path.suffix == COMPRESSED else path
+        for one in (plain, compressed_path(plain)):
+            # The backup first: facts without a backup are passed over, a backup without facts would look hand-made.
+            one.unlink(missing_ok=True)
+            facts_path(one).unlink(missing_ok=True)
         shutil.rmtree(migrations_path(path), ignore_errors=True)
     except OSError as cause:
         raise disk.problem("remove", path, cause) from cause
 
 
-def _read(path: Path) -> Backup:
+def remove_plain(path: Path) -> None:
+    """Removes a backup of which there is a compressed one now; the migrations beside it stay."""
     try:
-        facts = disk.read_json(facts_path(path))
-        return _from_facts(path, facts)
+        path.unlink(missing_ok=True)
+        facts_path(path).unlink(missing_ok=True)
+    except OSError as cause:
+        raise disk.problem("remove", path, cause) from cause
+
+
+def read(path: Path) -> Backup:
+    """The facts beside a file, as far as there are any; else what its name says, and not verified."""
+    try:
+        small = facts_path(compressed_path(path))
+        if small.exists() and not facts_path(path).exists():
+            # Somebody decompressed it by hand, where no zstd is: what is known of it is known still.
+            known = _from_facts(path, disk.read_json(small))
+            return known._replace(
+                sha256=known.content_sha256,
+                size_bytes=known.content_size_bytes,
+                content_sha256="",
+                content_size_bytes=0,
+            )
+        return _from_facts(path, disk.read_json(facts_path(path)))
     except (FileNotFoundError, DbsyncError, KeyError, TypeError, ValueError):
         return _from_name(path)
 
@@ -162,6 +197,8 @@ def _from_facts(path: Path, facts: dict[str, Any]) -> Backup:
         made_at=str(facts["made_at"]),
         trial_id=facts["trial_id"],
         verified=bool(facts["verified"]),
+        content_sha256=str(facts.get("content_sha256", "")),
+        content_size_bytes=int(facts.get("content_size_bytes", 0)),
     )
 
 

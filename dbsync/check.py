@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
 from dbsync import changes, compare, conservation, copies, schema, verify
-from dbsync.another_day import set_to_another_day
+from dbsync.another_day import another_day
 from dbsync.errors import DbsyncError
 from dbsync.follows import Kind, departures
 from dbsync.migrations import load
@@ -131,25 +131,24 @@ def _twice(found: tuple[Migration, ...], before: Path | None, scratch: Path) -> 
 
     Without a database on what the first migration makes: it makes a database of nothing, and is never run again.
     """
-    once, twice = scratch / "check-once.db", scratch / "check-twice.db"
+    once, twice, made = (scratch / f"check-{name}.db" for name in ("once", "twice", "made"))
     try:
+        if before is None:
+            _make(made, found[:1])
         for path in (once, twice):
-            if before is None:
-                _make(path, found[:1])
-            else:
-                copies.scratch_copy(before, path, told=nobody)
+            copies.scratch_copy(before or made, path, told=nobody)
             with closing(open_scratch(path)) as connection:
-                if path == twice:
-                    set_to_another_day(connection)
-                verify.run_all(connection, tuple(one for one in found if one.number > version_of(connection)))
+                pending = tuple(one for one in found if one.number > version_of(connection))
+                with another_day(connection) if path == twice else nullcontext():
+                    verify.run_all(connection, pending)
         with closing(open_copy(once)) as connection:
             attach_copy(connection, twice, "twice")
             differing = [one.table for one in compare.differences(connection, "twice")]
     except DbsyncError as error:
         return [Problem(str(before or "a fresh database"), error.cause)]
     finally:
-        copies.drop_part(once)
-        copies.drop_part(twice)
+        for path in (once, twice, made):
+            copies.drop_part(path)
     return [Problem(one, "two runs, on two days, come to different rows", SAME_TWICE) for one in differing]
 
 

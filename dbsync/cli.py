@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import click
 
-from dbsync import back, coordinator, disk, history, migrations, sqlite, verify
+from dbsync import back, disk, migrations, sqlite, verify
 from dbsync import backup as backup_files
-from dbsync.console import Bars, JsonLines, Transcript, say
+from dbsync.console import Bars, Transcript, say
 from dbsync.errors import BackupUnusable, DbsyncError, TryLater
 from dbsync.flight import FlightRecorder
 from dbsync.live import LiveEffects
@@ -117,44 +117,6 @@ def status(place: Place, *, folder: Path, as_json: bool) -> None:
     print_told(told, as_json=as_json)
 
 
-@main.command("history")
-@as_json
-@on_database
-def show_history(place: Place, *, as_json: bool) -> None:
-    """What was applied (from the database), and every run that was tried (from beside it, so a restore keeps it)."""
-    rows: list[dict[str, object]] = []
-    if place.effects().look().state is State.OK:
-        with sqlite.translated("read", place.database), closing(sqlite.open_reading(place.database)) as live:
-            rows = history.rows(live)
-    runs = FlightRecorder(place.backups).lines()
-    if as_json:
-        click.echo(json.dumps({"format": 1, "applied": rows, "runs": runs}, indent=1, default=str))
-        return
-    for row in rows:
-        what = f"v{row['number']} {row['name']}" if row["number"] else f"trial {row['trial_id']}"
-        say(f"{row['applied_at']}  {row['kind']:<9} {what}  ({row['duration_ms'] or 0} ms)", sys.stdout)
-    for line in runs:
-        if line.get("event") == "ended":
-            say(f"{line['at']}  run       {line['outcome']} {line.get('cause') or ''}", sys.stdout)
-
-
-@main.command()
-@from_folder
-@click.option("--again", is_flag=True, help="Try once more what failed twice in the same way.")
-@as_json
-@on_database
-def upgrade(place: Place, *, folder: Path, again: bool, as_json: bool) -> None:
-    """Bring the database to the newest migration: backup, migrate, verify, in one step, or not at all."""
-    with locked(place.database):
-        view = JsonLines() if as_json else Transcript()
-        outcome = coordinator.upgrade(place.effects(view), migrations=migrations.load(folder), again=again)
-    if as_json:
-        click.echo(json.dumps({"format": 1, "kind": "outcome", **plain(outcome)}))
-    elif outcome.hint and not outcome.ready:
-        say(f"   {outcome.hint}", sys.stdout)
-    sys.exit(exit_code(outcome))
-
-
 @main.command("backup")
 @click.option("--to", type=_FILE, help="Where to (default: the folder of backups).")
 @as_json
@@ -168,22 +130,6 @@ def make_backup(place: Place, *, to: Path | None, as_json: bool) -> None:
 
 
 @main.command()
-@as_json
-@on_database
-def backups(place: Place, *, as_json: bool) -> None:
-    """All backups of this database, newest first."""
-    listed = place.listed()
-    if as_json:
-        click.echo(json.dumps({"format": 1, "backups": [plain(one) for one in listed]}, indent=1))
-        return
-    for one in listed:
-        good = "good" if one.verified else "NOT VERIFIED"
-        click.echo(
-            f"{one.made_at}  v{one.version}  {one.size_bytes / 1e6:9.1f} MB  {one.kind:<14} {good:<12} {one.path}"
-        )
-
-
-@main.command()
 @click.argument("backup", type=_FILE)
 @click.option("--dry-run", is_flag=True, help="Say what would be lost; change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -191,7 +137,7 @@ def backups(place: Place, *, as_json: bool) -> None:
 @on_database
 def restore(place: Place, *, backup: Path, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Put BACKUP in the database's place. The database as it is now is kept beside it first."""
-    path = backup if backup.exists() else place.backups / backup.name
+    path = backup if backup_files.find(backup).exists() else place.backups / backup.name
     with locked(place.database):
         effects = place.effects()
         losses = back.what_would_be_lost(effects, backup=path) if effects.look().state is State.OK else ()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from dbsync import backup as backup_files
 from dbsync import downgrade as back
 from dbsync import mapping
 from dbsync.cli import FAILED, Place, as_json, exit_code, main, on_database, plain
@@ -100,7 +101,8 @@ def downgrade(
 def _chosen(place: Place, path: Path | None) -> Backup:
     listed = place.listed()
     if path is not None:
-        named = [one for one in listed if one.path in (path.absolute(), place.backups / path.name)]
+        meant = [backup_files.find(one) for one in (path.absolute(), place.backups / path.name)]
+        named = [one for one in listed if one.path in meant]
     else:
         named = [one for one in listed if one.kind == "migration" and one.verified]
     if not named:

@@ -1,4 +1,4 @@
-"""The commands around the data itself: rehearse, empty, import, and throwing old backups away."""
+"""The commands around the data itself: rehearse, empty, import."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from dbsync import backup as backup_files
-from dbsync import data, migrations
+from dbsync import data, migrations, priority
 from dbsync.cli import FAILED, Place, as_json, exit_code, from_folder, main, on_database, plain
+from dbsync.console import about, say
 from dbsync.errors import BackupUnusable
 from dbsync.locking import locked
 from dbsync.rehearse import rehearse as run
@@ -25,19 +25,23 @@ _yes = click.option("--yes", is_flag=True, help="Do not ask.")
 @on_database
 def rehearse(place: Place, *, folder: Path, as_json: bool) -> None:
     """Migrate and verify a copy, with the app running; tells how it would go and leaves nothing behind."""
-    found = run(place.database, place.backups, migrations.load(folder))
+    priority.lower()
+    found = run(place.database, place.backups, migrations.load(folder), progress=place.bars)
     if as_json:
-        click.echo(json.dumps({"format": 1, **found._asdict()}, indent=1))
+        changes = [one._asdict() for one in found.changes]
+        click.echo(json.dumps({"format": 1, **found._asdict(), "changes": changes}, indent=1))
     else:
         names = ", ".join(found.migrations) or "nothing to run"
         click.echo(f"{'it would go well' if found.good else 'IT WOULD FAIL'}: {names}")
         if found.cause:
             click.echo(f"  {found.cause}")
-        click.echo(
-            f"  {found.seconds:.1f} s here, of which the till would be closed for about {found.migrate_seconds:.1f} s"
-        )
+        for one in found.changes:
+            click.echo(f"  {one.table}: {one.added} rows added, {one.changed} changed, {one.removed} removed")
+        for what in found.objects:
+            say(f"  {what}", sys.stdout)
+        click.echo(f"  {found.seconds:.1f} s here; the till would be closed for {about(found.expected_seconds)}")
         sizes = f"{found.size_bytes / 1e6:.1f} MB now, {found.after_bytes / 1e6:.1f} MB after"
-        click.echo(f"  {sizes}; at most {found.peak_bytes / 1e6:.1f} MB of disk were taken")
+        click.echo(f"  {sizes}; it would need {found.needed_bytes / 1e6:.1f} MB of disk")
     sys.exit(0 if found.good else FAILED)
 
 
@@ -75,18 +79,6 @@ def import_file(place: Place, *, file: Path, folder: Path, yes: bool, as_json: b
     told = {"format": 1, "kept": str(imported.kept.path) if imported.kept else None, **plain(imported.outcome)}
     _tell(told, as_json=as_json)
     sys.exit(exit_code(imported.outcome))
-
-
-@main.command()
-@click.option("--keep", "keep_count", type=click.IntRange(3), default=backup_files.KEPT_COUNT, show_default=True)
-@click.option("--dry-run", is_flag=True, help="Say which would go; remove nothing.")
-@as_json
-@on_database
-def prune(place: Place, *, keep_count: int, dry_run: bool, as_json: bool) -> None:
-    """Remove old migration backups. Never the newest good one of a schema, never what a person made (floor: 3)."""
-    with locked(place.database):
-        gone = backup_files.rotate(place.backups, place.database, keep_count=keep_count, pinned=(), dry_run=dry_run)
-    _tell({"format": 1, "removed": [str(one) for one in gone], "dry_run": dry_run}, as_json=as_json)
 
 
 def _tell(told: dict[str, object], *, as_json: bool) -> None:

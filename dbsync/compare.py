@@ -24,15 +24,18 @@ class Shared(NamedTuple):
     virtual: bool = False
 
 
-def differences(connection: Connection, base: str) -> tuple[Loss, ...]:
+def differences(connection: Connection, base: str, *, only: frozenset[str] | None = None) -> tuple[Loss, ...]:
     """What `main` has that `base` (an attached database) has not, and the reverse; only tables that differ.
 
-    Tables of one side only count whole: all their rows are added, or removed.
+    Tables of one side only count whole: all their rows are added, or removed. `only` names, in lower case, the tables
+    that can differ; None: any.
     """
     found = []
     now, before = set(tables_of(connection)), set(tables_of(connection, base))
     for table in sorted(now | before):
         if table in now and table in before:
+            if only is not None and table.lower() not in only:
+                continue
             loss = _loss(connection, base, shared(connection, base, table))
         else:
             count = _one(connection, f"SELECT count(*) FROM {'main' if table in now else base}.{quoted(table)}")

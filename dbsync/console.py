@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from typing import Final, TextIO
 
@@ -19,6 +20,7 @@ BAR_CELLS: Final = 20
 LINE_CELLS: Final = 78
 SHOWN_AFTER_SECONDS: Final = 0.4
 """A phase that is over sooner needs no bar."""
+_UNPRINTABLE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _STEPS: Final = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 
 
@@ -68,6 +70,16 @@ def about(seconds: float) -> str:
     if seconds < 100:
         return f"about {seconds:.0f} s"
     return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.0f} h"
+
+
+def lasted(seconds: float) -> str:
+    """A time that was measured: `57 ms`, `12.3 s`, `3 min 20 s`, `2 h 5 min`."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 99.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def rate(per_second: float, unit: str) -> str:
@@ -148,8 +160,14 @@ class JsonLines:
         self._stream.flush()
 
 
+def printable(text: str) -> str:
+    """A text without what could steer a terminal or break a page: names come from databases and files."""
+    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
 def say(line: str, stream: TextIO) -> None:
     """Prints a line on any console: signs that its code page lacks become letters."""
+    line = printable(line)
     try:
         stream.write(f"{line}\n")
     except UnicodeEncodeError:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import closing, nullcontext
 from pathlib import Path
+from typing import Final
 
-from dbsync import backup, disk
+from dbsync import backup, compress, disk, reflink
 from dbsync.beside import Beside
 from dbsync.errors import BackupUnusable, Damaged, DbsyncError, DiskProblem
 from dbsync.model import Backup
@@ -24,19 +26,38 @@ from dbsync.sqlite import (
     version_of,
 )
 
+WRITE_VERSION_AT: Final = 18
+NEWEST_WRITE_VERSION: Final = 2
 
-def copy_to_part(source: Path, final: Path, facts: Backup, *, told: Told, live: Connection | None = None) -> Backup:
+
+def copy_to_part(
+    source: Path,
+    final: Path,
+    facts: Backup,
+    *,
+    told: Told,
+    live: Connection | None = None,
+    writer: Connection | None = None,
+) -> Backup:
     """Copies a live database, as it stands, to the temporary name of `final`. A crash leaves a part, which is cleared.
 
     Raises:
         DbsyncError: by meaning (DiskFull, Locked, Damaged …); the part is removed.
     """
     part = final.with_name(backup.PART + final.name)
-    snapshot(source, part, told=told, live=live)
+    snapshot(source, part, told=told, live=live, writer=writer)
     return facts._replace(path=part)
 
 
-def snapshot(source: Path, target: Path, *, told: Told, live: Connection | None = None) -> None:
+def snapshot(
+    source: Path,
+    target: Path,
+    *,
+    told: Told,
+    live: Connection | None = None,
+    writer: Connection | None = None,
+    opened: Callable[[Path], Connection] = open_reading,
+) -> None:
     """Copies a live database, as it stands, to a file of its own that nobody else has.
 
     Args:
@@ -44,24 +65,24 @@ def snapshot(source: Path, target: Path, *, told: Told, live: Connection | None 
         target: the file.
         told: of pages that were copied.
         live: the connection that has the source for itself alone; without one, one is opened.
+        writer: one that has begun to write the source, and has written nothing yet: the copy may then share its blocks.
+        opened: how.
 
     Raises:
         DbsyncError: by meaning; nothing is left of it.
     """
     try:
-        # With its journals: one that a killed run left would be played back into the new copy.
-        for one in (target, *sidecars(target)):
-            one.unlink(missing_ok=True)
-        with (
-            translated("back up", source),
-            nullcontext(live) if live is not None else closing(open_reading(source)) as opened,
-            closing(open_writing(target, create=True)) as copied,
-        ):
-            if live is None and is_wal(opened):
-                # One picture while others go on writing; in the other modes that would keep them from it.
-                opened.execute("BEGIN")
-                opened.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-            copy(opened, copied, told=told, seconds=time.monotonic)
+        target.unlink(missing_ok=True)
+        with translated("back up", source):
+            shared = writer is not None and reflink.copied(writer, target)
+        with translated("back up", source), closing(open_writing(target, create=True)) as copied:
+            if not shared:
+                with nullcontext(live) if live is not None else closing(opened(source)) as reading:
+                    if live is None and is_wal(reading):
+                        # One picture while others go on writing; in the other modes that would keep them from it.
+                        reading.execute("BEGIN")
+                        reading.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+                    copy(reading, copied, told=told, seconds=time.monotonic)
             # A copy of a WAL database says WAL in its header and would want files beside it.
             copied.execute("PRAGMA journal_mode=DELETE").fetchall()
     except DbsyncError:
@@ -78,14 +99,20 @@ def check_part(part: Backup) -> Backup:
         Damaged: it is not sound, or not of the version that it was taken for: so is what it was copied from.
     """
     try:
-        problem, version, measured = _inspected("check the backup", part)
+        problem, version, seen = _inspected("check the backup", part)
     except DbsyncError:
         drop_part(part.path)
         raise
     if problem is not None or version != part.version:
         drop_part(part.path)
         raise Damaged(operation="check the backup", path=part.path, cause=problem or f"it holds schema {version}")
-    return measured
+    return seen
+
+
+def measured(part: Backup) -> Backup:
+    """The facts with size and checksum, of a file that is durable now."""
+    disk.sync_file(part.path)
+    return part._replace(sha256=disk.sha256_of(part.path), size_bytes=part.path.stat().st_size)
 
 
 def _inspected(operation: str, part: Backup) -> tuple[str | None, int, Backup]:
@@ -140,8 +167,9 @@ def restore_over(database: Path, source: Path, *, told: Told) -> None:
         DiskProblem: the restored database is not sound when it is read back; the copy is still there.
     """
     with (
+        compress.plain(source) as plain,
         translated("restore", database),
-        closing(open_copy(source)) as kept,
+        closing(open_copy(plain)) as kept,
         closing(open_writing(database, create=True)) as live,
     ):
         if page_size_of(kept) != page_size_of(live):
@@ -163,8 +191,14 @@ def check_backup_file(path: Path) -> Backup:
     """
     facts = backup.check_file(path)
     try:
-        with translated("check the backup", path), closing(open_copy(path)) as connection:
+        with (
+            compress.plain(path) as plain,
+            translated("check the backup", path),
+            closing(open_copy(plain)) as connection,
+        ):
             problem, version = check_soundness(connection), version_of(connection)
+    except BackupUnusable:
+        raise
     except DbsyncError as error:
         raise BackupUnusable(operation="use the backup", path=path, cause=error.cause) from error
     if problem is not None:
@@ -188,6 +222,9 @@ def put_aside(database: Path, final: Path, facts: Backup, *, told: Told, moves: 
         Damaged: it is ruined and may not be moved; nothing was changed.
         DiskProblem: it could not be kept; nothing was changed.
     """
+    if moves and _is_only_read(database):
+        # SQLite would not put anything over it.
+        return _move_aside(database, final, facts)
     try:
         part = copy_to_part(database, final, facts, told=told)
     except (Damaged, DiskProblem) as error:
@@ -197,16 +234,27 @@ def put_aside(database: Path, final: Path, facts: Backup, *, told: Told, moves: 
     return keep_part(_measured_as_it_is(part))
 
 
+def _is_only_read(database: Path) -> bool:
+    """Whether SQLite takes a file for one of a later format, which it reads and never writes, because a byte of its
+    header is damaged (sqlite.org/fileformat2.html#file_format_version_numbers)."""
+    try:
+        with database.open("rb") as file:
+            header = file.read(WRITE_VERSION_AT + 1)
+    except OSError as cause:
+        raise disk.problem("read", database, cause) from cause
+    return header.startswith(b"SQLite format 3\0") and header[-1] > NEWEST_WRITE_VERSION
+
+
 def _measured_as_it_is(part: Backup) -> Backup:
     """A copy has every page, sound or not: one that cannot be checked, for want of a collation of the app's own for
     instance, is kept as not verified."""
     try:
-        problem, _, measured = _inspected("check the copy", part)
+        problem, _, seen = _inspected("check the copy", part)
     except (Damaged, DiskProblem) as error:
         if error.outcome in ("NO_SPACE", "READ_ONLY"):
             raise
         return part._replace(sha256=disk.sha256_of(part.path), size_bytes=part.path.stat().st_size, verified=False)
-    return measured._replace(verified=problem is None)
+    return seen._replace(verified=problem is None)
 
 
 def _move_aside(database: Path, final: Path, facts: Backup) -> Backup:
@@ -230,8 +278,8 @@ def scratch_copy(source: Path, target: Path, *, told: Told) -> None:
     """
     drop_part(target)
     try:
-        total_bytes, done_bytes = source.stat().st_size, 0
-        with source.open("rb") as kept, target.open("wb") as scratch:
+        with compress.plain(source) as plain, plain.open("rb") as kept, target.open("wb") as scratch:
+            total_bytes, done_bytes = plain.stat().st_size, 0
             while chunk := kept.read(disk.READ_SIZE_BYTES):
                 scratch.write(chunk)
                 done_bytes += len(chunk)

@@ -50,7 +50,7 @@ def keep(database: Path, facts: Backup, *, prefix: str, least_free_bytes: int, t
         for one in copies.sidecars(part.path):
             if one.exists():
                 disk.rename_durably(one, backup.final_path(one))
-        kept = copies.keep_part(_measured(part)).path
+        kept = copies.keep_part(copies.measured(part)).path
         _forget_the_oldest(folder, database)
         return kept
     except (DbsyncError, OSError):
@@ -86,11 +86,6 @@ def _files_copied(database: Path, facts: Backup) -> Backup:
         copies.drop_part(part)
         raise
     return facts._replace(path=part)
-
-
-def _measured(part: Backup) -> Backup:
-    disk.sync_file(part.path)
-    return part._replace(sha256=disk.sha256_of(part.path), size_bytes=part.path.stat().st_size)
 
 
 def _files(database: Path) -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dbsync.model import Applied, Migration
-from dbsync.sqlite import HISTORY, READABLE, Connection
+from dbsync.sqlite import HISTORY, READABLE, Connection, has_table
 
 _TABLES = (
     f"""CREATE TABLE IF NOT EXISTS {HISTORY} (
@@ -65,7 +65,14 @@ def applied(connection: Connection) -> tuple[Applied, ...]:
 
 
 def rows(connection: Connection) -> list[dict[str, object]]:
-    """Everything in the machine's table, oldest first."""
-    cursor = connection.execute(f"SELECT * FROM {HISTORY} ORDER BY sequence")
+    """Everything in the machine's table, oldest first; where an older tool wrote only the readable one, its rows."""
+    sql = f"SELECT * FROM {HISTORY} ORDER BY sequence"
+    if not has_table(connection, HISTORY):
+        sql = (
+            "SELECT version AS sequence, 'readable' AS kind, version AS number, migration_name AS name,"
+            " NULL AS sha256, NULL AS trial_id, NULL AS release_id, NULL AS release_version, NULL AS readable_from,"
+            f" applied_at, NULL AS duration_ms FROM {READABLE} ORDER BY version"
+        )
+    cursor = connection.execute(sql)
     names = [column[0] for column in cursor.description]
     return [dict(zip(names, row, strict=True)) for row in cursor]

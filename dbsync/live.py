@@ -9,6 +9,7 @@ from pathlib import Path
 from dbsync import (
     backup,
     compare,
+    compress,
     conservation,
     copies,
     disk,
@@ -17,6 +18,7 @@ from dbsync import (
     mapping,
     migrate,
     preflight,
+    rehearsals,
     sqlite,
     verify,
 )
@@ -37,6 +39,7 @@ class LiveEffects(GoingBack):
     _written: Written | None = frozenset()
     _on_copy = False
     _pending: tuple[Migration, ...] = ()
+    _measured: rehearsals.Measured | None = None
 
     def preflight(self, pending: tuple[Migration, ...]) -> None:
         self._pending = pending
@@ -45,10 +48,19 @@ class LiveEffects(GoingBack):
         preflight.check_writable(self.database.parent)
         preflight.check_writable(self.backups)
         backup.clear_parts(self.backups, self.database)
+        rehearsals.clear(self.backups)
         if pending:
-            preflight.check_space(self.database, self.backups, least_free_bytes=self._least_free_bytes)
+            self._measured = rehearsals.measured(self._flight.lines(), pending, preflight.size_of(self.database))
+            preflight.check_space(
+                self.database, self.backups, least_free_bytes=self._least_free_bytes, measured=self._measured
+            )
         if self.look().state is State.OK:
             preflight.check_alone(self.database)
+
+    def record(self, event: str, **facts: str | float | None) -> None:
+        if event == "started" and self._measured is not None:
+            facts["expected_seconds"] = round(self._measured.expected_seconds, 3)
+        super().record(event, **facts)
 
     # one transaction -----------------------------------------------------------------------------------------------
 
@@ -67,10 +79,16 @@ class LiveEffects(GoingBack):
         self._tell(Event("integrity"))
 
     def equals(self, path: Path) -> bool:
-        if not path.is_file():
+        kept = backup.find(path)
+        # A run works with its backup until COMMIT: for one that was compressed since, it makes a new one.
+        if not kept.is_file() or (self._work is not None and kept.suffix == backup.COMPRESSED):
             return False
-        with sqlite.translated("compare with", path), reading(self._work, self.database) as live:
-            sqlite.attach_copy(live, path, "kept")
+        with (
+            compress.plain(path) as plain,
+            sqlite.translated("compare with", path),
+            reading(self._work, self.database) as live,
+        ):
+            sqlite.attach_copy(live, plain, "kept")
             try:
                 return compare.same(live, "kept")
             finally:
@@ -81,7 +99,9 @@ class LiveEffects(GoingBack):
         final = backup.free_name(self.backups, backup.migration_name(self._prefix, version, now))
         facts = self._facts(final, "migration", version, now)._replace(trial_id=trial_id)
         live = self._work.live if self._work is not None else None
-        return copies.copy_to_part(self.database, final, facts, told=self._meter.phase("backup"), live=live)
+        writer = self._work.connection if isinstance(self._work, InPlace) else None
+        told = self._meter.phase("backup")
+        return copies.copy_to_part(self.database, final, facts, told=told, live=live, writer=writer)
 
     def check_backup(self, part: Backup) -> Backup:
         self._meter.phase("check backup")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from dbsync import backup, compare, copies, disk, history, intents, preflight, rederive, sqlite, verify
+from dbsync import backup, compare, compress, copies, disk, history, intents, preflight, rederive, sqlite, verify
 from dbsync.errors import DbsyncError
 from dbsync.flight import FlightRecorder
 from dbsync.model import Applied, Backup, Carried, Change, Facts, Intent, Migration, Recognised, State, Tried
@@ -244,8 +244,12 @@ class GoingBack:
         return scratch
 
     def _compared(self, path: Path) -> Change:
-        with sqlite.translated("compare with", path), closing(sqlite.open_reading(self.database)) as live:
-            sqlite.attach_copy(live, path, "base")
+        with (
+            compress.plain(path) as plain,
+            sqlite.translated("compare with", path),
+            closing(sqlite.open_reading(self.database)) as live,
+        ):
+            sqlite.attach_copy(live, plain, "base")
             return Change(known=True, losses=compare.differences(live, "base"))
 
 

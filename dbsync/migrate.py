@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 from dbsync import engines, history
@@ -12,7 +13,7 @@ from dbsync.migrations import checked_text
 from dbsync.model import Migration
 from dbsync.progress import Told, nobody
 from dbsync.sandbox import Sandbox, unheard
-from dbsync.sqlite import Connection, path_of
+from dbsync.sqlite import Connection
 from dbsync.written import Written
 
 
@@ -97,12 +98,12 @@ def _run_command(connection: Connection, migration: Migration, log: Callable[[st
     """The connection is to a copy that nobody else has (`work.OnCopy`), and lets go of it while the program runs."""
     from dbsync.engines import command
 
-    path = path_of(connection)
-    if path is None:
+    path = connection.execute("PRAGMA database_list").fetchone()[2]
+    if not path:
         raise MigrationFailed(operation="migrate", path=migration.path, cause="a program needs a database in a file")
     connection.execute("COMMIT")
     try:
-        command.run(migration, path, log)
+        command.run(migration, Path(path), log)
     finally:
         connection.execute("BEGIN IMMEDIATE")
 

@@ -63,6 +63,9 @@ class Backup(NamedTuple):
     made_at: str
     trial_id: str | None = None
     verified: bool = True
+    content_sha256: str = ""
+    """Of the database in a compressed file; `sha256` and `size_bytes` are the file's own."""
+    content_size_bytes: int = 0
 
 
 class Applied(NamedTuple):

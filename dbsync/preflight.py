@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from dbsync import disk
 from dbsync.errors import DiskFull, NetworkDrive, ReadOnly
+from dbsync.rehearsals import RESERVE_FACTOR, Measured
 from dbsync.sqlite import is_wal, open_writing, translated, version_of
 
 LEAST_FREE_BYTES: Final = 50_000_000
@@ -22,25 +23,70 @@ NETWORK_KINDS: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs",
 MOUNTS: Final = Path("/proc/self/mounts")
 
 
-def check_space(database: Path, backups: Path, *, least_free_bytes: int = LEAST_FREE_BYTES) -> None:
-    """Refuses with numbers what would fill the disk: 2.5 times the database, or the least.
+class Space(NamedTuple):
+    """What a migration needs of one file system."""
+
+    folder: Path
+    required_bytes: int
+    available_bytes: int
+
+    @property
+    def enough(self) -> bool:
+        """Whether it is there."""
+        return self.available_bytes >= self.required_bytes
+
+
+def size_of(database: Path) -> int:
+    """A database's bytes, with what has not been taken into it yet."""
+    return sum(one.stat().st_size for one in (database, Path(f"{database}-wal")) if one.exists())
+
+
+def space(
+    database: Path, backups: Path, *, least_free_bytes: int = LEAST_FREE_BYTES, measured: Measured | None = None
+) -> tuple[Space, ...]:
+    """What a migration needs where: 2.5 times the database, or what a rehearsal measured; never below the least."""
+    size_bytes = size_of(database)
+    backup_bytes, journal_bytes = BACKUP_FACTOR * size_bytes, JOURNAL_FACTOR * size_bytes
+    if measured is not None:
+        journal_bytes = max(0.0, RESERVE_FACTOR * measured.needed_bytes - backup_bytes)
+    wanted = {database.parent: journal_bytes, backups: backup_bytes}
+    if _device(database.parent) == _device(backups):
+        wanted = {database.parent: journal_bytes + backup_bytes}
+    return tuple(
+        Space(folder, max(least_free_bytes, int(required_bytes)), disk.free_bytes(folder))
+        for folder, required_bytes in wanted.items()
+    )
+
+
+def check_space(
+    database: Path, backups: Path, *, least_free_bytes: int = LEAST_FREE_BYTES, measured: Measured | None = None
+) -> None:
+    """Refuses with numbers what would fill the disk.
 
     Raises:
         DiskFull: database size, required and available space are in its cause.
     """
-    size_bytes = sum(one.stat().st_size for one in (database, Path(f"{database}-wal")) if one.exists())
-    wanted = {database.parent: JOURNAL_FACTOR, backups: BACKUP_FACTOR}
-    if _device(database.parent) == _device(backups):
-        wanted = {database.parent: JOURNAL_FACTOR + BACKUP_FACTOR}
-    for folder, factor in wanted.items():
-        required_bytes = max(least_free_bytes, int(factor * size_bytes))
-        available_bytes = disk.free_bytes(folder)
-        if available_bytes < required_bytes:
-            cause = (
-                f"Database {size_bytes / 1e6:.1f} MB, required {required_bytes / 1e6:.1f}, "
-                f"available {available_bytes / 1e6:.1f}"
-            )
-            raise DiskFull(operation="start the migration", path=folder, cause=cause)
+    for one in space(database, backups, least_free_bytes=least_free_bytes, measured=measured):
+        _check_enough(one, database, "start the migration")
+
+
+def check_rehearsal_space(database: Path, folder: Path, *, least_free_bytes: int = LEAST_FREE_BYTES) -> None:
+    """Refuses a rehearsal that could take the space that the app needs to go on: two copies and a journal.
+
+    Raises:
+        DiskFull: as above.
+    """
+    required_bytes = int((2 * BACKUP_FACTOR + JOURNAL_FACTOR) * size_of(database)) + least_free_bytes
+    _check_enough(Space(folder, required_bytes, disk.free_bytes(folder)), database, "rehearse")
+
+
+def _check_enough(found: Space, database: Path, operation: str) -> None:
+    if not found.enough:
+        cause = (
+            f"Database {size_of(database) / 1e6:.1f} MB, required {found.required_bytes / 1e6:.1f}, "
+            f"available {found.available_bytes / 1e6:.1f}"
+        )
+        raise DiskFull(operation=operation, path=found.folder, cause=cause)
 
 
 def check_local(database: Path, mounts: Path = MOUNTS) -> None:

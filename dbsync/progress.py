@@ -120,7 +120,7 @@ class Meter:
 
 
 class _Phase:
-    """One phase: at most an event in a tenth of a second, but always the first and the last of a step."""
+    """One phase: at most an event in a tenth of a second, but always the first and last of a step and each `text`."""
 
     def __init__(self, tell: Progress, clock: Callable[[], float], name: str) -> None:
         self._tell: Final = tell
@@ -145,7 +145,7 @@ class _Phase:
             "progress", name=self._name, text=text, done=done, total=total, seconds=now - self._began, unit=unit,
             per_second=per_second, remaining_seconds=remaining,
         )  # fmt: skip
-        first = last.done < 0 or anew or (not total and text != last.text)
+        first = last.done < 0 or anew or text != last.text
         if first or (total and done >= total) or now - self._told_at >= TOLD_AGAIN_SECONDS:
             self._told_at = now
             self._tell(self._last)

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Final
 
-from dbsync import engines, schema, verify
+from dbsync import adoption_plan, engines, history, plan, schema, verify
 from dbsync.errors import DbsyncError, MigrationFailed
-from dbsync.model import Migration, Recognised
-from dbsync.sqlite import READABLE, Connection, has_table, open_scratch, translated, version_of
+from dbsync.model import Applied, Facts, Migration, Recognised, State
+from dbsync.sqlite import (
+    READABLE,
+    Connection,
+    has_table,
+    look,
+    open_copy,
+    open_scratch,
+    open_writing,
+    translated,
+    version_of,
+)
 
 SHOWN_COUNT: Final = 5
 
@@ -34,6 +45,36 @@ def recognise(connection: Connection, found: tuple[Migration, ...]) -> Recognise
         fits=tuple(fits),
         nearest="" if fits else "; ".join([*stopped, nearest[1]]),
     )
+
+
+def as_adopted(
+    facts: Facts, connection: Connection, found: tuple[Migration, ...]
+) -> tuple[Facts, tuple[Applied, ...]] | plan.Refuse:
+    """What an untracked database would be known as once it is adopted; or why it would not be."""
+    step = adoption_plan.decide_adoption(recognise(connection, found), found)
+    if isinstance(step, plan.Refuse):
+        return step
+    applied = tuple(Applied(one.number, one.name, one.sha256) for one in found[: step.version])
+    return facts._replace(state=State.OK, version=step.version), applied
+
+
+def adopt_copy(path: Path, found: tuple[Migration, ...]) -> None:
+    """Writes into a throw-away copy of an untracked database what adopting it would write; nothing if it cannot be."""
+    facts = look(path, opened=open_copy)
+    if facts.state is not State.UNTRACKED:
+        return
+    with translated("adopt a copy", path), closing(open_writing(path)) as connection:
+        known = as_adopted(facts, connection, found)
+        if isinstance(known, plan.Refuse):
+            return
+        connection.execute("BEGIN")
+        history.make_tables(connection)
+        for one in found[: known[0].version]:
+            history.add_migration(
+                connection, one, kind="adopted", trial_id=None, release=(None, None), at="", duration_ms=0
+            )
+        connection.execute(f"PRAGMA user_version={known[0].version}")
+        connection.execute("COMMIT")
 
 
 def _each_fresh(found: tuple[Migration, ...], stopped: list[str]) -> Iterator[frozenset[str]]:

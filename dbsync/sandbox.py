@@ -17,7 +17,7 @@ from dbsync.helpers import Helpers
 from dbsync.progress import STATEMENTS, Told, nobody
 from dbsync.refused import WRITES, why_not
 from dbsync.sqlite import Connection, columns_of, kind_of, quoted, rowid_of
-from dbsync.statements import head_of, numbered, rename_of, shown, strict, use_of
+from dbsync.statements import adds_column, head_of, numbered, rename_of, shown, strict, use_of
 from dbsync.written import Write, carried_over
 
 
@@ -219,15 +219,14 @@ class Sandbox(Helpers):
         return sqlite3.SQLITE_OK
 
     def _altered(self, table: str, dropped: str | None) -> None:
-        """DROP COLUMN, which names its column here, rewrites rows, and ADD COLUMN leaves them alone. RENAME leaves them
-        as well, but what has the name then may be other rows: two tables or two columns that change places."""
+        """DROP COLUMN, which names its column here, rewrites rows. ADD COLUMN leaves them alone. RENAME does as well,
+        but what has the name then may be other rows: two tables, or two columns, that change places."""
+        if adds_column(self._statement):
+            return
+        self._note(table, dropped or "", "")
         renamed = rename_of(self._statement)
-        if renamed is not None:
-            self._note(table, "", "")
-            self._note(renamed.to or table, "", "")
-            self.written |= carried_over(self.written, table, renamed.to or table)
-        elif dropped is not None:
-            self._note(table, dropped, "")
+        if renamed is not None and renamed.to:
+            self.written |= carried_over(self.written, table, renamed.to)
 
     def _note(self, table: str, column: str, through: str) -> None:
         place = f"{self._source.name} {self._where()}"

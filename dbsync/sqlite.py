@@ -104,6 +104,38 @@ def open_reading(path: Path) -> Connection:
     return connection
 
 
+def open_untouched(path: Path) -> Connection:
+    """A connection that changes not one byte on the disk, not even what SQLite's own recovery would.
+
+    Reads the file's first bytes by itself: never for a database that this process has open (`disk.sha256_of`).
+
+    Raises:
+        sqlite3.OperationalError: only recovery could read it; nobody has it open then, and its files can be copied.
+    """
+    beside = [path.with_name(path.name + ending).exists() for ending in ("-wal", "-shm")]
+    writes_ahead = is_wal_file(path)
+    if writes_ahead and not any(beside):
+        # Nobody has it open, and whoever opens it would make both files.
+        return _readable(_connect(path, "ro&immutable=1", timeout_seconds=0))
+    if writes_ahead:
+        try:
+            return _readable(_connect(path, "ro&readonly_shm=1", timeout_seconds=LOOK_TIMEOUT_SECONDS))
+        except sqlite3.OperationalError:
+            if not beside[1]:
+                raise
+            # Somebody has it open and no place for a reader that writes nothing; a place is a mark in the `-shm`.
+    return _readable(_connect(path, "ro", timeout_seconds=LOOK_TIMEOUT_SECONDS))
+
+
+def _readable(connection: Connection) -> Connection:
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
 def open_copy(path: Path) -> Connection:
     """A connection to a finished copy that nobody writes: no locks, and no files beside it."""
     return _connect(path, "ro&immutable=1", timeout_seconds=0)
@@ -138,12 +170,15 @@ def attach_copy(connection: Connection, path: Path, name: str) -> None:
 # ---------------------------------------------------------------------------------------------------------- looking
 
 
-def look(path: Path, *, had_data: Callable[[], str] = str) -> Facts:
+def look(
+    path: Path, *, had_data: Callable[[], str] = str, opened: Callable[[Path], Connection] = open_reading
+) -> Facts:
     """One cheap look at a database: creates nothing, changes nothing but what SQLite's own recovery does.
 
     Args:
         path: the database.
         had_data: asked only when there is nothing: words about traces of an earlier database, empty without any.
+        opened: how to open it.
     """
     try:
         path.stat()
@@ -153,7 +188,7 @@ def look(path: Path, *, had_data: Callable[[], str] = str) -> Facts:
     except OSError as cause:
         return Facts(State.UNREADABLE, detail=cause.strerror or str(cause))
     try:
-        with translated("look at", path), closing(open_reading(path)) as connection:
+        with translated("look at", path), closing(opened(path)) as connection:
             return _facts(connection, had_data)
     except Locked as error:
         return Facts(State.LOCKED, detail=error.cause)
@@ -192,15 +227,22 @@ def is_wal(connection: Connection) -> bool:
     return str(connection.execute("PRAGMA journal_mode").fetchone()[0]).lower() == "wal"
 
 
+def is_wal_file(path: Path) -> bool:
+    """The same of a file that this process has not open, by its header (sqlite.org/fileformat.html, 1.3.3).
+
+    Raises:
+        DiskProblem: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(20)[18:] == b"\2\2"
+    except OSError as cause:
+        raise DiskProblem(operation="read", path=path, cause=cause.strerror or str(cause)) from cause
+
+
 def page_size_of(connection: Connection) -> int:
     """The size of a database's pages, in bytes."""
     return int(connection.execute("PRAGMA page_size").fetchone()[0])
-
-
-def path_of(connection: Connection) -> Path | None:
-    """The file of an open database; None where it is in memory."""
-    file = str(connection.execute("PRAGMA database_list").fetchone()[2] or "")
-    return Path(file) if file else None
 
 
 def check_soundness(connection: Connection) -> str | None:
@@ -228,7 +270,8 @@ def copy(source: Connection, target: Connection, *, told: Told, seconds: Callabl
         nonlocal again
         again += remaining > last[1] >= 0
         if again > COPY_AGAIN_COUNT:
-            raise Locked(operation="copy", cause=f"it was written {again} times while it was copied")
+            cause = f"it was written {again} times while it was copied"
+            raise Locked(operation="copy", cause=cause, hint="Try again in a quieter hour; in WAL mode nobody waits.")
         if remaining != last[1]:
             last[0], last[1] = seconds(), remaining
             told((total - remaining) * page_bytes, total * page_bytes, unit=BYTES)

@@ -103,15 +103,26 @@ class Rename(NamedTuple):
 def rename_of(sql: str) -> Rename | None:
     """The renaming that a statement is; None for any other."""
     words = pieces(sql)
-    if [one.lower() for one in words[:2]] != ["alter", "table"]:
-        return None
-    at = 4 if words[3:4] == ["."] else 2
+    at = _altered_at(words)
     if [one.lower() for one in words[at + 1 : at + 2]] != ["rename"]:
         return None
     whole = words[at + 2 : at + 3] == [] or words[at + 2].lower() == "to"
     # `RENAME TO new` is a table's; `RENAME to TO new` is that of a column called "to".
     whole = whole and [one.lower() for one in words[at + 3 : at + 4]] != ["to"]
     return Rename(unquoted(words[at]), unquoted(words[at + 3]) if whole and len(words) > at + 3 else "")
+
+
+def adds_column(sql: str) -> bool:
+    """Whether a statement is `ALTER TABLE … ADD`."""
+    words = pieces(sql)
+    return [one.lower() for one in words[_altered_at(words) + 1 :][:1]] == ["add"]
+
+
+def _altered_at(words: list[str]) -> int:
+    """Where the name of the table stands that is altered; past the end where none is."""
+    if [one.lower() for one in words[:2]] != ["alter", "table"]:
+        return len(words)
+    return 4 if words[3:4] == ["."] else 2
 
 
 def use_of(sql: str) -> str | None:

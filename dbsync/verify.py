@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -152,14 +153,23 @@ def run_all(connection: Connection, migrations: tuple[Migration, ...]) -> Writte
     return written
 
 
-def apply_all(connection: Connection, migrations: tuple[Migration, ...], *, told: Told = nobody) -> Written | None:
-    """The same in a transaction that is open already; None: anything may have been written."""
+def apply_all(
+    connection: Connection,
+    migrations: tuple[Migration, ...],
+    *,
+    told: Told = nobody,
+    issued: Callable[[Migration, str], None] = lambda _migration, _sql: None,
+) -> Written | None:
+    """The same in a transaction that is open already; None: anything may have been written.
+
+    `issued` gets each statement before it runs.
+    """
     written: Written | None = frozenset()
     for one in migrations:
         told(0, 0, f"v{one.number} {one.name}")
         applied = apply(
             connection, one, trial_id=None, release=(None, None), at="", milliseconds=lambda: 0, log=lambda _: None,
-            told=told,
+            told=told, issued=partial(issued, one),
         )  # fmt: skip
         written = together(written, applied.written)
     return written

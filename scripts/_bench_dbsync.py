@@ -36,6 +36,8 @@ class Run(NamedTuple):
     """What one child needed."""
 
     seconds: float
+    cpu_seconds: float
+    """Of the whole child, with its start; other work on the machine hardly moves it."""
     memory_megabytes: float
     disk_megabytes: float
     """The most that its folder grew by."""
@@ -207,7 +209,13 @@ def _run(folder: Path, work: str, *arguments: object) -> Run:
     if process.returncode != 0:
         sys.exit(f"{work} failed:\n{warned}")
     told = json.loads(text)
-    return Run(told.get("seconds", 0.0), usage.ru_maxrss / 1024, (most[0] - before) / 1e6, told)
+    return Run(
+        told.get("seconds", 0.0),
+        usage.ru_utime + usage.ru_stime,
+        usage.ru_maxrss / 1024,
+        (most[0] - before) / 1e6,
+        told,
+    )
 
 
 def _size_of(folder: Path) -> int:
@@ -235,6 +243,7 @@ def _say_line(
     seconds = [one.seconds for one in runs]
     middle = statistics.median(seconds)
     line = f"  {label:<30} {middle:7.2f} s ({min(seconds):.2f}-{max(seconds):.2f})"
+    line += f"  {statistics.median(one.cpu_seconds for one in runs):7.2f} s CPU"
     line += f"  {max(one.memory_megabytes for one in runs):5.0f} MB memory"
     line += f"  {max(one.disk_megabytes for one in runs):6.0f} MB more disk"
     if others is not None:

@@ -22,8 +22,12 @@ VIEWS = {
     "dbsync.cli",
     "dbsync.cli_adopt",
     "dbsync.cli_back",
+    "dbsync.cli_backups",
     "dbsync.cli_check",
     "dbsync.cli_data",
+    "dbsync.cli_history",
+    "dbsync.cli_repair",
+    "dbsync.cli_upgrade",
     "dbsync.console",
     "updater.console",
     "updater.install",
@@ -80,7 +84,10 @@ def test_each_module_says_its_purpose_and_stays_small(path: Path) -> None:
 @pytest.mark.parametrize("path", [one for one in MODULES if name_of(one).startswith("dbsync")], ids=name_of)
 def test_dbsync_knows_nothing_of_the_updater_and_its_core_no_libraries(path: Path) -> None:
     views = {"dbsync", "click"} if name_of(path).startswith("dbsync.cli") else {"dbsync"}
-    allowed = {"dbsync.engines.alembic": {"alembic", "sqlalchemy"}}.get(name_of(path), set())
+    allowed = {
+        "dbsync.engines.alembic": {"alembic", "sqlalchemy"},
+        "dbsync.compress": {"backports", "compression"},
+    }.get(name_of(path), set())
     assert packages(path) <= views | allowed
 
 
@@ -164,8 +171,13 @@ def test_every_row_of_the_requirements_says_where_it_is_held() -> None:
     text = (ROOT / "docs" / "requirements.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| S(\d+) \| [^|]+ \| ([^|]+) \|$", text, re.MULTILINE)
     assert [int(number) for number, _ in rows] == list(range(1, 197))
-    for place in set(re.findall(r"(?:tests|updater|dbsync|docs|scripts)/[\w./]+\w", text)):
+    for place in set(re.findall(r"(?:tests|updater|dbsync|docs|scripts)/[\w./-]+\w", text)):
         assert (ROOT / place).exists(), place
+    for place, test in set(re.findall(r"(tests/[\w./]+\.py)::(\w+)", text)):
+        assert f"def {test}(" in (ROOT / place).read_text(encoding="utf-8"), f"{place}::{test}"
+    for letter, count in {"F": 27, "B": 10, "V": 1, "W": 15, "K": 8}.items():
+        traps = re.findall(rf"^\| {letter}(\d+) \| [^|]+ \| [^|]+ \|$", text, re.MULTILINE)
+        assert [int(one) for one in traps] == list(range(1, count + 1)), letter
 
 
 def test_every_setting_and_limit_is_explained_with_its_default() -> None:

@@ -161,12 +161,15 @@ class _Run:
         if trial is None or trial.verdict is Verdict.CONFIRMED:
             return Launched("ALREADY_RUNNING", 0)
         self.till.attach_app()
-        return self._watch(trial.candidate, trial)
+        return self._watch(trial.candidate, trial, attached=True)
 
-    def _watch(self, release: Release, trial: Trial | None) -> Launched | None:
+    def _watch(self, release: Release, trial: Trial | None, *, attached: bool = False) -> Launched | None:
+        """Until the app ends; one that was only attached to is left once it has confirmed: how it ends is not known."""
         watched = trial.trial_id if trial else None
         limit_seconds = self.limits.confirm_seconds - trial.running_seconds if trial else None
         while True:
+            if attached and watched is None:
+                return Launched("ALREADY_RUNNING", 0)
             event = self.till.await_app(trial_id=watched, limit_seconds=limit_seconds)
             if event.kind == "asks" and watched is not None:
                 answer = confirm(self.till, watched)

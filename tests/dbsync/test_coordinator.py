@@ -182,3 +182,13 @@ def test_a_digest_that_cannot_be_trusted_is_not_noted(tmp_path: Path) -> None:
     outcome = coordinator.upgrade(live, migrations=released(tmp_path, 4), recorder=notes)
     assert (outcome.name, outcome.content_sha256) == ("MIGRATED", None)
     assert [name for name, _ in notes.told] == ["backup"]
+
+
+def test_blessing_and_adopting_by_name_write_the_rows_that_they_say(tmp_path: Path) -> None:
+    database = make_shop(tmp_path, schema=4)
+    assert upgrade(database, released(tmp_path, 6)).name == "MIGRATED"
+    # The mended text of a migration that this database had in its first form: recorded, not run again.
+    assert upgrade(database, released(tmp_path, 6, mended=True)).name == "UP_TO_DATE"
+    rows = "SELECT group_concat(kind || number) FROM dbsync_history WHERE kind NOT IN ('migration', 'trial')"
+    assert ask(database, rows) == "blessed6"
+    assert version(database) == 6

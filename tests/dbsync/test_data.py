@@ -1,4 +1,4 @@
-"""Rehearsing, emptying, importing, pruning: by the command, and what is left on the disk after each."""
+"""Rehearsing, emptying, importing, pruning backups: by the command, and what is left on the disk after each."""
 
 from __future__ import annotations
 
@@ -81,10 +81,15 @@ def test_pruning_says_what_it_would_remove_and_keeps_what_matters(tmp_path: Path
     made = [live.keep_backup(live.check_backup(live.copy_backup(4, None))).path for _ in range(6)]
     by_hand = live.make_backup().path
     words = ("--database", str(database), "--keep", "3")
-    would = json.loads(dbsync("prune", *words, "--dry-run", "--json").stdout)["removed"]
+    would = json.loads(dbsync("backups", "--prune", *words, "--dry-run", "--json").stdout)["removed"]
     assert would == [str(one) for one in reversed(made[:3])]
     assert all(one.exists() for one in made)
-    assert dbsync("prune", *words).returncode == 0
+    done = dbsync("backups", "--prune", *words)
+    assert (done.returncode, done.stdout) == (0, "".join(f"removed {one}\n" for one in would))
     assert [one.exists() for one in made] == [False, False, False, True, True, True]
     assert by_hand.exists()
-    assert dbsync("prune", "--database", database, "--keep", "1").returncode == 2
+    assert dbsync("backups", "--prune", *words).stdout == "nothing to remove\n"
+    listed = json.loads(dbsync("backups", "--database", database, "--json").stdout)["backups"]
+    assert [one["path"] for one in listed] == [str(one) for one in (by_hand, *reversed(made[3:]))]
+    assert dbsync("backups", "--prune", "--database", database, "--keep", "1").returncode == 2
+    assert dbsync("backups", "--database", database, "--dry-run").returncode == 2, "it would look like a prune"

@@ -97,6 +97,11 @@ def test_views_get_no_more_events_than_eyes_can_follow_and_always_the_last() -> 
         told(number, 100_000, unit="statements")
     assert len(seen) < 20
     assert (seen[-1].done, seen[-1].total) == (100_000, 100_000)
+    seen.clear()
+    told = Meter(seen.append, clock).phase("verify")
+    for number, table in enumerate(("products", "sales", "users")):
+        told(number, 3, table, "rows")
+    assert [one.text for one in seen] == ["", "products", "sales", "users"]
 
 
 def test_the_seconds_of_each_phase_are_added_up() -> None:

@@ -58,6 +58,18 @@ def test_a_database_so_ruined_that_it_can_only_be_moved_does_not_stay(
     assert (returned.set_aside.verified, returned.set_aside.path.stat().st_size) == (False, 40_000)
 
 
+def test_a_database_whose_header_says_that_it_is_of_a_later_sqlite_is_restored_over(tmp_path: Path) -> None:
+    database, kept, _, before = migrated(tmp_path)
+    damaged = bytearray(database.read_bytes())
+    damaged[18] = 129
+    database.write_bytes(damaged)
+    returned = back.restore(effects(database), backup=kept.path, intent_id="i1")
+    assert (returned.back, returned.outcome.name) == (Back.DONE, "RESTORED")
+    assert dump(database) == before
+    assert returned.set_aside is not None
+    assert (returned.set_aside.verified, returned.set_aside.path.read_bytes()) == (False, bytes(damaged))
+
+
 @pytest.mark.parametrize("wal", [False, True])
 @pytest.mark.parametrize("noted", [True, False])
 def test_an_untouched_database_goes_back_without_being_put_aside(tmp_path: Path, wal: bool, noted: bool) -> None:

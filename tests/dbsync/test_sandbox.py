@@ -156,6 +156,7 @@ def test_the_check_of_a_body_leaves_nothing_and_counts_as_no_write(tmp_path: Pat
         connection.execute("CREATE TABLE a (x)")
         connection.execute("BEGIN")
         with Sandbox(connection, lambda _: None, tmp_path / "m.py") as db:
+            db.execute("ALTER TABLE a ADD COLUMN y")
             db.execute('CREATE TRIGGER "t" AFTER DELETE ON a BEGIN DELETE FROM a WHERE "x" = 0; END')
     assert {one.table for one in db.written} <= {"sqlite_master"}
 

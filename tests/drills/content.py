@@ -1,8 +1,8 @@
-"""What a database holds, by plain SQL and hashes in Python: nothing of dbsync's decides here whether it is the same."""
+"""What a database holds, by plain SQL and sets in Python: nothing of dbsync's decides here whether it is the same."""
 
 from __future__ import annotations
 
-import hashlib
+import marshal
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ class Content(NamedTuple):
     """Everything in a database but what dbsync keeps in it."""
 
     rows: dict[str, Counter[bytes]]
-    """For each table, how often each row is there: hashes over every cell with its storage class."""
+    """For each table, how often each row is there: every cell with its storage class."""
     objects: frozenset[tuple[str, str, str]]
     """Type, name and text of every table, index, trigger and view."""
     marks: dict[str, int]
@@ -51,23 +51,20 @@ def columns(connection: sqlite3.Connection, table: str) -> list[tuple[Any, ...]]
 def content(database: Path, only: dict[str, list[str]] | None = None) -> Content:
     """Reads all of it, or some columns of some tables. Rowids of tables without INTEGER PRIMARY KEY are no content."""
     with opened(database) as connection:
-        # Texts need not be UTF-8, and a text is not the blob of the same bytes.
-        connection.text_factory = lambda raw: ("text", raw)
         rows = {}
-        for (table,) in _decoded(connection, "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name"):
+        names = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+        for (table,) in names:
             if _is_the_apps(table) and (only is None or table in only):
                 rows[table] = _rows(connection, table, only[table] if only else None)
         objects = frozenset(
             (kind, called, sql)
-            for kind, called, sql in _decoded(connection, "SELECT type, name, coalesce(sql, '') FROM sqlite_schema")
+            for kind, called, sql in connection.execute("SELECT type, name, coalesce(sql, '') FROM sqlite_schema")
             if _is_the_apps(called)
         )
         # Some apps know their files by this number.
         marks = {"application_id": connection.execute("PRAGMA application_id").fetchone()[0]}
         if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_sequence'").fetchone():
-            marks |= {
-                table: int(mark) for table, mark in _decoded(connection, "SELECT name, seq || '' FROM sqlite_sequence")
-            }
+            marks |= dict(connection.execute("SELECT name, seq FROM sqlite_sequence"))
     return Content(rows, objects, {table: mark for table, mark in marks.items() if _is_the_apps(table)})
 
 
@@ -92,13 +89,20 @@ def columns_by_table(database: Path) -> dict[str, list[str]]:
 
 def _rows(connection: sqlite3.Connection, table: str, only: list[str] | None) -> Counter[bytes]:
     listed = ", ".join(map(name, only)) if only else "*"
-    cells = connection.execute(f"SELECT {listed} FROM {name(table)}")
-    return Counter(hashlib.blake2b(repr(row).encode(), digest_size=16).digest() for row in cells)
+
+    def read() -> Counter[bytes]:
+        # Version 2 writes equal values equally; and 1 is not 1.0, nor a text the blob of the same bytes.
+        return Counter(marshal.dumps(row, 2) for row in connection.execute(f"SELECT {listed} FROM {name(table)}"))
+
+    try:
+        return read()
+    except sqlite3.OperationalError:
+        # Texts need not be UTF-8.
+        connection.text_factory = lambda raw: raw.decode(errors="surrogateescape")
+        return read()
+    finally:
+        connection.text_factory = str
 
 
 def _is_the_apps(table: str) -> bool:
     return not table.startswith("sqlite_") and table not in NOT_THE_APPS
-
-
-def _decoded(connection: sqlite3.Connection, sql: str) -> list[list[str]]:
-    return [[raw.decode() for _, raw in row] for row in connection.execute(sql)]

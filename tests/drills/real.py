@@ -17,7 +17,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.drills import real_tools
+from tests.drills import real_corpus, real_tools
 from tests.drills.real_sources import SOURCES, Fetch, NotThere
 from tests.drills.real_story import Result, story
 
@@ -41,12 +41,8 @@ def main() -> int:
         parser.error(f"{', '.join(sorted(unknown))}: none of {', '.join(drills)}")
     with tempfile.TemporaryDirectory(prefix="tillkeeper-real-") as scratch:
         folder = chosen.keep or Path(scratch)
-        bad = [
-            name
-            for name, drill in drills.items()
-            if chosen.only in ([], None) or name in chosen.only
-            if not _ran(name, drill, folder / name)
-        ]
+        named = [name for name in drills if name in chosen.only or not chosen.only]
+        bad = [name for name in named if not _ran(name, drills[name], folder / name)]
     print(f"NOT GOOD: {', '.join(bad)}" if bad else "all good", flush=True)
     return 1 if bad else 0
 
@@ -74,11 +70,12 @@ def _told(seen: Result) -> str:
     done = seen.done
     seconds = ", ".join(f"{step} {spent:.1f}" for step, spent in seen.seconds.items())
     return (
-        f"{seen.size_bytes:,} bytes, {seen.tables_count} tables, {seen.rows_count:,} rows; {seen.steps_count} migrations;"
-        f" people added {done.added}, changed {done.changed}, removed {done.removed} rows ({done.refused} refused by a"
-        f" constraint): all carried back, 0 lost; of {seen.lossy.notes_count} notes and {seen.lossy.odd_count} odd numbers"
-        f" every one told; {seen.damages_count} of {seen.damages_count} damages found, after {seen.same_bytes_count} the"
-        f" very same file; {seen.rebuilds_count} tables rebuilt, 0 false alarms; seconds: {seconds}"
+        f"{seen.size_bytes:,} bytes, {seen.tables_count} tables, {seen.rows_count:,} rows;"
+        f" {seen.steps_count} migrations; people added {done.added}, changed {done.changed}, removed {done.removed}"
+        f" rows ({done.refused} refused by a constraint), all carried back, 0 lost;"
+        f" {seen.lossy.notes_count} notes and {seen.lossy.odd_count} odd numbers that have no place told to the row;"
+        f" {seen.damages_count} of {seen.damages_count} damages found, {seen.same_bytes_count} times the very same file"
+        f" after it; {seen.rebuilds_count} tables rebuilt, 0 false alarms; seconds: {seconds}"
     )
 
 

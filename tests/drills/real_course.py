@@ -1,4 +1,4 @@
-"""Real migrations for a database that is not known beforehand: chosen by its schema and rows, tried in plain SQLite first.
+"""Real migrations for a database that is not known beforehand: chosen by its schema and rows, tried in plain SQLite.
 
 Six of them, as an app would get them over the years: columns added, the biggest table rebuilt with the helper, a column
 renamed, a unique index, a column that changes its meaning with the way back declared, and a new column backfilled.
@@ -101,8 +101,8 @@ def _chosen(scratch: sqlite3.Connection, *, gentle: bool) -> Course:
     measured = None if gentle else _to_measure(scratch, by_size, renamed)
     if measured:
         table, text = measured
-        up = f"db.add_column({table!r}, {LENGTH!r}, 'INTEGER')\n    db.backfill({table!r}, {LENGTH!r}, {_length(text)!r})"
-        steps["0007_length.py"] = _python("", up)
+        up = f"db.add_column({table!r}, {LENGTH!r}, 'INTEGER')\n    "
+        steps["0007_length.py"] = _python("", f"{up}db.backfill({table!r}, {LENGTH!r}, {f'length({name(text)})'!r})")
     numbered = {f"{number:04d}{file[4:]}": steps[file] for number, file in enumerate(sorted(steps), 2)}
     return Course(numbered, biggest, renamed, scaled, measured)
 
@@ -111,7 +111,7 @@ def _python(changes: str, up: str, more: str = "") -> str:
     return f'"""A step."""\n\nchanges = [{changes}]\n\n\ndef up(db):\n    {up}\n{more}'
 
 
-def _meaning(table: str, column: str, factor: int | float) -> str:
+def _meaning(table: str, column: str, factor: float) -> str:
     changes = f"update {name(table)}.{name(column)} = o.{name(column)} * {factor}"
     up = f"db.execute({f'UPDATE {name(table)} SET {name(column)} = {name(column)} * {factor}'!r})"
     over = "//" if isinstance(factor, int) else "/"
@@ -123,10 +123,6 @@ def down_row(table, row):
     return row
 """
     return _python(repr(changes), up, down)
-
-
-def _length(text: str) -> str:
-    return f"length({name(text)})"
 
 
 # ----------------------------------------------------------------------------------------------------------- choosing
@@ -212,7 +208,7 @@ def _to_measure(
     for table in [*without, *by_size]:
         for column in _free(scratch, table):
             kinds = {row[0] for row in scratch.execute(f"SELECT DISTINCT typeof({name(column)}) FROM {name(table)}")}
-            if "text" in kinds and renamed not in ((table, column, f"{column}_since"),):
+            if "text" in kinds and renamed != (table, column, f"{column}_since"):
                 return table, column
     return None
 

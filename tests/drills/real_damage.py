@@ -1,4 +1,4 @@
-"""What a migration does wrong in a real database: rows lost, swapped or changed without a word; and what harms nothing."""
+"""What a migration does wrong in a real database: rows lost, swapped or changed in silence; and what harms nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Damage(NamedTuple):
 
 
 def damages(database: Path, *, count: int, seed: int = 7) -> list[Damage]:
-    """Damages that plain SQLite accepts and that do change something, of each kind in turn, in tables here and there."""
+    """Damages that plain SQLite accepts and that change something, of each kind in turn, in tables here and there."""
     chance = random.Random(seed)
     found: list[Damage] = []
     with opened(database) as live, closing(sqlite3.connect(":memory:", isolation_level=None)) as scratch:

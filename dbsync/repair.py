@@ -1,0 +1,282 @@
+"""Recovers what can be read of a damaged database into a new file, and compares; the damaged one is only copied."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from dbsync import backup, compare, compress, copies, disk, verify
+from dbsync.errors import Damaged, DbsyncError, DiskFull, DiskProblem, Locked, Refused
+from dbsync.locking import lock_of
+from dbsync.lost_schema import (
+    Object,
+    find_again,
+    graft,
+    is_database,
+    open_damaged,
+    put_header,
+    read_schema,
+    with_pages_that_are_there,
+)
+from dbsync.model import Backup, Loss, Migration
+from dbsync.pages import Pages
+from dbsync.progress import Meter, Progress, Told, quiet
+from dbsync.rebuild import Rebuilt, aside_of
+from dbsync.rescue import TableRepaired, read_all
+from dbsync.sqlite import attach_copy, open_copy, open_reading, open_scratch, translated
+
+SPACE_FACTOR: Final = 2.5
+"""Of the damaged database's size: its copy, and the new file, which has no free pages but may need a journal."""
+BLOCK_BYTES: Final = 4096
+ITSELF: Final = "itself"
+
+
+class Repaired(NamedTuple):
+    """What a recovery came to."""
+
+    into: Path
+    tables: tuple[TableRepaired, ...]
+    version: int
+    aside: Path | None
+    """Rows that break the new file's constraints, as JSON lines; None: all fitted."""
+    not_made: tuple[str, ...]
+    """Indexes, triggers, views and searches that could not be made, and why."""
+    schema_from: str
+    """"itself", a backup's path, or "the migrations"."""
+    bad_blocks_count: int
+    """Blocks of 4096 bytes that the disk did not give; they count as empty."""
+    references: tuple[str, ...]
+    """Rows that refer to rows that are not there, in sentences."""
+    compared_with: Path | None
+    """The newest good backup."""
+    losses: tuple[Loss, ...] = ()
+    """Against it: added is only in the result, removed only in the backup."""
+
+    @property
+    def whole(self) -> bool:
+        """Everything was read, and has a place."""
+        return not (self.not_made or self.bad_blocks_count) and all(one.whole for one in self.tables)
+
+
+class Good(NamedTuple):
+    """A sound backup."""
+
+    path: Path
+    plain: Path
+    """A file that SQLite can open: for a compressed one a scratch file."""
+
+
+class Schema(NamedTuple):
+    """What the database consists of, and who said so."""
+
+    objects: list[Object]
+    taken_from: str
+
+
+def repair(
+    database: Path,
+    into: Path,
+    *,
+    backups: list[Backup],
+    migrations: tuple[Migration, ...] = (),
+    progress: Progress = quiet,
+) -> Repaired:
+    """Reads what can be read into a new file.
+
+    Args:
+        database: the damaged one; it and the files beside it are not written.
+        into: the new file, which must not be there.
+        backups: newest first.
+        migrations: what the schema is made of where nothing else tells it; may be empty.
+        progress: who watches.
+
+    Raises:
+        Refused: it is no database, `into` is there, or nothing tells the schema.
+        Locked: somebody works with it.
+        DbsyncError: by meaning; nothing is left but the damaged file as it was.
+    """
+    _check(database, into)
+    folder, meter = into.with_name(f"{backup.PART}{into.name}.work"), Meter(progress)
+    try:
+        # What a killed recovery into the same file left.
+        copies.drop_folder(folder)
+        folder.mkdir()
+        work = folder / database.name
+        bad_count = _copy_files(database, work, meter.phase("copy"))
+        _settle(work)
+        with _newest_good(backups) as newest:
+            schema = _schema(work, folder, newest, backups, migrations)
+            rebuilt = Rebuilt(into, Pages(work).header, schema.objects)
+            try:
+                found = _rebuild(work, rebuilt, schema, newest, meter)
+                found = found._replace(bad_blocks_count=bad_count)
+                meter.phase("sync")
+                return found._replace(aside=rebuilt.publish())
+            finally:
+                rebuilt.drop()
+    except OSError as cause:
+        raise disk.problem("recover", database, cause) from cause
+    finally:
+        copies.drop_folder(folder)
+
+
+def _check(database: Path, into: Path) -> None:
+    if not database.is_file():
+        raise Damaged(operation="recover", path=database, cause="there is no such file")
+    for one in (into, aside_of(into), *copies.sidecars(into)):
+        if one.exists():
+            hint = "Name a file that is not there yet."
+            raise Refused(operation="recover into", path=one, cause="it is there already", hint=hint)
+    if not lock_of(database).is_free():
+        raise Locked(
+            operation="recover", path=database, cause="another process is migrating or restoring it, or runs it"
+        )
+    needed = int(
+        SPACE_FACTOR * sum(one.stat().st_size for one in (database, *copies.sidecars(database)) if one.exists())
+    )
+    if disk.free_bytes(into.parent) < needed:
+        raise DiskFull(operation="recover into", path=into, cause=f"{needed / 1e6:.0f} MB are needed")
+
+
+def _copy_files(database: Path, work: Path, told: Told) -> int:
+    """The database and what SQLite would play back into it; how many blocks the disk did not give.
+
+    The `-shm` is left out: it is made anew from the `-wal`.
+    """
+    files = [one for one in (database, *copies.sidecars(database)) if one.exists() and not one.name.endswith("-shm")]
+    before = [(one.stat().st_size, one.stat().st_mtime_ns) for one in files]
+    bad_count = sum(
+        _copy_bytes(one, work.with_name(one.name), size, told) for one, (size, _) in zip(files, before, strict=True)
+    )
+    if before != [(one.stat().st_size, one.stat().st_mtime_ns) for one in files]:
+        raise Locked(operation="copy", path=database, cause="it was written while it was copied")
+    return bad_count
+
+
+def _copy_bytes(source: Path, target: Path, size_bytes: int, told: Told) -> int:
+    bad_count, at = 0, 0
+    with source.open("rb", buffering=0) as file, target.open("wb") as copied:
+        while at < size_bytes:
+            try:
+                file.seek(at)
+                chunk = file.read(min(disk.READ_SIZE_BYTES, size_bytes - at))
+            except OSError:
+                chunk, bad = _block(file.fileno(), at, min(BLOCK_BYTES, size_bytes - at))
+                bad_count += bad
+            if not chunk:
+                break
+            copied.write(chunk)
+            at += len(chunk)
+            told(at, size_bytes, source.name, "bytes")
+    return bad_count
+
+
+def _block(descriptor: int, at: int, size_bytes: int) -> tuple[bytes, bool]:
+    import os
+
+    try:
+        os.lseek(descriptor, at, os.SEEK_SET)
+        return os.read(descriptor, size_bytes), False
+    except OSError:
+        return bytes(size_bytes), True
+
+
+def _settle(work: Path) -> None:
+    """SQLite's own recovery, on the copy: a hot journal is rolled back, a WAL goes into the file."""
+    with suppress(DbsyncError), translated("recover", work), closing(open_reading(work)) as connection:
+        connection.execute("PRAGMA query_only=OFF")
+        connection.execute("PRAGMA writable_schema=ON")
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    with_pages_that_are_there(work)
+
+
+@contextmanager
+def _newest_good(backups: list[Backup], version: int | None = None) -> Iterator[Good | None]:
+    """The newest backup that is sound."""
+    for one in backups:
+        if not one.verified or (version is not None and one.version != version):
+            continue
+        try:
+            copies.check_backup_file(one.path)
+        except DbsyncError:
+            continue
+        with compress.plain(one.path) as plain:
+            yield Good(one.path, plain)
+            return
+    yield None
+
+
+def _schema(
+    work: Path, folder: Path, newest: Good | None, backups: list[Backup], migrations: tuple[Migration, ...]
+) -> Schema:
+    """The database's own schema where it can be read, else a sound one's with the trees found again."""
+    own: list[Object] = []
+    had_header = is_database(work)
+    if had_header:
+        with suppress(DbsyncError), translated("read", work), closing(open_damaged(work)) as connection:
+            own, whole = read_schema(connection)
+            if whole:
+                return Schema(own, ITSELF)
+    elif newest is None:
+        hint = "If it is encrypted, decrypt it first. Without a good backup nothing tells what was in it."
+        raise Refused(operation="recover", path=work, cause="it is no SQLite database", hint=hint)
+    version = Pages(work).header.version if had_header else None
+    with _newest_good(backups, version) as alike:
+        source, name = (
+            (alike.plain, str(alike.path))
+            if alike is not None
+            else (_fresh(folder, migrations, version), "the migrations")
+        )
+        if source is None:
+            hint = "Say --migrations, or put a good backup of this schema into the folder of backups."
+            raise Refused(operation="recover", path=work, cause="nothing tells its schema", hint=hint)
+        put_header(work, source)
+        with_pages_that_are_there(work)
+        objects, _ = find_again(work, own, source)
+    if not any(one.root for one in objects if one.kind == "table"):
+        raise Refused(operation="recover", path=work, cause="it is no SQLite database, or none of this app")
+    graft(work, objects)
+    return Schema(objects, name)
+
+
+def _fresh(folder: Path, migrations: tuple[Migration, ...], version: int | None) -> Path | None:
+    wanted = tuple(one for one in migrations if version is None or one.number <= version)
+    if not wanted:
+        return None
+    path = folder / "fresh.db"
+    with translated("make", path), closing(open_scratch(path)) as connection:
+        verify.run_all(connection, wanted)
+    return path
+
+
+def _rebuild(work: Path, rebuilt: Rebuilt, schema: Schema, newest: Good | None, meter: Meter) -> Repaired:
+    with translated("write", rebuilt.path):
+        rebuilt.make_tables()
+        with closing(open_damaged(work)) as damaged:
+            tables = read_all(
+                damaged, work, rebuilt, schema.objects, newest.plain if newest else None, meter.phase("read")
+            )
+            application_id = int(damaged.execute("PRAGMA application_id").fetchone()[0])
+        meter.phase("indexes")
+        rebuilt.make_rest(version := Pages(work).header.version, application_id)
+        meter.phase("check")
+        found = [str(row[0]) for row in rebuilt.connection.execute("PRAGMA integrity_check(5)")]
+        if found != ["ok"]:
+            raise DiskProblem(operation="check what was recovered", path=rebuilt.path, cause="; ".join(found))
+        references = tuple(verify.foreign_keys(verify.Case(rebuilt.connection, (), has_old=False)))
+        rebuilt.close()
+    meter.phase("compare")
+    losses: tuple[Loss, ...] = ()
+    with suppress(sqlite3.OperationalError), closing(open_copy(rebuilt.path)) as connection:
+        if newest is not None:
+            attach_copy(connection, newest.plain, "base")
+            losses = compare.differences(connection, "base")
+    return Repaired(
+        rebuilt.path.with_name(rebuilt.path.name.removeprefix(backup.PART)), tables, version, None,
+        tuple(rebuilt.not_made), schema.taken_from, 0, references,
+        newest.path if newest else None, losses,
+    )  # fmt: skip

@@ -1,0 +1,157 @@
+"""The checks before COMMIT, each by itself: what it finds, in which words, and what it lets be."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from dbsync import verify
+from dbsync.conservation import OLD
+from dbsync.errors import MigrationFailed, VerificationFailed
+from dbsync.model import Migration
+from dbsync.sqlite import Connection, attach_copy, open_copy, open_writing, version_of
+from dbsync.verify import Case
+from dbsync.written import Write
+from tests.helpers.shop import written
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[tuple[Path, Connection, tuple[Migration, ...]]]:
+    """A parent and a child table at schema 1 with the copy of before attached, in an open transaction."""
+    found = written(
+        tmp_path / "m",
+        "CREATE TABLE parent (id INTEGER PRIMARY KEY);"
+        " CREATE TABLE child (id INTEGER PRIMARY KEY, parent INTEGER REFERENCES parent(id));",
+    )
+    before, now = tmp_path / "before.db", tmp_path / "now.db"
+    with closing(open_writing(before, create=True)) as connection:
+        verify.run_all(connection, found)
+        connection.execute("INSERT INTO parent VALUES (1), (2)")
+        connection.execute("INSERT INTO child VALUES (1, 1), (2, 9)")
+    now.write_bytes(before.read_bytes())
+    with closing(open_writing(now)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        attach_copy(connection, before, OLD)
+        yield now, connection, found
+
+
+def touched(*tables: str) -> frozenset[Write]:
+    return frozenset(Write(1, one, "", "a statement", "a file") for one in tables)
+
+
+def test_everything_that_is_found_is_told_up_to_five_sentences(
+    place: tuple[Path, Connection, tuple[Migration, ...]],
+) -> None:
+    _, connection, found = place
+    case = Case(connection, found, has_old=True)
+    verify.verify(case, (lambda _: [],))
+    with pytest.raises(VerificationFailed) as caught:
+        verify.verify(case, (lambda _: ["a", "b"], lambda _: ["c"]))
+    assert (caught.value.operation, caught.value.cause) == ("verify", "a; b; c")
+    with pytest.raises(VerificationFailed) as caught:
+        verify.verify(case, (lambda _: list("abcdefg"),))
+    assert caught.value.cause == "a; b; c; d; e and 2 more"
+
+
+def test_a_sound_database_is_sound_and_another_is_told(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "bad.db", isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE t (a NOT NULL)")
+        assert verify.soundness(Case(connection, (), has_old=False)) == []
+        connection.execute("PRAGMA writable_schema=ON")
+        connection.execute("INSERT INTO t VALUES (1)")
+        connection.execute("UPDATE sqlite_schema SET sql = 'CREATE TABLE t (a NOT NULL CHECK (a > 5))'")
+        connection.execute("PRAGMA writable_schema=RESET")
+        (told,) = verify.soundness(Case(connection, (), has_old=False))
+    assert told == "the database would not be sound: CHECK constraint failed in t"
+
+
+@pytest.mark.parametrize(
+    ("statement", "seen", "expected"),
+    [
+        ("SELECT 1", None, []),
+        ("INSERT INTO child VALUES (3, 8)", None, ["1 rows of child refer to rows of parent that are not there"]),
+        ("DELETE FROM parent", None, ["1 rows of child refer to rows of parent that are not there"]),
+        ("DELETE FROM parent", ("parent",), ["1 rows of child refer to rows of parent that are not there"]),
+        ("DELETE FROM parent", ("child",), ["1 rows of child refer to rows of parent that are not there"]),
+        ("DELETE FROM parent", ("elsewhere",), []),
+        ("INSERT INTO child VALUES (3, 2)", ("child",), []),
+        (
+            "CREATE TABLE later (parent REFERENCES parent(id)); INSERT INTO later VALUES (7)", (),
+            ["1 rows of later refer to rows of parent that are not there"],
+        ),
+    ],
+)  # fmt: skip
+def test_only_foreign_keys_that_are_newly_broken_count(
+    place: tuple[Path, Connection, tuple[Migration, ...]],
+    statement: str,
+    seen: tuple[str, ...] | None,
+    expected: list[str],
+) -> None:
+    _, connection, found = place
+    for one in statement.split(";"):
+        connection.execute(one)
+    case = Case(connection, found, has_old=True, touched=None if seen is None else touched(*seen))
+    assert verify.foreign_keys(case) == expected
+
+
+def test_without_a_before_every_broken_foreign_key_counts(
+    place: tuple[Path, Connection, tuple[Migration, ...]],
+) -> None:
+    _, connection, found = place
+    case = Case(connection, found, has_old=False, touched=frozenset())
+    assert verify.foreign_keys(case) == ["1 rows of child refer to rows of parent that are not there"]
+
+
+def test_drift_counts_only_where_it_is_new(place: tuple[Path, Connection, tuple[Migration, ...]]) -> None:
+    now, connection, found = place
+    assert verify.structure(Case(connection, found, has_old=True)) == []
+    connection.execute("CREATE INDEX by_parent ON child (parent)")
+    (told,) = verify.structure(Case(connection, found, has_old=True))
+    assert told.startswith("the structure differs from a fresh database: with index child by_parent")
+    connection.execute("DROP TABLE child")
+    told_of_loss = verify.structure(Case(connection, found, has_old=True))
+    assert "the structure differs from a fresh database: without table child" in told_of_loss
+    connection.execute("ROLLBACK")
+    connection.execute(f"DETACH {OLD}")
+    # What was there before, an engineer's index for instance, is no failure.
+    connection.execute("CREATE INDEX by_parent ON child (parent)")
+    before = now.with_name("before2.db")
+    before.write_bytes(now.read_bytes())
+    attach_copy(connection, before, OLD)
+    assert verify.structure(Case(connection, found, has_old=True)) == []
+    assert len(verify.structure(Case(connection, found, has_old=False))) == 1
+
+
+def test_conservation_needs_a_before_and_tells_what_would_allow_it(
+    place: tuple[Path, Connection, tuple[Migration, ...]],
+) -> None:
+    _, connection, found = place
+    connection.execute("DELETE FROM parent WHERE id = 2")
+    assert verify.conserved(Case(connection, found, has_old=False)) == []
+    (told,) = verify.conserved(Case(connection, found, has_old=True, touched=touched("parent")))
+    assert told.startswith("parent: 1 rows are gone, keys 2")
+    assert "(allow it with `changes: delete parent`)" in told
+    assert (verify.soundness, verify.foreign_keys, verify.structure, verify.conserved) == verify.CHECKS
+
+
+def test_a_throw_away_file_is_brought_up_and_says_what_it_had_not(tmp_path: Path) -> None:
+    found = written(tmp_path / "m", "CREATE TABLE a (x);", "CREATE TABLE b (x);", "INSERT INTO nowhere VALUES (1);")
+    path = tmp_path / "scratch.db"
+    assert verify.migrate_up(path, found[:1]) == found[:1]
+    assert verify.migrate_up(path, found[:2]) == found[1:2]
+    assert verify.migrate_up(path, found[:2]) == ()
+    with pytest.raises(MigrationFailed, match="nowhere"):
+        verify.migrate_up(path, found)
+    with closing(open_copy(path)) as connection:
+        assert version_of(connection) == 2
+
+
+def test_a_file_that_is_no_database_is_told_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "scratch.db"
+    path.write_text("no database at all, but longer than a header would be " * 5)
+    with pytest.raises(Exception, match=f"could not migrate a copy {path}: file is not a database"):
+        verify.migrate_up(path, written(tmp_path / "m", "CREATE TABLE a (x);"))
