@@ -74,6 +74,13 @@ def test_facts_that_cannot_be_read_are_taken_from_the_name_and_not_trusted(tmp_p
         ("shop-backup-manual-v3-2025-11-06T12-06-18-001Z.db", "manual", 3, "2025-11-06T12:06:18.001Z"),
         ("shop-backup-before-empty-2025-11-06T12-06-18-444Z.db", "before-empty", 0, "2025-11-06T12:06:18.444Z"),
         ("shop-backup-before-import-2025-11-06T12-06-18-444Z.db", "before-import", 0, "2025-11-06T12:06:18.444Z"),
+        ("shop-backup-damaged-94fe358053fec11e.db", "damaged", 0, ""),
+        (
+            "a-backup-b-backup-before-empty-2025-11-06T12-06-18-444Z.db",
+            "before-empty",
+            0,
+            "2025-11-06T12:06:18.444Z",
+        ),
         ("copy of the shop.db", "manual", 0, ""),
     ],
 )
