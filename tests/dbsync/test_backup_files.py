@@ -179,3 +179,18 @@ def test_parts_of_cut_runs_are_cleared_in_both_places_and_nothing_else(tmp_path:
     assert files(tmp_path) == {"shop.db", "backups/shop-backup-v1-x.db", "backups/shop-backup-v1-x.db.json"}
     assert not (tmp_path / ".part-work").exists()
     assert one.path.exists()
+
+
+def test_a_folder_that_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "glob", no)
+    with pytest.raises(DiskProblem, match=re.escape(f"could not read {tmp_path}: Permission denied")):
+        backup.list_backups(tmp_path, tmp_path / "shop.db")
+
+
+def test_a_plain_backup_that_cannot_be_removed_is_said(tmp_path: Path) -> None:
+    (tmp_path / "a-backup-v1-x.db").mkdir()
+    with pytest.raises(DiskProblem, match=r"could not remove .*a-backup-v1-x\.db"):
+        backup.remove_plain(tmp_path / "a-backup-v1-x.db")

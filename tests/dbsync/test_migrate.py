@@ -242,3 +242,15 @@ def test_what_python_raises_is_told_with_its_file_and_the_line_that_raised(tmp_p
     assert caught.value.operation == "migrate"
     assert caught.value.path == migration.path
     assert caught.value.cause == "ZeroDivisionError: division by zero (line 5)"
+
+
+def test_a_migration_that_fails_at_its_top_level_is_told_with_its_line(tmp_path: Path) -> None:
+    (migration,) = written(tmp_path / "m", '"""Imports."""\n\nimport no_such_module\n\n\ndef up(db):\n    pass\n')
+    with closing(open_scratch()) as connection, pytest.raises(MigrationFailed, match=r"no_such_module.*\(line 3\)"):
+        verify.run_all(connection, (migration,))
+
+
+def test_a_program_is_not_run_on_a_database_in_memory(tmp_path: Path) -> None:
+    (tmp_path / "0001_tool.toml").write_text('command = ["tool", "{database}"]\n')
+    with closing(open_scratch()) as connection, pytest.raises(MigrationFailed, match="needs a database in a file"):
+        verify.run_all(connection, migrations.load(tmp_path))

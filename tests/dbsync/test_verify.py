@@ -155,3 +155,13 @@ def test_a_file_that_is_no_database_is_told_by_its_name(tmp_path: Path) -> None:
     path.write_text("no database at all, but longer than a header would be " * 5)
     with pytest.raises(Exception, match=f"could not migrate a copy {path}: file is not a database"):
         verify.migrate_up(path, written(tmp_path / "m", "CREATE TABLE a (x);"))
+
+
+def test_a_problem_with_a_foreign_key_check_that_is_no_mismatch_is_not_hidden(
+    place: tuple[Path, Connection, tuple[Migration, ...]],
+) -> None:
+    _, connection, found = place
+    connection.set_progress_handler(lambda: 1, 1)
+    with pytest.raises(sqlite3.OperationalError, match="interrupted"):
+        verify.foreign_keys(Case(connection, found, has_old=False))
+    connection.set_progress_handler(None, 0)
