@@ -209,7 +209,7 @@ def _from_name(path: Path) -> Backup:
     if "-backup-damaged-" in path.name:
         kind = "damaged"
     if "-backup-before-" in path.name:
-        kind = "-".join(path.name.partition("-backup-")[2].split("-")[:2])
+        kind = "-".join(path.name.rpartition("-backup-")[2].split("-")[:2])
     made_at = ""
     if stamp is not None:
         year, month, day, hour, minute, second, milliseconds = stamp.groups()

@@ -11,6 +11,7 @@ import click
 from dbsync import migrations
 from dbsync.cli import FAILED, Place, as_json, main, on_database, plain
 from dbsync.console import say
+from dbsync.flight import FlightRecorder
 from dbsync.repair import ITSELF, Repaired
 from dbsync.repair import repair as recover
 from dbsync.rescue import TableRepaired
@@ -34,8 +35,10 @@ def repair(place: Place, *, into: Path, folder: Path | None, as_json: bool) -> N
     not; 3 refused.
     """
     known = migrations.load(folder) if folder is not None else ()
+    ended = [line["after"] for line in FlightRecorder(place.backups).lines() if line.get("after")]
     found = recover(
-        place.database, into.absolute(), backups=place.listed(), migrations=known, progress=place.bars
+        place.database, into.absolute(), backups=place.listed(), migrations=known,
+        last_version=int(ended[-1]) if ended else None, progress=place.bars,
     )  # fmt: skip
     next_step = f"dbsync import {found.into} --database {place.database} --migrations {folder or 'FOLDER'}"
     if as_json:

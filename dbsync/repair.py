@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from dbsync import backup, compare, compress, copies, disk, verify
+from dbsync import backup, compare, compress, copies, disk, mapping, verify
 from dbsync.errors import Damaged, DbsyncError, DiskFull, DiskProblem, Locked, Refused
 from dbsync.locking import lock_of
 from dbsync.lost_schema import (
@@ -57,8 +57,9 @@ class Repaired(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Everything was read, and has a place."""
-        return not (self.not_made or self.bad_blocks_count) and all(one.whole for one in self.tables)
+        """Everything was read, and has a place. Where the schema was lost nobody can know that nothing is missing."""
+        lost = self.not_made or self.bad_blocks_count or self.schema_from != ITSELF
+        return not lost and all(one.whole for one in self.tables)
 
 
 class Good(NamedTuple):
@@ -82,6 +83,7 @@ def repair(
     *,
     backups: list[Backup],
     migrations: tuple[Migration, ...] = (),
+    last_version: int | None = None,
     progress: Progress = quiet,
 ) -> Repaired:
     """Reads what can be read into a new file.
@@ -91,6 +93,7 @@ def repair(
         into: the new file, which must not be there.
         backups: newest first.
         migrations: what the schema is made of where nothing else tells it; may be empty.
+        last_version: the schema that the database had when it was last on record; for one that lost its header.
         progress: who watches.
 
     Raises:
@@ -108,7 +111,7 @@ def repair(
         bad_count = _copy_files(database, work, meter.phase("copy"))
         _settle(work)
         with _newest_good(backups) as newest:
-            schema = _schema(work, folder, newest, backups, migrations)
+            schema = _schema(work, folder, newest, backups, migrations, last_version)
             rebuilt = Rebuilt(into, Pages(work).header, schema.objects)
             try:
                 found = _rebuild(work, rebuilt, schema, newest, meter)
@@ -211,7 +214,12 @@ def _newest_good(backups: list[Backup], version: int | None = None) -> Iterator[
 
 
 def _schema(
-    work: Path, folder: Path, newest: Good | None, backups: list[Backup], migrations: tuple[Migration, ...]
+    work: Path,
+    folder: Path,
+    newest: Good | None,
+    backups: list[Backup],
+    migrations: tuple[Migration, ...],
+    last_version: int | None,
 ) -> Schema:
     """The database's own schema where it can be read, else a sound one's with the trees found again."""
     own: list[Object] = []
@@ -224,7 +232,8 @@ def _schema(
     elif newest is None:
         hint = "If it is encrypted, decrypt it first. Without a good backup nothing tells what was in it."
         raise Refused(operation="recover", path=work, cause="it is no SQLite database", hint=hint)
-    version = Pages(work).header.version if had_header else None
+    version = Pages(work).header.version if had_header else last_version
+    migrations = migrations or _kept(backups, version)
     with _newest_good(backups, version) as alike:
         source, name = (
             (alike.plain, str(alike.path))
@@ -241,6 +250,16 @@ def _schema(
         raise Refused(operation="recover", path=work, cause="it is no SQLite database, or none of this app")
     graft(work, objects)
     return Schema(objects, name)
+
+
+def _kept(backups: list[Backup], version: int | None) -> tuple[Migration, ...]:
+    """The migrations that lie beside a backup and lead to a schema: the backup itself is from before them."""
+    for one in backups:
+        with suppress(DbsyncError):
+            found = mapping.beside(one.path)
+            if found and version is not None and found[-1].number >= version:
+                return found
+    return ()
 
 
 def _fresh(folder: Path, migrations: tuple[Migration, ...], version: int | None) -> Path | None:

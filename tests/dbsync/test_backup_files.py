@@ -74,6 +74,13 @@ def test_facts_that_cannot_be_read_are_taken_from_the_name_and_not_trusted(tmp_p
         ("shop-backup-manual-v3-2025-11-06T12-06-18-001Z.db", "manual", 3, "2025-11-06T12:06:18.001Z"),
         ("shop-backup-before-empty-2025-11-06T12-06-18-444Z.db", "before-empty", 0, "2025-11-06T12:06:18.444Z"),
         ("shop-backup-before-import-2025-11-06T12-06-18-444Z.db", "before-import", 0, "2025-11-06T12:06:18.444Z"),
+        ("shop-backup-damaged-94fe358053fec11e.db", "damaged", 0, ""),
+        (
+            "a-backup-b-backup-before-empty-2025-11-06T12-06-18-444Z.db",
+            "before-empty",
+            0,
+            "2025-11-06T12:06:18.444Z",
+        ),
         ("copy of the shop.db", "manual", 0, ""),
     ],
 )
@@ -180,3 +187,18 @@ def test_parts_of_cut_runs_are_cleared_in_both_places_and_nothing_else(tmp_path:
     assert files(tmp_path) == {"shop.db", "backups/shop-backup-v1-x.db", "backups/shop-backup-v1-x.db.json"}
     assert not (tmp_path / ".part-work").exists()
     assert one.path.exists()
+
+
+def test_a_folder_that_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "glob", no)
+    with pytest.raises(DiskProblem, match=re.escape(f"could not read {tmp_path}: Permission denied")):
+        backup.list_backups(tmp_path, tmp_path / "shop.db")
+
+
+def test_a_plain_backup_that_cannot_be_removed_is_said(tmp_path: Path) -> None:
+    (tmp_path / "a-backup-v1-x.db").mkdir()
+    with pytest.raises(DiskProblem, match=r"could not remove .*a-backup-v1-x\.db"):
+        backup.remove_plain(tmp_path / "a-backup-v1-x.db")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from dbsync import migrations
-from dbsync.errors import BadMigrations
+from dbsync import migrations, verify
+from dbsync.errors import BadMigrations, MigrationFailed
+from dbsync.sqlite import open_scratch
 from dbsync.statements import split
 from tests.helpers.shop import dump, files, make_shop, released, upgrade, version, written
 
@@ -230,3 +232,25 @@ def test_the_broken_v6_fails_here_and_the_mended_one_ends_in_the_same_structure(
     assert fresh(mended) == fresh(released(tmp_path, 6))
     assert upgrade(database, mended).name == "MIGRATED"
     assert any("'SKU-00003-2'" in line for line in dump(database))
+
+
+def test_what_python_raises_is_told_with_its_file_and_the_line_that_raised(tmp_path: Path) -> None:
+    text = '"""Divides."""\n\n\ndef inner(many):\n    return 1 / many\n\n\ndef up(db):\n    inner(0)\n'
+    (migration,) = written(tmp_path / "m", text)
+    with closing(open_scratch()) as connection, pytest.raises(MigrationFailed) as caught:
+        verify.run_all(connection, (migration,))
+    assert caught.value.operation == "migrate"
+    assert caught.value.path == migration.path
+    assert caught.value.cause == "ZeroDivisionError: division by zero (line 5)"
+
+
+def test_a_migration_that_fails_at_its_top_level_is_told_with_its_line(tmp_path: Path) -> None:
+    (migration,) = written(tmp_path / "m", '"""Imports."""\n\nimport no_such_module\n\n\ndef up(db):\n    pass\n')
+    with closing(open_scratch()) as connection, pytest.raises(MigrationFailed, match=r"no_such_module.*\(line 3\)"):
+        verify.run_all(connection, (migration,))
+
+
+def test_a_program_is_not_run_on_a_database_in_memory(tmp_path: Path) -> None:
+    (tmp_path / "0001_tool.toml").write_text('command = ["tool", "{database}"]\n')
+    with closing(open_scratch()) as connection, pytest.raises(MigrationFailed, match="needs a database in a file"):
+        verify.run_all(connection, migrations.load(tmp_path))

@@ -155,3 +155,16 @@ def test_a_file_that_is_no_database_is_told_by_its_name(tmp_path: Path) -> None:
     path.write_text("no database at all, but longer than a header would be " * 5)
     with pytest.raises(Exception, match=f"could not migrate a copy {path}: file is not a database"):
         verify.migrate_up(path, written(tmp_path / "m", "CREATE TABLE a (x);"))
+
+
+def test_a_problem_with_a_foreign_key_check_that_is_no_mismatch_is_not_hidden(
+    place: tuple[Path, Connection, tuple[Migration, ...]],
+) -> None:
+    _, connection, found = place
+    connection.create_collation("german", lambda one, other: (one > other) - (one < other))
+    connection.execute("CREATE TABLE named (k TEXT COLLATE german PRIMARY KEY)")
+    connection.execute("CREATE TABLE called (k TEXT REFERENCES named(k))")
+    connection.execute("INSERT INTO called VALUES ('x')")
+    connection.create_collation("german", None)
+    with pytest.raises(sqlite3.OperationalError, match="no such collation sequence: german"):
+        verify.foreign_keys(Case(connection, found, has_old=False))
