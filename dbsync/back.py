@@ -66,7 +66,7 @@ def _go_back(
         return Returned(None, Outcome(step.name, facts.version, cause=step.cause, hint=step.hint, phase="going back"))
     if isinstance(step, plan.CarryBack):
         assert backup is not None
-        return _carry_back(effects, backup, migrations, change, facts.version, ever_confirmed)
+        return _carry_back(effects, backup, migrations, facts.version, ever_confirmed)
     if isinstance(step, plan.Stay):
         return _returned(effects, Back.STAYS, OutcomeName.STAYS, facts.version, losses=change.losses)
     assert backup is not None
@@ -81,7 +81,6 @@ def _carry_back(
     effects: Effects,
     backup: Backup,
     migrations: tuple[Migration, ...],
-    change: Change,
     version: int,
     ever_confirmed: bool,
 ) -> Returned:
@@ -92,8 +91,6 @@ def _carry_back(
     # One so ruined that it could only be moved cannot stay, whoever worked with it.
     stays = ever_confirmed and effects.look().state is not State.MISSING
     step = plan.decide_carried(carried, ever_confirmed=stays)
-    if isinstance(step, plan.Stay):
-        return _returned(effects, Back.STAYS, OutcomeName.STAYS, version, aside=aside, losses=change.losses)
     if isinstance(step, plan.RestoreCarried):
         assert carried is not None
         name = OutcomeName.RESTORED if carried.losses else OutcomeName.CARRIED_BACK
@@ -103,10 +100,13 @@ def _carry_back(
             effects, Back.DONE, name, backup.version, aside=aside, losses=carried.losses, export=carried.export,
             parked=carried.parked,
         )  # fmt: skip
+    losses = effects.lost_since_commit(backup, migrations)
+    if isinstance(step, plan.Stay):
+        return _returned(effects, Back.STAYS, OutcomeName.STAYS, version, aside=aside, losses=losses)
     export = effects.export_loss(backup, migrations, aside) if aside is not None else None
     effects.restore(backup.path)
     return _returned(
-        effects, Back.DONE, OutcomeName.RESTORED, backup.version, aside=aside, losses=change.losses, export=export
+        effects, Back.DONE, OutcomeName.RESTORED, backup.version, aside=aside, losses=losses, export=export
     )
 
 

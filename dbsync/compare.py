@@ -45,6 +45,13 @@ def differences(connection: Connection, base: str, *, only: frozenset[str] | Non
     return tuple(found)
 
 
+def first_written(connection: Connection, base: str) -> Loss | None:
+    """One table in which the rows differ, in the columns that both have; None: there is none."""
+    before = set(tables_of(connection, base))
+    losses = (_loss(connection, base, shared(connection, base, one)) for one in tables_of(connection) if one in before)
+    return next((one for one in losses if one.added or one.changed or one.removed), None)
+
+
 def shared(connection: Connection, base: str, table: str) -> Shared:
     """The columns that a table has on both sides, and its key."""
     sides = ("main", base)

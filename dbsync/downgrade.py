@@ -29,9 +29,9 @@ def diff(effects: LiveEffects, base: Backup, migrations: tuple[Migration, ...], 
     """
     effects.check_usable(base.path)
     migrations = _had(effects, migrations)
-    done = effects.changed_since_commit(None, base, migrations)
+    done = effects.lost_since_commit(base, migrations)
     carried = effects.try_carrying(base, migrations, reports=export)
-    return Found(done.losses, carried, "" if carried else "the record says why: `dbsync history`")
+    return Found(done, carried, "" if carried else "the record says why: `dbsync history`")
 
 
 def downgrade(effects: LiveEffects, base: Backup, migrations: tuple[Migration, ...], *, accept_loss: bool) -> Returned:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from dbsync.model import Applied, Backup, Carried, Change, Facts, Intent, Migration, Recognised, Tried
+from dbsync.model import Applied, Backup, Carried, Change, Facts, Intent, Loss, Migration, Recognised, Tried
 
 
 class Recorder(Protocol):
@@ -97,7 +97,10 @@ class Effects(Protocol):
     def changed_since_commit(
         self, content_sha256: str | None, backup: Backup | None, migrations: tuple[Migration, ...]
     ) -> Change:
-        """What people did since the trial's COMMIT."""
+        """Whether people wrote since the trial's COMMIT, and for a part at least what."""
+
+    def lost_since_commit(self, backup: Backup, migrations: tuple[Migration, ...]) -> tuple[Loss, ...]:
+        """All that people did since COMMIT, per table; empty as well if it cannot be told. Never raises."""
 
     def changed_since(self, backup: Path) -> Change:
         """What people did since a backup was made, as far as the two schemas can be compared."""

@@ -8,10 +8,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from dbsync import backup, compare, compress, copies, disk, history, intents, preflight, rederive, sqlite, verify
+from dbsync import (
+    backup,
+    compare,
+    compress,
+    copies,
+    disk,
+    history,
+    intents,
+    preflight,
+    rederive,
+    replay,
+    sqlite,
+    verify,
+)
 from dbsync.errors import DbsyncError
 from dbsync.flight import FlightRecorder
-from dbsync.model import Applied, Backup, Carried, Change, Facts, Intent, Migration, Recognised, State, Tried
+from dbsync.model import Applied, Backup, Carried, Change, Facts, Intent, Loss, Migration, Recognised, State, Tried
 from dbsync.progress import Event, Meter, Progress, quiet, safe
 
 
@@ -90,10 +103,19 @@ class GoingBack:
                 return Change(known=True)
             if base is None:
                 return Change(known=False)
-            return self._compared(self._migrated(base, _known(base, migrations)))
+            written = self._first_written(base, _known(base, migrations))
+            return written or self._compared(self._migrated(base, _known(base, migrations)))
         except DbsyncError:
             # A database or a backup that cannot be compared counts as changed; what follows puts it aside first.
             return Change(known=False)
+        finally:
+            copies.drop_part(self._scratch_path)
+
+    def lost_since_commit(self, base: Backup, migrations: tuple[Migration, ...]) -> tuple[Loss, ...]:
+        try:
+            return self._compared(self._migrated(base, _known(base, migrations))).losses
+        except DbsyncError:
+            return ()
         finally:
             copies.drop_part(self._scratch_path)
 
@@ -242,6 +264,19 @@ class GoingBack:
         copies.scratch_copy(base.path, scratch, told=self._meter.phase("compare"))
         verify.migrate_up(scratch, migrations)
         return scratch
+
+    def _first_written(self, base: Backup, migrations: tuple[Migration, ...]) -> Change | None:
+        """Where the migrations left every value in its place, the backup shows it without a copy that goes up first."""
+        if not replay.conserves(tuple(one for one in migrations if one.number > base.version)):
+            return None
+        with (
+            compress.plain(base.path) as plain,
+            sqlite.translated("compare with", base.path),
+            closing(sqlite.open_reading(self.database)) as live,
+        ):
+            sqlite.attach_copy(live, plain, "base")
+            found = compare.first_written(live, "base")
+        return Change(known=True, losses=(found,)) if found is not None else None
 
     def _compared(self, path: Path) -> Change:
         with (

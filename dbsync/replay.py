@@ -29,10 +29,11 @@ class Change(NamedTuple):
 
 
 def changes(connection: Connection) -> Iterator[Change]:
-    """The rows in which NOW differs from BASE, both attached, of one schema. Tables by name, parents before children
-    in no particular order: foreign keys are off where this is done again."""
+    """The rows in which NOW differs from BASE, both attached, in the tables and columns that both have. Tables by name,
+    parents before children in no particular order: foreign keys are off where this is done again."""
+    known = {one.lower() for one in tables_of(connection, BASE)}
     for table in tables_of(connection, NOW):
-        if is_external_search(connection, table):
+        if table.lower() not in known or is_external_search(connection, table):
             continue
         columns, key = _columns(connection, table)
         if columns:
@@ -56,10 +57,16 @@ def _of_table(connection: Connection, table: str, columns: list[str], key: list[
 
 
 def _columns(connection: Connection, table: str) -> tuple[list[str], list[str]]:
-    """What can be written, and what rows are known by: the primary key; without one, empty, the rowid."""
-    columns = [str(row[1]) for row in columns_of(connection, table, NOW) if row[6] == 0]
+    """What can be written, and what rows are known by: the primary key that both have; else empty, the rowid."""
+    before = {str(row[1]).lower() for row in columns_of(connection, table, BASE)}
+    columns = [
+        str(row[1]) for row in columns_of(connection, table, NOW) if row[6] == 0 and str(row[1]).lower() in before
+    ]
     key = key_of(connection, table, NOW)
-    return columns, [] if key and null_keys(connection, table, tuple(key), NOW) else key
+    same_key = [one.lower() for one in key] == [one.lower() for one in key_of(connection, table, BASE)]
+    if not same_key or (key and any(null_keys(connection, table, tuple(key), side) for side in (NOW, BASE))):
+        return columns, []
+    return columns, key
 
 
 def _name(column: str) -> str:
@@ -73,15 +80,27 @@ def is_external_search(connection: Connection, table: str, schema: str = NOW) ->
     return "fts" in text and "using" in text and "content=" in text.replace(" ", "")
 
 
+def conserves(newer: tuple[Migration, ...]) -> bool:
+    """Whether migrations leave every value where it was: they declare nothing else, which was proven when they ran.
+
+    What they drop or add does not count.
+    """
+    if any(one.kind == "command" or _down_row(one) is not None for one in newer):
+        return False
+    said = declared(newer)
+    return not (said.tables or said.columns or said.updates or said.retypes or said.inserts or said.deletes)
+
+
+def _down_row(migration: Migration) -> Down | None:
+    found = namespace_of(migration).get("down_row") if migration.kind == "python" else None
+    return found if callable(found) else None
+
+
 class Translator:
     """Rows of the newer schema in terms of the older one: same names, declared renames, and `down_row`."""
 
     def __init__(self, newer: tuple[Migration, ...]) -> None:
-        steps: list[tuple[Declared, Down | None]] = []
-        for migration in newer:
-            found = namespace_of(migration).get("down_row") if migration.kind == "python" else None
-            steps.append((declared((migration,)), found if callable(found) else None))
-        self._steps: Final = steps[::-1]
+        self._steps: Final = [(declared((one,)), _down_row(one)) for one in reversed(newer)]
 
     def __call__(self, table: str, row: Record) -> tuple[str, Record] | None:
         """Table and row as they were; None: a migration says that the older schema has no place for it."""
@@ -119,6 +138,7 @@ class Replay:
         self._translate: Final = translate
         self._parked: Final = parked
         self._known: Final = {one.lower(): one for one in tables_of(connection)}
+        self._names: Final[dict[str, dict[str, str]]] = {}
 
     def do(self, change: Change) -> None:
         """Adds, changes or removes one row. One that is not where it should be is left alone: the proof will say so."""
@@ -141,11 +161,18 @@ class Replay:
         if translated is None or translated[0].lower() not in self._known:
             return None
         known = self._known[translated[0].lower()]
-        names = {str(one[1]).lower(): str(one[1]) for one in columns_of(self._connection, known) if one[6] == 0}
+        names = self._written(known)
         kept = {names[name.lower()]: value for name, value in translated[1].items() if name.lower() in names}
         if "rowid" in translated[1]:
             kept["rowid"] = translated[1]["rowid"]
         return known, kept
+
+    def _written(self, table: str) -> dict[str, str]:
+        """The columns that can be written, by their names in lower case."""
+        if table not in self._names:
+            rows = columns_of(self._connection, table)
+            self._names[table] = {str(one[1]).lower(): str(one[1]) for one in rows if one[6] == 0}
+        return self._names[table]
 
     def _insert(self, row: tuple[str, Record]) -> None:
         table, values = row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from datetime import UTC, datetime
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dbsync import backup
+from dbsync import backup, copies
 from dbsync.errors import BackupUnusable, DiskProblem
 from dbsync.model import Backup
 from tests.helpers.shop import files
@@ -123,6 +124,20 @@ def test_a_backup_is_used_only_if_it_is_what_was_written(tmp_path: Path) -> None
     one.path.unlink()
     with pytest.raises(BackupUnusable, match=re.escape(f"could not use the backup {one.path}: there is no such file")):
         backup.check_file(one.path)
+
+
+@pytest.mark.parametrize("verified", [True, False])
+def test_one_that_was_never_verified_is_looked_at_and_one_that_was_is_as_it_was(tmp_path: Path, verified: bool) -> None:
+    one = kept(
+        tmp_path, "a-backup-v3-x.db", sha256=hashlib.sha256(b"content").hexdigest(), version=3, verified=verified
+    )
+    if verified:
+        # Its content is proven by its checksum: no fault of the file has to be looked for again.
+        assert copies.check_backup_file(one.path) == one
+    else:
+        with pytest.raises(BackupUnusable, match="not a database"):
+            copies.check_backup_file(one.path)
+    assert files(tmp_path) == {"a-backup-v3-x.db", "a-backup-v3-x.db.json"}
 
 
 def test_rotation_counts_migration_backups_only_and_says_what_it_removed(tmp_path: Path) -> None:

@@ -156,6 +156,10 @@ class SimulatedEffects:
             return Change(known=False)
         return self._change_since(self.world.backups[backup.path.name].content)
 
+    def lost_since_commit(self, backup: Facts_of_backup, migrations: tuple[Migration, ...]) -> tuple[Loss, ...]:
+        self._tick("count what would be lost")
+        return self._change_since(self.world.backups[backup.path.name].content).losses
+
     def changed_since(self, backup: Path) -> Change:
         self._tick("compare with the backup")
         return self._change_since(self.world.backups[backup.name].content)
