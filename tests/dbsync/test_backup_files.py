@@ -41,6 +41,7 @@ def test_two_backups_of_one_millisecond_do_not_meet(tmp_path: Path) -> None:
     first = backup.free_name(tmp_path, "a-backup-v1-x.db")
     assert first.name == "a-backup-v1-x.db"
     first.touch()
+    assert backup.free_name(tmp_path, "a-backup-v1-x.db").name == "a-backup-v1-x-2.db"
     (tmp_path / "a-backup-v1-x-2.db").touch()
     assert backup.free_name(tmp_path, "a-backup-v1-x.db").name == "a-backup-v1-x-3.db"
 
@@ -52,6 +53,22 @@ def test_facts_come_back_as_they_were_written(tmp_path: Path) -> None:
     )  # fmt: skip
     assert backup.list_backups(tmp_path, tmp_path / "a.db") == [one]
     assert "path" not in json.loads(backup.facts_path(one.path).read_text())
+
+
+def test_facts_of_a_time_before_backups_were_compressed_are_read(tmp_path: Path) -> None:
+    one = kept(tmp_path, "a-backup-v2-x.db", sha256="ab")
+    facts = json.loads(backup.facts_path(one.path).read_text())
+    del facts["content_sha256"], facts["content_size_bytes"]
+    backup.facts_path(one.path).write_text(json.dumps(facts))
+    assert backup.read(one.path) == one
+    assert (one.content_sha256, one.content_size_bytes) == ("", 0)
+
+
+def test_a_plain_backup_of_which_there_is_a_compressed_one_can_be_removed_twice(tmp_path: Path) -> None:
+    one = kept(tmp_path, "a-backup-v2-x.db")
+    for _ in range(2):
+        backup.remove_plain(one.path)
+        assert files(tmp_path) == set()
 
 
 @pytest.mark.parametrize(
@@ -176,6 +193,16 @@ def test_what_is_half_gone_is_removed_without_a_word(tmp_path: Path) -> None:
     backup.facts_path(backups / "shop-backup-v2-1.db").unlink()
     # Without facts it is the oldest and not verified.
     assert [one.name for one in backup.rotate(backups, database, keep_count=1, pinned=())] == ["shop-backup-v2-1.db"]
+    assert files(backups) == {"shop-backup-v2-2.db", "shop-backup-v2-2.db.json"}
+
+
+def test_what_a_cut_left_beside_a_compressed_backup_goes_with_it(tmp_path: Path) -> None:
+    backups, database = tmp_path / "backups", tmp_path / "shop.db"
+    small = kept(backups, "shop-backup-v2-1.db.zst", sequence=1)
+    left = kept(backups, "shop-backup-v2-1.db", sequence=1)
+    left.path.unlink()
+    kept(backups, "shop-backup-v2-2.db", sequence=2)
+    assert backup.rotate(backups, database, keep_count=1, pinned=()) == [small.path]
     assert files(backups) == {"shop-backup-v2-2.db", "shop-backup-v2-2.db.json"}
 
 

@@ -252,5 +252,22 @@ def test_a_migration_that_fails_at_its_top_level_is_told_with_its_line(tmp_path:
 
 def test_a_program_is_not_run_on_a_database_in_memory(tmp_path: Path) -> None:
     (tmp_path / "0001_tool.toml").write_text('command = ["tool", "{database}"]\n')
-    with closing(open_scratch()) as connection, pytest.raises(MigrationFailed, match="needs a database in a file"):
-        verify.run_all(connection, migrations.load(tmp_path))
+    found = migrations.load(tmp_path)
+    with closing(open_scratch()) as connection, pytest.raises(MigrationFailed) as caught:
+        verify.run_all(connection, found)
+    said = (caught.value.operation, caught.value.path, caught.value.cause)
+    assert said == ("migrate", found[0].path, "a program needs a database in a file")
+
+
+def test_a_python_migration_knows_its_name_and_its_file_and_so_do_its_tracebacks(tmp_path: Path) -> None:
+    text = (
+        '"""Says who it is."""\n\n\ndef up(db):\n'
+        "    me = (__name__, __file__, up.__code__.co_filename)\n"
+        '    db.execute("CREATE TABLE me (name, file, code)")\n'
+        '    db.execute("INSERT INTO me VALUES (?, ?, ?)", me)\n'
+    )
+    (migration,) = written(tmp_path / "m", text)
+    with closing(open_scratch()) as connection:
+        verify.run_all(connection, (migration,))
+        me = connection.execute("SELECT * FROM me").fetchall()
+    assert me == [("migration_0001", str(migration.path), str(migration.path))]

@@ -13,10 +13,10 @@ from dbsync import verify
 from dbsync.conservation import OLD
 from dbsync.errors import MigrationFailed, VerificationFailed
 from dbsync.model import Migration
-from dbsync.sqlite import Connection, attach_copy, open_copy, open_writing, version_of
+from dbsync.sqlite import Connection, attach_copy, open_copy, open_scratch, open_writing, version_of
 from dbsync.verify import Case
 from dbsync.written import Write
-from tests.helpers.shop import written
+from tests.helpers.shop import files, written
 
 
 @pytest.fixture
@@ -55,6 +55,50 @@ def test_everything_that_is_found_is_told_up_to_five_sentences(
     with pytest.raises(VerificationFailed) as caught:
         verify.verify(case, (lambda _: list("abcdefg"),))
     assert caught.value.cause == "a; b; c; d; e and 2 more"
+    with pytest.raises(VerificationFailed) as caught:
+        verify.verify(case, (lambda _: list("abcde"),))
+    assert caught.value.cause == "a; b; c; d; e"
+
+
+def test_each_check_is_told_by_its_name_and_has_no_measure(
+    place: tuple[Path, Connection, tuple[Migration, ...]],
+) -> None:
+    _, connection, found = place
+    told: list[tuple[int, int, str]] = []
+
+    def hear(done: int, total: int, text: str = "", unit: str = "") -> None:
+        told.append((done, total, text))
+
+    verify.verify(Case(connection, found, has_old=True, told=hear), (verify.soundness, verify.foreign_keys))
+    assert told == [(0, 0, "soundness"), (0, 0, "foreign keys")]
+
+
+def test_a_run_on_a_throw_away_database_tells_its_migrations_its_statements_and_what_was_written(
+    tmp_path: Path,
+) -> None:
+    python = (
+        '"""Logs."""\n\n\ndef up(db):\n    assert db.log("heard by nobody") is None\n    db.execute("DELETE FROM b")\n'
+    )
+    found = written(tmp_path / "m", "CREATE TABLE a (x);", "CREATE TABLE b (x);\nINSERT INTO b VALUES (1);", python)
+    told: list[tuple[int, int, str]] = []
+    issued: list[tuple[int, str]] = []
+
+    def hear(done: int, total: int, text: str = "", unit: str = "") -> None:
+        told.append((done, total, text))
+
+    with closing(open_scratch()) as connection:
+        connection.execute("BEGIN")
+        touched = verify.apply_all(
+            connection, found, told=hear, issued=lambda one, sql: issued.append((one.number, sql.split()[0]))
+        )
+        connection.execute("COMMIT")
+        assert verify.run_all(connection, ()) == frozenset()
+    assert [one for one in told if one[2].startswith("v")] == [(0, 0, "v1 step"), (0, 0, "v2 step"), (0, 0, "v3 step")]
+    assert len(told) > 3, "and its statements"
+    assert issued == [(1, "CREATE"), (2, "CREATE"), (2, "INSERT"), (3, "DELETE")]
+    assert touched is not None
+    assert {one.table for one in touched} >= {"b"}
+    assert files(tmp_path / "m") == {one.path.name for one in found}
 
 
 def test_a_sound_database_is_sound_and_another_is_told(tmp_path: Path) -> None:
