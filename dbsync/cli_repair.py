@@ -70,7 +70,8 @@ def _tell(found: Repaired, next_step: str) -> None:
                 f"  {one.table}: {one.removed} rows only in the backup, {one.added} only in the new file,"
                 f" {one.changed} different"
             )
-        lines += ["  no difference"] if not found.losses else []
+        lines += [f"  could not be compared: {found.not_compared}"] if found.not_compared else []
+        lines += ["  no difference"] if not found.losses and not found.not_compared else []
     lines.append(f"Nothing was put in place. If this is to be the shop's database: {next_step}")
     for line in lines:
         say(line, sys.stdout)

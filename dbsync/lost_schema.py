@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from dbsync.forest import KEYED, TABLE, Forest
 from dbsync.pages import HEADER_BYTES, Pages, Shape, empty_first_page, header_of
 from dbsync.salvage import Salvage, Shelf
 from dbsync.sqlite import Connection, Row, columns_of, is_rowid, key_of, open_reading
@@ -99,32 +100,35 @@ def find_again(work: Path, own: list[Object], source: Path) -> tuple[list[Object
         The objects, and the names of tables for which no tree was found: theirs have root 0.
     """
     pages, found = Pages(work), {one.name: one for one in own}
-    taken, lost = {one.root for one in own if one.root}, []
+    taken = {one.root for one in own if one.root}
     with closing(open_reading(source)) as connection:
         theirs, _ = read_schema(connection)
         missing = {one.name: one for one in theirs if one.name not in found}
-        shapes = {
-            one.name: shape_of(connection, one.name)
-            for one in missing.values()
-            if one.kind == "table" and one.root
-        }  # fmt: skip
+        tables = [one.name for one in missing.values() if one.kind == "table" and one.root]
+        shapes = {one: shape_of(connection, one) for one in tables}
+        indexes = [index_shape_of(connection, one.name) for one in missing.values() if one.kind == "index" and one.root]
     for name, one in missing.items():
         if name in shapes:
             found[name] = one._replace(root=_same_root(pages, one.root, shapes[name], taken))
             taken.add(found[name].root)
         else:
             found[name] = one._replace(root=0)
-    orphans = [one for one in pages.roots() if one not in taken] if any(not found[one].root for one in shapes) else []
-    for name, shape in shapes.items():
-        if not found[name].root:
-            alike = [one for one in orphans if pages.fits(one, shape)]
-            others = [one for one in shapes if one != name and not found[one].root]
-            if len(alike) == 1 and not any(pages.fits(alike[0], shapes[one]) for one in others):
-                # The only tree that can be this table's, and no other table's.
-                found[name] = found[name]._replace(root=alike[0])
-            else:
-                lost.append(name)
-    return list(found.values()), lost
+    rootless = {name: shape for name, shape in shapes.items() if not found[name].root}
+    forest = Forest(pages, taken) if rootless else None
+    for name, shape in rootless.items():
+        assert forest is not None
+        alike = [one for one in forest.lost(KEYED if shape.without_rowid else TABLE) if _can_be(forest, one, shape)]
+        others = [*(rootless[one] for one in rootless if one != name), *(indexes if shape.without_rowid else ())]
+        if len(alike) == 1 and not any(_can_be(forest, alike[0], one) for one in others):
+            # The only tree that can be this table's, and no other table's or index's.
+            found[name] = found[name]._replace(root=alike[0])
+    return list(found.values()), [name for name in rootless if not found[name].root]
+
+
+def _can_be(forest: Forest, root: int, shape: Shape) -> bool:
+    if shape.without_rowid:
+        return forest.fits_keyed(root, shape)
+    return forest.pages.fits(root, shape) is True
 
 
 def _same_root(pages: Pages, root: int, shape: Shape, taken: set[int]) -> int:
@@ -134,11 +138,24 @@ def _same_root(pages: Pages, root: int, shape: Shape, taken: set[int]) -> int:
 def shape_of(connection: Connection, table: str) -> Shape:
     """What the records of a table of a sound database look like."""
     stored = [row for row in columns_of(connection, table) if row[6] in (0, 3)]
+    if _is_without_rowid(connection, table):
+        # The key's columns come first in each record, and are never NULL.
+        stored.sort(key=lambda row: int(str(row[5])) or len(stored) + 1)
     alias = next((at for at, row in enumerate(stored) if row[5]), None) if is_rowid(connection, table) else None
-    rows = connection.execute("SELECT wr FROM pragma_table_list WHERE schema = 'main' AND name = ?", (table,))
-    without = bool((rows.fetchone() or (0,))[0]) and bool(key_of(connection, table))
-    needed = frozenset(at for at, row in enumerate(stored) if row[3])
+    without = _is_without_rowid(connection, table)
+    needed = frozenset(at for at, row in enumerate(stored) if row[3] or (without and row[5]))
     return Shape(len(stored), needed, alias, without)
+
+
+def _is_without_rowid(connection: Connection, table: str) -> bool:
+    rows = connection.execute("SELECT wr FROM pragma_table_list WHERE schema = 'main' AND name = ?", (table,))
+    return bool((rows.fetchone() or (0,))[0]) and bool(key_of(connection, table))
+
+
+def index_shape_of(connection: Connection, index: str) -> Shape:
+    """What the records of an index of a sound database look like: its columns, and what leads to the row."""
+    rows = connection.execute("SELECT count(*) FROM pragma_index_xinfo(?)", (index,)).fetchone()
+    return Shape(int(rows[0]), frozenset(), without_rowid=True, exact=True)
 
 
 def graft(work: Path, objects: list[Object]) -> None:

@@ -25,6 +25,8 @@ class Shape(NamedTuple):
     alias: int | None = None
     """The column that is the rowid: NULL in every record."""
     without_rowid: bool = False
+    exact: bool = False
+    """Every record has all columns: an index's."""
 
 
 class Header(NamedTuple):
@@ -63,6 +65,7 @@ class Pages:
                 raise ValueError("no database")
             self.header: Final = header
             self.count: Final = file.seek(0, 2) // header.page_bytes
+        self.usable_bytes: Final = header.page_bytes - header.reserved_bytes
         self._path: Final = path
 
     def page(self, number: int) -> bytes:
@@ -88,17 +91,6 @@ class Pages:
                 if page and page[0] == LEAF:
                     yield page
 
-    def roots(self) -> list[int]:
-        """Pages at which a table's tree may begin: no inner page points to them, and they are not free."""
-        below, found = self._free(), []
-        for number in range(2, self.count + 1):
-            page = self.page(number)
-            if page[0] == INTERIOR:
-                below.update(_inner_page(page, 0)[0])
-            if page[0] in (INTERIOR, LEAF):
-                found.append(number)
-        return [one for one in found if one not in below]
-
     def fits(self, root: int, shape: Shape) -> bool | None:
         """Whether the records of a tree are such a table's; None where it has none that can be read."""
         kind = (self.page(root) or b"\0")[0]
@@ -106,8 +98,8 @@ class Pages:
             return None if shape.without_rowid and kind in (INDEX_INTERIOR, INDEX_LEAF) else False
         seen = None
         for leaf in self.leaves(root):
-            for _, record in list(_records(leaf))[:_CELLS_LOOKED_AT]:
-                if not _is_like(record, shape):
+            for _, record in list(records(leaf))[:_CELLS_LOOKED_AT]:
+                if not is_like(record, shape):
                     return False
                 seen = True
             if seen:
@@ -121,19 +113,27 @@ class Pages:
             page = self.page(number)
             if not page or kind_of(page, number) != INTERIOR:
                 continue
-            children, keys = _inner_page(page, HEADER_BYTES if number == 1 else 0)
+            children, keys = inner_page(page, HEADER_BYTES if number == 1 else 0)
             yield children, keys
             waiting += [one for one in children if one not in seen]
             seen.update(children)
 
-    def _free(self) -> set[int]:
-        trunk, found = int.from_bytes(self.page(1)[32:36]), set[int]()
-        while trunk and trunk not in found and (page := self.page(trunk)):
+    def free(self) -> tuple[set[int], bool]:
+        """The free pages, whose content was deleted, and whether their list could be followed to its end."""
+        head = self.page(1)[:HEADER_BYTES]
+        trunk, found = int.from_bytes(head[32:36]), set[int]()
+        while 1 < trunk <= self.count and trunk not in found:
+            page = self.page(trunk)
             found.add(trunk)
             many = min(int.from_bytes(page[4:8]), len(page) // 4 - 2)
             found.update(int.from_bytes(page[8 + 4 * one : 12 + 4 * one]) for one in range(many))
             trunk = int.from_bytes(page[:4])
-        return found
+        return found, len(found) == int.from_bytes(head[36:40])
+
+    def maps(self) -> Iterator[int]:
+        """Pages of pointers, which auto_vacuum keeps; they are part of no tree."""
+        if self.header.auto_vacuum:
+            yield from range(2, self.count + 1, self.usable_bytes // 5 + 1)
 
 
 def kind_of(page: bytes, number: int) -> int:
@@ -153,29 +153,57 @@ def empty_first_page(page: bytes, header: Header, pages_count: int) -> bytes:
     return (bytes(head) + leaf).ljust(header.page_bytes, b"\0")
 
 
-def _inner_page(page: bytes, at: int) -> tuple[list[int], list[int]]:
-    """The children of an inner page and the keys between them."""
-    children, keys = [], []
-    for place in _cells(page, at, 12):
-        children.append(int.from_bytes(page[place : place + 4]))
-        keys.append(_signed(_varint(page, place + 4)[0]))
-    return [*children, int.from_bytes(page[at + 8 : at + 12])], keys
+def children_of(page: bytes, at: int) -> list[int]:
+    """The pages to which an inner page of either kind points."""
+    found = [int.from_bytes(page[place : place + 4]) for place in cells(page, at, 12)]
+    return [*found, int.from_bytes(page[at + 8 : at + 12])]
 
 
-def _records(leaf: bytes) -> Iterator[tuple[int, list[int]]]:
+def inner_page(page: bytes, at: int) -> tuple[list[int], list[int]]:
+    """The children of a table's inner page and the keys between them."""
+    return children_of(page, at), [_signed(varint(page, place + 4)[0]) for place in cells(page, at, 12)]
+
+
+def records(leaf: bytes) -> Iterator[tuple[int, list[int]]]:
     """The rowids of a leaf, and the kinds of the values in each record (sqlite.org/fileformat.html, 2.1)."""
-    for place in _cells(leaf, 0, 8):
-        size, after = _varint(leaf, place)
-        rowid, begin = _varint(leaf, after)
-        head, at = _varint(leaf, begin)
-        kinds, end = [], begin + min(head, size)
-        while at < min(end, len(leaf)):
-            kind, at = _varint(leaf, at)
-            kinds.append(kind)
-        yield _signed(rowid), kinds
+    for place in cells(leaf, 0, 8):
+        size, after = varint(leaf, place)
+        rowid, begin = varint(leaf, after)
+        yield _signed(rowid), _kinds(leaf, begin, size)
 
 
-def _is_like(kinds: list[int], shape: Shape) -> bool:
+def keyed_records(page: bytes) -> Iterator[list[int]]:
+    """The kinds of the values in each record of a leaf without rowids."""
+    for place in cells(page, 0, 8):
+        size, begin = varint(page, place)
+        yield _kinds(page, begin, size)
+
+
+def _kinds(page: bytes, begin: int, size: int) -> list[int]:
+    head, at = varint(page, begin)
+    kinds, end = [], begin + min(head, size)
+    while at < min(end, len(page)):
+        kind, at = varint(page, at)
+        kinds.append(kind)
+    return kinds
+
+
+def payload_end(page: bytes, at: int, usable_bytes: int) -> int | None:
+    """Where a record without rowid that begins with its length ends on its page, the number of the page on which it
+    goes on included; None where it runs over the page (sqlite.org/fileformat.html, 1.6)."""
+    size, begin = varint(page, at)
+    most, least = (usable_bytes - 12) * 64 // 255 - 23, (usable_bytes - 12) * 32 // 255 - 23
+    local = size
+    if size > most:
+        local = least + (size - least) % (usable_bytes - 4)
+        local = (local if local <= most else least) + 4
+    return begin + local if size and begin + local <= usable_bytes else None
+
+
+def is_like(kinds: list[int], shape: Shape) -> bool:
+    """Whether a record with values of these kinds can be a row of such a table."""
+    if shape.exact and len(kinds) != shape.columns_count:
+        return False
     if not 0 < len(kinds) <= shape.columns_count or any(one in (10, 11) for one in kinds):
         return False
     if shape.alias is not None and kinds[shape.alias : shape.alias + 1] not in ([0], []):
@@ -183,14 +211,16 @@ def _is_like(kinds: list[int], shape: Shape) -> bool:
     return all(kinds[one] != 0 for one in shape.not_null if one < len(kinds) and one != shape.alias)
 
 
-def _cells(page: bytes, at: int, head_bytes: int) -> list[int]:
+def cells(page: bytes, at: int, head_bytes: int) -> list[int]:
+    """Where the cells of a page begin, without those that do not lie on it."""
     count = min(int.from_bytes(page[at + 3 : at + 5]), (len(page) - at - head_bytes) // 2)
     begin = at + head_bytes
     places = [int.from_bytes(page[begin + 2 * one : begin + 2 * one + 2]) for one in range(count)]
     return [one for one in places if begin + 2 * count <= one <= len(page) - 4]
 
 
-def _varint(page: bytes, at: int) -> tuple[int, int]:
+def varint(page: bytes, at: int) -> tuple[int, int]:
+    """A number of one to nine bytes, and what comes after it."""
     value = 0
     for count in range(9):
         byte = page[at + count] if at + count < len(page) else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import IO, Final
 
@@ -113,9 +114,13 @@ class Rebuilt:
                 self.connection.execute(sql, values)
             except (sqlite3.Error, OverflowError) as error:
                 self._stop_if_disk(error)
-                self._put_aside(shelf, rowid, row, str(error))
+                self._put_aside(shelf, rowid, row, cause=str(error))
 
         return take
+
+    def aside_taker(self, shelf: Shelf, cause: str) -> Callable[[int | None, Row], None]:
+        """What puts rows beside the file, because it is not sure whose they are."""
+        return partial(self._put_aside, shelf, cause=cause)
 
     def close(self) -> None:
         """Ends the work; the file stays under its temporary name."""
@@ -159,7 +164,7 @@ class Rebuilt:
             with translated("write", self.path):
                 raise error
 
-    def _put_aside(self, shelf: Shelf, rowid: int | None, row: Row, cause: str) -> None:
+    def _put_aside(self, shelf: Shelf, rowid: int | None, row: Row, *, cause: str) -> None:
         values = {name: _shown(value) for name, value in zip(shelf.columns, row, strict=True)}
         line = json.dumps({"table": shelf.name, "rowid": rowid, "cause": cause, "row": values}, ensure_ascii=False)
         try:

@@ -21,11 +21,12 @@ from dbsync.lost_schema import (
     read_schema,
     with_pages_that_are_there,
 )
+from dbsync.lost_trees import read_lost
 from dbsync.model import Backup, Loss, Migration
 from dbsync.pages import Pages
 from dbsync.progress import Meter, Progress, Told, quiet
 from dbsync.rebuild import Rebuilt, aside_of
-from dbsync.rescue import TableRepaired, read_all
+from dbsync.rescue import TableRepaired, read_all, read_marks, sources
 from dbsync.sqlite import attach_copy, open_copy, open_reading, open_scratch, translated
 
 SPACE_FACTOR: Final = 2.5
@@ -54,6 +55,8 @@ class Repaired(NamedTuple):
     """The newest good backup."""
     losses: tuple[Loss, ...] = ()
     """Against it: added is only in the result, removed only in the backup."""
+    not_compared: str = ""
+    """Why it could not be compared with it."""
 
     @property
     def whole(self) -> bool:
@@ -275,27 +278,37 @@ def _fresh(folder: Path, migrations: tuple[Migration, ...], version: int | None)
 def _rebuild(work: Path, rebuilt: Rebuilt, schema: Schema, newest: Good | None, meter: Meter) -> Repaired:
     with translated("write", rebuilt.path):
         rebuilt.make_tables()
+        told, found = meter.phase("read"), sources(rebuilt, schema.objects)
         with closing(open_damaged(work)) as damaged:
-            tables = read_all(
-                damaged, work, rebuilt, schema.objects, newest.plain if newest else None, meter.phase("read")
-            )
+            tables = read_all(damaged, work, rebuilt, found, told)
+            marks = read_marks(damaged, rebuilt, newest.plain if newest else None)
             application_id = int(damaged.execute("PRAGMA application_id").fetchone()[0])
+        version = Pages(work).header.version
+        tables = read_lost(work, rebuilt, found, schema.objects, tables, told)
         meter.phase("indexes")
-        rebuilt.make_rest(version := Pages(work).header.version, application_id)
+        rebuilt.make_rest(version, application_id)
         meter.phase("check")
-        found = [str(row[0]) for row in rebuilt.connection.execute("PRAGMA integrity_check(5)")]
-        if found != ["ok"]:
-            raise DiskProblem(operation="check what was recovered", path=rebuilt.path, cause="; ".join(found))
+        problems = [str(row[0]) for row in rebuilt.connection.execute("PRAGMA integrity_check(5)")]
+        if problems != ["ok"]:
+            raise DiskProblem(operation="check what was recovered", path=rebuilt.path, cause="; ".join(problems))
         references = tuple(verify.foreign_keys(verify.Case(rebuilt.connection, (), has_old=False)))
         rebuilt.close()
     meter.phase("compare")
-    losses: tuple[Loss, ...] = ()
-    with suppress(sqlite3.OperationalError), closing(open_copy(rebuilt.path)) as connection:
-        if newest is not None:
-            attach_copy(connection, newest.plain, "base")
-            losses = compare.differences(connection, "base")
+    losses, not_compared = _compared(rebuilt.path, newest)
     return Repaired(
-        rebuilt.path.with_name(rebuilt.path.name.removeprefix(backup.PART)), tables, version, None,
+        rebuilt.path.with_name(rebuilt.path.name.removeprefix(backup.PART)), (*tables.values(), *marks), version, None,
         tuple(rebuilt.not_made), schema.taken_from, 0, references,
-        newest.path if newest else None, losses,
+        newest.path if newest else None, losses, not_compared,
     )  # fmt: skip
+
+
+def _compared(path: Path, newest: Good | None) -> tuple[tuple[Loss, ...], str]:
+    """What is different from a backup; or why that cannot be told, as with a collation of the app's own."""
+    if newest is None:
+        return (), ""
+    try:
+        with closing(open_copy(path)) as connection:
+            attach_copy(connection, newest.plain, "base")
+            return compare.differences(connection, "base"), ""
+    except sqlite3.Error as error:
+        return (), str(error)

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dbsync.derived import shows_another
+from dbsync.forest import Forest
 from dbsync.lost_schema import Object
 from dbsync.pages import Pages
 from dbsync.progress import Told
 from dbsync.rebuild import Rebuilt, is_virtual
-from dbsync.salvage import Range, Salvage, Shelf
+from dbsync.salvage import LEAST, MOST, Range, Salvage, Shelf
 from dbsync.sqlite import Connection, Row, columns_of, has_table, open_copy
 
 SEQUENCE = "sqlite_sequence"
@@ -36,71 +37,88 @@ class TableRepaired(NamedTuple):
         return not self.cause and not self.aside_count
 
 
-def read_all(
-    damaged: Connection, work: Path, rebuilt: Rebuilt, objects: list[Object], newest: Path | None, told: Told
-) -> tuple[TableRepaired, ...]:
-    """Reads every table, then the marks of AUTOINCREMENT.
+Tables = dict[str, TableRepaired]
+
+
+class Source(NamedTuple):
+    """Where a table's rows are, and where they go."""
+
+    object: Object
+    read: Shelf
+    write: Shelf
+
+
+def sources(rebuilt: Rebuilt, objects: list[Object]) -> dict[str, Source]:
+    """What is to be read, by the names of the tables that are to be filled. Ours that SQLite fills by itself are not.
+
+    A search with content of its own is filled from the table that it keeps it in; its index is made anew.
+    """
+    found = {}
+    for one in sorted(objects, key=lambda each: each.name):
+        if one.kind != "table" or one.name.startswith("sqlite_") or rebuilt.is_inner(one.name):
+            continue
+        if not rebuilt.exists(one):
+            found[one.name] = Source(one._replace(root=0), *[Shelf(one.name, (), None)] * 2)
+            continue
+        write = rebuilt.shelf_of(one.name)
+        if not is_virtual(one):
+            found[one.name] = Source(one, write, write)
+        elif not shows_another(rebuilt.connection, one.name):
+            inner = next((each for each in objects if each.name == f"{one.name}_content"), None)
+            columns = columns_of(rebuilt.connection, inner.name) if inner is not None else []
+            names = tuple(str(row[1]) for row in columns[1:])
+            found[one.name] = Source(inner or one, Shelf(inner.name, names, "rowid") if inner else write, write)
+    return found
+
+
+def read_all(damaged: Connection, work: Path, rebuilt: Rebuilt, found: dict[str, Source], told: Told) -> Tables:
+    """Reads every table; a table without rowids that is damaged is left to `lost_trees`.
 
     Args:
         damaged: to the scratch copy.
         work: that copy.
         rebuilt: the new file; its tables are there.
-        objects: the schema.
-        newest: a good backup that knows the marks, if they cannot be read.
+        found: where the rows are.
         told: the tables, as they are read.
     """
-    found = []
-    for one in sorted(objects, key=lambda each: each.name):
-        if one.kind != "table" or one.name.startswith("sqlite_") or rebuilt.is_inner(one.name):
-            continue
-        told(0, 0, one.name)
-        if not rebuilt.exists(one):
-            found.append(TableRepaired(one.name, 0, 0, cause="it could not be made in the new file"))
-        elif is_virtual(one):
-            if not shows_another(rebuilt.connection, one.name):
-                found.append(_search(damaged, work, rebuilt, one, objects))
-        elif not one.root:
-            found.append(TableRepaired(one.name, 0, 0, cause="its pages could not be found"))
+    tables = {}
+    for name, source in found.items():
+        told(0, 0, name)
+        if not rebuilt.exists(source.object):
+            tables[name] = TableRepaired(name, 0, 0, cause="it could not be made in the new file")
+        elif not source.object.root and not is_virtual(source.object):
+            unread = ((LEAST, MOST),) if source.read.rowid else ()
+            tables[name] = TableRepaired(name, 0, 0, unread, "its pages could not be found")
         else:
-            shelf = rebuilt.shelf_of(one.name)
-            found.append(_table(damaged, work, rebuilt, shelf, shelf, one.root))
-    return (*found, *_marks(damaged, rebuilt, newest))
+            tables[name] = _table(damaged, work, rebuilt, source)
+    return tables
 
 
-def _table(
-    damaged: Connection, work: Path, rebuilt: Rebuilt, read: Shelf, write: Shelf, root: int
-) -> TableRepaired:  # fmt: skip
-    salvage = Salvage(damaged, read, rebuilt.taker(write))
+def _table(damaged: Connection, work: Path, rebuilt: Rebuilt, source: Source) -> TableRepaired:
+    name, root = source.write.name, source.object.root
+    if source.read.rowid is None and root and not Forest(Pages(work), set()).is_whole(root):
+        return TableRepaired(name, 0, 0, cause="pages of it are damaged")
+    salvage = Salvage(damaged, source.read, rebuilt.taker(source.write))
     unread: list[Range] = []
-    if read.rowid is None:
+    if source.read.rowid is None:
         salvage.whole()
     else:
-        unread = salvage.by_rowid(partial(_separators, work, root))
-    aside = rebuilt.aside_count.get(write.name, 0)
+        unread = salvage.by_rowid(partial(separators, work, root))
     # Where the last rows of a page were deleted, SQLite stumbles and nothing is missing after all.
-    cause = salvage.cause if unread or read.rowid is None else ""
-    return TableRepaired(write.name, salvage.read_count, aside, tuple(unread), cause)
+    cause = salvage.cause if unread or source.read.rowid is None else ""
+    return TableRepaired(name, salvage.read_count, rebuilt.aside_count.get(name, 0), tuple(unread), cause)
 
 
-def _separators(work: Path, root: int) -> list[int]:
+def separators(work: Path, root: int) -> list[int]:
+    """Rowids at which leaves of a table in the scratch copy end."""
     # Closing this file drops this process's locks on the copy, of which nobody else knows.
     return Pages(work).separators(root)
 
 
-def _search(damaged: Connection, work: Path, rebuilt: Rebuilt, one: Object, objects: list[Object]) -> TableRepaired:
-    """A search with content of its own is filled from the table that it keeps it in; its index is made anew."""
-    write = rebuilt.shelf_of(one.name)
-    inner = next((each for each in objects if each.name == f"{one.name}_content"), None)
-    if inner is None:
-        return _table(damaged, work, rebuilt, write, write, one.root)
-    columns = tuple(str(row[1]) for row in columns_of(rebuilt.connection, inner.name))
-    return _table(damaged, work, rebuilt, Shelf(inner.name, columns[1:], "rowid"), write, inner.root)
-
-
-def _marks(damaged: Connection, rebuilt: Rebuilt, newest: Path | None) -> list[TableRepaired]:
+def read_marks(damaged: Connection, rebuilt: Rebuilt, newest: Path | None) -> tuple[TableRepaired, ...]:
     """The marks of AUTOINCREMENT: the highest of what was read, the rows', where some are lost the backup's."""
     if not has_table(rebuilt.connection, SEQUENCE):
-        return []
+        return ()
     rows: list[Row] = []
     salvage = Salvage(damaged, Shelf(SEQUENCE, ("name", "seq"), "rowid"), lambda _, row: rows.append(row))
     salvage.by_rowid(list)
@@ -114,4 +132,4 @@ def _marks(damaged: Connection, rebuilt: Rebuilt, newest: Path | None) -> list[T
             continue
         if not execute(f"UPDATE {SEQUENCE} SET seq = max(seq, ?) WHERE name = ?", (mark, name)).rowcount:
             execute(f"INSERT INTO {SEQUENCE} (name, seq) VALUES (?, ?)", (name, mark))
-    return [TableRepaired(SEQUENCE, len(rows), 0, cause=salvage.cause)] if salvage.cause else []
+    return (TableRepaired(SEQUENCE, len(rows), 0, cause=salvage.cause),) if salvage.cause else ()

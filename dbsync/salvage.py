@@ -150,3 +150,19 @@ def joined(ranges: Iterable[Range]) -> list[Range]:
         else:
             found.append((first, last))
     return found
+
+
+def without(ranges: Iterable[Range], span: Range) -> list[Range]:
+    """Ranges without what lies in a span."""
+    found = []
+    for first, last in ranges:
+        parts = (first, min(last, span[0] - 1)), (max(first, span[1] + 1), last)
+        found += [part for part in parts if part[0] <= part[1]]
+    return sorted(set(found))
+
+
+def common(ranges: Iterable[Range], others: Iterable[Range]) -> list[Range]:
+    """What lies in ranges of both."""
+    others = list(others)
+    parts = ((max(a, c), min(b, d)) for a, b in ranges for c, d in others)
+    return joined(part for part in parts if part[0] <= part[1])

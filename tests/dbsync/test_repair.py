@@ -67,9 +67,9 @@ def overwrite(database: Path, number: int, data: bytes) -> None:
 
 def rows_on(database: Path, number: int) -> set[int]:
     """The rowids on one leaf of a table: one page is there that another one's bytes are put over."""
-    from dbsync.pages import _records
+    from dbsync.pages import records
 
-    return {rowid for rowid, _ in _records(Pages(database).page(number))}
+    return {rowid for rowid, _ in records(Pages(database).page(number))}
 
 
 def ids(database: Path, table: str) -> set[int]:
