@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
+from hashlib import sha256
 from typing import Final
 
 from dbsync.pages import (
@@ -54,11 +55,25 @@ class Forest:
         return {one: kind for one, kind in kinds if kind in (*TABLE, *KEYED) and one not in self._free}
 
     @cached_property
+    def has_twins(self) -> bool:
+        """Whether a page was written over another one: the same is in two places, and one table's page is missing,
+        although that table may look whole."""
+        seen = set[bytes]()
+        for number in self._kinds:
+            digest = sha256(self.pages.page(number)).digest()
+            if digest in seen:
+                return True
+            seen.add(digest)
+        return False
+
+    @cached_property
     def _below(self) -> set[int]:
         """The pages to which something leads, or which are no tree's."""
         found = {1, *self.pages.maps(), *self._roots}
-        for number in self._kinds:
-            found.update(self.below(number) or ())
+        for number, kind in self._kinds.items():
+            if kind in (INTERIOR, INDEX_INTERIOR):
+                # Also where not all of them are there: SQLite goes from here to those that are.
+                found.update(children_of(self.pages.page(number), HEADER_BYTES if number == 1 else 0))
         return found
 
     def lost(self, kinds: tuple[int, int]) -> list[int]:

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from dbsync.forest import KEYED, TABLE, Forest
-from dbsync.pages import HEADER_BYTES, Pages, Shape, empty_first_page, header_of
+from dbsync.pages import HEADER_BYTES, INDEX_LEAF, LEAF, Pages, Shape, cells, empty_first_page, header_of
+from dbsync.rows import affinity
 from dbsync.salvage import Salvage, Shelf
 from dbsync.sqlite import Connection, Row, columns_of, is_rowid, key_of, open_reading
 
+VERSION_AT: Final = 60
+"""Where user_version is in the header (sqlite.org/fileformat2.html, 1.3)."""
 KINDS: Final = frozenset({"table", "index", "trigger", "view"})
 
 
@@ -82,6 +85,15 @@ def put_header(work: Path, source: Path) -> None:
             file.write(head)
 
 
+def put_version(work: Path, source: Path) -> None:
+    """Gives a file whose schema number is damaged that of a sound database."""
+    with source.open("rb") as file:
+        head = file.read(HEADER_BYTES)
+    with work.open("r+b") as file:
+        file.seek(VERSION_AT)
+        file.write(head[VERSION_AT : VERSION_AT + 4])
+
+
 def is_database(work: Path) -> bool:
     """Whether a file begins as a database does."""
     with work.open("rb") as file:
@@ -109,8 +121,9 @@ def find_again(work: Path, own: list[Object], source: Path) -> tuple[list[Object
         indexes = [index_shape_of(connection, one.name) for one in missing.values() if one.kind == "index" and one.root]
     for name, one in missing.items():
         if name in shapes:
-            found[name] = one._replace(root=_same_root(pages, one.root, shapes[name], taken))
-            taken.add(found[name].root)
+            where = one.root if one.root not in taken and _is_there(pages, one.root, shapes[name]) else 0
+            found[name] = one._replace(root=where)
+            taken.add(where)
         else:
             found[name] = one._replace(root=0)
     rootless = {name: shape for name, shape in shapes.items() if not found[name].root}
@@ -122,6 +135,9 @@ def find_again(work: Path, own: list[Object], source: Path) -> tuple[list[Object
         if len(alike) == 1 and not any(_can_be(forest, alike[0], one) for one in others):
             # The only tree that can be this table's, and no other table's or index's.
             found[name] = found[name]._replace(root=alike[0])
+        elif not alike and missing[name].root not in taken and _is_empty(pages, missing[name].root, shape):
+            # Nothing in the file is like its rows, and where it was is a table without any.
+            found[name] = found[name]._replace(root=missing[name].root)
     return list(found.values()), [name for name in rootless if not found[name].root]
 
 
@@ -131,8 +147,15 @@ def _can_be(forest: Forest, root: int, shape: Shape) -> bool:
     return forest.pages.fits(root, shape) is True
 
 
-def _same_root(pages: Pages, root: int, shape: Shape, taken: set[int]) -> int:
-    return 0 if root in taken or pages.fits(root, shape) is False else root
+def _is_there(pages: Pages, root: int, shape: Shape) -> bool:
+    """Whether there are such a table's rows."""
+    return Forest(pages, set()).fits_keyed(root, shape) if shape.without_rowid else pages.fits(root, shape) is True
+
+
+def _is_empty(pages: Pages, root: int, shape: Shape) -> bool:
+    return (pages.page(root) or b"\0")[0] == (INDEX_LEAF if shape.without_rowid else LEAF) and not cells(
+        pages.page(root), 0, 8
+    )
 
 
 def shape_of(connection: Connection, table: str) -> Shape:
@@ -144,7 +167,8 @@ def shape_of(connection: Connection, table: str) -> Shape:
     alias = next((at for at, row in enumerate(stored) if row[5]), None) if is_rowid(connection, table) else None
     without = _is_without_rowid(connection, table)
     needed = frozenset(at for at, row in enumerate(stored) if row[3] or (without and row[5]))
-    return Shape(len(stored), needed, alias, without)
+    texts = frozenset(at for at, row in enumerate(stored) if affinity(str(row[2])) == "text")
+    return Shape(len(stored), needed, alias, without, texts)
 
 
 def _is_without_rowid(connection: Connection, table: str) -> bool:

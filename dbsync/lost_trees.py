@@ -63,6 +63,8 @@ def read_lost(
 def _doubt(forest: Forest, names: list[str]) -> str:
     if len(names) > 1:
         return f"found on a lost page, of {' or of '.join(names)}"
+    if forest.has_twins:
+        return "found on a lost page; it may be of another table, a page of which is written over"
     return "" if forest.free_is_whole else "found on a lost page; it may have been deleted"
 
 

@@ -25,6 +25,8 @@ class Shape(NamedTuple):
     alias: int | None = None
     """The column that is the rowid: NULL in every record."""
     without_rowid: bool = False
+    texts: frozenset[int] = frozenset()
+    """Columns of text, which never hold a number (sqlite.org/datatype3.html, 3)."""
     exact: bool = False
     """Every record has all columns: an index's."""
 
@@ -207,6 +209,8 @@ def is_like(kinds: list[int], shape: Shape) -> bool:
     if not 0 < len(kinds) <= shape.columns_count or any(one in (10, 11) for one in kinds):
         return False
     if shape.alias is not None and kinds[shape.alias : shape.alias + 1] not in ([0], []):
+        return False
+    if any(1 <= kinds[one] <= 9 for one in shape.texts if one < len(kinds)):
         return False
     return all(kinds[one] != 0 for one in shape.not_null if one < len(kinds) and one != shape.alias)
 

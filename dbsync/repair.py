@@ -18,6 +18,7 @@ from dbsync.lost_schema import (
     is_database,
     open_damaged,
     put_header,
+    put_version,
     read_schema,
     with_pages_that_are_there,
 )
@@ -33,6 +34,8 @@ SPACE_FACTOR: Final = 2.5
 """Of the damaged database's size: its copy, and the new file, which has no free pages but may need a journal."""
 BLOCK_BYTES: Final = 4096
 ITSELF: Final = "itself"
+MOST_SCHEMAS: Final = 100_000
+"""No history is that long; a number beyond it is damage. One just beyond what is known is a newer schema."""
 
 
 class Repaired(NamedTuple):
@@ -236,6 +239,10 @@ def _schema(
         hint = "If it is encrypted, decrypt it first. Without a good backup nothing tells what was in it."
         raise Refused(operation="recover", path=work, cause="it is no SQLite database", hint=hint)
     version = Pages(work).header.version if had_header else last_version
+    is_garbled = version is not None and not 0 < version < MOST_SCHEMAS
+    if is_garbled:
+        # A number that nobody gives a schema: what it was when it was last on record, else the newest good backup's.
+        version = last_version
     migrations = migrations or _kept(backups, version)
     with _newest_good(backups, version) as alike:
         source, name = (
@@ -247,6 +254,8 @@ def _schema(
             hint = "Say --migrations, or put a good backup of this schema into the folder of backups."
             raise Refused(operation="recover", path=work, cause="nothing tells its schema", hint=hint)
         put_header(work, source)
+        if is_garbled:
+            put_version(work, source)
         with_pages_that_are_there(work)
         objects, _ = find_again(work, own, source)
     if not any(one.root for one in objects if one.kind == "table"):
@@ -294,7 +303,7 @@ def _rebuild(work: Path, rebuilt: Rebuilt, schema: Schema, newest: Good | None, 
         references = tuple(verify.foreign_keys(verify.Case(rebuilt.connection, (), has_old=False)))
         rebuilt.close()
     meter.phase("compare")
-    losses, not_compared = _compared(rebuilt.path, newest)
+    losses, not_compared = compared(rebuilt.path, newest)
     return Repaired(
         rebuilt.path.with_name(rebuilt.path.name.removeprefix(backup.PART)), (*tables.values(), *marks), version, None,
         tuple(rebuilt.not_made), schema.taken_from, 0, references,
@@ -302,7 +311,7 @@ def _rebuild(work: Path, rebuilt: Rebuilt, schema: Schema, newest: Good | None, 
     )  # fmt: skip
 
 
-def _compared(path: Path, newest: Good | None) -> tuple[tuple[Loss, ...], str]:
+def compared(path: Path, newest: Good | None) -> tuple[tuple[Loss, ...], str]:
     """What is different from a backup; or why that cannot be told, as with a collation of the app's own."""
     if newest is None:
         return (), ""
