@@ -43,6 +43,7 @@ def database(tmp_path: Path) -> Path:
         live.executemany(
             "INSERT INTO codes VALUES (?, ?, ?)", [(f"{one:08d}", "p" * 40, one) for one in range(1, COUNT)]
         )
+        live.commit()
         live.execute("DELETE FROM gone")
     return path
 
