@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from dbsync import adopt, api, migrations
+from dbsync import adopt, api, coordinator, migrations
 from dbsync.adoption_plan import Adopt, decide_adoption
 from dbsync.errors import Untracked
 from dbsync.model import Migration, Recognised
 from dbsync.plan import Refuse
-from tests.helpers.shop import ask, dump, files, make_shop, released, upgrade, version, written
+from tests.helpers.shop import ask, dump, effects, files, make_shop, released, upgrade, version, written
 
 
 def untracked(folder: Path, schema: int, *, user_version: int = 0, readable: bool = False) -> Path:
@@ -248,6 +248,19 @@ def test_what_failed_twice_in_the_same_way_is_not_tried_a_third_time(tmp_path: P
     # A person can have it tried, and a release that changes the migrations is another matter.
     assert upgrade(database, found, again=True).name == "MIGRATION_FAILED"
     assert upgrade(database, released(tmp_path, 6, mended=True)).name == "MIGRATED"
+
+
+def test_what_failed_twice_in_one_trial_is_not_tried_a_third_time_in_it(tmp_path: Path) -> None:
+    database = make_shop(tmp_path, schema=4, duplicate_sku=True)
+    found = released(tmp_path, 6)
+    names = [
+        coordinator.upgrade(effects(database), migrations=found, trial_id=trial_id).name
+        for trial_id in ("t1", "t1", "t1", "t2", None)
+    ]
+    assert names == [
+        "MIGRATION_FAILED", "MIGRATION_FAILED", "FAILED_BEFORE", "MIGRATION_FAILED", "MIGRATION_FAILED",
+    ]  # fmt: skip
+    assert version(database) == 4
 
 
 def test_another_trial_and_another_way_of_failing_are_tried(tmp_path: Path) -> None:

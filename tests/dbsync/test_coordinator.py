@@ -68,6 +68,38 @@ def test_a_run_that_goes_well_is_on_record_from_its_start_to_its_end(tmp_path: P
     rows = "SELECT group_concat(coalesce(release_version, '') || kind || coalesce(trial_id, '')) FROM dbsync_history"
     assert str(ask(database, rows)).endswith("1.4migrationt1,1.4migrationt1,1.4trialt1")
     assert outcome.duration_seconds > 0
+    assert (outcome.phase, outcome.cause, outcome.hint) == ("commit", "", "")
+
+
+def test_how_long_a_run_took_is_the_time_from_its_beginning_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = make_shop(tmp_path, schema=2)
+    clock = [1000.0]
+
+    def seconds(_: LiveEffects) -> float:
+        clock[0] += 1
+        return clock[0]
+
+    monkeypatch.setattr(LiveEffects, "seconds", seconds)
+    outcome = upgrade(database, released(tmp_path, 4))
+    assert 0 < outcome.duration_seconds < clock[0] - 1000
+    assert all(0 <= one < 1_000_000 for one in durations(database))
+
+
+def durations(database: Path) -> list[int]:
+    with closing(sqlite3.connect(database)) as live:
+        rows = live.execute("SELECT duration_ms FROM dbsync_history WHERE kind = 'migration' AND number > 2").fetchall()
+    assert len(rows) == 2
+    return [row[0] for row in rows]
+
+
+def test_a_run_that_does_not_pass_a_check_says_so(tmp_path: Path) -> None:
+    database = make_shop(tmp_path, schema=4)
+    before = dump(database)
+    outcome = upgrade(database, written(tmp_path / "m", "DELETE FROM shifts;", after=4))
+    assert (outcome.name, outcome.phase, outcome.migration) == ("VERIFICATION_FAILED", "verify", None)
+    assert dump(database) == before
 
 
 def test_a_run_that_fails_says_where_and_is_on_record(tmp_path: Path) -> None:
@@ -117,6 +149,7 @@ def test_no_migrations_at_all_are_nothing_to_do(tmp_path: Path) -> None:
     database = tmp_path / "data" / "shop.db"
     database.parent.mkdir()
     assert upgrade(database, ()).name == "UP_TO_DATE"
+    assert lines(database)[0] == {"event": "looked", "version": 0, "latest": 0}
     assert not database.exists()
 
 

@@ -212,3 +212,56 @@ def test_a_problem_with_a_foreign_key_check_that_is_no_mismatch_is_not_hidden(
     connection.create_collation("german", None)
     with pytest.raises(sqlite3.OperationalError, match="no such collation sequence: german"):
         verify.foreign_keys(Case(connection, found, has_old=False))
+
+
+def test_a_reference_to_what_is_not_unique_counts_where_it_is_new(
+    place: tuple[Path, Connection, tuple[Migration, ...]],
+) -> None:
+    now, connection, found = place
+    connection.execute("CREATE TABLE loose (k TEXT)")
+    connection.execute("CREATE TABLE refers (k TEXT REFERENCES loose(k))")
+    connection.execute("INSERT INTO refers VALUES ('x')")
+    sentence = "refers refers to columns that are not unique (foreign key mismatch)"
+    assert verify.foreign_keys(Case(connection, found, has_old=True)) == [sentence]
+    connection.execute("COMMIT")
+    before = now.with_name("older.db")
+    before.write_bytes(now.read_bytes())
+    with closing(open_writing(now)) as again:
+        attach_copy(again, before, OLD)
+        assert verify.foreign_keys(Case(again, found, has_old=True)) == []
+    assert files(now.parent) >= {"now.db", "older.db", "before.db"}
+    connection.execute("BEGIN")
+
+
+def test_what_an_older_migration_declared_does_not_excuse_a_newer_one_and_drift_is_judged_by_its_own_version(
+    tmp_path: Path,
+) -> None:
+    found = written(
+        tmp_path / "m", "CREATE TABLE a (x);", "-- changes: delete a\nDELETE FROM a;", "CREATE TABLE b (x);"
+    )
+    before, now = tmp_path / "before.db", tmp_path / "now.db"
+    with closing(open_writing(before, create=True)) as connection:
+        verify.run_all(connection, found[:2])
+        connection.execute("INSERT INTO a VALUES (1)")
+    now.write_bytes(before.read_bytes())
+    heard: list[str] = []
+
+    def hear(done: int, total: int, text: str = "", unit: str = "") -> None:
+        heard.append(text)
+
+    with closing(open_writing(now)) as connection:
+        attach_copy(connection, before, OLD)
+        verify.run_all(connection, found[2:])
+        case = Case(connection, found, has_old=True, told=hear)
+        assert verify.structure(case) == []
+        assert verify.conserved(case) == []
+        assert heard, "the rows that are compared are told"
+        connection.execute("DELETE FROM a")
+        (finding,) = verify.conserved(case)
+        connection.execute("DROP TABLE b")
+        assert verify.structure(case) == [
+            "the structure differs from a fresh database: without column b.x:  notnull=0 default=None key=0 hidden=0",
+            "the structure differs from a fresh database: without table b",
+        ]
+    assert "1 row" in finding
+    assert files(tmp_path) >= {"before.db", "now.db"}
