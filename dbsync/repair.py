@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from dbsync import backup, compare, compress, copies, disk, mapping, verify
+from dbsync.damaged_files import copy_files, settle
 from dbsync.errors import Damaged, DbsyncError, DiskFull, DiskProblem, Locked, Refused
 from dbsync.locking import lock_of
 from dbsync.lost_schema import (
@@ -25,14 +26,13 @@ from dbsync.lost_schema import (
 from dbsync.lost_trees import read_lost
 from dbsync.model import Backup, Loss, Migration
 from dbsync.pages import Pages
-from dbsync.progress import Meter, Progress, Told, quiet
+from dbsync.progress import Meter, Progress, quiet
 from dbsync.rebuild import Rebuilt, aside_of
 from dbsync.rescue import TableRepaired, read_all, read_marks, sources
-from dbsync.sqlite import attach_copy, open_copy, open_reading, open_scratch, translated
+from dbsync.sqlite import attach_copy, open_copy, open_scratch, translated
 
 SPACE_FACTOR: Final = 2.5
 """Of the damaged database's size: its copy, and the new file, which has no free pages but may need a journal."""
-BLOCK_BYTES: Final = 4096
 ITSELF: Final = "itself"
 MOST_SCHEMAS: Final = 100_000
 """No history is that long; a number beyond it is damage. One just beyond what is known is a newer schema."""
@@ -114,8 +114,8 @@ def repair(
         copies.drop_folder(folder)
         folder.mkdir()
         work = folder / database.name
-        bad_count = _copy_files(database, work, meter.phase("copy"))
-        _settle(work)
+        bad_count = copy_files(database, work, meter.phase("copy"))
+        settle(work)
         with _newest_good(backups) as newest:
             schema = _schema(work, folder, newest, backups, migrations, last_version)
             rebuilt = Rebuilt(into, Pages(work).header, schema.objects)
@@ -148,59 +148,6 @@ def _check(database: Path, into: Path) -> None:
     )
     if disk.free_bytes(into.parent) < needed:
         raise DiskFull(operation="recover into", path=into, cause=f"{needed / 1e6:.0f} MB are needed")
-
-
-def _copy_files(database: Path, work: Path, told: Told) -> int:
-    """The database and what SQLite would play back into it; how many blocks the disk did not give.
-
-    The `-shm` is left out: it is made anew from the `-wal`.
-    """
-    files = [one for one in (database, *copies.sidecars(database)) if one.exists() and not one.name.endswith("-shm")]
-    before = [(one.stat().st_size, one.stat().st_mtime_ns) for one in files]
-    bad_count = sum(
-        _copy_bytes(one, work.with_name(one.name), size, told) for one, (size, _) in zip(files, before, strict=True)
-    )
-    if before != [(one.stat().st_size, one.stat().st_mtime_ns) for one in files]:
-        raise Locked(operation="copy", path=database, cause="it was written while it was copied")
-    return bad_count
-
-
-def _copy_bytes(source: Path, target: Path, size_bytes: int, told: Told) -> int:
-    bad_count, at = 0, 0
-    with source.open("rb", buffering=0) as file, target.open("wb") as copied:
-        while at < size_bytes:
-            try:
-                file.seek(at)
-                chunk = file.read(min(disk.READ_SIZE_BYTES, size_bytes - at))
-            except OSError:
-                chunk, bad = _block(file.fileno(), at, min(BLOCK_BYTES, size_bytes - at))
-                bad_count += bad
-            if not chunk:
-                break
-            copied.write(chunk)
-            at += len(chunk)
-            told(at, size_bytes, source.name, "bytes")
-    return bad_count
-
-
-def _block(descriptor: int, at: int, size_bytes: int) -> tuple[bytes, bool]:
-    import os
-
-    try:
-        os.lseek(descriptor, at, os.SEEK_SET)
-        return os.read(descriptor, size_bytes), False
-    except OSError:
-        return bytes(size_bytes), True
-
-
-def _settle(work: Path) -> None:
-    """SQLite's own recovery, on the copy: a hot journal is rolled back, a WAL goes into the file."""
-    with suppress(DbsyncError), translated("recover", work), closing(open_reading(work)) as connection:
-        connection.execute("PRAGMA query_only=OFF")
-        connection.execute("PRAGMA writable_schema=ON")
-        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    with_pages_that_are_there(work)
 
 
 @contextmanager
