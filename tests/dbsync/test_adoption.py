@@ -231,6 +231,30 @@ def test_there_has_to_be_a_database(tmp_path: Path, kind: str) -> None:
     assert not list(tmp_path.glob("*before*"))
 
 
+def test_nothing_is_written_into_a_database_whose_list_of_free_pages_is_damaged(tmp_path: Path) -> None:
+    database = tmp_path / "app.db"
+    with closing(sqlite3.connect(database)) as live, live:
+        live.execute("CREATE TABLE shop (id INTEGER PRIMARY KEY, name TEXT)")
+        live.execute("CREATE TABLE gone (x)")
+        live.execute("INSERT INTO gone VALUES (zeroblob(100000))")
+        live.commit()
+        live.execute("DROP TABLE gone")
+    with database.open("r+b") as file:
+        trunk = int.from_bytes(file.read(36)[32:])
+        file.seek((trunk - 1) * 4096 + 8)
+        # The next page to be used would be far behind the end of any disk.
+        file.write((100_000_000).to_bytes(4) * 20)
+    before = database.read_bytes()
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "0001_first.sql").write_text("CREATE TABLE shop (id INTEGER PRIMARY KEY, name TEXT);")
+    done = run(database, tmp_path / "m", "stamp", "--at", "1", "--yes")
+    assert done.returncode == 3
+    assert "dbsync repair" in done.stdout + done.stderr
+    assert database.read_bytes() == before
+    assert upgrade(database, migrations.load(tmp_path / "m"), trial_id="t1").name == "DAMAGED"
+    assert database.read_bytes() == before
+
+
 # ------------------------------------------------------------------------------------- what fails again and again
 
 
