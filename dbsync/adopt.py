@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dbsync import adoption_plan, plan
-from dbsync.errors import DbsyncError, Untracked
+from dbsync import adoption_plan, backup, plan
+from dbsync.errors import Damaged, DbsyncError, Untracked
 from dbsync.live import LiveEffects
 from dbsync.model import Backup, Migration, State
 from dbsync.sqlite import Connection, tables_of
@@ -70,7 +70,10 @@ def _write(effects: LiveEffects, found: tuple[Migration, ...], *, kind: str) -> 
         effects.adopt(found, kind=kind)
         # A crash before this line: the database is as it was, and there is a copy too many.
         effects.commit()
-    except DbsyncError:
+    except DbsyncError as error:
         effects.rollback()
+        if isinstance(error, Damaged) and aside is not None:
+            # Nothing was written, and a copy of a damaged database is no way back.
+            backup.remove(aside.path)
         raise
     return aside

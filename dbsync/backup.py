@@ -120,7 +120,7 @@ def rotate(
     for one in migration[keep_count:]:
         if one.path not in keep:
             if not dry_run:
-                _remove(one.path)
+                remove(one.path)
             removed.append(one.path)
     return removed
 
@@ -145,7 +145,8 @@ def _glob(folder: Path, pattern: str) -> list[Path]:
         raise disk.problem("read", folder, cause) from cause
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Removes a backup with its facts and the migrations beside it."""
     try:
         plain = path.with_suffix("") if path.suffix == COMPRESSED else path
         for one in (plain, compressed_path(plain)):

@@ -251,6 +251,7 @@ def test_nothing_is_written_into_a_database_whose_list_of_free_pages_is_damaged(
     assert done.returncode == 3
     assert "dbsync repair" in done.stdout + done.stderr
     assert database.read_bytes() == before
+    assert not list(tmp_path.glob("*before*"))
     assert upgrade(database, migrations.load(tmp_path / "m"), trial_id="t1").name == "DAMAGED"
     assert database.read_bytes() == before
 

@@ -95,7 +95,7 @@ def _tried(task: tuple[Path, int, bytes]) -> Seen:
         except DbsyncError as error:
             return Seen(number, "", f"{type(error).__name__} got out: {error}", 0.0)
         except AssertionError as error:
-            return Seen(number, "", str(error), 0.0)
+            return Seen(number, "", str(error) or "not as it should be", 0.0)
         except Exception as error:
             return Seen(number, "", f"foreign: {type(error).__name__}: {error}", 0.0)
         return Seen(number, ", ".join(outcomes), "", time.monotonic() - began)
@@ -132,14 +132,17 @@ def _restored(database: Path, found: tuple[Migration, ...], image: bytes) -> str
     for path in (database, *(database.with_name(database.name + ending) for ending in ("-wal", "-journal", "-shm"))):
         path.unlink(missing_ok=True)
     shutil.rmtree(database.parent / "backups", ignore_errors=True)
-    assert _outcome(database, found).ready
+    fresh = _outcome(database, found)
+    if not fresh.ready:
+        raise AssertionError(f"no fresh database: {fresh.name} {fresh.cause}")
     kept = _effects(database).make_backup()
     database.write_bytes(image)
     returned = back.restore(_effects(database), backup=kept.path, intent_id="drill")
     if returned.back is None:
         raise AssertionError(f"not restored: {returned.outcome.name} {returned.outcome.cause}")
     with closing(sqlite3.connect(database)) as live:
-        assert live.execute("SELECT count(*) FROM shelf").fetchone() == (0,)
+        if live.execute("SELECT count(*) FROM shelf").fetchone() != (0,):
+            raise AssertionError("what was restored is not the backup")
     aside = returned.set_aside
     if aside is None or (not aside.verified and aside.sha256 == "" and aside.path.read_bytes() != image):
         raise AssertionError("what was there is not kept")
