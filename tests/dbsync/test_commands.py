@@ -31,7 +31,9 @@ if what == "lose":
     connection.execute("DELETE FROM transactions WHERE id % 2")
 if what == "wait":
     open(sys.argv[3], "w").close()
-    time.sleep(600)
+    # For as long as this file is there, so that no test leaves a process.
+    while os.path.exists(sys.argv[3]):
+        time.sleep(0.05)
 if what == "wal":
     connection.execute("PRAGMA journal_mode=WAL").fetchall()
     connection.execute("UPDATE products SET shelf = 'A'")
@@ -69,6 +71,10 @@ def test_what_the_program_made_goes_over_the_database_in_one_step(
     assert sales(database) == count
     assert ask(database, "PRAGMA journal_mode") == ("wal" if wal or words else "delete"), "as the program left it"
     assert ask(database, "SELECT trial_id FROM dbsync_history ORDER BY sequence DESC LIMIT 1") == "t1"
+    assert ask(database, "SELECT trial_id FROM dbsync_history WHERE number = 5 AND kind = 'migration'") == "t1"
+    took_ms = ask(database, "SELECT duration_ms FROM dbsync_history WHERE number = 5 AND kind = 'migration'")
+    assert isinstance(took_ms, int)
+    assert 0 < took_ms < 600_000
     assert not [one for one in files(database.parent) if ".part-" in one], "the copy is gone"
 
 
@@ -143,6 +149,7 @@ def test_kill_9_in_the_middle_of_the_program_leaves_the_old_database_and_the_nex
         os.sched_yield()
     process.send_signal(signal.SIGKILL)
     process.wait()
+    mark.unlink()
     assert dump(database) == before
     sell(database)
     assert upgrade(database, with_tool(tmp_path)).name == "MIGRATED"
