@@ -83,22 +83,25 @@ def _by_backup(now: Path, backup: Path, newer: tuple[Migration, ...], into: Path
 
 
 def _proven(now: Path, into: Path, newer: tuple[Migration, ...], told: Told) -> bool:
-    """Goes up in a transaction that is rolled back: the file that was proven is the one that is restored."""
+    """Goes up in a transaction that is rolled back: the file that was proven is the one that is restored.
+
+    In WAL mode, so that the file itself stays as it is and can be checked meanwhile.
+    """
     with translated("prove", into, otherwise=MigrationFailed), closing(open_scratch(into)) as connection:
-        connection.execute("PRAGMA journal_mode=DELETE").fetchall()
-        told(0, 0, "checking the result")
-        problem = check_soundness(connection)
-        if problem is not None:
-            return False
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()
+        connection.execute("PRAGMA journal_mode=WAL").fetchall()
         told(0, 0, "proving it")
-        attach_copy(connection, now, replay.NOW)
-        connection.execute("PRAGMA foreign_keys=OFF")
-        connection.execute("BEGIN")
-        verify.apply_all(connection, newer)
-        same = version_of(connection) == version_of(connection, replay.NOW)
-        same = same and not compare.differences(connection, replay.NOW)
-        same = same and not _lower_marks(connection, replay.NOW, "main")
-        connection.execute("ROLLBACK")
+        with Beside(lambda: _check(into)) as check:
+            attach_copy(connection, now, replay.NOW)
+            connection.execute("PRAGMA foreign_keys=OFF")
+            connection.execute("BEGIN")
+            verify.apply_all(connection, newer)
+            same = version_of(connection) == version_of(connection, replay.NOW)
+            same = same and not compare.differences(connection, replay.NOW)
+            same = same and not _lower_marks(connection, replay.NOW, "main")
+            connection.execute("ROLLBACK")
+        check.result()
+        connection.execute("PRAGMA journal_mode=DELETE").fetchall()
     disk.sync_file(into)
     return same
 
