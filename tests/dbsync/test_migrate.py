@@ -80,6 +80,7 @@ def test_an_unknown_quoted_name_is_no_text(tmp_path: Path) -> None:
     outcome = upgrade(database, written(tmp_path / "m", 'UPDATE products SET name = "termianl_id";', after=2))
     assert outcome.name == "MIGRATION_FAILED"
     assert "termianl_id" in outcome.cause
+    assert outcome.hint == "Put texts in single quotes."
     assert version(database) == 2
 
 
