@@ -142,3 +142,12 @@ def test_the_backup_is_the_base_only_of_migrations_that_declare_no_other_value(
     found = written(tmp_path / "m", FIRST, text)
     assert conserves(found[1:]) is expected
     assert files(tmp_path / "m") == {one.path.name for one in found}
+
+
+def test_migrations_that_do_not_lead_to_the_databases_schema_prove_nothing(tmp_path: Path) -> None:
+    database, found = shop(tmp_path, UNDECLARED + REBUILD)
+    before = rows(database, "sales")
+    returned, _ = back(database, found[:1], accept_loss=True)
+    assert (returned.outcome.name, returned.outcome.cause) == ("STAYS", "it cannot be carried back")
+    assert (version(database), rows(database, "sales")) == (2, before)
+    assert not {one for one in files(database.parent / "backups") if one.startswith(".")}
