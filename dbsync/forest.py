@@ -19,9 +19,9 @@ from dbsync.pages import (
     LEAF,
     Pages,
     Shape,
+    are_like,
     cells,
     children_of,
-    is_like,
     keyed_records,
     kind_of,
     payload_end,
@@ -32,7 +32,6 @@ from dbsync.pages import (
 TABLE: Final = (INTERIOR, LEAF)
 KEYED: Final = (INDEX_INTERIOR, INDEX_LEAF)
 _SCHEMA_WORDS: Final = (b"table", b"index", b"trigger", b"view")
-_LOOKED_AT: Final = 50
 
 
 class Forest:
@@ -130,20 +129,16 @@ class Forest:
 
     def fits_keyed(self, root: int, shape: Shape) -> bool:
         """Whether the records of a tree without rowids are such a table's or index's."""
-        seen = False
         for part in self.parts(root):
             number = part if isinstance(part, int) else 0
             while number and (children := self.below(number)):
                 number = children[0]
             page = self.pages.page(number) if number else part
             assert isinstance(page, bytes)
-            for kinds in list(keyed_records(page))[:_LOOKED_AT]:
-                if not is_like(kinds, shape):
-                    return False
-                seen = True
-            if seen:
-                break
-        return seen
+            found = are_like(keyed_records(page), shape)
+            if found is not None:
+                return found
+        return False
 
     def _is_schema(self, number: int) -> bool:
         """A page of the schema itself, where the first page is lost: its rows begin with one of four words."""

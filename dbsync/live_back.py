@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -103,8 +104,8 @@ class GoingBack:
                 return Change(known=True)
             if base is None:
                 return Change(known=False)
-            written = self._first_written(base, _known(base, migrations))
-            return written or self._compared(self._migrated(base, _known(base, migrations)))
+            known = _known(base, migrations)
+            return self._first_written(base, known) or self._compared(self._migrated(base, known))
         except DbsyncError:
             # A database or a backup that cannot be compared counts as changed; what follows puts it aside first.
             return Change(known=False)
@@ -269,23 +270,24 @@ class GoingBack:
         """Where the migrations left every value in its place, the backup shows it without a copy that goes up first."""
         if not replay.conserves(tuple(one for one in migrations if one.number > base.version)):
             return None
-        with (
-            compress.plain(base.path) as plain,
-            sqlite.translated("compare with", base.path),
-            closing(sqlite.open_reading(self.database)) as live,
-        ):
-            sqlite.attach_copy(live, plain, "base")
+        with self._beside(base.path) as live:
             found = compare.first_written(live, "base")
         return Change(known=True, losses=(found,)) if found is not None else None
 
     def _compared(self, path: Path) -> Change:
+        with self._beside(path) as live:
+            return Change(known=True, losses=compare.differences(live, "base"))
+
+    @contextmanager
+    def _beside(self, path: Path) -> Iterator[sqlite.Connection]:
+        """The live database, for reading, with another one attached as `base`."""
         with (
             compress.plain(path) as plain,
             sqlite.translated("compare with", path),
             closing(sqlite.open_reading(self.database)) as live,
         ):
             sqlite.attach_copy(live, plain, "base")
-            return Change(known=True, losses=compare.differences(live, "base"))
+            yield live
 
 
 def _known(base: Backup, migrations: tuple[Migration, ...]) -> tuple[Migration, ...]:

@@ -100,7 +100,7 @@ def is_database(work: Path) -> bool:
         return header_of(file.read(HEADER_BYTES)) is not None
 
 
-def find_again(work: Path, own: list[Object], source: Path) -> tuple[list[Object], list[str]]:
+def find_again(work: Path, own: list[Object], source: Path) -> list[Object]:
     """Joins what could be read of a schema with a sound database's, and says where each table's tree is.
 
     Args:
@@ -109,10 +109,12 @@ def find_again(work: Path, own: list[Object], source: Path) -> tuple[list[Object
         source: a finished database of the same schema.
 
     Returns:
-        The objects, and the names of tables for which no tree was found: theirs have root 0.
+        The objects; tables for which no tree was found have root 0.
     """
     pages, found = Pages(work), {one.name: one for one in own}
     taken = {one.root for one in own if one.root}
+    # It looks at `taken` when it is first asked for lost trees: then all that are known are in it.
+    forest = Forest(pages, taken)
     with closing(open_reading(source)) as connection:
         theirs, _ = read_schema(connection)
         missing = {one.name: one for one in theirs if one.name not in found}
@@ -121,15 +123,13 @@ def find_again(work: Path, own: list[Object], source: Path) -> tuple[list[Object
         indexes = [index_shape_of(connection, one.name) for one in missing.values() if one.kind == "index" and one.root]
     for name, one in missing.items():
         if name in shapes:
-            where = one.root if one.root not in taken and _is_there(pages, one.root, shapes[name]) else 0
+            where = one.root if one.root not in taken and _can_be(forest, one.root, shapes[name]) else 0
             found[name] = one._replace(root=where)
             taken.add(where)
         else:
             found[name] = one._replace(root=0)
     rootless = {name: shape for name, shape in shapes.items() if not found[name].root}
-    forest = Forest(pages, taken) if rootless else None
     for name, shape in rootless.items():
-        assert forest is not None
         alike = [one for one in forest.lost(KEYED if shape.without_rowid else TABLE) if _can_be(forest, one, shape)]
         others = [*(rootless[one] for one in rootless if one != name), *(indexes if shape.without_rowid else ())]
         if len(alike) == 1 and not any(_can_be(forest, alike[0], one) for one in others):
@@ -138,18 +138,14 @@ def find_again(work: Path, own: list[Object], source: Path) -> tuple[list[Object
         elif not alike and missing[name].root not in taken and _is_empty(pages, missing[name].root, shape):
             # Nothing in the file is like its rows, and where it was is a table without any.
             found[name] = found[name]._replace(root=missing[name].root)
-    return list(found.values()), [name for name in rootless if not found[name].root]
+    return list(found.values())
 
 
 def _can_be(forest: Forest, root: int, shape: Shape) -> bool:
+    """Whether there are rows as such a table, or index, has them."""
     if shape.without_rowid:
         return forest.fits_keyed(root, shape)
     return forest.pages.fits(root, shape) is True
-
-
-def _is_there(pages: Pages, root: int, shape: Shape) -> bool:
-    """Whether there are such a table's rows."""
-    return Forest(pages, set()).fits_keyed(root, shape) if shape.without_rowid else pages.fits(root, shape) is True
 
 
 def _is_empty(pages: Pages, root: int, shape: Shape) -> bool:
@@ -161,11 +157,11 @@ def _is_empty(pages: Pages, root: int, shape: Shape) -> bool:
 def shape_of(connection: Connection, table: str) -> Shape:
     """What the records of a table of a sound database look like."""
     stored = [row for row in columns_of(connection, table) if row[6] in (0, 3)]
-    if _is_without_rowid(connection, table):
+    without = _is_without_rowid(connection, table)
+    if without:
         # The key's columns come first in each record, and are never NULL.
         stored.sort(key=lambda row: int(str(row[5])) or len(stored) + 1)
     alias = next((at for at, row in enumerate(stored) if row[5]), None) if is_rowid(connection, table) else None
-    without = _is_without_rowid(connection, table)
     needed = frozenset(at for at, row in enumerate(stored) if row[3] or (without and row[5]))
     texts = frozenset(at for at, row in enumerate(stored) if affinity(str(row[2])) == "text")
     return Shape(len(stored), needed, alias, without, texts)

@@ -13,7 +13,7 @@ from dbsync.pages import Pages, Shape
 from dbsync.progress import Told
 from dbsync.rebuild import Rebuilt, is_virtual
 from dbsync.rescue import Source, Tables, separators
-from dbsync.salvage import Salvage, common, joined, without
+from dbsync.salvage import Range, Salvage, common, joined, without
 from dbsync.sqlite import Row
 
 Take = Callable[[int | None, Row], None]
@@ -117,13 +117,13 @@ def _take_tree(
 ) -> Tables:
     """Reads one tree through SQLite, as if it were all of its table."""
     graft(work, [source.object._replace(root=root)])
-    name, read, rowids = source.write.name, source.read, set[int]()
+    name, read = source.write.name, source.read
+    span: Range | None = None
 
     def seen(rowid: int | None, row: Row) -> None:
+        nonlocal span
         if rowid is not None:
-            ends = min(rowids, default=rowid), max(rowids, default=rowid)
-            rowids.clear()
-            rowids.update((min(rowid, ends[0]), max(rowid, ends[1])))
+            span = (rowid, rowid) if span is None else (min(span[0], rowid), max(span[1], rowid))
         take(rowid, row)
 
     with closing(open_damaged(work)) as damaged:
@@ -133,8 +133,8 @@ def _take_tree(
             salvage.whole()
         else:
             unread = salvage.by_rowid(partial(separators, work, root))
-            if found and rowids:
-                left = tuple(joined([*without(left, (min(rowids), max(rowids))), *common(left, unread)]))
+            if found and span is not None:
+                left = tuple(joined([*without(left, span), *common(left, unread)]))
     return {
         **tables,
         name: one._replace(

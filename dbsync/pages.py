@@ -6,7 +6,8 @@ is believed that does not fit into its page, and no page is walked twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -98,15 +99,11 @@ class Pages:
         kind = (self.page(root) or b"\0")[0]
         if shape.without_rowid or kind not in (INTERIOR, LEAF):
             return None if shape.without_rowid and kind in (INDEX_INTERIOR, INDEX_LEAF) else False
-        seen = None
         for leaf in self.leaves(root):
-            for _, record in list(records(leaf))[:_CELLS_LOOKED_AT]:
-                if not is_like(record, shape):
-                    return False
-                seen = True
-            if seen:
-                break
-        return seen
+            found = are_like((record for _, record in records(leaf)), shape)
+            if found is not None:
+                return found
+        return None
 
     def _inner(self, root: int) -> Iterator[tuple[list[int], list[int]]]:
         waiting, seen = [root], {root}
@@ -200,6 +197,12 @@ def payload_end(page: bytes, at: int, usable_bytes: int) -> int | None:
         local = least + (size - least) % (usable_bytes - 4)
         local = (local if local <= most else least) + 4
     return begin + local if size and begin + local <= usable_bytes else None
+
+
+def are_like(found: Iterable[list[int]], shape: Shape) -> bool | None:
+    """Whether the records of a page can be rows of such a table, by the first of them; None where there is none."""
+    looked_at = [is_like(kinds, shape) for kinds in islice(found, _CELLS_LOOKED_AT)]
+    return all(looked_at) if looked_at else None
 
 
 def is_like(kinds: list[int], shape: Shape) -> bool:

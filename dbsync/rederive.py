@@ -54,17 +54,18 @@ def carry_back(
     # What an earlier report left here is not of this one.
     (reports / PARKED).unlink(missing_ok=True)
     try:
-        newer = _newer(backup, migrations)
-        if replay.conserves(newer) and _by_backup(now, backup, newer, into, told):
-            return Carried(into, (), None, None)
-        return _by_base(now, backup, migrations, into=into, reports=reports, told=told)
+        with compress.plain(backup) as plain:
+            newer = _newer(plain, migrations)
+            if replay.conserves(newer) and _by_backup(now, plain, newer, into, told):
+                return Carried(into, (), None, None)
+            return _by_base(now, plain, newer, into=into, reports=reports, told=told)
     except BaseException:
         copies.drop_part(into)
         raise
 
 
 def _newer(backup: Path, migrations: tuple[Migration, ...]) -> tuple[Migration, ...]:
-    with compress.plain(backup) as plain, translated("look at", backup), closing(open_copy(plain)) as connection:
+    with translated("look at", backup), closing(open_copy(backup)) as connection:
         version = version_of(connection)
     return tuple(one for one in migrations if one.number > version)
 
@@ -74,9 +75,8 @@ def _by_backup(now: Path, backup: Path, newer: tuple[Migration, ...], into: Path
     told(0, 0, "copying the backup")
     copies.scratch_copy(backup, into, told=told)
     try:
-        with compress.plain(backup) as base:
-            # Only what both have is done again: nothing is without a place.
-            _do_again(now, base, into, (), into.with_name(PARKED), told)
+        # Only what both have is done again: nothing is without a place.
+        _do_again(now, backup, into, (), into.with_name(PARKED), told)
         return _proven(now, into, newer, told)
     except MigrationFailed:
         return False
@@ -107,14 +107,14 @@ def _proven(now: Path, into: Path, newer: tuple[Migration, ...], told: Told) -> 
 
 
 def _by_base(
-    now: Path, backup: Path, migrations: tuple[Migration, ...], *, into: Path, reports: Path, told: Told
+    now: Path, backup: Path, newer: tuple[Migration, ...], *, into: Path, reports: Path, told: Told
 ) -> Carried:
     base, again = into.with_name(f"{into.name}-base"), into.with_name(f"{into.name}-again")
     try:
         told(0, 0, "copying the backup")
         copies.scratch_copy(backup, base, told=told)
         told(0, 0, "migrating the backup")
-        newer = verify.migrate_up(base, migrations)
+        verify.migrate_up(base, newer)
         _check_version(now, base)
         told(0, 0, "copying the backup")
         copies.scratch_copy(backup, into, told=told)
@@ -126,7 +126,7 @@ def _by_base(
             told(0, 0, "copying the result")
             copies.scratch_copy(into, again, told=told)
             told(0, 0, "proving it")
-            verify.migrate_up(again, migrations)
+            verify.migrate_up(again, newer)
             losses, exported = _proof(now, again, reports)
         check.result()
         # A value that the migrations make again by themselves had no place, and is not lost.

@@ -204,7 +204,7 @@ def _schema(
         if is_garbled:
             put_version(work, source)
         with_pages_that_are_there(work)
-        objects, _ = find_again(work, own, source)
+        objects = find_again(work, own, source)
     if not any(one.root for one in objects if one.kind == "table"):
         raise Refused(operation="recover", path=work, cause="it is no SQLite database, or none of this app")
     graft(work, objects)

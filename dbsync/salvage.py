@@ -158,7 +158,7 @@ def without(ranges: Iterable[Range], span: Range) -> list[Range]:
     for first, last in ranges:
         parts = (first, min(last, span[0] - 1)), (max(first, span[1] + 1), last)
         found += [part for part in parts if part[0] <= part[1]]
-    return sorted(set(found))
+    return found
 
 
 def common(ranges: Iterable[Range], others: Iterable[Range]) -> list[Range]:
