@@ -209,6 +209,30 @@ def test_refresh_signs_anew_and_terminals_follow(vendor: Vendor, url: str, tmp_p
     assert fetch.look(asked, now=datetime.now(UTC)).answer is Answer.OK
 
 
+def test_a_timestamp_that_is_replaced_while_it_is_served_arrives_whole(
+    vendor: Vendor, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The length of the newer one with the bytes of the older one would leave a client waiting for the rest."""
+    import urllib3
+
+    path = vendor.public / "metadata" / "timestamp.json"
+    before = path.read_bytes()
+    right = Path.open
+
+    def opened(one: Path, *arguments: Any, **options: Any) -> Any:
+        file = right(one, *arguments, **options)
+        if one == path and path.stat().st_size == len(before):
+            disk.write_durably(path, before + b" ")
+        return file
+
+    monkeypatch.setattr(Path, "open", opened)
+    pool = urllib3.PoolManager(retries=False, timeout=5)
+    assert pool.request("GET", f"{url}/metadata/timestamp.json").data == before
+    assert pool.request("GET", f"{url}/metadata/timestamp.json").data == before + b" "
+    pool.clear()
+    assert path.read_bytes() == before + b" "
+
+
 def test_two_publishers_at_once_one_is_told(vendor: Vendor) -> None:
     lock = disk.Lock(vendor.repository / "publish.lock")
     assert lock.try_take()

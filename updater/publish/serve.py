@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from functools import partial
@@ -51,7 +52,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._tell(f"{self.path} not found")
             return
         with file:
-            size_bytes = path.stat().st_size
+            # Of the file that is open, never of the name: timestamp.json may have been replaced since, and a length of
+            # the newer one leaves the client waiting for bytes that nobody sends.
+            size_bytes = os.fstat(file.fileno()).st_size
             asked = _RANGE.match(self.headers.get("Range") or "")
             start = min(int(asked[1]), size_bytes) if asked else 0
             self.send_response(HTTPStatus.PARTIAL_CONTENT if start else HTTPStatus.OK)
