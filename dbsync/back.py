@@ -87,7 +87,11 @@ def _carry_back(
     """People wrote since COMMIT. The newer database is put aside, durably, before anything else is tried."""
     effects.check_usable(backup.path)
     aside = effects.put_aside("restore")
-    carried = effects.carry_back(backup, aside, migrations) if aside is not None else None
+    carried, why_not = None, ""
+    try:
+        carried = effects.carry_back(backup, aside, migrations) if aside is not None else None
+    except DbsyncError as error:
+        why_not = f"what was recorded since is not in it: {error.cause}"
     # One so ruined that it could only be moved cannot stay, whoever worked with it.
     stays = ever_confirmed and effects.look().state is not State.MISSING
     step = plan.decide_carried(carried, ever_confirmed=stays)
@@ -102,12 +106,13 @@ def _carry_back(
         )  # fmt: skip
     losses = effects.lost_since_commit(backup, migrations)
     if isinstance(step, plan.Stay):
-        return _returned(effects, Back.STAYS, OutcomeName.STAYS, version, aside=aside, losses=losses)
+        return _returned(effects, Back.STAYS, OutcomeName.STAYS, version, cause=why_not, aside=aside, losses=losses)
     export = effects.export_loss(backup, migrations, aside) if aside is not None else None
     effects.restore(backup.path)
     return _returned(
-        effects, Back.DONE, OutcomeName.RESTORED, backup.version, aside=aside, losses=losses, export=export
-    )
+        effects, Back.DONE, OutcomeName.RESTORED, backup.version, cause=why_not, aside=aside, losses=losses,
+        export=export,
+    )  # fmt: skip
 
 
 def _returned(
@@ -116,12 +121,13 @@ def _returned(
     name: OutcomeName,
     version: int,
     *,
+    cause: str = "",
     aside: Backup | None = None,
     losses: tuple[Loss, ...] = (),
     export: Path | None = None,
     parked: Path | None = None,
 ) -> Returned:
-    outcome = Outcome(name, version_after=version, phase="going back")
+    outcome = Outcome(name, version_after=version, phase="going back", cause=cause)
     record_end(effects, outcome)
     return Returned(back, outcome, aside, losses, export, parked)
 

@@ -40,7 +40,7 @@ def keep(database: Path, facts: Backup, *, prefix: str, least_free_bytes: int, t
         final = folder / f"{prefix}-backup-{KIND}-{_digest(database)[:16]}.db"
         if final.exists():
             return final
-        size_bytes = sum(one.stat().st_size for one in _files(database))
+        size_bytes = disk.size_of(*_files(database))
         if disk.free_bytes(folder) < size_bytes + least_free_bytes:
             return None
         part = _copied(database, facts._replace(path=final, kind=KIND, verified=False), told)
@@ -94,7 +94,7 @@ def _files(database: Path) -> list[Path]:
 
 
 def _digest(database: Path) -> str:
-    digests = "".join(disk.sha256_of(one) for one in _files(database) if one == database or one.stat().st_size)
+    digests = "".join(disk.sha256_of(one) for one in _files(database) if one == database or disk.size_of(one))
     return hashlib.sha256(digests.encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Durable writes, locks of the operating system, free space: the one place in dbsync where the file system is touched.
+"""Durable writes, hashes, free space: the one place in dbsync where the file system is touched.
 
 Every durable write is: temporary file beside it, flush, fsync, rename, fsync of the folder. A final name means
 finished. A process that dies anywhere in between leaves the old content under the final name, and perhaps a `.new-…`
@@ -13,8 +13,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
 from dbsync.errors import DiskFull, DiskProblem, UnreadableFile
 
@@ -25,10 +24,6 @@ REPLACE_WAITS_SECONDS: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 """Virus scanners and indexers hold files for seconds on Windows (errors 5, 32, 33): bounded, growing waits."""
 READ_SIZE_BYTES: Final = 1 << 18
 """Fits the cache of one core: four times as much took twice as long to copy."""
-LOCK_OFFSET: Final = 1 << 30
-"""Windows locks byte ranges against reading too, so the locked byte lies far behind the file's content."""
-LOCK_POLL_SECONDS: Final = 0.02
-PROBES_COUNT: Final = 5
 
 _WINDOWS: Final = sys.platform == "win32"
 _SHARING_VIOLATIONS: Final = (5, 32, 33)
@@ -172,6 +167,19 @@ def free_bytes(path: Path) -> int:
         raise problem("measure free space", folder, cause) from cause
 
 
+def size_of(*paths: Path) -> int:
+    """Bytes of these files together. One that is not there, or goes while it is asked, as a journal may, has none."""
+    size_bytes = 0
+    for path in paths:
+        try:
+            size_bytes += path.stat().st_size
+        except FileNotFoundError:
+            continue
+        except OSError as cause:
+            raise problem("measure", path, cause) from cause
+    return size_bytes
+
+
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file, in hex.
 
@@ -206,105 +214,6 @@ def utc_stamp(now: datetime) -> str:
 def utc_text(now: datetime) -> str:
     """A time as records have it: `2024-01-15T10:30:00.444Z`."""
     return now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-class Lock:
-    """A lock of the operating system on one file: the kernel lets it go when its holder ends, however it ends.
-
-    The file is never removed: a lock on a removed name would be two locks. Not for use by two threads at once.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path: Final = path
-        self._descriptor: int | None = None
-
-    @property
-    def held(self) -> bool:
-        """Whether this object holds the lock."""
-        return self._descriptor is not None
-
-    def fileno(self) -> int:
-        """The locked descriptor, to be inherited by a child that is to go on holding the lock."""
-        if self._descriptor is None:
-            raise RuntimeError(f"{self.path} is not locked by this object")
-        return self._descriptor
-
-    def try_take(self) -> bool:
-        """Takes the lock if nobody holds it; tells whether it is held now."""
-        if self._descriptor is not None:
-            raise RuntimeError(f"{self.path} is locked by this object already")
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as cause:
-            raise problem("lock", self.path, cause) from cause
-        if not _lock_descriptor(descriptor):
-            os.close(descriptor)
-            return False
-        self._descriptor = descriptor
-        return True
-
-    def is_free(self) -> bool:
-        """Whether nobody holds the lock now. A question is never in the way of another one, nor of `take` for long."""
-        if not self.path.exists():
-            return True
-        for _ in range(PROBES_COUNT):
-            descriptor = os.open(self.path, os.O_RDWR)
-            try:
-                if _lock_descriptor(descriptor, shared=True):
-                    return True
-            finally:
-                os.close(descriptor)
-            if not _WINDOWS:
-                return False
-            # Windows has no shared lock here: another question may have been in the way, and is over at once.
-            time.sleep(LOCK_POLL_SECONDS)
-        return False
-
-    def take(self, *, timeout_seconds: float) -> bool:
-        """Waits for the lock, at most `timeout_seconds`; tells whether it is held now."""
-        deadline = time.monotonic() + timeout_seconds
-        while not self.try_take():
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(LOCK_POLL_SECONDS)
-        return True
-
-    def release(self) -> None:
-        """Lets the lock go; nothing happens if it is not held."""
-        if self._descriptor is not None:
-            # Closing is the release: a child that inherited the descriptor keeps the lock on POSIX.
-            os.close(self._descriptor)
-            self._descriptor = None
-
-    def __enter__(self) -> Self:
-        if self._descriptor is None and not self.try_take():
-            raise DiskProblem(operation="lock", path=self.path, cause="another process holds it")
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release()
-
-
-def _lock_descriptor(descriptor: int, *, shared: bool = False) -> bool:
-    if sys.platform == "win32":
-        import msvcrt
-
-        os.lseek(descriptor, LOCK_OFFSET, os.SEEK_SET)
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-    import fcntl
-
-    try:
-        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

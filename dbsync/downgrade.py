@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from dbsync import plan
 from dbsync.effects import Effects
 from dbsync.errors import DbsyncError
 from dbsync.live import LiveEffects
 from dbsync.model import Back, Backup, Carried, Loss, Migration, Outcome, OutcomeName, Returned, State
+
+_ACCEPT: Final = "`dbsync diff` shows what; --accept-loss goes back all the same, and keeps it."
+_AS_IT_IS: Final = "`dbsync restore` puts the backup in its place as it is, and keeps the database of now."
 
 
 class Found(NamedTuple):
@@ -16,8 +20,8 @@ class Found(NamedTuple):
 
     done: tuple[Loss, ...]
     carried: Carried | None
-    """None: it could not be tried."""
     why_not: str
+    """It could not be carried back because of this; empty where it could."""
 
 
 def diff(effects: LiveEffects, base: Backup, migrations: tuple[Migration, ...], *, export: Path | None) -> Found:
@@ -30,8 +34,10 @@ def diff(effects: LiveEffects, base: Backup, migrations: tuple[Migration, ...], 
     effects.check_usable(base.path)
     migrations = _had(effects, migrations)
     done = effects.lost_since_commit(base, migrations)
-    carried = effects.try_carrying(base, migrations, reports=export)
-    return Found(done, carried, "" if carried else "the record says why: `dbsync history`")
+    try:
+        return Found(done, effects.try_carrying(base, migrations, reports=export), "")
+    except DbsyncError as error:
+        return Found(done, None, _why_not(effects, migrations, error))
 
 
 def downgrade(effects: LiveEffects, base: Backup, migrations: tuple[Migration, ...], *, accept_loss: bool) -> Returned:
@@ -44,13 +50,18 @@ def downgrade(effects: LiveEffects, base: Backup, migrations: tuple[Migration, .
         migrations = _had(effects, migrations)
         # Copied, never moved: what follows may come to leave the database where it is.
         aside = effects.put_aside("restore", moves=False)
-        carried = effects.carry_back(base, aside, migrations) if aside is not None else None
-        if carried is None or (carried.losses and not accept_loss):
-            why = "it cannot be carried back" if carried is None else "something would be lost"
-            hint = "`dbsync diff` shows what; --accept-loss goes back all the same, and keeps it."
-            losses = carried.losses if carried is not None else ()
-            refused = Outcome(OutcomeName.STAYS, phase="going back", cause=why, hint=hint)
-            return Returned(None, refused, aside, losses, carried.export if carried else None)
+        if aside is None:
+            cause = "there is no database to go back from"
+            return Returned(None, Outcome(OutcomeName.STAYS, phase="going back", cause=cause))
+        try:
+            carried = effects.carry_back(base, aside, migrations)
+        except DbsyncError as error:
+            why = f"it cannot be carried back: {_why_not(effects, migrations, error)}"
+            refused = Outcome(OutcomeName.STAYS, phase="going back", cause=why, hint=_AS_IT_IS)
+            return Returned(None, refused, aside)
+        if carried.losses and not accept_loss:
+            refused = Outcome(OutcomeName.STAYS, phase="going back", cause="something would be lost", hint=_ACCEPT)
+            return Returned(None, refused, aside, carried.losses, carried.export)
         # Read back and checked by the restore itself.
         effects.restore(carried.path)
     except DbsyncError as error:
@@ -61,6 +72,13 @@ def downgrade(effects: LiveEffects, base: Backup, migrations: tuple[Migration, .
     outcome = Outcome(name, version_after=base.version, phase="going back")
     effects.record("ended", outcome=name, after=base.version, phase="going back")
     return Returned(Back.DONE, outcome, aside, carried.losses, carried.export, carried.parked)
+
+
+def _why_not(effects: Effects, migrations: tuple[Migration, ...], error: DbsyncError) -> str:
+    """The reason; before it, where that is so, that these are not the migrations that the database has had."""
+    facts = effects.look()
+    other = plan.differing(facts.version, effects.history(), migrations) if facts.state is State.OK else None
+    return f"{other}; {error.cause}" if other is not None else error.cause
 
 
 def _had(effects: Effects, migrations: tuple[Migration, ...]) -> tuple[Migration, ...]:

@@ -108,11 +108,15 @@ class Effects(Protocol):
     def put_aside(self, reason: str) -> Backup | None:
         """Copies the live database to a pinned, synced file beside it; a damaged one is moved, with its journals."""
 
-    def carry_back(self, base: Backup, aside: Backup, migrations: tuple[Migration, ...]) -> Carried | None:
-        """Makes the older database with what people did since, with a proof of what it holds; None if it cannot."""
+    def carry_back(self, base: Backup, aside: Backup, migrations: tuple[Migration, ...]) -> Carried:
+        """Makes the older database with what people did since, with a proof of what it holds.
 
-    def try_carrying(self, base: Backup, migrations: tuple[Migration, ...]) -> Carried | None:
-        """As `carry_back`, on copies that are removed again: what the result would hold; None if it cannot be made."""
+        Raises:
+            DbsyncError: it cannot be made; on record, and nothing is left of it.
+        """
+
+    def try_carrying(self, base: Backup, migrations: tuple[Migration, ...]) -> Carried:
+        """As `carry_back`, on copies that are removed again: what the result would hold."""
 
     def keep_carried(self, carried: Carried, base: Backup) -> Backup:
         """Gives what was carried back a final name among the backups, durably."""

@@ -22,7 +22,7 @@ class FlightRecorder:
     def record(self, line: dict[str, Any]) -> None:
         """Appends one line, durably; the file is rotated once when it has grown too large."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self.path.exists() and self.path.stat().st_size > SIZE_LIMIT_BYTES:
+        if disk.size_of(self.path) > SIZE_LIMIT_BYTES:
             disk.replace(self.path, self.path.with_suffix(".jsonl.1"))
         disk.append_line(self.path, json.dumps(line, ensure_ascii=False, sort_keys=True))
 

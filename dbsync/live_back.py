@@ -92,7 +92,7 @@ class GoingBack:
     # going back ----------------------------------------------------------------------------------------------------
 
     def content_digest(self) -> str | None:
-        if any(one.exists() and one.stat().st_size for one in copies.sidecars(self.database)):
+        if disk.size_of(*copies.sidecars(self.database)):
             return None
         return disk.sha256_of(self.database)
 
@@ -151,44 +151,35 @@ class GoingBack:
             told=self._meter.phase("copy"),
         )
 
-    def carry_back(self, base: Backup, aside: Backup, migrations: tuple[Migration, ...]) -> Carried | None:
-        try:
-            return rederive.carry_back(
-                aside.path,
-                base.path,
-                _known(base, migrations),
-                into=self.backups / f"{backup.PART}carried",
-                reports=self._reports / f"carried-{aside.path.stem}",
-                told=self._meter.phase("carry back"),
-            )
-        except (DbsyncError, OSError) as error:
-            self.record("not_carried", cause=str(error))
-            return None
+    def carry_back(self, base: Backup, aside: Backup, migrations: tuple[Migration, ...]) -> Carried:
+        into, reports = self.backups / f"{backup.PART}carried", self._reports / f"carried-{aside.path.stem}"
+        return self._carried(aside.path, base, migrations, into, reports)
 
-    def try_carrying(
-        self, base: Backup, migrations: tuple[Migration, ...], *, reports: Path | None = None
-    ) -> Carried | None:
+    def try_carrying(self, base: Backup, migrations: tuple[Migration, ...], *, reports: Path | None = None) -> Carried:
         now, into = self.backups / f"{backup.PART}now", self.backups / f"{backup.PART}carried"
         scratch = self.backups / f"{backup.PART}reports"
         try:
             copies.snapshot(self.database, now, told=self._meter.phase("copy"))
-            carried = rederive.carry_back(
-                now,
-                base.path,
-                _known(base, migrations),
-                into=into,
-                reports=reports or scratch,
-                told=self._meter.phase("carry back"),
-            )
+            carried = self._carried(now, base, migrations, into, reports or scratch)
             # What was written into a folder that goes again is not there to be named.
             return carried if reports else carried._replace(parked=None, export=None)
-        except (DbsyncError, OSError) as error:
-            self.record("not_carried", cause=str(error))
-            return None
         finally:
             copies.drop_part(now)
             copies.drop_part(into)
             copies.drop_folder(scratch)
+
+    def _carried(
+        self, now: Path, base: Backup, migrations: tuple[Migration, ...], into: Path, reports: Path
+    ) -> Carried:
+        try:
+            known = _known(base, migrations)
+            told = self._meter.phase("carry back")
+            return rederive.carry_back(now, base.path, known, into=into, reports=reports, told=told)
+        except (DbsyncError, OSError) as error:
+            self.record("not_carried", cause=str(error))
+            if isinstance(error, OSError):
+                raise disk.problem("carry back", base.path, error) from error
+            raise
 
     def keep_carried(self, carried: Carried, base: Backup) -> Backup:
         now = datetime.now(UTC)

@@ -54,10 +54,10 @@ def decide_upgrade(
         return stopped
     if facts.state is not State.OK:
         return Migrate(migrations, (), (), backs_up=False, fresh=True) if migrations else Nothing()
-    differing = _differing(facts.version, history, migrations)
-    if differing is not None:
+    other = differing(facts.version, history, migrations)
+    if other is not None:
         return Refuse(
-            OutcomeName.HISTORY_DIFFERS, differing, "Nothing was changed. Ask the vendor for a release that fits."
+            OutcomeName.HISTORY_DIFFERS, other, "Nothing was changed. Ask the vendor for a release that fits."
         )
     pending = tuple(one for one in migrations if one.number > facts.version)
     adopted = tuple(
@@ -96,8 +96,8 @@ def _unusable(facts: Facts, latest: int) -> Refuse | None:
     return None
 
 
-def _differing(version: int, history: tuple[Applied, ...], migrations: tuple[Migration, ...]) -> str | None:
-    """Why the database's history is not this release's; None if it is."""
+def differing(version: int, history: tuple[Applied, ...], migrations: tuple[Migration, ...]) -> str | None:
+    """Why the database's history is not that of these migrations, a release's; None if it is."""
     if len(history) != version:
         return f"the database says it has schema {version} and its history names {len(history)} migrations"
     for applied, migration in zip(history, migrations, strict=False):

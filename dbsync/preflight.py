@@ -38,7 +38,7 @@ class Space(NamedTuple):
 
 def size_of(database: Path) -> int:
     """A database's bytes, with what has not been taken into it yet."""
-    return sum(one.stat().st_size for one in (database, Path(f"{database}-wal")) if one.exists())
+    return disk.size_of(database, Path(f"{database}-wal"))
 
 
 def space(

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from dbsync import copies, disk
+from dbsync import copies
+from dbsync.locking import Lock
 from dbsync.model import Migration
 
 EVENT: Final = "rehearsed"
@@ -32,9 +33,9 @@ def place(backups: Path) -> Path:
     return backups / ".rehearsal"
 
 
-def lock_of(backups: Path) -> disk.Lock:
+def lock_of(backups: Path) -> Lock:
     """Held while somebody rehearses."""
-    return disk.Lock(backups / ".rehearsal.lock")
+    return Lock(backups / ".rehearsal.lock")
 
 
 def clear(backups: Path) -> None:

@@ -207,4 +207,4 @@ def _checked(base: Path) -> Backup:
 
 
 def _journal_bytes(path: Path) -> int:
-    return sum(one.stat().st_size for one in copies.sidecars(path) if one.exists())
+    return disk.size_of(*copies.sidecars(path))

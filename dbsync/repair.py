@@ -143,9 +143,7 @@ def _check(database: Path, into: Path) -> None:
         raise Locked(
             operation="recover", path=database, cause="another process is migrating or restoring it, or runs it"
         )
-    needed = int(
-        SPACE_FACTOR * sum(one.stat().st_size for one in (database, *copies.sidecars(database)) if one.exists())
-    )
+    needed = int(SPACE_FACTOR * disk.size_of(database, *copies.sidecars(database)))
     if disk.free_bytes(into.parent) < needed:
         raise DiskFull(operation="recover into", path=into, cause=f"{needed / 1e6:.0f} MB are needed")
 

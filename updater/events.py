@@ -57,7 +57,7 @@ class Events:
 
     def _rotate(self) -> None:
         # A cut between the two renames loses the older half at worst, never the line that is written next.
-        if self._path.exists() and self._path.stat().st_size > self._size_limit_bytes:
+        if disk.size_of(self._path) > self._size_limit_bytes:
             disk.replace(self._path, self._path.with_suffix(".jsonl.1"))
 
 
@@ -104,7 +104,7 @@ def read(state: Path) -> list[dict[str, Any]]:
 def _tail(path: Path) -> list[dict[str, Any]]:
     try:
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - TAIL_SIZE_BYTES))
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_SIZE_BYTES))
             lines = file.read().splitlines()
     except OSError:
         return []

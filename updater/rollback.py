@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dbsync import back
+from dbsync.errors import DbsyncError
 from dbsync.model import Backup, Carried, Intent, Loss, Returned
 from updater.errors import Refused, TryLater
 from updater.fold import fold, fold_rollback
@@ -32,6 +33,8 @@ class Plan(NamedTuple):
     carries: bool
     """Whether what people did is carried back to the older schema. Not where a person chose the backup: then it is
     restored as it is."""
+    why_not: str
+    """It was tried on copies to carry it back, and could not be done because of this; empty otherwise."""
     kept_beside: Path
     """The folder in which the current database would be kept."""
 
@@ -88,14 +91,16 @@ def make_plan(till: Till, *, to: str | None, backup: Path | None, backups: list[
     target = _target(view, current, to)
     chosen = _backup(view, target, backup, backups)
     done = back.what_would_be_lost(till.database(), backup=chosen.path) if chosen else ()
-    carried: Carried | None = None
-    if chosen is not None and backup is None and view.database.state == "ok":
-        carried = _try_carrying(till, chosen, current)
-    losses = carried.losses if carried is not None else done
-    return Plan(current, target, chosen, done, losses, carried is not None, beside)
+    if chosen is None or backup is not None or view.database.state != "ok":
+        return Plan(current, target, chosen, done, done, carries=False, why_not="", kept_beside=beside)
+    try:
+        losses = _try_carrying(till, chosen, current).losses
+    except DbsyncError as error:
+        return Plan(current, target, chosen, done, done, carries=False, why_not=error.cause, kept_beside=beside)
+    return Plan(current, target, chosen, done, losses, carries=True, why_not="", kept_beside=beside)
 
 
-def _try_carrying(till: Till, backup: Backup, current: Release) -> Carried | None:
+def _try_carrying(till: Till, backup: Backup, current: Release) -> Carried:
     """On copies. The database lock is held: a migration under way must not lose its scratch files to this."""
     if not till.try_database_lock():
         raise TryLater(operation="roll back", cause="the database is being updated", hint="Wait until it is done.")
@@ -194,10 +199,13 @@ def _carry(till: Till, plan: Plan, intent_id: str) -> tuple[Backup | None, Path 
         return None, None
     effects = till.database()
     aside = effects.put_aside("restore")
-    carried = effects.carry_back(plan.backup, aside, till.migrations(plan.current)) if aside is not None else None
+    cause, hint = "what was recorded since cannot be carried back after all", "--backup FILE restores one as it is."
+    try:
+        carried = effects.carry_back(plan.backup, aside, till.migrations(plan.current)) if aside is not None else None
+    except DbsyncError as error:
+        raise TryLater(operation="roll back", cause=f"{cause}: {error.cause}", hint=hint) from error
     if carried is None or aside is None or len(carried.losses) > len(plan.losses):
-        cause = "what was recorded since cannot be carried back after all"
-        raise TryLater(operation="roll back", cause=cause, hint="--backup FILE restores a backup as it is.")
+        raise TryLater(operation="roll back", cause=cause, hint=hint)
     kept = effects.keep_carried(carried, plan.backup)
     effects.write_intent(Intent(intent_id, str(kept.path), str(aside.path)))
     return kept, aside.path

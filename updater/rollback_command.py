@@ -101,6 +101,7 @@ def _facts(plan: Plan) -> dict[str, Any]:
         "backup": str(plan.backup.path) if plan.backup else None,
         "recorded_since": [one._asdict() for one in plan.done],
         "carries": plan.carries,
+        "why_not": plan.why_not,
         "losses": [one._asdict() for one in plan.losses],
         "kept_beside": str(plan.kept_beside) if plan.backup else None,
     }
@@ -122,7 +123,7 @@ def _plan_lines(plan: Plan) -> list[str]:
     elif plan.carries:
         lines += ["carried back to the older schema, but for:", *(_counted(one) for one in plan.losses)]
     else:
-        lines.append("none of it is in the restored database")
+        lines.append("none of it is in the restored database" + (f": {plan.why_not}" if plan.why_not else ""))
     return [*lines, f"all of it is kept: the database as it is now is put aside in {plan.kept_beside}"]
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from dbsync import api
-from dbsync.disk import Lock
 from dbsync.errors import BadMigrations, Locked
+from dbsync.locking import Lock
 from tests.helpers.shop import files, make_shop, released, sales, sell, version
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dbsync import disk
+from dbsync.locking import Lock
 from tests.helpers.shop import dump, files, make_shop, released, sales, upgrade, version
 
 ROOT = Path(__file__).parent.parent.parent
@@ -125,7 +125,7 @@ def test_in_wal_mode_an_idle_program_is_enough_to_wait_for(tmp_path: Path) -> No
 
 def test_of_two_upgrades_at_once_one_runs_and_the_other_leaves(tmp_path: Path) -> None:
     database = make_shop(tmp_path, schema=2)
-    lock = disk.Lock(Path(f"{database}.lock"))
+    lock = Lock(Path(f"{database}.lock"))
     assert lock.try_take()
     folder = Path(released(tmp_path, 4)[0].path).parent
     done = subprocess.run(command(database, folder), capture_output=True, text=True, check=False, cwd=ROOT)

@@ -104,7 +104,9 @@ def test_two_rows_that_would_be_one_for_the_older_schema_are_told_and_nothing_is
     database, found = shop(tmp_path, UNDECLARED + REBUILD)
     change(database, "INSERT INTO sales (receipt, cents) VALUES ('A', 999)")
     returned, _ = back(database, found)
-    assert (returned.outcome.name, returned.outcome.cause) == ("STAYS", "it cannot be carried back")
+    why = "it cannot be carried back: UNIQUE constraint failed: sales.receipt"
+    assert (returned.outcome.name, returned.outcome.cause) == ("STAYS", why)
+    assert "puts the backup in its place" in returned.outcome.hint
     assert (version(database), len(rows(database, "sales"))) == (2, 4)
 
 
@@ -148,6 +150,18 @@ def test_migrations_that_do_not_lead_to_the_databases_schema_prove_nothing(tmp_p
     database, found = shop(tmp_path, UNDECLARED + REBUILD)
     before = rows(database, "sales")
     returned, _ = back(database, found[:1], accept_loss=True)
-    assert (returned.outcome.name, returned.outcome.cause) == ("STAYS", "it cannot be carried back")
+    why = "it cannot be carried back: it has schema 2, and the migrations lead to 1"
+    assert (returned.outcome.name, returned.outcome.cause) == ("STAYS", why)
     assert (version(database), rows(database, "sales")) == (2, before)
     assert not {one for one in files(database.parent / "backups") if one.startswith(".")}
+
+
+def test_another_releases_migrations_are_named_as_what_they_are(tmp_path: Path) -> None:
+    database, _ = shop(tmp_path, UNDECLARED + REBUILD)
+    others = written(tmp_path / "others", FIRST, "ALTER TABLE nowhere ADD COLUMN word TEXT;")
+    returned, _ = back(database, others)
+    changed = "it cannot be carried back: 0002_step was changed after the database had taken it; "
+    assert (returned.outcome.name, returned.outcome.cause.startswith(changed + "no such table")) == ("STAYS", True)
+    (base,) = (one for one in list_backups(database.parent / "backups", database) if one.trial_id == "t1")
+    assert downgrade.diff(effects(database), base, others, export=None).why_not in returned.outcome.cause
+    assert (version(database), len(rows(database, "sales"))) == (2, 3)

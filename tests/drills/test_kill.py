@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import pytest
 
-from dbsync import disk
+from dbsync.locking import Lock
 from tests.helpers.shop import files, sales, version
 from tests.helpers.terminal import ROOT, Till
 from tests.helpers.vendor import Vendor, served, serving
@@ -162,7 +162,7 @@ def test_a_till_whose_plug_is_pulled_starts_fits_loses_nothing_and_settles(
     assert till.lost_receipts() == [], "no sale is lost"
     assert (status["phase"], status["starts"]["version"]) == ("IDLE", opened), "it settles"
     assert sales(till.database) >= 5000
-    assert disk.Lock(Path(f"{till.database}.lock")).is_free()
+    assert Lock(Path(f"{till.database}.lock")).is_free()
     assert not [one for one in files(till.database.parent) if ".part-" in one]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dbsync.disk import Lock
+from dbsync.locking import Lock
 
 VERSIONS = {"drizzle-kit": "0.31.11", "drizzle-orm": "0.45.4", "@libsql/client": "0.18.0"}
 TOOLS = Path(__file__).parent.parent.parent / ".cache" / "drizzle"

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from dbsync import disk
+from dbsync.locking import Lock
 from tests.helpers.shop import files
 from tests.helpers.vendor import Vendor, copy_of, password, served, serving
 from updater import fetch
@@ -234,7 +235,7 @@ def test_a_timestamp_that_is_replaced_while_it_is_served_arrives_whole(
 
 
 def test_two_publishers_at_once_one_is_told(vendor: Vendor) -> None:
-    lock = disk.Lock(vendor.repository / "publish.lock")
+    lock = Lock(vendor.repository / "publish.lock")
     assert lock.try_take()
     with pytest.raises(PublishError, match="another publish is under way"):
         repository.refresh(vendor.repository, passwords=password)

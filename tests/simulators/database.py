@@ -178,9 +178,7 @@ class SimulatedEffects:
         self.world.backups[name].durable = True
         return self._facts(name)
 
-    def carry_back(
-        self, base: Facts_of_backup, aside: Facts_of_backup, migrations: tuple[Migration, ...]
-    ) -> Carried | None:
+    def carry_back(self, base: Facts_of_backup, aside: Facts_of_backup, migrations: tuple[Migration, ...]) -> Carried:
         self._tick("carry back")
         if not self.world.backups[aside.path.name].durable:
             raise Violated("carried back before the newer database was put aside")
@@ -192,7 +190,7 @@ class SimulatedEffects:
         lost = len(new - kept)
         return Carried(Path(name), (Loss("sales", lost, 0, 0),) if lost else ())
 
-    def try_carrying(self, base: Facts_of_backup, migrations: tuple[Migration, ...]) -> Carried | None:
+    def try_carrying(self, base: Facts_of_backup, migrations: tuple[Migration, ...]) -> Carried:
         self._tick("try carrying back")
         lost = () if self.world.carries else (Loss("sales", 1, 0, 0),)
         return Carried(Path("tried"), lost)

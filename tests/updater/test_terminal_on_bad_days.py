@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dbsync import disk
+from dbsync.locking import Lock
 from tests.helpers.shop import files, sales, version
 from tests.helpers.terminal import Till
 from tests.helpers.vendor import Vendor
@@ -273,20 +273,20 @@ def test_status_says_in_words_what_json_says(till: Till) -> None:
 
 def test_the_lock_is_let_go_when_its_holder_dies_and_is_never_taken_over(tmp_path: Path) -> None:
     path = tmp_path / "a.lock"
-    text = "import sys; from pathlib import Path; from dbsync.disk import Lock; l = Lock(Path(sys.argv[1]));"
+    text = "import sys; from pathlib import Path; from dbsync.locking import Lock; l = Lock(Path(sys.argv[1]));"
     holder = subprocess.Popen(
         [sys.executable, "-c", text + "print(l.try_take(), flush=True); sys.stdin.read()", str(path)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent.parent,
     )  # fmt: skip
     assert holder.stdout is not None
     assert holder.stdout.readline() == "True\n"
-    lock = disk.Lock(path)
+    lock = Lock(path)
     assert not lock.try_take()
     assert not lock.is_free()
     holder.kill()
     holder.communicate()
     assert lock.try_take()
-    assert not disk.Lock(path).try_take()
+    assert not Lock(path).try_take()
     lock.release()
     assert lock.is_free()
 
@@ -295,7 +295,7 @@ def test_a_terminal_lock_that_somebody_keeps_is_an_error_to_try_later(till: Till
     from updater.terminal import Terminal
 
     till.limits(lock_seconds=0.2)
-    lock = disk.Lock(till.settings.state / "terminal.lock")
+    lock = Lock(till.settings.state / "terminal.lock")
     assert lock.try_take()
     with pytest.raises(TryLater, match="another process of Tillkeeper keeps it"):
         Terminal(till.settings, kind="agent").take_terminal_lock()

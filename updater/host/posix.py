@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
-from dbsync.disk import Lock
+from dbsync.locking import Lock
 from updater.errors import AppAlreadyRunning, Refused
 from updater.host.base import START_SECONDS, App, Host, RunningApp
 

@@ -14,6 +14,7 @@ from tufup.repo import make_gztar_archive
 
 from dbsync import disk
 from dbsync.errors import DbsyncError
+from dbsync.locking import Lock
 from updater.manifest import Manifest, parse, release_id, scan, to_bytes
 from updater.publish.bundle import check_follows, describe
 from updater.publish.deploy import deploy
@@ -202,7 +203,7 @@ def _manifest_name(manifest: Manifest) -> str:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
-    lock = disk.Lock(folder / "publish.lock")
+    lock = Lock(folder / "publish.lock")
     if not lock.try_take():
         raise PublishError(operation="publish", path=folder, cause="another publish is under way")
     with lock:
