@@ -188,14 +188,11 @@ def sha256_of(path: Path) -> str:
     """
     import hashlib
 
-    digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
-            while chunk := file.read(READ_SIZE_BYTES):
-                digest.update(chunk)
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as cause:
         raise problem("read", path, cause) from cause
-    return digest.hexdigest()
 
 
 def random_name() -> str:

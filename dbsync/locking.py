@@ -116,8 +116,8 @@ class Lock:
 
 
 def lock_of(database: Path) -> Lock:
-    """The lock, not taken yet."""
-    return Lock(Path(f"{database.absolute()}.lock"))
+    """The lock, not taken yet. Under whatever name a database is opened, it is one: SQLite follows links as well."""
+    return Lock(Path(f"{os.path.realpath(database)}.lock"))
 
 
 @contextmanager

@@ -7,7 +7,6 @@ name server, or a server that sends its headers letter by letter.
 from __future__ import annotations
 
 import errno
-import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from urllib3.exceptions import (
     SSLError,
 )
 
+from dbsync import disk
 from updater import __version__
 from updater.answers import Answer
 
@@ -40,11 +40,10 @@ _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 class Trouble(Exception):
     """A fetch that came to nothing: which answer it leads to, and why in words."""
 
-    def __init__(self, answer: Answer, detail: str, *, status: int = 0) -> None:
+    def __init__(self, answer: Answer, detail: str) -> None:
         super().__init__(detail)
         self.answer = answer
         self.detail = detail
-        self.status = status
 
 
 class Reply:
@@ -166,7 +165,7 @@ def fetch_file(
     for _ in range(2):
         start = min(part.stat().st_size, size_bytes) if part.exists() else 0
         fetched_bytes += _fetch_rest(http, url, part, start=start, size_bytes=size_bytes, progress=progress)
-        if _has_hash(part, sha256):
+        if disk.sha256_of(part) == sha256:
             _finish(part, target)
             return fetched_bytes
         part.unlink()
@@ -183,7 +182,7 @@ def _fetch_rest(
         return 0
     with http.get(url, start=start) as reply:
         if reply.status not in (200, 206):
-            raise Trouble(Answer.SERVER_WRONG, f"{url}: status {reply.status}", status=reply.status)
+            raise Trouble(Answer.SERVER_WRONG, f"{url}: status {reply.status}")
         done = start if reply.status == 206 else 0
         try:
             with part.open("r+b" if done else "wb") as file:
@@ -204,13 +203,6 @@ def _fetch_rest(
     return done - (start if reply.status == 206 else 0)
 
 
-def _has_hash(path: Path, sha256: str) -> bool:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
-
-
 def _finish(part: Path, target: Path) -> None:
-    from dbsync import disk
-
     disk.sync_file(part)
     disk.rename_durably(part, target)

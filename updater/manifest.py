@@ -13,7 +13,8 @@ from updater.errors import Refused
 
 FORMAT: Final = 1
 MANIFEST_NAME: Final = "tillkeeper-manifest.json"
-READ_SIZE_BYTES: Final = 1 << 20
+SIGNED_AT: Final = "x-tillkeeper-signed-at"
+"""A field of timestamp.json: the vendor's clock at signing. Terminals keep the newest as a floor under their own."""
 
 
 class ManifestError(Refused):
@@ -173,14 +174,12 @@ def entry_of(path: Path, relative: str) -> FileEntry:
             return FileEntry(0, "", 0, target)
         if not stat.S_ISREG(status.st_mode):
             raise _wrong(f"{relative} is neither a file nor a folder nor a link")
-        digest = hashlib.sha256()
         with path.open("rb") as file:
-            while chunk := file.read(READ_SIZE_BYTES):
-                digest.update(chunk)
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as cause:
         raise ManifestError(operation="read", path=path, cause=cause.strerror or str(cause)) from cause
     executable = 0o755 if status.st_mode & 0o100 else 0o644
-    return FileEntry(status.st_size, digest.hexdigest(), executable)
+    return FileEntry(status.st_size, sha256, executable)
 
 
 def _entry_to(entry: FileEntry) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Nothing that it returns has not been verified against the trusted root. Uses the
 from __future__ import annotations
 
 import inspect
+import itertools
 import json
 import os
 import sys
@@ -25,9 +26,9 @@ from dbsync import disk
 from dbsync.errors import DbsyncError
 from updater.answers import Answer
 from updater.download import Http, Trouble, fetch_file
+from updater.manifest import SIGNED_AT
 
 ROLES: Final = ("root", "timestamp", "snapshot", "targets")
-SIGNED_AT: Final = "x-tillkeeper-signed-at"
 CLOCK_DOUBT: Final = timedelta(days=1)
 """A server's clock that differs by more than this casts doubt on ours."""
 MANIFEST_LIMIT_BYTES: Final = 32_000_000
@@ -49,7 +50,7 @@ class _Fetcher(FetcherInterface):  # type: ignore[misc]
         self.asked = url
         body = self._body(url)
         first = next(body, b"")
-        return _chain(first, body)
+        return itertools.chain((first,), body)
 
     def _body(self, url: str) -> Iterator[bytes]:
         try:
@@ -60,11 +61,6 @@ class _Fetcher(FetcherInterface):  # type: ignore[misc]
         except Trouble as trouble:
             self.trouble = trouble
             raise DownloadError(trouble.detail) from trouble
-
-
-def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    yield first
-    yield from rest
 
 
 class Look:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dbsync import disk
-from dbsync.locking import Lock
+from dbsync.locking import Lock, lock_of
 from dbsync.model import Backup, Facts, Migration
 from updater import versions
 from updater.errors import TryLater
@@ -50,7 +50,7 @@ class Terminal:
         self.versions: Final = versions.Versions(settings.program)
         self.app_lock_path: Final = settings.state / "app.lock"
         self._terminal_lock: Final = Lock(settings.state / "terminal.lock")
-        self._database_lock: Final = Lock(Path(f"{settings.database}.lock"))
+        self._database_lock: Final = lock_of(settings.database)
         self._agent_lock: Final = Lock(settings.state / "agent.lock")
         self._kind: Final = kind
         self._download_progress: Final = download_progress

@@ -10,6 +10,7 @@ from typing import IO, Final
 from dbsync import disk
 from dbsync.errors import DiskFull
 from updater.errors import NoSpace, Refused, TryLater
+from updater.host import host
 from updater.manifest import MANIFEST_NAME, FileEntry, Manifest, entry_of, parse, release_id, scan
 
 RESERVE_BYTES: Final = 50_000_000
@@ -211,9 +212,7 @@ def _copy(source: IO[bytes], target: IO[bytes], entry: FileEntry, path: str) -> 
 
 
 def _same(found: FileEntry, entry: FileEntry) -> bool:
-    if os.name == "nt":
-        return found._replace(mode=entry.mode) == entry
-    return found == entry
+    return (found if host.keeps_executable_bit else found._replace(mode=entry.mode)) == entry
 
 
 def _disk_trouble(operation: str, path: Path, cause: OSError) -> TryLater:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dbsync.errors import DiskProblem
-from dbsync.locking import Lock
+from dbsync.errors import DiskProblem, Locked
+from dbsync.locking import Lock, locked
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -68,3 +68,15 @@ def test_a_lock_that_cannot_be_is_an_error_of_the_disk_and_leaves_no_descriptor(
     after = os.open(os.devnull, os.O_RDONLY)
     os.close(after)
     assert (lock.held, after) == (False, before)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+def test_two_names_of_one_database_have_one_lock(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "linked").symlink_to(tmp_path / "real")
+    (tmp_path / "other.db").symlink_to(tmp_path / "real" / "pos.db")
+    with locked(tmp_path / "real" / "pos.db"):
+        for name in ("linked/pos.db", "other.db"):
+            with pytest.raises(Locked), locked(tmp_path / name):
+                pass
+    assert [one.name for one in (tmp_path / "real").iterdir()] == ["pos.db.lock"]

@@ -14,7 +14,7 @@ ALLOWED = {
         "host.windows", "journal", "launch", "manifest", "model", "plan", "rebuild", "settings", "terminal", "till",
         "trial", "versions", "watch",
     },
-    "dbsync": {"disk", "effects", "errors", "intents", "model", "sqlite"},
+    "dbsync": {"disk", "effects", "errors", "intents", "locking", "model", "sqlite"},
 }  # fmt: skip
 SCRIPT = """
 import json, sys

@@ -56,6 +56,9 @@ START_SECONDS: Final = 2.0
 class Host:
     """What all systems share; each class of a system adds the rest."""
 
+    keeps_executable_bit: bool = True
+    """Whether a file's mode says that it can be run."""
+
     def start_app(
         self,
         command: Sequence[str],
@@ -80,6 +83,21 @@ class Host:
     def end_tree(self, app: App, *, grace_seconds: float) -> bool:
         """Ends an app and all it started, kindly first; True when everything is seen gone."""
         raise RuntimeError("each system has its own")
+
+    def write_note(self, lock: Lock, pid: int, note: Mapping[str, str | None]) -> None:
+        """Says in the held lock's own file who runs the app: `running_app` reads it."""
+        facts = {
+            **note, "pid": pid, "start_time": self.start_time(pid), "boot_id": self.boot_id(),
+            "monotonic_seconds": self.monotonic_seconds(),
+        }  # fmt: skip
+        os.ftruncate(lock.fileno(), 0)
+        os.lseek(lock.fileno(), 0, os.SEEK_SET)
+        os.write(lock.fileno(), json.dumps(facts).encode())
+        os.fsync(lock.fileno())
+
+    def start_time(self, pid: int) -> str | None:
+        """When a process began, as the system tells it; None where it cannot be told."""
+        return None
 
     def boot_id(self) -> str:
         """A name of this boot of the machine."""

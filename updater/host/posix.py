@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
@@ -100,7 +99,8 @@ class PosixHost(Host):
     ) -> NoReturn:
         try:
             os.setsid()
-            self._write_note(lock, note)
+            # By the holder itself before it becomes the app, so that the note always speaks of the holder.
+            self.write_note(lock, os.getpid(), note)
             os.set_inheritable(lock.fileno(), True)
             empty = os.open(os.devnull, os.O_RDONLY)
             os.dup2(empty, 0)
@@ -113,22 +113,6 @@ class PosixHost(Host):
             os.write(tell, repr(cause).encode())
         finally:
             os._exit(127)
-
-    def _write_note(self, lock: Lock, note: Mapping[str, str | None]) -> None:
-        """Written by the holder itself before it becomes the app, so that the note always speaks of the holder."""
-        pid = os.getpid()
-        text = json.dumps(
-            {
-                **note,
-                "pid": pid,
-                "start_time": self.start_time(pid),
-                "boot_id": self.boot_id(),
-                "monotonic_seconds": self.monotonic_seconds(),
-            }
-        ).encode()
-        os.ftruncate(lock.fileno(), 0)
-        os.pwrite(lock.fileno(), text, 0)
-        os.fsync(lock.fileno())
 
     def end_tree(self, app: App, *, grace_seconds: float) -> bool:
         running = self.running_app(app.lock_path)

@@ -6,7 +6,6 @@ launcher holds it for the app's life and the Job is closed with the launcher: an
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -54,6 +53,8 @@ class WindowsApp:
 class WindowsHost(Host):
     """A terminal that runs Windows."""
 
+    keeps_executable_bit = False
+
     def start_app(
         self,
         command: Sequence[str],
@@ -75,7 +76,7 @@ class WindowsHost(Host):
             lock.release()
             raise Refused(operation="start", path=Path(command[0]), cause=cause.strerror or str(cause)) from cause
         self._kernel().AssignProcessToJobObject(job, int(process._handle))  # type: ignore[attr-defined]  # noqa: SLF001
-        self._write_note(lock, process.pid, note)
+        self.write_note(lock, process.pid, note)
         return WindowsApp(process, job, lock)
 
     def end_tree(self, app: App, *, grace_seconds: float) -> bool:
@@ -112,15 +113,6 @@ class WindowsHost(Host):
         buffer = (ctypes.c_char * len(limits)).from_buffer(limits)
         kernel.SetInformationJobObject(job, JOB_EXTENDED_LIMIT_INFORMATION, buffer, len(limits))
         return int(job)
-
-    def _write_note(self, lock: Lock, pid: int, note: Mapping[str, str | None]) -> None:
-        text = json.dumps(
-            {**note, "pid": pid, "boot_id": self.boot_id(), "monotonic_seconds": self.monotonic_seconds()}
-        )
-        os.ftruncate(lock.fileno(), 0)
-        os.lseek(lock.fileno(), 0, os.SEEK_SET)
-        os.write(lock.fileno(), text.encode())
-        os.fsync(lock.fileno())
 
     def _kernel(self) -> Any:
         import ctypes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tomllib
 from pathlib import Path
 from typing import Any, Final
@@ -66,7 +65,12 @@ def describe(bundle: Path, *, app: str, version: str | None, config: Path | None
     entry = _text(said, "entry", bundle)
     if entry not in files:
         raise BadBundle(operation="publish", path=bundle / entry, cause="the entry is not in the bundle")
-    if not said.get("interpreter") and os.name != "nt" and files[entry].link is None and files[entry].mode != 0o755:
+    if (
+        not said.get("interpreter")
+        and host.keeps_executable_bit
+        and files[entry].link is None
+        and files[entry].mode != 0o755
+    ):
         hint = 'chmod +x it; or say which interpreter runs it: interpreter = "python"'
         raise BadBundle(operation="publish", path=bundle / entry, cause="the entry is not executable", hint=hint)
     folder = said.get("migrations")

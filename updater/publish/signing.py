@@ -19,13 +19,12 @@ from tufup.repo import Keys, Repository, Roles
 from dbsync import disk
 from dbsync.errors import DbsyncError
 from updater.errors import UpdaterError
+from updater.manifest import SIGNED_AT
 from updater.publish.errors import BadPassword, PublishError
 
 ROLES: Final = ("root", "targets", "snapshot", "timestamp")
 ONLINE: Final = ("targets", "snapshot", "timestamp")
 """The roles that a release needs; root's key is needed only to change keys."""
-SIGNED_AT: Final = "x-tillkeeper-signed-at"
-"""A field of timestamp.json: the vendor's clock at signing. Terminals keep the newest as a floor under their own."""
 Passwords = Callable[[str], str | None]
 """Role → password of its key; None where none is known."""
 
