@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import shutil
 from datetime import datetime
+from glob import escape
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-from dbsync import disk
+from dbsync import disk, parts
 from dbsync.errors import BackupUnusable, DbsyncError
 from dbsync.model import Backup
 
@@ -16,7 +18,6 @@ FORMAT: Final = 1
 FACTS: Final = ".json"
 MIGRATIONS: Final = ".migrations"
 COMPRESSED: Final = ".zst"
-PART: Final = ".part-"
 KEPT_COUNT: Final = 10
 """Migration backups that rotation leaves (spec S94); the pinned ones come on top."""
 _VERSION: Final = re.compile(r"-v(\d+)-")
@@ -43,11 +44,20 @@ def free_name(folder: Path, name: str) -> Path:
 
 
 def list_backups(backups: Path, database: Path) -> list[Backup]:
-    """All backups of a database, newest first by sequence; those without facts are the oldest, and not verified."""
-    paths = [*_glob(backups, "*.db"), *_glob(database.parent, f"{database.stem}-backup-*.db")]
+    """All backups of a database, newest first by sequence; those without facts are the oldest, and not verified.
+
+    What is known to be of another database is left out: restoring it here would lose all sales at once.
+    """
+    owner = parts.owner_of(database)
+    return [one for one in list_all(backups, database) if one.database in ("", owner)]
+
+
+def list_all(backups: Path, database: Path) -> list[Backup]:
+    """As `list_backups`, with those of other databases that share the folder."""
+    paths = [*_glob(backups, "*.db"), *_glob(database.parent, f"{escape(database.stem)}-backup-*.db")]
     # Where a cut has left both, the plain one counts.
     paths += [one for one in _glob(backups, f"*.db{COMPRESSED}") if not one.with_suffix("").exists()]
-    found = {path: read(path) for path in paths if not path.name.startswith(PART) and path != database}
+    found = {path: read(path) for path in paths if not parts.is_part(path) and path != database}
     return sorted(found.values(), key=lambda one: (one.sequence, one.made_at, one.path.name), reverse=True)
 
 
@@ -81,11 +91,6 @@ def compressed_path(path: Path) -> Path:
 def find(path: Path) -> Path:
     """A backup by the name that it was given, compressed since or not."""
     return path if path.exists() or not compressed_path(path).exists() else compressed_path(path)
-
-
-def final_path(part: Path) -> Path:
-    """The name that a finished part gets."""
-    return part.with_name(part.name.removeprefix(PART))
 
 
 def check_file(path: Path) -> Backup:
@@ -125,15 +130,16 @@ def rotate(
     return removed
 
 
-def clear_parts(backups: Path, database: Path) -> None:
-    """Removes what a cut copy left; a final name means finished, so nothing else is unfinished."""
+def clear_parts(backups: Path, database: Path, *, prefix: str) -> None:
+    """Removes what a cut run for this database left; a final name means finished, so nothing else is unfinished."""
     for folder in {backups, database.parent}:
-        for path in _glob(folder, f"{PART}*"):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
-    for path in _glob(backups, f"*-backup-v*.db{MIGRATIONS}"):
+        try:
+            parts.clear(folder, parts.owner_of(database))
+        except OSError as cause:
+            raise disk.problem("clear", folder, cause) from cause
+    # Kept before their backup gets its name: those of another prefix may be of a neighbour's run that is under way.
+    left = [_glob(backups, f"{escape(one)}-backup-v*.db{MIGRATIONS}") for one in {prefix, database.stem}]
+    for path in chain(*left):
         if not find(path.with_name(path.name.removesuffix(MIGRATIONS))).exists():
             shutil.rmtree(path, ignore_errors=True)
 
@@ -200,6 +206,7 @@ def _from_facts(path: Path, facts: dict[str, Any]) -> Backup:
         verified=bool(facts["verified"]),
         content_sha256=str(facts.get("content_sha256", "")),
         content_size_bytes=int(facts.get("content_size_bytes", 0)),
+        database=str(facts.get("database", "")),
     )
 
 

@@ -48,6 +48,8 @@ class Declared(NamedTuple):
     deletes: dict[str, str | None]
     redefines: set[tuple[str, str]]
     resets: set[str]
+    migrations_count: int = 1
+    """How many migrations declared it: expressions of several speak of different befores."""
 
 
 def declared(migrations: Iterable[Migration]) -> Declared:
@@ -57,11 +59,12 @@ def declared(migrations: Iterable[Migration]) -> Declared:
         BadMigrations: a line that is not understood, with the grammar's words.
     """
     found = Declared({}, {}, set(), {}, set(), {}, {}, set(), set())
+    migrations = tuple(migrations)
     for migration in migrations:
         seen: set[tuple[str, str]] = set()
         for line in migration.changes:
             _take(found, migration, line.strip(), seen)
-    return found
+    return found._replace(migrations_count=len(migrations))
 
 
 def _take(found: Declared, migration: Migration, line: str, seen: set[tuple[str, str]]) -> None:
@@ -79,7 +82,7 @@ def _take(found: Declared, migration: Migration, line: str, seen: set[tuple[str,
             rows = found.inserts if verb.lower() == "insert" else found.deletes
             rows[_before(found, _split(one[1])[0])] = one[2]
         case "retype" if (one := _PLAIN.match(rest)) and len(_split(one[2])) == 2:
-            found.retypes.add(_cell(found, one[2]))
+            found.retypes.add(cell_of(found, one[2]))
         case "reset" if one := _PLAIN.match(rest):
             found.resets.add(_before(found, _split(one[2])[0]))
         case "drop" if (one := _PLAIN.match(rest)) and one[1]:
@@ -107,7 +110,7 @@ def _rename(found: Declared, old: list[str], new: list[str]) -> None:
 
 
 def _update(found: Declared, path: str, cell: Cell, seen: set[tuple[str, str]]) -> None:
-    key = _cell(found, path)
+    key = cell_of(found, path)
     if key in found.updates and key not in seen:
         # Two migrations speak of different befores: neither proves anything about the whole way, so both are weakened.
         cell = Cell()
@@ -115,7 +118,8 @@ def _update(found: Declared, path: str, cell: Cell, seen: set[tuple[str, str]]) 
     found.updates[key] = cell
 
 
-def _cell(found: Declared, path: str) -> tuple[str, str]:
+def cell_of(found: Declared, path: str) -> tuple[str, str]:
+    """Table and column, as they were called before, of a path as the migration's text has it; without one: *."""
     parts = _split(path)
     table = _before(found, parts[0])
     if len(parts) == 1:
@@ -126,7 +130,7 @@ def _cell(found: Declared, path: str) -> tuple[str, str]:
 
 def _dotted(found: Declared, kind: str, path: str) -> str:
     if kind == "column":
-        return ".".join(_cell(found, path))
+        return ".".join(cell_of(found, path))
     return _before(found, _split(path)[0]) if kind == "table" else _split(path)[0].lower()
 
 

@@ -6,7 +6,7 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
-from dbsync import changes, compare, conservation, copies, schema, verify
+from dbsync import changes, compare, conservation, copies, declarations, schema, verify
 from dbsync.another_day import another_day
 from dbsync.errors import DbsyncError
 from dbsync.follows import Kind, departures
@@ -41,12 +41,15 @@ def check(
         found = load(folder)
     except DbsyncError as error:
         return [Problem(str(error.path or folder), error.cause)]
+    if not found:
+        return [Problem(str(folder), "there is no migration in it", "The first one is called 0001_what_it_does.sql.")]
     problems = [Problem(_name(one), risk.what, risk.safe) for one in found for risk in risks(one)]
     problems += _declarations(found)
     for place in released:
         problems += _against(found, place)
     if not problems and not any(one.kind == "command" for one in found):
         problems += _from_every_schema(found, released)
+        problems += _meant(found, scratch)
     if not problems:
         problems += _twice(found, None, scratch)
     if not problems and database is not None:
@@ -64,6 +67,29 @@ def _declarations(found: tuple[Migration, ...]) -> list[Problem]:
     except DbsyncError as error:
         return [Problem(str(error.path), error.cause, error.hint)]
     return []
+
+
+def _meant(found: tuple[Migration, ...], scratch: Path) -> list[Problem]:
+    """Each migration's declarations against the structure before and after it."""
+    before, after = scratch / "check-step-before.db", scratch / "check-step-after.db"
+    problems = []
+    try:
+        for one in found:
+            copies.scratch_copy(after, before, told=nobody) if after.exists() else _make(before, ())
+            with closing(open_scratch(after)) as connection:
+                verify.run_all(connection, (one,))
+                attach_copy(connection, before, conservation.OLD)
+                allowed = changes.declared((one,))
+                _, wrong = declarations.usable(connection, allowed, conservation.OLD)
+                problems += [Problem(_name(one), each.what) for each in wrong]
+                for what, near in declarations.unknown(connection, allowed, conservation.OLD):
+                    problems.append(Problem(_name(one), what, f"Is {near} meant?" if near else ""))
+    except DbsyncError as error:
+        return [Problem("declarations", error.cause)]
+    finally:
+        for path in (before, after):
+            copies.drop_part(path)
+    return problems
 
 
 def _against(found: tuple[Migration, ...], place: Path) -> list[Problem]:

@@ -15,11 +15,12 @@ import click
 from dbsync import back, disk, migrations, sqlite, verify
 from dbsync import backup as backup_files
 from dbsync.console import Bars, Transcript, say
-from dbsync.errors import BackupUnusable, DbsyncError, TryLater
+from dbsync.errors import BackupUnusable, DbsyncError, NotAgreed, TryLater
 from dbsync.flight import FlightRecorder
 from dbsync.live import LiveEffects
 from dbsync.locking import locked
 from dbsync.model import Backup, Facts, Migration, Outcome, State
+from dbsync.parts import owner_of
 from dbsync.progress import Progress, quiet
 
 FAILED, REFUSED, LATER = 1, 3, 75
@@ -51,7 +52,42 @@ class Failure(click.ClickException):
 
     def __init__(self, error: DbsyncError) -> None:
         super().__init__(f"{error}. {error.hint}".strip())
-        self.exit_code: int = LATER if isinstance(error, TryLater) else REFUSED  # type: ignore[misc]
+        self.exit_code: int = _exit_code_of(error)  # type: ignore[misc]
+
+
+def _exit_code_of(error: DbsyncError) -> int:
+    return LATER if isinstance(error, TryLater) else REFUSED
+
+
+def in_words(command: Callable[..., None]) -> Callable[..., None]:
+    """Our own errors become a sentence on stderr; with --json, a document on stdout as well."""
+
+    @wraps(command)
+    def wrapped(*arguments: Any, **values: Any) -> None:
+        try:
+            command(*arguments, **values)
+        except DbsyncError as error:
+            if values.get("as_json"):
+                told = {name: getattr(error, name) for name in ("operation", "cause", "hint")}
+                told |= {"kind": type(error).__name__, "path": str(error.path) if error.path else None}
+                click.echo(json.dumps({"format": 1, "error": told}, indent=1))
+            raise Failure(error) from error
+
+    return wrapped
+
+
+def ask(question: str, *, operation: str, path: Path, yes: bool, as_json: bool) -> None:
+    """Asks a person, unless they said yes before. A program that reads JSON is not asked.
+
+    Raises:
+        NotAgreed: the answer was no, or there was none.
+    """
+    try:
+        agreed = yes or (not as_json and click.confirm(question))
+    except click.Abort as cause:
+        raise NotAgreed(operation=operation, path=path, cause="nobody answered") from cause
+    if not agreed:
+        raise NotAgreed(operation=operation, path=path, cause="it was not agreed to")
 
 
 def on_database(command: Callable[..., None]) -> Callable[..., None]:
@@ -61,12 +97,11 @@ def on_database(command: Callable[..., None]) -> Callable[..., None]:
     @click.option("--backups", type=_FOLDER, envvar="DBSYNC_BACKUPS", help="Folder of backups (default: beside it).")
     @click.option("--prefix", help="First part of backup names (default: the database's name).")
     @wraps(command)
+    @in_words
     def wrapped(database: Path, backups: Path | None, prefix: str | None, **values: Any) -> None:
         place = Place(database.absolute(), (backups or database.parent / "backups").absolute(), prefix, Bars())
         try:
             command(place, **values)
-        except DbsyncError as error:
-            raise Failure(error) from error
         finally:
             place.bars.clear()
 
@@ -88,15 +123,18 @@ def main() -> None:
 
 
 @main.command()
-@from_folder
+@click.option(
+    "--migrations", "folder", type=_FOLDER, envvar="DBSYNC_MIGRATIONS",
+    help="The folder of migrations: tells the newest schema, and what is pending.",
+)  # fmt: skip
 @as_json
 @on_database
-def status(place: Place, *, folder: Path, as_json: bool) -> None:
-    """Version, newest, what is pending, how the last run ended, backups."""
+def status(place: Place, *, folder: Path | None, as_json: bool) -> None:
+    """Its schema, what is pending, the last run, backups."""
     facts = place.effects().look()
-    found = migrations.load(folder)
+    found = migrations.load(folder) if folder is not None else ()
     pending = [f"{one.number:04d}_{one.name}" for one in found if one.number > facts.version]
-    ended = [line for line in FlightRecorder(place.backups).lines() if line.get("event") == "ended"]
+    ended = [line for line in FlightRecorder(place.backups, place.database).lines() if line.get("event") == "ended"]
     errors = [line for line in ended if line.get("cause")]
     listed = place.listed()
     told = {
@@ -104,7 +142,7 @@ def status(place: Place, *, folder: Path, as_json: bool) -> None:
         "database": str(place.database),
         "state": str(facts.state),
         "version": facts.version,
-        "latest": found[-1].number if found else 0,
+        "latest": len(found) if folder is not None else None,
         "readable_from": facts.readable_from,
         "pending": pending,
         "last_run": ended[-1] if ended else None,
@@ -114,7 +152,18 @@ def status(place: Place, *, folder: Path, as_json: bool) -> None:
         "detail": facts.detail,
         "sqlite": sqlite.LIBRARY_VERSION,
     }
+    if not as_json:
+        told |= {"last_run": _run_in_words(ended[-1:]), "last_error": _run_in_words(errors[-1:])}
     print_told(told, as_json=as_json)
+
+
+def _run_in_words(last: list[dict[str, Any]]) -> str:
+    if not last:
+        return ""
+    (line,) = last
+    where = " ".join(str(line[name]) for name in ("phase", "migration") if line.get(name))
+    words = f"{line['outcome']} at {line['at']}" + (f", {where}" if where else "")
+    return f"{words}: {line['cause']}" if line.get("cause") else words
 
 
 @main.command("backup")
@@ -122,7 +171,10 @@ def status(place: Place, *, folder: Path, as_json: bool) -> None:
 @as_json
 @on_database
 def make_backup(place: Place, *, to: Path | None, as_json: bool) -> None:
-    """Make a backup by hand; it is checked, and never removed by rotation."""
+    """Make a backup by hand, and check it.
+
+    Rotation never removes it.
+    """
     with locked(place.database):
         kept = place.effects(quiet if as_json else Transcript()).make_backup(to)
     if as_json:
@@ -136,8 +188,12 @@ def make_backup(place: Place, *, to: Path | None, as_json: bool) -> None:
 @as_json
 @on_database
 def restore(place: Place, *, backup: Path, dry_run: bool, yes: bool, as_json: bool) -> None:
-    """Put BACKUP in the database's place. The database as it is now is kept beside it first."""
+    """Put BACKUP in the database's place.
+
+    The database as it is now is kept beside it first.
+    """
     path = backup if backup_files.find(backup).exists() else place.backups / backup.name
+    _check_own(place, path)
     with locked(place.database):
         effects = place.effects()
         losses = back.what_would_be_lost(effects, backup=path) if effects.look().state is State.OK else ()
@@ -146,10 +202,7 @@ def restore(place: Place, *, backup: Path, dry_run: bool, yes: bool, as_json: bo
         if dry_run:
             print_told({"format": 1, "done": False, "losses": [one._asdict() for one in losses]}, as_json=as_json)
             return
-        if not yes and (as_json or not click.confirm("Restore now? What is replaced is kept.")):
-            raise BackupUnusable(
-                operation="restore", path=path, cause="it was not agreed to", hint="Say --yes to do it."
-            )
+        ask("Restore now? What is replaced is kept.", operation="restore", path=path, yes=yes, as_json=as_json)
         returned = back.restore(effects, backup=path.absolute(), intent_id=f"dbsync-{disk.random_name()}")
     told = {
         "format": 1,
@@ -163,15 +216,31 @@ def restore(place: Place, *, backup: Path, dry_run: bool, yes: bool, as_json: bo
     sys.exit(0 if returned.back is not None else exit_code(returned.outcome))
 
 
+def _check_own(place: Place, path: Path) -> None:
+    found = backup_files.find(path)
+    if not found.is_file():
+        return
+    if found.samefile(place.database) if place.database.exists() else False:
+        raise BackupUnusable(operation="restore", path=path, cause="it is the database itself")
+    owner = backup_files.read(found).database
+    if owner not in ("", owner_of(place.database)):
+        hint = "`dbsync import` puts any database in its place, and keeps what is there."
+        raise BackupUnusable(operation="restore", path=path, cause=f"it is a backup of {owner}", hint=hint)
+
+
 @main.command("verify")
 @from_folder
 @as_json
 @on_database
 def verify_database(place: Place, *, folder: Path, as_json: bool) -> None:
-    """Check the database as it is: soundness, foreign keys, structure against a fresh one. Changes nothing."""
+    """Check the database as it is; changes nothing.
+
+    Soundness, foreign keys, and its structure against that of a fresh database.
+    """
     facts = place.effects().look()
     found = _problems(place, facts, migrations.load(folder))
-    print_told({"format": 1, "state": str(facts.state), "version": facts.version, "problems": found}, as_json=as_json)
+    told: dict[str, Any] = {"format": 1, "state": str(facts.state), "version": facts.version, "problems": found}
+    print_told(told if found or as_json else {**told, "problems": "none"}, as_json=as_json)
     sys.exit(FAILED if found else 0)
 
 

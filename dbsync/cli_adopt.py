@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import closing
 from pathlib import Path
 
 import click
 
 from dbsync import adopt, disk, migrations, sqlite
-from dbsync.cli import Place, as_json, from_folder, main, on_database, print_told
+from dbsync.cli import Place, as_json, ask, from_folder, main, on_database, print_told
+from dbsync.console import say
 from dbsync.errors import Untracked
 from dbsync.locking import locked
 
@@ -22,9 +24,10 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @as_json
 @on_database
 def baseline(place: Place, *, folder: Path, at: int | None, dry_run: bool, as_json: bool) -> None:
-    """Take over a database: find out which schema it has, by its structure and its tool's own table, and write it down.
+    """Take over a database: find out which schema it has.
 
-    Where these leave a doubt nothing is written. The database as it was is kept beside it.
+    By its structure and its tool's own table. It is written down, and the database is dbsync's from then on. Where they
+    leave a doubt nothing is written. The database as it was is kept beside it.
     """
     found = migrations.load(folder)
     with locked(place.database):
@@ -39,15 +42,14 @@ def baseline(place: Place, *, folder: Path, at: int | None, dry_run: bool, as_js
 @as_json
 @on_database
 def stamp(place: Place, *, folder: Path, at: int, yes: bool, as_json: bool) -> None:
-    """Take a person's word for which schema a database has: no proof is asked for.
+    """Take a person's word for which schema a database has.
 
-    Also the way on where a released migration was edited. The database as it was is kept beside it.
+    No proof is asked for. Also the way on where a released migration was edited. The database as it was is kept beside
+    it.
     """
     found = migrations.load(folder)
-    if not yes and (as_json or not click.confirm(f"Write down that it has schema {at}, whatever it looks like?")):
-        raise Untracked(
-            operation="stamp", path=place.database, cause="it was not agreed to", hint="Say --yes to do it."
-        )
+    question = f"Write down that it has schema {at}, whatever it looks like?"
+    ask(question, operation="stamp", path=place.database, yes=yes, as_json=as_json)
     with locked(place.database):
         kept = adopt.stamp(place.effects(), found, at=at)
     print_told({"format": 1, "schema": at, "kept": str(kept.path) if kept else None}, as_json=as_json)
@@ -57,10 +59,13 @@ def stamp(place: Place, *, folder: Path, at: int, yes: bool, as_json: bool) -> N
 @click.argument("file", type=_FILE)
 @on_database
 def write_schema(place: Place, *, file: Path) -> None:
-    """Write the structure of a database into FILE, to be the first migration (0001_initial_schema.sql)."""
+    """Write a database's structure into FILE, as first migration.
+
+    Call it 0001_initial_schema.sql.
+    """
     if file.exists():
         raise Untracked(operation="write the schema", path=file, cause="there is a file of that name already")
     with sqlite.translated("read", place.database), closing(sqlite.open_reading(place.database)) as live:
         text = adopt.written_schema(live)
     disk.write_durably(file, text.encode())
-    click.echo(f"{file} is written. Next: dbsync check, then dbsync baseline --dry-run.")
+    say(f"{file} is written. Next: dbsync check, then dbsync baseline --dry-run.", sys.stdout)

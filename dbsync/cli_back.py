@@ -11,7 +11,7 @@ import click
 from dbsync import backup as backup_files
 from dbsync import downgrade as back
 from dbsync import mapping
-from dbsync.cli import FAILED, Place, as_json, exit_code, main, on_database, plain
+from dbsync.cli import FAILED, Place, as_json, ask, exit_code, main, on_database, plain
 from dbsync.errors import BackupUnusable
 from dbsync.locking import locked
 from dbsync.model import Backup, Loss
@@ -34,7 +34,10 @@ _backup = click.option("--backup", type=_FILE, help="The state before (default: 
 @as_json
 @on_database
 def diff(place: Place, *, folder: Path | None, backup: Path | None, export: Path | None, as_json: bool) -> None:
-    """What people did since a migration, and what going back would lose. Changes nothing."""
+    """What people did since a backup, and what going back loses.
+
+    Changes nothing.
+    """
     base = _chosen(place, backup)
     known = mapping.chosen(folder, base.path)
     with locked(place.database):
@@ -77,13 +80,14 @@ def _say(losses: tuple[Loss, ...], nothing: str) -> None:
 def downgrade(
     place: Place, *, folder: Path | None, backup: Path | None, accept_loss: bool, yes: bool, as_json: bool
 ) -> None:
-    """Go back to the schema of a backup with everything that was recorded since. The newer database is kept beside."""
+    """Go back to an older schema with all that was recorded since.
+
+    It is proven by going up again. The newer database is kept beside it.
+    """
     base = _chosen(place, backup)
     known = mapping.chosen(folder, base.path)
-    if not yes and (as_json or not click.confirm(f"Go back to schema {base.version} of {base.made_at}?")):
-        raise BackupUnusable(
-            operation="go back", path=base.path, cause="it was not agreed to", hint="Say --yes to do it."
-        )
+    question = f"Go back to schema {base.version} of {base.made_at}?"
+    ask(question, operation="go back to", path=base.path, yes=yes, as_json=as_json)
     with locked(place.database):
         returned = back.downgrade(place.effects(), base, known, accept_loss=accept_loss)
     if as_json:
@@ -106,6 +110,9 @@ def _chosen(place: Place, path: Path | None) -> Backup:
     else:
         named = [one for one in listed if one.kind == "migration" and one.verified]
     if not named:
-        cause = "there is no such backup" if path is not None else "there is no good migration backup"
-        raise BackupUnusable(operation="go back", path=path or place.backups, cause=cause)
+        cause = "there is no good migration backup of this database"
+        if path is not None:
+            cause = "it is not among this database's backups" if path.exists() else "there is no such backup"
+        hint = "`dbsync backups` lists them." if listed else "There are none at all: nothing can be gone back to."
+        raise BackupUnusable(operation="go back with", path=path or place.backups, cause=cause, hint=hint)
     return named[0]

@@ -47,6 +47,9 @@ def backups(
     if as_json:
         click.echo(json.dumps({"format": 1, "backups": [plain(one) for one in listed]}, indent=1))
         return
+    if not listed:
+        others = len(backup_files.list_all(place.backups, place.database))
+        say(f"no backups of this database in {place.backups}" + (f"; {others} of others" if others else ""), sys.stdout)
     for one in listed:
         good = "good" if one.verified else "NOT VERIFIED"
         size = f"{one.size_bytes / 1e6:9.1f} MB"

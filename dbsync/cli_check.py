@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from dbsync.check import check as find
-from dbsync.cli import FAILED, as_json, from_folder, main
+from dbsync.cli import FAILED, as_json, from_folder, in_words, main
 from dbsync.console import say
 
 _FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
@@ -22,9 +22,13 @@ _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 @click.option("--released", type=_FOLDER, multiple=True, help="Migrations of an earlier release; may be repeated.")
 @click.option("--database", type=_FILE, help="A database like those in the field; it is copied, never changed.")
 @as_json
+@in_words
 def check(folder: Path, released: tuple[Path, ...], database: Path | None, as_json: bool) -> None:
-    """For CI: edited, missing or risky migrations, every schema to the newest; on a copy of a database: twice, and
-    what is changed without a declaration, with the line to paste."""
+    """For CI: whether a folder of migrations may be released.
+
+    Edited, missing or risky migrations; every schema to the newest; on a copy of a database: twice, and what is changed
+    without a declaration, with the line to paste.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         problems = find(folder, released=released, database=database, scratch=Path(scratch))
     if as_json:

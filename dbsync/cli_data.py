@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from dbsync import data, migrations, priority
-from dbsync.cli import FAILED, Place, as_json, exit_code, from_folder, main, on_database, plain
+from dbsync.backup import find
+from dbsync.cli import FAILED, Place, as_json, ask, exit_code, from_folder, main, on_database, plain
 from dbsync.console import about, say
 from dbsync.errors import BackupUnusable
 from dbsync.locking import locked
@@ -24,7 +25,10 @@ _yes = click.option("--yes", is_flag=True, help="Do not ask.")
 @as_json
 @on_database
 def rehearse(place: Place, *, folder: Path, as_json: bool) -> None:
-    """Migrate and verify a copy, with the app running; tells how it would go and leaves nothing behind."""
+    """Migrate and verify a copy, with the app running.
+
+    Tells how it would go, how long it would take and what would change; leaves nothing behind.
+    """
     priority.lower()
     found = run(place.database, place.backups, migrations.load(folder), progress=place.bars)
     if as_json:
@@ -51,11 +55,12 @@ def rehearse(place: Place, *, folder: Path, as_json: bool) -> None:
 @as_json
 @on_database
 def empty(place: Place, *, folder: Path, yes: bool, as_json: bool) -> None:
-    """Start with an empty database of the newest schema. The one there is now is kept beside it, for ever."""
-    if not yes and (as_json or not click.confirm("Empty the database? It is kept beside it.")):
-        raise BackupUnusable(
-            operation="empty", path=place.database, cause="it was not agreed to", hint="Say --yes to do it."
-        )
+    """Start with an empty database of the newest schema.
+
+    The one there is now is kept beside it, for ever.
+    """
+    question = "Empty the database? It is kept beside it."
+    ask(question, operation="empty", path=place.database, yes=yes, as_json=as_json)
     with locked(place.database):
         aside = data.empty(place.effects(), migrations.load(folder))
     _tell({"format": 1, "kept": str(aside.path) if aside else None}, as_json=as_json)
@@ -68,12 +73,13 @@ def empty(place: Place, *, folder: Path, yes: bool, as_json: bool) -> None:
 @as_json
 @on_database
 def import_file(place: Place, *, file: Path, folder: Path, yes: bool, as_json: bool) -> None:
-    """Put FILE, a database or one of our backups, in the database's place and bring it to the newest schema.
+    """Put FILE in the database's place, at the newest schema.
 
-    It is checked first; the database there is now is kept beside it.
+    FILE is a database or one of our backups. It is checked first; the database there is now is kept beside it.
     """
-    if not yes and (as_json or not click.confirm(f"Import {file}? What is replaced is kept.")):
-        raise BackupUnusable(operation="import", path=file, cause="it was not agreed to", hint="Say --yes to do it.")
+    if not find(file).is_file():
+        raise BackupUnusable(operation="import", path=file, cause="there is no such file", hint="Name a database.")
+    ask(f"Import {file}? What is replaced is kept.", operation="import", path=file, yes=yes, as_json=as_json)
     with locked(place.database):
         imported = data.import_file(place.effects(), file.absolute(), migrations.load(folder))
     told = {"format": 1, "kept": str(imported.kept.path) if imported.kept else None, **plain(imported.outcome)}

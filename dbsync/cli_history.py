@@ -21,7 +21,10 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @as_json
 @on_database
 def show_history(place: Place, *, page: Path | None, as_json: bool) -> None:
-    """What was applied (from the database), and every run that was tried (from beside it, so a restore keeps it)."""
+    """What was applied, and every run that was tried.
+
+    The first is from the database, the second from beside it, so that a restore keeps it.
+    """
     past = past_of(place.effects())
     if page is not None:
         disk.write_durably(page.absolute(), history_page.page(past).encode("utf-8", "replace"))

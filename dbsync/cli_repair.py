@@ -10,7 +10,7 @@ import click
 
 from dbsync import migrations
 from dbsync.cli import FAILED, Place, as_json, main, on_database, plain
-from dbsync.console import say
+from dbsync.console import command_line, say
 from dbsync.flight import FlightRecorder
 from dbsync.repair import ITSELF, Repaired
 from dbsync.repair import repair as recover
@@ -29,18 +29,19 @@ _SHOWN = 5
 @as_json
 @on_database
 def repair(place: Place, *, into: Path, folder: Path | None, as_json: bool) -> None:
-    """For support: read what can be read of a damaged database into a NEW file, and compare with the newest backup.
+    """Read what can be read of a damaged database into a NEW file.
 
-    The damaged database and the files beside it are not written. Exit codes: 0 everything was read; 1 something was
-    not; 3 refused.
+    It is compared with the newest good backup. The damaged database and the files beside it are not written. Exit
+    codes: 0 everything was read; 1 something was not; 3 refused.
     """
     known = migrations.load(folder) if folder is not None else ()
-    ended = [line["after"] for line in FlightRecorder(place.backups).lines() if line.get("after")]
+    ended = [line["after"] for line in FlightRecorder(place.backups, place.database).lines() if line.get("after")]
     found = recover(
         place.database, into.absolute(), backups=place.listed(), migrations=known,
         last_version=int(ended[-1]) if ended else None, progress=place.bars,
     )  # fmt: skip
-    next_step = f"dbsync import {found.into} --database {place.database} --migrations {folder or 'FOLDER'}"
+    words = ["dbsync", "import", found.into, "--database", place.database, "--migrations", folder or "FOLDER"]
+    next_step = command_line(words)
     if as_json:
         tables = [{**one._asdict(), "whole": one.whole} for one in found.tables]
         told = {**plain(found), "tables": tables, "losses": [one._asdict() for one in found.losses]}

@@ -32,7 +32,10 @@ _WOULD = {
 @as_json
 @on_database
 def upgrade(place: Place, *, folder: Path, dry_run: bool, on_copy: bool, again: bool, as_json: bool) -> None:
-    """Bring the database to the newest migration: backup, migrate, verify, in one step, or not at all."""
+    """Bring the database to the newest schema, or change nothing.
+
+    Backup, migration and verification; all of it, or nothing.
+    """
     if dry_run:
         found = dryrun.dry_run(place.effects(), migrations.load(folder), on_copy=on_copy, progress=place.bars)
         _show(place, found, as_json=as_json)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from dbsync import backup, disk
+from dbsync import backup, disk, parts
 from dbsync.errors import BackupUnusable
 
 if TYPE_CHECKING:
@@ -74,10 +74,11 @@ def plain(path: Path) -> Iterator[Path]:
     if found.suffix != backup.COMPRESSED:
         yield found
         return
-    scratch = found.with_name(f"{backup.PART}plain-{disk.random_name()}.db")
+    known = backup.read(found)
+    scratch = parts.scratch_of(found.parent, known.database, f"plain-{disk.random_name()}.db")
     try:
         sha256 = expand(found, scratch)
-        if sha256 != (backup.read(found).content_sha256 or sha256):
+        if sha256 != (known.content_sha256 or sha256):
             raise BackupUnusable(operation="decompress", path=found, cause="it is not what was compressed")
         yield scratch
     finally:

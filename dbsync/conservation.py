@@ -13,6 +13,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from dbsync.changes import Cell, Declared
+from dbsync.declarations import usable
 from dbsync.derived import does_not_fit, shows_another
 from dbsync.finding import Finding, with_keys, written_name
 from dbsync.progress import ROWS, Told, nobody
@@ -49,6 +50,9 @@ def findings(
     deadline = time.monotonic() + limit_seconds
     connection.set_progress_handler(lambda: time.monotonic() > deadline, STEPS)
     try:
+        allowed, wrong = usable(connection, allowed, OLD)
+        if wrong:
+            return wrong
         return [
             *in_objects(connection, allowed, OLD),
             *_tables(connection, allowed, written, skip, heard),

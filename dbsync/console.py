@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
+from collections.abc import Sequence
 from typing import Final, TextIO
 
 from dbsync.progress import Event
@@ -61,6 +63,16 @@ def lines_of(event: Event) -> list[str]:  # noqa: C901 - one case per kind of ev
             return [f"❌ {name}: {text}", "   The database is as it was before."]
         case _:
             return []
+
+
+def command_line(words: Sequence[object]) -> str:
+    """A command to paste: names with spaces stay one word."""
+    texts = [str(one) for one in words]
+    if sys.platform == "win32":
+        from subprocess import list2cmdline
+
+        return list2cmdline(texts)
+    return shlex.join(texts)
 
 
 def about(seconds: float) -> str:

@@ -8,7 +8,7 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Final
 
-from dbsync import backup, compress, disk, reflink
+from dbsync import backup, compress, disk, parts, reflink
 from dbsync.beside import Beside
 from dbsync.errors import BackupUnusable, Damaged, DbsyncError, DiskProblem
 from dbsync.model import Backup
@@ -44,7 +44,7 @@ def copy_to_part(
     Raises:
         DbsyncError: by meaning (DiskFull, Locked, Damaged …); the part is removed.
     """
-    part = final.with_name(backup.PART + final.name)
+    part = parts.part_of(final, facts.database)
     snapshot(source, part, told=told, live=live, writer=writer)
     return facts._replace(path=part)
 
@@ -129,7 +129,7 @@ def _inspected(operation: str, part: Backup) -> tuple[str | None, int, Backup]:
 
 def keep_part(part: Backup) -> Backup:
     """Gives a copy its final name, durably. A crash before the rename leaves facts without a backup: passed over."""
-    final = part._replace(path=backup.final_path(part.path))
+    final = part._replace(path=parts.final_of(part.path))
     backup.write_facts(final)
     disk.rename_durably(part.path, final.path)
     return final

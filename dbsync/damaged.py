@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from dbsync import backup, copies, disk
+from dbsync import backup, copies, disk, parts
 from dbsync.errors import Damaged, DbsyncError
 from dbsync.model import Backup
 from dbsync.progress import Told
@@ -49,7 +49,7 @@ def keep(database: Path, facts: Backup, *, prefix: str, least_free_bytes: int, t
         # A crash from here on leaves journals without a database: not listed, and the next run puts them there again.
         for one in copies.sidecars(part.path):
             if one.exists():
-                disk.rename_durably(one, backup.final_path(one))
+                disk.rename_durably(one, parts.final_of(one))
         kept = copies.keep_part(copies.measured(part)).path
         _forget_the_oldest(folder, database)
         return kept
@@ -76,7 +76,7 @@ def _copied(database: Path, facts: Backup, told: Told) -> Backup | None:
 
 
 def _files_copied(database: Path, facts: Backup) -> Backup:
-    part = facts.path.with_name(backup.PART + facts.path.name)
+    part = parts.part_of(facts.path, facts.database)
     try:
         for source in _files(database):
             target = part.with_name(source.name.replace(database.name, part.name, 1))

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from dbsync import backup, coordinator, copies
+from dbsync import coordinator, copies, parts
 from dbsync.errors import BackupUnusable, DbsyncError
 from dbsync.live import LiveEffects
 from dbsync.model import Backup, Migration, Outcome
@@ -61,7 +61,7 @@ def import_file(effects: LiveEffects, path: Path, migrations: tuple[Migration, .
 @contextmanager
 def _work_folder(effects: LiveEffects) -> Iterator[Path]:
     """A place for a database under construction; a crash leaves a part, which the next run clears."""
-    folder = effects.backups / f"{backup.PART}work"
+    folder = parts.scratch_of(effects.backups, parts.owner_of(effects.database), "work")
     copies.drop_folder(folder)
     folder.mkdir(parents=True)
     try:

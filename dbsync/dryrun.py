@@ -88,7 +88,7 @@ def dry_run(
         pending = step.pending if isinstance(step, plan.Migrate) else ()
         issued = _Issued()
         size_bytes = preflight.size_of(database)
-        measured = rehearsals.measured(FlightRecorder(effects.backups).lines(), pending, size_bytes)
+        measured = rehearsals.measured(FlightRecorder(effects.backups, effects.database).lines(), pending, size_bytes)
         if on_copy and pending and facts.state is State.OK:
             problem, now = _on_data(path, found, issued, Meter(safe(progress)))
             # What failed has measured nothing.

@@ -76,6 +76,12 @@ class UnreadableFile(Refused):
     """A file of ours is there but is not what it should be."""
 
 
+class NotAgreed(Refused):
+    """A person was asked and did not say yes, or there was nobody to ask."""
+
+    hint_by_default = "Nothing was changed. Say --yes to do it without being asked."
+
+
 class Damaged(Refused):
     """The database is not a sound SQLite database."""
 

@@ -8,26 +8,29 @@ from typing import Any, Final
 
 from dbsync import disk
 from dbsync.model import FAILED, OutcomeName, Tried
+from dbsync.parts import owner_of
 
 NAME: Final = "dbsync-flight.jsonl"
 SIZE_LIMIT_BYTES: Final = 500_000
 
 
 class FlightRecorder:
-    """One append-only file in the backups' folder."""
+    """One append-only file in the backups' folder; each line says of which database it is."""
 
-    def __init__(self, backups: Path) -> None:
+    def __init__(self, backups: Path, database: Path) -> None:
         self.path: Final = backups / NAME
+        self._owner: Final = owner_of(database)
 
     def record(self, line: dict[str, Any]) -> None:
         """Appends one line, durably; the file is rotated once when it has grown too large."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if disk.size_of(self.path) > SIZE_LIMIT_BYTES:
             disk.replace(self.path, self.path.with_suffix(".jsonl.1"))
-        disk.append_line(self.path, json.dumps(line, ensure_ascii=False, sort_keys=True))
+        whole = {"database": self._owner, **line}
+        disk.append_line(self.path, json.dumps(whole, ensure_ascii=False, sort_keys=True))
 
     def lines(self) -> list[dict[str, Any]]:
-        """Everything that is on record, oldest first; a torn line is passed over."""
+        """Everything that is on record of this database, oldest first; a torn line is passed over."""
         found: list[dict[str, Any]] = []
         for path in (self.path.with_suffix(".jsonl.1"), self.path):
             try:
@@ -39,7 +42,7 @@ class FlightRecorder:
                     line = json.loads(text)
                 except ValueError:
                     continue
-                if isinstance(line, dict):
+                if isinstance(line, dict) and line.get("database", self._owner) == self._owner:
                     found.append(line)
         return found
 

@@ -17,6 +17,7 @@ from dbsync import (
     history,
     mapping,
     migrate,
+    parts,
     preflight,
     rehearsals,
     sqlite,
@@ -47,8 +48,8 @@ class LiveEffects(GoingBack):
         preflight.check_local(self.database)
         preflight.check_writable(self.database.parent)
         preflight.check_writable(self.backups)
-        backup.clear_parts(self.backups, self.database)
-        rehearsals.clear(self.backups)
+        backup.clear_parts(self.backups, self.database, prefix=self._prefix)
+        rehearsals.clear(self.backups, self.database)
         if pending:
             self._measured = rehearsals.measured(self._flight.lines(), pending, preflight.size_of(self.database))
             preflight.check_space(
@@ -66,8 +67,7 @@ class LiveEffects(GoingBack):
 
     def begin(self) -> None:
         with sqlite.translated("open", self.database):
-            scratch = self.backups / f"{backup.PART}command"
-            self._work = OnCopy(self.database, scratch) if self._on_copy else InPlace(self.database)
+            self._work = OnCopy(self.database, self._scratch("command")) if self._on_copy else InPlace(self.database)
             self._written = frozenset()
 
     def check_now(self) -> None:
@@ -109,7 +109,7 @@ class LiveEffects(GoingBack):
 
     def keep_backup(self, part: Backup) -> Backup:
         if part.kind == "migration" and self._pending:
-            mapping.keep(backup.final_path(part.path), self._pending)
+            mapping.keep(parts.final_of(part.path), self._pending, owner=part.database)
         kept = copies.keep_part(part)
         self._tell(Event("backup", text=str(kept.path)))
         self._tell(Event("integrity"))

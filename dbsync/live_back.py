@@ -17,6 +17,7 @@ from dbsync import (
     disk,
     history,
     intents,
+    parts,
     preflight,
     rederive,
     replay,
@@ -61,7 +62,7 @@ class GoingBack:
         self._reports: Final = reports or backups / "reports"
         self._kept_count: Final = backups_kept_count
         self._least_free_bytes: Final = least_free_bytes
-        self._flight: Final = FlightRecorder(backups)
+        self._flight: Final = FlightRecorder(backups, database)
 
     # looking -------------------------------------------------------------------------------------------------------
 
@@ -110,7 +111,7 @@ class GoingBack:
             # A database or a backup that cannot be compared counts as changed; what follows puts it aside first.
             return Change(known=False)
         finally:
-            copies.drop_part(self._scratch_path)
+            copies.drop_part(self._scratch("base"))
 
     def lost_since_commit(self, base: Backup, migrations: tuple[Migration, ...]) -> tuple[Loss, ...]:
         try:
@@ -118,7 +119,7 @@ class GoingBack:
         except DbsyncError:
             return ()
         finally:
-            copies.drop_part(self._scratch_path)
+            copies.drop_part(self._scratch("base"))
 
     def changed_since(self, path: Path) -> Change:
         if self.look().state is not State.OK:
@@ -152,12 +153,11 @@ class GoingBack:
         )
 
     def carry_back(self, base: Backup, aside: Backup, migrations: tuple[Migration, ...]) -> Carried:
-        into, reports = self.backups / f"{backup.PART}carried", self._reports / f"carried-{aside.path.stem}"
+        into, reports = self._scratch("carried"), self._reports / f"carried-{aside.path.stem}"
         return self._carried(aside.path, base, migrations, into, reports)
 
     def try_carrying(self, base: Backup, migrations: tuple[Migration, ...], *, reports: Path | None = None) -> Carried:
-        now, into = self.backups / f"{backup.PART}now", self.backups / f"{backup.PART}carried"
-        scratch = self.backups / f"{backup.PART}reports"
+        now, into, scratch = self._scratch("now"), self._scratch("carried"), self._scratch("reports")
         try:
             copies.snapshot(self.database, now, told=self._meter.phase("copy"))
             carried = self._carried(now, base, migrations, into, reports or scratch)
@@ -185,7 +185,7 @@ class GoingBack:
         now = datetime.now(UTC)
         name = f"{self._prefix}-backup-carried-v{base.version}-{disk.utc_stamp(now)}.db"
         final = backup.free_name(self.backups, name)
-        part = final.with_name(backup.PART + final.name)
+        part = parts.part_of(final, parts.owner_of(self.database))
         disk.rename_durably(carried.path, part)
         facts = self._facts(part, "carried", base.version, now)
         return copies.keep_part(copies.check_part(facts))
@@ -204,7 +204,7 @@ class GoingBack:
             # What was put aside is complete and durable; the export is a convenience made of it, and can be made later.
             return None
         finally:
-            copies.drop_part(self._scratch_path)
+            copies.drop_part(self._scratch("base"))
 
     def check_usable(self, path: Path) -> None:
         self._meter.phase("check backup")
@@ -212,7 +212,7 @@ class GoingBack:
 
     def restore(self, path: Path) -> None:
         copies.restore_over(self.database, path, told=self._meter.phase("restore"))
-        if path.name.startswith(backup.PART):
+        if parts.is_part(path):
             # What was carried back has served; a crash before this leaves it for the next run to clear.
             copies.drop_part(path)
 
@@ -243,16 +243,16 @@ class GoingBack:
     def _facts(self, path: Path, kind: str, version: int, now: datetime) -> Backup:
         sequence = backup.next_sequence(self.backups, self.database)
         made_at = disk.utc_text(now)
-        return Backup(path, kind, version, sha256="", size_bytes=0, sequence=sequence, made_at=made_at)
+        owner = parts.owner_of(self.database)
+        return Backup(path, kind, version, sha256="", size_bytes=0, sequence=sequence, made_at=made_at, database=owner)
 
-    @property
-    def _scratch_path(self) -> Path:
-        return self.backups / f"{backup.PART}scratch"
+    def _scratch(self, what: str) -> Path:
+        return parts.scratch_of(self.backups, parts.owner_of(self.database), what)
 
     def _migrated(self, base: Backup, migrations: tuple[Migration, ...]) -> Path:
         """A scratch copy of a backup, migrated: what the database was at COMMIT, before people wrote."""
         copies.check_backup_file(base.path)
-        scratch = self._scratch_path
+        scratch = self._scratch("base")
         copies.scratch_copy(base.path, scratch, told=self._meter.phase("compare"))
         verify.migrate_up(scratch, migrations)
         return scratch

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from dbsync import backup, copies, disk, migrations
+from dbsync import backup, copies, disk, migrations, parts
 from dbsync.errors import BackupUnusable
 from dbsync.model import Migration
 
@@ -19,16 +19,21 @@ _READ: Final = ("*.sql", "*.py", "*.toml", "meta/_journal.json", "versions/*.py"
 """What loaders read: our own and numbered files, settings, Drizzle's journal, Alembic's `env.py` and revisions."""
 
 
-def keep(kept: Path, pending: tuple[Migration, ...]) -> None:
+def keep(kept: Path, pending: tuple[Migration, ...], *, owner: str) -> None:
     """Keeps the folder that these migrations are from beside a backup, durably, before that gets its name.
 
     A crash leaves a part, or a folder without a backup: neither counts, and the next run clears both.
+
+    Args:
+        kept: the backup's final name.
+        pending: what is to run.
+        owner: the database's name, as the backup has it.
 
     Raises:
         DbsyncError: it could not be kept; nothing is left of it.
     """
     source, final = migrations.folder_of(pending[0]), backup.migrations_path(kept)
-    part = final.with_name(backup.PART + final.name)
+    part = parts.part_of(final, owner)
     try:
         copies.drop_folder(part)
         for path in sorted(one for pattern in _READ for one in source.glob(pattern) if one.is_file()):

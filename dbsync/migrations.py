@@ -61,7 +61,9 @@ def listed(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
     except OSError as cause:
-        raise BadMigrations(operation="read", path=folder, cause=cause.strerror or str(cause)) from cause
+        missing = isinstance(cause, FileNotFoundError | NotADirectoryError)
+        hint = "Name the folder that the migrations are in; a release without it is not whole." if missing else ""
+        raise BadMigrations(operation="read", path=folder, cause=cause.strerror or str(cause), hint=hint) from cause
 
 
 def text_of(path: Path) -> str:

@@ -66,6 +66,8 @@ class Backup(NamedTuple):
     content_sha256: str = ""
     """Of the database in a compressed file; `sha256` and `size_bytes` are the file's own."""
     content_size_bytes: int = 0
+    database: str = ""
+    """The name of the database that it is of; empty where that is not known."""
 
 
 class Applied(NamedTuple):

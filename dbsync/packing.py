@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from dbsync import backup, compress, copies, disk
+from dbsync import backup, compress, copies, disk, parts
 from dbsync.errors import BackupUnusable
 from dbsync.model import Backup
 
@@ -41,7 +41,7 @@ def pack(one: Backup) -> Packed:
     except BackupUnusable as error:
         return Packed(one.path, one.size_bytes, one.size_bytes, error.cause)
     final = backup.compressed_path(one.path)
-    part = final.with_name(backup.PART + final.name)
+    part = parts.part_of(final, one.database)
     try:
         compress.squeeze(one.path, part)
         disk.sync_file(part)

@@ -87,7 +87,7 @@ def past_of(effects: LiveEffects) -> Past:
     if facts.state is State.OK:
         with sqlite.translated("read the history", database), closing(sqlite.open_reading(database)) as live:
             applied = history.rows(live)
-    lines = FlightRecorder(effects.backups).lines()
+    lines = FlightRecorder(effects.backups, database).lines()
     return Past(
         at=disk.utc_text(datetime.now(UTC)),
         database=database,

@@ -33,8 +33,11 @@ class Refuse(NamedTuple):
 
 UpgradeStep = Nothing | Migrate | Refuse
 
-_UPDATE = "Install the newer release, or restore a backup that this one knows (`updater rollback`)."
-_LOOK = "Look for the database where it was before, or restore a backup (`updater rollback`); nothing was created."
+_UPDATE = "Install the newer release, or restore a backup that this one knows (`updater rollback`, `dbsync restore`)."
+_LOOK = (
+    "Look for the database where it was before, or restore a backup (`updater rollback`, `dbsync restore`);"
+    " nothing was created."
+)
 
 
 def decide_upgrade(
@@ -185,7 +188,7 @@ def decide_return(
         return Refuse(
             OutcomeName.BACKUP_UNUSABLE,
             "the backup of this trial is not there",
-            "Choose one: `updater rollback --list`.",
+            "Choose one: `updater rollback --list`, `dbsync backups`.",
         )
     return Restore(aside=True)
 

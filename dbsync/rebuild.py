@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Final
 
-from dbsync import backup, copies, disk
+from dbsync import copies, disk, parts
 from dbsync.derived import shows_another
 from dbsync.errors import DiskProblem
 from dbsync.lost_schema import BadText, Object
@@ -39,8 +39,8 @@ def aside_of(into: Path) -> Path:
 class Rebuilt:
     """A database under construction, under a temporary name. A crash leaves that; nothing has the final name."""
 
-    def __init__(self, into: Path, header: Header, objects: list[Object]) -> None:
-        self.path: Final = into.with_name(f"{backup.PART}{into.name}")
+    def __init__(self, into: Path, owner: str, header: Header, objects: list[Object]) -> None:
+        self.path: Final = parts.part_of(into, owner)
         self.aside_path: Final = aside_of(into)
         self.not_made: list[str] = []
         """Objects that could not be made, and why."""

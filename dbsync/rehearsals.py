@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from dbsync import copies
+from dbsync import copies, parts
 from dbsync.locking import Lock
 from dbsync.model import Migration
 
@@ -28,24 +28,25 @@ class Measured(NamedTuple):
     """What has measured it, for people."""
 
 
-def place(backups: Path) -> Path:
+def place(backups: Path, database: Path) -> Path:
     """The folder that a rehearsal works in; the name says that it is nobody's backup."""
-    return backups / ".rehearsal"
+    return backups / f".rehearsal-{parts.owner_of(database)}"
 
 
-def lock_of(backups: Path) -> Lock:
+def lock_of(backups: Path, database: Path) -> Lock:
     """Held while somebody rehearses."""
-    return Lock(backups / ".rehearsal.lock")
+    return Lock(backups / f".rehearsal-{parts.owner_of(database)}.lock")
 
 
-def clear(backups: Path) -> None:
+def clear(backups: Path, database: Path) -> None:
     """Removes what a killed rehearsal left; one that is under way is left alone."""
-    if not place(backups).exists():
+    folder = place(backups, database)
+    if not folder.exists():
         return
-    lock = lock_of(backups)
+    lock = lock_of(backups, database)
     if lock.try_take():
         with lock:
-            copies.drop_folder(place(backups))
+            copies.drop_folder(folder)
 
 
 def identity_of(pending: tuple[Migration, ...]) -> list[str]:

@@ -88,7 +88,7 @@ def rehearse(
         DbsyncError: the database cannot be copied now, or is not sound.
     """
     preflight.check_writable(backups)
-    lock, folder = rehearsals.lock_of(backups), rehearsals.place(backups)
+    lock, folder = rehearsals.lock_of(backups, database), rehearsals.place(backups, database)
     if not lock.try_take():
         raise Locked(operation="rehearse", path=database, cause="another rehearsal is under way", hint="Wait for it.")
     with lock:
@@ -105,7 +105,7 @@ def rehearse(
     line = {**done._asdict(), "changes": [one._asdict() for one in done.changes]}
     identity = rehearsals.identity_of(pending)
     at = disk.utc_text(datetime.now(UTC))
-    FlightRecorder(backups).record({"event": rehearsals.EVENT, "at": at, "pending": identity, **line})
+    FlightRecorder(backups, database).record({"event": rehearsals.EVENT, "at": at, "pending": identity, **line})
     return done
 
 

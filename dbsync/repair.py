@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from dbsync import backup, compare, compress, copies, disk, mapping, verify
+from dbsync import compare, compress, copies, disk, mapping, parts, verify
 from dbsync.damaged_files import copy_files, settle
 from dbsync.errors import Damaged, DbsyncError, DiskFull, DiskProblem, Locked, Refused
 from dbsync.locking import lock_of
@@ -108,7 +108,8 @@ def repair(
         DbsyncError: by meaning; nothing is left but the damaged file as it was.
     """
     _check(database, into)
-    folder, meter = into.with_name(f"{backup.PART}{into.name}.work"), Meter(progress)
+    owner = parts.owner_of(database)
+    folder, meter = parts.scratch_of(into.parent, owner, f"{into.name}.work"), Meter(progress)
     try:
         # What a killed recovery into the same file left.
         copies.drop_folder(folder)
@@ -118,7 +119,7 @@ def repair(
         settle(work)
         with _newest_good(backups) as newest:
             schema = _schema(work, folder, newest, backups, migrations, last_version)
-            rebuilt = Rebuilt(into, Pages(work).header, schema.objects)
+            rebuilt = Rebuilt(into, owner, Pages(work).header, schema.objects)
             try:
                 found = _rebuild(work, rebuilt, schema, newest, meter)
                 found = found._replace(bad_blocks_count=bad_count)
@@ -250,7 +251,7 @@ def _rebuild(work: Path, rebuilt: Rebuilt, schema: Schema, newest: Good | None, 
     meter.phase("compare")
     losses, not_compared = compared(rebuilt.path, newest)
     return Repaired(
-        rebuilt.path.with_name(rebuilt.path.name.removeprefix(backup.PART)), (*tables.values(), *marks), version, None,
+        parts.final_of(rebuilt.path), (*tables.values(), *marks), version, None,
         tuple(rebuilt.not_made), schema.taken_from, 0, references,
         newest.path if newest else None, losses, not_compared,
     )  # fmt: skip

@@ -6,12 +6,13 @@ import ast
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from dbsync.changes import Declared, declared
+from dbsync.changes import Declared, cell_of, declared
 from dbsync.definitions import tokens
 from dbsync.engines import OWN
 from dbsync.errors import BadMigrations
 from dbsync.migrations import text_of
 from dbsync.model import Migration
+from dbsync.sqlite import quoted
 from dbsync.statements import rename_of, split
 
 COMPUTED: Final = "computed_by_the_migration"
@@ -123,7 +124,8 @@ def _altering(statement: str, words: list[str], said: Declared, made: set[str]) 
     at = 5 if words[3:4] == ["."] else 3
     rest = [one for one in words[at + 1 :] if one not in ("column", ";")]
     renamed = rename_of(statement)
-    if words[at : at + 1] == ["drop"] and not _allowed(said, "column", f"{table}.{rest[0]}", COMPUTED in words):
+    before, column = cell_of(said, f"{quoted(table)}.{quoted((rest or [''])[0])}")
+    if words[at : at + 1] == ["drop"] and not _allowed(said, "column", f"{before}.{column}", COMPUTED in words):
         safe = f"Say it: `changes: drop column {table}.{rest[0]}`; and release an app before that does without it."
         yield Risk("it drops a column without a declaration", safe)
     if (
@@ -140,7 +142,7 @@ def _altering(statement: str, words: list[str], said: Declared, made: set[str]) 
             f"Say it: `changes: rename {table} -> {renamed.to}`. In a rebuild, make the new table, copy, drop, rename."
         )
         yield Risk("it renames a table without a declaration", safe)
-    if renamed is not None and not renamed.to and not any(key[0] == table for key in said.columns):
+    if renamed is not None and not renamed.to and not any(key[0] == before for key in said.columns):
         says = f"`changes: rename {table}.{rest[0]} -> {table}.{rest[-1]}`"
         safe = f"Say it: {says}; an older app does not know the new name."
         yield Risk("it renames a column without a declaration", safe)

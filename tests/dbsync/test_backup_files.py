@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dbsync import backup, copies
+from dbsync import backup, copies, parts
 from dbsync.errors import BackupUnusable, DiskProblem
 from dbsync.model import Backup
 from tests.helpers.shop import files
@@ -126,7 +126,7 @@ def test_the_list_is_newest_first_has_those_beside_the_database_and_never_the_da
 def test_a_database_whose_name_begins_with_a_dot_has_backups_like_any_other(tmp_path: Path) -> None:
     first = kept(tmp_path / "backups", ".coverage-backup-v1-x.db", sequence=1)
     second = kept(tmp_path, ".coverage-backup-before-restore-x.db", kind="before-restore", sequence=2)
-    kept(tmp_path / "backups", f"{backup.PART}.coverage-backup-v2-x.db", sequence=3)
+    kept(tmp_path / "backups", ".part-.coverage~.coverage-backup-v2-x.db", sequence=3)
     assert backup.list_backups(tmp_path / "backups", tmp_path / ".coverage") == [second, first]
     assert backup.next_sequence(tmp_path / "backups", tmp_path / ".coverage") == 3
 
@@ -220,15 +220,27 @@ def test_what_cannot_be_removed_is_said(tmp_path: Path) -> None:
 def test_parts_of_cut_runs_are_cleared_in_both_places_and_nothing_else(tmp_path: Path) -> None:
     backups, database = tmp_path / "backups", tmp_path / "shop.db"
     one = kept(backups, "shop-backup-v1-x.db")
+    others = parts.scratch_of(backups, "shop.db-2", "carried")
     for place in (backups, tmp_path):
-        (place / ".part-shop.db").touch()
-        (place / ".part-work").mkdir()
-        (place / ".part-work" / "inner.db").touch()
+        parts.part_of(place / "shop-backup-v1-x.db", "shop.db").touch()
+        parts.scratch_of(place, "shop.db", "work").mkdir()
+        (parts.scratch_of(place, "shop.db", "work") / "inner.db").touch()
     database.touch()
-    backup.clear_parts(backups, database)
-    assert files(tmp_path) == {"shop.db", "backups/shop-backup-v1-x.db", "backups/shop-backup-v1-x.db.json"}
-    assert not (tmp_path / ".part-work").exists()
-    assert one.path.exists()
+    others.touch()
+    backup.clear_parts(backups, database, prefix="shop")
+    known = {f"backups/{one.path.name}{ending}" for ending in ("", ".json")}
+    assert files(tmp_path) == {"shop.db", f"backups/{others.name}", *known}
+    assert not parts.scratch_of(tmp_path, "shop.db", "work").exists()
+
+
+def test_a_name_with_a_tilde_gets_its_final_name_and_is_cleared(tmp_path: Path) -> None:
+    final, owner = tmp_path / "POS~1-backup-v1-x.db", "pos~1.db"
+    part = parts.part_of(final, owner)
+    assert parts.is_part(part)
+    assert parts.final_of(part) == final
+    part.touch()
+    parts.clear(tmp_path, owner)
+    assert files(tmp_path) == set()
 
 
 def test_a_folder_that_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -244,7 +244,7 @@ def test_a_cut_while_compressing_leaves_one_good_backup_and_the_next_time_ends_i
     for old in packing.old_ones(backups, database, plain_count=1):
         packing.pack(old)
     assert upgrade(database, released(tmp_path, 4)).ready
-    backup.clear_parts(backups, database)
+    backup.clear_parts(backups, database, prefix=database.stem)
     small = backup.compressed_path(kept.path)
     assert [one.path for one in backup.list_backups(backups, database)][-1] == small
     assert dbsync("restore", small, "--database", database, "--yes").returncode == 0

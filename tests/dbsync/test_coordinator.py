@@ -35,8 +35,8 @@ class Notes:
 
 def lines(database: Path, after: int = 0) -> list[dict[str, Any]]:
     return [
-        {name: value for name, value in line.items() if name not in ("at", "seconds", "run", "phases")}
-        for line in FlightRecorder(database.parent / "backups").lines()[after:]
+        {name: value for name, value in line.items() if name not in ("at", "database", "seconds", "run", "phases")}
+        for line in FlightRecorder(database.parent / "backups", database).lines()[after:]
     ]
 
 

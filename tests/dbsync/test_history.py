@@ -244,7 +244,7 @@ def test_the_json_has_all_of_it(tmp_path: Path) -> None:
     told = json.loads(dbsync("history", "--database", database, "--json").stdout)
     assert (told["format"], told["state"], told["version"]) == (1, "ok", 2)
     assert [row["number"] for row in told["applied"]] == [1, 2]
-    assert told["runs"] == FlightRecorder(database.parent / "backups").lines()
+    assert told["runs"] == FlightRecorder(database.parent / "backups", database).lines()
     failed = [one for one in told["attempts"] if one["verdict"] == "bad"]
     assert [one["outcome"] for one in failed] == ["MIGRATION_FAILED"] * 2
     assert failed[0]["phases"].keys() == {"backup", "check backup", "migrate"}

@@ -70,7 +70,7 @@ def test_what_is_kept_loads_as_the_same_migrations(tmp_path: Path, made: object)
     found = migrations.load(folder)
     kept = tmp_path / "backups" / "x.db"
     kept.parent.mkdir()
-    mapping.keep(kept, found[-1:])
+    mapping.keep(kept, found[-1:], owner="shop.db")
     shutil.rmtree(folder)
     assert told(mapping.beside(kept)) == told(found)
     assert [one.name for one in kept.parent.iterdir()] == ["x.db.migrations"]
@@ -119,7 +119,7 @@ def test_rotation_removes_them_with_their_backup(tmp_path: Path) -> None:
     live = effects(database)
     for _ in range(2):
         made = live.keep_backup(live.check_backup(live.copy_backup(4, None)))
-        mapping.keep(made.path, mapping.beside(kept.path))
+        mapping.keep(made.path, mapping.beside(kept.path), owner=made.database)
     listed = [one.path for one in backup.list_backups(database.parent / "backups", database)]
     removed = backup.rotate(database.parent / "backups", database, keep_count=1, pinned=())
     assert removed == listed[1:2]

@@ -148,7 +148,7 @@ def test_an_upgrade_tells_bytes_statements_and_rows_of_every_phase(
     assert (verify[-1].done, verify[-1].total, verify[-1].unit) == (rows, rows, "rows")
     for one in of(seen, "check backup") + of(seen, "check"):
         assert (one.total, one.unit) == (0, ""), "quick_check has no measure"
-    ended = FlightRecorder(database.parent / "backups").lines()[-1]
+    ended = FlightRecorder(database.parent / "backups", database).lines()[-1]
     assert ended["phases"].keys() == set(names)
     assert all(one >= 0 for one in ended["phases"].values())
     assert (version(database), sales(database)) == (4, 100)

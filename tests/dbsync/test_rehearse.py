@@ -77,7 +77,7 @@ def journal_mode(database: Path, mode: str) -> None:
 
 def on_record(database: Path) -> dict[str, object]:
     """The newest line of the flight record."""
-    return FlightRecorder(database.parent / "backups").lines()[-1]
+    return FlightRecorder(database.parent / "backups", database).lines()[-1]
 
 
 # ------------------------------------------------------------------------------------------------------- the till sells
@@ -249,7 +249,9 @@ def test_the_run_asks_for_the_space_that_was_measured_and_says_how_long(
     (started,) = [one for one in seen if one.kind == "started"]
     assert started.seconds > 0
     assert "🚀 Running 2 migration(s)...\n   about 1 s, by the last rehearsal\n" in stream.getvalue()
-    recorded = [one for one in FlightRecorder(database.parent / "backups").lines() if one["event"] == "started"]
+    recorded = [
+        one for one in FlightRecorder(database.parent / "backups", database).lines() if one["event"] == "started"
+    ]
     assert recorded[-1]["expected_seconds"] == started.seconds
     assert version(database) == 4
 
@@ -270,7 +272,7 @@ def test_a_rehearsal_of_something_else_counts_for_nothing(
             live.execute("INSERT INTO notes VALUES (zeroblob(?))", (database.stat().st_size // 4,))
     else:
         line = on_record(database)
-        FlightRecorder(backups).record({**line, "good": False})
+        FlightRecorder(backups, database).record({**line, "good": False})
     size = database.stat().st_size
     monkeypatch.setattr(disk, "free_bytes", lambda _: int(2.45 * size))
     before = dump(database)
@@ -314,7 +316,7 @@ def killed(database: Path, folder: Path) -> None:
         assert run.stdout is not None
         assert run.stdout.readline() == "here\n"
         run.kill()
-    left = {path.name for path in rehearsals.place(database.parent / "backups").iterdir()}
+    left = {path.name for path in rehearsals.place(database.parent / "backups", database).iterdir()}
     assert {"base.db", "rehearsal.db"} <= left
 
 
@@ -350,7 +352,7 @@ def test_a_rehearsal_under_way_is_left_alone_by_the_run_and_by_another_rehearsal
 
     done = rehearse(database, backups, found, progress=meanwhile)
     assert (done.good, ended) == (True, ["MIGRATED"])
-    assert not rehearsals.place(backups).exists()
+    assert not rehearsals.place(backups, database).exists()
     assert version(database) == 4
 
 

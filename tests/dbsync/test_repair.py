@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dbsync import backup, disk
+from dbsync import backup, disk, parts
 from dbsync.errors import DiskFull, Locked, Refused
 from dbsync.locking import locked
 from dbsync.pages import LEAF, Pages
@@ -386,9 +386,10 @@ def test_a_recovery_that_cannot_end_leaves_nothing_and_one_that_was_killed_is_cl
         with pytest.raises(DiskFull):
             repair(database, database.parent / "recovered.db", backups=[])
     assert files(database.parent) == before
-    (database.parent / ".part-recovered.db.work").mkdir()
-    (database.parent / ".part-recovered.db.work" / "pos_system.db").write_bytes(b"half a copy")
-    (database.parent / ".part-recovered.db").write_bytes(b"half a database")
+    left = parts.scratch_of(database.parent, database.name, "recovered.db.work")
+    left.mkdir()
+    (left / "pos_system.db").write_bytes(b"half a copy")
+    parts.part_of(database.parent / "recovered.db", database.name).write_bytes(b"half a database")
     told: list[Event] = []
     found = repair(database, database.parent / "recovered.db", backups=[], progress=told.append)
     assert found.whole

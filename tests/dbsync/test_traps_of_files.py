@@ -193,7 +193,7 @@ def test_a_backup_is_on_the_disk_before_it_has_its_name_and_the_name_before_anyt
     assert outcome.backup is not None
     name = outcome.backup.path.name
     named = log.index(f"rename {name}")
-    assert f"sync .part-{name}" in log[:named]
+    assert f"sync .part-{database.name}~{name}" in log[:named]
     assert f"rename {name}.json" in log[:named]
     assert log[named + 1] == "sync backups"
     assert version(outcome.backup.path) == 2
@@ -242,7 +242,9 @@ def test_the_failed_attempt_is_remembered_although_the_restore_rewinds_the_datab
     (newest, *_) = [one for one in list_backups(database.parent / "backups", database) if one.version == 2]
     assert back.restore(effects(database), backup=newest.path, intent_id="i").outcome.name == "RESTORED"
     ended = [
-        line["outcome"] for line in FlightRecorder(database.parent / "backups").lines() if line["event"] == "ended"
+        line["outcome"]
+        for line in FlightRecorder(database.parent / "backups", database).lines()
+        if line["event"] == "ended"
     ]
     assert ended[-3:] == ["MIGRATION_FAILED", "MIGRATED", "RESTORED"]
     assert ask(database, "SELECT count(*) FROM dbsync_history WHERE number > 2") == 0
