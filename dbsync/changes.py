@@ -10,6 +10,7 @@ redefine T | T.c | index i | trigger t | view v         reset T
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
@@ -22,6 +23,7 @@ _PATH: Final = rf"{_NAME}(?:\s*\.\s*{_NAME})?"
 _RENAME: Final = re.compile(rf"^({_PATH})\s*->\s*({_PATH})$")
 _SET: Final = re.compile(rf"^({_PATH})\s*=\s*(.+)$", re.DOTALL)
 _LIST: Final = re.compile(rf"^({_PATH}(?:\s*,\s*{_PATH})*)(?:\s+where\s+(.+))?$", re.DOTALL | re.IGNORECASE)
+_OF_NO_TABLE: Final = re.compile(r"^(?:index|trigger|view)\s", re.IGNORECASE)
 _PLAIN: Final = re.compile(rf"^(?:(table|column|index|trigger|view)\s+)?({_PATH})$", re.IGNORECASE)
 
 
@@ -51,9 +53,17 @@ class Declared(NamedTuple):
     migrations_count: int = 1
     """How many migrations declared it: expressions of several speak of different befores."""
 
+    def gone_in_between(self, kind: str, name: str) -> bool:
+        """Whether one of several migrations drops it: what has its name at the end is another's."""
+        return self.migrations_count > 1 and (kind, name) in self.drops
+
 
 def declared(migrations: Iterable[Migration]) -> Declared:
     """What a run of migrations declares, taken together.
+
+    A till that skips releases runs several at once. A condition or a value that one of them declares speaks of the rows
+    as that one finds and leaves them. Where another of the run changes the same table, or one that the expression
+    names, nobody has seen these rows by the end: the permission stays, without its condition.
 
     Raises:
         BadMigrations: a line that is not understood, with the grammar's words.
@@ -61,23 +71,59 @@ def declared(migrations: Iterable[Migration]) -> Declared:
     found = Declared({}, {}, set(), {}, set(), {}, {}, set(), set())
     migrations = tuple(migrations)
     for migration in migrations:
-        seen: set[tuple[str, str]] = set()
         for line in migration.changes:
-            _take(found, migration, line.strip(), seen)
-    return found._replace(migrations_count=len(migrations))
+            _take(found, migration, line.strip())
+    found = found._replace(migrations_count=len(migrations))
+    if len(migrations) > 1:
+        _weaken(found, migrations)
+    return found
 
 
-def _take(found: Declared, migration: Migration, line: str, seen: set[tuple[str, str]]) -> None:
+def _weaken(found: Declared, migrations: tuple[Migration, ...]) -> None:
+    """Takes away the conditions and values that another migration of the run may have made untrue."""
+    times: Counter[str] = Counter()
+    for one in migrations:
+        times.update({_before(found, table) for table in _tables_of(one)})
+    shared = {table for table, count in times.items() if count > 1}
+
+    def holds(table: str, expression: str | None) -> bool:
+        # The table itself is counted once, by its own migration; another one that is named, at all.
+        named = {_before(found, unquoted(one)) for one in re.findall(_NAME, expression or "")} - {table}
+        return table not in shared and not named & times.keys()
+
+    for (table, column), cell in found.updates.items():
+        if not holds(table, cell.where or cell.value):
+            found.updates[table, column] = Cell()
+    for rows in (found.inserts, found.deletes):
+        for table, where in rows.items():
+            if not holds(table, where):
+                rows[table] = None
+
+
+def _tables_of(migration: Migration) -> set[str]:
+    """The tables of which a migration declares a change, under the name that it uses, and under a new one."""
+    found: set[str] = set()
+    for line in migration.changes:
+        verb, _, rest = line.strip().partition(" ")
+        if (one := _RENAME.match(rest.strip())) and verb.lower() == "rename":
+            found |= {_split(one[1])[0].lower(), _split(one[2])[0].lower()}
+        elif not _OF_NO_TABLE.match(rest.strip()):
+            path = re.match(rf"(?:(?:table|column)\s+)?({_NAME})", rest.strip(), re.IGNORECASE)
+            found |= {unquoted(path[1]).lower()} if path else set()
+    return found
+
+
+def _take(found: Declared, migration: Migration, line: str) -> None:
     verb, _, rest = line.partition(" ")
     rest = rest.strip()
     match verb.lower():
         case "rename" if one := _RENAME.match(rest):
             _rename(found, _split(one[1]), _split(one[2]))
         case "update" if (one := _SET.match(rest)) and not _LIST.match(rest):
-            _update(found, one[1], Cell(value=one[2]), seen)
+            found.updates[cell_of(found, one[1])] = Cell(value=one[2])
         case "update" if one := _LIST.match(rest):
             for path in re.findall(_PATH, one[1]):
-                _update(found, path, Cell(where=one[2]), seen)
+                found.updates[cell_of(found, path)] = Cell(where=one[2])
         case "insert" | "delete" if one := _LIST.match(rest):
             rows = found.inserts if verb.lower() == "insert" else found.deletes
             rows[_before(found, _split(one[1])[0])] = one[2]
@@ -107,15 +153,6 @@ def _rename(found: Declared, old: list[str], new: list[str]) -> None:
         table = _before(found, old[0])
         earlier = [key for key, name in found.columns.items() if key[0] == table and same(name, old[1])]
         found.columns[earlier[0] if earlier else (table, old[1].lower())] = new[-1]
-
-
-def _update(found: Declared, path: str, cell: Cell, seen: set[tuple[str, str]]) -> None:
-    key = cell_of(found, path)
-    if key in found.updates and key not in seen:
-        # Two migrations speak of different befores: neither proves anything about the whole way, so both are weakened.
-        cell = Cell()
-    seen.add(key)
-    found.updates[key] = cell
 
 
 def cell_of(found: Declared, path: str) -> tuple[str, str]:

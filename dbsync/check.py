@@ -184,17 +184,34 @@ def _make(path: Path, first: tuple[Migration, ...]) -> None:
 
 
 def _undeclared(found: tuple[Migration, ...], before: Path, scratch: Path) -> list[Problem]:
+    """Each migration by itself, on what the ones before it left; then all at once, as a till that skips releases."""
+    step = scratch / "check-step.db"
+    try:
+        copies.scratch_copy(before, step, told=nobody)
+        with closing(open_copy(step)) as connection:
+            pending = tuple(one for one in found if one.number > version_of(connection))
+        problems = []
+        for one in pending:
+            problems += _different((one,), step, scratch, goes_on=True)
+        if len(pending) > 1 and not problems:
+            problems += _different(pending, before, scratch, goes_on=False)
+    finally:
+        copies.drop_part(step)
+    return problems
+
+
+def _different(run: tuple[Migration, ...], base: Path, scratch: Path, *, goes_on: bool) -> list[Problem]:
     after = scratch / "check-after.db"
     try:
-        copies.scratch_copy(before, after, told=nobody)
+        copies.scratch_copy(base, after, told=nobody)
         with closing(open_scratch(after)) as connection:
-            pending = tuple(one for one in found if one.number > version_of(connection))
-            written = verify.run_all(connection, pending)
-            attach_copy(connection, before, conservation.OLD)
-            different = conservation.findings(
-                connection, changes.declared(pending), written=written, limit_seconds=verify.LIMIT_SECONDS, skip=False
+            written = verify.run_all(connection, run)
+            attach_copy(connection, base, conservation.OLD)
+            found = conservation.findings(
+                connection, changes.declared(run), written=written, limit_seconds=verify.LIMIT_SECONDS, skip=False
             )
+        if goes_on:
+            after.replace(base)
     finally:
         copies.drop_part(after)
-    where = _name(pending[-1]) if pending else str(before)
-    return [Problem(where, one.told, f"-- changes: {one.declare}" if one.declare else "") for one in different]
+    return [Problem(_name(run[-1]), one.told, f"-- changes: {one.declare}" if one.declare else "") for one in found]

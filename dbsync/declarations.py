@@ -72,15 +72,13 @@ def _cause(connection: Connection, expression: _Expression) -> str:
 
 
 def unknown(connection: Connection, allowed: Declared, old: str) -> Iterator[tuple[str, str]]:
-    """Names in a declaration of one migration that are neither in the database before it nor after: what, and the
-    nearest that is there. A permission for nothing is mostly a slip, which would only show on a till."""
+    """What one migration declares and cannot mean: what, and the nearest name that is there, if any.
+
+    A name that is not there, before or after, is mostly a slip, which would only show on a till. A table or column that
+    is declared to go and is there after it would be taken for another one of that name (`Declared.gone_in_between`).
+    """
     tables = {**_lower(tables_of(connection, old)), **_lower(tables_of(connection))}
-    columns = {
-        f"{table}.{str(row[1]).lower()}"
-        for schema in (old, "main")
-        for table, name in _lower(tables_of(connection, schema)).items()
-        for row in columns_of(connection, name, schema)
-    }
+    columns = _columns(connection, old) | _columns(connection, "main")
     columns |= {f"{old_name}.{column.rpartition('.')[2]}" for old_name, new in allowed.tables.items()
                 for column in columns if column.startswith(f"{new.lower()}.")}  # fmt: skip
     objects = {
@@ -88,11 +86,29 @@ def unknown(connection: Connection, allowed: Declared, old: str) -> Iterator[tup
         for schema in (old, "main")
         for kind, name in connection.execute(f"SELECT type, name FROM {schema}.sqlite_schema")
     }
+    left = _columns(connection, "main") | {one.lower() for one in tables_of(connection)}
+    taken = {one.lower() for one in allowed.tables.values()} | _new_names(allowed)
+    for kind, name in sorted(allowed.drops):
+        if kind in ("table", "column") and name in left - taken:
+            yield f"it declares that {kind} {name} is dropped, which is there after it", ""
     for kind, name in sorted(_named(allowed)):
         there = columns if kind == "column" else tables.keys() if kind == "table" else _of_kind(objects, kind)
         if name not in there:
             near = get_close_matches(name, sorted(there), 1)
             yield f"it declares a change of {kind} {name}, which is not there, before or after", near[0] if near else ""
+
+
+def _columns(connection: Connection, schema: str) -> set[str]:
+    return {
+        f"{table}.{str(row[1]).lower()}"
+        for table, name in _lower(tables_of(connection, schema)).items()
+        for row in columns_of(connection, name, schema)
+    }
+
+
+def _new_names(allowed: Declared) -> set[str]:
+    """Columns that got the name of another one."""
+    return {f"{table}.{after.lower()}" for (table, _), after in allowed.columns.items()}
 
 
 def _named(allowed: Declared) -> Iterator[tuple[str, str]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from dbsync.model import Migration
 
 _NAME: Final = re.compile(r"^(\d{4})_([a-z][a-z0-9_]*)\.(sql|py|toml)$")
 _KINDS: Final = {".sql": "sql", ".py": "python", ".toml": "command"}
-_HEADER: Final = re.compile(r"^--\s*(description|changes|readable_from|replaces)\s*:\s*(.*?)\s*$")
+HEADER: Final = re.compile(r"^--\s*(description|changes|readable_from|replaces)\s*:\s*(.*?)\s*$")
 _SHA256: Final = re.compile(r"^[0-9a-f]{64}$")
 _METADATA: Final = ("description", "changes", "readable_from", "replaces")
 
@@ -131,14 +132,14 @@ def _load(path: Path) -> Migration:
     return built(path, text, metadata(path, text), number=int(match[1]), name=match[2])
 
 
+def header_of(text: str) -> list[str]:
+    """The lines before the first statement, of which those that name something say it of the migration."""
+    return list(takewhile(lambda line: not line.strip() or line.startswith("--"), text.splitlines()))
+
+
 def _sql_metadata(text: str) -> dict[str, Any]:
     values: dict[str, Any] = {"changes": [], "replaces": []}
-    for line in text.splitlines():
-        match = _HEADER.match(line)
-        if match is None:
-            if line.strip() and not line.startswith("--"):
-                break
-            continue
+    for match in filter(None, map(HEADER.match, header_of(text))):
         key, value = match[1], match[2]
         if key in ("changes", "replaces"):
             values[key].append(value)
@@ -156,8 +157,8 @@ def _python_metadata(path: Path, text: str) -> Mapping[str, Any]:
         values = {
             target.id: ast.literal_eval(node.value)
             for node in tree.body
-            if isinstance(node, ast.Assign)
-            for target in node.targets
+            if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None
+            for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
             if isinstance(target, ast.Name) and target.id in _METADATA
         }
     except (SyntaxError, ValueError) as cause:

@@ -21,7 +21,8 @@ def in_table(connection: Connection, allowed: Declared, old: str, new: str, sche
     for column, was in before.columns.items():
         after = allowed.columns.get((lower, column), column).lower()
         has = now.columns.get(after)
-        free = ("column", f"{lower}.{column}") in allowed.redefines
+        name = ("column", f"{lower}.{column}")
+        free = name in allowed.redefines or allowed.gone_in_between(*name)
         if has is None or free:
             continue
         was = was._replace(expression=" ".join(renamed.get(one, one) for one in was.expression.split()))  # noqa: PLW2901
@@ -88,6 +89,8 @@ def in_objects(connection: Connection, allowed: Declared, old: str) -> Iterator[
         texts = set(now.values())
         for name, was in before.items():
             if name in now and (now[name] == was or (kind, name) in allowed.redefines):
+                continue
+            if allowed.gone_in_between(kind, name) or (allowed.migrations_count > 1 and _went_with(allowed, was)):
                 continue
             if name not in now and (was in texts or (kind, name) in allowed.drops or _went_with(allowed, was)):
                 continue

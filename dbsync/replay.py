@@ -83,11 +83,13 @@ def is_external_search(connection: Connection, table: str, schema: str = NOW) ->
 def conserves(newer: tuple[Migration, ...]) -> bool:
     """Whether migrations leave every value where it was: they declare nothing else, which was proven when they ran.
 
-    What they drop or add does not count.
+    What they drop or add does not count, unless a later one may have made another thing of the same name.
     """
     if any(one.kind == "command" or _down_row(one) is not None for one in newer):
         return False
     said = declared(newer)
+    if any(said.gone_in_between(*one) for one in said.drops if one[0] in ("table", "column")):
+        return False
     return not (said.tables or said.columns or said.updates or said.retypes or said.inserts or said.deletes)
 
 
@@ -96,23 +98,38 @@ def _down_row(migration: Migration) -> Down | None:
     return found if callable(found) else None
 
 
+class Placed(NamedTuple):
+    """A row in terms of the older schema."""
+
+    table: str
+    row: Record
+    later: frozenset[str]
+    """Columns, as the newer schema calls them, that came after another of their name: no value of theirs is in it."""
+
+
 class Translator:
     """Rows of the newer schema in terms of the older one: same names, declared renames, and `down_row`."""
 
     def __init__(self, newer: tuple[Migration, ...]) -> None:
         self._steps: Final = [(declared((one,)), _down_row(one)) for one in reversed(newer)]
 
-    def __call__(self, table: str, row: Record) -> tuple[str, Record] | None:
+    def __call__(self, table: str, row: Record) -> Placed | None:
         """Table and row as they were; None: a migration says that the older schema has no place for it."""
-        row = dict(row)
+        row, whole, later = dict(row), row, frozenset[str]()
         for step, down in self._steps:
+            if _is_made_later(step, table):
+                return None
+            without = _without_later_ones(step, table, row)
+            # Under another name than its own a value has been placed by a step, and is not one that came later.
+            later |= (row.keys() - without.keys()) & whole.keys()
+            row = without
             if down is not None:
                 translated = _called(down, table, row)
                 if translated is None:
                     return None
                 row = translated
             table, row = _unrenamed(step, table, row)
-        return table, row
+        return Placed(table, row, later)
 
 
 def _called(down: Down, table: str, row: Record) -> Record | None:
@@ -122,6 +139,25 @@ def _called(down: Down, table: str, row: Record) -> Record | None:
         # Only the kind of error: its text may hold a value, and values are personal.
         cause = f"down_row of {table} failed: {type(error).__name__}"
         raise MigrationFailed(operation="carry back", cause=cause) from error
+
+
+def _is_made_later(step: Declared, table: str) -> bool:
+    """Whether a name was free after a step, so that what has it came with a later one and is another table."""
+    if any(same(after, table) for after in step.tables.values()):
+        return False
+    return table.lower() in step.tables or ("table", table.lower()) in step.drops
+
+
+def _without_later_ones(step: Declared, table: str, row: Record) -> Record:
+    old = next((before for before, after in step.tables.items() if same(after, table)), table.lower())
+    targets = {after.lower() for before, after in step.columns.items() if before[0] == old}
+
+    def is_later(column: str) -> bool:
+        name = column.lower()
+        free = (old, name) in step.columns or ("column", f"{old}.{name}") in step.drops
+        return free and name not in targets
+
+    return {column: value for column, value in row.items() if not is_later(column)}
 
 
 def _unrenamed(step: Declared, table: str, row: Record) -> tuple[str, Record]:
@@ -156,16 +192,16 @@ class Replay:
         if after is not None and change.after is not None:
             self._park_rest(change, after)
 
-    def _down(self, table: str, row: Record | None) -> tuple[str, Record] | None:
-        translated = self._translate(table, row) if row is not None else None
-        if translated is None or translated[0].lower() not in self._known:
+    def _down(self, table: str, row: Record | None) -> Placed | None:
+        placed = self._translate(table, row) if row is not None else None
+        if placed is None or placed.table.lower() not in self._known:
             return None
-        known = self._known[translated[0].lower()]
+        known = self._known[placed.table.lower()]
         names = self._written(known)
-        kept = {names[name.lower()]: value for name, value in translated[1].items() if name.lower() in names}
-        if "rowid" in translated[1]:
-            kept["rowid"] = translated[1]["rowid"]
-        return known, kept
+        kept = {names[name.lower()]: value for name, value in placed.row.items() if name.lower() in names}
+        if "rowid" in placed.row:
+            kept["rowid"] = placed.row["rowid"]
+        return Placed(known, kept, placed.later)
 
     def _written(self, table: str) -> dict[str, str]:
         """The columns that can be written, by their names in lower case."""
@@ -174,26 +210,26 @@ class Replay:
             self._names[table] = {str(one[1]).lower(): str(one[1]) for one in rows if one[6] == 0}
         return self._names[table]
 
-    def _insert(self, row: tuple[str, Record]) -> None:
-        table, values = row
+    def _insert(self, row: Placed) -> None:
+        table, values, _ = row
         # A row without a key of its own gets whatever number is free.
         values = {name: value for name, value in values.items() if name != "rowid" or self._is_search(table)}
         names = ", ".join(_name(one) for one in values)
         marks = ", ".join("?" for _ in values)
         self._connection.execute(f"INSERT INTO main.{quoted(table)} ({names}) VALUES ({marks})", tuple(values.values()))
 
-    def _update(self, before: tuple[str, Record], after: tuple[str, Record]) -> None:
-        table, old = before
-        new = {name: value for name, value in after[1].items() if name != "rowid" and not _equal(value, old.get(name))}
+    def _update(self, before: Placed, after: Placed) -> None:
+        table, old, _ = before
+        new = {name: value for name, value in after.row.items() if name != "rowid" and not _equal(value, old.get(name))}
         if not new:
             return
         where, values = self._where(table, old)
         sets = ", ".join(f"{quoted(one)} = ?" for one in new)
         self._connection.execute(f"UPDATE main.{quoted(table)} SET {sets} WHERE {where}", (*new.values(), *values))
 
-    def _delete(self, row: tuple[str, Record]) -> None:
-        where, values = self._where(*row)
-        self._connection.execute(f"DELETE FROM main.{quoted(row[0])} WHERE {where}", values)
+    def _delete(self, row: Placed) -> None:
+        where, values = self._where(row.table, row.row)
+        self._connection.execute(f"DELETE FROM main.{quoted(row.table)} WHERE {where}", values)
 
     def _where(self, table: str, row: Record) -> tuple[str, tuple[Any, ...]]:
         key = key_of(self._connection, table)
@@ -211,10 +247,10 @@ class Replay:
         row = self._connection.execute("SELECT sql FROM main.sqlite_schema WHERE name = ?", (table,)).fetchone()
         return row is not None and "virtual table" in " ".join(str(row[0]).lower().split())
 
-    def _park_rest(self, change: Change, after: tuple[str, Record]) -> None:
+    def _park_rest(self, change: Change, after: Placed) -> None:
         """Values of columns that the older schema does not have, as far as somebody set them."""
         assert change.after is not None
-        taken = {one.lower() for one in after[1]}
+        taken = {one.lower() for one in after.row} - {one.lower() for one in after.later}
         before = change.before or {}
         rest = {
             name: value
@@ -222,7 +258,7 @@ class Replay:
             if name.lower() not in taken and name != "rowid" and value is not None and value != before.get(name)
         }
         if rest:
-            self._park(change.table, {**_key_of(change.after, after[1]), **rest})
+            self._park(change.table, {**_key_of(change.after, after.row), **rest})
 
     def _park(self, table: str, row: Mapping[str, Any]) -> None:
         self._parked.parent.mkdir(parents=True, exist_ok=True)

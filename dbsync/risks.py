@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -10,7 +11,7 @@ from dbsync.changes import Declared, cell_of, declared
 from dbsync.definitions import tokens
 from dbsync.engines import OWN
 from dbsync.errors import BadMigrations
-from dbsync.migrations import text_of
+from dbsync.migrations import HEADER, header_of, text_of
 from dbsync.model import Migration
 from dbsync.sqlite import quoted
 from dbsync.statements import rename_of, split
@@ -41,6 +42,11 @@ _PYTHON_CLOCKS: Final = frozenset(
     ["datetime.now", "datetime.utcnow", "datetime.today", "date.today", "time.time", "time.time_ns", "os.urandom"]
 )
 _PYTHON_CHANCE: Final = ("random.", "secrets.", "uuid.uuid1", "uuid.uuid4")
+_NEARLY: Final = re.compile(r"^\s*(?:--|/\*)\s*(changes?|replaces?|readable[ _-]from)\s*:", re.IGNORECASE)
+_WHERE_IT_IS_READ: Final = (
+    "Write it as `-- changes: …`, `-- replaces: …` or `-- readable_from: …`, at the beginning of a line and before the"
+    " first statement."
+)
 SAME_TWICE: Final = (
     "Take the value from a column of the row, or a constant: going back is proven by running the migration again."
 )
@@ -68,7 +74,7 @@ def risks(migration: Migration) -> list[Risk]:
     made = {_created(words) for words in all_words} | {
         renamed.to.lower() for one in statements if (renamed := rename_of(one)) is not None
     }
-    found = []
+    found = list(_unread(text)) if (migration.kind, migration.engine) == ("sql", OWN) else []
     for statement, words in zip(statements, all_words, strict=True):
         found += [*_altering(statement, words, said, made), *_dropping(words, said, made, all_words)]
         if migration.engine == OWN:
@@ -80,6 +86,14 @@ def risks(migration: Migration) -> list[Risk]:
     if migration.kind == "python" and migration.number > 1:
         found += _python_unlike_twice(text)
     return list(dict.fromkeys(found))
+
+
+def _unread(text: str) -> Iterator[Risk]:
+    """Lines that were meant to say something of the migration, and do not."""
+    header = header_of(text)
+    for number, line in enumerate(text.splitlines()):
+        if _NEARLY.match(line) and not (number < len(header) and HEADER.match(line)):
+            yield Risk(f"`{line.strip()}` is not read", _WHERE_IT_IS_READ)
 
 
 def _in_python(text: str) -> Iterator[str]:

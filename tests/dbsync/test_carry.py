@@ -279,3 +279,55 @@ def test_a_migration_that_is_not_the_same_twice_is_never_taken_for_proof(tmp_pat
     returned = go_back(database, found, older=1, confirmed=True)
     assert returned.back is Back.STAYS
     assert version(database) == 2
+
+
+NAMES = {
+    "a column dropped and another made": (
+        "-- changes: drop column t.d\nALTER TABLE t DROP COLUMN d;", "ALTER TABLE t ADD COLUMN d TEXT DEFAULT 'new';",
+    ),
+    "a column renamed and another made": (
+        "-- changes: rename t.d -> t.e\nALTER TABLE t RENAME COLUMN d TO e;",
+        "ALTER TABLE t ADD COLUMN d TEXT DEFAULT 'new';",
+    ),
+    "a table dropped and another made": (
+        "-- changes: drop table t\nDROP TABLE t;", "CREATE TABLE t (id INTEGER PRIMARY KEY, d TEXT DEFAULT 'new');",
+    ),
+    "a table renamed and another made": (
+        "-- changes: rename t -> tt\nALTER TABLE t RENAME TO tt;",
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, d TEXT DEFAULT 'new');",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("stepwise", [True, False], ids=["each release", "one skipped"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_that_another_thing_has_now_is_not_taken_for_the_older_one(
+    tmp_path: Path, name: str, stepwise: bool
+) -> None:
+    first = (
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, d TEXT); CREATE TABLE sales (id INTEGER PRIMARY KEY, cents INTEGER);"
+    )
+    found = written(tmp_path / "m", first, *NAMES[name])
+    database = tmp_path / "data" / "pos_system.db"
+    database.parent.mkdir()
+    assert upgrade(database, found[:1]).ready
+    with closing(sqlite3.connect(database)) as live, live:
+        live.executescript("INSERT INTO t VALUES (1, 'old'), (2, 'older')")
+    for count in (2, 3) if stepwise else (3,):
+        assert upgrade(database, found[:count]).name == "MIGRATED"
+    base = next(one for one in list_backups(database.parent / "backups", database) if one.version == 1)
+    with closing(sqlite3.connect(database)) as live, live:
+        live.execute("INSERT INTO sales VALUES (1, 500)")
+    seen = downgrade.diff(effects(database), base, found, export=None)
+    assert (seen.done, seen.carried and seen.carried.losses) == ((Loss("sales", 1, 0, 0),), ())
+    # What somebody put under the new name has no place in the older schema, and is said so.
+    change = "INSERT INTO t (id, d) VALUES (1, 'mine')" if "table" in name else "UPDATE t SET d = 'mine' WHERE id = 1"
+    with closing(sqlite3.connect(database)) as live, live:
+        live.execute(change)
+    refused = downgrade.downgrade(effects(database), base, found, accept_loss=False)
+    lost = Loss("t", 1, 0, 0) if "table" in name else Loss("t", 0, 1, 0)
+    assert (refused.outcome.name, refused.losses, version(database)) == ("STAYS", (lost,), 3)
+    returned = downgrade.downgrade(effects(database), base, found, accept_loss=True)
+    assert (returned.outcome.name, returned.parked is not None) == ("RESTORED", True)
+    assert (version(database), ask(database, "SELECT cents FROM sales")) == (1, 500)
+    assert ask(database, "SELECT group_concat(d) FROM t") == "old,older"

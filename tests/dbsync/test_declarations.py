@@ -92,6 +92,25 @@ def test_a_name_that_is_not_there_is_a_slip_and_the_nearest_one_is_named(
     assert problems(tmp_path) == [(f"it declares a change of {what}, which is not there, before or after", safe)]
 
 
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("-- changes: drop table words\nSELECT 1;", "table words"),
+        ("-- changes: drop column sales.flag\nSELECT 1;", "column sales.flag"),
+        (
+            """-- changes: drop table sales
+DROP VIEW dear; CREATE TABLE n AS SELECT * FROM sales; DROP TABLE sales; ALTER TABLE n RENAME TO sales;
+CREATE VIEW dear AS SELECT * FROM sales WHERE cents > 100;""",
+            "table sales",
+        ),
+    ],
+)
+def test_what_is_declared_to_go_and_stays_is_a_slip(tmp_path: Path, text: str, what: str) -> None:
+    """A till that skips releases would take the one that stays for another of that name, and not look into it."""
+    shop(tmp_path, text)
+    assert (f"it declares that {what} is dropped, which is there after it", "") in problems(tmp_path)
+
+
 def test_what_can_be_meant_is_quiet(tmp_path: Path) -> None:
     text = """
 -- changes: update SALES.Cents = o.cents * 2
@@ -145,3 +164,96 @@ ALTER TABLE sales DROP COLUMN flag;
     for one in (database, step_by_step):
         assert ask(one, "SELECT group_concat(cents) FROM sales") == "100,205,300"
         assert ask(one, "SELECT count(*) FROM words") == 0
+
+
+PLAIN = """
+CREATE TABLE t (id INTEGER PRIMARY KEY, c INTEGER, d TEXT); CREATE TABLE u (id INTEGER PRIMARY KEY, x TEXT);
+CREATE INDEX i ON t(c); CREATE VIEW v AS SELECT c FROM t; CREATE TRIGGER g AFTER INSERT ON t BEGIN SELECT 1; END;
+"""
+PLUS = "-- changes: update t.c = o.c + 1\nUPDATE t SET c = c + 1;"
+WHERE = "-- changes: update t.c where n.d = 'a'\nUPDATE t SET c = c + 1 WHERE d = 'a';"
+INSERT = "-- changes: insert t where n.d = 'in'\nINSERT INTO t (c, d) VALUES (9, 'in');"
+PAIRS = {
+    "a table dropped and made anew": (
+        "-- changes: drop table u\nDROP TABLE u;",
+        "CREATE TABLE u (id INTEGER PRIMARY KEY AUTOINCREMENT, y INT); INSERT INTO u VALUES (1, 5);",
+    ),
+    "a column dropped and added anew": (
+        "-- changes: drop column t.d\nALTER TABLE t DROP COLUMN d;", "ALTER TABLE t ADD COLUMN d INTEGER DEFAULT 7;",
+    ),
+    "an index dropped and another made": ("-- changes: drop index i\nDROP INDEX i;", "CREATE INDEX i ON t(d);"),
+    "an index of a table made anew": (
+        "-- changes: drop table t\n-- changes: drop view v\nDROP VIEW v; DROP TABLE t;",
+        "CREATE TABLE t (d TEXT, c TEXT); CREATE INDEX i ON t(d);",
+    ),
+    "a view": ("-- changes: drop view v\nDROP VIEW v;", "CREATE VIEW v AS SELECT d FROM t;"),
+    "a trigger": (
+        "-- changes: drop trigger g\nDROP TRIGGER g;", "CREATE TRIGGER g AFTER DELETE ON t BEGIN SELECT 1; END;",
+    ),
+    "rows that came and were changed": (INSERT, PLUS),
+    "rows that came and lost their mark": (
+        INSERT, "-- changes: update t.d where o.d = 'in'\nUPDATE t SET d = 'out' WHERE d = 'in';",
+    ),
+    "rows that were changed and went": (PLUS, "-- changes: delete t where o.c = 101\nDELETE FROM t WHERE c = 101;"),
+    "a condition on what was changed after": (WHERE, "-- changes: update t.d\nUPDATE t SET d = 'z';"),
+    "a condition on a column renamed after": (
+        WHERE, "-- changes: rename t.d -> t.e\nALTER TABLE t RENAME COLUMN d TO e;",
+    ),
+    "a condition in a table renamed after": (WHERE, "-- changes: rename t -> tt\nALTER TABLE t RENAME TO tt;"),
+    "a value from a table that was changed after": (
+        "-- changes: update t.c = (SELECT max(id) FROM main.u)\nUPDATE t SET c = (SELECT max(id) FROM u);",
+        "-- changes: insert u\nINSERT INTO u VALUES (77, 'q');",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_two_good_releases_are_good_for_a_till_that_skips_the_first(tmp_path: Path, name: str) -> None:
+    found = written(tmp_path / "m", PLAIN, *PAIRS[name])
+    ends = []
+    for way in ("each", "at once"):
+        database = tmp_path / way / "shop.db"
+        database.parent.mkdir()
+        assert upgrade(database, found[:1]).ready
+        with closing(sqlite3.connect(database)) as live, live:
+            live.executescript("INSERT INTO t VALUES (1, 100, 'a'), (2, 200, 'b'); INSERT INTO u VALUES (1, 'x');")
+        for count in (2, 3) if way == "each" else (3,):
+            outcome = upgrade(database, found[:count])
+            assert outcome.name == "MIGRATED", outcome.cause
+        with closing(sqlite3.connect(database)) as live:
+            ends.append([line for line in live.iterdump() if "dbsync_history" not in line and "schema_ver" not in line])
+    assert ends[0] == ends[1]
+    assert files(tmp_path / "m") == {one.path.name for one in found}
+
+
+def test_a_permission_of_one_migration_keeps_its_condition_beside_others_that_change_other_tables(
+    tmp_path: Path,
+) -> None:
+    """Only what another one may have made untrue is weakened."""
+    more = "-- changes: delete t where o.c = 100\nDELETE FROM t;"
+    found = written(tmp_path / "m", PLAIN, more, "-- changes: insert u\nINSERT INTO u VALUES (5, 'q');")
+    database = tmp_path / "data" / "shop.db"
+    database.parent.mkdir()
+    assert upgrade(database, found[:1]).ready
+    with closing(sqlite3.connect(database)) as live, live:
+        live.executescript("INSERT INTO t VALUES (1, 100, 'a'), (2, 200, 'b')")
+    outcome = upgrade(database, found)
+    assert (outcome.name, "t: 1 rows are gone, keys 2" in outcome.cause) == ("VERIFICATION_FAILED", True)
+    assert (version(database), ask(database, "SELECT count(*) FROM t")) == (1, 2)
+
+
+def test_check_proves_each_migration_by_itself_on_real_rows(tmp_path: Path) -> None:
+    """On a till that takes both at once the first one's condition would not be held against it."""
+    more = "-- changes: delete t where o.c = 100\nDELETE FROM t;"
+    found = written(tmp_path / "m", PLAIN, more, PLUS)
+    database = tmp_path / "data" / "shop.db"
+    database.parent.mkdir()
+    assert upgrade(database, found[:1]).ready
+    with closing(sqlite3.connect(database)) as live, live:
+        live.executescript("INSERT INTO t VALUES (1, 100, 'a'), (2, 200, 'b')")
+    (tmp_path / "scratch").mkdir()
+    problems = check(tmp_path / "m", database=database, scratch=tmp_path / "scratch")
+    assert [(one.where, one.what) for one in problems] == [
+        ("0002_step", "t: 1 rows are gone, keys 2, written by DELETE FROM t (0002_step.sql line 2)")
+    ]
+    assert files(tmp_path / "scratch") == set()

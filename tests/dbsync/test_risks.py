@@ -42,6 +42,19 @@ def told(folder: Path, *texts: str) -> list[str]:
 @pytest.mark.parametrize(
     ("text", "what", "safe"),
     [
+        (
+            "UPDATE users SET born = 1;\n-- changes: update users.born\n",
+            "`-- changes: update users.born` is not",
+            "first",
+        ),
+        (
+            "-- Change: update users.born\nUPDATE users SET born = 1;",
+            "`-- Change: update users.born` is not read",
+            "`--",
+        ),
+        (" -- changes: update users.born\nUPDATE users SET born = 1;", "`-- changes: update users.born` is not", "`--"),
+        ("/* changes: update users.born */\nUPDATE users SET born = 1;", "is not read", "beginning of a line"),
+        ("-- readable-from: 1\nSELECT 1;", "`-- readable-from: 1` is not read", "`-- readable_from: …`"),
         ("ALTER TABLE users DROP COLUMN born;", "drops a column", "`changes: drop column users.born`"),
         ('ALTER TABLE main."users" DROP born;', "drops a column", "`changes: drop column users.born`"),
         ("ALTER TABLE users ADD COLUMN age INTEGER NOT NULL;", "adds a NOT NULL column without a default", "DEFAULT"),
@@ -177,3 +190,20 @@ def test_the_sample_tills_migrations_raise_no_alarm(tmp_path: Path) -> None:
     assert files(tmp_path / "m") == {
         path.relative_to(tmp_path / "m").as_posix() for path in (tmp_path / "m").glob("0*")
     }
+
+
+def test_what_a_typed_python_migration_says_is_read(tmp_path: Path) -> None:
+    """`changes: Final = [...]` is an assignment too."""
+    text = """'A step.'
+from typing import Final
+
+changes: Final = ["update users.born"]
+readable_from: int = 1
+replaces: list[str]
+
+def up(db):
+    pass
+"""
+    (tmp_path / "0001_step.py").write_text(text)
+    (one,) = load(tmp_path)
+    assert (one.changes, one.readable_from, one.replaces) == (("update users.born",), 1, ())
