@@ -135,6 +135,10 @@ def clear_parts(backups: Path, database: Path, *, prefix: str) -> None:
     for folder in {backups, database.parent}:
         try:
             parts.clear(folder, parts.owner_of(database))
+            for one in {prefix, database.stem}:
+                # Facts that were cut while they were written: no other write has their name, to replace them.
+                for path in _glob(folder, f"{disk.NEW}{escape(one)}-backup-*{FACTS}"):
+                    path.unlink(missing_ok=True)
         except OSError as cause:
             raise disk.problem("clear", folder, cause) from cause
     # Kept before their backup gets its name: those of another prefix may be of a neighbour's run that is under way.

@@ -58,6 +58,7 @@ def backups(
 
 def _prune(place: Place, keep_count: int, *, dry_run: bool, as_json: bool) -> None:
     with locked(place.database):
+        place.effects().clear()
         gone = backup_files.rotate(place.backups, place.database, keep_count=keep_count, pinned=(), dry_run=dry_run)
     if as_json:
         click.echo(json.dumps({"format": 1, "removed": [str(one) for one in gone], "dry_run": dry_run}, indent=1))
@@ -70,6 +71,7 @@ def _prune(place: Place, keep_count: int, *, dry_run: bool, as_json: bool) -> No
 
 def _compress(place: Place, plain_count: int, *, dry_run: bool, as_json: bool) -> None:
     with locked(place.database):
+        place.effects().clear()
         old = packing.old_ones(place.backups, place.database, plain_count=plain_count)
         if dry_run:
             done = [packing.Packed(one.path, one.size_bytes, one.size_bytes) for one in old]

@@ -99,6 +99,7 @@ class _Upgrade:
         if isinstance(step, plan.Refuse):
             return self._ended(step.name, cause=step.cause, hint=step.hint)
         if isinstance(step, plan.Nothing):
+            effects.clear()
             return self._ended(OutcomeName.UP_TO_DATE)
         effects.preflight(step.pending)
         effects.begin()

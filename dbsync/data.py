@@ -61,6 +61,7 @@ def import_file(effects: LiveEffects, path: Path, migrations: tuple[Migration, .
 @contextmanager
 def _work_folder(effects: LiveEffects) -> Iterator[Path]:
     """A place for a database under construction; a crash leaves a part, which the next run clears."""
+    effects.clear()
     folder = parts.scratch_of(effects.backups, parts.owner_of(effects.database), "work")
     copies.drop_folder(folder)
     folder.mkdir(parents=True)

@@ -25,6 +25,9 @@ REPLACE_WAITS_SECONDS: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 READ_SIZE_BYTES: Final = 1 << 18
 """Fits the cache of one core: four times as much took twice as long to copy."""
 
+NEW: Final = ".new-"
+"""Begins the name of a file until it is written; the next write of the same name replaces what a cut left."""
+
 _WINDOWS: Final = sys.platform == "win32"
 _SHARING_VIOLATIONS: Final = (5, 32, 33)
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -43,7 +46,7 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         DiskFull: there is no space; the old content is untouched.
         DiskProblem: it could not be written for another reason; the old content is untouched.
     """
-    temporary = path.with_name(f".new-{path.name}")
+    temporary = path.with_name(f"{NEW}{path.name}")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), mode)
         try:

@@ -32,6 +32,9 @@ class Effects(Protocol):
     def history(self) -> tuple[Applied, ...]:
         """The migrations the database says it has, by number; from the readable history where there is no other."""
 
+    def clear(self) -> None:
+        """Removes what cut runs left, as far as that can be done: it takes space that is needed. Never raises."""
+
     def recognise(self, migrations: tuple[Migration, ...]) -> Recognised:
         """What shows how far a database without our history has come."""
 

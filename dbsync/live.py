@@ -48,8 +48,7 @@ class LiveEffects(GoingBack):
         preflight.check_local(self.database)
         preflight.check_writable(self.database.parent)
         preflight.check_writable(self.backups)
-        backup.clear_parts(self.backups, self.database, prefix=self._prefix)
-        rehearsals.clear(self.backups, self.database)
+        self.clear()
         if pending:
             self._measured = rehearsals.measured(self._flight.lines(), pending, preflight.size_of(self.database))
             preflight.check_space(
@@ -121,6 +120,7 @@ class LiveEffects(GoingBack):
         Raises:
             DbsyncError: by meaning; nothing is left of it.
         """
+        self.clear()
         now = datetime.now(UTC)
         version = self.look().version
         name = f"{self._prefix}-backup-manual-v{version}-{disk.utc_stamp(now)}.db"

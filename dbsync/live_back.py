@@ -20,6 +20,7 @@ from dbsync import (
     parts,
     preflight,
     rederive,
+    rehearsals,
     replay,
     sqlite,
     verify,
@@ -62,6 +63,7 @@ class GoingBack:
         self._reports: Final = reports or backups / "reports"
         self._kept_count: Final = backups_kept_count
         self._least_free_bytes: Final = least_free_bytes
+        self._cleared = False
         self._flight: Final = FlightRecorder(backups, database)
 
     # looking -------------------------------------------------------------------------------------------------------
@@ -86,6 +88,17 @@ class GoingBack:
 
         with sqlite.translated("recognise", self.database), closing(sqlite.open_reading(self.database)) as live:
             return recognise.recognise(live, migrations)
+
+    def clear(self) -> None:
+        # Once: what this process has begun since is its own.
+        if self._cleared:
+            return
+        self._cleared = True
+        try:
+            backup.clear_parts(self.backups, self.database, prefix=self._prefix)
+            rehearsals.clear(self.backups, self.database)
+        except (DbsyncError, OSError):
+            return
 
     def tried(self, run: str) -> Tried:
         return self._flight.tried(run)
@@ -132,6 +145,7 @@ class GoingBack:
         if facts.state is State.MISSING:
             return None
         preflight.check_writable(self.database.parent)
+        self.clear()
         now = datetime.now(UTC)
         final = backup.free_name(self.database.parent, backup.beside_name(self.database, f"before-{reason}", now))
         kept = self._facts(final, f"before-{reason}", facts.version, now)

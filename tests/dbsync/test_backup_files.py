@@ -225,6 +225,7 @@ def test_parts_of_cut_runs_are_cleared_in_both_places_and_nothing_else(tmp_path:
         parts.part_of(place / "shop-backup-v1-x.db", "shop.db").touch()
         parts.scratch_of(place, "shop.db", "work").mkdir()
         (parts.scratch_of(place, "shop.db", "work") / "inner.db").touch()
+        (place / ".new-shop-backup-v1-x.db.json").touch()
     database.touch()
     others.touch()
     backup.clear_parts(backups, database, prefix="shop")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dbsync import parts
 from tests.helpers.shop import ask, dump, files, make_shop, released, upgrade, version
 
 ROOT = Path(__file__).parent.parent.parent
@@ -97,3 +98,32 @@ def test_each_commands_purpose_fits_the_list_of_commands() -> None:
     listed = dbsync("--help").stdout.partition("Commands:")[2].strip().splitlines()
     assert len(listed) == 17
     assert not [line for line in listed if line.endswith("...")]
+
+
+@pytest.mark.parametrize("command", ["upgrade", "backup", "restore", "empty", "import", "downgrade", "prune", "stamp"])
+def test_whatever_runs_next_clears_what_a_cut_run_left(tmp_path: Path, command: str) -> None:
+    """A till has little space, and its next release may be months away."""
+    database = make_shop(tmp_path, schema=2)
+    folder = released(tmp_path, 4)[0].path.parent
+    kept = upgrade(database, released(tmp_path, 4)).backup
+    assert kept is not None
+    backups = database.parent / "backups"
+    left = [
+        parts.scratch_of(backups, database.name, "carried"),
+        parts.part_of(database.with_name("pos_system-backup-before-restore-x.db"), database.name),
+        backups / ".new-pos_system-backup-v2-x.db.json",
+    ]
+    for path in left:
+        path.write_bytes(b"half")
+    (parts.scratch_of(backups, database.name, "work") / "backups").mkdir(parents=True)
+    words: dict[str, list[object]] = {
+        "upgrade": ["upgrade", "--migrations", folder], "backup": ["backup"],
+        "restore": ["restore", kept.path, "--yes"],
+        "empty": ["empty", "--yes", "--migrations", folder], "downgrade": ["downgrade", "--yes"],
+        "import": ["import", kept.path, "--yes", "--migrations", folder], "prune": ["backups", "--prune"],
+        "stamp": ["stamp", "--at", "4", "--yes", "--migrations", folder],
+    }  # fmt: skip
+    done = dbsync(*words[command], "--database", database)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not [name for name in files(database.parent) if ".part-" in name or ".new-" in name]
+    assert not [path for path in backups.iterdir() if parts.is_part(path)]
