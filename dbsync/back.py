@@ -104,6 +104,8 @@ def _carry_back(
             effects, Back.DONE, name, backup.version, aside=aside, losses=carried.losses, export=carried.export,
             parked=carried.parked,
         )  # fmt: skip
+    if carried is not None:
+        effects.discard(carried.path)
     losses = effects.lost_since_commit(backup, migrations)
     if isinstance(step, plan.Stay):
         return _returned(effects, Back.STAYS, OutcomeName.STAYS, version, cause=why_not, aside=aside, losses=losses)

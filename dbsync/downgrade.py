@@ -57,11 +57,14 @@ def downgrade(effects: LiveEffects, base: Backup, migrations: tuple[Migration, .
             carried = effects.carry_back(base, aside, migrations)
         except DbsyncError as error:
             why = f"it cannot be carried back: {_why_not(effects, migrations, error)}"
-            refused = Outcome(OutcomeName.STAYS, phase="going back", cause=why, hint=_AS_IT_IS)
-            return Returned(None, refused, aside)
+            effects.discard(aside.path)
+            return Returned(None, Outcome(OutcomeName.STAYS, phase="going back", cause=why, hint=_AS_IT_IS))
         if carried.losses and not accept_loss:
+            # The database is where it was, so the copy of it is one too many, and as large.
+            effects.discard(carried.path)
+            effects.discard(aside.path)
             refused = Outcome(OutcomeName.STAYS, phase="going back", cause="something would be lost", hint=_ACCEPT)
-            return Returned(None, refused, aside, carried.losses, carried.export)
+            return Returned(None, refused, None, carried.losses, carried.export)
         # Read back and checked by the restore itself.
         effects.restore(carried.path)
     except DbsyncError as error:

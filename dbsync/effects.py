@@ -121,6 +121,9 @@ class Effects(Protocol):
     def try_carrying(self, base: Backup, migrations: tuple[Migration, ...]) -> Carried:
         """As `carry_back`, on copies that are removed again: what the result would hold."""
 
+    def discard(self, path: Path) -> None:
+        """Removes a copy that nobody needs: what was carried, or was put aside, and came to nothing. Never raises."""
+
     def keep_carried(self, carried: Carried, base: Backup) -> Backup:
         """Gives what was carried back a final name among the backups, durably."""
 

@@ -195,6 +195,13 @@ class GoingBack:
                 raise disk.problem("carry back", base.path, error) from error
             raise
 
+    def discard(self, path: Path) -> None:
+        try:
+            copies.drop_part(path) if parts.is_part(path) else backup.remove(path)
+        except DbsyncError:
+            # It takes space, and is as true as any other copy.
+            return
+
     def keep_carried(self, carried: Carried, base: Backup) -> Backup:
         now = datetime.now(UTC)
         name = f"{self._prefix}-backup-carried-v{base.version}-{disk.utc_stamp(now)}.db"

@@ -198,6 +198,10 @@ class SimulatedEffects:
         lost = () if self.world.carries else (Loss("sales", 1, 0, 0),)
         return Carried(Path("tried"), lost)
 
+    def discard(self, path: Path) -> None:
+        self._tick("discard a copy")
+        self.world.backups.pop(path.name, None)
+
     def keep_carried(self, carried: Carried, base: Facts_of_backup) -> Facts_of_backup:
         self._tick("keep what was carried back")
         kept = self.world.backups[carried.path.name]
