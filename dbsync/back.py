@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dbsync import plan
+from dbsync.disk import ours
 from dbsync.effects import Effects
 from dbsync.ending import record_end
 from dbsync.errors import DbsyncError, Failed
@@ -31,8 +32,8 @@ def go_back(
     """
     try:
         return _go_back(effects, trial_id, backup, content_sha256, older_schema, ever_confirmed, migrations)
-    except DbsyncError as error:
-        return _not_returned(effects, error)
+    except (DbsyncError, OSError) as error:
+        return _not_returned(effects, ours(error))
 
 
 def _go_back(
@@ -149,8 +150,8 @@ def restore(effects: Effects, *, backup: Path, intent_id: str) -> Returned:
     """
     try:
         return _restore(effects, backup, intent_id)
-    except DbsyncError as error:
-        return _not_returned(effects, error)
+    except (DbsyncError, OSError) as error:
+        return _not_returned(effects, ours(error))
 
 
 def _restore(effects: Effects, backup: Path, intent_id: str) -> Returned:

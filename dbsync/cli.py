@@ -66,12 +66,13 @@ def in_words(command: Callable[..., None]) -> Callable[..., None]:
     def wrapped(*arguments: Any, **values: Any) -> None:
         try:
             command(*arguments, **values)
-        except DbsyncError as error:
+        except (DbsyncError, OSError) as raised:
+            error = disk.ours(raised)
             if values.get("as_json"):
                 told = {name: getattr(error, name) for name in ("operation", "cause", "hint")}
                 told |= {"kind": type(error).__name__, "path": str(error.path) if error.path else None}
                 click.echo(json.dumps({"format": 1, "error": told}, indent=1))
-            raise Failure(error) from error
+            raise Failure(error) from raised
 
     return wrapped
 

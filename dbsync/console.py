@@ -59,6 +59,11 @@ def lines_of(event: Event) -> list[str]:  # noqa: C901 - one case per kind of ev
             return ["✅ Database is up to date!", f"✅ Database initialized successfully (v{number}/{event.total})"]
         case "ended" if name in ("RESTORED", "KEPT", "STAYS"):
             return [f"✅ {name}"]
+        case "ended" if name == "COMMIT_FAILED":
+            return [
+                f"❌ {name}: {text}",
+                "   `dbsync status` tells which schema it has; the backup from before is kept.",
+            ]
         case "ended":
             return [f"❌ {name}: {text}", "   The database is as it was before."]
         case _:

@@ -6,6 +6,7 @@ The caller holds the database lock. Nothing here touches a file or SQLite: every
 from __future__ import annotations
 
 from dbsync import adoption_plan, plan
+from dbsync.disk import ours
 from dbsync.effects import Effects, Recorder
 from dbsync.ending import record_end
 from dbsync.errors import DbsyncError
@@ -80,8 +81,9 @@ class _Upgrade:
     def run(self) -> Outcome:
         try:
             return self._run()
-        except DbsyncError as error:
+        except (DbsyncError, OSError) as raised:
             self._undo()
+            error = ours(raised)
             name = OutcomeName(error.outcome) if error.outcome else _FALLBACK[self.phase]
             return self._ended(name, cause=error.cause, hint=error.hint)
 
@@ -165,14 +167,26 @@ class _Upgrade:
 
     def _committed(self, step: plan.Migrate) -> Outcome:
         self.effects.check_committed()
-        digest = self.effects.content_digest()
-        if digest is not None and self.recorder is not None:
-            self.recorder.content_noted(digest)
-        if self.backup is not None:
-            self.effects.rotate_backups((self.backup.path,))
+        digest = self._noted()
         if not step.pending:
             return self._ended(OutcomeName.UP_TO_DATE, digest=digest)
         return self._ended(OutcomeName.CREATED if step.fresh else OutcomeName.MIGRATED, digest=digest)
+
+    def _noted(self) -> str | None:
+        """What is done with a database that is the new one and sound: a failure here changes nothing about that.
+
+        Without the digest going back compares row by row; a backup too many goes the next time.
+        """
+        digest = None
+        try:
+            digest = self.effects.content_digest()
+            if digest is not None and self.recorder is not None:
+                self.recorder.content_noted(digest)
+            if self.backup is not None:
+                self.effects.rotate_backups((self.backup.path,))
+        except (DbsyncError, OSError) as error:
+            self.effects.record("not_noted", cause=str(error))
+        return digest
 
     def _undo(self) -> None:
         try:
@@ -180,7 +194,7 @@ class _Upgrade:
             if self.backup is not None:
                 # A run that fails at every start makes a backup each time: they must not fill the disk.
                 self.effects.rotate_backups((self.backup.path,))
-        except DbsyncError:
+        except (DbsyncError, OSError):
             # Closing the connection undoes it as well, and if this process dies SQLite does at the next opening.
             return
 

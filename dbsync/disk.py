@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from dbsync.errors import DiskFull, DiskProblem, UnreadableFile
+from dbsync.errors import DbsyncError, DiskFull, DiskProblem, UnreadableFile
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -37,6 +37,13 @@ def problem(operation: str, path: Path, cause: OSError) -> DiskProblem:
     """The error for a failed file operation: `DiskFull` where space ran out, else `DiskProblem`."""
     kind = DiskFull if cause.errno in _FULL else DiskProblem
     return kind(operation=operation, path=path, cause=cause.strerror or str(cause))
+
+
+def ours(error: DbsyncError | OSError) -> DbsyncError:
+    """The last net: a file error that no effect has put in words is a disk's, not the end of whoever runs the till."""
+    if isinstance(error, DbsyncError):
+        return error
+    return problem("use", Path(os.fsdecode(error.filename or "a file")), error)
 
 
 def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from dbsync import plan
+from dbsync.disk import ours
 from dbsync.effects import Effects
 from dbsync.errors import DbsyncError
 from dbsync.live import LiveEffects
@@ -67,9 +68,10 @@ def downgrade(effects: LiveEffects, base: Backup, migrations: tuple[Migration, .
             return Returned(None, refused, None, carried.losses, carried.export)
         # Read back and checked by the restore itself.
         effects.restore(carried.path)
-    except DbsyncError as error:
+    except (DbsyncError, OSError) as raised:
+        last = ours(raised)
         return Returned(
-            None, Outcome(OutcomeName.RESTORE_PENDING, phase="going back", cause=error.cause, hint=error.hint)
+            None, Outcome(OutcomeName.RESTORE_PENDING, phase="going back", cause=last.cause, hint=last.hint)
         )
     name = OutcomeName.RESTORED if carried.losses else OutcomeName.CARRIED_BACK
     outcome = Outcome(name, version_after=base.version, phase="going back")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dbsync import coordinator
+from dbsync import back, coordinator
 from dbsync.backup import list_backups
 from dbsync.disk import sha256_of
 from dbsync.errors import DiskProblem
@@ -215,6 +215,36 @@ def test_a_digest_that_cannot_be_trusted_is_not_noted(tmp_path: Path) -> None:
     outcome = coordinator.upgrade(live, migrations=released(tmp_path, 4), recorder=notes)
     assert (outcome.name, outcome.content_sha256) == ("MIGRATED", None)
     assert [name for name, _ in notes.told] == ["backup"]
+
+
+def test_what_fails_after_the_database_is_the_new_one_and_sound_does_not_call_it_undone(tmp_path: Path) -> None:
+    database = make_shop(tmp_path, schema=2)
+    live = effects(database)
+
+    def unreadable() -> str | None:
+        raise DiskProblem(operation="read", path=database, cause="Input/output error")
+
+    live.content_digest = unreadable  # type: ignore[method-assign]
+    outcome = coordinator.upgrade(live, migrations=released(tmp_path, 4), recorder=Notes())
+    assert (outcome.name, outcome.content_sha256, version(database)) == ("MIGRATED", None, 4)
+    assert "Input/output error" in next(line["cause"] for line in lines(database) if line["event"] == "not_noted")
+
+
+def test_a_file_error_that_nobody_has_put_in_words_ends_a_run_and_not_the_program(tmp_path: Path) -> None:
+    database = make_shop(tmp_path, schema=2)
+    before = dump(database)
+    live = effects(database)
+
+    def denied(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(database.parent))
+
+    live.preflight = denied  # type: ignore[assignment]
+    outcome = coordinator.upgrade(live, migrations=released(tmp_path, 4))
+    assert (outcome.name, outcome.cause) == ("READ_ONLY", "Permission denied")
+    live.read_intent = denied  # type: ignore[assignment]
+    returned = back.restore(live, backup=database, intent_id="i")
+    assert (returned.outcome.name, returned.outcome.cause) == ("RESTORE_PENDING", "Permission denied")
+    assert dump(database) == before
 
 
 def test_blessing_and_adopting_by_name_write_the_rows_that_they_say(tmp_path: Path) -> None:

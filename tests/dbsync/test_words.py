@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from dbsync import parts
+from dbsync import backup, parts
+from dbsync.__main__ import main
 from tests.helpers.shop import ask, dump, files, make_shop, released, upgrade, version
 
 ROOT = Path(__file__).parent.parent.parent
@@ -56,6 +58,18 @@ def test_an_error_is_one_document_for_programs_and_a_sentence_for_people(tmp_pat
     assert (done.returncode, sentence in done.stderr) == (3, True)
     assert dbsync("import", nowhere, "--database", tmp_path / "a.db", "--migrations", nowhere, typed="y\n").stdout == ""
     assert files(tmp_path) == set()
+
+
+def test_a_file_error_that_nobody_has_put_in_words_is_a_sentence_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(tmp_path))
+
+    monkeypatch.setattr(backup, "list_backups", denied)
+    done = CliRunner().invoke(main, ["backups", "--database", str(tmp_path / "a.db"), "--json"])
+    assert (done.exit_code, f"could not use {tmp_path}: Permission denied" in done.stderr) == (75, True)
+    assert json.loads(done.stdout)["error"]["path"] == str(tmp_path)
 
 
 def test_a_folder_without_migrations_is_no_release(tmp_path: Path) -> None:
