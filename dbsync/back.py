@@ -11,7 +11,7 @@ from dbsync import plan
 from dbsync.disk import ours
 from dbsync.effects import Effects
 from dbsync.ending import record_end
-from dbsync.errors import DbsyncError, Failed
+from dbsync.errors import DbsyncError
 from dbsync.model import Back, Backup, Change, Intent, Loss, Migration, Outcome, OutcomeName, Returned, State
 
 
@@ -167,7 +167,7 @@ def _restore(effects: Effects, backup: Path, intent_id: str) -> Returned:
     aside: Backup | None = None
     losses: tuple[Loss, ...] = ()
     if isinstance(step, plan.PutAside):
-        losses = _losses(effects, backup)
+        losses = effects.changed_since(backup).losses
         aside = effects.put_aside("restore")
         # A crash before this line leaves a copy too many; after it, a repeat knows what it finds.
         intent = Intent(intent_id, str(backup), str(aside.path) if aside else None)
@@ -180,19 +180,12 @@ def _restore(effects: Effects, backup: Path, intent_id: str) -> Returned:
     return _returned(effects, Back.DONE, OutcomeName.RESTORED, effects.look().version, aside=aside, losses=losses)
 
 
-def _losses(effects: Effects, backup: Path) -> tuple[Loss, ...]:
-    try:
-        return effects.changed_since(backup).losses
-    except Failed:
-        return ()
-
-
-def what_would_be_lost(effects: Effects, *, backup: Path) -> tuple[Loss, ...]:
-    """What people did since a backup was made, per table; changes nothing.
+def what_would_be_lost(effects: Effects, *, backup: Path) -> Change:
+    """What people did since a backup was made, per table, or why that cannot be told; changes nothing.
 
     Raises:
         BackupUnusable: the backup is not what its facts say.
         TryLater: the database cannot be read now.
     """
     effects.check_usable(backup)
-    return effects.changed_since(backup).losses
+    return effects.changed_since(backup)

@@ -19,7 +19,7 @@ from dbsync.errors import BackupUnusable, DbsyncError, NotAgreed, TryLater
 from dbsync.flight import FlightRecorder
 from dbsync.live import LiveEffects
 from dbsync.locking import locked
-from dbsync.model import Backup, Facts, Migration, Outcome, State
+from dbsync.model import Backup, Change, Facts, Migration, Outcome, State
 from dbsync.parts import owner_of
 from dbsync.progress import Progress, quiet
 
@@ -197,11 +197,12 @@ def restore(place: Place, *, backup: Path, dry_run: bool, yes: bool, as_json: bo
     _check_own(place, path)
     with locked(place.database):
         effects = place.effects()
-        losses = back.what_would_be_lost(effects, backup=path) if effects.look().state is State.OK else ()
-        for loss in () if as_json else losses:
-            click.echo(f"since then, {loss.table}: {loss.added} added, {loss.changed} changed, {loss.removed} removed")
+        change = back.what_would_be_lost(effects, backup=path)
+        for line in () if as_json else _since(change):
+            say(line, sys.stdout)
         if dry_run:
-            print_told({"format": 1, "done": False, "losses": [one._asdict() for one in losses]}, as_json=as_json)
+            losses = [one._asdict() for one in change.losses]
+            print_told({"format": 1, "done": False, "losses": losses, "not_known": change.cause}, as_json=as_json)
             return
         ask("Restore now? What is replaced is kept.", operation="restore", path=path, yes=yes, as_json=as_json)
         returned = back.restore(effects, backup=path.absolute(), intent_id=f"dbsync-{disk.random_name()}")
@@ -215,6 +216,15 @@ def restore(place: Place, *, backup: Path, dry_run: bool, yes: bool, as_json: bo
     }
     print_told(told, as_json=as_json)
     sys.exit(0 if returned.back is not None else exit_code(returned.outcome))
+
+
+def _since(change: Change) -> list[str]:
+    if not change.known:
+        return [f"what was done since then cannot be told: {change.cause}"]
+    return [
+        f"since then, {one.table}: {one.added} added, {one.changed} changed, {one.removed} removed"
+        for one in change.losses
+    ]
 
 
 def _check_own(place: Place, path: Path) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from dbsync import coordinator, copies, parts
 from dbsync.errors import BackupUnusable, DbsyncError
 from dbsync.live import LiveEffects
-from dbsync.model import Backup, Migration, Outcome
+from dbsync.model import Backup, Migration, Outcome, State
 from dbsync.progress import nobody
+from dbsync.sqlite import open_reading, open_writing, translated
+
+_KIND: Final = ("page_size", "encoding", "auto_vacuum", "application_id")
 
 
 class Imported(NamedTuple):
@@ -24,12 +27,13 @@ class Imported(NamedTuple):
 
 
 def empty(effects: LiveEffects, migrations: tuple[Migration, ...]) -> Backup | None:
-    """Keeps the database as before-empty (spec S91), then makes an empty one of the newest schema.
+    """Keeps the database as before-empty (spec S91), then makes an empty one of the newest schema, of the same kind.
 
     Raises:
         DbsyncError: it could not be made; the database is as it was.
     """
     with _work_folder(effects) as work:
+        _begin_like(effects, work)
         outcome = _bring_up(work, migrations)
         if not outcome.ready:
             raise BackupUnusable(operation="empty", path=effects.database, cause=outcome.cause)
@@ -69,6 +73,20 @@ def _work_folder(effects: LiveEffects) -> Iterator[Path]:
         yield folder / effects.database.name
     finally:
         copies.drop_folder(folder)
+
+
+def _begin_like(effects: LiveEffects, work: Path) -> None:
+    """Gives a new file what only a new one can be given, and what says whose it is, as the database has it."""
+    if effects.look().state is not State.OK:
+        return
+    with translated("look at", effects.database), closing(open_reading(effects.database)) as live:
+        values = {name: live.execute(f"PRAGMA {name}").fetchone()[0] for name in _KIND}
+    with translated("make", work), closing(open_writing(work, create=True)) as made:
+        for name, value in values.items():
+            made.execute(f"PRAGMA {name}='{value}'").fetchall()
+        # Only with its first table a database gets its encoding for good; the page is used for the next one.
+        made.execute("CREATE TABLE first (x)")
+        made.execute("DROP TABLE first")
 
 
 def _bring_up(path: Path, migrations: tuple[Migration, ...]) -> Outcome:

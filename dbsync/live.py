@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -87,7 +88,12 @@ class LiveEffects(GoingBack):
             sqlite.translated("compare with", path),
             reading(self._work, self.database) as live,
         ):
-            sqlite.attach_copy(live, plain, "kept")
+            try:
+                sqlite.attach_copy(live, plain, "kept")
+            except sqlite3.OperationalError as error:
+                if "text encoding" in str(error):
+                    return False
+                raise
             try:
                 return compare.same(live, "kept")
             finally:

@@ -25,7 +25,7 @@ from dbsync import (
     sqlite,
     verify,
 )
-from dbsync.errors import DbsyncError
+from dbsync.errors import DbsyncError, Locked
 from dbsync.flight import FlightRecorder
 from dbsync.model import Applied, Backup, Carried, Change, Facts, Intent, Loss, Migration, Recognised, State, Tried
 from dbsync.progress import Event, Meter, Progress, quiet, safe
@@ -135,9 +135,18 @@ class GoingBack:
             copies.drop_part(self._scratch("base"))
 
     def changed_since(self, path: Path) -> Change:
-        if self.look().state is not State.OK:
-            return Change(known=False)
-        return self._compared(path)
+        facts = self.look()
+        if facts.state in (State.MISSING, State.EMPTY):
+            return Change(known=True)
+        if facts.state is not State.OK:
+            return Change(known=False, cause=facts.detail)
+        try:
+            return self._compared(path)
+        except Locked:
+            raise
+        except DbsyncError as error:
+            # Another text encoding, a collation of the app's own: what cannot be counted may still be put in place.
+            return Change(known=False, cause=error.cause)
 
     def put_aside(self, reason: str, *, moves: bool = True) -> Backup | None:
         """Copies the live database beside it; a ruined one is moved, if `moves`: where another takes its place."""

@@ -232,6 +232,8 @@ class Change(NamedTuple):
     known: bool
     """False: it could not be found out, which counts as changed."""
     losses: tuple[Loss, ...] = ()
+    cause: str = ""
+    """Why it could not be found out."""
 
     @property
     def unchanged(self) -> bool:

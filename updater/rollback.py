@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from dbsync import back
 from dbsync.errors import DbsyncError
-from dbsync.model import Backup, Carried, Intent, Loss, Returned
+from dbsync.model import Backup, Carried, Change, Intent, Loss, Returned
 from updater.errors import Refused, TryLater
 from updater.fold import fold, fold_rollback
 from updater.launch import journal_of
@@ -30,6 +30,8 @@ class Plan(NamedTuple):
     """What people did since that backup."""
     losses: tuple[Loss, ...]
     """What of it the older database would not hold; it is kept aside."""
+    not_known: str
+    """Why it cannot be told what people did; empty: it can."""
     carries: bool
     """Whether what people did is carried back to the older schema. Not where a person chose the backup: then it is
     restored as it is."""
@@ -90,14 +92,17 @@ def make_plan(till: Till, *, to: str | None, backup: Path | None, backups: list[
         raise Refused(operation="roll back", cause="nothing is installed that could be gone back from")
     target = _target(view, current, to)
     chosen = _backup(view, target, backup, backups)
-    done = back.what_would_be_lost(till.database(), backup=chosen.path) if chosen else ()
+    change = back.what_would_be_lost(till.database(), backup=chosen.path) if chosen else Change(known=True)
+    plan = Plan(
+        current, target, chosen, change.losses, change.losses, not_known=change.cause, carries=False, why_not="",
+        kept_beside=beside,
+    )  # fmt: skip
     if chosen is None or backup is not None or view.database.state != "ok":
-        return Plan(current, target, chosen, done, done, carries=False, why_not="", kept_beside=beside)
+        return plan
     try:
-        losses = _try_carrying(till, chosen, current).losses
+        return plan._replace(losses=_try_carrying(till, chosen, current).losses, carries=True)
     except DbsyncError as error:
-        return Plan(current, target, chosen, done, done, carries=False, why_not=error.cause, kept_beside=beside)
-    return Plan(current, target, chosen, done, losses, carries=True, why_not="", kept_beside=beside)
+        return plan._replace(why_not=error.cause)
 
 
 def _try_carrying(till: Till, backup: Backup, current: Release) -> Carried:

@@ -100,6 +100,7 @@ def _facts(plan: Plan) -> dict[str, Any]:
         "to": plan.to._asdict(),
         "backup": str(plan.backup.path) if plan.backup else None,
         "recorded_since": [one._asdict() for one in plan.done],
+        "not_known": plan.not_known,
         "carries": plan.carries,
         "why_not": plan.why_not,
         "losses": [one._asdict() for one in plan.losses],
@@ -115,6 +116,9 @@ def _plan_lines(plan: Plan) -> list[str]:
     lines.append(
         f"the database is restored from {plan.backup.path} (made {plan.backup.made_at}, schema {plan.backup.version})"
     )
+    kept = f"all of it is kept: the database as it is now is put aside in {plan.kept_beside}"
+    if plan.not_known and not plan.carries:
+        return [*lines, f"what has been recorded since cannot be told: {plan.not_known}", kept]
     if not plan.done and not plan.losses:
         return [*lines, "nothing has been recorded since; nothing is lost"]
     lines += ["recorded since then:", *(_counted(one) for one in plan.done)]
@@ -124,7 +128,7 @@ def _plan_lines(plan: Plan) -> list[str]:
         lines += ["carried back to the older schema, but for:", *(_counted(one) for one in plan.losses)]
     else:
         lines.append("none of it is in the restored database" + (f": {plan.why_not}" if plan.why_not else ""))
-    return [*lines, f"all of it is kept: the database as it is now is put aside in {plan.kept_beside}"]
+    return [*lines, kept]
 
 
 def _counted(loss: Loss) -> str:

@@ -7,8 +7,14 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
+from dbsync import back
+from dbsync.errors import DbsyncError
+from dbsync.model import Intent
 from tests.dbsync.test_check import dbsync
-from tests.helpers.shop import dump, effects, files, make_shop, released, sales, sell, upgrade, version
+from tests.helpers.shop import ask, dump, effects, files, make_shop, released, sales, sell, upgrade, version
+from tests.sample_till.fill import fill
 
 
 def place(database: Path, schema: int) -> list[str | Path]:
@@ -93,3 +99,61 @@ def test_pruning_says_what_it_would_remove_and_keeps_what_matters(tmp_path: Path
     assert [one["path"] for one in listed] == [str(one) for one in (by_hand, *reversed(made[3:]))]
     assert dbsync("backups", "--prune", "--database", database, "--keep", "1").returncode == 2
     assert dbsync("backups", "--database", database, "--dry-run").returncode == 2, "it would look like a prune"
+
+
+@pytest.mark.parametrize(
+    ("pragma", "expected"),
+    [
+        ("encoding='UTF-16le'", [4096, "UTF-16le", 0, 0]),
+        ("page_size=512", [512, "UTF-8", 0, 0]),
+        ("auto_vacuum=INCREMENTAL", [4096, "UTF-8", 2, 0]),
+        ("application_id=252006", [4096, "UTF-8", 0, 252006]),
+    ],
+)
+def test_an_emptied_database_is_of_the_kind_it_was_and_the_one_before_can_be_restored(
+    tmp_path: Path, pragma: str, expected: list[object]
+) -> None:
+    database = tmp_path / "data" / "pos_system.db"
+    database.parent.mkdir()
+    with closing(sqlite3.connect(database, isolation_level=None)) as live:
+        live.execute(f"PRAGMA {pragma}")
+        live.execute("CREATE TABLE first (x)")
+        live.execute("DROP TABLE first")
+    assert upgrade(database, released(tmp_path, 4)).ready
+    fill(database, items_count=400)
+    assert dbsync("empty", *place(database, 5), "--yes").returncode == 0
+
+    def kind() -> list[object]:
+        return [ask(database, f"PRAGMA {one}") for one in ("page_size", "encoding", "auto_vacuum", "application_id")]
+
+    assert (kind(), sales(database), version(database)) == (expected, 0, 5)
+    (kept,) = database.parent.glob("*before-empty*.db")
+    assert dbsync("restore", kept, "--database", database, "--yes").returncode == 0
+    assert (kind(), sales(database), version(database)) == (expected, 100, 4)
+
+
+def test_a_backup_that_cannot_be_compared_can_be_restored_and_what_is_not_known_is_said(tmp_path: Path) -> None:
+    """Another text encoding cannot be attached; a collation of the app's own is not there to compare with."""
+    database = make_shop(tmp_path, schema=2)
+    other = tmp_path / "data" / "other.db"
+    with closing(sqlite3.connect(other, isolation_level=None)) as live:
+        live.execute("PRAGMA encoding='UTF-16be'")
+        live.execute("CREATE TABLE first (x)")
+    told = json.loads(dbsync("restore", other, "--database", database, "--dry-run", "--json").stdout)
+    assert "must use the same text encoding" in told["not_known"]
+    done = dbsync("restore", other, "--database", database, "--yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "what was done since then cannot be told: attached databases must use the same" in done.stdout
+    assert ask(database, "PRAGMA encoding") == "UTF-16be"
+    (kept,) = database.parent.glob("*before-restore*.db")
+    live_effects = effects(database)
+    live_effects.write_intent(Intent("again", str(kept), None))
+    assert back.restore(live_effects, backup=kept, intent_id="again").outcome.name == "RESTORED"
+    assert (ask(database, "PRAGMA encoding"), sales(database)) == ("UTF-8", 100)
+    with closing(sqlite3.connect(database)) as live, live:
+        live.create_collation("german", lambda one, two: (one > two) - (one < two))
+        live.executescript("CREATE TABLE words (word TEXT COLLATE german PRIMARY KEY); INSERT INTO words VALUES ('a')")
+    with pytest.raises(DbsyncError, match="german"):
+        effects(database).make_backup()
+    done = dbsync("restore", kept, "--database", database, "--yes")
+    assert (done.returncode, sales(database)) == (0, 100), done.stdout + done.stderr
