@@ -16,6 +16,7 @@ from typing import Final
 
 from dbsync import compare, compress, copies, disk, replay, verify
 from dbsync.beside import Beside
+from dbsync.definitions import tokens
 from dbsync.errors import MigrationFailed
 from dbsync.model import Carried, Loss, Migration
 from dbsync.progress import ROWS, Told
@@ -157,14 +158,15 @@ def _do_again(now: Path, base: Path, into: Path, newer: tuple[Migration, ...], p
         connection.execute("PRAGMA foreign_keys=OFF")
         connection.execute("BEGIN")
         with _Quiet(connection):
-            again = replay.Replay(connection, replay.Translator(newer), parked)
+            translate = replay.Translator(newer)
+            again = replay.Replay(connection, translate, parked)
             done = 0
             told(done, 0, "doing again", ROWS)
             for done, change in enumerate(replay.changes(connection), 1):
                 again.do(change)
                 told(done, 0, "doing again", ROWS)
             told(done, done, unit=ROWS)
-            _raise_marks(connection)
+            _raise_marks(connection, translate)
             _rebuild_searches(connection)
         connection.execute("COMMIT")
 
@@ -195,14 +197,25 @@ class _Quiet:
                 self._connection.execute(sql)
 
 
-def _raise_marks(connection: Connection) -> None:
-    """A receipt's number that the newer version has given out is not given out again by the older one."""
+def _raise_marks(connection: Connection, translate: replay.Translator) -> None:
+    """A receipt's number that the newer version has given out is not given out again by the older one.
+
+    Also where it was the first of its table, and is removed since: then the older one has no mark yet.
+    """
     if not all(has_table(connection, "sqlite_sequence", schema) for schema in ("main", replay.NOW)):
         return
-    connection.execute(
-        "UPDATE main.sqlite_sequence SET seq = max(seq, coalesce("
-        f"(SELECT max(n.seq) FROM {replay.NOW}.sqlite_sequence n WHERE n.name = main.sqlite_sequence.name), 0))"
-    )
+    numbered = {
+        str(name).lower(): str(name)
+        for name, sql in connection.execute("SELECT name, sql FROM main.sqlite_schema WHERE type = 'table'").fetchall()
+        if "autoincrement" in tokens(str(sql or ""))
+    }
+    for name, mark in connection.execute(f"SELECT name, max(seq) FROM {replay.NOW}.sqlite_sequence GROUP BY name"):
+        table = numbered.get((translate.table_of(str(name)) or "").lower())
+        if table is None:
+            continue
+        raised = connection.execute("UPDATE main.sqlite_sequence SET seq = max(seq, ?) WHERE name = ?", (mark, table))
+        if not raised.rowcount:
+            connection.execute("INSERT INTO main.sqlite_sequence (name, seq) VALUES (?, ?)", (table, mark))
 
 
 def _rebuild_searches(connection: Connection) -> None:

@@ -113,6 +113,14 @@ class Translator:
     def __init__(self, newer: tuple[Migration, ...]) -> None:
         self._steps: Final = [(declared((one,)), _down_row(one)) for one in reversed(newer)]
 
+    def table_of(self, table: str) -> str | None:
+        """What a table was called; None: it came later."""
+        for step, _ in self._steps:
+            if _is_made_later(step, table):
+                return None
+            table = _table_before(step, table)
+        return table
+
     def __call__(self, table: str, row: Record) -> Placed | None:
         """Table and row as they were; None: a migration says that the older schema has no place for it."""
         row, whole, later = dict(row), row, frozenset[str]()
@@ -148,8 +156,12 @@ def _is_made_later(step: Declared, table: str) -> bool:
     return table.lower() in step.tables or ("table", table.lower()) in step.drops
 
 
+def _table_before(step: Declared, table: str) -> str:
+    return next((before for before, after in step.tables.items() if same(after, table)), table)
+
+
 def _without_later_ones(step: Declared, table: str, row: Record) -> Record:
-    old = next((before for before, after in step.tables.items() if same(after, table)), table.lower())
+    old = _table_before(step, table).lower()
     targets = {after.lower() for before, after in step.columns.items() if before[0] == old}
 
     def is_later(column: str) -> bool:
@@ -161,7 +173,7 @@ def _without_later_ones(step: Declared, table: str, row: Record) -> Record:
 
 
 def _unrenamed(step: Declared, table: str, row: Record) -> tuple[str, Record]:
-    old = next((before for before, after in step.tables.items() if same(after, table)), table)
+    old = _table_before(step, table)
     names = {after.lower(): before[1] for before, after in step.columns.items() if before[0] == old.lower()}
     return old, {names.get(column.lower(), column): value for column, value in row.items()}
 

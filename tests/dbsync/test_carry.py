@@ -331,3 +331,22 @@ def test_a_name_that_another_thing_has_now_is_not_taken_for_the_older_one(
     assert (returned.outcome.name, returned.parked is not None) == ("RESTORED", True)
     assert (version(database), ask(database, "SELECT cents FROM sales")) == (1, 500)
     assert ask(database, "SELECT group_concat(d) FROM t") == "old,older"
+
+
+@pytest.mark.parametrize("text", ["SELECT 1;", "-- changes: rename sales -> sold\nALTER TABLE sales RENAME TO sold;"])
+def test_the_first_number_of_a_table_is_not_given_out_again_although_its_row_is_gone(tmp_path: Path, text: str) -> None:
+    """The older database has no mark of a table that was empty, nor one under its newer name."""
+    found = written(tmp_path / "m", "CREATE TABLE sales (id INTEGER PRIMARY KEY AUTOINCREMENT, cents INTEGER);", text)
+    database = tmp_path / "data" / "pos_system.db"
+    database.parent.mkdir()
+    assert upgrade(database, found[:1]).ready
+    assert upgrade(database, found).name == "MIGRATED"
+    base = next(one for one in list_backups(database.parent / "backups", database) if one.version == 1)
+    name = "sold" if "sold" in text else "sales"
+    with closing(sqlite3.connect(database)) as live, live:
+        live.executescript(f"INSERT INTO {name} VALUES (7, 100); DELETE FROM {name};")
+    returned = downgrade.downgrade(effects(database), base, found, accept_loss=False)
+    assert (returned.outcome.name, returned.losses) == ("CARRIED_BACK", ())
+    with closing(sqlite3.connect(database)) as live, live:
+        assert live.execute("INSERT INTO sales (cents) VALUES (1)").lastrowid == 8
+    assert version(database) == 1

@@ -13,13 +13,26 @@ KEYS = ("INTEGER PRIMARY KEY", "INTEGER PRIMARY KEY AUTOINCREMENT", "TEXT PRIMAR
 class Table:
     """A table by what it is, whatever it is called: its columns by name, with what each of them is."""
 
-    def __init__(self, number: int, columns: dict[str, int], *, text_key: bool = False) -> None:
+    def __init__(
+        self, number: int, key: str, columns: dict[str, int], definitions: dict[str, str], end: str = ""
+    ) -> None:
         self.number = number
+        self.key = key
         self.columns = columns
-        self.text_key = text_key
+        self.definitions = definitions
+        self.end = end
+
+    @property
+    def text_key(self) -> bool:
+        return self.key.startswith("TEXT")
 
     def copy(self) -> Table:
-        return Table(self.number, dict(self.columns), text_key=self.text_key)
+        return Table(self.number, self.key, dict(self.columns), dict(self.definitions), self.end)
+
+    def create(self, name: str) -> str:
+        """The statement that makes it, under a name."""
+        body = ", ".join(f"{quoted(one)} {definition}" for one, definition in self.definitions.items())
+        return f"CREATE TABLE {quoted(name)} (id {self.key}, {body}){self.end};"
 
 
 class Step(NamedTuple):
@@ -49,16 +62,17 @@ class Releases:
         for name in self._chance.sample(TABLES[:4], 2):
             key = self._chance.choice(KEYS)
             columns = {one: self._next() for one in self._chance.sample(COLUMNS[:3], 2)}
-            body = ", ".join(f"{quoted(one)} {self._chance.choice(['TEXT', 'INTEGER', '', 'REAL'])}" for one in columns)
-            without = self._chance.choice(["", " WITHOUT ROWID"]) if key.startswith("TEXT") else ""
-            texts.append(f"CREATE TABLE {quoted(name)} (id {key}, {body}){without};")
-            self.tables[name] = Table(self._next(), columns, text_key=key.startswith("TEXT"))
+            kinds = {one: self._chance.choice(["TEXT", "INTEGER", "", "REAL"]) for one in columns}
+            end = self._chance.choice(["", " WITHOUT ROWID"]) if key.startswith("TEXT") else ""
+            self.tables[name] = Table(self._next(), key, columns, kinds, end)
+            texts.append(self.tables[name].create(name))
         return "\n".join(texts)
 
     def step(self) -> Step:
         """The next release's migration; one that cannot be done now is a release without a change."""
         name = self._chance.choice(sorted(self.tables))
-        kind = self._chance.choice([self._add, self._drop, self._rename, self._table, self._rows, self._values])
+        kinds = [self._add, self._drop, self._rename, self._table, self._rows, self._values, self._rebuild]
+        kind = self._chance.choice(kinds)
         return kind(name, self.tables[name]) or Step((), "SELECT 1;")
 
     def _next(self) -> int:
@@ -78,13 +92,14 @@ class Releases:
             self._chance.choice(["TEXT", "INTEGER", ""]),
             self._chance.choice(["DEFAULT 7", "DEFAULT 'n'", ""]),
         )
+        table.definitions[column] = f"{kind} {default}"
         return Step((), f"ALTER TABLE {quoted(name)} ADD COLUMN {quoted(column)} {kind} {default};")
 
     def _drop(self, name: str, table: Table) -> Step | None:
         if len(table.columns) < 2:
             return None
         column = self._chance.choice(sorted(table.columns))
-        del table.columns[column]
+        del table.columns[column], table.definitions[column]
         path = f"{quoted(name)}.{quoted(column)}"
         return Step((f"drop column {path}",), f"ALTER TABLE {quoted(name)} DROP COLUMN {quoted(column)};")
 
@@ -97,6 +112,7 @@ class Releases:
             )
         column, new = self._chance.choice(sorted(table.columns)), self._free(list(table.columns), COLUMNS)
         table.columns[new] = table.columns.pop(column)
+        table.definitions = {new if one == column else one: kind for one, kind in table.definitions.items()}
         path = f"{quoted(name)}.{quoted(column)} -> {quoted(name)}.{quoted(new)}"
         sql = f"ALTER TABLE {quoted(name)} RENAME COLUMN {quoted(column)} TO {quoted(new)};"
         return Step((f"rename {path}",), sql)
@@ -108,9 +124,18 @@ class Releases:
         if len(self.tables) > 3:
             return None
         new = self._free(list(self.tables), TABLES)
-        self.tables[new] = Table(self._next(), {"x": self._next(), "n1": self._next()})
-        sql = f"CREATE TABLE {quoted(new)} (id INTEGER PRIMARY KEY, x TEXT, n1);"
-        return Step((), f"{sql}\nINSERT INTO {quoted(new)} VALUES (1, 'q', 2);")
+        columns = {"x": self._next(), "n1": self._next()}
+        self.tables[new] = Table(self._next(), "INTEGER PRIMARY KEY", columns, {"x": "TEXT", "n1": ""})
+        return Step((), f"{self.tables[new].create(new)}\nINSERT INTO {quoted(new)} VALUES (1, 'q', 2);")
+
+    def _rebuild(self, name: str, table: Table) -> Step | None:
+        """In the order that SQLite documents, with nothing changed."""
+        if "AUTOINCREMENT" in table.key:
+            # The mark would fall where the last rows were deleted, which takes a declaration.
+            return None
+        names = ", ".join(["id", *(quoted(one) for one in table.definitions)])
+        copied = f"INSERT INTO rebuilt ({names}) SELECT {names} FROM {quoted(name)}; DROP TABLE {quoted(name)};"
+        return Step((), f"{table.create('rebuilt')}\n{copied}\nALTER TABLE rebuilt RENAME TO {quoted(name)};")
 
     def _rows(self, name: str, table: Table) -> Step:
         column = quoted(self._chance.choice(sorted(table.columns)))
