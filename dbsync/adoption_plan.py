@@ -50,6 +50,8 @@ def decide_adoption(found: Recognised, migrations: tuple[Migration, ...], at: in
 
 def _recorded(found: Recognised, migrations: tuple[Migration, ...]) -> int | Refuse | None:
     """How many migrations its own table names, if these are the first ones without a gap."""
+    if found.problem:
+        return Refuse(OutcomeName.HISTORY_DIFFERS, found.problem, _ASK)
     if found.recorded is None:
         return None
     count = 0

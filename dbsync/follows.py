@@ -52,6 +52,20 @@ class Departure(NamedTuple):
     """The safe way."""
 
 
+def same_name(one: str, other: str, *, same_text: bool) -> bool:
+    """Whether two migrations of one number have one name.
+
+    The digits with which another tool orders its files are no part of it where the text is the same: `drizzle-kit up`
+    makes `0001_barcode` into `20240131120000_barcode`. Names of our own do not begin with digits.
+    """
+    return one == other or (same_text and _without_digits(one) == _without_digits(other))
+
+
+def _without_digits(name: str) -> str:
+    front, _, rest = name.partition("_")
+    return rest if front.isdecimal() and rest else name
+
+
 def departures(earlier: Sequence[Entry], now: Sequence[Entry]) -> Iterator[Departure]:
     """Where `now` is not what was released as `earlier`; nothing where it goes on from it (spec S61 to S63)."""
     by_number, by_name = {one.number: one for one in now}, {one.name: one for one in now}
@@ -62,6 +76,8 @@ def departures(earlier: Sequence[Entry], now: Sequence[Entry]) -> Iterator[Depar
         def departure(kind: Kind, what: str, safe: str, one: Entry = before) -> Departure:
             return Departure(one.number, one.name, kind, what, safe)
 
+        if after is not None and after.sha256 == before.sha256 and same_name(before.name, after.name, same_text=True):
+            continue
         if (after is None or after.name != before.name) and moved is not None:
             what = f"now has the number {moved.number:04d}"
             yield departure(Kind.RENUMBERED, what, "Give it its number back; a new one takes the next free number.")

@@ -30,6 +30,10 @@ from dbsync.flight import FlightRecorder
 from dbsync.model import Applied, Backup, Carried, Change, Facts, Intent, Loss, Migration, Recognised, State, Tried
 from dbsync.progress import Event, Meter, Progress, quiet, safe
 
+PROCESS: Final = disk.random_name()
+"""In the names of scratch files, which are this process's alone: a program that outlives a killed run must not write
+into the next one's copy."""
+
 
 class GoingBack:
     """Effects on one database file. The caller holds the database lock; nothing is opened before it is needed.
@@ -277,7 +281,7 @@ class GoingBack:
         return Backup(path, kind, version, sha256="", size_bytes=0, sequence=sequence, made_at=made_at, database=owner)
 
     def _scratch(self, what: str) -> Path:
-        return parts.scratch_of(self.backups, parts.owner_of(self.database), what)
+        return parts.scratch_of(self.backups, parts.owner_of(self.database), f"{PROCESS}-{what}")
 
     def _migrated(self, base: Backup, migrations: tuple[Migration, ...]) -> Path:
         """A scratch copy of a backup, migrated: what the database was at COMMIT, before people wrote."""

@@ -15,8 +15,10 @@ from dbsync import backup, copies, disk, migrations, parts
 from dbsync.errors import BackupUnusable
 from dbsync.model import Migration
 
-_READ: Final = ("*.sql", "*.py", "*.toml", "meta/_journal.json", "versions/*.py")
-"""What loaders read: our own and numbered files, settings, Drizzle's journal, Alembic's `env.py` and revisions."""
+_READ: Final = (
+    "*.sql", "*.py", "*.toml", "meta/_journal.json", "*/migration.sql", "*/snapshot.json", "versions/*.py",
+)  # fmt: skip
+"""What loaders read: our own and numbered files, settings, Drizzle's two layouts, Alembic's `env.py` and revisions."""
 
 
 def keep(kept: Path, pending: tuple[Migration, ...], *, owner: str) -> None:

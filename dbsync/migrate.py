@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
-from pathlib import Path
-from typing import NamedTuple
+from functools import partial
+from typing import Final, NamedTuple
 
 from dbsync import engines, history
 from dbsync.errors import DbsyncError, MigrationFailed
@@ -15,6 +15,9 @@ from dbsync.progress import Told, nobody
 from dbsync.sandbox import Sandbox, unheard
 from dbsync.sqlite import Connection
 from dbsync.written import Written
+
+STOPPED: Final = (Exception, SystemExit)
+"""Whatever a migration's code may raise. Leaving the process is a failure like any: the app is not to be gone."""
 
 
 class Applied(NamedTuple):
@@ -47,7 +50,10 @@ def apply(
     """
     began = milliseconds()
     if migration.kind == "command":
-        _run_command(connection, migration, log)
+        from dbsync.engines import command
+
+        # The connection is to a copy that nobody else has (`work.OnCopy`).
+        command.run(connection, migration, log)
         took = milliseconds() - began
         _record(connection, migration, trial_id=trial_id, release=release, at=at, took=took)
         return Applied(took, None)
@@ -67,19 +73,27 @@ def apply(
     return Applied(took, frozenset(sandbox.written))
 
 
-def namespace_of(migration: Migration) -> dict[str, object]:
+def namespace_of(migration: Migration, log: Callable[[str], None] = unheard) -> dict[str, object]:
     """What a Python migration defines; its text is checked against its identity first.
+
+    What it prints goes to `log`: standard output belongs to whoever runs this, and may be lines of JSON.
 
     Raises:
         MigrationFailed: the file changed, or its top level fails.
     """
     text = checked_text(migration)
     namespace: dict[str, object] = {"__name__": f"migration_{migration.number:04d}", "__file__": str(migration.path)}
+    namespace["print"] = partial(_printed, log)
     try:
         exec(compile(text, str(migration.path), "exec"), namespace)  # noqa: S102 - signed code of the vendor
-    except Exception as error:
+    except STOPPED as error:
         raise failed(migration, error) from error
     return namespace
+
+
+def _printed(log: Callable[[str], None], *words: object, sep: str | None = " ", **_: object) -> None:
+    for line in (" " if sep is None else sep).join(str(one) for one in words).splitlines():
+        log(line)
 
 
 def _record(
@@ -94,20 +108,6 @@ def _record(
     connection.execute(f"PRAGMA user_version={migration.number}")
 
 
-def _run_command(connection: Connection, migration: Migration, log: Callable[[str], None]) -> None:
-    """The connection is to a copy that nobody else has (`work.OnCopy`), and lets go of it while the program runs."""
-    from dbsync.engines import command
-
-    path = connection.execute("PRAGMA database_list").fetchone()[2]
-    if not path:
-        raise MigrationFailed(operation="migrate", path=migration.path, cause="a program needs a database in a file")
-    connection.execute("COMMIT")
-    try:
-        command.run(migration, Path(path), log)
-    finally:
-        connection.execute("BEGIN IMMEDIATE")
-
-
 def _run(sandbox: Sandbox, migration: Migration) -> None:
     if migration.engine != engines.OWN:
         engines.named(migration.engine).run(sandbox, migration)
@@ -115,18 +115,19 @@ def _run(sandbox: Sandbox, migration: Migration) -> None:
     if migration.kind == "sql":
         sandbox.script(checked_text(migration))
         return
-    up = namespace_of(migration)["up"]
+    up = namespace_of(migration, sandbox.log)["up"]
     assert callable(up)
     try:
         up(sandbox)
     except DbsyncError:
         raise
-    except Exception as error:
+    except STOPPED as error:
         raise failed(migration, error) from error
 
 
-def failed(migration: Migration, error: Exception) -> MigrationFailed:
-    """What a Python migration raised, with the line."""
-    line = traceback.extract_tb(error.__traceback__)[-1].lineno
-    cause = f"{type(error).__name__}: {error} (line {line})"
+def failed(migration: Migration, error: BaseException) -> MigrationFailed:
+    """What a Python migration raised, with its own line that led to it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [one for one in frames if one.filename == str(migration.path)] or frames
+    cause = f"{type(error).__name__}: {error} (line {own[-1].lineno})"
     return MigrationFailed(operation="migrate", path=migration.path, cause=cause)

@@ -33,10 +33,15 @@ def load(folder: Path) -> tuple[Migration, ...]:
     engine = engines.engine_of(folder)
     if engine != engines.OWN:
         return engines.named(engine).load(folder)
+    inside = listed(folder)
     paths = [
-        one for one in listed(folder) if one.suffix in _KINDS and one.name not in ("__init__.py", engines.SETTINGS)
+        one for one in inside if one.suffix.lower() in _KINDS and one.name not in ("__init__.py", engines.SETTINGS)
     ]
     found = tuple(_load(path) for path in paths)
+    if not found and any(one.name[0].isdigit() for one in inside):
+        # A release without migrations is one thing, a folder that nobody here can read is another.
+        cause = f"it has no migration that is read here, and {inside[0].name}: is it another tool's?"
+        raise BadMigrations(operation="read", path=folder, cause=cause)
     numbers = [one.number for one in found]
     twice = sorted({one for one in numbers if numbers.count(one) > 1})
     if twice:
@@ -50,7 +55,8 @@ def load(folder: Path) -> tuple[Migration, ...]:
 def folder_of(migration: Migration) -> Path:
     """The folder that a migration was loaded from."""
     folder = migration.path.parent
-    return folder.parent if migration.engine == "alembic" else folder
+    has_own = migration.engine == "drizzle" and migration.path.name == "migration.sql"
+    return folder.parent if migration.engine == "alembic" or has_own else folder
 
 
 def listed(folder: Path) -> list[Path]:
@@ -127,6 +133,7 @@ def _load(path: Path) -> Migration:
     match = _NAME.match(path.name)
     if match is None:
         cause = "a migration's file is named like 0007_add_barcode.sql or 0007_add_barcode.py"
+        cause += f'; another tool\'s folder says so in {engines.SETTINGS} (engine = "numbered")'
         raise BadMigrations(operation="read", path=path, cause=cause)
     text = text_of(path)
     return built(path, text, metadata(path, text), number=int(match[1]), name=match[2])
@@ -181,7 +188,13 @@ def _command_metadata(path: Path, text: str) -> Mapping[str, Any]:
         raise BadMigrations(operation="read", path=path, cause="command has to be a list of words")
     if not any("{database}" in one for one in words):
         raise BadMigrations(operation="read", path=path, cause="no word of the command is or holds {database}")
-    unknown = sorted(values.keys() - {*_METADATA, "command", "timeout_seconds"})
+    proofs = values.get("proves", [])
+    if not isinstance(proofs, list) or not all(isinstance(one, str) for one in proofs):
+        raise BadMigrations(operation="read", path=path, cause="proves has to be a list of queries")
+    timeout_seconds = values.get("timeout_seconds", 1)
+    if not isinstance(timeout_seconds, int | float) or timeout_seconds <= 0:
+        raise BadMigrations(operation="read", path=path, cause="timeout_seconds has to be a number above 0")
+    unknown = sorted(values.keys() - {*_METADATA, "command", "timeout_seconds", "proves"})
     if unknown:
         raise BadMigrations(operation="read", path=path, cause=f"{', '.join(unknown)}: not known")
     return values

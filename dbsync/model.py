@@ -92,6 +92,8 @@ class Recognised(NamedTuple):
     """The schema numbers whose structure it has exactly; 0 is nothing at all."""
     nearest: str
     """How it differs from the schema that it is most like; empty where one fits."""
+    problem: str = ""
+    """Why nothing can be told from its own table."""
 
 
 class Tried(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from dbsync.follows import same_name
 from dbsync.model import Applied, Carried, Change, Facts, Intent, Migration, OutcomeName, State, Tried
 
 
@@ -104,7 +105,8 @@ def differing(version: int, history: tuple[Applied, ...], migrations: tuple[Migr
     if len(history) != version:
         return f"the database says it has schema {version} and its history names {len(history)} migrations"
     for applied, migration in zip(history, migrations, strict=False):
-        if applied.number != migration.number or applied.name != migration.name:
+        same_text = applied.sha256 == migration.sha256
+        if applied.number != migration.number or not same_name(applied.name, migration.name, same_text=same_text):
             theirs = f"{migration.number:04d}_{migration.name}"
             return f"the database has {applied.number:04d}_{applied.name}, this release {theirs}"
         if applied.sha256 not in ("", migration.sha256, *migration.replaces):

@@ -42,6 +42,7 @@ def recognise(connection: Connection, found: tuple[Migration, ...]) -> Recognise
         user_version=version_of(connection),
         recorded=said.names if said else None,
         unknown=said.unknown if said else (),
+        problem=said.problem if said else "",
         fits=tuple(fits),
         nearest="" if fits else "; ".join([*stopped, nearest[1]]),
     )
@@ -81,10 +82,10 @@ def _each_fresh(found: tuple[Migration, ...], stopped: list[str]) -> Iterator[fr
     """The structures of all schemas of a release, from nothing to the newest; `stopped` gets why not all of them."""
     with closing(open_scratch()) as connection:
         yield schema.fingerprint(connection)
-        if any(one.kind == "command" for one in found):
-            # What a program of the app's own would make is not known without running it.
-            return
         for one in found:
+            if one.kind == "command":
+                stopped.append(f"schema {one.number} is a program's, and not known without running it")
+                return
             try:
                 with translated("make a fresh database", one.path, otherwise=MigrationFailed):
                     verify.run_all(connection, (one,))

@@ -17,7 +17,7 @@ from dbsync.helpers import Helpers
 from dbsync.progress import STATEMENTS, Told, nobody
 from dbsync.refused import WRITES, why_not
 from dbsync.sqlite import Connection, columns_of, kind_of, quoted, rowid_of
-from dbsync.statements import adds_column, head_of, numbered, rename_of, shown, strict, use_of
+from dbsync.statements import Statement, adds_column, head_of, numbered, rename_of, shown, strict, use_of
 from dbsync.written import Write, carried_over
 
 
@@ -91,7 +91,10 @@ class Sandbox(Helpers):
 
     def script(self, text: str) -> None:
         """Runs the statements of an SQL file one by one, in the open transaction."""
-        statements = list(numbered(text))
+        self._statements(list(numbered(text)))
+
+    def _statements(self, statements: Sequence[Statement]) -> None:
+        """The same for statements that are cut already."""
         for number, (line, statement) in enumerate(statements):
             self._told(number, len(statements), unit=STATEMENTS)
             self._line = line if self._source.suffix == ".sql" else 0
@@ -229,7 +232,9 @@ class Sandbox(Helpers):
             self.written |= carried_over(self.written, table, renamed.to)
 
     def _note(self, table: str, column: str, through: str) -> None:
-        place = f"{self._source.name} {self._where()}"
+        file = self._source
+        # In Drizzle's folders all of them have one name.
+        place = f"{file.parent.name if file.name == 'migration.sql' else file.name} {self._where()}"
         one = Write(self._order, table.lower(), column.lower(), head_of(self._statement), place, through)
         self.written.add(one)
 
@@ -238,3 +243,8 @@ def cursor_of(sandbox: Sandbox, sql: str, parameters: Sequence[Any]) -> sqlite3.
     """Runs one statement of an engine's library, which wants a cursor; migrations of our own never get one, because a
     cursor leads to its connection."""
     return sandbox._run(sql, parameters)  # noqa: SLF001 - the same file
+
+
+def run_statements(sandbox: Sandbox, statements: Sequence[Statement]) -> None:
+    """Runs statements that an engine has cut, as those of an SQL file."""
+    sandbox._statements(statements)  # noqa: SLF001 - the same file

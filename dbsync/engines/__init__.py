@@ -31,6 +31,8 @@ class Recorded(NamedTuple):
     """Names of migrations that it ran."""
     unknown: tuple[str, ...] = ()
     """What it names and the folder has not."""
+    problem: str = ""
+    """Why nothing can be told from it."""
 
 
 class Engine(Protocol):
@@ -53,11 +55,14 @@ def engine_of(folder: Path) -> str:
     """The engine of a folder, by marks that cannot be mistaken or by its settings; own where there are none."""
     if (folder / "meta" / "_journal.json").is_file():
         return "drizzle"
-    if (folder / "env.py").is_file() and (folder / "versions").is_dir():
+    if (folder / "env.py").is_file() or any(folder.glob("versions/*.py")):
         return "alembic"
-    if not (folder / SETTINGS).is_file():
-        return OWN
-    name = settings(folder).get("engine", OWN)
+    if (folder / "alembic.ini").is_file():
+        cause = "it has alembic.ini: the folder of migrations is its script_location (env.py and versions)"
+        raise BadMigrations(operation="read", path=folder, cause=cause)
+    name = settings(folder).get("engine")
+    if name is None:
+        return "drizzle" if any(folder.glob("*/migration.sql")) else OWN
     if name not in (OWN, *NAMES):
         raise BadMigrations(
             operation="read", path=folder / SETTINGS, cause=f"{name!r} is no engine: {', '.join((OWN, *NAMES))}"
@@ -72,12 +77,12 @@ def named(name: str) -> Engine:
 
 def settings(folder: Path) -> dict[str, object]:
     """What the folder's settings say; empty without any."""
+    path = folder / SETTINGS
+    if not path.is_file():
+        return {}
     import tomllib
 
-    path = folder / SETTINGS
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
     except (OSError, ValueError) as cause:
         raise BadMigrations(operation="read", path=path, cause=str(cause)) from cause

@@ -7,49 +7,39 @@ connection that has no COMMIT. Reading a folder needs no Alembic, so a start wit
 
 from __future__ import annotations
 
-import ast
-import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
-from dbsync.engines import Recorded, foreign
+from dbsync.engines import SETTINGS, Recorded, foreign, settings
+from dbsync.engines.alembic_connection import SandboxConnection
+from dbsync.engines.alembic_folder import ordered, revision_of, revisions_of
 from dbsync.errors import BadMigrations, DbsyncError, MigrationFailed
-from dbsync.migrate import failed, namespace_of
-from dbsync.migrations import listed, text_of
+from dbsync.migrate import STOPPED, failed, namespace_of
+from dbsync.migrations import folder_of, text_of
 from dbsync.model import Migration
-from dbsync.sandbox import Sandbox, cursor_of
-from dbsync.sqlite import Connection, Cursor, has_table
+from dbsync.sandbox import Sandbox
+from dbsync.sqlite import Connection, columns_of, has_table, quoted
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection as EngineConnection
 
 TABLE: Final = "alembic_version"
-
-
-class Revision(NamedTuple):
-    """What a revision's file says of itself."""
-
-    path: Path
-    text: str
-    revision: str
-    parents: tuple[str, ...]
+_COLUMN: Final = "version_num"
 
 
 def load(folder: Path) -> tuple[Migration, ...]:
     """The revisions from the base to the one head, parents first; of two that may come first, the lower id does."""
-    revisions = {one.revision: one for one in _revisions(folder / "versions")}
-    heads = revisions.keys() - {parent for one in revisions.values() for parent in one.parents}
-    if len(heads) > 1:
-        cause = f"it has {len(heads)} heads ({', '.join(sorted(heads))}): merge them (`alembic merge`)"
-        raise BadMigrations(operation="read", path=folder, cause=cause)
+    revisions = ordered(folder, revisions_of(folder))
+    _naming(folder)
     declared = foreign.declarations(folder)
-    foreign.check_known(folder, declared, {one.path.stem for one in revisions.values()})
+    foreign.check_known(folder, declared, {one.path.stem for one in revisions})
     return tuple(
         foreign.migration(
             one.path, one.text, number=number, name=one.path.stem, engine="alembic", declared=declared
         )
-        for number, one in enumerate(_ordered(folder, revisions), 1)
+        for number, one in enumerate(revisions, 1)
     )  # fmt: skip
 
 
@@ -60,8 +50,7 @@ def run(sandbox: Sandbox, migration: Migration) -> None:
         MigrationFailed: Alembic is not installed, or the revision failed.
     """
     try:
-        from alembic.operations import Operations
-        from alembic.runtime.migration import MigrationContext
+        import alembic as _  # noqa: F401 - whether it is there
         from sqlalchemy import create_engine
         from sqlalchemy.pool import StaticPool
     except ImportError as error:
@@ -69,15 +58,13 @@ def run(sandbox: Sandbox, migration: Migration) -> None:
         raise MigrationFailed(
             operation="migrate", path=migration.path, cause=f"Alembic is not there: {error}", hint=hint
         ) from error
-    engine = create_engine("sqlite://", creator=lambda: _Connection(sandbox), poolclass=StaticPool)
+    engine = create_engine("sqlite://", creator=lambda: SandboxConnection(sandbox), poolclass=StaticPool)
     try:
         with engine.connect() as connection:
-            context = MigrationContext.configure(connection)
-            with Operations.context(context):
-                _upgrade(migration, connection)
+            _upgrade(migration, connection, sandbox.log)
     except DbsyncError:
         raise
-    except Exception as error:
+    except STOPPED as error:
         raise failed(migration, error) from error
     finally:
         engine.dispose()
@@ -86,11 +73,11 @@ def run(sandbox: Sandbox, migration: Migration) -> None:
 def recorded(connection: Connection, migrations: tuple[Migration, ...]) -> Recorded | None:
     """The rows name the newest revisions; whatever these grew out of was run too."""
     if not has_table(connection, TABLE):
-        return None
-    rows = [str(row[0]) for row in connection.execute(f"SELECT version_num FROM {TABLE}")]
+        return _under_another_name(connection)
+    rows = [str(row[0]) for row in connection.execute(f"SELECT {_COLUMN} FROM {TABLE}")]
     if not migrations:
         return Recorded(frozenset(), tuple(f"revision {one}" for one in rows))
-    revisions = {one.revision: one for one in _revisions(migrations[0].path.parent)}
+    revisions = revisions_of(folder_of(migrations[0]))
     names: set[str] = set()
     waiting = [one for one in rows if one in revisions]
     while waiting:
@@ -106,133 +93,52 @@ def note(connection: Connection, migration: Migration) -> None:
         f"CREATE TABLE IF NOT EXISTS {TABLE} (version_num VARCHAR(32) NOT NULL,"
         f" CONSTRAINT {TABLE}_pkc PRIMARY KEY (version_num))"
     )
-    one = _revision(migration.path, text_of(migration.path))
+    one = revision_of(migration.path, text_of(migration.path))
     for parent in one.parents:
         connection.execute(f"DELETE FROM {TABLE} WHERE version_num = ?", (parent,))
     connection.execute(f"INSERT OR IGNORE INTO {TABLE} (version_num) VALUES (?)", (one.revision,))
 
 
-def _upgrade(migration: Migration, connection: EngineConnection) -> None:
-    upgrade = namespace_of(migration)["upgrade"]
+def _upgrade(migration: Migration, connection: EngineConnection, log: Callable[[str], None]) -> None:
+    """In the context that `env.py` would have made; a block for autocommit is part of the one transaction, like all."""
+    from alembic.config import Config
+    from alembic.operations import Operations
+    from alembic.runtime.environment import EnvironmentContext
+    from alembic.script import ScriptDirectory
+    from sqlalchemy import MetaData
+
+    folder = folder_of(migration)
+    upgrade = namespace_of(migration, log)["upgrade"]
     assert callable(upgrade)
-    with connection.begin():
-        upgrade()
+    with EnvironmentContext(Config(), ScriptDirectory(str(folder))) as environment:
+        environment.configure(connection=connection, target_metadata=MetaData(naming_convention=_naming(folder)))
+        context = environment.get_context()
+        context.autocommit_block = nullcontext  # type: ignore[method-assign, assignment]
+        with Operations.context(context), connection.begin():
+            upgrade()
 
 
-def _revisions(folder: Path) -> Iterator[Revision]:
-    for path in listed(folder):
-        if path.suffix == ".py" and path.name != "__init__.py":
-            yield _revision(path, text_of(path))
+def _naming(folder: Path) -> dict[str, Any] | None:
+    """The naming convention of the app's metadata, which `env.py` would have told: `[alembic.naming_convention]`.
+
+    Raises:
+        BadMigrations: it is none.
+    """
+    said = settings(folder).get("alembic", {})
+    names = said.get("naming_convention") if isinstance(said, dict) else said
+    if names is None:
+        return None
+    if not isinstance(names, dict) or not all(isinstance(one, str) for one in names.values()):
+        cause = 'alembic.naming_convention has to be a table of texts, as `uq = "uq_%(table_name)s_%(column_0_name)s"`'
+        raise BadMigrations(operation="read", path=folder / SETTINGS, cause=cause)
+    return names
 
 
-def _revision(path: Path, text: str) -> Revision:
-    try:
-        said = {name: ast.literal_eval(value) for name, value in _assigned(ast.parse(text, str(path)))}
-        parents = said.get("down_revision") or ()
-        found = Revision(path, text, str(said["revision"]), (parents,) if isinstance(parents, str) else tuple(parents))
-    except (SyntaxError, ValueError, KeyError, TypeError) as cause:
-        raise BadMigrations(operation="read", path=path, cause=f"it is no revision of Alembic's: {cause!r}") from cause
-    if said.get("depends_on"):
-        raise BadMigrations(operation="read", path=path, cause="depends_on is not supported: make it the down_revision")
-    return found
-
-
-def _assigned(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
-    for node in tree.body:
-        targets: Sequence[ast.expr] = ()
-        if isinstance(node, ast.Assign):
-            targets = node.targets
-        elif isinstance(node, ast.AnnAssign):
-            targets = [node.target]
-        for target in targets:
-            if isinstance(target, ast.Name) and target.id in ("revision", "down_revision", "depends_on") and node.value:  # type: ignore[attr-defined]
-                yield target.id, node.value  # type: ignore[attr-defined]
-
-
-def _ordered(folder: Path, revisions: dict[str, Revision]) -> Iterator[Revision]:
-    waiting = {one.revision: len(one.parents) for one in revisions.values()}
-    ready = [revision for revision, count in waiting.items() if count == 0]
-    heapq.heapify(ready)
-    done = 0
-    while ready:
-        current = heapq.heappop(ready)
-        done += 1
-        yield revisions[current]
-        for one in revisions.values():
-            if current in one.parents:
-                waiting[one.revision] -= 1
-                if waiting[one.revision] == 0:
-                    heapq.heappush(ready, one.revision)
-    if done < len(revisions):
-        left = sorted(revision for revision, count in waiting.items() if count > 0)
-        cause = f"revision {left[0]} grows out of one that is not there, or out of itself"
-        raise BadMigrations(operation="read", path=folder, cause=cause)
-
-
-class _Connection:
-    """What SQLAlchemy takes for a connection of sqlite3's. Every statement goes through the sandbox; COMMIT, ROLLBACK
-    and closing are dbsync's alone."""
-
-    def __init__(self, sandbox: Sandbox) -> None:
-        self._sandbox: Final = sandbox
-        self.isolation_level: str | None = None
-        self.in_transaction: Final = True
-        self.row_factory: Any = None
-        self.text_factory: Any = str
-
-    def cursor(self) -> _Cursor:
-        return _Cursor(self._sandbox)
-
-    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> _Cursor:
-        return self.cursor().execute(sql, parameters)
-
-    def create_function(self, *arguments: Any, **values: Any) -> None:
-        """SQLAlchemy offers `regexp`; a schema that needed it could not be opened by the app's own SQLite."""
-
-    def commit(self) -> None:
-        """The whole run commits once."""
-
-    def rollback(self) -> None:
-        """An error undoes the migration's savepoint."""
-
-    def close(self) -> None:
-        """It stays open."""
-
-
-class _Cursor:
-    arraysize = 1
-    lastrowid: int | None = None
-
-    def __init__(self, sandbox: Sandbox) -> None:
-        self._sandbox: Final = sandbox
-        self._cursor: Cursor | None = None
-
-    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> _Cursor:
-        self._cursor = cursor_of(self._sandbox, sql, parameters)
-        self.lastrowid = self._cursor.lastrowid
-        return self
-
-    def executemany(self, sql: str, rows: Sequence[Sequence[Any]]) -> _Cursor:
-        for row in rows:
-            self.execute(sql, row)
-        return self
-
-    @property
-    def description(self) -> Any:
-        return self._cursor.description if self._cursor is not None else None
-
-    @property
-    def rowcount(self) -> int:
-        return self._cursor.rowcount if self._cursor is not None else -1
-
-    def fetchone(self) -> Any:
-        return self._cursor.fetchone() if self._cursor is not None else None
-
-    def fetchmany(self, size: int | None = None) -> list[Any]:
-        return self._cursor.fetchmany(size or self.arraysize) if self._cursor is not None else []
-
-    def fetchall(self) -> list[Any]:
-        return self._cursor.fetchall() if self._cursor is not None else []
-
-    def close(self) -> None:
-        self._cursor = None
+def _under_another_name(connection: Connection) -> Recorded | None:
+    """`version_table` can be any name; the table is known by its one column."""
+    for (table,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
+        if [row[1] for row in columns_of(connection, table)] == [_COLUMN]:
+            rename = f"ALTER TABLE {quoted(table)} RENAME TO {TABLE}"
+            problem = f"Alembic's history seems to be in {table} (version_table), where it is not read: {rename}"
+            return Recorded(frozenset(), problem=f"{problem}, and leave the option out")
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -11,8 +12,8 @@ from dbsync.definitions import tokens
 from dbsync.errors import BadMigrations
 from dbsync.migrations import built, metadata
 from dbsync.model import Migration
-from dbsync.sandbox import Sandbox
-from dbsync.statements import split
+from dbsync.sandbox import Sandbox, run_statements
+from dbsync.statements import Statement, numbered
 
 _PASSED_OVER: Final = (("pragma", "foreign_keys"), ("begin",), ("commit",), ("end",))
 """Other tools wrap their files in these; here foreign keys are off and the one transaction is open already."""
@@ -45,15 +46,24 @@ def check_known(folder: Path, declared: dict[str, Any], names: set[str]) -> None
         raise BadMigrations(operation="read", path=folder / engines.SETTINGS, cause=cause)
 
 
-def run(sandbox: Sandbox, text: str) -> None:
-    """Runs the statements of an SQL text, but for those that speak of transactions and foreign keys."""
-    for statement in statements(text):
-        sandbox.execute(statement)
+def run(sandbox: Sandbox, text: str, *, cut: re.Pattern[str] | None = None) -> None:
+    """Runs the statements of an SQL text, but for those that speak of transactions and foreign keys.
+
+    Where `cut` matches, a statement ends, with or without a semicolon.
+    """
+    run_statements(sandbox, [one for one in _statements(text, cut) if not is_passed_over(one.sql)])
 
 
-def statements(text: str) -> Iterator[str]:
-    """The statements that run."""
-    for statement in split(text):
-        words = tuple(tokens(statement)[:2])
-        if not any(words[: len(one)] == one for one in _PASSED_OVER):
-            yield statement
+def _statements(text: str, cut: re.Pattern[str] | None) -> Iterator[Statement]:
+    begin = 0
+    for found in [*(cut.finditer(text) if cut else ()), None]:
+        end = found.start() if found else len(text)
+        lines_before = text.count("\n", 0, begin)
+        yield from (one._replace(line=one.line + lines_before) for one in numbered(text[begin:end]))
+        begin = found.end() if found else end
+
+
+def is_passed_over(statement: str) -> bool:
+    """Whether a statement speaks of transactions and foreign keys only."""
+    words = tuple(tokens(statement)[:2])
+    return any(words[: len(one)] == one for one in _PASSED_OVER)

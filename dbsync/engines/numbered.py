@@ -19,8 +19,11 @@ from dbsync.sqlite import Connection, columns_of, has_table, version_of
 
 _NAME: Final = re.compile(r"^[Vv]?(\d+)(?:[-_. ]+.*?)?(?:\.up)?\.sql$")
 _DOWN_FILE: Final = re.compile(r"\.down\.sql$", re.IGNORECASE)
-_UP: Final = re.compile(r"^--\s*(?:migrate:up|\+goose\s+up)\b.*$", re.IGNORECASE | re.MULTILINE)
-_DOWN: Final = re.compile(r"^--\s*(?:migrate:down|\+goose\s+down)\b.*$", re.IGNORECASE | re.MULTILINE)
+_UP: Final = re.compile(r"^[ \t]*--\s*(?:migrate:up|\+goose\s+up)\b.*$", re.IGNORECASE | re.MULTILINE)
+_DOWN: Final = re.compile(r"^[ \t]*--\s*(?:migrate:down|\+goose\s+down)\b.*$", re.IGNORECASE | re.MULTILINE)
+_BLOCK: Final = re.compile(r"^[ \t]*--\s*\+goose\s+statement(?:begin|end)\b.*$", re.IGNORECASE | re.MULTILINE)
+_FROM_OUTSIDE: Final = re.compile(r"^[ \t]*--\s*\+goose\s+envsub\s+on\b", re.IGNORECASE | re.MULTILINE)
+_CODE: Final = re.compile(r"^[Vv]?\d+.*\.(?:go|js|mjs|cjs|ts|mts|py|rb|php|java|kt|cs|sh)$", re.IGNORECASE)
 VERSIONS: Final = "schema_migrations"
 GOOSE: Final = "goose_db_version"
 
@@ -28,18 +31,19 @@ GOOSE: Final = "goose_db_version"
 def load(folder: Path) -> tuple[Migration, ...]:
     """The SQL files by the number in front of their names; the ways down that some tools keep beside them are passed
     over."""
-    files = [one for one in listed(folder) if one.suffix == ".sql" and not _DOWN_FILE.search(one.name)]
+    files = [one for one in listed(folder) if _is_read(one)]
     by_number: dict[int, Path] = {}
     for path in files:
         number = _number(path)
         if number in by_number:
-            raise BadMigrations(operation="read", path=folder, cause=f"the number {number} is there more than once")
+            cause = f"the number {number} is there more than once: {by_number[number].name} and {path.name}"
+            raise BadMigrations(operation="read", path=folder, cause=cause)
         by_number[number] = path
     declared = foreign.declarations(folder)
     foreign.check_known(folder, declared, {one.stem for one in files})
     return tuple(
         foreign.migration(
-            path, text_of(path), number=place, name=path.stem, engine="numbered", declared=declared
+            path, _text_of(path), number=place, name=path.stem, engine="numbered", declared=declared
         )
         for place, (_, path) in enumerate(sorted(by_number.items()), 1)
     )  # fmt: skip
@@ -49,7 +53,10 @@ def run(sandbox: Sandbox, migration: Migration) -> None:
     """What stands between the marks for up and down, or all of it where there are none."""
     text = checked_text(migration)
     up, down = _UP.search(text), _DOWN.search(text)
-    foreign.run(sandbox, text[up.end() if up else 0 : down.start() if down else None])
+    begin = up.end() if up else 0
+    way_up = "\n" * text.count("\n", 0, begin) + text[begin : down.start() if down else None]
+    # A block of goose's is a statement of its own, with or without a semicolon.
+    foreign.run(sandbox, way_up, cut=_BLOCK)
 
 
 def recorded(connection: Connection, migrations: tuple[Migration, ...]) -> Recorded | None:
@@ -60,11 +67,13 @@ def recorded(connection: Connection, migrations: tuple[Migration, ...]) -> Recor
         if not _keeps_newest_only(connection):
             return _named(known, [str(row[0]) for row in rows])
         if any(row[1] for row in rows):
-            return Recorded(frozenset(), (f"version {rows[0][0]}, which did not end well (dirty)",))
+            cause = f"its tool was cut in the middle of version {rows[0][0]} and left it marked as dirty"
+            return Recorded(frozenset(), problem=f"{cause}: mend that with the tool (`migrate force`) first")
         return _up_to(known, int(rows[0][0]) if rows else 0)
     if has_table(connection, GOOSE):
-        rows = connection.execute(f"SELECT version_id FROM {GOOSE} WHERE is_applied AND version_id > 0").fetchall()
-        return _named(known, [str(row[0]) for row in rows])
+        ways = connection.execute(f"SELECT version_id, is_applied FROM {GOOSE} WHERE version_id > 0 ORDER BY id")
+        # Going back adds a row that says so: of each version the newest one counts.
+        return _named(known, [str(version) for version, is_applied in dict(ways.fetchall()).items() if is_applied])
     version = version_of(connection)
     return _up_to(known, version) if version else None
 
@@ -99,6 +108,38 @@ def _named(known: dict[int, str], rows: list[str]) -> Recorded:
 def _up_to(known: dict[int, str], version: int) -> Recorded:
     names = frozenset(name for number, name in known.items() if number <= version)
     return Recorded(names, () if version in known or not version else (f"version {version}",))
+
+
+def _is_read(path: Path) -> bool:
+    """Whether a file is a migration; those that are, and cannot be read here, leave no gap in silence.
+
+    Raises:
+        BadMigrations: it is one in code, in a folder of its own, or spelt as no tool finds it everywhere.
+    """
+    cause = ""
+    if path.is_dir() and any(path.glob("*.sql")):
+        cause = "SQL files in folders of their own are not read"
+    elif path.suffix != ".sql" and path.suffix.lower() == ".sql":
+        cause = "the ending is .sql, in small letters"
+    elif _CODE.match(path.name):
+        cause = "it is a migration in code, which its tool alone can run; a program can run the tool on a copy"
+    if cause:
+        raise BadMigrations(operation="read", path=path, cause=cause)
+    return path.suffix == ".sql" and not _DOWN_FILE.search(path.name)
+
+
+def _text_of(path: Path) -> str:
+    """Its text, if the marks in it can be meant in one way only."""
+    text = text_of(path)
+    up, down = _UP.search(text), _DOWN.search(text)
+    cause = ""
+    if down is not None and (up is None or down.start() < up.start()):
+        cause = "it marks the way down before the way up, or no way up at all"
+    elif _FROM_OUTSIDE.search(text):
+        cause = "it wants words from the environment (ENVSUB): a terminal's is not the vendor's"
+    if cause:
+        raise BadMigrations(operation="read", path=path, cause=cause)
+    return text
 
 
 def _number(path: Path) -> int:

@@ -111,6 +111,26 @@ def test_only_the_readable_history_speaks_and_goes_by_name(tmp_path: Path) -> No
     assert (outcome.name, outcome.version_before) == ("MIGRATED", 2), outcome.cause
 
 
+def test_a_program_in_the_folder_hides_no_schema_before_it(tmp_path: Path) -> None:
+    found = written(tmp_path / "m", "CREATE TABLE a (x);", "CREATE TABLE b (x);")
+    folder = found[0].path.parent
+    (folder / "0003_tool.toml").write_text('command = ["{python}", "-c", "", "{database}"]\n')
+    database = tmp_path / "app.db"
+    with closing(sqlite3.connect(database)) as live, live:
+        live.execute("CREATE TABLE a (x)")
+        live.execute("CREATE TABLE b (x)")
+    outcome = upgrade(database, migrations.load(folder))
+    assert (outcome.name, outcome.version_before, version(database)) == ("MIGRATED", 2, 3), outcome.cause
+    other = tmp_path / "other.db"
+    with closing(sqlite3.connect(other)) as live, live:
+        live.execute("CREATE TABLE c (x)")
+    before = other.read_bytes()
+    outcome = upgrade(other, migrations.load(folder))
+    assert outcome.name == "UNTRACKED"
+    assert "schema 3 is a program's, and not known without running it" in outcome.cause
+    assert other.read_bytes() == before
+
+
 def test_trackers_that_disagree_are_an_unclear_version_and_nothing_is_touched(tmp_path: Path) -> None:
     database = untracked(tmp_path, 2, readable=True)
     with closing(sqlite3.connect(database)) as live, live:

@@ -17,6 +17,7 @@ from dbsync import check, coordinator, downgrade, migrations, rehearse
 from dbsync.backup import list_backups
 from dbsync.errors import BadMigrations
 from dbsync.model import Migration
+from dbsync.progress import Event
 from tests.helpers.shop import ask, dump, effects, files, make_shop, sales, sell, upgrade, version
 
 TOOL = """
@@ -101,6 +102,106 @@ def test_a_program_that_fails_or_loses_something_leaves_the_database_as_it_was(
     assert not [one for one in files(database.parent) if ".part-" in one]
 
 
+LOCKING = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN EXCLUSIVE")
+print("locked", flush=True)
+sys.stdin.read()
+"""
+REPLACES = """
+connection.execute("VACUUM INTO '" + sys.argv[1] + ".new'")
+os.replace(sys.argv[1] + ".new", sys.argv[1])
+"""
+LEAVES_A_CHILD = """
+import subprocess
+connection.close()
+words = [sys.executable, "-c", open("locking.txt").read(), sys.argv[1]]
+# Its standard input ends when the test does.
+child = subprocess.Popen(words, stdin=os.open(os.environ["HELD"], os.O_RDONLY), stdout=subprocess.PIPE, {more})
+child.stdout.readline()
+"""
+
+
+def doing(folder: Path, body: str, *, text: str = "", add: bool = True) -> tuple[Migration, ...]:
+    """The sample till's migrations to 4, then a program that adds a column (or not) and does something else."""
+    found = with_tool(folder, text=text)
+    place = found[-1].path.parent
+    head = TOOL[: TOOL.index("print(")]
+    (place / "tool.txt").write_text((head if add else head.replace("connection.execute(", "str(")) + body)
+    (place / "locking.txt").write_text(LOCKING)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("body", "cause"),
+    [
+        ("os.kill(os.getpid(), 9)", "it was ended by signal 9"),
+        ("os.unlink(sys.argv[1])", "it removed or replaced the file of its copy"),
+        (REPLACES, "it removed or replaced the file of its copy"),
+        ("open(sys.argv[1], 'r+b').write(b'no database' * 900)", "file is not a database"),
+        ("open(sys.argv[1], 'r+b').truncate(4096)", "it left its copy"),
+        ("connection.execute('DROP TABLE dbsync_history')", "it wrote into dbsync_history or schema_version"),
+        ("connection.execute('DELETE FROM schema_version')", "it wrote into dbsync_history or schema_version"),
+        ("connection.execute('PRAGMA user_version = 99')", "it wrote 99 into user_version, where dbsync keeps 5"),
+    ],
+    ids=["killed", "removes", "replaces", "overwrites", "truncates", "drops our history", "empties it", "numbers"],
+)  # fmt: skip
+def test_what_a_program_must_not_leave_is_said_and_nothing_of_it_is_taken(
+    tmp_path: Path, body: str, cause: str
+) -> None:
+    database = make_shop(tmp_path, schema=4)
+    content = database.read_bytes()
+    outcome = upgrade(database, doing(tmp_path, body))
+    assert (outcome.name, cause in outcome.cause) == ("MIGRATION_FAILED", True), outcome.cause
+    assert database.read_bytes() == content
+    assert not [one for one in files(database.parent) if ".part-" in one and not one.endswith(".new")]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="groups and sessions of processes are POSIX's")
+@pytest.mark.parametrize("own_session", [False, True])
+def test_what_a_program_started_is_ended_with_it_or_the_copy_is_not_taken(
+    tmp_path: Path, own_session: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = make_shop(tmp_path, schema=4)
+    os.mkfifo(tmp_path / "held")
+    monkeypatch.setenv("HELD", str(tmp_path / "held"))
+    monkeypatch.setattr("dbsync.sqlite.WRITE_TIMEOUT_SECONDS", 0.2)
+    content = database.read_bytes()
+    found = doing(tmp_path, LEAVES_A_CHILD.format(more=f"start_new_session={own_session}"))
+    with os.fdopen(os.open(tmp_path / "held", os.O_RDWR), "wb"):
+        outcome = upgrade(database, found)
+    if own_session:
+        assert "it left its copy locked: something that it started goes on" in outcome.cause
+        assert (outcome.name, database.read_bytes()) == ("MIGRATION_FAILED", content)
+    else:
+        assert (outcome.name, version(database)) == ("MIGRATED", 5), outcome.cause
+
+
+def test_a_program_that_says_it_did_is_asked_for_proof(tmp_path: Path) -> None:
+    database = make_shop(tmp_path, schema=4)
+    proof = "SELECT 1 FROM pragma_table_info('products') WHERE name = 'shelf'"
+    before = dump(database)
+    for body, add in (("", False), ("connection.execute('BEGIN')", False)):
+        outcome = upgrade(database, doing(tmp_path, body, text=f'proves = ["{proof}"]', add=add), again=True)
+        assert "it ended well, and what it was to do is not there: SELECT 1 FROM" in outcome.cause
+    outcome = upgrade(database, doing(tmp_path, "", text='proves = ["DELETE FROM products RETURNING 1"]'), again=True)
+    assert "cannot be looked at: attempt to write a readonly database" in outcome.cause
+    assert dump(database) == before
+    heard: list[str] = []
+
+    def hear(event: Event) -> None:
+        heard.append(event.text)
+
+    # Without one its word is taken, and whoever watches is told.
+    idle = doing(tmp_path, "sys.stdout.buffer.write(b'\\x1b[31mred\\xff\\n')", add=False)
+    assert coordinator.upgrade(effects(database, hear), migrations=idle).name == "MIGRATED"
+    assert "   it wrote nothing" in heard
+    assert "    [31mred\ufffd" in heard
+    proven = upgrade(make_shop(tmp_path / "b", schema=4), doing(tmp_path, "", text=f'proves = ["{proof}"]'))
+    assert proven.name == "MIGRATED", proven.cause
+
+
 def test_a_program_that_is_not_there_is_said(tmp_path: Path) -> None:
     database = make_shop(tmp_path, schema=4)
     found = with_tool(tmp_path)
@@ -157,6 +258,44 @@ def test_kill_9_in_the_middle_of_the_program_leaves_the_old_database_and_the_nex
     assert not [one for one in files(database.parent) if ".part-" in one]
 
 
+GOES_ON = """
+connection.close()
+open({mark!r} + ".pid", "w").write(str(os.getpid()))
+open({mark!r}, "w").close()
+while os.path.exists({mark!r}):
+    time.sleep(0.01)
+late = sqlite3.connect(sys.argv[1], isolation_level=None)
+try:
+    late.execute("CREATE TABLE late (x)")
+finally:
+    os.rename({mark!r} + ".pid", {mark!r} + ".done")
+"""
+MEANWHILE = """
+os.unlink({mark!r})
+while not os.path.exists({mark!r} + ".done"):
+    time.sleep(0.01)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is POSIX's")
+def test_a_program_that_outlives_a_killed_run_does_not_write_into_the_next_runs_copy(tmp_path: Path) -> None:
+    database, mark = make_shop(tmp_path, schema=4), str(tmp_path / "mark")
+    slow = doing(tmp_path, GOES_ON.format(mark=mark), add=False)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dbsync", "upgrade", "--database", database, "--migrations", slow[-1].path.parent],
+        stdout=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    while not Path(mark).exists() and time.monotonic() < deadline:
+        os.sched_yield()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    outcome = upgrade(database, doing(tmp_path, MEANWHILE.format(mark=mark)))
+    assert (outcome.name, version(database)) == ("MIGRATED", 5), outcome.cause
+    assert ask(database, "SELECT count(*) FROM sqlite_schema WHERE name = 'late'") == 0
+    assert ask(database, "SELECT count(*) FROM pragma_table_info('products') WHERE name = 'shelf'") == 1
+
+
 def test_rehearsal_and_the_way_back_run_the_program_too(tmp_path: Path) -> None:
     database = make_shop(tmp_path, schema=4)
     found = with_tool(tmp_path)
@@ -187,6 +326,9 @@ def test_a_new_shop_is_made_by_the_program_as_well(tmp_path: Path) -> None:
         ("command = 'pos-tool'", "command has to be a list of words"),
         ("command = ['pos-tool']", "no word of the command is or holds {database}"),
         ("command = ['pos-tool', '{database}']\nretries = 3", "retries: not known"),
+        ("command = ['pos-tool', '{database}']\nproves = 'SELECT 1'", "proves has to be a list of queries"),
+        ("command = ['pos-tool', '{database}']\ntimeout_seconds = 'long'", "timeout_seconds has to be a number"),
+        ("command = ['pos-tool', '{database}']\ntimeout_seconds = 0", "timeout_seconds has to be a number"),
         ("command = [", "Unclosed array|Invalid value|Expected"),
     ],
 )

@@ -282,7 +282,10 @@ def numbered(folder: Path, **files: str) -> Path:
     folder.mkdir(parents=True)
     (folder / "engine.toml").write_text('engine = "numbered"\n')
     for name, text in files.items():
-        (folder / f"{name.replace('__', '.')}.sql").write_text(text)
+        ending = "" if name.endswith(("__SQL", "__go")) else ".sql"
+        path = folder / f"{name.replace('__', '.')}{ending}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
     return folder
 
 
@@ -338,7 +341,7 @@ def test_plain_numbered_sql_goes_on_where_its_tool_left_it(
 @pytest.mark.parametrize(
     ("row", "name", "cause"),
     [
-        ("(1, 1)", "HISTORY_DIFFERS", "did not end well (dirty)"),
+        ("(1, 1)", "HISTORY_DIFFERS", "its tool was cut in the middle of version 1 and left it marked as dirty"),
         ("(9, 0)", "TOO_NEW", "version 9, which this release does not know"),
     ],
 )
@@ -358,12 +361,62 @@ def test_what_a_tool_left_dirty_or_newer_is_refused(tmp_path: Path, row: str, na
     ("files", "cause"),
     [
         ({"1_a": "", "01_b": ""}, "the number 1 is there more than once"),
+        ({"1_a": "", "01_b": ""}, "01_b.sql and 1_a.sql"),
         ({"items": ""}, "does not begin with a number"),
+        ({"1_a__SQL": "", "2_b__go": ""}, "the ending is .sql, in small letters"),
+        ({"1_a": "", "2_b__go": ""}, "a migration in code"),
+        ({"1_a/up": ""}, "SQL files in folders of their own are not read"),
+        (
+            {"1_a": "-- migrate:down\nDROP TABLE a;\n-- migrate:up\nCREATE TABLE a (x);"},
+            "the way down before the way up",
+        ),
+        ({"1_a": "CREATE TABLE a (x);\n-- +goose Down\nDROP TABLE a;"}, "no way up at all"),
+        ({"1_a": "-- +goose Up\n-- +goose ENVSUB ON\nINSERT INTO a VALUES ('${SHOP}');"}, "words from the environment"),
     ],
 )
 def test_a_folder_that_cannot_be_ordered_is_refused(tmp_path: Path, files: dict[str, str], cause: str) -> None:
     with pytest.raises(BadMigrations, match=cause):
         migrations.load(numbered(tmp_path / "sql", **files))
+
+
+def test_the_way_down_is_never_run_and_a_block_of_gooses_is_a_statement(tmp_path: Path) -> None:
+    begin, end = "-- +goose StatementBegin\n", "\n-- +goose StatementEnd\n"
+    blocks = [
+        "CREATE TABLE a (x)",
+        "CREATE TRIGGER t AFTER INSERT ON a BEGIN SELECT 1; SELECT 2; END",
+        "INSERT INTO a VALUES (1)",
+    ]
+    up = "  -- +goose Up\n" + "".join(begin + one + end for one in blocks)
+    folder = numbered(tmp_path / "sql", **{"1_a": up + "  -- +goose Down\nDROP TABLE a;\n"})
+    (folder / "2_b.sql").write_text("-- +goose Up\n" + begin + "SELECT 1" + end + begin + "SELECT y FROM a" + end)
+    assert "(line 6: SELECT y FROM a)" in upgrade(tmp_path / "app.db", migrations.load(folder)).cause
+    (folder / "2_b.sql").unlink()
+    assert upgrade(tmp_path / "app.db", migrations.load(folder)).name == "CREATED"
+    assert ask(tmp_path / "app.db", "SELECT count(*) FROM a") == 1
+
+
+def test_what_goose_took_back_counts_as_not_there(tmp_path: Path) -> None:
+    """Its table has a row for each way that was gone; a change of content leaves no other trace."""
+    folder = numbered(
+        tmp_path / "sql", **{"1_a": "CREATE TABLE a (x);", "2_b": "-- changes: insert a\nINSERT INTO a VALUES (1);"}
+    )
+    database = filled(
+        tmp_path / "app.db", "CREATE TABLE a (x)",
+        "CREATE TABLE goose_db_version (id INTEGER PRIMARY KEY, version_id INTEGER, is_applied INTEGER)",
+        "INSERT INTO goose_db_version (version_id, is_applied) VALUES (0, 1), (1, 1), (2, 1), (2, 0)",
+    )  # fmt: skip
+    outcome = upgrade(database, migrations.load(folder))
+    assert (outcome.name, outcome.version_before) == ("MIGRATED", 1), names_of(outcome)
+    assert ask(database, "SELECT count(*) FROM a") == 1
+
+
+@pytest.mark.parametrize("name", ["20240101_a.js", "0001_a.SQL", "2024-01-01-000000_a/up.sql"])
+def test_a_folder_that_nobody_here_can_read_is_not_taken_for_an_empty_one(tmp_path: Path, name: str) -> None:
+    assert migrations.load(tmp_path) == ()
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    with pytest.raises(BadMigrations, match="another tool's"):
+        migrations.load(tmp_path)
 
 
 def test_settings_that_mean_nothing_are_refused(tmp_path: Path) -> None:

@@ -307,7 +307,7 @@ def test_an_estimate_goes_with_the_size_and_never_below_the_least(tmp_path: Path
 def killed(database: Path, folder: Path) -> None:
     """A rehearsal that is killed in the middle of its transaction."""
     python = '"""Waits."""\nimport sys\n\n\ndef up(db):\n    db.execute("UPDATE users SET rowid = rowid")\n'
-    python += '    print("here", flush=True)\n    sys.stdin.read()\n'
+    python += '    sys.stdout.write("here\\n"); sys.stdout.flush()\n    sys.stdin.read()\n'
     written(folder, python, after=2)
     words = ["rehearse", "--database", str(database), "--migrations", str(folder)]
     with subprocess.Popen(

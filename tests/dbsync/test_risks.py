@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dbsync.check import check
-from dbsync.follows import Kind, departures
+from dbsync.follows import Kind, departures, same_name
 from dbsync.migrations import load
 from tests.helpers.shop import files
 from tests.sample_till.bundles import copy_migrations
@@ -157,6 +157,24 @@ def test_released_migrations_stay_in_number_name_and_text(
     (problem,) = check(tmp_path / "new", released=(tmp_path / "old",), scratch=tmp_path)
     assert (problem.where, problem.what) == ("0003_c", f"released in {tmp_path / 'old'}, {what}")
     assert problem.safe
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same_text", "same"),
+    [
+        ("0001_barcode", "20240131120000_barcode", True, True),
+        ("barcode", "20240131120000_barcode", True, True),
+        ("0001_barcode", "20240131120000_barcode", False, False),
+        ("0001_barcode", "20240131120000_bar_code", True, False),
+        ("add_barcode", "add_barcodes", True, False),
+        ("add_barcode", "add_barcode", False, True),
+    ],
+)
+def test_digits_in_front_are_no_part_of_a_name_where_the_text_is_the_same(
+    one: str, other: str, same_text: bool, same: bool
+) -> None:
+    assert same_name(one, other, same_text=same_text) is same
+    assert same_name(other, one, same_text=same_text) is same
 
 
 def test_a_database_that_a_release_made_by_its_own_text_comes_to_the_same_end(tmp_path: Path) -> None:
