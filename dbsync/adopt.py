@@ -5,7 +5,7 @@ from __future__ import annotations
 from dbsync import adoption_plan, backup, plan
 from dbsync.errors import Damaged, DbsyncError, Untracked
 from dbsync.live import LiveEffects
-from dbsync.model import Backup, Migration, State
+from dbsync.model import Backup, Facts, Migration, State
 from dbsync.sqlite import Connection, tables_of
 
 
@@ -19,9 +19,7 @@ def baseline(effects: LiveEffects, found: tuple[Migration, ...], *, at: int | No
     """
     facts = effects.look()
     if facts.state is not State.UNTRACKED:
-        cause = (
-            f"it is tracked already, at schema {facts.version}" if facts.state is State.OK else f"it is {facts.state}"
-        )
+        cause = f"it is tracked already, at schema {facts.version}" if facts.state is State.OK else _state_of(facts)
         raise Untracked(operation="adopt", path=effects.database, cause=cause, hint="There is nothing to adopt.")
     step = adoption_plan.decide_adoption(effects.recognise(found), found, at)
     if isinstance(step, plan.Refuse):
@@ -42,7 +40,7 @@ def stamp(effects: LiveEffects, found: tuple[Migration, ...], *, at: int) -> Bac
     """
     facts = effects.look()
     if facts.state not in (State.UNTRACKED, State.OK):
-        raise Untracked(operation="stamp", path=effects.database, cause=f"it is {facts.state}: {facts.detail}")
+        raise Untracked(operation="stamp", path=effects.database, cause=_state_of(facts))
     if not 0 <= at <= len(found):
         raise Untracked(operation="stamp", path=effects.database, cause=f"there is no schema {at} of {len(found)}")
     return _write(effects, found[:at], kind="stamped")
@@ -60,6 +58,10 @@ def written_schema(connection: Connection) -> str:
     )
     kept = [str(sql) for kind, table, sql in rows if kind in ("view", "trigger") or str(table).lower() in tables]
     return "-- description: The schema as it was adopted\n\n" + "".join(f"{sql};\n\n" for sql in kept)
+
+
+def _state_of(facts: Facts) -> str:
+    return f"it is {facts.state}" + (f": {facts.detail}" if facts.detail else "")
 
 
 def _write(effects: LiveEffects, found: tuple[Migration, ...], *, kind: str) -> Backup | None:

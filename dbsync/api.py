@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from dbsync import adopt, coordinator, data, migrations, past, sqlite
+from dbsync.errors import Damaged, Locked
 from dbsync.live import LiveEffects
 from dbsync.locking import locked
-from dbsync.model import Backup, Migration, Outcome, State
+from dbsync.model import Backup, Facts, Migration, Outcome, State
 from dbsync.progress import Progress, quiet
 
 Place = str | PathLike[str]
@@ -42,14 +43,19 @@ def run_migrations(
         BadMigrations: the folder cannot be read as migrations; nothing was touched.
         Locked: another process of dbsync has the database.
     """
+    found = migrations.load(Path(folder))
     with locked(Path(database)):
-        effects = _effects(Path(database), backups, progress)
-        return coordinator.upgrade(effects, migrations=migrations.load(Path(folder)), again=again)
+        return coordinator.upgrade(_effects(Path(database), backups, progress), migrations=found, again=again)
 
 
 def get_current_version(database: Place) -> int:
-    """The schema number; 0 where there is no database yet."""
-    return _effects(Path(database), None, quiet).look().version
+    """The schema number; 0 where there is no database yet, or one without a history of ours.
+
+    Raises:
+        Damaged: it cannot be read.
+        Locked: another program writes it.
+    """
+    return _looked(Path(database)).version
 
 
 def get_latest_version(folder: Place) -> int:
@@ -75,9 +81,16 @@ def create_backup(database: Place, *, to: Place | None = None, backups: Place | 
 
 
 def verify_integrity(database: Place) -> bool:
-    """Whether SQLite finds the database sound."""
+    """Whether there is a database and SQLite finds it sound.
+
+    Raises:
+        Locked: another program writes it, so that nobody can tell.
+    """
     path = Path(database)
-    if _effects(path, None, quiet).look().state not in (State.OK, State.UNTRACKED):
+    try:
+        if _looked(path).state not in (State.OK, State.UNTRACKED):
+            return False
+    except Damaged:
         return False
     with sqlite.translated("check", path), closing(sqlite.open_reading(path)) as connection:
         return sqlite.check_soundness(connection) is None
@@ -87,21 +100,22 @@ def get_migration_history(database: Place, *, backups: Place | None = None) -> d
     """What was applied, by the database; and every run that was tried, by the record beside it."""
     found = past.past_of(_effects(Path(database), backups, quiet))
     runs = [line for line in found.lines if line.get("event") == "ended"]
-    return {"current_version": found.facts.version, "applied": found.applied, "runs": runs}
+    state = str(found.facts.state)
+    return {"state": state, "current_version": found.facts.version, "applied": found.applied, "runs": runs}
 
 
 def empty_database(database: Place, folder: Place) -> Backup | None:
     """Starts anew with the newest schema; what was there is kept beside it (spec S91)."""
+    found = migrations.load(Path(folder))
     with locked(Path(database)):
-        return data.empty(_effects(Path(database), None, quiet), migrations.load(Path(folder)))
+        return data.empty(_effects(Path(database), None, quiet), found)
 
 
 def import_database(database: Place, file: Place, folder: Place) -> data.Imported:
     """Puts another database in place, checked and brought up to date; what was there is kept beside it (spec S92)."""
+    found = migrations.load(Path(folder))
     with locked(Path(database)):
-        return data.import_file(
-            _effects(Path(database), None, quiet), Path(file).absolute(), migrations.load(Path(folder))
-        )
+        return data.import_file(_effects(Path(database), None, quiet), Path(file).absolute(), found)
 
 
 def adopt_database(database: Place, folder: Place, *, at: int | None = None) -> int:
@@ -110,9 +124,18 @@ def adopt_database(database: Place, folder: Place, *, at: int | None = None) -> 
     Raises:
         Untracked: it cannot be told; nothing was changed.
     """
+    found = migrations.load(Path(folder))
     with locked(Path(database)):
-        found = migrations.load(Path(folder))
         return adopt.baseline(_effects(Path(database), None, quiet), found, at=at, dry_run=False)
+
+
+def _looked(database: Path) -> Facts:
+    facts = _effects(database, None, quiet).look()
+    if facts.state is State.LOCKED:
+        raise Locked(operation="look at", path=database, cause=facts.detail)
+    if facts.state is State.UNREADABLE:
+        raise Damaged(operation="look at", path=database, cause=facts.detail)
+    return facts
 
 
 def _effects(database: Path, backups: Place | None, progress: Progress) -> LiveEffects:

@@ -37,7 +37,7 @@ def beside_name(database: Path, operation: str, now: datetime) -> str:
 def free_name(folder: Path, name: str) -> Path:
     """A path that nothing has yet: two backups of one millisecond, or a clock set back, must not meet."""
     path, number = folder / name, 1
-    while find(path).exists():
+    while disk.is_there(find(path)):
         number += 1
         path = folder / f"{name.removesuffix('.db')}-{number}.db"
     return path
@@ -54,9 +54,9 @@ def list_backups(backups: Path, database: Path) -> list[Backup]:
 
 def list_all(backups: Path, database: Path) -> list[Backup]:
     """As `list_backups`, with those of other databases that share the folder."""
-    paths = [*_glob(backups, "*.db"), *_glob(database.parent, f"{escape(database.stem)}-backup-*.db")]
+    paths = [*disk.listed(backups, "*.db"), *disk.listed(database.parent, f"{escape(database.stem)}-backup-*.db")]
     # Where a cut has left both, the plain one counts.
-    paths += [one for one in _glob(backups, f"*.db{COMPRESSED}") if not one.with_suffix("").exists()]
+    paths += [one for one in disk.listed(backups, f"*.db{COMPRESSED}") if not one.with_suffix("").exists()]
     found = {path: read(path) for path in paths if not parts.is_part(path) and path != database}
     return sorted(found.values(), key=lambda one: (one.sequence, one.made_at, one.path.name), reverse=True)
 
@@ -90,7 +90,8 @@ def compressed_path(path: Path) -> Path:
 
 def find(path: Path) -> Path:
     """A backup by the name that it was given, compressed since or not."""
-    return path if path.exists() or not compressed_path(path).exists() else compressed_path(path)
+    small = compressed_path(path)
+    return path if disk.is_there(path) or not disk.is_there(small) else small
 
 
 def check_file(path: Path) -> Backup:
@@ -100,7 +101,7 @@ def check_file(path: Path) -> Backup:
         BackupUnusable: it is gone, or differs from its checksum.
     """
     path = find(path)
-    if not path.is_file():
+    if not disk.is_there(path) or not path.is_file():
         raise BackupUnusable(operation="use the backup", path=path, cause="there is no such file")
     backup = read(path)
     if backup.sha256 and disk.sha256_of(path) != backup.sha256:
@@ -137,22 +138,15 @@ def clear_parts(backups: Path, database: Path, *, prefix: str) -> None:
             parts.clear(folder, parts.owner_of(database))
             for one in {prefix, database.stem}:
                 # Facts that were cut while they were written: no other write has their name, to replace them.
-                for path in _glob(folder, f"{disk.NEW}{escape(one)}-backup-*{FACTS}"):
+                for path in disk.listed(folder, f"{disk.NEW}{escape(one)}-backup-*{FACTS}"):
                     path.unlink(missing_ok=True)
         except OSError as cause:
             raise disk.problem("clear", folder, cause) from cause
     # Kept before their backup gets its name: those of another prefix may be of a neighbour's run that is under way.
-    left = [_glob(backups, f"{escape(one)}-backup-v*.db{MIGRATIONS}") for one in {prefix, database.stem}]
+    left = [disk.listed(backups, f"{escape(one)}-backup-v*.db{MIGRATIONS}") for one in {prefix, database.stem}]
     for path in chain(*left):
         if not find(path.with_name(path.name.removesuffix(MIGRATIONS))).exists():
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _glob(folder: Path, pattern: str) -> list[Path]:
-    try:
-        return list(folder.glob(pattern))
-    except OSError as cause:
-        raise disk.problem("read", folder, cause) from cause
 
 
 def remove(path: Path) -> None:
@@ -181,7 +175,7 @@ def read(path: Path) -> Backup:
     """The facts beside a file, as far as there are any; else what its name says, and not verified."""
     try:
         small = facts_path(compressed_path(path))
-        if small.exists() and not facts_path(path).exists():
+        if disk.is_there(small) and not disk.is_there(facts_path(path)):
             # Somebody decompressed it by hand, where no zstd is: what is known of it is known still.
             known = _from_facts(path, disk.read_json(small))
             return known._replace(

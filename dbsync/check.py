@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from dbsync import changes, compare, conservation, copies, declarations, schema, verify
+from dbsync import changes, compare, conservation, copies, declarations, plan, schema, verify
 from dbsync.another_day import another_day
 from dbsync.errors import DbsyncError
 from dbsync.follows import Kind, departures
-from dbsync.migrations import load
+from dbsync.migrations import NONE, NONE_HINT, load, passed_over
 from dbsync.model import Migration
 from dbsync.progress import nobody
+from dbsync.recognise import adopt_copy, decided_on_copy
 from dbsync.risks import SAME_TWICE, risks
 from dbsync.sqlite import attach_copy, open_copy, open_scratch, version_of
+
+NOT_READ: Final = "it has a number and is not read as a migration, because of how its name ends"
+NOT_READ_SAFE: Final = "Name it .sql or .py, or take it out of the folder."
 
 
 class Problem(NamedTuple):
@@ -42,8 +46,10 @@ def check(
     except DbsyncError as error:
         return [Problem(str(error.path or folder), error.cause)]
     if not found:
-        return [Problem(str(folder), "there is no migration in it", "The first one is called 0001_what_it_does.sql.")]
-    problems = [Problem(_name(one), risk.what, risk.safe) for one in found for risk in risks(one)]
+        # The wrong folder must not pass in CI.
+        return [Problem(str(folder), NONE, NONE_HINT)]
+    problems = [Problem(str(one), NOT_READ, NOT_READ_SAFE) for one in passed_over(folder)]
+    problems += [Problem(_name(one), risk.what, risk.safe) for one in found for risk in risks(one)]
     problems += _declarations(found)
     for place in released:
         problems += _against(found, place)
@@ -98,6 +104,8 @@ def _against(found: tuple[Migration, ...], place: Path) -> list[Problem]:
         earlier = load(place)
     except DbsyncError as error:
         return [Problem(str(place), error.cause)]
+    if not earlier:
+        return [Problem(str(place), NONE, NONE_HINT)]
     problems = []
     for one in departures(earlier, found):
         if one.kind is Kind.MENDED:
@@ -145,11 +153,23 @@ def _on_a_copy(found: tuple[Migration, ...], database: Path, scratch: Path) -> l
     before = scratch / "check-before.db"
     try:
         copies.snapshot(database, before, told=nobody)
+        cause = _not_tried(before, found)
+        if cause:
+            return [Problem(str(database), f"{cause}: nothing could be tried on it")]
         return [*_twice(found, before, scratch), *_undeclared(found, before, scratch)]
     except DbsyncError as error:
         return [Problem(str(database), error.cause)]
     finally:
         copies.drop_part(before)
+
+
+def _not_tried(before: Path, found: tuple[Migration, ...]) -> str:
+    """Why these migrations do not go on from a database; empty if they do. One without our history is adopted first."""
+    adopt_copy(before, found)
+    step = decided_on_copy(before, found)
+    if isinstance(step, plan.Refuse):
+        return step.cause
+    return "there is nothing in it" if isinstance(step, plan.Migrate) and step.fresh else ""
 
 
 def _twice(found: tuple[Migration, ...], before: Path | None, scratch: Path) -> list[Problem]:

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 import click
 
-from dbsync import back, disk, migrations, sqlite, verify
+from dbsync import back, disk, migrations, preflight, sqlite, verify
 from dbsync import backup as backup_files
-from dbsync.console import Bars, Transcript, say
-from dbsync.errors import BackupUnusable, DbsyncError, NotAgreed, TryLater
+from dbsync.cli_output import FAILED, LATER, REFUSED, Commands, errors_told, tell
+from dbsync.console import Bars, Transcript
+from dbsync.errors import BackupUnusable, NotAgreed
 from dbsync.flight import FlightRecorder
 from dbsync.live import LiveEffects
 from dbsync.locking import locked
@@ -23,8 +24,6 @@ from dbsync.model import Backup, Change, Facts, Migration, Outcome, State
 from dbsync.parts import owner_of
 from dbsync.progress import Progress, quiet
 
-FAILED, REFUSED, LATER = 1, 3, 75
-"""Exit codes: tried and undone; nothing done until something changes; nothing done, try again later. 2 is bad usage."""
 LATER_NAMES = ("LOCKED", "NO_SPACE", "READ_ONLY", "RESTORE_PENDING")
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -42,39 +41,17 @@ class Place(NamedTuple):
         """The effects on it."""
         return LiveEffects(self.database, backups=self.backups, prefix=self.prefix, progress=progress or self.bars)
 
+    def check_writable(self) -> None:
+        """Refuses before anything is copied what could not be finished.
+
+        Raises:
+            ReadOnly: backups, where copies are made and records are kept, cannot be written.
+        """
+        preflight.check_writable(self.backups)
+
     def listed(self) -> list[Backup]:
         """Its backups, newest first."""
         return backup_files.list_backups(self.backups, self.database)
-
-
-class Failure(click.ClickException):
-    """An error as people read it."""
-
-    def __init__(self, error: DbsyncError) -> None:
-        super().__init__(f"{error}. {error.hint}".strip())
-        self.exit_code: int = _exit_code_of(error)  # type: ignore[misc]
-
-
-def _exit_code_of(error: DbsyncError) -> int:
-    return LATER if isinstance(error, TryLater) else REFUSED
-
-
-def in_words(command: Callable[..., None]) -> Callable[..., None]:
-    """Our own errors become a sentence on stderr; with --json, a document on stdout as well."""
-
-    @wraps(command)
-    def wrapped(*arguments: Any, **values: Any) -> None:
-        try:
-            command(*arguments, **values)
-        except (DbsyncError, OSError) as raised:
-            error = disk.ours(raised)
-            if values.get("as_json"):
-                told = {name: getattr(error, name) for name in ("operation", "cause", "hint")}
-                told |= {"kind": type(error).__name__, "path": str(error.path) if error.path else None}
-                click.echo(json.dumps({"format": 1, "error": told}, indent=1))
-            raise Failure(error) from raised
-
-    return wrapped
 
 
 def ask(question: str, *, operation: str, path: Path, yes: bool, as_json: bool) -> None:
@@ -91,20 +68,27 @@ def ask(question: str, *, operation: str, path: Path, yes: bool, as_json: bool) 
         raise NotAgreed(operation=operation, path=path, cause="it was not agreed to")
 
 
+def _name(_context: click.Context, _option: click.Parameter, prefix: str | None) -> str | None:
+    """A backup elsewhere than among the backups would be on no list."""
+    if prefix is not None and (not prefix or Path(prefix).name != prefix):
+        raise click.BadParameter("it is the first part of a file's name, not a path")
+    return prefix
+
+
 def on_database(command: Callable[..., None]) -> Callable[..., None]:
     """Adds the options that say which database, and turns our errors into sentences."""
 
     @click.option("--database", type=_FILE, required=True, envvar="DBSYNC_DATABASE", help="The database.")
     @click.option("--backups", type=_FOLDER, envvar="DBSYNC_BACKUPS", help="Folder of backups (default: beside it).")
-    @click.option("--prefix", help="First part of backup names (default: the database's name).")
+    @click.option("--prefix", callback=_name, help="First part of backup names (default: the database's name).")
     @wraps(command)
-    @in_words
     def wrapped(database: Path, backups: Path | None, prefix: str | None, **values: Any) -> None:
         place = Place(database.absolute(), (backups or database.parent / "backups").absolute(), prefix, Bars())
-        try:
-            command(place, **values)
-        finally:
-            place.bars.clear()
+        with errors_told(as_json=values.get("as_json", False)):
+            try:
+                command(place, **values)
+            finally:
+                place.bars.clear()
 
     return wrapped
 
@@ -115,11 +99,12 @@ from_folder = click.option(
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@click.group()
+@click.group(cls=Commands)
 def main() -> None:
     """Brings a SQLite database from one schema to the next without losing anything.
 
-    Exit codes: 0 done; 1 failed and undone; 2 bad usage; 3 refused, nothing was done; 75 try again later.
+    Exit codes: 0 done; 1 failed and undone; 2 bad usage; 3 refused, nothing was done; 75 try again later; 130 Ctrl-C:
+    as it was, or finished, as `dbsync status` tells.
     """
 
 
@@ -179,7 +164,7 @@ def make_backup(place: Place, *, to: Path | None, as_json: bool) -> None:
     with locked(place.database):
         kept = place.effects(quiet if as_json else Transcript()).make_backup(to)
     if as_json:
-        click.echo(json.dumps({"format": 1, **plain(kept)}))
+        tell(json.dumps({"format": 1, **plain(kept)}))
 
 
 @main.command()
@@ -193,13 +178,17 @@ def restore(place: Place, *, backup: Path, dry_run: bool, yes: bool, as_json: bo
 
     The database as it is now is kept beside it first.
     """
-    path = backup if backup_files.find(backup).exists() else place.backups / backup.name
+    path = backup if disk.is_there(backup_files.find(backup)) else place.backups / backup.name
+    if not disk.is_there(backup_files.find(path)):
+        raise BackupUnusable(operation="restore", path=path, cause="there is no such file")
     _check_own(place, path)
+    if not dry_run:
+        place.check_writable()
     with locked(place.database):
         effects = place.effects()
         change = back.what_would_be_lost(effects, backup=path)
         for line in () if as_json else _since(change):
-            say(line, sys.stdout)
+            tell(line)
         if dry_run:
             losses = [one._asdict() for one in change.losses]
             print_told({"format": 1, "done": False, "losses": losses, "not_known": change.cause}, as_json=as_json)
@@ -211,6 +200,7 @@ def restore(place: Place, *, backup: Path, dry_run: bool, yes: bool, as_json: bo
         "done": returned.back is not None,
         "outcome": str(returned.outcome.name),
         "cause": returned.outcome.cause,
+        "hint": returned.outcome.hint,
         "version": returned.outcome.version_after,
         "kept": str(returned.set_aside.path) if returned.set_aside else None,
     }
@@ -221,6 +211,8 @@ def restore(place: Place, *, backup: Path, dry_run: bool, yes: bool, as_json: bo
 def _since(change: Change) -> list[str]:
     if not change.known:
         return [f"what was done since then cannot be told: {change.cause}"]
+    if not change.losses:
+        return ["since then, nothing was added, changed or removed in what both have"]
     return [
         f"since then, {one.table}: {one.added} added, {one.changed} changed, {one.removed} removed"
         for one in change.losses
@@ -257,7 +249,9 @@ def verify_database(place: Place, *, folder: Path, as_json: bool) -> None:
 
 def _problems(place: Place, facts: Facts, found: tuple[Migration, ...]) -> list[str]:
     if facts.state is not State.OK:
-        return [f"{facts.state}: {facts.detail}"]
+        return [f"{facts.state}: {facts.detail}".rstrip(": ")]
+    if facts.version > len(found):
+        return [f"its schema is {facts.version}, and the newest of these migrations {len(found)}"]
     with sqlite.translated("verify", place.database), closing(sqlite.open_reading(place.database)) as live:
         known = tuple(one for one in found if one.number <= facts.version)
         case = verify.Case(live, known, has_old=False)
@@ -269,7 +263,8 @@ def exit_code(outcome: Outcome) -> int:
         return 0
     if outcome.name in LATER_NAMES:
         return LATER
-    return FAILED if outcome.failed else REFUSED
+    # Another history is found before anything is tried.
+    return FAILED if outcome.failed and outcome.name != "HISTORY_DIFFERS" else REFUSED
 
 
 def plain(value: Any) -> dict[str, Any]:
@@ -281,9 +276,9 @@ def plain(value: Any) -> dict[str, Any]:
 
 def print_told(told: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(told, indent=1))
+        tell(json.dumps(told, indent=1))
         return
     for name, value in told.items():
         if name != "format" and value not in (None, "", []):
             shown = ", ".join(str(one) for one in value) if isinstance(value, list) else value
-            say(f"{name.replace('_', ' '):<14} {shown}", sys.stdout)
+            tell(f"{name.replace('_', ' '):<14} {shown}")

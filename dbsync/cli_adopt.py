@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import json
 from contextlib import closing
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import click
 
 from dbsync import adopt, disk, migrations, sqlite
 from dbsync.cli import Place, as_json, ask, from_folder, main, on_database, print_told
-from dbsync.console import say
+from dbsync.cli_output import tell
 from dbsync.errors import Untracked
 from dbsync.locking import locked
 
@@ -57,15 +57,25 @@ def stamp(place: Place, *, folder: Path, at: int, yes: bool, as_json: bool) -> N
 
 @main.command("write-schema")
 @click.argument("file", type=_FILE)
+@as_json
 @on_database
-def write_schema(place: Place, *, file: Path) -> None:
+def write_schema(place: Place, *, file: Path, as_json: bool) -> None:
     """Write a database's structure into FILE, as first migration.
 
     Call it 0001_initial_schema.sql.
     """
-    if file.exists():
-        raise Untracked(operation="write the schema", path=file, cause="there is a file of that name already")
+    if disk.is_there(file):
+        hint = "Choose another name: nothing is written over."
+        raise Untracked(
+            operation="write the schema", path=file, cause="there is a file of that name already", hint=hint
+        )
     with sqlite.translated("read", place.database), closing(sqlite.open_reading(place.database)) as live:
+        if not sqlite.tables_of(live):
+            hint = "Is this the app's database? Nothing was written."
+            raise Untracked(operation="write the schema", path=place.database, cause="it has no tables", hint=hint)
         text = adopt.written_schema(live)
     disk.write_durably(file, text.encode())
-    say(f"{file} is written. Next: dbsync check, then dbsync baseline --dry-run.", sys.stdout)
+    if as_json:
+        tell(json.dumps({"format": 1, "written": str(file.absolute())}))
+    else:
+        tell(f"{file} is written. Next: dbsync check, then dbsync baseline --dry-run.")

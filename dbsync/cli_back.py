@@ -11,7 +11,8 @@ import click
 from dbsync import backup as backup_files
 from dbsync import downgrade as back
 from dbsync import mapping
-from dbsync.cli import FAILED, Place, as_json, ask, exit_code, main, on_database, plain
+from dbsync.cli import Place, as_json, ask, exit_code, main, on_database, plain
+from dbsync.cli_output import FAILED, tell
 from dbsync.errors import BackupUnusable
 from dbsync.locking import locked
 from dbsync.model import Backup, Loss
@@ -39,6 +40,7 @@ def diff(place: Place, *, folder: Path | None, backup: Path | None, export: Path
     Changes nothing.
     """
     base = _chosen(place, backup)
+    place.check_writable()
     known = mapping.chosen(folder, base.path)
     with locked(place.database):
         found = back.diff(place.effects(), base, known, export=export)
@@ -52,22 +54,22 @@ def diff(place: Place, *, folder: Path | None, backup: Path | None, export: Path
         "why_not": found.why_not,
     }
     if as_json:
-        click.echo(json.dumps(told, indent=1))
+        tell(json.dumps(told, indent=1))
         return
-    click.echo(f"since {base.path} (schema {base.version}, made {base.made_at}):")
-    _say(found.done, "nothing was changed")
-    click.echo("going back would lose:")
+    tell(f"since {base.path} (schema {base.version}, made {base.made_at}):")
+    _say(found.done, "nothing was changed" if found.carried is not None else "it cannot be told")
+    tell("going back would lose:")
     if found.carried is None:
-        click.echo(f"  it cannot be carried back: {found.why_not}")
+        tell(f"  it cannot be carried back: {found.why_not}")
     else:
         _say(found.carried.losses, "nothing, proven by going up again")
 
 
 def _say(losses: tuple[Loss, ...], nothing: str) -> None:
     for one in losses:
-        click.echo(f"  {one.table}: {one.added} added, {one.changed} changed, {one.removed} removed")
+        tell(f"  {one.table}: {one.added} added, {one.changed} changed, {one.removed} removed")
     if not losses:
-        click.echo(f"  {nothing}")
+        tell(f"  {nothing}")
 
 
 @main.command()
@@ -85,20 +87,23 @@ def downgrade(
     It is proven by going up again. The newer database is kept beside it.
     """
     base = _chosen(place, backup)
+    place.check_writable()
     known = mapping.chosen(folder, base.path)
     question = f"Go back to schema {base.version} of {base.made_at}?"
     ask(question, operation="go back to", path=base.path, yes=yes, as_json=as_json)
     with locked(place.database):
         returned = back.downgrade(place.effects(), base, known, accept_loss=accept_loss)
     if as_json:
-        click.echo(json.dumps({"format": 1, **plain(returned)}, indent=1, default=str))
+        tell(json.dumps({"format": 1, **plain(returned)}, indent=1, default=str))
     else:
-        click.echo(f"{returned.outcome.name} {returned.outcome.cause}".strip())
-        _say(returned.losses, "nothing was lost")
+        tell(f"{returned.outcome.name} {returned.outcome.cause}".strip())
+        _say(returned.losses, "nothing was lost" if returned.back is not None else "the database is as it was")
+        if returned.outcome.hint:
+            tell(f"  {returned.outcome.hint}")
         if returned.set_aside is not None:
-            click.echo(f"The newer database is kept: {returned.set_aside.path}")
+            tell(f"The newer database is kept: {returned.set_aside.path}")
         if returned.parked is not None:
-            click.echo(f"What the older schema has no place for: {returned.parked}")
+            tell(f"What the older schema has no place for: {returned.parked}")
     sys.exit(0 if returned.back is not None else exit_code(returned.outcome) or FAILED)
 
 

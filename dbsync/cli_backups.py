@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import click
 
 from dbsync import backup as backup_files
 from dbsync import packing
 from dbsync.cli import Place, as_json, main, on_database, plain
-from dbsync.console import say
+from dbsync.cli_output import tell
 from dbsync.locking import locked
 
 
@@ -45,15 +44,15 @@ def backups(
         return
     listed = place.listed()
     if as_json:
-        click.echo(json.dumps({"format": 1, "backups": [plain(one) for one in listed]}, indent=1))
+        tell(json.dumps({"format": 1, "backups": [plain(one) for one in listed]}, indent=1))
         return
     if not listed:
         others = len(backup_files.list_all(place.backups, place.database))
-        say(f"no backups of this database in {place.backups}" + (f"; {others} of others" if others else ""), sys.stdout)
+        tell(f"no backups of this database in {place.backups}" + (f"; {others} of others" if others else ""))
     for one in listed:
         good = "good" if one.verified else "NOT VERIFIED"
         size = f"{one.size_bytes / 1e6:9.1f} MB"
-        say(f"{one.made_at}  v{one.version}  {size}  {one.kind:<14} {good:<12} {one.path}", sys.stdout)
+        tell(f"{one.made_at}  v{one.version}  {size}  {one.kind:<14} {good:<12} {one.path}")
 
 
 def _prune(place: Place, keep_count: int, *, dry_run: bool, as_json: bool) -> None:
@@ -61,12 +60,12 @@ def _prune(place: Place, keep_count: int, *, dry_run: bool, as_json: bool) -> No
         place.effects().clear()
         gone = backup_files.rotate(place.backups, place.database, keep_count=keep_count, pinned=(), dry_run=dry_run)
     if as_json:
-        click.echo(json.dumps({"format": 1, "removed": [str(one) for one in gone], "dry_run": dry_run}, indent=1))
+        tell(json.dumps({"format": 1, "removed": [str(one) for one in gone], "dry_run": dry_run}, indent=1))
         return
     for path in gone:
-        say(f"{'would remove' if dry_run else 'removed'} {path}", sys.stdout)
+        tell(f"{'would remove' if dry_run else 'removed'} {path}")
     if not gone:
-        say("nothing to remove", sys.stdout)
+        tell("nothing to remove")
 
 
 def _compress(place: Place, plain_count: int, *, dry_run: bool, as_json: bool) -> None:
@@ -78,11 +77,11 @@ def _compress(place: Place, plain_count: int, *, dry_run: bool, as_json: bool) -
         else:
             done = [packing.pack(one) for one in old]
     if as_json:
-        click.echo(json.dumps({"format": 1, "compressed": [plain(one) for one in done], "dry_run": dry_run}, indent=1))
+        tell(json.dumps({"format": 1, "compressed": [plain(one) for one in done], "dry_run": dry_run}, indent=1))
         return
     for one in done:
         sizes = f"{one.before_bytes / 1e6:.1f} MB" + ("" if dry_run else f" to {one.after_bytes / 1e6:.1f} MB")
         what = f"left as it is ({one.cause})" if one.cause else "would compress" if dry_run else "compressed"
-        say(f"{what} {one.path} ({sizes})", sys.stdout)
+        tell(f"{what} {one.path} ({sizes})")
     if not done:
-        say("nothing to compress", sys.stdout)
+        tell("nothing to compress")

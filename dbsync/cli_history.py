@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import click
 
 from dbsync import disk, history_page
 from dbsync.cli import Place, as_json, main, on_database, plain
-from dbsync.console import lasted, say
+from dbsync.cli_output import tell
+from dbsync.console import lasted
 from dbsync.past import Past, Run, past_of, purpose_of
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -29,12 +29,12 @@ def show_history(place: Place, *, page: Path | None, as_json: bool) -> None:
     if page is not None:
         disk.write_durably(page.absolute(), history_page.page(past).encode("utf-8", "replace"))
     if as_json:
-        click.echo(json.dumps(_told(past), indent=1, default=str))
+        tell(json.dumps(_told(past), indent=1, default=str))
     elif page is not None:
-        say(f"written: {page.absolute()}", sys.stdout)
+        tell(f"written: {page.absolute()}")
     else:
         for line in _lines(past):
-            say(line, sys.stdout)
+            tell(line)
 
 
 def _told(past: Past) -> dict[str, object]:

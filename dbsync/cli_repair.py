@@ -9,8 +9,9 @@ from pathlib import Path
 import click
 
 from dbsync import migrations
-from dbsync.cli import FAILED, Place, as_json, main, on_database, plain
-from dbsync.console import command_line, say
+from dbsync.cli import Place, as_json, main, on_database, plain
+from dbsync.cli_output import FAILED, tell
+from dbsync.console import command_line
 from dbsync.flight import FlightRecorder
 from dbsync.repair import ITSELF, Repaired
 from dbsync.repair import repair as recover
@@ -45,7 +46,7 @@ def repair(place: Place, *, into: Path, folder: Path | None, as_json: bool) -> N
     if as_json:
         tables = [{**one._asdict(), "whole": one.whole} for one in found.tables]
         told = {**plain(found), "tables": tables, "losses": [one._asdict() for one in found.losses]}
-        click.echo(json.dumps({"format": 1, **told, "whole": found.whole, "next_step": next_step}, indent=1))
+        tell(json.dumps({"format": 1, **told, "whole": found.whole, "next_step": next_step}, indent=1))
     else:
         _tell(found, next_step)
     sys.exit(0 if found.whole else FAILED)
@@ -75,7 +76,7 @@ def _tell(found: Repaired, next_step: str) -> None:
         lines += ["  no difference"] if not found.losses and not found.not_compared else []
     lines.append(f"Nothing was put in place. If this is to be the shop's database: {next_step}")
     for line in lines:
-        say(line, sys.stdout)
+        tell(line)
 
 
 def _line(one: TableRepaired) -> str:

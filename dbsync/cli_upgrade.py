@@ -11,8 +11,9 @@ from typing import Any
 import click
 
 from dbsync import coordinator, dryrun, migrations
-from dbsync.cli import FAILED, LATER, Place, as_json, exit_code, from_folder, main, on_database, plain
-from dbsync.console import JsonLines, Transcript, about, say
+from dbsync.cli import Place, as_json, exit_code, from_folder, main, on_database, plain
+from dbsync.cli_output import FAILED, LATER, stdout, tell, tidy_when_ended
+from dbsync.console import JsonLines, Transcript, about
 from dbsync.locking import locked
 from dbsync.model import Outcome, OutcomeName
 
@@ -36,19 +37,21 @@ def upgrade(place: Place, *, folder: Path, dry_run: bool, on_copy: bool, again: 
 
     Backup, migration and verification; all of it, or nothing.
     """
+    if on_copy and not dry_run:
+        raise click.UsageError("--on-copy goes with --dry-run")
+    known = migrations.load(folder)
     if dry_run:
-        found = dryrun.dry_run(place.effects(), migrations.load(folder), on_copy=on_copy, progress=place.bars)
+        with tidy_when_ended():
+            found = dryrun.dry_run(place.effects(), known, on_copy=on_copy, progress=place.bars)
         _show(place, found, as_json=as_json)
         sys.exit(_exit_code(found))
-    if on_copy:
-        raise click.UsageError("--on-copy goes with --dry-run")
     with locked(place.database):
-        view = JsonLines() if as_json else Transcript()
-        outcome = coordinator.upgrade(place.effects(view), migrations=migrations.load(folder), again=again)
+        view = JsonLines(stdout()) if as_json else Transcript()
+        outcome = coordinator.upgrade(place.effects(view), migrations=known, again=again)
     if as_json:
-        click.echo(json.dumps({"format": 1, "kind": "outcome", **plain(outcome)}))
+        tell(json.dumps({"format": 1, "kind": "outcome", **plain(outcome)}))
     elif outcome.hint and not outcome.ready:
-        say(f"   {outcome.hint}", sys.stdout)
+        tell(f"   {outcome.hint}")
     sys.exit(exit_code(outcome))
 
 
@@ -63,12 +66,10 @@ def _exit_code(found: dryrun.DryRun) -> int:
 
 def _show(place: Place, found: dryrun.DryRun, *, as_json: bool) -> None:
     if as_json:
-        click.echo(
-            json.dumps({"format": 1, "dry_run": True, "database": str(place.database), **_told(found)}, indent=1)
-        )
+        tell(json.dumps({"format": 1, "dry_run": True, "database": str(place.database), **_told(found)}, indent=1))
         return
     for line in _lines(place, found):
-        say(line, sys.stdout)
+        tell(line)
 
 
 def _told(found: dryrun.DryRun) -> dict[str, Any]:

@@ -167,14 +167,15 @@ class Transcript(Bars):
 
 
 class JsonLines:
-    """Prints every event as one line of JSON."""
+    """Prints every event as one line of JSON; nothing where there is no stream."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream: Final = stream or sys.stdout
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream: Final = stream
 
     def __call__(self, event: Event) -> None:
-        self._stream.write(json.dumps({"format": 1, **event._asdict()}, ensure_ascii=True) + "\n")
-        self._stream.flush()
+        if self._stream is not None:
+            self._stream.write(json.dumps({"format": 1, **event._asdict()}, ensure_ascii=True) + "\n")
+            self._stream.flush()
 
 
 def printable(text: str) -> str:

@@ -7,9 +7,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from dbsync import coordinator, copies, parts
-from dbsync.errors import BackupUnusable, DbsyncError
+from dbsync import coordinator, copies, disk, parts
+from dbsync.errors import BackupUnusable, BadMigrations, DbsyncError, TryLater
 from dbsync.live import LiveEffects
+from dbsync.migrations import NONE, NONE_HINT
 from dbsync.model import Backup, Migration, Outcome, State
 from dbsync.progress import nobody
 from dbsync.sqlite import open_reading, open_writing, translated
@@ -32,6 +33,9 @@ def empty(effects: LiveEffects, migrations: tuple[Migration, ...]) -> Backup | N
     Raises:
         DbsyncError: it could not be made; the database is as it was.
     """
+    if not migrations:
+        raise BadMigrations(operation="empty", path=effects.database, cause=NONE, hint=NONE_HINT)
+    effects.preflight(())
     with _work_folder(effects) as work:
         _begin_like(effects, work)
         outcome = _bring_up(work, migrations)
@@ -49,6 +53,7 @@ def import_file(effects: LiveEffects, path: Path, migrations: tuple[Migration, .
         BackupUnusable: the file is no sound database of ours; nothing was changed.
     """
     effects.check_usable(path)
+    effects.preflight(())
     try:
         with _work_folder(effects) as work:
             copies.scratch_copy(path, work, told=nobody)
@@ -58,6 +63,9 @@ def import_file(effects: LiveEffects, path: Path, migrations: tuple[Migration, .
             kept = effects.put_aside("import")
             effects.restore(work)
             return Imported(kept, outcome)
+    except TryLater:
+        # It is not the file's fault.
+        raise
     except DbsyncError as error:
         raise BackupUnusable(operation="import", path=path, cause=error.cause, hint=error.hint) from error
 
@@ -68,7 +76,7 @@ def _work_folder(effects: LiveEffects) -> Iterator[Path]:
     effects.clear()
     folder = parts.scratch_of(effects.backups, parts.owner_of(effects.database), "work")
     copies.drop_folder(folder)
-    folder.mkdir(parents=True)
+    disk.make_folder(folder)
     try:
         yield folder / effects.database.name
     finally:

@@ -164,13 +164,62 @@ def append_line(path: Path, line: str) -> None:
         raise problem("append", path, cause) from cause
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is something of that name.
+
+    Raises:
+        DiskProblem: this user cannot tell: `Path.exists` raises, or says that there is nothing, by Python's version.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as cause:
+        raise problem("look at", path, cause) from cause
+    return True
+
+
+def nearest_folder(path: Path) -> Path:
+    """The path, or the nearest folder above it that exists."""
+    while not is_there(path):
+        path = path.parent
+    return path
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it; nothing happens if it is there.
+
+    Raises:
+        DiskProblem: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as cause:
+        raise problem("make", folder, cause) from cause
+
+
+def listed(folder: Path, pattern: str) -> list[Path]:
+    """What in a folder has a name of that pattern; nothing where there is no such folder.
+
+    Raises:
+        DiskProblem: it cannot be read, which `Path.glob` passes over.
+    """
+    import fnmatch
+
+    try:
+        found = list(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as cause:
+        raise problem("read", folder, cause) from cause
+    return [one for one in found if fnmatch.fnmatchcase(one.name, pattern)]
+
+
 def free_bytes(path: Path) -> int:
     """Free space, in bytes, for this user on the file system of the nearest folder that exists."""
     import shutil
 
-    folder = path
-    while not folder.exists():
-        folder = folder.parent
+    folder = nearest_folder(path)
     try:
         return shutil.disk_usage(folder).free
     except OSError as cause:

@@ -82,6 +82,13 @@ class NotAgreed(Refused):
     hint_by_default = "Nothing was changed. Say --yes to do it without being asked."
 
 
+class Missing(Refused):
+    """There is no database, or nothing in it where there was something."""
+
+    hint_by_default = "Check the path. Nothing was made; `dbsync backups` lists what can be restored."
+    outcome = "MISSING"
+
+
 class Damaged(Refused):
     """The database is not a sound SQLite database."""
 

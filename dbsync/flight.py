@@ -23,7 +23,7 @@ class FlightRecorder:
 
     def record(self, line: dict[str, Any]) -> None:
         """Appends one line, durably; the file is rotated once when it has grown too large."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        disk.make_folder(self.path.parent)
         if disk.size_of(self.path) > SIZE_LIMIT_BYTES:
             disk.replace(self.path, self.path.with_suffix(".jsonl.1"))
         whole = {"database": self._owner, **line}

@@ -24,7 +24,15 @@ from dbsync import (
     sqlite,
     verify,
 )
-from dbsync.errors import BackupUnusable, CommitFailed, Damaged, DbsyncError, MigrationFailed, VerificationFailed
+from dbsync.errors import (
+    BackupUnusable,
+    CommitFailed,
+    Damaged,
+    DbsyncError,
+    MigrationFailed,
+    Missing,
+    VerificationFailed,
+)
 from dbsync.live_back import GoingBack, timestamp
 from dbsync.model import Backup, Migration, State
 from dbsync.progress import Event
@@ -128,14 +136,19 @@ class LiveEffects(GoingBack):
         """
         self.clear()
         now = datetime.now(UTC)
-        version = self.look().version
+        facts = self.look()
+        if facts.had_data or facts.state is State.MISSING:
+            raise Missing(operation="back up", path=self.database, cause=facts.gone)
+        version = facts.version
         name = f"{self._prefix}-backup-manual-v{version}-{disk.utc_stamp(now)}.db"
         final = backup.free_name(self.backups, name) if to is None else to.absolute()
         preflight.check_writable(final.parent)
-        if final.exists():
-            raise BackupUnusable(operation="back up", path=final, cause="there is a file of that name already")
-        facts = self._facts(final, "manual", version, now)
-        part = copies.copy_to_part(self.database, final, facts, told=self._meter.phase("backup"))
+        if disk.is_there(final):
+            hint = "Choose another name: nothing is written over."
+            cause = "there is a file of that name already"
+            raise BackupUnusable(operation="back up", path=final, cause=cause, hint=hint)
+        part_facts = self._facts(final, "manual", version, now)
+        part = copies.copy_to_part(self.database, final, part_facts, told=self._meter.phase("backup"))
         return self.keep_backup(self.check_backup(part))
 
     def apply(self, migration: Migration, trial_id: str | None, release: Release) -> None:

@@ -25,7 +25,7 @@ from dbsync import (
     sqlite,
     verify,
 )
-from dbsync.errors import DbsyncError, Locked
+from dbsync.errors import BackupUnusable, DbsyncError, Locked
 from dbsync.flight import FlightRecorder
 from dbsync.model import Applied, Backup, Carried, Change, Facts, Intent, Loss, Migration, Recognised, State, Tried
 from dbsync.progress import Event, Meter, Progress, quiet, safe
@@ -242,6 +242,9 @@ class GoingBack:
 
     def check_usable(self, path: Path) -> None:
         self._meter.phase("check backup")
+        if path.resolve() == self.database.resolve():
+            # Reading the file would drop this process's locks on it (sqlite.org/howtocorrupt.html, 2.2).
+            raise BackupUnusable(operation="use the backup", path=path, cause="it is the database itself")
         copies.check_backup_file(path)
 
     def restore(self, path: Path) -> None:

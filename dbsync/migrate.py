@@ -128,6 +128,6 @@ def _run(sandbox: Sandbox, migration: Migration) -> None:
 def failed(migration: Migration, error: BaseException) -> MigrationFailed:
     """What a Python migration raised, with its own line that led to it."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [one for one in frames if one.filename == str(migration.path)] or frames
-    cause = f"{type(error).__name__}: {error} (line {own[-1].lineno})"
+    lines = [one.lineno for one in frames if one.filename == str(migration.path)]
+    cause = f"{type(error).__name__}: {error}" + (f" (line {lines[-1]})" if lines else "")
     return MigrationFailed(operation="migrate", path=migration.path, cause=cause)

@@ -7,16 +7,22 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from dbsync import engines
 from dbsync.errors import BadMigrations, MigrationFailed
 from dbsync.model import Migration
 
+if TYPE_CHECKING:
+    import ast
+
+NONE: Final = "there is no migration in the folder"
+NONE_HINT: Final = "Name the folder that holds the migrations."
 _NAME: Final = re.compile(r"^(\d{4})_([a-z][a-z0-9_]*)\.(sql|py|toml)$")
+_NUMBERED: Final = re.compile(r"^\d{4}_")
 _KINDS: Final = {".sql": "sql", ".py": "python", ".toml": "command"}
 HEADER: Final = re.compile(r"^--\s*(description|changes|readable_from|replaces)\s*:\s*(.*?)\s*$")
 _SHA256: Final = re.compile(r"^[0-9a-f]{64}$")
@@ -52,6 +58,13 @@ def load(folder: Path) -> tuple[Migration, ...]:
     return found
 
 
+def passed_over(folder: Path) -> list[Path]:
+    """Files that look like migrations and are none, as an editor leaves them: `0007_add_barcode.sql.txt`."""
+    if engines.engine_of(folder) != engines.OWN:
+        return []
+    return [one for one in listed(folder) if _NUMBERED.match(one.name) and one.suffix.lower() not in _KINDS]
+
+
 def folder_of(migration: Migration) -> Path:
     """The folder that a migration was loaded from."""
     folder = migration.path.parent
@@ -68,9 +81,7 @@ def listed(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
     except OSError as cause:
-        missing = isinstance(cause, FileNotFoundError | NotADirectoryError)
-        hint = "Name the folder that the migrations are in; a release without it is not whole." if missing else ""
-        raise BadMigrations(operation="read", path=folder, cause=cause.strerror or str(cause), hint=hint) from cause
+        raise engines.unreadable(folder, cause) from cause
 
 
 def text_of(path: Path) -> str:
@@ -80,7 +91,9 @@ def text_of(path: Path) -> str:
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as cause:
+    except OSError as cause:
+        raise engines.unreadable(path, cause) from cause
+    except UnicodeDecodeError as cause:
         raise BadMigrations(operation="read", path=path, cause=str(cause)) from cause
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     return "\n".join(line.rstrip() for line in lines).rstrip("\n") + "\n"
@@ -123,7 +136,7 @@ def built(path: Path, text: str, values: Mapping[str, Any], *, number: int, name
         sha256=hash_of(text),
         replaces=_hashes(path, values.get("replaces", ())),
         readable_from=_number(path, values.get("readable_from"), number),
-        changes=tuple(_text(path, one) for one in values.get("changes", ())),
+        changes=tuple(_text(path, one) for one in _listed(path, values.get("changes", ()))),
         kind=_KINDS[path.suffix],
         path=path,
     )
@@ -161,19 +174,29 @@ def _python_metadata(path: Path, text: str) -> Mapping[str, Any]:
 
     try:
         tree = ast.parse(text, str(path))
-        values = {
-            target.id: ast.literal_eval(node.value)
-            for node in tree.body
-            if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None
-            for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
-            if isinstance(target, ast.Name) and target.id in _METADATA
-        }
     except (SyntaxError, ValueError) as cause:
         raise BadMigrations(operation="read", path=path, cause=str(cause)) from cause
+    values = {
+        target.id: _literal(path, target.id, node)
+        for node in tree.body
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        if isinstance(target, ast.Name) and target.id in _METADATA
+    }
     wanted = {"up", "upgrade"}  # Alembic's name for it is the second one
     if not any(isinstance(node, ast.FunctionDef) and node.name in wanted for node in tree.body):
         raise BadMigrations(operation="read", path=path, cause="it has no function up(db)")
     return values
+
+
+def _literal(path: Path, name: str, node: ast.Assign | ast.AnnAssign) -> Any:
+    import ast
+
+    try:
+        return ast.literal_eval(node.value or ast.Constant(None))
+    except ValueError as cause:
+        why = f"{name} has to be written out, because it is read without running the file (line {node.lineno})"
+        raise BadMigrations(operation="read", path=path, cause=why) from cause
 
 
 def _command_metadata(path: Path, text: str) -> Mapping[str, Any]:
@@ -198,6 +221,12 @@ def _command_metadata(path: Path, text: str) -> Mapping[str, Any]:
     if unknown:
         raise BadMigrations(operation="read", path=path, cause=f"{', '.join(unknown)}: not known")
     return values
+
+
+def _listed(path: Path, value: object) -> Iterable[object]:
+    if not isinstance(value, list | tuple):
+        raise BadMigrations(operation="read", path=path, cause=f"changes has to be a list of texts, not {value!r}")
+    return value
 
 
 def _text(path: Path, value: object) -> str:

@@ -32,6 +32,12 @@ class Facts(NamedTuple):
     had_data: bool = False
     """Backups, copies or records show that there was a database with data here."""
 
+    @property
+    def gone(self) -> str:
+        """In words, of a database that is missing or empty: that it is, and what shows that there was one."""
+        what = "there is no such file" if self.state is State.MISSING else "there is nothing in it"
+        return f"{what}, and there was something before: {self.detail}" if self.had_data else what
+
 
 class Migration(NamedTuple):
     """One step from a schema to the next."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from glob import escape
 from pathlib import Path
 from typing import Final
@@ -51,7 +52,9 @@ def clear(folder: Path, owner: str) -> None:
     for path in folder.glob(f"{escape(_tag(owner))}*"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
-        else:
+            continue
+        # On Windows nobody can remove what a program that outlived its run has open; it is in nobody's way.
+        with suppress(PermissionError):
             path.unlink(missing_ok=True)
 
 

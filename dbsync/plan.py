@@ -34,10 +34,13 @@ class Refuse(NamedTuple):
 
 UpgradeStep = Nothing | Migrate | Refuse
 
-_UPDATE = "Install the newer release, or restore a backup that this one knows (`updater rollback`, `dbsync restore`)."
+_UPDATE = (
+    "Install the newer release, or restore a backup that this one knows (`dbsync restore`; on a terminal `updater"
+    " rollback`)."
+)
 _LOOK = (
-    "Look for the database where it was before, or restore a backup (`updater rollback`, `dbsync restore`);"
-    " nothing was created."
+    "Look for the database where it was before, or restore a backup (`dbsync restore`; on a terminal `updater"
+    " rollback`). Nothing was created."
 )
 
 

@@ -159,6 +159,4 @@ def _read_only(folder: Path, cause: str) -> ReadOnly:
 
 
 def _device(folder: Path) -> int:
-    while not folder.exists():
-        folder = folder.parent
-    return folder.stat().st_dev
+    return disk.nearest_folder(folder).stat().st_dev

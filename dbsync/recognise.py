@@ -78,6 +78,13 @@ def adopt_copy(path: Path, found: tuple[Migration, ...]) -> None:
         connection.execute("COMMIT")
 
 
+def decided_on_copy(path: Path, found: tuple[Migration, ...]) -> plan.UpgradeStep:
+    """What an upgrade would decide for a copy that nobody writes."""
+    facts = look(path, opened=open_copy)
+    with translated("read the history", path), closing(open_copy(path)) as connection:
+        return plan.decide_upgrade(facts, history.applied(connection), found, None)
+
+
 def _each_fresh(found: tuple[Migration, ...], stopped: list[str]) -> Iterator[frozenset[str]]:
     """The structures of all schemas of a release, from nothing to the newest; `stopped` gets why not all of them."""
     with closing(open_scratch()) as connection:

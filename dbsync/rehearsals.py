@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from dbsync import copies, parts
+from dbsync import copies, disk, parts
 from dbsync.locking import Lock
 from dbsync.model import Migration
 
@@ -41,7 +41,7 @@ def lock_of(backups: Path, database: Path) -> Lock:
 def clear(backups: Path, database: Path) -> None:
     """Removes what a killed rehearsal left; one that is under way is left alone."""
     folder = place(backups, database)
-    if not folder.exists():
+    if not disk.is_there(folder):
         return
     lock = lock_of(backups, database)
     if lock.try_take():

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from dbsync import compare, copies, disk, history, plan, preflight, recognise, rehearsals, schema, verify
+from dbsync import compare, copies, disk, plan, preflight, recognise, rehearsals, schema, verify
 from dbsync.conservation import OLD
 from dbsync.errors import DbsyncError, Locked, MigrationFailed, VerificationFailed
 from dbsync.flight import FlightRecorder
@@ -19,7 +19,6 @@ from dbsync.sqlite import (
     Connection,
     attach_copy,
     is_wal,
-    look,
     open_copy,
     open_reading,
     open_writing,
@@ -164,7 +163,7 @@ def _attempt(
     scratch: Path, base: Path, found: tuple[Migration, ...], *, writes_ahead: bool, meter: Meter, issued: Issued
 ) -> Attempt:
     """As it will be: decided, one transaction with its journal, every check, the baseline attached."""
-    step = _decided(base, found)
+    step = recognise.decided_on_copy(base, found)
     if isinstance(step, plan.Refuse):
         return Attempt((), f"{step.name}: {step.cause}", 0.0)
     pending = () if isinstance(step, plan.Nothing) else step.pending
@@ -192,12 +191,6 @@ def _attempt(
     seconds = time.monotonic() - began
     objects = [*(f"+ {one}" for one in sorted(after - before)), *(f"- {one}" for one in sorted(before - after))]
     return Attempt(pending, "", seconds, journal_bytes, changes, tuple(objects))
-
-
-def _decided(base: Path, found: tuple[Migration, ...]) -> plan.UpgradeStep:
-    facts = look(base, opened=open_copy)
-    with translated("read the history", base), closing(open_copy(base)) as connection:
-        return plan.decide_upgrade(facts, history.applied(connection), found, None)
 
 
 def _checked(base: Path) -> Backup:

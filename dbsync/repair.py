@@ -127,6 +127,9 @@ def repair(
                 return found._replace(aside=rebuilt.publish())
             finally:
                 rebuilt.drop()
+    except Refused as error:
+        # Found out on the copy, which nobody knows.
+        raise type(error)(operation=error.operation, path=database, cause=error.cause, hint=error.hint) from error
     except OSError as cause:
         raise disk.problem("recover", database, cause) from cause
     finally:
@@ -134,10 +137,12 @@ def repair(
 
 
 def _check(database: Path, into: Path) -> None:
-    if not database.is_file():
+    if not disk.is_there(database) or not database.is_file():
         raise Damaged(operation="recover", path=database, cause="there is no such file")
+    if not disk.is_there(into.parent):
+        raise Refused(operation="recover into", path=into, cause="there is no such folder")
     for one in (into, aside_of(into), *copies.sidecars(into)):
-        if one.exists():
+        if disk.is_there(one):
             hint = "Name a file that is not there yet."
             raise Refused(operation="recover into", path=one, cause="it is there already", hint=hint)
     if not lock_of(database).is_free():

@@ -143,7 +143,7 @@ class Translator:
 def _called(down: Down, table: str, row: Record) -> Record | None:
     try:
         return down(table, dict(row))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # Only the kind of error: its text may hold a value, and values are personal.
         cause = f"down_row of {table} failed: {type(error).__name__}"
         raise MigrationFailed(operation="carry back", cause=cause) from error

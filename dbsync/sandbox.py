@@ -110,6 +110,10 @@ class Sandbox(Helpers):
             self._check_quoted_names(sql, parameters)
             cursor = self._connection.execute(sql, parameters)
         except sqlite3.Error as error:
+            refused = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_AUTH
+            if refused and not self._why_refused:
+                # Ctrl-C while SQLite asked `_authorize`: what a callback raises is lost, and SQLite calls it a refusal.
+                raise KeyboardInterrupt from error
             self._last_failure = self._failure(error, sql)
             raise self._last_failure from error
         self.check_transaction()

@@ -6,9 +6,11 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from stat import S_ISDIR
 from typing import TYPE_CHECKING, Final
 
-from dbsync.errors import Damaged, DbsyncError, DiskFull, DiskProblem, Locked, ReadOnly
+from dbsync.disk import is_there
+from dbsync.errors import Damaged, DbsyncError, DiskFull, DiskProblem, Locked, Missing, ReadOnly
 from dbsync.model import Facts, State
 
 if TYPE_CHECKING:
@@ -26,7 +28,6 @@ COPY_PAGES: Final = 4096
 """Pages per step of a copy; steps cost nothing measurable and give progress, a deadline and an end."""
 COPY_STALL_SECONDS: Final = 60.0
 """A copy that makes no step for so long is ended: the library itself would try a locked source for ever."""
-
 COPY_AGAIN_COUNT: Final = 20
 """How often a copy begins again because another process wrote, before it is put off to a quieter hour."""
 
@@ -158,6 +159,8 @@ def open_temporary() -> Connection:
 
 
 def _connect(path: Path, mode: str, *, timeout_seconds: float) -> Connection:
+    if mode == "rw" and not is_there(path):
+        raise Missing(operation="open", path=path, cause="there is no such file")
     address = f"{path.absolute().as_uri()}?mode={mode}"
     return sqlite3.connect(address, uri=True, isolation_level=None, timeout=timeout_seconds)
 
@@ -181,7 +184,8 @@ def look(
         opened: how to open it.
     """
     try:
-        path.stat()
+        if S_ISDIR(path.stat().st_mode):
+            return Facts(State.UNREADABLE, detail="it is a folder")
     except FileNotFoundError:
         traces = had_data()
         return Facts(State.MISSING, detail=traces, had_data=bool(traces))

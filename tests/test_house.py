@@ -26,6 +26,7 @@ VIEWS = {
     "dbsync.cli_check",
     "dbsync.cli_data",
     "dbsync.cli_history",
+    "dbsync.cli_output",
     "dbsync.cli_repair",
     "dbsync.cli_upgrade",
     "dbsync.console",

@@ -51,23 +51,41 @@ class Engine(Protocol):
         """Writes into that table, in the same transaction, what the tool itself would have written."""
 
 
+_NO_FOLDER: Final = (FileNotFoundError, NotADirectoryError)
+
+
 def engine_of(folder: Path) -> str:
-    """The engine of a folder, by marks that cannot be mistaken or by its settings; own where there are none."""
-    if (folder / "meta" / "_journal.json").is_file():
-        return "drizzle"
-    if (folder / "env.py").is_file() or any(folder.glob("versions/*.py")):
-        return "alembic"
-    if (folder / "alembic.ini").is_file():
-        cause = "it has alembic.ini: the folder of migrations is its script_location (env.py and versions)"
-        raise BadMigrations(operation="read", path=folder, cause=cause)
-    name = settings(folder).get("engine")
-    if name is None:
-        return "drizzle" if any(folder.glob("*/migration.sql")) else OWN
+    """The engine of a folder, by marks that cannot be mistaken or by its settings; own where there are none.
+
+    Raises:
+        BadMigrations: it cannot be looked into.
+    """
+    try:
+        if (folder / "meta" / "_journal.json").is_file():
+            return "drizzle"
+        if (folder / "env.py").is_file() or any(folder.glob("versions/*.py")):
+            return "alembic"
+        if (folder / "alembic.ini").is_file():
+            cause = "it has alembic.ini: the folder of migrations is its script_location (env.py and versions)"
+            raise BadMigrations(operation="read", path=folder, cause=cause)
+        if not (folder / SETTINGS).is_file():
+            return "drizzle" if any(folder.glob("*/migration.sql")) else OWN
+    except OSError as cause:
+        # `is_file` raises what is neither yes nor no, a folder above that may not be entered for instance.
+        raise unreadable(folder, cause) from cause
+    name = settings(folder).get("engine", OWN)
     if name not in (OWN, *NAMES):
         raise BadMigrations(
             operation="read", path=folder / SETTINGS, cause=f"{name!r} is no engine: {', '.join((OWN, *NAMES))}"
         )
     return str(name)
+
+
+def unreadable(path: Path, cause: OSError) -> BadMigrations:
+    """The error for a folder of migrations, or a file in it, that cannot be read."""
+    hint = "Make it readable for this user." if isinstance(cause, PermissionError) else ""
+    hint = "Name the folder that holds the migrations." if isinstance(cause, _NO_FOLDER) else hint
+    return BadMigrations(operation="read", path=path, cause=cause.strerror or str(cause), hint=hint)
 
 
 def named(name: str) -> Engine:

@@ -56,6 +56,9 @@ def entries(folder: Path) -> list[Entry]:
         cause = "it is a folder of Prisma's, which is not read; a program of the app's own can run Prisma on a copy"
         raise BadMigrations(operation="read", path=folder, cause=cause)
     _check_dialect(places)
+    bare = [one.name for one in listed(folder) if one.name[:_TIME_LENGTH].isdecimal() and one not in places]
+    if bare:
+        raise BadMigrations(operation="read", path=folder, cause=f"{bare[0]} has no {FILE}: it was lost on the way")
     return [Entry(one.name, one / FILE, _milliseconds(one), has_folder=True) for one in _ordered(places)]
 
 
@@ -86,6 +89,11 @@ def _journal(folder: Path) -> list[Entry]:
     twice = sorted({one for one in tags if tags.count(one) > 1})
     if twice:
         raise BadMigrations(operation="read", path=path, cause=f"{twice[0]} is in it more than once")
+    lost = [one.name for one in listed(folder) if one.suffix == ".sql" and one.name[0].isdecimal()]
+    lost = [one for one in lost if one.removesuffix(".sql") not in tags]
+    if lost:
+        # Two branches that each added an entry, merged by hand: Drizzle would never run it, and never say so.
+        raise BadMigrations(operation="read", path=path, cause=f"it does not name {lost[0]}: a merge may have lost it")
     return [Entry(one["tag"], folder / f"{one['tag']}.sql", one["when"], has_folder=False) for one in found]
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from dbsync import api
-from dbsync.errors import BadMigrations, Locked
+from dbsync.errors import BadMigrations, Damaged, Locked, Missing
 from dbsync.locking import Lock
 from tests.helpers.shop import files, make_shop, released, sales, sell, version
 
@@ -64,6 +66,34 @@ def test_what_is_wrong_is_said_and_nothing_is_touched(tmp_path: Path) -> None:
     with pytest.raises(Locked):
         api.run_migrations(database, tmp_path / "migrations-4")
     lock.release()
+    with pytest.raises(Missing):
+        api.create_backup(tmp_path / "shop.db")
     database.write_bytes(b"ruined" * 1000)
     assert not api.verify_integrity(database)
+    with pytest.raises(Damaged):
+        api.get_current_version(database)
+    assert api.get_migration_history(database)["state"] == "unreadable"
+    with pytest.raises(Damaged, match="it is a folder"):
+        api.get_current_version(tmp_path)
     assert files(tmp_path) == before
+
+
+def test_that_a_database_is_written_just_now_is_not_taken_for_an_old_or_a_damaged_one(tmp_path: Path) -> None:
+    database = make_shop(tmp_path, schema=4)
+    with closing(sqlite3.connect(database)) as live:
+        live.execute("BEGIN EXCLUSIVE")
+        for call in (api.get_current_version, api.verify_integrity):
+            with pytest.raises(Locked):
+                call(database)
+    assert (api.get_current_version(database), api.verify_integrity(database)) == (4, True)
+
+
+def test_wrong_migrations_are_said_before_a_lock_or_a_folder_is_made(tmp_path: Path) -> None:
+    for call in (
+        lambda: api.run_migrations(tmp_path / "data" / "shop.db", tmp_path / "nowhere"),
+        lambda: api.empty_database(tmp_path / "data" / "shop.db", tmp_path / "nowhere"),
+        lambda: api.adopt_database(tmp_path / "data" / "shop.db", tmp_path / "nowhere"),
+    ):
+        with pytest.raises(BadMigrations, match="No such file"):
+            call()
+    assert list(tmp_path.iterdir()) == []

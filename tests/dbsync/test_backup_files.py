@@ -248,7 +248,7 @@ def test_a_folder_that_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytes
     def no(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "glob", no)
+    monkeypatch.setattr(Path, "iterdir", no)
     with pytest.raises(DiskProblem, match=re.escape(f"could not read {tmp_path}: Permission denied")):
         backup.list_backups(tmp_path, tmp_path / "shop.db")
 

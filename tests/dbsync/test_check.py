@@ -45,6 +45,62 @@ def test_a_mended_migration_that_ends_elsewhere_is_refused(tmp_path: Path) -> No
     assert (done.returncode, "it ends in another structure than what it replaces" in done.stdout) == (1, True)
 
 
+def test_a_folder_without_migrations_never_passes(tmp_path: Path) -> None:
+    copy_migrations(tmp_path / "m", schema=2)
+    (tmp_path / "build").mkdir()
+    for given in (
+        ("--migrations", tmp_path / "build"),
+        ("--migrations", tmp_path / "m", "--released", tmp_path / "build"),
+    ):
+        done = dbsync("check", *given)
+        assert (done.returncode, "there is no migration in the folder" in done.stdout) == (1, True), done.stdout
+
+
+@pytest.mark.parametrize("which", ["empty", "newer", "another app's"])
+def test_a_database_on_which_nothing_can_be_tried_never_passes(tmp_path: Path, which: str) -> None:
+    database = make_shop(tmp_path, schema=4)
+    copy_migrations(tmp_path / "m", schema=2)
+    if which != "newer":
+        database.unlink()
+        with closing(sqlite3.connect(database)) as live:
+            live.executescript("CREATE TABLE notes (id)" if which != "empty" else "")
+    before = files(tmp_path)
+    done = dbsync("check", "--migrations", tmp_path / "m", "--database", database)
+    assert (done.returncode, "nothing could be tried on it" in done.stdout) == (1, True), done.stdout
+    assert files(tmp_path) == before
+
+
+def test_a_database_whose_history_is_not_these_migrations_never_passes(tmp_path: Path) -> None:
+    database = make_shop(tmp_path, schema=2)
+    copy_migrations(tmp_path / "m", schema=4)
+    edited = next((tmp_path / "m").glob("0002*"))
+    edited.write_text(edited.read_text(encoding="utf-8") + "\n# edited\n", encoding="utf-8")
+    done = dbsync("check", "--migrations", tmp_path / "m", "--database", database)
+    assert (done.returncode, "was changed after the database had taken it" in done.stdout) == (1, True), done.stdout
+    tried = dbsync("upgrade", "--migrations", tmp_path / "m", "--database", database)
+    assert (tried.returncode, "HISTORY_DIFFERS" in tried.stdout) == (3, True), "refused before anything is tried"
+    assert version(database) == 2
+
+
+def test_a_file_that_an_editor_named_is_not_passed_over_in_silence(tmp_path: Path) -> None:
+    copy_migrations(tmp_path / "m", schema=2)
+    (tmp_path / "m" / "0003_more.sql.txt").write_text("SELECT 1;")
+    (tmp_path / "m" / "README.md").write_text("What these are.")
+    (problem,) = json.loads(dbsync("check", "--migrations", tmp_path / "m", "--json").stdout)["problems"]
+    assert problem["where"].endswith("0003_more.sql.txt")
+    assert "is not read as a migration" in problem["what"]
+
+
+def test_a_database_without_our_history_is_tried_from_the_schema_that_it_has(tmp_path: Path) -> None:
+    database = make_shop(tmp_path, schema=2)
+    with closing(sqlite3.connect(database)) as live, live:
+        live.executescript("DROP TABLE dbsync_history; DROP TABLE schema_version; PRAGMA user_version=0;")
+    copy_migrations(tmp_path / "m", schema=4)
+    done = dbsync("check", "--migrations", tmp_path / "m", "--database", database)
+    assert (done.returncode, done.stdout) == (0, "nothing to say against it\n"), done.stdout
+    assert version(database) == 0
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -104,7 +160,7 @@ def test_diff_says_what_people_did_and_downgrade_goes_back_with_it(tmp_path: Pat
     assert told["done"] == [{"table": "transactions", "added": 4, "changed": 0, "removed": 0}]
     assert (dump(database), files(database.parent)) == before
     refused = dbsync("downgrade", *place)
-    assert (refused.returncode, dump(database)) == (3, before[0])
+    assert (refused.returncode, dump(database)) == (3, before[0]), "nobody answered"
     done = dbsync("downgrade", *place, "--yes")
     assert (done.returncode, "CARRIED_BACK" in done.stdout) == (0, True), done.stdout + done.stderr
     assert (version(database), sales(database)) == (2, 104)

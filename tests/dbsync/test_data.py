@@ -157,3 +157,26 @@ def test_a_backup_that_cannot_be_compared_can_be_restored_and_what_is_not_known_
         effects(database).make_backup()
     done = dbsync("restore", kept, "--database", database, "--yes")
     assert (done.returncode, sales(database)) == (0, 100), done.stdout + done.stderr
+
+
+def test_a_database_that_somebody_writes_is_left_alone_before_anything_is_copied(tmp_path: Path) -> None:
+    database = make_shop(tmp_path, schema=4)
+    other = make_shop(tmp_path / "other", schema=4)
+    Path(f"{database}.lock").touch()
+    before = files(tmp_path)
+    with closing(sqlite3.connect(database)) as live:
+        live.execute("BEGIN IMMEDIATE")
+        for command in (("empty",), ("import", other)):
+            done = dbsync(*command, *place(database, 4), "--yes", "--json")
+            assert (done.returncode, json.loads(done.stdout)["error"]) == (75, "Locked"), done.stdout + done.stderr
+    assert files(tmp_path) == before
+    assert (version(database), sales(database)) == (4, 100)
+
+
+def test_emptying_needs_migrations(tmp_path: Path) -> None:
+    database = make_shop(tmp_path, schema=4)
+    (tmp_path / "nothing").mkdir()
+    before = files(tmp_path)
+    done = dbsync("empty", "--database", database, "--migrations", tmp_path / "nothing", "--yes")
+    assert (done.returncode, "there is no migration in the folder" in done.stderr) == (3, True), done.stderr
+    assert (files(tmp_path), sales(database)) == (before, 100)

@@ -187,6 +187,19 @@ def twice_in_the_journal(folder: Path) -> None:
     shutil.rmtree(folder / "20240131120000_a")
 
 
+def lost_in_the_journal(folder: Path) -> None:
+    shutil.rmtree(folder / "20240131120000_a")
+    journal(folder)
+    (folder / "seed.sql").touch()
+    assert migrations.load(folder) == (), "what has no number is nobody's migration"
+    (folder / "0003_b.sql").touch()
+
+
+def lost_on_the_way(folder: Path) -> None:
+    (folder / "20240131120001_b").mkdir()
+    (folder / "20240131120001_b" / "snapshot.json").write_text("{}")
+
+
 def prisma(folder: Path) -> None:
     (folder / "migration_lock.toml").write_text('provider = "sqlite"\n')
 
@@ -216,6 +229,8 @@ def one_second(folder: Path) -> None:
     [
         (journal, "it is in both of Drizzle's layouts .*: `drizzle-kit up` makes it one"),
         (twice_in_the_journal, "0000_a is in it more than once"),
+        (lost_in_the_journal, "it does not name 0003_b.sql: a merge may have lost it"),
+        (lost_on_the_way, "20240131120001_b has no migration.sql"),
         (prisma, "a folder of Prisma's, which is not read"),
         (postgres, "it is for postgres, not for SQLite"),
         (torn, "it is no snapshot of Drizzle's"),

@@ -184,6 +184,7 @@ def test_sql_files_keep_triggers_comments_and_a_table_called_table(tmp_path: Pat
         (("0001_a.sql", "0003_c.sql"), "0002 is missing"),
         (("0001_a.sql", "0001_b.sql"), "0001 is there more than once"),
         (("1_a.sql",), "is named like"),
+        (("0001_a.sql", "0002_b.SQL"), "is named like"),
         (("0002_a.sql",), "0001 is missing"),
     ],
 )
@@ -195,6 +196,39 @@ def test_gaps_and_duplicates_are_refused_before_anything_is_touched(
     with pytest.raises(BadMigrations, match=word):
         migrations.load(tmp_path)
     assert files(tmp_path) == set(names)
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("changes = 'update a.x'", "changes has to be a list of texts"),
+        ("changes = 5", "changes has to be a list of texts"),
+        ("WHAT = 'drop a'\nchanges = [WHAT]", r"changes has to be written out.*\(line 2\)"),
+    ],
+)
+def test_a_declaration_in_another_form_is_refused_and_never_taken_apart(tmp_path: Path, text: str, word: str) -> None:
+    (tmp_path / "0001_a.py").write_text(f"{text}\n\n\ndef up(db):\n    pass\n")
+    with pytest.raises(BadMigrations, match=word):
+        migrations.load(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["up", "top"])
+def test_a_migration_that_ends_the_program_fails_and_does_not_look_like_success(tmp_path: Path, place: str) -> None:
+    database = make_shop(tmp_path, schema=2)
+    before = dump(database)
+    ends = "raise SystemExit(0)"
+    text = f'"""Ends."""\n\n\ndef up(db):\n    {ends if place == "up" else "pass"}\n'
+    outcome = upgrade(database, written(tmp_path / "m", text + (ends if place == "top" else ""), after=2))
+    assert outcome.name == "MIGRATION_FAILED"
+    assert f"SystemExit: 0 (line {5 if place == 'up' else 6})" in outcome.cause
+    assert dump(database) == before
+
+
+def test_a_line_that_is_not_the_migrations_own_is_not_told(tmp_path: Path) -> None:
+    database = make_shop(tmp_path, schema=2)
+    outcome = upgrade(database, written(tmp_path / "m", '"""No arguments."""\n\n\ndef up():\n    pass\n', after=2))
+    assert outcome.cause == "TypeError: up() takes 0 positional arguments but 1 was given"
+    assert version(database) == 2
 
 
 def test_identity_goes_by_the_text_and_not_by_its_line_ends(tmp_path: Path) -> None:

@@ -185,3 +185,19 @@ def test_of_many_writers_two_are_named_and_the_others_counted() -> None:
     seen = frozenset(Write(order, "a", "", f"DELETE FROM a{order}", f"0001_x.sql line {order}") for order in range(4))
     assert told(seen, ("A",)) == ("DELETE FROM a0 (0001_x.sql line 0), DELETE FROM a1 (0001_x.sql line 1) and 2 more")
     assert (told(None, ("a",)), told(seen, ("b",))) == ("", "")
+
+
+def test_ctrl_c_while_sqlite_asks_for_leave_is_ctrl_c_and_no_failure_of_the_migration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pressed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with closing(open_scratch()) as connection:
+        connection.executescript(f"{BASE} BEGIN")
+        with Sandbox(connection, lambda _: None, tmp_path / "0001_step.py") as db:
+            monkeypatch.setattr("dbsync.sandbox.why_not", pressed)
+            with pytest.raises(KeyboardInterrupt):
+                db.execute("UPDATE goods SET stock = 9")
+            monkeypatch.undo()
+            assert db.query("SELECT sum(stock) FROM goods") == [(5,)]

@@ -45,16 +45,16 @@ def test_what_was_not_agreed_to_is_not_done_and_says_how_to_agree(
     assert done.returncode == 3
     assert f"{cause}. Nothing was changed. Say --yes" in done.stderr
     if as_json:
-        assert json.loads(done.stdout)["error"]["kind"] == "NotAgreed"
+        assert json.loads(done.stdout)["error"] == "NotAgreed"
     assert (dump(database), files(database.parent)) == (before, there)
 
 
 def test_an_error_is_one_document_for_programs_and_a_sentence_for_people(tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
     done = dbsync("upgrade", "--database", tmp_path / "a.db", "--migrations", nowhere, "--json")
-    told = json.loads(done.stdout)["error"]
-    assert (told["kind"], told["operation"], told["path"]) == ("BadMigrations", "read", str(nowhere))
-    sentence = f"could not read {nowhere}: No such file or directory. Name the folder that the migrations are in"
+    told = json.loads(done.stdout)
+    assert (told["error"], told["operation"], told["path"]) == ("BadMigrations", "read", str(nowhere))
+    sentence = f"could not read {nowhere}: No such file or directory. Name the folder that holds the migrations."
     assert (done.returncode, sentence in done.stderr) == (3, True)
     assert dbsync("import", nowhere, "--database", tmp_path / "a.db", "--migrations", nowhere, typed="y\n").stdout == ""
     assert files(tmp_path) == set()
@@ -69,13 +69,13 @@ def test_a_file_error_that_nobody_has_put_in_words_is_a_sentence_too(
     monkeypatch.setattr(backup, "list_backups", denied)
     done = CliRunner().invoke(main, ["backups", "--database", str(tmp_path / "a.db"), "--json"])
     assert (done.exit_code, f"could not use {tmp_path}: Permission denied" in done.stderr) == (75, True)
-    assert json.loads(done.stdout)["error"]["path"] == str(tmp_path)
+    assert json.loads(done.stdout)["path"] == str(tmp_path)
 
 
 def test_a_folder_without_migrations_is_no_release(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     done = dbsync("check", "--migrations", tmp_path / "empty")
-    assert (done.returncode, "there is no migration in it" in done.stdout) == (1, True)
+    assert (done.returncode, "there is no migration in the folder" in done.stdout) == (1, True)
 
 
 def test_status_is_for_people_and_needs_no_migrations(tmp_path: Path) -> None:
