@@ -194,6 +194,9 @@ def restore(place: Place, *, backup: Path, dry_run: bool, yes: bool, as_json: bo
             print_told({"format": 1, "done": False, "losses": losses, "not_known": change.cause}, as_json=as_json)
             return
         ask("Restore now? What is replaced is kept.", operation="restore", path=path, yes=yes, as_json=as_json)
+        # Before anything is copied: a database that somebody writes cannot be replaced now.
+        if effects.look().state is State.OK:
+            preflight.check_alone(place.database)
         returned = back.restore(effects, backup=path.absolute(), intent_id=f"dbsync-{disk.random_name()}")
     told = {
         "format": 1,

@@ -172,12 +172,16 @@ def interrupted(command: list[str], folder: Path, number: int) -> tuple[str, str
     began = folder / "began"
     env = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder / "scratch"), "BEGAN": str(began)}
     process = subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    while process.poll() is None and not began.exists():
-        os.sched_yield()
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-    began.unlink(missing_ok=True)
-    return out, err, process.returncode
+    try:
+        while process.poll() is None and not began.exists():
+            os.sched_yield()
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+        return out, err, process.returncode
+    finally:
+        # A migration that never ends must not outlive a test that fails.
+        process.kill()
+        began.unlink(missing_ok=True)
 
 
 AS_NOBODY = """

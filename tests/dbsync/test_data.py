@@ -8,8 +8,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from dbsync import back
+from dbsync import back, sqlite
+from dbsync.__main__ import main
 from dbsync.errors import DbsyncError
 from dbsync.model import Intent
 from tests.dbsync.test_check import dbsync
@@ -159,16 +161,20 @@ def test_a_backup_that_cannot_be_compared_can_be_restored_and_what_is_not_known_
     assert (done.returncode, sales(database)) == (0, 100), done.stdout + done.stderr
 
 
-def test_a_database_that_somebody_writes_is_left_alone_before_anything_is_copied(tmp_path: Path) -> None:
+def test_a_database_that_somebody_writes_is_left_alone_before_anything_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     database = make_shop(tmp_path, schema=4)
     other = make_shop(tmp_path / "other", schema=4)
+    kept = effects(database).make_backup()
     Path(f"{database}.lock").touch()
-    before = files(tmp_path)
+    options, before = place(database, 4), files(tmp_path)
+    monkeypatch.setattr(sqlite, "WRITE_TIMEOUT_SECONDS", 0.1)
     with closing(sqlite3.connect(database)) as live:
         live.execute("BEGIN IMMEDIATE")
-        for command in (("empty",), ("import", other)):
-            done = dbsync(*command, *place(database, 4), "--yes", "--json")
-            assert (done.returncode, json.loads(done.stdout)["error"]) == (75, "Locked"), done.stdout + done.stderr
+        for command in (("empty", *options), ("import", other, *options), ("restore", kept.path, *options[:4])):
+            done = CliRunner().invoke(main, [*map(str, command), "--yes", "--json"])
+            assert (done.exit_code, json.loads(done.stdout)["error"]) == (75, "Locked"), done.output
     assert files(tmp_path) == before
     assert (version(database), sales(database)) == (4, 100)
 
