@@ -8,6 +8,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -167,11 +169,23 @@ def test_a_trial_that_is_ended_leaves_no_copy_of_the_shop_behind(tmp_path: Path,
     assert list(scratch.iterdir()) == []
 
 
+HEARING = """
+import signal
+from dbsync.__main__ import main
+
+# As at a console: what a shell starts in the background ignores Ctrl-C, and so would all that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main()
+"""
+
+
 def interrupted(command: list[str], folder: Path, number: int) -> tuple[str, str, int]:
     """Runs a command until its migration has begun, then sends a signal."""
     began = folder / "began"
     env = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder / "scratch"), "BEGAN": str(began)}
-    process = subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert command[1:3] == ["-m", "dbsync"]
+    heard = [command[0], "-c", HEARING, *command[3:]]
+    process = subprocess.Popen(heard, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         while process.poll() is None and not began.exists():
             os.sched_yield()
@@ -195,29 +209,35 @@ main()
 """
 
 
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that everybody can enter: pytest's own are closed again whenever another session begins."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="only root can make what another may not read")
 @pytest.mark.parametrize("mode", [0o700, 0o555], ids=["may not be read", "may not be written"])
-def test_backups_that_are_closed_to_this_user_are_said_and_nothing_is_left(tmp_path: Path, mode: int) -> None:
-    database = make_shop(tmp_path, schema=2)
-    assert upgrade(database, released(tmp_path, 4)).ready
-    folder, place = tmp_path / "migrations-4", database.parent / "backups"
+def test_backups_that_are_closed_to_this_user_are_said_and_nothing_is_left(open_folder: Path, mode: int) -> None:
+    database = make_shop(open_folder, schema=2)
+    assert upgrade(database, released(open_folder, 4)).ready
+    folder, place = open_folder / "migrations-4", database.parent / "backups"
     kept = next(place.glob("*.db"))
     Path(f"{database}.lock").touch()
     for one in (database.parent, database, Path(f"{database}.lock")):
         os.chown(one, NOBODY, NOBODY)
-    for one in (tmp_path, *tmp_path.parents[:3]):
-        one.chmod(0o755)
     place.chmod(mode)
     asks = [["status"], ["backups"], ["history"]]
     does = [["restore", kept.name, "--yes"], ["import", str(kept), "--yes"], ["empty", "--yes"], ["backup"]]
     does += [["rehearse"], ["diff"], ["downgrade", "--yes"], ["stamp", "--at", "4", "--yes"]]
-    before = files(tmp_path)
+    before = files(open_folder)
     for command in [*does, *(asks if mode == 0o700 else [])]:
         of = [] if command[0] in (*WITHOUT_FOLDER, "backups", "history") else ["--migrations", str(folder)]
         script = [sys.executable, "-c", AS_NOBODY, *command, "--database", str(database), "--prefix", "auraswift", *of]
-        done = run(script, tmp_path)
+        done = run(script, open_folder)
         assert (done.returncode, "Traceback" in done.stderr) == (75, False), f"{command} {done.stdout}{done.stderr}"
-        assert files(tmp_path) == before, command
+        assert files(open_folder) == before, command
     assert version(database) == 4
 
 
