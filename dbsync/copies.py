@@ -10,21 +10,23 @@ from typing import Final
 
 from dbsync import backup, compress, disk, parts, reflink
 from dbsync.beside import Beside
+from dbsync.copying import copy
 from dbsync.errors import BackupUnusable, Damaged, DbsyncError, DiskProblem
 from dbsync.model import Backup
 from dbsync.progress import Told
 from dbsync.sqlite import (
     Connection,
     check_soundness,
-    copy,
     is_wal,
     open_copy,
     open_reading,
     open_writing,
     page_size_of,
+    pages_of,
     translated,
     version_of,
 )
+from dbsync.watch import Watch
 
 WRITE_VERSION_AT: Final = 18
 NEWEST_WRITE_VERSION: Final = 2
@@ -157,30 +159,46 @@ def sidecars(path: Path) -> list[Path]:
     return [path.with_name(path.name + ending) for ending in ("-wal", "-shm", "-journal")]
 
 
-def restore_over(database: Path, source: Path, *, told: Told) -> None:
+def restore_over(database: Path, source: Path, *, told: Told, watch: Watch | None = None) -> None:
     """Puts a copy over a live database through the backup API: one transaction on the live file.
 
     Never by files: a left-over `-wal` would be replayed over the restored file (spec part 3, 5).
 
     Raises:
         BackupUnusable: the copy cannot be opened.
+        Locked: somebody wrote into the database since `watch` began; it is as it was.
         DiskProblem: the restored database is not sound when it is read back; the copy is still there.
     """
+    watch = watch or Watch(database)
     with (
+        closing(watch),
         compress.plain(source) as plain,
         translated("restore", database),
         closing(open_copy(plain)) as kept,
-        closing(open_writing(database, create=True)) as live,
     ):
-        if page_size_of(kept) != page_size_of(live):
-            # The page size of a WAL database cannot change (sqlite.org/pragma.html#pragma_page_size).
-            live.execute("PRAGMA journal_mode=DELETE").fetchall()
-        copy(kept, live, told=told, seconds=time.monotonic)
+        _copy_over(database, kept, told, watch)
     disk.sync_folder(database.parent)
     with translated("check what was restored", database), closing(open_reading(database)) as live:
         problem = check_soundness(live)
     if problem is not None:
         raise DiskProblem(operation="check what was restored", path=database, cause=problem)
+
+
+def _copy_over(database: Path, kept: Connection, told: Told, watch: Watch) -> None:
+    if watch.wants_it_alone(page_bytes=page_size_of(kept), pages_count=pages_of(kept)):
+        with closing(watch.taken()) as live:
+            _make_alike(live, kept)
+            copy(kept, live, told=told, seconds=time.monotonic)
+        return
+    with closing(open_writing(database, create=True)) as live:
+        _make_alike(live, kept)
+        copy(kept, live, told=told, seconds=time.monotonic, held=watch.check)
+
+
+def _make_alike(live: Connection, kept: Connection) -> None:
+    if page_size_of(kept) != page_size_of(live):
+        # The page size of a WAL database cannot change (sqlite.org/pragma.html#pragma_page_size).
+        live.execute("PRAGMA journal_mode=DELETE").fetchall()
 
 
 def check_backup_file(path: Path) -> Backup:
@@ -211,7 +229,7 @@ def check_backup_file(path: Path) -> Backup:
     return facts._replace(version=version)
 
 
-def put_aside(database: Path, final: Path, facts: Backup, *, told: Told, moves: bool = True) -> Backup:
+def put_aside(database: Path, final: Path, facts: Backup, *, told: Told, watch: Watch, moves: bool = True) -> Backup:
     """Keeps the live database under another name; one that can still be read is copied, a ruined one is moved.
 
     Returns when it is durable: only then may anything be put over the live one.
@@ -221,6 +239,7 @@ def put_aside(database: Path, final: Path, facts: Backup, *, told: Told, moves: 
         final: what to keep it as.
         facts: of what is kept.
         told: of bytes that were copied.
+        watch: begins before the copy does; a database that is moved is not watched.
         moves: whether a ruined one is moved: only where another one takes its place whatever happens.
 
     Raises:
@@ -230,9 +249,12 @@ def put_aside(database: Path, final: Path, facts: Backup, *, told: Told, moves: 
     if moves and _is_only_read(database):
         # SQLite would not put anything over it.
         return _move_aside(database, final, facts)
+    # After the look at the header: opening and closing the file drops the locks that this process has on it.
+    watch.begin()
     try:
         part = copy_to_part(database, final, facts, told=told)
     except (Damaged, DiskProblem) as error:
+        watch.close()
         if not moves or error.outcome in ("NO_SPACE", "READ_ONLY"):
             raise
         return _move_aside(database, final, facts)

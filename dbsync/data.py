@@ -51,6 +51,7 @@ def import_file(effects: LiveEffects, path: Path, migrations: tuple[Migration, .
 
     Raises:
         BackupUnusable: the file is no sound database of ours; nothing was changed.
+        TryLater: no space, or somebody works with the database; nothing was changed.
     """
     effects.check_usable(path)
     effects.preflight(())

@@ -29,10 +29,10 @@ from dbsync.errors import BackupUnusable, DbsyncError, Locked
 from dbsync.flight import FlightRecorder
 from dbsync.model import Applied, Backup, Carried, Change, Facts, Intent, Loss, Migration, Recognised, State, Tried
 from dbsync.progress import Event, Meter, Progress, quiet, safe
+from dbsync.watch import Watch
 
 PROCESS: Final = disk.random_name()
-"""In the names of scratch files, which are this process's alone: a program that outlives a killed run must not write
-into the next one's copy."""
+"""In the names of scratch files: a program that outlives a killed run must not write into the next one's copy."""
 
 
 class GoingBack:
@@ -69,6 +69,7 @@ class GoingBack:
         self._least_free_bytes: Final = least_free_bytes
         self._cleared = False
         self._flight: Final = FlightRecorder(backups, database)
+        self._watch: Final = Watch(database)
 
     # looking -------------------------------------------------------------------------------------------------------
 
@@ -146,9 +147,9 @@ class GoingBack:
             return Change(known=False, cause=facts.detail)
         try:
             return self._compared(path)
-        except Locked:
-            raise
         except DbsyncError as error:
+            if isinstance(error, Locked):
+                raise
             # Another text encoding, a collation of the app's own: what cannot be counted may still be put in place.
             return Change(known=False, cause=error.cause)
 
@@ -162,7 +163,8 @@ class GoingBack:
         now = datetime.now(UTC)
         final = backup.free_name(self.database.parent, backup.beside_name(self.database, f"before-{reason}", now))
         kept = self._facts(final, f"before-{reason}", facts.version, now)
-        return copies.put_aside(self.database, final, kept, told=self._meter.phase("put aside"), moves=moves)
+        told = self._meter.phase("put aside")
+        return copies.put_aside(self.database, final, kept, told=told, watch=self._watch, moves=moves)
 
     def keep_damaged(self) -> Path | None:
         from dbsync import damaged
@@ -204,9 +206,7 @@ class GoingBack:
             return rederive.carry_back(now, base.path, known, into=into, reports=reports, told=told)
         except (DbsyncError, OSError) as error:
             self.record("not_carried", cause=str(error))
-            if isinstance(error, OSError):
-                raise disk.problem("carry back", base.path, error) from error
-            raise
+            raise disk.ours(error) from error
 
     def discard(self, path: Path) -> None:
         try:
@@ -248,7 +248,7 @@ class GoingBack:
         copies.check_backup_file(path)
 
     def restore(self, path: Path) -> None:
-        copies.restore_over(self.database, path, told=self._meter.phase("restore"))
+        copies.restore_over(self.database, path, told=self._meter.phase("restore"), watch=self._watch)
         if parts.is_part(path):
             # What was carried back has served; a crash before this leaves it for the next run to clear.
             copies.drop_part(path)

@@ -1,4 +1,4 @@
-"""The only file that opens SQLite: looking, writing, copying, reading copies; and its errors become ours here."""
+"""The only file that opens SQLite: looking, writing, reading copies; and its errors become ours here."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from stat import S_ISDIR
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from dbsync.disk import is_there
 from dbsync.errors import Damaged, DbsyncError, DiskFull, DiskProblem, Locked, Missing, ReadOnly
 from dbsync.model import Facts, State
-
-if TYPE_CHECKING:
-    from dbsync.progress import Told
 
 Connection = sqlite3.Connection
 Cursor = sqlite3.Cursor
@@ -24,13 +21,6 @@ LIBRARY_VERSION: Final = sqlite3.sqlite_version
 """Of SQLite itself: what a problem may come down to."""
 LOOK_TIMEOUT_SECONDS: Final = 2.0
 WRITE_TIMEOUT_SECONDS: Final = 10.0
-COPY_PAGES: Final = 4096
-"""Pages per step of a copy; steps cost nothing measurable and give progress, a deadline and an end."""
-COPY_STALL_SECONDS: Final = 60.0
-"""A copy that makes no step for so long is ended: the library itself would try a locked source for ever."""
-COPY_AGAIN_COUNT: Final = 20
-"""How often a copy begins again because another process wrote, before it is put off to a quieter hour."""
-
 HISTORY: Final = "dbsync_history"
 READABLE: Final = "schema_version"
 OUR_TABLES: Final = frozenset({HISTORY, READABLE})
@@ -249,40 +239,18 @@ def page_size_of(connection: Connection) -> int:
     return int(connection.execute("PRAGMA page_size").fetchone()[0])
 
 
+def pages_of(connection: Connection) -> int:
+    """How many pages a database has."""
+    return int(connection.execute("PRAGMA page_count").fetchone()[0])
+
+
 def check_soundness(connection: Connection) -> str | None:
     """What `quick_check` finds, in one sentence; None when it finds nothing."""
     found = [str(row[0]) for row in connection.execute("PRAGMA main.quick_check(5)")]
     return None if found == ["ok"] else "; ".join(found)
 
 
-# ---------------------------------------------------------------------------------------------------------- copying
-
-
-def copy(source: Connection, target: Connection, *, told: Told, seconds: Callable[[], float]) -> None:
-    """Copies a whole database in steps, in one transaction of the target; `told` gets bytes, done and total.
-
-    `Connection.backup` repeats a locked step for ever, and begins again after each write of another process to a
-    database in rollback mode; the callback is the only place from which it can be ended.
-    """
-    from dbsync.progress import BYTES
-
-    page_bytes = int(source.execute("PRAGMA page_size").fetchone()[0])
-    last: list[float | int] = [seconds(), -1]
-    again = 0
-
-    def step(_: int, remaining: int, total: int) -> None:
-        nonlocal again
-        again += remaining > last[1] >= 0
-        if again > COPY_AGAIN_COUNT:
-            cause = f"it was written {again} times while it was copied"
-            raise Locked(operation="copy", cause=cause, hint="Try again in a quieter hour; in WAL mode nobody waits.")
-        if remaining != last[1]:
-            last[0], last[1] = seconds(), remaining
-            told((total - remaining) * page_bytes, total * page_bytes, unit=BYTES)
-        elif seconds() - last[0] > COPY_STALL_SECONDS:
-            raise Locked(operation="copy", cause=f"no page could be copied for {COPY_STALL_SECONDS:.0f} seconds")
-
-    source.backup(target, pages=COPY_PAGES, progress=step, sleep=0.05)
+# ------------------------------------------------------------------------------------------------------------ names
 
 
 def quoted(name: str) -> str:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from dbsync import copies
+from dbsync.copying import copy
 from dbsync.progress import nobody
-from dbsync.sqlite import Connection, copy, open_reading, open_writing, page_size_of
+from dbsync.sqlite import Connection, open_reading, open_writing, page_size_of
 
 
 class Work(Protocol):

@@ -12,7 +12,7 @@ from typing import TextIO
 
 import pytest
 
-from dbsync import back, coordinator, downgrade, sqlite
+from dbsync import back, coordinator, copying, downgrade
 from dbsync.console import Bars, JsonLines, Transcript, about, bar, rate
 from dbsync.flight import FlightRecorder
 from dbsync.progress import Event, Meter, Progress
@@ -121,7 +121,7 @@ def test_the_seconds_of_each_phase_are_added_up() -> None:
 def test_an_upgrade_tells_bytes_statements_and_rows_of_every_phase(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "COPY_PAGES", 8)
+    monkeypatch.setattr(copying, "COPY_PAGES", 8)
     database = make_shop(tmp_path, schema=2)
     with closing(sqlite3.connect(database)) as live:
         size = live.execute("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size").fetchone()[0]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from dbsync import coordinator, copies, disk, rehearsals, sqlite
+from dbsync import coordinator, copies, copying, disk, rehearsals
 from dbsync.console import Transcript
 from dbsync.errors import DiskFull, Locked
 from dbsync.flight import FlightRecorder
@@ -85,7 +85,7 @@ def on_record(database: Path) -> dict[str, object]:
 
 @pytest.mark.parametrize("mode", ["WAL", "DELETE"])
 def test_a_till_sells_in_every_phase_of_a_rehearsal(tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "COPY_PAGES", 8)
+    monkeypatch.setattr(copying, "COPY_PAGES", 8)
     database = make_shop(tmp_path, schema=2)
     journal_mode(database, mode)
     found = written(tmp_path / "m", "ALTER TABLE users ADD COLUMN x; UPDATE users SET x = 1; SELECT 2;", after=2)
@@ -129,7 +129,7 @@ def test_a_till_that_never_stops_selling_loses_no_sale_to_the_command(tmp_path: 
 def test_a_copy_that_others_write_over_and_over_is_put_off_instead_of_going_on_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "COPY_PAGES", 4)
+    monkeypatch.setattr(copying, "COPY_PAGES", 4)
     database = make_shop(tmp_path, schema=2)
     target = tmp_path / "copy.db"
 

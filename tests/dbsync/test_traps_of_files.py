@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dbsync import adopt, back, coordinator, copies, disk, downgrade, sqlite
+from dbsync import adopt, back, coordinator, copies, copying, disk, downgrade, sqlite
 from dbsync.backup import list_backups
 from dbsync.errors import Damaged, Locked
 from dbsync.live import LiveEffects
@@ -92,7 +92,7 @@ def test_a_copy_of_a_source_that_stays_locked_ends_at_a_limit(tmp_path: Path) ->
         other.execute("PRAGMA locking_mode=EXCLUSIVE")
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(Locked, match="no page could be copied for 60 seconds"):
-            sqlite.copy(source, target, told=nobody, seconds=lambda: next(clock))
+            copying.copy(source, target, told=nobody, seconds=lambda: next(clock))
         other.execute("ROLLBACK")
     assert (tmp_path / "copy.db").stat().st_size == 0
     assert sales(database) == 100
@@ -107,7 +107,7 @@ def test_a_reader_keeps_its_picture_while_a_backup_is_restored_under_it(tmp_path
         # In rollback mode a reader in the middle of a transaction keeps every writer out: nothing is done at all.
         with closing(sqlite3.connect(database, isolation_level=None)) as reader, pytest.MonkeyPatch.context() as patch:
             patch.setattr(sqlite, "WRITE_TIMEOUT_SECONDS", 0.1)
-            patch.setattr(sqlite, "COPY_STALL_SECONDS", 0.0)
+            patch.setattr(copying, "COPY_STALL_SECONDS", 0.0)
             reader.execute("BEGIN")
             reader.execute("SELECT count(*) FROM transactions").fetchone()
             with pytest.raises(Locked):
@@ -128,8 +128,8 @@ def test_a_reader_keeps_its_picture_while_a_backup_is_restored_under_it(tmp_path
 KILLED = """
 import os, sys
 from pathlib import Path
-from dbsync import copies, sqlite
-sqlite.COPY_PAGES = 3
+from dbsync import copies, copying, sqlite
+copying.COPY_PAGES = 3
 steps = 0
 def told(done, total, *_, **__):
     global steps

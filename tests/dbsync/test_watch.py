@@ -1,0 +1,77 @@
+"""An app that sells while its database is being replaced: no sale goes with what is replaced."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from dbsync import back, data, downgrade
+from dbsync.backup import list_backups
+from dbsync.errors import Locked
+from dbsync.live import LiveEffects
+from tests.helpers.shop import ask, dump, effects, make_shop, released, sales, sell, upgrade
+
+
+class Busy(LiveEffects):
+    """A till in which somebody sells after the database was put aside, before another one goes over it."""
+
+    def restore(self, path: Path) -> None:
+        sell(self.database)
+        super().restore(path)
+
+
+def busy(database: Path) -> Busy:
+    return Busy(database, backups=database.parent / "backups", prefix="auraswift", least_free_bytes=0)
+
+
+@pytest.mark.parametrize("wal", [False, True])
+@pytest.mark.parametrize("page_bytes", [4096, 8192])
+def test_a_sale_between_the_copy_and_the_restore_is_not_lost(tmp_path: Path, wal: bool, page_bytes: int) -> None:
+    database = make_shop(tmp_path, wal=wal)
+    kept = effects(database).make_backup(tmp_path / "kept.db").path
+    with closing(sqlite3.connect(kept)) as other:
+        other.execute(f"PRAGMA page_size={page_bytes}")
+        other.execute("VACUUM")
+    kept.with_name("kept.db.json").unlink()
+    sell(database)
+    count = sales(database)
+    returned = back.restore(busy(database), backup=kept, intent_id="i1")
+    assert (returned.back, returned.outcome.name) == (None, "RESTORE_PENDING")
+    assert returned.outcome.cause == "somebody wrote into it since it was put aside"
+    assert sales(database) == count + 1
+    # Once nobody sells, it goes through under the same name, and the sale is in what is kept.
+    assert back.restore(effects(database), backup=kept, intent_id="i1").back == "done"
+    assert sales(database) == count - 1
+    aside = [one.path for one in list_backups(database.parent / "backups", database) if one.kind == "before-restore"]
+    assert sorted(map(sales, aside)) == [count, count + 1]
+
+
+@pytest.mark.parametrize("wal", [False, True])
+def test_emptying_importing_and_going_back_are_put_off_while_somebody_sells(tmp_path: Path, wal: bool) -> None:
+    database = make_shop(tmp_path, wal=wal)
+    other = effects(database).make_backup(tmp_path / "other.db").path
+    assert upgrade(database, released(tmp_path, 4)).ready
+    with pytest.raises(Locked, match="somebody wrote"):
+        data.empty(busy(database), released(tmp_path, 4))
+    with pytest.raises(Locked, match="somebody wrote"):
+        data.import_file(busy(database), other, released(tmp_path, 4))
+    base = next(one for one in list_backups(database.parent / "backups", database) if one.kind == "migration")
+    before = sales(database)
+    returned = downgrade.downgrade(busy(database), base, released(tmp_path, 4), accept_loss=False)
+    assert (returned.back, returned.outcome.name) == (None, "RESTORE_PENDING")
+    assert (sales(database), ask(database, "PRAGMA user_version")) == (before + 1, 4)
+
+
+@pytest.mark.parametrize("wal", [False, True])
+def test_a_till_that_only_has_the_database_open_is_restored_under_it(tmp_path: Path, wal: bool) -> None:
+    database = make_shop(tmp_path, wal=wal)
+    kept = effects(database).make_backup(tmp_path / "kept.db").path
+    sell(database)
+    with closing(sqlite3.connect(database)) as idle:
+        assert idle.execute("SELECT count(*) FROM transactions").fetchone()[0] == sales(database)
+        assert back.restore(effects(database), backup=kept, intent_id="i1").back == "done"
+        assert idle.execute("SELECT count(*) FROM transactions").fetchone()[0] == sales(kept)
+    assert dump(database) == dump(kept)
