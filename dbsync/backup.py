@@ -57,8 +57,13 @@ def list_all(backups: Path, database: Path) -> list[Backup]:
     paths = [*disk.listed(backups, "*.db"), *disk.listed(database.parent, f"{escape(database.stem)}-backup-*.db")]
     # Where a cut has left both, the plain one counts.
     paths += [one for one in disk.listed(backups, f"*.db{COMPRESSED}") if not one.with_suffix("").exists()]
-    found = {path: read(path) for path in paths if not parts.is_part(path) and path != database}
+    found = {path: read(path) for path in paths if _may_be_one(path) and path != database}
     return sorted(found.values(), key=lambda one: (one.sequence, one.made_at, one.path.name), reverse=True)
+
+
+def _may_be_one(path: Path) -> bool:
+    """What else lies among backups, such as a folder or a link to a disk that is away, stops no command."""
+    return path.is_file() and not parts.is_part(path)
 
 
 def next_sequence(backups: Path, database: Path) -> int:
@@ -185,7 +190,7 @@ def read(path: Path) -> Backup:
                 content_size_bytes=0,
             )
         return _from_facts(path, disk.read_json(facts_path(path)))
-    except (FileNotFoundError, DbsyncError, KeyError, TypeError, ValueError):
+    except (FileNotFoundError, DbsyncError, KeyError, TypeError, ValueError, OverflowError):
         return _from_name(path)
 
 

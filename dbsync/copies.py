@@ -208,8 +208,9 @@ def check_backup_file(path: Path) -> Backup:
     for its checksum. Any other is looked at as a database.
 
     Raises:
-        BackupUnusable: it is gone, changed, or not sound.
+        BackupUnusable: it is gone, changed, or not sound; or a part of it lies in a file beside it.
     """
+    _check_whole(backup.find(path))
     facts = backup.check_file(path)
     if facts.sha256 and facts.verified and facts.path.suffix != backup.COMPRESSED:
         return facts
@@ -227,6 +228,15 @@ def check_backup_file(path: Path) -> Backup:
     if problem is not None:
         raise BackupUnusable(operation="use the backup", path=path, cause=problem)
     return facts._replace(version=version)
+
+
+def _check_whole(path: Path) -> None:
+    """A finished copy is one file. What another program has not yet taken into it, or undone in it, would be lost."""
+    beside = [one for one in sidecars(path) if not one.name.endswith("-shm") and disk.size_of(one)]
+    if beside:
+        hint = f"`dbsync backup --database {path} --to FILE` makes one file of both: use that."
+        cause = f"a part of it is still in {beside[0].name}"
+        raise BackupUnusable(operation="use the backup", path=path, cause=cause, hint=hint)
 
 
 def put_aside(database: Path, final: Path, facts: Backup, *, told: Told, watch: Watch, moves: bool = True) -> Backup:

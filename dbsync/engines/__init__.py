@@ -68,12 +68,12 @@ def engine_of(folder: Path) -> str:
         if (folder / "alembic.ini").is_file():
             cause = "it has alembic.ini: the folder of migrations is its script_location (env.py and versions)"
             raise BadMigrations(operation="read", path=folder, cause=cause)
-        if not (folder / SETTINGS).is_file():
+        name = settings(folder).get("engine") if (folder / SETTINGS).is_file() else None
+        if name is None:
             return "drizzle" if any(folder.glob("*/migration.sql")) else OWN
     except OSError as cause:
         # `is_file` raises what is neither yes nor no, a folder above that may not be entered for instance.
         raise unreadable(folder, cause) from cause
-    name = settings(folder).get("engine", OWN)
     if name not in (OWN, *NAMES):
         raise BadMigrations(
             operation="read", path=folder / SETTINGS, cause=f"{name!r} is no engine: {', '.join((OWN, *NAMES))}"

@@ -123,6 +123,18 @@ def test_the_list_is_newest_first_has_those_beside_the_database_and_never_the_da
     assert backup.next_sequence(tmp_path / "none", tmp_path / "elsewhere" / "other.db") == 1
 
 
+def test_what_is_no_backup_is_passed_over(tmp_path: Path) -> None:
+    one = kept(tmp_path / "backups", "shop-backup-v1-x.db")
+    (one.path.parent / "away.db").symlink_to(tmp_path / "a disk that is away.db")
+    (one.path.parent / "shop-backup-v2-folder.db").mkdir()
+    odd = kept(tmp_path / "backups", "shop-backup-v3-x.db", sequence=0)
+    facts = backup.facts_path(odd.path)
+    facts.write_text(facts.read_text().replace('"sequence": 0', '"sequence": 1e999'))
+    names = [found.path.name for found in backup.list_backups(tmp_path / "backups", tmp_path / "shop.db")]
+    assert names == ["shop-backup-v1-x.db", "shop-backup-v3-x.db"]
+    assert not backup.read(odd.path).verified
+
+
 def test_a_database_whose_name_begins_with_a_dot_has_backups_like_any_other(tmp_path: Path) -> None:
     first = kept(tmp_path / "backups", ".coverage-backup-v1-x.db", sequence=1)
     second = kept(tmp_path, ".coverage-backup-before-restore-x.db", kind="before-restore", sequence=2)

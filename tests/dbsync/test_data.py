@@ -179,6 +179,32 @@ def test_a_database_that_somebody_writes_is_left_alone_before_anything_is_copied
     assert (version(database), sales(database)) == (4, 100)
 
 
+@pytest.mark.parametrize("ending", ["-wal", "-journal"])
+def test_a_file_of_which_a_part_lies_beside_it_is_neither_imported_nor_restored(tmp_path: Path, ending: str) -> None:
+    """As bytes it would come without its last sales, or with half a transaction, and look sound."""
+    database, other = make_shop(tmp_path, schema=4), make_shop(tmp_path / "other", schema=4, wal=ending == "-wal")
+    taken = tmp_path / "taken.db"
+    with closing(sqlite3.connect(other, isolation_level=None)) as seller:
+        seller.execute("PRAGMA cache_size=1")
+        sell(other, 3)
+        if ending == "-journal":
+            seller.execute("BEGIN")
+            seller.execute("UPDATE transactions SET totalCents = 0")
+            seller.execute("UPDATE transaction_items SET quantity = 9")
+        for end in ("", ending):
+            Path(f"{taken}{end}").write_bytes(Path(f"{other}{end}").read_bytes())
+        assert Path(f"{taken}{ending}").stat().st_size > 0
+    before = dump(database)
+    for command in (["import", taken, *place(database, 4)], ["restore", taken, "--database", database]):
+        done = dbsync(*command, "--yes")
+        assert (done.returncode, f"a part of it is still in taken.db{ending}" in done.stderr) == (3, True), done.stderr
+    assert dump(database) == before
+    whole = tmp_path / "whole.db"
+    assert dbsync("backup", "--database", taken, "--to", whole).returncode == 0
+    assert dbsync("import", whole, *place(database, 4), "--yes").returncode == 0
+    assert sales(database) == 103
+
+
 def test_emptying_needs_migrations(tmp_path: Path) -> None:
     database = make_shop(tmp_path, schema=4)
     (tmp_path / "nothing").mkdir()
