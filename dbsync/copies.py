@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing, nullcontext
@@ -18,6 +19,7 @@ from dbsync.sqlite import (
     Connection,
     check_soundness,
     is_wal,
+    kind_of,
     open_copy,
     open_reading,
     open_writing,
@@ -185,11 +187,18 @@ def restore_over(database: Path, source: Path, *, told: Told, watch: Watch | Non
 
 
 def _copy_over(database: Path, kept: Connection, told: Told, watch: Watch) -> None:
-    if watch.wants_it_alone(page_bytes=page_size_of(kept), pages_count=pages_of(kept)):
-        with closing(watch.taken()) as live:
-            _make_alike(live, kept)
-            copy(kept, live, told=told, seconds=time.monotonic)
-        return
+    try:
+        if watch.wants_it_alone(page_bytes=page_size_of(kept), pages_count=pages_of(kept)):
+            with closing(watch.taken()) as live:
+                _make_alike(live, kept)
+                copy(kept, live, told=told, seconds=time.monotonic)
+            return
+        watch.check()
+    except sqlite3.DatabaseError as error:
+        if kind_of(error) is not Damaged:
+            raise
+        # Into what SQLite calls damaged nobody sells, and what is put over it needs nothing of it.
+        watch.close()
     with closing(open_writing(database, create=True)) as live:
         _make_alike(live, kept)
         copy(kept, live, told=told, seconds=time.monotonic, held=watch.check)

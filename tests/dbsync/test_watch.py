@@ -75,3 +75,26 @@ def test_a_till_that_only_has_the_database_open_is_restored_under_it(tmp_path: P
         assert back.restore(effects(database), backup=kept, intent_id="i1").back == "done"
         assert idle.execute("SELECT count(*) FROM transactions").fetchone()[0] == sales(kept)
     assert dump(database) == dump(kept)
+
+
+def test_what_cannot_be_committed_into_is_restored_over_all_the_same(tmp_path: Path) -> None:
+    """A free list that is none, found out when a database that gives pages back commits: nobody sells into that."""
+    database = tmp_path / "data" / "pos_system.db"
+    database.parent.mkdir()
+    with closing(sqlite3.connect(database, isolation_level=None)) as live:
+        live.execute("PRAGMA auto_vacuum=FULL")
+        live.execute("CREATE TABLE first (x)")
+        live.execute("DROP TABLE first")
+    assert upgrade(database, released(tmp_path, 4)).ready
+    kept = effects(database).make_backup(tmp_path / "kept.db").path
+    with database.open("r+b") as file:
+        # Where the free list begins, and how long it is (sqlite.org/fileformat.html, 1.3).
+        file.seek(32)
+        file.write(bytes((0, 0, 0, 3, 0, 0, 0, 9)))
+    with closing(sqlite3.connect(database, isolation_level=None)) as live:
+        live.execute("BEGIN IMMEDIATE")
+        with pytest.raises(sqlite3.DatabaseError, match="malformed"):
+            live.execute("COMMIT")
+    returned = back.restore(effects(database), backup=kept, intent_id="i1")
+    assert (returned.back, returned.outcome.name) == ("done", "RESTORED"), returned.outcome.cause
+    assert dump(database) == dump(kept)
