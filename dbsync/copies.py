@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable
@@ -151,8 +152,6 @@ def drop_part(path: Path) -> None:
 
 def drop_folder(folder: Path) -> None:
     """Removes a folder of scratch files; nothing happens if there is none."""
-    import shutil
-
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -171,9 +170,8 @@ def restore_over(database: Path, source: Path, *, told: Told, watch: Watch | Non
         Locked: somebody wrote into the database since `watch` began; it is as it was.
         DiskProblem: the restored database is not sound when it is read back; the copy is still there.
     """
-    watch = watch or Watch(database)
     with (
-        closing(watch),
+        closing(watch or Watch(database)) as watch,
         compress.plain(source) as plain,
         translated("restore", database),
         closing(open_copy(plain)) as kept,
@@ -197,8 +195,7 @@ def _copy_over(database: Path, kept: Connection, told: Told, watch: Watch) -> No
     except sqlite3.DatabaseError as error:
         if kind_of(error) is not Damaged:
             raise
-        # Into what SQLite calls damaged nobody sells, and what is put over it needs nothing of it.
-        watch.close()
+        watch.close()  # nobody sells into what SQLite calls damaged
     with closing(open_writing(database, create=True)) as live:
         _make_alike(live, kept)
         copy(kept, live, told=told, seconds=time.monotonic, held=watch.check)
@@ -243,9 +240,8 @@ def _check_whole(path: Path) -> None:
     """A finished copy is one file. What another program has not yet taken into it, or undone in it, would be lost."""
     beside = [one for one in sidecars(path) if not one.name.endswith("-shm") and disk.size_of(one)]
     if beside:
-        hint = f"`dbsync backup --database {path} --to FILE` makes one file of both: use that."
-        cause = f"a part of it is still in {beside[0].name}"
-        raise BackupUnusable(operation="use the backup", path=path, cause=cause, hint=hint)
+        hint, name = f"`dbsync backup --database {path} --to FILE` makes one file of both: use that.", beside[0].name
+        raise BackupUnusable(operation="use the backup", path=path, cause=f"a part of it is still in {name}", hint=hint)
 
 
 def put_aside(database: Path, final: Path, facts: Backup, *, told: Told, watch: Watch, moves: bool = True) -> Backup:
