@@ -1,19 +1,9 @@
-"""The command line of dbsync: one database, one folder of migrations."""
+"""`python -m dbsync`: the command line of one database and one folder of migrations."""
 
-from dbsync import cli_adopt, cli_back, cli_backups, cli_check, cli_data, cli_history, cli_repair, cli_upgrade
-from dbsync.cli import main
+from dbsync.cli import adopt, backups, check, data, downgrade, history, repair, upgrade
+from dbsync.cli.main import main
 
-__all__ = [
-    "cli_adopt",
-    "cli_back",
-    "cli_backups",
-    "cli_check",
-    "cli_data",
-    "cli_history",
-    "cli_repair",
-    "cli_upgrade",
-    "main",
-]
+__all__ = ["adopt", "backups", "check", "data", "downgrade", "history", "main", "repair", "upgrade"]
 
 if __name__ == "__main__":
     main()

@@ -12,12 +12,16 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from dbsync import adopt, coordinator, data, migrations, past, sqlite
+from dbsync.commands import adopt, empty_and_import
+from dbsync.database import timeline
+from dbsync.database.live import LiveEffects
 from dbsync.errors import Damaged, Locked
-from dbsync.live import LiveEffects
-from dbsync.locking import locked
+from dbsync.migrations import folder as migration_folder
 from dbsync.model import Backup, Facts, Migration, Outcome, State
 from dbsync.progress import Progress, quiet
+from dbsync.storage import connections
+from dbsync.storage.locks import locked
+from dbsync.upgrade import coordinator
 
 Place = str | PathLike[str]
 
@@ -43,7 +47,7 @@ def run_migrations(
         BadMigrations: the folder cannot be read as migrations; nothing was touched.
         Locked: another process of dbsync has the database.
     """
-    found = migrations.load(Path(folder))
+    found = migration_folder.load(Path(folder))
     with locked(Path(database)):
         return coordinator.upgrade(_effects(Path(database), backups, progress), migrations=found, again=again)
 
@@ -60,18 +64,18 @@ def get_current_version(database: Place) -> int:
 
 def get_latest_version(folder: Place) -> int:
     """The highest number in a folder of migrations."""
-    found = migrations.load(Path(folder))
+    found = migration_folder.load(Path(folder))
     return found[-1].number if found else 0
 
 
 def get_pending_migrations(folder: Place, current_version: int) -> tuple[Migration, ...]:
     """The migrations that a database of that version has not had."""
-    return tuple(one for one in migrations.load(Path(folder)) if one.number > current_version)
+    return tuple(one for one in migration_folder.load(Path(folder)) if one.number > current_version)
 
 
 def get_migration_by_version(folder: Place, version: int) -> Migration | None:
     """One migration; None if there is none of that number."""
-    return next((one for one in migrations.load(Path(folder)) if one.number == version), None)
+    return next((one for one in migration_folder.load(Path(folder)) if one.number == version), None)
 
 
 def create_backup(database: Place, *, to: Place | None = None, backups: Place | None = None) -> Path:
@@ -92,13 +96,13 @@ def verify_integrity(database: Place) -> bool:
             return False
     except Damaged:
         return False
-    with sqlite.translated("check", path), closing(sqlite.open_reading(path)) as connection:
-        return sqlite.check_soundness(connection) is None
+    with connections.translated("check", path), closing(connections.open_reading(path)) as connection:
+        return connections.check_soundness(connection) is None
 
 
 def get_migration_history(database: Place, *, backups: Place | None = None) -> dict[str, Any]:
     """What was applied, by the database; and every run that was tried, by the record beside it."""
-    found = past.past_of(_effects(Path(database), backups, quiet))
+    found = timeline.past_of(_effects(Path(database), backups, quiet))
     runs = [line for line in found.lines if line.get("event") == "ended"]
     state = str(found.facts.state)
     return {"state": state, "current_version": found.facts.version, "applied": found.applied, "runs": runs}
@@ -106,16 +110,16 @@ def get_migration_history(database: Place, *, backups: Place | None = None) -> d
 
 def empty_database(database: Place, folder: Place) -> Backup | None:
     """Starts anew with the newest schema; what was there is kept beside it (spec S91)."""
-    found = migrations.load(Path(folder))
+    found = migration_folder.load(Path(folder))
     with locked(Path(database)):
-        return data.empty(_effects(Path(database), None, quiet), found)
+        return empty_and_import.empty(_effects(Path(database), None, quiet), found)
 
 
-def import_database(database: Place, file: Place, folder: Place) -> data.Imported:
+def import_database(database: Place, file: Place, folder: Place) -> empty_and_import.Imported:
     """Puts another database in place, checked and brought up to date; what was there is kept beside it (spec S92)."""
-    found = migrations.load(Path(folder))
+    found = migration_folder.load(Path(folder))
     with locked(Path(database)):
-        return data.import_file(_effects(Path(database), None, quiet), Path(file).absolute(), found)
+        return empty_and_import.import_file(_effects(Path(database), None, quiet), Path(file).absolute(), found)
 
 
 def adopt_database(database: Place, folder: Place, *, at: int | None = None) -> int:
@@ -124,7 +128,7 @@ def adopt_database(database: Place, folder: Place, *, at: int | None = None) -> 
     Raises:
         Untracked: it cannot be told; nothing was changed.
     """
-    found = migrations.load(Path(folder))
+    found = migration_folder.load(Path(folder))
     with locked(Path(database)):
         return adopt.baseline(_effects(Path(database), None, quiet), found, at=at, dry_run=False)
 

@@ -132,9 +132,9 @@ def sqlite_utils(database: str, _: str, step: str) -> dict:
 
 def lost(before: str, after: str, step: str) -> dict:
     """What a side has lost without a word, by dbsync's comparison of the definitions with the shop of before."""
-    from dbsync.changes import declared
-    from dbsync.conservation import OLD, findings
-    from dbsync.sqlite import attach_copy
+    from dbsync.schema.declarations import declared
+    from dbsync.storage.connections import attach_copy
+    from dbsync.verification.conservation import OLD, findings
 
     with closing(sqlite3.connect(f"{Path(after).as_uri()}?mode=ro", uri=True)) as live:
         attach_copy(live, Path(before), OLD)
@@ -162,12 +162,13 @@ def cp(database: str, target: str) -> dict:
 
 def backup_alone(database: str, target: str) -> dict:
     """The backup's copy of the live database, durable."""
-    from dbsync import copies, disk
+    from dbsync.backups import snapshot
     from dbsync.progress import nobody
+    from dbsync.storage import files
 
     began = time.perf_counter()
-    copies.snapshot(Path(database), Path(target), told=nobody)
-    disk.sync_file(Path(target))
+    snapshot.snapshot(Path(database), Path(target), told=nobody)
+    files.sync_file(Path(target))
     return _took(began)
 
 
@@ -182,10 +183,10 @@ def backup(database: str, target: str) -> dict:
 
 def compare(database: str, before: str, touched: str) -> dict:
     """Conservation alone, against the shop of before, of which these tables were written (`*`: all)."""
-    from dbsync.changes import declared
-    from dbsync.conservation import OLD, findings
-    from dbsync.sqlite import attach_copy
-    from dbsync.written import Write, tables_in
+    from dbsync.migrations.write_log import Write, tables_in
+    from dbsync.schema.declarations import declared
+    from dbsync.storage.connections import attach_copy
+    from dbsync.verification.conservation import OLD, findings
 
     one = Write(1, touched, "", "", "")
     written = {"*": None, "none": frozenset()}.get(touched, frozenset((one,)))
@@ -233,18 +234,18 @@ def trade(database: str) -> dict:
 
 def downgrade(database: str, migrations: str, _: str) -> dict:
     """`dbsync downgrade`, with the newer database kept beside, everything carried back, and the proof."""
-    from dbsync import downgrade as going
-    from dbsync import migrations as folder
-    from dbsync.backup import list_backups
-    from dbsync.live import LiveEffects
-    from dbsync.locking import locked
+    from dbsync.backups.catalog import list_backups
+    from dbsync.commands import downgrade
+    from dbsync.database.live import LiveEffects
+    from dbsync.migrations.folder import folder as migration_folder
+    from dbsync.storage.locks import locked
 
     live = Path(database)
     began = time.perf_counter()
     with locked(live):
         (base,) = (one for one in list_backups(live.parent / "backups", live) if one.kind == "migration")
         effects = LiveEffects(live, backups=live.parent / "backups")
-        returned = going.downgrade(effects, base, folder.load(Path(migrations)), accept_loss=False)
+        returned = downgrade.downgrade(effects, base, migration_folder.load(Path(migrations)), accept_loss=False)
     took = _took(began)
     assert (returned.outcome.name, returned.losses) == ("CARRIED_BACK", ()), returned
     return {**took, **_totals(database)}

@@ -94,7 +94,7 @@ def _make() -> None:
     say("Making the project's environment, .venv, as this is the first use or something changed (about a minute):")
     began = time.monotonic()
     sys.path.insert(0, str(ROOT))
-    from dbsync.locking import Lock
+    from dbsync.storage.locks import Lock
 
     lock = Lock(ROOT / ".venv.lock")
     if not lock.try_take():

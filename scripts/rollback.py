@@ -45,8 +45,8 @@ def main() -> int:
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     from dbsync.errors import DbsyncError
     from updater import outcomes, settings
+    from updater.cli.rollback import run
     from updater.errors import SettingsError, TryLater, UpdaterError
-    from updater.rollback_command import run
 
     try:
         loaded = settings.load(settings.find(arguments.pop("settings")))

@@ -1,4 +1,4 @@
-"""The house: what each module may import, that each says its purpose, and that none becomes the place for everything.
+"""The house: which package may import which, what each module is for, and where systems and libraries are met.
 
 `python -m tests.test_house` prints the table: module, lines, purpose.
 """
@@ -8,46 +8,99 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import Final
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-LINES_LIMIT = 330
-MODULES = sorted([*ROOT.glob("updater/**/*.py"), *ROOT.glob("dbsync/**/*.py")])
-VIEWS = {
-    "updater.cli",
-    "updater.__main__",
-    "updater.publish.cli",
+from tests.helpers.places import ROOT
+
+LAYERS: Final = (
+    # base: imports nothing of ours
+    "dbsync.errors",
+    "dbsync.model",
+    "dbsync.progress",
+    "dbsync.storage",
+    "dbsync.schema",
+    "dbsync.migrations",
+    "dbsync.verification",
+    "dbsync.backups",
+    "dbsync.upgrade",
+    "dbsync.downgrade",
+    "dbsync.database",
+    "dbsync.commands",
+    "dbsync.recovery",
+    "dbsync.lint",
     "dbsync.cli",
-    "dbsync.cli_adopt",
-    "dbsync.cli_back",
-    "dbsync.cli_backups",
-    "dbsync.cli_check",
-    "dbsync.cli_data",
-    "dbsync.cli_history",
-    "dbsync.cli_output",
-    "dbsync.cli_repair",
-    "dbsync.cli_upgrade",
-    "dbsync.console",
-    "updater.console",
-    "updater.install",
+    "dbsync.api",
+    "dbsync",
+    "dbsync.__main__",
+    "updater",
+    "updater.errors",
+    "updater.answers",
+    "updater.model",
+    "updater.outcomes",
+    "updater.manifest",
+    "updater.decisions",
+    "updater.flows",
+    "updater.host",
+    "updater.settings",
+    "updater.network",
+    "updater.repository",
+    "updater.bundles",
+    "updater.terminal",
+    "updater.reporting",
+    "updater.cli",
+    "updater.publish",
+    "updater.__main__",
+)
+"""A package, or a module of the base, imports only what stands above it here. Packages inside one belong to it."""
+
+LIBRARIES: Final = {
+    "dbsync.migrations.engines.alembic": {"alembic", "sqlalchemy"},
+    "dbsync.backups.compression": {"backports", "compression"},
+    "dbsync.cli": {"click"},
+    "updater.network": {"urllib3"},
+    "updater.repository.child": {"tuf"},
+    "updater.bundles.staging": {"packaging"},
+    "updater.flows.agent": {"apscheduler"},
+    "updater.cli": {"click", "rich"},
+    "updater.publish": {"click", "packaging", "tuf", "tufup", "securesystemslib"},
 }
-AGENTS = {
-    "updater.agent", "updater.staging", "updater.fetch", "updater.source", "updater.download", "updater.cli",
-    "updater.console", "updater.install",
-}  # fmt: skip
-"""What only the agent's side loads, and may use libraries; everything else of a terminal is standard library only."""
+"""Who imports which library; everything else is the standard library's. A name stands for what is below it, too."""
+
+VIEWS: Final = ("dbsync.cli", "updater.cli", "updater.publish.cli", "updater.__main__")
+"""Who prints, asks and exits."""
+
+PURE: Final = ("updater.decisions", "dbsync.upgrade.decisions", "dbsync.upgrade.adoption_decision")
+"""Decisions over values: of the standard library they import typing, enum and collections."""
+
+FUNCTION_LINES_LIMIT: Final = 60
+MODULES: Final = sorted([*ROOT.glob("updater/**/*.py"), *ROOT.glob("dbsync/**/*.py")])
 
 
 def name_of(path: Path) -> str:
-    """`updater.host.linux` for its file."""
+    """Return the dotted name of a module: `updater.host.linux` for its file."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+NAMES: Final = {name_of(path): path for path in MODULES}
+
+
+def layer_of(name: str) -> str:
+    """Return the line of LAYERS that a module belongs to: the longest that begins its name."""
+    fitting = [layer for layer in LAYERS if name == layer or (name + ".").startswith(layer + ".")]
+    exact = [layer for layer in fitting if layer not in ("dbsync", "updater")]
+    if exact:
+        return max(exact, key=len)
+    assert name in ("dbsync", "updater"), f"{name} is in no line of LAYERS"
+    return name
+
+
 def imports(path: Path, *, deep: bool = True) -> Iterator[str]:
-    """The modules that a file imports, also inside functions; not those for type checking only."""
+    """Yield the modules that a file imports, also inside functions; not those for type checking only."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     skipped = {
         id(inner)
@@ -59,96 +112,96 @@ def imports(path: Path, *, deep: bool = True) -> Iterator[str]:
         if id(node) in skipped:
             continue
         if isinstance(node, ast.Import):
-            yield from (one.name for one in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{one.name}" for one in node.names)
+            for alias in node.names:
+                inner_name = f"{node.module}.{alias.name}"
+                yield inner_name if inner_name in NAMES else node.module
 
 
-def packages(path: Path) -> set[str]:
-    """The top-level packages that a file imports and that are not the standard library's."""
-    return {one.split(".")[0] for one in imports(path)} - set(sys.stdlib_module_names)
+def own_imports(path: Path) -> set[str]:
+    """Return the modules of ours that a file imports."""
+    return {name for name in imports(path) if name in NAMES}
+
+
+def libraries(path: Path) -> set[str]:
+    """Return the top-level packages that a file imports and that are not the standard library's or ours."""
+    return {name.split(".")[0] for name in imports(path)} - set(sys.stdlib_module_names) - {"dbsync", "updater"}
+
+
+def is_below(name: str, packages: tuple[str, ...]) -> bool:
+    """Return whether a module is one of these packages or modules, or lies in one."""
+    return any(name == package or name.startswith(package + ".") for package in packages)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_each_module_says_its_purpose_and_stays_small(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    purpose = ast.get_docstring(ast.parse(text)) or ""
+def test_each_module_states_its_purpose_and_its_functions_fit_a_screen(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    purpose = ast.get_docstring(tree) or ""
     assert purpose.splitlines()[:1] != [], "a purpose in one line"
     assert purpose.splitlines()[0].endswith((".", ":")), "the purpose ends in its first line"
-    assert len(text.splitlines()) <= LINES_LIMIT
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
-            assert (node.end_lineno or 0) - node.lineno < 60, f"{node.name} fits on a screen"
+            assert (node.end_lineno or 0) - node.lineno < FUNCTION_LINES_LIMIT, f"{node.name} fits a screen"
 
 
-@pytest.mark.parametrize("path", [one for one in MODULES if name_of(one).startswith("dbsync")], ids=name_of)
-def test_dbsync_knows_nothing_of_the_updater_and_its_core_no_libraries(path: Path) -> None:
-    views = {"dbsync", "click"} if name_of(path).startswith("dbsync.cli") else {"dbsync"}
-    allowed = {
-        "dbsync.engines.alembic": {"alembic", "sqlalchemy"},
-        "dbsync.compress": {"backports", "compression"},
-    }.get(name_of(path), set())
-    assert packages(path) <= views | allowed
-
-
-@pytest.mark.parametrize("path", [one for one in MODULES if name_of(one).startswith("updater")], ids=name_of)
-def test_terminals_start_on_the_standard_library_alone(path: Path) -> None:
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_package_imports_only_what_stands_above_it(path: Path) -> None:
     name = name_of(path)
-    if name.startswith("updater.publish"):
-        return
-    allowed = {
-        "updater.agent": {"apscheduler"},
-        "updater.staging": {"packaging"},
-        "updater.source": {"tuf"},
-        "updater.download": {"urllib3"},
-        "updater.cli": {"click"},
-        "updater.console": {"rich"},
-    }.get(name, set())
-    assert packages(path) <= allowed | {"updater", "dbsync"}
-    if name not in AGENTS:
-        assert not {one for one in imports(path, deep=False) if one in AGENTS - {"updater.cli"}}
+    place = LAYERS.index(layer_of(name))
+    for imported in own_imports(path):
+        assert LAYERS.index(layer_of(imported)) <= place, f"{name} imports {imported}, which stands below it in LAYERS"
 
 
-def test_only_the_vendors_side_knows_tufup_and_nobody_on_a_terminal_imports_it() -> None:
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    graph = {name: own_imports(path) - {name} for name, path in NAMES.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_each_library_is_known_to_few(path: Path) -> None:
+    name = name_of(path)
+    allowed = set().union(*(names for place, names in LIBRARIES.items() if is_below(name, (place,))))
+    assert libraries(path) <= allowed
+
+
+def test_terminals_never_import_the_vendors_side() -> None:
+    for name, path in NAMES.items():
+        if not is_below(name, ("updater.publish", "updater.__main__")):
+            assert not any(is_below(imported, ("updater.publish",)) for imported in own_imports(path)), name
+
+
+def test_packages_hold_a_docstring_and_nothing_else() -> None:
     for path in MODULES:
-        name = name_of(path)
-        if not name.startswith("updater.publish"):
-            assert "tufup" not in packages(path)
-            assert not any(one.startswith("updater.publish") for one in imports(path)) or name == "updater.cli"
-        if "tuf" in packages(path):
-            assert name == "updater.source" or name.startswith("updater.publish")
+        if path.name == "__init__.py" and name_of(path) not in ("dbsync", "updater", "updater.host"):
+            (docstring,) = ast.parse(path.read_text(encoding="utf-8")).body
+            assert isinstance(docstring, ast.Expr), name_of(path)
 
 
-def test_plans_are_pure() -> None:
-    allowed = {"updater.plan": {"updater.model", "updater.trial"}, "updater.trial": {"updater.model"}}
-    allowed |= {
-        "updater.agent_plan": {"updater.model", "updater.plan"},
-        "dbsync.plan": {"dbsync.model", "dbsync.follows"},
-    }
-    allowed |= {"dbsync.adoption_plan": {"dbsync.model", "dbsync.plan"}, "dbsync.follows": set()}
-    allowed |= {"updater.rebuild": {"updater.model", "updater.plan"}}
-    for name, modules in allowed.items():
-        path = ROOT / f"{name.replace('.', '/')}.py"
-        ours = {one for one in imports(path) if one.split(".")[0] in ("updater", "dbsync") and one.count(".") == 1}
-        assert ours <= modules, name
-        rest = {one for one in imports(path) if one.split(".")[0] not in ("updater", "dbsync")}
-        assert {one.split(".")[0] for one in rest} <= {"__future__", "typing", "enum", "collections"}, name
+def test_decisions_are_pure() -> None:
+    for name, path in NAMES.items():
+        if is_below(name, PURE):
+            foreign = {imported.split(".")[0] for imported in imports(path)} - {"dbsync", "updater"}
+            assert foreign <= {"__future__", "typing", "enum", "collections"}, name
+            layers = {layer_of(imported) for imported in own_imports(path)}
+            assert layers <= {"updater.model", "dbsync.model", "updater.decisions", "dbsync.upgrade"}, name
 
 
 def test_one_file_opens_sqlite_and_only_views_print_ask_and_exit() -> None:
-    for path in MODULES:
-        tree, name = ast.parse(path.read_text(encoding="utf-8")), name_of(path)
-        for node in ast.walk(tree):
+    for name, path in NAMES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call):
                 continue
             called = ast.unparse(node.func)
             if called == "sqlite3.connect":
-                assert name == "dbsync.sqlite"
+                assert name == "dbsync.storage.connections"
             if called in ("print", "input", "sys.exit", "exit", "click.echo", "click.prompt", "click.confirm"):
-                assert name in VIEWS, f"{name} calls {called}"
+                assert is_below(name, VIEWS), f"{name} calls {called}"
             if called in ("os._exit", "os.fork"):
-                assert name in ("updater.host.posix", "updater.source")
+                assert name in ("updater.host.posix", "updater.repository.child")
 
 
 def test_the_top_level_is_as_it_was_agreed() -> None:
@@ -198,7 +251,7 @@ def main() -> None:
     for path in MODULES:
         text = path.read_text(encoding="utf-8")
         purpose = (ast.get_docstring(ast.parse(text)) or "").splitlines()[0]
-        print(f"{name_of(path):<28} {len(text.splitlines()):4d}  {purpose}")
+        print(f"{name_of(path):<44} {len(text.splitlines()):4d}  {purpose}")
 
 
 if __name__ == "__main__":

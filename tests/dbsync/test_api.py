@@ -10,7 +10,7 @@ import pytest
 
 from dbsync import api
 from dbsync.errors import BadMigrations, Damaged, Locked, Missing
-from dbsync.locking import Lock
+from dbsync.storage.locks import Lock
 from tests.helpers.shop import files, make_shop, released, sales, sell, version
 
 

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from dbsync.locking import Lock
+from dbsync.storage.locks import Lock
+from tests.helpers.places import ROOT
 from tests.helpers.shop import dump, files, make_shop, released, sales, upgrade, version
-
-ROOT = Path(__file__).parent.parent.parent
 
 
 def command(database: Path, folder: Path) -> list[str]:
@@ -164,7 +163,7 @@ FULL = """
 import sys
 from pathlib import Path
 from tests.helpers import shop
-from dbsync import coordinator
+from dbsync.upgrade import coordinator
 folder, small = Path(sys.argv[1]), Path(sys.argv[2])
 database = shop.make_shop(small, schema=2, items_count=20000, wal=sys.argv[3] == "wal")
 before = shop.dump(database)
@@ -200,7 +199,7 @@ def test_a_disk_that_fills_in_the_middle_of_the_migration_leaves_a_till_that_sel
 
 
 def test_too_little_space_is_refused_with_numbers_before_anything_is_touched(tmp_path: Path) -> None:
-    from dbsync import coordinator
+    from dbsync.upgrade import coordinator
     from tests.helpers.shop import effects
 
     database = make_shop(tmp_path, schema=2)
@@ -212,7 +211,7 @@ def test_too_little_space_is_refused_with_numbers_before_anything_is_touched(tmp
 
 
 def test_a_database_on_a_network_file_system_is_not_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dbsync import preflight
+    from dbsync.database import preflight
 
     database = make_shop(tmp_path / "a shop", schema=2)
     before = (database.read_bytes(), files(database.parent))

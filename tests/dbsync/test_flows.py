@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.helpers.places import ROOT
 from tests.helpers.shop import dump, files, make_shop, released, version
 
 LINES_V3_V4 = """\
@@ -91,7 +92,7 @@ def run(
             "--prefix", "auraswift", *words,
         ],
         capture_output=True, encoding=encoding, env={"PYTHONIOENCODING": encoding, "PATH": ""}, check=False,
-        cwd=Path(__file__).parent.parent.parent,
+        cwd=ROOT,
     )  # fmt: skip
 
 
@@ -162,7 +163,7 @@ def test_every_command_that_reports_speaks_json(tmp_path: Path) -> None:
     for command in ("history", "backups"):
         done = subprocess.run(
             [sys.executable, "-m", "dbsync", command, "--database", str(database), "--json"],
-            capture_output=True, check=True, cwd=Path(__file__).parent.parent.parent,
+            capture_output=True, check=True, cwd=ROOT,
         )  # fmt: skip
         assert json.loads(done.stdout)["format"] == 1
     assert version(database) == 5

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from dbsync import backup, parts
-from dbsync.live import LiveEffects
+from dbsync.backups import catalog
+from dbsync.database.live import LiveEffects
 from dbsync.model import Migration, OutcomeName
+from dbsync.storage import temporary_files
+from tests.helpers.places import ROOT
 from tests.helpers.shop import ask, effects, files, upgrade, version, written
 
-ROOT = Path(__file__).parent.parent.parent
 FIRST = "CREATE TABLE sales (id INTEGER PRIMARY KEY, cents INTEGER NOT NULL);"
 SECOND = "ALTER TABLE sales ADD COLUMN paid_with TEXT;"
 BROKEN = "-- changes: none\nINSERT INTO sales (id, cents) VALUES (1, NULL);"
@@ -39,17 +40,17 @@ def test_each_has_its_own_backups_and_rotation_counts_only_those(tmp_path: Path)
     one, other = two(tmp_path, found[:1])
     folder = one.parent / "backups"
     assert upgrade(one, found).name == OutcomeName.MIGRATED
-    (kept,) = backup.list_backups(folder, one)
-    assert (kept.database, backup.list_backups(folder, other)) == ("north.db", [])
+    (kept,) = catalog.list_backups(folder, one)
+    assert (kept.database, catalog.list_backups(folder, other)) == ("north.db", [])
     for _ in range(12):
         made = effects(other).make_backup()
-        backup.write_facts(made._replace(kind="migration"))
-    assert len(backup.rotate(folder, other, keep_count=3, pinned=())) == 9
-    assert backup.list_backups(folder, one) == [kept]
-    assert len(backup.list_backups(folder, other)) == 3
+        catalog.write_facts(made._replace(kind="migration"))
+    assert len(catalog.rotate(folder, other, keep_count=3, pinned=())) == 9
+    assert catalog.list_backups(folder, one) == [kept]
+    assert len(catalog.list_backups(folder, other)) == 3
     link = tmp_path / "a link.db"
     link.symlink_to(one)
-    assert backup.list_backups(folder, link) == [kept], "under whatever name it is opened"
+    assert catalog.list_backups(folder, link) == [kept], "under whatever name it is opened"
 
 
 def test_going_back_takes_no_backup_of_the_neighbour(tmp_path: Path) -> None:
@@ -57,13 +58,13 @@ def test_going_back_takes_no_backup_of_the_neighbour(tmp_path: Path) -> None:
     one, other = two(tmp_path, found[:1])
     for database in (one, other):
         assert upgrade(database, found).name == OutcomeName.MIGRATED
-    (mine,) = backup.list_backups(one.parent / "backups", one)
-    backup.remove(mine.path)
+    (mine,) = catalog.list_backups(one.parent / "backups", one)
+    catalog.remove(mine.path)
     refused = dbsync("downgrade", "--yes", database=one)
     assert refused.returncode == 3
     assert "there is no good migration backup" in refused.stderr
     assert (version(one), version(other)) == (2, 2)
-    named = backup.list_backups(one.parent / "backups", other)[0].path
+    named = catalog.list_backups(one.parent / "backups", other)[0].path
     refused = dbsync("downgrade", "--yes", "--backup", named, database=one)
     assert (refused.returncode, version(one)) == (3, 2)
 
@@ -95,13 +96,13 @@ def test_a_run_clears_nothing_of_a_neighbour_that_is_at_work(tmp_path: Path) -> 
     one, other = two(tmp_path, found[:1])
     folder = one.parent / "backups"
     under_way = {
-        parts.part_of(folder / "north-backup-v1-x.db", "north.db"),
-        parts.scratch_of(folder, "north.db", "carried"),
-        parts.part_of(one.with_name("north-backup-before-restore-x.db"), "north.db"),
+        temporary_files.part_of(folder / "north-backup-v1-x.db", "north.db"),
+        temporary_files.scratch_of(folder, "north.db", "carried"),
+        temporary_files.part_of(one.with_name("north-backup-before-restore-x.db"), "north.db"),
     }
     for path in under_way:
         path.write_bytes(b"half")
-    kept = folder / f"north-backup-v1-x.db{backup.MIGRATIONS}"
+    kept = folder / f"north-backup-v1-x.db{catalog.MIGRATIONS}"
     kept.mkdir()
     own = LiveEffects(other, backups=folder)
     own.preflight(found[1:])
@@ -116,10 +117,11 @@ LOOP = """
 import sqlite3, sys
 from contextlib import closing
 from pathlib import Path
-from dbsync import coordinator, downgrade
-from dbsync.live import LiveEffects
-from dbsync.locking import locked
-from dbsync.migrations import load
+from dbsync.commands import downgrade
+from dbsync.upgrade import coordinator
+from dbsync.database.live import LiveEffects
+from dbsync.storage.locks import locked
+from dbsync.migrations.folder import load
 
 database, found = Path(sys.argv[1]), load(Path(sys.argv[2]))
 for number in range(int(sys.argv[3])):
@@ -153,7 +155,7 @@ def test_a_neighbours_backup_is_not_restored_but_may_be_imported(tmp_path: Path)
     found = written(tmp_path / "m", FIRST, SECOND)
     one, other = two(tmp_path, found[:1])
     assert upgrade(one, found).name == OutcomeName.MIGRATED
-    (kept,) = backup.list_backups(one.parent / "backups", one)
+    (kept,) = catalog.list_backups(one.parent / "backups", one)
     refused = dbsync("restore", kept.path, "--yes", database=other)
     assert (refused.returncode, "it is a backup of north.db" in refused.stderr) == (3, True)
     assert dbsync("restore", other, "--yes", database=other).returncode == 3
@@ -161,4 +163,4 @@ def test_a_neighbours_backup_is_not_restored_but_may_be_imported(tmp_path: Path)
     assert listed == f"no backups of this database in {one.parent / 'backups'}; 1 of others\n"
     done = dbsync("import", kept.path, "--yes", "--migrations", tmp_path / "m", database=other)
     assert (done.returncode, version(other)) == (0, 2), done.stdout + done.stderr
-    assert [each.kind for each in backup.list_backups(one.parent / "backups", other)] == ["before-import"]
+    assert [each.kind for each in catalog.list_backups(one.parent / "backups", other)] == ["before-import"]

@@ -12,10 +12,12 @@ from typing import TextIO
 
 import pytest
 
-from dbsync import back, coordinator, copying, downgrade
-from dbsync.console import Bars, JsonLines, Transcript, about, bar, rate
-from dbsync.flight import FlightRecorder
+from dbsync.cli.console import Bars, JsonLines, Transcript, about, bar, rate
+from dbsync.commands import downgrade
+from dbsync.database.flight_recorder import FlightRecorder
 from dbsync.progress import Event, Meter, Progress
+from dbsync.storage import page_copy
+from dbsync.upgrade import coordinator, restore_decision
 from tests.dbsync.test_flows import run
 from tests.helpers.shop import dump, effects, files, make_shop, released, sales, sell, upgrade, version, written
 
@@ -121,7 +123,7 @@ def test_the_seconds_of_each_phase_are_added_up() -> None:
 def test_an_upgrade_tells_bytes_statements_and_rows_of_every_phase(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copying, "COPY_PAGES", 8)
+    monkeypatch.setattr(page_copy, "COPY_PAGES", 8)
     database = make_shop(tmp_path, schema=2)
     with closing(sqlite3.connect(database)) as live:
         size = live.execute("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size").fetchone()[0]
@@ -170,7 +172,10 @@ def test_going_back_tells_its_phases_too(tmp_path: Path) -> None:
     assert restored.done == restored.total > 0
     assert restored.unit == "bytes"
     seen.clear()
-    assert back.restore(effects(database, seen.append), backup=outcome.backup.path, intent_id="i").back is not None
+    assert (
+        restore_decision.restore(effects(database, seen.append), backup=outcome.backup.path, intent_id="i").back
+        is not None
+    )
     assert {"check backup", "put aside", "restore"} <= {one.name for one in seen if one.kind == "progress"}
     assert (version(database), sales(database)) == (2, 100)
 

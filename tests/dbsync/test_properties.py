@@ -12,8 +12,8 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dbsync import back
-from dbsync.backup import list_backups
+from dbsync.backups.catalog import list_backups
+from dbsync.upgrade import restore_decision
 from tests.helpers.shop import dump, effects, upgrade, version, written
 
 # Bytes as texts: a migration may make a text that is no UTF-8 of a blob, and Python would not read it.
@@ -122,7 +122,7 @@ def test_down_after_up_is_the_identity_on_what_people_did(
                 for verb, number, value in edits:
                     edit(live, verb, number, value)
         kept = next(one for one in list_backups(database.parent / "backups", database) if one.trial_id == "t1")
-        returned = back.go_back(
+        returned = restore_decision.go_back(
             effects(database), trial_id="t1", backup=kept, content_sha256=None, older_schema=1, ever_confirmed=False,
             migrations=found,
         )  # fmt: skip

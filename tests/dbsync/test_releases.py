@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from dbsync import downgrade
-from dbsync.backup import list_backups
+from dbsync.backups.catalog import list_backups
+from dbsync.commands import downgrade
 from dbsync.model import Migration
 from tests.helpers.releases import Releases, Table, quoted
 from tests.helpers.shop import dump, effects, files, upgrade, version, written

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from dbsync import coordinator, sqlite
-from dbsync.live import LiveEffects
+from dbsync.database.live import LiveEffects
 from dbsync.progress import Event
+from dbsync.storage import connections
+from dbsync.upgrade import coordinator
+from tests.helpers.places import ROOT
 from tests.helpers.shop import ask, dump, effects, make_shop, released, sales, upgrade, version, written
 
 BASE = """
@@ -187,7 +189,7 @@ def test_what_would_commit_behind_the_back_is_not_there_to_be_called(tmp_path: P
 
 def test_the_connection_that_migrates_is_set_for_keeping_what_it_committed(tmp_path: Path) -> None:
     database = shop(tmp_path)
-    with closing(sqlite.open_writing(database)) as connection:
+    with closing(connections.open_writing(database)) as connection:
         asked = {one: connection.execute(f"PRAGMA {one}").fetchone()[0] for one in ("synchronous", "foreign_keys")}
         assert asked == {"synchronous": 3, "foreign_keys": 0}
         assert connection.execute("PRAGMA secure_delete").fetchone() == (2,)
@@ -201,7 +203,7 @@ def test_a_version_of_sqlite_is_told_to_whoever_asks(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "dbsync", "status", "--json", "--database", str(database), "--migrations",
          str(tmp_path / "migrations-2")],
-        capture_output=True, check=True, cwd=Path(__file__).parent.parent.parent,
+        capture_output=True, check=True, cwd=ROOT,
     )  # fmt: skip
     assert json.loads(done.stdout)["sqlite"] == sqlite3.sqlite_version
     assert version(database) == 2

@@ -13,12 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from dbsync import adopt, back, coordinator, copies, copying, disk, downgrade, sqlite
-from dbsync.backup import list_backups
+from dbsync.backups import snapshot
+from dbsync.backups.catalog import list_backups
+from dbsync.commands import adopt, downgrade
+from dbsync.database.live import LiveEffects
 from dbsync.errors import Damaged, Locked
-from dbsync.live import LiveEffects
 from dbsync.model import Backup
 from dbsync.progress import Event, nobody
+from dbsync.storage import connections, page_copy
+from dbsync.storage import files as disk_files
+from dbsync.upgrade import coordinator, restore_decision
+from tests.helpers.places import ROOT
 from tests.helpers.shop import ask, dump, effects, files, make_shop, released, sales, sell, upgrade, version, written
 
 INTRUDER = """
@@ -85,14 +90,14 @@ def test_a_copy_of_a_source_that_stays_locked_ends_at_a_limit(tmp_path: Path) ->
     clock = iter(float(second) for second in range(0, 10_000, 30))
     with (
         closing(sqlite3.connect(database, isolation_level=None)) as other,
-        closing(sqlite.open_reading(database)) as source,
-        closing(sqlite.open_writing(tmp_path / "copy.db", create=True)) as target,
+        closing(connections.open_reading(database)) as source,
+        closing(connections.open_writing(tmp_path / "copy.db", create=True)) as target,
     ):
         source.execute("PRAGMA busy_timeout=0")
         other.execute("PRAGMA locking_mode=EXCLUSIVE")
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(Locked, match="no page could be copied for 60 seconds"):
-            copying.copy(source, target, told=nobody, seconds=lambda: next(clock))
+            page_copy.copy(source, target, told=nobody, seconds=lambda: next(clock))
         other.execute("ROLLBACK")
     assert (tmp_path / "copy.db").stat().st_size == 0
     assert sales(database) == 100
@@ -106,8 +111,8 @@ def test_a_reader_keeps_its_picture_while_a_backup_is_restored_under_it(tmp_path
     if not wal:
         # In rollback mode a reader in the middle of a transaction keeps every writer out: nothing is done at all.
         with closing(sqlite3.connect(database, isolation_level=None)) as reader, pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sqlite, "WRITE_TIMEOUT_SECONDS", 0.1)
-            patch.setattr(copying, "COPY_STALL_SECONDS", 0.0)
+            patch.setattr(connections, "WRITE_TIMEOUT_SECONDS", 0.1)
+            patch.setattr(page_copy, "COPY_STALL_SECONDS", 0.0)
             reader.execute("BEGIN")
             reader.execute("SELECT count(*) FROM transactions").fetchone()
             with pytest.raises(Locked):
@@ -128,15 +133,16 @@ def test_a_reader_keeps_its_picture_while_a_backup_is_restored_under_it(tmp_path
 KILLED = """
 import os, sys
 from pathlib import Path
-from dbsync import copies, copying, sqlite
-copying.COPY_PAGES = 3
+from dbsync.backups import snapshot
+from dbsync.storage import page_copy, connections
+page_copy.COPY_PAGES = 3
 steps = 0
 def told(done, total, *_, **__):
     global steps
     steps += 1
     if steps == 5:
         os.kill(os.getpid(), 9)
-copies.restore_over(Path(sys.argv[1]), Path(sys.argv[2]), told=told)
+snapshot.restore_over(Path(sys.argv[1]), Path(sys.argv[2]), told=told)
 """
 
 
@@ -148,11 +154,11 @@ def test_a_restore_that_is_killed_half_way_leaves_the_database_as_it_was(tmp_pat
     before = dump(database)
     done = subprocess.run(
         [sys.executable, "-c", KILLED, str(database), str(kept.path)],
-        check=False, cwd=Path(__file__).parent.parent.parent,
+        check=False, cwd=ROOT,
     )  # fmt: skip
     assert done.returncode == -9
     assert dump(database) == before
-    assert back.restore(effects(database), backup=kept.path, intent_id="i").outcome.name == "RESTORED"
+    assert restore_decision.restore(effects(database), backup=kept.path, intent_id="i").outcome.name == "RESTORED"
     assert sales(database) == 100
 
 
@@ -161,7 +167,7 @@ def test_a_damaged_page_is_copied_without_a_word_so_the_copy_is_opened_and_dropp
     with database.open("r+b") as file:
         file.seek(4096 * 9)
         file.write(b"\xff" * 4096)
-    copies.snapshot(database, tmp_path / "copy.db", told=nobody)
+    snapshot.snapshot(database, tmp_path / "copy.db", told=nobody)
     assert (tmp_path / "copy.db").stat().st_size == database.stat().st_size, "the copying itself said nothing"
     live = effects(database)
     with pytest.raises(Damaged):
@@ -227,20 +233,20 @@ def test_a_left_over_journal_of_a_newer_database_does_not_come_back_over_what_wa
             shutil.copy(one, tmp_path / one.name)
     for one in (database, Path(f"{database}-wal")):
         shutil.copy(tmp_path / one.name, one)
-    assert back.restore(effects(database), backup=kept.path, intent_id="i").outcome.name == "RESTORED"
+    assert restore_decision.restore(effects(database), backup=kept.path, intent_id="i").outcome.name == "RESTORED"
     assert dump(database) == dump(kept.path)
     sell(database)
     assert (version(database), sales(database)) == (2, 101)
 
 
 def test_the_failed_attempt_is_remembered_although_the_restore_rewinds_the_database(tmp_path: Path) -> None:
-    from dbsync.flight import FlightRecorder
+    from dbsync.database.flight_recorder import FlightRecorder
 
     database = make_shop(tmp_path, schema=2)
     assert upgrade(database, written(tmp_path / "m", "SELECT * FROM nowhere;", after=2)).failed
     assert upgrade(database, released(tmp_path, 4)).ready
     (newest, *_) = [one for one in list_backups(database.parent / "backups", database) if one.version == 2]
-    assert back.restore(effects(database), backup=newest.path, intent_id="i").outcome.name == "RESTORED"
+    assert restore_decision.restore(effects(database), backup=newest.path, intent_id="i").outcome.name == "RESTORED"
     ended = [
         line["outcome"]
         for line in FlightRecorder(database.parent / "backups", database).lines()
@@ -322,7 +328,7 @@ def test_a_database_with_a_collation_of_the_apps_own_is_never_moved_away(tmp_pat
     kept = adopt.stamp(effects(database), released(tmp_path, 2), at=2)
     assert kept is not None
     # It cannot be checked without the collation, so it is not verified; but it is all there, and so is the live one.
-    assert (kept.verified, kept.sha256, dump(kept.path)) == (False, disk.sha256_of(kept.path), before)
+    assert (kept.verified, kept.sha256, dump(kept.path)) == (False, disk_files.sha256_of(kept.path), before)
     assert (version(database), sales(database)) == (2, 100)
 
 
@@ -341,7 +347,7 @@ def test_a_ruined_database_stays_where_it_is_unless_another_takes_its_place(
         def ruined(*_: object, **__: object) -> Backup:
             raise Damaged(operation="copy", cause="it is ruined after all")
 
-        monkeypatch.setattr(copies, "copy_to_part", ruined)
+        monkeypatch.setattr(snapshot, "copy_to_part", ruined)
     before = database.read_bytes()
     if what == "downgrade":
         returned = downgrade.downgrade(effects(database), base, found, accept_loss=False)

@@ -18,13 +18,13 @@ from typing import NamedTuple
 
 from tests.simulators.till import SimulatedTill
 from tests.simulators.world import Dead, Killed, PowerCut, Violated, World
-from updater.agent import cycle
-from updater.confirm import confirm
 from updater.errors import UpdaterError
-from updater.first import first_version
-from updater.launch import launch
+from updater.flows.agent import cycle
+from updater.flows.confirm import confirm
+from updater.flows.first_install import first_version
+from updater.flows.launch import launch
+from updater.flows.rollback import allow, make_plan, perform
 from updater.model import Journal, Limits, Phase, Release
-from updater.rollback import allow, make_plan, perform
 
 OLD = Release("1" * 64, "1.0", 2)
 NEW = Release("2" * 64, "1.1", 4)

@@ -18,10 +18,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from dbsync import adopt, back, coordinator, migrations
+from dbsync.commands import adopt
+from dbsync.database.live import LiveEffects
 from dbsync.errors import DbsyncError
-from dbsync.live import LiveEffects
+from dbsync.migrations import folder as migration_folder
 from dbsync.model import Migration, Outcome
+from dbsync.upgrade import coordinator, restore_decision
 from tests.drills.real_sources import NotThere, run
 
 FILES = ("fuzzdata3.db", "fuzzdata7.db")
@@ -86,7 +88,7 @@ def _tried(task: tuple[Path, int, bytes]) -> Seen:
     place.mkdir()
     try:
         database.write_bytes(image)
-        found = migrations.load(folder / "migrations")
+        found = migration_folder.load(folder / "migrations")
         outcomes = []
         try:
             outcomes.append(_upgrade(database, found, image))
@@ -137,7 +139,7 @@ def _restored(database: Path, found: tuple[Migration, ...], image: bytes) -> str
         raise AssertionError(f"no fresh database: {fresh.name} {fresh.cause}")
     kept = _effects(database).make_backup()
     database.write_bytes(image)
-    returned = back.restore(_effects(database), backup=kept.path, intent_id="drill")
+    returned = restore_decision.restore(_effects(database), backup=kept.path, intent_id="drill")
     if returned.back is None:
         raise AssertionError(f"not restored: {returned.outcome.name} {returned.outcome.cause}")
     with closing(sqlite3.connect(database)) as live:

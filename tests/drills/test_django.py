@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from dbsync import downgrade, migrations
-from dbsync.backup import list_backups
+from dbsync.backups.catalog import list_backups
+from dbsync.commands import downgrade
+from dbsync.migrations import folder as migration_folder
 from tests.helpers.django import Project
 from tests.helpers.shop import ask, dump, effects, files, upgrade, version
 
@@ -60,11 +61,11 @@ def test_a_shop_of_djangos_is_taken_over_moved_on_by_django_and_taken_back(proje
     folder = baseline(project)
     # The release that brings dbsync changes nothing: the shop is known by its structure.
     before = ask(project.database, "SELECT group_concat(name) FROM django_migrations")
-    outcome = upgrade(project.database, migrations.load(folder))
+    outcome = upgrade(project.database, migration_folder.load(folder))
     assert (outcome.name, version(project.database)) == ("UP_TO_DATE", 1), outcome.cause
     project.grow()
     by_django(folder, project)
-    found = migrations.load(folder)
+    found = migration_folder.load(folder)
     outcome = upgrade(project.database, found)
     assert (outcome.name, version(project.database)) == ("MIGRATED", 2), outcome.cause
     assert ask(project.database, "SELECT group_concat(name) FROM django_migrations") == f"{before},0002_barcode"
@@ -87,8 +88,8 @@ def test_a_new_shop_and_one_that_came_a_long_way_are_the_same_to_django(project:
     by_django(folder, project)
     old, project.database = project.database, project.database.parent.parent / "new" / "shop.db"
     project.database.parent.mkdir()
-    assert upgrade(project.database, migrations.load(folder)).name == "CREATED"
-    assert upgrade(old, migrations.load(folder)).name == "MIGRATED"
+    assert upgrade(project.database, migration_folder.load(folder)).name == "CREATED"
+    assert upgrade(old, migration_folder.load(folder)).name == "MIGRATED"
     assert "No planned migration operations" in project.manage("migrate", "--plan")
     project.do(SELL)
     for rows in ("name FROM django_migrations", "app_label || model FROM django_content_type"):
@@ -98,25 +99,25 @@ def test_a_new_shop_and_one_that_came_a_long_way_are_the_same_to_django(project:
 
 def test_rows_of_djangos_own_that_a_new_model_brings_have_to_be_declared(project: Project) -> None:
     folder = baseline(project)
-    assert upgrade(project.database, migrations.load(folder)).name == "UP_TO_DATE"
+    assert upgrade(project.database, migration_folder.load(folder)).name == "UP_TO_DATE"
     models = project.folder / "shop/models.py"
     models.write_text(models.read_text() + "class Shelf(models.Model):\n    name = models.CharField(max_length=9)\n")
     project.manage("makemigrations", "shop", "-n", "barcode")
     by_django(folder, project)
     before = dump(project.database)
-    outcome = upgrade(project.database, migrations.load(folder))
+    outcome = upgrade(project.database, migration_folder.load(folder))
     assert (outcome.name, "auth_permission: 4 rows are new" in outcome.cause) == ("VERIFICATION_FAILED", True), outcome
     assert dump(project.database) == before
     file = folder / "0002_barcode.toml"
     file.write_text(file.read_text() + 'changes = ["insert django_content_type", "insert auth_permission"]\n')
-    assert upgrade(project.database, migrations.load(folder)).name == "MIGRATED"
+    assert upgrade(project.database, migration_folder.load(folder)).name == "MIGRATED"
     assert "No planned migration operations" in project.manage("migrate", "--plan")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is POSIX's")
 def test_a_migration_of_djangos_that_fails_or_is_killed_leaves_the_shop_as_it_was(project: Project) -> None:
     folder = baseline(project)
-    assert upgrade(project.database, migrations.load(folder)).name == "UP_TO_DATE"
+    assert upgrade(project.database, migration_folder.load(folder)).name == "UP_TO_DATE"
     project.grow()
     by_django(folder, project)
     (written,) = (project.folder / "shop/migrations").glob("0002_*.py")
@@ -127,7 +128,7 @@ def test_a_migration_of_djangos_that_fails_or_is_killed_leaves_the_shop_as_it_wa
     before = dump(project.database)
     # Django commits each migration by itself; here the first statement of the next one fails.
     written.write_text(after.replace("class Migration", code.format("raise ValueError('no shelf')")))
-    outcome = upgrade(project.database, migrations.load(folder))
+    outcome = upgrade(project.database, migration_folder.load(folder))
     assert (outcome.name, "ValueError: no shelf" in outcome.cause) == ("MIGRATION_FAILED", True), outcome.cause
     assert dump(project.database) == before
     mark = project.folder / "started"
@@ -154,6 +155,6 @@ def test_a_migration_of_djangos_that_fails_or_is_killed_leaves_the_shop_as_it_wa
     with closing(sqlite3.connect(project.database)) as live, live:
         live.execute("INSERT INTO shop_sale (product_id, cents) VALUES (1, 1)")
     written.write_text(good)
-    outcome = upgrade(project.database, migrations.load(folder), again=True)
+    outcome = upgrade(project.database, migration_folder.load(folder), again=True)
     assert (outcome.name, ask(project.database, "SELECT sum(cents) FROM shop_sale")) == ("MIGRATED", 751), outcome.cause
     assert not [one for one in files(project.database.parent) if ".part-" in one]

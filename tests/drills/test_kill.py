@@ -18,9 +18,10 @@ from typing import NamedTuple
 
 import pytest
 
-from dbsync.locking import Lock
+from dbsync.storage.locks import Lock
+from tests.helpers.places import ROOT
 from tests.helpers.shop import files, sales, version
-from tests.helpers.terminal import ROOT, Till
+from tests.helpers.terminal import Till
 from tests.helpers.vendor import Vendor, served, serving
 
 CASES_COUNT = 60

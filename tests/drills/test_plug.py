@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from dbsync import plan as dbsync_plan
+from dbsync.upgrade import decisions as dbsync_decisions
 from tests.drills.plug import STORIES, Story, play, run
 from tests.simulators.database import SimulatedEffects
 from tests.simulators.till import SimulatedTill
 from tests.simulators.world import Violated
-from updater import fold, plan
+from updater.decisions import launcher
+from updater.flows import settle_trial
 
 PAIRS_STRIDE = 211
 NAMES = {story.name: story for story in STORIES}
@@ -33,18 +34,18 @@ def no_sync(patch: pytest.MonkeyPatch) -> None:
 
 
 def nothing_owed(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(plan, "owing_trial", lambda view, journal: None)
+    patch.setattr(launcher, "owing_trial", lambda view, journal: None)
 
 
 def no_limits(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(plan, "launch_spent", lambda trial, limits: None)
+    patch.setattr(launcher, "launch_spent", lambda trial, limits: None)
 
 
 def restored_blindly(patch: pytest.MonkeyPatch) -> None:
     def always(facts: object, change: object, **_: object) -> object:
-        return dbsync_plan.Restore(aside=False)
+        return dbsync_decisions.Restore(aside=False)
 
-    patch.setattr(dbsync_plan, "decide_return", always)
+    patch.setattr(dbsync_decisions, "decide_return", always)
 
 
 def carried_without_looking_at_the_proof(patch: pytest.MonkeyPatch) -> None:
@@ -90,11 +91,11 @@ def row_guard_off_and_compare_off(patch: pytest.MonkeyPatch) -> None:
 
 
 def rejection_never_written(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(fold, "rejection_of", lambda trial, rejections, now: None)
+    patch.setattr(settle_trial, "rejection_of", lambda trial, rejections, now: None)
 
 
 def rejected_may_start(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(plan, "_unless_rejected", lambda chosen, good, rejections, proofs: chosen)
+    patch.setattr(launcher, "_unless_rejected", lambda chosen, good, rejections, proofs: chosen)
 
 
 MUTATIONS: list[tuple[Callable[[pytest.MonkeyPatch], None], str]] = [

@@ -11,12 +11,12 @@ from tests.drills.plug import LIMITS, NEW, Story, new_world, run, settle
 from tests.simulators.database import SimulatedEffects
 from tests.simulators.till import SimulatedTill
 from tests.simulators.world import World
-from updater.agent import cycle
-from updater.confirm import CONFIRMED, confirm
 from updater.errors import TryLater
-from updater.launch import launch
+from updater.flows.agent import cycle
+from updater.flows.confirm import CONFIRMED, confirm
+from updater.flows.launch import launch
+from updater.flows.rollback import allow
 from updater.model import Journal, Phase
-from updater.rollback import allow
 
 UPDATE = Story("update", ("agent", "launch", "agent", "launch"))
 

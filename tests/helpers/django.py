@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from dbsync.locking import Lock
+from dbsync.storage.locks import Lock
+from tests.helpers.places import ROOT
 
 VERSION = "5.2.8"
-PLACE = Path(__file__).parent.parent.parent / ".cache" / "django"
+PLACE = ROOT / ".cache" / "django"
 SETTINGS = """
 from pathlib import Path
 import os

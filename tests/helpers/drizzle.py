@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dbsync.locking import Lock
+from dbsync.storage.locks import Lock
+from tests.helpers.places import ROOT
 
 OLD, NEW = "0.31", "1.0"
 VERSIONS = {
@@ -17,7 +18,7 @@ VERSIONS = {
     NEW: {"drizzle-kit": "1.0.0-rc.5", "drizzle-orm": "1.0.0-rc.5", "@libsql/client": "0.18.0"},
 }
 PLACES = {OLD: "drizzle", NEW: "drizzle-1"}
-CACHE = Path(__file__).parent.parent.parent / ".cache"
+CACHE = ROOT / ".cache"
 MIGRATE = """
 import { createClient } from '@libsql/client';
 import { drizzle } from 'drizzle-orm/libsql';

@@ -6,10 +6,11 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from dbsync import coordinator, migrations
-from dbsync.live import LiveEffects
+from dbsync.database.live import LiveEffects
+from dbsync.migrations import folder as migration_folder
 from dbsync.model import Migration, Outcome
 from dbsync.progress import Progress, quiet
+from dbsync.upgrade import coordinator
 from tests.sample_till.bundles import copy_migrations
 from tests.sample_till.fill import fill
 
@@ -19,7 +20,7 @@ def released(folder: Path, schema: int, *, mended: bool = False) -> tuple[Migrat
     place = folder / f"migrations-{schema}{'-mended' if mended else ''}"
     if not place.exists():
         copy_migrations(place, schema=schema, mended=mended)
-    return migrations.load(place)
+    return migration_folder.load(place)
 
 
 def written(folder: Path, *texts: str, after: int = 0) -> tuple[Migration, ...]:
@@ -31,7 +32,7 @@ def written(folder: Path, *texts: str, after: int = 0) -> tuple[Migration, ...]:
     for number, text in enumerate(texts, after + 1):
         ending = "py" if text.startswith('"""') else "sql"
         (folder / f"{number:04d}_step.{ending}").write_text(text)
-    return migrations.load(folder)
+    return migration_folder.load(folder)
 
 
 def effects(database: Path, progress: Progress = quiet, *, least_free_bytes: int = 0) -> LiveEffects:

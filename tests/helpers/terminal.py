@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from tests.helpers import shop
+from tests.helpers.places import ROOT
 from tests.sample_till.fill import fill
-from updater import events
-from updater.agent import Cycle, cycle
-from updater.install import Wish, install
-from updater.journal import StateFolder
+from updater.flows.agent import Cycle, cycle
 from updater.settings import Settings, load
-from updater.terminal import Terminal
+from updater.terminal import events
+from updater.terminal.installation import Wish, install
+from updater.terminal.live import Terminal
+from updater.terminal.state_files import StateFolder
 
-ROOT = Path(__file__).parent.parent.parent
 COMMAND_SECONDS = 120.0
 
 

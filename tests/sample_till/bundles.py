@@ -77,7 +77,7 @@ def copy_migrations(folder: Path, *, schema: int, mended: bool = False) -> Path:
         if int(path.name[:4]) <= schema:
             shutil.copy(path, folder / path.name)
     if mended and schema >= 6:
-        from dbsync.migrations import load
+        from dbsync.migrations.folder import load
 
         broken = load(folder)[5].sha256
         path = next((HERE / "mended").glob("0006*.py"))

@@ -8,10 +8,10 @@ from dbsync.model import Backup as BackupFacts
 from dbsync.model import Migration
 from tests.simulators.database import SimulatedEffects
 from tests.simulators.world import App, World
-from updater.confirm import confirm
 from updater.errors import TryLater
+from updater.flows.confirm import confirm
+from updater.flows.effects import AppEvent
 from updater.model import Catalog, Journal, Offer, Proof, Rejection, Release, Report, Running, Trial, View
-from updater.till import AppEvent
 
 
 class SimulatedTill:

@@ -7,8 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.helpers.places import ROOT
 from tests.helpers.shop import ask, dump, files, sales, version
-from tests.helpers.terminal import ROOT, Till
+from tests.helpers.terminal import Till
 from tests.helpers.vendor import Vendor
 
 
@@ -253,10 +254,10 @@ def test_a_rollback_opens_a_compressed_backup_and_a_bare_python_says_what_it_lac
         till.check()
         till.launch(sell=1)
         till.check()
-    from dbsync import backup, compress, packing
+    from dbsync.backups import catalog, compaction, compression
 
     newest = max((till.folder / "data" / "backups").glob("*-v4-*.db"))
-    small = packing.pack(backup.read(newest)).path
+    small = compaction.pack(catalog.read(newest)).path
     would = till.run("rollback", "--dry-run", "--json")
     assert (would.returncode, json.loads(would.stdout)["losses"]) == (0, []), would.stderr
     script = [sys.executable, "-I", "-S", str(ROOT / "scripts" / "rollback.py"), "--settings"]
@@ -266,7 +267,7 @@ def test_a_rollback_opens_a_compressed_backup_and_a_bare_python_says_what_it_lac
         assert bare.returncode != 0
         assert f"`zstd -d {small.name}`" in bare.stdout
         assert (version(till.database), sales(till.database)) == (5, 102)
-        compress.expand(small, newest)
+        compression.expand(small, newest)
     done = subprocess.run(words, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (version(till.database), sales(till.database)) == (4, 102)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
-from dbsync.locking import Lock
+from dbsync.storage.locks import Lock
 
 BOOT_ID_VARIABLE = "TILLKEEPER_BOOT_ID"
 """Overrides the boot's name: drills pretend a restart of the machine with it."""

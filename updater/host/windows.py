@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from dbsync.locking import Lock
+from dbsync.storage.locks import Lock
 from updater.errors import AppAlreadyRunning, Refused
 from updater.host.base import START_SECONDS, App, Folders, Host
 

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from packaging.version import InvalidVersion, Version
 
-from dbsync import migrations
 from dbsync.errors import BadMigrations
-from dbsync.follows import Kind, departures
+from dbsync.migrations import folder as migration_folder
+from dbsync.upgrade.released_history import Kind, departures
 from updater import __version__
 from updater.host import host
 from updater.manifest import MANIFEST_NAME, Manifest, ManifestError, MigrationEntry, check_path, scan
@@ -163,7 +163,7 @@ def _migrations(bundle: Path, folder: object) -> tuple[MigrationEntry, ...]:
             operation="read", path=bundle / CONFIG_NAME, cause="migrations has to name a folder in the bundle"
         )
     try:
-        found = migrations.load(bundle / check_path(folder))
+        found = migration_folder.load(bundle / check_path(folder))
     except (BadMigrations, ManifestError) as error:
         raise BadBundle(
             operation="read the migrations", path=error.path or bundle / folder, cause=error.cause

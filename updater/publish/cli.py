@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from updater.cli import in_words
+from updater.cli.main import in_words
 from updater.publish import repository
 from updater.publish.serve import make_server
 from updater.publish.signing import ROLES, Passwords

@@ -11,7 +11,7 @@ from tuf.api.exceptions import DownloadHTTPError, RepositoryError
 from tuf.api.metadata import Metadata, Root, Targets
 from tuf.ngclient import FetcherInterface, Updater
 
-from dbsync import disk
+from dbsync.storage import files
 from updater.publish.errors import PublishError
 from updater.publish.signing import ROLES
 
@@ -40,7 +40,7 @@ def deploy(work: Path, public: Path) -> int:
     check_with_a_fresh_client(public, timestamp)
     if not (metadata / "timestamp.json").exists() or (metadata / "timestamp.json").read_bytes() != timestamp:
         # Commit point of a publish: before this rename nobody sees any of it.
-        disk.write_durably(metadata / "timestamp.json", timestamp)
+        files.write_durably(metadata / "timestamp.json", timestamp)
         placed += 1
     return placed
 
@@ -83,7 +83,7 @@ def _place_targets(staged: Path, public: Path, targets: Metadata[Targets]) -> in
 def _place(source: Path, target: Path) -> int:
     """Copies a file to a name that is given once and for ever: an existing one has to have the same bytes."""
     if target.exists():
-        if disk.sha256_of(target) != disk.sha256_of(source):
+        if files.sha256_of(target) != files.sha256_of(source):
             raise PublishError(
                 operation="deploy", path=target, cause="it is public already with other bytes",
                 hint="Published files never change; is this the public folder of another repository?",
@@ -93,10 +93,10 @@ def _place(source: Path, target: Path) -> int:
     try:
         # A copy, not a link: a tool that rewrites the staged file must not change the public one.
         shutil.copyfile(source, part)
-        disk.sync_file(part)
-        disk.rename_durably(part, target)
+        files.sync_file(part)
+        files.rename_durably(part, target)
     except OSError as cause:
-        raise disk.problem("deploy", target, cause) from cause
+        raise files.problem("deploy", target, cause) from cause
     return 1
 
 

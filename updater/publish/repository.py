@@ -12,9 +12,9 @@ from typing import Final, NamedTuple
 from packaging.version import Version
 from tufup.repo import make_gztar_archive
 
-from dbsync import disk
 from dbsync.errors import DbsyncError
-from dbsync.locking import Lock
+from dbsync.storage import files
+from dbsync.storage.locks import Lock
 from updater.manifest import Manifest, parse, release_id, scan, to_bytes
 from updater.publish.bundle import check_follows, describe
 from updater.publish.deploy import deploy
@@ -66,7 +66,7 @@ def init(
             raise PublishError(operation="init", path=folder, cause=f"it is the repository of {load(folder).app!r}")
         make_keys(config.keys, passwords)
         values = config._asdict() | {"public": str(config.public), "keys": str(config.keys), "format": 1}
-        disk.write_json(folder / CONFIG_NAME, values)
+        files.write_json(folder / CONFIG_NAME, values)
         workshop = _open(folder, config, passwords)
         workshop.check_keys(ROLES)
         _publish(workshop, config)
@@ -80,7 +80,7 @@ def load(folder: Path) -> Config:
         PublishError: there is none, or it cannot be read.
     """
     try:
-        found = disk.read_json(folder / CONFIG_NAME)
+        found = files.read_json(folder / CONFIG_NAME)
         return Config(found["app"], Path(found["public"]), Path(found["keys"]), found["expiration_days"])
     except FileNotFoundError:
         raise PublishError(
@@ -167,8 +167,8 @@ def _stage(workshop: Workshop, bundle: Path, manifest: Manifest, data: bytes) ->
     if scan(bundle) != manifest.files:
         raise BadBundle(operation="publish", path=bundle, cause="it changed while it was archived")
     described = workshop.targets_dir / _manifest_name(manifest)
-    disk.write_durably(described, data)
-    disk.sync_file(archive)
+    files.write_durably(described, data)
+    files.sync_file(archive)
     workshop.roles.add_or_update_target(local_path=archive)
     workshop.roles.add_or_update_target(local_path=described)
 

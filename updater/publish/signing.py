@@ -16,8 +16,8 @@ from tuf.api.serialization.json import JSONSerializer
 from tufup.common import TargetMeta
 from tufup.repo import Keys, Repository, Roles
 
-from dbsync import disk
 from dbsync.errors import DbsyncError
+from dbsync.storage import files
 from updater.errors import UpdaterError
 from updater.manifest import SIGNED_AT
 from updater.publish.errors import BadPassword, PublishError
@@ -59,8 +59,8 @@ class ConsistentRoles(Roles):  # type: ignore[misc]
         """The versioned file first: the plain one is tufup's own state, and says that the version is finished."""
         role = getattr(self, role_name)
         data = role.to_bytes(JSONSerializer(compact=False))
-        disk.write_durably(self.dir_path / f"{role.signed.version}.{role_name}.json", data)
-        disk.write_durably(self.dir_path / f"{role_name}.json", data)
+        files.write_durably(self.dir_path / f"{role.signed.version}.{role_name}.json", data)
+        files.write_durably(self.dir_path / f"{role_name}.json", data)
         self._point_to(role_name, role.signed.version, data)
 
     def relink(self) -> None:
@@ -106,7 +106,7 @@ class Workshop(Repository):  # type: ignore[misc]
 
     @property
     def config_dict(self) -> dict[str, Any]:
-        """Nothing for tufup to keep in the current folder: `repository.py` has a file of its own."""
+        """Nothing for tufup to keep in the current folder: `repository` has a file of its own."""
         return {}
 
     @classmethod

@@ -1,0 +1,1 @@
+"""Files that are copies of a database. Never decides which of them is restored."""

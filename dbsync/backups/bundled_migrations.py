@@ -1,0 +1,78 @@
+"""The migrations kept beside the backup that was made for them: the older release, which goes back, has none of them.
+
+`<backup>.migrations/` holds what the loader reads of the newer release's folder, whatever its engine: loading it gives
+the same migrations with the same hashes. A program that a command runs is not in it, nor are files that only the code
+of a Python migration opens: going back then needs the newer release itself (`--migrations`).
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Final
+
+from dbsync.backups import catalog, snapshot
+from dbsync.errors import BackupUnusable
+from dbsync.migrations import folder as migration_folder
+from dbsync.model import Migration
+from dbsync.storage import files, temporary_files
+
+_READ: Final = (
+    "*.sql", "*.py", "*.toml", "meta/_journal.json", "*/migration.sql", "*/snapshot.json", "versions/*.py",
+)  # fmt: skip
+"""What loaders read: our own and numbered files, settings, Drizzle's two layouts, Alembic's `env.py` and revisions."""
+
+
+def keep(kept: Path, pending: tuple[Migration, ...], *, owner: str) -> None:
+    """Keeps the folder that these migrations are from beside a backup, durably, before that gets its name.
+
+    A crash leaves a part, or a folder without a backup: neither counts, and the next run clears both.
+
+    Args:
+        kept: the backup's final name.
+        pending: what is to run.
+        owner: the database's name, as the backup has it.
+
+    Raises:
+        DbsyncError: it could not be kept; nothing is left of it.
+    """
+    source, final = migration_folder.folder_of(pending[0]), catalog.migrations_path(kept)
+    part = temporary_files.part_of(final, owner)
+    try:
+        snapshot.drop_folder(part)
+        for path in sorted(one for pattern in _READ for one in source.glob(pattern) if one.is_file()):
+            target = part / path.relative_to(source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+        files.sync_tree(part)
+        snapshot.drop_folder(final)
+        files.rename_durably(part, final)
+    except OSError as cause:
+        snapshot.drop_folder(part)
+        raise files.problem("keep the migrations beside", kept, cause) from cause
+
+
+def beside(kept: Path) -> tuple[Migration, ...]:
+    """The migrations that lie beside a backup; none where none were kept.
+
+    Raises:
+        BadMigrations: they are there and cannot be understood.
+    """
+    folder = catalog.migrations_path(kept)
+    return migration_folder.load(folder) if folder.is_dir() else ()
+
+
+def chosen(folder: Path | None, kept: Path) -> tuple[Migration, ...]:
+    """The migrations of a folder of choice; without one, those that lie beside the backup.
+
+    Raises:
+        BackupUnusable: none were given, and none are beside it.
+        BadMigrations: they cannot be understood.
+    """
+    if folder is not None:
+        return migration_folder.load(folder)
+    found = beside(kept)
+    if not found:
+        hint = "Say --migrations with the folder of the newer release."
+        raise BackupUnusable(operation="go back to", path=kept, cause="no migrations are kept beside it", hint=hint)
+    return found

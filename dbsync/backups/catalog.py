@@ -1,0 +1,228 @@
+"""Backups as files: names, the facts beside them, which there are, which are removed. `snapshot` does the copying."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from datetime import datetime
+from glob import escape
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final
+
+from dbsync.errors import BackupUnusable, DbsyncError
+from dbsync.model import Backup
+from dbsync.storage import files, temporary_files
+
+FORMAT: Final = 1
+FACTS: Final = ".json"
+MIGRATIONS: Final = ".migrations"
+COMPRESSED: Final = ".zst"
+KEPT_COUNT: Final = 10
+"""Migration backups that rotation leaves (spec S94); the pinned ones come on top."""
+_VERSION: Final = re.compile(r"-v(\d+)-")
+_STAMP: Final = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})[T-](\d{2})-?(\d{2})-?(\d{2})(?:-(\d{3})Z?)?\.db(?:\.zst)?$")
+
+
+def migration_name(prefix: str, version: int, now: datetime) -> str:
+    """`auraswift-backup-v2-2024-01-15T10-35-00-444Z.db`: with the version before the migration (spec S46, S90)."""
+    return f"{prefix}-backup-v{version}-{files.utc_stamp(now)}.db"
+
+
+def beside_name(database: Path, operation: str, now: datetime) -> str:
+    """`pos_system-backup-before-restore-2024-01-15T10-35-00-444Z.db`, beside the database (spec S93)."""
+    return f"{database.stem}-backup-{operation}-{files.utc_stamp(now)}.db"
+
+
+def free_name(folder: Path, name: str) -> Path:
+    """A path that nothing has yet: two backups of one millisecond, or a clock set back, must not meet."""
+    path, number = folder / name, 1
+    while files.is_there(find(path)):
+        number += 1
+        path = folder / f"{name.removesuffix('.db')}-{number}.db"
+    return path
+
+
+def list_backups(backups: Path, database: Path) -> list[Backup]:
+    """All backups of a database, newest first by sequence; those without facts are the oldest, and not verified.
+
+    What is known to be of another database is left out: restoring it here would lose all sales at once.
+    """
+    owner = temporary_files.owner_of(database)
+    return [one for one in list_all(backups, database) if one.database in ("", owner)]
+
+
+def list_all(backups: Path, database: Path) -> list[Backup]:
+    """As `list_backups`, with those of other databases that share the folder."""
+    paths = [*files.listed(backups, "*.db"), *files.listed(database.parent, f"{escape(database.stem)}-backup-*.db")]
+    # Where a cut has left both, the plain one counts.
+    paths += [one for one in files.listed(backups, f"*.db{COMPRESSED}") if not one.with_suffix("").exists()]
+    found = {path: read(path) for path in paths if _may_be_one(path) and path != database}
+    return sorted(found.values(), key=lambda one: (one.sequence, one.made_at, one.path.name), reverse=True)
+
+
+def _may_be_one(path: Path) -> bool:
+    """What else lies among backups, such as a folder or a link to a disk that is away, stops no command."""
+    return path.is_file() and not temporary_files.is_part(path)
+
+
+def next_sequence(backups: Path, database: Path) -> int:
+    """Order goes by this number, never by a clock (spec A16)."""
+    return 1 + max((one.sequence for one in list_backups(backups, database)), default=0)
+
+
+def write_facts(backup: Backup) -> None:
+    """Writes the facts beside a backup, durably; before the backup gets its name, so that it never is without."""
+    facts = {"format": FORMAT, **backup._asdict()}
+    del facts["path"]
+    files.write_json(facts_path(backup.path), facts)
+
+
+def facts_path(path: Path) -> Path:
+    """Where the facts of a backup lie."""
+    return path.with_name(path.name + FACTS)
+
+
+def migrations_path(path: Path) -> Path:
+    """Where the migrations lie for which a backup was made: going back needs them, and the older release has none."""
+    return path.with_name(path.name.removesuffix(COMPRESSED) + MIGRATIONS)
+
+
+def compressed_path(path: Path) -> Path:
+    """The name of a backup once it is compressed."""
+    return path.with_name(path.name + COMPRESSED)
+
+
+def find(path: Path) -> Path:
+    """A backup by the name that it was given, compressed since or not."""
+    small = compressed_path(path)
+    return path if files.is_there(path) or not files.is_there(small) else small
+
+
+def check_file(path: Path) -> Backup:
+    """The facts of a backup whose file is still what they say.
+
+    Raises:
+        BackupUnusable: it is gone, or differs from its checksum.
+    """
+    path = find(path)
+    if not files.is_there(path) or not path.is_file():
+        raise BackupUnusable(operation="use the backup", path=path, cause="there is no such file")
+    backup = read(path)
+    if backup.sha256 and files.sha256_of(path) != backup.sha256:
+        raise BackupUnusable(
+            operation="use the backup", path=path, cause="it is not what was written: its checksum differs"
+        )
+    return backup
+
+
+def rotate(
+    backups: Path, database: Path, *, keep_count: int, pinned: tuple[Path, ...], dry_run: bool = False
+) -> list[Path]:
+    """Removes the oldest migration backups over the limit; returns what was removed.
+
+    Only migration backups count, and these are never removed: the pinned ones, the newest good one, the last of each
+    older schema (spec S172, S173). Ten restarts of a failing update therefore cannot push out the one that matters.
+    """
+    migration = [one for one in list_backups(backups, database) if one.kind == "migration"]
+    newest_of_each = {one.version: one.path for one in reversed(migration) if one.verified}
+    keep = {*pinned, *newest_of_each.values()}
+    removed = []
+    for one in migration[keep_count:]:
+        if one.path not in keep:
+            if not dry_run:
+                remove(one.path)
+            removed.append(one.path)
+    return removed
+
+
+def clear_parts(backups: Path, database: Path, *, prefix: str) -> None:
+    """Removes what a cut run for this database left; a final name means finished, so nothing else is unfinished."""
+    for folder in {backups, database.parent}:
+        try:
+            temporary_files.clear(folder, temporary_files.owner_of(database))
+            for one in {prefix, database.stem}:
+                # Facts that were cut while they were written: no other write has their name, to replace them.
+                for path in files.listed(folder, f"{files.NEW}{escape(one)}-backup-*{FACTS}"):
+                    path.unlink(missing_ok=True)
+        except OSError as cause:
+            raise files.problem("clear", folder, cause) from cause
+    # Kept before their backup gets its name: those of another prefix may be of a neighbour's run that is under way.
+    left = [files.listed(backups, f"{escape(one)}-backup-v*.db{MIGRATIONS}") for one in {prefix, database.stem}]
+    for path in chain(*left):
+        if not find(path.with_name(path.name.removesuffix(MIGRATIONS))).exists():
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def remove(path: Path) -> None:
+    """Removes a backup with its facts and the migrations beside it."""
+    try:
+        plain = path.with_suffix("") if path.suffix == COMPRESSED else path
+        for one in (plain, compressed_path(plain)):
+            # The backup first: facts without a backup are passed over, a backup without facts would look hand-made.
+            one.unlink(missing_ok=True)
+            facts_path(one).unlink(missing_ok=True)
+        shutil.rmtree(migrations_path(path), ignore_errors=True)
+    except OSError as cause:
+        raise files.problem("remove", path, cause) from cause
+
+
+def remove_plain(path: Path) -> None:
+    """Removes a backup of which there is a compressed one now; the migrations beside it stay."""
+    try:
+        path.unlink(missing_ok=True)
+        facts_path(path).unlink(missing_ok=True)
+    except OSError as cause:
+        raise files.problem("remove", path, cause) from cause
+
+
+def read(path: Path) -> Backup:
+    """The facts beside a file, as far as there are any; else what its name says, and not verified."""
+    try:
+        small = facts_path(compressed_path(path))
+        if files.is_there(small) and not files.is_there(facts_path(path)):
+            # Somebody decompressed it by hand, where no zstd is: what is known of it is known still.
+            known = _from_facts(path, files.read_json(small))
+            return known._replace(
+                sha256=known.content_sha256,
+                size_bytes=known.content_size_bytes,
+                content_sha256="",
+                content_size_bytes=0,
+            )
+        return _from_facts(path, files.read_json(facts_path(path)))
+    except (FileNotFoundError, DbsyncError, KeyError, TypeError, ValueError, OverflowError):
+        return _from_name(path)
+
+
+def _from_facts(path: Path, facts: dict[str, Any]) -> Backup:
+    if facts["format"] != FORMAT:
+        raise ValueError(f"format {facts['format']} is not known")
+    return Backup(
+        path=path,
+        kind=str(facts["kind"]),
+        version=int(facts["version"]),
+        sha256=str(facts["sha256"]),
+        size_bytes=int(facts["size_bytes"]),
+        sequence=int(facts["sequence"]),
+        made_at=str(facts["made_at"]),
+        trial_id=facts["trial_id"],
+        verified=bool(facts["verified"]),
+        content_sha256=str(facts.get("content_sha256", "")),
+        content_size_bytes=int(facts.get("content_size_bytes", 0)),
+        database=str(facts.get("database", "")),
+    )
+
+
+def _from_name(path: Path) -> Backup:
+    """A file that some person or an older tool made: what its name says, and nothing taken for certain."""
+    version, stamp = _VERSION.search(path.name), _STAMP.search(path.name)
+    kind = "manual" if version is None or "-backup-manual-" in path.name else "migration"
+    if "-backup-damaged-" in path.name:
+        kind = "damaged"
+    if "-backup-before-" in path.name:
+        kind = "-".join(path.name.rpartition("-backup-")[2].split("-")[:2])
+    made_at = ""
+    if stamp is not None:
+        year, month, day, hour, minute, second, milliseconds = stamp.groups()
+        made_at = f"{year}-{month}-{day}T{hour}:{minute}:{second}.{milliseconds or '000'}Z"
+    return Backup(path, kind, int(version[1]) if version else 0, "", path.stat().st_size, 0, made_at, verified=False)

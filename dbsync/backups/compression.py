@@ -1,0 +1,102 @@
+"""zstd, where it is installed: compressing a file, and opening a compressed backup. Only this file imports the library.
+
+Python has it from 3.14 on (`compression.zstd`); before, `backports.zstd` is the same code. Nothing needs it but backups
+that somebody had compressed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from dbsync.backups import catalog
+from dbsync.errors import BackupUnusable
+from dbsync.storage import files, temporary_files
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+LEVEL: Final = 3
+"""Measured on a shop's database: to 0.29 of its size, and higher levels give little more for much time."""
+CHUNK_BYTES: Final = 1 << 20
+
+
+def squeeze(source: Path, target: Path) -> None:
+    """Compresses a file into a new one, with zstd's own checksum in it.
+
+    Raises:
+        BackupUnusable: there is no zstd here.
+        DiskFull: and the like; nothing is left of it.
+    """
+    zstd = _library("compress", source)
+    options = {zstd.CompressionParameter.compression_level: LEVEL, zstd.CompressionParameter.checksum_flag: 1}
+    try:
+        with source.open("rb") as file, zstd.open(target, "wb", options=options) as squeezed:
+            shutil.copyfileobj(file, squeezed, CHUNK_BYTES)
+    except OSError as cause:
+        target.unlink(missing_ok=True)
+        raise files.problem("compress", source, cause) from cause
+
+
+def expand(source: Path, target: Path | None = None) -> str:
+    """Decompresses a file, to nowhere without a target; returns the SHA-256 of what was in it.
+
+    Raises:
+        BackupUnusable: it is not sound, or there is no zstd here.
+        DiskFull: and the like.
+    """
+    zstd, digest = _library("open", source), hashlib.sha256()
+    try:
+        with zstd.open(source, "rb") as squeezed, (target or Path(os.devnull)).open("wb") as file:
+            while chunk := squeezed.read(CHUNK_BYTES):
+                digest.update(chunk)
+                file.write(chunk)
+    except (zstd.ZstdError, EOFError) as cause:
+        raise BackupUnusable(operation="decompress", path=source, cause=str(cause)) from cause
+    except OSError as cause:
+        raise files.problem("decompress", source, cause) from cause
+    return digest.hexdigest()
+
+
+@contextmanager
+def plain(path: Path) -> Iterator[Path]:
+    """A backup as a database that SQLite can open: itself, or a scratch file, removed after; a crash leaves a part.
+
+    Raises:
+        BackupUnusable: it is compressed, and cannot be decompressed here or is not what was compressed.
+    """
+    found = catalog.find(path)
+    if found.suffix != catalog.COMPRESSED:
+        yield found
+        return
+    known = catalog.read(found)
+    scratch = temporary_files.scratch_of(found.parent, known.database, f"plain-{files.random_name()}.db")
+    try:
+        sha256 = expand(found, scratch)
+        if sha256 != (known.content_sha256 or sha256):
+            raise BackupUnusable(operation="decompress", path=found, cause="it is not what was compressed")
+        yield scratch
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _library(operation: str, path: Path) -> ModuleType | Any:
+    try:
+        if sys.version_info >= (3, 14):
+            from compression import zstd
+        else:
+            from backports import zstd
+    except ImportError as cause:
+        hint = "Install it (pip install 'tillkeeper[zstd]')"
+        if path.suffix == catalog.COMPRESSED:
+            hint += f", or decompress it by hand (`zstd -d {path.name}`) and use the file that comes out"
+        raise BackupUnusable(
+            operation=operation, path=path, cause="there is no zstd in this Python", hint=f"{hint}."
+        ) from cause
+    return zstd

@@ -1,0 +1,106 @@
+"""A damaged database that was to be migrated: copied aside once, as not verified, before anybody tries to mend it.
+
+Such a copy is what a recovery starts from. It is of a kind of its own, so it pushes no good backup out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from dbsync.backups import catalog, snapshot
+from dbsync.errors import Damaged, DbsyncError
+from dbsync.model import Backup
+from dbsync.progress import Told
+from dbsync.storage import files, temporary_files
+from dbsync.storage.connections import check_soundness, open_copy, translated
+
+KIND: Final = "damaged"
+KEPT_COUNT: Final = 3
+"""Of different content: a damaged database that goes on being written must not fill the disk."""
+
+
+def keep(database: Path, facts: Backup, *, prefix: str, least_free_bytes: int, told: Told) -> Path | None:
+    """Copies a damaged database aside, durably, unless the same content is there already.
+
+    Args:
+        database: the file; nobody in this process has it open.
+        facts: of the copy; its path says the folder.
+        prefix: first part of the copy's name.
+        least_free_bytes: of space that have to be left.
+        told: of pages that were copied.
+
+    Returns:
+        The copy; None where it is sound after all, where there is no space, or where it cannot be read as a file.
+    """
+    folder = facts.path.parent
+    try:
+        final = folder / f"{prefix}-backup-{KIND}-{_digest(database)[:16]}.db"
+        if final.exists():
+            return final
+        size_bytes = files.size_of(*_files(database))
+        if files.free_bytes(folder) < size_bytes + least_free_bytes:
+            return None
+        part = _copied(database, facts._replace(path=final, kind=KIND, verified=False), told)
+        if part is None:
+            return None
+        # A crash from here on leaves journals without a database: not listed, and the next run puts them there again.
+        for one in snapshot.sidecars(part.path):
+            if one.exists():
+                files.rename_durably(one, temporary_files.final_of(one))
+        kept = snapshot.keep_part(snapshot.measured(part)).path
+        _forget_the_oldest(folder, database)
+        return kept
+    except (DbsyncError, OSError):
+        # The refusal that this belongs to stands all the same, and the database is as it was.
+        return None
+
+
+def _copied(database: Path, facts: Backup, told: Told) -> Backup | None:
+    """Through SQLite where it can be read to the end, else its files; None for a copy that is sound."""
+    try:
+        part = snapshot.copy_to_part(database, facts.path, facts, told=told)
+    except Damaged:
+        return _files_copied(database, facts)
+    try:
+        with translated("check the copy", part.path), closing(open_copy(part.path)) as connection:
+            sound = check_soundness(connection) is None
+    except Damaged:
+        sound = False
+    if sound:
+        snapshot.drop_part(part.path)
+        return None
+    return part
+
+
+def _files_copied(database: Path, facts: Backup) -> Backup:
+    part = temporary_files.part_of(facts.path, facts.database)
+    try:
+        for source in _files(database):
+            target = part.with_name(source.name.replace(database.name, part.name, 1))
+            shutil.copyfile(source, target)
+            files.sync_file(target)
+    except BaseException:
+        snapshot.drop_part(part)
+        raise
+    return facts._replace(path=part)
+
+
+def _files(database: Path) -> list[Path]:
+    """The database and what SQLite would play back into it; the `-shm` is made anew by whoever opens it."""
+    return [one for one in (database, *snapshot.sidecars(database)) if one.exists() and not one.name.endswith("-shm")]
+
+
+def _digest(database: Path) -> str:
+    digests = "".join(files.sha256_of(one) for one in _files(database) if one == database or files.size_of(one))
+    return hashlib.sha256(digests.encode()).hexdigest()
+
+
+def _forget_the_oldest(backups: Path, database: Path) -> None:
+    kept = [one for one in catalog.list_backups(backups, database) if one.kind == KIND]
+    for one in kept[KEPT_COUNT:]:
+        snapshot.drop_part(one.path)
+        catalog.facts_path(one.path).unlink(missing_ok=True)

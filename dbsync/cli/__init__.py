@@ -1,0 +1,1 @@
+"""The command line of dbsync: the only package of it that prints, asks, exits and imports click."""

@@ -1,0 +1,86 @@
+"""The command about backups that are there: which, throwing old ones away, and making them small."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from dbsync.backups import catalog, compaction
+from dbsync.cli.main import Place, as_json, main, on_database, plain
+from dbsync.cli.output import tell
+from dbsync.storage.locks import locked
+
+
+@main.command()
+@click.option("--prune", is_flag=True, help="Remove old migration backups, as rotation does.")
+@click.option("--keep", "keep_count", type=click.IntRange(3), help="With --prune: how many stay (default: 10).")
+@click.option("--compress", is_flag=True, help="Make old migration backups small (needs zstd).")
+@click.option(
+    "--keep-plain", "plain_count", type=click.IntRange(1), help="With --compress: how many stay (default: 3)."
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be done; do nothing.")
+@as_json
+@on_database
+def backups(
+    place: Place, *, prune: bool, keep_count: int | None, compress: bool, plain_count: int | None, dry_run: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """All backups of this database, newest first.
+
+    --prune never removes the newest good one of a schema, nor what a person made. --compress leaves the newest alone,
+    and reads each one back before the plain one goes.
+    """
+    if prune == compress and (dry_run or prune):
+        raise click.UsageError("Say either --prune or --compress; --dry-run goes with one of them.")
+    if (keep_count is not None and not prune) or (plain_count is not None and not compress):
+        raise click.UsageError("--keep goes with --prune, --keep-plain with --compress.")
+    if compress:
+        _compress(place, plain_count or compaction.PLAIN_COUNT, dry_run=dry_run, as_json=as_json)
+        return
+    if prune:
+        _prune(place, keep_count or catalog.KEPT_COUNT, dry_run=dry_run, as_json=as_json)
+        return
+    listed = place.listed()
+    if as_json:
+        tell(json.dumps({"format": 1, "backups": [plain(one) for one in listed]}, indent=1))
+        return
+    if not listed:
+        others = len(catalog.list_all(place.backups, place.database))
+        tell(f"no backups of this database in {place.backups}" + (f"; {others} of others" if others else ""))
+    for one in listed:
+        good = "good" if one.verified else "NOT VERIFIED"
+        size = f"{one.size_bytes / 1e6:9.1f} MB"
+        tell(f"{one.made_at}  v{one.version}  {size}  {one.kind:<14} {good:<12} {one.path}")
+
+
+def _prune(place: Place, keep_count: int, *, dry_run: bool, as_json: bool) -> None:
+    with locked(place.database):
+        place.effects().clear()
+        gone = catalog.rotate(place.backups, place.database, keep_count=keep_count, pinned=(), dry_run=dry_run)
+    if as_json:
+        tell(json.dumps({"format": 1, "removed": [str(one) for one in gone], "dry_run": dry_run}, indent=1))
+        return
+    for path in gone:
+        tell(f"{'would remove' if dry_run else 'removed'} {path}")
+    if not gone:
+        tell("nothing to remove")
+
+
+def _compress(place: Place, plain_count: int, *, dry_run: bool, as_json: bool) -> None:
+    with locked(place.database):
+        place.effects().clear()
+        old = compaction.old_ones(place.backups, place.database, plain_count=plain_count)
+        if dry_run:
+            done = [compaction.Packed(one.path, one.size_bytes, one.size_bytes) for one in old]
+        else:
+            done = [compaction.pack(one) for one in old]
+    if as_json:
+        tell(json.dumps({"format": 1, "compressed": [plain(one) for one in done], "dry_run": dry_run}, indent=1))
+        return
+    for one in done:
+        sizes = f"{one.before_bytes / 1e6:.1f} MB" + ("" if dry_run else f" to {one.after_bytes / 1e6:.1f} MB")
+        what = f"left as it is ({one.cause})" if one.cause else "would compress" if dry_run else "compressed"
+        tell(f"{what} {one.path} ({sizes})")
+    if not done:
+        tell("nothing to compress")

@@ -1,0 +1,41 @@
+"""The command for CI that says whether a folder of migrations is fit to be released."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+
+from dbsync.cli.main import as_json, from_folder, main
+from dbsync.cli.output import FAILED, errors_told, tell, tidy_when_ended
+from dbsync.lint.check import check as find
+
+_FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
+_FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
+
+
+@main.command()
+@from_folder
+@click.option("--released", type=_FOLDER, multiple=True, help="Migrations of an earlier release; may be repeated.")
+@click.option("--database", type=_FILE, help="A database like those in the field; it is copied, never changed.")
+@as_json
+def check(folder: Path, released: tuple[Path, ...], database: Path | None, as_json: bool) -> None:
+    """For CI: whether a folder of migrations may be released.
+
+    Edited, missing or risky migrations; every schema to the newest; on a copy of a database: twice, and what is changed
+    without a declaration, with the line to paste.
+    """
+    with errors_told(as_json=as_json), tidy_when_ended(), tempfile.TemporaryDirectory() as scratch:
+        problems = find(folder, released=released, database=database, scratch=Path(scratch))
+    if as_json:
+        tell(json.dumps({"format": 1, "problems": [one._asdict() for one in problems]}, indent=1))
+    for one in () if as_json else problems:
+        tell(f"{one.where}: {one.what}")
+        if one.safe:
+            tell(f"    {one.safe}")
+    if not problems and not as_json:
+        tell("nothing to say against it")
+    sys.exit(FAILED if problems else 0)

@@ -1,0 +1,82 @@
+"""The command that tells a database's past: as text, as JSON, or as a page to open in a browser."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from dbsync.cli import history_page
+from dbsync.cli.console import lasted
+from dbsync.cli.main import Place, as_json, main, on_database, plain
+from dbsync.cli.output import tell
+from dbsync.database.timeline import Past, Run, past_of, purpose_of
+from dbsync.storage import files
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@main.command("history")
+@click.option("--html", "page", type=_FILE, help="Write it as one HTML file, which needs no network.")
+@as_json
+@on_database
+def show_history(place: Place, *, page: Path | None, as_json: bool) -> None:
+    """What was applied, and every run that was tried.
+
+    The first is from the database, the second from beside it, so that a restore keeps it.
+    """
+    past = past_of(place.effects())
+    if page is not None:
+        files.write_durably(page.absolute(), history_page.page(past).encode("utf-8", "replace"))
+    if as_json:
+        tell(json.dumps(_told(past), indent=1, default=str))
+    elif page is not None:
+        tell(f"written: {page.absolute()}")
+    else:
+        for line in _lines(past):
+            tell(line)
+
+
+def _told(past: Past) -> dict[str, object]:
+    return {
+        "format": 1,
+        "database": str(past.database),
+        "state": str(past.facts.state),
+        "detail": past.facts.detail,
+        "version": past.facts.version,
+        "size_bytes": past.size_bytes,
+        "applied": past.applied,
+        "attempts": [plain(one) for one in past.runs],
+        "runs": past.lines,
+        "backups": [{**plain(one), "purpose": purpose_of(one)} for one in past.backups],
+    }
+
+
+def _lines(past: Past) -> list[str]:
+    state = "" if past.facts.state == "ok" else f", {past.facts.state}: {past.facts.detail}"
+    lines = [f"{past.database}, schema {past.facts.version}, {past.size_bytes / 1e6:.1f} MB{state}"]
+    lines += ["", "applied"] if past.applied else []
+    for row in past.applied:
+        what = f"v{row['number']} {row['name']}" if row["number"] else f"trial {row['trial_id']}"
+        milliseconds = row["duration_ms"]
+        took = lasted(milliseconds / 1000) if isinstance(milliseconds, int) else ""
+        of = f"  release {row['release_version']}" if row["release_version"] else ""
+        lines.append(f"{row['applied_at']}  {row['kind']:<10} {took:>9}  {what}{of}")
+    lines += ["", "tried"] if past.runs else []
+    lines += [_line(one) for one in past.runs]
+    return lines
+
+
+def _line(run: Run) -> str:
+    took = lasted(run.seconds) if run.seconds is not None else ""
+    words = run.outcome or "no end on record: cut, or under way"
+    if run.times > 1:
+        words += f", {run.times} times until {run.until}"
+    if run.verdict == "good" and run.after is not None and run.before not in (None, run.after):
+        words += f", schema {run.before} to {run.after}"
+    where = " ".join(one for one in (run.phase, run.migration) if one) if run.verdict == "bad" else ""
+    words += f" ({where})" if where else ""
+    words += f": {run.cause}" if run.cause else ""
+    spent = ", ".join(f"{name} {lasted(seconds)}" for name, seconds in run.phases.items()) if run.times == 1 else ""
+    return f"{run.at}  {run.kind:<10} {took:>9}  {words}" + (f"  [{spent}]" if spent else "")

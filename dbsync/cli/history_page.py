@@ -1,0 +1,187 @@
+"""A database's past as one HTML file: no network, no script, readable in light and dark, on paper and on a phone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Final, NamedTuple
+
+from dbsync.cli.console import lasted, printable
+from dbsync.cli.history_style import STYLE
+from dbsync.database.timeline import Past, Run, purpose_of
+from dbsync.model import State
+
+_TIME: Final = re.compile(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?Z$")
+
+
+class _Cell(NamedTuple):
+    """One cell of a table: finished HTML."""
+
+    html: str
+    kind: str = "text"
+
+
+def page(past: Past) -> str:
+    """The whole page. Whatever comes from the database or from file names is text on it, never HTML."""
+    name = _text(past.database.name)
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{name}: history</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<main>
+<header>
+<p class="soft">Database history</p>
+<h1>{name}</h1>
+<p class="path">{_text(past.database)}</p>
+</header>
+{_facts(past)}
+{_applied(past)}
+{_runs(past)}
+{_backups(past)}
+<footer><p>As of {_when(past.at)}. All times are UTC.</p></footer>
+</main>
+</body>
+</html>
+"""
+
+
+def _facts(past: Past) -> str:
+    facts = past.facts
+    good = facts.state is State.OK
+    state = f'<span class="badge {"good" if good else "bad"}">{_text(facts.state)}</span>'
+    last = next((one for one in reversed(past.runs) if one.kind != "rehearsal"), None)
+    bad = sum(one.verdict == "bad" for one in past.runs if one.kind != "rehearsal")
+    verified = sum(one.verified for one in past.backups)
+    tiles = [
+        ("State", state + (f"<small>{_text(facts.detail)}</small>" if facts.detail else "")),
+        ("Schema", f"{facts.version}" if good else "&ndash;"),
+        ("Size", _size(past.size_bytes) if past.size_bytes else "&ndash;"),
+        ("Last run", f"{_badge(last)}<small>{_when(last.until or last.at)}</small>" if last else "&ndash;"),
+        ("Failed attempts", f'<span class="badge bad">{bad}</span>' if bad else "0"),
+        ("Backups", f"{len(past.backups)}" + (f"<small>{verified} verified</small>" if past.backups else "")),
+    ]
+    return "<dl>\n" + "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>\n" for name, value in tiles) + "</dl>"
+
+
+def _applied(past: Past) -> str:
+    heads = ("Applied", "Schema", "Migration", "Kind", "Took", "Release", "Trial")
+    rows = []
+    for row in reversed(past.applied):
+        took = row["duration_ms"]
+        rows.append(
+            (
+                _Cell(_when(str(row["applied_at"])), "when"),
+                _Cell(_text(row["number"]), "number"),
+                _Cell(_text(row["name"])),
+                _Cell(_text(row["kind"]), "word"),
+                _Cell(lasted(took / 1000) if isinstance(took, int) else "", "number"),
+                _Cell(_text(row["release_version"] or row["release_id"])),
+                _Cell(f"<code>{_text(row['trial_id'])}</code>" if row["trial_id"] else ""),
+            )
+        )
+    note = "What the database itself says has been applied to it. A restored database has its older history."
+    return _section("Applied migrations", note, heads, rows, "No migration is on record in the database.")
+
+
+def _runs(past: Past) -> str:
+    heads = ("Began", "What", "Outcome", "Schema", "Took", "Where and why")
+    rows = []
+    for run in reversed(past.runs):
+        where = ", ".join(one for one in (run.phase, run.migration) if one)
+        why = _text(run.cause or ("" if run.until else "No end is on record: it was cut, or is under way."))
+        spent = ", ".join(f"{name} {lasted(seconds)}" for name, seconds in run.phases.items())
+        shown = where if run.verdict != "good" or run.kind == "rehearsal" else ""
+        parts = [
+            f"<strong>{_text(shown)}</strong>" if shown else "",
+            why,
+            f"<small>{_text(spent)}</small>" if spent else "",
+        ]
+        times = f"<small>{run.times} times, last {_when(run.until)}</small>" if run.times > 1 else ""
+        rows.append(
+            (
+                _Cell(_when(run.at), "when"),
+                _Cell(_text(run.kind), "word"),
+                _Cell(f"<div>{_badge(run)}{times}</div>"),
+                _Cell(_schemas(run), "number"),
+                _Cell(lasted(run.seconds) if run.seconds is not None and run.times == 1 else "", "number"),
+                _Cell(f"<div>{'<br>'.join(one for one in parts[:2] if one)}{parts[2]}</div>" if any(parts) else ""),
+            )
+        )
+    note = "Every run that was tried, from the record beside the database: a restore does not take it back."
+    return _section("Runs", note, heads, rows, "No run is on record.")
+
+
+def _backups(past: Past) -> str:
+    heads = ("Made", "Kind", "Schema", "Size", "Checked", "What it is for")
+    rows = [
+        (
+            _Cell(_when(one.made_at), "when"),
+            _Cell(_text(one.kind), "word"),
+            _Cell(_text(one.version), "number"),
+            _Cell(_size(one.size_bytes), "number"),
+            _Cell(f'<div><span class="badge {"good" if one.verified else "bad"}">'
+                  f"{'verified' if one.verified else 'not verified'}</span></div>"),
+            _Cell(f"<div>{_text(purpose_of(one))}<small>{_text(one.path)}</small>"
+                  + (f"<small>trial <code>{_text(one.trial_id)}</code></small>" if one.trial_id else "") + "</div>"),
+        )
+        for one in past.backups
+    ]  # fmt: skip
+    return _section("Backups", "What can be restored, newest first.", heads, rows, "There is no backup.")
+
+
+def _section(title: str, note: str, heads: Sequence[str], rows: Iterable[Sequence[_Cell]], nothing: str) -> str:
+    body = []
+    for row in rows:
+        cells = "".join(
+            f'<td class="{cell.kind}" data-label="{head}">{cell.html}</td>'
+            for head, cell in zip(heads, row, strict=True)
+        )
+        body.append(f"<tr>{cells}</tr>\n")
+    head = f'<section>\n<h2>{title}<span class="count">{len(body)}</span></h2>\n'
+    if not body:
+        return f'{head}<p class="none soft">{nothing}</p>\n</section>'
+    named = "".join(f'<th scope="col"{_right(name)}>{name}</th>' for name in heads)
+    return (
+        f'{head}<p class="soft">{note}</p>\n<table>\n<thead><tr>{named}</tr></thead>\n'
+        f"<tbody>\n{''.join(body)}</tbody>\n</table>\n</section>"
+    )
+
+
+def _right(name: str) -> str:
+    return ' class="number"' if name in ("Schema", "Took", "Size") else ""
+
+
+def _badge(run: Run) -> str:
+    words = run.outcome.replace("_", " ").lower() if run.outcome else "cut"
+    return f'<span class="badge {run.verdict}">{_text(words)}</span>'
+
+
+def _schemas(run: Run) -> str:
+    known = [str(one) for one in dict.fromkeys((run.before, run.after)) if one is not None]
+    return " &rarr; ".join(known)
+
+
+def _when(text: str) -> str:
+    match = _TIME.match(text)
+    if match is None:
+        return _text(text)
+    return f'<time datetime="{_text(text)}">{match[1]} {match[2]}</time>'
+
+
+def _size(size_bytes: int) -> str:
+    if size_bytes < 1e6:
+        return f"{size_bytes / 1e3:.0f} kB"
+    return f"{size_bytes / 1e6:.1f} MB" if size_bytes < 1e9 else f"{size_bytes / 1e9:,.2f} GB"
+
+
+def _text(value: object) -> str:
+    """Anything as text of the page; signs that no page may hold become a question mark in a diamond."""
+    return escape(printable("" if value is None else str(value)))

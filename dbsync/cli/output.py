@@ -1,0 +1,152 @@
+"""How the commands speak: lines on stdout, errors as sentences and as JSON, and being stopped or not heard."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from types import FrameType
+from typing import Any, NoReturn, TextIO
+
+import click
+
+from dbsync.cli.console import printable, say
+from dbsync.errors import DbsyncError, Failed, TryLater
+from dbsync.storage.files import ours
+
+FAILED, REFUSED, LATER, INTERRUPTED = 1, 3, 75, 130
+"""Exit codes: tried and undone; nothing done until something changes; nothing done, try again later; Ctrl-C. 2 is bad
+usage."""
+_UNHEARD, _STDOUT = "dbsync.unheard", "dbsync.stdout"
+_ASKING = frozenset({"status", "backups", "history", "diff", "verify", "check", "rehearse"})
+"""Commands whose work is their answer: where it cannot be printed they have failed."""
+
+
+class Commands(click.Group):
+    """The commands; an answer that nobody could be given is said by the exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs one. Whoever stops reading (`| head`) has what was wanted; a full disk is a failure."""
+        code: Any = 0
+        try:
+            result = super().invoke(ctx)
+        except SystemExit as done:
+            code, result = done.code, None
+        cause = ctx.meta.get(_UNHEARD)
+        if cause and not code and ctx.invoked_subcommand in _ASKING:
+            raise click.ClickException(f"what was found could not be printed: {cause}")
+        if code:
+            sys.exit(code)
+        return result
+
+
+class Failure(click.ClickException):
+    """An error as people read it, and with --json as programs do: one document on stdout."""
+
+    def __init__(self, error: DbsyncError, *, as_json: bool) -> None:
+        super().__init__(printable(f"{error}. {error.hint}".strip()))
+        self.exit_code: int = _exit_code(error)  # type: ignore[misc]
+        self._told = {
+            "format": 1,
+            "kind": "error",
+            "error": type(error).__name__,
+            "operation": error.operation,
+            "path": str(error.path) if error.path is not None else None,
+            "cause": error.cause,
+            "hint": error.hint,
+            "exit_code": self.exit_code,
+        }
+        self._as_json = as_json
+
+    def show(self, file: Any = None) -> None:
+        """Says it on stderr; for programs on stdout as well."""
+        if self._as_json:
+            tell(json.dumps(self._told))
+        super().show(file)
+
+
+class Stopped(DbsyncError):
+    """A person pressed Ctrl-C."""
+
+
+def _exit_code(error: DbsyncError) -> int:
+    if isinstance(error, Stopped):
+        return INTERRUPTED
+    if isinstance(error, TryLater):
+        return LATER
+    return FAILED if isinstance(error, Failed) else REFUSED
+
+
+@contextmanager
+def errors_told(*, as_json: bool) -> Iterator[None]:
+    """Turns our errors, those of files, and Ctrl-C into sentences and exit codes.
+
+    With JSON on stdout, what else is printed there, by a migration for instance, goes to stderr.
+    """
+    meta = click.get_current_context().meta
+    meta[_STDOUT] = sys.stdout
+    try:
+        with redirect_stdout(sys.stderr) if as_json else nullcontext():
+            yield
+    except DbsyncError as error:
+        raise Failure(error, as_json=as_json) from error
+    except OSError as cause:
+        raise Failure(ours(cause), as_json=as_json) from cause
+    except KeyboardInterrupt as cause:
+        hint = "The database is as it was, or finished: never in between. `dbsync status` tells; it may be run again."
+        stopped = Stopped(operation="finish", cause="it was interrupted", hint=hint)
+        raise Failure(stopped, as_json=as_json) from cause
+
+
+@contextmanager
+def tidy_when_ended() -> Iterator[None]:
+    """SIGTERM unwinds as Ctrl-C does: a copy of a shop's data must not stay in a temporary folder that nobody clears.
+
+    Where a run is killed for good, or in the middle of one long statement, it stays.
+    """
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    came: list[int] = []
+
+    def end(number: int, _frame: FrameType | None) -> NoReturn:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except KeyboardInterrupt:
+        if came:
+            sys.exit(128 + came[0])
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def stdout() -> TextIO | None:
+    """Where results go; None where a program has none."""
+    context = click.get_current_context(silent=True)
+    found: TextIO | None = sys.stdout if context is None else context.meta.get(_STDOUT, sys.stdout)
+    return found
+
+
+def tell(line: str) -> None:
+    """Prints a line of a result. Where that fails, what was done stays done, with its own exit code."""
+    stream = stdout()
+    if stream is None:
+        return
+    try:
+        say(line, stream)
+    except OSError as cause:
+        context = click.get_current_context(silent=True)
+        if context is not None and not isinstance(cause, BrokenPipeError):
+            context.meta[_UNHEARD] = cause.strerror or str(cause)
+        # Nothing more is printed, and what is left in the buffer fails no end of the program (docs.python.org, signal).
+        with suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)

@@ -1,0 +1,94 @@
+"""The command for support that recovers what can be read of a damaged database into a new file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from dbsync.cli.console import command_line
+from dbsync.cli.main import Place, as_json, main, on_database, plain
+from dbsync.cli.output import FAILED, tell
+from dbsync.database.flight_recorder import FlightRecorder
+from dbsync.migrations import folder as migration_folder
+from dbsync.recovery.repair import ITSELF, Repaired
+from dbsync.recovery.repair import repair as recover
+from dbsync.recovery.table_reader import LEAST, MOST
+from dbsync.recovery.table_recovery import TableRepaired
+
+_SHOWN = 5
+
+
+@main.command()
+@click.option("--into", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The new file.")
+@click.option(
+    "--migrations", "folder", type=click.Path(path_type=Path, file_okay=False), envvar="DBSYNC_MIGRATIONS",
+    help="The folder of migrations: tells the schema where nothing else does.",
+)  # fmt: skip
+@as_json
+@on_database
+def repair(place: Place, *, into: Path, folder: Path | None, as_json: bool) -> None:
+    """Read what can be read of a damaged database into a NEW file.
+
+    It is compared with the newest good backup. The damaged database and the files beside it are not written. Exit
+    codes: 0 everything was read; 1 something was not; 3 refused.
+    """
+    known = migration_folder.load(folder) if folder is not None else ()
+    ended = [line["after"] for line in FlightRecorder(place.backups, place.database).lines() if line.get("after")]
+    found = recover(
+        place.database, into.absolute(), backups=place.listed(), migrations=known,
+        last_version=int(ended[-1]) if ended else None, progress=place.bars,
+    )  # fmt: skip
+    words = ["dbsync", "import", found.into, "--database", place.database, "--migrations", folder or "FOLDER"]
+    next_step = command_line(words)
+    if as_json:
+        tables = [{**one._asdict(), "whole": one.whole} for one in found.tables]
+        told = {**plain(found), "tables": tables, "losses": [one._asdict() for one in found.losses]}
+        tell(json.dumps({"format": 1, **told, "whole": found.whole, "next_step": next_step}, indent=1))
+    else:
+        _tell(found, next_step)
+    sys.exit(0 if found.whole else FAILED)
+
+
+def _tell(found: Repaired, next_step: str) -> None:
+    lines = [f"{'everything was read' if found.whole else 'NOT EVERYTHING WAS READ'}: {found.into}"]
+    if found.schema_from != ITSELF:
+        lines.append(f"  its schema could not be read whole; what was missing is from {found.schema_from}")
+    if found.bad_blocks_count:
+        lines.append(f"  the disk did not give {found.bad_blocks_count} blocks of 4096 bytes")
+    lines += [f"  {_line(one)}" for one in found.tables]
+    lines += [f"  not made: {one}" for one in found.not_made]
+    lines += [f"  {one}" for one in found.references]
+    if found.aside is not None:
+        lines.append(f"  rows that do not fit, one JSON line each: {found.aside}")
+    if found.compared_with is None:
+        lines.append("there is no good backup to compare with")
+    else:
+        lines.append(f"compared with {found.compared_with}:")
+        for one in found.losses:
+            lines.append(
+                f"  {one.table}: {one.removed} rows only in the backup, {one.added} only in the new file,"
+                f" {one.changed} different"
+            )
+        lines += [f"  could not be compared: {found.not_compared}"] if found.not_compared else []
+        lines += ["  no difference"] if not found.losses and not found.not_compared else []
+    lines.append(f"Nothing was put in place. If this is to be the shop's database: {next_step}")
+    for line in lines:
+        tell(line)
+
+
+def _line(one: TableRepaired) -> str:
+    line = f"{one.table}: {one.read_count} rows read"
+    line += f", {one.aside_count} of them do not fit" if one.aside_count else ""
+    if not one.cause:
+        return line
+    shown = ", ".join(_range(*each) for each in one.unread[:_SHOWN])
+    more = f" and {len(one.unread) - _SHOWN} more" if len(one.unread) > _SHOWN else ""
+    return f"{line}, not readable: {f'rowids {shown}{more} ' if shown else ''}({one.cause})"
+
+
+def _range(first: int, last: int) -> str:
+    begin, end = "the first" if first == LEAST else str(first), "the last" if last == MOST else str(last)
+    return begin if first == last else f"{begin} to {end}"

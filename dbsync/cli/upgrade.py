@@ -1,0 +1,111 @@
+"""The command that brings a database forward, and what it says when it is only asked what it would do."""
+
+from __future__ import annotations
+
+import json
+import sys
+from inspect import cleandoc
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dbsync.cli.console import JsonLines, Transcript, about
+from dbsync.cli.main import Place, as_json, exit_code, from_folder, main, on_database, plain
+from dbsync.cli.output import FAILED, LATER, stdout, tell, tidy_when_ended
+from dbsync.commands import dry_run as dry_run_upgrade
+from dbsync.migrations import folder as migration_folder
+from dbsync.model import Outcome, OutcomeName
+from dbsync.storage.locks import locked
+from dbsync.upgrade import coordinator
+
+_WOULD = {
+    "nothing": "change nothing: the database is up to date",
+    "mark": "write rows of the history only",
+    "create": "make a new database of schema {latest} by {count} migration(s)",
+    "migrate": "go from schema {version} to {latest} by {count} migration(s), after a backup",
+}
+
+
+@main.command()
+@from_folder
+@click.option("--dry-run", is_flag=True, help="Show the plan and the SQL; change nothing at all.")
+@click.option("--on-copy", is_flag=True, help="With --dry-run: try it on a copy of the data, in the temporary folder.")
+@click.option("--again", is_flag=True, help="Try once more what failed twice in the same way.")
+@as_json
+@on_database
+def upgrade(place: Place, *, folder: Path, dry_run: bool, on_copy: bool, again: bool, as_json: bool) -> None:
+    """Bring the database to the newest schema, or change nothing.
+
+    Backup, migration and verification; all of it, or nothing.
+    """
+    if on_copy and not dry_run:
+        raise click.UsageError("--on-copy goes with --dry-run")
+    known = migration_folder.load(folder)
+    if dry_run:
+        with tidy_when_ended():
+            found = dry_run_upgrade.dry_run(place.effects(), known, on_copy=on_copy, progress=place.bars)
+        _show(place, found, as_json=as_json)
+        sys.exit(_exit_code(found))
+    with locked(place.database):
+        view = JsonLines(stdout()) if as_json else Transcript()
+        outcome = coordinator.upgrade(place.effects(view), migrations=known, again=again)
+    if as_json:
+        tell(json.dumps({"format": 1, "kind": "outcome", **plain(outcome)}))
+    elif outcome.hint and not outcome.ready:
+        tell(f"   {outcome.hint}")
+    sys.exit(exit_code(outcome))
+
+
+def _exit_code(found: dry_run_upgrade.DryRun) -> int:
+    """As the upgrade itself would have, as far as is known."""
+    if found.would in OutcomeName.__members__:
+        return exit_code(Outcome(OutcomeName(found.would)))
+    if found.problem:
+        return FAILED
+    return 0 if all(one.enough for one in found.space) else LATER
+
+
+def _show(place: Place, found: dry_run_upgrade.DryRun, *, as_json: bool) -> None:
+    if as_json:
+        tell(json.dumps({"format": 1, "dry_run": True, "database": str(place.database), **_told(found)}, indent=1))
+        return
+    for line in _lines(place, found):
+        tell(line)
+
+
+def _told(found: dry_run_upgrade.DryRun) -> dict[str, Any]:
+    steps = [{**one._asdict(), "statements": [each._asdict() for each in one.statements]} for one in found.steps]
+    space = [{**one._asdict(), "folder": str(one.folder), "enough": one.enough} for one in found.space]
+    return {**found._asdict(), "steps": steps, "space": space}
+
+
+def _lines(place: Place, found: dry_run_upgrade.DryRun) -> list[str]:
+    words = _WOULD.get(found.would, "refuse: {would}: {cause}").format(**found._asdict(), count=len(found.steps))
+    lines = ["dry run: nothing is changed", f"database   {place.database}, {found.size_bytes / 1e6:.1f} MB"]
+    lines.append(f"would      {words}")
+    lines += [f"           {found.hint}"] if found.hint else []
+    if found.steps:
+        known = found.expected_seconds is not None
+        takes = f"{about(found.expected_seconds or 0)}, by {found.measured_by}" if known else "not known"
+        lines.append(f"takes      {takes}" if known else f"takes      {takes}: `dbsync rehearse` measures it")
+    for one in found.space:
+        enough = "" if one.enough else ": NOT ENOUGH"
+        sizes = f"{one.required_bytes / 1e6:.1f} MB needed, {one.available_bytes / 1e6:.1f} MB free{enough}"
+        lines.append(f"space      {one.folder}: {sizes}")
+    where = "a copy of the data, verified" if found.tried_on == "data" else "an empty copy of the schema"
+    if found.steps:
+        lines.append(f"tried on   {where}: {found.problem or 'it goes well'}")
+    for step in found.steps:
+        lines += _of_step(step)
+    return lines
+
+
+def _of_step(step: dry_run_upgrade.Step) -> list[str]:
+    lines = ["", f"📝 Migration v{step.number}: {step.name}", f"   {step.description}"]
+    lines += [f"   declares: {one}" for one in step.changes] or ["   declares: nothing, so nothing may differ"]
+    for one in step.statements:
+        first, *more = cleandoc(one.sql).rstrip(" \n;").splitlines() or [""]
+        lines += [f"     {first}", *(f"     {line}" for line in more)]
+        lines[-1] += ";" + (f"  -- {one.times} times" if one.times > 1 else "")
+    return lines

@@ -1,0 +1,82 @@
+"""Takes over a database that another tool, or nobody, has migrated so far: writing down which schema it has."""
+
+from __future__ import annotations
+
+from dbsync.backups import catalog
+from dbsync.database.live import LiveEffects
+from dbsync.errors import Damaged, DbsyncError, Untracked
+from dbsync.model import Backup, Facts, Migration, State
+from dbsync.storage.connections import Connection, tables_of
+from dbsync.upgrade import adoption_decision, decisions
+
+
+def baseline(effects: LiveEffects, found: tuple[Migration, ...], *, at: int | None, dry_run: bool) -> int:
+    """Writes down which schema a database has, where what shows it leaves no doubt; returns the number.
+
+    The app's own tables are not touched, and the database as it was is kept beside it first.
+
+    Raises:
+        Untracked: it cannot be told, or is tracked already; nothing was changed.
+    """
+    facts = effects.look()
+    if facts.state is not State.UNTRACKED:
+        cause = f"it is tracked already, at schema {facts.version}" if facts.state is State.OK else _state_of(facts)
+        raise Untracked(operation="adopt", path=effects.database, cause=cause, hint="There is nothing to adopt.")
+    step = adoption_decision.decide_adoption(effects.recognise(found), found, at)
+    if isinstance(step, decisions.Refuse):
+        raise Untracked(operation="adopt", path=effects.database, cause=step.cause, hint=step.hint)
+    if not dry_run:
+        _write(effects, found[: step.version], kind="adopted")
+    return step.version
+
+
+def stamp(effects: LiveEffects, found: tuple[Migration, ...], *, at: int) -> Backup | None:
+    """Writes down that a database has schema `at` because a person says so; returns the database as it was.
+
+    The way out of a history that differs (a migration that was edited after its release), and of a structure that no
+    release made. Conservation and the structure's drift are judged from here on.
+
+    Raises:
+        Untracked: there is no such schema, or no database.
+    """
+    facts = effects.look()
+    if facts.state not in (State.UNTRACKED, State.OK):
+        raise Untracked(operation="stamp", path=effects.database, cause=_state_of(facts))
+    if not 0 <= at <= len(found):
+        raise Untracked(operation="stamp", path=effects.database, cause=f"there is no schema {at} of {len(found)}")
+    return _write(effects, found[:at], kind="stamped")
+
+
+def written_schema(connection: Connection) -> str:
+    """The structure of a database as the text of a first migration.
+
+    Tables first, then what stands on them; SQLite's, other tools' and our own are left out.
+    """
+    tables = {one.lower() for one in tables_of(connection)}
+    rows = connection.execute(
+        "SELECT type, tbl_name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
+        " ORDER BY CASE type WHEN 'table' THEN 1 WHEN 'index' THEN 2 WHEN 'view' THEN 3 ELSE 4 END, rowid"
+    )
+    kept = [str(sql) for kind, table, sql in rows if kind in ("view", "trigger") or str(table).lower() in tables]
+    return "-- description: The schema as it was adopted\n\n" + "".join(f"{sql};\n\n" for sql in kept)
+
+
+def _state_of(facts: Facts) -> str:
+    return f"it is {facts.state}" + (f": {facts.detail}" if facts.detail else "")
+
+
+def _write(effects: LiveEffects, found: tuple[Migration, ...], *, kind: str) -> Backup | None:
+    effects.preflight(())
+    aside = effects.put_aside("baseline" if kind == "adopted" else "stamp", moves=False)
+    effects.begin()
+    try:
+        effects.adopt(found, kind=kind)
+        # A crash before this line: the database is as it was, and there is a copy too many.
+        effects.commit()
+    except DbsyncError as error:
+        effects.rollback()
+        if isinstance(error, Damaged) and aside is not None:
+            # Nothing was written, and a copy of a damaged database is no way back.
+            catalog.remove(aside.path)
+        raise
+    return aside

@@ -1,0 +1,94 @@
+"""A person goes back with what was recorded since: what people did, what would be lost, and doing it, with proof."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from dbsync.database.live import LiveEffects
+from dbsync.errors import DbsyncError
+from dbsync.model import Back, Backup, Carried, Loss, Migration, Outcome, OutcomeName, Returned, State
+from dbsync.storage.files import ours
+from dbsync.upgrade import decisions
+from dbsync.upgrade.effects import Effects
+
+_ACCEPT: Final = "`dbsync diff` shows what; --accept-loss goes back all the same, and keeps it."
+_AS_IT_IS: Final = "`dbsync restore` puts the backup in its place as it is, and keeps the database of now."
+
+
+class Found(NamedTuple):
+    """What people did since a backup, and what of it the older schema can hold."""
+
+    done: tuple[Loss, ...]
+    carried: Carried | None
+    why_not: str
+    """It could not be carried back because of this; empty where it could."""
+
+
+def diff(effects: LiveEffects, base: Backup, migrations: tuple[Migration, ...], *, export: Path | None) -> Found:
+    """Tries it out on copies, which are removed again; the live database is not touched.
+
+    Raises:
+        BackupUnusable: the backup is not what its facts say.
+        DbsyncError: the database cannot be read or copied now.
+    """
+    effects.check_usable(base.path)
+    migrations = _had(effects, migrations)
+    done = effects.lost_since_commit(base, migrations)
+    try:
+        return Found(done, effects.try_carrying(base, migrations, reports=export), "")
+    except DbsyncError as error:
+        return Found(done, None, _why_not(effects, migrations, error))
+
+
+def downgrade(effects: LiveEffects, base: Backup, migrations: tuple[Migration, ...], *, accept_loss: bool) -> Returned:
+    """Puts the database aside, then the older one with everything that people did since in its place.
+
+    Repeatable: a cut before the restore leaves a copy too many, a cut after it the older database.
+    """
+    try:
+        effects.check_usable(base.path)
+        migrations = _had(effects, migrations)
+        # Copied, never moved: what follows may come to leave the database where it is.
+        aside = effects.put_aside("restore", moves=False)
+        if aside is None:
+            cause = "there is no database to go back from"
+            return Returned(None, Outcome(OutcomeName.STAYS, phase="going back", cause=cause))
+        try:
+            carried = effects.carry_back(base, aside, migrations)
+        except DbsyncError as error:
+            why = f"it cannot be carried back: {_why_not(effects, migrations, error)}"
+            effects.discard(aside.path)
+            return Returned(None, Outcome(OutcomeName.STAYS, phase="going back", cause=why, hint=_AS_IT_IS))
+        if carried.losses and not accept_loss:
+            # The database is where it was, so the copy of it is one too many, and as large.
+            effects.discard(carried.path)
+            effects.discard(aside.path)
+            refused = Outcome(OutcomeName.STAYS, phase="going back", cause="something would be lost", hint=_ACCEPT)
+            return Returned(None, refused, None, carried.losses, carried.export)
+        # Read back and checked by the restore itself.
+        effects.restore(carried.path)
+    except (DbsyncError, OSError) as raised:
+        last = ours(raised)
+        return Returned(
+            None, Outcome(OutcomeName.RESTORE_PENDING, phase="going back", cause=last.cause, hint=last.hint)
+        )
+    name = OutcomeName.RESTORED if carried.losses else OutcomeName.CARRIED_BACK
+    outcome = Outcome(name, version_after=base.version, phase="going back")
+    effects.record("ended", outcome=name, after=base.version, phase="going back")
+    return Returned(Back.DONE, outcome, aside, carried.losses, carried.export, carried.parked)
+
+
+def _why_not(effects: Effects, migrations: tuple[Migration, ...], error: DbsyncError) -> str:
+    """The reason; before it, where that is so, that these are not the migrations that the database has had."""
+    facts = effects.look()
+    other = decisions.differing(facts.version, effects.history(), migrations) if facts.state is State.OK else None
+    return f"{other}; {error.cause}" if other is not None else error.cause
+
+
+def _had(effects: Effects, migrations: tuple[Migration, ...]) -> tuple[Migration, ...]:
+    """Those that the database has had: a release may have more, to which it was never brought."""
+    facts = effects.look()
+    if facts.state is not State.OK:
+        return migrations
+    return tuple(one for one in migrations if one.number <= facts.version)

@@ -1,0 +1,244 @@
+"""What an upgrade would do, without doing it: the decision, SQL, space and time. Not one byte is changed."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from dbsync.commands import rehearse
+from dbsync.database import measurements, preflight, recognition
+from dbsync.database.flight_recorder import FlightRecorder
+from dbsync.database.live import LiveEffects
+from dbsync.errors import DbsyncError, DiskFull, MigrationFailed, ReadOnly
+from dbsync.migrations import history
+from dbsync.migrations.folder import text_of
+from dbsync.model import Applied, Facts, Migration, State
+from dbsync.progress import Meter, Progress, quiet, safe
+from dbsync.schema.sql_text import split
+from dbsync.storage import files
+from dbsync.storage.connections import (
+    Connection,
+    is_wal_file,
+    look,
+    open_scratch,
+    open_untouched,
+    open_writing,
+    translated,
+)
+from dbsync.upgrade import decisions
+from dbsync.verification import checks
+
+
+class Statement(NamedTuple):
+    """A statement of a migration and how often it is issued. Parameters are not told."""
+
+    sql: str
+    times: int
+
+
+class Step(NamedTuple):
+    """One migration that would run."""
+
+    number: int
+    name: str
+    description: str
+    kind: str
+    changes: tuple[str, ...]
+    """What it declares."""
+    readable_from: int | None
+    statements: tuple[Statement, ...]
+    """All of an SQL file; of a Python migration those that it issued on the copy, each once, by first appearance."""
+
+
+class DryRun(NamedTuple):
+    """What would happen."""
+
+    would: str
+    """migrate, create, mark (only rows of the history), nothing, or the name of the refusal."""
+    cause: str
+    hint: str
+    version: int
+    latest: int
+    steps: tuple[Step, ...]
+    backs_up: bool
+    tried_on: str
+    """schema: an empty copy of it; data: a copy of everything, verified as well."""
+    problem: str
+    """What failed there; empty if nothing did."""
+    size_bytes: int
+    space: tuple[preflight.Space, ...]
+    measured_by: str
+    """What has measured time and space; empty: nothing has, and the space is a rule of thumb."""
+    expected_seconds: float | None
+
+
+def dry_run(
+    effects: LiveEffects, found: tuple[Migration, ...], *, on_copy: bool = False, progress: Progress = quiet
+) -> DryRun:
+    """Decides as an upgrade would, and tries the migrations on a throw-away copy: of the schema, or of everything.
+
+    The copy lies in memory or in the system's temporary folder. Python migrations are run: what they do outside of the
+    database, they do. Never for a database that this process has open (`sqlite.open_untouched`).
+
+    Raises:
+        DbsyncError: the database cannot be read, or there is no space for the copy.
+    """
+    database = effects.database
+    with _still(database) as path:
+        facts, step = _decided(path, effects, found)
+        pending = step.pending if isinstance(step, decisions.Migrate) else ()
+        issued = _Issued()
+        size_bytes = preflight.size_of(database)
+        measured = measurements.measured(FlightRecorder(effects.backups, effects.database).lines(), pending, size_bytes)
+        if on_copy and pending and facts.state is State.OK:
+            problem, now = _on_data(path, found, issued, Meter(safe(progress)))
+            # What failed has measured nothing.
+            measured = measured if problem else now
+        else:
+            problem = _on_schema(path, facts, pending, issued)
+    return DryRun(
+        would=_word(step),
+        cause=step.cause if isinstance(step, decisions.Refuse) else "",
+        hint=step.hint if isinstance(step, decisions.Refuse) else "",
+        version=facts.version if facts.state is State.OK else 0,
+        latest=found[-1].number if found else 0,
+        steps=tuple(_step(one, issued) for one in pending),
+        backs_up=isinstance(step, decisions.Migrate) and step.backs_up,
+        tried_on="data" if on_copy and facts.state is State.OK else "schema",
+        problem=problem,
+        size_bytes=size_bytes,
+        space=preflight.space(database, effects.backups, measured=measured) if pending else (),
+        measured_by=measured.by if measured is not None else "",
+        expected_seconds=measured.expected_seconds if measured is not None else None,
+    )
+
+
+class _Issued:
+    """Collects statements; the same one again is counted."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[int, str], int] = {}
+
+    def __call__(self, migration: Migration, sql: str) -> None:
+        key = migration.number, sql
+        self._counts[key] = self._counts.get(key, 0) + 1
+
+    def of(self, number: int) -> tuple[Statement, ...]:
+        return tuple(Statement(key[1], count) for key, count in self._counts.items() if key[0] == number)
+
+
+def _step(one: Migration, issued: _Issued) -> Step:
+    whole = one.kind in ("sql", "command")
+    statements = tuple(Statement(text, 1) for text in _texts(one)) if whole else issued.of(one.number)
+    return Step(one.number, one.name, one.description, one.kind, one.changes, one.readable_from, statements)
+
+
+def _texts(one: Migration) -> list[str]:
+    """What a text says it runs: statements, or a program's file as it is."""
+    text = text_of(one.path)
+    return list(split(text)) if one.kind == "sql" else [text]
+
+
+def _word(step: decisions.UpgradeStep) -> str:
+    if isinstance(step, decisions.Refuse):
+        return str(step.name)
+    if isinstance(step, decisions.Nothing):
+        return "nothing"
+    return "create" if step.fresh else "migrate" if step.pending else "mark"
+
+
+@contextmanager
+def _still(database: Path) -> Iterator[Path]:
+    """Something of the same content that can be read without changing a byte: mostly the database itself.
+
+    Where only SQLite's recovery could read it, a copy of its files is recovered; nobody has it open then.
+    """
+    try:
+        if database.exists():
+            with translated("look at", database), closing(open_untouched(database)):
+                pass
+    except ReadOnly:
+        with tempfile.TemporaryDirectory() as folder:
+            copied = Path(folder, database.name)
+            try:
+                for one in (database, *(database.with_name(database.name + ending) for ending in ("-wal", "-journal"))):
+                    if one.exists():
+                        shutil.copyfile(one, copied.with_name(one.name))
+            except OSError as cause:
+                raise files.problem("copy", database, cause) from cause
+            with translated("recover a copy of", database), closing(open_writing(copied)) as connection:
+                connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            yield copied
+            return
+    except DbsyncError:
+        # The look that follows has the words for it.
+        pass
+    yield database
+
+
+def _decided(path: Path, effects: LiveEffects, found: tuple[Migration, ...]) -> tuple[Facts, decisions.UpgradeStep]:
+    facts = look(path, had_data=effects.traces, opened=open_untouched)
+    applied: tuple[Applied, ...] = ()
+    if facts.state is State.OK:
+        with translated("read the history", path), closing(open_untouched(path)) as connection:
+            applied = history.applied(connection)
+    elif facts.state is State.UNTRACKED:
+        with translated("recognise", path), closing(open_untouched(path)) as connection:
+            known = recognition.as_adopted(facts, connection, found)
+        if isinstance(known, decisions.Refuse):
+            return facts, known
+        facts, applied = known
+    return facts, decisions.decide_upgrade(facts, applied, found, None)
+
+
+def _on_data(
+    path: Path, found: tuple[Migration, ...], issued: _Issued, meter: Meter
+) -> tuple[str, measurements.Measured]:
+    scratch = Path(tempfile.gettempdir())
+    try:
+        preflight.check_rehearsal_space(path, scratch)
+    except DiskFull as error:
+        raise DiskFull(
+            operation="copy to", path=scratch, cause=error.cause, hint="Name a roomier folder by TMPDIR."
+        ) from error
+    with tempfile.TemporaryDirectory() as folder:
+        done, _ = rehearse.try_out(
+            path, Path(folder), found, meter, opened=open_untouched, writes_ahead=is_wal_file(path), issued=issued
+        )
+    return done.cause, measurements.Measured(done.expected_seconds, done.needed_bytes, "this dry run")
+
+
+def _on_schema(path: Path, facts: Facts, pending: tuple[Migration, ...], issued: _Issued) -> str:
+    """Runs them on empty tables, one by one; the first that fails, and why."""
+    with translated("try", path, otherwise=MigrationFailed), closing(open_scratch()) as scratch:
+        if facts.state is State.OK and pending:
+            with closing(open_untouched(path)) as source:
+                _copy_schema(source, scratch)
+        scratch.execute("PRAGMA foreign_keys=OFF")
+        scratch.execute("BEGIN")
+        for one in pending:
+            if one.kind == "command":
+                # A program wants a file with the data in it: `--on-copy`.
+                return ""
+            try:
+                checks.apply_all(scratch, (one,), issued=issued)
+            except DbsyncError as error:
+                return f"v{one.number} {one.name}: {error.cause}"
+    return ""
+
+
+def _copy_schema(source: Connection, scratch: Connection) -> None:
+    version = source.execute("PRAGMA user_version").fetchone()[0]
+    shadows = {row[1] for row in source.execute("PRAGMA main.table_list") if row[2] == "shadow"}
+    rows = source.execute(
+        "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite~_%' ESCAPE '~'"
+        " ORDER BY type <> 'table', type = 'trigger', rowid"
+    ).fetchall()
+    for name, sql in rows:
+        if name not in shadows:
+            scratch.execute(sql)
+    scratch.execute(f"PRAGMA user_version={int(version)}")

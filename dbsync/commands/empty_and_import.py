@@ -1,0 +1,105 @@
+"""Emptying and importing: what is there now is kept beside the database first, and never removed by rotation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from dbsync.backups import snapshot
+from dbsync.database.live import LiveEffects
+from dbsync.errors import BackupUnusable, BadMigrations, DbsyncError, TryLater
+from dbsync.migrations.folder import NONE, NONE_HINT
+from dbsync.model import Backup, Migration, Outcome, State
+from dbsync.progress import nobody
+from dbsync.storage import files, temporary_files
+from dbsync.storage.connections import open_reading, open_writing, translated
+from dbsync.upgrade import coordinator
+
+_KIND: Final = ("page_size", "encoding", "auto_vacuum", "application_id")
+
+
+class Imported(NamedTuple):
+    """How an import ended."""
+
+    kept: Backup | None
+    """The database that was replaced."""
+    outcome: Outcome
+    """Of bringing what was imported to the newest schema; where that failed, the kept one is back in place."""
+
+
+def empty(effects: LiveEffects, migrations: tuple[Migration, ...]) -> Backup | None:
+    """Keeps the database as before-empty (spec S91), then makes an empty one of the newest schema, of the same kind.
+
+    Raises:
+        DbsyncError: it could not be made; the database is as it was.
+    """
+    if not migrations:
+        raise BadMigrations(operation="empty", path=effects.database, cause=NONE, hint=NONE_HINT)
+    effects.preflight(())
+    with _work_folder(effects) as work:
+        _begin_like(effects, work)
+        outcome = _bring_up(work, migrations)
+        if not outcome.ready:
+            raise BackupUnusable(operation="empty", path=effects.database, cause=outcome.cause)
+        aside = effects.put_aside("empty")
+        effects.restore(work)
+        return aside
+
+
+def import_file(effects: LiveEffects, path: Path, migrations: tuple[Migration, ...]) -> Imported:
+    """Keeps the database as before-import (spec S92), puts a checked file in its place and brings it up to date.
+
+    Raises:
+        BackupUnusable: the file is no sound database of ours; nothing was changed.
+        TryLater: no space, or somebody works with the database; nothing was changed.
+    """
+    effects.check_usable(path)
+    effects.preflight(())
+    try:
+        with _work_folder(effects) as work:
+            snapshot.scratch_copy(path, work, told=nobody)
+            outcome = _bring_up(work, migrations)
+            if not outcome.ready:
+                return Imported(None, outcome)
+            kept = effects.put_aside("import")
+            effects.restore(work)
+            return Imported(kept, outcome)
+    except TryLater:
+        # It is not the file's fault.
+        raise
+    except DbsyncError as error:
+        raise BackupUnusable(operation="import", path=path, cause=error.cause, hint=error.hint) from error
+
+
+@contextmanager
+def _work_folder(effects: LiveEffects) -> Iterator[Path]:
+    """A place for a database under construction; a crash leaves a part, which the next run clears."""
+    effects.clear()
+    folder = temporary_files.scratch_of(effects.backups, temporary_files.owner_of(effects.database), "work")
+    snapshot.drop_folder(folder)
+    files.make_folder(folder)
+    try:
+        yield folder / effects.database.name
+    finally:
+        snapshot.drop_folder(folder)
+
+
+def _begin_like(effects: LiveEffects, work: Path) -> None:
+    """Gives a new file what only a new one can be given, and what says whose it is, as the database has it."""
+    if effects.look().state is not State.OK:
+        return
+    with translated("look at", effects.database), closing(open_reading(effects.database)) as live:
+        values = {name: live.execute(f"PRAGMA {name}").fetchone()[0] for name in _KIND}
+    with translated("make", work), closing(open_writing(work, create=True)) as made:
+        for name, value in values.items():
+            made.execute(f"PRAGMA {name}='{value}'").fetchall()
+        # Only with its first table a database gets its encoding for good; the page is used for the next one.
+        made.execute("CREATE TABLE first (x)")
+        made.execute("DROP TABLE first")
+
+
+def _bring_up(path: Path, migrations: tuple[Migration, ...]) -> Outcome:
+    made = LiveEffects(path, backups=path.parent / "backups", least_free_bytes=0)
+    return coordinator.upgrade(made, migrations=migrations)

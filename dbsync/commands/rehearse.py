@@ -1,0 +1,208 @@
+"""A rehearsal: the migration runs on a copy of this database, with the app running; only a record is left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from dbsync.backups import snapshot
+from dbsync.database import measurements, preflight, recognition
+from dbsync.database.flight_recorder import FlightRecorder
+from dbsync.errors import DbsyncError, Locked, MigrationFailed, VerificationFailed
+from dbsync.migrations.write_log import tables_in
+from dbsync.model import Backup, Loss, Migration
+from dbsync.progress import Meter, Progress, quiet, safe
+from dbsync.schema import fingerprint
+from dbsync.storage import files
+from dbsync.storage.connections import (
+    Connection,
+    attach_copy,
+    is_wal,
+    open_copy,
+    open_reading,
+    open_writing,
+    translated,
+    version_of,
+)
+from dbsync.upgrade import decisions
+from dbsync.verification import checks, table_diff
+from dbsync.verification.conservation import OLD
+
+Issued = Callable[[Migration, str], None]
+
+
+class Attempt(NamedTuple):
+    """What became of a copy that was migrated and verified."""
+
+    pending: tuple[Migration, ...]
+    cause: str
+    """Why it would fail; empty if it would not."""
+    seconds: float
+    """Migrating and verifying."""
+    journal_bytes: int = 0
+    """The journal beside the copy at its largest."""
+    changes: tuple[Loss, ...] = ()
+    """Rows that differ, per table, in the columns that were there before."""
+    objects: tuple[str, ...] = ()
+    """What the structure gains (+) and loses (-)."""
+
+
+class Rehearsed(NamedTuple):
+    """How it would go."""
+
+    good: bool
+    cause: str
+    """Why it would fail; empty if it would not."""
+    migrations: tuple[str, ...]
+    """What would run."""
+    seconds: float
+    """All of it."""
+    expected_seconds: float
+    """How long the till would be closed for it: backing up, migrating, verifying, checking."""
+    migrate_seconds: float
+    """Of these, migrating and verifying."""
+    size_bytes: int
+    """The database now, its journal included."""
+    after_bytes: int
+    peak_bytes: int
+    """What the rehearsal took of the disk at most: the copy, its baseline and journal."""
+    needed_bytes: int
+    """What the migration itself would take: that, without the database that is there already."""
+    changes: tuple[Loss, ...]
+    objects: tuple[str, ...]
+
+
+def rehearse(
+    database: Path,
+    backups: Path,
+    found: tuple[Migration, ...],
+    *,
+    progress: Progress = quiet,
+    least_free_bytes: int = preflight.LEAST_FREE_BYTES,
+) -> Rehearsed:
+    """Takes an online copy, checks, migrates and verifies it, and removes it; the result goes on record.
+
+    Raises:
+        DiskFull: it could take the space that the app needs to go on selling.
+        Locked: a rehearsal is under way already.
+        DbsyncError: the database cannot be copied now, or is not sound.
+    """
+    preflight.check_writable(backups)
+    lock, folder = measurements.lock_of(backups, database), measurements.place(backups, database)
+    if not lock.try_take():
+        raise Locked(operation="rehearse", path=database, cause="another rehearsal is under way", hint="Wait for it.")
+    with lock:
+        # Killed here or later, the next rehearsal or run clears the folder.
+        snapshot.drop_folder(folder)
+        preflight.check_rehearsal_space(database, backups, least_free_bytes=least_free_bytes)
+        folder.mkdir()
+        try:
+            with translated("look at", database), closing(open_reading(database)) as connection:
+                writes_ahead = is_wal(connection)
+            done, pending = try_out(database, folder, found, Meter(safe(progress)), writes_ahead=writes_ahead)
+        finally:
+            snapshot.drop_folder(folder)
+    line = {**done._asdict(), "changes": [one._asdict() for one in done.changes]}
+    identity = measurements.identity_of(pending)
+    at = files.utc_text(datetime.now(UTC))
+    FlightRecorder(backups, database).record({"event": measurements.EVENT, "at": at, "pending": identity, **line})
+    return done
+
+
+def try_out(
+    database: Path,
+    folder: Path,
+    found: tuple[Migration, ...],
+    meter: Meter,
+    *,
+    writes_ahead: bool,
+    opened: Callable[[Path], Connection] = open_reading,
+    issued: Issued = lambda _migration, _sql: None,
+) -> tuple[Rehearsed, tuple[Migration, ...]]:
+    """Copies a database twice into a folder and makes an attempt there; how it went, and what would run.
+
+    Args:
+        database: the file.
+        folder: an empty one, of which the caller takes care.
+        found: all that the release has.
+        meter: told of the phases.
+        writes_ahead: whether the database does, so that the journal grows as it would.
+        opened: how to open the database.
+        issued: gets each statement before it runs.
+    """
+    began = time.monotonic()
+    base, scratch = folder / "base.db", folder / "rehearsal.db"
+    size_bytes = preflight.size_of(database)
+    snapshot.snapshot(database, base, told=meter.phase("copy"), opened=opened)
+    meter.phase("check copy")
+    checking = time.monotonic()
+    base_bytes = _checked(base).size_bytes
+    # What is committed is read back from the disk and checked like the copy.
+    backup_seconds, check_seconds = time.monotonic() - began, time.monotonic() - checking
+    recognition.adopt_copy(base, found)
+    snapshot.scratch_copy(base, scratch, told=meter.phase("copy"))
+    tried = _attempt(scratch, base, found, writes_ahead=writes_ahead, meter=meter, issued=issued)
+    after_bytes = scratch.stat().st_size
+    needed_bytes = max(base_bytes, after_bytes) + tried.journal_bytes
+    return Rehearsed(
+        good=not tried.cause,
+        cause=tried.cause,
+        migrations=tuple(f"v{one.number} {one.name}" for one in tried.pending),
+        seconds=round(time.monotonic() - began, 3),
+        expected_seconds=round(backup_seconds + tried.seconds + check_seconds, 3),
+        migrate_seconds=round(tried.seconds, 3),
+        size_bytes=size_bytes,
+        after_bytes=after_bytes,
+        peak_bytes=needed_bytes + base_bytes,
+        needed_bytes=needed_bytes,
+        changes=tried.changes,
+        objects=tried.objects,
+    ), tried.pending
+
+
+def _attempt(
+    scratch: Path, base: Path, found: tuple[Migration, ...], *, writes_ahead: bool, meter: Meter, issued: Issued
+) -> Attempt:
+    """As it will be: decided, one transaction with its journal, every check, the baseline attached."""
+    step = recognition.decided_on_copy(base, found)
+    if isinstance(step, decisions.Refuse):
+        return Attempt((), f"{step.name}: {step.cause}", 0.0)
+    pending = () if isinstance(step, decisions.Nothing) else step.pending
+    began = time.monotonic()
+    try:
+        with translated("rehearse", scratch, otherwise=MigrationFailed), closing(open_writing(scratch)) as connection:
+            connection.execute(f"PRAGMA journal_mode={'WAL' if writes_ahead else 'DELETE'}").fetchall()
+            connection.execute("BEGIN IMMEDIATE")
+            touched = checks.apply_all(connection, pending, told=meter.phase("migrate"), issued=issued)
+            with translated("rehearse", scratch, otherwise=VerificationFailed):
+                attach_copy(connection, base, OLD)
+                case = checks.Case(connection, found, has_old=True, touched=touched, told=meter.phase("verify"))
+                checks.verify(case, checks.CHECKS)
+            meter.phase("compare")
+            comparing = time.monotonic()
+            changes = table_diff.differences(connection, OLD, only=None if touched is None else tables_in(touched))
+            before, after = fingerprint.fingerprint(connection, OLD), fingerprint.fingerprint(connection)
+            # Comparing is for whoever reads the result; the till does not wait for it.
+            began += time.monotonic() - comparing
+            journal_bytes = _journal_bytes(scratch)
+            connection.execute("COMMIT")
+            journal_bytes = max(journal_bytes, _journal_bytes(scratch))
+    except DbsyncError as error:
+        return Attempt(pending, error.cause, time.monotonic() - began)
+    seconds = time.monotonic() - began
+    objects = [*(f"+ {one}" for one in sorted(after - before)), *(f"- {one}" for one in sorted(before - after))]
+    return Attempt(pending, "", seconds, journal_bytes, changes, tuple(objects))
+
+
+def _checked(base: Path) -> Backup:
+    with translated("look at the copy", base), closing(open_copy(base)) as connection:
+        version = version_of(connection)
+    return snapshot.check_part(Backup(base, "rehearsal", version, sha256="", size_bytes=0, sequence=0, made_at=""))
+
+
+def _journal_bytes(path: Path) -> int:
+    return files.size_of(*snapshot.sidecars(path))

@@ -1,0 +1,67 @@
+"""The flight recorder: what was tried and how it ended, outside the database, because a restore rewinds the inside."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from dbsync.model import FAILED, OutcomeName, Tried
+from dbsync.storage import files
+from dbsync.storage.temporary_files import owner_of
+
+NAME: Final = "dbsync-flight.jsonl"
+SIZE_LIMIT_BYTES: Final = 500_000
+
+
+class FlightRecorder:
+    """One append-only file in the backups' folder; each line says of which database it is."""
+
+    def __init__(self, backups: Path, database: Path) -> None:
+        self.path: Final = backups / NAME
+        self._owner: Final = owner_of(database)
+
+    def record(self, line: dict[str, Any]) -> None:
+        """Appends one line, durably; the file is rotated once when it has grown too large."""
+        files.make_folder(self.path.parent)
+        if files.size_of(self.path) > SIZE_LIMIT_BYTES:
+            files.replace(self.path, self.path.with_suffix(".jsonl.1"))
+        whole = {"database": self._owner, **line}
+        files.append_line(self.path, json.dumps(whole, ensure_ascii=False, sort_keys=True))
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Everything that is on record of this database, oldest first; a torn line is passed over."""
+        found: list[dict[str, Any]] = []
+        for path in (self.path.with_suffix(".jsonl.1"), self.path):
+            try:
+                texts = path.read_bytes().splitlines()
+            except OSError:
+                continue
+            for text in texts:
+                try:
+                    line = json.loads(text)
+                except ValueError:
+                    continue
+                if isinstance(line, dict) and line.get("database", self._owner) == self._owner:
+                    found.append(line)
+        return found
+
+    def tried(self, run: str) -> Tried:
+        """How the last runs of that name ended: as far back as they failed in the same way, or did not end."""
+        ways: list[str] = []
+        cut_count, open_now = 0, False
+        for line in self.lines():
+            if line.get("run") != run:
+                continue
+            if line.get("event") == "started":
+                cut_count += open_now
+                open_now = True
+            elif line.get("event") == "ended":
+                cut_count, open_now = 0, False
+                way = f"{line.get('outcome')} {line.get('migration') or ''}: {line.get('cause')}"
+                ways = [*ways, way] if _is_failure(line) and ways[-1:] in ([], [way]) else [way] * _is_failure(line)
+        return Tried(len(ways), ways[-1] if ways else "", cut_count + open_now)
+
+
+def _is_failure(line: dict[str, Any]) -> bool:
+    return line.get("outcome") in {str(one) for one in FAILED - {OutcomeName.COMMIT_FAILED}}

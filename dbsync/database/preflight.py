@@ -1,0 +1,162 @@
+"""What is found out before anything is touched: space, folders that cannot be written, another program on the file."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from dbsync.database.measurements import RESERVE_FACTOR, Measured
+from dbsync.errors import DiskFull, NetworkDrive, ReadOnly
+from dbsync.storage import files
+from dbsync.storage.connections import is_wal, open_writing, translated, version_of
+
+LEAST_FREE_BYTES: Final = 50_000_000
+"""Free space below which no migration starts, however small the database (spec A4)."""
+BACKUP_FACTOR: Final = 1.0
+JOURNAL_FACTOR: Final = 1.5
+"""Journal or WAL of a rebuild (measured up to 1.1 of the database) and what the database grows by."""
+
+
+NETWORK_KINDS: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "davfs", "fuse.davfs2", "fuse.sshfs"})
+MOUNTS: Final = Path("/proc/self/mounts")
+
+
+class Space(NamedTuple):
+    """What a migration needs of one file system."""
+
+    folder: Path
+    required_bytes: int
+    available_bytes: int
+
+    @property
+    def enough(self) -> bool:
+        """Whether it is there."""
+        return self.available_bytes >= self.required_bytes
+
+
+def size_of(database: Path) -> int:
+    """A database's bytes, with what has not been taken into it yet."""
+    return files.size_of(database, Path(f"{database}-wal"))
+
+
+def space(
+    database: Path, backups: Path, *, least_free_bytes: int = LEAST_FREE_BYTES, measured: Measured | None = None
+) -> tuple[Space, ...]:
+    """What a migration needs where: 2.5 times the database, or what a rehearsal measured; never below the least."""
+    size_bytes = size_of(database)
+    backup_bytes, journal_bytes = BACKUP_FACTOR * size_bytes, JOURNAL_FACTOR * size_bytes
+    if measured is not None:
+        journal_bytes = max(0.0, RESERVE_FACTOR * measured.needed_bytes - backup_bytes)
+    wanted = {database.parent: journal_bytes, backups: backup_bytes}
+    if _device(database.parent) == _device(backups):
+        wanted = {database.parent: journal_bytes + backup_bytes}
+    return tuple(
+        Space(folder, max(least_free_bytes, int(required_bytes)), files.free_bytes(folder))
+        for folder, required_bytes in wanted.items()
+    )
+
+
+def check_space(
+    database: Path, backups: Path, *, least_free_bytes: int = LEAST_FREE_BYTES, measured: Measured | None = None
+) -> None:
+    """Refuses with numbers what would fill the disk.
+
+    Raises:
+        DiskFull: database size, required and available space are in its cause.
+    """
+    for one in space(database, backups, least_free_bytes=least_free_bytes, measured=measured):
+        _check_enough(one, database, "start the migration")
+
+
+def check_rehearsal_space(database: Path, folder: Path, *, least_free_bytes: int = LEAST_FREE_BYTES) -> None:
+    """Refuses a rehearsal that could take the space that the app needs to go on: two copies and a journal.
+
+    Raises:
+        DiskFull: as above.
+    """
+    required_bytes = int((2 * BACKUP_FACTOR + JOURNAL_FACTOR) * size_of(database)) + least_free_bytes
+    _check_enough(Space(folder, required_bytes, files.free_bytes(folder)), database, "rehearse")
+
+
+def _check_enough(found: Space, database: Path, operation: str) -> None:
+    if not found.enough:
+        cause = (
+            f"Database {size_of(database) / 1e6:.1f} MB, required {found.required_bytes / 1e6:.1f}, "
+            f"available {found.available_bytes / 1e6:.1f}"
+        )
+        raise DiskFull(operation=operation, path=found.folder, cause=cause)
+
+
+def check_local(database: Path, mounts: Path = MOUNTS) -> None:
+    """Refuses a database on a network file system, where two machines could write it at once (spec A5).
+
+    Only where the system lists its mounts as Linux does; elsewhere nothing is known and nothing is refused.
+
+    Raises:
+        NetworkDrive: with the kind of file system.
+    """
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return
+    kind = file_system_of(Path(os.path.realpath(database)), lines)
+    if kind in NETWORK_KINDS:
+        raise NetworkDrive(operation="migrate", path=database, cause=f"it lies on a network file system ({kind})")
+
+
+def file_system_of(path: Path, lines: list[str]) -> str:
+    """The kind of file system of a path, by lines like those of /proc/self/mounts: the longest mount point wins."""
+    best, kind = -1, ""
+    for line in lines:
+        fields = line.split(" ")
+        if len(fields) < 3:
+            continue
+        place = Path(fields[1].replace("\\040", " ").replace("\\011", "\t"))
+        if path.is_relative_to(place) and len(place.parts) >= best:
+            best, kind = len(place.parts), fields[2]
+    return kind
+
+
+def check_writable(folder: Path) -> None:
+    """Refuses a folder in which no file can be made: SQLite needs that for its journal, backups for themselves.
+
+    Raises:
+        ReadOnly: it cannot be made, or not be written.
+    """
+    probe = folder / f".write-probe-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as cause:
+        problem = files.problem("write", folder, cause)
+        raise (problem if isinstance(problem, DiskFull) else _read_only(folder, problem.cause)) from cause
+
+
+def check_alone(database: Path) -> None:
+    """Refuses a database that another program has open: that would go on with the old schema beside us.
+
+    In WAL mode the exclusive locking mode fails if anybody merely has it open; in the other modes only a transaction
+    of the other program shows, and then the one that begins next finds it.
+
+    Raises:
+        Locked: somebody has it.
+        ReadOnly: it may not be written.
+    """
+    with translated("open alone", database), closing(open_writing(database)) as connection:
+        if is_wal(connection):
+            connection.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()
+        connection.execute("BEGIN IMMEDIATE")
+        # On a file that may only be read, this is a reader's transaction without a word: only a write tells.
+        connection.execute(f"PRAGMA user_version={version_of(connection)}")
+        connection.execute("ROLLBACK")
+
+
+def _read_only(folder: Path, cause: str) -> ReadOnly:
+    return ReadOnly(operation="write", path=folder, cause=cause)
+
+
+def _device(folder: Path) -> int:
+    return files.nearest_folder(folder).stat().st_dev

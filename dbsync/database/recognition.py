@@ -1,0 +1,118 @@
+"""What shows how far a database has come that has no history of ours: its structure, and another tool's own table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from dbsync.errors import DbsyncError, MigrationFailed
+from dbsync.migrations import history
+from dbsync.migrations.engines import registry
+from dbsync.model import Applied, Facts, Migration, Recognised, State
+from dbsync.schema import fingerprint
+from dbsync.storage.connections import (
+    READABLE,
+    Connection,
+    has_table,
+    look,
+    open_copy,
+    open_scratch,
+    open_writing,
+    translated,
+    version_of,
+)
+from dbsync.upgrade import adoption_decision, decisions
+from dbsync.verification import checks
+
+SHOWN_COUNT: Final = 5
+
+
+def recognise(connection: Connection, found: tuple[Migration, ...]) -> Recognised:
+    """What shows how far a database has come; reads only."""
+    is_like = fingerprint.fingerprint(connection)
+    fits, nearest = [], (len(is_like) + 1, "")
+    stopped: list[str] = []
+    for number, fresh in enumerate(_each_fresh(found, stopped)):
+        differing = sorted({f"without {one}" for one in fresh - is_like} | {f"with {one}" for one in is_like - fresh})
+        if not differing:
+            fits.append(number)
+        elif len(differing) <= nearest[0]:
+            more = f" and {len(differing) - SHOWN_COUNT} more" if len(differing) > SHOWN_COUNT else ""
+            nearest = (len(differing), f"nearest is schema {number}, {', '.join(differing[:SHOWN_COUNT])}{more}")
+    said = _recorded(connection, found)
+    return Recognised(
+        user_version=version_of(connection),
+        recorded=said.names if said else None,
+        unknown=said.unknown if said else (),
+        problem=said.problem if said else "",
+        fits=tuple(fits),
+        nearest="" if fits else "; ".join([*stopped, nearest[1]]),
+    )
+
+
+def as_adopted(
+    facts: Facts, connection: Connection, found: tuple[Migration, ...]
+) -> tuple[Facts, tuple[Applied, ...]] | decisions.Refuse:
+    """What an untracked database would be known as once it is adopted; or why it would not be."""
+    step = adoption_decision.decide_adoption(recognise(connection, found), found)
+    if isinstance(step, decisions.Refuse):
+        return step
+    applied = tuple(Applied(one.number, one.name, one.sha256) for one in found[: step.version])
+    return facts._replace(state=State.OK, version=step.version), applied
+
+
+def adopt_copy(path: Path, found: tuple[Migration, ...]) -> None:
+    """Writes into a throw-away copy of an untracked database what adopting it would write; nothing if it cannot be."""
+    facts = look(path, opened=open_copy)
+    if facts.state is not State.UNTRACKED:
+        return
+    with translated("adopt a copy", path), closing(open_writing(path)) as connection:
+        known = as_adopted(facts, connection, found)
+        if isinstance(known, decisions.Refuse):
+            return
+        connection.execute("BEGIN")
+        history.make_tables(connection)
+        for one in found[: known[0].version]:
+            history.add_migration(
+                connection, one, kind="adopted", trial_id=None, release=(None, None), at="", duration_ms=0
+            )
+        connection.execute(f"PRAGMA user_version={known[0].version}")
+        connection.execute("COMMIT")
+
+
+def decided_on_copy(path: Path, found: tuple[Migration, ...]) -> decisions.UpgradeStep:
+    """What an upgrade would decide for a copy that nobody writes."""
+    facts = look(path, opened=open_copy)
+    with translated("read the history", path), closing(open_copy(path)) as connection:
+        return decisions.decide_upgrade(facts, history.applied(connection), found, None)
+
+
+def _each_fresh(found: tuple[Migration, ...], stopped: list[str]) -> Iterator[frozenset[str]]:
+    """The structures of all schemas of a release, from nothing to the newest; `stopped` gets why not all of them."""
+    with closing(open_scratch()) as connection:
+        yield fingerprint.fingerprint(connection)
+        for one in found:
+            if one.kind == "command":
+                stopped.append(f"schema {one.number} is a program's, and not known without running it")
+                return
+            try:
+                with translated("make a fresh database", one.path, otherwise=MigrationFailed):
+                    checks.run_all(connection, (one,))
+            except DbsyncError as error:
+                # The schemas before it are known, and one of them may fit.
+                stopped.append(f"schema {one.number} cannot be made: {error.cause}")
+                return
+            yield fingerprint.fingerprint(connection)
+
+
+def _recorded(connection: Connection, found: tuple[Migration, ...]) -> registry.Recorded | None:
+    engine = found[0].engine if found else registry.OWN
+    if engine != registry.OWN:
+        return registry.named(engine).recorded(connection, found)
+    if not has_table(connection, READABLE):
+        return None
+    names = {str(row[0]) for row in connection.execute(f"SELECT migration_name FROM {READABLE}")}
+    known = {one.name for one in found}
+    return registry.Recorded(frozenset(names & known), tuple(sorted(names - known)))

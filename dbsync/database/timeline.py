@@ -1,0 +1,191 @@
+"""What is known of a database's past: its own history, every run that was tried, and the backups beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from dbsync.backups import catalog
+from dbsync.database import preflight
+from dbsync.database.flight_recorder import FlightRecorder
+from dbsync.database.live import LiveEffects
+from dbsync.migrations import history
+from dbsync.model import FAILED, READY, SETTLED, Backup, Facts, State
+from dbsync.storage import connections, files
+
+UPGRADE: Final = "upgrade"
+GOING_BACK: Final = "going back"
+REHEARSAL: Final = "rehearsal"
+_PURPOSES: Final = {
+    "migration": "the exact state before a migration from schema {version}",
+    "manual": "made by a person; never removed by rotation",
+    "before-empty": "what was there before the database was emptied",
+    "before-import": "what was there before an import",
+    "before-restore": "what was there before a backup was restored",
+    "carried": "schema {version} with what people did since, as it was carried back",
+}
+
+
+_ORDER: Final = (
+    "put aside", "copy", "backup", "check backup", "migrate", "verify", "commit", "compare", "carry back", "restore",
+    "check",
+)  # fmt: skip
+"""Phases as they follow each other; a record has them by name."""
+
+
+class Run(NamedTuple):
+    """Something that was tried, as the flight record has it."""
+
+    kind: str
+    """upgrade, going back, or rehearsal."""
+    at: str
+    """When it began, UTC."""
+    until: str
+    """When the last one of `times` ended; empty: no end is on record."""
+    outcome: str
+    """The outcome's name; good or bad for a rehearsal; empty: it was cut, or is under way."""
+    verdict: str
+    """good, bad (tried and undone, or cut), or refused (nothing was done)."""
+    before: int | None = None
+    after: int | None = None
+    phase: str = ""
+    migration: str = ""
+    cause: str = ""
+    seconds: float | None = None
+    phases: Mapping[str, float] = {}
+    """Seconds of each phase."""
+    times: int = 1
+    """How many of them came one after the other; only of those that found nothing to do."""
+
+
+class Past(NamedTuple):
+    """All of it."""
+
+    at: str
+    database: Path
+    facts: Facts
+    size_bytes: int
+    applied: list[dict[str, object]]
+    """Rows of the database's own history, oldest first."""
+    runs: tuple[Run, ...]
+    """Oldest first."""
+    lines: list[dict[str, Any]]
+    """The flight record as it is."""
+    backups: list[Backup]
+    """Newest first."""
+
+
+def past_of(effects: LiveEffects) -> Past:
+    """Reads it together; changes nothing.
+
+    Raises:
+        DbsyncError: something that is there cannot be read.
+    """
+    database = effects.database
+    facts = effects.look()
+    applied: list[dict[str, object]] = []
+    if facts.state is State.OK:
+        with connections.translated("read the history", database), closing(connections.open_reading(database)) as live:
+            applied = history.rows(live)
+    lines = FlightRecorder(effects.backups, database).lines()
+    return Past(
+        at=files.utc_text(datetime.now(UTC)),
+        database=database,
+        facts=facts,
+        size_bytes=preflight.size_of(database),
+        applied=applied,
+        runs=runs_of(lines),
+        lines=lines,
+        backups=catalog.list_backups(effects.backups, database),
+    )
+
+
+def purpose_of(one: Backup) -> str:
+    """What a backup is for, for people."""
+    return _PURPOSES[one.kind].format(version=one.version) if one.kind in _PURPOSES else one.kind
+
+
+def runs_of(lines: Iterable[Mapping[str, Any]]) -> tuple[Run, ...]:
+    """The runs that a flight record tells of. One that began and has no end was cut, unless it is under way."""
+    found: list[Run] = []
+    looked: Mapping[str, Any] | None = None
+    started = False
+    for line in lines:
+        event = line.get("event")
+        if event == "looked":
+            _cut(found, looked if started else None)
+            looked, started = line, False
+        elif event == "started":
+            started = True
+        elif event == "rehearsed":
+            found.append(_rehearsal(line))
+        elif event == "ended":
+            _add(found, _ended(line, looked))
+            looked, started = None, False
+    _cut(found, looked if started else None)
+    return tuple(found)
+
+
+def _cut(found: list[Run], looked: Mapping[str, Any] | None) -> None:
+    if looked is not None:
+        found.append(Run(UPGRADE, _text(looked, "at"), "", "", "bad", before=_number(looked, "version")))
+
+
+def _add(found: list[Run], run: Run) -> None:
+    """Starts that found nothing to do are most of them: one line for those in a row."""
+    last = found[-1] if found else None
+    if last is not None and run.outcome == last.outcome == "UP_TO_DATE":
+        found[-1] = last._replace(until=run.until, times=last.times + 1)
+    else:
+        found.append(run)
+
+
+def _ended(line: Mapping[str, Any], looked: Mapping[str, Any] | None) -> Run:
+    outcome, phases = _text(line, "outcome"), _phases(line.get("phases"))
+    return Run(
+        kind=GOING_BACK if line.get("phase") == GOING_BACK else UPGRADE,
+        at=_text(looked or line, "at"),
+        until=_text(line, "at"),
+        outcome=outcome,
+        verdict="good" if outcome in READY | SETTLED else "bad" if outcome in FAILED else "refused",
+        before=_number(line, "before"),
+        after=_number(line, "after"),
+        phase=_text(line, "phase"),
+        migration=_text(line, "migration"),
+        cause=_text(line, "cause"),
+        # Going back measures its phases only.
+        seconds=_seconds(line.get("seconds")) or sum(phases.values()) or None,
+        phases=phases,
+    )
+
+
+def _rehearsal(line: Mapping[str, Any]) -> Run:
+    verdict = "good" if line.get("good") else "bad"
+    names = line.get("migrations")
+    return Run(
+        REHEARSAL, _text(line, "at"), _text(line, "at"), verdict, verdict, cause=_text(line, "cause"),
+        migration=", ".join(str(one) for one in names) if isinstance(names, list) else "",
+        seconds=_seconds(line.get("seconds")),
+    )  # fmt: skip
+
+
+def _phases(value: object) -> dict[str, float]:
+    found = value if isinstance(value, dict) else {}
+    names = sorted(found, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
+    return {str(name): seconds for name in names if (seconds := _seconds(found[name])) is not None}
+
+
+def _seconds(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _number(line: Mapping[str, Any], name: str) -> int | None:
+    value = line.get(name)
+    return value if isinstance(value, int) else None
+
+
+def _text(line: Mapping[str, Any], name: str) -> str:
+    return str(line.get(name) or "")

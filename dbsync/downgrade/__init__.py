@@ -1,0 +1,1 @@
+"""Carries the data recorded since a migration back to the older schema. Works on copies only."""

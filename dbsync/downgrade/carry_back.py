@@ -1,0 +1,248 @@
+"""Going back without losing a sale: what people did since the migration, done again on the backup, and proven.
+
+`base = migrate(backup)`; `change = diff(base, now)`: exactly what people did; each changed row is translated down onto
+a copy of the backup; the result is migrated up again and compared with now. An empty difference proves that nothing is
+lost, anything else is the exact report. It needs nothing of the app, and works after crashes.
+
+Of migrations that leave every value where it was, the backup itself is the base, as far as it has tables and columns:
+that saves a copy and a run of them. Where its proof finds any difference, the way above is gone for the exact report.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from dbsync.backups import compression, snapshot
+from dbsync.downgrade import row_replay
+from dbsync.errors import MigrationFailed
+from dbsync.model import Carried, Loss, Migration
+from dbsync.progress import ROWS, Told
+from dbsync.schema.table_definition import tokens
+from dbsync.storage import files
+from dbsync.storage.background import Beside
+from dbsync.storage.connections import (
+    Connection,
+    attach_copy,
+    check_soundness,
+    has_table,
+    open_copy,
+    open_scratch,
+    quoted,
+    translated,
+    version_of,
+)
+from dbsync.verification import checks, table_diff
+
+PARKED: Final = "parked.jsonl"
+
+
+def carry_back(
+    now: Path, backup: Path, migrations: tuple[Migration, ...], *, into: Path, reports: Path, told: Told
+) -> Carried:
+    """Makes the older database with what people did since.
+
+    Args:
+        now: a finished copy of the newer database; nobody writes it.
+        backup: the exact state before the migration.
+        migrations: all that the newer release has.
+        into: where to make it; scratch files are made beside it and removed.
+        reports: a folder for what the older schema cannot hold (`parked.jsonl`, one row in a line) and for what the
+            result lacks (CSV and SQL); made only if there is anything.
+        told: of bytes that were copied and rows that were done again.
+
+    Raises:
+        DbsyncError: it could not be made; nothing is left of it.
+    """
+    # What an earlier report left here is not of this one.
+    (reports / PARKED).unlink(missing_ok=True)
+    try:
+        with compression.plain(backup) as plain:
+            newer = _newer(plain, migrations)
+            if row_replay.conserves(newer) and _by_backup(now, plain, newer, into, told):
+                return Carried(into, (), None, None)
+            return _by_base(now, plain, newer, into=into, reports=reports, told=told)
+    except BaseException:
+        snapshot.drop_part(into)
+        raise
+
+
+def _newer(backup: Path, migrations: tuple[Migration, ...]) -> tuple[Migration, ...]:
+    with translated("look at", backup), closing(open_copy(backup)) as connection:
+        version = version_of(connection)
+    return tuple(one for one in migrations if one.number > version)
+
+
+def _by_backup(now: Path, backup: Path, newer: tuple[Migration, ...], into: Path, told: Told) -> bool:
+    """With the backup as the base. False: something would be different, or could not be done."""
+    told(0, 0, "copying the backup")
+    snapshot.scratch_copy(backup, into, told=told)
+    try:
+        # Only what both have is done again: nothing is without a place.
+        _do_again(now, backup, into, (), into.with_name(PARKED), told)
+        return _proven(now, into, newer, told)
+    except MigrationFailed:
+        return False
+
+
+def _proven(now: Path, into: Path, newer: tuple[Migration, ...], told: Told) -> bool:
+    """Goes up in a transaction that is rolled back: the file that was proven is the one that is restored.
+
+    In WAL mode, so that the file itself stays as it is and can be checked meanwhile.
+    """
+    with translated("prove", into, otherwise=MigrationFailed), closing(open_scratch(into)) as connection:
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()
+        connection.execute("PRAGMA journal_mode=WAL").fetchall()
+        told(0, 0, "proving it")
+        with Beside(lambda: _check(into)) as check:
+            attach_copy(connection, now, row_replay.NOW)
+            connection.execute("PRAGMA foreign_keys=OFF")
+            connection.execute("BEGIN")
+            checks.apply_all(connection, newer)
+            same = version_of(connection) == version_of(connection, row_replay.NOW)
+            same = same and not table_diff.differences(connection, row_replay.NOW)
+            same = same and not _lower_marks(connection, row_replay.NOW, "main")
+            connection.execute("ROLLBACK")
+        check.result()
+        connection.execute("PRAGMA journal_mode=DELETE").fetchall()
+    files.sync_file(into)
+    return same
+
+
+def _by_base(
+    now: Path, backup: Path, newer: tuple[Migration, ...], *, into: Path, reports: Path, told: Told
+) -> Carried:
+    base, again = into.with_name(f"{into.name}-base"), into.with_name(f"{into.name}-again")
+    try:
+        told(0, 0, "copying the backup")
+        snapshot.scratch_copy(backup, base, told=told)
+        told(0, 0, "migrating the backup")
+        checks.migrate_up(base, newer)
+        _check_version(now, base)
+        told(0, 0, "copying the backup")
+        snapshot.scratch_copy(backup, into, told=told)
+        parked = reports / PARKED
+        _do_again(now, base, into, newer, parked, told)
+        # Three copies at once are enough, and each may be as large as the database.
+        snapshot.drop_part(base)
+        with Beside(lambda: _check(into)) as check:
+            told(0, 0, "copying the result")
+            snapshot.scratch_copy(into, again, told=told)
+            told(0, 0, "proving it")
+            checks.migrate_up(again, newer)
+            losses, exported = _proof(now, again, reports)
+        check.result()
+        # A value that the migrations make again by themselves had no place, and is not lost.
+        parked_count = row_replay.keep_parked(parked, frozenset(one.table for one in losses))
+        files.sync_file(into)
+        if parked_count or exported:
+            files.sync_tree(reports)
+    finally:
+        snapshot.drop_part(base)
+        snapshot.drop_part(again)
+    return Carried(into, losses, parked if parked_count else None, reports if exported else None)
+
+
+def _check_version(now: Path, base: Path) -> None:
+    versions = []
+    for path in (now, base):
+        with translated("look at", path), closing(open_copy(path)) as connection:
+            versions.append(version_of(connection))
+    if versions[0] != versions[1]:
+        cause = f"it has schema {versions[0]}, and the migrations lead to {versions[1]}"
+        raise MigrationFailed(operation="carry back", path=now, cause=cause)
+
+
+def _do_again(now: Path, base: Path, into: Path, newer: tuple[Migration, ...], parked: Path, told: Told) -> None:
+    with translated("carry back", into, otherwise=MigrationFailed), closing(open_scratch(into)) as connection:
+        attach_copy(connection, now, row_replay.NOW)
+        attach_copy(connection, base, row_replay.BASE)
+        connection.execute("PRAGMA foreign_keys=OFF")
+        connection.execute("BEGIN")
+        with _Quiet(connection):
+            translate = row_replay.Translator(newer)
+            again = row_replay.Replay(connection, translate, parked)
+            done = 0
+            told(done, 0, "doing again", ROWS)
+            for done, change in enumerate(row_replay.changes(connection), 1):
+                again.do(change)
+                told(done, 0, "doing again", ROWS)
+            told(done, done, unit=ROWS)
+            _raise_marks(connection, translate)
+            _rebuild_searches(connection)
+        connection.execute("COMMIT")
+
+
+def _check(path: Path) -> None:
+    with translated("carry back", path, otherwise=MigrationFailed), closing(open_copy(path)) as connection:
+        problem = check_soundness(connection)
+    if problem is not None:
+        raise MigrationFailed(operation="carry back", path=path, cause=problem)
+
+
+class _Quiet:
+    """Triggers are away while rows are done again: what they did is among the rows already."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection: Final = connection
+        self._triggers: list[tuple[str, str]] = []
+
+    def __enter__(self) -> None:
+        rows = self._connection.execute("SELECT name, sql FROM main.sqlite_schema WHERE type = 'trigger'").fetchall()
+        self._triggers = [(str(name), str(sql)) for name, sql in rows]
+        for name, _ in self._triggers:
+            self._connection.execute(f"DROP TRIGGER main.{quoted(name)}")
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            for _name, sql in self._triggers:
+                self._connection.execute(sql)
+
+
+def _raise_marks(connection: Connection, translate: row_replay.Translator) -> None:
+    """A receipt's number that the newer version has given out is not given out again by the older one.
+
+    Also where it was the first of its table, and is removed since: then the older one has no mark yet.
+    """
+    if not all(has_table(connection, "sqlite_sequence", schema) for schema in ("main", row_replay.NOW)):
+        return
+    numbered = {
+        str(name).lower(): str(name)
+        for name, sql in connection.execute("SELECT name, sql FROM main.sqlite_schema WHERE type = 'table'").fetchall()
+        if "autoincrement" in tokens(str(sql or ""))
+    }
+    for name, mark in connection.execute(f"SELECT name, max(seq) FROM {row_replay.NOW}.sqlite_sequence GROUP BY name"):
+        table = numbered.get((translate.table_of(str(name)) or "").lower())
+        if table is None:
+            continue
+        raised = connection.execute("UPDATE main.sqlite_sequence SET seq = max(seq, ?) WHERE name = ?", (mark, table))
+        if not raised.rowcount:
+            connection.execute("INSERT INTO main.sqlite_sequence (name, seq) VALUES (?, ?)", (table, mark))
+
+
+def _rebuild_searches(connection: Connection) -> None:
+    for (name,) in connection.execute("SELECT name FROM main.sqlite_schema WHERE type = 'table'").fetchall():
+        if row_replay.is_external_search(connection, str(name), "main"):
+            connection.execute(f"INSERT INTO main.{quoted(name)} ({quoted(name)}) VALUES ('rebuild')")
+
+
+def _proof(now: Path, again: Path, reports: Path) -> tuple[tuple[Loss, ...], bool]:
+    with translated("compare", again), closing(open_copy(now)) as connection:
+        attach_copy(connection, again, "again")
+        losses = table_diff.differences(connection, "again")
+        marks = _lower_marks(connection, "main", "again")
+        if losses:
+            reports.mkdir(parents=True, exist_ok=True)
+            table_diff.export(connection, "again", losses, reports)
+    return (*losses, *marks), bool(losses)
+
+
+def _lower_marks(connection: Connection, now: str, again: str) -> tuple[Loss, ...]:
+    if not all(has_table(connection, "sqlite_sequence", schema) for schema in (now, again)):
+        return ()
+    rows = connection.execute(
+        f"SELECT m.name FROM {now}.sqlite_sequence m LEFT JOIN {again}.sqlite_sequence a ON a.name = m.name"
+        " WHERE m.seq > coalesce(a.seq, 0)"
+    )
+    return tuple(Loss("sqlite_sequence", 0, 1, 0) for _ in rows.fetchall()[:1])

@@ -1,0 +1,304 @@
+"""What people did between two states of a database, row by row; and doing it again on an older schema."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from dbsync.errors import MigrationFailed
+from dbsync.migrations.runner import namespace_of
+from dbsync.model import Migration
+from dbsync.schema.declarations import Declared, declared, same
+from dbsync.storage.connections import Connection, columns_of, key_of, quoted, tables_of
+from dbsync.verification.keyed_matching import Twins, null_keys
+
+NOW: Final = "now"
+BASE: Final = "base"
+Record = dict[str, Any]
+Down = Callable[[str, Record], Record | None]
+
+
+class Change(NamedTuple):
+    """One row that somebody added, changed or removed."""
+
+    table: str
+    before: Record | None
+    after: Record | None
+
+
+def changes(connection: Connection) -> Iterator[Change]:
+    """The rows in which NOW differs from BASE, both attached, in the tables and columns that both have. Tables by name,
+    parents before children in no particular order: foreign keys are off where this is done again."""
+    known = {one.lower() for one in tables_of(connection, BASE)}
+    for table in tables_of(connection, NOW):
+        if table.lower() not in known or is_external_search(connection, table):
+            continue
+        columns, key = _columns(connection, table)
+        if columns:
+            yield from _of_table(connection, table, columns, key)
+
+
+def _of_table(connection: Connection, table: str, columns: list[str], key: list[str]) -> Iterator[Change]:
+    names = [*columns, *(one for one in key or ["rowid"] if one not in columns)]
+    twins = Twins(connection, table, tuple(columns), tuple(key), now=NOW, base=BASE)
+
+    def listed(side: str) -> str:
+        return ", ".join(f"{side}.{_name(one)}" for one in names)
+
+    for row in connection.execute(f"SELECT {listed('b')} {twins.removed}"):
+        yield Change(table, dict(zip(names, row, strict=True)), None)
+    for row in connection.execute(f"SELECT {listed('b')}, {listed('n')} {twins.changed}"):
+        before, after = row[: len(names)], row[len(names) :]
+        yield Change(table, dict(zip(names, before, strict=True)), dict(zip(names, after, strict=True)))
+    for row in connection.execute(f"SELECT {listed('n')} {twins.added}"):
+        yield Change(table, None, dict(zip(names, row, strict=True)))
+
+
+def _columns(connection: Connection, table: str) -> tuple[list[str], list[str]]:
+    """What can be written, and what rows are known by: the primary key that both have; else empty, the rowid."""
+    before = {str(row[1]).lower() for row in columns_of(connection, table, BASE)}
+    columns = [
+        str(row[1]) for row in columns_of(connection, table, NOW) if row[6] == 0 and str(row[1]).lower() in before
+    ]
+    key = key_of(connection, table, NOW)
+    same_key = [one.lower() for one in key] == [one.lower() for one in key_of(connection, table, BASE)]
+    if not same_key or (key and any(null_keys(connection, table, tuple(key), side) for side in (NOW, BASE))):
+        return columns, []
+    return columns, key
+
+
+def _name(column: str) -> str:
+    return "rowid" if column == "rowid" else quoted(column)
+
+
+def is_external_search(connection: Connection, table: str, schema: str = NOW) -> bool:
+    """A search index over another table: it follows from that table."""
+    row = connection.execute(f"SELECT sql FROM {schema}.sqlite_schema WHERE name = ?", (table,)).fetchone()
+    text = " ".join(str(row[0] or "").lower().split()) if row else ""
+    return "fts" in text and "using" in text and "content=" in text.replace(" ", "")
+
+
+def conserves(newer: tuple[Migration, ...]) -> bool:
+    """Whether migrations leave every value where it was: they declare nothing else, which was proven when they ran.
+
+    What they drop or add does not count, unless a later one may have made another thing of the same name.
+    """
+    if any(one.kind == "command" or _down_row(one) is not None for one in newer):
+        return False
+    said = declared(newer)
+    if any(said.gone_in_between(*one) for one in said.drops if one[0] in ("table", "column")):
+        return False
+    return not (said.tables or said.columns or said.updates or said.retypes or said.inserts or said.deletes)
+
+
+def _down_row(migration: Migration) -> Down | None:
+    found = namespace_of(migration).get("down_row") if migration.kind == "python" else None
+    return found if callable(found) else None
+
+
+class Placed(NamedTuple):
+    """A row in terms of the older schema."""
+
+    table: str
+    row: Record
+    later: frozenset[str]
+    """Columns, as the newer schema calls them, that came after another of their name: no value of theirs is in it."""
+
+
+class Translator:
+    """Rows of the newer schema in terms of the older one: same names, declared renames, and `down_row`."""
+
+    def __init__(self, newer: tuple[Migration, ...]) -> None:
+        self._steps: Final = [(declared((one,)), _down_row(one)) for one in reversed(newer)]
+
+    def table_of(self, table: str) -> str | None:
+        """What a table was called; None: it came later."""
+        for step, _ in self._steps:
+            if _is_made_later(step, table):
+                return None
+            table = _table_before(step, table)
+        return table
+
+    def __call__(self, table: str, row: Record) -> Placed | None:
+        """Table and row as they were; None: a migration says that the older schema has no place for it."""
+        row, whole, later = dict(row), row, frozenset[str]()
+        for step, down in self._steps:
+            if _is_made_later(step, table):
+                return None
+            without = _without_later_ones(step, table, row)
+            # Under another name than its own a value has been placed by a step, and is not one that came later.
+            later |= (row.keys() - without.keys()) & whole.keys()
+            row = without
+            if down is not None:
+                translated = _called(down, table, row)
+                if translated is None:
+                    return None
+                row = translated
+            table, row = _unrenamed(step, table, row)
+        return Placed(table, row, later)
+
+
+def _called(down: Down, table: str, row: Record) -> Record | None:
+    try:
+        return down(table, dict(row))
+    except (Exception, SystemExit) as error:
+        # Only the kind of error: its text may hold a value, and values are personal.
+        cause = f"down_row of {table} failed: {type(error).__name__}"
+        raise MigrationFailed(operation="carry back", cause=cause) from error
+
+
+def _is_made_later(step: Declared, table: str) -> bool:
+    """Whether a name was free after a step, so that what has it came with a later one and is another table."""
+    if any(same(after, table) for after in step.tables.values()):
+        return False
+    return table.lower() in step.tables or ("table", table.lower()) in step.drops
+
+
+def _table_before(step: Declared, table: str) -> str:
+    return next((before for before, after in step.tables.items() if same(after, table)), table)
+
+
+def _without_later_ones(step: Declared, table: str, row: Record) -> Record:
+    old = _table_before(step, table).lower()
+    targets = {after.lower() for before, after in step.columns.items() if before[0] == old}
+
+    def is_later(column: str) -> bool:
+        name = column.lower()
+        free = (old, name) in step.columns or ("column", f"{old}.{name}") in step.drops
+        return free and name not in targets
+
+    return {column: value for column, value in row.items() if not is_later(column)}
+
+
+def _unrenamed(step: Declared, table: str, row: Record) -> tuple[str, Record]:
+    old = _table_before(step, table)
+    names = {after.lower(): before[1] for before, after in step.columns.items() if before[0] == old.lower()}
+    return old, {names.get(column.lower(), column): value for column, value in row.items()}
+
+
+class Replay:
+    """Does changes again on a copy of the older database; what has no place there goes to a side file."""
+
+    def __init__(self, connection: Connection, translate: Translator, parked: Path) -> None:
+        self._connection: Final = connection
+        self._translate: Final = translate
+        self._parked: Final = parked
+        self._known: Final = {one.lower(): one for one in tables_of(connection)}
+        self._names: Final[dict[str, dict[str, str]]] = {}
+
+    def do(self, change: Change) -> None:
+        """Adds, changes or removes one row. One that is not where it should be is left alone: the proof will say so."""
+        before = self._down(change.table, change.before)
+        after = self._down(change.table, change.after)
+        if change.after is not None and after is None:
+            self._park(change.table, change.after)
+            return
+        if before is not None and after is not None:
+            self._update(before, after)
+        elif after is not None:
+            self._insert(after)
+        elif before is not None:
+            self._delete(before)
+        if after is not None and change.after is not None:
+            self._park_rest(change, after)
+
+    def _down(self, table: str, row: Record | None) -> Placed | None:
+        placed = self._translate(table, row) if row is not None else None
+        if placed is None or placed.table.lower() not in self._known:
+            return None
+        known = self._known[placed.table.lower()]
+        names = self._written(known)
+        kept = {names[name.lower()]: value for name, value in placed.row.items() if name.lower() in names}
+        if "rowid" in placed.row:
+            kept["rowid"] = placed.row["rowid"]
+        return Placed(known, kept, placed.later)
+
+    def _written(self, table: str) -> dict[str, str]:
+        """The columns that can be written, by their names in lower case."""
+        if table not in self._names:
+            rows = columns_of(self._connection, table)
+            self._names[table] = {str(one[1]).lower(): str(one[1]) for one in rows if one[6] == 0}
+        return self._names[table]
+
+    def _insert(self, row: Placed) -> None:
+        table, values, _ = row
+        # A row without a key of its own gets whatever number is free.
+        values = {name: value for name, value in values.items() if name != "rowid" or self._is_search(table)}
+        names = ", ".join(_name(one) for one in values)
+        marks = ", ".join("?" for _ in values)
+        self._connection.execute(f"INSERT INTO main.{quoted(table)} ({names}) VALUES ({marks})", tuple(values.values()))
+
+    def _update(self, before: Placed, after: Placed) -> None:
+        table, old, _ = before
+        new = {name: value for name, value in after.row.items() if name != "rowid" and not _equal(value, old.get(name))}
+        if not new:
+            return
+        where, values = self._where(table, old)
+        sets = ", ".join(f"{quoted(one)} = ?" for one in new)
+        self._connection.execute(f"UPDATE main.{quoted(table)} SET {sets} WHERE {where}", (*new.values(), *values))
+
+    def _delete(self, row: Placed) -> None:
+        where, values = self._where(row.table, row.row)
+        self._connection.execute(f"DELETE FROM main.{quoted(row.table)} WHERE {where}", values)
+
+    def _where(self, table: str, row: Record) -> tuple[str, tuple[Any, ...]]:
+        key = key_of(self._connection, table)
+        if key and all(row.get(one) is not None for one in key):
+            return " AND ".join(f"{quoted(one)} = ?" for one in key), tuple(row[one] for one in key)
+        if self._is_search(table):
+            return "rowid = ?", (row["rowid"],)
+        columns = [name for name in row if name != "rowid"]
+        equal = " AND ".join(f"{quoted(one)} IS ?" for one in columns)
+        # Of rows that are equal in everything it does not matter which one it is; but it is only one.
+        inner = f"SELECT rowid FROM main.{quoted(table)} WHERE {equal} ORDER BY rowid = ? DESC LIMIT 1"
+        return f"rowid = ({inner})", (*(row[one] for one in columns), row.get("rowid"))
+
+    def _is_search(self, table: str) -> bool:
+        row = self._connection.execute("SELECT sql FROM main.sqlite_schema WHERE name = ?", (table,)).fetchone()
+        return row is not None and "virtual table" in " ".join(str(row[0]).lower().split())
+
+    def _park_rest(self, change: Change, after: Placed) -> None:
+        """Values of columns that the older schema does not have, as far as somebody set them."""
+        assert change.after is not None
+        taken = {one.lower() for one in after.row} - {one.lower() for one in after.later}
+        before = change.before or {}
+        rest = {
+            name: value
+            for name, value in change.after.items()
+            if name.lower() not in taken and name != "rowid" and value is not None and value != before.get(name)
+        }
+        if rest:
+            self._park(change.table, {**_key_of(change.after, after.row), **rest})
+
+    def _park(self, table: str, row: Mapping[str, Any]) -> None:
+        self._parked.parent.mkdir(parents=True, exist_ok=True)
+        plain = {name: value.hex() if isinstance(value, bytes) else value for name, value in row.items()}
+        with self._parked.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"table": table, "row": plain}, ensure_ascii=False) + "\n")
+
+
+def keep_parked(path: Path, tables: frozenset[str]) -> int:
+    """Leaves in a side file the rows of some tables only; returns how many. Without any the file goes, and its folder
+    if nothing else is in it."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    except FileNotFoundError:
+        return 0
+    kept = [line for line in lines if json.loads(line)["table"] in tables]
+    if kept:
+        path.write_text("".join(kept), encoding="utf-8")
+        return len(kept)
+    path.unlink()
+    if not any(path.parent.iterdir()):
+        path.parent.rmdir()
+    return 0
+
+
+def _key_of(row: Record, kept: Record) -> Record:
+    return {name: value for name, value in row.items() if name in kept}
+
+
+def _equal(one: object, other: object) -> bool:
+    return type(one) is type(other) and one == other

@@ -1,0 +1,1 @@
+"""`dbsync check`: examines a folder of migrations before its release."""

@@ -1,0 +1,240 @@
+"""Checks a folder of migrations as CI should: against what was released, from every schema, twice, for risks."""
+
+from __future__ import annotations
+
+from contextlib import closing, nullcontext
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from dbsync.backups import snapshot
+from dbsync.database.recognition import adopt_copy, decided_on_copy
+from dbsync.errors import DbsyncError
+from dbsync.lint.environment import another_day
+from dbsync.lint.risks import SAME_TWICE, risks
+from dbsync.migrations.folder import NONE, NONE_HINT, load, passed_over
+from dbsync.model import Migration
+from dbsync.progress import nobody
+from dbsync.schema import declarations, fingerprint
+from dbsync.storage.connections import attach_copy, open_copy, open_scratch, version_of
+from dbsync.upgrade import decisions
+from dbsync.upgrade.released_history import Kind, departures
+from dbsync.verification import checks, conservation, declaration_checks, table_diff
+
+NOT_READ: Final = "it has a number and is not read as a migration, because of how its name ends"
+NOT_READ_SAFE: Final = "Name it .sql or .py, or take it out of the folder."
+
+
+class Problem(NamedTuple):
+    """One thing that should not be released."""
+
+    where: str
+    what: str
+    safe: str = ""
+    """The safe way."""
+
+
+def check(
+    folder: Path, *, released: tuple[Path, ...] = (), database: Path | None = None, scratch: Path
+) -> list[Problem]:
+    """Everything that can be found out before a release.
+
+    Args:
+        folder: the migrations to check.
+        released: folders of earlier releases.
+        database: a database like those in the field, of an older schema: it is copied, never changed.
+        scratch: an existing folder for copies, which are removed.
+    """
+    try:
+        found = load(folder)
+    except DbsyncError as error:
+        return [Problem(str(error.path or folder), error.cause)]
+    if not found:
+        # The wrong folder must not pass in CI.
+        return [Problem(str(folder), NONE, NONE_HINT)]
+    problems = [Problem(str(one), NOT_READ, NOT_READ_SAFE) for one in passed_over(folder)]
+    problems += [Problem(_name(one), risk.what, risk.safe) for one in found for risk in risks(one)]
+    problems += _declarations(found)
+    for place in released:
+        problems += _against(found, place)
+    if not problems and not any(one.kind == "command" for one in found):
+        problems += _from_every_schema(found, released)
+        problems += _meant(found, scratch)
+    if not problems:
+        problems += _twice(found, None, scratch)
+    if not problems and database is not None:
+        problems += _on_a_copy(found, database, scratch)
+    return problems
+
+
+def _name(migration: Migration) -> str:
+    return f"{migration.number:04d}_{migration.name}"
+
+
+def _declarations(found: tuple[Migration, ...]) -> list[Problem]:
+    try:
+        declarations.declared(found)
+    except DbsyncError as error:
+        return [Problem(str(error.path), error.cause, error.hint)]
+    return []
+
+
+def _meant(found: tuple[Migration, ...], scratch: Path) -> list[Problem]:
+    """Each migration's declarations against the structure before and after it."""
+    before, after = scratch / "check-step-before.db", scratch / "check-step-after.db"
+    problems = []
+    try:
+        for one in found:
+            snapshot.scratch_copy(after, before, told=nobody) if after.exists() else _make(before, ())
+            with closing(open_scratch(after)) as connection:
+                checks.run_all(connection, (one,))
+                attach_copy(connection, before, conservation.OLD)
+                allowed = declarations.declared((one,))
+                _, wrong = declaration_checks.usable(connection, allowed, conservation.OLD)
+                problems += [Problem(_name(one), each.what) for each in wrong]
+                for what, near in declaration_checks.unknown(connection, allowed, conservation.OLD):
+                    problems.append(Problem(_name(one), what, f"Is {near} meant?" if near else ""))
+    except DbsyncError as error:
+        return [Problem("declarations", error.cause)]
+    finally:
+        for path in (before, after):
+            snapshot.drop_part(path)
+    return problems
+
+
+def _against(found: tuple[Migration, ...], place: Path) -> list[Problem]:
+    """Released migrations stay as they were: number, name and text; a mended one names what it replaces."""
+    try:
+        earlier = load(place)
+    except DbsyncError as error:
+        return [Problem(str(place), error.cause)]
+    if not earlier:
+        return [Problem(str(place), NONE, NONE_HINT)]
+    problems = []
+    for one in departures(earlier, found):
+        if one.kind is Kind.MENDED:
+            problems += _same_end(found, earlier, one.number)
+        else:
+            problems.append(Problem(f"{one.number:04d}_{one.name}", f"released in {place}, {one.what}", one.safe))
+    return problems
+
+
+def _same_end(found: tuple[Migration, ...], earlier: tuple[Migration, ...], number: int) -> list[Problem]:
+    """A mended migration ends in the structure of the one that it replaces: databases that have the old one keep it."""
+    try:
+        mended, broken = (checks.fresh(tuple(one for one in all_ if one.number <= number)) for all_ in (found, earlier))
+    except DbsyncError as error:
+        return [Problem(_name(found[number - 1]), f"a fresh database cannot be made: {error.cause}")]
+    if mended == broken:
+        return []
+    differing = ", ".join(sorted(mended ^ broken)[:3])
+    return [Problem(_name(found[number - 1]), f"it ends in another structure than what it replaces: {differing}")]
+
+
+def _from_every_schema(found: tuple[Migration, ...], released: tuple[Path, ...]) -> list[Problem]:
+    """Every schema, made by these texts and by each release's own, brought to the newest: it has its structure."""
+    try:
+        newest = checks.fresh(found)
+    except DbsyncError as error:
+        return [Problem("a fresh database", error.cause)]
+    starts = [(f"from schema {count}", found[:count]) for count in range(1, len(found))]
+    starts += [(f"from what was released in {place}", load(place)) for place in released]
+    problems = []
+    for where, begun in starts:
+        with closing(open_scratch()) as connection:
+            try:
+                checks.run_all(connection, begun)
+                checks.run_all(connection, found[len(begun) :])
+                if fingerprint.fingerprint(connection) != newest:
+                    problems.append(Problem(where, "it does not end in the structure of a fresh database"))
+            except DbsyncError as error:
+                problems.append(Problem(where, error.cause))
+    return problems
+
+
+def _on_a_copy(found: tuple[Migration, ...], database: Path, scratch: Path) -> list[Problem]:
+    """On real rows: twice, which has to come to the same; and against how it was, which has to be declared."""
+    before = scratch / "check-before.db"
+    try:
+        snapshot.snapshot(database, before, told=nobody)
+        cause = _not_tried(before, found)
+        if cause:
+            return [Problem(str(database), f"{cause}: nothing could be tried on it")]
+        return [*_twice(found, before, scratch), *_undeclared(found, before, scratch)]
+    except DbsyncError as error:
+        return [Problem(str(database), error.cause)]
+    finally:
+        snapshot.drop_part(before)
+
+
+def _not_tried(before: Path, found: tuple[Migration, ...]) -> str:
+    """Why these migrations do not go on from a database; empty if they do. One without our history is adopted first."""
+    adopt_copy(before, found)
+    step = decided_on_copy(before, found)
+    if isinstance(step, decisions.Refuse):
+        return step.cause
+    return "there is nothing in it" if isinstance(step, decisions.Migrate) and step.fresh else ""
+
+
+def _twice(found: tuple[Migration, ...], before: Path | None, scratch: Path) -> list[Problem]:
+    """Runs all that is pending on two copies, the second on another day.
+
+    Without a database on what the first migration makes: it makes a database of nothing, and is never run again.
+    """
+    once, twice, made = (scratch / f"check-{name}.db" for name in ("once", "twice", "made"))
+    try:
+        if before is None:
+            _make(made, found[:1])
+        for path in (once, twice):
+            snapshot.scratch_copy(before or made, path, told=nobody)
+            with closing(open_scratch(path)) as connection:
+                pending = tuple(one for one in found if one.number > version_of(connection))
+                with another_day(connection) if path == twice else nullcontext():
+                    checks.run_all(connection, pending)
+        with closing(open_copy(once)) as connection:
+            attach_copy(connection, twice, "twice")
+            differing = [one.table for one in table_diff.differences(connection, "twice")]
+    except DbsyncError as error:
+        return [Problem(str(before or "a fresh database"), error.cause)]
+    finally:
+        for path in (once, twice, made):
+            snapshot.drop_part(path)
+    return [Problem(one, "two runs, on two days, come to different rows", SAME_TWICE) for one in differing]
+
+
+def _make(path: Path, first: tuple[Migration, ...]) -> None:
+    with closing(open_scratch(path)) as connection:
+        checks.run_all(connection, first)
+
+
+def _undeclared(found: tuple[Migration, ...], before: Path, scratch: Path) -> list[Problem]:
+    """Each migration by itself, on what the ones before it left; then all at once, as a till that skips releases."""
+    step = scratch / "check-step.db"
+    try:
+        snapshot.scratch_copy(before, step, told=nobody)
+        with closing(open_copy(step)) as connection:
+            pending = tuple(one for one in found if one.number > version_of(connection))
+        problems = []
+        for one in pending:
+            problems += _different((one,), step, scratch, goes_on=True)
+        if len(pending) > 1 and not problems:
+            problems += _different(pending, before, scratch, goes_on=False)
+    finally:
+        snapshot.drop_part(step)
+    return problems
+
+
+def _different(run: tuple[Migration, ...], base: Path, scratch: Path, *, goes_on: bool) -> list[Problem]:
+    after = scratch / "check-after.db"
+    try:
+        snapshot.scratch_copy(base, after, told=nobody)
+        with closing(open_scratch(after)) as connection:
+            written = checks.run_all(connection, run)
+            attach_copy(connection, base, conservation.OLD)
+            found = conservation.findings(
+                connection, declarations.declared(run), written=written, limit_seconds=checks.LIMIT_SECONDS, skip=False
+            )
+        if goes_on:
+            after.replace(base)
+    finally:
+        snapshot.drop_part(after)
+    return [Problem(_name(run[-1]), one.told, f"-- changes: {one.declare}" if one.declare else "") for one in found]

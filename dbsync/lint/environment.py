@@ -1,0 +1,41 @@
+"""SQLite's clock set to another day: what a migration takes from it is different in the second run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any, Final
+
+from dbsync.storage.connections import Connection, open_scratch
+
+DAY: Final = "2031-03-04 05:06:07.089"
+_FUNCTIONS: Final = {
+    "date": 0, "time": 0, "datetime": 0, "julianday": 0, "unixepoch": 0, "strftime": 1, "timediff": 2,
+    "current_timestamp": 0, "current_date": 0, "current_time": 0,
+}  # fmt: skip
+"""Functions that know the time, and how many arguments come before it (sqlite.org/lang_datefunc.html)."""
+
+
+@contextmanager
+def another_day(connection: Connection) -> Iterator[None]:
+    """While it lasts, every function that asks the clock answers for `DAY`; about other days all answer as always.
+
+    CURRENT_TIMESTAMP is a function inside SQLite, also as a column's default and in triggers, so this reaches them all.
+    """
+    with closing(open_scratch()) as real:
+        known = {str(row[0]) for row in real.execute("SELECT name FROM pragma_function_list")}
+        for name, before_count in _FUNCTIONS.items():
+            if name in known:
+                connection.create_function(name, -1, _shifted(real, name, before_count), deterministic=True)
+        yield
+
+
+def _shifted(real: Connection, name: str, before_count: int) -> Callable[..., Any]:
+    plain = name.removeprefix("current_").replace("timestamp", "datetime") if name.startswith("current_") else name
+
+    def answer(*values: object) -> Any:
+        given = values if len(values) > before_count else (*values, DAY)
+        asked = [DAY if isinstance(one, str) and one.lower() == "now" else one for one in given]
+        return real.execute(f"SELECT {plain}({', '.join('?' * len(asked))})", asked).fetchone()[0]
+
+    return answer

@@ -1,0 +1,213 @@
+"""What the text of a migration shows to go wrong in the field, each with the way that does not. Nothing is run."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from dbsync.errors import BadMigrations
+from dbsync.migrations.engines.registry import OWN
+from dbsync.migrations.folder import HEADER, header_of, text_of
+from dbsync.model import Migration
+from dbsync.schema.declarations import Declared, cell_of, declared
+from dbsync.schema.sql_text import rename_of, split
+from dbsync.schema.table_definition import tokens
+from dbsync.storage.connections import quoted
+
+COMPUTED: Final = "computed_by_the_migration"
+"""Stands for what an f-string puts in."""
+_CONTROL: Final = ("begin", "commit", "rollback", "end", "savepoint", "release", "attach", "detach", "vacuum")
+_VERBS: Final = frozenset(
+    [
+        "alter",
+        "create",
+        "delete",
+        "drop",
+        "insert",
+        "pragma",
+        "reindex",
+        "replace",
+        "select",
+        "update",
+        "with",
+        *_CONTROL,
+    ]
+)
+_WRITING: Final = ("insert", "update", "delete", "replace", "with")
+_NOW: Final = ("current_timestamp", "current_date", "current_time")
+_CLOCKS: Final = ("date", "time", "datetime", "julianday", "unixepoch", "strftime")
+_PYTHON_CLOCKS: Final = frozenset(
+    ["datetime.now", "datetime.utcnow", "datetime.today", "date.today", "time.time", "time.time_ns", "os.urandom"]
+)
+_PYTHON_CHANCE: Final = ("random.", "secrets.", "uuid.uuid1", "uuid.uuid4")
+_NEARLY: Final = re.compile(r"^\s*(?:--|/\*)\s*(changes?|replaces?|readable[ _-]from)\s*:", re.IGNORECASE)
+_WHERE_IT_IS_READ: Final = (
+    "Write it as `-- changes: …`, `-- replaces: …` or `-- readable_from: …`, at the beginning of a line and before the"
+    " first statement."
+)
+SAME_TWICE: Final = (
+    "Take the value from a column of the row, or a constant: going back is proven by running the migration again."
+)
+
+
+class Risk(NamedTuple):
+    """One thing that goes wrong in the field."""
+
+    what: str
+    safe: str
+
+
+def risks(migration: Migration) -> list[Risk]:
+    """What a migration's text shows. Python is read as a syntax tree, and what looks like SQL in it as statements."""
+    if migration.kind == "command":
+        return []
+    text = text_of(migration.path)
+    statements = list(split(text)) if migration.kind == "sql" else list(_in_python(text))
+    try:
+        said = declared([migration])
+    except BadMigrations:
+        # That is a problem of its own, and told as one.
+        return []
+    all_words = [tokens(one) for one in statements]
+    made = {_created(words) for words in all_words} | {
+        renamed.to.lower() for one in statements if (renamed := rename_of(one)) is not None
+    }
+    found = list(_unread(text)) if (migration.kind, migration.engine) == ("sql", OWN) else []
+    for statement, words in zip(statements, all_words, strict=True):
+        found += [*_altering(statement, words, said, made), *_dropping(words, said, made, all_words)]
+        if migration.engine == OWN:
+            # Other tools' files say such things as a rule, and they are passed over.
+            found += _breaking(words)
+        if migration.number > 1:
+            # The first makes a database of nothing, and is never run again to find a way back.
+            found += _unlike_twice(words)
+    if migration.kind == "python" and migration.number > 1:
+        found += _python_unlike_twice(text)
+    return list(dict.fromkeys(found))
+
+
+def _unread(text: str) -> Iterator[Risk]:
+    """Lines that were meant to say something of the migration, and do not."""
+    header = header_of(text)
+    for number, line in enumerate(text.splitlines()):
+        if _NEARLY.match(line) and not (number < len(header) and HEADER.match(line)):
+            yield Risk(f"`{line.strip()}` is not read", _WHERE_IT_IS_READ)
+
+
+def _in_python(text: str) -> Iterator[str]:
+    tree = ast.parse(text)
+    inner = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    for node in ast.walk(tree):
+        # Docstrings and what is said to the log are for people.
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            inner.add(id(node.value))
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "log":
+            inner |= {id(one) for one in node.args}
+        if id(node) in inner:
+            continue
+        if isinstance(node, ast.JoinedStr):
+            parts = [part.value if isinstance(part, ast.Constant) else COMPUTED for part in node.values]
+            yield from _if_sql("".join(map(str, parts)))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield from _if_sql(node.value)
+
+
+def _if_sql(text: str) -> Iterator[str]:
+    for one in split(text):
+        if (tokens(one)[:1] or [""])[0] in _VERBS:
+            yield one
+
+
+def _name_at(words: list[str], at: int) -> str:
+    """The name that stands at a place, without `IF EXISTS`, `IF NOT EXISTS` and the database before it."""
+    while words[at : at + 1] and words[at] in ("if", "not", "exists"):
+        at += 1
+    return (words[at + 2 : at + 3] if words[at + 1 : at + 2] == ["."] else words[at : at + 1] or [""])[0]
+
+
+def _created(words: list[str]) -> str:
+    return _name_at(words, 2) if words[:2] == ["create", "table"] else ""
+
+
+def _altering(statement: str, words: list[str], said: Declared, made: set[str]) -> Iterator[Risk]:
+    if words[:2] != ["alter", "table"]:
+        return
+    table = _name_at(words, 2)
+    at = 5 if words[3:4] == ["."] else 3
+    rest = [one for one in words[at + 1 :] if one not in ("column", ";")]
+    renamed = rename_of(statement)
+    before, column = cell_of(said, f"{quoted(table)}.{quoted((rest or [''])[0])}")
+    if words[at : at + 1] == ["drop"] and not _allowed(said, "column", f"{before}.{column}", COMPUTED in words):
+        safe = f"Say it: `changes: drop column {table}.{rest[0]}`; and release an app before that does without it."
+        yield Risk("it drops a column without a declaration", safe)
+    if (
+        words[at : at + 1] == ["add"]
+        and "null" in rest
+        and "not" in rest
+        and "default" not in rest
+        and "as" not in rest
+    ):
+        safe = "Give it a DEFAULT, or add it without and use db.not_null(table, column, fill=...)."
+        yield Risk("it adds a NOT NULL column without a default", safe)
+    if renamed is not None and renamed.to and table not in made and said.tables.get(table, "") == "":
+        safe = (
+            f"Say it: `changes: rename {table} -> {renamed.to}`. In a rebuild, make the new table, copy, drop, rename."
+        )
+        yield Risk("it renames a table without a declaration", safe)
+    if renamed is not None and not renamed.to and not any(key[0] == before for key in said.columns):
+        says = f"`changes: rename {table}.{rest[0]} -> {table}.{rest[-1]}`"
+        safe = f"Say it: {says}; an older app does not know the new name."
+        yield Risk("it renames a column without a declaration", safe)
+
+
+def _dropping(words: list[str], said: Declared, made: set[str], all_words: list[list[str]]) -> Iterator[Risk]:
+    kind = words[1] if words[:1] == ["drop"] and len(words) > 1 else ""
+    name = _name_at(words, 2)
+    if kind == "table" and name not in made and not _allowed(said, kind, name, COMPUTED in name):
+        yield Risk("it drops a table without a declaration", f"Say it: `changes: drop table {name}`.")
+    again = any(one[:1] == ["create"] and kind in one[1:4] for one in all_words)
+    if kind in ("index", "trigger", "view") and not again and not _allowed(said, kind, name, COMPUTED in name):
+        safe = f"Say it: `changes: drop {kind} {name}`; or make it again in the same migration."
+        article = "an" if kind == "index" else "a"
+        yield Risk(f"it drops {article} {kind} without a declaration", safe)
+
+
+def _allowed(said: Declared, kind: str, name: str, computed: bool) -> bool:
+    """Whether a drop is declared; where the name is put together, any declaration of the kind counts."""
+    return (kind, name) in said.drops or (computed and any(one[0] == kind for one in said.drops))
+
+
+def _breaking(words: list[str]) -> Iterator[Risk]:
+    first = (words[:1] or [""])[0]
+    if words[:2] == ["pragma", "foreign_keys"]:
+        safe = (
+            "Foreign keys are off while migrations run, so a rebuild cascades nowhere; they are checked before COMMIT."
+        )
+        yield Risk("PRAGMA foreign_keys does nothing inside a transaction", safe)
+    if first in _CONTROL:
+        yield Risk(f"{first.upper()} would break the one transaction", "Leave it out.")
+
+
+def _unlike_twice(words: list[str]) -> Iterator[Risk]:
+    if not (words[:1] and words[0] in _WRITING) and not (_created(words) and "select" in words):
+        return
+    for index, word in enumerate(words):
+        called = words[index + 1 : index + 2] == ["("]
+        if called and word in ("random", "randomblob"):
+            yield Risk(f"it asks for chance: {word}()", SAME_TWICE)
+        now = "'now'" in [one.lower() for one in words[index:]] or words[index + 2 : index + 3] == [")"]
+        if word in _NOW or (called and word in _CLOCKS and now):
+            yield Risk(f"it asks the clock: {word}", SAME_TWICE)
+
+
+def _python_unlike_twice(text: str) -> Iterator[Risk]:
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        if any(called == one or called.endswith(f".{one}") for one in _PYTHON_CLOCKS - {"os.urandom"}):
+            yield Risk(f"it asks the clock: {called}()", SAME_TWICE)
+        elif called == "os.urandom" or called.startswith(_PYTHON_CHANCE):
+            yield Risk(f"it asks for chance: {called}()", SAME_TWICE)

@@ -1,0 +1,88 @@
+"""What SQLAlchemy takes for a connection of sqlite3's. Every statement goes through the sandbox.
+
+COMMIT, ROLLBACK and closing are dbsync's alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from dbsync.migrations.engines import foreign
+from dbsync.migrations.sandbox import Sandbox, cursor_of
+from dbsync.schema.table_definition import tokens
+from dbsync.storage.connections import Cursor
+
+_ASKING_LENGTH: Final = 2
+"""`PRAGMA foreign_keys`."""
+
+
+class SandboxConnection:
+    """As much of sqlite3's as SQLAlchemy asks for."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox: Final = sandbox
+        self.isolation_level: str | None = None
+        self.in_transaction: Final = True
+        self.row_factory: Any = None
+        self.text_factory: Any = str
+
+    def cursor(self) -> _Cursor:
+        return _Cursor(self._sandbox)
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> _Cursor:
+        return self.cursor().execute(sql, parameters)
+
+    def create_function(self, *arguments: Any, **values: Any) -> None:
+        """SQLAlchemy offers `regexp`; a schema that needed it could not be opened by the app's own SQLite."""
+
+    def commit(self) -> None:
+        """The whole run commits once."""
+
+    def rollback(self) -> None:
+        """An error undoes the migration's savepoint."""
+
+    def close(self) -> None:
+        """It stays open."""
+
+
+class _Cursor:
+    arraysize = 1
+    lastrowid: int | None = None
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox: Final = sandbox
+        self._cursor: Cursor | None = None
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> _Cursor:
+        if foreign.is_passed_over(sql):
+            # Foreign keys are off; whoever asks is told so, and whoever sets them gets no row.
+            sql = "SELECT 0" if len(tokens(sql.rstrip("; \n"))) == _ASKING_LENGTH else "SELECT 0 WHERE 0"
+        self._cursor = cursor_of(self._sandbox, sql, parameters)
+        self.lastrowid = self._cursor.lastrowid
+        return self
+
+    def executemany(self, sql: str, rows: Sequence[Sequence[Any]]) -> _Cursor:
+        for row in rows:
+            self.execute(sql, row)
+        return self
+
+    @property
+    def description(self) -> Any:
+        return self._cursor.description if self._cursor is not None else None
+
+    @property
+    def rowcount(self) -> int:
+        return self._cursor.rowcount if self._cursor is not None else -1
+
+    def fetchone(self) -> Any:
+        return self._cursor.fetchone() if self._cursor is not None else None
+
+    def fetchmany(self, size: int | None = None) -> list[Any]:
+        return self._cursor.fetchmany(size or self.arraysize) if self._cursor is not None else []
+
+    def fetchall(self) -> list[Any]:
+        return self._cursor.fetchall() if self._cursor is not None else []
+
+    def close(self) -> None:
+        self._cursor = None

@@ -1,0 +1,107 @@
+"""A migration that a program of the app's own does: `NNNN_name.toml` with its words. It gets a copy of the database.
+
+    command = ["../pos-tool", "migrate", "--to", "7", "{database}"]
+    timeout_seconds = 900
+
+A first word with a slash is taken from the folder of migrations; `{python}` is the Python that runs dbsync. `proves`
+has queries that give something true once the program did what it is for: a status of 0 alone is only its word.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from dbsync.errors import MigrationFailed
+from dbsync.migrations.engines import command_proof
+from dbsync.migrations.folder import checked_text
+from dbsync.model import Migration
+from dbsync.storage.connections import Connection
+
+TIMEOUT_SECONDS: Final = 900.0
+LINE_LIMIT: Final = 200
+
+
+def run(connection: Connection, migration: Migration, log: Callable[[str], None]) -> None:
+    """Runs the program on the copy that a connection is to, and lets go of it meanwhile.
+
+    Raises:
+        MigrationFailed: the program failed, or what it left is not what it was given.
+    """
+    path = Path(connection.execute("PRAGMA database_list").fetchone()[2])
+    if not path.name:
+        raise _failed(migration, "a program needs a database in a file")
+    said = tomllib.loads(checked_text(migration))
+    was = command_proof.before(connection, path)
+    connection.execute("COMMIT")
+    _run(said, migration, path, log)
+    command_proof.check(connection, migration, path, was, proofs=said.get("proves", []), log=log)
+
+
+def _run(said: dict[str, Any], migration: Migration, database: Path, log: Callable[[str], None]) -> None:
+    """What it prints goes to the log, line by line.
+
+    It prints into a file: a pipe would stay open for as long as anything lives that it started.
+    """
+    timeout_seconds = float(said.get("timeout_seconds", TIMEOUT_SECONDS))
+    folder = migration.path.parent
+    words = [_filled(str(one), database) for one in said["command"]]
+    if "/" in words[0] and not Path(words[0]).is_absolute():
+        words[0] = str(folder / words[0])
+    with tempfile.TemporaryFile() as output:
+        try:
+            process = subprocess.Popen(
+                words, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                env={**os.environ, "DBSYNC_DATABASE": str(database)}, start_new_session=sys.platform != "win32",
+            )  # fmt: skip
+        except OSError as cause:
+            raise _failed(migration, f"it could not be started: {cause.strerror or cause}") from cause
+        try:
+            process.wait(timeout=timeout_seconds)
+        except subprocess.TimeoutExpired as cause:
+            raise _failed(migration, f"it did not end within {timeout_seconds:.0f} seconds") from cause
+        finally:
+            _end(process)
+        last = ""
+        output.seek(0)
+        for line in output:
+            text = _readable(line)
+            if text:
+                log(f"   {text}")
+                last = f": {text}"
+    if process.returncode < 0:
+        raise _failed(migration, f"it was ended by signal {-process.returncode}{last}")
+    if process.returncode > 0:
+        raise _failed(migration, f"it ended with status {process.returncode}{last}")
+
+
+def _readable(line: bytes) -> str:
+    """Without what would move a terminal's cursor or colour it."""
+    text = line.decode("utf-8", "replace").rstrip()
+    return "".join(one if one.isprintable() else " " for one in text)[:LINE_LIMIT].rstrip()
+
+
+def _filled(word: str, database: Path) -> str:
+    return word.replace("{database}", str(database)).replace("{python}", sys.executable)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """The program and whatever it started: something that goes on writing would write into a copy that is gone."""
+    if sys.platform != "win32":
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    elif process.poll() is None:
+        process.kill()
+    process.wait()
+
+
+def _failed(migration: Migration, cause: str) -> MigrationFailed:
+    return MigrationFailed(operation="migrate", path=migration.path, cause=cause)

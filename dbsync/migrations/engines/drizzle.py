@@ -1,0 +1,102 @@
+"""Drizzle's folders and its table: one SQL file for each migration, in either of drizzle-kit's layouts.
+
+Drizzle itself runs what is newer than the newest time stamp in its table (drizzle-orm 0.45), or whatever its table does
+not name, in any order (1.0), and never looks at hashes (`sqlite-core/dialect`, `migrator.utils`). Here they decide.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+from dbsync.migrations.engines import drizzle_folders, foreign
+from dbsync.migrations.engines.drizzle_folders import Entry
+from dbsync.migrations.engines.registry import Recorded
+from dbsync.migrations.folder import checked_text, folder_of, text_of
+from dbsync.migrations.sandbox import Sandbox
+from dbsync.model import Migration
+from dbsync.storage.connections import Connection, columns_of, has_table, quoted
+
+TABLE: Final = "__drizzle_migrations"
+BREAKPOINT: Final = re.compile("--> statement-breakpoint")
+_COLUMNS: Final = {"id", "hash", "created_at"}
+_NEWER: Final = {"name", "applied_at"}
+
+
+def load(folder: Path) -> tuple[Migration, ...]:
+    """The migrations in the order in which they were made."""
+    entries = drizzle_folders.entries(folder)
+    declared = foreign.declarations(folder)
+    foreign.check_known(folder, declared, {one.name for one in entries})
+    return tuple(
+        foreign.migration(
+            one.path, text_of(one.path), number=number, name=one.name, engine="drizzle", declared=declared
+        )
+        for number, one in enumerate(entries, 1)
+    )  # fmt: skip
+
+
+def run(sandbox: Sandbox, migration: Migration) -> None:
+    """A breakpoint ends a statement, with or without a semicolon; to SQLite it would be a comment in the middle of one.
+    Its PRAGMA foreign_keys would do nothing inside a transaction."""
+    foreign.run(sandbox, checked_text(migration), cut=BREAKPOINT)
+
+
+def recorded(connection: Connection, migrations: tuple[Migration, ...]) -> Recorded | None:
+    """By name where the table has one, and by the hash of a file's bytes: both have to fit.
+
+    A checkout with other line ends is the same file; of two files with the same text the earlier one ran first.
+    """
+    if not has_table(connection, TABLE):
+        return _under_another_name(connection)
+    name = "name" if _has_names(connection) else "NULL"
+    left = {one.name: drizzle_folders.hashes_of(one.path) for one in migrations}
+    known, unknown = set[str](), []
+    for digest, said in connection.execute(f"SELECT hash, {name} FROM {TABLE} ORDER BY created_at, rowid"):
+        fits = said if said in left else next((one for one, hashes in left.items() if digest in hashes), None)
+        if fits is None:
+            unknown.append(f"a migration with hash {str(digest)[:12]}")
+        elif digest not in left.pop(fits):
+            unknown.append(f"{fits} with another text")
+        else:
+            known.add(fits)
+    return Recorded(frozenset(known), tuple(unknown))
+
+
+def note(connection: Connection, migration: Migration) -> None:
+    """The row that Drizzle writes, so that its own migrator finds nothing to do."""
+    entry = next(one for one in drizzle_folders.entries(folder_of(migration)) if one.name == migration.name)
+    if not has_table(connection, TABLE):
+        connection.execute(_table(entry))
+    values: dict[str, object] = {"hash": drizzle_folders.hash_of(entry.path), "created_at": entry.when}
+    if entry.has_folder and _has_names(connection):
+        now = connection.execute("SELECT strftime('%Y-%m-%dT%H:%M:%fZ', 'now')").fetchone()[0]
+        values |= {"name": entry.name, "applied_at": now}
+    marks = ", ".join("?" * len(values))
+    connection.execute(f"INSERT INTO {TABLE} ({', '.join(values)}) VALUES ({marks})", tuple(values.values()))
+
+
+def _table(entry: Entry) -> str:
+    """As drizzle-orm makes it, 0.45 or 1.0."""
+    if entry.has_folder:
+        columns = "id INTEGER PRIMARY KEY, hash text NOT NULL, created_at numeric, name text, applied_at TEXT"
+    else:
+        columns = "id SERIAL PRIMARY KEY, hash text NOT NULL, created_at numeric"
+    return f"CREATE TABLE {TABLE} ({columns})"
+
+
+def _has_names(connection: Connection) -> bool:
+    """Whether drizzle-orm 1.0 made the table, or brought it to its form."""
+    return any(row[1] == "name" for row in columns_of(connection, TABLE))
+
+
+def _under_another_name(connection: Connection) -> Recorded | None:
+    """`migrationsTable` can be any name; the table is known by its columns."""
+    for (table,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
+        columns = {str(row[1]) for row in columns_of(connection, table)}
+        if columns in (_COLUMNS, _COLUMNS | _NEWER):
+            rename = f"ALTER TABLE {quoted(table)} RENAME TO {TABLE}"
+            problem = f"Drizzle's history seems to be in {table} (migrationsTable), where it is not read: {rename}"
+            return Recorded(frozenset(), problem=f"{problem}, and leave the option out")
+    return None

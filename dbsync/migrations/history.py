@@ -1,0 +1,78 @@
+"""The database's own history: one table for machines, one for people, both written in the migration's transaction."""
+
+from __future__ import annotations
+
+from dbsync.model import Applied, Migration
+from dbsync.storage.connections import HISTORY, READABLE, Connection, has_table
+
+_TABLES = (
+    f"""CREATE TABLE IF NOT EXISTS {HISTORY} (
+        sequence INTEGER PRIMARY KEY, kind TEXT NOT NULL, number INTEGER, name TEXT, sha256 TEXT, trial_id TEXT,
+        release_id TEXT, release_version TEXT, readable_from INTEGER, applied_at TEXT NOT NULL, duration_ms INTEGER)""",
+    f"""CREATE TABLE IF NOT EXISTS {READABLE} (
+        version INTEGER PRIMARY KEY, migration_name TEXT NOT NULL, applied_at TEXT NOT NULL)""",
+)
+Release = tuple[str | None, str | None]
+
+
+def make_tables(connection: Connection) -> None:
+    """Makes both tables where they are not there."""
+    for statement in _TABLES:
+        connection.execute(statement)
+
+
+def add_migration(
+    connection: Connection, migration: Migration, *, kind: str, trial_id: str | None, release: Release, at: str,
+    duration_ms: int,
+) -> None:  # fmt: skip
+    """Writes a migration's row. Kinds: migration (it ran), adopted (it was there before dbsync), blessed (mended)."""
+    readable_from = migration.readable_from if migration.readable_from is not None else migration.number
+    connection.execute(
+        f"INSERT INTO {HISTORY} (kind, number, name, sha256, trial_id, release_id, release_version, readable_from,"
+        " applied_at, duration_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (kind, migration.number, migration.name, migration.sha256, trial_id, *release, readable_from, at, duration_ms),
+    )
+    connection.execute(
+        f"INSERT OR IGNORE INTO {READABLE} (version, migration_name, applied_at) VALUES (?, ?, ?)",
+        (migration.number, migration.name, at),
+    )
+
+
+def add_trial(connection: Connection, *, trial_id: str, release: Release, at: str) -> None:
+    """Writes a trial's row: whose database this is, also when no schema changed."""
+    make_tables(connection)
+    connection.execute(
+        f"INSERT INTO {HISTORY} (kind, trial_id, release_id, release_version, applied_at) VALUES ('trial', ?, ?, ?, ?)",
+        (trial_id, *release, at),
+    )
+
+
+def applied(connection: Connection) -> tuple[Applied, ...]:
+    """The migrations the database says it has, by number; the newest row of a number counts.
+
+    Where only the readable table is there (an older tool wrote it), names without hashes: adopted by name.
+    """
+    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    if HISTORY in tables:
+        rows = connection.execute(
+            f"SELECT number, name, sha256, trial_id FROM {HISTORY} WHERE number IS NOT NULL ORDER BY sequence"
+        )
+        return tuple({row[0]: Applied(*row) for row in rows}.values())
+    if READABLE in tables:
+        rows = connection.execute(f"SELECT version, migration_name, '' FROM {READABLE} ORDER BY version")
+        return tuple(Applied(*row) for row in rows)
+    return ()
+
+
+def rows(connection: Connection) -> list[dict[str, object]]:
+    """Everything in the machine's table, oldest first; where an older tool wrote only the readable one, its rows."""
+    sql = f"SELECT * FROM {HISTORY} ORDER BY sequence"
+    if not has_table(connection, HISTORY):
+        sql = (
+            "SELECT version AS sequence, 'readable' AS kind, version AS number, migration_name AS name,"
+            " NULL AS sha256, NULL AS trial_id, NULL AS release_id, NULL AS release_version, NULL AS readable_from,"
+            f" applied_at, NULL AS duration_ms FROM {READABLE} ORDER BY version"
+        )
+    cursor = connection.execute(sql)
+    names = [column[0] for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor]

@@ -1,0 +1,253 @@
+"""The hard patterns of a schema change as calls on `db`: each checks first, keeps what a rebuild forgets, and logs.
+
+A rebuild follows SQLite's documented order (sqlite.org/lang_altertable.html, 7): make the new table, copy, drop the old
+one, rename; indexes, triggers, rowids and the AUTOINCREMENT mark come along.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from dbsync.errors import MigrationFailed
+from dbsync.schema.declarations import same, unquoted
+from dbsync.storage.connections import quoted
+
+BATCH_ROWS: Final = 10_000
+SETTLES: Final = ("refuse", "suffix", "keep_oldest", "keep_newest")
+_HEAD: Final = re.compile(r'^\s*CREATE\s+TABLE\s+(?:"(?:[^"]|"")*"|`[^`]*`|\[[^\]]*\]|\S+?)\s*\(', re.IGNORECASE)
+_PIECES: Final = re.compile(
+    r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|--[^\n]*|/\*.*?\*/|[(),]|[^'"`\[(),\-/]+|[-/]""",
+    re.DOTALL,
+)
+
+
+class Helpers(ABC):
+    """Mixed into what a migration gets as `db`."""
+
+    @abstractmethod
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
+        """Runs one statement."""
+
+    @abstractmethod
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Runs one query."""
+
+    @abstractmethod
+    def columns(self, table: str) -> list[str]:
+        """The names of a table's columns."""
+
+    @abstractmethod
+    def _rowid(self, table: str) -> str | None:
+        """A name for a table's rowid; None where it has none, or no name for it is left."""
+
+    @abstractmethod
+    def log(self, text: str) -> None:
+        """A line for whoever watches."""
+
+    @abstractmethod
+    def progress(self, done: int, total: int, unit: str = "rows") -> None:
+        """How far a long step has come."""
+
+    def add_column(self, table: str, column: str, definition: str) -> bool:
+        """Adds a column if it is missing; whether it was."""
+        if any(same(one, column) for one in self.columns(table)):
+            return False
+        self.execute(f"ALTER TABLE {quoted(table)} ADD COLUMN {quoted(column)} {definition}")
+        self.log(f"✅ Added '{column}' column to {table}")
+        return True
+
+    def rebuild_table(self, table: str, definition: str, copy: Mapping[str, str] | None = None) -> None:
+        """Gives a table another definition.
+
+        Args:
+            table: its name, which stays.
+            definition: what stands between the parentheses of CREATE TABLE; with them, where something comes after.
+            copy: new column → expression over the old row; columns that are not named are copied by name.
+        """
+        body = definition if definition.lstrip().startswith("(") else f"({definition})"
+        self._rebuild(table, body, dict(copy or {}))
+
+    def add_foreign_key(self, table: str, column: str, references: str, on_delete: str = "NO ACTION") -> None:
+        """Adds a foreign key: `references` is like `categories(id)`. Rows that point to nothing are refused."""
+        parent, _, target = references.rstrip(")").partition("(")
+        lost = self.query(
+            f"SELECT count(*) FROM {quoted(table)} WHERE {quoted(column)} IS NOT NULL AND {quoted(column)} NOT IN"
+            f" (SELECT {quoted(target.strip())} FROM {quoted(parent.strip())})"
+        )[0][0]
+        self._refuse(lost, f"{lost} rows of {table} refer to rows of {parent.strip()} that are not there")
+        clause = f"FOREIGN KEY ({quoted(column)}) REFERENCES {quoted(parent.strip())}({quoted(target.strip())})"
+        self._rebuild(table, self._with_constraint(table, f"{clause} ON DELETE {on_delete}"), {})
+        self.log(f"✅ Foreign key of {table}.{column} added")
+
+    def add_unique(self, table: str, columns: Sequence[str], settle: str = "refuse", name: str | None = None) -> None:
+        """Makes columns unique by an index; what is there twice is settled as stated.
+
+        Args:
+            table: the table.
+            columns: what is to be unique together.
+            settle: refuse (with counts), suffix (the last column gets -2, -3 …), keep_oldest or keep_newest (by rowid;
+                by key in a table without rowids).
+            name: of the index.
+        """
+        if settle not in SETTLES:
+            raise MigrationFailed(operation="make unique", cause=f"settle has to be one of {', '.join(SETTLES)}")
+        names = ", ".join(quoted(one) for one in columns)
+        order = "DESC" if settle == "keep_newest" else "ASC"
+        present = " AND ".join(f"{quoted(one)} IS NOT NULL" for one in columns)
+        row = self._known_by(table)
+        oldest = ", ".join(f"{one} {order}" for one in row)
+        twice = self.query(
+            f"SELECT nth, {', '.join(row)} FROM (SELECT {', '.join(row)}, row_number() OVER (PARTITION BY {names}"
+            f" ORDER BY {oldest}) AS nth FROM {quoted(table)} WHERE {present}) WHERE nth > 1 ORDER BY {', '.join(row)}"
+        )
+        if settle == "refuse":
+            self._refuse(len(twice), f"{len(twice)} rows of {table} repeat {', '.join(columns)}")
+        where = " AND ".join(f"{one} = ?" for one in row)
+        for number, *key in twice:
+            self._settle(table, columns[-1], settle, where, key, number)
+        if twice:
+            self.log(f"ℹ️ {len(twice)} duplicates in {table} settled by {settle}")
+        index = name or f"{table}_{'_'.join(columns)}_unique"
+        self.execute(f"CREATE UNIQUE INDEX IF NOT EXISTS {quoted(index)} ON {quoted(table)} ({names})")
+        self.log("✅ UNIQUE constraint added successfully")
+
+    def _settle(self, table: str, column: str, settle: str, where: str, key: list[Any], number: int) -> None:
+        if settle != "suffix":
+            self.execute(f"DELETE FROM {quoted(table)} WHERE {where}", key)
+            return
+        value = self.query(f"SELECT {quoted(column)} FROM {quoted(table)} WHERE {where}", key)[0][0]
+        taken = f"SELECT 1 FROM {quoted(table)} WHERE {quoted(column)} = ?"
+        while self.query(taken, (f"{value}-{number}",)):
+            number += 1
+        self.execute(f"UPDATE {quoted(table)} SET {quoted(column)} = ? WHERE {where}", (f"{value}-{number}", *key))
+
+    def _known_by(self, table: str) -> list[str]:
+        """What a row is found again by, quoted: the rowid, else the primary key, which then is never NULL."""
+        rowid = self._rowid(table)
+        keys = sorted(
+            (row for row in self.query(f"PRAGMA table_info({quoted(table)})") if row[5]), key=lambda row: row[5]
+        )
+        return [rowid] if rowid is not None else [quoted(str(row[1])) for row in keys]
+
+    def not_null(self, table: str, column: str, fill: str) -> None:
+        """Makes a column NOT NULL; where it is NULL it becomes `fill`, an expression over the row."""
+        self.execute(f"UPDATE {quoted(table)} SET {quoted(column)} = {fill} WHERE {quoted(column)} IS NULL")
+        left = self.query(f"SELECT count(*) FROM {quoted(table)} WHERE {quoted(column)} IS NULL")[0][0]
+        self._refuse(left, f"{left} rows of {table} have no {column} even so")
+        parts, tail = self._parts(table)
+        for index, part in enumerate(parts):
+            words = part.split()
+            if words and same(unquoted(words[0]), column) and "NOT NULL" not in part.upper():
+                parts[index] = f"{part.rstrip()} NOT NULL"
+        self._rebuild(table, f"({','.join(parts)}){tail}", {})
+        self.log(f"✅ {table}.{column} is NOT NULL")
+
+    def backfill(self, table: str, column: str, expression: str, batch_rows: int = BATCH_ROWS) -> int:
+        """Sets a column of every row, in batches with progress; how many rows there were. A table without rowids is
+        one batch."""
+        rowid = self._rowid(table)
+        update = f"UPDATE {quoted(table)} SET {quoted(column)} = {expression}"
+        if rowid is None:
+            done = self.execute(update)
+            self.log(f"🔄 {table}.{column}: {done} rows")
+            return done
+        total = self.query(f"SELECT count(*) FROM {quoted(table)}")[0][0]
+        done, after = 0, -(2**63)
+        # By the rows that there are: keys made of a time or by chance lie far apart.
+        batch = f"SELECT {rowid} AS r FROM {quoted(table)} WHERE {rowid} >= ? ORDER BY r LIMIT ?"
+        while (last := self.query(f"SELECT max(r) FROM ({batch})", (after, batch_rows))[0][0]) is not None:
+            done += self.execute(f"{update} WHERE {rowid} >= ? AND {rowid} <= ?", (after, last))
+            self.log(f"🔄 {table}.{column}: {done} of {total} rows")
+            self.progress(done, total)
+            if last == 2**63 - 1:
+                break
+            after = last + 1
+        return done
+
+    def constrain(self, table: str, check: str, clean: str | None = None) -> None:
+        """Validate, clean, constrain: rows that break `check` are counted, `clean` (one statement) mends them, and only
+        when none is left the CHECK is added."""
+        broken = f"SELECT count(*) FROM {quoted(table)} WHERE NOT ({check})"
+        count = self.query(broken)[0][0]
+        if count and clean is not None:
+            self.execute(clean)
+            self.log(f"ℹ️ {count} rows of {table} cleaned")
+            count = self.query(broken)[0][0]
+        self._refuse(count, f"{count} rows of {table} break CHECK ({check})")
+        self._rebuild(table, self._with_constraint(table, f"CHECK ({check})"), {})
+        self.log(f"✅ CHECK added to {table}")
+
+    # ------------------------------------------------------------------------------------------------------- rebuilds
+
+    def _rebuild(self, table: str, body: str, copy: dict[str, str]) -> None:
+        new = f"dbsync_new_{table}"
+        kept = self.query(
+            "SELECT sql FROM sqlite_schema WHERE lower(tbl_name) = lower(?) AND type IN ('index', 'trigger')"
+            " AND sql IS NOT NULL",
+            (table,),
+        )
+        before = self.columns(table)
+        self.execute(f"CREATE TABLE {quoted(new)} {body}")
+        names = [one for one in self.columns(new) if one in copy or any(same(one, old) for old in before)]
+        chosen = [copy.get(one, quoted(one)) for one in names]
+        rowids = self._rowid(new), self._rowid(table)
+        listed = [quoted(one) for one in names]
+        if rowids[0] is not None and rowids[1] is not None and not self._has_integer_key(new):
+            listed, chosen = [rowids[0], *listed], [rowids[1], *chosen]
+        self.execute(f"INSERT INTO {quoted(new)} ({', '.join(listed)}) SELECT {', '.join(chosen)} FROM {quoted(table)}")
+        self._carry_mark(table, new)
+        self.execute(f"DROP TABLE {quoted(table)}")
+        # The old way of renaming leaves views and other tables' references alone, which mean the name that comes back.
+        self.execute("PRAGMA legacy_alter_table=ON")
+        self.execute(f"ALTER TABLE {quoted(new)} RENAME TO {quoted(table)}")
+        self.execute("PRAGMA legacy_alter_table=OFF")
+        for (sql,) in kept:
+            self.execute(sql)
+
+    def _carry_mark(self, table: str, new: str) -> None:
+        if not self.query("SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_sequence'"):
+            return
+        mark = self.query("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,))
+        known = self.query("SELECT 1 FROM sqlite_sequence WHERE name = ?", (new,))
+        if mark and known:
+            self.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = ?", (mark[0][0], new))
+        elif mark:
+            self.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (new, mark[0][0]))
+
+    def _has_integer_key(self, table: str) -> bool:
+        rows = self.query(f"PRAGMA table_info({quoted(table)})")
+        keys = [row for row in rows if row[5]]
+        return len(keys) == 1 and str(keys[0][2]).upper() == "INTEGER"
+
+    def _parts(self, table: str) -> tuple[list[str], str]:
+        """A definition taken apart: what is between the commas in its parentheses, and what comes after them."""
+        sql = str(self.query("SELECT sql FROM sqlite_schema WHERE lower(name) = lower(?)", (table,))[0][0])
+        head = _HEAD.match(sql)
+        if head is None:
+            raise MigrationFailed(operation="rebuild", cause=f"the definition of {table} is not understood")
+        parts, depth, current = [], 1, ""
+        for piece in _PIECES.findall(sql[head.end() :]):
+            depth += {"(": 1, ")": -1}.get(piece, 0)
+            if depth == 0:
+                parts.append(current)
+                rest = sql[head.end() + sum(len(one) for one in parts) + len(parts) - 1 + 1 :]
+                return parts, rest
+            if piece == "," and depth == 1:
+                parts.append(current)
+                current = ""
+            else:
+                current += piece
+        raise MigrationFailed(operation="rebuild", cause=f"the definition of {table} is not understood")
+
+    def _with_constraint(self, table: str, constraint: str) -> str:
+        parts, tail = self._parts(table)
+        return f"({','.join([*parts, f' {constraint}'])}){tail}"
+
+    def _refuse(self, count: int, cause: str) -> None:
+        if count:
+            raise MigrationFailed(
+                operation="validate", cause=cause, hint="Mend the rows first, or say how to settle them."
+            )

@@ -1,0 +1,254 @@
+"""What a migration may do: statements, queries, words to the log. Not: transactions, ATTACH, dangerous pragmas.
+
+It guards against mistakes, not against malice: a migration is signed code of the vendor.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from dbsync.errors import DbsyncError, MigrationFailed
+from dbsync.migrations.authorizer import WRITES, why_not
+from dbsync.migrations.operations import Helpers
+from dbsync.migrations.write_log import Write, carried_over
+from dbsync.progress import STATEMENTS, Told, nobody
+from dbsync.schema.declarations import unquoted
+from dbsync.schema.sql_text import Statement, adds_column, head_of, numbered, rename_of, shown, strict, use_of
+from dbsync.storage.connections import Connection, columns_of, kind_of, quoted, rowid_of
+
+
+def unheard(sql: str) -> None:
+    """Nobody asks which statements run."""
+
+
+class Sandbox(Helpers):
+    """What a migration gets in place of a connection.
+
+    Args:
+        connection: in the open transaction.
+        log: told of every line of the migration.
+        source: the migration's file, for saying where a statement stands.
+        told: learns how far a step is.
+        issued: learns each statement before it runs.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        log: Callable[[str], None],
+        source: Path,
+        told: Told = nobody,
+        issued: Callable[[str], None] = unheard,
+    ) -> None:
+        self._connection = connection
+        self._log = log
+        self._source = source
+        self._told = told
+        self._issued = issued
+        self._statement = ""
+        self._line = 0
+        self._order = 0
+        self._ours = False
+        self._why_refused = ""
+        self._last_failure: DbsyncError | None = None
+        self.written: set[Write] = set()
+        """What each statement may write: asked as it is compiled, so never too little."""
+
+    def __enter__(self) -> Self:
+        self._connection.set_authorizer(self._authorize)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.set_authorizer(None)
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
+        """Runs one statement; returns how many rows it changed (-1 where that has no meaning)."""
+        return self._run(sql, parameters).rowcount
+
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Runs one query; returns all rows."""
+        return self._run(sql, parameters).fetchall()
+
+    def columns(self, table: str) -> list[str]:
+        """The names of a table's columns, in order; empty if there is no such table."""
+        return [str(row[1]) for row in columns_of(self._connection, table)]
+
+    def _rowid(self, table: str) -> str | None:
+        """A name for a table's rowid that no column hides; None where it has none."""
+        return rowid_of(self._connection, table)
+
+    def log(self, text: str) -> None:
+        """A line for whoever watches."""
+        self._log(text)
+
+    def progress(self, done: int, total: int, unit: str = "rows") -> None:
+        """How far a long step has come, for a bar and the time that remains."""
+        self._told(done, total, unit=unit)
+
+    def script(self, text: str) -> None:
+        """Runs the statements of an SQL file one by one, in the open transaction."""
+        self._statements(list(numbered(text)))
+
+    def _statements(self, statements: Sequence[Statement]) -> None:
+        """The same for statements that are cut already."""
+        for number, (line, statement) in enumerate(statements):
+            self._told(number, len(statements), unit=STATEMENTS)
+            self._line = line if self._source.suffix == ".sql" else 0
+            self._run(statement, ())
+        self._told(len(statements), len(statements), unit=STATEMENTS)
+
+    def _run(self, sql: str, parameters: Sequence[Any]) -> sqlite3.Cursor:
+        self.check_transaction()
+        self._why_refused, self._statement = "", sql
+        self._order += 1
+        self._issued(sql)
+        try:
+            self._check_quoted_names(sql, parameters)
+            cursor = self._connection.execute(sql, parameters)
+        except sqlite3.Error as error:
+            refused = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_AUTH
+            if refused and not self._why_refused:
+                # Ctrl-C while SQLite asked `_authorize`: what a callback raises is lost, and SQLite calls it a refusal.
+                raise KeyboardInterrupt from error
+            self._last_failure = self._failure(error, sql)
+            raise self._last_failure from error
+        self.check_transaction()
+        return cursor
+
+    def check_transaction(self) -> None:
+        """Refuses to go on without a transaction: what is written then would stay, whatever becomes of the run.
+
+        Some failures end it ("disk full", for one), and a migration may have swallowed what it was told of that.
+
+        Raises:
+            DbsyncError: the failure that ended it.
+        """
+        if not self._connection.in_transaction:
+            cause = f"the transaction was ended by: {shown(self._statement)}"
+            raise self._last_failure or MigrationFailed(operation="migrate", cause=cause)
+
+    def _failure(self, error: sqlite3.Error, sql: str) -> DbsyncError:
+        cause = self._why_refused or str(error)
+        kind = kind_of(error) or MigrationFailed
+        return kind(operation="migrate", cause=f"{cause} ({self._where()}: {shown(sql)})")
+
+    def _where(self) -> str:
+        """The line at which the migration is."""
+        if self._line:
+            return f"line {self._line}"
+        frame = sys._getframe(1)  # noqa: SLF001 - the way that `traceback` goes as well, without its cost
+        while frame.f_back is not None:
+            if frame.f_code.co_filename == str(self._source):
+                return f"line {frame.f_lineno}"
+            frame = frame.f_back
+        return "in"
+
+    # -------------------------------------------------------------------------------------------------- quoted names
+
+    def _check_quoted_names(self, sql: str, parameters: Sequence[Any]) -> None:
+        """Compiles the statement with its "names" in backticks, which are never taken for texts.
+
+        SQLite takes an unknown "name" for a text and fills a column with its own misspelt name in silence
+        (sqlite.org/quirks.html, 8). Switching that off (Python 3.12) would break triggers that a shop has already.
+        """
+        exact = strict(sql)
+        if exact == sql:
+            return
+        try:
+            self._connection.execute(f"EXPLAIN {exact}", parameters).close()
+            self._check_body(sql, exact)
+        except sqlite3.Error as error:
+            if "no such column" not in str(error) or not self._compiles(sql, parameters):
+                raise
+            cause = f"{error}: a name in double quotes that is not there would be taken for a text"
+            raise MigrationFailed(
+                operation="migrate",
+                cause=f"{cause} ({self._where()}: {shown(sql)})",
+                hint="Put texts in single quotes.",
+            ) from error
+
+    def _compiles(self, sql: str, parameters: Sequence[Any]) -> bool:
+        try:
+            self._connection.execute(f"EXPLAIN {sql}", parameters).close()
+        except sqlite3.Error:
+            return False
+        return True
+
+    def _check_body(self, sql: str, exact: str) -> None:
+        """What a view or trigger says is compiled only when it is used: so it is made strictly, used, and unmade."""
+        use = use_of(sql)
+        if use is None or self._why_unusable(sql, use) is not None:
+            return
+        why = self._why_unusable(exact, use)
+        if why is not None:
+            raise why
+
+    def _why_unusable(self, sql: str, use: str) -> sqlite3.Error | None:
+        self._ours = True
+        self._connection.execute("SAVEPOINT body")
+        try:
+            self._connection.execute(sql)
+            self._connection.execute(f"EXPLAIN {self._with_columns(use)}").close()
+        except sqlite3.Error as error:
+            return error
+        finally:
+            self._connection.execute("ROLLBACK TO body")
+            self._connection.execute("RELEASE body")
+            self._ours = False
+        return None
+
+    def _with_columns(self, use: str) -> str:
+        if "{columns}" not in use:
+            return use
+        table = unquoted(use.split()[1].rpartition(".")[2])
+        rows = columns_of(self._connection, table)
+        return use.format(columns=", ".join(f"{quoted(str(row[1]))} = NULL" for row in rows if not row[6]))
+
+    # ---------------------------------------------------------------------------------------------------- authorizer
+
+    def _authorize(
+        self, action: int, first: str | None, second: str | None, schema: str | None, through: str | None
+    ) -> int:
+        if self._ours:
+            return sqlite3.SQLITE_OK
+        why = why_not(action, first, second, schema)
+        if why is not None:
+            self._why_refused = f"not allowed in a migration: {why}"
+            return sqlite3.SQLITE_DENY
+        if action == sqlite3.SQLITE_ALTER_TABLE:
+            self._altered(second or "", schema)
+        elif action in WRITES and first is not None:
+            self._note(first, (second or "") if action == sqlite3.SQLITE_UPDATE else "", through or "")
+        return sqlite3.SQLITE_OK
+
+    def _altered(self, table: str, dropped: str | None) -> None:
+        """DROP COLUMN, which names its column here, rewrites rows. ADD COLUMN leaves them alone. RENAME does as well,
+        but what has the name then may be other rows: two tables, or two columns, that change places."""
+        if adds_column(self._statement):
+            return
+        self._note(table, dropped or "", "")
+        renamed = rename_of(self._statement)
+        if renamed is not None and renamed.to:
+            self.written |= carried_over(self.written, table, renamed.to)
+
+    def _note(self, table: str, column: str, through: str) -> None:
+        file = self._source
+        # In Drizzle's folders all of them have one name.
+        place = f"{file.parent.name if file.name == 'migration.sql' else file.name} {self._where()}"
+        one = Write(self._order, table.lower(), column.lower(), head_of(self._statement), place, through)
+        self.written.add(one)
+
+
+def cursor_of(sandbox: Sandbox, sql: str, parameters: Sequence[Any]) -> sqlite3.Cursor:
+    """Runs one statement of an engine's library, which wants a cursor; migrations of our own never get one, because a
+    cursor leads to its connection."""
+    return sandbox._run(sql, parameters)  # noqa: SLF001 - the same file
+
+
+def run_statements(sandbox: Sandbox, statements: Sequence[Statement]) -> None:
+    """Runs statements that an engine has cut, as those of an SQL file."""
+    sandbox._statements(statements)  # noqa: SLF001 - the same file

@@ -1,0 +1,193 @@
+"""The new file that a recovery writes: tables first, then rows, what does not fit beside it, then all that follows."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import IO, Final
+
+from dbsync.backups import snapshot
+from dbsync.errors import DiskProblem
+from dbsync.recovery.pages import Header
+from dbsync.recovery.schema_recovery import BadText, Object
+from dbsync.recovery.table_reader import Shelf
+from dbsync.storage import files, temporary_files
+from dbsync.storage.connections import (
+    Connection,
+    Row,
+    columns_of,
+    has_table,
+    is_rowid,
+    kind_of,
+    open_scratch,
+    quoted,
+    rowid_of,
+    translated,
+)
+from dbsync.verification.search_indexes import shows_another
+
+_ENCODINGS: Final = {1: "UTF-8", 2: "UTF-16le", 3: "UTF-16be"}
+
+
+def aside_of(into: Path) -> Path:
+    """Where the rows are that do not fit into the new file: one JSON line each."""
+    return into.with_name(f"{into.name}.aside.jsonl")
+
+
+class Rebuilt:
+    """A database under construction, under a temporary name. A crash leaves that; nothing has the final name."""
+
+    def __init__(self, into: Path, owner: str, header: Header, objects: list[Object]) -> None:
+        self.path: Final = temporary_files.part_of(into, owner)
+        self.aside_path: Final = aside_of(into)
+        self.not_made: list[str] = []
+        """Objects that could not be made, and why."""
+        self.aside_count: dict[str, int] = {}
+        self._into: Final = into
+        self._objects: Final = objects
+        self._aside: IO[str] | None = None
+        snapshot.drop_part(self.path)
+        self.connection: Final[Connection] = open_scratch(self.path)
+        execute = self.connection.execute
+        execute(f"PRAGMA page_size={header.page_bytes}")
+        execute(f"PRAGMA encoding='{_ENCODINGS.get(header.encoding, 'UTF-8')}'")
+        execute(f"PRAGMA auto_vacuum={header.auto_vacuum}")
+        # A row that does not fit is undone alone, which takes a journal.
+        execute("PRAGMA journal_mode=MEMORY").fetchall()
+        execute("PRAGMA foreign_keys=OFF")
+        execute("BEGIN")
+
+    def make_tables(self) -> None:
+        """Searches first, for the tables that they keep; then tables, and what must be unique in them."""
+        tables = [one for one in self._objects if one.kind == "table" and not one.name.startswith("sqlite_")]
+        for one in sorted(tables, key=lambda each: not is_virtual(each)):
+            if not has_table(self.connection, one.name):
+                self._make(one)
+        for one in self._objects:
+            if is_unique(one) and has_table(self.connection, one.table):
+                self._make(one)
+
+    def make_rest(self, version: int, application_id: int) -> None:
+        """Searches from their content, indexes, views, triggers, the numbers in the header; then all is committed."""
+        for one in self._objects:
+            if is_virtual(one) and self.exists(one) and shows_another(self.connection, one.name):
+                self._do(f"INSERT INTO {quoted(one.name)} ({quoted(one.name)}) VALUES ('rebuild')", one)
+        for kind in ("index", "view", "trigger"):
+            for one in self._objects:
+                if one.kind == kind and one.sql and not is_unique(one):
+                    self._make(one)
+        self.connection.execute(f"PRAGMA user_version={version}")
+        self.connection.execute(f"PRAGMA application_id={application_id}")
+        self.connection.execute("COMMIT")
+
+    def exists(self, one: Object) -> bool:
+        """Whether it could be made."""
+        return has_table(self.connection, one.name)
+
+    def is_inner(self, name: str) -> bool:
+        """Whether a table is one that a search keeps for itself."""
+        rows = self.connection.execute(f"PRAGMA main.table_list({quoted(name)})").fetchall()
+        return any(row[2] == "shadow" for row in rows)
+
+    def shelf_of(self, name: str) -> Shelf:
+        """A table's columns and its rowid."""
+        columns = [row for row in columns_of(self.connection, name) if row[6] == 0]
+        return Shelf(name, tuple(str(row[1]) for row in columns), rowid_of(self.connection, name))
+
+    def taker(self, shelf: Shelf) -> Callable[[int | None, Row], None]:
+        """What puts rows into a table; those that do not fit go beside the file."""
+        with_rowid = shelf.rowid is not None and not is_rowid(self.connection, shelf.name)
+        names = ", ".join([str(shelf.rowid)] * with_rowid + [quoted(one) for one in shelf.columns])
+        many = len(shelf.columns) + with_rowid
+        into = f"INSERT INTO main.{quoted(shelf.name)} ({names}) VALUES "
+        usual = f"{into}({', '.join('?' * many)})"
+
+        def take(rowid: int | None, row: Row) -> None:
+            values = (rowid, *row) if with_rowid else row
+            sql = usual
+            if any(isinstance(one, BadText) for one in values):
+                marks = ("CAST(? AS TEXT)" if isinstance(one, BadText) else "?" for one in values)
+                sql = f"{into}({', '.join(marks)})"
+            try:
+                self.connection.execute(sql, values)
+            except (sqlite3.Error, OverflowError) as error:
+                self._stop_if_disk(error)
+                self._put_aside(shelf, rowid, row, cause=str(error))
+
+        return take
+
+    def aside_taker(self, shelf: Shelf, cause: str) -> Callable[[int | None, Row], None]:
+        """What puts rows beside the file, because it is not sure whose they are."""
+        return partial(self._put_aside, shelf, cause=cause)
+
+    def close(self) -> None:
+        """Ends the work; the file stays under its temporary name."""
+        self.connection.close()
+        if self._aside is not None:
+            self._aside.close()
+
+    def publish(self) -> Path | None:
+        """Gives the files their final names, durably: what was left out first. Returns that file, None if all fitted.
+
+        A crash in between leaves the side file without the database: nothing that could be taken for a whole recovery.
+        """
+        files.sync_file(self.path)
+        if self._aside is not None:
+            part = Path(self._aside.name)
+            files.sync_file(part)
+            files.rename_durably(part, self.aside_path)
+        files.rename_durably(self.path, self._into)
+        return self.aside_path if self._aside is not None else None
+
+    def drop(self) -> None:
+        """Removes what has no final name."""
+        self.close()
+        for one in (self.path, self.path.with_name(self.path.name + ".aside")):
+            one.unlink(missing_ok=True)
+
+    def _make(self, one: Object) -> None:
+        if one.sql:
+            self._do(one.sql, one)
+
+    def _do(self, sql: str, one: Object) -> None:
+        try:
+            self.connection.execute(sql)
+        except sqlite3.Error as error:
+            self._stop_if_disk(error)
+            self.not_made.append(f"{one.kind} {one.name}: {error}")
+
+    def _stop_if_disk(self, error: Exception) -> None:
+        found = kind_of(error)
+        if found is not None and issubclass(found, DiskProblem):
+            with translated("write", self.path):
+                raise error
+
+    def _put_aside(self, shelf: Shelf, rowid: int | None, row: Row, *, cause: str) -> None:
+        values = {name: _shown(value) for name, value in zip(shelf.columns, row, strict=True)}
+        line = json.dumps({"table": shelf.name, "rowid": rowid, "cause": cause, "row": values}, ensure_ascii=False)
+        try:
+            if self._aside is None:
+                self._aside = self.path.with_name(self.path.name + ".aside").open("w", encoding="utf-8")
+            self._aside.write(line + "\n")
+        except OSError as problem:
+            raise files.problem("write", self.aside_path, problem) from problem
+        self.aside_count[shelf.name] = self.aside_count.get(shelf.name, 0) + 1
+
+
+def is_virtual(one: Object) -> bool:
+    """Whether a table is a module's."""
+    return one.kind == "table" and (one.sql or "").split(None, 2)[1:2] == ["VIRTUAL"]
+
+
+def is_unique(one: Object) -> bool:
+    """Whether an index forbids something; it is there before the rows are."""
+    return one.kind == "index" and (one.sql or "").upper().split(None, 2)[1:2] == ["UNIQUE"]
+
+
+def _shown(value: object) -> object:
+    if isinstance(value, bytes):
+        return {"bytes" if not isinstance(value, BadText) else "text": value.hex()}
+    return value

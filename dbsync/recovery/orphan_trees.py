@@ -1,0 +1,146 @@
+"""Rows below a lost page: trees to which nothing leads are read as the table's whose rows they can only be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+from dbsync.progress import Told
+from dbsync.recovery.btree import KEYED, TABLE, Forest
+from dbsync.recovery.new_database import Rebuilt, is_virtual
+from dbsync.recovery.pages import Pages, Shape
+from dbsync.recovery.schema_recovery import Object, graft, open_damaged, shape_of
+from dbsync.recovery.table_reader import Range, Salvage, common, joined, without
+from dbsync.recovery.table_recovery import Source, Tables, separators
+from dbsync.storage.connections import Row
+
+Take = Callable[[int | None, Row], None]
+
+
+def read_lost(
+    work: Path, rebuilt: Rebuilt, sources: dict[str, Source], objects: list[Object], tables: Tables, told: Told
+) -> Tables:
+    """Looks for the rows of tables that were not read whole.
+
+    A tree is a table's if its rowids lie where that table lacks some and its records are like that table's. What can
+    be of several tables, or can have been deleted because the list of free pages is damaged as well, goes beside.
+
+    Args:
+        work: the scratch copy, which nobody has open; its schema is written over.
+        rebuilt: the new file.
+        sources: where the rows were looked for.
+        objects: the schema.
+        tables: what was read so far.
+        told: the tables, as they are read.
+    """
+    lacking = {
+        name: sources[name]
+        for name, one in tables.items()
+        if one.cause and rebuilt.exists(sources[name].object) and not is_virtual(sources[name].object)
+    }
+    if not lacking:
+        return tables
+    shapes = {name: shape_of(rebuilt.connection, one.object.name) for name, one in lacking.items()}
+    forest = Forest(Pages(work), {one.root for one in objects if one.root})
+    # All of it is decided before anything is written into the copy.
+    lost = [*_by_rowids(forest, tables, shapes), *_by_records(forest, shapes, objects)]
+    parts = {name: list(forest.parts(one.object.root)) for name, one in lacking.items() if shapes[name].without_rowid}
+    for name, found in parts.items():
+        told(0, 0, name)
+        for root in _on_pages(work, found):
+            tables = _take_tree(work, rebuilt, lacking[name], tables, root, rebuilt.taker(lacking[name].write))
+    for root, names in lost:
+        told(0, 0, names[0])
+        source = lacking[names[0]]
+        doubt = _doubt(forest, names)
+        take = rebuilt.aside_taker(source.write, doubt) if doubt else rebuilt.taker(source.write)
+        tables = _take_tree(work, rebuilt, source, tables, root, take, found=not doubt)
+    return tables
+
+
+def _doubt(forest: Forest, names: list[str]) -> str:
+    if len(names) > 1:
+        return f"found on a lost page, of {' or of '.join(names)}"
+    if forest.has_twins:
+        return "found on a lost page; it may be of another table, a page of which is written over"
+    return "" if forest.free_is_whole else "found on a lost page; it may have been deleted"
+
+
+def _by_rowids(forest: Forest, tables: Tables, shapes: dict[str, Shape]) -> Iterable[tuple[int, list[str]]]:
+    """Lost trees of tables with rowids, and the tables whose they can be."""
+    wanted = [name for name, shape in shapes.items() if not shape.without_rowid]
+    for root in forest.lost(TABLE) if wanted else ():
+        span = forest.span(root)
+        if span is None:
+            continue
+        names = [
+            name
+            for name in wanted
+            if any(first <= span[0] and span[1] <= last for first, last in tables[name].unread)
+            and forest.pages.fits(root, shapes[name])
+        ]
+        if names:
+            yield root, names
+
+
+def _by_records(forest: Forest, shapes: dict[str, Shape], objects: list[Object]) -> Iterable[tuple[int, list[str]]]:
+    """The same for tables without rowids. Indexes have such trees too: where one is damaged, a tree may be its."""
+    wanted = [name for name, shape in shapes.items() if shape.without_rowid]
+    if not wanted:
+        return
+    indexes = [one.name for one in objects if one.kind == "index" and one.root and not forest.is_whole(one.root)]
+    for root in forest.lost(KEYED):
+        names = [name for name in wanted if forest.fits_keyed(root, shapes[name])]
+        if names:
+            yield root, [*names, *(f"the index {one}" for one in indexes)]
+
+
+def _on_pages(work: Path, parts: list[int | bytes]) -> list[int]:
+    """The pages at which parts of a tree begin; rows of inner pages get pages of their own, behind the others."""
+    count, found = Pages(work).count, []
+    with work.open("r+b") as file:
+        for one in parts:
+            if isinstance(one, int):
+                found.append(one)
+                continue
+            file.seek(count * len(one))
+            file.write(one)
+            count += 1
+            found.append(count)
+    return found
+
+
+def _take_tree(
+    work: Path, rebuilt: Rebuilt, source: Source, tables: Tables, root: int, take: Take, *, found: bool = True
+) -> Tables:
+    """Reads one tree through SQLite, as if it were all of its table."""
+    graft(work, [source.object._replace(root=root)])
+    name, read = source.write.name, source.read
+    span: Range | None = None
+
+    def seen(rowid: int | None, row: Row) -> None:
+        nonlocal span
+        if rowid is not None:
+            span = (rowid, rowid) if span is None else (min(span[0], rowid), max(span[1], rowid))
+        take(rowid, row)
+
+    with closing(open_damaged(work)) as damaged:
+        salvage, one = Salvage(damaged, read, seen), tables[name]
+        left = one.unread
+        if read.rowid is None:
+            salvage.whole()
+        else:
+            unread = salvage.by_rowid(partial(separators, work, root))
+            if found and span is not None:
+                left = tuple(joined([*without(left, span), *common(left, unread)]))
+    return {
+        **tables,
+        name: one._replace(
+            read_count=one.read_count + salvage.read_count,
+            aside_count=rebuilt.aside_count.get(name, 0),
+            unread=left,
+            cause=one.cause if left or read.rowid is None else "",
+        ),
+    }

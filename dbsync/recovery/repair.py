@@ -1,0 +1,276 @@
+"""Recovers what can be read of a damaged database into a new file, and compares; the damaged one is only copied."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from dbsync.backups import bundled_migrations, compression, snapshot
+from dbsync.errors import Damaged, DbsyncError, DiskFull, DiskProblem, Locked, Refused
+from dbsync.model import Backup, Loss, Migration
+from dbsync.progress import Meter, Progress, quiet
+from dbsync.recovery.new_database import Rebuilt, aside_of
+from dbsync.recovery.orphan_trees import read_lost
+from dbsync.recovery.pages import Pages
+from dbsync.recovery.schema_recovery import (
+    Object,
+    find_again,
+    graft,
+    is_database,
+    open_damaged,
+    put_header,
+    put_version,
+    read_schema,
+    with_pages_that_are_there,
+)
+from dbsync.recovery.scratch_copy import copy_files, settle
+from dbsync.recovery.table_recovery import TableRepaired, read_all, read_marks, sources
+from dbsync.storage import files, temporary_files
+from dbsync.storage.connections import attach_copy, open_copy, open_scratch, translated
+from dbsync.storage.locks import lock_of
+from dbsync.verification import checks, table_diff
+
+SPACE_FACTOR: Final = 2.5
+"""Of the damaged database's size: its copy, and the new file, which has no free pages but may need a journal."""
+ITSELF: Final = "itself"
+MOST_SCHEMAS: Final = 100_000
+"""No history is that long; a number beyond it is damage. One just beyond what is known is a newer schema."""
+
+
+class Repaired(NamedTuple):
+    """What a recovery came to."""
+
+    into: Path
+    tables: tuple[TableRepaired, ...]
+    version: int
+    aside: Path | None
+    """Rows that break the new file's constraints, as JSON lines; None: all fitted."""
+    not_made: tuple[str, ...]
+    """Indexes, triggers, views and searches that could not be made, and why."""
+    schema_from: str
+    """"itself", a backup's path, or "the migrations"."""
+    bad_blocks_count: int
+    """Blocks of 4096 bytes that the disk did not give; they count as empty."""
+    references: tuple[str, ...]
+    """Rows that refer to rows that are not there, in sentences."""
+    compared_with: Path | None
+    """The newest good backup."""
+    losses: tuple[Loss, ...] = ()
+    """Against it: added is only in the result, removed only in the backup."""
+    not_compared: str = ""
+    """Why it could not be compared with it."""
+
+    @property
+    def whole(self) -> bool:
+        """Everything was read, and has a place. Where the schema was lost nobody can know that nothing is missing."""
+        lost = self.not_made or self.bad_blocks_count or self.schema_from != ITSELF
+        return not lost and all(one.whole for one in self.tables)
+
+
+class Good(NamedTuple):
+    """A sound backup."""
+
+    path: Path
+    plain: Path
+    """A file that SQLite can open: for a compressed one a scratch file."""
+
+
+class Schema(NamedTuple):
+    """What the database consists of, and who said so."""
+
+    objects: list[Object]
+    taken_from: str
+
+
+def repair(
+    database: Path,
+    into: Path,
+    *,
+    backups: list[Backup],
+    migrations: tuple[Migration, ...] = (),
+    last_version: int | None = None,
+    progress: Progress = quiet,
+) -> Repaired:
+    """Reads what can be read into a new file.
+
+    Args:
+        database: the damaged one; it and the files beside it are not written.
+        into: the new file, which must not be there.
+        backups: newest first.
+        migrations: what the schema is made of where nothing else tells it; may be empty.
+        last_version: the schema that the database had when it was last on record; for one that lost its header.
+        progress: who watches.
+
+    Raises:
+        Refused: it is no database, `into` is there, or nothing tells the schema.
+        Locked: somebody works with it.
+        DbsyncError: by meaning; nothing is left but the damaged file as it was.
+    """
+    _check(database, into)
+    owner = temporary_files.owner_of(database)
+    folder, meter = temporary_files.scratch_of(into.parent, owner, f"{into.name}.work"), Meter(progress)
+    try:
+        # What a killed recovery into the same file left.
+        snapshot.drop_folder(folder)
+        folder.mkdir()
+        work = folder / database.name
+        bad_count = copy_files(database, work, meter.phase("copy"))
+        settle(work)
+        with _newest_good(backups) as newest:
+            schema = _schema(work, folder, newest, backups, migrations, last_version)
+            rebuilt = Rebuilt(into, owner, Pages(work).header, schema.objects)
+            try:
+                found = _rebuild(work, rebuilt, schema, newest, meter)
+                found = found._replace(bad_blocks_count=bad_count)
+                meter.phase("sync")
+                return found._replace(aside=rebuilt.publish())
+            finally:
+                rebuilt.drop()
+    except Refused as error:
+        # Found out on the copy, which nobody knows.
+        raise type(error)(operation=error.operation, path=database, cause=error.cause, hint=error.hint) from error
+    except OSError as cause:
+        raise files.problem("recover", database, cause) from cause
+    finally:
+        snapshot.drop_folder(folder)
+
+
+def _check(database: Path, into: Path) -> None:
+    if not files.is_there(database) or not database.is_file():
+        raise Damaged(operation="recover", path=database, cause="there is no such file")
+    if not files.is_there(into.parent):
+        raise Refused(operation="recover into", path=into, cause="there is no such folder")
+    for one in (into, aside_of(into), *snapshot.sidecars(into)):
+        if files.is_there(one):
+            hint = "Name a file that is not there yet."
+            raise Refused(operation="recover into", path=one, cause="it is there already", hint=hint)
+    if not lock_of(database).is_free():
+        raise Locked(
+            operation="recover", path=database, cause="another process is migrating or restoring it, or runs it"
+        )
+    needed = int(SPACE_FACTOR * files.size_of(database, *snapshot.sidecars(database)))
+    if files.free_bytes(into.parent) < needed:
+        raise DiskFull(operation="recover into", path=into, cause=f"{needed / 1e6:.0f} MB are needed")
+
+
+@contextmanager
+def _newest_good(backups: list[Backup], version: int | None = None) -> Iterator[Good | None]:
+    """The newest backup that is sound."""
+    for one in backups:
+        if not one.verified or (version is not None and one.version != version):
+            continue
+        try:
+            snapshot.check_backup_file(one.path)
+        except DbsyncError:
+            continue
+        with compression.plain(one.path) as plain:
+            yield Good(one.path, plain)
+            return
+    yield None
+
+
+def _schema(
+    work: Path,
+    folder: Path,
+    newest: Good | None,
+    backups: list[Backup],
+    migrations: tuple[Migration, ...],
+    last_version: int | None,
+) -> Schema:
+    """The database's own schema where it can be read, else a sound one's with the trees found again."""
+    own: list[Object] = []
+    had_header = is_database(work)
+    if had_header:
+        with suppress(DbsyncError), translated("read", work), closing(open_damaged(work)) as connection:
+            own, whole = read_schema(connection)
+            if whole:
+                return Schema(own, ITSELF)
+    elif newest is None:
+        hint = "If it is encrypted, decrypt it first. Without a good backup nothing tells what was in it."
+        raise Refused(operation="recover", path=work, cause="it is no SQLite database", hint=hint)
+    version = Pages(work).header.version if had_header else last_version
+    is_garbled = version is not None and not 0 < version < MOST_SCHEMAS
+    if is_garbled:
+        # A number that nobody gives a schema: what it was when it was last on record, else the newest good backup's.
+        version = last_version
+    migrations = migrations or _kept(backups, version)
+    with _newest_good(backups, version) as alike:
+        source, name = (
+            (alike.plain, str(alike.path))
+            if alike is not None
+            else (_fresh(folder, migrations, version), "the migrations")
+        )
+        if source is None:
+            hint = "Say --migrations, or put a good backup of this schema into the folder of backups."
+            raise Refused(operation="recover", path=work, cause="nothing tells its schema", hint=hint)
+        put_header(work, source)
+        if is_garbled:
+            put_version(work, source)
+        with_pages_that_are_there(work)
+        objects = find_again(work, own, source)
+    if not any(one.root for one in objects if one.kind == "table"):
+        raise Refused(operation="recover", path=work, cause="it is no SQLite database, or none of this app")
+    graft(work, objects)
+    return Schema(objects, name)
+
+
+def _kept(backups: list[Backup], version: int | None) -> tuple[Migration, ...]:
+    """The migrations that lie beside a backup and lead to a schema: the backup itself is from before them."""
+    for one in backups:
+        with suppress(DbsyncError):
+            found = bundled_migrations.beside(one.path)
+            if found and version is not None and found[-1].number >= version:
+                return found
+    return ()
+
+
+def _fresh(folder: Path, migrations: tuple[Migration, ...], version: int | None) -> Path | None:
+    wanted = tuple(one for one in migrations if version is None or one.number <= version)
+    if not wanted:
+        return None
+    path = folder / "fresh.db"
+    with translated("make", path), closing(open_scratch(path)) as connection:
+        checks.run_all(connection, wanted)
+    return path
+
+
+def _rebuild(work: Path, rebuilt: Rebuilt, schema: Schema, newest: Good | None, meter: Meter) -> Repaired:
+    with translated("write", rebuilt.path):
+        rebuilt.make_tables()
+        told, found = meter.phase("read"), sources(rebuilt, schema.objects)
+        with closing(open_damaged(work)) as damaged:
+            tables = read_all(damaged, work, rebuilt, found, told)
+            marks = read_marks(damaged, rebuilt, newest.plain if newest else None)
+            application_id = int(damaged.execute("PRAGMA application_id").fetchone()[0])
+        version = Pages(work).header.version
+        tables = read_lost(work, rebuilt, found, schema.objects, tables, told)
+        meter.phase("indexes")
+        rebuilt.make_rest(version, application_id)
+        meter.phase("check")
+        problems = [str(row[0]) for row in rebuilt.connection.execute("PRAGMA integrity_check(5)")]
+        if problems != ["ok"]:
+            raise DiskProblem(operation="check what was recovered", path=rebuilt.path, cause="; ".join(problems))
+        references = tuple(checks.foreign_keys(checks.Case(rebuilt.connection, (), has_old=False)))
+        rebuilt.close()
+    meter.phase("compare")
+    losses, not_compared = compared(rebuilt.path, newest)
+    return Repaired(
+        temporary_files.final_of(rebuilt.path), (*tables.values(), *marks), version, None,
+        tuple(rebuilt.not_made), schema.taken_from, 0, references,
+        newest.path if newest else None, losses, not_compared,
+    )  # fmt: skip
+
+
+def compared(path: Path, newest: Good | None) -> tuple[tuple[Loss, ...], str]:
+    """What is different from a backup; or why that cannot be told, as with a collation of the app's own."""
+    if newest is None:
+        return (), ""
+    try:
+        with closing(open_copy(path)) as connection:
+            attach_copy(connection, newest.plain, "base")
+            return table_diff.differences(connection, "base"), ""
+    except sqlite3.Error as error:
+        return (), str(error)

@@ -1,0 +1,205 @@
+"""What a damaged database consists of: its own schema, or a sound one of the same, with its trees found again."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from dbsync.recovery.btree import KEYED, TABLE, Forest
+from dbsync.recovery.pages import HEADER_BYTES, INDEX_LEAF, LEAF, Pages, Shape, cells, empty_first_page, header_of
+from dbsync.recovery.table_reader import Salvage, Shelf
+from dbsync.storage.connections import Connection, Row, columns_of, is_rowid, key_of, open_reading
+from dbsync.verification.row_matching import affinity
+
+VERSION_AT: Final = 60
+"""Where user_version is in the header (sqlite.org/fileformat2.html, 1.3)."""
+KINDS: Final = frozenset({"table", "index", "trigger", "view"})
+
+
+class Object(NamedTuple):
+    """A row of the schema."""
+
+    kind: str
+    name: str
+    table: str
+    root: int
+    sql: str | None
+
+
+class BadText(bytes):
+    """Text that is not UTF-8, as it is."""
+
+
+def open_damaged(path: Path, *, writing: bool = False) -> Connection:
+    """A connection to a scratch copy of a damaged database: it reads what there is, and no text stops it."""
+    connection = open_reading(path)
+    if writing:
+        connection.execute("PRAGMA query_only=OFF")
+    # What of the schema can be read is used, although the rest cannot (sqlite.org/pragma.html#pragma_writable_schema).
+    connection.execute("PRAGMA writable_schema=ON")
+    connection.execute("PRAGMA cell_size_check=ON")
+    connection.text_factory = _text
+    return connection
+
+
+def _text(data: bytes) -> str | BadText:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return BadText(data)
+
+
+def read_schema(connection: Connection) -> tuple[list[Object], bool]:
+    """The rows of the schema that can be read, and whether that is all of them and SQLite understands them."""
+    rows: list[Row] = []
+    shelf = Shelf("sqlite_schema", ("type", "name", "tbl_name", "rootpage", "sql"), "rowid")
+    salvage = Salvage(connection, shelf, lambda _, row: rows.append(row))
+    salvage.by_rowid(list)
+    kept = [row for row in rows if _is_object(row)]
+    good = [Object(str(a), str(b), str(c), int(str(d or 0)), None if e is None else str(e)) for a, b, c, d, e in kept]
+    whole = len(good) == len(rows) and not salvage.cause
+    try:
+        connection.execute("PRAGMA writable_schema=OFF")
+        connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
+        connection.execute("PRAGMA writable_schema=ON")
+    except sqlite3.Error:
+        whole = False
+    return good, whole and bool(good)
+
+
+def _is_object(row: Row) -> bool:
+    kind, name, table, root, sql = row
+    texts = isinstance(name, str) and isinstance(table, str) and (sql is None or isinstance(sql, str))
+    return kind in KINDS and texts and (root is None or isinstance(root, int))
+
+
+def put_header(work: Path, source: Path) -> None:
+    """Gives a file whose beginning is damaged the beginning of a sound database of the same kind."""
+    with source.open("rb") as file:
+        head = file.read(HEADER_BYTES)
+    with work.open("r+b") as file:
+        if header_of(file.read(HEADER_BYTES)) is None:
+            file.seek(0)
+            file.write(head)
+
+
+def put_version(work: Path, source: Path) -> None:
+    """Gives a file whose schema number is damaged that of a sound database."""
+    with source.open("rb") as file:
+        head = file.read(HEADER_BYTES)
+    with work.open("r+b") as file:
+        file.seek(VERSION_AT)
+        file.write(head[VERSION_AT : VERSION_AT + 4])
+
+
+def is_database(work: Path) -> bool:
+    """Whether a file begins as a database does."""
+    with work.open("rb") as file:
+        return header_of(file.read(HEADER_BYTES)) is not None
+
+
+def find_again(work: Path, own: list[Object], source: Path) -> list[Object]:
+    """Joins what could be read of a schema with a sound database's, and says where each table's tree is.
+
+    Args:
+        work: the scratch copy; nobody has it open.
+        own: what could be read of its schema.
+        source: a finished database of the same schema.
+
+    Returns:
+        The objects; tables for which no tree was found have root 0.
+    """
+    pages, found = Pages(work), {one.name: one for one in own}
+    taken = {one.root for one in own if one.root}
+    # It looks at `taken` when it is first asked for lost trees: then all that are known are in it.
+    forest = Forest(pages, taken)
+    with closing(open_reading(source)) as connection:
+        theirs, _ = read_schema(connection)
+        missing = {one.name: one for one in theirs if one.name not in found}
+        tables = [one.name for one in missing.values() if one.kind == "table" and one.root]
+        shapes = {one: shape_of(connection, one) for one in tables}
+        indexes = [index_shape_of(connection, one.name) for one in missing.values() if one.kind == "index" and one.root]
+    for name, one in missing.items():
+        if name in shapes:
+            where = one.root if one.root not in taken and _can_be(forest, one.root, shapes[name]) else 0
+            found[name] = one._replace(root=where)
+            taken.add(where)
+        else:
+            found[name] = one._replace(root=0)
+    rootless = {name: shape for name, shape in shapes.items() if not found[name].root}
+    for name, shape in rootless.items():
+        alike = [one for one in forest.lost(KEYED if shape.without_rowid else TABLE) if _can_be(forest, one, shape)]
+        others = [*(rootless[one] for one in rootless if one != name), *(indexes if shape.without_rowid else ())]
+        if len(alike) == 1 and not any(_can_be(forest, alike[0], one) for one in others):
+            # The only tree that can be this table's, and no other table's or index's.
+            found[name] = found[name]._replace(root=alike[0])
+        elif not alike and missing[name].root not in taken and _is_empty(pages, missing[name].root, shape):
+            # Nothing in the file is like its rows, and where it was is a table without any.
+            found[name] = found[name]._replace(root=missing[name].root)
+    return list(found.values())
+
+
+def _can_be(forest: Forest, root: int, shape: Shape) -> bool:
+    """Whether there are rows as such a table, or index, has them."""
+    if shape.without_rowid:
+        return forest.fits_keyed(root, shape)
+    return forest.pages.fits(root, shape) is True
+
+
+def _is_empty(pages: Pages, root: int, shape: Shape) -> bool:
+    return (pages.page(root) or b"\0")[0] == (INDEX_LEAF if shape.without_rowid else LEAF) and not cells(
+        pages.page(root), 0, 8
+    )
+
+
+def shape_of(connection: Connection, table: str) -> Shape:
+    """What the records of a table of a sound database look like."""
+    stored = [row for row in columns_of(connection, table) if row[6] in (0, 3)]
+    without = _is_without_rowid(connection, table)
+    if without:
+        # The key's columns come first in each record, and are never NULL.
+        stored.sort(key=lambda row: int(str(row[5])) or len(stored) + 1)
+    alias = next((at for at, row in enumerate(stored) if row[5]), None) if is_rowid(connection, table) else None
+    needed = frozenset(at for at, row in enumerate(stored) if row[3] or (without and row[5]))
+    texts = frozenset(at for at, row in enumerate(stored) if affinity(str(row[2])) == "text")
+    return Shape(len(stored), needed, alias, without, texts)
+
+
+def _is_without_rowid(connection: Connection, table: str) -> bool:
+    rows = connection.execute("SELECT wr FROM pragma_table_list WHERE schema = 'main' AND name = ?", (table,))
+    return bool((rows.fetchone() or (0,))[0]) and bool(key_of(connection, table))
+
+
+def index_shape_of(connection: Connection, index: str) -> Shape:
+    """What the records of an index of a sound database look like: its columns, and what leads to the row."""
+    rows = connection.execute("SELECT count(*) FROM pragma_index_xinfo(?)", (index,)).fetchone()
+    return Shape(int(rows[0]), frozenset(), without_rowid=True, exact=True)
+
+
+def graft(work: Path, objects: list[Object]) -> None:
+    """Writes the schema of the tables into the scratch copy anew; indexes are not needed for reading."""
+    pages = Pages(work)
+    first = empty_first_page(pages.page(1), pages.header, pages.count)
+    with work.open("r+b") as file:
+        file.write(first)
+    with closing(open_damaged(work, writing=True)) as connection:
+        connection.execute("PRAGMA journal_mode=MEMORY").fetchall()
+        connection.executemany(
+            "INSERT INTO sqlite_schema (type, name, tbl_name, rootpage, sql) VALUES (?, ?, ?, ?, ?)",
+            [one for one in objects if one.kind == "table" and one.root],
+        )
+
+
+def with_pages_that_are_there(work: Path) -> None:
+    """A file that was cut says a size that it has not, and would not be read at all: its header gets the real one."""
+    with work.open("r+b") as file:
+        head = file.read(HEADER_BYTES)
+        header = header_of(head)
+        if header is None:
+            return
+        there = file.seek(0, 2) // header.page_bytes
+        if header.pages_count > there:
+            file.seek(28)
+            file.write(there.to_bytes(4))

@@ -1,0 +1,68 @@
+"""The scratch copy of a damaged database, on which a recovery works: every byte that the disk gives."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Final
+
+from dbsync.backups import snapshot
+from dbsync.errors import DbsyncError, Locked
+from dbsync.progress import Told
+from dbsync.recovery.schema_recovery import with_pages_that_are_there
+from dbsync.storage import files as disk_files
+from dbsync.storage.connections import open_reading, translated
+
+BLOCK_BYTES: Final = 4096
+
+
+def copy_files(database: Path, work: Path, told: Told) -> int:
+    """The database and what SQLite would play back into it; how many blocks the disk did not give.
+
+    The `-shm` is left out: it is made anew from the `-wal`.
+    """
+    files = [one for one in (database, *snapshot.sidecars(database)) if one.exists() and not one.name.endswith("-shm")]
+    before = [(one.stat().st_size, one.stat().st_mtime_ns) for one in files]
+    bad_count = sum(
+        _copy_bytes(one, work.with_name(one.name), size, told) for one, (size, _) in zip(files, before, strict=True)
+    )
+    if before != [(one.stat().st_size, one.stat().st_mtime_ns) for one in files]:
+        raise Locked(operation="copy", path=database, cause="it was written while it was copied")
+    return bad_count
+
+
+def _copy_bytes(source: Path, target: Path, size_bytes: int, told: Told) -> int:
+    bad_count, at = 0, 0
+    with source.open("rb", buffering=0) as file, target.open("wb") as copied:
+        while at < size_bytes:
+            try:
+                file.seek(at)
+                chunk = file.read(min(disk_files.READ_SIZE_BYTES, size_bytes - at))
+            except OSError:
+                chunk, bad = _block(file.fileno(), at, min(BLOCK_BYTES, size_bytes - at))
+                bad_count += bad
+            if not chunk:
+                break
+            copied.write(chunk)
+            at += len(chunk)
+            told(at, size_bytes, source.name, "bytes")
+    return bad_count
+
+
+def _block(descriptor: int, at: int, size_bytes: int) -> tuple[bytes, bool]:
+    try:
+        os.lseek(descriptor, at, os.SEEK_SET)
+        return os.read(descriptor, size_bytes), False
+    except OSError:
+        return bytes(size_bytes), True
+
+
+def settle(work: Path) -> None:
+    """SQLite's own recovery, on the copy: a hot journal is rolled back, a WAL goes into the file."""
+    with suppress(DbsyncError), translated("recover", work), closing(open_reading(work)) as connection:
+        connection.execute("PRAGMA query_only=OFF")
+        connection.execute("PRAGMA writable_schema=ON")
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    with_pages_that_are_there(work)

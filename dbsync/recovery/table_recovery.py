@@ -1,0 +1,135 @@
+"""Goes through the tables of a damaged database and puts what can be read into the new file, and says what cannot."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from dbsync.progress import Told
+from dbsync.recovery.btree import Forest
+from dbsync.recovery.new_database import Rebuilt, is_virtual
+from dbsync.recovery.pages import Pages
+from dbsync.recovery.schema_recovery import Object
+from dbsync.recovery.table_reader import LEAST, MOST, Range, Salvage, Shelf
+from dbsync.storage.connections import Connection, Row, columns_of, has_table, open_copy
+from dbsync.verification.search_indexes import shows_another
+
+SEQUENCE = "sqlite_sequence"
+
+
+class TableRepaired(NamedTuple):
+    """What was read of a table."""
+
+    table: str
+    read_count: int
+    aside_count: int
+    """Of the rows that were read, those that the new file refuses."""
+    unread: tuple[Range, ...] = ()
+    """Rowids, ends included, of which none could be read; there need not be a row for each."""
+    cause: str = ""
+    """Why something could not be read; empty: everything was."""
+
+    @property
+    def whole(self) -> bool:
+        """Everything was read, and has a place."""
+        return not self.cause and not self.aside_count
+
+
+Tables = dict[str, TableRepaired]
+
+
+class Source(NamedTuple):
+    """Where a table's rows are, and where they go."""
+
+    object: Object
+    read: Shelf
+    write: Shelf
+
+
+def sources(rebuilt: Rebuilt, objects: list[Object]) -> dict[str, Source]:
+    """What is to be read, by the names of the tables that are to be filled. Ours that SQLite fills by itself are not.
+
+    A search with content of its own is filled from the table that it keeps it in; its index is made anew.
+    """
+    found = {}
+    for one in sorted(objects, key=lambda each: each.name):
+        if one.kind != "table" or one.name.startswith("sqlite_") or rebuilt.is_inner(one.name):
+            continue
+        if not rebuilt.exists(one):
+            found[one.name] = Source(one._replace(root=0), *[Shelf(one.name, (), None)] * 2)
+            continue
+        write = rebuilt.shelf_of(one.name)
+        if not is_virtual(one):
+            found[one.name] = Source(one, write, write)
+        elif not shows_another(rebuilt.connection, one.name):
+            inner = next((each for each in objects if each.name == f"{one.name}_content"), None)
+            columns = columns_of(rebuilt.connection, inner.name) if inner is not None else []
+            names = tuple(str(row[1]) for row in columns[1:])
+            found[one.name] = Source(inner or one, Shelf(inner.name, names, "rowid") if inner else write, write)
+    return found
+
+
+def read_all(damaged: Connection, work: Path, rebuilt: Rebuilt, found: dict[str, Source], told: Told) -> Tables:
+    """Reads every table; a table without rowids that is damaged is left to `lost_trees`.
+
+    Args:
+        damaged: to the scratch copy.
+        work: that copy.
+        rebuilt: the new file; its tables are there.
+        found: where the rows are.
+        told: the tables, as they are read.
+    """
+    tables = {}
+    for name, source in found.items():
+        told(0, 0, name)
+        if not rebuilt.exists(source.object):
+            tables[name] = TableRepaired(name, 0, 0, cause="it could not be made in the new file")
+        elif not source.object.root and not is_virtual(source.object):
+            unread = ((LEAST, MOST),) if source.read.rowid else ()
+            tables[name] = TableRepaired(name, 0, 0, unread, "its pages could not be found")
+        else:
+            tables[name] = _table(damaged, work, rebuilt, source)
+    return tables
+
+
+def _table(damaged: Connection, work: Path, rebuilt: Rebuilt, source: Source) -> TableRepaired:
+    name, root = source.write.name, source.object.root
+    if source.read.rowid is None and root and not Forest(Pages(work), set()).is_whole(root):
+        return TableRepaired(name, 0, 0, cause="pages of it are damaged")
+    salvage = Salvage(damaged, source.read, rebuilt.taker(source.write))
+    unread: list[Range] = []
+    if source.read.rowid is None:
+        salvage.whole()
+    else:
+        unread = salvage.by_rowid(partial(separators, work, root))
+    # Where the last rows of a page were deleted, SQLite stumbles and nothing is missing after all.
+    cause = salvage.cause if unread or source.read.rowid is None else ""
+    return TableRepaired(name, salvage.read_count, rebuilt.aside_count.get(name, 0), tuple(unread), cause)
+
+
+def separators(work: Path, root: int) -> list[int]:
+    """Rowids at which leaves of a table in the scratch copy end."""
+    # Closing this file drops this process's locks on the copy, of which nobody else knows.
+    return Pages(work).separators(root)
+
+
+def read_marks(damaged: Connection, rebuilt: Rebuilt, newest: Path | None) -> tuple[TableRepaired, ...]:
+    """The marks of AUTOINCREMENT: the highest of what was read, the rows', where some are lost the backup's."""
+    if not has_table(rebuilt.connection, SEQUENCE):
+        return ()
+    rows: list[Row] = []
+    salvage = Salvage(damaged, Shelf(SEQUENCE, ("name", "seq"), "rowid"), lambda _, row: rows.append(row))
+    salvage.by_rowid(list)
+    if salvage.cause and newest is not None:
+        with closing(open_copy(newest)) as connection:
+            if has_table(connection, SEQUENCE):
+                rows += connection.execute(f"SELECT name, seq FROM {SEQUENCE}").fetchall()
+    execute = rebuilt.connection.execute
+    for name, mark in rows:
+        if not isinstance(mark, int) or not isinstance(name, str) or not has_table(rebuilt.connection, name):
+            continue
+        if not execute(f"UPDATE {SEQUENCE} SET seq = max(seq, ?) WHERE name = ?", (mark, name)).rowcount:
+            execute(f"INSERT INTO {SEQUENCE} (name, seq) VALUES (?, ?)", (name, mark))
+    return (TableRepaired(SEQUENCE, len(rows), 0, cause=salvage.cause),) if salvage.cause else ()

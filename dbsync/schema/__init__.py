@@ -1,0 +1,1 @@
+"""Reads schemas and SQL text. Runs no statement of a migration."""

@@ -1,0 +1,55 @@
+"""The structure of a database as a set of sentences that can be compared: columns, indexes, keys, triggers, views."""
+
+from __future__ import annotations
+
+from dbsync.storage.connections import Connection, columns_of, quoted, tables_of
+
+
+def fingerprint(connection: Connection, schema: str = "main") -> frozenset[str]:
+    """One sentence for each thing the app's schema consists of; without SQLite's own objects and ours.
+
+    The order of columns does not count, nor the spelling of a table's SQL: a column added by ALTER TABLE and one in a
+    fresh CREATE TABLE are the same column.
+    """
+    found: set[str] = set()
+    for table in tables_of(connection, schema):
+        found.update(_table(connection, table, schema))
+    rows = connection.execute(
+        f"SELECT type, name, sql FROM {schema}.sqlite_schema WHERE type IN ('trigger', 'view') AND sql IS NOT NULL"
+    )
+    found.update(f"{kind} {name}: {_spaced(sql)}" for kind, name, sql in rows)
+    return frozenset(found)
+
+
+def _table(connection: Connection, table: str, schema: str) -> set[str]:
+    found = {f"table {table}"}
+    for _, name, kind, not_null, default, key, hidden in columns_of(connection, table, schema):
+        facts = f"{str(kind).upper()} notnull={not_null} default={default} key={key} hidden={hidden}"
+        found.add(f"column {table}.{name}: {facts}")
+    for row in connection.execute(f"PRAGMA {schema}.foreign_key_list({quoted(table)})"):
+        _, _, parent, child_column, parent_column, on_update, on_delete, _ = row
+        found.add(f"foreign key {table}.{child_column} -> {parent}.{parent_column} {on_update} {on_delete}")
+    for _, name, unique, origin, partial in connection.execute(
+        f"PRAGMA {schema}.index_list({quoted(table)})"
+    ).fetchall():
+        columns = connection.execute(f"PRAGMA {schema}.index_xinfo({quoted(name)})").fetchall()
+        parts = ", ".join(
+            f"{column[2]} {column[4]} {'desc' if column[3] else 'asc'}" for column in columns if column[5]
+        )
+        # An index that SQLite made for a constraint has a number for a name, which depends on the others.
+        label = name if origin == "c" else "(constraint)"
+        sql = _index_sql(connection, name, schema) if origin == "c" else ""
+        found.add(f"index {table} {label} unique={unique} partial={partial} ({parts}){sql}")
+    return found
+
+
+def _index_sql(connection: Connection, name: str, schema: str) -> str:
+    row = connection.execute(
+        f"SELECT sql FROM {schema}.sqlite_schema WHERE type = 'index' AND name = ?", (name,)
+    ).fetchone()
+    where = _spaced(row[0] or "").upper().partition(" WHERE ")[2] if row else ""
+    return f" where {where}" if where else ""
+
+
+def _spaced(sql: str) -> str:
+    return " ".join(sql.replace('"', "").split())

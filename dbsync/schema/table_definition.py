@@ -1,0 +1,184 @@
+"""How a table is defined, in parts that can be compared with how it was: a rebuild forgets what nobody wrote again.
+
+A fresh database cannot show it: it is made by the same rebuild and has forgotten the same.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from contextlib import closing
+from typing import Final, NamedTuple
+
+from dbsync.storage.connections import Connection, columns_of, open_scratch, quoted
+
+_TOKENS: Final = re.compile(
+    r"""\s+|--[^\n]*|/\*.*?\*/|('(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|[\w$]+|[^\w\s])""", re.DOTALL
+)
+
+
+class Column(NamedTuple):
+    """One column as it is defined."""
+
+    kind: str
+    not_null: bool
+    default: str
+    key: int
+    collation: str
+    generated: int
+    expression: str = ""
+    """What a generated column is made of."""
+
+
+class ForeignKey(NamedTuple):
+    """One reference of a table; names in lower case."""
+
+    parent: str
+    actions: str
+    pairs: tuple[tuple[str, str], ...]
+    """Column, and column of the parent; that is `none` where it is not named."""
+
+    def __str__(self) -> str:
+        return f"{self.parent} {self.actions}: {' '.join('>'.join(pair) for pair in self.pairs)}"
+
+
+class Table(NamedTuple):
+    """One table as it is defined."""
+
+    columns: dict[str, Column]
+    """By name in lower case."""
+    checks: frozenset[str]
+    foreign_keys: frozenset[ForeignKey]
+    uniques: frozenset[str]
+    options: frozenset[str]
+    """AUTOINCREMENT, WITHOUT ROWID, STRICT, deferred keys, what is done on a conflict."""
+
+
+def pieces(sql: str) -> list[str]:
+    """The words and signs of an SQL text as they stand there, without comments."""
+    return [one[1] for one in _TOKENS.finditer(sql) if one[1]]
+
+
+def tokens(sql: str) -> list[str]:
+    """The words and signs of an SQL text; names without quotes, all but texts in lower case."""
+    return [one if one.startswith("'") else one.strip('"`[]').lower() for one in pieces(sql)]
+
+
+def table_of(connection: Connection, name: str, schema: str) -> Table:
+    """The definition of a plain table."""
+    sql = _sql_of(connection, name, schema)
+    words = tokens(sql)
+    collations = _collations(sql, name, connection, schema)
+    expressions = _expressions(words)
+    columns = {}
+    for _, column, kind, not_null, default, key, hidden in columns_of(connection, name, schema):
+        lower = str(column).lower()
+        columns[lower] = Column(
+            " ".join(tokens(str(kind))), bool(not_null), " ".join(tokens(str(default or ""))), int(str(key)),
+            collations.get(lower, ""), int(str(hidden)), expressions.get(lower, "") if hidden else "",
+        )  # fmt: skip
+    tail = words[_closing(words, words.index("(")) + 1 :] if "(" in words else []
+    options = {"autoincrement"} & set(words) | {"without rowid" if "rowid" in tail else "", *({"strict"} & set(tail))}
+    options |= {"initially deferred"} if _pairs(words, "initially", "deferred") else set()
+    options |= {f"on conflict {words[index + 2]}" for index in _pairs(words, "on", "conflict")}
+    return Table(columns, _checks(words), _foreign_keys(connection, name, schema), _uniques(connection, name, schema),
+                 frozenset(options - {""}))  # fmt: skip
+
+
+def _sql_of(connection: Connection, name: str, schema: str) -> str:
+    row = connection.execute(
+        f"SELECT sql FROM {schema}.sqlite_schema WHERE type = 'table' AND lower(name) = lower(?)", (name,)
+    ).fetchone()
+    return str(row[0] or "") if row else ""
+
+
+def _collations(sql: str, name: str, connection: Connection, schema: str) -> dict[str, str]:
+    """Which collation each column has: no pragma names it, but an index over the column does, in an empty twin."""
+    columns = [str(row[1]) for row in columns_of(connection, name, schema)]
+    with closing(open_scratch()) as twin:
+        try:
+            twin.execute(sql)
+            made = twin.execute(
+                "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+            ).fetchone()[0]
+            names = ", ".join(quoted(one) for one in columns)
+            twin.execute(f"CREATE INDEX every_column ON {quoted(made)} ({names})")
+            rows = twin.execute("PRAGMA index_xinfo(every_column)").fetchall()
+        except sqlite3.Error:
+            # A collation or a function of the app's own: the words of the definition are all that there is.
+            return {"": " ".join(tokens(sql))}
+    return {str(row[2]).lower(): str(row[4]).lower() for row in rows if row[2] is not None}
+
+
+def _checks(words: list[str]) -> frozenset[str]:
+    found = set()
+    for index, word in enumerate(words):
+        if word == "check" and words[index + 1 : index + 2] == ["("]:
+            found.add(" ".join(words[index + 2 : _closing(words, index + 1)]))
+    return frozenset(found)
+
+
+def _expressions(words: list[str]) -> dict[str, str]:
+    """What generated columns are made of, by the name at the beginning of their part of the definition."""
+    found, column, depth = {}, "", 0
+    for index, word in enumerate(words):
+        depth += {"(": 1, ")": -1}.get(word, 0)
+        if depth == 1 and word in ("(", ","):
+            column = words[index + 1]
+        elif depth == 1 and word == "as" and words[index + 1 : index + 2] == ["("]:
+            found[column] = " ".join(words[index + 2 : _closing(words, index + 1)])
+    return found
+
+
+def _pairs(words: list[str], first: str, second: str) -> list[int]:
+    return [index for index in range(len(words) - 1) if words[index : index + 2] == [first, second]]
+
+
+def _closing(words: list[str], start: int) -> int:
+    depth = 0
+    for index in range(start, len(words)):
+        depth += {"(": 1, ")": -1}.get(words[index], 0)
+        if depth == 0:
+            return index
+    return len(words) - 1
+
+
+def _foreign_keys(connection: Connection, name: str, schema: str) -> frozenset[ForeignKey]:
+    found: dict[int, ForeignKey] = {}
+    for number, _, parent, column, target, on_update, on_delete, _ in connection.execute(
+        f"PRAGMA {schema}.foreign_key_list({quoted(name)})"
+    ):
+        key = found.get(number, ForeignKey(str(parent).lower(), f"{on_update} {on_delete}".lower(), ()))
+        found[number] = key._replace(pairs=(*key.pairs, (str(column).lower(), str(target).lower())))
+    return frozenset(found.values())
+
+
+def _uniques(connection: Connection, name: str, schema: str) -> frozenset[str]:
+    """Unique constraints of the table itself; indexes with a name of their own are compared as objects."""
+    found = set()
+    for _, index, unique, origin, _ in connection.execute(f"PRAGMA {schema}.index_list({quoted(name)})").fetchall():
+        if unique and origin in ("u", "pk"):
+            rows = connection.execute(f"PRAGMA {schema}.index_xinfo({quoted(index)})").fetchall()
+            found.add(", ".join(f"{row[2]} {row[4]}" for row in rows if row[5]).lower())
+    return frozenset(found)
+
+
+def virtual_of(connection: Connection, name: str, schema: str) -> tuple[str, ...]:
+    """How a virtual table is made, without its name."""
+    return _words_without_name(_sql_of(connection, name, schema), name)
+
+
+def objects(connection: Connection, schema: str, kind: str) -> dict[str, tuple[str, ...]]:
+    """Indexes, triggers or views with a text: name in lower case → its words. Renamed but equal ones are equal here."""
+    rows = connection.execute(
+        f"SELECT name, sql FROM {schema}.sqlite_schema WHERE type = ? AND sql IS NOT NULL", (kind,)
+    ).fetchall()
+    return {str(name).lower(): _words_without_name(str(sql), str(name)) for name, sql in rows}
+
+
+def _words_without_name(sql: str, name: str) -> tuple[str, ...]:
+    words = tokens(sql)
+    lower = name.lower()
+    if lower in words:
+        words.remove(lower)
+    return tuple(one for one in words if one not in ("if", "exists"))

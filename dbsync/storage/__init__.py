@@ -1,0 +1,1 @@
+"""Files, locks and SQLite connections. Knows no migration, no backup and no outcome."""

@@ -1,0 +1,298 @@
+"""The only file that opens SQLite: looking, writing, reading copies; and its errors become ours here."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from stat import S_ISDIR
+from typing import Final
+
+from dbsync.errors import Damaged, DbsyncError, DiskFull, DiskProblem, Locked, Missing, ReadOnly
+from dbsync.model import Facts, State
+from dbsync.storage.files import is_there
+
+Connection = sqlite3.Connection
+Cursor = sqlite3.Cursor
+Row = tuple[object, ...]
+
+LIBRARY_VERSION: Final = sqlite3.sqlite_version
+"""Of SQLite itself: what a problem may come down to."""
+LOOK_TIMEOUT_SECONDS: Final = 2.0
+WRITE_TIMEOUT_SECONDS: Final = 10.0
+HISTORY: Final = "dbsync_history"
+READABLE: Final = "schema_version"
+OUR_TABLES: Final = frozenset({HISTORY, READABLE})
+TRACKERS: Final = frozenset(
+    {"__drizzle_migrations", "alembic_version", "django_migrations", "goose_db_version", "schema_migrations"}
+)
+"""Where other tools keep which migrations they ran: no part of an app's schema, and written beside our own history."""
+NOT_THE_APPS: Final = OUR_TABLES | TRACKERS
+
+_CODES: Final[dict[int, type[DbsyncError]]] = {
+    sqlite3.SQLITE_BUSY: Locked,
+    sqlite3.SQLITE_LOCKED: Locked,
+    sqlite3.SQLITE_PROTOCOL: Locked,
+    sqlite3.SQLITE_FULL: DiskFull,
+    sqlite3.SQLITE_READONLY: ReadOnly,
+    sqlite3.SQLITE_CANTOPEN: ReadOnly,
+    sqlite3.SQLITE_PERM: ReadOnly,
+    sqlite3.SQLITE_CORRUPT: Damaged,
+    sqlite3.SQLITE_NOTADB: Damaged,
+    sqlite3.SQLITE_IOERR: DiskProblem,
+}
+
+
+def kind_of(error: BaseException) -> type[DbsyncError] | None:
+    """Our error for one of SQLite's, by its primary result code (sqlite.org/rescode.html); None for the rest."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code == sqlite3.SQLITE_IOERR_SHMSIZE:
+        # On a full disk the file that a WAL database shares cannot grow, and SQLite does not call that "full".
+        return DiskFull
+    return _CODES.get(code & 0xFF) if isinstance(code, int) else None
+
+
+@contextmanager
+def translated(operation: str, path: Path, *, otherwise: type[DbsyncError] = DiskProblem) -> Iterator[None]:
+    """SQLite's errors stop here. Text that is not UTF-8 in a damaged file raises UnicodeDecodeError in Python."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        cause = str(error)
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
+            cause += ": it is something else, its beginning is damaged, or it is encrypted"
+        raise (kind_of(error) or otherwise)(operation=operation, path=path, cause=cause) from error
+    except UnicodeDecodeError as error:
+        raise Damaged(operation=operation, path=path, cause="its schema is not readable text") from error
+
+
+# ---------------------------------------------------------------------------------------------------------- opening
+
+
+def open_writing(path: Path, *, create: bool = False) -> Connection:
+    """A connection that migrates or restores.
+
+    Foreign keys are off before any transaction: inside one the pragma does nothing, and a table's rebuild would delete
+    its children (sqlite.org/lang_altertable.html, 7). EXTRA, because FULL can lose an acknowledged commit in rollback
+    journal mode (sqlite.org/pragma.html#pragma_synchronous).
+    """
+    connection = _connect(path, "rwc" if create else "rw", timeout_seconds=WRITE_TIMEOUT_SECONDS)
+    try:
+        connection.execute("PRAGMA foreign_keys=OFF")
+        connection.execute("PRAGMA synchronous=EXTRA")
+        connection.execute("PRAGMA secure_delete=FAST").fetchall()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_reading(path: Path) -> Connection:
+    """A connection to a live database that writes nothing; WAL and hot journals count, because it opens properly."""
+    connection = _connect(path, "rw", timeout_seconds=LOOK_TIMEOUT_SECONDS)
+    connection.execute("PRAGMA query_only=ON")
+    return connection
+
+
+def open_untouched(path: Path) -> Connection:
+    """A connection that changes not one byte on the disk, not even what SQLite's own recovery would.
+
+    Reads the file's first bytes by itself: never for a database that this process has open (`disk.sha256_of`).
+
+    Raises:
+        sqlite3.OperationalError: only recovery could read it; nobody has it open then, and its files can be copied.
+    """
+    beside = [path.with_name(path.name + ending).exists() for ending in ("-wal", "-shm")]
+    writes_ahead = is_wal_file(path)
+    if writes_ahead and not any(beside):
+        # Nobody has it open, and whoever opens it would make both files.
+        return _readable(_connect(path, "ro&immutable=1", timeout_seconds=0))
+    if writes_ahead:
+        try:
+            return _readable(_connect(path, "ro&readonly_shm=1", timeout_seconds=LOOK_TIMEOUT_SECONDS))
+        except sqlite3.OperationalError:
+            if not beside[1]:
+                raise
+            # Somebody has it open and no place for a reader that writes nothing; a place is a mark in the `-shm`.
+    return _readable(_connect(path, "ro", timeout_seconds=LOOK_TIMEOUT_SECONDS))
+
+
+def _readable(connection: Connection) -> Connection:
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_copy(path: Path) -> Connection:
+    """A connection to a finished copy that nobody writes: no locks, and no files beside it."""
+    return _connect(path, "ro&immutable=1", timeout_seconds=0)
+
+
+def open_scratch(path: Path | None = None) -> Connection:
+    """A throw-away database: in memory, or in a file where it may be large."""
+    if path is None:
+        return sqlite3.connect(":memory:", isolation_level=None, uri=True)
+    connection = _connect(path, "rwc", timeout_seconds=0)
+    connection.execute("PRAGMA synchronous=OFF")
+    connection.execute("PRAGMA journal_mode=OFF").fetchall()
+    connection.execute("PRAGMA secure_delete=FAST").fetchall()
+    return connection
+
+
+def open_temporary() -> Connection:
+    """A database in a file without a name, which the system removes when it is closed (sqlite.org/inmemorydb.html)."""
+    return sqlite3.connect("", isolation_level=None)
+
+
+def _connect(path: Path, mode: str, *, timeout_seconds: float) -> Connection:
+    if mode == "rw" and not is_there(path):
+        raise Missing(operation="open", path=path, cause="there is no such file")
+    address = f"{path.absolute().as_uri()}?mode={mode}"
+    return sqlite3.connect(address, uri=True, isolation_level=None, timeout=timeout_seconds)
+
+
+def attach_copy(connection: Connection, path: Path, name: str) -> None:
+    """Attaches a finished copy for comparing; possible inside a transaction, detached only after it."""
+    connection.execute(f"ATTACH ? AS {name}", (f"{path.absolute().as_uri()}?mode=ro&immutable=1",))
+
+
+# ---------------------------------------------------------------------------------------------------------- looking
+
+
+def look(
+    path: Path, *, had_data: Callable[[], str] = str, opened: Callable[[Path], Connection] = open_reading
+) -> Facts:
+    """One cheap look at a database: creates nothing, changes nothing but what SQLite's own recovery does.
+
+    Args:
+        path: the database.
+        had_data: asked only when there is nothing: words about traces of an earlier database, empty without any.
+        opened: how to open it.
+    """
+    try:
+        if S_ISDIR(path.stat().st_mode):
+            return Facts(State.UNREADABLE, detail="it is a folder")
+    except FileNotFoundError:
+        traces = had_data()
+        return Facts(State.MISSING, detail=traces, had_data=bool(traces))
+    except OSError as cause:
+        return Facts(State.UNREADABLE, detail=cause.strerror or str(cause))
+    try:
+        with translated("look at", path), closing(opened(path)) as connection:
+            return _facts(connection, had_data)
+    except Locked as error:
+        return Facts(State.LOCKED, detail=error.cause)
+    except DbsyncError as error:
+        return Facts(State.UNREADABLE, detail=error.cause)
+
+
+def _facts(connection: Connection, had_data: Callable[[], str]) -> Facts:
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    if not tables and version == 0:
+        traces = had_data()
+        return Facts(State.EMPTY, detail=traces, had_data=bool(traces))
+    if HISTORY not in tables:
+        if READABLE not in tables or version == 0:
+            what = f"it has {len(tables)} tables, user_version {version} and no history that says how it came to it"
+            return Facts(State.UNTRACKED, version, detail=what)
+        return Facts(State.OK, version)
+    trial = connection.execute(
+        f"SELECT trial_id, release_id FROM {HISTORY} WHERE kind = 'trial' ORDER BY sequence DESC LIMIT 1"
+    ).fetchone() or (None, None)
+    readable = connection.execute(
+        f"SELECT readable_from FROM {HISTORY} WHERE number = ? AND readable_from IS NOT NULL ORDER BY sequence DESC",
+        (version,),
+    ).fetchone()
+    return Facts(State.OK, version, readable[0] if readable else None, trial[0], trial[1])
+
+
+def version_of(connection: Connection, schema: str = "main") -> int:
+    """The schema number of an open database."""
+    return int(connection.execute(f"PRAGMA {schema}.user_version").fetchone()[0])
+
+
+def is_wal(connection: Connection) -> bool:
+    """Whether a database writes ahead; read without changing anything."""
+    return str(connection.execute("PRAGMA journal_mode").fetchone()[0]).lower() == "wal"
+
+
+def is_wal_file(path: Path) -> bool:
+    """The same of a file that this process has not open, by its header (sqlite.org/fileformat.html, 1.3.3).
+
+    Raises:
+        DiskProblem: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(20)[18:] == b"\2\2"
+    except OSError as cause:
+        raise DiskProblem(operation="read", path=path, cause=cause.strerror or str(cause)) from cause
+
+
+def page_size_of(connection: Connection) -> int:
+    """The size of a database's pages, in bytes."""
+    return int(connection.execute("PRAGMA page_size").fetchone()[0])
+
+
+def pages_of(connection: Connection) -> int:
+    """How many pages a database has."""
+    return int(connection.execute("PRAGMA page_count").fetchone()[0])
+
+
+def check_soundness(connection: Connection) -> str | None:
+    """What `quick_check` finds, in one sentence; None when it finds nothing."""
+    found = [str(row[0]) for row in connection.execute("PRAGMA main.quick_check(5)")]
+    return None if found == ["ok"] else "; ".join(found)
+
+
+# ------------------------------------------------------------------------------------------------------------ names
+
+
+def quoted(name: str) -> str:
+    """A name as SQL wants it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def tables_of(connection: Connection, schema: str = "main") -> list[str]:
+    """The app's own tables: without SQLite's, shadow and virtual ones' inner tables, and ours."""
+    rows = connection.execute(f"PRAGMA {schema}.table_list").fetchall()
+    found = [row[1] for row in rows if row[0] == schema and row[2] in ("table", "virtual")]
+    return sorted(one for one in found if not one.startswith("sqlite_") and one not in NOT_THE_APPS)
+
+
+def key_of(connection: Connection, table: str, schema: str = "main") -> list[str]:
+    """The primary key's columns in their order; empty without one."""
+    rows = [row for row in columns_of(connection, table, schema) if row[5]]
+    return [str(row[1]) for row in sorted(rows, key=lambda row: int(str(row[5])))]
+
+
+def rowid_of(connection: Connection, table: str, schema: str = "main") -> str | None:
+    """A name for a table's rowid that no column hides; None where it has no rowid, or no name for it is left."""
+    rows = connection.execute(f"PRAGMA {schema}.table_list({quoted(table)})").fetchall()
+    if not rows or rows[0][4]:
+        return None
+    taken = {str(row[1]).lower() for row in columns_of(connection, table, schema)}
+    return next((one for one in ("rowid", "_rowid_", "oid") if one not in taken), None)
+
+
+def is_rowid(connection: Connection, table: str, schema: str = "main") -> bool:
+    """Whether a table's primary key is its rowid: INTEGER PRIMARY KEY, which needs no index of its own."""
+    if len(key_of(connection, table, schema)) != 1 or rowid_of(connection, table, schema) is None:
+        return False
+    indexes = connection.execute(f"PRAGMA {schema}.index_list({quoted(table)})").fetchall()
+    return all(row[3] != "pk" for row in indexes)
+
+
+def has_table(connection: Connection, name: str, schema: str = "main") -> bool:
+    """Whether there is a table of that name, one of SQLite's own included."""
+    return connection.execute(f"SELECT 1 FROM {schema}.sqlite_schema WHERE name = ?", (name,)).fetchone() is not None
+
+
+def columns_of(connection: Connection, table: str, schema: str = "main") -> list[Row]:
+    """The columns of a table as `table_xinfo` gives them: cid, name, type, notnull, default, pk, hidden."""
+    return connection.execute(f"PRAGMA {schema}.table_xinfo({quoted(table)})").fetchall()

@@ -1,0 +1,58 @@
+"""Copying a whole database in steps, in one transaction of its target, and not for ever where it is in the way."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import Final
+
+from dbsync.errors import Locked
+from dbsync.progress import BYTES, Told
+from dbsync.storage.connections import Connection, page_size_of, pages_of
+
+COPY_PAGES: Final = 4096
+"""Pages per step of a copy; steps cost nothing measurable and give progress, a deadline and an end."""
+COPY_STALL_SECONDS: Final = 60.0
+"""A copy that makes no step for so long is ended: the library itself would try a locked source for ever."""
+COPY_AGAIN_COUNT: Final = 20
+"""How often a copy begins again because another process wrote, before it is put off to a quieter hour."""
+
+
+def copy(
+    source: Connection,
+    target: Connection,
+    *,
+    told: Told,
+    seconds: Callable[[], float],
+    held: Callable[[], None] | None = None,
+) -> None:
+    """Copies a whole database in steps, in one transaction of the target; `told` gets bytes, done and total.
+
+    `held` is called once when the target is locked and nothing of it is committed, and may end the copy by an error; of
+    a source of one page alone it is called too late.
+
+    `Connection.backup` repeats a locked step for ever, and begins again after each write of another process to a
+    database in rollback mode; the callback is the only place from which it can be ended.
+    """
+    page_bytes = page_size_of(source)
+    # The step that comes to the end commits: what is smaller than one is copied in two.
+    pages = COPY_PAGES if held is None else min(COPY_PAGES, max(1, pages_of(source) // 2))
+    last: list[float | int] = [seconds(), -1]
+    again, is_held = 0, False
+
+    def step(status: int, remaining: int, total: int) -> None:
+        nonlocal again, is_held
+        if held is not None and not is_held and status == sqlite3.SQLITE_OK:
+            is_held = True
+            held()
+        again += remaining > last[1] >= 0
+        if again > COPY_AGAIN_COUNT:
+            cause = f"it was written {again} times while it was copied"
+            raise Locked(operation="copy", cause=cause, hint="Try again in a quieter hour; in WAL mode nobody waits.")
+        if remaining != last[1]:
+            last[0], last[1] = seconds(), remaining
+            told((total - remaining) * page_bytes, total * page_bytes, unit=BYTES)
+        elif seconds() - last[0] > COPY_STALL_SECONDS:
+            raise Locked(operation="copy", cause=f"no page could be copied for {COPY_STALL_SECONDS:.0f} seconds")
+
+    source.backup(target, pages=pages, progress=step, sleep=0.05)

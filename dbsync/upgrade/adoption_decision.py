@@ -1,0 +1,77 @@
+"""How far a database has come that has no history of ours: a decision over what shows it. Nothing is guessed.
+
+Two things can show it: the table in which another tool kept what it ran, and the structure itself, compared with what
+each schema of this release is when it is made fresh. Where they disagree, nothing is done (spec X1).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from dbsync.model import Migration, OutcomeName, Recognised
+from dbsync.upgrade.decisions import Refuse
+
+_ASK = "Nothing was changed. `dbsync baseline --dry-run` shows what was found; `dbsync stamp` takes a person's word."
+
+
+class Adopt(NamedTuple):
+    """The database has had the first `version` migrations."""
+
+    version: int
+
+
+def decide_adoption(found: Recognised, migrations: tuple[Migration, ...], at: int | None = None) -> Adopt | Refuse:
+    """Which schema a database without our history has.
+
+    Args:
+        found: what shows it.
+        migrations: all that the release has, by number.
+        at: what a person says it is; it has to fit all the same.
+    """
+    count = _recorded(found, migrations)
+    if isinstance(count, Refuse):
+        return count
+    if not found.fits:
+        return _refuse(f"its structure is none of this release's: {found.nearest}")
+    if count is not None and count not in found.fits:
+        others = " or ".join(str(one) for one in found.fits)
+        return _refuse(f"its own table says that it had {count} migrations, and its structure is that of {others}")
+    if at is not None and (at not in found.fits or count not in (None, at)):
+        return _refuse(f"it is not at {at}: what shows it says {_said(found, count)}")
+    chosen = at if at is not None else count
+    if chosen is None and len(found.fits) > 1:
+        between = " and ".join(str(one) for one in found.fits)
+        return _refuse(f"its structure is that of {between}, which differ in content only: say which with --at")
+    version = chosen if chosen is not None else found.fits[0]
+    if found.user_version not in (0, version):
+        return _refuse(f"the app keeps {found.user_version} in user_version, where dbsync would keep {version}")
+    return Adopt(version)
+
+
+def _recorded(found: Recognised, migrations: tuple[Migration, ...]) -> int | Refuse | None:
+    """How many migrations its own table names, if these are the first ones without a gap."""
+    if found.problem:
+        return Refuse(OutcomeName.HISTORY_DIFFERS, found.problem, _ASK)
+    if found.recorded is None:
+        return None
+    count = 0
+    while count < len(migrations) and migrations[count].name in found.recorded:
+        count += 1
+    if len(found.recorded) > count:
+        skipped = migrations[count].name
+        later = next(one.name for one in migrations[count:] if one.name in found.recorded)
+        return _refuse(f"it had {later} and never {skipped}, which comes before it")
+    if found.unknown:
+        if count == len(migrations):
+            cause = f"the database has {found.unknown[0]}, which this release does not know"
+            return Refuse(OutcomeName.TOO_NEW, cause, "Install the newer release; nothing was changed.")
+        return Refuse(OutcomeName.HISTORY_DIFFERS, f"its own table names {found.unknown[0]}, which is not here", _ASK)
+    return count
+
+
+def _said(found: Recognised, count: int | None) -> str:
+    return str(count) if count is not None else " or ".join(str(one) for one in found.fits)
+
+
+def _refuse(cause: str) -> Refuse:
+    return Refuse(OutcomeName.UNTRACKED, cause, _ASK)

@@ -1,0 +1,220 @@
+"""Brings a database to the release that is about to start: look, decide, perform, until ready or undone.
+
+The caller holds the database lock. Nothing here touches a file or SQLite: every effect is a method of `Effects`.
+"""
+
+from __future__ import annotations
+
+from dbsync.errors import DbsyncError
+from dbsync.model import Backup, Facts, Migration, Outcome, OutcomeName, State
+from dbsync.storage.files import ours
+from dbsync.upgrade import adoption_decision, decisions
+from dbsync.upgrade.effects import Effects, Recorder
+from dbsync.upgrade.outcome_record import record_end
+
+_FALLBACK = {
+    "preflight": OutcomeName.READ_ONLY,
+    "backup": OutcomeName.CANNOT_BACK_UP,
+    "migrate": OutcomeName.MIGRATION_FAILED,
+    "verify": OutcomeName.VERIFICATION_FAILED,
+    "commit": OutcomeName.COMMIT_FAILED,
+}
+"""What a problem without a name of its own means, by the phase in which it came."""
+
+
+def upgrade(
+    effects: Effects,
+    *,
+    migrations: tuple[Migration, ...],
+    trial_id: str | None = None,
+    release_id: str | None = None,
+    release_version: str | None = None,
+    earlier_backup: Backup | None = None,
+    recorder: Recorder | None = None,
+    again: bool = False,
+) -> Outcome:
+    """Brings the database to the newest migration, all or nothing.
+
+    Args:
+        effects: the database.
+        migrations: all that the release has, by number.
+        trial_id: the trial in which this happens; its row is written with the migrations.
+        release_id: identity of the release, for the history.
+        release_version: its version, for the history.
+        earlier_backup: what an earlier attempt of the same trial took; used only if it equals the database now.
+        recorder: told of the backup and of the content as of COMMIT.
+        again: a person wants it tried, however often it failed before.
+
+    Returns:
+        The outcome; never an exception of ours. Anything but `ready` means that the database is as it was; one that
+        had no history of ours may have one now, and is otherwise as it was.
+    """
+    release = (release_id, release_version)
+    return _Upgrade(effects, migrations, trial_id, release, earlier_backup, recorder, again).run()
+
+
+class _Upgrade:
+    def __init__(
+        self,
+        effects: Effects,
+        migrations: tuple[Migration, ...],
+        trial_id: str | None,
+        release: tuple[str | None, str | None],
+        earlier_backup: Backup | None,
+        recorder: Recorder | None,
+        again: bool,
+    ) -> None:
+        self.effects = effects
+        self.migrations = migrations
+        self.trial_id = trial_id
+        self.release = release
+        self.earlier_backup = earlier_backup
+        self.recorder = recorder
+        self.again = again
+        self.run_name: str | None = None
+        self.phase = "preflight"
+        self.migration: Migration | None = None
+        self.backup: Backup | None = None
+        self.version: int | None = None
+        self.began_seconds = effects.seconds()
+
+    def run(self) -> Outcome:
+        try:
+            return self._run()
+        except (DbsyncError, OSError) as raised:
+            self._undo()
+            error = ours(raised)
+            name = OutcomeName(error.outcome) if error.outcome else _FALLBACK[self.phase]
+            return self._ended(name, cause=error.cause, hint=error.hint)
+
+    def _run(self) -> Outcome:
+        effects = self.effects
+        facts = effects.look()
+        refused = None
+        if facts.state is State.UNTRACKED:
+            refused = self._adopt()
+            facts = effects.look() if refused is None else facts
+        self.version = facts.version if facts.state is State.OK else 0
+        latest = self.migrations[-1].number if self.migrations else 0
+        effects.record("looked", version=self.version, latest=latest)
+        step = refused or self._decide(facts)
+        if isinstance(step, decisions.Refuse):
+            return self._ended(step.name, cause=step.cause, hint=step.hint)
+        if isinstance(step, decisions.Nothing):
+            effects.clear()
+            return self._ended(OutcomeName.UP_TO_DATE)
+        effects.preflight(step.pending)
+        effects.begin()
+        self.phase = "backup"
+        if step.pending:
+            self.run_name = decisions.name_of_run(self.version, step.pending, self.trial_id)
+            effects.record("started", count=len(step.pending), run=self.run_name)
+        if step.backs_up:
+            self._back_up()
+        elif step.fresh:
+            effects.record("nothing_to_back_up")
+            effects.check_now()
+        self.phase = "migrate"
+        if step.adopted or step.blessed:
+            effects.note_history(step.adopted, step.blessed)
+        for migration in step.pending:
+            self.migration = migration
+            effects.apply(migration, self.trial_id, self.release)
+        self.migration = None
+        if self.trial_id is not None:
+            effects.mark_trial(self.trial_id, self.release)
+        if step.pending:
+            self.phase = "verify"
+            effects.verify(self.migrations, self.backup)
+        self.phase = "commit"
+        # Commit point: before this line the database is the old one, after it the new one, whatever happens.
+        effects.commit()
+        return self._committed(step)
+
+    def _decide(self, facts: Facts) -> decisions.UpgradeStep:
+        history = self.effects.history() if facts.state is State.OK else ()
+        step = decisions.decide_upgrade(facts, history, self.migrations, self.trial_id)
+        if isinstance(step, decisions.Migrate) and step.pending and not self.again:
+            name = decisions.name_of_run(self.version or 0, step.pending, self.trial_id)
+            return decisions.decide_again(self.effects.tried(name)) or step
+        return step
+
+    def _adopt(self) -> decisions.Refuse | None:
+        """Writes down which schema the database has, in a step of its own: every backup then says it by itself.
+
+        A crash after it, or a failure of what follows, leaves the app's own tables as they were.
+        """
+        step = adoption_decision.decide_adoption(self.effects.recognise(self.migrations), self.migrations)
+        if isinstance(step, decisions.Refuse):
+            return step
+        self.effects.preflight(())
+        self.effects.begin()
+        self.effects.adopt(self.migrations[: step.version])
+        self.effects.commit()
+        self.effects.record("adopted", version=step.version)
+        return None
+
+    def _back_up(self) -> None:
+        earlier = self.earlier_backup
+        if earlier is not None and self.effects.equals(earlier.path):
+            self.backup = earlier
+            return
+        part = self.effects.copy_backup(self.version or 0, self.trial_id)
+        self.backup = self.effects.keep_backup(self.effects.check_backup(part))
+        if self.recorder is not None:
+            # A crash before this: the backup is there under its name, with the trial in its facts.
+            self.recorder.backup_made(self.backup)
+
+    def _committed(self, step: decisions.Migrate) -> Outcome:
+        self.effects.check_committed()
+        digest = self._noted()
+        if not step.pending:
+            return self._ended(OutcomeName.UP_TO_DATE, digest=digest)
+        return self._ended(OutcomeName.CREATED if step.fresh else OutcomeName.MIGRATED, digest=digest)
+
+    def _noted(self) -> str | None:
+        """What is done with a database that is the new one and sound: a failure here changes nothing about that.
+
+        Without the digest going back compares row by row; a backup too many goes the next time.
+        """
+        digest = None
+        try:
+            digest = self.effects.content_digest()
+            if digest is not None and self.recorder is not None:
+                self.recorder.content_noted(digest)
+            if self.backup is not None:
+                self.effects.rotate_backups((self.backup.path,))
+        except (DbsyncError, OSError) as error:
+            self.effects.record("not_noted", cause=str(error))
+        return digest
+
+    def _undo(self) -> None:
+        try:
+            self.effects.rollback()
+            if self.backup is not None:
+                # A run that fails at every start makes a backup each time: they must not fill the disk.
+                self.effects.rotate_backups((self.backup.path,))
+        except (DbsyncError, OSError):
+            # Closing the connection undoes it as well, and if this process dies SQLite does at the next opening.
+            return
+
+    def _ended(self, name: OutcomeName, *, cause: str = "", hint: str = "", digest: str | None = None) -> Outcome:
+        migrated = name in (OutcomeName.MIGRATED, OutcomeName.CREATED)
+        kept = self.effects.keep_damaged() if name == OutcomeName.DAMAGED else None
+        if kept is not None:
+            hint = f"{hint} It is kept as it is, not verified ({kept.name})."
+        named = f"v{self.migration.number} {self.migration.name}" if self.migration else None
+        outcome = Outcome(
+            name=name,
+            version_before=self.version,
+            version_after=self.migrations[-1].number if migrated else self.version,
+            phase=self.phase if name != OutcomeName.UP_TO_DATE else "",
+            migration=named,
+            cause=cause,
+            hint=hint,
+            backup=self.backup,
+            content_sha256=digest,
+            duration_seconds=self.effects.seconds() - self.began_seconds,
+        )
+        record_end(self.effects, outcome, self.run_name)
+        return outcome

@@ -1,0 +1,191 @@
+"""Takes a database back: after a give-up, or because a person wants it; what was recorded since is never just lost.
+
+The caller holds the database lock. Nothing here touches a file or SQLite: every effect is a method of `Effects`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dbsync.errors import DbsyncError
+from dbsync.model import Back, Backup, Change, Intent, Loss, Migration, Outcome, OutcomeName, Returned, State
+from dbsync.storage.files import ours
+from dbsync.upgrade import decisions
+from dbsync.upgrade.effects import Effects
+from dbsync.upgrade.outcome_record import record_end
+
+
+def go_back(
+    effects: Effects,
+    *,
+    trial_id: str,
+    backup: Backup | None,
+    content_sha256: str | None,
+    older_schema: int,
+    ever_confirmed: bool,
+    migrations: tuple[Migration, ...],
+) -> Returned:
+    """Settles the database of a trial that was given up.
+
+    Guarded by the trial's row in the database: where it is not the newest, there is nothing to take back, so a repeat
+    does nothing and what was sold in between is safe.
+    """
+    try:
+        return _go_back(effects, trial_id, backup, content_sha256, older_schema, ever_confirmed, migrations)
+    except (DbsyncError, OSError) as error:
+        return _not_returned(effects, ours(error))
+
+
+def _go_back(
+    effects: Effects,
+    trial_id: str,
+    backup: Backup | None,
+    content_sha256: str | None,
+    older_schema: int,
+    ever_confirmed: bool,
+    migrations: tuple[Migration, ...],
+) -> Returned:
+    facts = effects.look()
+    damaged = facts.state is State.UNREADABLE
+    if not damaged and facts.trial_id != trial_id:
+        return Returned(None, Outcome(OutcomeName.NOTHING_TO_RESTORE))
+    migrated = damaged or any(one.trial_id == trial_id for one in effects.history())
+    change = Change(known=False)
+    if migrated and not damaged:
+        change = effects.changed_since_commit(content_sha256, backup, migrations)
+    step = decisions.decide_return(
+        facts,
+        change,
+        migrated=migrated,
+        has_backup=backup is not None,
+        older_schema=older_schema,
+        ever_confirmed=ever_confirmed,
+    )
+    if isinstance(step, decisions.Keep):
+        return _returned(effects, Back.KEPT, OutcomeName.KEPT, facts.version)
+    if isinstance(step, decisions.Refuse):
+        return Returned(None, Outcome(step.name, facts.version, cause=step.cause, hint=step.hint, phase="going back"))
+    if isinstance(step, decisions.CarryBack):
+        assert backup is not None
+        return _carry_back(effects, backup, migrations, facts.version, ever_confirmed)
+    if isinstance(step, decisions.Stay):
+        return _returned(effects, Back.STAYS, OutcomeName.STAYS, facts.version, losses=change.losses)
+    assert backup is not None
+    effects.check_usable(backup.path)
+    aside = effects.put_aside("restore") if step.aside else None
+    # Commit point: one transaction on the live file. A crash before it repeats all of this; after it the row is gone.
+    effects.restore(backup.path)
+    return _returned(effects, Back.DONE, OutcomeName.RESTORED, backup.version, aside=aside, losses=change.losses)
+
+
+def _carry_back(
+    effects: Effects,
+    backup: Backup,
+    migrations: tuple[Migration, ...],
+    version: int,
+    ever_confirmed: bool,
+) -> Returned:
+    """People wrote since COMMIT. The newer database is put aside, durably, before anything else is tried."""
+    effects.check_usable(backup.path)
+    aside = effects.put_aside("restore")
+    carried, why_not = None, ""
+    try:
+        carried = effects.carry_back(backup, aside, migrations) if aside is not None else None
+    except DbsyncError as error:
+        why_not = f"what was recorded since is not in it: {error.cause}"
+    # One so ruined that it could only be moved cannot stay, whoever worked with it.
+    stays = ever_confirmed and effects.look().state is not State.MISSING
+    step = decisions.decide_carried(carried, ever_confirmed=stays)
+    if isinstance(step, decisions.RestoreCarried):
+        assert carried is not None
+        name = OutcomeName.RESTORED if carried.losses else OutcomeName.CARRIED_BACK
+        # Commit point, as below: the row of the trial is not in what was carried back.
+        effects.restore(carried.path)
+        return _returned(
+            effects, Back.DONE, name, backup.version, aside=aside, losses=carried.losses, export=carried.export,
+            parked=carried.parked,
+        )  # fmt: skip
+    if carried is not None:
+        effects.discard(carried.path)
+    losses = effects.lost_since_commit(backup, migrations)
+    if isinstance(step, decisions.Stay):
+        return _returned(effects, Back.STAYS, OutcomeName.STAYS, version, cause=why_not, aside=aside, losses=losses)
+    export = effects.export_loss(backup, migrations, aside) if aside is not None else None
+    effects.restore(backup.path)
+    return _returned(
+        effects, Back.DONE, OutcomeName.RESTORED, backup.version, cause=why_not, aside=aside, losses=losses,
+        export=export,
+    )  # fmt: skip
+
+
+def _returned(
+    effects: Effects,
+    back: Back,
+    name: OutcomeName,
+    version: int,
+    *,
+    cause: str = "",
+    aside: Backup | None = None,
+    losses: tuple[Loss, ...] = (),
+    export: Path | None = None,
+    parked: Path | None = None,
+) -> Returned:
+    outcome = Outcome(name, version_after=version, phase="going back", cause=cause)
+    record_end(effects, outcome)
+    return Returned(back, outcome, aside, losses, export, parked)
+
+
+def _not_returned(effects: Effects, error: DbsyncError) -> Returned:
+    name = OutcomeName(error.outcome) if error.outcome == "BACKUP_UNUSABLE" else OutcomeName.RESTORE_PENDING
+    outcome = Outcome(name, phase="going back", cause=error.cause, hint=error.hint)
+    record_end(effects, outcome)
+    return Returned(None, outcome)
+
+
+def restore(effects: Effects, *, backup: Path, intent_id: str) -> Returned:
+    """A person's restore: the live database is put aside, then the backup takes its place.
+
+    Repeatable under the same `intent_id`: it goes on where it was cut, and a database in which somebody wrote since is
+    put aside again before it is replaced.
+    """
+    try:
+        return _restore(effects, backup, intent_id)
+    except (DbsyncError, OSError) as error:
+        return _not_returned(effects, ours(error))
+
+
+def _restore(effects: Effects, backup: Path, intent_id: str) -> Returned:
+    intent = effects.read_intent(intent_id)
+    if intent is not None and intent.done:
+        return Returned(None, Outcome(OutcomeName.NOTHING_TO_RESTORE))
+    effects.check_usable(backup)
+    step = decisions.decide_restore(
+        intent,
+        equals_backup=intent is not None and effects.equals(backup),
+        equals_aside=intent is not None and intent.set_aside is not None and effects.equals(Path(intent.set_aside)),
+    )
+    aside: Backup | None = None
+    losses: tuple[Loss, ...] = ()
+    if isinstance(step, decisions.PutAside):
+        losses = effects.changed_since(backup).losses
+        aside = effects.put_aside("restore")
+        # A crash before this line leaves a copy too many; after it, a repeat knows what it finds.
+        intent = Intent(intent_id, str(backup), str(aside.path) if aside else None)
+        effects.write_intent(intent)
+    assert intent is not None
+    if not isinstance(step, decisions.Finished):
+        effects.restore(backup)
+        effects.check_committed()
+    effects.write_intent(intent._replace(done=True))
+    return _returned(effects, Back.DONE, OutcomeName.RESTORED, effects.look().version, aside=aside, losses=losses)
+
+
+def what_would_be_lost(effects: Effects, *, backup: Path) -> Change:
+    """What people did since a backup was made, per table, or why that cannot be told; changes nothing.
+
+    Raises:
+        BackupUnusable: the backup is not what its facts say.
+        TryLater: the database cannot be read now.
+    """
+    effects.check_usable(backup)
+    return effects.changed_since(backup)

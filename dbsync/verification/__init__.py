@@ -1,0 +1,1 @@
+"""Compares two attached databases before COMMIT. Reads only."""

@@ -1,0 +1,208 @@
+"""What is checked before COMMIT: soundness, foreign keys, structure, conservation. Each check is a function."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from dbsync.errors import MigrationFailed, VerificationFailed
+from dbsync.migrations.runner import apply
+from dbsync.migrations.write_log import Written, tables_in, together
+from dbsync.model import Migration
+from dbsync.progress import Told, nobody
+from dbsync.schema import fingerprint
+from dbsync.schema.declarations import declared
+from dbsync.storage.connections import (
+    Connection,
+    check_soundness,
+    open_scratch,
+    quoted,
+    tables_of,
+    translated,
+    version_of,
+)
+from dbsync.verification.conservation import OLD, findings
+
+LIMIT_SECONDS: Final = 900.0
+"""How long the proof that nothing else changed may take."""
+SHOWN_COUNT: Final = 5
+MISMATCH: Final = ""
+"""Stands for the parent where a foreign key refers to columns that are no key; no table has this name."""
+
+
+class Case(NamedTuple):
+    """What a check looks at."""
+
+    connection: Connection
+    """In the open transaction: the database as it would be."""
+    migrations: tuple[Migration, ...]
+    """All that the release has."""
+    has_old: bool
+    """Whether the database as it was is attached as OLD; False for a fresh one."""
+    touched: Written | None = None
+    """What was written, as the authorizer saw it; None: unknown."""
+    told: Told = nobody
+    """Learns which check runs, and how many rows of how many are compared."""
+
+
+Check = Callable[[Case], list[str]]
+
+
+def verify(case: Case, checks: tuple[Check, ...]) -> None:
+    """Runs every check.
+
+    Raises:
+        VerificationFailed: with everything that was found, in sentences.
+    """
+    found = []
+    for check in checks:
+        # What SQLite checks by itself has no measure.
+        case.told(0, 0, check.__name__.replace("_", " "))
+        found += check(case)
+    if found:
+        more = f" and {len(found) - SHOWN_COUNT} more" if len(found) > SHOWN_COUNT else ""
+        raise VerificationFailed(operation="verify", cause="; ".join(found[:SHOWN_COUNT]) + more)
+
+
+def soundness(case: Case) -> list[str]:
+    """`quick_check`, which works inside the transaction and sees what it would commit."""
+    problem = check_soundness(case.connection)
+    return [] if problem is None else [f"the database would not be sound: {problem}"]
+
+
+def foreign_keys(case: Case) -> list[str]:
+    """Violations that are new: one that was there before must not stop updates for ever (spec part 3, 8).
+
+    Only tables that were written, are new, or refer to one that was written are looked at: no other can have changed.
+    """
+    tables = _to_look_at(case)
+    now = _violations(case.connection, "main", tables)
+    # Looking for the ones that were there before costs as much again: only where there are any.
+    before = _violations(case.connection, OLD, tables) if case.has_old and now else {}
+    found = []
+    for (table, parent), count in now.items():
+        more = count - before.get((table, parent), 0)
+        if more > 0 and parent == MISMATCH:
+            found.append(f"{table} refers to columns that are not unique (foreign key mismatch)")
+        elif more > 0:
+            found.append(f"{more} rows of {table} refer to rows of {parent} that are not there")
+    return found
+
+
+def _to_look_at(case: Case) -> list[str]:
+    tables = tables_of(case.connection)
+    if case.touched is None or not case.has_old:
+        return tables
+    before, touched = {one.lower() for one in tables_of(case.connection, OLD)}, tables_in(case.touched)
+    found = []
+    for table in tables:
+        rows = case.connection.execute(f"PRAGMA main.foreign_key_list({quoted(table)})").fetchall()
+        names = {table.lower(), *(str(row[2]).lower() for row in rows)}
+        if table.lower() not in before or names & touched:
+            found.append(table)
+    return found
+
+
+def _violations(connection: Connection, name: str, tables: list[str]) -> dict[tuple[str, str], int]:
+    found: dict[tuple[str, str], int] = {}
+    known = {one.lower() for one in tables_of(connection, name)}
+    for table in tables:
+        if table.lower() in known:
+            try:
+                for row in connection.execute(f"PRAGMA {name}.foreign_key_check({quoted(table)})"):
+                    found[row[0], row[2]] = found.get((row[0], row[2]), 0) + 1
+            except sqlite3.OperationalError as error:
+                if "mismatch" not in str(error):
+                    raise
+                # What it refers to has no unique index: nothing can be checked, which is one violation of its own.
+                found[table, MISMATCH] = 1
+    return found
+
+
+def structure(case: Case) -> list[str]:
+    """A migrated database has the structure of a fresh one; differences that were there before are no failure.
+
+    What a program of the app's own would make of nothing is not known: there conservation alone judges.
+    """
+    if any(one.kind == "command" for one in case.migrations):
+        return []
+    drift = _drift(case.connection, "main", case.migrations)
+    if case.has_old:
+        version = version_of(case.connection, OLD)
+        drift -= _drift(case.connection, OLD, tuple(one for one in case.migrations if one.number <= version))
+    return [f"the structure differs from a fresh database: {one}" for one in sorted(drift)]
+
+
+def _drift(connection: Connection, name: str, migrations: tuple[Migration, ...]) -> set[str]:
+    found, wanted = fingerprint.fingerprint(connection, name), fresh(migrations)
+    return {f"without {one}" for one in wanted - found} | {f"with {one}" for one in found - wanted}
+
+
+def fresh(migrations: tuple[Migration, ...]) -> frozenset[str]:
+    """The structure that all migrations make of nothing."""
+    connection = open_scratch()
+    try:
+        run_all(connection, migrations)
+        return fingerprint.fingerprint(connection)
+    finally:
+        connection.close()
+
+
+def run_all(connection: Connection, migrations: tuple[Migration, ...]) -> Written | None:
+    """Runs migrations on a throw-away database, as they would run on a till; nobody is told. What was written."""
+    connection.execute("PRAGMA foreign_keys=OFF")
+    connection.execute("BEGIN")
+    written = apply_all(connection, migrations)
+    connection.execute("COMMIT")
+    return written
+
+
+def apply_all(
+    connection: Connection,
+    migrations: tuple[Migration, ...],
+    *,
+    told: Told = nobody,
+    issued: Callable[[Migration, str], None] = lambda _migration, _sql: None,
+) -> Written | None:
+    """The same in a transaction that is open already; None: anything may have been written.
+
+    `issued` gets each statement before it runs.
+    """
+    written: Written | None = frozenset()
+    for one in migrations:
+        told(0, 0, f"v{one.number} {one.name}")
+        applied = apply(
+            connection, one, trial_id=None, release=(None, None), at="", milliseconds=lambda: 0, log=lambda _: None,
+            told=told, issued=partial(issued, one),
+        )  # fmt: skip
+        written = together(written, applied.written)
+    return written
+
+
+def migrate_up(path: Path, migrations: tuple[Migration, ...]) -> tuple[Migration, ...]:
+    """Brings a throw-away file to the newest of `migrations`; returns those that it had not had.
+
+    Raises:
+        DbsyncError: one of them fails on it.
+    """
+    with translated("migrate a copy", path, otherwise=MigrationFailed), closing(open_scratch(path)) as connection:
+        pending = tuple(one for one in migrations if one.number > version_of(connection))
+        run_all(connection, pending)
+    return pending
+
+
+def conserved(case: Case) -> list[str]:
+    """Whatever is different and not declared by a migration that runs now."""
+    if not case.has_old:
+        return []
+    version = version_of(case.connection, OLD)
+    allowed = declared(one for one in case.migrations if one.number > version)
+    found = findings(case.connection, allowed, written=case.touched, limit_seconds=LIMIT_SECONDS, heard=case.told)
+    return [one.sentence for one in found]
+
+
+CHECKS: Final[tuple[Check, ...]] = (soundness, foreign_keys, structure, conserved)

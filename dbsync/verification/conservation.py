@@ -1,0 +1,232 @@
+"""Whatever is different and not declared fails the migration: every row and definition against the backup, in SQL.
+
+Every old row has to find a new row that is equal in its key and in every common column that no migration declared, in
+value and storage class, and the counts have to agree.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from functools import partial
+from typing import Final, NamedTuple
+
+from dbsync.migrations.write_log import Written, tables_in, told
+from dbsync.progress import ROWS, Told, nobody
+from dbsync.schema.declarations import Cell, Declared
+from dbsync.storage.connections import NOT_THE_APPS, Connection, columns_of, has_table, quoted
+from dbsync.verification.declaration_checks import usable
+from dbsync.verification.definition_changes import in_objects, in_table, in_virtual
+from dbsync.verification.finding import Finding, with_keys, written_name
+from dbsync.verification.row_matching import Keyed, Pair, Rows, keyed_by
+from dbsync.verification.search_indexes import does_not_fit, shows_another
+
+OLD: Final = "dbsync_before"
+"""The name under which the backup is attached."""
+STEPS: Final = 100_000
+"""Steps of SQLite's machine between two looks at the clock."""
+
+
+def findings(
+    connection: Connection,
+    allowed: Declared,
+    *,
+    written: Written | None,
+    limit_seconds: float,
+    skip: bool = True,
+    heard: Told = nobody,
+) -> list[Finding]:
+    """Compares the open transaction with the attached backup.
+
+    Args:
+        connection: the database as it would be, with the one before attached as OLD.
+        allowed: what the migrations declare.
+        written: what was written, as the authorizer saw it; None: unknown, so every table is compared.
+        limit_seconds: how long it may take.
+        skip: whether the rows of a table that was not written are taken for unchanged if there are as many.
+        heard: learns after each table how many of the old rows have been compared.
+    """
+    deadline = time.monotonic() + limit_seconds
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, STEPS)
+    try:
+        allowed, wrong = usable(connection, allowed, OLD)
+        if wrong:
+            return wrong
+        return [
+            *in_objects(connection, allowed, OLD),
+            *_tables(connection, allowed, written, skip, heard),
+            *_marks(connection, allowed),
+        ]
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+            return [Finding(f"that nothing else changed could not be proven within {limit_seconds:.0f} seconds", "")]
+        raise
+    finally:
+        connection.set_progress_handler(None, 0)
+
+
+# ------------------------------------------------------------------------------------------------------------- tables
+
+
+class _Kind(NamedTuple):
+    name: str
+    virtual: bool
+
+
+class _Seen(NamedTuple):
+    written: Written | None
+    skipping: frozenset[str] | None
+    """The tables that were written, if the rows of others need not be looked at; else None."""
+
+    def no_write_to(self, name: str) -> bool:
+        return self.skipping is not None and name not in self.skipping
+
+
+def _kinds(connection: Connection, schema: str) -> dict[str, _Kind]:
+    found = {}
+    for _, name, kind, *_ in connection.execute(f"PRAGMA {schema}.table_list").fetchall():
+        if kind in ("table", "virtual") and not name.startswith("sqlite_") and name not in NOT_THE_APPS:
+            found[name.lower()] = _Kind(name, kind == "virtual")
+    schemas = {str(row[0]).lower() for row in connection.execute(f"SELECT name FROM {schema}.sqlite_schema")}
+    return {name: one for name, one in found.items() if name in schemas}
+
+
+def _tables(
+    connection: Connection, allowed: Declared, written: Written | None, skip: bool, heard: Told
+) -> Iterator[Finding]:
+    seen = _Seen(written, tables_in(written) if skip and written is not None else None)
+    before, now = _kinds(connection, OLD), _kinds(connection, "main")
+    counts = {lower: _count_if_readable(connection, old) for lower, old in before.items()}
+    done, total = 0, sum(count or 0 for count in counts.values())
+    for lower, old in before.items():
+        heard(done, total, old.name, ROWS)
+        done += counts[lower] or 0
+        if allowed.gone_in_between("table", lower):
+            continue
+        after = allowed.tables.get(lower, old.name)
+        new = now.get(after.lower())
+        if new is None:
+            if ("table", lower) not in allowed.drops:
+                count = _count(connection, OLD, old.name)
+                by = told(written, (old.name,))
+                yield Finding(f"table {old.name} with {count} rows is gone", f"drop table {written_name(old.name)}", by)
+            continue
+        try:
+            if old.virtual and new.virtual:
+                yield from in_virtual(connection, allowed, old.name, new.name, OLD)
+            elif not old.virtual and not new.virtual:
+                yield from in_table(connection, allowed, old.name, new.name, OLD)
+            if not (new.virtual and shows_another(connection, new.name)):
+                yield from _content(connection, allowed, old, new, seen, counts[lower])
+            if new.virtual and does_not_fit(connection, new.name, old.name, OLD):
+                yield Finding(f"the index {new.name} does not fit its content: rebuild it in the migration", "")
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+                raise
+            if _can_be_read(connection, old.name):
+                yield Finding(f"{old.name} cannot be read: {error}", "")
+    heard(total, total, unit=ROWS)
+
+
+def _can_be_read(connection: Connection, name: str) -> bool:
+    """Whether a table could be read before: one that could not be is no worse now, and must not stop updates."""
+    try:
+        _count(connection, OLD, name)
+    except sqlite3.DatabaseError:
+        return False
+    return True
+
+
+def _content(
+    connection: Connection, allowed: Declared, old: _Kind, new: _Kind, seen: _Seen, old_count: int | None
+) -> Iterator[Finding]:
+    lower = old.name.lower()
+    by = partial(told, seen.written, (old.name, new.name))
+    rows = _rows_of(connection, allowed, old, new, old_count)
+    yield from (
+        Finding(
+            f"column {old.name}.{one} is gone", f"drop column {written_name(old.name)}.{written_name(one)}", by(one)
+        )
+        for one in rows.gone
+        if ("column", f"{lower}.{one.lower()}") not in allowed.drops
+    )
+    if not old.virtual and not rows.special and seen.no_write_to(lower):
+        count = _count(connection, OLD, old.name) if old_count is None else old_count
+        after = _count(connection, "main", new.name)
+        if count != after:
+            yield Finding(f"{old.name} had {count} rows and has {after}", "", by())
+        return
+    table = written_name(old.name)
+    for column, count, keys in rows.differing():
+        verb = "retype" if (lower, column.lower()) not in allowed.updates and rows.only_retyped(column) else "update"
+        what = with_keys(f"{old.name}.{column}: {count} rows differ", keys)
+        yield Finding(what, f"{verb} {table}.{written_name(column)}", by(column))
+    missing, keys = rows.missing(allowed.deletes.get(lower), declared=lower in allowed.deletes)
+    if missing:
+        yield Finding(with_keys(f"{old.name}: {missing} rows are gone", keys), f"delete {table}", by())
+    extra, keys = rows.added(allowed.inserts.get(lower), declared=lower in allowed.inserts)
+    if extra:
+        yield Finding(with_keys(f"{old.name}: {extra} rows are new", keys), f"insert {table}", by())
+
+
+def _rows_of(connection: Connection, allowed: Declared, old: _Kind, new: _Kind, old_count: int | None) -> Rows:
+    lower = old.name.lower()
+    now = {str(row[1]).lower(): row for row in columns_of(connection, new.name)}
+    pairs: list[Pair] = []
+    gone = []
+    for row in columns_of(connection, old.name, OLD):
+        column, hidden = str(row[1]), row[6]
+        after = allowed.columns.get((lower, column.lower()), column)
+        target = now.get(after.lower())
+        if hidden or (target is not None and target[6]):
+            # Generated ones follow from the others; hidden ones of virtual tables are arguments, not content.
+            continue
+        if allowed.gone_in_between("column", f"{lower}.{column.lower()}"):
+            continue
+        if target is None:
+            gone.append(column)
+            continue
+        cell = allowed.updates.get((lower, column.lower()), allowed.updates.get((lower, "*")))
+        loose = (lower, column.lower()) in allowed.retypes
+        if cell != Cell():
+            pairs.append(Pair(column, str(target[1]), cell, loose))
+    both = Keyed(old.name, new.name, keyed_by(connection, old.name, new.name, OLD, allowed.columns), old.virtual)
+    return Rows(connection, OLD, both, tuple(pairs), tuple(gone), old_count)
+
+
+def _marks(connection: Connection, allowed: Declared) -> Iterator[Finding]:
+    """AUTOINCREMENT marks never fall: a number on a receipt must not be given out twice."""
+    before, now = _sequence(connection, OLD), _sequence(connection, "main")
+    kinds = _kinds(connection, "main")
+    for table, mark in before.items():
+        after = allowed.tables.get(table, table).lower()
+        if after in kinds and now.get(after, 0) < mark and table not in allowed.resets:
+            if allowed.gone_in_between("table", table):
+                continue
+            told = f"the mark of {table} fell from {mark} to {now.get(after, 0)}: numbers would be given out again"
+            yield Finding(told, f"reset {written_name(table)}")
+
+
+def _sequence(connection: Connection, schema: str) -> dict[str, int]:
+    if not has_table(connection, "sqlite_sequence", schema):
+        return {}
+    rows = connection.execute(f"SELECT lower(name), max(seq) FROM {schema}.sqlite_sequence GROUP BY 1")
+    return {str(name): int(mark or 0) for name, mark in rows}
+
+
+# -------------------------------------------------------------------------------------------------------------- words
+
+
+def _count(connection: Connection, schema: str, table: str) -> int:
+    return int(connection.execute(f"SELECT count(*) FROM {schema}.{quoted(table)}").fetchone()[0])
+
+
+def _count_if_readable(connection: Connection, old: _Kind) -> int | None:
+    """How many rows to compare; None where comparing will say what is wrong with it."""
+    try:
+        return None if old.virtual else _count(connection, OLD, old.name)
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+            raise
+        return None

@@ -1,0 +1,128 @@
+"""Whether declarations can be meant: names that are there, and expressions that SQLite takes on the tables of a run.
+
+An expression speaks of one migration's before and after. A till that skips releases runs several at once, and the
+columns of one may be gone by the end: there it proves nothing about the whole way and is weakened to "may differ", as
+two declarations of one column are (`changes.declared`).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from difflib import get_close_matches
+from typing import NamedTuple
+
+from dbsync.schema.declarations import Cell, Declared
+from dbsync.storage.connections import NOT_THE_APPS, Connection, columns_of, quoted, tables_of
+from dbsync.verification.finding import Finding, written_name
+
+SIDES = "o.NAME is a value of the row before, n.NAME one of the row after"
+
+
+class _Expression(NamedTuple):
+    line: str
+    text: str
+    sources: tuple[str, ...]
+
+
+def usable(connection: Connection, allowed: Declared, old: str) -> tuple[Declared, list[Finding]]:
+    """The declarations without expressions that this run cannot use, and what is wrong with them if it is one's own.
+
+    Args:
+        connection: the database as it would be, with the one before attached as `old`.
+        allowed: what the migrations of this run declare.
+        old: the name of the one before.
+    """
+    updates, inserts, deletes = dict(allowed.updates), dict(allowed.inserts), dict(allowed.deletes)
+    wrong = []
+    before, now = _lower(tables_of(connection, old)), _lower(tables_of(connection))
+
+    def fails(table: str, verb: str, text: str | None, sides: str) -> bool:
+        after = allowed.tables.get(table, table).lower()
+        if text is None or table not in before or after not in now:
+            return False
+        named = {"o": f"{old}.{quoted(before[table])} o", "n": f"main.{quoted(now[after])} n"}
+        expression = _Expression(f"{verb} {text}", text, tuple(named[side] for side in sides))
+        cause = _cause(connection, expression)
+        if cause and allowed.migrations_count == 1:
+            what = f"the declaration `{expression.line}` cannot be used: {cause} ({SIDES})"
+            wrong.append(Finding(what, ""))
+        return bool(cause)
+
+    for (table, column), cell in allowed.updates.items():
+        path = written_name(table) if column == "*" else f"{written_name(table)}.{written_name(column)}"
+        verb = f"update {path} where" if cell.value is None else f"update {path} ="
+        if fails(table, verb, cell.where or cell.value, "on"):
+            updates[table, column] = Cell()
+    for rows, verb, side in ((inserts, "insert", "n"), (deletes, "delete", "o")):
+        for table, where in rows.items():
+            if fails(table, f"{verb} {written_name(table)} where", where, side):
+                rows[table] = None
+    return allowed._replace(updates=updates, inserts=inserts, deletes=deletes), wrong
+
+
+def _cause(connection: Connection, expression: _Expression) -> str:
+    try:
+        connection.execute(f"SELECT ({expression.text}) FROM {', '.join(expression.sources)} LIMIT 0").fetchall()
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
+            raise
+        return str(error)
+    return ""
+
+
+def unknown(connection: Connection, allowed: Declared, old: str) -> Iterator[tuple[str, str]]:
+    """What one migration declares and cannot mean: what, and the nearest name that is there, if any.
+
+    A name that is not there, before or after, is mostly a slip, which would only show on a till. A table or column that
+    is declared to go and is there after it would be taken for another one of that name (`Declared.gone_in_between`).
+    """
+    tables = {**_lower(tables_of(connection, old)), **_lower(tables_of(connection))}
+    columns = _columns(connection, old) | _columns(connection, "main")
+    columns |= {f"{old_name}.{column.rpartition('.')[2]}" for old_name, new in allowed.tables.items()
+                for column in columns if column.startswith(f"{new.lower()}.")}  # fmt: skip
+    objects = {
+        (str(kind), str(name).lower())
+        for schema in (old, "main")
+        for kind, name in connection.execute(f"SELECT type, name FROM {schema}.sqlite_schema")
+    }
+    left = _columns(connection, "main") | {one.lower() for one in tables_of(connection)}
+    taken = {one.lower() for one in allowed.tables.values()} | _new_names(allowed)
+    for kind, name in sorted(allowed.drops):
+        if kind in ("table", "column") and name in left - taken:
+            yield f"it declares that {kind} {name} is dropped, which is there after it", ""
+    for kind, name in sorted(_named(allowed)):
+        there = columns if kind == "column" else tables.keys() if kind == "table" else _of_kind(objects, kind)
+        if name not in there:
+            near = get_close_matches(name, sorted(there), 1)
+            yield f"it declares a change of {kind} {name}, which is not there, before or after", near[0] if near else ""
+
+
+def _columns(connection: Connection, schema: str) -> set[str]:
+    return {
+        f"{table}.{str(row[1]).lower()}"
+        for table, name in _lower(tables_of(connection, schema)).items()
+        for row in columns_of(connection, name, schema)
+    }
+
+
+def _new_names(allowed: Declared) -> set[str]:
+    """Columns that got the name of another one."""
+    return {f"{table}.{after.lower()}" for (table, _), after in allowed.columns.items()}
+
+
+def _named(allowed: Declared) -> Iterator[tuple[str, str]]:
+    yield from allowed.drops
+    yield from allowed.redefines
+    for table in (*allowed.tables, *allowed.inserts, *allowed.deletes, *allowed.resets):
+        yield "table", table
+    for table, column in (*allowed.columns, *allowed.updates, *allowed.retypes):
+        yield ("table", table) if column == "*" else ("column", f"{table}.{column}")
+
+
+def _of_kind(objects: set[tuple[str, str]], kind: str) -> set[str]:
+    return {name for each, name in objects if each == kind}
+
+
+def _lower(names: list[str]) -> dict[str, str]:
+    return {one.lower(): one for one in names if one not in NOT_THE_APPS}

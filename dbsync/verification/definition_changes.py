@@ -1,0 +1,119 @@
+"""What is defined otherwise than it was, or forgotten, and not declared: tables, indexes, triggers, views."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dbsync.schema.declarations import KINDS, Declared
+from dbsync.schema.table_definition import ForeignKey, Table, objects, table_of, virtual_of
+from dbsync.storage.connections import Connection
+from dbsync.verification.finding import Finding, written_name
+
+
+def in_table(connection: Connection, allowed: Declared, old: str, new: str, schema: str) -> Iterator[Finding]:
+    """What a plain table has lost or has otherwise; `schema` is the name of the database as it was."""
+    lower = old.lower()
+    if ("table", lower) in allowed.redefines:
+        return
+    before, now = table_of(connection, old, schema), table_of(connection, new, "main")
+    renamed = {key[1]: name.lower() for key, name in allowed.columns.items() if key[0] == lower}
+    table = written_name(old)
+    for column, was in before.columns.items():
+        after = allowed.columns.get((lower, column), column).lower()
+        has = now.columns.get(after)
+        name = ("column", f"{lower}.{column}")
+        free = name in allowed.redefines or allowed.gone_in_between(*name)
+        if has is None or free:
+            continue
+        was = was._replace(expression=" ".join(renamed.get(one, one) for one in was.expression.split()))  # noqa: PLW2901
+        # Tighter is no loss: NOT NULL may be added without a word.
+        loosened = was.not_null and not has.not_null
+        if was._replace(not_null=has.not_null) != has or loosened:
+            parts = [name for name in was._fields if getattr(was, name) != getattr(has, name)]
+            words = ", ".join(parts).replace("kind", "type").replace("_", " ")
+            yield Finding(f"{old}.{column} is defined otherwise ({words})", f"redefine {table}.{written_name(column)}")
+    if before.columns.keys() & now.columns.keys() or before.columns.keys() == now.columns.keys():
+        for what in _forgotten(before, now, allowed, lower):
+            yield Finding(f"{old} has lost {what}", f"redefine {table}")
+
+
+def in_virtual(connection: Connection, allowed: Declared, old: str, new: str, schema: str) -> Iterator[Finding]:
+    """Whether a virtual table is made otherwise: by other columns, or with other options."""
+    was, has = virtual_of(connection, old, schema), virtual_of(connection, new, "main")
+    if was != has and not _only_renamed(allowed, was, has) and ("table", old.lower()) not in allowed.redefines:
+        yield Finding(f"{old} is defined otherwise", f"redefine {written_name(old)}")
+
+
+def _forgotten(before: Table, now: Table, allowed: Declared, lower: str) -> Iterator[str]:
+    renamed = {key[1]: name.lower() for key, name in allowed.columns.items() if key[0] == lower}
+    dropped = {
+        name.partition(".")[2] for kind, name in allowed.drops if kind == "column" and name.startswith(f"{lower}.")
+    }
+
+    def lost(was: frozenset[str], has: frozenset[str]) -> list[str]:
+        found = []
+        for one in sorted(was - has):
+            words = one.replace(">", " ").replace(",", " ").split()
+            translated = " ".join(renamed.get(word, word) for word in one.split())
+            if translated not in has and not dropped & set(words):
+                found.append(one)
+        return found
+
+    yield from (f"CHECK ({one})" for one in lost(before.checks, now.checks))
+    yield from (f"the foreign key {one}" for one in _keys_lost(before, now, allowed, lower, dropped))
+    yield from (f"UNIQUE ({one})" for one in lost(before.uniques, now.uniques))
+    yield from (one.upper() for one in sorted(before.options - now.options))
+
+
+def _keys_lost(before: Table, now: Table, allowed: Declared, lower: str, dropped: set[str]) -> Iterator[ForeignKey]:
+    for one in sorted(before.foreign_keys - now.foreign_keys):
+        # What it refers to may have been renamed as well as what it consists of.
+        pairs = [
+            (_renamed(allowed, lower, column), _renamed(allowed, one.parent, target)) for column, target in one.pairs
+        ]
+        parent = allowed.tables.get(one.parent, one.parent).lower()
+        moved = one._replace(parent=parent, pairs=tuple(pairs))
+        gone = {column for column, _ in one.pairs} & dropped
+        if moved not in now.foreign_keys and not gone and ("table", one.parent) not in allowed.drops:
+            yield one
+
+
+def _renamed(allowed: Declared, table: str, column: str) -> str:
+    return allowed.columns.get((table, column), column).lower()
+
+
+def in_objects(connection: Connection, allowed: Declared, old: str) -> Iterator[Finding]:
+    """Indexes, triggers and views that are gone or are otherwise; `old` is the name of the database as it was."""
+    for kind in KINDS:
+        before, now = objects(connection, old, kind), objects(connection, "main", kind)
+        texts = set(now.values())
+        for name, was in before.items():
+            if name in now and (now[name] == was or (kind, name) in allowed.redefines):
+                continue
+            if allowed.gone_in_between(kind, name) or (allowed.migrations_count > 1 and _went_with(allowed, was)):
+                continue
+            if name not in now and (was in texts or (kind, name) in allowed.drops or _went_with(allowed, was)):
+                continue
+            verb = "redefine" if name in now else "drop"
+            what = "is defined otherwise" if name in now else "is gone"
+            if name in now and _only_renamed(allowed, was, now[name]):
+                continue
+            yield Finding(f"{kind} {name} {what}", f"{verb} {kind} {written_name(name)}")
+
+
+def _went_with(allowed: Declared, words: tuple[str, ...]) -> bool:
+    """An index or trigger of a table whose drop is declared goes with it."""
+    dropped = {name for kind, name in allowed.drops if kind == "table"}
+    return any(words[index] == "on" and words[index + 1] in dropped for index in range(len(words) - 1))
+
+
+def _only_renamed(allowed: Declared, was: tuple[str, ...], has: tuple[str, ...]) -> bool:
+    """Whether every word is as it was, or a declared new name in the place of its old one.
+
+    Not every place of an old name has the new one: other tables may have a column of that name.
+    """
+    names = {(old, new.lower()) for old, new in allowed.tables.items()}
+    names |= {(key[1], new.lower()) for key, new in allowed.columns.items()}
+    return len(was) == len(has) and all(
+        one == other or (one, other) in names for one, other in zip(was, has, strict=True)
+    )

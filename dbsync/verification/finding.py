@@ -1,0 +1,37 @@
+"""One thing that is different and not declared, and how it is told."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from dbsync.storage.connections import quoted
+
+
+class Finding(NamedTuple):
+    """One thing that is different and not declared. Keys are named, values never: they may be personal."""
+
+    what: str
+    declare: str
+    """The line that would allow it; empty where nothing can."""
+    by: str = ""
+    """Which statements wrote there, where that is known."""
+
+    @property
+    def told(self) -> str:
+        """What it is and who wrote it."""
+        return f"{self.what}, written by {self.by}" if self.by else self.what
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        return f"{self.told} (allow it with `changes: {self.declare}`)" if self.declare else self.told
+
+
+def with_keys(what: str, keys: list[str]) -> str:
+    """A sentence with a few keys, if there are any."""
+    return f"{what}, keys {', '.join(keys)}" if keys else what
+
+
+def written_name(name: str) -> str:
+    """A name as a declaration would write it."""
+    return name if name.isidentifier() else quoted(name)

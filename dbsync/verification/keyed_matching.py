@@ -1,0 +1,112 @@
+"""Which rows of two attached databases have no equal on the other side: the SQL that finds them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dbsync.storage.connections import Connection, columns_of, is_rowid, quoted, rowid_of
+from dbsync.verification.row_matching import affinity, same_cell
+
+
+class Twins:
+    """The rows of one table, `n` (now) and `b` (base), as the part of a query from its FROM on.
+
+    Rows belong together by key. One that is the rowid, or the order in which the table lies, is read along on both
+    sides at once. Any other one has an index in which rows that lie together are spread, and finding each there is
+    slow: so each row is held against the row with its rowid first, which mostly is the same, and only where it is not
+    the index is asked. A key is matched with `=`, because only with it SQLite walks both sides in step.
+    """
+
+    def __init__(
+        self, connection: Connection, table: str, columns: tuple[str, ...], key: tuple[str, ...], *, now: str, base: str
+    ) -> None:
+        """Looks at both sides.
+
+        Args:
+            connection: where both are attached.
+            table: its name on both sides.
+            columns: what is compared.
+            key: columns that are unique and never NULL; empty: rows are known by their rowid.
+            now: schema name of one side.
+            base: schema name of the other.
+        """
+        self._now: Final = f"{now}.{quoted(table)}"
+        self._base: Final = f"{base}.{quoted(table)}"
+        mine, theirs = (rowid_of(connection, table, side) for side in (now, base))
+        own = all(is_rowid(connection, table, side) for side in (now, base))
+        self._key: Final = tuple(quoted(one) for one in key)
+        self._rowids: Final = (mine or "rowid", theirs or "rowid")
+        self._spread: Final = bool(key) and not own and mine is not None and theirs is not None
+        self._columns: Final = self._compared(connection, table, columns, (now, base))
+
+    @property
+    def removed(self) -> str:
+        """Rows `b` of base that now has not."""
+        on, (mine, theirs) = self._on("n", "b"), self._rowids
+        if not self._spread:
+            return f"FROM {self._base} b LEFT JOIN {self._now} n ON {on} WHERE {self._missing('n', mine)}"
+        return (
+            f"FROM {self._base} b LEFT JOIN {self._now} r ON r.{mine} = b.{theirs}"
+            f" WHERE {self._elsewhere('b', mine)} AND NOT EXISTS (SELECT 1 FROM {self._now} n WHERE {on})"
+        )
+
+    @property
+    def changed(self) -> str:
+        """Rows `n` of now and `b` of base with the same key and another cell."""
+        on, (mine, theirs) = self._on("n", "b"), self._rowids
+        if not self._spread:
+            return f"FROM {self._now} n JOIN {self._base} b ON {on} WHERE NOT {self._equal('n', 'b')}"
+        # CROSS JOIN keeps this order (sqlite.org/optoverview.html, 6): the index is asked for the rest only.
+        return (
+            f"FROM {self._now} n LEFT JOIN {self._base} r ON r.{theirs} = n.{mine} CROSS JOIN {self._base} b ON {on}"
+            f" WHERE (r.{theirs} IS NULL OR NOT {self._equal('n', 'r')}) AND NOT {self._equal('n', 'b')}"
+        )
+
+    @property
+    def added(self) -> str:
+        """Rows `n` of now that base has not."""
+        on, (mine, theirs) = self._on("n", "b"), self._rowids
+        if not self._spread:
+            return f"FROM {self._now} n LEFT JOIN {self._base} b ON {on} WHERE {self._missing('b', theirs)}"
+        return (
+            f"FROM {self._now} n LEFT JOIN {self._base} r ON r.{theirs} = n.{mine}"
+            f" WHERE {self._elsewhere('n', theirs)} AND NOT EXISTS (SELECT 1 FROM {self._base} b WHERE {on})"
+        )
+
+    def _on(self, one: str, other: str) -> str:
+        if self._key:
+            return " AND ".join(f"{one}.{name} = {other}.{name}" for name in self._key)
+        return f"{one}.{self._rowids[0]} = {other}.{self._rowids[1]}"
+
+    def _missing(self, side: str, rowid: str) -> str:
+        return f"{side}.{self._key[0] if self._key else rowid} IS NULL"
+
+    def _elsewhere(self, side: str, rowid: str) -> str:
+        """Whether the row at the same rowid has another key, or none is there."""
+        same = " AND ".join(f"r.{name} = {side}.{name}" for name in self._key)
+        return f"(r.{rowid} IS NULL OR NOT ({same}))"
+
+    def _equal(self, one: str, other: str) -> str:
+        cells = [same_cell(f"{one}.{name}", f"{other}.{name}", strict=strict) for name, strict in self._columns]
+        return f"({' AND '.join(cells)})"
+
+    @staticmethod
+    def _compared(
+        connection: Connection, table: str, columns: tuple[str, ...], sides: tuple[str, str]
+    ) -> list[tuple[str, bool]]:
+        kinds = [
+            {str(row[1]).lower(): affinity(str(row[2])) for row in columns_of(connection, table, side)}
+            for side in sides
+        ]
+        found = []
+        for name in columns:
+            mine, theirs = (one[name.lower()] for one in kinds)
+            found.append((quoted(name), mine != theirs or mine == "blob"))
+        return found
+
+
+def null_keys(connection: Connection, table: str, key: tuple[str, ...], schema: str) -> bool:
+    """Whether a key lets rows be told apart: SQLite allows NULL in most primary keys, and any number of them."""
+    nulls = " OR ".join(f"{quoted(one)} IS NULL" for one in key)
+    found = connection.execute(f"SELECT 1 FROM {schema}.{quoted(table)} WHERE {nulls} LIMIT 1").fetchone()
+    return found is not None

@@ -1,0 +1,164 @@
+"""What is different between two databases, table by table, in SQL: counts, rows, whether they are the same."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from dbsync.model import Loss
+from dbsync.schema.fingerprint import fingerprint
+from dbsync.storage.connections import (
+    HISTORY,
+    Connection,
+    Row,
+    columns_of,
+    has_table,
+    key_of,
+    quoted,
+    tables_of,
+    version_of,
+)
+from dbsync.verification.keyed_matching import Twins, null_keys
+from dbsync.verification.row_matching import Keyed, Pair, Rows
+
+
+class Shared(NamedTuple):
+    """A table that both databases have, with the columns that both have."""
+
+    table: str
+    columns: tuple[str, ...]
+    key: tuple[str, ...]
+    """Its primary key, if that is the same on both sides; else empty."""
+    virtual: bool = False
+
+
+def differences(connection: Connection, base: str, *, only: frozenset[str] | None = None) -> tuple[Loss, ...]:
+    """What `main` has that `base` (an attached database) has not, and the reverse; only tables that differ.
+
+    Tables of one side only count whole: all their rows are added, or removed. `only` names, in lower case, the tables
+    that can differ; None: any.
+    """
+    found = []
+    now, before = set(tables_of(connection)), set(tables_of(connection, base))
+    for table in sorted(now | before):
+        if table in now and table in before:
+            if only is not None and table.lower() not in only:
+                continue
+            loss = _loss(connection, base, shared(connection, base, table))
+        else:
+            count = _one(connection, f"SELECT count(*) FROM {'main' if table in now else base}.{quoted(table)}")
+            loss = Loss(table, count if table in now else 0, 0, count if table in before else 0)
+        if loss.added or loss.changed or loss.removed:
+            found.append(loss)
+    return tuple(found)
+
+
+def first_written(connection: Connection, base: str) -> Loss | None:
+    """One table in which the rows differ, in the columns that both have; None: there is none."""
+    before = set(tables_of(connection, base))
+    losses = (_loss(connection, base, shared(connection, base, one)) for one in tables_of(connection) if one in before)
+    return next((one for one in losses if one.added or one.changed or one.removed), None)
+
+
+def shared(connection: Connection, base: str, table: str) -> Shared:
+    """The columns that a table has on both sides, and its key."""
+    sides = ("main", base)
+    now = columns_of(connection, table)
+    before = {str(row[1]) for row in columns_of(connection, table, base) if row[6] in (0, 2, 3)}
+    columns = tuple(str(row[1]) for row in now if str(row[1]) in before and row[6] == 0)
+    key = tuple(key_of(connection, table))
+    known = set(key) <= set(columns) and tuple(key_of(connection, table, base)) == key
+    return Shared(table, columns, key if known else (), any(_is_virtual(connection, table, one) for one in sides))
+
+
+def _is_virtual(connection: Connection, table: str, schema: str) -> bool:
+    rows = connection.execute(f"PRAGMA {schema}.table_list({quoted(table)})").fetchall()
+    return any(row[2] == "virtual" for row in rows)
+
+
+def same(connection: Connection, base: str) -> bool:
+    """Whether two databases have the same version, structure and content; ours and the trial rows included."""
+    if version_of(connection) != version_of(connection, base):
+        return False
+    if fingerprint(connection) != fingerprint(connection, base) or differences(connection, base):
+        return False
+    return _history(connection, "main") == _history(connection, base)
+
+
+def _history(connection: Connection, schema: str) -> list[Row]:
+    known = has_table(connection, HISTORY, schema)
+    return connection.execute(f"SELECT * FROM {schema}.{HISTORY}").fetchall() if known else []
+
+
+def _loss(connection: Connection, base: str, table: Shared) -> Loss:
+    rows = _by_content(connection, base, table)
+    # Looking for a rowid in a virtual table may mean reading all of it: there the quick way is none.
+    if not table.columns or (not table.virtual and rows.proven):
+        return Loss(table.table, 0, 0, 0)
+    if table.key and not any(null_keys(connection, table.table, table.key, one) for one in ("main", base)):
+        twins = Twins(connection, table.table, table.columns, table.key, now="main", base=base)
+        counts = [_one(connection, f"SELECT count(*) {one}") for one in (twins.added, twins.changed, twins.removed)]
+        return Loss(table.table, *counts)
+    added, removed = rows.counted_by_content()
+    return Loss(table.table, added, 0, removed)
+
+
+def _by_content(connection: Connection, base: str, table: Shared) -> Rows:
+    pairs = tuple(Pair(one, one) for one in table.columns)
+    return Rows(connection, base, Keyed(table.table, table.table, (), table.virtual), pairs, ())
+
+
+def export(connection: Connection, base: str, losses: tuple[Loss, ...], folder: Path) -> list[Path]:
+    """Writes the rows that `main` has and `base` has not, for each differing table, as CSV and as SQL INSERTs."""
+    written: list[Path] = []
+    before = set(tables_of(connection, base))
+    for loss in losses:
+        if not loss.added and not loss.changed:
+            continue
+        if loss.table in before:
+            table = shared(connection, base, loss.table)
+        else:
+            table = Shared(
+                loss.table, tuple(str(row[1]) for row in columns_of(connection, loss.table) if row[6] == 0), ()
+            )
+        rows = _rows(connection, base, table, known=loss.table in before)
+        written += _write(folder, table, rows)
+    return written
+
+
+def _rows(connection: Connection, base: str, table: Shared, *, known: bool) -> Callable[[], Iterator[Row]]:
+    if known:
+        return _by_content(connection, base, table).new_by_content
+    columns = ", ".join(quoted(one) for one in table.columns)
+    return lambda: connection.execute(f"SELECT {columns} FROM main.{quoted(table.table)}")
+
+
+def _write(folder: Path, table: Shared, rows: Callable[[], Iterator[Row]]) -> list[Path]:
+    stem = "".join(one if one.isalnum() or one in "_-" else "_" for one in table.table)
+    as_csv, as_sql = folder / f"{stem}.csv", folder / f"{stem}.sql"
+    with as_csv.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(table.columns)
+        writer.writerows(rows())
+    columns = ", ".join(quoted(one) for one in table.columns)
+    with as_sql.open("w", encoding="utf-8") as file:
+        for row in rows():
+            values = ", ".join(_literal(one) for one in row)
+            file.write(f"INSERT INTO {quoted(table.table)} ({columns}) VALUES ({values});\n")
+    return [as_csv, as_sql]
+
+
+def _literal(value: object) -> str:
+    if value is None:
+        return "NULL"
+    if isinstance(value, bytes):
+        return f"x'{value.hex()}'"
+    if isinstance(value, int | float):
+        return repr(value)
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+def _one(connection: Connection, sql: str) -> int:
+    return int(connection.execute(sql).fetchone()[0])

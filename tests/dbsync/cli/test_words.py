@@ -1,0 +1,143 @@
+"""What the commands say to people and to programs where something is missing, mistaken, or not agreed to."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from dbsync.__main__ import main
+from dbsync.backups import catalog
+from dbsync.storage import temporary_files
+from tests.helpers.places import ROOT
+from tests.helpers.shop import ask, dump, files, make_shop, released, upgrade, version
+
+
+def dbsync(*words: object, typed: str | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dbsync", *map(str, words)]
+    silent = {"stdin": subprocess.DEVNULL} if typed is None else {"input": typed}
+    return subprocess.run(command, capture_output=True, encoding="utf-8", cwd=ROOT, check=False, **silent)
+
+
+@pytest.mark.parametrize("command", ["restore", "empty", "import", "stamp", "downgrade"])
+@pytest.mark.parametrize(
+    ("how", "cause"), [("n\n", "it was not agreed to"), (None, "nobody answered"), ("--json", "it was not agreed to")]
+)
+def test_what_was_not_agreed_to_is_not_done_and_says_how_to_agree(
+    tmp_path: Path, command: str, how: str | None, cause: str
+) -> None:
+    database = make_shop(tmp_path, schema=2)
+    folder = released(tmp_path, 4)[0].path.parent
+    kept = upgrade(database, released(tmp_path, 4)).backup
+    assert kept is not None
+    words: dict[str, tuple[object, ...]] = {
+        "restore": (kept.path,), "empty": ("--migrations", folder), "import": (kept.path, "--migrations", folder),
+        "stamp": ("--at", 2, "--migrations", folder), "downgrade": (),
+    }  # fmt: skip
+    before, there = dump(database), files(database.parent)
+    as_json = ["--json"] if how == "--json" else []
+    done = dbsync(command, *words[command], "--database", database, *as_json, typed=None if as_json else how)
+    assert done.returncode == 3
+    assert f"{cause}. Nothing was changed. Say --yes" in done.stderr
+    if as_json:
+        assert json.loads(done.stdout)["error"] == "NotAgreed"
+    assert (dump(database), files(database.parent)) == (before, there)
+
+
+def test_an_error_is_one_document_for_programs_and_a_sentence_for_people(tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere"
+    done = dbsync("upgrade", "--database", tmp_path / "a.db", "--migrations", nowhere, "--json")
+    told = json.loads(done.stdout)
+    assert (told["error"], told["operation"], told["path"]) == ("BadMigrations", "read", str(nowhere))
+    sentence = f"could not read {nowhere}: No such file or directory. Name the folder that holds the migrations."
+    assert (done.returncode, sentence in done.stderr) == (3, True)
+    assert dbsync("import", nowhere, "--database", tmp_path / "a.db", "--migrations", nowhere, typed="y\n").stdout == ""
+    assert files(tmp_path) == set()
+
+
+def test_a_file_error_that_nobody_has_put_in_words_is_a_sentence_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(tmp_path))
+
+    monkeypatch.setattr(catalog, "list_backups", denied)
+    done = CliRunner().invoke(main, ["backups", "--database", str(tmp_path / "a.db"), "--json"])
+    assert (done.exit_code, f"could not use {tmp_path}: Permission denied" in done.stderr) == (75, True)
+    assert json.loads(done.stdout)["path"] == str(tmp_path)
+
+
+def test_a_folder_without_migrations_is_no_release(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = dbsync("check", "--migrations", tmp_path / "empty")
+    assert (done.returncode, "there is no migration in the folder" in done.stdout) == (1, True)
+
+
+def test_status_is_for_people_and_needs_no_migrations(tmp_path: Path) -> None:
+    database = make_shop(tmp_path, schema=2)
+    words = dbsync("status", "--database", database).stdout
+    assert "{" not in words
+    assert "latest" not in words
+    last = next(line for line in words.splitlines() if line.startswith("last run"))
+    assert last.split()[2] == "CREATED"
+    told = json.loads(dbsync("status", "--database", database, "--json").stdout)
+    assert (told["version"], told["latest"], told["pending"], told["last_run"]["outcome"]) == (2, None, [], "CREATED")
+    with_folder = dbsync("status", "--database", database, "--migrations", released(tmp_path, 4)[0].path.parent).stdout
+    assert "pending        0003_add_categories_parent_id, 0004_add_categories_unique_constraint" in with_folder
+
+
+def test_a_sound_database_has_no_problems_in_words_too(tmp_path: Path) -> None:
+    database = make_shop(tmp_path, schema=2)
+    done = dbsync("verify", "--database", database, "--migrations", released(tmp_path, 2)[0].path.parent)
+    assert (done.returncode, done.stdout.splitlines()[-1].split()) == (0, ["problems", "none"])
+
+
+def test_the_command_that_repair_names_can_be_pasted(tmp_path: Path) -> None:
+    database = make_shop(tmp_path / "my shop's", schema=2)
+    folder = released(tmp_path / "my shop's", 2)[0].path.parent
+    into = database.with_name("read again.db")
+    said = dbsync("repair", "--into", into, "--database", database, "--migrations", folder).stdout.splitlines()[-1]
+    command = shlex.split(said.partition("if this is to be the shop's database: ".capitalize())[2])
+    assert command[:3] == ["dbsync", "import", str(into)]
+    assert dbsync(*command[1:], "--yes").returncode == 0
+    assert (version(database), ask(database, "SELECT count(*) FROM transactions")) == (2, 100)
+
+
+def test_each_commands_purpose_fits_the_list_of_commands() -> None:
+    listed = dbsync("--help").stdout.partition("Commands:")[2].strip().splitlines()
+    assert len(listed) == 17
+    assert not [line for line in listed if line.endswith("...")]
+
+
+@pytest.mark.parametrize("command", ["upgrade", "backup", "restore", "empty", "import", "downgrade", "prune", "stamp"])
+def test_whatever_runs_next_clears_what_a_cut_run_left(tmp_path: Path, command: str) -> None:
+    """A till has little space, and its next release may be months away."""
+    database = make_shop(tmp_path, schema=2)
+    folder = released(tmp_path, 4)[0].path.parent
+    kept = upgrade(database, released(tmp_path, 4)).backup
+    assert kept is not None
+    backups = database.parent / "backups"
+    left = [
+        temporary_files.scratch_of(backups, database.name, "carried"),
+        temporary_files.part_of(database.with_name("pos_system-backup-before-restore-x.db"), database.name),
+        backups / ".new-pos_system-backup-v2-x.db.json",
+    ]
+    for path in left:
+        path.write_bytes(b"half")
+    (temporary_files.scratch_of(backups, database.name, "work") / "backups").mkdir(parents=True)
+    words: dict[str, list[object]] = {
+        "upgrade": ["upgrade", "--migrations", folder], "backup": ["backup"],
+        "restore": ["restore", kept.path, "--yes"],
+        "empty": ["empty", "--yes", "--migrations", folder], "downgrade": ["downgrade", "--yes"],
+        "import": ["import", kept.path, "--yes", "--migrations", folder], "prune": ["backups", "--prune"],
+        "stamp": ["stamp", "--at", "4", "--yes", "--migrations", folder],
+    }  # fmt: skip
+    done = dbsync(*words[command], "--database", database)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not [name for name in files(database.parent) if ".part-" in name or ".new-" in name]
+    assert not [path for path in backups.iterdir() if temporary_files.is_part(path)]

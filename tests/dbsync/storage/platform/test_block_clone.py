@@ -1,0 +1,171 @@
+"""Backups that share their blocks with the database: on real file systems, and everything that makes it fall back."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from dbsync.backups import snapshot
+from dbsync.progress import nobody
+from dbsync.storage.connections import Connection, open_writing
+from dbsync.storage.platform import block_clone
+from tests.helpers.places import ROOT
+from tests.helpers.shop import dump, files, make_shop, released, sales, upgrade
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has it here")
+
+STORY = """
+import subprocess, sys
+from pathlib import Path
+from dbsync.backups import snapshot
+from dbsync.storage.platform import block_clone
+from tests.helpers import shop
+
+place, wal = Path(sys.argv[1]), sys.argv[2] == "wal"
+database = shop.make_shop(place, schema=2, items_count=4000, wal=wal)
+before = shop.dump(database)
+copied, seen = block_clone.copied, []
+WRITE = (
+    "import sqlite3, sys; live = sqlite3.connect(sys.argv[1], timeout=0, isolation_level=None);"
+    "live.execute('UPDATE products SET stock = 0')"
+)
+
+def watched(live, target):
+    seen.append(copied(live, target))
+    # The lock is still held: somebody else who writes now is told so.
+    other = subprocess.run([sys.executable, "-c", WRITE, database], capture_output=True, text=True)
+    seen.append("database is locked" in other.stderr)
+    return seen[0]
+
+def never(*_, **__):
+    raise AssertionError("page by page")
+
+block_clone.copied, whole, snapshot.copy = watched, snapshot.copy, never
+outcome = shop.upgrade(database, shop.released(place, 4))
+snapshot.copy = whole
+assert outcome.ready, outcome
+assert seen == [True, True], seen
+assert shop.dump(outcome.backup.path) == before
+assert shop.version(database) == 4
+shop.sell(database, 2)
+assert shop.dump(outcome.backup.path) == before, "what is written now is not in the backup"
+assert not [one for one in shop.files(database.parent) if ".part-" in one]
+print("shared and as it was")
+"""
+
+
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+@pytest.mark.parametrize(("kind", "size"), [("btrfs", "120M"), ("xfs", "320M")])
+def test_on_a_file_system_that_can_the_backup_shares_its_blocks(
+    tmp_path: Path, kind: str, size: str, mode: str
+) -> None:
+    make = shutil.which(f"mkfs.{kind}", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    if make is None or os.geteuid() != 0:
+        pytest.skip(f"needs mkfs.{kind} and a user who may mount")
+    image, place = tmp_path / "image", tmp_path / "place"
+    place.mkdir()
+    subprocess.run(["truncate", "-s", size, image], check=True)
+    subprocess.run([make, "-q", image], check=True, capture_output=True)
+    script = 'mount -o loop "$0" "$1" || exit 77; shift; exec "$@"'
+    words: list[str | Path] = ["sh", "-c", script, image, place, sys.executable, "-c", STORY, place, mode]
+    done = subprocess.run(["unshare", "-m", *words], check=False, capture_output=True, text=True, cwd=ROOT)
+    if done.returncode == 77:
+        pytest.skip(f"this system does not let a test mount {kind}: {done.stderr.strip()}")
+    assert (done.returncode, done.stdout) == (0, "shared and as it was\n"), done.stderr
+
+
+@pytest.fixture
+def copier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program in the place of cp that copies on any file system."""
+    program = tmp_path / "cp"
+    program.write_text('#!/bin/sh\n[ "$1" = --reflink=always ] || exit 1\nshift\nexec cp "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(block_clone, "PROGRAM", program)
+    return program
+
+
+def begun(database: Path) -> Connection:
+    live = open_writing(database)
+    live.execute("BEGIN IMMEDIATE")
+    return live
+
+
+@pytest.mark.parametrize("wal", [False, True])
+def test_under_the_write_lock_a_file_copy_is_the_whole_database(tmp_path: Path, wal: bool, copier: Path) -> None:
+    database, target = make_shop(tmp_path, schema=2, wal=wal), tmp_path / "copy.db"
+    before = dump(database)
+    with closing(begun(database)) as live:
+        assert block_clone.copied(live, target)
+    assert dump(target) == before
+
+
+def test_without_a_transaction_nothing_is_copied(tmp_path: Path, copier: Path) -> None:
+    database, target = make_shop(tmp_path, schema=2), tmp_path / "copy.db"
+    with closing(open_writing(database)) as live:
+        assert not block_clone.copied(live, target)
+    assert not target.exists()
+
+
+def test_what_is_still_in_the_wal_is_not_left_out(tmp_path: Path, copier: Path) -> None:
+    database, target = make_shop(tmp_path, schema=2, wal=True), tmp_path / "copy.db"
+    with closing(sqlite3.connect(database)) as other:
+        other.execute("PRAGMA wal_autocheckpoint=0").fetchall()
+        with other:
+            other.execute("UPDATE products SET stock = 77")
+        with closing(begun(database)) as live:
+            assert not block_clone.copied(live, target)
+            snapshot.snapshot(database, target, told=nobody, writer=live)
+    with closing(sqlite3.connect(target)) as kept:
+        assert kept.execute("SELECT DISTINCT stock FROM products").fetchall() == [(77,)]
+
+
+def test_what_this_transaction_has_written_already_is_not_taken_for_the_database(tmp_path: Path, copier: Path) -> None:
+    database, target = make_shop(tmp_path, schema=2), tmp_path / "copy.db"
+    with closing(begun(database)) as live:
+        live.execute("PRAGMA cache_size=1").fetchall()
+        live.execute("UPDATE products SET stock = 77")
+        assert not block_clone.copied(live, target)
+    assert not target.exists()
+
+
+def test_a_database_behind_a_link_is_copied_with_its_own_wal_in_mind(tmp_path: Path, copier: Path) -> None:
+    database, target = make_shop(tmp_path, schema=2, wal=True), tmp_path / "copy.db"
+    link = tmp_path / "link.db"
+    link.symlink_to(database)
+    with closing(sqlite3.connect(database)) as other:
+        other.execute("PRAGMA wal_autocheckpoint=0").fetchall()
+        with other:
+            other.execute("UPDATE products SET stock = 77")
+        with closing(begun(link)) as live:
+            assert not block_clone.copied(live, target)
+    with closing(begun(link)) as live:
+        assert block_clone.copied(live, target)
+    assert dump(target) == dump(database)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        '#!/bin/sh\nshift 2\nhead -c 5000 "$1" > "$2"\nexit 1\n',
+        "no program at all",
+        "#!/bin/sh\necho 'cp: unrecognized option' >&2\nexit 1\n",
+    ],
+    ids=["half of it", "not a program", "an older cp"],
+)
+def test_where_it_does_not_work_the_backup_is_made_page_by_page(tmp_path: Path, copier: Path, program: str) -> None:
+    copier.write_text(program)
+    database = make_shop(tmp_path, schema=2)
+    before = dump(database)
+    outcome = upgrade(database, released(tmp_path, 4))
+    assert (outcome.name, outcome.cause) == ("MIGRATED", "")
+    assert outcome.backup is not None
+    assert dump(outcome.backup.path) == before
+    assert sales(database) == 100
+    assert not [one for one in files(database.parent) if ".part-" in one]

@@ -1,0 +1,81 @@
+"""Locks: who may ask, and what is said where there can be none."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dbsync.errors import DiskProblem, Locked
+from dbsync.storage.locks import Lock, locked
+from tests.helpers.places import ROOT
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions as POSIX has them")
+def test_whoever_may_read_the_file_may_ask_whether_it_is_free(tmp_path: Path) -> None:
+    path = tmp_path / "a.lock"
+    lock = Lock(path)
+    assert lock.try_take()
+    path.chmod(0o444)
+    tmp_path.chmod(0o755)
+    # Root may write everything: it asks as nobody, from within the folder, for whom the folders above are closed.
+    text = """
+import fcntl, os, sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from dbsync.storage.locks import Lock
+if os.geteuid() == 0:
+    os.setuid(65534)
+print(Lock(Path("a.lock")).is_free())
+"""
+
+    def asked() -> str:
+        words = [sys.executable, "-I", "-c", text, str(ROOT)]
+        return subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    assert asked() == "False\n"
+    lock.release()
+    assert asked() == "True\n"
+    assert path.stat().st_size == 0
+
+
+def test_a_lock_that_cannot_be_is_an_error_of_the_disk_and_leaves_no_descriptor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS without its lock daemon answers ENOLCK; a folder in the lock's place cannot be opened."""
+    import errno
+
+    from dbsync.storage import locks
+
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(DiskProblem, match="lock"):
+        Lock(tmp_path / "folder").try_take()
+
+    def refuse(descriptor: int, *, shared: bool = False) -> bool:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(locks, "_lock_descriptor", refuse)
+    lock = Lock(tmp_path / "a.lock")
+    before = os.open(os.devnull, os.O_RDONLY)
+    os.close(before)
+    for ask in (lock.try_take, lock.is_free):
+        with pytest.raises(DiskProblem, match="No locks available"):
+            ask()
+    after = os.open(os.devnull, os.O_RDONLY)
+    os.close(after)
+    assert (lock.held, after) == (False, before)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+def test_two_names_of_one_database_have_one_lock(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "linked").symlink_to(tmp_path / "real")
+    (tmp_path / "other.db").symlink_to(tmp_path / "real" / "pos.db")
+    with locked(tmp_path / "real" / "pos.db"):
+        for name in ("linked/pos.db", "other.db"):
+            with pytest.raises(Locked), locked(tmp_path / name):
+                pass
+    assert [one.name for one in (tmp_path / "real").iterdir()] == ["pos.db.lock"]

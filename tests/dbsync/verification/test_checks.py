@@ -1,0 +1,267 @@
+"""The checks before COMMIT, each by itself: what it finds, in which words, and what it lets be."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from dbsync.errors import MigrationFailed, VerificationFailed
+from dbsync.migrations.write_log import Write
+from dbsync.model import Migration
+from dbsync.storage.connections import Connection, attach_copy, open_copy, open_scratch, open_writing, version_of
+from dbsync.verification import checks
+from dbsync.verification.checks import Case
+from dbsync.verification.conservation import OLD
+from tests.helpers.shop import files, written
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[tuple[Path, Connection, tuple[Migration, ...]]]:
+    """A parent and a child table at schema 1 with the copy of before attached, in an open transaction."""
+    found = written(
+        tmp_path / "m",
+        "CREATE TABLE parent (id INTEGER PRIMARY KEY);"
+        " CREATE TABLE child (id INTEGER PRIMARY KEY, parent INTEGER REFERENCES parent(id));",
+    )
+    before, now = tmp_path / "before.db", tmp_path / "now.db"
+    with closing(open_writing(before, create=True)) as connection:
+        checks.run_all(connection, found)
+        connection.execute("INSERT INTO parent VALUES (1), (2)")
+        connection.execute("INSERT INTO child VALUES (1, 1), (2, 9)")
+    now.write_bytes(before.read_bytes())
+    with closing(open_writing(now)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        attach_copy(connection, before, OLD)
+        yield now, connection, found
+
+
+def touched(*tables: str) -> frozenset[Write]:
+    return frozenset(Write(1, one, "", "a statement", "a file") for one in tables)
+
+
+def test_everything_that_is_found_is_told_up_to_five_sentences(
+    place: tuple[Path, Connection, tuple[Migration, ...]],
+) -> None:
+    _, connection, found = place
+    case = Case(connection, found, has_old=True)
+    checks.verify(case, (lambda _: [],))
+    with pytest.raises(VerificationFailed) as caught:
+        checks.verify(case, (lambda _: ["a", "b"], lambda _: ["c"]))
+    assert (caught.value.operation, caught.value.cause) == ("verify", "a; b; c")
+    with pytest.raises(VerificationFailed) as caught:
+        checks.verify(case, (lambda _: list("abcdefg"),))
+    assert caught.value.cause == "a; b; c; d; e and 2 more"
+    with pytest.raises(VerificationFailed) as caught:
+        checks.verify(case, (lambda _: list("abcde"),))
+    assert caught.value.cause == "a; b; c; d; e"
+
+
+def test_each_check_is_told_by_its_name_and_has_no_measure(
+    place: tuple[Path, Connection, tuple[Migration, ...]],
+) -> None:
+    _, connection, found = place
+    told: list[tuple[int, int, str]] = []
+
+    def hear(done: int, total: int, text: str = "", unit: str = "") -> None:
+        told.append((done, total, text))
+
+    checks.verify(Case(connection, found, has_old=True, told=hear), (checks.soundness, checks.foreign_keys))
+    assert told == [(0, 0, "soundness"), (0, 0, "foreign keys")]
+
+
+def test_a_run_on_a_throw_away_database_tells_its_migrations_its_statements_and_what_was_written(
+    tmp_path: Path,
+) -> None:
+    python = (
+        '"""Logs."""\n\n\ndef up(db):\n    assert db.log("heard by nobody") is None\n    db.execute("DELETE FROM b")\n'
+    )
+    found = written(tmp_path / "m", "CREATE TABLE a (x);", "CREATE TABLE b (x);\nINSERT INTO b VALUES (1);", python)
+    told: list[tuple[int, int, str]] = []
+    issued: list[tuple[int, str]] = []
+
+    def hear(done: int, total: int, text: str = "", unit: str = "") -> None:
+        told.append((done, total, text))
+
+    with closing(open_scratch()) as connection:
+        connection.execute("BEGIN")
+        touched = checks.apply_all(
+            connection, found, told=hear, issued=lambda one, sql: issued.append((one.number, sql.split()[0]))
+        )
+        connection.execute("COMMIT")
+        assert checks.run_all(connection, ()) == frozenset()
+    assert [one for one in told if one[2].startswith("v")] == [(0, 0, "v1 step"), (0, 0, "v2 step"), (0, 0, "v3 step")]
+    assert len(told) > 3, "and its statements"
+    assert issued == [(1, "CREATE"), (2, "CREATE"), (2, "INSERT"), (3, "DELETE")]
+    assert touched is not None
+    assert {one.table for one in touched} >= {"b"}
+    assert files(tmp_path / "m") == {one.path.name for one in found}
+
+
+def test_a_sound_database_is_sound_and_another_is_told(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "bad.db", isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE t (a NOT NULL)")
+        assert checks.soundness(Case(connection, (), has_old=False)) == []
+        connection.execute("PRAGMA writable_schema=ON")
+        connection.execute("INSERT INTO t VALUES (1)")
+        connection.execute("UPDATE sqlite_schema SET sql = 'CREATE TABLE t (a NOT NULL CHECK (a > 5))'")
+        connection.execute("PRAGMA writable_schema=RESET")
+        (told,) = checks.soundness(Case(connection, (), has_old=False))
+    assert told == "the database would not be sound: CHECK constraint failed in t"
+
+
+@pytest.mark.parametrize(
+    ("statement", "seen", "expected"),
+    [
+        ("SELECT 1", None, []),
+        ("INSERT INTO child VALUES (3, 8)", None, ["1 rows of child refer to rows of parent that are not there"]),
+        ("DELETE FROM parent", None, ["1 rows of child refer to rows of parent that are not there"]),
+        ("DELETE FROM parent", ("parent",), ["1 rows of child refer to rows of parent that are not there"]),
+        ("DELETE FROM parent", ("child",), ["1 rows of child refer to rows of parent that are not there"]),
+        ("DELETE FROM parent", ("elsewhere",), []),
+        ("INSERT INTO child VALUES (3, 2)", ("child",), []),
+        (
+            "CREATE TABLE later (parent REFERENCES parent(id)); INSERT INTO later VALUES (7)", (),
+            ["1 rows of later refer to rows of parent that are not there"],
+        ),
+    ],
+)  # fmt: skip
+def test_only_foreign_keys_that_are_newly_broken_count(
+    place: tuple[Path, Connection, tuple[Migration, ...]],
+    statement: str,
+    seen: tuple[str, ...] | None,
+    expected: list[str],
+) -> None:
+    _, connection, found = place
+    for one in statement.split(";"):
+        connection.execute(one)
+    case = Case(connection, found, has_old=True, touched=None if seen is None else touched(*seen))
+    assert checks.foreign_keys(case) == expected
+
+
+def test_without_a_before_every_broken_foreign_key_counts(
+    place: tuple[Path, Connection, tuple[Migration, ...]],
+) -> None:
+    _, connection, found = place
+    case = Case(connection, found, has_old=False, touched=frozenset())
+    assert checks.foreign_keys(case) == ["1 rows of child refer to rows of parent that are not there"]
+
+
+def test_drift_counts_only_where_it_is_new(place: tuple[Path, Connection, tuple[Migration, ...]]) -> None:
+    now, connection, found = place
+    assert checks.structure(Case(connection, found, has_old=True)) == []
+    connection.execute("CREATE INDEX by_parent ON child (parent)")
+    (told,) = checks.structure(Case(connection, found, has_old=True))
+    assert told.startswith("the structure differs from a fresh database: with index child by_parent")
+    connection.execute("DROP TABLE child")
+    told_of_loss = checks.structure(Case(connection, found, has_old=True))
+    assert "the structure differs from a fresh database: without table child" in told_of_loss
+    connection.execute("ROLLBACK")
+    connection.execute(f"DETACH {OLD}")
+    # What was there before, an engineer's index for instance, is no failure.
+    connection.execute("CREATE INDEX by_parent ON child (parent)")
+    before = now.with_name("before2.db")
+    before.write_bytes(now.read_bytes())
+    attach_copy(connection, before, OLD)
+    assert checks.structure(Case(connection, found, has_old=True)) == []
+    assert len(checks.structure(Case(connection, found, has_old=False))) == 1
+
+
+def test_conservation_needs_a_before_and_tells_what_would_allow_it(
+    place: tuple[Path, Connection, tuple[Migration, ...]],
+) -> None:
+    _, connection, found = place
+    connection.execute("DELETE FROM parent WHERE id = 2")
+    assert checks.conserved(Case(connection, found, has_old=False)) == []
+    (told,) = checks.conserved(Case(connection, found, has_old=True, touched=touched("parent")))
+    assert told.startswith("parent: 1 rows are gone, keys 2")
+    assert "(allow it with `changes: delete parent`)" in told
+    assert (checks.soundness, checks.foreign_keys, checks.structure, checks.conserved) == checks.CHECKS
+
+
+def test_a_throw_away_file_is_brought_up_and_says_what_it_had_not(tmp_path: Path) -> None:
+    found = written(tmp_path / "m", "CREATE TABLE a (x);", "CREATE TABLE b (x);", "INSERT INTO nowhere VALUES (1);")
+    path = tmp_path / "scratch.db"
+    assert checks.migrate_up(path, found[:1]) == found[:1]
+    assert checks.migrate_up(path, found[:2]) == found[1:2]
+    assert checks.migrate_up(path, found[:2]) == ()
+    with pytest.raises(MigrationFailed, match="nowhere"):
+        checks.migrate_up(path, found)
+    with closing(open_copy(path)) as connection:
+        assert version_of(connection) == 2
+
+
+def test_a_file_that_is_no_database_is_told_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "scratch.db"
+    path.write_text("no database at all, but longer than a header would be " * 5)
+    with pytest.raises(Exception, match=f"could not migrate a copy {path}: file is not a database"):
+        checks.migrate_up(path, written(tmp_path / "m", "CREATE TABLE a (x);"))
+
+
+def test_a_problem_with_a_foreign_key_check_that_is_no_mismatch_is_not_hidden(
+    place: tuple[Path, Connection, tuple[Migration, ...]],
+) -> None:
+    _, connection, found = place
+    connection.create_collation("german", lambda one, other: (one > other) - (one < other))
+    connection.execute("CREATE TABLE named (k TEXT COLLATE german PRIMARY KEY)")
+    connection.execute("CREATE TABLE called (k TEXT REFERENCES named(k))")
+    connection.execute("INSERT INTO called VALUES ('x')")
+    connection.create_collation("german", None)
+    with pytest.raises(sqlite3.OperationalError, match="no such collation sequence: german"):
+        checks.foreign_keys(Case(connection, found, has_old=False))
+
+
+def test_a_reference_to_what_is_not_unique_counts_where_it_is_new(
+    place: tuple[Path, Connection, tuple[Migration, ...]],
+) -> None:
+    now, connection, found = place
+    connection.execute("CREATE TABLE loose (k TEXT)")
+    connection.execute("CREATE TABLE refers (k TEXT REFERENCES loose(k))")
+    connection.execute("INSERT INTO refers VALUES ('x')")
+    sentence = "refers refers to columns that are not unique (foreign key mismatch)"
+    assert checks.foreign_keys(Case(connection, found, has_old=True)) == [sentence]
+    connection.execute("COMMIT")
+    before = now.with_name("older.db")
+    before.write_bytes(now.read_bytes())
+    with closing(open_writing(now)) as again:
+        attach_copy(again, before, OLD)
+        assert checks.foreign_keys(Case(again, found, has_old=True)) == []
+    assert files(now.parent) >= {"now.db", "older.db", "before.db"}
+    connection.execute("BEGIN")
+
+
+def test_what_an_older_migration_declared_does_not_excuse_a_newer_one_and_drift_is_judged_by_its_own_version(
+    tmp_path: Path,
+) -> None:
+    found = written(
+        tmp_path / "m", "CREATE TABLE a (x);", "-- changes: delete a\nDELETE FROM a;", "CREATE TABLE b (x);"
+    )
+    before, now = tmp_path / "before.db", tmp_path / "now.db"
+    with closing(open_writing(before, create=True)) as connection:
+        checks.run_all(connection, found[:2])
+        connection.execute("INSERT INTO a VALUES (1)")
+    now.write_bytes(before.read_bytes())
+    heard: list[str] = []
+
+    def hear(done: int, total: int, text: str = "", unit: str = "") -> None:
+        heard.append(text)
+
+    with closing(open_writing(now)) as connection:
+        attach_copy(connection, before, OLD)
+        checks.run_all(connection, found[2:])
+        case = Case(connection, found, has_old=True, told=hear)
+        assert checks.structure(case) == []
+        assert checks.conserved(case) == []
+        assert heard, "the rows that are compared are told"
+        connection.execute("DELETE FROM a")
+        (finding,) = checks.conserved(case)
+        connection.execute("DROP TABLE b")
+        assert checks.structure(case) == [
+            "the structure differs from a fresh database: without column b.x:  notnull=0 default=None key=0 hidden=0",
+            "the structure differs from a fresh database: without table b",
+        ]
+    assert "1 row" in finding
+    assert files(tmp_path) >= {"before.db", "now.db"}

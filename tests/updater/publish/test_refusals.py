@@ -1,0 +1,173 @@
+"""What the publisher refuses, in words, by the command that people run; and that nothing became public."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.places import ROOT
+from tests.helpers.shop import files
+from tests.helpers.vendor import PASSWORD, Vendor
+
+
+def publish(vendor: Vendor, *words: str, password: str = PASSWORD) -> subprocess.CompletedProcess[str]:
+    """`updater publish …`, with nobody at the console."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TILLKEEPER_KEY_PASSWORD": password}
+    return subprocess.run(
+        [sys.executable, "-m", "updater", "publish", *words, "--repository", str(vendor.repository)],
+        env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False,
+    )  # fmt: skip
+
+
+def no_version(vendor: Vendor, bundle: Path) -> list[str]:
+    return ["--version", "nightly"]
+
+
+def not_normal(vendor: Vendor, bundle: Path) -> list[str]:
+    return ["--version", "1.1.0-beta"]
+
+
+def lower(vendor: Vendor, bundle: Path) -> list[str]:
+    return ["--version", "0.9"]
+
+
+def same_number_other_bytes(vendor: Vendor, bundle: Path) -> list[str]:
+    return ["--version", "1.0"]
+
+
+def empty(vendor: Vendor, bundle: Path) -> list[str]:
+    import shutil
+
+    shutil.rmtree(bundle)
+    bundle.mkdir()
+    (bundle / "tillkeeper.toml").write_text('entry = "till.py"\n')
+    return []
+
+
+def undescribed(vendor: Vendor, bundle: Path) -> list[str]:
+    (bundle / "tillkeeper.toml").unlink()
+    return []
+
+
+def misdescribed(vendor: Vendor, bundle: Path) -> list[str]:
+    with (bundle / "tillkeeper.toml").open("a") as file:
+        file.write("entri = 1\n")
+    return []
+
+
+def absolute_link(vendor: Vendor, bundle: Path) -> list[str]:
+    (bundle / "passwords").symlink_to("/etc/passwd")
+    return []
+
+
+def leaving_link(vendor: Vendor, bundle: Path) -> list[str]:
+    (bundle / "library").symlink_to("../../library")
+    return []
+
+
+def migrations_skip(vendor: Vendor, bundle: Path) -> list[str]:
+    (bundle / "migrations" / "0004_late.sql").write_text("SELECT 1;")
+    return []
+
+
+def migrations_repeat(vendor: Vendor, bundle: Path) -> list[str]:
+    (bundle / "migrations" / "0002_again.sql").write_text("SELECT 1;")
+    return []
+
+
+def migration_gone(vendor: Vendor, bundle: Path) -> list[str]:
+    (bundle / "migrations" / "0002_add_business_contact_fields.py").unlink()
+    return []
+
+
+def migration_changed(vendor: Vendor, bundle: Path) -> list[str]:
+    with (bundle / "migrations" / "0002_add_business_contact_fields.py").open("a") as file:
+        file.write("# one more line\n")
+    return []
+
+
+def migration_renamed(vendor: Vendor, bundle: Path) -> list[str]:
+    path = bundle / "migrations" / "0002_add_business_contact_fields.py"
+    path.rename(path.with_name("0002_other.py"))
+    return []
+
+
+def not_executable(vendor: Vendor, bundle: Path) -> list[str]:
+    (bundle / "tillkeeper.toml").write_text('entry = "till.py"\n')
+    return []
+
+
+def own_name(vendor: Vendor, bundle: Path) -> list[str]:
+    (bundle / "tillkeeper-manifest.json").write_text("{}")
+    return []
+
+
+REFUSED = [
+    (no_version, "'nightly' is not a version (PEP 440)"),
+    (not_normal, "is not in its normal form. Write 1.1.0b0."),
+    (lower, "0.9 is not newer than 1.0, which is published"),
+    (same_number_other_bytes, "1.0 is not newer than 1.0, which is published"),
+    (empty, "it is empty"),
+    (undescribed, "there is no description of the bundle"),
+    (misdescribed, "entri: not known"),
+    (absolute_link, "the link passwords -> /etc/passwd leaves the bundle"),
+    (leaving_link, "the link library -> ../../library leaves the bundle"),
+    (migrations_skip, "the number 0003 is missing"),
+    (migrations_repeat, "the number 0002 is there more than once"),
+    (migration_gone, "0002_add_business_contact_fields, released with 1.0, is missing"),
+    (migration_changed, "0002_add_business_contact_fields, released with 1.0, was changed"),
+    (migration_renamed, "0002_add_business_contact_fields, released with 1.0, is now called other"),
+    (own_name, "this name is Tillkeeper's own"),
+    (not_executable, "the entry is not executable. chmod +x it"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "words"), REFUSED, ids=lambda one: one if isinstance(one, str) else one.__name__)
+def test_a_bundle_that_cannot_be_a_release_is_refused(vendor: Vendor, spoil, words: str) -> None:  # type: ignore[no-untyped-def]
+    bundle = vendor.bundle("1.1")
+    before = files(vendor.public)
+    options = spoil(vendor, bundle) or ["--version", "1.1"]
+    done = publish(vendor, "release", str(bundle), *options)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr
+    assert files(vendor.public) == before
+
+
+def test_a_mended_migration_is_accepted_when_it_names_what_it_replaces(vendor: Vendor) -> None:
+    vendor.release("1.1", schema=6)
+    vendor.release("1.2", schema=6, mended=True)
+    assert len(list((vendor.public / "targets").glob("*1.2.manifest"))) == 1
+
+
+@pytest.mark.parametrize(("password", "words"), [("wrong", "its password is wrong"), ("", "none was given")])
+def test_a_key_that_does_not_open_signs_nothing(vendor: Vendor, password: str, words: str) -> None:
+    before = (files(vendor.public), files(vendor.repository))
+    done = publish(vendor, "release", str(vendor.bundle("1.1")), "--version", "1.1", password=password)
+    assert (done.returncode, words in done.stderr) == (2, True), done.stderr
+    assert (files(vendor.public), files(vendor.repository)) == before
+
+
+def test_no_repository_is_said_so_and_init_may_be_repeated(vendor: Vendor, tmp_path: Path) -> None:
+    done = publish(Vendor(tmp_path / "nowhere"), "release", str(vendor.bundle("1.1")))
+    assert (done.returncode, "it is not one. `updater publish init`" in done.stderr) == (2, True)
+    before = files(vendor.public)
+    done = publish(vendor, "init", "--app", "sample-till", "--public", str(vendor.public))
+    assert done.returncode == 0, done.stderr
+    assert files(vendor.public) == before
+    done = publish(vendor, "init", "--app", "other", "--public", str(vendor.public))
+    assert "it is the repository of 'sample-till'" in done.stderr
+
+
+def test_keys_are_encrypted_and_the_roots_is_not_needed_for_a_release(vendor: Vendor) -> None:
+    for role in ("root", "targets", "snapshot", "timestamp"):
+        assert (
+            "ENCRYPTED" in (vendor.repository / "keys" / role).read_text().upper()
+            or "@@@@" in (vendor.repository / "keys" / role).read_text()
+        )
+    (vendor.repository / "keys" / "root").unlink()
+    assert vendor.release("1.1").files_placed > 0
+    assert vendor.refresh() == 1

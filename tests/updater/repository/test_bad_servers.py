@@ -1,0 +1,228 @@
+"""What a terminal makes of servers, copies and clocks that are wrong: each has a name, and nothing is staged."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.hostile import hostile
+from tests.helpers.shop import files
+from tests.helpers.terminal import Till
+from tests.helpers.vendor import Vendor, copy_of, served, serving
+from updater.answers import Answer
+from updater.flows.agent import Cycle
+from updater.repository import client
+
+
+def check_against(till: Till, address: str) -> Cycle:
+    """The agent's cycle against another server."""
+    text = till.settings_path.read_text()
+    old = till.settings.url
+    till.settings_path.write_text(text.replace(old, address))
+    try:
+        return till.check()
+    finally:
+        till.settings_path.write_text(text)
+
+
+def nothing_is_staged(till: Till) -> bool:
+    """Only 1.0 is there, nothing is on its way, and it sells."""
+    names = [one.name for one in (till.folder / "program" / "versions").iterdir()]
+    return len(names) == 1 and till.status()["phase"] == "IDLE"
+
+
+@pytest.mark.parametrize(
+    ("how", "on", "outcome", "words"),
+    [
+        ("html", "", "SERVER_WRONG", "not metadata"),
+        ("missing", "", "SERVER_WRONG", "status 404"),
+        ("missing", "timestamp", "SERVER_WRONG", "status 404"),
+        ("hang up", "timestamp", "OFFLINE", "timestamp.json"),
+        ("flip", "timestamp", "REFUSED", ""),
+        ("flip", "snapshot", "REFUSED", "snapshot"),
+        ("flip", "targets.json", "REFUSED", "targets"),
+        ("flip", "1.1.manifest", "REFUSED", "manifest"),
+        ("more", "timestamp", "REFUSED", ""),
+        ("redirect", "timestamp", "SERVER_WRONG", "more than 5 redirects"),
+    ],
+)
+def test_a_look_at_a_wrong_server_has_a_name_and_changes_nothing(
+    vendor: Vendor, till: Till, how: str, on: str, outcome: str, words: str
+) -> None:
+    vendor.release("1.1", schema=4)
+    with served(hostile(vendor.public, how, on=on)) as address:
+        found = check_against(till, address)
+    assert (found.outcome, words in found.reason) == (outcome, True), found
+    assert nothing_is_staged(till)
+    assert till.check().outcome == "SWAPPED", "and the real server is believed again at once"
+
+
+@pytest.mark.parametrize(
+    ("how", "outcome", "words", "left"),
+    [
+        ("flip", "STAGING_LATER", "REFUSED", False),
+        ("more", "STAGING_LATER", "REFUSED", False),
+        ("hang up", "STAGING_LATER", "OFFLINE", True),
+        ("missing", "STAGING_LATER", "status 404", False),
+        ("html", "STAGING_LATER", "", False),
+    ],
+)
+def test_a_download_from_a_wrong_server_leaves_at_most_a_part(
+    vendor: Vendor, till: Till, how: str, outcome: str, words: str, left: bool
+) -> None:
+    vendor.release("1.1", schema=4)
+    with served(hostile(vendor.public, how, on=".tar.gz")) as address:
+        found = check_against(till, address)
+    assert (found.outcome, words in found.reason) == (outcome, True), found
+    assert nothing_is_staged(till)
+    parts = files(till.settings.downloads)
+    assert {one.endswith(".part") for one in parts} <= {True}
+    assert bool(parts) is left or how == "html"
+    assert till.state().read_rejections(lambda _: True) == ()
+    assert till.check().outcome == "SWAPPED", "a bad way is not a bad release: it is fetched again"
+
+
+def test_a_download_that_broke_off_goes_on_where_it_stopped(vendor: Vendor, till: Till) -> None:
+    (vendor.bundle("1.1", schema=4) / "assets.bin").write_bytes(bytes(range(256)) * 4000)
+    vendor.publish(vendor.bundles / "1.1", "1.1")
+    with served(hostile(vendor.public, "hang up", on=".tar.gz")) as address:
+        check_against(till, address)
+    (part,) = till.settings.downloads.glob("*.part")
+    had_bytes = part.stat().st_size
+    assert had_bytes > 0
+    sent: list[str] = []
+    from updater.publish.serve import make_server
+
+    with served(make_server(vendor.public, told=sent.append)) as address:
+        assert check_against(till, address).outcome == "SWAPPED"
+    (line,) = [one for one in sent if ".tar.gz" in one]
+    archive = next((vendor.public / "targets").glob("*1.1.tar.gz"))
+    assert int(line.split()[1]) == archive.stat().st_size - had_bytes
+
+
+def test_a_part_that_was_damaged_on_disk_is_fetched_again_from_nothing(vendor: Vendor, till: Till) -> None:
+    vendor.release("1.1", schema=4)
+    till.settings.downloads.mkdir(exist_ok=True)
+    (till.settings.downloads / "sample-till-1.1.tar.gz.part").write_bytes(b"damage" * 100)
+    assert till.check().outcome == "SWAPPED"
+    assert not files(till.settings.downloads)
+
+
+@pytest.mark.parametrize("how", ["silent", "drip"])
+def test_a_server_that_never_ends_is_ended_by_the_deadline(vendor: Vendor, till: Till, how: str) -> None:
+    till.limits(look_seconds=2.0)
+    with served(hostile(vendor.public, how, on="timestamp")) as address:
+        found = check_against(till, address)
+    assert found.outcome == "TIMED_OUT"
+    assert nothing_is_staged(till)
+
+
+def test_no_server_at_all_is_offline(vendor: Vendor, till: Till) -> None:
+    with served(serving(vendor.public)) as address:
+        pass
+    assert check_against(till, address).outcome == "OFFLINE"
+    done = till.run("check", TILLKEEPER_URL=address)
+    assert (done.returncode, done.stdout.startswith("OFFLINE: ")) == (10, True)
+    assert nothing_is_staged(till)
+
+
+def test_another_vendors_repository_is_refused(vendor: Vendor, till: Till, tmp_path: Path) -> None:
+    other = Vendor(tmp_path / "other")
+    other.init()
+    other.release("9.0")
+    with served(serving(other.public)) as address:
+        found = check_against(till, address)
+        with pytest.raises(Exception, match="REFUSED"):
+            Till(tmp_path / "new").install(vendor.root, address)
+    assert found.outcome == "REFUSED"
+    assert nothing_is_staged(till)
+
+
+def test_an_old_copy_of_the_repository_is_refused_even_when_the_metadata_on_disk_is_lost(
+    vendor: Vendor, till: Till, tmp_path: Path
+) -> None:
+    old = copy_of(vendor, tmp_path / "old")
+    vendor.release("1.1", schema=4)
+    assert till.check().outcome == "SWAPPED"
+    shutil.rmtree(till.settings.trust / "metadata")
+    with served(serving(old.public)) as address:
+        found = check_against(till, address)
+    assert (found.outcome, "this terminal has seen" in found.reason) == ("REFUSED", True)
+    seen = json.loads((till.settings.trust / "seen.json").read_text())
+    assert seen["versions"]["targets"] == 3
+
+
+def test_metadata_emptied_by_a_power_cut_is_fetched_again(vendor: Vendor, till: Till) -> None:
+    for path in (till.settings.trust / "metadata").glob("*.json"):
+        path.write_bytes(b"")
+    vendor.release("1.1", schema=4)
+    assert till.check().outcome == "SWAPPED"
+
+
+def test_expired_metadata_is_refused_and_a_wrong_clock_is_named(tmp_path: Path) -> None:
+    vendor = Vendor(tmp_path / "vendor")
+    vendor.init(timestamp=2)
+    vendor.release("1.0")
+    till = Till(tmp_path / "till")
+    with served(serving(vendor.public)) as address:
+        till.install(vendor.root, address)
+        settings = till.settings
+        source = client.Source(settings.url, (), settings.trust, settings.app, 30.0, 30.0, 1)
+        now = datetime.now(UTC)
+        assert client.look(source, now=now).answer is Answer.OK
+        ahead = client.look(source, now=now + timedelta(days=30))
+        assert (ahead.answer, "the server's" in ahead.detail) == (Answer.CLOCK_SUSPECT, True)
+        # A clock that was set back does not make old metadata fresh again: the floor is the vendor's own time.
+        (settings.trust / "seen.json").write_text(
+            json.dumps({"versions": {}, "floor": (now + timedelta(days=3)).strftime("%Y-%m-%dT%H:%M:%SZ")})
+        )
+        behind = client.look(source, now=now - timedelta(hours=1))
+        assert (behind.answer, "timestamp expired" in behind.detail) == (Answer.REFUSED, True)
+    assert nothing_is_staged(till)
+
+
+def test_nothing_new_costs_two_requests(vendor: Vendor, till: Till) -> None:
+    from updater.publish.serve import make_server
+
+    sent: list[str] = []
+    with served(make_server(vendor.public, told=sent.append)) as address:
+        assert check_against(till, address).outcome == "NOTHING_NEW"
+    assert [line.split()[0] for line in sent] == ["/metadata/2.root.json", "/metadata/timestamp.json"]
+
+
+def test_a_mirror_is_asked_where_the_server_does_not_answer(vendor: Vendor, till: Till) -> None:
+    vendor.release("1.1", schema=4)
+    with served(serving(vendor.public)) as gone:
+        pass
+    with served(hostile(vendor.public, "html")) as portal, served(serving(vendor.public)) as good:
+        text = till.settings_path.read_text().replace(till.settings.url, gone)
+        till.settings_path.write_text(text.replace("mirrors = []", f'mirrors = ["{portal}", "{good}"]'))
+        assert till.check().outcome == "SWAPPED"
+
+
+def test_expired_metadata_is_what_the_user_reads(vendor: Vendor, till: Till) -> None:
+    from tests.helpers.vendor import password
+    from updater.publish import repository
+
+    config = repository.load(vendor.repository)
+    workshop = repository._open(vendor.repository, config, password)
+    workshop.roles.set_expiration_date("timestamp", days=-1)
+    workshop.roles.timestamp.signed.version += 1
+    workshop.sign_and_store()
+    # The publisher would not let this out; somebody who serves an old copy would.
+    stale = (vendor.repository / "workshop" / "metadata" / "timestamp.json").read_bytes()
+    (vendor.public / "metadata" / "timestamp.json").write_bytes(stale)
+    done = till.run("check")
+    assert done.returncode == 12
+    assert done.stdout.startswith("REFUSED: ")
+    assert "expired" in done.stdout
+    report = till.report("REFUSED")
+    assert (report["code"], report["next"]) == (
+        "U-1003",
+        "The repository did not pass verification: tell the release engineer.",
+    )
+    assert nothing_is_staged(till)

@@ -1,0 +1,1 @@
+"""Bundles of releases: download, unpack, verify, and keep as version folders."""

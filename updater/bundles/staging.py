@@ -1,0 +1,159 @@
+"""From an offer to a version folder: ask the repository, download, unpack, check, self-test, shelve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from packaging.version import InvalidVersion, Version
+
+from updater import __version__
+from updater.answers import Answer
+from updater.bundles.version_folders import Versions
+from updater.errors import Refused, TryLater
+from updater.host import host
+from updater.manifest import Manifest
+from updater.model import Catalog, Journal, Offer, Release
+from updater.repository import client
+from updater.settings import Settings
+
+Progress = Callable[[int, int], None]
+
+
+class Staging:
+    """The agent's way to new version folders. Keeps, for one cycle, what the last look at the repository showed."""
+
+    def __init__(self, settings: Settings, versions: Versions, progress: Progress | None = None) -> None:
+        self._settings: Final = settings
+        self._versions: Final = versions
+        self._progress: Final[Progress] = progress or _no_progress
+        self._offers: dict[str, client.Signed] = {}
+
+    def find_releases(self, journal: Journal | None) -> Catalog:
+        """Asks the repository; the catalog has what this terminal could run and is newer than the good release."""
+        found = client.look(self._source(), now=datetime.now(UTC))
+        releases = [one for one in found.releases if one.manifest.app == self._settings.app]
+        self._offers = {offer.release_id: offer for offer in releases}
+        good = _version(journal.good.version) if journal is not None else None
+        newer = [
+            _offer(offer)
+            for offer in releases
+            if (good is None or _version(offer.manifest.version) > good) and self._can_run(offer.manifest)
+        ]
+        newer.sort(key=lambda offer: _version(offer.release.version))
+        return Catalog(str(found.answer), found.detail, tuple(newer), frozenset(self._offers))
+
+    def download(self, offer: Offer) -> Path:
+        """Fetches the archive, verified, to the downloads folder; an interrupted download is resumed.
+
+        Raises:
+            TryLater: offline, too slow, no space.
+            Refused: what came is not what was signed.
+        """
+        known = self._known(offer)
+        self._check_space(known)
+        result = client.fetch(self._source(), known, to=self._settings.downloads, progress=self._progress)
+        if result.answer is Answer.OK and result.path is not None:
+            return result.path
+        kind = Refused if result.answer is Answer.REFUSED else TryLater
+        raise kind(operation=f"download {offer.release.version}", cause=f"{result.answer}: {result.detail}")
+
+    def unpack(self, offer: Offer, archive: Path) -> Path:
+        """Unpacks the archive beside the version folders."""
+        known = self._known(offer)
+        return self._versions.unpack(archive, known.manifest, known.manifest_bytes)
+
+    def copy_bundle(self, offer: Offer, folder: Path) -> Path:
+        """Takes the bundle from a folder instead; it is checked against the signed manifest all the same."""
+        known = self._known(offer)
+        return self._versions.copy_bundle(folder, known.manifest, known.manifest_bytes)
+
+    def check_unpacked(self, offer: Offer, staging: Path) -> None:
+        """Checks every file against the manifest, then runs the self-test in the unpacked folder.
+
+        Raises:
+            Refused: a file differs, or the self-test failed: this release will never do here.
+        """
+        manifest = self._known(offer).manifest
+        self._versions.check(staging, manifest)
+        if manifest.self_test is None:
+            return
+        command = self._self_test_command(staging, manifest)
+        code, output = host.run_and_wait(
+            command, timeout_seconds=manifest.self_test_timeout_seconds, env=None, cwd=staging
+        )
+        if code != 0:
+            ended = "did not end in time" if code is None else f"ended with code {code}"
+            raise Refused(
+                operation=f"self-test {manifest.version}", path=staging, cause=f"it {ended}: {output.strip()[-500:]}"
+            )
+        # The self-test may have left files beside its own (caches); the folder is to be exactly what was signed.
+        self._versions.check(staging, manifest, remove_extra=True)
+
+    def shelve(self, offer: Offer, staging: Path) -> None:
+        """Makes the folder durable and gives it its final name; the archive has served."""
+        self._versions.shelve(staging, offer.release.folder)
+        (self._settings.downloads / self._known(offer).archive_name).unlink(missing_ok=True)
+
+    def tidy(self, keep: frozenset[str]) -> None:
+        """Removes version folders that nothing refers to."""
+        names = {name for name in self._versions.names() if any(name.endswith(f"-{one[:12]}") for one in keep)}
+        self._versions.tidy(keep=names)
+
+    def _known(self, offer: Offer) -> client.Signed:
+        return self._offers[offer.release.release_id]
+
+    def _check_space(self, offer: client.Signed) -> None:
+        unpacked_bytes = sum(entry.size_bytes for entry in offer.manifest.files.values())
+        needed_bytes = max(offer.archive_size_bytes + unpacked_bytes, offer.manifest.least_free_bytes)
+        self._versions.check_space(needed_bytes)
+
+    def _can_run(self, manifest: Manifest) -> bool:
+        least = Version(manifest.least_agent)
+        return least <= Version(__version__) and manifest.platform in ("any", host.platform_tag())
+
+    def _self_test_command(self, folder: Path, manifest: Manifest) -> list[str]:
+        assert manifest.self_test is not None
+        entry = str(folder / manifest.entry)
+        role = manifest.interpreter
+        if role is None:
+            return [entry, *manifest.self_test]
+        if role not in self._settings.interpreters:
+            raise TryLater(
+                operation="self-test",
+                path=folder,
+                cause=f"the settings name no interpreter for the role {role!r}",
+                hint=f"Add it under [interpreters] in {self._settings.path}.",
+            )
+        return [self._settings.interpreters[role], entry, *manifest.self_test]
+
+    def _source(self) -> client.Source:
+        limits = self._settings.limits
+        return client.Source(
+            url=self._settings.url,
+            mirrors=self._settings.mirrors,
+            trust_folder=self._settings.trust,
+            app=self._settings.app,
+            look_seconds=limits.look_seconds,
+            fetch_seconds=limits.fetch_seconds,
+            minimum_bytes_per_second=limits.minimum_bytes_per_second,
+        )
+
+
+def _offer(offer: client.Signed) -> Offer:
+    manifest = offer.manifest
+    return Offer(Release(offer.release_id, manifest.version, manifest.schema), offer.archive_size_bytes)
+
+
+def _version(text: str) -> Version:
+    try:
+        return Version(text)
+    except InvalidVersion:
+        # Signed, but not a version anyone can compare: below everything, so it is never offered.
+        return Version("0.dev0")
+
+
+def _no_progress(done_bytes: int, total_bytes: int) -> None:
+    """Nobody watches."""

@@ -1,0 +1,221 @@
+"""Version folders: unpack beside, check against the manifest, one rename. A folder that exists is complete."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+from typing import IO, Final
+
+from dbsync.errors import DiskFull
+from dbsync.storage import files
+from updater.errors import NoSpace, Refused, TryLater
+from updater.host import host
+from updater.manifest import MANIFEST_NAME, FileEntry, Manifest, entry_of, parse, release_id, scan
+
+RESERVE_BYTES: Final = 50_000_000
+"""What is left free for the app and its database when a version is unpacked."""
+_STAGING, _OLD = ".staging-", ".old-"
+
+
+class Versions:
+    """The folder `versions` below the program folder, and `current` beside it, which is for people only."""
+
+    def __init__(self, program: Path) -> None:
+        self.root: Final = program / "versions"
+        self._current: Final = program / "current"
+
+    def names(self) -> frozenset[str]:
+        """The names of all complete version folders."""
+        try:
+            return frozenset(one.name for one in self.root.iterdir() if one.is_dir() and not one.name.startswith("."))
+        except FileNotFoundError:
+            return frozenset()
+        except OSError as cause:
+            raise TryLater(operation="read", path=self.root, cause=cause.strerror or str(cause)) from cause
+
+    def folder(self, name: str) -> Path:
+        """The folder of that name."""
+        return self.root / name
+
+    def manifest(self, name: str) -> Manifest:
+        """The manifest of an installed version.
+
+        Raises:
+            Refused: the folder or its manifest is gone or damaged.
+        """
+        path = self.root / name / MANIFEST_NAME
+        try:
+            return parse(path.read_bytes())
+        except OSError as cause:
+            raise Refused(
+                operation="read the manifest", path=path, cause=cause.strerror or str(cause),
+                hint="The version folder is damaged: remove it and run `updater check`, or roll back.",
+            ) from cause  # fmt: skip
+
+    # -------------------------------------------------------------------------------------------- making a new one
+
+    def check_space(self, needed_bytes: int) -> None:
+        """Refuses in numbers what would fill the disk."""
+        free_bytes = files.free_bytes(self.root)
+        if free_bytes < needed_bytes + RESERVE_BYTES:
+            raise NoSpace(
+                operation="unpack", path=self.root,
+                cause=f"{(needed_bytes + RESERVE_BYTES) / 1e6:.1f} MB are needed, {free_bytes / 1e6:.1f} MB are free",
+            )  # fmt: skip
+
+    def unpack(self, archive: Path, manifest: Manifest, manifest_bytes: bytes) -> Path:
+        """Unpacks an archive into an empty staging folder; only what the manifest names, in its sizes.
+
+        Raises:
+            Refused: the archive holds something that the manifest does not.
+            NoSpace: the disk is full; what was unpacked is removed again.
+        """
+        import tarfile
+        import zlib
+
+        staging = self._empty_staging(manifest, manifest_bytes)
+        try:
+            with tarfile.open(archive, "r:*") as tar:
+                for member in tar:
+                    self._unpack_member(tar, member, staging, manifest)
+        except (tarfile.TarError, zlib.error, EOFError) as cause:
+            self._discard(staging)
+            raise Refused(operation="unpack", path=archive, cause=f"the archive is damaged: {cause}") from cause
+        except OSError as cause:
+            self._discard(staging)
+            raise _disk_trouble("unpack", archive, cause) from cause
+        except Refused:
+            self._discard(staging)
+            raise
+        return staging
+
+    def copy_bundle(self, folder: Path, manifest: Manifest, manifest_bytes: bytes) -> Path:
+        """Takes the bundle from a local folder into an empty staging folder."""
+        from shutil import copyfile
+
+        staging = self._empty_staging(manifest, manifest_bytes)
+        try:
+            for path, entry in manifest.files.items():
+                target = staging / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if entry.link is not None:
+                    target.symlink_to(entry.link)
+                else:
+                    copyfile(folder / path, target)
+                    target.chmod(entry.mode)
+        except FileNotFoundError as cause:
+            self._discard(staging)
+            raise Refused(operation="copy the bundle", path=folder, cause=f"{cause.filename} is missing") from cause
+        except OSError as cause:
+            self._discard(staging)
+            raise _disk_trouble("copy the bundle", folder, cause) from cause
+        return staging
+
+    def check(self, folder: Path, manifest: Manifest, *, remove_extra: bool = False) -> None:
+        """Checks every file against the manifest, and that there is nothing else.
+
+        Raises:
+            Refused: a file is missing, differs, or is one too many; it says which.
+        """
+        for path, entry in manifest.files.items():
+            if not os.path.lexists(folder / path):
+                raise Refused(operation="check", path=folder / path, cause="it is missing")
+            found = entry_of(folder / path, path)
+            if not _same(found, entry):
+                raise Refused(operation="check", path=folder / path, cause="it is not what the signed manifest says")
+        extra = scan(folder).keys() - manifest.files.keys()
+        for path in sorted(extra):
+            if not remove_extra:
+                raise Refused(operation="check", path=folder / path, cause="it is not in the signed manifest")
+            (folder / path).unlink()
+
+    def shelve(self, staging: Path, name: str) -> None:
+        """Makes the files durable, then gives the folder its final name: from here on it is complete."""
+        target = self.root / name
+        if target.is_dir():
+            # An earlier run was cut after this rename; what is there is complete and is never overwritten.
+            self._discard(staging)
+            return
+        files.sync_tree(staging)
+        files.rename_durably(staging, target)
+
+    # ------------------------------------------------------------------------------------------------- keeping house
+
+    def tidy(self, *, keep: AbstractSet[str]) -> None:
+        """Removes version folders that are not in `keep`, and what a cut left behind.
+
+        A folder loses its final name first: a cut in the middle never leaves an incomplete one under it.
+        """
+        try:
+            for one in self.root.iterdir():
+                if not one.name.startswith(".") and one.name not in keep:
+                    aside = one.with_name(_OLD + one.name)
+                    self._discard(aside)
+                    files.rename_durably(one, aside)
+            for one in self.root.iterdir():
+                if one.name.startswith((_STAGING, _OLD)):
+                    self._discard(one)
+        except OSError as cause:
+            raise _disk_trouble("tidy", self.root, cause) from cause
+
+    def write_current(self, name: str) -> None:
+        """Writes `current` for people; nothing ever decides by it."""
+        files.write_durably(self._current, f"{name}\n".encode())
+
+    def _empty_staging(self, manifest: Manifest, manifest_bytes: bytes) -> Path:
+        staging = self.root / f"{_STAGING}{manifest.version}-{release_id(manifest_bytes)[:12]}"
+        self._discard(staging)
+        try:
+            staging.mkdir(parents=True)
+            (staging / MANIFEST_NAME).write_bytes(manifest_bytes)
+        except OSError as cause:
+            raise _disk_trouble("make", staging, cause) from cause
+        return staging
+
+    def _unpack_member(self, tar, member, staging: Path, manifest: Manifest) -> None:  # type: ignore[no-untyped-def]
+        path = member.name.removeprefix("./").rstrip("/")
+        if member.isdir() or path in ("", "."):
+            return
+        entry = manifest.files.get(path)
+        if entry is None:
+            raise Refused(operation="unpack", cause=f"{member.name!r} is in the archive and not in the manifest")
+        target = staging / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if entry.link is not None:
+            if not member.issym() or member.linkname != entry.link:
+                raise Refused(operation="unpack", cause=f"{path} is not the link that the manifest names")
+            target.symlink_to(entry.link)
+            return
+        source = tar.extractfile(member) if member.isreg() or member.islnk() else None
+        if source is None:
+            raise Refused(operation="unpack", cause=f"{path} is not a plain file in the archive")
+        with source, target.open("xb") as file:
+            _copy(source, file, entry, path)
+        target.chmod(entry.mode)
+
+    @staticmethod
+    def _discard(folder: Path) -> None:
+        from shutil import rmtree
+
+        rmtree(folder, ignore_errors=True)
+
+
+def _copy(source: IO[bytes], target: IO[bytes], entry: FileEntry, path: str) -> None:
+    left_bytes = entry.size_bytes
+    while chunk := source.read(files.READ_SIZE_BYTES):
+        left_bytes -= len(chunk)
+        if left_bytes < 0:
+            # An archive that unpacks to more than was signed would fill the disk before anyone looked at a hash.
+            raise Refused(operation="unpack", cause=f"{path} is larger than the manifest says")
+        target.write(chunk)
+
+
+def _same(found: FileEntry, entry: FileEntry) -> bool:
+    return (found if host.keeps_executable_bit else found._replace(mode=entry.mode)) == entry
+
+
+def _disk_trouble(operation: str, path: Path, cause: OSError) -> TryLater:
+    problem = files.problem(operation, path, cause)
+    kind = NoSpace if isinstance(problem, DiskFull) else TryLater
+    return kind(operation=operation, path=path, cause=problem.cause, hint=problem.hint)

@@ -1,0 +1,1 @@
+"""What happens next on a terminal: pure functions of values. Imports the model and nothing else."""

@@ -1,0 +1,87 @@
+"""What a lost journal is rebuilt from: trial files first, then proofs and rejections. A decision over values."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from updater.decisions.launcher import fits
+from updater.model import By, Journal, Phase, Proof, Rejection, Release, Trial, Verdict, View
+
+
+class Rebuilt(NamedTuple):
+    """What is to be written, in this order; the journal last. The launcher uses only the journal, in memory."""
+
+    trials: tuple[Trial, ...]
+    proofs: tuple[Proof, ...]
+    rejections: tuple[Rejection, ...]
+    journal: Journal | None
+    """None when nothing ever worked here: only an installation helps."""
+
+
+def rebuild(view: View, *, now: str) -> Rebuilt:
+    """The journal as the other files tell it.
+
+    A confirmed trial becomes a proof; one that was begun and has no verdict is given up; a given-up one becomes a
+    rejection. Good is then the highest proof that is not rejected and whose schema the database fits. Nothing that was
+    staged or swapped in is taken over: unknown means good or stay.
+    """
+    trials = tuple(
+        trial._replace(verdict=Verdict.GIVEN_UP, outcome="TRIAL_LOST", reason="the journal was lost during the trial")
+        for trial in view.trials
+        if trial.verdict is Verdict.OPEN and not trial.closed
+    )
+    proofs = _missing_proofs(view, now)
+    rejections = _missing_rejections(view, trials, now)
+    rejected = {one.release.release_id for one in (*view.rejections, *rejections)}
+    worked = [proof.release for proof in (*view.proofs, *proofs) if proof.release.release_id not in rejected]
+    good = _best(view, trials, worked)
+    journal = Journal(phase=Phase.IDLE, good=good) if good is not None else None
+    return Rebuilt(trials=trials, proofs=proofs, rejections=rejections, journal=journal)
+
+
+def next_sequence(proofs: tuple[Proof, ...]) -> int:
+    """The number of the next proof: order goes by sequence, never by clock."""
+    return 1 + max((proof.sequence for proof in proofs), default=0)
+
+
+def proof_of(trial: Trial, proofs: tuple[Proof, ...], *, now: str) -> Proof | None:
+    """The proof that a confirmed trial gives, if it has not been written yet."""
+    if any(proof.trial_id == trial.trial_id for proof in proofs):
+        return None
+    return Proof(next_sequence(proofs), trial.candidate, "confirmed", trial.trial_id, now)
+
+
+def rejection_of(trial: Trial, rejections: tuple[Rejection, ...], *, now: str) -> Rejection | None:
+    """The rejection that a given-up trial gives, if there is none for its release yet."""
+    if any(one.release.release_id == trial.candidate.release_id for one in rejections):
+        return None
+    return Rejection(trial.candidate, By.MACHINE, trial.outcome, trial.reason, now, trial_id=trial.trial_id)
+
+
+def _missing_proofs(view: View, now: str) -> tuple[Proof, ...]:
+    proofs = view.proofs
+    for trial in view.trials:
+        if trial.verdict is Verdict.CONFIRMED and not trial.closed:
+            proof = proof_of(trial, proofs, now=now)
+            proofs = (*proofs, proof) if proof is not None else proofs
+    return proofs[len(view.proofs) :]
+
+
+def _missing_rejections(view: View, given_up_now: tuple[Trial, ...], now: str) -> tuple[Rejection, ...]:
+    earlier = [one for one in view.trials if one.verdict is Verdict.GIVEN_UP and not one.closed and not one.back_stays]
+    found: tuple[Rejection, ...] = ()
+    for trial in (*earlier, *given_up_now):
+        rejection = rejection_of(trial, (*view.rejections, *found), now=now)
+        found = (*found, rejection) if rejection is not None else found
+    return found
+
+
+def _best(view: View, given_up_now: tuple[Trial, ...], worked: list[Release]) -> Release | None:
+    given_up = {one.trial_id: one for one in (*view.trials, *given_up_now) if one.verdict is Verdict.GIVEN_UP}
+    owing = given_up.get(view.database.trial_id or "")
+    if owing is not None and owing.back is None and owing.good in worked:
+        # The database is about to go back to what this trial's good release knows.
+        return owing.good
+    installed = [release for release in reversed(worked) if release.folder in view.installed]
+    fitting = [release for release in installed if fits(release, view.database)]
+    return next(iter([*fitting, *installed, *reversed(worked)]), None)

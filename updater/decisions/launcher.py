@@ -1,0 +1,219 @@
+"""Which release starts, and what the launcher does next: decisions over values, nothing else.
+
+Whoever acts looks, asks here, records, performs, and looks again. So a crash anywhere means: look again, decide again.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from updater.decisions.trial import attempt_spent, launch_spent, settled
+from updater.model import (
+    Back,
+    Facts,
+    Journal,
+    Limits,
+    Phase,
+    Proof,
+    Rejection,
+    Release,
+    Running,
+    State,
+    Trial,
+    Verdict,
+    View,
+)
+
+# ---------------------------------------------------------------------------------------------- which release starts
+
+
+def select(
+    journal: Journal,
+    trial: Trial | None,
+    rejections: tuple[Rejection, ...],
+    proofs: tuple[Proof, ...],
+    database: Facts,
+) -> Release | None:
+    """The release that starts now; None when nothing may.
+
+    Args:
+        journal: where the terminal stands.
+        trial: the journal's trial, if it has begun.
+        rejections: what must not start. A person's rejection names what is to start instead.
+        proofs: what worked here, by sequence.
+        database: one look at the database; its newest trial row tells whether a given-up trial still owns it.
+    """
+    chosen = journal.good
+    if journal.phase is Phase.SWAPPED and journal.candidate is not None and not _gone_back(trial, database):
+        chosen = journal.candidate
+    return _unless_rejected(chosen, journal.good, rejections, proofs)
+
+
+def _gone_back(trial: Trial | None, database: Facts) -> bool:
+    if trial is None or trial.verdict is not Verdict.GIVEN_UP or trial.back is Back.STAYS:
+        return False
+    return trial.back is not None or row_gone(trial, database)
+
+
+def row_gone(trial: Trial, database: Facts) -> bool:
+    """Whether the database is known not to belong to that trial: a database that cannot be read tells nothing."""
+    return database.state not in (State.LOCKED, State.UNREADABLE) and database.trial_id != trial.trial_id
+
+
+def _unless_rejected(
+    chosen: Release, good: Release, rejections: tuple[Rejection, ...], proofs: tuple[Proof, ...]
+) -> Release | None:
+    rejected = {one.release.release_id: one for one in rejections}
+    rejection = rejected.get(chosen.release_id)
+    if rejection is None:
+        return chosen
+    instead = [rejection.to, good, *(proof.release for proof in reversed(proofs))]
+    return next((one for one in instead if one is not None and one.release_id not in rejected), None)
+
+
+def fits(release: Release, database: Facts) -> bool:
+    """Whether that release may work on the database as it is, without a migration."""
+    if release.schema == 0 or database.version == release.schema:
+        return True
+    oldest = database.readable_from if database.readable_from is not None else database.version
+    return oldest <= release.schema < database.version
+
+
+# ----------------------------------------------------------------------------------------------------- the launcher
+
+
+class Attach(NamedTuple):
+    """An app runs already: begin nothing, watch it if it is on trial."""
+
+    running: Running
+
+
+class GiveUp(NamedTuple):
+    """End the trial; what it did to the database is taken back next."""
+
+    trial: Trial
+    outcome: str
+    reason: str
+
+
+class GoBack(NamedTuple):
+    """The database still belongs to a trial that was given up: settle that before anything starts."""
+
+    trial: Trial
+
+
+class FinishRollback(NamedTuple):
+    """A person's rollback was cut after its commit point: finish its part on the database."""
+
+    rejection: Rejection
+
+
+class Prepare(NamedTuple):
+    """Run the coordinator for a release; with a trial, that is a counted attempt."""
+
+    release: Release
+    trial: Trial | None
+
+
+class Start(NamedTuple):
+    """Start a release whose schema the database has; with a trial, that is a counted launch."""
+
+    release: Release
+    trial: Trial | None
+
+
+class Refuse(NamedTuple):
+    """Start nothing, and say why."""
+
+    outcome: str
+    cause: str
+
+
+LaunchStep = Attach | GiveUp | GoBack | FinishRollback | Prepare | Start | Refuse
+
+
+def decide_launch(view: View, journal: Journal | None, limits: Limits, *, refused: str | None = None) -> LaunchStep:
+    """What the launcher does next.
+
+    Args:
+        view: one look.
+        journal: the journal, or what a rebuild in memory makes of the rest when it is unreadable.
+        limits: bounds of a trial.
+        refused: id of the candidate whose database could not be prepared in this run, with nothing changed; the good
+            release starts for this time and the trial stays open.
+    """
+    if view.running is not None:
+        return Attach(view.running)
+    if view.database.state is State.LOCKED:
+        return Refuse("LOCKED", view.database.detail or "another process holds the database")
+    rollback = next((one for one in view.rejections if not one.done), None)
+    if rollback is not None:
+        return FinishRollback(rollback)
+    owing = owing_trial(view, journal)
+    if owing is not None:
+        return GoBack(owing)
+    stray = stray_trial(view, journal)
+    if stray is not None:
+        return GiveUp(stray, "TRIAL_LOST", "the journal does not know this trial")
+    if journal is None:
+        return Refuse("NOTHING_INSTALLED", "there is no journal and nothing that worked here before")
+    trial = view.trial(journal.trial_id)
+    if trial is not None and trial.verdict is Verdict.OPEN and view.rejection(trial.candidate.release_id) is not None:
+        # A person's rollback that was cut before it ended the trial: the rejection has decided it.
+        return GiveUp(trial, "PERSON", "a person went back")
+    release = select(journal, trial, view.rejections, view.proofs, view.database)
+    if release is None:
+        return Refuse("ALL_REJECTED", "every release that worked here has been rejected")
+    on_trial = begun_or_new(journal, trial, release)
+    if on_trial is not None and release.release_id == refused:
+        release, on_trial = journal.good, None
+    return _ready_or_prepare(view, release, on_trial, limits, refused=refused)
+
+
+def owing_trial(view: View, journal: Journal | None) -> Trial | None:
+    """The given-up trial that the database still belongs to, or may belong to because it cannot be read."""
+    unreadable = view.database.state is State.UNREADABLE
+    trial_id = journal.trial_id if unreadable and journal is not None else view.database.trial_id
+    trial = view.trial(trial_id)
+    owes = trial is not None and trial.verdict is Verdict.GIVEN_UP and trial.back is None
+    return trial if owes else None
+
+
+def _ready_or_prepare(
+    view: View, release: Release, trial: Trial | None, limits: Limits, *, refused: str | None
+) -> LaunchStep:
+    if release.folder not in view.installed:
+        return Refuse("FOLDER_MISSING", f"the version folder {release.folder} is not there")
+    database = view.database
+    unmarked = trial is not None and release.schema > 0 and database.trial_id != trial.trial_id
+    sound = database.state is State.OK or release.schema == 0
+    if fits(release, database) and sound and not unmarked:
+        why = trial and launch_spent(settled(trial, view.boot_id), limits)
+        return GiveUp(trial, *why) if trial and why else Start(release, trial)
+    if sound and database.version > release.schema:
+        return Refuse(
+            "TOO_NEW", f"the database has schema {database.version}, release {release.version} knows {release.schema}"
+        )
+    if refused is not None and trial is None:
+        return Refuse("NOT_PREPARED", f"the database does not fit release {release.version} and could not be prepared")
+    why = trial and attempt_spent(settled(trial, view.boot_id), limits)
+    return GiveUp(trial, *why) if trial and why else Prepare(release, trial)
+
+
+def begun_or_new(journal: Journal, trial: Trial | None, release: Release) -> Trial | None:
+    """The trial under which `release` starts: the open one, a new one that has not begun, or none."""
+    if journal.phase is not Phase.SWAPPED or journal.candidate is None or journal.trial_id is None:
+        return None
+    if release != journal.candidate:
+        return None
+    if trial is None:
+        return Trial(trial_id=journal.trial_id, candidate=journal.candidate, good=journal.good)
+    return trial if trial.verdict is Verdict.OPEN else None
+
+
+def stray_trial(view: View, journal: Journal | None) -> Trial | None:
+    """A trial without a verdict that the journal does not name: nobody would ever end it."""
+    named = journal.trial_id if journal is not None else None
+    return next(
+        (one for one in view.trials if one.verdict is Verdict.OPEN and not one.closed and one.trial_id != named), None
+    )

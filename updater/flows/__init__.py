@@ -1,0 +1,1 @@
+"""Agent, launcher, confirm, rollback and installation, through the protocol `effects` alone."""

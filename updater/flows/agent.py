@@ -1,0 +1,177 @@
+"""The agent's cycle: look, decide, record, perform, until there is nothing to do; and the bell that rings for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from updater.decisions import agent as decisions
+from updater.errors import Refused, TryLater, UpdaterError
+from updater.flows.effects import Till, terminal_locked
+from updater.flows.settle_trial import fold, fold_rollback, rebuild_journal
+from updater.model import By, Catalog, Journal, Phase, Rejection, Report, View
+
+STEPS_LIMIT: Final = 20
+
+
+class Cycle(NamedTuple):
+    """What one cycle of the agent came to."""
+
+    outcome: str
+    reason: str
+    done: tuple[str, ...]
+    """What was done on the way, in words, in order."""
+
+
+def cycle(till: Till) -> Cycle:
+    """Runs one cycle: settles what is owed, asks the repository once, stages and swaps what may be.
+
+    Two at once would write into one unfinished download: the second one leaves.
+    """
+    if not till.try_agent_lock():
+        return Cycle("ANOTHER_AGENT", "another agent is at work on this terminal", ())
+    try:
+        return _cycle(till)
+    finally:
+        till.release_agent_lock()
+
+
+def _cycle(till: Till) -> Cycle:
+    done: list[str] = []
+    catalog: Catalog | None = None
+    for _ in range(STEPS_LIMIT):
+        step = _turn(till, catalog, done)
+        if isinstance(step, decisions.Stage):
+            step = _stage(till, step, done) or step
+        if isinstance(step, decisions.Wait):
+            if step.outcome != "NOT_ASKED":
+                break
+            catalog = till.find_releases()
+            if catalog.verdict != "OK":
+                till.tell(Report(catalog.verdict, phase="look", cause=catalog.detail, done="nothing was changed"))
+    else:
+        step = decisions.Wait("GOES_IN_CIRCLES", f"no end after {STEPS_LIMIT} steps")
+    with terminal_locked(till):
+        _tidy(till)
+    if catalog is not None and catalog.verdict != "OK" and step.outcome != catalog.verdict:
+        # What is staged may go on; that the repository could not be asked is what people should read.
+        step = decisions.Wait(catalog.verdict, f"{catalog.detail}; {step.reason}")
+    return Cycle(step.outcome, step.reason, tuple(done))
+
+
+def _turn(till: Till, catalog: Catalog | None, done: list[str]) -> decisions.AgentStep:
+    """One look and one decision under the terminal lock, with what it leads to if that is short."""
+    with terminal_locked(till):
+        till.sync()
+        view = till.look()
+        step = decisions.decide_agent(view, catalog, in_window=till.in_window())
+        if isinstance(step, decisions.Rebuild):
+            lost = rebuild_journal(till)
+            done.extend(() if lost else ("the journal was made again",))
+            return decisions.Wait(*lost) if lost else step
+        if view.journal is not None:
+            _record(till, view, view.journal, step, done)
+    return step
+
+
+def _record(till: Till, view: View, journal: Journal, step: decisions.AgentStep, done: list[str]) -> None:
+    if isinstance(step, decisions.Fold):
+        fold(till, view, journal, step.trial)
+        done.append(f"the trial of {step.trial.candidate.version} is settled: {step.trial.verdict}")
+    elif isinstance(step, decisions.FoldRollback):
+        fold_rollback(till, view, step.rejection)
+        done.append("a person's rollback is settled")
+    elif isinstance(step, decisions.Unstage):
+        till.write_journal(journal._replace(phase=Phase.IDLE, candidate=None, trial_id=None))
+        till.tell(Report("UNSTAGED", journal.candidate, "swap", cause=step.reason, done="it will not be started"))
+        done.append(step.reason)
+    elif isinstance(step, decisions.Swap):
+        # This rename is the swap. A crash before it: STAGED, decided again. After it: the next launch is the trial.
+        till.write_journal(journal._replace(phase=Phase.SWAPPED, trial_id=till.new_id()))
+        till.tell(Report("SWAPPED", step.candidate, "swap", done="it starts at the next launch"))
+        done.append(f"{step.candidate.version} starts at the next launch")
+
+
+def _stage(till: Till, step: decisions.Stage, done: list[str]) -> decisions.Wait | None:
+    """Downloads, unpacks, checks and shelves without any lock, then records it if it is still wanted."""
+    offer = step.offer
+    if offer.release.folder not in till.look().installed:
+        problem = _shelve(till, step)
+        if problem is not None:
+            return problem
+    with terminal_locked(till):
+        till.sync()
+        view = till.look()
+        journal = view.journal
+        begun = journal is not None and journal.phase is Phase.SWAPPED and view.trial(journal.trial_id) is not None
+        if journal is None or begun:
+            return decisions.Wait("ON_TRIAL", "another release went on trial meanwhile")
+        if journal.candidate == offer.release:
+            return None
+        till.write_journal(journal._replace(phase=Phase.STAGED, candidate=offer.release, trial_id=None))
+    till.tell(Report("STAGED", offer.release, "stage", done="it is complete on disk"))
+    done.append(f"{offer.release.version} is complete on disk ({offer.size_bytes} bytes)")
+    return None
+
+
+def _shelve(till: Till, step: decisions.Stage) -> decisions.Wait | None:
+    offer = step.offer
+    try:
+        archive = till.download(offer)
+    except (TryLater, Refused) as error:
+        # What arrived is not what was signed: the way is bad, not the release, so nothing is rejected.
+        return _not_staged(till, step, "STAGING_LATER", error)
+    try:
+        staging = till.unpack(offer, archive)
+        till.check_unpacked(offer, staging)
+        till.shelve(offer, staging)
+    except TryLater as error:
+        return _not_staged(till, step, "STAGING_LATER", error)
+    except Refused as error:
+        with terminal_locked(till):
+            till.write_rejection(Rejection(offer.release, By.MACHINE, "STAGING_REFUSED", error.cause, till.now()))
+        return _not_staged(till, step, "STAGING_REFUSED", error)
+    return None
+
+
+def _not_staged(till: Till, step: decisions.Stage, outcome: str, error: UpdaterError) -> decisions.Wait:
+    till.tell(Report(outcome, step.offer.release, "stage", cause=str(error), done="nothing was changed"))
+    return decisions.Wait(outcome, f"{error}. {error.hint}".strip())
+
+
+def _tidy(till: Till) -> None:
+    view = till.look()
+    if view.journal is None:
+        return
+    wanted = [view.journal.good, view.journal.candidate, view.journal.previous]
+    wanted += [release for trial in view.trials if not trial.closed for release in (trial.candidate, trial.good)]
+    wanted += [proof.release for proof in view.proofs[-2:]]
+    wanted += [one.to for one in view.rejections if not one.done]
+    till.tidy(frozenset(release.release_id for release in wanted if release is not None))
+
+
+def run(till: Till, *, interval_seconds: float, jitter_seconds: float, told: Callable[[Cycle], None]) -> None:
+    """Rings for a cycle now and then for ever. The scheduler is a bell; what must last is in files of ours."""
+    from datetime import datetime
+
+    from apscheduler.schedulers.blocking import BlockingScheduler
+
+    def ring() -> None:
+        try:
+            told(cycle(till))
+        except UpdaterError as error:
+            # One cycle that could not even begin must not end the agent: the next one looks again from the top.
+            told(Cycle("CYCLE_FAILED", f"{error}. {error.hint}".strip(), ()))
+
+    scheduler = BlockingScheduler(timezone="UTC")
+    scheduler.add_job(
+        ring,
+        "interval",
+        seconds=interval_seconds,
+        jitter=jitter_seconds,
+        max_instances=1,
+        coalesce=True,
+        misfire_grace_time=None,
+        next_run_time=datetime.now().astimezone(),
+    )
+    scheduler.start()

@@ -1,0 +1,165 @@
+"""Every effect that agent, launcher, confirm, rollback and install have on a terminal: one named method each.
+
+`terminal.live` does them for real; the tests' simulator does them in memory and pulls the plug between any two of them.
+So every method leaves, whenever it is the last one that ran, something from which the next look can go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from dbsync.model import Backup, Migration
+from dbsync.upgrade.effects import Effects
+from updater.model import Catalog, Journal, Offer, Proof, Rejection, Release, Report, Trial, View
+
+
+class AppEvent(NamedTuple):
+    """What ended a wait for the app."""
+
+    kind: str
+    """"exited"; "asks" (the confirm file was written); "confirmed" (its trial file says so); "overdue"."""
+    exit_code: int = 0
+    seconds: float = 0.0
+    """How long the app ran on this trial since it was last counted."""
+
+
+class Records(Protocol):
+    """The small state files. Every write is durable when it returns; every change happens under the terminal lock."""
+
+    def take_terminal_lock(self) -> None:
+        """Waits for the terminal lock, bounded.
+
+        Raises:
+            TryLater: another process kept it.
+        """
+
+    def release_terminal_lock(self) -> None:
+        """Lets the terminal lock go."""
+
+    def look(self) -> View:
+        """Reads everything that a decision may depend on; changes nothing."""
+
+    def sync(self) -> None:
+        """Makes durable what a look reads: a rename that its writer did not live to sync can still vanish."""
+
+    def read_trial(self, trial_id: str) -> Trial | None:
+        """One trial file; None if there is none."""
+
+    def write_trial(self, trial: Trial) -> None:
+        """Writes one trial file."""
+
+    def write_journal(self, journal: Journal) -> None:
+        """Writes the journal: with phase SWAPPED, this rename is the swap."""
+
+    def put_aside_journal(self) -> None:
+        """Renames an unreadable journal, so that it can be looked at later."""
+
+    def write_proof(self, proof: Proof) -> None:
+        """Writes one proof."""
+
+    def write_rejection(self, rejection: Rejection) -> None:
+        """Writes one rejection."""
+
+    def remove_rejection(self, release_id: str) -> None:
+        """Lifts a rejection."""
+
+    def tell(self, report: Report) -> None:
+        """Puts an outcome on record: an event line, and a file in the outbox where a person should know."""
+
+    def now(self) -> str:
+        """The time, UTC, for records only: nothing is decided by it."""
+
+    def new_id(self) -> str:
+        """A name that was never used before."""
+
+    def boot_id(self) -> str:
+        """The name of this boot of the machine."""
+
+
+class Till(Records, Protocol):
+    """All effects of a terminal."""
+
+    # the database ------------------------------------------------------------------------------------------------
+    def try_database_lock(self) -> bool:
+        """Takes dbsync's lock if nobody has it. Nobody ever waits for it while holding the terminal lock."""
+
+    def release_database_lock(self) -> None:
+        """Lets dbsync's lock go."""
+
+    def database(self) -> Effects:
+        """The effects of the coordinator on this terminal's database."""
+
+    def migrations(self, release: Release) -> tuple[Migration, ...]:
+        """The migrations inside an installed release; empty without any, or when the folder is gone."""
+
+    def backup_of(self, trial: Trial) -> Backup | None:
+        """The backup that was made for a trial."""
+
+    # the app -----------------------------------------------------------------------------------------------------
+    def start_app(self, release: Release, *, trial_id: str | None, notice: str) -> None:
+        """Starts the app, which holds the app lock from its first moment to its last."""
+
+    def attach_app(self) -> None:
+        """Takes up watching an app that another launcher started."""
+
+    def await_app(self, *, trial_id: str | None, limit_seconds: float | None) -> AppEvent:
+        """Waits for the app; without a trial, for its end only."""
+
+    def asks_confirm(self, trial_id: str) -> bool:
+        """Whether the app has written its confirm file and has no answer yet."""
+
+    def answer_confirm(self, trial_id: str, answer: str) -> None:
+        """Writes `<confirm file>.ack`."""
+
+    def end_app(self) -> bool:
+        """Ends the app with everything it started and sees them gone; False if something would not go."""
+
+    def note_start(self, release: Release, *, failed: bool) -> int:
+        """Counts failed starts, one after another, of a release that is not on trial; returns how many."""
+
+    def pause(self, seconds: float) -> None:
+        """Waits for another process."""
+
+    # the agent ---------------------------------------------------------------------------------------------------
+    def try_agent_lock(self) -> bool:
+        """Takes the lock of cycles if nobody has it; held across the network, so nobody ever waits for it."""
+
+    def release_agent_lock(self) -> None:
+        """Lets it go."""
+
+    def find_releases(self) -> Catalog:
+        """Asks the repository, in a child with a hard deadline."""
+
+    def download(self, offer: Offer) -> Path:
+        """Fetches and verifies the archive; an interrupted download is resumed. Raises TryLater or Refused."""
+
+    def unpack(self, offer: Offer, archive: Path) -> Path:
+        """Unpacks beside the version folders."""
+
+    def copy_bundle(self, offer: Offer, folder: Path) -> Path:
+        """Takes the bundle from a local folder instead of an archive."""
+
+    def check_unpacked(self, offer: Offer, staging: Path) -> None:
+        """Checks every file against the manifest and runs the self-test, if there is one."""
+
+    def shelve(self, offer: Offer, staging: Path) -> None:
+        """Makes the files durable, then gives the folder its final name."""
+
+    def tidy(self, keep: frozenset[str]) -> None:
+        """Removes version folders, downloads and old trial files that nothing refers to (`keep`: release ids)."""
+
+    def in_window(self) -> bool:
+        """Whether the store allows a swap now (local time)."""
+
+
+@contextmanager
+def terminal_locked(till: Records) -> Iterator[None]:
+    """Holds the terminal lock for one look-decide-record-perform step."""
+    till.take_terminal_lock()
+    try:
+        yield
+    finally:
+        till.release_terminal_lock()

@@ -1,0 +1,58 @@
+"""The first version of a terminal: the newest signed release, shelved, proven by the installation, in the journal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from updater.decisions.journal_rebuild import next_sequence
+from updater.errors import Refused, TryLater
+from updater.flows.effects import Till, terminal_locked
+from updater.model import Catalog, Journal, Offer, Phase, Proof, Report
+
+
+def first_version(till: Till, *, bundle: Path | None = None) -> Journal:
+    """Gives a terminal its first version: the newest signed one. A terminal that has one is left as it is.
+
+    Args:
+        till: the terminal.
+        bundle: a folder with the bundle's files; they are checked against the signed manifest and save the download.
+
+    Raises:
+        TryLater: the repository cannot be reached; nothing but folders and settings is there yet.
+        Refused: it does not pass verification, or has no release for this terminal.
+    """
+    with terminal_locked(till):
+        till.sync()
+        view = till.look()
+        if view.journal is not None:
+            return view.journal
+        if view.journal_broken or view.proofs:
+            raise TryLater(
+                operation="install", cause="this terminal had a journal and lost it",
+                hint="`updater check` makes it again from the other state files.",
+            )  # fmt: skip
+    offer = _newest(till.find_releases())
+    if offer.release.folder not in view.installed:
+        staging = till.copy_bundle(offer, bundle) if bundle is not None else till.unpack(offer, till.download(offer))
+        till.check_unpacked(offer, staging)
+        till.shelve(offer, staging)
+    with terminal_locked(till):
+        view = till.look()
+        if view.journal is not None:
+            return view.journal
+        # The proof first: a cut before the journal leaves a terminal that a repeated install or a rebuild finishes.
+        till.write_proof(Proof(next_sequence(view.proofs), offer.release, "installed", None, till.now()))
+        journal = Journal(Phase.IDLE, good=offer.release)
+        till.write_journal(journal)
+    till.tell(Report("INSTALLED", offer.release, "install"))
+    return journal
+
+
+def _newest(catalog: Catalog) -> Offer:
+    if catalog.verdict in ("REFUSED", "CLOCK_SUSPECT"):
+        raise Refused(operation="install", cause=f"{catalog.verdict}: {catalog.detail}")
+    if catalog.verdict != "OK":
+        raise TryLater(operation="install", cause=f"{catalog.verdict}: {catalog.detail}", hint="Run it again later.")
+    if not catalog.newer:
+        raise Refused(operation="install", cause="the repository has no release that this terminal can run")
+    return catalog.newer[-1]

@@ -1,0 +1,226 @@
+"""The launcher: selects the version, has the database prepared, counts, starts the app, watches it until it confirmed.
+
+It loops: look, decide, record, perform, and after every wait, kill or give-up it looks again from the top. It never
+writes the journal or the program folder.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from dbsync.model import Outcome
+from updater.decisions import launcher
+from updater.decisions.journal_rebuild import rebuild
+from updater.decisions.trial import counted, ended
+from updater.flows.confirm import CONFIRMED, confirm
+from updater.flows.effects import AppEvent, Till, terminal_locked
+from updater.model import Journal, Limits, Release, Report, Trial, Verdict, View
+
+STEPS_LIMIT: Final = 60
+"""A launch that decides more often than this goes round in circles: it ends with a name instead."""
+PAUSE_SECONDS: Final = 0.1
+QUICK_FAILURE_SECONDS: Final = 60.0
+"""An app that ends with a code other than 0 within this time counts as a start that failed."""
+
+
+class Launched(NamedTuple):
+    """How a launch ended."""
+
+    outcome: str
+    exit_code: int
+    release: Release | None = None
+    cause: str = ""
+
+
+def launch(till: Till, limits: Limits) -> Launched:
+    """Starts the right version of the app and stays until it has ended; in words and with a code if none can start."""
+    run = _Run(till, limits)
+    for _ in range(STEPS_LIMIT):
+        launched = run.step()
+        if launched is not None:
+            return launched
+    return run.refuse("GOES_IN_CIRCLES", f"no end after {STEPS_LIMIT} steps")
+
+
+def journal_of(view: View, *, now: str) -> Journal | None:
+    """The journal, or what a rebuild makes of the other files; in memory, for those who may not write it."""
+    return view.journal if view.journal is not None else rebuild(view, now=now).journal
+
+
+class _Run:
+    """One launch: the loop's memory is what it refused, what it told the clerk, and how long it waited."""
+
+    def __init__(self, till: Till, limits: Limits) -> None:
+        self.till = till
+        self.limits = limits
+        self.refused: str | None = None
+        self.last: Outcome | None = None
+        self.notice = ""
+        self.waited_seconds = 0.0
+
+    def step(self) -> Launched | None:
+        """One turn: look and decide under both locks, record, then perform what may take long under one or none."""
+        with terminal_locked(self.till):
+            self.till.sync()
+            alone = self.till.try_database_lock()
+            view = self.till.look()
+            step = self._decide_and_record(view) if alone or view.running is not None else None
+        if step is None:
+            return self._wait("BUSY", "the database is being updated")
+        if isinstance(step, launcher.Attach):
+            return self._attach(step)
+        if isinstance(step, launcher.Start):
+            return self._watch(step.release, step.trial)
+        try:
+            return self._perform(step)
+        finally:
+            self.till.release_database_lock()
+
+    def _decide_and_record(self, view: View) -> launcher.LaunchStep:
+        """Under the terminal lock, and under the database lock unless an app runs: nothing changes while this looks."""
+        try:
+            journal = view.journal or journal_of(view, now=self.till.now())
+            step = launcher.decide_launch(view, journal, self.limits, refused=self.refused)
+            if isinstance(step, launcher.Prepare) and step.trial is not None:
+                # Counted before the act: a crash from here on is an attempt that did not end.
+                self.till.write_trial(counted(step.trial, "attempt", view.boot_id))
+            elif isinstance(step, launcher.GiveUp):
+                self._give_up(step.trial, step.outcome, step.reason)
+            elif isinstance(step, launcher.Start):
+                self._start(step, view.boot_id)
+        except BaseException:
+            self.till.release_database_lock()
+            raise
+        if isinstance(step, launcher.Attach | launcher.Start):
+            # The app holds the app lock by now, so nobody begins anything with the database.
+            self.till.release_database_lock()
+        return step
+
+    def _perform(self, step: launcher.LaunchStep) -> Launched | None:
+        """What is done under the database lock alone."""
+        if isinstance(step, launcher.Prepare):
+            return self._prepare(step.release, step.trial)
+        if isinstance(step, launcher.GoBack | launcher.FinishRollback):
+            return self._settle(step)
+        if isinstance(step, launcher.Refuse):
+            if step.outcome == "LOCKED" and self.waited_seconds < self.limits.busy_seconds:
+                return self._wait("LOCKED", step.cause)
+            return self.refuse(step.outcome, step.cause)
+        return None
+
+    # ------------------------------------------------------------------------------------------------- database
+
+    def _prepare(self, release: Release, trial: Trial | None) -> Launched | None:
+        from updater import outcomes
+        from updater.flows import prepare_database
+
+        outcome = prepare_database.prepare(self.till, release, trial)
+        self.last = outcome
+        if outcome.ready:
+            return None
+        self.notice = outcomes.clerk_sentence(outcome.name)
+        if trial is None:
+            return self.refuse(outcome.name, outcome.cause, told=True)
+        self.refused = None if outcome.failed else release.release_id
+        return None
+
+    def _give_up(self, trial: Trial, outcome: str, reason: str) -> None:
+        """Under both locks, with no app running: a confirm that came first has been seen by the look above."""
+        self.till.write_trial(trial._replace(verdict=Verdict.GIVEN_UP, act="", outcome=outcome, reason=reason))
+        from updater import outcomes
+
+        self.notice = outcomes.clerk_sentence(outcome)
+        self.till.tell(Report(outcome, trial.candidate, "trial", cause=reason, trial_id=trial.trial_id))
+
+    def _settle(self, step: launcher.GoBack | launcher.FinishRollback) -> Launched | None:
+        from updater.flows import prepare_database
+
+        if isinstance(step, launcher.GoBack):
+            outcome = prepare_database.go_back(self.till, step.trial).outcome
+        else:
+            outcome = prepare_database.finish_rollback(self.till, step.rejection).outcome
+        failed = outcome.refused or outcome.failed
+        return self.refuse(outcome.name, outcome.cause, told=True) if failed else None
+
+    # ------------------------------------------------------------------------------------------------------ app
+
+    def _start(self, step: launcher.Start, boot_id: str) -> None:
+        if step.trial is not None:
+            # Counted before the act: a crash from here on is a launch that did not confirm.
+            self.till.write_trial(counted(step.trial, "launch", boot_id))
+        trial_id = step.trial.trial_id if step.trial else None
+        self.till.start_app(step.release, trial_id=trial_id, notice=self.notice)
+
+    def _attach(self, step: launcher.Attach) -> Launched | None:
+        trial_id = step.running.trial_id
+        if trial_id is None:
+            return Launched("ALREADY_RUNNING", 0)
+        if self.till.asks_confirm(trial_id):
+            # Its launcher died between the confirm and the answer, and the app still waits.
+            self.till.answer_confirm(trial_id, confirm(self.till, trial_id))
+        trial = self.till.read_trial(trial_id)
+        if trial is None or trial.verdict is Verdict.CONFIRMED:
+            return Launched("ALREADY_RUNNING", 0)
+        self.till.attach_app()
+        return self._watch(trial.candidate, trial, attached=True)
+
+    def _watch(self, release: Release, trial: Trial | None, *, attached: bool = False) -> Launched | None:
+        """Until the app ends; one that was only attached to is left once it has confirmed: how it ends is not known."""
+        watched = trial.trial_id if trial else None
+        limit_seconds = self.limits.confirm_seconds - trial.running_seconds if trial else None
+        while True:
+            if attached and watched is None:
+                return Launched("ALREADY_RUNNING", 0)
+            event = self.till.await_app(trial_id=watched, limit_seconds=limit_seconds)
+            if event.kind == "asks" and watched is not None:
+                answer = confirm(self.till, watched)
+                self.till.answer_confirm(watched, answer)
+                watched = None if answer == CONFIRMED else watched
+            elif event.kind == "confirmed":
+                watched = None
+            elif event.kind == "overdue":
+                # A tree that will not end is left alone: nothing is recorded that is not so, and the next look
+                # attaches to it again.
+                if not self.till.end_app():
+                    return self.refuse("APP_WILL_NOT_END", "the app was asked to end and did not")
+                return self._ended(release, trial, event._replace(exit_code=-1))
+            else:
+                return self._ended(release, trial, event)
+
+    def _ended(self, release: Release, trial: Trial | None, event: AppEvent) -> Launched | None:
+        if trial is not None:
+            with terminal_locked(self.till):
+                current = self.till.read_trial(trial.trial_id)
+                if current is not None and current.verdict is Verdict.OPEN:
+                    current = ended(current, exit_code=event.exit_code, seconds=event.seconds)
+                    self.till.write_trial(current)
+            if current is not None and current.verdict is not Verdict.CONFIRMED:
+                closed = event.exit_code == 0 and current.verdict is Verdict.OPEN
+                return Launched("CLOSED_UNCONFIRMED", 0, release) if closed else None
+        failed = event.exit_code != 0 and (trial is not None or event.seconds < QUICK_FAILURE_SECONDS)
+        count = self.till.note_start(release, failed=failed)
+        if failed and count == self.limits.failed_starts_count:
+            cause = f"it ended with code {event.exit_code}, {count} times, one after another"
+            self.till.tell(Report("RELEASE_FAILS", release, "start", cause=cause))
+        return Launched("APP_ENDED", event.exit_code, release)
+
+    # --------------------------------------------------------------------------------------------------- ending
+
+    def _wait(self, outcome: str, cause: str) -> Launched | None:
+        if self.waited_seconds >= self.limits.busy_seconds:
+            return self.refuse(outcome, cause)
+        # Whoever has the database may need its lock to let it go.
+        self.till.release_database_lock()
+        self.till.pause(PAUSE_SECONDS)
+        self.waited_seconds += PAUSE_SECONDS
+        return None
+
+    def refuse(self, outcome: str, cause: str, *, told: bool = False) -> Launched:
+        """Ends the launch without an app; the first cause in this run is the one that people should read."""
+        if self.last is not None and not self.last.ready and outcome == "NOT_PREPARED":
+            outcome, cause, told = self.last.name, self.last.cause, True
+        if not told:
+            self.till.tell(Report(outcome, phase="launch", cause=cause, done="nothing was started"))
+        from updater import outcomes
+
+        return Launched(outcome, outcomes.exit_code(outcome), cause=cause)

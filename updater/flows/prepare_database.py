@@ -1,0 +1,135 @@
+"""The launcher's work on the database: bring it to a release, take it back after a give-up, finish a person's rollback.
+
+The caller holds the database lock. What was learned goes into the trial file, each time under the terminal lock.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dbsync.model import Backup, Outcome, Returned
+from dbsync.upgrade import coordinator, restore_decision
+from updater import outcomes
+from updater.flows.effects import Till, terminal_locked
+from updater.model import Rejection, Release, Report, Trial, Verdict
+
+
+class TrialRecorder:
+    """Takes what the coordinator learns into the trial file, each time under the terminal lock for a moment."""
+
+    def __init__(self, till: Till, trial_id: str) -> None:
+        self._till = till
+        self._trial_id = trial_id
+
+    def backup_made(self, backup: Backup) -> None:
+        """A crash before this: the backup is found by the trial id in the facts beside it."""
+        self._change(backup=str(backup.path))
+
+    def content_noted(self, sha256: str) -> None:
+        """A crash before this: the database counts as changed until it is compared row by row."""
+        self._change(content_sha256=sha256)
+
+    def _change(self, **values: str) -> None:
+        with terminal_locked(self._till):
+            trial = self._till.read_trial(self._trial_id)
+            if trial is not None:
+                self._till.write_trial(trial._replace(**values))  # type: ignore[arg-type]
+
+
+def prepare(till: Till, release: Release, trial: Trial | None) -> Outcome:
+    """Brings the database to a release; on trial, the attempt was counted before. A failure there is the give-up."""
+    outcome = coordinator.upgrade(
+        till.database(),
+        migrations=till.migrations(release),
+        trial_id=trial.trial_id if trial else None,
+        release_id=release.release_id,
+        release_version=release.version,
+        earlier_backup=till.backup_of(trial) if trial else None,
+        recorder=TrialRecorder(till, trial.trial_id) if trial else None,
+    )
+    if trial is not None:
+        _end_attempt(till, trial.trial_id, outcome)
+    if not outcome.ready:
+        done = "the database was left as it was" + (f"; {trial.good.version} starts" if trial else "")
+        till.tell(_report(outcome, release, done=done, trial_id=trial.trial_id if trial else None))
+    return outcome
+
+
+def _end_attempt(till: Till, trial_id: str, outcome: Outcome) -> None:
+    with terminal_locked(till):
+        trial = till.read_trial(trial_id)
+        if trial is None or trial.verdict is not Verdict.OPEN:
+            return
+        if outcome.refused:
+            # Nothing was tried, so no attempt is used up; but a trial that can never begin must not stay for ever.
+            attempts, refusals = trial.attempts_count - 1, trial.refusals_count + 1
+            trial = trial._replace(attempts_count=attempts, refusals_count=refusals)
+        if outcome.failed:
+            trial = trial._replace(verdict=Verdict.GIVEN_UP, outcome=outcome.name, reason=outcome.cause)
+        till.write_trial(trial._replace(act=""))
+
+
+def go_back(till: Till, trial: Trial) -> Returned:
+    """Takes back what a given-up trial did to the database, or leaves it where that is right."""
+    view = till.look()
+    returned = restore_decision.go_back(
+        till.database(),
+        trial_id=trial.trial_id,
+        backup=till.backup_of(trial),
+        content_sha256=trial.content_sha256,
+        older_schema=trial.good.schema,
+        ever_confirmed=any(proof.release.release_id == trial.candidate.release_id for proof in view.proofs),
+        migrations=till.migrations(trial.candidate),
+    )
+    if returned.outcome.refused or returned.outcome.failed:
+        till.tell(_report(returned.outcome, trial.candidate, done="nothing was changed", trial_id=trial.trial_id))
+    elif returned.back is not None:
+        with terminal_locked(till):
+            current = till.read_trial(trial.trial_id) or trial
+            till.write_trial(current._replace(back=returned.back))
+        _tell_return(till, trial, returned)
+    return returned
+
+
+def _tell_return(till: Till, trial: Trial, returned: Returned) -> None:
+    lost = tuple((one.table, one.added, one.changed, one.removed) for one in returned.losses)
+    outcome = "RESTORED_WITH_LOSS" if lost else returned.outcome.name
+    till.tell(
+        Report(
+            outcome=outcome,
+            release=trial.candidate,
+            phase="going back",
+            cause=f"{trial.outcome}: {trial.reason}",
+            done=outcomes.done_sentence(outcome, trial.good.version),
+            backup=trial.backup,
+            kept=str(returned.set_aside.path) if returned.set_aside else None,
+            losses=lost,
+            export=str(returned.export) if returned.export else None,
+            trial_id=trial.trial_id,
+        )
+    )
+
+
+def finish_rollback(till: Till, rejection: Rejection) -> Returned:
+    """Finishes the restore of a person's rollback that was cut after its commit point."""
+    assert rejection.backup is not None
+    returned = restore_decision.restore(till.database(), backup=Path(rejection.backup), intent_id=rejection.intent_id)
+    if returned.outcome.refused or returned.outcome.failed:
+        till.tell(_report(returned.outcome, rejection.release, done="nothing was changed", trial_id=None))
+        return returned
+    kept = str(returned.set_aside.path) if returned.set_aside else None
+    till.tell(Report("ROLLED_BACK", rejection.to, "rollback", backup=rejection.backup, kept=kept))
+    return returned
+
+
+def _report(outcome: Outcome, release: Release, *, done: str, trial_id: str | None) -> Report:
+    return Report(
+        outcome=outcome.name,
+        release=release,
+        phase=outcome.phase,
+        migration=outcome.migration,
+        cause=outcome.cause,
+        done=done,
+        backup=str(outcome.backup.path) if outcome.backup else None,
+        trial_id=trial_id,
+    )

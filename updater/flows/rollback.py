@@ -1,0 +1,293 @@
+"""A person's way back: which versions and backups there are, what would be lost, and a deed that survives a cut.
+
+Standard library only: `scripts/rollback.py` runs this with a bare Python when everything else is broken.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from dbsync.errors import DbsyncError
+from dbsync.model import Backup, Carried, Change, Intent, Loss, Returned
+from dbsync.upgrade import restore_decision
+from updater.decisions.launcher import fits, select
+from updater.errors import Refused, TryLater
+from updater.flows.effects import Till, terminal_locked
+from updater.flows.launch import journal_of
+from updater.flows.settle_trial import fold, fold_rollback
+from updater.model import Back, By, Journal, Rejection, Release, Report, Trial, Verdict, View
+
+
+class Plan(NamedTuple):
+    """What a rollback would do."""
+
+    current: Release
+    to: Release
+    backup: Backup | None
+    """None: the database stays as it is."""
+    done: tuple[Loss, ...]
+    """What people did since that backup."""
+    losses: tuple[Loss, ...]
+    """What of it the older database would not hold; it is kept aside."""
+    not_known: str
+    """Why it cannot be told what people did; empty: it can."""
+    carries: bool
+    """Whether what people did is carried back to the older schema. Not where a person chose the backup: then it is
+    restored as it is."""
+    why_not: str
+    """It was tried on copies to carry it back, and could not be done because of this; empty otherwise."""
+    kept_beside: Path
+    """The folder in which the current database would be kept."""
+
+
+class Done(NamedTuple):
+    """What a rollback did."""
+
+    kept: Path | None
+    """Where the database that was replaced is kept."""
+    carried: bool
+
+
+def choices(view: View, current: Release) -> list[Release]:
+    """The releases that can be gone back to: they worked here and are still installed, newest proof first."""
+    found: list[Release] = []
+    for proof in reversed(view.proofs):
+        known = proof.release == current or proof.release in found
+        if not known and proof.release.folder in view.installed and view.rejection(proof.release.release_id) is None:
+            found.append(proof.release)
+    return found
+
+
+def current_release(view: View, journal: Journal | None) -> Release | None:
+    """The release that would start now; under a rollback that is not finished, the one that it leads away from."""
+    pending = next((one for one in view.rejections if not one.done), None)
+    if pending is not None:
+        return pending.release
+    if journal is None:
+        return None
+    return select(journal, view.trial(journal.trial_id), view.rejections, view.proofs, view.database)
+
+
+def make_plan(till: Till, *, to: str | None, backup: Path | None, backups: list[Backup], beside: Path) -> Plan:
+    """Works out a rollback without changing anything.
+
+    Args:
+        till: the terminal.
+        to: a version, or the beginning of a release id; None for the newest release that worked before this one.
+        backup: the backup to restore; None for the newest good one that fits, if the database has to go back.
+        backups: all backups, newest first.
+        beside: the folder in which the current database would be kept.
+
+    Raises:
+        Refused: there is no such version or backup, or they do not fit each other.
+        TryLater: the app is running.
+    """
+    view = till.look()
+    if view.running is not None:
+        raise TryLater(operation="roll back", cause="the app is running", hint="Close the app first.")
+    journal = journal_of(view, now=till.now())
+    current = current_release(view, journal)
+    if current is None:
+        raise Refused(operation="roll back", cause="nothing is installed that could be gone back from")
+    target = _target(view, current, to)
+    chosen = _backup(view, target, backup, backups)
+    change = restore_decision.what_would_be_lost(till.database(), backup=chosen.path) if chosen else Change(known=True)
+    plan = Plan(
+        current, target, chosen, change.losses, change.losses, not_known=change.cause, carries=False, why_not="",
+        kept_beside=beside,
+    )  # fmt: skip
+    if chosen is None or backup is not None or view.database.state != "ok":
+        return plan
+    try:
+        return plan._replace(losses=_try_carrying(till, chosen, current).losses, carries=True)
+    except DbsyncError as error:
+        return plan._replace(why_not=error.cause)
+
+
+def _try_carrying(till: Till, backup: Backup, current: Release) -> Carried:
+    """On copies. The database lock is held: a migration under way must not lose its scratch files to this."""
+    if not till.try_database_lock():
+        raise TryLater(operation="roll back", cause="the database is being updated", hint="Wait until it is done.")
+    try:
+        return till.database().try_carrying(backup, till.migrations(current))
+    finally:
+        till.release_database_lock()
+
+
+def _target(view: View, current: Release, to: str | None) -> Release:
+    possible = choices(view, current)
+    if to is None:
+        if not possible:
+            raise Refused(operation="roll back", cause="no other release has worked on this terminal and is installed")
+        return possible[0]
+    named = [one for one in possible if one.version == to or one.release_id.startswith(to)]
+    if len(named) != 1:
+        known = ", ".join(f"{one.version} ({one.release_id[:12]})" for one in possible) or "none"
+        cause = f"{to} names {len(named)} releases that worked here; there are: {known}"
+        raise Refused(operation="roll back", cause=cause, hint="`--list` shows what can be gone back to.")
+    return named[0]
+
+
+def _backup(view: View, target: Release, path: Path | None, backups: list[Backup]) -> Backup | None:
+    if path is not None:
+        named = [one for one in backups if one.path in (path, path.absolute()) or one.path.name == str(path)]
+        if not named:
+            raise Refused(operation="roll back", path=path, cause="this is no backup of this terminal")
+        if named[0].version > target.schema:
+            cause = f"it holds schema {named[0].version}, release {target.version} knows {target.schema}"
+            raise Refused(
+                operation="roll back", path=path, cause=cause, hint="Choose an older backup or a newer release."
+            )
+        return named[0]
+    if target.schema == 0 or (fits(target, view.database) and view.database.state == "ok"):
+        return None
+    good = [one for one in backups if one.verified]
+    # A migration's own backup first: it is the exact state before, from which what people did can be carried back.
+    fitting = [one for one in good if one.version == target.schema and one.kind == "migration"]
+    fitting = fitting or [one for one in good if one.version == target.schema]
+    fitting = fitting or [one for one in backups if one.verified and one.version < target.schema]
+    if not fitting:
+        cause = f"no good backup holds a schema that release {target.version} knows ({target.schema} or lower)"
+        raise Refused(operation="roll back", cause=cause, hint="Choose another version.")
+    return fitting[0]
+
+
+def perform(till: Till, plan: Plan) -> Done:
+    """Rolls back. The rejection is the commit point: whoever comes next finishes a rollback that is cut after it.
+
+    Raises:
+        TryLater: the app runs, or the database is being updated; nothing was changed.
+        Refused: the restore cannot be done; the rejection stands and the current database is as it was.
+    """
+    with terminal_locked(till):
+        till.sync()
+        if till.look().running is not None:
+            raise TryLater(operation="roll back", cause="the app is running", hint="Close the app first.")
+        if not till.try_database_lock():
+            raise TryLater(operation="roll back", cause="the database is being updated", hint="Wait until it is done.")
+    try:
+        # No app starts without the database lock: from here on nobody writes.
+        intent_id = till.new_id()
+        carried, kept = _carry(till, plan, intent_id)
+        backup = carried or plan.backup
+        with terminal_locked(till):
+            rejection = _reject(till, till.look(), plan, backup, intent_id)
+        returned = _restore(till, backup, rejection)
+        with terminal_locked(till):
+            fold_rollback(till, till.look(), rejection)
+    finally:
+        till.release_database_lock()
+    if returned is not None and returned.set_aside is not None:
+        kept = returned.set_aside.path
+    till.tell(
+        Report(
+            "ROLLED_BACK",
+            release=plan.to,
+            phase="rollback",
+            cause="a person went back",
+            done=f"{plan.current.version} was rejected; {plan.to.version} starts",
+            backup=str(backup.path) if backup else None,
+            kept=str(kept) if kept else None,
+            losses=tuple((one.table, one.added, one.changed, one.removed) for one in plan.losses),
+        )
+    )
+    return Done(kept, carried is not None)
+
+
+def _carry(till: Till, plan: Plan, intent_id: str) -> tuple[Backup | None, Path | None]:
+    """Makes the older database with what people did since, under a final name; and puts the newer one aside first.
+
+    A cut in here leaves copies; the database is as it was and nothing is decided yet.
+    """
+    if not plan.carries or plan.backup is None:
+        return None, None
+    effects = till.database()
+    aside = effects.put_aside("restore")
+    cause, hint = "what was recorded since cannot be carried back after all", "--backup FILE restores one as it is."
+    try:
+        carried = effects.carry_back(plan.backup, aside, till.migrations(plan.current)) if aside is not None else None
+    except DbsyncError as error:
+        raise TryLater(operation="roll back", cause=f"{cause}: {error.cause}", hint=hint) from error
+    if carried is None or aside is None or len(carried.losses) > len(plan.losses):
+        raise TryLater(operation="roll back", cause=cause, hint=hint)
+    kept = effects.keep_carried(carried, plan.backup)
+    effects.write_intent(Intent(intent_id, str(kept.path), str(aside.path)))
+    return kept, aside.path
+
+
+def _reject(till: Till, view: View, plan: Plan, backup: Backup | None, intent_id: str) -> Rejection:
+    journal = journal_of(view, now=till.now())
+    trial = view.trial(journal.trial_id) if journal is not None else None
+    rejection = Rejection(
+        release=plan.current,
+        by=By.PERSON,
+        outcome="ROLLED_BACK",
+        reason="a person went back",
+        at=till.now(),
+        trial_id=trial.trial_id if trial else None,
+        to=plan.to,
+        backup=str(backup.path) if backup else None,
+        intent_id=intent_id,
+    )
+    till.write_rejection(rejection)
+    if trial is not None and trial.verdict is Verdict.OPEN:
+        # A person's rollback of a begun trial is that trial's give-up. A crash before this line: the launcher finishes
+        # the restore that the rejection owes, and the trial's row is gone with it.
+        till.write_trial(_given_up(trial, keeps=backup is None))
+    return rejection
+
+
+def _given_up(trial: Trial, *, keeps: bool) -> Trial:
+    return trial._replace(
+        verdict=Verdict.GIVEN_UP,
+        by=By.PERSON,
+        outcome="PERSON",
+        reason="a person went back",
+        act="",
+        back=Back.KEPT if keeps else None,
+    )
+
+
+def _restore(till: Till, backup: Backup | None, rejection: Rejection) -> Returned | None:
+    if backup is None:
+        return None
+    returned = restore_decision.restore(till.database(), backup=backup.path, intent_id=rejection.intent_id)
+    if returned.outcome.refused or returned.outcome.failed:
+        raise Refused(operation="restore", path=backup.path, cause=returned.outcome.cause, hint=returned.outcome.hint)
+    return returned
+
+
+def allow(till: Till, name: str) -> Release:
+    """Lifts the rejection of a release (version or beginning of its id), so that it is offered again.
+
+    Raises:
+        Refused: nothing of that name is rejected.
+    """
+    with terminal_locked(till):
+        till.sync()
+        view = till.look()
+        named = [
+            one for one in view.rejections if one.release.version == name or one.release.release_id.startswith(name)
+        ]
+        if len(named) != 1:
+            known = (
+                ", ".join(f"{one.release.version} ({one.release.release_id[:12]})" for one in view.rejections) or "none"
+            )
+            raise Refused(operation="allow", cause=f"{name} names {len(named)} rejected releases; there are: {known}")
+        if not named[0].done:
+            raise TryLater(
+                operation="allow", cause="a rollback from it is not finished yet", hint="Start the till once."
+            )
+        release = named[0].release
+        ending = view.trial(view.journal.trial_id) if view.journal is not None else None
+        if view.journal is not None and ending is not None and ending.candidate == release:
+            # The rejection was written and the journal not yet: it has to follow before the rejection goes.
+            fold(till, view, view.journal, ending)
+        for trial in view.trials:
+            if trial.candidate.release_id == release.release_id and trial.verdict is Verdict.GIVEN_UP:
+                # Closed first: otherwise the next fold would write the rejection again.
+                till.write_trial(trial._replace(closed=True))
+        till.remove_rejection(release.release_id)
+    till.tell(Report("ALLOWED", release, "allow", cause="a person lifted its rejection"))
+    return release

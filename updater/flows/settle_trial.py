@@ -1,0 +1,68 @@
+"""What follows from a verdict is taken into proofs, rejections and the journal; and a lost journal is made anew."""
+
+from __future__ import annotations
+
+from updater.decisions.journal_rebuild import next_sequence, proof_of, rebuild, rejection_of
+from updater.flows.effects import Till
+from updater.model import Journal, Phase, Proof, Rejection, Report, Trial, Verdict, View
+
+
+def fold(till: Till, view: View, journal: Journal, trial: Trial) -> None:
+    """Takes a verdict into proofs, rejections and the journal: proof or rejection first, journal after.
+
+    A crash in between leaves a proof or rejection that the repeated fold finds and does not write twice.
+    """
+    if trial.verdict is Verdict.CONFIRMED:
+        proof = None if trial.closed else proof_of(trial, view.proofs, now=till.now())
+        if proof is not None:
+            till.write_proof(proof)
+        if journal.trial_id == trial.trial_id:
+            till.write_journal(Journal(Phase.IDLE, good=trial.candidate, previous=journal.good))
+    else:
+        # A closed one was folded, and perhaps allowed again by a person since: only the journal is still to follow.
+        unwritten = not (trial.back_stays or trial.closed)
+        rejection = rejection_of(trial, view.rejections, now=till.now()) if unwritten else None
+        if rejection is not None:
+            till.write_rejection(rejection)
+        if journal.trial_id == trial.trial_id:
+            good = trial.candidate if trial.back_stays else journal.good
+            till.write_journal(Journal(Phase.IDLE, good=good, previous=journal.previous))
+    till.write_trial(trial._replace(closed=True))
+
+
+def fold_rollback(till: Till, view: View, rejection: Rejection) -> None:
+    """Takes a person's rollback whose database part is done into proofs and journal."""
+    assert rejection.to is not None
+    chosen = [proof for proof in view.proofs if proof.why == "chosen" and proof.trial_id == rejection.intent_id]
+    if not chosen:
+        till.write_proof(Proof(next_sequence(view.proofs), rejection.to, "chosen", rejection.intent_id, till.now()))
+    till.write_journal(Journal(Phase.IDLE, good=rejection.to, previous=None))
+
+
+def rebuild_journal(till: Till) -> tuple[str, str] | None:
+    """Makes a lost journal anew, under both locks: a migration that is under way must not lose its trial in the middle.
+
+    Returns:
+        None when it is there again, else outcome and reason.
+    """
+    if not till.try_database_lock():
+        return "BUSY", "the journal is lost and the database is being updated; next time"
+    try:
+        view = till.look()
+        rebuilt = rebuild(view, now=till.now())
+        if rebuilt.journal is None:
+            return "NOTHING_INSTALLED", "there is no journal and nothing that worked here before"
+        for trial in rebuilt.trials:
+            till.write_trial(trial)
+        for proof in rebuilt.proofs:
+            till.write_proof(proof)
+        for rejection in rebuilt.rejections:
+            till.write_rejection(rejection)
+        if view.journal_broken:
+            till.put_aside_journal()
+        till.write_journal(rebuilt.journal)
+    finally:
+        till.release_database_lock()
+    cause = "the journal could not be read" if view.journal_broken else "the journal was gone"
+    till.tell(Report("JOURNAL_REBUILT", rebuilt.journal.good, "journal", cause=cause, done="it was made again"))
+    return None

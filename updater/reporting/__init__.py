@@ -1,0 +1,1 @@
+"""What a terminal tells people about itself. Reads only."""

@@ -1,0 +1,142 @@
+"""What is going on on this terminal, as values, for people and as JSON. Reading only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dbsync.backups.catalog import list_backups
+from dbsync.errors import DbsyncError
+from dbsync.storage import files
+from updater import outcomes
+from updater.decisions.launcher import fits
+from updater.flows.launch import journal_of
+from updater.flows.rollback import choices, current_release
+from updater.model import Release, View
+from updater.terminal import events
+from updater.terminal.live import Terminal
+
+SHOWN_BACKUPS_COUNT = 10
+
+
+def status(terminal: Terminal) -> dict[str, Any]:
+    """Versions, schema, phase, trial, last outcome, backups, free disk; made without changing anything."""
+    settings = terminal.settings
+    view = terminal.look()
+    journal = journal_of(view, now=terminal.now())
+    current = current_release(view, journal)
+    trial = view.trial(journal.trial_id) if journal is not None else None
+    happened = events.read(settings.state)
+    alarms = [event for event in happened if event.get("alarm")]
+    backups = list_backups(settings.backups, settings.database)
+    return {
+        "format": 1,
+        "terminal": settings.terminal_id,
+        "app": settings.app,
+        "starts": _release(current),
+        "phase": str(journal.phase) if journal is not None else "NOTHING_INSTALLED",
+        "good": _release(journal.good if journal else None),
+        "candidate": _release(journal.candidate if journal else None),
+        "trial": _trial(trial),
+        "app_running": view.running is not None,
+        "database": {
+            "path": str(settings.database),
+            "state": str(view.database.state),
+            "schema": view.database.version,
+            "readable_from": view.database.readable_from,
+            "fits": current is not None and fits(current, view.database),
+        },
+        "installed": sorted(terminal.versions.names()),
+        "can_go_back_to": [one.version for one in choices(view, current)] if current else [],
+        "rejected": [
+            {"version": one.release.version, "by": one.by, "outcome": one.outcome, "reason": one.reason, "at": one.at}
+            for one in view.rejections
+        ],
+        "last_outcome": happened[-1] if happened else None,
+        "last_alarm": alarms[-1] if alarms else None,
+        "backups": [
+            {
+                "path": str(one.path), "kind": one.kind, "schema": one.version, "made_at": one.made_at,
+                "size_bytes": one.size_bytes, "verified": one.verified,
+            }
+            for one in backups[:SHOWN_BACKUPS_COUNT]
+        ],
+        "free_bytes": _free(terminal),
+        "next": _next(view, alarms),
+    }  # fmt: skip
+
+
+def in_words(found: dict[str, Any]) -> list[str]:
+    """The status as lines for a support engineer."""
+    starts, database = found["starts"], found["database"]
+    lines = [
+        f"{found['app']} on {found['terminal']}: "
+        + (f"{starts['version']} starts ({found['phase']})" if starts else "nothing can start"),
+        f"database  schema {database['schema']}, {database['state']}, "
+        + ("fits" if database["fits"] else "does NOT fit what starts")
+        + f"  {database['path']}",
+    ]
+    if found["candidate"]:
+        lines.append(f"candidate {found['candidate']['version']}, schema {found['candidate']['schema']}")
+    if found["trial"]:
+        trial = found["trial"]
+        lines.append(
+            f"trial     {trial['verdict']}, attempts {trial['attempts_count']}, launches {trial['launches_count']}"
+            + (f", {trial['outcome']}: {trial['reason']}" if trial["outcome"] else "")
+        )
+    lines.append(f"app       {'running' if found['app_running'] else 'not running'}")
+    lines += [
+        f"rejected  {one['version']} by {one['by']}: {one['outcome']}, {one['reason']}" for one in found["rejected"]
+    ]
+    alarm = found["last_alarm"]
+    if alarm:
+        lines.append(f"alarm     {alarm['code']} {alarm['outcome']} at {alarm['at']}: {alarm['cause']}")
+        lines += [f"          {label}: {alarm[key]}" for key, label in _ALARM_LINES if alarm.get(key)]
+    lines.append(f"back to   {', '.join(found['can_go_back_to']) or 'nothing'}")
+    lines.append(
+        f"backups   {len(found['backups'])}" + (f", newest {found['backups'][0]['path']}" if found["backups"] else "")
+    )
+    lines.append(
+        f"disk      {found['free_bytes'] / 1e9:.1f} GB free" if found["free_bytes"] is not None else "disk      ?"
+    )
+    lines.append(f"next      {found['next']}")
+    return lines
+
+
+_ALARM_LINES = (
+    ("done", "done"),
+    ("migration", "migration"),
+    ("kept", "kept"),
+    ("export", "exported"),
+    ("next", "next"),
+)
+
+
+def _release(release: Release | None) -> dict[str, Any] | None:
+    return release._asdict() if release is not None else None
+
+
+def _trial(trial: Any) -> dict[str, Any] | None:
+    if trial is None:
+        return None
+    names = (
+        "trial_id", "verdict", "attempts_count", "launches_count", "clean_exits_count", "interruptions_count",
+        "running_seconds", "outcome", "reason", "back", "backup",
+    )  # fmt: skip
+    return {name: getattr(trial, name) for name in names}
+
+
+def _free(terminal: Terminal) -> int | None:
+    try:
+        return files.free_bytes(terminal.settings.data)
+    except DbsyncError:
+        return None
+
+
+def _next(view: View, alarms: list[dict[str, Any]]) -> str:
+    if view.journal is None:
+        return (
+            outcomes.meaning("NOTHING_INSTALLED").next_step
+            if not view.proofs
+            else "`updater check` rebuilds the journal"
+        )
+    return str(alarms[-1]["next"]) if alarms else "nothing"

@@ -1,0 +1,1 @@
+"""The signed repository as a terminal sees it. The only package of a terminal that imports tuf."""

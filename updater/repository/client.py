@@ -1,0 +1,187 @@
+"""Asks the repository in a child with a hard deadline: the parent stays small, and its kill bounds everything."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from updater.answers import Answer
+from updater.errors import Refused, TryLater
+from updater.manifest import Manifest, ManifestError, parse, release_id
+from updater.model import Limits
+
+
+class Source(NamedTuple):
+    """Where to ask, and within which bounds."""
+
+    url: str
+    mirrors: tuple[str, ...]
+    trust_folder: Path
+    app: str
+    """Empty: every app of the repository."""
+    look_seconds: float
+    fetch_seconds: float
+    minimum_bytes_per_second: int
+
+
+class Signed(NamedTuple):
+    """A release as the signed metadata has it."""
+
+    manifest: Manifest
+    manifest_bytes: bytes
+    release_id: str
+    archive_name: str
+    archive_path: str
+    archive_size_bytes: int
+    archive_sha256: str
+
+
+class Looked(NamedTuple):
+    """What a look came to."""
+
+    answer: Answer
+    detail: str
+    releases: tuple[Signed, ...] = ()
+
+
+class Fetched(NamedTuple):
+    """What a download came to."""
+
+    answer: Answer
+    detail: str
+    path: Path | None = None
+    fetched_bytes: int = 0
+
+
+def look(source: Source, *, now: datetime) -> Looked:
+    """One look: refreshed, verified metadata and the manifests of all signed releases, or why not."""
+    request = {
+        "do": "look",
+        "bases": [source.url, *source.mirrors],
+        "app": source.app,
+        "trust_folder": str(source.trust_folder),
+        "now": now.isoformat(),
+        "minimum_bytes_per_second": source.minimum_bytes_per_second,
+    }
+    answer = _ask(request, limit_seconds=source.look_seconds, progress=lambda _: None)
+    found = [_signed(one) for one in answer.get("offers", ())]
+    return Looked(Answer(answer["answer"]), answer["detail"], tuple(one for one in found if one is not None))
+
+
+def only_app(url: str, root: bytes) -> str:
+    """The name of the app that a repository has releases of, verified against a trusted root.
+
+    Raises:
+        TryLater: it cannot be asked now.
+        Refused: it does not pass verification, or has releases of no app or of several.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "root.json").write_bytes(root)
+        limits = Limits()
+        source = Source(url, (), Path(folder), "", limits.look_seconds, 0, limits.minimum_bytes_per_second)
+        found = look(source, now=datetime.now(UTC))
+    if found.answer is not Answer.OK:
+        kind = Refused if found.answer is Answer.REFUSED else TryLater
+        raise kind(operation="install", cause=f"{found.answer}: {found.detail}")
+    apps = sorted({one.manifest.app for one in found.releases})
+    if len(apps) != 1:
+        cause = f"the repository has releases of {', '.join(apps) or 'no app'}"
+        raise Refused(operation="install", cause=cause, hint="Say which with --app NAME.")
+    return apps[0]
+
+
+def fetch(source: Source, wanted: Signed, *, to: Path, progress: Callable[[int, int], None]) -> Fetched:
+    """Downloads a release's archive into the folder `to`; an earlier, unfinished download is gone on with."""
+    target = to / wanted.archive_name
+    request = {
+        "do": "fetch",
+        "bases": [source.url, *source.mirrors],
+        "path": wanted.archive_path,
+        "target": str(target),
+        "size_bytes": wanted.archive_size_bytes,
+        "sha256": wanted.archive_sha256,
+        "minimum_bytes_per_second": source.minimum_bytes_per_second,
+    }
+    answer = _ask(
+        request, limit_seconds=source.fetch_seconds, progress=lambda line: progress(line["done"], line["total"])
+    )
+    done = answer["answer"] == Answer.OK
+    return Fetched(Answer(answer["answer"]), answer["detail"], target if done else None, answer.get("fetched_bytes", 0))
+
+
+def _signed(found: dict[str, Any]) -> Signed | None:
+    """None for a release whose manifest this agent does not understand: perhaps a newer agent will."""
+    data = Path(found["manifest"]).read_bytes()
+    try:
+        manifest = parse(data)
+    except ManifestError:
+        return None
+    return Signed(
+        manifest,
+        data,
+        release_id(data),
+        found["archive_name"],
+        found["archive_path"],
+        found["archive_size_bytes"],
+        found["archive_sha256"],
+    )
+
+
+def _kill(child: subprocess.Popen[bytes], late: threading.Event) -> None:
+    late.set()
+    child.kill()
+
+
+def _ask(
+    request: dict[str, Any], *, limit_seconds: float, progress: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    try:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "updater.repository.child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+    except OSError as cause:
+        return {"answer": Answer.TROUBLE, "detail": f"the child could not start: {cause.strerror or cause}"}
+    late = threading.Event()
+    # Kill, not a polite end: a child that hangs in a name server's silence would not hear it.
+    timer = threading.Timer(limit_seconds, _kill, (child, late))
+    errors: list[bytes] = []
+    reader = threading.Thread(target=lambda: errors.append(child.stderr.read()), daemon=True)  # type: ignore[union-attr]
+    timer.start()
+    reader.start()
+    last: dict[str, Any] = {}
+    with child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        try:
+            # Left open: when this process dies, however it dies, its end of the pipe closes and the child ends too.
+            child.stdin.write(json.dumps(request).encode() + b"\n")
+            child.stdin.flush()
+        except OSError:
+            # It died before it listened; what it said is below.
+            pass
+        for line in child.stdout:
+            last = json.loads(line)
+            if "done" in last:
+                progress(last)
+        child.wait()
+        reader.join()
+    timer.cancel()
+    if "answer" in last:
+        return last
+    if late.is_set():
+        return {"answer": Answer.TIMED_OUT, "detail": f"nothing came of it within {limit_seconds:.0f} seconds"}
+    words = errors[0].decode(errors="replace").strip().splitlines() if errors else []
+    return {
+        "answer": Answer.TROUBLE,
+        "detail": f"the child ended with {child.returncode}: {words[-1] if words else ''}",
+    }

@@ -1,0 +1,167 @@
+"""Starting and watching the app: its command, its environment, the confirm file, the wait until it confirms or ends."""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+from dbsync.errors import DbsyncError
+from dbsync.storage import files as disk_files
+from updater.errors import Refused
+from updater.flows.effects import AppEvent
+from updater.host import host
+from updater.host.base import App
+from updater.manifest import Manifest
+from updater.model import Release, Verdict
+from updater.settings import Settings
+from updater.terminal.state_files import StateFolder
+
+POLL_SECONDS: Final = 0.05
+ENVIRONMENT: Final = ("TRIAL_ID", "CONFIRM_FILE", "SETTINGS", "DATABASE", "NOTICE", "RELEASE")
+
+
+class Watch:
+    """The app that this launcher started or attached to."""
+
+    def __init__(self, settings: Settings, files: StateFolder, app_arguments: tuple[str, ...] = ()) -> None:
+        self._settings: Final = settings
+        self._files: Final = files
+        self._app_arguments: Final = app_arguments
+        self._lock_path: Final = settings.state / "app.lock"
+        self._starts_path: Final = settings.state / "starts.json"
+        self._app: App | None = None
+        self._since: float = 0.0
+
+    def start(self, folder: Path, manifest: Manifest, release: Release, *, trial_id: str | None, notice: str) -> None:
+        """Starts the app of a version folder.
+
+        Raises:
+            Refused: its command cannot be run on this terminal.
+            AppAlreadyRunning: another app holds the app lock.
+        """
+        if trial_id is not None:
+            # A confirm file of an earlier launch under this trial must not speak for this one.
+            for path in (self.confirm_file(trial_id), self._answer_file(trial_id)):
+                path.unlink(missing_ok=True)
+        self._app = host.start_app(
+            self._command(folder, manifest),
+            env=self._environment(release, trial_id=trial_id, notice=notice),
+            cwd=folder,
+            lock_path=self._lock_path,
+            note={"trial_id": trial_id, "release_id": release.release_id},
+        )
+        self._since = host.monotonic_seconds()
+        gc.freeze()
+        gc.enable()
+
+    def attach(self) -> None:
+        """Takes up an app that another launcher started; if it has just ended, the wait ends at once."""
+        running = host.running_app(self._lock_path)
+        if running is None:
+            self._app = None
+            return
+        self._app = host.attach(running)
+        self._since = host.monotonic_seconds() - running.seconds
+
+    def await_app(self, *, trial_id: str | None, limit_seconds: float | None) -> AppEvent:
+        """Waits for the app's end; on trial also for a confirm by file or command, and for the limit."""
+        app = self._app
+        if app is None:
+            return AppEvent("exited", -1)
+        if trial_id is None:
+            code = app.wait()
+            return AppEvent("exited", code, self._seconds())
+        while True:
+            exit_code = app.poll()
+            if self.asks_confirm(trial_id):
+                return AppEvent("asks", seconds=self._seconds())
+            trial = self._files.read_trial(trial_id)
+            if trial is not None and trial.verdict is Verdict.CONFIRMED:
+                return AppEvent("confirmed", seconds=self._seconds())
+            if exit_code is not None:
+                return AppEvent("exited", exit_code, self._seconds())
+            if limit_seconds is not None and self._seconds() >= limit_seconds:
+                return AppEvent("overdue", seconds=self._seconds())
+            time.sleep(POLL_SECONDS)
+
+    def confirm_file(self, trial_id: str) -> Path:
+        """The file in which the app writes its trial's id to confirm."""
+        return self._settings.state / f"confirm-{trial_id}"
+
+    def answer_confirm(self, trial_id: str, answer: str) -> None:
+        """Answers a confirm by file; a crash before this: the app waits, and the next launcher answers."""
+        try:
+            disk_files.write_durably(self._answer_file(trial_id), answer.encode())
+            self.confirm_file(trial_id).unlink(missing_ok=True)
+        except OSError as cause:
+            raise disk_files.problem("answer the confirm", self.confirm_file(trial_id), cause) from cause
+
+    def end_app(self) -> bool:
+        """Ends the app with all it started."""
+        grace_seconds = self._settings.limits.end_grace_seconds
+        return self._app is None or host.end_tree(self._app, grace_seconds=grace_seconds)
+
+    def note_start(self, release: Release, *, failed: bool) -> int:
+        """How many starts of this release have failed one after another. A good start costs no write."""
+        count = self._failed_starts(release) + 1 if failed else 0
+        if not failed and not self._starts_path.exists():
+            return 0
+        try:
+            if failed:
+                disk_files.write_json(self._starts_path, {"release_id": release.release_id, "failed_count": count})
+            else:
+                self._starts_path.unlink(missing_ok=True)
+        except (DbsyncError, OSError):
+            # Only a count for support's attention: it must not stand between the clerk and the till.
+            return count
+        return count
+
+    def _failed_starts(self, release: Release) -> int:
+        try:
+            noted = disk_files.read_json(self._starts_path)
+            return int(noted["failed_count"]) if noted["release_id"] == release.release_id else 0
+        except (FileNotFoundError, DbsyncError, KeyError, TypeError, ValueError):
+            return 0
+
+    def _command(self, folder: Path, manifest: Manifest) -> list[str]:
+        entry = str(folder / manifest.entry)
+        if manifest.interpreter is None:
+            return [entry, *manifest.arguments, *self._app_arguments]
+        interpreter = self._settings.interpreters.get(manifest.interpreter)
+        if interpreter is None:
+            raise Refused(
+                operation="start",
+                path=folder / manifest.entry,
+                cause=f"the settings name no interpreter for the role {manifest.interpreter!r}",
+                hint=f"Add it under [interpreters] in {self._settings.path}.",
+            )
+        return [interpreter, entry, *manifest.arguments, *self._app_arguments]
+
+    def _environment(self, release: Release, *, trial_id: str | None, notice: str) -> dict[str, str]:
+        ours = {f"TILLKEEPER_{name}" for name in ENVIRONMENT}
+        values = {name: value for name, value in os.environ.items() if name not in ours}
+        values["TILLKEEPER_SETTINGS"] = str(self._settings.path)
+        values["TILLKEEPER_DATABASE"] = str(self._settings.database)
+        values["TILLKEEPER_RELEASE"] = release.version
+        if notice:
+            values["TILLKEEPER_NOTICE"] = notice
+        if trial_id is not None:
+            values["TILLKEEPER_TRIAL_ID"] = trial_id
+            values["TILLKEEPER_CONFIRM_FILE"] = str(self.confirm_file(trial_id))
+        return values
+
+    def asks_confirm(self, trial_id: str) -> bool:
+        """Whether the app has written its confirm file; answering removes it."""
+        try:
+            return self.confirm_file(trial_id).read_text(encoding="utf-8").strip() == trial_id
+        except (OSError, ValueError):
+            return False
+
+    def _answer_file(self, trial_id: str) -> Path:
+        return self._settings.state / f"confirm-{trial_id}.ack"
+
+    def _seconds(self) -> float:
+        return host.monotonic_seconds() - self._since

@@ -1,0 +1,67 @@
+"""Where the updater meets dbsync: the terminal's database, the migrations inside a release, the backup of a trial."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dbsync.model import Backup, Facts, Migration
+from updater.bundles.version_folders import Versions
+from updater.model import Release, Trial
+from updater.settings import Settings
+
+if TYPE_CHECKING:
+    from dbsync.database.live import LiveEffects
+    from dbsync.progress import Progress
+
+
+def open_effects(settings: Settings, progress: Progress | None) -> LiveEffects:
+    """The coordinator's effects on this terminal's database; nothing is opened yet."""
+    from dbsync.database.live import LiveEffects
+    from dbsync.progress import quiet
+
+    return LiveEffects(
+        settings.database,
+        backups=settings.backups,
+        prefix=settings.backup_prefix,
+        progress=progress or quiet,
+        reports=settings.reports,
+        backups_kept_count=settings.limits.backups_kept_count,
+        least_free_bytes=settings.limits.least_free_bytes,
+    )
+
+
+def look_at(settings: Settings) -> Facts:
+    """One cheap look at the database."""
+    from dbsync.storage import connections
+
+    return connections.look(settings.database, had_data=lambda: open_effects(settings, None).traces())
+
+
+def migrations_of(versions: Versions, release: Release) -> tuple[Migration, ...]:
+    """The migrations that ship inside an installed release; none when it has none or its folder is gone."""
+    from dbsync.migrations import folder as migration_folder
+
+    if release.folder not in versions.names():
+        return ()
+    manifest = versions.manifest(release.folder)
+    if manifest.migrations_folder is None:
+        return ()
+    return migration_folder.load(versions.folder(release.folder) / manifest.migrations_folder)
+
+
+def backup_of(settings: Settings, trial: Trial) -> Backup | None:
+    """The backup taken for a trial: as its file records it, or as the facts beside the backup name the trial."""
+    from dbsync.backups.catalog import list_backups
+
+    found = list_backups(settings.backups, settings.database)
+    recorded = [one for one in found if str(one.path) == trial.backup]
+    named = [one for one in found if one.trial_id == trial.trial_id]
+    return next(iter([*recorded, *named]), None)
+
+
+def restore_is_done(settings: Settings, intent_id: str) -> bool:
+    """Whether the restore that a person's rollback asked for is through."""
+    from dbsync.backups import restore_intents
+
+    intent = restore_intents.read(settings.backups, intent_id)
+    return intent is not None and intent.done

@@ -1,0 +1,125 @@
+"""What happened: one line per event, and a file in the outbox for what a person should know."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Final
+
+from dbsync.errors import DbsyncError
+from dbsync.storage import files
+from updater.model import Report
+
+TAIL_SIZE_BYTES: Final = 200_000
+
+
+class Events:
+    """The event file of one kind of process (agent, launcher, …), and the outbox that all share."""
+
+    def __init__(self, state: Path, *, kind: str, size_limit_bytes: int, reports_kept_count: int) -> None:
+        self._path: Final = state / f"events-{kind}.jsonl"
+        self._outbox: Final = state / "outbox"
+        self._kind: Final = kind
+        self._size_limit_bytes: Final = size_limit_bytes
+        self._reports_kept_count: Final = reports_kept_count
+
+    def tell(self, report: Report, *, now: str, terminal_id: str) -> Path | None:
+        """Writes an event; for an alarm a report too, whose path is returned.
+
+        Nothing here may stop a till: a disk that is too full for a line of history is not too full to sell.
+        """
+        document = describe(report, now=now, terminal_id=terminal_id, kind=self._kind)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._rotate()
+            files.append_line(self._path, json.dumps(document, ensure_ascii=False, sort_keys=True))
+            return self._report(document) if document["alarm"] else None
+        except (DbsyncError, OSError):
+            return None
+
+    def _report(self, document: dict[str, Any]) -> Path | None:
+        self._outbox.mkdir(exist_ok=True)
+        if self._is_told(document):
+            return None
+        stamp = document["at"].replace(":", "-").replace(".", "-")
+        path = self._outbox / f"{stamp}-{document['code']}-{os.getpid()}.json"
+        files.write_json(path, document)
+        for old in sorted(self._outbox.glob("*.json"))[: -self._reports_kept_count]:
+            old.unlink(missing_ok=True)
+        return path
+
+    def _is_told(self, document: dict[str, Any]) -> bool:
+        """Whether the newest report says the same: a trouble that lasts is one report, not one every four hours."""
+        newest = max(self._outbox.glob("*.json"), default=None)
+        known = _event(newest.read_bytes()) if newest is not None else None
+        return known is not None and _trouble_of(known) == _trouble_of(document)
+
+    def _rotate(self) -> None:
+        # A cut between the two renames loses the older half at worst, never the line that is written next.
+        if files.size_of(self._path) > self._size_limit_bytes:
+            files.replace(self._path, self._path.with_suffix(".jsonl.1"))
+
+
+def describe(report: Report, *, now: str, terminal_id: str, kind: str) -> dict[str, Any]:
+    """A report as the JSON that support reads (spec S183): phase, cause, what was done, backup, next step."""
+    from updater import outcomes
+
+    found = outcomes.meaning(report.outcome)
+    return {
+        "format": 1,
+        "at": now,
+        "terminal": terminal_id,
+        "told_by": kind,
+        "outcome": report.outcome,
+        "code": found.code,
+        "alarm": found.alarm,
+        "release": report.release.version if report.release else None,
+        "release_id": report.release.release_id if report.release else None,
+        "trial": report.trial_id,
+        "phase": report.phase,
+        "migration": report.migration,
+        "cause": report.cause,
+        "done": report.done,
+        "backup": report.backup,
+        "kept": report.kept,
+        "losses": [
+            {"table": table, "added": added, "changed": changed, "removed": removed}
+            for table, added, changed, removed in report.losses
+        ],
+        "export": report.export,
+        "clerk": outcomes.clerk_sentence(report.outcome),
+        "next": found.next_step,
+    }
+
+
+def read(state: Path) -> list[dict[str, Any]]:
+    """The latest events of all kinds of process, oldest first; torn lines are skipped."""
+    found: list[dict[str, Any]] = []
+    for path in state.glob("events-*.jsonl"):
+        found.extend(_tail(path))
+    return sorted(found, key=lambda event: str(event.get("at", "")))
+
+
+def _tail(path: Path) -> list[dict[str, Any]]:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_SIZE_BYTES))
+            lines = file.read().splitlines()
+    except OSError:
+        return []
+    return [event for line in lines if (event := _event(line)) is not None]
+
+
+def _trouble_of(event: dict[str, Any]) -> tuple[object, object, str]:
+    """What makes two reports the same trouble: megabytes that are free and other numbers change all the time."""
+    cause = "".join(one for one in str(event.get("cause")) if not one.isdigit())
+    return event.get("outcome"), event.get("release_id"), cause
+
+
+def _event(line: bytes) -> dict[str, Any] | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) else None

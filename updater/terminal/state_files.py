@@ -1,0 +1,227 @@
+"""The state folder: journal, trials, proofs, rejections as small JSON files, read with care and written durably."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from dbsync.errors import UnreadableFile
+from dbsync.storage import files
+from updater.errors import TryLater
+from updater.model import Back, By, Journal, Phase, Proof, Rejection, Release, Trial, Verdict
+
+FORMAT: Final = 1
+Value = TypeVar("Value")
+_WRONG: Final = (KeyError, TypeError, ValueError, AttributeError)
+
+
+class StateFolder:
+    """The state files of one terminal. Callers hold the terminal lock around every read-modify-write."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder: Final = folder
+        self.journal_path: Final = folder / "journal.json"
+        self._trials: Final = folder / "trial"
+        self._proofs: Final = folder / "proofs"
+        self._rejected: Final = folder / "rejected"
+
+    # ---------------------------------------------------------------------------------------------------- reading
+
+    def read_journal(self) -> tuple[Journal | None, bool]:
+        """The journal, and whether there is one that cannot be read."""
+        try:
+            return _journal(files.read_json(self.journal_path)), False
+        except FileNotFoundError:
+            return None, False
+        except (UnreadableFile, *_WRONG):
+            return None, True
+
+    def read_trial(self, trial_id: str) -> Trial | None:
+        """One trial; None if it has not begun or its file cannot be read."""
+        return _read(self._trials / f"{trial_id}.json", _trial)
+
+    def read_trials(self, journal: Journal | None) -> tuple[Trial, ...]:
+        """All trials. One that the journal names but that cannot be read counts as given up: unknown means good."""
+        found = [(path, _read(path, _trial)) for path in _files(self._trials)]
+        trials = [trial for _, trial in found if trial is not None]
+        lost = [path.stem for path, trial in found if trial is None]
+        if journal is not None and journal.candidate is not None and journal.trial_id in lost:
+            reason = "the trial's file could not be read"
+            trials.append(
+                Trial(
+                    journal.trial_id, journal.candidate, journal.good,
+                    verdict=Verdict.GIVEN_UP, outcome="TRIAL_LOST", reason=reason,
+                )
+            )  # fmt: skip
+        return tuple(trials)
+
+    def read_proofs(self) -> tuple[Proof, ...]:
+        """All proofs, by sequence; one that cannot be read proves nothing."""
+        found = [_read(path, _proof) for path in _files(self._proofs)]
+        return tuple(sorted((one for one in found if one is not None), key=lambda proof: proof.sequence))
+
+    def read_rejections(self, is_done: Callable[[str], bool]) -> tuple[Rejection, ...]:
+        """All rejections. `is_done` tells whether the restore that a person's rollback owes has been done."""
+        found = [_read(path, _rejection) for path in _files(self._rejected)]
+        return tuple(
+            one._replace(done=one.backup is None or is_done(one.intent_id)) for one in found if one is not None
+        )
+
+    # ---------------------------------------------------------------------------------------------------- writing
+
+    def write_journal(self, journal: Journal) -> None:
+        """Writes the journal durably, and `current`'s content is derived from it elsewhere."""
+        self._write(self.journal_path, journal)
+
+    def put_aside_journal(self) -> None:
+        """Renames an unreadable journal to `journal.json.broken`, replacing an older such file."""
+        files.rename_durably(self.journal_path, self.journal_path.with_name("journal.json.broken"))
+
+    def write_trial(self, trial: Trial) -> None:
+        """Writes one trial file durably."""
+        self._write(self._trials / f"{trial.trial_id}.json", trial)
+
+    def write_proof(self, proof: Proof) -> None:
+        """Writes one proof durably."""
+        self._write(self._proofs / f"{proof.sequence:06d}-{proof.release.release_id}.json", proof)
+
+    def write_rejection(self, rejection: Rejection) -> None:
+        """Writes one rejection durably."""
+        self._write(self._rejected / f"{rejection.release.release_id}.json", rejection)
+
+    def remove_rejection(self, release_id: str) -> None:
+        """Lifts a rejection durably."""
+        path = self._rejected / f"{release_id}.json"
+        try:
+            path.unlink(missing_ok=True)
+            files.sync_folder(self._rejected)
+        except OSError as cause:
+            raise files.problem("remove", path, cause) from cause
+
+    def forget_trials(self, *, keep_count: int, keep: frozenset[str]) -> None:
+        """Removes the oldest closed trial files; `keep` are trial ids that are still referred to."""
+        closed = [
+            path for path in _files(self._trials)
+            if path.stem not in keep and ((trial := _read(path, _trial)) is None or trial.closed)
+        ]  # fmt: skip
+        closed.sort(key=lambda path: path.stat().st_mtime_ns)
+        for path in closed[: max(0, len(closed) - keep_count)]:
+            path.unlink(missing_ok=True)
+
+    def sync(self) -> None:
+        """Makes durable everything that a look reads."""
+        try:
+            for folder in (self._trials, self._proofs, self._rejected):
+                for path in _files(folder):
+                    files.sync_file(path)
+                if folder.is_dir():
+                    files.sync_folder(folder)
+            if self.journal_path.exists():
+                files.sync_file(self.journal_path)
+            files.sync_folder(self.folder)
+        except OSError as cause:
+            raise files.problem("sync", self.folder, cause) from cause
+
+    def _write(self, path: Path, value: Any) -> None:
+        try:
+            if not path.parent.is_dir():
+                path.parent.mkdir(parents=True)
+                files.sync_folder(path.parent.parent)
+        except OSError as cause:
+            raise files.problem("make", path.parent, cause) from cause
+        files.write_json(path, {"format": FORMAT, **_plain(value)})
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    try:
+        names = sorted(folder.iterdir())
+    except FileNotFoundError:
+        return iter(())
+    except OSError as cause:
+        raise TryLater(operation="read", path=folder, cause=cause.strerror or str(cause)) from cause
+    return (path for path in names if path.suffix == ".json" and not path.name.startswith("."))
+
+
+def _read(path: Path, decode: Callable[[Mapping[str, Any]], Value]) -> Value | None:
+    try:
+        return decode(files.read_json(path))
+    except (FileNotFoundError, UnreadableFile, *_WRONG):
+        return None
+
+
+def _plain(value: Any) -> Any:
+    """NamedTuples as objects; enums are strings already."""
+    if hasattr(value, "_asdict"):
+        return {name: _plain(part) for name, part in value._asdict().items()}
+    return value
+
+
+def _release(data: Mapping[str, Any]) -> Release:
+    return Release(_text(data["release_id"]), _text(data["version"]), _number(data["schema"]))
+
+
+def _release_or_none(data: Mapping[str, Any] | None) -> Release | None:
+    return None if data is None else _release(data)
+
+
+def _journal(data: Mapping[str, Any]) -> Journal:
+    _check_format(data)
+    journal = Journal(
+        phase=Phase(data["phase"]),
+        good=_release(data["good"]),
+        candidate=_release_or_none(data["candidate"]),
+        trial_id=data["trial_id"],
+        previous=_release_or_none(data["previous"]),
+    )
+    if (journal.phase is Phase.IDLE) is not (journal.candidate is None):
+        raise ValueError("phase and candidate contradict each other")
+    if (journal.phase is Phase.SWAPPED) is not (journal.trial_id is not None):
+        raise ValueError("phase and trial contradict each other")
+    return journal
+
+
+def _trial(data: Mapping[str, Any]) -> Trial:
+    _check_format(data)
+    values = {name: data[name] for name in Trial._fields if name in data}
+    return Trial(**values)._replace(
+        candidate=_release(data["candidate"]),
+        good=_release(data["good"]),
+        verdict=Verdict(data["verdict"]),
+        by=By(data["by"]),
+        back=Back(data["back"]) if data["back"] is not None else None,
+        attempts_count=_number(data["attempts_count"]),
+        launches_count=_number(data["launches_count"]),
+    )
+
+
+def _proof(data: Mapping[str, Any]) -> Proof:
+    _check_format(data)
+    return Proof(
+        _number(data["sequence"]), _release(data["release"]), _text(data["why"]), data["trial_id"], _text(data["at"])
+    )
+
+
+def _rejection(data: Mapping[str, Any]) -> Rejection:
+    _check_format(data)
+    values = {name: data[name] for name in Rejection._fields if name in data}
+    return Rejection(**values)._replace(
+        release=_release(data["release"]), by=By(data["by"]), to=_release_or_none(data["to"])
+    )
+
+
+def _check_format(data: Mapping[str, Any]) -> None:
+    if data["format"] != FORMAT:
+        raise ValueError(f"format {data['format']} is not known")
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("not a text")
+    return value
+
+
+def _number(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError("not a number")
+    return value
