@@ -1,0 +1,2 @@
+-- description: A note on a sale
+ALTER TABLE sales ADD COLUMN note TEXT;

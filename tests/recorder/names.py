@@ -1,0 +1,68 @@
+"""Names that terminals keep on disk: as the code has them now. The only file here that knows the product's modules."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+SOURCES = sorted([*ROOT.glob("updater/**/*.py"), *ROOT.glob("dbsync/**/*.py")])
+PLAIN = {
+    "why of a proof": ("chosen", "confirmed", "installed"),
+    "act of a trial": ("attempt", "launch"),
+    "kind of an event file": ("agent", "allow", "confirm", "install", "launcher", "rollback"),
+    "event of the flight record": (
+        "adopted", "ended", "looked", "not_carried", "not_noted", "nothing_to_back_up", "rehearsed", "rotated",
+        "started",
+    ),
+    "kind of a backup": ("carried", "damaged", "manual", "migration"),
+    "kind of a backup before a command": ("before-empty", "before-import", "before-restore"),
+    "kind of a row of the history": ("adopted", "blessed", "migration", "stamped", "trial"),
+}  # fmt: skip
+"""Names on disk that are no members of an enumeration in the code."""
+ENUMERATIONS = ("Phase", "Verdict", "By", "Back", "State", "OutcomeName", "Answer")
+
+
+def outcomes() -> dict[str, str]:
+    """Return the U-code of each outcome."""
+    from updater.outcomes import OUTCOMES
+
+    return {name: meaning.code for name, meaning in sorted(OUTCOMES.items())}
+
+
+def enumerations() -> dict[str, list[str]]:
+    """Return the values of every string enumeration by its class; read from the source, wherever the class is."""
+    found: dict[str, list[str]] = {}
+    for tree in _trees():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef) and any("StrEnum" in ast.unparse(base) for base in node.bases):
+                found[node.name] = sorted(_values(node))
+    return found
+
+
+def strings() -> frozenset[str]:
+    """Return every string constant of the code."""
+    nodes = (node for tree in _trees() for node in ast.walk(tree))
+    return frozenset(node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
+def persisted() -> dict[str, object]:
+    """Return what a recording notes: names that must stay known as long as a terminal may hold them."""
+    known = enumerations()
+    return {
+        "format": 1,
+        "outcomes": outcomes(),
+        "enumerations": {name: known[name] for name in ENUMERATIONS},
+        "plain": {what: list(names) for what, names in PLAIN.items()},
+    }
+
+
+def _trees() -> Iterator[ast.Module]:
+    return (ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES)
+
+
+def _values(node: ast.ClassDef) -> Iterator[str]:
+    for line in node.body:
+        if isinstance(line, ast.Assign) and isinstance(line.value, ast.Constant):
+            yield str(line.value.value)
