@@ -12,7 +12,7 @@ from typing import Final
 
 from dbsync.backups import catalog, compression
 from dbsync.backups.concurrent_writes import Watch
-from dbsync.errors import BackupUnusable, Damaged, DbsyncError, DiskProblem
+from dbsync.errors import BackupUnusable, Damaged, DbsyncError, DiskProblem, disk_problem
 from dbsync.model import Backup
 from dbsync.progress import Told
 from dbsync.storage import files, temporary_files
@@ -96,7 +96,7 @@ def snapshot(
         drop_part(target)
         raise
     except OSError as cause:
-        raise files.problem("back up", target, cause) from cause
+        raise disk_problem("back up", target, cause) from cause
 
 
 def check_part(part: Backup) -> Backup:
@@ -285,7 +285,7 @@ def _is_only_read(database: Path) -> bool:
         with database.open("rb") as file:
             header = file.read(WRITE_VERSION_AT + 1)
     except OSError as cause:
-        raise files.problem("read", database, cause) from cause
+        raise disk_problem("read", database, cause) from cause
     return header.startswith(b"SQLite format 3\0") and header[-1] > NEWEST_WRITE_VERSION
 
 
@@ -329,4 +329,4 @@ def scratch_copy(source: Path, target: Path, *, told: Told) -> None:
                 done_bytes += len(chunk)
                 told(done_bytes, total_bytes)
     except OSError as cause:
-        raise files.problem("copy", target, cause) from cause
+        raise disk_problem("copy", target, cause) from cause

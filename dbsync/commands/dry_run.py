@@ -13,13 +13,12 @@ from dbsync.commands import rehearse
 from dbsync.database import measurements, preflight, recognition
 from dbsync.database.flight_recorder import FlightRecorder
 from dbsync.database.live import LiveEffects
-from dbsync.errors import DbsyncError, DiskFull, MigrationFailed, ReadOnly
+from dbsync.errors import DbsyncError, DiskFull, MigrationFailed, ReadOnly, disk_problem
 from dbsync.migrations import history
 from dbsync.migrations.folder import text_of
 from dbsync.model import Applied, Facts, Migration, State
 from dbsync.progress import Meter, Progress, quiet, safe
 from dbsync.schema.sql_text import split
-from dbsync.storage import files
 from dbsync.storage.connections import (
     Connection,
     is_wal_file,
@@ -169,7 +168,7 @@ def _still(database: Path) -> Iterator[Path]:
                     if one.exists():
                         shutil.copyfile(one, copied.with_name(one.name))
             except OSError as cause:
-                raise files.problem("copy", database, cause) from cause
+                raise disk_problem("copy", database, cause) from cause
             with translated("recover a copy of", database), closing(open_writing(copied)) as connection:
                 connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
             yield copied

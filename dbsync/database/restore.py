@@ -14,7 +14,7 @@ from dbsync.backups.concurrent_writes import Watch
 from dbsync.database import measurements, preflight
 from dbsync.database.flight_recorder import FlightRecorder
 from dbsync.downgrade import carry_back, row_replay
-from dbsync.errors import BackupUnusable, DbsyncError, Locked
+from dbsync.errors import BackupUnusable, DbsyncError, Locked, wrapped
 from dbsync.migrations import history
 from dbsync.model import Applied, Backup, Carried, Change, Facts, Intent, Loss, Migration, Recognised, State, Tried
 from dbsync.progress import Event, Meter, Progress, quiet, safe
@@ -204,7 +204,7 @@ class GoingBack:
             return carry_back.carry_back(now, base.path, known, into=into, reports=reports, told=told)
         except (DbsyncError, OSError) as error:
             self.record("not_carried", cause=str(error))
-            raise files.ours(error) from error
+            raise wrapped(error) from error
 
     def discard(self, path: Path) -> None:
         try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from dbsync.backups import bundled_migrations, compression, snapshot
-from dbsync.errors import Damaged, DbsyncError, DiskFull, DiskProblem, Locked, Refused
+from dbsync.errors import Damaged, DbsyncError, DiskFull, DiskProblem, Locked, Refused, disk_problem
 from dbsync.model import Backup, Loss, Migration
 from dbsync.progress import Meter, Progress, quiet
 from dbsync.recovery.new_database import Rebuilt, aside_of
@@ -133,7 +133,7 @@ def repair(
         # Found out on the copy, which nobody knows.
         raise type(error)(operation=error.operation, path=database, cause=error.cause, hint=error.hint) from error
     except OSError as cause:
-        raise files.problem("recover", database, cause) from cause
+        raise disk_problem("recover", database, cause) from cause
     finally:
         snapshot.drop_folder(folder)
 

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dbsync.errors import DbsyncError
+from dbsync.errors import DbsyncError, wrapped
 from dbsync.model import Back, Backup, Change, Intent, Loss, Migration, Outcome, OutcomeName, Returned, State
-from dbsync.storage.files import ours
 from dbsync.upgrade import decisions
 from dbsync.upgrade.effects import Effects
 from dbsync.upgrade.outcome_record import record_end
@@ -33,7 +32,7 @@ def go_back(
     try:
         return _go_back(effects, trial_id, backup, content_sha256, older_schema, ever_confirmed, migrations)
     except (DbsyncError, OSError) as error:
-        return _not_returned(effects, ours(error))
+        return _not_returned(effects, wrapped(error))
 
 
 def _go_back(
@@ -151,7 +150,7 @@ def restore(effects: Effects, *, backup: Path, intent_id: str) -> Returned:
     try:
         return _restore(effects, backup, intent_id)
     except (DbsyncError, OSError) as error:
-        return _not_returned(effects, ours(error))
+        return _not_returned(effects, wrapped(error))
 
 
 def _restore(effects: Effects, backup: Path, intent_id: str) -> Returned:
