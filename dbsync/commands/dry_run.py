@@ -14,7 +14,7 @@ from dbsync.database import measurements, preflight, recognition
 from dbsync.database.flight_recorder import FlightRecorder
 from dbsync.database.live import LiveEffects
 from dbsync.errors import DbsyncError, DiskFull, MigrationFailed, ReadOnly, disk_problem
-from dbsync.migrations import history
+from dbsync.migrations import history, runner
 from dbsync.migrations.folder import text_of
 from dbsync.model import Applied, Facts, Migration, State
 from dbsync.progress import Meter, Progress, quiet, safe
@@ -29,7 +29,6 @@ from dbsync.storage.connections import (
     translated,
 )
 from dbsync.upgrade import decisions
-from dbsync.verification import checks
 
 
 class Statement(NamedTuple):
@@ -224,7 +223,7 @@ def _on_schema(path: Path, facts: Facts, pending: tuple[Migration, ...], issued:
                 # A program wants a file with the data in it: `--on-copy`.
                 return ""
             try:
-                checks.apply_all(scratch, (one,), issued=issued)
+                runner.apply_all(scratch, (one,), issued=issued)
             except DbsyncError as error:
                 return f"v{one.number} {one.name}: {error.cause}"
     return ""

@@ -15,11 +15,11 @@ from dbsync.database import measurements, preflight
 from dbsync.database.flight_recorder import FlightRecorder
 from dbsync.downgrade import carry_back, row_replay
 from dbsync.errors import BackupUnusable, DbsyncError, Locked, wrapped
-from dbsync.migrations import history
+from dbsync.migrations import history, runner
 from dbsync.model import Applied, Backup, Carried, Change, Facts, Intent, Loss, Migration, Recognised, State, Tried
 from dbsync.progress import Event, Meter, Progress, quiet, safe
 from dbsync.storage import connections, files, temporary_files
-from dbsync.verification import checks, table_diff
+from dbsync.verification import table_diff
 
 PROCESS: Final = files.random_name()
 """In the names of scratch files: a program that outlives a killed run must not write into the next one's copy."""
@@ -289,7 +289,7 @@ class GoingBack:
         snapshot.check_backup_file(base.path)
         scratch = self._scratch("base")
         snapshot.scratch_copy(base.path, scratch, told=self._meter.phase("compare"))
-        checks.migrate_up(scratch, migrations)
+        runner.migrate_up(scratch, migrations)
         return scratch
 
     def _first_written(self, base: Backup, migrations: tuple[Migration, ...]) -> Change | None:

@@ -17,6 +17,7 @@ from typing import Final
 from dbsync.backups import compression, snapshot
 from dbsync.downgrade import row_replay
 from dbsync.errors import MigrationFailed
+from dbsync.migrations import runner
 from dbsync.model import Carried, Loss, Migration
 from dbsync.progress import ROWS, Told
 from dbsync.schema.table_definition import tokens
@@ -33,7 +34,7 @@ from dbsync.storage.connections import (
     translated,
     version_of,
 )
-from dbsync.verification import checks, table_diff
+from dbsync.verification import table_diff
 
 PARKED: Final = "parked.jsonl"
 
@@ -99,7 +100,7 @@ def _proven(now: Path, into: Path, newer: tuple[Migration, ...], told: Told) -> 
             attach_copy(connection, now, row_replay.NOW)
             connection.execute("PRAGMA foreign_keys=OFF")
             connection.execute("BEGIN")
-            checks.apply_all(connection, newer)
+            runner.apply_all(connection, newer)
             same = version_of(connection) == version_of(connection, row_replay.NOW)
             same = same and not table_diff.differences(connection, row_replay.NOW)
             same = same and not _lower_marks(connection, row_replay.NOW, "main")
@@ -118,7 +119,7 @@ def _by_base(
         told(0, 0, "copying the backup")
         snapshot.scratch_copy(backup, base, told=told)
         told(0, 0, "migrating the backup")
-        checks.migrate_up(base, newer)
+        runner.migrate_up(base, newer)
         _check_version(now, base)
         told(0, 0, "copying the backup")
         snapshot.scratch_copy(backup, into, told=told)
@@ -130,7 +131,7 @@ def _by_base(
             told(0, 0, "copying the result")
             snapshot.scratch_copy(into, again, told=told)
             told(0, 0, "proving it")
-            checks.migrate_up(again, newer)
+            runner.migrate_up(again, newer)
             losses, exported = _proof(now, again, reports)
         check.result()
         # A value that the migrations make again by themselves had no place, and is not lost.

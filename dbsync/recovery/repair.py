@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from dbsync.backups import bundled_migrations, compression, snapshot
 from dbsync.errors import Damaged, DbsyncError, DiskFull, DiskProblem, Locked, Refused, disk_problem
+from dbsync.migrations import runner
 from dbsync.model import Backup, Loss, Migration
 from dbsync.progress import Meter, Progress, quiet
 from dbsync.recovery.new_database import Rebuilt, aside_of
@@ -233,7 +234,7 @@ def _fresh(folder: Path, migrations: tuple[Migration, ...], version: int | None)
         return None
     path = folder / "fresh.db"
     with translated("make", path), closing(open_scratch(path)) as connection:
-        checks.run_all(connection, wanted)
+        runner.run_all(connection, wanted)
     return path
 
 
