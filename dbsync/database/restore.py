@@ -13,7 +13,7 @@ from dbsync.backups import catalog, compression, restore_intents, snapshot
 from dbsync.backups.concurrent_writes import Watch
 from dbsync.database import measurements, preflight
 from dbsync.database.flight_recorder import FlightRecorder
-from dbsync.downgrade import carry_back, row_replay
+from dbsync.downgrade import carry_back, row_translation
 from dbsync.errors import BackupUnusable, DbsyncError, Locked, wrapped
 from dbsync.migrations import history, runner
 from dbsync.model import Applied, Backup, Carried, Change, Facts, Intent, Loss, Migration, Recognised, State, Tried
@@ -294,7 +294,7 @@ class GoingBack:
 
     def _first_written(self, base: Backup, migrations: tuple[Migration, ...]) -> Change | None:
         """Where the migrations left every value in its place, the backup shows it without a copy that goes up first."""
-        if not row_replay.conserves(tuple(one for one in migrations if one.number > base.version)):
+        if not row_translation.conserves(tuple(one for one in migrations if one.number > base.version)):
             return None
         with self._beside(base.path) as live:
             found = table_diff.first_written(live, "base")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from dbsync.backups import compression, snapshot
-from dbsync.downgrade import row_replay
+from dbsync.downgrade import row_replay, row_translation
 from dbsync.errors import MigrationFailed
 from dbsync.migrations import runner
 from dbsync.model import Carried, Loss, Migration
@@ -61,7 +61,7 @@ def carry_back(
     try:
         with compression.plain(backup) as plain:
             newer = _newer(plain, migrations)
-            if row_replay.conserves(newer) and _by_backup(now, plain, newer, into, told):
+            if row_translation.conserves(newer) and _by_backup(now, plain, newer, into, told):
                 return Carried(into, (), None, None)
             return _by_base(now, plain, newer, into=into, reports=reports, told=told)
     except BaseException:
@@ -162,7 +162,7 @@ def _do_again(now: Path, base: Path, into: Path, newer: tuple[Migration, ...], p
         connection.execute("PRAGMA foreign_keys=OFF")
         connection.execute("BEGIN")
         with _Quiet(connection):
-            translate = row_replay.Translator(newer)
+            translate = row_translation.Translator(newer)
             again = row_replay.Replay(connection, translate, parked)
             done = 0
             told(done, 0, "doing again", ROWS)
@@ -201,7 +201,7 @@ class _Quiet:
                 self._connection.execute(sql)
 
 
-def _raise_marks(connection: Connection, translate: row_replay.Translator) -> None:
+def _raise_marks(connection: Connection, translate: row_translation.Translator) -> None:
     """A receipt's number that the newer version has given out is not given out again by the older one.
 
     Also where it was the first of its table, and is removed since: then the older one has no mark yet.
