@@ -1,4 +1,4 @@
-"""Backups as files: names, the facts beside them, which there are, which are removed. `snapshot` does the copying."""
+"""Backups as files: names, the facts beside them, which there are, which are removed. `snapshot` makes the copies."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def keep(database: Path, facts: Backup, *, prefix: str, least_free_bytes: int, t
         for one in snapshot.sidecars(part.path):
             if one.exists():
                 files.rename_durably(one, temporary_files.final_of(one))
-        kept = snapshot.keep_part(snapshot.measured(part)).path
+        kept = snapshot.keep_part(snapshot.measure_part(part)).path
         _forget_the_oldest(folder, database)
         return kept
     except (DbsyncError, OSError):

@@ -138,7 +138,7 @@ def try_out(
     began = time.monotonic()
     base, scratch = folder / "base.db", folder / "rehearsal.db"
     size_bytes = preflight.size_of(database)
-    snapshot.snapshot(database, base, told=meter.phase("copy"), opened=opened)
+    snapshot.copy_database(database, base, told=meter.phase("copy"), opened=opened)
     meter.phase("check copy")
     checking = time.monotonic()
     base_bytes = _checked(base).size_bytes

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from dbsync.backups import catalog, compression, restore_intents, snapshot
+from dbsync.backups import catalog, compression, restore, restore_intents, snapshot
 from dbsync.backups.concurrent_writes import Watch
 from dbsync.database import measurements, preflight
 from dbsync.database.flight_recorder import FlightRecorder
@@ -160,7 +160,7 @@ class GoingBack:
         final = catalog.free_name(self.database.parent, catalog.beside_name(self.database, f"before-{reason}", now))
         kept = self._facts(final, f"before-{reason}", facts.version, now)
         told = self._meter.phase("put aside")
-        return snapshot.put_aside(self.database, final, kept, told=told, watch=self._watch, moves=moves)
+        return restore.put_aside(self.database, final, kept, told=told, watch=self._watch, moves=moves)
 
     def keep_damaged(self) -> Path | None:
         from dbsync.backups import quarantine
@@ -186,7 +186,7 @@ class GoingBack:
     def try_carrying(self, base: Backup, migrations: tuple[Migration, ...], *, reports: Path | None = None) -> Carried:
         now, into, scratch = self._scratch("now"), self._scratch("carried"), self._scratch("reports")
         try:
-            snapshot.snapshot(self.database, now, told=self._meter.phase("copy"))
+            snapshot.copy_database(self.database, now, told=self._meter.phase("copy"))
             carried = self._carried(now, base, migrations, into, reports or scratch)
             # What was written into a folder that goes again is not there to be named.
             return carried if reports else carried._replace(parked=None, export=None)
@@ -243,10 +243,10 @@ class GoingBack:
         if path.resolve() == self.database.resolve():
             # Reading the file would drop this process's locks on it (sqlite.org/howtocorrupt.html, 2.2).
             raise BackupUnusable(operation="use the backup", path=path, cause="it is the database itself")
-        snapshot.check_backup_file(path)
+        restore.check_backup_file(path)
 
     def restore(self, path: Path) -> None:
-        snapshot.restore_over(self.database, path, told=self._meter.phase("restore"), watch=self._watch)
+        restore.restore_over(self.database, path, told=self._meter.phase("restore"), watch=self._watch)
         if temporary_files.is_part(path):
             # What was carried back has served; a crash before this leaves it for the next run to clear.
             snapshot.drop_part(path)
@@ -286,7 +286,7 @@ class GoingBack:
 
     def _migrated(self, base: Backup, migrations: tuple[Migration, ...]) -> Path:
         """A scratch copy of a backup, migrated: what the database was at COMMIT, before people wrote."""
-        snapshot.check_backup_file(base.path)
+        restore.check_backup_file(base.path)
         scratch = self._scratch("base")
         snapshot.scratch_copy(base.path, scratch, told=self._meter.phase("compare"))
         runner.migrate_up(scratch, migrations)

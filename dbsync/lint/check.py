@@ -158,7 +158,7 @@ def _on_a_copy(found: tuple[Migration, ...], database: Path, scratch: Path) -> l
     """On real rows: twice, which has to come to the same; and against how it was, which has to be declared."""
     before = scratch / "check-before.db"
     try:
-        snapshot.snapshot(database, before, told=nobody)
+        snapshot.copy_database(database, before, told=nobody)
         cause = _not_tried(before, found)
         if cause:
             return [Problem(str(database), f"{cause}: nothing could be tried on it")]

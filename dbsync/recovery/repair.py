@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from dbsync.backups import bundled_migrations, compression, snapshot
+from dbsync.backups import bundled_migrations, compression, restore, snapshot
 from dbsync.errors import Damaged, DbsyncError, DiskFull, DiskProblem, Locked, Refused, disk_problem
 from dbsync.migrations import runner
 from dbsync.model import Backup, Loss, Migration
@@ -164,7 +164,7 @@ def _newest_good(backups: list[Backup], version: int | None = None) -> Iterator[
         if not one.verified or (version is not None and one.version != version):
             continue
         try:
-            snapshot.check_backup_file(one.path)
+            restore.check_backup_file(one.path)
         except DbsyncError:
             continue
         with compression.plain(one.path) as plain:
