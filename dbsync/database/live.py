@@ -9,8 +9,8 @@ from pathlib import Path
 
 from dbsync.backups import bundled_migrations, catalog, compression, snapshot
 from dbsync.database import measurements, preflight
+from dbsync.database.open_transaction import InPlace, OnCopy, OpenTransaction, reading
 from dbsync.database.restore import GoingBack, timestamp
-from dbsync.database.transaction import InPlace, OnCopy, Work, reading
 from dbsync.errors import (
     BackupUnusable,
     CommitFailed,
@@ -34,7 +34,7 @@ Release = tuple[str | None, str | None]
 class LiveEffects(GoingBack):
     """All effects on one database file. The caller holds the database lock; nothing is opened before it is needed."""
 
-    _work: Work | None = None
+    _work: OpenTransaction | None = None
     _written: Written | None = frozenset()
     _on_copy = False
     _pending: tuple[Migration, ...] = ()

@@ -56,7 +56,7 @@ def apply(
     if migration.kind == "command":
         from dbsync.migrations.engines import command
 
-        # The connection is to a copy that nobody else has (`work.OnCopy`).
+        # The connection is to a copy that nobody else has (`database.open_transaction.OnCopy`).
         command.run(connection, migration, log)
         took = milliseconds() - began
         _record(connection, migration, trial_id=trial_id, release=release, at=at, took=took)

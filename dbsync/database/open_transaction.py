@@ -1,4 +1,4 @@
-"""Where a run works: on the live database, or on a copy that goes over it at the end. Either way in one transaction.
+"""The transaction that a run has open: in the live database, or in a copy that goes over it at the end.
 
 A program of the app's own opens the database by itself and commits when it likes. It gets a copy, so the live database
 is never half migrated, and needs no restore when the program fails or the power is cut (decision 12).
@@ -18,29 +18,29 @@ from dbsync.storage.connections import Connection, open_reading, open_writing, p
 from dbsync.storage.page_copy import copy
 
 
-class Work(Protocol):
+class OpenTransaction(Protocol):
     """One run's transaction on one database, begun."""
 
     @property
     def connection(self) -> Connection:
-        """What migrations and checks work on."""
+        """The connection that migrations and checks work on."""
 
     @property
     def live(self) -> Connection | None:
         """The connection through which alone the live database can be read now; None: any can."""
 
     def commit(self) -> None:
-        """Makes the live database the new one, in one step."""
+        """Make the live database the new one, in one step."""
 
     def rollback(self) -> None:
-        """Leaves the live database the old one."""
+        """Leave the live database the old one."""
 
     def close(self) -> None:
-        """Lets go; what was not committed is undone."""
+        """Let go; anything not committed is undone."""
 
 
 class InPlace:
-    """On the live database itself."""
+    """A transaction in the live database itself."""
 
     def __init__(self, database: Path) -> None:
         self.connection: Connection = open_writing(database, create=True)
@@ -68,7 +68,7 @@ class InPlace:
 
 
 class OnCopy:
-    """On a copy. The live database stays locked from before it is copied until the copy has gone over it.
+    """A transaction in a copy. The live database stays locked from before it is copied until the copy has gone over it.
 
     In the exclusive locking mode a connection keeps its lock between two transactions
     (sqlite.org/pragma.html#pragma_locking_mode), and the backup API wants a target with no transaction of its own.
@@ -89,7 +89,7 @@ class OnCopy:
 
     @property
     def connection(self) -> Connection:
-        """Copied when it is first wanted. A crash leaves a part, which the next run clears."""
+        """The copy, made when it is first wanted. A crash leaves a part, which the next run clears."""
         if self._copy is None:
             snapshot.copy_database(self._database, self._scratch, told=nobody, live=self.live)
             self._copy = open_writing(self._scratch)
@@ -118,10 +118,10 @@ class OnCopy:
 
 
 @contextmanager
-def reading(work: Work | None, database: Path) -> Iterator[Connection]:
-    """The live database as it was before the run, for reading."""
-    if work is not None and work.live is not None:
-        yield work.live
+def reading(begun: OpenTransaction | None, database: Path) -> Iterator[Connection]:
+    """Open the live database, as it was before the run, for reading."""
+    if begun is not None and begun.live is not None:
+        yield begun.live
         return
     with closing(open_reading(database)) as connection:
         yield connection
