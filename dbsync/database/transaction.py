@@ -1,0 +1,153 @@
+"""The one write transaction on the database: begin, apply, verify, commit, and the look at what was committed."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+from dbsync.backups import snapshot
+from dbsync.database.open_transaction import InPlace, OnCopy
+from dbsync.database.shared import Shared, timestamp
+from dbsync.errors import CommitFailed, Damaged, DbsyncError, MigrationFailed, VerificationFailed
+from dbsync.migrations import history, runner
+from dbsync.migrations.engines import registry
+from dbsync.migrations.history import Release
+from dbsync.migrations.write_log import Written, together
+from dbsync.model import Backup, Migration
+from dbsync.progress import Event
+from dbsync.storage import connections, files
+from dbsync.verification import checks, conservation
+
+
+class Transaction(Shared):
+    """The effects in the write transaction, and right after it."""
+
+    _written: Written | None = frozenset()
+    """The writes of the migrations of this run, as the authorizer saw them; None: unknown."""
+
+    def begin(self) -> None:
+        on_copy = any(migration.kind == "command" for migration in self._pending)
+        with connections.translated("open", self.database):
+            self._begun = OnCopy(self.database, self._scratch("command")) if on_copy else InPlace(self.database)
+            self._written = frozenset()
+
+    def check_now(self) -> None:
+        self._meter.phase("check")
+        with connections.translated("check", self.database):
+            problem = connections.check_soundness(self._open)
+        if problem is not None:
+            raise VerificationFailed(operation="check", path=self.database, cause=problem)
+        self._tell(Event("integrity"))
+
+    def apply(self, migration: Migration, trial_id: str | None, release: Release) -> None:
+        number, name = migration.number, migration.name
+        self._tell(Event("migration", number=number, name=name, text=migration.description))
+        with connections.translated("migrate", self.database, otherwise=MigrationFailed):
+            applied = runner.apply(
+                self._open,
+                migration,
+                trial_id=trial_id,
+                release=release,
+                at=timestamp(),
+                milliseconds=lambda: int(self.seconds() * 1000),
+                log=lambda text: self._tell(Event("log", text=text)),
+                told=self._meter.phase("migrate", text=f"v{number} {name}"),
+            )
+        self._written = together(self._written, applied.written)
+        self._tell(Event("version", number=number))
+        self._tell(Event("migrated", number=number, name=name, seconds=applied.milliseconds / 1000))
+
+    def note_history(self, kept: tuple[Migration, ...], blessed: tuple[Migration, ...]) -> None:
+        self._write_history(kept, kind="adopted")
+        self._write_history(blessed, kind="blessed")
+
+    def adopt(self, migrations: tuple[Migration, ...], *, kind: str = "adopted") -> None:
+        self._refuse_unsound()
+        self._write_history(migrations, kind=kind)
+        with connections.translated("write the history", self.database):
+            self._open.execute(f"PRAGMA user_version={migrations[-1].number if migrations else 0}")
+            if migrations and migrations[0].engine != registry.OWN:
+                self._tell_its_tool(migrations)
+
+    def _refuse_unsound(self) -> None:
+        """Refuse a database that is not sound.
+
+        Writing into one whose list of free pages is damaged can make its file as large as any number says.
+        """
+        try:
+            with connections.translated("check", self.database, otherwise=VerificationFailed):
+                problem = connections.check_soundness(self._open)
+        except VerificationFailed:
+            # For want of a collation of the app's own nobody can tell; the backup before a migration is refused then.
+            return
+        if problem is not None:
+            hint = "Nothing was changed. `dbsync repair` reads into a new file what can be read of it."
+            raise Damaged(operation="adopt", path=self.database, cause=problem, hint=hint)
+
+    def _tell_its_tool(self, migrations: tuple[Migration, ...]) -> None:
+        """Put on another tool's record the migrations that are not there yet: it would run them again."""
+        engine = registry.named(migrations[0].engine)
+        said = engine.recorded(self._open, migrations)
+        for migration in migrations:
+            if said is None or migration.name not in said.names:
+                engine.note(self._open, migration)
+
+    def _write_history(self, migrations: tuple[Migration, ...], *, kind: str) -> None:
+        with connections.translated("write the history", self.database):
+            history.make_tables(self._open)
+            for migration in migrations:
+                history.add_migration(
+                    self._open,
+                    migration,
+                    kind=kind,
+                    trial_id=None,
+                    release=(None, None),
+                    at=timestamp(),
+                    duration_ms=0,
+                )
+
+    def mark_trial(self, trial_id: str, release: Release) -> None:
+        with connections.translated("mark the trial", self.database):
+            history.add_trial(self._open, trial_id=trial_id, release=release, at=timestamp())
+
+    def verify(self, migrations: tuple[Migration, ...], before: Backup | None) -> None:
+        with connections.translated("verify", self.database, otherwise=VerificationFailed):
+            if before is not None:
+                connections.attach_copy(self._open, before.path, conservation.OLD)
+            told = self._meter.phase("verify")
+            checks.verify(checks.Case(self._open, migrations, before is not None, self._written, told), checks.CHECKS)
+        self._tell(Event("integrity"))
+
+    def commit(self) -> None:
+        self._meter.phase("commit")
+        with connections.translated("commit", self.database, otherwise=CommitFailed):
+            assert self._begun is not None
+            self._begun.commit()
+            self._begun = None
+
+    def rollback(self) -> None:
+        begun, self._begun = self._begun, None
+        if begun is None:
+            return
+        try:
+            with connections.translated("undo", self.database):
+                begun.rollback()
+        finally:
+            begun.close()
+
+    def check_committed(self) -> None:
+        self._meter.phase("check")
+        try:
+            with (
+                connections.translated("check", self.database),
+                closing(connections.open_reading(self.database)) as live,
+            ):
+                problem = connections.check_soundness(live)
+        except DbsyncError as error:
+            raise CommitFailed(operation="check", path=self.database, cause=error.cause) from error
+        if problem is not None:
+            raise CommitFailed(operation="check", path=self.database, cause=problem)
+
+    def content_digest(self) -> str | None:
+        if files.size_of(*snapshot.sidecars(self.database)):
+            return None
+        return files.sha256_of(self.database)
