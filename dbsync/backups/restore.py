@@ -27,7 +27,7 @@ from dbsync.storage.connections import (
     translated,
     version_of,
 )
-from dbsync.storage.page_copy import copy
+from dbsync.storage.page_copy import copy_over
 
 WRITE_VERSION_AT: Final = 18
 NEWEST_WRITE_VERSION: Final = 2
@@ -61,8 +61,7 @@ def _copy_over(database: Path, kept: Connection, told: Told, watch: Watch) -> No
     try:
         if watch.wants_it_alone(page_bytes=page_size_of(kept), pages_count=pages_of(kept)):
             with closing(watch.taken()) as live:
-                _make_alike(live, kept)
-                copy(kept, live, told=told, seconds=time.monotonic)
+                copy_over(kept, live, told=told, seconds=time.monotonic)
             return
         watch.check()
     except sqlite3.DatabaseError as error:
@@ -70,14 +69,7 @@ def _copy_over(database: Path, kept: Connection, told: Told, watch: Watch) -> No
             raise
         watch.close()  # nobody sells into what SQLite calls damaged
     with closing(open_writing(database, create=True)) as live:
-        _make_alike(live, kept)
-        copy(kept, live, told=told, seconds=time.monotonic, held=watch.check)
-
-
-def _make_alike(live: Connection, kept: Connection) -> None:
-    if page_size_of(kept) != page_size_of(live):
-        # The page size of a WAL database cannot change (sqlite.org/pragma.html#pragma_page_size).
-        live.execute("PRAGMA journal_mode=DELETE").fetchall()
+        copy_over(kept, live, told=told, seconds=time.monotonic, held=watch.check)
 
 
 def check_backup_file(path: Path) -> Backup:

@@ -14,8 +14,8 @@ from typing import Final, Protocol
 
 from dbsync.backups import snapshot
 from dbsync.progress import nobody
-from dbsync.storage.connections import Connection, open_reading, open_writing, page_size_of
-from dbsync.storage.page_copy import copy
+from dbsync.storage.connections import Connection, open_reading, open_writing
+from dbsync.storage.page_copy import copy_over
 
 
 class OpenTransaction(Protocol):
@@ -99,11 +99,8 @@ class OnCopy:
     def commit(self) -> None:
         scratch = self.connection
         scratch.execute("COMMIT")
-        if page_size_of(scratch) != page_size_of(self.live):
-            # The page size of a WAL database cannot change (sqlite.org/pragma.html#pragma_page_size).
-            self.live.execute("PRAGMA journal_mode=DELETE").fetchall()
         # Commit point: one transaction of the live file.
-        copy(scratch, self.live, told=nobody, seconds=time.monotonic)
+        copy_over(scratch, self.live, told=nobody, seconds=time.monotonic)
         self.close()
 
     def rollback(self) -> None:
