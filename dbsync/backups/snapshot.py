@@ -153,6 +153,14 @@ def sidecars(path: Path) -> list[Path]:
     return [path.with_name(path.name + ending) for ending in ("-wal", "-shm", "-journal")]
 
 
+def files_of(database: Path) -> list[Path]:
+    """Return the database and the journals that SQLite would play back into it, as far as they exist.
+
+    Without the `-shm`: it is made anew by whoever opens the database.
+    """
+    return [file for file in (database, *sidecars(database)) if file.exists() and not file.name.endswith("-shm")]
+
+
 def scratch_copy(source: Path, target: Path, *, told: Told) -> None:
     """Copy a finished file, which nobody has open with locks, to a throw-away one that may be changed.
 

@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from dbsync.backups import snapshot
 from dbsync.commands import rehearse
 from dbsync.database import measurements, preflight, recognition
 from dbsync.database.flight_recorder import FlightRecorder
@@ -163,9 +164,8 @@ def _still(database: Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory() as folder:
             copied = Path(folder, database.name)
             try:
-                for one in (database, *(database.with_name(database.name + ending) for ending in ("-wal", "-journal"))):
-                    if one.exists():
-                        shutil.copyfile(one, copied.with_name(one.name))
+                for file in snapshot.files_of(database):
+                    shutil.copyfile(file, copied.with_name(file.name))
             except OSError as cause:
                 raise disk_problem("copy", database, cause) from cause
             with translated("recover a copy of", database), closing(open_writing(copied)) as connection:
