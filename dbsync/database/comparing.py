@@ -28,20 +28,20 @@ class Comparing(Shared):
             if base is None:
                 return Change(known=False)
             known = known_migrations(base, migrations)
-            return self._first_written(base, known) or self._compared(self._migrated(base, known))
+            if (found := self._first_written(base, known)) is not None:
+                return found
+            with self._as_committed(base, known) as scratch:
+                return self._compared(scratch)
         except DbsyncError:
             # A database or a backup that cannot be compared counts as changed; what follows puts it aside first.
             return Change(known=False)
-        finally:
-            snapshot.drop_part(self._scratch("base"))
 
     def lost_since_commit(self, base: Backup, migrations: tuple[Migration, ...]) -> tuple[Loss, ...]:
         try:
-            return self._compared(self._migrated(base, known_migrations(base, migrations))).losses
+            with self._as_committed(base, known_migrations(base, migrations)) as scratch:
+                return self._compared(scratch).losses
         except DbsyncError:
             return ()
-        finally:
-            snapshot.drop_part(self._scratch("base"))
 
     def changed_since(self, path: Path) -> Change:
         facts = self.look()
@@ -61,8 +61,11 @@ class Comparing(Shared):
         folder = self._reports / f"loss-{aside.path.stem}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            scratch = self._migrated(base, known_migrations(base, migrations))
-            with connections.translated("export", aside.path), closing(connections.open_copy(aside.path)) as kept:
+            with (
+                self._as_committed(base, known_migrations(base, migrations)) as scratch,
+                connections.translated("export", aside.path),
+                closing(connections.open_copy(aside.path)) as kept,
+            ):
                 connections.attach_copy(kept, scratch, "base")
                 written = table_diff.export(kept, "base", table_diff.differences(kept, "base"), folder)
             files.sync_tree(folder)
@@ -70,16 +73,18 @@ class Comparing(Shared):
         except (DbsyncError, OSError):
             # What was put aside is complete and durable; the export is a convenience made of it, and can be made later.
             return None
-        finally:
-            snapshot.drop_part(self._scratch("base"))
 
-    def _migrated(self, base: Backup, migrations: tuple[Migration, ...]) -> Path:
-        """A scratch copy of a backup, migrated: what the database was at COMMIT, before people wrote."""
+    @contextmanager
+    def _as_committed(self, base: Backup, migrations: tuple[Migration, ...]) -> Iterator[Path]:
+        """Migrate a scratch copy of a backup: the database as it was at COMMIT, before people wrote."""
         restore.check_backup_file(base.path)
         scratch = self._scratch("base")
-        snapshot.scratch_copy(base.path, scratch, told=self._meter.phase("compare"))
-        runner.migrate_up(scratch, migrations)
-        return scratch
+        try:
+            snapshot.scratch_copy(base.path, scratch, told=self._meter.phase("compare"))
+            runner.migrate_up(scratch, migrations)
+            yield scratch
+        finally:
+            snapshot.drop_part(scratch)
 
     def _first_written(self, base: Backup, migrations: tuple[Migration, ...]) -> Change | None:
         """Return the first change, if the backup shows one without being migrated.

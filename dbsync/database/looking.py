@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-
 from dbsync.backups import catalog
 from dbsync.database import measurements, preflight
 from dbsync.database.shared import Shared
@@ -31,19 +29,13 @@ class Looking(Shared):
         return f"{self._flight.path} has it at schema {ended[-1]['after']}" if ended else ""
 
     def history(self) -> tuple[Applied, ...]:
-        with (
-            connections.translated("read the history", self.database),
-            closing(connections.open_reading(self.database)) as live,
-        ):
+        with self._reading("read the history") as live:
             return history.applied(live)
 
     def recognise(self, migrations: tuple[Migration, ...]) -> Recognised:
         from dbsync.database import recognition
 
-        with (
-            connections.translated("recognise", self.database),
-            closing(connections.open_reading(self.database)) as live,
-        ):
+        with self._reading("recognise") as live:
             return recognition.recognise(live, migrations)
 
     def clear(self) -> None:

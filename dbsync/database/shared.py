@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -73,6 +75,15 @@ class Shared(Effects):
     def _scratch(self, what: str) -> Path:
         """Return the name of a scratch file; a run that is cut leaves it to the next one's `clear`."""
         return temporary_files.scratch_of(self.backups, temporary_files.owner_of(self.database), f"{PROCESS}-{what}")
+
+    @contextmanager
+    def _reading(self, operation: str) -> Iterator[connections.Connection]:
+        """Open the live database for reading; a failure of SQLite's is one of this operation on it."""
+        with (
+            connections.translated(operation, self.database),
+            closing(connections.open_reading(self.database)) as live,
+        ):
+            yield live
 
     @property
     def _open(self) -> connections.Connection:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-
 from dbsync.backups import snapshot
 from dbsync.database.open_transaction import InPlace, OnCopy
 from dbsync.database.shared import Shared, timestamp
@@ -137,10 +135,7 @@ class Transaction(Shared):
     def check_committed(self) -> None:
         self._meter.phase("check")
         try:
-            with (
-                connections.translated("check", self.database),
-                closing(connections.open_reading(self.database)) as live,
-            ):
+            with self._reading("check") as live:
                 problem = connections.check_soundness(live)
         except DbsyncError as error:
             raise CommitFailed(operation="check", path=self.database, cause=error.cause) from error
