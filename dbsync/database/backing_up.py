@@ -20,14 +20,14 @@ from dbsync.verification import table_diff
 class BackingUp(Shared):
     """The effects that make backups and remove the oldest."""
 
-    def equals(self, path: Path) -> bool:
-        kept = catalog.find(path)
+    def equals(self, backup: Path) -> bool:
+        kept = catalog.find(backup)
         # A run works with its backup until COMMIT: for one that was compressed since, it makes a new one.
         if not kept.is_file() or (self._begun is not None and kept.suffix == catalog.COMPRESSED):
             return False
         with (
-            compression.plain(path) as plain,
-            connections.translated("compare with", path),
+            compression.plain(backup) as plain,
+            connections.translated("compare with", backup),
             reading(self._begun, self.database) as live,
         ):
             try:

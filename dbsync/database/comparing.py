@@ -20,37 +20,37 @@ class Comparing(Shared):
     """The effects that find what people did since a backup or since COMMIT."""
 
     def changed_since_commit(
-        self, content_sha256: str | None, base: Backup | None, migrations: tuple[Migration, ...]
+        self, content_sha256: str | None, backup: Backup | None, migrations: tuple[Migration, ...]
     ) -> Change:
         try:
             if content_sha256 is not None and self.content_digest() == content_sha256:
                 return Change(known=True)
-            if base is None:
+            if backup is None:
                 return Change(known=False)
-            known = known_migrations(base, migrations)
-            if (found := self._first_written(base, known)) is not None:
+            known = known_migrations(backup, migrations)
+            if (found := self._first_written(backup, known)) is not None:
                 return found
-            with self._as_committed(base, known) as scratch:
+            with self._as_committed(backup, known) as scratch:
                 return self._compared(scratch)
         except DbsyncError:
             # A database or a backup that cannot be compared counts as changed; what follows puts it aside first.
             return Change(known=False)
 
-    def lost_since_commit(self, base: Backup, migrations: tuple[Migration, ...]) -> tuple[Loss, ...]:
+    def lost_since_commit(self, backup: Backup, migrations: tuple[Migration, ...]) -> tuple[Loss, ...]:
         try:
-            with self._as_committed(base, known_migrations(base, migrations)) as scratch:
+            with self._as_committed(backup, known_migrations(backup, migrations)) as scratch:
                 return self._compared(scratch).losses
         except DbsyncError:
             return ()
 
-    def changed_since(self, path: Path) -> Change:
+    def changed_since(self, backup: Path) -> Change:
         facts = self.look()
         if facts.state in (State.MISSING, State.EMPTY):
             return Change(known=True)
         if facts.state is not State.OK:
             return Change(known=False, cause=facts.detail)
         try:
-            return self._compared(path)
+            return self._compared(backup)
         except DbsyncError as error:
             if isinstance(error, Locked):
                 raise

@@ -73,18 +73,18 @@ class Restoring(Shared):
         facts = self._facts(part, "carried", base.version, now)
         return snapshot.keep_part(snapshot.check_part(facts))
 
-    def check_usable(self, path: Path) -> None:
+    def check_usable(self, backup: Path) -> None:
         self._meter.phase("check backup")
-        if path.resolve() == self.database.resolve():
+        if backup.resolve() == self.database.resolve():
             # Reading the file would drop this process's locks on it (sqlite.org/howtocorrupt.html, 2.2).
-            raise BackupUnusable(operation="use the backup", path=path, cause="it is the database itself")
-        restore.check_backup_file(path)
+            raise BackupUnusable(operation="use the backup", path=backup, cause="it is the database itself")
+        restore.check_backup_file(backup)
 
-    def restore(self, path: Path) -> None:
-        restore.restore_over(self.database, path, told=self._meter.phase("restore"), watch=self._watch)
-        if temporary_files.is_part(path):
+    def restore(self, backup: Path) -> None:
+        restore.restore_over(self.database, backup, told=self._meter.phase("restore"), watch=self._watch)
+        if temporary_files.is_part(backup):
             # What was carried back has served; a crash before this leaves it for the next run to clear.
-            snapshot.drop_part(path)
+            snapshot.drop_part(backup)
 
     def read_intent(self, intent_id: str) -> Intent | None:
         return restore_intents.read(self.backups, intent_id)

@@ -107,12 +107,12 @@ class Transaction(Shared):
         with connections.translated("mark the trial", self.database):
             history.add_trial(self._open, trial_id=trial_id, release=release, at=timestamp())
 
-    def verify(self, migrations: tuple[Migration, ...], before: Backup | None) -> None:
+    def verify(self, migrations: tuple[Migration, ...], backup: Backup | None) -> None:
         with connections.translated("verify", self.database, otherwise=VerificationFailed):
-            if before is not None:
-                connections.attach_copy(self._open, before.path, conservation.OLD)
+            if backup is not None:
+                connections.attach_copy(self._open, backup.path, conservation.OLD)
             told = self._meter.phase("verify")
-            checks.verify(checks.Case(self._open, migrations, before is not None, self._written, told), checks.CHECKS)
+            checks.verify(checks.Case(self._open, migrations, backup is not None, self._written, told), checks.CHECKS)
         self._tell(Event("integrity"))
 
     def commit(self) -> None:
