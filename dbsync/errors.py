@@ -7,7 +7,12 @@ undone. Each carries what was being done, on what, why it did not work, and a hi
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
+from typing import Final
+
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class DbsyncError(Exception):
@@ -139,3 +144,16 @@ class CommitFailed(Failed):
     """The database did not come back sound from the disk after COMMIT."""
 
     outcome = "COMMIT_FAILED"
+
+
+def disk_problem(operation: str, path: Path, cause: OSError) -> DiskProblem:
+    """Return the error for a failed file operation: `DiskFull` where space ran out, else `DiskProblem`."""
+    kind = DiskFull if cause.errno in _FULL else DiskProblem
+    return kind(operation=operation, path=path, cause=cause.strerror or str(cause))
+
+
+def wrapped(error: DbsyncError | OSError) -> DbsyncError:
+    """Return an error of ours as it is, an unexpected `OSError` as a `DiskProblem`: it must not stop the till."""
+    if isinstance(error, DbsyncError):
+        return error
+    return disk_problem("use", Path(os.fsdecode(error.filename or "a file")), error)

@@ -167,7 +167,7 @@ def backup_alone(database: str, target: str) -> dict:
     from dbsync.storage import files
 
     began = time.perf_counter()
-    snapshot.snapshot(Path(database), Path(target), told=nobody)
+    snapshot.copy_database(Path(database), Path(target), told=nobody)
     files.sync_file(Path(target))
     return _took(began)
 

@@ -9,7 +9,7 @@ import ast
 import sys
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final
 
 import pytest
@@ -75,6 +75,9 @@ VIEWS: Final = ("dbsync.cli", "updater.cli", "updater.publish.cli", "updater.__m
 
 PURE: Final = ("updater.decisions", "dbsync.upgrade.decisions", "dbsync.upgrade.adoption_decision")
 """Decisions over values: of the standard library they import typing, enum and collections."""
+
+FILE_EFFECTS: Final = frozenset(dir(Path)) - frozenset(dir(PurePath)) | {"open"}
+"""Names of calls that read or write files: all that a `Path` can and a `PurePath` cannot."""
 
 FUNCTION_LINES_LIMIT: Final = 60
 MODULES: Final = sorted([*ROOT.glob("updater/**/*.py"), *ROOT.glob("dbsync/**/*.py")])
@@ -188,6 +191,20 @@ def test_decisions_are_pure() -> None:
             assert foreign <= {"__future__", "typing", "enum", "collections"}, name
             layers = {layer_of(imported) for imported in own_imports(path)}
             assert layers <= {"updater.model", "dbsync.model", "updater.decisions", "dbsync.upgrade"}, name
+
+
+def test_upgrade_touches_files_and_sqlite_through_its_effects_only() -> None:
+    for name, path in NAMES.items():
+        if not is_below(name, ("dbsync.upgrade",)):
+            continue
+        foreign = {imported.split(".")[0] for imported in imports(path)} - {"dbsync", "updater"}
+        assert foreign <= {"__future__", "typing", "enum", "collections", "functools", "pathlib"}, name
+        layers = {layer_of(imported) for imported in own_imports(path)}
+        assert layers <= {"dbsync.errors", "dbsync.model", "dbsync.upgrade"}, name
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                assert called.rpartition(".")[2] not in FILE_EFFECTS, f"{name} calls {called}"
 
 
 def test_one_file_opens_sqlite_and_only_views_print_ask_and_exit() -> None:

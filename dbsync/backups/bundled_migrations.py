@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from dbsync.backups import catalog, snapshot
-from dbsync.errors import BackupUnusable
+from dbsync.errors import BackupUnusable, disk_problem
 from dbsync.migrations import folder as migration_folder
 from dbsync.model import Migration
 from dbsync.storage import files, temporary_files
@@ -49,7 +49,7 @@ def keep(kept: Path, pending: tuple[Migration, ...], *, owner: str) -> None:
         files.rename_durably(part, final)
     except OSError as cause:
         snapshot.drop_folder(part)
-        raise files.problem("keep the migrations beside", kept, cause) from cause
+        raise disk_problem("keep the migrations beside", kept, cause) from cause
 
 
 def beside(kept: Path) -> tuple[Migration, ...]:

@@ -1,4 +1,4 @@
-"""Backups as files: names, the facts beside them, which there are, which are removed. `snapshot` does the copying."""
+"""Backups as files: names, the facts beside them, which there are, which are removed. `snapshot` makes the copies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-from dbsync.errors import BackupUnusable, DbsyncError
+from dbsync.errors import BackupUnusable, DbsyncError, disk_problem
 from dbsync.model import Backup
 from dbsync.storage import files, temporary_files
 
@@ -146,7 +146,7 @@ def clear_parts(backups: Path, database: Path, *, prefix: str) -> None:
                 for path in files.listed(folder, f"{files.NEW}{escape(one)}-backup-*{FACTS}"):
                     path.unlink(missing_ok=True)
         except OSError as cause:
-            raise files.problem("clear", folder, cause) from cause
+            raise disk_problem("clear", folder, cause) from cause
     # Kept before their backup gets its name: those of another prefix may be of a neighbour's run that is under way.
     left = [files.listed(backups, f"{escape(one)}-backup-v*.db{MIGRATIONS}") for one in {prefix, database.stem}]
     for path in chain(*left):
@@ -164,7 +164,7 @@ def remove(path: Path) -> None:
             facts_path(one).unlink(missing_ok=True)
         shutil.rmtree(migrations_path(path), ignore_errors=True)
     except OSError as cause:
-        raise files.problem("remove", path, cause) from cause
+        raise disk_problem("remove", path, cause) from cause
 
 
 def remove_plain(path: Path) -> None:
@@ -173,7 +173,7 @@ def remove_plain(path: Path) -> None:
         path.unlink(missing_ok=True)
         facts_path(path).unlink(missing_ok=True)
     except OSError as cause:
-        raise files.problem("remove", path, cause) from cause
+        raise disk_problem("remove", path, cause) from cause
 
 
 def read(path: Path) -> Backup:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dbsync.backups import catalog
-from dbsync.errors import BackupUnusable
+from dbsync.errors import BackupUnusable, disk_problem
 from dbsync.storage import files, temporary_files
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def squeeze(source: Path, target: Path) -> None:
             shutil.copyfileobj(file, squeezed, CHUNK_BYTES)
     except OSError as cause:
         target.unlink(missing_ok=True)
-        raise files.problem("compress", source, cause) from cause
+        raise disk_problem("compress", source, cause) from cause
 
 
 def expand(source: Path, target: Path | None = None) -> str:
@@ -60,7 +60,7 @@ def expand(source: Path, target: Path | None = None) -> str:
     except (zstd.ZstdError, EOFError) as cause:
         raise BackupUnusable(operation="decompress", path=source, cause=str(cause)) from cause
     except OSError as cause:
-        raise files.problem("decompress", source, cause) from cause
+        raise disk_problem("decompress", source, cause) from cause
     return digest.hexdigest()
 
 

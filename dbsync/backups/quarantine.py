@@ -41,7 +41,7 @@ def keep(database: Path, facts: Backup, *, prefix: str, least_free_bytes: int, t
         final = folder / f"{prefix}-backup-{KIND}-{_digest(database)[:16]}.db"
         if final.exists():
             return final
-        size_bytes = files.size_of(*_files(database))
+        size_bytes = files.size_of(*snapshot.files_of(database))
         if files.free_bytes(folder) < size_bytes + least_free_bytes:
             return None
         part = _copied(database, facts._replace(path=final, kind=KIND, verified=False), told)
@@ -51,7 +51,7 @@ def keep(database: Path, facts: Backup, *, prefix: str, least_free_bytes: int, t
         for one in snapshot.sidecars(part.path):
             if one.exists():
                 files.rename_durably(one, temporary_files.final_of(one))
-        kept = snapshot.keep_part(snapshot.measured(part)).path
+        kept = snapshot.keep_part(snapshot.measure_part(part)).path
         _forget_the_oldest(folder, database)
         return kept
     except (DbsyncError, OSError):
@@ -79,7 +79,7 @@ def _copied(database: Path, facts: Backup, told: Told) -> Backup | None:
 def _files_copied(database: Path, facts: Backup) -> Backup:
     part = temporary_files.part_of(facts.path, facts.database)
     try:
-        for source in _files(database):
+        for source in snapshot.files_of(database):
             target = part.with_name(source.name.replace(database.name, part.name, 1))
             shutil.copyfile(source, target)
             files.sync_file(target)
@@ -89,13 +89,10 @@ def _files_copied(database: Path, facts: Backup) -> Backup:
     return facts._replace(path=part)
 
 
-def _files(database: Path) -> list[Path]:
-    """The database and what SQLite would play back into it; the `-shm` is made anew by whoever opens it."""
-    return [one for one in (database, *snapshot.sidecars(database)) if one.exists() and not one.name.endswith("-shm")]
-
-
 def _digest(database: Path) -> str:
-    digests = "".join(files.sha256_of(one) for one in _files(database) if one == database or files.size_of(one))
+    digests = "".join(
+        files.sha256_of(file) for file in snapshot.files_of(database) if file == database or files.size_of(file)
+    )
     return hashlib.sha256(digests.encode()).hexdigest()
 
 

@@ -14,8 +14,7 @@ from typing import Any, NoReturn, TextIO
 import click
 
 from dbsync.cli.console import printable, say
-from dbsync.errors import DbsyncError, Failed, TryLater
-from dbsync.storage.files import ours
+from dbsync.errors import DbsyncError, Failed, TryLater, wrapped
 
 FAILED, REFUSED, LATER, INTERRUPTED = 1, 3, 75, 130
 """Exit codes: tried and undone; nothing done until something changes; nothing done, try again later; Ctrl-C. 2 is bad
@@ -94,7 +93,7 @@ def errors_told(*, as_json: bool) -> Iterator[None]:
     except DbsyncError as error:
         raise Failure(error, as_json=as_json) from error
     except OSError as cause:
-        raise Failure(ours(cause), as_json=as_json) from cause
+        raise Failure(wrapped(cause), as_json=as_json) from cause
     except KeyboardInterrupt as cause:
         hint = "The database is as it was, or finished: never in between. `dbsync status` tells; it may be run again."
         stopped = Stopped(operation="finish", cause="it was interrupted", hint=hint)

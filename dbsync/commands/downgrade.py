@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from dbsync.database.live import LiveEffects
-from dbsync.errors import DbsyncError
+from dbsync.errors import DbsyncError, wrapped
 from dbsync.model import Back, Backup, Carried, Loss, Migration, Outcome, OutcomeName, Returned, State
-from dbsync.storage.files import ours
 from dbsync.upgrade import decisions
 from dbsync.upgrade.effects import Effects
 
@@ -69,7 +68,7 @@ def downgrade(effects: LiveEffects, base: Backup, migrations: tuple[Migration, .
         # Read back and checked by the restore itself.
         effects.restore(carried.path)
     except (DbsyncError, OSError) as raised:
-        last = ours(raised)
+        last = wrapped(raised)
         return Returned(
             None, Outcome(OutcomeName.RESTORE_PENDING, phase="going back", cause=last.cause, hint=last.hint)
         )

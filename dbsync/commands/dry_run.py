@@ -9,17 +9,17 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from dbsync.backups import snapshot
 from dbsync.commands import rehearse
 from dbsync.database import measurements, preflight, recognition
 from dbsync.database.flight_recorder import FlightRecorder
 from dbsync.database.live import LiveEffects
-from dbsync.errors import DbsyncError, DiskFull, MigrationFailed, ReadOnly
-from dbsync.migrations import history
+from dbsync.errors import DbsyncError, DiskFull, MigrationFailed, ReadOnly, disk_problem
+from dbsync.migrations import history, runner
 from dbsync.migrations.folder import text_of
 from dbsync.model import Applied, Facts, Migration, State
 from dbsync.progress import Meter, Progress, quiet, safe
 from dbsync.schema.sql_text import split
-from dbsync.storage import files
 from dbsync.storage.connections import (
     Connection,
     is_wal_file,
@@ -30,7 +30,6 @@ from dbsync.storage.connections import (
     translated,
 )
 from dbsync.upgrade import decisions
-from dbsync.verification import checks
 
 
 class Statement(NamedTuple):
@@ -165,11 +164,10 @@ def _still(database: Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory() as folder:
             copied = Path(folder, database.name)
             try:
-                for one in (database, *(database.with_name(database.name + ending) for ending in ("-wal", "-journal"))):
-                    if one.exists():
-                        shutil.copyfile(one, copied.with_name(one.name))
+                for file in snapshot.files_of(database):
+                    shutil.copyfile(file, copied.with_name(file.name))
             except OSError as cause:
-                raise files.problem("copy", database, cause) from cause
+                raise disk_problem("copy", database, cause) from cause
             with translated("recover a copy of", database), closing(open_writing(copied)) as connection:
                 connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
             yield copied
@@ -225,7 +223,7 @@ def _on_schema(path: Path, facts: Facts, pending: tuple[Migration, ...], issued:
                 # A program wants a file with the data in it: `--on-copy`.
                 return ""
             try:
-                checks.apply_all(scratch, (one,), issued=issued)
+                runner.apply_all(scratch, (one,), issued=issued)
             except DbsyncError as error:
                 return f"v{one.number} {one.name}: {error.cause}"
     return ""

@@ -13,6 +13,7 @@ from dbsync.backups import snapshot
 from dbsync.database import measurements, preflight, recognition
 from dbsync.database.flight_recorder import FlightRecorder
 from dbsync.errors import DbsyncError, Locked, MigrationFailed, VerificationFailed
+from dbsync.migrations import runner
 from dbsync.migrations.write_log import tables_in
 from dbsync.model import Backup, Loss, Migration
 from dbsync.progress import Meter, Progress, quiet, safe
@@ -137,7 +138,7 @@ def try_out(
     began = time.monotonic()
     base, scratch = folder / "base.db", folder / "rehearsal.db"
     size_bytes = preflight.size_of(database)
-    snapshot.snapshot(database, base, told=meter.phase("copy"), opened=opened)
+    snapshot.copy_database(database, base, told=meter.phase("copy"), opened=opened)
     meter.phase("check copy")
     checking = time.monotonic()
     base_bytes = _checked(base).size_bytes
@@ -177,7 +178,7 @@ def _attempt(
         with translated("rehearse", scratch, otherwise=MigrationFailed), closing(open_writing(scratch)) as connection:
             connection.execute(f"PRAGMA journal_mode={'WAL' if writes_ahead else 'DELETE'}").fetchall()
             connection.execute("BEGIN IMMEDIATE")
-            touched = checks.apply_all(connection, pending, told=meter.phase("migrate"), issued=issued)
+            touched = runner.apply_all(connection, pending, told=meter.phase("migrate"), issued=issued)
             with translated("rehearse", scratch, otherwise=VerificationFailed):
                 attach_copy(connection, base, OLD)
                 case = checks.Case(connection, found, has_old=True, touched=touched, told=meter.phase("verify"))

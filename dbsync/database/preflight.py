@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from dbsync.database.measurements import RESERVE_FACTOR, Measured
-from dbsync.errors import DiskFull, NetworkDrive, ReadOnly
+from dbsync.errors import DiskFull, NetworkDrive, ReadOnly, disk_problem
 from dbsync.storage import files
 from dbsync.storage.connections import is_wal, open_writing, translated, version_of
 
@@ -131,7 +131,7 @@ def check_writable(folder: Path) -> None:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as cause:
-        problem = files.problem("write", folder, cause)
+        problem = disk_problem("write", folder, cause)
         raise (problem if isinstance(problem, DiskFull) else _read_only(folder, problem.cause)) from cause
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from dbsync.errors import DbsyncError, MigrationFailed
-from dbsync.migrations import history
+from dbsync.migrations import history, runner
 from dbsync.migrations.engines import registry
 from dbsync.model import Applied, Facts, Migration, Recognised, State
 from dbsync.schema import fingerprint
@@ -24,7 +24,6 @@ from dbsync.storage.connections import (
     version_of,
 )
 from dbsync.upgrade import adoption_decision, decisions
-from dbsync.verification import checks
 
 SHOWN_COUNT: Final = 5
 
@@ -99,7 +98,7 @@ def _each_fresh(found: tuple[Migration, ...], stopped: list[str]) -> Iterator[fr
                 return
             try:
                 with translated("make a fresh database", one.path, otherwise=MigrationFailed):
-                    checks.run_all(connection, (one,))
+                    runner.run_all(connection, (one,))
             except DbsyncError as error:
                 # The schemas before it are known, and one of them may fit.
                 stopped.append(f"schema {one.number} cannot be made: {error.cause}")

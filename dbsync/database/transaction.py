@@ -1,127 +1,148 @@
-"""Where a run works: on the live database, or on a copy that goes over it at the end. Either way in one transaction.
-
-A program of the app's own opens the database by itself and commits when it likes. It gets a copy, so the live database
-is never half migrated, and needs no restore when the program fails or the power is cut (decision 12).
-"""
+"""The one write transaction on the database: begin, apply, verify, commit, and the look at what was committed."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from pathlib import Path
-from typing import Final, Protocol
-
 from dbsync.backups import snapshot
-from dbsync.progress import nobody
-from dbsync.storage.connections import Connection, open_reading, open_writing, page_size_of
-from dbsync.storage.page_copy import copy
+from dbsync.database.open_transaction import InPlace, OnCopy
+from dbsync.database.shared import Shared, timestamp
+from dbsync.errors import CommitFailed, Damaged, DbsyncError, MigrationFailed, VerificationFailed
+from dbsync.migrations import history, runner
+from dbsync.migrations.engines import registry
+from dbsync.migrations.history import Release
+from dbsync.migrations.write_log import Written, together
+from dbsync.model import Backup, Migration
+from dbsync.progress import Event
+from dbsync.storage import connections, files
+from dbsync.verification import checks, conservation
 
 
-class Work(Protocol):
-    """One run's transaction on one database, begun."""
+class Transaction(Shared):
+    """The effects in the write transaction, and right after it."""
 
-    @property
-    def connection(self) -> Connection:
-        """What migrations and checks work on."""
+    _written: Written | None = frozenset()
+    """The writes of the migrations of this run, as the authorizer saw them; None: unknown."""
 
-    @property
-    def live(self) -> Connection | None:
-        """The connection through which alone the live database can be read now; None: any can."""
+    def begin(self) -> None:
+        on_copy = any(migration.kind == "command" for migration in self._pending)
+        with connections.translated("open", self.database):
+            self._begun = OnCopy(self.database, self._scratch("command")) if on_copy else InPlace(self.database)
+            self._written = frozenset()
 
-    def commit(self) -> None:
-        """Makes the live database the new one, in one step."""
+    def check_now(self) -> None:
+        self._meter.phase("check")
+        with connections.translated("check", self.database):
+            problem = connections.check_soundness(self._open)
+        if problem is not None:
+            raise VerificationFailed(operation="check", path=self.database, cause=problem)
+        self._tell(Event("integrity"))
 
-    def rollback(self) -> None:
-        """Leaves the live database the old one."""
+    def apply(self, migration: Migration, trial_id: str | None, release: Release) -> None:
+        number, name = migration.number, migration.name
+        self._tell(Event("migration", number=number, name=name, text=migration.description))
+        with connections.translated("migrate", self.database, otherwise=MigrationFailed):
+            applied = runner.apply(
+                self._open,
+                migration,
+                trial_id=trial_id,
+                release=release,
+                at=timestamp(),
+                milliseconds=lambda: int(self.seconds() * 1000),
+                log=lambda text: self._tell(Event("log", text=text)),
+                told=self._meter.phase("migrate", text=f"v{number} {name}"),
+            )
+        self._written = together(self._written, applied.written)
+        self._tell(Event("version", number=number))
+        self._tell(Event("migrated", number=number, name=name, seconds=applied.milliseconds / 1000))
 
-    def close(self) -> None:
-        """Lets go; what was not committed is undone."""
+    def note_history(self, kept: tuple[Migration, ...], blessed: tuple[Migration, ...]) -> None:
+        self._write_history(kept, kind="adopted")
+        self._write_history(blessed, kind="blessed")
 
+    def adopt(self, migrations: tuple[Migration, ...], *, kind: str = "adopted") -> None:
+        self._refuse_unsound()
+        self._write_history(migrations, kind=kind)
+        with connections.translated("write the history", self.database):
+            self._open.execute(f"PRAGMA user_version={migrations[-1].number if migrations else 0}")
+            if migrations and migrations[0].engine != registry.OWN:
+                self._tell_its_tool(migrations)
 
-class InPlace:
-    """On the live database itself."""
+    def _refuse_unsound(self) -> None:
+        """Refuse a database that is not sound.
 
-    def __init__(self, database: Path) -> None:
-        self.connection: Connection = open_writing(database, create=True)
-        self.live: Connection | None = None
+        Writing into one whose list of free pages is damaged can make its file as large as any number says.
+        """
         try:
-            self.connection.execute("BEGIN IMMEDIATE")
-        except BaseException:
-            self.connection.close()
-            raise
+            with connections.translated("check", self.database, otherwise=VerificationFailed):
+                problem = connections.check_soundness(self._open)
+        except VerificationFailed:
+            # For want of a collation of the app's own nobody can tell; the backup before a migration is refused then.
+            return
+        if problem is not None:
+            hint = "Nothing was changed. `dbsync repair` reads into a new file what can be read of it."
+            raise Damaged(operation="adopt", path=self.database, cause=problem, hint=hint)
+
+    def _tell_its_tool(self, migrations: tuple[Migration, ...]) -> None:
+        """Put on another tool's record the migrations that are not there yet: it would run them again."""
+        engine = registry.named(migrations[0].engine)
+        said = engine.recorded(self._open, migrations)
+        for migration in migrations:
+            if said is None or migration.name not in said.names:
+                engine.note(self._open, migration)
+
+    def _write_history(self, migrations: tuple[Migration, ...], *, kind: str) -> None:
+        with connections.translated("write the history", self.database):
+            history.make_tables(self._open)
+            for migration in migrations:
+                history.add_migration(
+                    self._open,
+                    migration,
+                    kind=kind,
+                    trial_id=None,
+                    release=(None, None),
+                    at=timestamp(),
+                    duration_ms=0,
+                )
+
+    def mark_trial(self, trial_id: str, release: Release) -> None:
+        with connections.translated("mark the trial", self.database):
+            history.add_trial(self._open, trial_id=trial_id, release=release, at=timestamp())
+
+    def verify(self, migrations: tuple[Migration, ...], backup: Backup | None) -> None:
+        with connections.translated("verify", self.database, otherwise=VerificationFailed):
+            if backup is not None:
+                connections.attach_copy(self._open, backup.path, conservation.OLD)
+            told = self._meter.phase("verify")
+            checks.verify(checks.Case(self._open, migrations, backup is not None, self._written, told), checks.CHECKS)
+        self._tell(Event("integrity"))
 
     def commit(self) -> None:
-        self.connection.execute("COMMIT")
-        # The last connection takes the WAL into the file as it closes.
-        self.close()
+        self._meter.phase("commit")
+        with connections.translated("commit", self.database, otherwise=CommitFailed):
+            assert self._begun is not None
+            self._begun.commit()
+            self._begun = None
 
     def rollback(self) -> None:
-        # "Disk full" in WAL mode has undone the transaction by itself already.
-        if self.connection.in_transaction:
-            self.connection.execute("ROLLBACK")
-
-    def close(self) -> None:
-        # The last connection removes a WAL that grew to its full size. No checkpoint of our own: while another program
-        # writes, it can damage the database (the WAL-reset bug before SQLite 3.51.3, sqlite.org/wal.html).
-        self.connection.close()
-
-
-class OnCopy:
-    """On a copy. The live database stays locked from before it is copied until the copy has gone over it.
-
-    In the exclusive locking mode a connection keeps its lock between two transactions
-    (sqlite.org/pragma.html#pragma_locking_mode), and the backup API wants a target with no transaction of its own.
-    """
-
-    def __init__(self, database: Path, scratch: Path) -> None:
-        self._database: Final = database
-        self._scratch: Final = scratch
-        self._copy: Connection | None = None
-        self.live: Connection = open_writing(database, create=True)
+        begun, self._begun = self._begun, None
+        if begun is None:
+            return
         try:
-            self.live.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()
-            self.live.execute("BEGIN IMMEDIATE")
-            self.live.execute("COMMIT")
-        except BaseException:
-            self.live.close()
-            raise
+            with connections.translated("undo", self.database):
+                begun.rollback()
+        finally:
+            begun.close()
 
-    @property
-    def connection(self) -> Connection:
-        """Copied when it is first wanted. A crash leaves a part, which the next run clears."""
-        if self._copy is None:
-            snapshot.snapshot(self._database, self._scratch, told=nobody, live=self.live)
-            self._copy = open_writing(self._scratch)
-            self._copy.execute("BEGIN IMMEDIATE")
-        return self._copy
+    def check_committed(self) -> None:
+        self._meter.phase("check")
+        try:
+            with self._reading("check") as live:
+                problem = connections.check_soundness(live)
+        except DbsyncError as error:
+            raise CommitFailed(operation="check", path=self.database, cause=error.cause) from error
+        if problem is not None:
+            raise CommitFailed(operation="check", path=self.database, cause=problem)
 
-    def commit(self) -> None:
-        scratch = self.connection
-        scratch.execute("COMMIT")
-        if page_size_of(scratch) != page_size_of(self.live):
-            # The page size of a WAL database cannot change (sqlite.org/pragma.html#pragma_page_size).
-            self.live.execute("PRAGMA journal_mode=DELETE").fetchall()
-        # Commit point: one transaction of the live file.
-        copy(scratch, self.live, told=nobody, seconds=time.monotonic)
-        self.close()
-
-    def rollback(self) -> None:
-        """There is nothing to undo in the live database; the copy goes when this is closed."""
-
-    def close(self) -> None:
-        if self._copy is not None:
-            self._copy.close()
-            self._copy = None
-        self.live.close()
-        snapshot.drop_part(self._scratch)
-
-
-@contextmanager
-def reading(work: Work | None, database: Path) -> Iterator[Connection]:
-    """The live database as it was before the run, for reading."""
-    if work is not None and work.live is not None:
-        yield work.live
-        return
-    with closing(open_reading(database)) as connection:
-        yield connection
+    def content_digest(self) -> str | None:
+        if files.size_of(*snapshot.sidecars(self.database)):
+            return None
+        return files.sha256_of(self.database)

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Final
 
 from dbsync.backups import compression, snapshot
-from dbsync.downgrade import row_replay
+from dbsync.downgrade import row_replay, row_translation
 from dbsync.errors import MigrationFailed
+from dbsync.migrations import runner
 from dbsync.model import Carried, Loss, Migration
 from dbsync.progress import ROWS, Told
 from dbsync.schema.table_definition import tokens
@@ -33,7 +34,7 @@ from dbsync.storage.connections import (
     translated,
     version_of,
 )
-from dbsync.verification import checks, table_diff
+from dbsync.verification import table_diff
 
 PARKED: Final = "parked.jsonl"
 
@@ -60,7 +61,7 @@ def carry_back(
     try:
         with compression.plain(backup) as plain:
             newer = _newer(plain, migrations)
-            if row_replay.conserves(newer) and _by_backup(now, plain, newer, into, told):
+            if row_translation.conserves(newer) and _by_backup(now, plain, newer, into, told):
                 return Carried(into, (), None, None)
             return _by_base(now, plain, newer, into=into, reports=reports, told=told)
     except BaseException:
@@ -99,7 +100,7 @@ def _proven(now: Path, into: Path, newer: tuple[Migration, ...], told: Told) -> 
             attach_copy(connection, now, row_replay.NOW)
             connection.execute("PRAGMA foreign_keys=OFF")
             connection.execute("BEGIN")
-            checks.apply_all(connection, newer)
+            runner.apply_all(connection, newer)
             same = version_of(connection) == version_of(connection, row_replay.NOW)
             same = same and not table_diff.differences(connection, row_replay.NOW)
             same = same and not _lower_marks(connection, row_replay.NOW, "main")
@@ -118,7 +119,7 @@ def _by_base(
         told(0, 0, "copying the backup")
         snapshot.scratch_copy(backup, base, told=told)
         told(0, 0, "migrating the backup")
-        checks.migrate_up(base, newer)
+        runner.migrate_up(base, newer)
         _check_version(now, base)
         told(0, 0, "copying the backup")
         snapshot.scratch_copy(backup, into, told=told)
@@ -130,7 +131,7 @@ def _by_base(
             told(0, 0, "copying the result")
             snapshot.scratch_copy(into, again, told=told)
             told(0, 0, "proving it")
-            checks.migrate_up(again, newer)
+            runner.migrate_up(again, newer)
             losses, exported = _proof(now, again, reports)
         check.result()
         # A value that the migrations make again by themselves had no place, and is not lost.
@@ -161,7 +162,7 @@ def _do_again(now: Path, base: Path, into: Path, newer: tuple[Migration, ...], p
         connection.execute("PRAGMA foreign_keys=OFF")
         connection.execute("BEGIN")
         with _Quiet(connection):
-            translate = row_replay.Translator(newer)
+            translate = row_translation.Translator(newer)
             again = row_replay.Replay(connection, translate, parked)
             done = 0
             told(done, 0, "doing again", ROWS)
@@ -200,7 +201,7 @@ class _Quiet:
                 self._connection.execute(sql)
 
 
-def _raise_marks(connection: Connection, translate: row_replay.Translator) -> None:
+def _raise_marks(connection: Connection, translate: row_translation.Translator) -> None:
     """A receipt's number that the newer version has given out is not given out again by the older one.
 
     Also where it was the first of its table, and is removed since: then the older one has no mark yet.

@@ -1,23 +1,18 @@
-"""What people did between two states of a database, row by row; and doing it again on an older schema."""
+"""The changes between two states of a database, row by row, and their replay on an older schema."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from dbsync.errors import MigrationFailed
-from dbsync.migrations.runner import namespace_of
-from dbsync.model import Migration
-from dbsync.schema.declarations import Declared, declared, same
+from dbsync.downgrade.row_translation import Placed, Record, Translator
 from dbsync.storage.connections import Connection, columns_of, key_of, quoted, tables_of
 from dbsync.verification.keyed_matching import Twins, null_keys
 
 NOW: Final = "now"
 BASE: Final = "base"
-Record = dict[str, Any]
-Down = Callable[[str, Record], Record | None]
 
 
 class Change(NamedTuple):
@@ -29,8 +24,10 @@ class Change(NamedTuple):
 
 
 def changes(connection: Connection) -> Iterator[Change]:
-    """The rows in which NOW differs from BASE, both attached, in the tables and columns that both have. Tables by name,
-    parents before children in no particular order: foreign keys are off where this is done again."""
+    """Yield the rows in which NOW differs from BASE, both attached, in the tables and columns that both have.
+
+    Tables by name, parents before children in no particular order: foreign keys are off where this is done again.
+    """
     known = {one.lower() for one in tables_of(connection, BASE)}
     for table in tables_of(connection, NOW):
         if table.lower() not in known or is_external_search(connection, table):
@@ -74,112 +71,14 @@ def _name(column: str) -> str:
 
 
 def is_external_search(connection: Connection, table: str, schema: str = NOW) -> bool:
-    """A search index over another table: it follows from that table."""
+    """Return whether a table is a search index over another one: it follows from that table."""
     row = connection.execute(f"SELECT sql FROM {schema}.sqlite_schema WHERE name = ?", (table,)).fetchone()
     text = " ".join(str(row[0] or "").lower().split()) if row else ""
     return "fts" in text and "using" in text and "content=" in text.replace(" ", "")
 
 
-def conserves(newer: tuple[Migration, ...]) -> bool:
-    """Whether migrations leave every value where it was: they declare nothing else, which was proven when they ran.
-
-    What they drop or add does not count, unless a later one may have made another thing of the same name.
-    """
-    if any(one.kind == "command" or _down_row(one) is not None for one in newer):
-        return False
-    said = declared(newer)
-    if any(said.gone_in_between(*one) for one in said.drops if one[0] in ("table", "column")):
-        return False
-    return not (said.tables or said.columns or said.updates or said.retypes or said.inserts or said.deletes)
-
-
-def _down_row(migration: Migration) -> Down | None:
-    found = namespace_of(migration).get("down_row") if migration.kind == "python" else None
-    return found if callable(found) else None
-
-
-class Placed(NamedTuple):
-    """A row in terms of the older schema."""
-
-    table: str
-    row: Record
-    later: frozenset[str]
-    """Columns, as the newer schema calls them, that came after another of their name: no value of theirs is in it."""
-
-
-class Translator:
-    """Rows of the newer schema in terms of the older one: same names, declared renames, and `down_row`."""
-
-    def __init__(self, newer: tuple[Migration, ...]) -> None:
-        self._steps: Final = [(declared((one,)), _down_row(one)) for one in reversed(newer)]
-
-    def table_of(self, table: str) -> str | None:
-        """What a table was called; None: it came later."""
-        for step, _ in self._steps:
-            if _is_made_later(step, table):
-                return None
-            table = _table_before(step, table)
-        return table
-
-    def __call__(self, table: str, row: Record) -> Placed | None:
-        """Table and row as they were; None: a migration says that the older schema has no place for it."""
-        row, whole, later = dict(row), row, frozenset[str]()
-        for step, down in self._steps:
-            if _is_made_later(step, table):
-                return None
-            without = _without_later_ones(step, table, row)
-            # Under another name than its own a value has been placed by a step, and is not one that came later.
-            later |= (row.keys() - without.keys()) & whole.keys()
-            row = without
-            if down is not None:
-                translated = _called(down, table, row)
-                if translated is None:
-                    return None
-                row = translated
-            table, row = _unrenamed(step, table, row)
-        return Placed(table, row, later)
-
-
-def _called(down: Down, table: str, row: Record) -> Record | None:
-    try:
-        return down(table, dict(row))
-    except (Exception, SystemExit) as error:
-        # Only the kind of error: its text may hold a value, and values are personal.
-        cause = f"down_row of {table} failed: {type(error).__name__}"
-        raise MigrationFailed(operation="carry back", cause=cause) from error
-
-
-def _is_made_later(step: Declared, table: str) -> bool:
-    """Whether a name was free after a step, so that what has it came with a later one and is another table."""
-    if any(same(after, table) for after in step.tables.values()):
-        return False
-    return table.lower() in step.tables or ("table", table.lower()) in step.drops
-
-
-def _table_before(step: Declared, table: str) -> str:
-    return next((before for before, after in step.tables.items() if same(after, table)), table)
-
-
-def _without_later_ones(step: Declared, table: str, row: Record) -> Record:
-    old = _table_before(step, table).lower()
-    targets = {after.lower() for before, after in step.columns.items() if before[0] == old}
-
-    def is_later(column: str) -> bool:
-        name = column.lower()
-        free = (old, name) in step.columns or ("column", f"{old}.{name}") in step.drops
-        return free and name not in targets
-
-    return {column: value for column, value in row.items() if not is_later(column)}
-
-
-def _unrenamed(step: Declared, table: str, row: Record) -> tuple[str, Record]:
-    old = _table_before(step, table)
-    names = {after.lower(): before[1] for before, after in step.columns.items() if before[0] == old.lower()}
-    return old, {names.get(column.lower(), column): value for column, value in row.items()}
-
-
 class Replay:
-    """Does changes again on a copy of the older database; what has no place there goes to a side file."""
+    """A replay of changes on a copy of the older database; a row that has no place there goes to a side file."""
 
     def __init__(self, connection: Connection, translate: Translator, parked: Path) -> None:
         self._connection: Final = connection
@@ -189,7 +88,7 @@ class Replay:
         self._names: Final[dict[str, dict[str, str]]] = {}
 
     def do(self, change: Change) -> None:
-        """Adds, changes or removes one row. One that is not where it should be is left alone: the proof will say so."""
+        """Add, change or remove one row. A row that is not in its place is left alone: the proof reports it."""
         before = self._down(change.table, change.before)
         after = self._down(change.table, change.after)
         if change.after is not None and after is None:
@@ -280,8 +179,10 @@ class Replay:
 
 
 def keep_parked(path: Path, tables: frozenset[str]) -> int:
-    """Leaves in a side file the rows of some tables only; returns how many. Without any the file goes, and its folder
-    if nothing else is in it."""
+    """Keep in a side file the rows of some tables only and return their count.
+
+    Without any the file goes, and its folder if nothing else is in it.
+    """
     try:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     except FileNotFoundError:

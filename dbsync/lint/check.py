@@ -11,6 +11,7 @@ from dbsync.database.recognition import adopt_copy, decided_on_copy
 from dbsync.errors import DbsyncError
 from dbsync.lint.environment import another_day
 from dbsync.lint.risks import SAME_TWICE, risks
+from dbsync.migrations import runner
 from dbsync.migrations.folder import NONE, NONE_HINT, load, passed_over
 from dbsync.model import Migration
 from dbsync.progress import nobody
@@ -86,7 +87,7 @@ def _meant(found: tuple[Migration, ...], scratch: Path) -> list[Problem]:
         for one in found:
             snapshot.scratch_copy(after, before, told=nobody) if after.exists() else _make(before, ())
             with closing(open_scratch(after)) as connection:
-                checks.run_all(connection, (one,))
+                runner.run_all(connection, (one,))
                 attach_copy(connection, before, conservation.OLD)
                 allowed = declarations.declared((one,))
                 _, wrong = declaration_checks.usable(connection, allowed, conservation.OLD)
@@ -121,7 +122,9 @@ def _against(found: tuple[Migration, ...], place: Path) -> list[Problem]:
 def _same_end(found: tuple[Migration, ...], earlier: tuple[Migration, ...], number: int) -> list[Problem]:
     """A mended migration ends in the structure of the one that it replaces: databases that have the old one keep it."""
     try:
-        mended, broken = (checks.fresh(tuple(one for one in all_ if one.number <= number)) for all_ in (found, earlier))
+        mended, broken = (
+            runner.fresh_structure(tuple(one for one in all_ if one.number <= number)) for all_ in (found, earlier)
+        )
     except DbsyncError as error:
         return [Problem(_name(found[number - 1]), f"a fresh database cannot be made: {error.cause}")]
     if mended == broken:
@@ -133,7 +136,7 @@ def _same_end(found: tuple[Migration, ...], earlier: tuple[Migration, ...], numb
 def _from_every_schema(found: tuple[Migration, ...], released: tuple[Path, ...]) -> list[Problem]:
     """Every schema, made by these texts and by each release's own, brought to the newest: it has its structure."""
     try:
-        newest = checks.fresh(found)
+        newest = runner.fresh_structure(found)
     except DbsyncError as error:
         return [Problem("a fresh database", error.cause)]
     starts = [(f"from schema {count}", found[:count]) for count in range(1, len(found))]
@@ -142,8 +145,8 @@ def _from_every_schema(found: tuple[Migration, ...], released: tuple[Path, ...])
     for where, begun in starts:
         with closing(open_scratch()) as connection:
             try:
-                checks.run_all(connection, begun)
-                checks.run_all(connection, found[len(begun) :])
+                runner.run_all(connection, begun)
+                runner.run_all(connection, found[len(begun) :])
                 if fingerprint.fingerprint(connection) != newest:
                     problems.append(Problem(where, "it does not end in the structure of a fresh database"))
             except DbsyncError as error:
@@ -155,7 +158,7 @@ def _on_a_copy(found: tuple[Migration, ...], database: Path, scratch: Path) -> l
     """On real rows: twice, which has to come to the same; and against how it was, which has to be declared."""
     before = scratch / "check-before.db"
     try:
-        snapshot.snapshot(database, before, told=nobody)
+        snapshot.copy_database(database, before, told=nobody)
         cause = _not_tried(before, found)
         if cause:
             return [Problem(str(database), f"{cause}: nothing could be tried on it")]
@@ -189,7 +192,7 @@ def _twice(found: tuple[Migration, ...], before: Path | None, scratch: Path) -> 
             with closing(open_scratch(path)) as connection:
                 pending = tuple(one for one in found if one.number > version_of(connection))
                 with another_day(connection) if path == twice else nullcontext():
-                    checks.run_all(connection, pending)
+                    runner.run_all(connection, pending)
         with closing(open_copy(once)) as connection:
             attach_copy(connection, twice, "twice")
             differing = [one.table for one in table_diff.differences(connection, "twice")]
@@ -203,7 +206,7 @@ def _twice(found: tuple[Migration, ...], before: Path | None, scratch: Path) -> 
 
 def _make(path: Path, first: tuple[Migration, ...]) -> None:
     with closing(open_scratch(path)) as connection:
-        checks.run_all(connection, first)
+        runner.run_all(connection, first)
 
 
 def _undeclared(found: tuple[Migration, ...], before: Path, scratch: Path) -> list[Problem]:
@@ -228,7 +231,7 @@ def _different(run: tuple[Migration, ...], base: Path, scratch: Path, *, goes_on
     try:
         snapshot.scratch_copy(base, after, told=nobody)
         with closing(open_scratch(after)) as connection:
-            written = checks.run_all(connection, run)
+            written = runner.run_all(connection, run)
             attach_copy(connection, base, conservation.OLD)
             found = conservation.findings(
                 connection, declarations.declared(run), written=written, limit_seconds=checks.LIMIT_SECONDS, skip=False

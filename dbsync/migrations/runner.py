@@ -1,10 +1,12 @@
-"""Runs migrations on an open transaction: one savepoint each, in the sandbox, with their history rows."""
+"""Runs migrations: on an open transaction, one savepoint each, with their history rows; or on a throw-away database."""
 
 from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from dbsync.errors import DbsyncError, MigrationFailed
@@ -12,10 +14,11 @@ from dbsync.migrations import history
 from dbsync.migrations.engines import registry
 from dbsync.migrations.folder import checked_text
 from dbsync.migrations.sandbox import Sandbox, unheard
-from dbsync.migrations.write_log import Written
+from dbsync.migrations.write_log import Written, together
 from dbsync.model import Migration
 from dbsync.progress import Told, nobody
-from dbsync.storage.connections import Connection
+from dbsync.schema.fingerprint import fingerprint
+from dbsync.storage.connections import Connection, open_scratch, translated, version_of
 
 STOPPED: Final = (Exception, SystemExit)
 """Whatever a migration's code may raise. Leaving the process is a failure like any: the app is not to be gone."""
@@ -53,7 +56,7 @@ def apply(
     if migration.kind == "command":
         from dbsync.migrations.engines import command
 
-        # The connection is to a copy that nobody else has (`work.OnCopy`).
+        # The connection is to a copy that nobody else has (`database.open_transaction.OnCopy`).
         command.run(connection, migration, log)
         took = milliseconds() - began
         _record(connection, migration, trial_id=trial_id, release=release, at=at, took=took)
@@ -72,6 +75,69 @@ def apply(
             connection.execute("ROLLBACK TO migration")
         raise
     return Applied(took, frozenset(sandbox.written))
+
+
+def apply_all(
+    connection: Connection,
+    migrations: tuple[Migration, ...],
+    *,
+    told: Told = nobody,
+    issued: Callable[[Migration, str], None] = lambda _migration, _sql: None,
+) -> Written | None:
+    """Run migrations in the open transaction of a throw-away database and return what they wrote.
+
+    Nothing of it is on record: no trial, no release, no time. `issued` gets each statement before it runs.
+
+    Returns:
+        None: anything may have been written.
+    """
+    written: Written | None = frozenset()
+    for migration in migrations:
+        told(0, 0, f"v{migration.number} {migration.name}")
+        applied = apply(
+            connection,
+            migration,
+            trial_id=None,
+            release=(None, None),
+            at="",
+            milliseconds=lambda: 0,
+            log=lambda _: None,
+            told=told,
+            issued=partial(issued, migration),
+        )
+        written = together(written, applied.written)
+    return written
+
+
+def run_all(connection: Connection, migrations: tuple[Migration, ...]) -> Written | None:
+    """Run migrations on a throw-away database in a transaction of their own and return what they wrote.
+
+    They run as they would on a till.
+    """
+    connection.execute("PRAGMA foreign_keys=OFF")
+    connection.execute("BEGIN")
+    written = apply_all(connection, migrations)
+    connection.execute("COMMIT")
+    return written
+
+
+def migrate_up(path: Path, migrations: tuple[Migration, ...]) -> tuple[Migration, ...]:
+    """Bring a throw-away file to the newest of `migrations` and return those that were missing from it.
+
+    Raises:
+        DbsyncError: a migration fails on it.
+    """
+    with translated("migrate a copy", path, otherwise=MigrationFailed), closing(open_scratch(path)) as connection:
+        pending = tuple(migration for migration in migrations if migration.number > version_of(connection))
+        run_all(connection, pending)
+    return pending
+
+
+def fresh_structure(migrations: tuple[Migration, ...]) -> frozenset[str]:
+    """Return the structure that all migrations make of an empty database."""
+    with closing(open_scratch()) as connection:
+        run_all(connection, migrations)
+        return fingerprint(connection)
 
 
 def namespace_of(migration: Migration, log: Callable[[str], None] = unheard) -> dict[str, object]:

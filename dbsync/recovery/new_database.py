@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from dbsync.backups import snapshot
-from dbsync.errors import DiskProblem
+from dbsync.errors import DiskProblem, disk_problem
 from dbsync.recovery.pages import Header
 from dbsync.recovery.schema_recovery import BadText, Object
 from dbsync.recovery.table_reader import Shelf
@@ -173,7 +173,7 @@ class Rebuilt:
                 self._aside = self.path.with_name(self.path.name + ".aside").open("w", encoding="utf-8")
             self._aside.write(line + "\n")
         except OSError as problem:
-            raise files.problem("write", self.aside_path, problem) from problem
+            raise disk_problem("write", self.aside_path, problem) from problem
         self.aside_count[shelf.name] = self.aside_count.get(shelf.name, 0) + 1
 
 

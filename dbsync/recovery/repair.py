@@ -8,8 +8,9 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from dbsync.backups import bundled_migrations, compression, snapshot
-from dbsync.errors import Damaged, DbsyncError, DiskFull, DiskProblem, Locked, Refused
+from dbsync.backups import bundled_migrations, compression, restore, snapshot
+from dbsync.errors import Damaged, DbsyncError, DiskFull, DiskProblem, Locked, Refused, disk_problem
+from dbsync.migrations import runner
 from dbsync.model import Backup, Loss, Migration
 from dbsync.progress import Meter, Progress, quiet
 from dbsync.recovery.new_database import Rebuilt, aside_of
@@ -133,7 +134,7 @@ def repair(
         # Found out on the copy, which nobody knows.
         raise type(error)(operation=error.operation, path=database, cause=error.cause, hint=error.hint) from error
     except OSError as cause:
-        raise files.problem("recover", database, cause) from cause
+        raise disk_problem("recover", database, cause) from cause
     finally:
         snapshot.drop_folder(folder)
 
@@ -163,7 +164,7 @@ def _newest_good(backups: list[Backup], version: int | None = None) -> Iterator[
         if not one.verified or (version is not None and one.version != version):
             continue
         try:
-            snapshot.check_backup_file(one.path)
+            restore.check_backup_file(one.path)
         except DbsyncError:
             continue
         with compression.plain(one.path) as plain:
@@ -233,7 +234,7 @@ def _fresh(folder: Path, migrations: tuple[Migration, ...], version: int | None)
         return None
     path = folder / "fresh.db"
     with translated("make", path), closing(open_scratch(path)) as connection:
-        checks.run_all(connection, wanted)
+        runner.run_all(connection, wanted)
     return path
 
 

@@ -18,11 +18,8 @@ BLOCK_BYTES: Final = 4096
 
 
 def copy_files(database: Path, work: Path, told: Told) -> int:
-    """The database and what SQLite would play back into it; how many blocks the disk did not give.
-
-    The `-shm` is left out: it is made anew from the `-wal`.
-    """
-    files = [one for one in (database, *snapshot.sidecars(database)) if one.exists() and not one.name.endswith("-shm")]
+    """Copy the database and the journals that belong to it; return how many blocks the disk did not give."""
+    files = snapshot.files_of(database)
     before = [(one.stat().st_size, one.stat().st_mtime_ns) for one in files]
     bad_count = sum(
         _copy_bytes(one, work.with_name(one.name), size, told) for one, (size, _) in zip(files, before, strict=True)

@@ -7,7 +7,6 @@ file that the next write of the same name replaces.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import sys
@@ -15,7 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from dbsync.errors import DbsyncError, DiskFull, DiskProblem, UnreadableFile
+from dbsync.errors import UnreadableFile, disk_problem
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -30,20 +29,6 @@ NEW: Final = ".new-"
 
 _WINDOWS: Final = sys.platform == "win32"
 _SHARING_VIOLATIONS: Final = (5, 32, 33)
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-def problem(operation: str, path: Path, cause: OSError) -> DiskProblem:
-    """The error for a failed file operation: `DiskFull` where space ran out, else `DiskProblem`."""
-    kind = DiskFull if cause.errno in _FULL else DiskProblem
-    return kind(operation=operation, path=path, cause=cause.strerror or str(cause))
-
-
-def ours(error: DbsyncError | OSError) -> DbsyncError:
-    """The last net: a file error that no effect has put in words is a disk's, not the end of whoever runs the till."""
-    if isinstance(error, DbsyncError):
-        return error
-    return problem("use", Path(os.fsdecode(error.filename or "a file")), error)
 
 
 def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
@@ -66,7 +51,7 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     except OSError as cause:
         # What is left is the old content; the temporary file only takes space, which may be the very thing we lack.
         _remove_quietly(temporary)
-        raise problem("write", path, cause) from cause
+        raise disk_problem("write", path, cause) from cause
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -114,7 +99,7 @@ def rename_durably(source: Path, target: Path) -> None:
         if source.parent != target.parent:
             sync_folder(source.parent)
     except OSError as cause:
-        raise problem("rename", target, cause) from cause
+        raise disk_problem("rename", target, cause) from cause
 
 
 def sync_file(path: Path) -> None:
@@ -126,7 +111,7 @@ def sync_file(path: Path) -> None:
         finally:
             os.close(descriptor)
     except OSError as cause:
-        raise problem("sync", path, cause) from cause
+        raise disk_problem("sync", path, cause) from cause
 
 
 def sync_folder(folder: Path) -> None:
@@ -161,7 +146,7 @@ def append_line(path: Path, line: str) -> None:
         finally:
             os.close(descriptor)
     except OSError as cause:
-        raise problem("append", path, cause) from cause
+        raise disk_problem("append", path, cause) from cause
 
 
 def is_there(path: Path) -> bool:
@@ -175,7 +160,7 @@ def is_there(path: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as cause:
-        raise problem("look at", path, cause) from cause
+        raise disk_problem("look at", path, cause) from cause
     return True
 
 
@@ -195,7 +180,7 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as cause:
-        raise problem("make", folder, cause) from cause
+        raise disk_problem("make", folder, cause) from cause
 
 
 def listed(folder: Path, pattern: str) -> list[Path]:
@@ -211,7 +196,7 @@ def listed(folder: Path, pattern: str) -> list[Path]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as cause:
-        raise problem("read", folder, cause) from cause
+        raise disk_problem("read", folder, cause) from cause
     return [one for one in found if fnmatch.fnmatchcase(one.name, pattern)]
 
 
@@ -223,7 +208,7 @@ def free_bytes(path: Path) -> int:
     try:
         return shutil.disk_usage(folder).free
     except OSError as cause:
-        raise problem("measure free space", folder, cause) from cause
+        raise disk_problem("measure free space", folder, cause) from cause
 
 
 def size_of(*paths: Path) -> int:
@@ -235,7 +220,7 @@ def size_of(*paths: Path) -> int:
         except FileNotFoundError:
             continue
         except OSError as cause:
-            raise problem("measure", path, cause) from cause
+            raise disk_problem("measure", path, cause) from cause
     return size_bytes
 
 
@@ -251,7 +236,7 @@ def sha256_of(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as cause:
-        raise problem("read", path, cause) from cause
+        raise disk_problem("read", path, cause) from cause
 
 
 def random_name() -> str:

@@ -11,8 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from dbsync.errors import DiskProblem, Locked
-from dbsync.storage.files import problem
+from dbsync.errors import DiskProblem, Locked, disk_problem
 
 OFFSET: Final = 1 << 30
 """Windows locks byte ranges against reading too, so the locked byte lies far behind the file's content."""
@@ -59,7 +58,7 @@ class Lock:
                 if self._descriptor is None:
                     os.close(descriptor)
         except OSError as cause:
-            raise problem("lock", self.path, cause) from cause
+            raise disk_problem("lock", self.path, cause) from cause
         return self.held
 
     def is_free(self) -> bool:
@@ -85,7 +84,7 @@ class Lock:
         except FileNotFoundError:
             return True
         except OSError as cause:
-            raise problem("ask for the lock", self.path, cause) from cause
+            raise disk_problem("ask for the lock", self.path, cause) from cause
         return False
 
     def take(self, *, timeout_seconds: float) -> bool:

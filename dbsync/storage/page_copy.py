@@ -18,6 +18,21 @@ COPY_AGAIN_COUNT: Final = 20
 """How often a copy begins again because another process wrote, before it is put off to a quieter hour."""
 
 
+def copy_over(
+    source: Connection,
+    live: Connection,
+    *,
+    told: Told,
+    seconds: Callable[[], float],
+    held: Callable[[], None] | None = None,
+) -> None:
+    """Copy a whole database over a live one, as `copy` does; the live one takes the page size of the source."""
+    if page_size_of(source) != page_size_of(live):
+        # The page size of a WAL database cannot change (sqlite.org/pragma.html#pragma_page_size).
+        live.execute("PRAGMA journal_mode=DELETE").fetchall()
+    copy(source, live, told=told, seconds=seconds, held=held)
+
+
 def copy(
     source: Connection,
     target: Connection,

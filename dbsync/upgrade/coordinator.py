@@ -5,9 +5,8 @@ The caller holds the database lock. Nothing here touches a file or SQLite: every
 
 from __future__ import annotations
 
-from dbsync.errors import DbsyncError
+from dbsync.errors import DbsyncError, wrapped
 from dbsync.model import Backup, Facts, Migration, Outcome, OutcomeName, State
-from dbsync.storage.files import ours
 from dbsync.upgrade import adoption_decision, decisions
 from dbsync.upgrade.effects import Effects, Recorder
 from dbsync.upgrade.outcome_record import record_end
@@ -83,7 +82,7 @@ class _Upgrade:
             return self._run()
         except (DbsyncError, OSError) as raised:
             self._undo()
-            error = ours(raised)
+            error = wrapped(raised)
             name = OutcomeName(error.outcome) if error.outcome else _FALLBACK[self.phase]
             return self._ended(name, cause=error.cause, hint=error.hint)
 

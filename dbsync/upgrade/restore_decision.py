@@ -5,16 +5,36 @@ The caller holds the database lock. Nothing here touches a file or SQLite: every
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
+from typing import Concatenate, ParamSpec
 
-from dbsync.errors import DbsyncError
+from dbsync.errors import DbsyncError, wrapped
 from dbsync.model import Back, Backup, Change, Intent, Loss, Migration, Outcome, OutcomeName, Returned, State
-from dbsync.storage.files import ours
 from dbsync.upgrade import decisions
 from dbsync.upgrade.effects import Effects
 from dbsync.upgrade.outcome_record import record_end
 
+Params = ParamSpec("Params")
 
+
+def _settled(
+    going: Callable[Concatenate[Effects, Params], Returned],
+) -> Callable[Concatenate[Effects, Params], Returned]:
+    """Make a way back never raise an error of ours or of the disk: it returns and records why nothing came back."""
+
+    @wraps(going)
+    def settled(effects: Effects, /, *args: Params.args, **kwargs: Params.kwargs) -> Returned:
+        try:
+            return going(effects, *args, **kwargs)
+        except (DbsyncError, OSError) as error:
+            return _not_returned(effects, wrapped(error))
+
+    return settled
+
+
+@_settled
 def go_back(
     effects: Effects,
     *,
@@ -25,26 +45,11 @@ def go_back(
     ever_confirmed: bool,
     migrations: tuple[Migration, ...],
 ) -> Returned:
-    """Settles the database of a trial that was given up.
+    """Settle the database of a trial that was given up.
 
     Guarded by the trial's row in the database: where it is not the newest, there is nothing to take back, so a repeat
     does nothing and what was sold in between is safe.
     """
-    try:
-        return _go_back(effects, trial_id, backup, content_sha256, older_schema, ever_confirmed, migrations)
-    except (DbsyncError, OSError) as error:
-        return _not_returned(effects, ours(error))
-
-
-def _go_back(
-    effects: Effects,
-    trial_id: str,
-    backup: Backup | None,
-    content_sha256: str | None,
-    older_schema: int,
-    ever_confirmed: bool,
-    migrations: tuple[Migration, ...],
-) -> Returned:
     facts = effects.look()
     damaged = facts.state is State.UNREADABLE
     if not damaged and facts.trial_id != trial_id:
@@ -142,19 +147,13 @@ def _not_returned(effects: Effects, error: DbsyncError) -> Returned:
     return Returned(None, outcome)
 
 
+@_settled
 def restore(effects: Effects, *, backup: Path, intent_id: str) -> Returned:
-    """A person's restore: the live database is put aside, then the backup takes its place.
+    """Restore for a person: the live database is put aside, then the backup takes its place.
 
     Repeatable under the same `intent_id`: it goes on where it was cut, and a database in which somebody wrote since is
     put aside again before it is replaced.
     """
-    try:
-        return _restore(effects, backup, intent_id)
-    except (DbsyncError, OSError) as error:
-        return _not_returned(effects, ours(error))
-
-
-def _restore(effects: Effects, backup: Path, intent_id: str) -> Returned:
     intent = effects.read_intent(intent_id)
     if intent is not None and intent.done:
         return Returned(None, Outcome(OutcomeName.NOTHING_TO_RESTORE))
@@ -181,7 +180,7 @@ def _restore(effects: Effects, backup: Path, intent_id: str) -> Returned:
 
 
 def what_would_be_lost(effects: Effects, *, backup: Path) -> Change:
-    """What people did since a backup was made, per table, or why that cannot be told; changes nothing.
+    """Return the changes since a backup was made, per table, or why they cannot be determined; changes nothing.
 
     Raises:
         BackupUnusable: the backup is not what its facts say.

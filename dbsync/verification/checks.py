@@ -4,27 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
-from functools import partial
-from pathlib import Path
 from typing import Final, NamedTuple
 
-from dbsync.errors import MigrationFailed, VerificationFailed
-from dbsync.migrations.runner import apply
-from dbsync.migrations.write_log import Written, tables_in, together
+from dbsync.errors import VerificationFailed
+from dbsync.migrations.runner import fresh_structure
+from dbsync.migrations.write_log import Written, tables_in
 from dbsync.model import Migration
 from dbsync.progress import Told, nobody
-from dbsync.schema import fingerprint
 from dbsync.schema.declarations import declared
-from dbsync.storage.connections import (
-    Connection,
-    check_soundness,
-    open_scratch,
-    quoted,
-    tables_of,
-    translated,
-    version_of,
-)
+from dbsync.schema.fingerprint import fingerprint
+from dbsync.storage.connections import Connection, check_soundness, quoted, tables_of, version_of
 from dbsync.verification.conservation import OLD, findings
 
 LIMIT_SECONDS: Final = 900.0
@@ -35,7 +24,7 @@ MISMATCH: Final = ""
 
 
 class Case(NamedTuple):
-    """What a check looks at."""
+    """Input of a verification check."""
 
     connection: Connection
     """In the open transaction: the database as it would be."""
@@ -138,61 +127,8 @@ def structure(case: Case) -> list[str]:
 
 
 def _drift(connection: Connection, name: str, migrations: tuple[Migration, ...]) -> set[str]:
-    found, wanted = fingerprint.fingerprint(connection, name), fresh(migrations)
+    found, wanted = fingerprint(connection, name), fresh_structure(migrations)
     return {f"without {one}" for one in wanted - found} | {f"with {one}" for one in found - wanted}
-
-
-def fresh(migrations: tuple[Migration, ...]) -> frozenset[str]:
-    """The structure that all migrations make of nothing."""
-    connection = open_scratch()
-    try:
-        run_all(connection, migrations)
-        return fingerprint.fingerprint(connection)
-    finally:
-        connection.close()
-
-
-def run_all(connection: Connection, migrations: tuple[Migration, ...]) -> Written | None:
-    """Runs migrations on a throw-away database, as they would run on a till; nobody is told. What was written."""
-    connection.execute("PRAGMA foreign_keys=OFF")
-    connection.execute("BEGIN")
-    written = apply_all(connection, migrations)
-    connection.execute("COMMIT")
-    return written
-
-
-def apply_all(
-    connection: Connection,
-    migrations: tuple[Migration, ...],
-    *,
-    told: Told = nobody,
-    issued: Callable[[Migration, str], None] = lambda _migration, _sql: None,
-) -> Written | None:
-    """The same in a transaction that is open already; None: anything may have been written.
-
-    `issued` gets each statement before it runs.
-    """
-    written: Written | None = frozenset()
-    for one in migrations:
-        told(0, 0, f"v{one.number} {one.name}")
-        applied = apply(
-            connection, one, trial_id=None, release=(None, None), at="", milliseconds=lambda: 0, log=lambda _: None,
-            told=told, issued=partial(issued, one),
-        )  # fmt: skip
-        written = together(written, applied.written)
-    return written
-
-
-def migrate_up(path: Path, migrations: tuple[Migration, ...]) -> tuple[Migration, ...]:
-    """Brings a throw-away file to the newest of `migrations`; returns those that it had not had.
-
-    Raises:
-        DbsyncError: one of them fails on it.
-    """
-    with translated("migrate a copy", path, otherwise=MigrationFailed), closing(open_scratch(path)) as connection:
-        pending = tuple(one for one in migrations if one.number > version_of(connection))
-        run_all(connection, pending)
-    return pending
 
 
 def conserved(case: Case) -> list[str]:

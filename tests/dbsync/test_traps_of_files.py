@@ -133,7 +133,7 @@ def test_a_reader_keeps_its_picture_while_a_backup_is_restored_under_it(tmp_path
 KILLED = """
 import os, sys
 from pathlib import Path
-from dbsync.backups import snapshot
+from dbsync.backups import restore
 from dbsync.storage import page_copy, connections
 page_copy.COPY_PAGES = 3
 steps = 0
@@ -142,7 +142,7 @@ def told(done, total, *_, **__):
     steps += 1
     if steps == 5:
         os.kill(os.getpid(), 9)
-snapshot.restore_over(Path(sys.argv[1]), Path(sys.argv[2]), told=told)
+restore.restore_over(Path(sys.argv[1]), Path(sys.argv[2]), told=told)
 """
 
 
@@ -167,7 +167,7 @@ def test_a_damaged_page_is_copied_without_a_word_so_the_copy_is_opened_and_dropp
     with database.open("r+b") as file:
         file.seek(4096 * 9)
         file.write(b"\xff" * 4096)
-    snapshot.snapshot(database, tmp_path / "copy.db", told=nobody)
+    snapshot.copy_database(database, tmp_path / "copy.db", told=nobody)
     assert (tmp_path / "copy.db").stat().st_size == database.stat().st_size, "the copying itself said nothing"
     live = effects(database)
     with pytest.raises(Damaged):

@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import IO, Final
 
-from dbsync.errors import DiskFull
+from dbsync.errors import DiskFull, disk_problem
 from dbsync.storage import files
 from updater.errors import NoSpace, Refused, TryLater
 from updater.host import host
@@ -216,6 +216,6 @@ def _same(found: FileEntry, entry: FileEntry) -> bool:
 
 
 def _disk_trouble(operation: str, path: Path, cause: OSError) -> TryLater:
-    problem = files.problem(operation, path, cause)
+    problem = disk_problem(operation, path, cause)
     kind = NoSpace if isinstance(problem, DiskFull) else TryLater
     return kind(operation=operation, path=path, cause=problem.cause, hint=problem.hint)

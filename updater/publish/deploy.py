@@ -11,6 +11,7 @@ from tuf.api.exceptions import DownloadHTTPError, RepositoryError
 from tuf.api.metadata import Metadata, Root, Targets
 from tuf.ngclient import FetcherInterface, Updater
 
+from dbsync.errors import disk_problem
 from dbsync.storage import files
 from updater.publish.errors import PublishError
 from updater.publish.signing import ROLES
@@ -96,7 +97,7 @@ def _place(source: Path, target: Path) -> int:
         files.sync_file(part)
         files.rename_durably(part, target)
     except OSError as cause:
-        raise files.problem("deploy", target, cause) from cause
+        raise disk_problem("deploy", target, cause) from cause
     return 1
 
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from dbsync.errors import DbsyncError
+from dbsync.errors import DbsyncError, disk_problem
 from dbsync.storage import files as disk_files
 from updater.errors import Refused
 from updater.flows.effects import AppEvent
@@ -97,7 +97,7 @@ class Watch:
             disk_files.write_durably(self._answer_file(trial_id), answer.encode())
             self.confirm_file(trial_id).unlink(missing_ok=True)
         except OSError as cause:
-            raise disk_files.problem("answer the confirm", self.confirm_file(trial_id), cause) from cause
+            raise disk_problem("answer the confirm", self.confirm_file(trial_id), cause) from cause
 
     def end_app(self) -> bool:
         """Ends the app with all it started."""

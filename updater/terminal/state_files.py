@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from dbsync.errors import UnreadableFile
+from dbsync.errors import UnreadableFile, disk_problem
 from dbsync.storage import files
 from updater.errors import TryLater
 from updater.model import Back, By, Journal, Phase, Proof, Rejection, Release, Trial, Verdict
@@ -97,7 +97,7 @@ class StateFolder:
             path.unlink(missing_ok=True)
             files.sync_folder(self._rejected)
         except OSError as cause:
-            raise files.problem("remove", path, cause) from cause
+            raise disk_problem("remove", path, cause) from cause
 
     def forget_trials(self, *, keep_count: int, keep: frozenset[str]) -> None:
         """Removes the oldest closed trial files; `keep` are trial ids that are still referred to."""
@@ -121,7 +121,7 @@ class StateFolder:
                 files.sync_file(self.journal_path)
             files.sync_folder(self.folder)
         except OSError as cause:
-            raise files.problem("sync", self.folder, cause) from cause
+            raise disk_problem("sync", self.folder, cause) from cause
 
     def _write(self, path: Path, value: Any) -> None:
         try:
@@ -129,7 +129,7 @@ class StateFolder:
                 path.parent.mkdir(parents=True)
                 files.sync_folder(path.parent.parent)
         except OSError as cause:
-            raise files.problem("make", path.parent, cause) from cause
+            raise disk_problem("make", path.parent, cause) from cause
         files.write_json(path, {"format": FORMAT, **_plain(value)})
 
 

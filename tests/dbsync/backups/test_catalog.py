@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dbsync.backups import catalog, snapshot
+from dbsync.backups import catalog, restore
 from dbsync.errors import BackupUnusable, DiskProblem
 from dbsync.model import Backup
 from dbsync.storage import temporary_files
@@ -163,10 +163,10 @@ def test_one_that_was_never_verified_is_looked_at_and_one_that_was_is_as_it_was(
     )
     if verified:
         # Its content is proven by its checksum: no fault of the file has to be looked for again.
-        assert snapshot.check_backup_file(one.path) == one
+        assert restore.check_backup_file(one.path) == one
     else:
         with pytest.raises(BackupUnusable, match="not a database"):
-            snapshot.check_backup_file(one.path)
+            restore.check_backup_file(one.path)
     assert files(tmp_path) == {"a-backup-v3-x.db", "a-backup-v3-x.db.json"}
 
 

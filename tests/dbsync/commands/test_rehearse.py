@@ -142,13 +142,13 @@ def test_a_copy_that_others_write_over_and_over_is_put_off_instead_of_going_on_f
         assert one_more(till) < 500
 
     with selling(database, "asked") as till, pytest.raises(Locked) as caught:
-        snapshot.snapshot(database, target, told=told)
+        snapshot.copy_database(database, target, told=told)
     assert "it was written 21 times while it was copied" in str(caught.value)
     assert not target.exists()
     journal_mode(database, "WAL")
     with selling(database, "asked") as till:
         before = sales(database)
-        snapshot.snapshot(database, target, told=told)
+        snapshot.copy_database(database, target, told=told)
     assert sales(target) == before < sales(database)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from dbsync.backups.catalog import list_backups
 from dbsync.commands import downgrade
-from dbsync.downgrade.row_replay import conserves
+from dbsync.downgrade.row_translation import conserves
 from dbsync.model import Loss, Migration, Returned
 from dbsync.progress import Event
 from tests.helpers.shop import ask, effects, files, upgrade, version, written

@@ -9,9 +9,9 @@ import pytest
 
 from dbsync.errors import BadMigrations, MigrationFailed
 from dbsync.migrations import folder as migration_folder
+from dbsync.migrations import runner
 from dbsync.schema.sql_text import split
-from dbsync.storage.connections import open_scratch
-from dbsync.verification import checks
+from dbsync.storage.connections import open_copy, open_scratch, version_of
 from tests.helpers.shop import dump, files, make_shop, released, upgrade, version, written
 
 PYTHON = '"""A step."""\n\n\ndef up(db):\n    '
@@ -257,7 +257,7 @@ def test_an_edited_migration_is_refused_and_a_mended_one_blessed(tmp_path: Path)
 
 
 def test_the_broken_v6_fails_here_and_the_mended_one_ends_in_the_same_structure(tmp_path: Path) -> None:
-    from dbsync.verification.checks import fresh
+    from dbsync.migrations.runner import fresh_structure
 
     database = make_shop(tmp_path, schema=4, duplicate_sku=True)
     before = dump(database)
@@ -265,7 +265,7 @@ def test_the_broken_v6_fails_here_and_the_mended_one_ends_in_the_same_structure(
     assert (outcome.name, outcome.migration) == ("MIGRATION_FAILED", "v6 add_products_sku_unique")
     assert dump(database) == before
     mended = released(tmp_path, 6, mended=True)
-    assert fresh(mended) == fresh(released(tmp_path, 6))
+    assert fresh_structure(mended) == fresh_structure(released(tmp_path, 6))
     assert upgrade(database, mended).name == "MIGRATED"
     assert any("'SKU-00003-2'" in line for line in dump(database))
 
@@ -274,7 +274,7 @@ def test_what_python_raises_is_told_with_its_file_and_the_line_that_raised(tmp_p
     text = '"""Divides."""\n\n\ndef inner(many):\n    return 1 / many\n\n\ndef up(db):\n    inner(0)\n'
     (migration,) = written(tmp_path / "m", text)
     with closing(open_scratch()) as connection, pytest.raises(MigrationFailed) as caught:
-        checks.run_all(connection, (migration,))
+        runner.run_all(connection, (migration,))
     assert caught.value.operation == "migrate"
     assert caught.value.path == migration.path
     assert caught.value.cause == "ZeroDivisionError: division by zero (line 5)"
@@ -283,14 +283,14 @@ def test_what_python_raises_is_told_with_its_file_and_the_line_that_raised(tmp_p
 def test_a_migration_that_fails_at_its_top_level_is_told_with_its_line(tmp_path: Path) -> None:
     (migration,) = written(tmp_path / "m", '"""Imports."""\n\nimport no_such_module\n\n\ndef up(db):\n    pass\n')
     with closing(open_scratch()) as connection, pytest.raises(MigrationFailed, match=r"no_such_module.*\(line 3\)"):
-        checks.run_all(connection, (migration,))
+        runner.run_all(connection, (migration,))
 
 
 def test_a_program_is_not_run_on_a_database_in_memory(tmp_path: Path) -> None:
     (tmp_path / "0001_tool.toml").write_text('command = ["tool", "{database}"]\n')
     found = migration_folder.load(tmp_path)
     with closing(open_scratch()) as connection, pytest.raises(MigrationFailed) as caught:
-        checks.run_all(connection, found)
+        runner.run_all(connection, found)
     said = (caught.value.operation, caught.value.path, caught.value.cause)
     assert said == ("migrate", found[0].path, "a program needs a database in a file")
 
@@ -304,6 +304,53 @@ def test_a_python_migration_knows_its_name_and_its_file_and_so_do_its_tracebacks
     )
     (migration,) = written(tmp_path / "m", text)
     with closing(open_scratch()) as connection:
-        checks.run_all(connection, (migration,))
+        runner.run_all(connection, (migration,))
         me = connection.execute("SELECT * FROM me").fetchall()
     assert me == [("migration_0001", str(migration.path), str(migration.path))]
+
+
+def test_a_run_on_a_throw_away_database_tells_its_migrations_its_statements_and_what_was_written(
+    tmp_path: Path,
+) -> None:
+    python = (
+        '"""Logs."""\n\n\ndef up(db):\n    assert db.log("heard by nobody") is None\n    db.execute("DELETE FROM b")\n'
+    )
+    found = written(tmp_path / "m", "CREATE TABLE a (x);", "CREATE TABLE b (x);\nINSERT INTO b VALUES (1);", python)
+    told: list[tuple[int, int, str]] = []
+    issued: list[tuple[int, str]] = []
+
+    def hear(done: int, total: int, text: str = "", unit: str = "") -> None:
+        told.append((done, total, text))
+
+    with closing(open_scratch()) as connection:
+        connection.execute("BEGIN")
+        touched = runner.apply_all(
+            connection, found, told=hear, issued=lambda one, sql: issued.append((one.number, sql.split()[0]))
+        )
+        connection.execute("COMMIT")
+        assert runner.run_all(connection, ()) == frozenset()
+    assert [one for one in told if one[2].startswith("v")] == [(0, 0, "v1 step"), (0, 0, "v2 step"), (0, 0, "v3 step")]
+    assert len(told) > 3, "and its statements"
+    assert issued == [(1, "CREATE"), (2, "CREATE"), (2, "INSERT"), (3, "DELETE")]
+    assert touched is not None
+    assert {one.table for one in touched} >= {"b"}
+    assert files(tmp_path / "m") == {one.path.name for one in found}
+
+
+def test_a_throw_away_file_is_brought_up_and_says_what_it_had_not(tmp_path: Path) -> None:
+    found = written(tmp_path / "m", "CREATE TABLE a (x);", "CREATE TABLE b (x);", "INSERT INTO nowhere VALUES (1);")
+    path = tmp_path / "scratch.db"
+    assert runner.migrate_up(path, found[:1]) == found[:1]
+    assert runner.migrate_up(path, found[:2]) == found[1:2]
+    assert runner.migrate_up(path, found[:2]) == ()
+    with pytest.raises(MigrationFailed, match="nowhere"):
+        runner.migrate_up(path, found)
+    with closing(open_copy(path)) as connection:
+        assert version_of(connection) == 2
+
+
+def test_a_file_that_is_no_database_is_told_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "scratch.db"
+    path.write_text("no database at all, but longer than a header would be " * 5)
+    with pytest.raises(Exception, match=f"could not migrate a copy {path}: file is not a database"):
+        runner.migrate_up(path, written(tmp_path / "m", "CREATE TABLE a (x);"))

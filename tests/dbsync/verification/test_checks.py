@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from dbsync.errors import MigrationFailed, VerificationFailed
+from dbsync.errors import VerificationFailed
+from dbsync.migrations import runner
 from dbsync.migrations.write_log import Write
 from dbsync.model import Migration
-from dbsync.storage.connections import Connection, attach_copy, open_copy, open_scratch, open_writing, version_of
+from dbsync.storage.connections import Connection, attach_copy, open_writing
 from dbsync.verification import checks
 from dbsync.verification.checks import Case
 from dbsync.verification.conservation import OLD
@@ -29,7 +30,7 @@ def place(tmp_path: Path) -> Iterator[tuple[Path, Connection, tuple[Migration, .
     )
     before, now = tmp_path / "before.db", tmp_path / "now.db"
     with closing(open_writing(before, create=True)) as connection:
-        checks.run_all(connection, found)
+        runner.run_all(connection, found)
         connection.execute("INSERT INTO parent VALUES (1), (2)")
         connection.execute("INSERT INTO child VALUES (1, 1), (2, 9)")
     now.write_bytes(before.read_bytes())
@@ -71,34 +72,6 @@ def test_each_check_is_told_by_its_name_and_has_no_measure(
 
     checks.verify(Case(connection, found, has_old=True, told=hear), (checks.soundness, checks.foreign_keys))
     assert told == [(0, 0, "soundness"), (0, 0, "foreign keys")]
-
-
-def test_a_run_on_a_throw_away_database_tells_its_migrations_its_statements_and_what_was_written(
-    tmp_path: Path,
-) -> None:
-    python = (
-        '"""Logs."""\n\n\ndef up(db):\n    assert db.log("heard by nobody") is None\n    db.execute("DELETE FROM b")\n'
-    )
-    found = written(tmp_path / "m", "CREATE TABLE a (x);", "CREATE TABLE b (x);\nINSERT INTO b VALUES (1);", python)
-    told: list[tuple[int, int, str]] = []
-    issued: list[tuple[int, str]] = []
-
-    def hear(done: int, total: int, text: str = "", unit: str = "") -> None:
-        told.append((done, total, text))
-
-    with closing(open_scratch()) as connection:
-        connection.execute("BEGIN")
-        touched = checks.apply_all(
-            connection, found, told=hear, issued=lambda one, sql: issued.append((one.number, sql.split()[0]))
-        )
-        connection.execute("COMMIT")
-        assert checks.run_all(connection, ()) == frozenset()
-    assert [one for one in told if one[2].startswith("v")] == [(0, 0, "v1 step"), (0, 0, "v2 step"), (0, 0, "v3 step")]
-    assert len(told) > 3, "and its statements"
-    assert issued == [(1, "CREATE"), (2, "CREATE"), (2, "INSERT"), (3, "DELETE")]
-    assert touched is not None
-    assert {one.table for one in touched} >= {"b"}
-    assert files(tmp_path / "m") == {one.path.name for one in found}
 
 
 def test_a_sound_database_is_sound_and_another_is_told(tmp_path: Path) -> None:
@@ -182,25 +155,6 @@ def test_conservation_needs_a_before_and_tells_what_would_allow_it(
     assert (checks.soundness, checks.foreign_keys, checks.structure, checks.conserved) == checks.CHECKS
 
 
-def test_a_throw_away_file_is_brought_up_and_says_what_it_had_not(tmp_path: Path) -> None:
-    found = written(tmp_path / "m", "CREATE TABLE a (x);", "CREATE TABLE b (x);", "INSERT INTO nowhere VALUES (1);")
-    path = tmp_path / "scratch.db"
-    assert checks.migrate_up(path, found[:1]) == found[:1]
-    assert checks.migrate_up(path, found[:2]) == found[1:2]
-    assert checks.migrate_up(path, found[:2]) == ()
-    with pytest.raises(MigrationFailed, match="nowhere"):
-        checks.migrate_up(path, found)
-    with closing(open_copy(path)) as connection:
-        assert version_of(connection) == 2
-
-
-def test_a_file_that_is_no_database_is_told_by_its_name(tmp_path: Path) -> None:
-    path = tmp_path / "scratch.db"
-    path.write_text("no database at all, but longer than a header would be " * 5)
-    with pytest.raises(Exception, match=f"could not migrate a copy {path}: file is not a database"):
-        checks.migrate_up(path, written(tmp_path / "m", "CREATE TABLE a (x);"))
-
-
 def test_a_problem_with_a_foreign_key_check_that_is_no_mismatch_is_not_hidden(
     place: tuple[Path, Connection, tuple[Migration, ...]],
 ) -> None:
@@ -241,7 +195,7 @@ def test_what_an_older_migration_declared_does_not_excuse_a_newer_one_and_drift_
     )
     before, now = tmp_path / "before.db", tmp_path / "now.db"
     with closing(open_writing(before, create=True)) as connection:
-        checks.run_all(connection, found[:2])
+        runner.run_all(connection, found[:2])
         connection.execute("INSERT INTO a VALUES (1)")
     now.write_bytes(before.read_bytes())
     heard: list[str] = []
@@ -251,7 +205,7 @@ def test_what_an_older_migration_declared_does_not_excuse_a_newer_one_and_drift_
 
     with closing(open_writing(now)) as connection:
         attach_copy(connection, before, OLD)
-        checks.run_all(connection, found[2:])
+        runner.run_all(connection, found[2:])
         case = Case(connection, found, has_old=True, told=hear)
         assert checks.structure(case) == []
         assert checks.conserved(case) == []

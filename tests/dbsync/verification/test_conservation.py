@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from dbsync.errors import MigrationFailed
+from dbsync.migrations import runner
 from dbsync.migrations.write_log import Written
 from dbsync.model import Migration
 from dbsync.schema.declarations import declared
@@ -70,7 +71,7 @@ def judged(database: Path, found: tuple[Migration, ...], *, foreign_keys: bool =
         connection.execute(f"PRAGMA foreign_keys={'ON' if foreign_keys else 'OFF'}")
         connection.execute("BEGIN IMMEDIATE")
         try:
-            seen = checks.apply_all(connection, found[1:])
+            seen = runner.apply_all(connection, found[1:])
         except MigrationFailed as error:
             return Judged(error.cause, error.cause)
         attach_copy(connection, database, conservation.OLD)

@@ -16,9 +16,9 @@ from dbsync.commands import downgrade
 from dbsync.errors import BadMigrations
 from dbsync.lint import check
 from dbsync.migrations import folder as migration_folder
+from dbsync.migrations import runner
 from dbsync.schema.fingerprint import fingerprint
 from dbsync.storage import connections
-from dbsync.verification import checks
 from tests.helpers import drizzle
 from tests.helpers.drizzle import NEW, Project
 from tests.helpers.shop import ask, dump, effects, upgrade, version
@@ -81,7 +81,7 @@ def test_a_fresh_database_is_the_one_that_1_0_makes(tmp_path: Path, history: Pat
     drizzle.migrate(theirs, history, NEW)
     assert upgrade(ours, migration_folder.load(history)).name == "CREATED"
     with closing(connections.open_reading(ours)) as one, closing(connections.open_reading(theirs)) as other:
-        assert fingerprint(one) == fingerprint(other) == checks.fresh(migration_folder.load(history))
+        assert fingerprint(one) == fingerprint(other) == runner.fresh_structure(migration_folder.load(history))
     rows = "SELECT group_concat(id || hash || created_at || name || (applied_at LIKE '20__-__-__T%.___Z')) {}"
     rows = rows.format("FROM __drizzle_migrations")
     assert ask(ours, rows) == ask(theirs, rows)

@@ -15,11 +15,11 @@ from dbsync import api
 from dbsync.errors import BadMigrations
 from dbsync.lint import check
 from dbsync.migrations import folder as migration_folder
+from dbsync.migrations import runner
 from dbsync.model import Outcome
 from dbsync.schema.fingerprint import fingerprint
 from dbsync.storage import connections
 from dbsync.upgrade import coordinator
-from dbsync.verification import checks
 from tests.helpers import drizzle
 from tests.helpers.shop import ask, dump, effects, upgrade, version
 
@@ -87,7 +87,7 @@ def test_a_fresh_database_is_the_one_that_drizzle_makes(tmp_path: Path, history:
     assert upgrade(ours, migration_folder.load(history)).name == "CREATED"
     drizzle.migrate(ours, history)
     with closing(connections.open_reading(ours)) as one, closing(connections.open_reading(theirs)) as other:
-        assert fingerprint(one) == fingerprint(other) == checks.fresh(migration_folder.load(history))
+        assert fingerprint(one) == fingerprint(other) == runner.fresh_structure(migration_folder.load(history))
     hashes = "SELECT group_concat(hash) FROM __drizzle_migrations"
     assert ask(ours, hashes) == ask(theirs, hashes)
     assert check.check(history, released=(drizzle.first(history, 2),), scratch=tmp_path) == []

@@ -1,0 +1,188 @@
+"""Puts a backup over a live database, keeps the live one aside before, and checks a backup before it is used."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from dbsync.backups import catalog, compression, snapshot
+from dbsync.backups.concurrent_writes import Watch
+from dbsync.backups.snapshot import sidecars
+from dbsync.errors import BackupUnusable, Damaged, DbsyncError, DiskProblem, disk_problem
+from dbsync.model import Backup
+from dbsync.progress import Told
+from dbsync.storage import files
+from dbsync.storage.connections import (
+    Connection,
+    check_soundness,
+    kind_of,
+    open_copy,
+    open_reading,
+    open_writing,
+    page_size_of,
+    pages_of,
+    translated,
+    version_of,
+)
+from dbsync.storage.page_copy import copy_over
+
+WRITE_VERSION_AT: Final = 18
+NEWEST_WRITE_VERSION: Final = 2
+
+
+def restore_over(database: Path, source: Path, *, told: Told, watch: Watch | None = None) -> None:
+    """Put a copy over a live database through the backup API: one transaction on the live file.
+
+    Never by files: a left-over `-wal` would be replayed over the restored file (spec part 3, 5).
+
+    Raises:
+        BackupUnusable: the copy cannot be opened.
+        Locked: somebody wrote into the database since `watch` began; it is as it was.
+        DiskProblem: the restored database is not sound when it is read back; the copy is still there.
+    """
+    with (
+        closing(watch or Watch(database)) as watch,
+        compression.plain(source) as plain,
+        translated("restore", database),
+        closing(open_copy(plain)) as kept,
+    ):
+        _copy_over(database, kept, told, watch)
+    files.sync_folder(database.parent)
+    with translated("check what was restored", database), closing(open_reading(database)) as live:
+        problem = check_soundness(live)
+    if problem is not None:
+        raise DiskProblem(operation="check what was restored", path=database, cause=problem)
+
+
+def _copy_over(database: Path, kept: Connection, told: Told, watch: Watch) -> None:
+    try:
+        if watch.wants_it_alone(page_bytes=page_size_of(kept), pages_count=pages_of(kept)):
+            with closing(watch.taken()) as live:
+                copy_over(kept, live, told=told, seconds=time.monotonic)
+            return
+        watch.check()
+    except sqlite3.DatabaseError as error:
+        if kind_of(error) is not Damaged:
+            raise
+        watch.close()  # nobody sells into what SQLite calls damaged
+    with closing(open_writing(database, create=True)) as live:
+        copy_over(kept, live, told=told, seconds=time.monotonic, held=watch.check)
+
+
+def check_backup_file(path: Path) -> Backup:
+    """Return the facts of a backup that can be restored.
+
+    One that was verified when it was made, and has not changed by a byte since, is as sound as it was: it is read once,
+    for its checksum. Any other is looked at as a database.
+
+    Raises:
+        BackupUnusable: it is gone, changed, or not sound; or a part of it lies in a file beside it.
+    """
+    _check_whole(catalog.find(path))
+    facts = catalog.check_file(path)
+    if facts.sha256 and facts.verified and facts.path.suffix != catalog.COMPRESSED:
+        return facts
+    try:
+        with (
+            compression.plain(path) as plain,
+            translated("check the backup", path),
+            closing(open_copy(plain)) as connection,
+        ):
+            problem, version = check_soundness(connection), version_of(connection)
+    except BackupUnusable:
+        raise
+    except DbsyncError as error:
+        raise BackupUnusable(operation="use the backup", path=path, cause=error.cause) from error
+    if problem is not None:
+        raise BackupUnusable(operation="use the backup", path=path, cause=problem)
+    return facts._replace(version=version)
+
+
+def _check_whole(path: Path) -> None:
+    """Refuse a backup of which a part lies beside it: a finished copy is one file.
+
+    What another program has not yet taken into it, or undone in it, would be lost.
+    """
+    beside = [file for file in sidecars(path) if not file.name.endswith("-shm") and files.size_of(file)]
+    if beside:
+        hint, name = f"`dbsync backup --database {path} --to FILE` makes one file of both: use that.", beside[0].name
+        raise BackupUnusable(operation="use the backup", path=path, cause=f"a part of it is still in {name}", hint=hint)
+
+
+def put_aside(database: Path, final: Path, facts: Backup, *, told: Told, watch: Watch, moves: bool = True) -> Backup:
+    """Keep the live database under another name; one that can still be read is copied, a ruined one is moved.
+
+    Returns when it is durable: only then may anything be put over the live one.
+
+    Args:
+        database: the file.
+        final: what to keep it as.
+        facts: of what is kept.
+        told: of bytes that were copied.
+        watch: begins before the copy does; a database that is moved is not watched.
+        moves: whether a ruined one is moved: only where another one takes its place whatever happens.
+
+    Raises:
+        Damaged: it is ruined and may not be moved; nothing was changed.
+        DiskProblem: it could not be kept; nothing was changed.
+    """
+    if moves and _is_only_read(database):
+        # SQLite would not put anything over it.
+        return _move_aside(database, final, facts)
+    # After the look at the header: opening and closing the file drops the locks that this process has on it.
+    watch.begin()
+    try:
+        part = snapshot.copy_to_part(database, final, facts, told=told)
+    except (Damaged, DiskProblem) as error:
+        watch.close()
+        if not moves or error.outcome in ("NO_SPACE", "READ_ONLY"):
+            raise
+        return _move_aside(database, final, facts)
+    return snapshot.keep_part(_inspected(part))
+
+
+def _is_only_read(database: Path) -> bool:
+    """Return whether SQLite takes a file for one of a later format, which it reads and never writes.
+
+    A damaged byte of its header does that (sqlite.org/fileformat2.html#file_format_version_numbers).
+    """
+    try:
+        with database.open("rb") as file:
+            header = file.read(WRITE_VERSION_AT + 1)
+    except OSError as cause:
+        raise disk_problem("read", database, cause) from cause
+    return header.startswith(b"SQLite format 3\0") and header[-1] > NEWEST_WRITE_VERSION
+
+
+def _inspected(part: Backup) -> Backup:
+    """Return the facts of a copy, verified or not.
+
+    A copy has every page, sound or not: one that cannot be checked, for want of a collation of the app's own for
+    instance, is kept as not verified.
+    """
+    try:
+        problem, _, seen = snapshot.inspect_part("check the copy", part)
+    except (Damaged, DiskProblem) as error:
+        if error.outcome in ("NO_SPACE", "READ_ONLY"):
+            raise
+        return part._replace(sha256=files.sha256_of(part.path), size_bytes=part.path.stat().st_size, verified=False)
+    return seen._replace(verified=problem is None)
+
+
+def _move_aside(database: Path, final: Path, facts: Backup) -> Backup:
+    """Move a ruined database, its journals first.
+
+    A database without its hot journal is no worse than ruined; a journal left behind alone would be replayed over the
+    next database of that name.
+    """
+    for journal in sidecars(database):
+        if journal.exists():
+            files.rename_durably(journal, journal.with_name(journal.name.replace(database.name, final.name, 1)))
+    files.sync_file(database)
+    kept = facts._replace(path=final, size_bytes=database.stat().st_size, verified=False, sha256="")
+    catalog.write_facts(kept)
+    files.rename_durably(database, final)
+    return kept

@@ -1,0 +1,107 @@
+"""Backs the database up: before a migration, for a person, and a damaged one as it is."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dbsync.backups import bundled_migrations, catalog, compression, snapshot
+from dbsync.database import preflight
+from dbsync.database.open_transaction import InPlace, reading
+from dbsync.database.shared import Shared, timestamp
+from dbsync.errors import BackupUnusable, DbsyncError, Missing
+from dbsync.model import Backup, State
+from dbsync.progress import Event
+from dbsync.storage import connections, files, temporary_files
+from dbsync.verification import table_diff
+
+
+class BackingUp(Shared):
+    """The effects that make backups and remove the oldest."""
+
+    def equals(self, backup: Path) -> bool:
+        kept = catalog.find(backup)
+        # A run works with its backup until COMMIT: for one that was compressed since, it makes a new one.
+        if not kept.is_file() or (self._begun is not None and kept.suffix == catalog.COMPRESSED):
+            return False
+        with (
+            compression.plain(backup) as plain,
+            connections.translated("compare with", backup),
+            reading(self._begun, self.database) as live,
+        ):
+            try:
+                connections.attach_copy(live, plain, "kept")
+            except sqlite3.OperationalError as error:
+                if "text encoding" in str(error):
+                    return False
+                raise
+            try:
+                return table_diff.same(live, "kept")
+            finally:
+                live.execute("DETACH kept")
+
+    def copy_backup(self, version: int, trial_id: str | None) -> Backup:
+        now = datetime.now(UTC)
+        final = catalog.free_name(self.backups, catalog.migration_name(self._prefix, version, now))
+        facts = self._facts(final, "migration", version, now)._replace(trial_id=trial_id)
+        live = self._begun.live if self._begun is not None else None
+        writer = self._begun.connection if isinstance(self._begun, InPlace) else None
+        told = self._meter.phase("backup")
+        return snapshot.copy_to_part(self.database, final, facts, told=told, live=live, writer=writer)
+
+    def check_backup(self, part: Backup) -> Backup:
+        self._meter.phase("check backup")
+        return snapshot.check_part(part)
+
+    def keep_backup(self, part: Backup) -> Backup:
+        if part.kind == "migration" and self._pending:
+            bundled_migrations.keep(temporary_files.final_of(part.path), self._pending, owner=part.database)
+        kept = snapshot.keep_part(part)
+        self._tell(Event("backup", text=str(kept.path)))
+        self._tell(Event("integrity"))
+        return kept
+
+    def make_backup(self, to: Path | None = None) -> Backup:
+        """Make a person's backup, checked, at a place of choice or among the others (spec S101, S188).
+
+        Raises:
+            DbsyncError: by meaning; nothing is left of it.
+        """
+        self.clear()
+        now = datetime.now(UTC)
+        facts = self.look()
+        if facts.had_data or facts.state is State.MISSING:
+            raise Missing(operation="back up", path=self.database, cause=facts.gone)
+        version = facts.version
+        name = f"{self._prefix}-backup-manual-v{version}-{files.utc_stamp(now)}.db"
+        final = catalog.free_name(self.backups, name) if to is None else to.absolute()
+        preflight.check_writable(final.parent)
+        if files.is_there(final):
+            hint = "Choose another name: nothing is written over."
+            cause = "there is a file of that name already"
+            raise BackupUnusable(operation="back up", path=final, cause=cause, hint=hint)
+        part_facts = self._facts(final, "manual", version, now)
+        part = snapshot.copy_to_part(self.database, final, part_facts, told=self._meter.phase("backup"))
+        return self.keep_backup(self.check_backup(part))
+
+    def keep_damaged(self) -> Path | None:
+        from dbsync.backups import quarantine
+
+        try:
+            facts = self._facts(
+                self.backups / self.database.name, quarantine.KIND, self.look().version, datetime.now(UTC)
+            )
+        except DbsyncError:
+            return None
+        return quarantine.keep(
+            self.database,
+            facts,
+            prefix=self._prefix,
+            least_free_bytes=self._least_free_bytes,
+            told=self._meter.phase("copy"),
+        )
+
+    def rotate_backups(self, pinned: tuple[Path, ...]) -> None:
+        for path in catalog.rotate(self.backups, self.database, keep_count=self._kept_count, pinned=pinned):
+            self._flight.record({"event": "rotated", "at": timestamp(), "removed": path.name})

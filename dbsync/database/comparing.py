@@ -1,0 +1,115 @@
+"""Compares the database with a backup: what people did since, and what of it a restore would lose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from dbsync.backups import compression, restore, snapshot
+from dbsync.database.shared import Shared, known_migrations
+from dbsync.downgrade import row_translation
+from dbsync.errors import DbsyncError, Locked
+from dbsync.migrations import runner
+from dbsync.model import Backup, Change, Loss, Migration, State
+from dbsync.storage import connections, files
+from dbsync.verification import table_diff
+
+
+class Comparing(Shared):
+    """The effects that find what people did since a backup or since COMMIT."""
+
+    def changed_since_commit(
+        self, content_sha256: str | None, backup: Backup | None, migrations: tuple[Migration, ...]
+    ) -> Change:
+        try:
+            if content_sha256 is not None and self.content_digest() == content_sha256:
+                return Change(known=True)
+            if backup is None:
+                return Change(known=False)
+            known = known_migrations(backup, migrations)
+            if (found := self._first_written(backup, known)) is not None:
+                return found
+            with self._as_committed(backup, known) as scratch:
+                return self._compared(scratch)
+        except DbsyncError:
+            # A database or a backup that cannot be compared counts as changed; what follows puts it aside first.
+            return Change(known=False)
+
+    def lost_since_commit(self, backup: Backup, migrations: tuple[Migration, ...]) -> tuple[Loss, ...]:
+        try:
+            with self._as_committed(backup, known_migrations(backup, migrations)) as scratch:
+                return self._compared(scratch).losses
+        except DbsyncError:
+            return ()
+
+    def changed_since(self, backup: Path) -> Change:
+        facts = self.look()
+        if facts.state in (State.MISSING, State.EMPTY):
+            return Change(known=True)
+        if facts.state is not State.OK:
+            return Change(known=False, cause=facts.detail)
+        try:
+            return self._compared(backup)
+        except DbsyncError as error:
+            if isinstance(error, Locked):
+                raise
+            # Another text encoding, a collation of the app's own: what cannot be counted may still be put in place.
+            return Change(known=False, cause=error.cause)
+
+    def export_loss(self, base: Backup, migrations: tuple[Migration, ...], aside: Backup) -> Path | None:
+        folder = self._reports / f"loss-{aside.path.stem}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with (
+                self._as_committed(base, known_migrations(base, migrations)) as scratch,
+                connections.translated("export", aside.path),
+                closing(connections.open_copy(aside.path)) as kept,
+            ):
+                connections.attach_copy(kept, scratch, "base")
+                written = table_diff.export(kept, "base", table_diff.differences(kept, "base"), folder)
+            files.sync_tree(folder)
+            return folder if written else None
+        except (DbsyncError, OSError):
+            # What was put aside is complete and durable; the export is a convenience made of it, and can be made later.
+            return None
+
+    @contextmanager
+    def _as_committed(self, base: Backup, migrations: tuple[Migration, ...]) -> Iterator[Path]:
+        """Migrate a scratch copy of a backup: the database as it was at COMMIT, before people wrote."""
+        restore.check_backup_file(base.path)
+        scratch = self._scratch("base")
+        try:
+            snapshot.scratch_copy(base.path, scratch, told=self._meter.phase("compare"))
+            runner.migrate_up(scratch, migrations)
+            yield scratch
+        finally:
+            snapshot.drop_part(scratch)
+
+    def _first_written(self, base: Backup, migrations: tuple[Migration, ...]) -> Change | None:
+        """Return the first change, if the backup shows one without being migrated.
+
+        It does where the migrations left every value in its place.
+        """
+        if not row_translation.conserves(
+            tuple(migration for migration in migrations if migration.number > base.version)
+        ):
+            return None
+        with self._beside(base.path) as live:
+            found = table_diff.first_written(live, "base")
+        return Change(known=True, losses=(found,)) if found is not None else None
+
+    def _compared(self, path: Path) -> Change:
+        with self._beside(path) as live:
+            return Change(known=True, losses=table_diff.differences(live, "base"))
+
+    @contextmanager
+    def _beside(self, path: Path) -> Iterator[connections.Connection]:
+        """Open the live database, for reading, with another one attached as `base`."""
+        with (
+            compression.plain(path) as plain,
+            connections.translated("compare with", path),
+            closing(connections.open_reading(self.database)) as live,
+        ):
+            connections.attach_copy(live, plain, "base")
+            yield live

@@ -1,0 +1,64 @@
+"""Looks at the database: its state, its history, what shows its schema, and whether a run would fail."""
+
+from __future__ import annotations
+
+from dbsync.backups import catalog
+from dbsync.database import measurements, preflight
+from dbsync.database.shared import Shared
+from dbsync.errors import DbsyncError
+from dbsync.migrations import history
+from dbsync.model import Applied, Facts, Migration, Recognised, State
+from dbsync.storage import connections
+
+
+class Looking(Shared):
+    """The effects that look at the database, and make sure that a run finds what it needs; nothing in it changes."""
+
+    _cleared = False
+    """Whether the remains of runs that were cut have been removed, as far as that can be done."""
+
+    def look(self) -> Facts:
+        return connections.look(self.database, had_data=self.traces)
+
+    def traces(self) -> str:
+        """Return a sentence about what shows that there was a database with data here; empty if nothing does."""
+        kept = [backup for backup in catalog.list_backups(self.backups, self.database) if backup.version > 0]
+        if kept:
+            return f"{kept[0].path} is a backup of schema {kept[0].version}"
+        ended = [line for line in self._flight.lines() if line.get("event") == "ended" and line.get("after")]
+        return f"{self._flight.path} has it at schema {ended[-1]['after']}" if ended else ""
+
+    def history(self) -> tuple[Applied, ...]:
+        with self._reading("read the history") as live:
+            return history.applied(live)
+
+    def recognise(self, migrations: tuple[Migration, ...]) -> Recognised:
+        from dbsync.database import recognition
+
+        with self._reading("recognise") as live:
+            return recognition.recognise(live, migrations)
+
+    def clear(self) -> None:
+        # Once: what this process has begun since is its own.
+        if self._cleared:
+            return
+        self._cleared = True
+        try:
+            catalog.clear_parts(self.backups, self.database, prefix=self._prefix)
+            measurements.clear(self.backups, self.database)
+        except (DbsyncError, OSError):
+            return
+
+    def preflight(self, pending: tuple[Migration, ...]) -> None:
+        self._pending = pending
+        preflight.check_local(self.database)
+        preflight.check_writable(self.database.parent)
+        preflight.check_writable(self.backups)
+        self.clear()
+        if pending:
+            self._measured = measurements.measured(self._flight.lines(), pending, preflight.size_of(self.database))
+            preflight.check_space(
+                self.database, self.backups, least_free_bytes=self._least_free_bytes, measured=self._measured
+            )
+        if self.look().state is State.OK:
+            preflight.check_alone(self.database)

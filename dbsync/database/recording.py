@@ -1,0 +1,33 @@
+"""Records a run: the flight record, the events for whoever watches, and how earlier runs ended."""
+
+from __future__ import annotations
+
+import time
+
+from dbsync.database.shared import Shared, timestamp
+from dbsync.errors import DbsyncError
+from dbsync.model import Tried
+from dbsync.progress import Event
+
+
+class Recording(Shared):
+    """The effects that record and report what happens."""
+
+    def tried(self, run: str) -> Tried:
+        return self._flight.tried(run)
+
+    def record(self, event: str, **facts: str | float | None) -> None:
+        if event == "started" and self._measured is not None:
+            facts["expected_seconds"] = round(self._measured.expected_seconds, 3)
+        self._tell(Event.of(event, facts))
+        # What came before a run is not its own: a process may do several.
+        spent = self._meter.take_spent() if event in ("looked", "ended") else {}
+        phases = {"phases": spent} if event == "ended" and spent else {}
+        try:
+            self._flight.record({"event": event, "at": timestamp(), **facts, **phases})
+        except (DbsyncError, OSError):
+            # A record that cannot be written must not decide what becomes of a till's database.
+            return
+
+    def seconds(self) -> float:
+        return time.monotonic()

@@ -1,0 +1,102 @@
+"""The state that all effects on one database share: its places, the open transaction, and the record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from dbsync.backups import bundled_migrations, catalog
+from dbsync.backups.concurrent_writes import Watch
+from dbsync.database import measurements, preflight
+from dbsync.database.flight_recorder import FlightRecorder
+from dbsync.database.open_transaction import OpenTransaction
+from dbsync.model import Backup, Migration
+from dbsync.progress import Meter, Progress, quiet, safe
+from dbsync.storage import connections, files, temporary_files
+from dbsync.upgrade.effects import Effects
+
+PROCESS: Final = files.random_name()
+"""In the names of scratch files: a program that outlives a killed run must not write into the next one's copy."""
+
+
+class Shared(Effects):
+    """One database file and the state of the run on it.
+
+    The base of each part: a part implements some of the effects, and calls the others by the protocol.
+
+    Args:
+        database: the file; need not exist.
+        backups: the folder of migration backups and of the flight record.
+        prefix: first part of migration backups' names.
+        progress: told of every event; whatever it raises is swallowed.
+        reports: where loss reports go; beside the backups by default.
+        backups_kept_count: how many migration backups rotation leaves.
+        least_free_bytes: below this much free space nothing is migrated.
+    """
+
+    def __init__(
+        self,
+        database: Path,
+        *,
+        backups: Path,
+        prefix: str | None = None,
+        progress: Progress = quiet,
+        reports: Path | None = None,
+        backups_kept_count: int = catalog.KEPT_COUNT,
+        least_free_bytes: int = preflight.LEAST_FREE_BYTES,
+    ) -> None:
+        self.database: Final = database
+        self.backups: Final = backups
+        self._prefix: Final = prefix or database.stem
+        self._tell: Final = safe(progress)
+        self._meter: Final = Meter(self._tell, self.seconds)
+        self._reports: Final = reports or backups / "reports"
+        self._kept_count: Final = backups_kept_count
+        self._least_free_bytes: Final = least_free_bytes
+        self._flight: Final = FlightRecorder(backups, database)
+        self._watch: Final = Watch(database)
+        self._begun: OpenTransaction | None = None
+        """The transaction that is open."""
+        self._pending: tuple[Migration, ...] = ()
+        """The migrations of this run, as of `preflight`."""
+        self._measured: measurements.Measured | None = None
+        """A rehearsal of just these migrations, if there is one."""
+
+    def _facts(self, path: Path, kind: str, version: int, now: datetime) -> Backup:
+        """Return the facts of a backup that is about to be made, without size and checksum."""
+        sequence = catalog.next_sequence(self.backups, self.database)
+        made_at = files.utc_text(now)
+        owner = temporary_files.owner_of(self.database)
+        return Backup(path, kind, version, sha256="", size_bytes=0, sequence=sequence, made_at=made_at, database=owner)
+
+    def _scratch(self, what: str) -> Path:
+        """Return the name of a scratch file; a run that is cut leaves it to the next one's `clear`."""
+        return temporary_files.scratch_of(self.backups, temporary_files.owner_of(self.database), f"{PROCESS}-{what}")
+
+    @contextmanager
+    def _reading(self, operation: str) -> Iterator[connections.Connection]:
+        """Open the live database for reading; a failure of SQLite's is one of this operation on it."""
+        with (
+            connections.translated(operation, self.database),
+            closing(connections.open_reading(self.database)) as live,
+        ):
+            yield live
+
+    @property
+    def _open(self) -> connections.Connection:
+        """The connection that has the open transaction."""
+        assert self._begun is not None, "only between begin and commit"
+        return self._begun.connection
+
+
+def known_migrations(base: Backup, migrations: tuple[Migration, ...]) -> tuple[Migration, ...]:
+    """Return the migrations; those that lie beside the backup where the release that has them is gone."""
+    return migrations or bundled_migrations.beside(base.path)
+
+
+def timestamp() -> str:
+    """Return the time now, UTC, as it stands in records."""
+    return files.utc_text(datetime.now(UTC))
