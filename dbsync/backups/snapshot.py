@@ -12,8 +12,9 @@ from typing import Final
 
 from dbsync.backups import catalog, compression
 from dbsync.backups.concurrent_writes import Watch
-from dbsync.errors import BackupUnusable, Damaged, DbsyncError, DiskProblem
+from dbsync.errors import BackupUnusable, Damaged, DiskProblem, TillkeeperError
 from dbsync.model import Backup
+from dbsync.outcomes import OutcomeName
 from dbsync.progress import Told
 from dbsync.storage import files, temporary_files
 from dbsync.storage.background import Beside
@@ -49,7 +50,7 @@ def copy_to_part(
     """Copies a live database, as it stands, to the temporary name of `final`. A crash leaves a part, which is cleared.
 
     Raises:
-        DbsyncError: by meaning (DiskFull, Locked, Damaged …); the part is removed.
+        TillkeeperError: by meaning (DiskFull, Locked, Damaged …); the part is removed.
     """
     part = temporary_files.part_of(final, facts.database)
     snapshot(source, part, told=told, live=live, writer=writer)
@@ -76,7 +77,7 @@ def snapshot(
         opened: how.
 
     Raises:
-        DbsyncError: by meaning; nothing is left of it.
+        TillkeeperError: by meaning; nothing is left of it.
     """
     try:
         target.unlink(missing_ok=True)
@@ -92,7 +93,7 @@ def snapshot(
                     copy(reading, copied, told=told, seconds=time.monotonic)
             # A copy of a WAL database says WAL in its header and would want files beside it.
             copied.execute("PRAGMA journal_mode=DELETE").fetchall()
-    except DbsyncError:
+    except TillkeeperError:
         drop_part(target)
         raise
     except OSError as cause:
@@ -107,7 +108,7 @@ def check_part(part: Backup) -> Backup:
     """
     try:
         problem, version, seen = _inspected("check the backup", part)
-    except DbsyncError:
+    except TillkeeperError:
         drop_part(part.path)
         raise
     if problem is not None or version != part.version:
@@ -231,7 +232,7 @@ def check_backup_file(path: Path) -> Backup:
             problem, version = check_soundness(connection), version_of(connection)
     except BackupUnusable:
         raise
-    except DbsyncError as error:
+    except TillkeeperError as error:
         raise BackupUnusable(operation="use the backup", path=path, cause=error.cause) from error
     if problem is not None:
         raise BackupUnusable(operation="use the backup", path=path, cause=problem)
@@ -272,7 +273,7 @@ def put_aside(database: Path, final: Path, facts: Backup, *, told: Told, watch: 
         part = copy_to_part(database, final, facts, told=told)
     except (Damaged, DiskProblem) as error:
         watch.close()
-        if not moves or error.outcome in ("NO_SPACE", "READ_ONLY"):
+        if not moves or error.outcome in (OutcomeName.NO_SPACE, OutcomeName.READ_ONLY):
             raise
         return _move_aside(database, final, facts)
     return keep_part(_measured_as_it_is(part))
@@ -295,7 +296,7 @@ def _measured_as_it_is(part: Backup) -> Backup:
     try:
         problem, _, seen = _inspected("check the copy", part)
     except (Damaged, DiskProblem) as error:
-        if error.outcome in ("NO_SPACE", "READ_ONLY"):
+        if error.outcome in (OutcomeName.NO_SPACE, OutcomeName.READ_ONLY):
             raise
         return part._replace(sha256=files.sha256_of(part.path), size_bytes=part.path.stat().st_size, verified=False)
     return seen._replace(verified=problem is None)

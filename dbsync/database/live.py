@@ -15,9 +15,9 @@ from dbsync.errors import (
     BackupUnusable,
     CommitFailed,
     Damaged,
-    DbsyncError,
     MigrationFailed,
     Missing,
+    TillkeeperError,
     VerificationFailed,
 )
 from dbsync.migrations import history, runner
@@ -121,7 +121,7 @@ class LiveEffects(GoingBack):
         """A person's backup, checked, to a place of choice or among the others (spec S101, S188).
 
         Raises:
-            DbsyncError: by meaning; nothing is left of it.
+            TillkeeperError: by meaning; nothing is left of it.
         """
         self.clear()
         now = datetime.now(UTC)
@@ -235,7 +235,7 @@ class LiveEffects(GoingBack):
                 closing(connections.open_reading(self.database)) as live,
             ):
                 problem = connections.check_soundness(live)
-        except DbsyncError as error:
+        except TillkeeperError as error:
             raise CommitFailed(operation="check", path=self.database, cause=error.cause) from error
         if problem is not None:
             raise CommitFailed(operation="check", path=self.database, cause=problem)

@@ -14,7 +14,7 @@ from dbsync.backups.concurrent_writes import Watch
 from dbsync.database import measurements, preflight
 from dbsync.database.flight_recorder import FlightRecorder
 from dbsync.downgrade import carry_back, row_replay
-from dbsync.errors import BackupUnusable, DbsyncError, Locked
+from dbsync.errors import BackupUnusable, Locked, TillkeeperError
 from dbsync.migrations import history
 from dbsync.model import Applied, Backup, Carried, Change, Facts, Intent, Loss, Migration, Recognised, State, Tried
 from dbsync.progress import Event, Meter, Progress, quiet, safe
@@ -98,7 +98,7 @@ class GoingBack:
         try:
             catalog.clear_parts(self.backups, self.database, prefix=self._prefix)
             measurements.clear(self.backups, self.database)
-        except (DbsyncError, OSError):
+        except (TillkeeperError, OSError):
             return
 
     def tried(self, run: str) -> Tried:
@@ -121,7 +121,7 @@ class GoingBack:
                 return Change(known=False)
             known = _known(base, migrations)
             return self._first_written(base, known) or self._compared(self._migrated(base, known))
-        except DbsyncError:
+        except TillkeeperError:
             # A database or a backup that cannot be compared counts as changed; what follows puts it aside first.
             return Change(known=False)
         finally:
@@ -130,7 +130,7 @@ class GoingBack:
     def lost_since_commit(self, base: Backup, migrations: tuple[Migration, ...]) -> tuple[Loss, ...]:
         try:
             return self._compared(self._migrated(base, _known(base, migrations))).losses
-        except DbsyncError:
+        except TillkeeperError:
             return ()
         finally:
             snapshot.drop_part(self._scratch("base"))
@@ -143,7 +143,7 @@ class GoingBack:
             return Change(known=False, cause=facts.detail)
         try:
             return self._compared(path)
-        except DbsyncError as error:
+        except TillkeeperError as error:
             if isinstance(error, Locked):
                 raise
             # Another text encoding, a collation of the app's own: what cannot be counted may still be put in place.
@@ -169,7 +169,7 @@ class GoingBack:
             facts = self._facts(
                 self.backups / self.database.name, quarantine.KIND, self.look().version, datetime.now(UTC)
             )
-        except DbsyncError:
+        except TillkeeperError:
             return None
         return quarantine.keep(
             self.database,
@@ -202,14 +202,14 @@ class GoingBack:
             known = _known(base, migrations)
             told = self._meter.phase("carry back")
             return carry_back.carry_back(now, base.path, known, into=into, reports=reports, told=told)
-        except (DbsyncError, OSError) as error:
+        except (TillkeeperError, OSError) as error:
             self.record("not_carried", cause=str(error))
             raise files.ours(error) from error
 
     def discard(self, path: Path) -> None:
         try:
             snapshot.drop_part(path) if temporary_files.is_part(path) else catalog.remove(path)
-        except DbsyncError:
+        except TillkeeperError:
             # It takes space, and is as true as any other copy.
             return
 
@@ -232,7 +232,7 @@ class GoingBack:
                 written = table_diff.export(kept, "base", table_diff.differences(kept, "base"), folder)
             files.sync_tree(folder)
             return folder if written else None
-        except (DbsyncError, OSError):
+        except (TillkeeperError, OSError):
             # What was put aside is complete and durable; the export is a convenience made of it, and can be made later.
             return None
         finally:
@@ -266,7 +266,7 @@ class GoingBack:
         phases = {"phases": spent} if event == "ended" and spent else {}
         try:
             self._flight.record({"event": event, "at": timestamp(), **facts, **phases})
-        except (DbsyncError, OSError):
+        except (TillkeeperError, OSError):
             # A record that cannot be written must not decide what becomes of a till's database.
             return
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, NamedTuple
 
-from dbsync.errors import DbsyncError, MigrationFailed
+from dbsync.errors import MigrationFailed, TillkeeperError
 from dbsync.migrations import history
 from dbsync.migrations.engines import registry
 from dbsync.migrations.folder import checked_text
@@ -120,7 +120,7 @@ def _run(sandbox: Sandbox, migration: Migration) -> None:
     assert callable(up)
     try:
         up(sandbox)
-    except DbsyncError:
+    except TillkeeperError:
         raise
     except STOPPED as error:
         raise failed(migration, error) from error

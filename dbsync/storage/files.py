@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from dbsync.errors import DbsyncError, DiskFull, DiskProblem, UnreadableFile
+from dbsync.errors import DiskFull, DiskProblem, TillkeeperError, UnreadableFile
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -39,9 +39,9 @@ def problem(operation: str, path: Path, cause: OSError) -> DiskProblem:
     return kind(operation=operation, path=path, cause=cause.strerror or str(cause))
 
 
-def ours(error: DbsyncError | OSError) -> DbsyncError:
+def ours(error: TillkeeperError | OSError) -> TillkeeperError:
     """The last net: a file error that no effect has put in words is a disk's, not the end of whoever runs the till."""
-    if isinstance(error, DbsyncError):
+    if isinstance(error, TillkeeperError):
         return error
     return problem("use", Path(os.fsdecode(error.filename or "a file")), error)
 

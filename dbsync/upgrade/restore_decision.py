@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dbsync.errors import DbsyncError
-from dbsync.model import Back, Backup, Change, Intent, Loss, Migration, Outcome, OutcomeName, Returned, State
+from dbsync.errors import TillkeeperError
+from dbsync.model import Back, Backup, Change, Intent, Loss, Migration, Outcome, Returned, State
+from dbsync.outcomes import OutcomeName
 from dbsync.storage.files import ours
 from dbsync.upgrade import decisions
 from dbsync.upgrade.effects import Effects
@@ -32,7 +33,7 @@ def go_back(
     """
     try:
         return _go_back(effects, trial_id, backup, content_sha256, older_schema, ever_confirmed, migrations)
-    except (DbsyncError, OSError) as error:
+    except (TillkeeperError, OSError) as error:
         return _not_returned(effects, ours(error))
 
 
@@ -91,7 +92,7 @@ def _carry_back(
     carried, why_not = None, ""
     try:
         carried = effects.carry_back(backup, aside, migrations) if aside is not None else None
-    except DbsyncError as error:
+    except TillkeeperError as error:
         why_not = f"what was recorded since is not in it: {error.cause}"
     # One so ruined that it could only be moved cannot stay, whoever worked with it.
     stays = ever_confirmed and effects.look().state is not State.MISSING
@@ -135,8 +136,9 @@ def _returned(
     return Returned(back, outcome, aside, losses, export, parked)
 
 
-def _not_returned(effects: Effects, error: DbsyncError) -> Returned:
-    name = OutcomeName(error.outcome) if error.outcome == "BACKUP_UNUSABLE" else OutcomeName.RESTORE_PENDING
+def _not_returned(effects: Effects, error: TillkeeperError) -> Returned:
+    unusable = error.outcome is OutcomeName.BACKUP_UNUSABLE
+    name = OutcomeName.BACKUP_UNUSABLE if unusable else OutcomeName.RESTORE_PENDING
     outcome = Outcome(name, phase="going back", cause=error.cause, hint=error.hint)
     record_end(effects, outcome)
     return Returned(None, outcome)
@@ -150,7 +152,7 @@ def restore(effects: Effects, *, backup: Path, intent_id: str) -> Returned:
     """
     try:
         return _restore(effects, backup, intent_id)
-    except (DbsyncError, OSError) as error:
+    except (TillkeeperError, OSError) as error:
         return _not_returned(effects, ours(error))
 
 

@@ -187,7 +187,7 @@ def migrate_up(path: Path, migrations: tuple[Migration, ...]) -> tuple[Migration
     """Brings a throw-away file to the newest of `migrations`; returns those that it had not had.
 
     Raises:
-        DbsyncError: one of them fails on it.
+        TillkeeperError: one of them fails on it.
     """
     with translated("migrate a copy", path, otherwise=MigrationFailed), closing(open_scratch(path)) as connection:
         pending = tuple(one for one in migrations if one.number > version_of(connection))
