@@ -6,6 +6,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
+from dbsync.outcomes import OutcomeName
+
 
 class State(StrEnum):
     """What kind of thing lies where the database should be."""
@@ -129,57 +131,6 @@ class Loss(NamedTuple):
     removed: int
 
 
-class OutcomeName(StrEnum):
-    """How a run ended."""
-
-    UP_TO_DATE = "UP_TO_DATE"
-    CREATED = "CREATED"
-    MIGRATED = "MIGRATED"
-    MIGRATION_FAILED = "MIGRATION_FAILED"
-    VERIFICATION_FAILED = "VERIFICATION_FAILED"
-    COMMIT_FAILED = "COMMIT_FAILED"
-    TOO_NEW = "TOO_NEW"
-    LOCKED = "LOCKED"
-    NO_SPACE = "NO_SPACE"
-    READ_ONLY = "READ_ONLY"
-    DAMAGED = "DAMAGED"
-    NETWORK_DRIVE = "NETWORK_DRIVE"
-    MISSING = "MISSING"
-    UNTRACKED = "UNTRACKED"
-    BAD_MIGRATIONS = "BAD_MIGRATIONS"
-    FAILED_BEFORE = "FAILED_BEFORE"
-    HISTORY_DIFFERS = "HISTORY_DIFFERS"
-    CANNOT_BACK_UP = "CANNOT_BACK_UP"
-    RESTORED = "RESTORED"
-    CARRIED_BACK = "CARRIED_BACK"
-    KEPT = "KEPT"
-    STAYS = "STAYS"
-    NOTHING_TO_RESTORE = "NOTHING_TO_RESTORE"
-    RESTORE_PENDING = "RESTORE_PENDING"
-    BACKUP_UNUSABLE = "BACKUP_UNUSABLE"
-
-
-READY = frozenset({OutcomeName.UP_TO_DATE, OutcomeName.CREATED, OutcomeName.MIGRATED})
-FAILED = frozenset(
-    {
-        OutcomeName.MIGRATION_FAILED,
-        OutcomeName.VERIFICATION_FAILED,
-        OutcomeName.COMMIT_FAILED,
-        OutcomeName.BAD_MIGRATIONS,
-        OutcomeName.HISTORY_DIFFERS,
-    }
-)
-SETTLED = frozenset(
-    {
-        OutcomeName.RESTORED,
-        OutcomeName.CARRIED_BACK,
-        OutcomeName.KEPT,
-        OutcomeName.STAYS,
-        OutcomeName.NOTHING_TO_RESTORE,
-    }
-)
-
-
 class Outcome(NamedTuple):
     """How a run ended, with what a report needs (spec S183)."""
 
@@ -197,17 +148,17 @@ class Outcome(NamedTuple):
     @property
     def ready(self) -> bool:
         """The app may start."""
-        return self.name in READY
+        return self.name.ready
 
     @property
     def failed(self) -> bool:
         """Tried and undone, or wrong for good: on trial, this is the give-up."""
-        return self.name in FAILED
+        return self.name.failed
 
     @property
     def refused(self) -> bool:
         """Nothing was tried, or nothing could be done now: later, perhaps."""
-        return self.name not in READY | FAILED | SETTLED
+        return self.name.refused
 
 
 class Returned(NamedTuple):

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, Protocol
 
+from dbsync.outcomes import OutcomeName
+
 BYTES: Final = "bytes"
 ROWS: Final = "rows"
 STATEMENTS: Final = "statements"
@@ -48,9 +50,9 @@ class Event(NamedTuple):
         if kind != "ended":
             return Event(kind)
         outcome, seconds = str(facts["outcome"]), float(facts.get("seconds") or 0)
-        if outcome in ("MIGRATED", "CREATED"):
+        if outcome in (OutcomeName.MIGRATED, OutcomeName.CREATED):
             return Event("finished", number=after - before, done=before, total=after, seconds=seconds)
-        if outcome == "UP_TO_DATE":
+        if outcome == OutcomeName.UP_TO_DATE:
             return Event("up_to_date", number=before, total=before)
         return Event("ended", name=outcome, text=str(facts.get("cause") or ""), seconds=seconds)
 

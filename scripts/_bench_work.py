@@ -237,7 +237,7 @@ def downgrade(database: str, migrations: str, _: str) -> dict:
     from dbsync.backups.catalog import list_backups
     from dbsync.commands import downgrade
     from dbsync.database.live import LiveEffects
-    from dbsync.migrations.folder import folder as migration_folder
+    from dbsync.migrations import folder as migration_folder
     from dbsync.storage.locks import locked
 
     live = Path(database)

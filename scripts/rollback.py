@@ -40,22 +40,19 @@ def main() -> int:
     arguments = vars(_arguments())
     if sys.version_info < (3, 11):  # noqa: UP036 - it is run with whatever Python there is
         _say(f"Python 3.11 or newer is needed; this is {sys.version.split()[0]}.")
-        return 2
+        return 4  # refused (dbsync/outcomes.py, which an older Python cannot read)
     # -I and -S leave the tree this script lies in off the path: nothing installed is needed, or looked at.
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-    from dbsync.errors import DbsyncError
-    from updater import outcomes, settings
+    from dbsync.errors import TillkeeperError
+    from updater import settings
     from updater.cli.rollback import run
-    from updater.errors import SettingsError, TryLater, UpdaterError
 
     try:
         loaded = settings.load(settings.find(arguments.pop("settings")))
         return run(loaded, ask=_ask, say=_say, **arguments)
-    except (UpdaterError, DbsyncError) as error:
-        _say(f"Error: {error}. {error.hint}".strip())
-        if isinstance(error, SettingsError):
-            return outcomes.exit_code("BAD_SETTINGS")
-        return 75 if isinstance(error, TryLater) else outcomes.exit_code("REFUSED_COMMAND")
+    except TillkeeperError as error:
+        _say(f"Error: {error.in_words}")
+        return error.exit_status
 
 
 if __name__ == "__main__":

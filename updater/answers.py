@@ -1,12 +1,15 @@
-"""How asking the repository can end: every way has a name."""
+"""How asking the repository can end: every way has a name, and each but OK is an outcome."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 
+from dbsync.outcomes import NamedOutcome
+from updater.outcomes import TerminalOutcome, named
+
 
 class Answer(StrEnum):
-    """What a look at the repository, or a download from it, came to."""
+    """The result of a look at the repository, or of a download from it."""
 
     OK = "OK"
     OFFLINE = "OFFLINE"
@@ -21,3 +24,8 @@ class Answer(StrEnum):
     NO_SPACE = "NO_SPACE"
     TROUBLE = "TROUBLE"
     """Something on this machine: a folder that cannot be written, a child that could not start."""
+
+    @property
+    def outcome(self) -> NamedOutcome:
+        """The outcome of that name; of OK, that nothing is new."""
+        return TerminalOutcome.NOTHING_NEW if self is Answer.OK else named(self)

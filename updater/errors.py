@@ -1,56 +1,9 @@
-"""Errors of the updater, grouped by what the caller should do about them.
-
-`TryLater`: nothing was changed, the same call may succeed later. `Refused`: this input will never do; nothing was
-changed. `Failed`: a step was undone. `NeedsPerson`: the terminal must not go on by itself. Each carries what was being
-done, on what, why it did not work, and a hint for people.
-"""
+"""Errors of a terminal, in the tree of `dbsync.errors`: grouped by what the caller should do about them."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-
-class UpdaterError(Exception):
-    """Anything the updater raises on purpose.
-
-    Attributes:
-        operation: what was being done, a verb ("download", "swap").
-        path: the file or folder it was done to, if any.
-        cause: why it did not work, in plain words.
-        hint: what a person can do about it; may be empty.
-    """
-
-    hint_by_default = ""
-
-    def __init__(self, *, operation: str, cause: str, path: Path | None = None, hint: str = "") -> None:
-        self.operation = operation
-        self.path = path
-        self.cause = cause
-        self.hint = hint or self.hint_by_default
-        where = f" {path}" if path is not None else ""
-        super().__init__(f"could not {operation}{where}: {cause}")
-
-
-class TryLater(UpdaterError):
-    """Nothing was changed; the same call may succeed later."""
-
-
-class Refused(UpdaterError):
-    """Nothing was changed; the same call fails again until something else changes."""
-
-
-class Failed(UpdaterError):
-    """A step failed and everything it did was undone."""
-
-
-class NeedsPerson(UpdaterError):
-    """Nothing that the terminal may do by itself is right; a person must decide."""
-
-
-class NoSpace(TryLater):
-    """There is not enough space."""
-
-    hint_by_default = "Free some disk space; nothing needs to be repaired."
+from dbsync.errors import Refused, TryLater
+from updater.outcomes import TerminalOutcome
 
 
 class AppAlreadyRunning(TryLater):
@@ -59,7 +12,14 @@ class AppAlreadyRunning(TryLater):
     hint_by_default = "Close the app first."
 
 
+class Busy(TryLater):
+    """Another process of the product holds the terminal or its database."""
+
+    outcome = TerminalOutcome.BUSY
+
+
 class SettingsError(Refused):
     """The settings file is missing, unreadable, or says something that cannot be."""
 
-    hint_by_default = "Mend the settings file, or run `updater install` again."
+    hint_by_default = "Fix the settings file, or run `updater install` again."
+    outcome = TerminalOutcome.BAD_SETTINGS

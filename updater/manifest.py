@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, NamedTuple
 
-from updater.errors import Refused
+from dbsync.errors import Refused
 
 FORMAT: Final = 1
 MANIFEST_NAME: Final = "tillkeeper-manifest.json"

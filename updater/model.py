@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from dbsync.model import Back, Facts, State
+from dbsync.outcomes import NamedOutcome
+
+if TYPE_CHECKING:
+    # Not on the way of a launch.
+    from updater.answers import Answer
 
 __all__ = [
     "Back", "By", "Catalog", "Facts", "Journal", "Limits", "Offer", "Phase", "Proof", "Rejection", "Release", "Report",
@@ -92,7 +97,7 @@ class Trial(NamedTuple):
     verdict: Verdict = Verdict.OPEN
     by: By = By.MACHINE
     outcome: str = ""
-    """Name of the outcome that ended it (see outcomes.py)."""
+    """Name of the outcome that ended it (`outcomes`)."""
     reason: str = ""
     back: Back | None = None
     """What became of the database after a give-up; None while that is owed."""
@@ -180,8 +185,7 @@ class Offer(NamedTuple):
 class Catalog(NamedTuple):
     """What one look at the repository showed."""
 
-    verdict: str
-    """An `answers.Answer`."""
+    verdict: Answer
     detail: str
     newer: tuple[Offer, ...] = ()
     """Releases above the good one that this terminal can run, newest last."""
@@ -192,7 +196,7 @@ class Catalog(NamedTuple):
 class Report(NamedTuple):
     """One thing that happened, for support: an event, and a file in the outbox when a person should know."""
 
-    outcome: str
+    outcome: NamedOutcome
     release: Release | None = None
     phase: str = ""
     migration: str | None = None

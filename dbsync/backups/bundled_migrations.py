@@ -34,7 +34,7 @@ def keep(kept: Path, pending: tuple[Migration, ...], *, owner: str) -> None:
         owner: the database's name, as the backup has it.
 
     Raises:
-        DbsyncError: it could not be kept; nothing is left of it.
+        TillkeeperError: it could not be kept; nothing is left of it.
     """
     source, final = migration_folder.folder_of(pending[0]), catalog.migrations_path(kept)
     part = temporary_files.part_of(final, owner)

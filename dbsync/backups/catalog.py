@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-from dbsync.errors import BackupUnusable, DbsyncError, disk_problem
+from dbsync.errors import BackupUnusable, TillkeeperError, disk_problem
 from dbsync.model import Backup
 from dbsync.storage import files, temporary_files
 
@@ -190,7 +190,7 @@ def read(path: Path) -> Backup:
                 content_size_bytes=0,
             )
         return _from_facts(path, files.read_json(facts_path(path)))
-    except (FileNotFoundError, DbsyncError, KeyError, TypeError, ValueError, OverflowError):
+    except (FileNotFoundError, TillkeeperError, KeyError, TypeError, ValueError, OverflowError):
         return _from_name(path)
 
 

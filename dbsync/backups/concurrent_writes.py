@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from dbsync.errors import DbsyncError, Locked
+from dbsync.errors import Locked, TillkeeperError
 from dbsync.storage.connections import Connection, is_wal, open_writing, page_size_of, translated
 
 
@@ -36,7 +36,7 @@ class Watch:
         except Locked:
             self.close()
             raise
-        except DbsyncError:
+        except TillkeeperError:
             self.close()
 
     def close(self) -> None:

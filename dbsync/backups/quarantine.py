@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from dbsync.backups import catalog, snapshot
-from dbsync.errors import Damaged, DbsyncError
+from dbsync.errors import Damaged, TillkeeperError
 from dbsync.model import Backup
 from dbsync.progress import Told
 from dbsync.storage import files, temporary_files
@@ -54,7 +54,7 @@ def keep(database: Path, facts: Backup, *, prefix: str, least_free_bytes: int, t
         kept = snapshot.keep_part(snapshot.measure_part(part)).path
         _forget_the_oldest(folder, database)
         return kept
-    except (DbsyncError, OSError):
+    except (TillkeeperError, OSError):
         # The refusal that this belongs to stands all the same, and the database is as it was.
         return None
 

@@ -11,8 +11,9 @@ from typing import Final
 from dbsync.backups import catalog, compression, snapshot
 from dbsync.backups.concurrent_writes import Watch
 from dbsync.backups.snapshot import sidecars
-from dbsync.errors import BackupUnusable, Damaged, DbsyncError, DiskProblem, disk_problem
+from dbsync.errors import BackupUnusable, Damaged, DiskProblem, TillkeeperError, disk_problem
 from dbsync.model import Backup
+from dbsync.outcomes import OutcomeName
 from dbsync.progress import Told
 from dbsync.storage import files
 from dbsync.storage.connections import (
@@ -94,7 +95,7 @@ def check_backup_file(path: Path) -> Backup:
             problem, version = check_soundness(connection), version_of(connection)
     except BackupUnusable:
         raise
-    except DbsyncError as error:
+    except TillkeeperError as error:
         raise BackupUnusable(operation="use the backup", path=path, cause=error.cause) from error
     if problem is not None:
         raise BackupUnusable(operation="use the backup", path=path, cause=problem)
@@ -138,7 +139,7 @@ def put_aside(database: Path, final: Path, facts: Backup, *, told: Told, watch: 
         part = snapshot.copy_to_part(database, final, facts, told=told)
     except (Damaged, DiskProblem) as error:
         watch.close()
-        if not moves or error.outcome in ("NO_SPACE", "READ_ONLY"):
+        if not moves or error.outcome in (OutcomeName.NO_SPACE, OutcomeName.READ_ONLY):
             raise
         return _move_aside(database, final, facts)
     return snapshot.keep_part(_inspected(part))
@@ -166,7 +167,7 @@ def _inspected(part: Backup) -> Backup:
     try:
         problem, _, seen = snapshot.inspect_part("check the copy", part)
     except (Damaged, DiskProblem) as error:
-        if error.outcome in ("NO_SPACE", "READ_ONLY"):
+        if error.outcome in (OutcomeName.NO_SPACE, OutcomeName.READ_ONLY):
             raise
         return part._replace(sha256=files.sha256_of(part.path), size_bytes=part.path.stat().st_size, verified=False)
     return seen._replace(verified=problem is None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dbsync.errors import DbsyncError
+from dbsync.errors import TillkeeperError
 from dbsync.model import Intent
 from dbsync.storage import files
 
@@ -14,7 +14,7 @@ def read(backups: Path, intent_id: str) -> Intent | None:
     try:
         found = files.read_json(_path(backups, intent_id))
         return Intent(intent_id, str(found["backup"]), found["set_aside"], bool(found["done"]))
-    except (FileNotFoundError, DbsyncError, KeyError, TypeError):
+    except (FileNotFoundError, TillkeeperError, KeyError, TypeError):
         return None
 
 

@@ -9,7 +9,7 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 
 from dbsync.backups import catalog, compression
-from dbsync.errors import Damaged, DbsyncError, disk_problem
+from dbsync.errors import Damaged, TillkeeperError, disk_problem
 from dbsync.model import Backup
 from dbsync.progress import Told
 from dbsync.storage import files, temporary_files
@@ -40,7 +40,7 @@ def copy_to_part(
     """Copy a live database, as it stands, to the temporary name of `final`. A crash leaves a part, which is cleared.
 
     Raises:
-        DbsyncError: by meaning (DiskFull, Locked, Damaged …); the part is removed.
+        TillkeeperError: by meaning (DiskFull, Locked, Damaged …); the part is removed.
     """
     part = temporary_files.part_of(final, facts.database)
     copy_database(source, part, told=told, live=live, writer=writer)
@@ -67,7 +67,7 @@ def copy_database(
         opened: how.
 
     Raises:
-        DbsyncError: by meaning; nothing is left of it.
+        TillkeeperError: by meaning; nothing is left of it.
     """
     try:
         target.unlink(missing_ok=True)
@@ -83,7 +83,7 @@ def copy_database(
                     copy(reading, copied, told=told, seconds=time.monotonic)
             # A copy of a WAL database says WAL in its header and would want files beside it.
             copied.execute("PRAGMA journal_mode=DELETE").fetchall()
-    except DbsyncError:
+    except TillkeeperError:
         drop_part(target)
         raise
     except OSError as cause:
@@ -98,7 +98,7 @@ def check_part(part: Backup) -> Backup:
     """
     try:
         problem, version, seen = inspect_part("check the backup", part)
-    except DbsyncError:
+    except TillkeeperError:
         drop_part(part.path)
         raise
     if problem is not None or version != part.version:

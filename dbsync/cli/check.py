@@ -10,8 +10,9 @@ from pathlib import Path
 import click
 
 from dbsync.cli.main import as_json, from_folder, main
-from dbsync.cli.output import FAILED, errors_told, tell, tidy_when_ended
+from dbsync.cli.output import errors_told, tell, tidy_when_ended
 from dbsync.lint.check import check as find
+from dbsync.outcomes import ExitStatus
 
 _FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
@@ -38,4 +39,4 @@ def check(folder: Path, released: tuple[Path, ...], database: Path | None, as_js
             tell(f"    {one.safe}")
     if not problems and not as_json:
         tell("nothing to say against it")
-    sys.exit(FAILED if problems else 0)
+    sys.exit(ExitStatus.FAILED if problems else 0)

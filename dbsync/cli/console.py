@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final, TextIO
 
+from dbsync.outcomes import OutcomeName
 from dbsync.progress import Event
 
 PLAIN: Final = {
@@ -57,9 +58,9 @@ def lines_of(event: Event) -> list[str]:  # noqa: C901 - one case per kind of ev
             ]
         case "up_to_date":
             return ["✅ Database is up to date!", f"✅ Database initialized successfully (v{number}/{event.total})"]
-        case "ended" if name in ("RESTORED", "KEPT", "STAYS"):
+        case "ended" if name in (OutcomeName.RESTORED, OutcomeName.KEPT, OutcomeName.STAYS):
             return [f"✅ {name}"]
-        case "ended" if name == "COMMIT_FAILED":
+        case "ended" if name == OutcomeName.COMMIT_FAILED:
             return [
                 f"❌ {name}: {text}",
                 "   `dbsync status` tells which schema it has; the backup from before is kept.",

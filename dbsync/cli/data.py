@@ -10,13 +10,14 @@ import click
 
 from dbsync.backups.catalog import find
 from dbsync.cli.console import about
-from dbsync.cli.main import Place, as_json, ask, exit_code, from_folder, main, on_database, plain
-from dbsync.cli.output import FAILED, tell, tidy_when_ended
+from dbsync.cli.main import Place, as_json, ask, from_folder, main, on_database, plain
+from dbsync.cli.output import tell, tidy_when_ended
 from dbsync.commands import empty_and_import
 from dbsync.commands.rehearse import rehearse as run
 from dbsync.errors import BackupUnusable, Missing
 from dbsync.migrations import folder as migration_folder
 from dbsync.model import State
+from dbsync.outcomes import ExitStatus
 from dbsync.storage import files
 from dbsync.storage.locks import locked
 from dbsync.storage.platform import process_priority
@@ -56,7 +57,7 @@ def rehearse(place: Place, *, folder: Path, as_json: bool) -> None:
         tell(f"  {found.seconds:.1f} s here; the till would be closed for {about(found.expected_seconds)}")
         sizes = f"{found.size_bytes / 1e6:.1f} MB now, {found.after_bytes / 1e6:.1f} MB after"
         tell(f"  {sizes}; it would need {found.needed_bytes / 1e6:.1f} MB of disk")
-    sys.exit(0 if found.good else FAILED)
+    sys.exit(0 if found.good else ExitStatus.FAILED)
 
 
 @main.command()
@@ -96,7 +97,7 @@ def import_file(place: Place, *, file: Path, folder: Path, yes: bool, as_json: b
         imported = empty_and_import.import_file(place.effects(), file.absolute(), known)
     told = {"format": 1, "kept": str(imported.kept.path) if imported.kept else None, **plain(imported.outcome)}
     _tell(told, as_json=as_json)
-    sys.exit(exit_code(imported.outcome))
+    sys.exit(imported.outcome.name.exit_status)
 
 
 def _tell(told: dict[str, object], *, as_json: bool) -> None:

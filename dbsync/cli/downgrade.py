@@ -9,11 +9,12 @@ from pathlib import Path
 import click
 
 from dbsync.backups import bundled_migrations, catalog
-from dbsync.cli.main import Place, as_json, ask, exit_code, main, on_database, plain
-from dbsync.cli.output import FAILED, tell
+from dbsync.cli.main import Place, as_json, ask, main, on_database, plain
+from dbsync.cli.output import tell
 from dbsync.commands import downgrade as go_back
 from dbsync.errors import BackupUnusable
 from dbsync.model import Backup, Loss
+from dbsync.outcomes import ExitStatus
 from dbsync.storage.locks import locked
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -103,7 +104,7 @@ def downgrade(
             tell(f"The newer database is kept: {returned.set_aside.path}")
         if returned.parked is not None:
             tell(f"What the older schema has no place for: {returned.parked}")
-    sys.exit(0 if returned.back is not None else exit_code(returned.outcome) or FAILED)
+    sys.exit(0 if returned.back is not None else returned.outcome.name.exit_status or ExitStatus.FAILED)
 
 
 def _chosen(place: Place, path: Path | None) -> Backup:

@@ -14,13 +14,14 @@ import click
 
 from dbsync.backups import catalog
 from dbsync.cli.console import Bars, Transcript
-from dbsync.cli.output import FAILED, LATER, REFUSED, Commands, errors_told, tell
+from dbsync.cli.output import Commands, errors_told, tell
 from dbsync.database import preflight
 from dbsync.database.flight_recorder import FlightRecorder
 from dbsync.database.live import LiveEffects
 from dbsync.errors import BackupUnusable, NotAgreed
 from dbsync.migrations import folder as migration_folder
-from dbsync.model import Backup, Change, Facts, Migration, Outcome, State
+from dbsync.model import Backup, Change, Facts, Migration, State
+from dbsync.outcomes import ExitStatus
 from dbsync.progress import Progress, quiet
 from dbsync.storage import connections, files
 from dbsync.storage.locks import locked
@@ -28,7 +29,6 @@ from dbsync.storage.temporary_files import owner_of
 from dbsync.upgrade import restore_decision
 from dbsync.verification import checks
 
-LATER_NAMES = ("LOCKED", "NO_SPACE", "READ_ONLY", "RESTORE_PENDING")
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -107,8 +107,8 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def main() -> None:
     """Brings a SQLite database from one schema to the next without losing anything.
 
-    Exit codes: 0 done; 1 failed and undone; 2 bad usage; 3 refused, nothing was done; 75 try again later; 130 Ctrl-C:
-    as it was, or finished, as `dbsync status` tells.
+    Exit statuses: 0 done; 1 failed and undone; 2 usage; 4 refused, nothing was changed; 5 a person must decide;
+    75 try again later; 130 Ctrl-C: as it was, or finished, as `dbsync status` tells.
     """
 
 
@@ -212,7 +212,7 @@ def restore(place: Place, *, backup: Path, dry_run: bool, yes: bool, as_json: bo
         "kept": str(returned.set_aside.path) if returned.set_aside else None,
     }
     print_told(told, as_json=as_json)
-    sys.exit(0 if returned.back is not None else exit_code(returned.outcome))
+    sys.exit(0 if returned.back is not None else returned.outcome.name.exit_status)
 
 
 def _since(change: Change) -> list[str]:
@@ -251,7 +251,7 @@ def verify_database(place: Place, *, folder: Path, as_json: bool) -> None:
     found = _problems(place, facts, migration_folder.load(folder))
     told: dict[str, Any] = {"format": 1, "state": str(facts.state), "version": facts.version, "problems": found}
     print_told(told if found or as_json else {**told, "problems": "none"}, as_json=as_json)
-    sys.exit(FAILED if found else 0)
+    sys.exit(ExitStatus.FAILED if found else 0)
 
 
 def _problems(place: Place, facts: Facts, found: tuple[Migration, ...]) -> list[str]:
@@ -263,15 +263,6 @@ def _problems(place: Place, facts: Facts, found: tuple[Migration, ...]) -> list[
         known = tuple(one for one in found if one.number <= facts.version)
         case = checks.Case(live, known, has_old=False)
         return [sentence for check in checks.CHECKS for sentence in check(case)]
-
-
-def exit_code(outcome: Outcome) -> int:
-    if outcome.ready:
-        return 0
-    if outcome.name in LATER_NAMES:
-        return LATER
-    # Another history is found before anything is tried.
-    return FAILED if outcome.failed and outcome.name != "HISTORY_DIFFERS" else REFUSED
 
 
 def plain(value: Any) -> dict[str, Any]:

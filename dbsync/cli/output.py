@@ -14,11 +14,9 @@ from typing import Any, NoReturn, TextIO
 import click
 
 from dbsync.cli.console import printable, say
-from dbsync.errors import DbsyncError, Failed, TryLater, wrapped
+from dbsync.errors import TillkeeperError, wrapped
+from dbsync.outcomes import ExitStatus
 
-FAILED, REFUSED, LATER, INTERRUPTED = 1, 3, 75, 130
-"""Exit codes: tried and undone; nothing done until something changes; nothing done, try again later; Ctrl-C. 2 is bad
-usage."""
 _UNHEARD, _STDOUT = "dbsync.unheard", "dbsync.stdout"
 _ASKING = frozenset({"status", "backups", "history", "diff", "verify", "check", "rehearse"})
 """Commands whose work is their answer: where it cannot be printed they have failed."""
@@ -45,9 +43,9 @@ class Commands(click.Group):
 class Failure(click.ClickException):
     """An error as people read it, and with --json as programs do: one document on stdout."""
 
-    def __init__(self, error: DbsyncError, *, as_json: bool) -> None:
-        super().__init__(printable(f"{error}. {error.hint}".strip()))
-        self.exit_code: int = _exit_code(error)  # type: ignore[misc]
+    def __init__(self, error: TillkeeperError, *, as_json: bool) -> None:
+        super().__init__(printable(error.in_words))
+        self.exit_code: int = ExitStatus.INTERRUPTED if isinstance(error, Stopped) else error.exit_status  # type: ignore[misc]
         self._told = {
             "format": 1,
             "kind": "error",
@@ -67,16 +65,8 @@ class Failure(click.ClickException):
         super().show(file)
 
 
-class Stopped(DbsyncError):
+class Stopped(TillkeeperError):
     """A person pressed Ctrl-C."""
-
-
-def _exit_code(error: DbsyncError) -> int:
-    if isinstance(error, Stopped):
-        return INTERRUPTED
-    if isinstance(error, TryLater):
-        return LATER
-    return FAILED if isinstance(error, Failed) else REFUSED
 
 
 @contextmanager
@@ -90,7 +80,7 @@ def errors_told(*, as_json: bool) -> Iterator[None]:
     try:
         with redirect_stdout(sys.stderr) if as_json else nullcontext():
             yield
-    except DbsyncError as error:
+    except TillkeeperError as error:
         raise Failure(error, as_json=as_json) from error
     except OSError as cause:
         raise Failure(wrapped(cause), as_json=as_json) from cause
@@ -120,7 +110,7 @@ def tidy_when_ended() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         if came:
-            sys.exit(128 + came[0])
+            sys.exit(ExitStatus.TERMINATED)
         raise
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -10,9 +10,10 @@ import click
 
 from dbsync.cli.console import command_line
 from dbsync.cli.main import Place, as_json, main, on_database, plain
-from dbsync.cli.output import FAILED, tell
+from dbsync.cli.output import tell
 from dbsync.database.flight_recorder import FlightRecorder
 from dbsync.migrations import folder as migration_folder
+from dbsync.outcomes import ExitStatus
 from dbsync.recovery.repair import ITSELF, Repaired
 from dbsync.recovery.repair import repair as recover
 from dbsync.recovery.table_reader import LEAST, MOST
@@ -49,7 +50,7 @@ def repair(place: Place, *, into: Path, folder: Path | None, as_json: bool) -> N
         tell(json.dumps({"format": 1, **told, "whole": found.whole, "next_step": next_step}, indent=1))
     else:
         _tell(found, next_step)
-    sys.exit(0 if found.whole else FAILED)
+    sys.exit(0 if found.whole else ExitStatus.FAILED)
 
 
 def _tell(found: Repaired, next_step: str) -> None:

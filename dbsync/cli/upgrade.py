@@ -11,11 +11,11 @@ from typing import Any
 import click
 
 from dbsync.cli.console import JsonLines, Transcript, about
-from dbsync.cli.main import Place, as_json, exit_code, from_folder, main, on_database, plain
-from dbsync.cli.output import FAILED, LATER, stdout, tell, tidy_when_ended
+from dbsync.cli.main import Place, as_json, from_folder, main, on_database, plain
+from dbsync.cli.output import stdout, tell, tidy_when_ended
 from dbsync.commands import dry_run as dry_run_upgrade
 from dbsync.migrations import folder as migration_folder
-from dbsync.model import Outcome, OutcomeName
+from dbsync.outcomes import ExitStatus, OutcomeName
 from dbsync.storage.locks import locked
 from dbsync.upgrade import coordinator
 
@@ -54,16 +54,16 @@ def upgrade(place: Place, *, folder: Path, dry_run: bool, on_copy: bool, again: 
         tell(json.dumps({"format": 1, "kind": "outcome", **plain(outcome)}))
     elif outcome.hint and not outcome.ready:
         tell(f"   {outcome.hint}")
-    sys.exit(exit_code(outcome))
+    sys.exit(outcome.name.exit_status)
 
 
 def _exit_code(found: dry_run_upgrade.DryRun) -> int:
     """As the upgrade itself would have, as far as is known."""
     if found.would in OutcomeName.__members__:
-        return exit_code(Outcome(OutcomeName(found.would)))
+        return OutcomeName[found.would].exit_status
     if found.problem:
-        return FAILED
-    return 0 if all(one.enough for one in found.space) else LATER
+        return ExitStatus.FAILED
+    return 0 if all(one.enough for one in found.space) else ExitStatus.TRY_LATER
 
 
 def _show(place: Place, found: dry_run_upgrade.DryRun, *, as_json: bool) -> None:

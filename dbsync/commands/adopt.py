@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dbsync.backups import catalog
 from dbsync.database.live import LiveEffects
-from dbsync.errors import Damaged, DbsyncError, Untracked
+from dbsync.errors import Damaged, TillkeeperError, Untracked
 from dbsync.model import Backup, Facts, Migration, State
 from dbsync.storage.connections import Connection, tables_of
 from dbsync.upgrade import adoption_decision, decisions
@@ -73,7 +73,7 @@ def _write(effects: LiveEffects, found: tuple[Migration, ...], *, kind: str) -> 
         effects.adopt(found, kind=kind)
         # A crash before this line: the database is as it was, and there is a copy too many.
         effects.commit()
-    except DbsyncError as error:
+    except TillkeeperError as error:
         effects.rollback()
         if isinstance(error, Damaged) and aside is not None:
             # Nothing was written, and a copy of a damaged database is no way back.

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from dbsync.database.live import LiveEffects
-from dbsync.errors import DbsyncError, wrapped
-from dbsync.model import Back, Backup, Carried, Loss, Migration, Outcome, OutcomeName, Returned, State
+from dbsync.errors import TillkeeperError, wrapped
+from dbsync.model import Back, Backup, Carried, Loss, Migration, Outcome, Returned, State
+from dbsync.outcomes import OutcomeName
 from dbsync.upgrade import decisions
 from dbsync.upgrade.effects import Effects
 
@@ -29,14 +30,14 @@ def diff(effects: LiveEffects, base: Backup, migrations: tuple[Migration, ...], 
 
     Raises:
         BackupUnusable: the backup is not what its facts say.
-        DbsyncError: the database cannot be read or copied now.
+        TillkeeperError: the database cannot be read or copied now.
     """
     effects.check_usable(base.path)
     migrations = _had(effects, migrations)
     done = effects.lost_since_commit(base, migrations)
     try:
         return Found(done, effects.try_carrying(base, migrations, reports=export), "")
-    except DbsyncError as error:
+    except TillkeeperError as error:
         return Found(done, None, _why_not(effects, migrations, error))
 
 
@@ -55,7 +56,7 @@ def downgrade(effects: LiveEffects, base: Backup, migrations: tuple[Migration, .
             return Returned(None, Outcome(OutcomeName.STAYS, phase="going back", cause=cause))
         try:
             carried = effects.carry_back(base, aside, migrations)
-        except DbsyncError as error:
+        except TillkeeperError as error:
             why = f"it cannot be carried back: {_why_not(effects, migrations, error)}"
             effects.discard(aside.path)
             return Returned(None, Outcome(OutcomeName.STAYS, phase="going back", cause=why, hint=_AS_IT_IS))
@@ -67,7 +68,7 @@ def downgrade(effects: LiveEffects, base: Backup, migrations: tuple[Migration, .
             return Returned(None, refused, None, carried.losses, carried.export)
         # Read back and checked by the restore itself.
         effects.restore(carried.path)
-    except (DbsyncError, OSError) as raised:
+    except (TillkeeperError, OSError) as raised:
         last = wrapped(raised)
         return Returned(
             None, Outcome(OutcomeName.RESTORE_PENDING, phase="going back", cause=last.cause, hint=last.hint)
@@ -78,7 +79,7 @@ def downgrade(effects: LiveEffects, base: Backup, migrations: tuple[Migration, .
     return Returned(Back.DONE, outcome, aside, carried.losses, carried.export, carried.parked)
 
 
-def _why_not(effects: Effects, migrations: tuple[Migration, ...], error: DbsyncError) -> str:
+def _why_not(effects: Effects, migrations: tuple[Migration, ...], error: TillkeeperError) -> str:
     """The reason; before it, where that is so, that these are not the migrations that the database has had."""
     facts = effects.look()
     other = decisions.differing(facts.version, effects.history(), migrations) if facts.state is State.OK else None

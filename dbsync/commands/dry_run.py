@@ -14,7 +14,7 @@ from dbsync.commands import rehearse
 from dbsync.database import measurements, preflight, recognition
 from dbsync.database.flight_recorder import FlightRecorder
 from dbsync.database.live import LiveEffects
-from dbsync.errors import DbsyncError, DiskFull, MigrationFailed, ReadOnly, disk_problem
+from dbsync.errors import DiskFull, MigrationFailed, ReadOnly, TillkeeperError, disk_problem
 from dbsync.migrations import history, runner
 from dbsync.migrations.folder import text_of
 from dbsync.model import Applied, Facts, Migration, State
@@ -84,7 +84,7 @@ def dry_run(
     database, they do. Never for a database that this process has open (`sqlite.open_untouched`).
 
     Raises:
-        DbsyncError: the database cannot be read, or there is no space for the copy.
+        TillkeeperError: the database cannot be read, or there is no space for the copy.
     """
     database = effects.database
     with _still(database) as path:
@@ -172,7 +172,7 @@ def _still(database: Path) -> Iterator[Path]:
                 connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
             yield copied
             return
-    except DbsyncError:
+    except TillkeeperError:
         # The look that follows has the words for it.
         pass
     yield database
@@ -224,7 +224,7 @@ def _on_schema(path: Path, facts: Facts, pending: tuple[Migration, ...], issued:
                 return ""
             try:
                 runner.apply_all(scratch, (one,), issued=issued)
-            except DbsyncError as error:
+            except TillkeeperError as error:
                 return f"v{one.number} {one.name}: {error.cause}"
     return ""
 

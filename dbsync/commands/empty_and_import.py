@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from dbsync.backups import snapshot
 from dbsync.database.live import LiveEffects
-from dbsync.errors import BackupUnusable, BadMigrations, DbsyncError, TryLater
+from dbsync.errors import BackupUnusable, BadMigrations, TillkeeperError, TryLater
 from dbsync.migrations.folder import NONE, NONE_HINT
 from dbsync.model import Backup, Migration, Outcome, State
 from dbsync.progress import nobody
@@ -33,7 +33,7 @@ def empty(effects: LiveEffects, migrations: tuple[Migration, ...]) -> Backup | N
     """Keeps the database as before-empty (spec S91), then makes an empty one of the newest schema, of the same kind.
 
     Raises:
-        DbsyncError: it could not be made; the database is as it was.
+        TillkeeperError: it could not be made; the database is as it was.
     """
     if not migrations:
         raise BadMigrations(operation="empty", path=effects.database, cause=NONE, hint=NONE_HINT)
@@ -69,7 +69,7 @@ def import_file(effects: LiveEffects, path: Path, migrations: tuple[Migration, .
     except TryLater:
         # It is not the file's fault.
         raise
-    except DbsyncError as error:
+    except TillkeeperError as error:
         raise BackupUnusable(operation="import", path=path, cause=error.cause, hint=error.hint) from error
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from dbsync.backups import snapshot
 from dbsync.database import measurements, preflight, recognition
 from dbsync.database.flight_recorder import FlightRecorder
-from dbsync.errors import DbsyncError, Locked, MigrationFailed, VerificationFailed
+from dbsync.errors import Locked, MigrationFailed, TillkeeperError, VerificationFailed
 from dbsync.migrations import runner
 from dbsync.migrations.write_log import tables_in
 from dbsync.model import Backup, Loss, Migration
@@ -90,7 +90,7 @@ def rehearse(
     Raises:
         DiskFull: it could take the space that the app needs to go on selling.
         Locked: a rehearsal is under way already.
-        DbsyncError: the database cannot be copied now, or is not sound.
+        TillkeeperError: the database cannot be copied now, or is not sound.
     """
     preflight.check_writable(backups)
     lock, folder = measurements.lock_of(backups, database), measurements.place(backups, database)
@@ -192,7 +192,7 @@ def _attempt(
             journal_bytes = _journal_bytes(scratch)
             connection.execute("COMMIT")
             journal_bytes = max(journal_bytes, _journal_bytes(scratch))
-    except DbsyncError as error:
+    except TillkeeperError as error:
         return Attempt(pending, error.cause, time.monotonic() - began)
     seconds = time.monotonic() - began
     objects = [*(f"+ {one}" for one in sorted(after - before)), *(f"- {one}" for one in sorted(before - after))]

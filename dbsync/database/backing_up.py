@@ -10,7 +10,7 @@ from dbsync.backups import bundled_migrations, catalog, compression, snapshot
 from dbsync.database import preflight
 from dbsync.database.open_transaction import InPlace, reading
 from dbsync.database.shared import Shared, timestamp
-from dbsync.errors import BackupUnusable, DbsyncError, Missing
+from dbsync.errors import BackupUnusable, Missing, TillkeeperError
 from dbsync.model import Backup, State
 from dbsync.progress import Event
 from dbsync.storage import connections, files, temporary_files
@@ -66,7 +66,7 @@ class BackingUp(Shared):
         """Make a person's backup, checked, at a place of choice or among the others (spec S101, S188).
 
         Raises:
-            DbsyncError: by meaning; nothing is left of it.
+            TillkeeperError: by meaning; nothing is left of it.
         """
         self.clear()
         now = datetime.now(UTC)
@@ -92,7 +92,7 @@ class BackingUp(Shared):
             facts = self._facts(
                 self.backups / self.database.name, quarantine.KIND, self.look().version, datetime.now(UTC)
             )
-        except DbsyncError:
+        except TillkeeperError:
             return None
         return quarantine.keep(
             self.database,

@@ -9,7 +9,7 @@ from pathlib import Path
 from dbsync.backups import compression, restore, snapshot
 from dbsync.database.shared import Shared, known_migrations
 from dbsync.downgrade import row_translation
-from dbsync.errors import DbsyncError, Locked
+from dbsync.errors import Locked, TillkeeperError
 from dbsync.migrations import runner
 from dbsync.model import Backup, Change, Loss, Migration, State
 from dbsync.storage import connections, files
@@ -32,7 +32,7 @@ class Comparing(Shared):
                 return found
             with self._as_committed(backup, known) as scratch:
                 return self._compared(scratch)
-        except DbsyncError:
+        except TillkeeperError:
             # A database or a backup that cannot be compared counts as changed; what follows puts it aside first.
             return Change(known=False)
 
@@ -40,7 +40,7 @@ class Comparing(Shared):
         try:
             with self._as_committed(backup, known_migrations(backup, migrations)) as scratch:
                 return self._compared(scratch).losses
-        except DbsyncError:
+        except TillkeeperError:
             return ()
 
     def changed_since(self, backup: Path) -> Change:
@@ -51,7 +51,7 @@ class Comparing(Shared):
             return Change(known=False, cause=facts.detail)
         try:
             return self._compared(backup)
-        except DbsyncError as error:
+        except TillkeeperError as error:
             if isinstance(error, Locked):
                 raise
             # Another text encoding, a collation of the app's own: what cannot be counted may still be put in place.
@@ -70,7 +70,7 @@ class Comparing(Shared):
                 written = table_diff.export(kept, "base", table_diff.differences(kept, "base"), folder)
             files.sync_tree(folder)
             return folder if written else None
-        except (DbsyncError, OSError):
+        except (TillkeeperError, OSError):
             # What was put aside is complete and durable; the export is a convenience made of it, and can be made later.
             return None
 

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from dbsync.model import FAILED, OutcomeName, Tried
+from dbsync.model import Tried
+from dbsync.outcomes import OutcomeName
 from dbsync.storage import files
 from dbsync.storage.temporary_files import owner_of
 
@@ -64,4 +65,5 @@ class FlightRecorder:
 
 
 def _is_failure(line: dict[str, Any]) -> bool:
-    return line.get("outcome") in {str(one) for one in FAILED - {OutcomeName.COMMIT_FAILED}}
+    name = OutcomeName.__members__.get(str(line.get("outcome")))
+    return name is not None and name.failed and name is not OutcomeName.COMMIT_FAILED

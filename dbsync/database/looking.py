@@ -5,7 +5,7 @@ from __future__ import annotations
 from dbsync.backups import catalog
 from dbsync.database import measurements, preflight
 from dbsync.database.shared import Shared
-from dbsync.errors import DbsyncError
+from dbsync.errors import TillkeeperError
 from dbsync.migrations import history
 from dbsync.model import Applied, Facts, Migration, Recognised, State
 from dbsync.storage import connections
@@ -46,7 +46,7 @@ class Looking(Shared):
         try:
             catalog.clear_parts(self.backups, self.database, prefix=self._prefix)
             measurements.clear(self.backups, self.database)
-        except (DbsyncError, OSError):
+        except (TillkeeperError, OSError):
             return
 
     def preflight(self, pending: tuple[Migration, ...]) -> None:

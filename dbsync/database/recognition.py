@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from dbsync.errors import DbsyncError, MigrationFailed
+from dbsync.errors import MigrationFailed, TillkeeperError
 from dbsync.migrations import history, runner
 from dbsync.migrations.engines import registry
 from dbsync.model import Applied, Facts, Migration, Recognised, State
@@ -99,7 +99,7 @@ def _each_fresh(found: tuple[Migration, ...], stopped: list[str]) -> Iterator[fr
             try:
                 with translated("make a fresh database", one.path, otherwise=MigrationFailed):
                     runner.run_all(connection, (one,))
-            except DbsyncError as error:
+            except TillkeeperError as error:
                 # The schemas before it are known, and one of them may fit.
                 stopped.append(f"schema {one.number} cannot be made: {error.cause}")
                 return

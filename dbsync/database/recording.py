@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from dbsync.database.shared import Shared, timestamp
-from dbsync.errors import DbsyncError
+from dbsync.errors import TillkeeperError
 from dbsync.model import Tried
 from dbsync.progress import Event
 
@@ -25,7 +25,7 @@ class Recording(Shared):
         phases = {"phases": spent} if event == "ended" and spent else {}
         try:
             self._flight.record({"event": event, "at": timestamp(), **facts, **phases})
-        except (DbsyncError, OSError):
+        except (TillkeeperError, OSError):
             # A record that cannot be written must not decide what becomes of a till's database.
             return
 

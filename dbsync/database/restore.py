@@ -9,7 +9,7 @@ from dbsync.backups import catalog, restore, restore_intents, snapshot
 from dbsync.database import preflight
 from dbsync.database.shared import Shared, known_migrations
 from dbsync.downgrade import carry_back
-from dbsync.errors import BackupUnusable, DbsyncError, wrapped
+from dbsync.errors import BackupUnusable, TillkeeperError, wrapped
 from dbsync.model import Backup, Carried, Intent, Migration, State
 from dbsync.storage import files, temporary_files
 
@@ -53,14 +53,14 @@ class Restoring(Shared):
             known = known_migrations(base, migrations)
             told = self._meter.phase("carry back")
             return carry_back.carry_back(now, base.path, known, into=into, reports=reports, told=told)
-        except (DbsyncError, OSError) as error:
+        except (TillkeeperError, OSError) as error:
             self.record("not_carried", cause=str(error))
             raise wrapped(error) from error
 
     def discard(self, path: Path) -> None:
         try:
             snapshot.drop_part(path) if temporary_files.is_part(path) else catalog.remove(path)
-        except DbsyncError:
+        except TillkeeperError:
             # It takes space, and is as true as any other copy.
             return
 

@@ -13,7 +13,8 @@ from dbsync.database import preflight
 from dbsync.database.flight_recorder import FlightRecorder
 from dbsync.database.live import LiveEffects
 from dbsync.migrations import history
-from dbsync.model import FAILED, READY, SETTLED, Backup, Facts, State
+from dbsync.model import Backup, Facts, State
+from dbsync.outcomes import OutcomeName
 from dbsync.storage import connections, files
 
 UPGRADE: Final = "upgrade"
@@ -82,7 +83,7 @@ def past_of(effects: LiveEffects) -> Past:
     """Reads it together; changes nothing.
 
     Raises:
-        DbsyncError: something that is there cannot be read.
+        TillkeeperError: something that is there cannot be read.
     """
     database = effects.database
     facts = effects.look()
@@ -137,7 +138,7 @@ def _cut(found: list[Run], looked: Mapping[str, Any] | None) -> None:
 def _add(found: list[Run], run: Run) -> None:
     """Starts that found nothing to do are most of them: one line for those in a row."""
     last = found[-1] if found else None
-    if last is not None and run.outcome == last.outcome == "UP_TO_DATE":
+    if last is not None and run.outcome == last.outcome == OutcomeName.UP_TO_DATE:
         found[-1] = last._replace(until=run.until, times=last.times + 1)
     else:
         found.append(run)
@@ -150,7 +151,7 @@ def _ended(line: Mapping[str, Any], looked: Mapping[str, Any] | None) -> Run:
         at=_text(looked or line, "at"),
         until=_text(line, "at"),
         outcome=outcome,
-        verdict="good" if outcome in READY | SETTLED else "bad" if outcome in FAILED else "refused",
+        verdict=_verdict(outcome),
         before=_number(line, "before"),
         after=_number(line, "after"),
         phase=_text(line, "phase"),
@@ -160,6 +161,13 @@ def _ended(line: Mapping[str, Any], looked: Mapping[str, Any] | None) -> Run:
         seconds=_seconds(line.get("seconds")) or sum(phases.values()) or None,
         phases=phases,
     )
+
+
+def _verdict(outcome: str) -> str:
+    name = OutcomeName.__members__.get(outcome)
+    if name is None or name.refused:
+        return "refused"
+    return "bad" if name.failed else "good"
 
 
 def _rehearsal(line: Mapping[str, Any]) -> Run:

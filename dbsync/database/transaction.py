@@ -5,7 +5,7 @@ from __future__ import annotations
 from dbsync.backups import snapshot
 from dbsync.database.open_transaction import InPlace, OnCopy
 from dbsync.database.shared import Shared, timestamp
-from dbsync.errors import CommitFailed, Damaged, DbsyncError, MigrationFailed, VerificationFailed
+from dbsync.errors import CommitFailed, Damaged, MigrationFailed, TillkeeperError, VerificationFailed
 from dbsync.migrations import history, runner
 from dbsync.migrations.engines import registry
 from dbsync.migrations.history import Release
@@ -137,7 +137,7 @@ class Transaction(Shared):
         try:
             with self._reading("check") as live:
                 problem = connections.check_soundness(live)
-        except DbsyncError as error:
+        except TillkeeperError as error:
             raise CommitFailed(operation="check", path=self.database, cause=error.cause) from error
         if problem is not None:
             raise CommitFailed(operation="check", path=self.database, cause=problem)

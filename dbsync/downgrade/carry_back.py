@@ -54,7 +54,7 @@ def carry_back(
         told: of bytes that were copied and rows that were done again.
 
     Raises:
-        DbsyncError: it could not be made; nothing is left of it.
+        TillkeeperError: it could not be made; nothing is left of it.
     """
     # What an earlier report left here is not of this one.
     (reports / PARKED).unlink(missing_ok=True)

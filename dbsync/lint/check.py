@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from dbsync.backups import snapshot
 from dbsync.database.recognition import adopt_copy, decided_on_copy
-from dbsync.errors import DbsyncError
+from dbsync.errors import TillkeeperError
 from dbsync.lint.environment import another_day
 from dbsync.lint.risks import SAME_TWICE, risks
 from dbsync.migrations import runner
@@ -47,7 +47,7 @@ def check(
     """
     try:
         found = load(folder)
-    except DbsyncError as error:
+    except TillkeeperError as error:
         return [Problem(str(error.path or folder), error.cause)]
     if not found:
         # The wrong folder must not pass in CI.
@@ -74,7 +74,7 @@ def _name(migration: Migration) -> str:
 def _declarations(found: tuple[Migration, ...]) -> list[Problem]:
     try:
         declarations.declared(found)
-    except DbsyncError as error:
+    except TillkeeperError as error:
         return [Problem(str(error.path), error.cause, error.hint)]
     return []
 
@@ -94,7 +94,7 @@ def _meant(found: tuple[Migration, ...], scratch: Path) -> list[Problem]:
                 problems += [Problem(_name(one), each.what) for each in wrong]
                 for what, near in declaration_checks.unknown(connection, allowed, conservation.OLD):
                     problems.append(Problem(_name(one), what, f"Is {near} meant?" if near else ""))
-    except DbsyncError as error:
+    except TillkeeperError as error:
         return [Problem("declarations", error.cause)]
     finally:
         for path in (before, after):
@@ -106,7 +106,7 @@ def _against(found: tuple[Migration, ...], place: Path) -> list[Problem]:
     """Released migrations stay as they were: number, name and text; a mended one names what it replaces."""
     try:
         earlier = load(place)
-    except DbsyncError as error:
+    except TillkeeperError as error:
         return [Problem(str(place), error.cause)]
     if not earlier:
         return [Problem(str(place), NONE, NONE_HINT)]
@@ -125,7 +125,7 @@ def _same_end(found: tuple[Migration, ...], earlier: tuple[Migration, ...], numb
         mended, broken = (
             runner.fresh_structure(tuple(one for one in all_ if one.number <= number)) for all_ in (found, earlier)
         )
-    except DbsyncError as error:
+    except TillkeeperError as error:
         return [Problem(_name(found[number - 1]), f"a fresh database cannot be made: {error.cause}")]
     if mended == broken:
         return []
@@ -137,7 +137,7 @@ def _from_every_schema(found: tuple[Migration, ...], released: tuple[Path, ...])
     """Every schema, made by these texts and by each release's own, brought to the newest: it has its structure."""
     try:
         newest = runner.fresh_structure(found)
-    except DbsyncError as error:
+    except TillkeeperError as error:
         return [Problem("a fresh database", error.cause)]
     starts = [(f"from schema {count}", found[:count]) for count in range(1, len(found))]
     starts += [(f"from what was released in {place}", load(place)) for place in released]
@@ -149,7 +149,7 @@ def _from_every_schema(found: tuple[Migration, ...], released: tuple[Path, ...])
                 runner.run_all(connection, found[len(begun) :])
                 if fingerprint.fingerprint(connection) != newest:
                     problems.append(Problem(where, "it does not end in the structure of a fresh database"))
-            except DbsyncError as error:
+            except TillkeeperError as error:
                 problems.append(Problem(where, error.cause))
     return problems
 
@@ -163,7 +163,7 @@ def _on_a_copy(found: tuple[Migration, ...], database: Path, scratch: Path) -> l
         if cause:
             return [Problem(str(database), f"{cause}: nothing could be tried on it")]
         return [*_twice(found, before, scratch), *_undeclared(found, before, scratch)]
-    except DbsyncError as error:
+    except TillkeeperError as error:
         return [Problem(str(database), error.cause)]
     finally:
         snapshot.drop_part(before)
@@ -196,7 +196,7 @@ def _twice(found: tuple[Migration, ...], before: Path | None, scratch: Path) -> 
         with closing(open_copy(once)) as connection:
             attach_copy(connection, twice, "twice")
             differing = [one.table for one in table_diff.differences(connection, "twice")]
-    except DbsyncError as error:
+    except TillkeeperError as error:
         return [Problem(str(before or "a fresh database"), error.cause)]
     finally:
         for path in (once, twice, made):

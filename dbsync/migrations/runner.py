@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from dbsync.errors import DbsyncError, MigrationFailed
+from dbsync.errors import MigrationFailed, TillkeeperError
 from dbsync.migrations import history
 from dbsync.migrations.engines import registry
 from dbsync.migrations.folder import checked_text
@@ -125,7 +125,7 @@ def migrate_up(path: Path, migrations: tuple[Migration, ...]) -> tuple[Migration
     """Bring a throw-away file to the newest of `migrations` and return those that were missing from it.
 
     Raises:
-        DbsyncError: a migration fails on it.
+        TillkeeperError: a migration fails on it.
     """
     with translated("migrate a copy", path, otherwise=MigrationFailed), closing(open_scratch(path)) as connection:
         pending = tuple(migration for migration in migrations if migration.number > version_of(connection))
@@ -186,7 +186,7 @@ def _run(sandbox: Sandbox, migration: Migration) -> None:
     assert callable(up)
     try:
         up(sandbox)
-    except DbsyncError:
+    except TillkeeperError:
         raise
     except STOPPED as error:
         raise failed(migration, error) from error

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from dbsync.errors import DbsyncError, MigrationFailed
+from dbsync.errors import MigrationFailed, TillkeeperError
 from dbsync.migrations.authorizer import WRITES, why_not
 from dbsync.migrations.operations import Helpers
 from dbsync.migrations.write_log import Write, carried_over
@@ -54,7 +54,7 @@ class Sandbox(Helpers):
         self._order = 0
         self._ours = False
         self._why_refused = ""
-        self._last_failure: DbsyncError | None = None
+        self._last_failure: TillkeeperError | None = None
         self.written: set[Write] = set()
         """What each statement may write: asked as it is compiled, so never too little."""
 
@@ -125,13 +125,13 @@ class Sandbox(Helpers):
         Some failures end it ("disk full", for one), and a migration may have swallowed what it was told of that.
 
         Raises:
-            DbsyncError: the failure that ended it.
+            TillkeeperError: the failure that ended it.
         """
         if not self._connection.in_transaction:
             cause = f"the transaction was ended by: {shown(self._statement)}"
             raise self._last_failure or MigrationFailed(operation="migrate", cause=cause)
 
-    def _failure(self, error: sqlite3.Error, sql: str) -> DbsyncError:
+    def _failure(self, error: sqlite3.Error, sql: str) -> TillkeeperError:
         cause = self._why_refused or str(error)
         kind = kind_of(error) or MigrationFailed
         return kind(operation="migrate", cause=f"{cause} ({self._where()}: {shown(sql)})")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from dbsync.backups import bundled_migrations, compression, restore, snapshot
-from dbsync.errors import Damaged, DbsyncError, DiskFull, DiskProblem, Locked, Refused, disk_problem
+from dbsync.errors import Damaged, DiskFull, DiskProblem, Locked, Refused, TillkeeperError, disk_problem
 from dbsync.migrations import runner
 from dbsync.model import Backup, Loss, Migration
 from dbsync.progress import Meter, Progress, quiet
@@ -108,7 +108,7 @@ def repair(
     Raises:
         Refused: it is no database, `into` is there, or nothing tells the schema.
         Locked: somebody works with it.
-        DbsyncError: by meaning; nothing is left but the damaged file as it was.
+        TillkeeperError: by meaning; nothing is left but the damaged file as it was.
     """
     _check(database, into)
     owner = temporary_files.owner_of(database)
@@ -165,7 +165,7 @@ def _newest_good(backups: list[Backup], version: int | None = None) -> Iterator[
             continue
         try:
             restore.check_backup_file(one.path)
-        except DbsyncError:
+        except TillkeeperError:
             continue
         with compression.plain(one.path) as plain:
             yield Good(one.path, plain)
@@ -185,7 +185,7 @@ def _schema(
     own: list[Object] = []
     had_header = is_database(work)
     if had_header:
-        with suppress(DbsyncError), translated("read", work), closing(open_damaged(work)) as connection:
+        with suppress(TillkeeperError), translated("read", work), closing(open_damaged(work)) as connection:
             own, whole = read_schema(connection)
             if whole:
                 return Schema(own, ITSELF)
@@ -221,7 +221,7 @@ def _schema(
 def _kept(backups: list[Backup], version: int | None) -> tuple[Migration, ...]:
     """The migrations that lie beside a backup and lead to a schema: the backup itself is from before them."""
     for one in backups:
-        with suppress(DbsyncError):
+        with suppress(TillkeeperError):
             found = bundled_migrations.beside(one.path)
             if found and version is not None and found[-1].number >= version:
                 return found

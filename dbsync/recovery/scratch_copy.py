@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from dbsync.backups import snapshot
-from dbsync.errors import DbsyncError, Locked
+from dbsync.errors import Locked, TillkeeperError
 from dbsync.progress import Told
 from dbsync.recovery.schema_recovery import with_pages_that_are_there
 from dbsync.storage import files as disk_files
@@ -57,7 +57,7 @@ def _block(descriptor: int, at: int, size_bytes: int) -> tuple[bytes, bool]:
 
 def settle(work: Path) -> None:
     """SQLite's own recovery, on the copy: a hot journal is rolled back, a WAL goes into the file."""
-    with suppress(DbsyncError), translated("recover", work), closing(open_reading(work)) as connection:
+    with suppress(TillkeeperError), translated("recover", work), closing(open_reading(work)) as connection:
         connection.execute("PRAGMA query_only=OFF")
         connection.execute("PRAGMA writable_schema=ON")
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()

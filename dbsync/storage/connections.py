@@ -9,7 +9,7 @@ from pathlib import Path
 from stat import S_ISDIR
 from typing import Final
 
-from dbsync.errors import Damaged, DbsyncError, DiskFull, DiskProblem, Locked, Missing, ReadOnly
+from dbsync.errors import Damaged, DiskFull, DiskProblem, Locked, Missing, ReadOnly, TillkeeperError
 from dbsync.model import Facts, State
 from dbsync.storage.files import is_there
 
@@ -30,7 +30,7 @@ TRACKERS: Final = frozenset(
 """Where other tools keep which migrations they ran: no part of an app's schema, and written beside our own history."""
 NOT_THE_APPS: Final = OUR_TABLES | TRACKERS
 
-_CODES: Final[dict[int, type[DbsyncError]]] = {
+_CODES: Final[dict[int, type[TillkeeperError]]] = {
     sqlite3.SQLITE_BUSY: Locked,
     sqlite3.SQLITE_LOCKED: Locked,
     sqlite3.SQLITE_PROTOCOL: Locked,
@@ -44,7 +44,7 @@ _CODES: Final[dict[int, type[DbsyncError]]] = {
 }
 
 
-def kind_of(error: BaseException) -> type[DbsyncError] | None:
+def kind_of(error: BaseException) -> type[TillkeeperError] | None:
     """Our error for one of SQLite's, by its primary result code (sqlite.org/rescode.html); None for the rest."""
     code = getattr(error, "sqlite_errorcode", None)
     if code == sqlite3.SQLITE_IOERR_SHMSIZE:
@@ -54,7 +54,7 @@ def kind_of(error: BaseException) -> type[DbsyncError] | None:
 
 
 @contextmanager
-def translated(operation: str, path: Path, *, otherwise: type[DbsyncError] = DiskProblem) -> Iterator[None]:
+def translated(operation: str, path: Path, *, otherwise: type[TillkeeperError] = DiskProblem) -> Iterator[None]:
     """SQLite's errors stop here. Text that is not UTF-8 in a damaged file raises UnicodeDecodeError in Python."""
     try:
         yield
@@ -186,7 +186,7 @@ def look(
             return _facts(connection, had_data)
     except Locked as error:
         return Facts(State.LOCKED, detail=error.cause)
-    except DbsyncError as error:
+    except TillkeeperError as error:
         return Facts(State.UNREADABLE, detail=error.cause)
 
 

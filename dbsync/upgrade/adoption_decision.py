@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dbsync.model import Migration, OutcomeName, Recognised
+from dbsync.model import Migration, Recognised
+from dbsync.outcomes import OutcomeName
 from dbsync.upgrade.decisions import Refuse
 
 _ASK = "Nothing was changed. `dbsync baseline --dry-run` shows what was found; `dbsync stamp` takes a person's word."

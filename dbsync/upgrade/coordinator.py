@@ -5,8 +5,9 @@ The caller holds the database lock. Nothing here touches a file or SQLite: every
 
 from __future__ import annotations
 
-from dbsync.errors import DbsyncError, wrapped
-from dbsync.model import Backup, Facts, Migration, Outcome, OutcomeName, State
+from dbsync.errors import TillkeeperError, wrapped
+from dbsync.model import Backup, Facts, Migration, Outcome, State
+from dbsync.outcomes import OutcomeName
 from dbsync.upgrade import adoption_decision, decisions
 from dbsync.upgrade.effects import Effects, Recorder
 from dbsync.upgrade.outcome_record import record_end
@@ -80,10 +81,10 @@ class _Upgrade:
     def run(self) -> Outcome:
         try:
             return self._run()
-        except (DbsyncError, OSError) as raised:
+        except (TillkeeperError, OSError) as raised:
             self._undo()
             error = wrapped(raised)
-            name = OutcomeName(error.outcome) if error.outcome else _FALLBACK[self.phase]
+            name = error.outcome if isinstance(error.outcome, OutcomeName) else _FALLBACK[self.phase]
             return self._ended(name, cause=error.cause, hint=error.hint)
 
     def _run(self) -> Outcome:
@@ -183,7 +184,7 @@ class _Upgrade:
                 self.recorder.content_noted(digest)
             if self.backup is not None:
                 self.effects.rotate_backups((self.backup.path,))
-        except (DbsyncError, OSError) as error:
+        except (TillkeeperError, OSError) as error:
             self.effects.record("not_noted", cause=str(error))
         return digest
 
@@ -193,7 +194,7 @@ class _Upgrade:
             if self.backup is not None:
                 # A run that fails at every start makes a backup each time: they must not fill the disk.
                 self.effects.rotate_backups((self.backup.path,))
-        except (DbsyncError, OSError):
+        except (TillkeeperError, OSError):
             # Closing the connection undoes it as well, and if this process dies SQLite does at the next opening.
             return
 

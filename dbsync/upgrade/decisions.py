@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from dbsync.model import Applied, Carried, Change, Facts, Intent, Migration, OutcomeName, State, Tried
+from dbsync.model import Applied, Carried, Change, Facts, Intent, Migration, State, Tried
+from dbsync.outcomes import OutcomeName
 from dbsync.upgrade.released_history import same_name
 
 

@@ -3,7 +3,7 @@
 `database.live` does them for real, with a module for each group of them; the tests' simulator does them in memory.
 
 The plug may be pulled between any two of them. Until `commit` returns nothing has changed; after it the database is the
-new one in one step. All raise `DbsyncError` and nothing else.
+new one in one step. All raise `TillkeeperError` and nothing else.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class Effects(Protocol):
         """Make the older database with the changes since, and a proof of what it holds.
 
         Raises:
-            DbsyncError: it cannot be made; on record, and nothing is left of it.
+            TillkeeperError: it cannot be made; on record, and nothing is left of it.
         """
 
     def try_carrying(self, base: Backup, migrations: tuple[Migration, ...]) -> Carried:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dbsync.errors import DbsyncError
+from dbsync.errors import TillkeeperError
 from dbsync.model import Outcome
 from dbsync.upgrade.effects import Effects
 
@@ -21,6 +21,6 @@ def record_end(effects: Effects, outcome: Outcome, run: str | None = None) -> No
             seconds=round(outcome.duration_seconds, 3),
             run=run,
         )
-    except DbsyncError:
+    except TillkeeperError:
         # The record is for people; the outcome that it would have told is returned all the same.
         return

@@ -10,8 +10,9 @@ from functools import wraps
 from pathlib import Path
 from typing import Concatenate, ParamSpec
 
-from dbsync.errors import DbsyncError, wrapped
-from dbsync.model import Back, Backup, Change, Intent, Loss, Migration, Outcome, OutcomeName, Returned, State
+from dbsync.errors import TillkeeperError, wrapped
+from dbsync.model import Back, Backup, Change, Intent, Loss, Migration, Outcome, Returned, State
+from dbsync.outcomes import OutcomeName
 from dbsync.upgrade import decisions
 from dbsync.upgrade.effects import Effects
 from dbsync.upgrade.outcome_record import record_end
@@ -28,7 +29,7 @@ def _settled(
     def settled(effects: Effects, /, *args: Params.args, **kwargs: Params.kwargs) -> Returned:
         try:
             return going(effects, *args, **kwargs)
-        except (DbsyncError, OSError) as error:
+        except (TillkeeperError, OSError) as error:
             return _not_returned(effects, wrapped(error))
 
     return settled
@@ -96,7 +97,7 @@ def _carry_back(
     carried, why_not = None, ""
     try:
         carried = effects.carry_back(backup, aside, migrations) if aside is not None else None
-    except DbsyncError as error:
+    except TillkeeperError as error:
         why_not = f"what was recorded since is not in it: {error.cause}"
     # One so ruined that it could only be moved cannot stay, whoever worked with it.
     stays = ever_confirmed and effects.look().state is not State.MISSING
@@ -140,8 +141,9 @@ def _returned(
     return Returned(back, outcome, aside, losses, export, parked)
 
 
-def _not_returned(effects: Effects, error: DbsyncError) -> Returned:
-    name = OutcomeName(error.outcome) if error.outcome == "BACKUP_UNUSABLE" else OutcomeName.RESTORE_PENDING
+def _not_returned(effects: Effects, error: TillkeeperError) -> Returned:
+    unusable = error.outcome is OutcomeName.BACKUP_UNUSABLE
+    name = OutcomeName.BACKUP_UNUSABLE if unusable else OutcomeName.RESTORE_PENDING
     outcome = Outcome(name, phase="going back", cause=error.cause, hint=error.hint)
     record_end(effects, outcome)
     return Returned(None, outcome)

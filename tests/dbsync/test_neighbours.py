@@ -11,7 +11,8 @@ import pytest
 
 from dbsync.backups import catalog
 from dbsync.database.live import LiveEffects
-from dbsync.model import Migration, OutcomeName
+from dbsync.model import Migration
+from dbsync.outcomes import OutcomeName
 from dbsync.storage import temporary_files
 from tests.helpers.places import ROOT
 from tests.helpers.shop import ask, effects, files, upgrade, version, written
@@ -61,12 +62,12 @@ def test_going_back_takes_no_backup_of_the_neighbour(tmp_path: Path) -> None:
     (mine,) = catalog.list_backups(one.parent / "backups", one)
     catalog.remove(mine.path)
     refused = dbsync("downgrade", "--yes", database=one)
-    assert refused.returncode == 3
+    assert refused.returncode == 4
     assert "there is no good migration backup" in refused.stderr
     assert (version(one), version(other)) == (2, 2)
     named = catalog.list_backups(one.parent / "backups", other)[0].path
     refused = dbsync("downgrade", "--yes", "--backup", named, database=one)
-    assert (refused.returncode, version(one)) == (3, 2)
+    assert (refused.returncode, version(one)) == (4, 2)
 
 
 def test_a_database_that_is_not_there_yet_is_not_missed_because_of_its_neighbour(tmp_path: Path) -> None:
@@ -157,8 +158,8 @@ def test_a_neighbours_backup_is_not_restored_but_may_be_imported(tmp_path: Path)
     assert upgrade(one, found).name == OutcomeName.MIGRATED
     (kept,) = catalog.list_backups(one.parent / "backups", one)
     refused = dbsync("restore", kept.path, "--yes", database=other)
-    assert (refused.returncode, "it is a backup of north.db" in refused.stderr) == (3, True)
-    assert dbsync("restore", other, "--yes", database=other).returncode == 3
+    assert (refused.returncode, "it is a backup of north.db" in refused.stderr) == (4, True)
+    assert dbsync("restore", other, "--yes", database=other).returncode == 4
     listed = dbsync("backups", database=other).stdout
     assert listed == f"no backups of this database in {one.parent / 'backups'}; 1 of others\n"
     done = dbsync("import", kept.path, "--yes", "--migrations", tmp_path / "m", database=other)

@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from dbsync.errors import TillkeeperError
 from tests.simulators.till import SimulatedTill
 from tests.simulators.world import Dead, Killed, PowerCut, Violated, World
-from updater.errors import UpdaterError
 from updater.flows.agent import cycle
 from updater.flows.confirm import confirm
 from updater.flows.first_install import first_version
@@ -98,7 +98,7 @@ def _act(world: World, step: str) -> None:
     """One step by one actor; our own errors are what a command would say, and end it."""
     try:
         _actions()[step](world)
-    except UpdaterError as error:
+    except TillkeeperError as error:
         world.log.append(f"     {step}: {error}")
 
 

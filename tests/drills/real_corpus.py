@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from dbsync.commands import adopt
 from dbsync.database.live import LiveEffects
-from dbsync.errors import DbsyncError
+from dbsync.errors import TillkeeperError
 from dbsync.migrations import folder as migration_folder
 from dbsync.model import Migration, Outcome
 from dbsync.upgrade import coordinator, restore_decision
@@ -94,7 +94,7 @@ def _tried(task: tuple[Path, int, bytes]) -> Seen:
             outcomes.append(_upgrade(database, found, image))
             outcomes.append(_stamped(database, found, image))
             outcomes.append(_restored(database, found, image))
-        except DbsyncError as error:
+        except TillkeeperError as error:
             return Seen(number, "", f"{type(error).__name__} got out: {error}", 0.0)
         except AssertionError as error:
             return Seen(number, "", str(error) or "not as it should be", 0.0)
@@ -117,7 +117,7 @@ def _stamped(database: Path, found: tuple[Migration, ...], image: bytes) -> str:
     database.write_bytes(image)
     try:
         adopt.stamp(_effects(database), found, at=1)
-    except DbsyncError as error:
+    except TillkeeperError as error:
         # Undoing a write, SQLite makes a file that was cut in the middle of a page whole, with zeros.
         if database.read_bytes().rstrip(b"\0") != image.rstrip(b"\0"):
             raise AssertionError(f"changed by a stamp that was refused: {error}") from None

@@ -46,7 +46,7 @@ class Shop:
             ran = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False, timeout=600)
         assert "Traceback" not in ran.stderr, ran.stderr
         if refused:
-            assert ran.returncode == 3, ran
+            assert ran.returncode == 4, ran
             return ran.stderr
         assert ran.stdout, ran.stderr
         if "--json" not in words:

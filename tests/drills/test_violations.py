@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from dbsync.errors import DiskFull
+from dbsync.errors import DiskFull, TryLater
 from dbsync.model import Migration
 from tests.drills import plug
 from tests.drills.plug import LIMITS, NEW, Story, new_world, run, settle
 from tests.simulators.database import SimulatedEffects
 from tests.simulators.till import SimulatedTill
 from tests.simulators.world import World
-from updater.errors import TryLater
 from updater.flows.agent import cycle
 from updater.flows.confirm import CONFIRMED, confirm
 from updater.flows.launch import launch

@@ -26,9 +26,10 @@ ENUMERATIONS = ("Phase", "Verdict", "By", "Back", "State", "OutcomeName", "Answe
 
 def outcomes() -> dict[str, str]:
     """Return the U-code of each outcome."""
-    from updater.outcomes import OUTCOMES
+    from dbsync.outcomes import OutcomeName
+    from updater.outcomes import TerminalOutcome
 
-    return {name: meaning.code for name, meaning in sorted(OUTCOMES.items())}
+    return {str(outcome): outcome.code for outcome in sorted([*OutcomeName, *TerminalOutcome])}
 
 
 def enumerations() -> dict[str, list[str]]:
@@ -36,7 +37,9 @@ def enumerations() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for tree in _trees():
         for node in ast.walk(tree):
-            if isinstance(node, ast.ClassDef) and any("StrEnum" in ast.unparse(base) for base in node.bases):
+            if isinstance(node, ast.ClassDef) and any(
+                ast.unparse(base) in ("StrEnum", "NamedOutcome") for base in node.bases
+            ):
                 found[node.name] = sorted(_values(node))
     return found
 
@@ -64,5 +67,8 @@ def _trees() -> Iterator[ast.Module]:
 
 def _values(node: ast.ClassDef) -> Iterator[str]:
     for line in node.body:
-        if isinstance(line, ast.Assign) and isinstance(line.value, ast.Constant):
-            yield str(line.value.value)
+        # A member of a table is a line that begins with its name.
+        value = line.value if isinstance(line, ast.Assign) else None
+        first = value.elts[0] if isinstance(value, ast.Tuple) else value
+        if isinstance(first, ast.Constant):
+            yield str(first.value)

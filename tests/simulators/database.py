@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dbsync.errors import DbsyncError, Locked, MigrationFailed
+from dbsync.errors import Locked, MigrationFailed, TillkeeperError
 from dbsync.model import Applied, Carried, Change, Facts, Intent, Loss, Migration, Recognised, Tried
 from dbsync.model import Backup as Facts_of_backup
 from tests.simulators.world import Backup, Database, Violated, World
@@ -219,7 +219,7 @@ class SimulatedEffects:
     def check_usable(self, backup: Path) -> None:
         self._tick("check the backup")
         if backup.name not in self.world.backups:
-            raise DbsyncError(operation="restore", cause="there is no such backup")
+            raise TillkeeperError(operation="restore", cause="there is no such backup")
 
     def restore(self, backup: Path) -> None:
         self._tick("restore")

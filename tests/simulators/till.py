@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dbsync.errors import TryLater
 from dbsync.model import Backup as BackupFacts
 from dbsync.model import Migration
 from tests.simulators.database import SimulatedEffects
 from tests.simulators.world import App, World
-from updater.errors import TryLater
+from updater.answers import Answer
 from updater.flows.confirm import confirm
 from updater.flows.effects import AppEvent
 from updater.model import Catalog, Journal, Offer, Proof, Rejection, Release, Report, Running, Trial, View
@@ -235,7 +236,7 @@ class SimulatedTill:
         journal = self.world.visible().get("journal")
         good = journal.good.version if isinstance(journal, Journal) else ""
         newer = tuple(Offer(one, 1) for one in self.world.offered if one.version > good)
-        return Catalog("OK", "", newer, frozenset(one.release_id for one in self.world.releases.values()))
+        return Catalog(Answer.OK, "", newer, frozenset(one.release_id for one in self.world.releases.values()))
 
     def download(self, offer: Offer) -> Path:
         self._tick("download")

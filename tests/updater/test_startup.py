@@ -10,6 +10,8 @@ from tests.helpers.places import ROOT
 from tests.helpers.terminal import Till
 
 ALLOWED = {
+    "dbsync.outcomes",
+    "updater.outcomes",
     "dbsync.backups",
     "dbsync.backups.restore_intents",
     "dbsync.errors",

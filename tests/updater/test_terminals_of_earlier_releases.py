@@ -30,7 +30,7 @@ from tests.recorder import BOOT, names
 
 Opened = Callable[..., RecordedTerminal]
 EVERY_SCENE = [(commit, scene) for commit in COMMITS for scene in scenes(commit)]
-OFFLINE = 10
+OFFLINE = 75
 REBOOTED = "a later boot"
 SETTLED_CONFIRM = ["the trial of 2.0 is settled: confirmed"]
 SETTLED_GIVE_UP = ["the trial of 2.0 is settled: given_up"]

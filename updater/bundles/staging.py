@@ -9,10 +9,10 @@ from typing import Final
 
 from packaging.version import InvalidVersion, Version
 
+from dbsync.errors import Refused, TryLater
 from updater import __version__
 from updater.answers import Answer
 from updater.bundles.version_folders import Versions
-from updater.errors import Refused, TryLater
 from updater.host import host
 from updater.manifest import Manifest
 from updater.model import Catalog, Journal, Offer, Release
@@ -43,7 +43,7 @@ class Staging:
             if (good is None or _version(offer.manifest.version) > good) and self._can_run(offer.manifest)
         ]
         newer.sort(key=lambda offer: _version(offer.release.version))
-        return Catalog(str(found.answer), found.detail, tuple(newer), frozenset(self._offers))
+        return Catalog(found.answer, found.detail, tuple(newer), frozenset(self._offers))
 
     def download(self, offer: Offer) -> Path:
         """Fetches the archive, verified, to the downloads folder; an interrupted download is resumed.

@@ -7,9 +7,8 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import IO, Final
 
-from dbsync.errors import DiskFull, disk_problem
+from dbsync.errors import DiskFull, Refused, disk_problem
 from dbsync.storage import files
-from updater.errors import NoSpace, Refused, TryLater
 from updater.host import host
 from updater.manifest import MANIFEST_NAME, FileEntry, Manifest, entry_of, parse, release_id, scan
 
@@ -32,7 +31,7 @@ class Versions:
         except FileNotFoundError:
             return frozenset()
         except OSError as cause:
-            raise TryLater(operation="read", path=self.root, cause=cause.strerror or str(cause)) from cause
+            raise disk_problem("read", self.root, cause) from cause
 
     def folder(self, name: str) -> Path:
         """The folder of that name."""
@@ -59,7 +58,7 @@ class Versions:
         """Refuses in numbers what would fill the disk."""
         free_bytes = files.free_bytes(self.root)
         if free_bytes < needed_bytes + RESERVE_BYTES:
-            raise NoSpace(
+            raise DiskFull(
                 operation="unpack", path=self.root,
                 cause=f"{(needed_bytes + RESERVE_BYTES) / 1e6:.1f} MB are needed, {free_bytes / 1e6:.1f} MB are free",
             )  # fmt: skip
@@ -69,7 +68,7 @@ class Versions:
 
         Raises:
             Refused: the archive holds something that the manifest does not.
-            NoSpace: the disk is full; what was unpacked is removed again.
+            DiskFull: the disk is full; what was unpacked is removed again.
         """
         import tarfile
         import zlib
@@ -84,7 +83,7 @@ class Versions:
             raise Refused(operation="unpack", path=archive, cause=f"the archive is damaged: {cause}") from cause
         except OSError as cause:
             self._discard(staging)
-            raise _disk_trouble("unpack", archive, cause) from cause
+            raise disk_problem("unpack", archive, cause) from cause
         except Refused:
             self._discard(staging)
             raise
@@ -109,7 +108,7 @@ class Versions:
             raise Refused(operation="copy the bundle", path=folder, cause=f"{cause.filename} is missing") from cause
         except OSError as cause:
             self._discard(staging)
-            raise _disk_trouble("copy the bundle", folder, cause) from cause
+            raise disk_problem("copy the bundle", folder, cause) from cause
         return staging
 
     def check(self, folder: Path, manifest: Manifest, *, remove_extra: bool = False) -> None:
@@ -157,7 +156,7 @@ class Versions:
                 if one.name.startswith((_STAGING, _OLD)):
                     self._discard(one)
         except OSError as cause:
-            raise _disk_trouble("tidy", self.root, cause) from cause
+            raise disk_problem("tidy", self.root, cause) from cause
 
     def write_current(self, name: str) -> None:
         """Writes `current` for people; nothing ever decides by it."""
@@ -170,7 +169,7 @@ class Versions:
             staging.mkdir(parents=True)
             (staging / MANIFEST_NAME).write_bytes(manifest_bytes)
         except OSError as cause:
-            raise _disk_trouble("make", staging, cause) from cause
+            raise disk_problem("make", staging, cause) from cause
         return staging
 
     def _unpack_member(self, tar, member, staging: Path, manifest: Manifest) -> None:  # type: ignore[no-untyped-def]
@@ -213,9 +212,3 @@ def _copy(source: IO[bytes], target: IO[bytes], entry: FileEntry, path: str) -> 
 
 def _same(found: FileEntry, entry: FileEntry) -> bool:
     return (found if host.keeps_executable_bit else found._replace(mode=entry.mode)) == entry
-
-
-def _disk_trouble(operation: str, path: Path, cause: OSError) -> TryLater:
-    problem = disk_problem(operation, path, cause)
-    kind = NoSpace if isinstance(problem, DiskFull) else TryLater
-    return kind(operation=operation, path=path, cause=problem.cause, hint=problem.hint)

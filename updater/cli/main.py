@@ -12,11 +12,11 @@ from typing import Any
 
 import click
 
-from dbsync.errors import DbsyncError
-from updater import __version__, outcomes
+from dbsync.errors import TillkeeperError
+from dbsync.outcomes import ExitStatus
+from updater import __version__
 from updater import settings as settings_file
 from updater.cli import start
-from updater.errors import SettingsError, TryLater, UpdaterError
 from updater.settings import Settings
 
 Command = Callable[..., None]
@@ -37,16 +37,8 @@ def in_words() -> Iterator[None]:
     """Our own errors become sentences with an exit status; anything else is a mistake of ours and shows its trace."""
     try:
         yield
-    except SettingsError as error:
-        raise Failure(_sentence(error), outcomes.exit_code("BAD_SETTINGS")) from error
-    except TryLater as error:
-        raise Failure(_sentence(error), 75) from error
-    except (UpdaterError, DbsyncError) as error:
-        raise Failure(_sentence(error), outcomes.exit_code("REFUSED_COMMAND")) from error
-
-
-def _sentence(error: UpdaterError | DbsyncError) -> str:
-    return f"{error}. {error.hint}".strip()
+    except TillkeeperError as error:
+        raise Failure(error.in_words, error.exit_status) from error
 
 
 def with_settings(command: Command) -> Command:
@@ -137,7 +129,7 @@ def check(settings: Settings, *, as_json: bool) -> None:
         for line in ended.done:
             click.echo(f"done: {line}")
         click.echo(f"{ended.outcome}: {ended.reason}")
-    sys.exit(outcomes.exit_code(ended.outcome))
+    sys.exit(ended.outcome.exit_status)
 
 
 @commands.command()
@@ -203,4 +195,6 @@ def _terminal(settings: Settings, kind: str, progress: Callable[[int, int], None
 @click.argument("_words", nargs=-1)
 def publish_missing(_words: tuple[str, ...]) -> None:
     """(not installed) the vendor's side."""
-    raise Failure("The vendor's side is not installed. Install it with: pip install 'tillkeeper[publish]'", 2)
+    raise Failure(
+        "The vendor's side is not installed. Install it with: pip install 'tillkeeper[publish]'", ExitStatus.REFUSED
+    )

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from dbsync.backups.catalog import list_backups
+from dbsync.errors import NotAgreed
 from dbsync.model import Backup, Loss
-from updater import outcomes
-from updater.errors import TryLater
 from updater.flows.launch import journal_of
 from updater.flows.rollback import Plan, choices, current_release, make_plan, perform
+from updater.outcomes import TerminalOutcome
 from updater.settings import Settings
 from updater.terminal.live import Terminal
 
@@ -45,8 +45,7 @@ def run(
         for line in _plan_lines(plan):
             say(line)
     if not yes and (as_json or not ask("Go back now?")):
-        hint = "Say --yes to do it."
-        raise TryLater(operation="roll back", cause="it was not agreed to", hint=hint)
+        raise NotAgreed(operation="roll back", cause="it was not agreed to")
     did = perform(terminal, plan)
     kept = str(did.kept) if did.kept else None
     done = [
@@ -57,7 +56,7 @@ def run(
     if did.carried:
         done.append("What was recorded since was carried back.")
     _tell(say, {**facts, "done": True, "kept": kept, "carried": did.carried}, done, as_json=as_json)
-    return outcomes.exit_code("ROLLED_BACK")
+    return TerminalOutcome.ROLLED_BACK.exit_status
 
 
 def _listing(terminal: Terminal, backups: list[Backup]) -> dict[str, Any]:

@@ -7,7 +7,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dbsync.outcomes import ExitStatus, NamedOutcome
+from updater.outcomes import TerminalOutcome
+
 if TYPE_CHECKING:
+    from dbsync.errors import TillkeeperError
     from dbsync.progress import Event, Progress
     from updater.settings import Settings
 
@@ -23,8 +27,7 @@ def launch(words: list[str]) -> int:
 
     # Nothing that a start makes is garbage: collecting would cost a tenth of it (`scripts/bench launch`).
     gc.disable()
-    from dbsync.errors import DbsyncError
-    from updater.errors import SettingsError, UpdaterError
+    from dbsync.errors import TillkeeperError
     from updater.flows.launch import launch as run
 
     try:
@@ -33,17 +36,23 @@ def launch(words: list[str]) -> int:
 
         terminal = Terminal(settings, kind="launcher", database_progress=_transcript, app_arguments=_after_dashes(rest))
         launched = run(terminal, settings.limits)
-    except SettingsError as error:
-        return _say("BAD_SETTINGS", str(error), error.hint)
-    except (UpdaterError, DbsyncError) as error:
+    except TillkeeperError as error:
         # A durable write that failed ends the command: nothing that needed it was done.
-        outcome = "CANNOT_START" if isinstance(error, UpdaterError) else "STATE_NOT_WRITABLE"
-        return _say(outcome, str(error), error.hint)
-    if launched.outcome not in ("APP_ENDED", "CLOSED_UNCONFIRMED"):
-        from updater import outcomes
+        return _say(_outcome_of(error), str(error), error.hint)
+    if launched.outcome in (TerminalOutcome.APP_ENDED, TerminalOutcome.CLOSED_UNCONFIRMED):
+        return launched.exit_code
+    return _say(launched.outcome, launched.cause, launched.outcome.hint)
 
-        return _say(launched.outcome, launched.cause, outcomes.meaning(launched.outcome).next_step)
-    return launched.exit_code
+
+def _outcome_of(error: TillkeeperError) -> NamedOutcome:
+    """Return the outcome of a start or a confirm that an error ended."""
+    from dbsync.errors import DiskProblem, TryLater
+
+    if isinstance(error, DiskProblem):
+        return TerminalOutcome.STATE_NOT_WRITABLE
+    if error.outcome is not None:
+        return error.outcome
+    return TerminalOutcome.BUSY if isinstance(error, TryLater) else TerminalOutcome.CANNOT_START
 
 
 def confirm(words: list[str]) -> int:
@@ -54,18 +63,18 @@ def confirm(words: list[str]) -> int:
     trial_id = os.environ.get("TILLKEEPER_TRIAL_ID")
     if not trial_id:
         return 0
-    from dbsync.errors import DbsyncError
-    from updater.errors import UpdaterError
+    from dbsync.errors import TillkeeperError
     from updater.flows.confirm import CONFIRMED, confirm
 
     try:
         settings, _ = _settings(words)
         from updater.terminal.live import Terminal
 
-        return 0 if confirm(Terminal(settings, kind="confirm"), trial_id) == CONFIRMED else 3
-    except (UpdaterError, DbsyncError) as error:
+        confirmed = confirm(Terminal(settings, kind="confirm"), trial_id) == CONFIRMED
+    except TillkeeperError as error:
         # Not durable is not confirmed: the app asks again or closes; the launcher counts it.
-        return _say("STATE_NOT_WRITABLE", str(error), error.hint)
+        return _say(_outcome_of(error), str(error), error.hint)
+    return ExitStatus.DONE if confirmed else ExitStatus.GIVEN_UP
 
 
 def _settings(words: list[str]) -> tuple[Settings, list[str]]:
@@ -91,16 +100,13 @@ def _after_dashes(words: list[str]) -> tuple[str, ...]:
     return tuple(words[1:] if words[:1] == ["--"] else words)
 
 
-def _say(outcome: str, cause: str, hint: str) -> int:
+def _say(outcome: NamedOutcome, cause: str, hint: str) -> int:
     """Two lines at most: the clerk's sentence, and the cause for whoever looks. A console that fails is no failure."""
-    from updater import outcomes
-
-    sentence = outcomes.clerk_sentence(outcome)
-    lines = [sentence] if sentence else []
+    lines = [outcome.clerk_sentence] if outcome.sentence else []
     lines += [f"{outcome}: {cause}. {hint}".strip()] if cause else []
     try:
         for line in lines:
             print(line, file=sys.stderr)
     except (OSError, ValueError):
         pass
-    return outcomes.exit_code(outcome)
+    return outcome.exit_status

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from dbsync.outcomes import NamedOutcome
+from updater.answers import Answer
 from updater.decisions.launcher import row_gone
 from updater.model import By, Catalog, Journal, Offer, Phase, Rejection, Release, Trial, Verdict, View
+from updater.outcomes import TerminalOutcome
 
 
 class Fold(NamedTuple):
@@ -41,7 +44,7 @@ class Swap(NamedTuple):
 class Wait(NamedTuple):
     """Nothing to do now."""
 
-    outcome: str
+    outcome: NamedOutcome
     reason: str
 
 
@@ -67,9 +70,9 @@ def decide_agent(view: View, catalog: Catalog | None, *, in_window: bool) -> Age
     if settle is not None:
         return settle
     if journal.phase is Phase.SWAPPED and view.trial(journal.trial_id) is not None:
-        return Wait("ON_TRIAL", f"{journal.candidate.version if journal.candidate else ''} is on trial")
+        return Wait(TerminalOutcome.ON_TRIAL, f"{journal.candidate.version if journal.candidate else ''} is on trial")
     if catalog is None:
-        return Wait("NOT_ASKED", "the repository has not been asked")
+        return Wait(TerminalOutcome.NOT_ASKED, "the repository has not been asked")
     unusable = _unusable(view, journal, catalog)
     if unusable is not None:
         return Unstage(unusable)
@@ -78,12 +81,16 @@ def decide_agent(view: View, catalog: Catalog | None, *, in_window: bool) -> Age
         return Stage(offer)
     if journal.phase is Phase.STAGED and journal.candidate is not None:
         if view.running is not None:
-            return Wait("WAITING", f"{journal.candidate.version} is ready and waits until the app is closed")
+            return Wait(
+                TerminalOutcome.WAITING, f"{journal.candidate.version} is ready and waits until the app is closed"
+            )
         if not in_window:
-            return Wait("WAITING", f"{journal.candidate.version} is ready and waits for the update window")
+            return Wait(
+                TerminalOutcome.WAITING, f"{journal.candidate.version} is ready and waits for the update window"
+            )
         return Swap(journal.candidate)
     if journal.phase is Phase.SWAPPED and journal.candidate is not None:
-        return Wait("SWAPPED", f"{journal.candidate.version} starts at the next launch")
+        return Wait(TerminalOutcome.SWAPPED, f"{journal.candidate.version} starts at the next launch")
     return _nothing_new(view, catalog)
 
 
@@ -107,7 +114,7 @@ def _unusable(view: View, journal: Journal, catalog: Catalog) -> str | None:
         return f"{candidate.version} was rejected"
     if candidate.folder not in view.installed:
         return f"the version folder of {candidate.version} is gone"
-    if catalog.verdict == "OK" and candidate.release_id not in catalog.signed:
+    if catalog.verdict is Answer.OK and candidate.release_id not in catalog.signed:
         return f"the vendor withdrew {candidate.version}"
     return None
 
@@ -123,10 +130,13 @@ def _wanted(view: View, journal: Journal, catalog: Catalog) -> Offer | None:
 
 
 def _nothing_new(view: View, catalog: Catalog) -> Wait:
-    if catalog.verdict != "OK":
-        return Wait(catalog.verdict, catalog.detail)
+    if catalog.verdict is not Answer.OK:
+        return Wait(catalog.verdict.outcome, catalog.detail)
     if catalog.newer:
         newest = catalog.newer[-1].release
         rejection = view.rejection(newest.release_id)
-        return Wait("REJECTED_HERE", f"{newest.version} was rejected here: {rejection.reason if rejection else ''}")
-    return Wait("NOTHING_NEW", "this terminal has the newest release")
+        return Wait(
+            TerminalOutcome.REJECTED_HERE,
+            f"{newest.version} was rejected here: {rejection.reason if rejection else ''}",
+        )
+    return Wait(TerminalOutcome.NOTHING_NEW, "this terminal has the newest release")

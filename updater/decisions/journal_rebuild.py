@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from updater.decisions.launcher import fits
 from updater.model import By, Journal, Phase, Proof, Rejection, Release, Trial, Verdict, View
+from updater.outcomes import TerminalOutcome
 
 
 class Rebuilt(NamedTuple):
@@ -26,7 +27,9 @@ def rebuild(view: View, *, now: str) -> Rebuilt:
     staged or swapped in is taken over: unknown means good or stay.
     """
     trials = tuple(
-        trial._replace(verdict=Verdict.GIVEN_UP, outcome="TRIAL_LOST", reason="the journal was lost during the trial")
+        trial._replace(
+            verdict=Verdict.GIVEN_UP, outcome=TerminalOutcome.TRIAL_LOST, reason="the journal was lost during the trial"
+        )
         for trial in view.trials
         if trial.verdict is Verdict.OPEN and not trial.closed
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from dbsync.outcomes import NamedOutcome, OutcomeName
 from updater.decisions.trial import attempt_spent, launch_spent, settled
 from updater.model import (
     Back,
@@ -23,6 +24,7 @@ from updater.model import (
     Verdict,
     View,
 )
+from updater.outcomes import TerminalOutcome
 
 # ---------------------------------------------------------------------------------------------- which release starts
 
@@ -92,7 +94,7 @@ class GiveUp(NamedTuple):
     """End the trial; what it did to the database is taken back next."""
 
     trial: Trial
-    outcome: str
+    outcome: NamedOutcome
     reason: str
 
 
@@ -125,7 +127,7 @@ class Start(NamedTuple):
 class Refuse(NamedTuple):
     """Start nothing, and say why."""
 
-    outcome: str
+    outcome: NamedOutcome
     cause: str
 
 
@@ -145,7 +147,7 @@ def decide_launch(view: View, journal: Journal | None, limits: Limits, *, refuse
     if view.running is not None:
         return Attach(view.running)
     if view.database.state is State.LOCKED:
-        return Refuse("LOCKED", view.database.detail or "another process holds the database")
+        return Refuse(OutcomeName.LOCKED, view.database.detail or "another process holds the database")
     rollback = next((one for one in view.rejections if not one.done), None)
     if rollback is not None:
         return FinishRollback(rollback)
@@ -154,16 +156,16 @@ def decide_launch(view: View, journal: Journal | None, limits: Limits, *, refuse
         return GoBack(owing)
     stray = stray_trial(view, journal)
     if stray is not None:
-        return GiveUp(stray, "TRIAL_LOST", "the journal does not know this trial")
+        return GiveUp(stray, TerminalOutcome.TRIAL_LOST, "the journal does not know this trial")
     if journal is None:
-        return Refuse("NOTHING_INSTALLED", "there is no journal and nothing that worked here before")
+        return Refuse(TerminalOutcome.NOTHING_INSTALLED, "there is no journal and nothing that worked here before")
     trial = view.trial(journal.trial_id)
     if trial is not None and trial.verdict is Verdict.OPEN and view.rejection(trial.candidate.release_id) is not None:
         # A person's rollback that was cut before it ended the trial: the rejection has decided it.
-        return GiveUp(trial, "PERSON", "a person went back")
+        return GiveUp(trial, TerminalOutcome.PERSON, "a person went back")
     release = select(journal, trial, view.rejections, view.proofs, view.database)
     if release is None:
-        return Refuse("ALL_REJECTED", "every release that worked here has been rejected")
+        return Refuse(TerminalOutcome.ALL_REJECTED, "every release that worked here has been rejected")
     on_trial = begun_or_new(journal, trial, release)
     if on_trial is not None and release.release_id == refused:
         release, on_trial = journal.good, None
@@ -183,7 +185,7 @@ def _ready_or_prepare(
     view: View, release: Release, trial: Trial | None, limits: Limits, *, refused: str | None
 ) -> LaunchStep:
     if release.folder not in view.installed:
-        return Refuse("FOLDER_MISSING", f"the version folder {release.folder} is not there")
+        return Refuse(TerminalOutcome.FOLDER_MISSING, f"the version folder {release.folder} is not there")
     database = view.database
     unmarked = trial is not None and release.schema > 0 and database.trial_id != trial.trial_id
     sound = database.state is State.OK or release.schema == 0
@@ -192,10 +194,14 @@ def _ready_or_prepare(
         return GiveUp(trial, *why) if trial and why else Start(release, trial)
     if sound and database.version > release.schema:
         return Refuse(
-            "TOO_NEW", f"the database has schema {database.version}, release {release.version} knows {release.schema}"
+            OutcomeName.TOO_NEW,
+            f"the database has schema {database.version}, release {release.version} knows {release.schema}",
         )
     if refused is not None and trial is None:
-        return Refuse("NOT_PREPARED", f"the database does not fit release {release.version} and could not be prepared")
+        return Refuse(
+            TerminalOutcome.NOT_PREPARED,
+            f"the database does not fit release {release.version} and could not be prepared",
+        )
     why = trial and attempt_spent(settled(trial, view.boot_id), limits)
     return GiveUp(trial, *why) if trial and why else Prepare(release, trial)
 

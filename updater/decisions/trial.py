@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dbsync.outcomes import NamedOutcome
 from updater.model import Limits, Trial
+from updater.outcomes import TerminalOutcome
 
 
 def settled(trial: Trial, boot_id: str) -> Trial:
@@ -40,30 +42,33 @@ def ended(trial: Trial, *, exit_code: int, seconds: float) -> Trial:
     )
 
 
-def attempt_spent(trial: Trial, limits: Limits) -> tuple[str, str] | None:
+def attempt_spent(trial: Trial, limits: Limits) -> tuple[NamedOutcome, str] | None:
     """Outcome and reason when a trial may make no further attempt at preparing the database."""
     if trial.attempts_count >= limits.attempts_count:
-        return "ATTEMPTS_SPENT", f"{trial.attempts_count} attempts to prepare the database did not end"
+        return TerminalOutcome.ATTEMPTS_SPENT, f"{trial.attempts_count} attempts to prepare the database did not end"
     if trial.refusals_count >= limits.refusals_count:
         return (
-            "ATTEMPTS_SPENT",
+            TerminalOutcome.ATTEMPTS_SPENT,
             f"the database could not be prepared {trial.refusals_count} times: see the reports before",
         )
     return _interrupted_too_often(trial, limits)
 
 
-def launch_spent(trial: Trial, limits: Limits) -> tuple[str, str] | None:
+def launch_spent(trial: Trial, limits: Limits) -> tuple[NamedOutcome, str] | None:
     """Outcome and reason when a trial may not start its app again."""
     if trial.launches_count >= limits.launches_count:
-        return "APP_FAILED", f"the app was started {trial.launches_count} times and did not confirm"
+        return TerminalOutcome.APP_FAILED, f"the app was started {trial.launches_count} times and did not confirm"
     if trial.clean_exits_count >= limits.clean_exits_count:
-        return "NEVER_CONFIRMED", f"the app ended {trial.clean_exits_count} times without a word"
+        return TerminalOutcome.NEVER_CONFIRMED, f"the app ended {trial.clean_exits_count} times without a word"
     if trial.running_seconds >= limits.confirm_seconds:
-        return "CONFIRM_OVERDUE", f"the app ran {trial.running_seconds:.0f} seconds without confirming"
+        return TerminalOutcome.CONFIRM_OVERDUE, f"the app ran {trial.running_seconds:.0f} seconds without confirming"
     return _interrupted_too_often(trial, limits)
 
 
-def _interrupted_too_often(trial: Trial, limits: Limits) -> tuple[str, str] | None:
+def _interrupted_too_often(trial: Trial, limits: Limits) -> tuple[NamedOutcome, str] | None:
     if trial.interruptions_count > limits.interruptions_count:
-        return "INTERRUPTED", f"the trial was cut off by {trial.interruptions_count} restarts of the machine"
+        return (
+            TerminalOutcome.INTERRUPTED,
+            f"the trial was cut off by {trial.interruptions_count} restarts of the machine",
+        )
     return None

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from dbsync.errors import Refused, TillkeeperError, TryLater
+from dbsync.outcomes import NamedOutcome
+from updater.answers import Answer
 from updater.decisions import agent as decisions
-from updater.errors import Refused, TryLater, UpdaterError
 from updater.flows.effects import Till, terminal_locked
 from updater.flows.settle_trial import fold, fold_rollback, rebuild_journal
 from updater.model import By, Catalog, Journal, Phase, Rejection, Report, View
+from updater.outcomes import TerminalOutcome
 
 STEPS_LIMIT: Final = 20
 
@@ -17,7 +20,7 @@ STEPS_LIMIT: Final = 20
 class Cycle(NamedTuple):
     """What one cycle of the agent came to."""
 
-    outcome: str
+    outcome: NamedOutcome
     reason: str
     done: tuple[str, ...]
     """What was done on the way, in words, in order."""
@@ -29,9 +32,13 @@ def cycle(till: Till) -> Cycle:
     Two at once would write into one unfinished download: the second one leaves.
     """
     if not till.try_agent_lock():
-        return Cycle("ANOTHER_AGENT", "another agent is at work on this terminal", ())
+        return Cycle(TerminalOutcome.ANOTHER_AGENT, "another agent is at work on this terminal", ())
     try:
         return _cycle(till)
+    except TillkeeperError as error:
+        # Whoever rang goes on or exits; that it failed is on record here, once, whichever package the error is from.
+        till.tell(Report(TerminalOutcome.CYCLE_FAILED, phase="cycle", cause=str(error), done="the cycle ended"))
+        raise
     finally:
         till.release_agent_lock()
 
@@ -44,18 +51,20 @@ def _cycle(till: Till) -> Cycle:
         if isinstance(step, decisions.Stage):
             step = _stage(till, step, done) or step
         if isinstance(step, decisions.Wait):
-            if step.outcome != "NOT_ASKED":
+            if step.outcome != TerminalOutcome.NOT_ASKED:
                 break
             catalog = till.find_releases()
-            if catalog.verdict != "OK":
-                till.tell(Report(catalog.verdict, phase="look", cause=catalog.detail, done="nothing was changed"))
+            if catalog.verdict is not Answer.OK:
+                till.tell(
+                    Report(catalog.verdict.outcome, phase="look", cause=catalog.detail, done="nothing was changed")
+                )
     else:
-        step = decisions.Wait("GOES_IN_CIRCLES", f"no end after {STEPS_LIMIT} steps")
+        step = decisions.Wait(TerminalOutcome.GOES_IN_CIRCLES, f"no end after {STEPS_LIMIT} steps")
     with terminal_locked(till):
         _tidy(till)
-    if catalog is not None and catalog.verdict != "OK" and step.outcome != catalog.verdict:
+    if catalog is not None and catalog.verdict is not Answer.OK and step.outcome is not catalog.verdict.outcome:
         # What is staged may go on; that the repository could not be asked is what people should read.
-        step = decisions.Wait(catalog.verdict, f"{catalog.detail}; {step.reason}")
+        step = decisions.Wait(catalog.verdict.outcome, f"{catalog.detail}; {step.reason}")
     return Cycle(step.outcome, step.reason, tuple(done))
 
 
@@ -83,12 +92,16 @@ def _record(till: Till, view: View, journal: Journal, step: decisions.AgentStep,
         done.append("a person's rollback is settled")
     elif isinstance(step, decisions.Unstage):
         till.write_journal(journal._replace(phase=Phase.IDLE, candidate=None, trial_id=None))
-        till.tell(Report("UNSTAGED", journal.candidate, "swap", cause=step.reason, done="it will not be started"))
+        till.tell(
+            Report(
+                TerminalOutcome.UNSTAGED, journal.candidate, "swap", cause=step.reason, done="it will not be started"
+            )
+        )
         done.append(step.reason)
     elif isinstance(step, decisions.Swap):
         # This rename is the swap. A crash before it: STAGED, decided again. After it: the next launch is the trial.
         till.write_journal(journal._replace(phase=Phase.SWAPPED, trial_id=till.new_id()))
-        till.tell(Report("SWAPPED", step.candidate, "swap", done="it starts at the next launch"))
+        till.tell(Report(TerminalOutcome.SWAPPED, step.candidate, "swap", done="it starts at the next launch"))
         done.append(f"{step.candidate.version} starts at the next launch")
 
 
@@ -105,11 +118,11 @@ def _stage(till: Till, step: decisions.Stage, done: list[str]) -> decisions.Wait
         journal = view.journal
         begun = journal is not None and journal.phase is Phase.SWAPPED and view.trial(journal.trial_id) is not None
         if journal is None or begun:
-            return decisions.Wait("ON_TRIAL", "another release went on trial meanwhile")
+            return decisions.Wait(TerminalOutcome.ON_TRIAL, "another release went on trial meanwhile")
         if journal.candidate == offer.release:
             return None
         till.write_journal(journal._replace(phase=Phase.STAGED, candidate=offer.release, trial_id=None))
-    till.tell(Report("STAGED", offer.release, "stage", done="it is complete on disk"))
+    till.tell(Report(TerminalOutcome.STAGED, offer.release, "stage", done="it is complete on disk"))
     done.append(f"{offer.release.version} is complete on disk ({offer.size_bytes} bytes)")
     return None
 
@@ -120,23 +133,25 @@ def _shelve(till: Till, step: decisions.Stage) -> decisions.Wait | None:
         archive = till.download(offer)
     except (TryLater, Refused) as error:
         # What arrived is not what was signed: the way is bad, not the release, so nothing is rejected.
-        return _not_staged(till, step, "STAGING_LATER", error)
+        return _not_staged(till, step, TerminalOutcome.STAGING_LATER, error)
     try:
         staging = till.unpack(offer, archive)
         till.check_unpacked(offer, staging)
         till.shelve(offer, staging)
     except TryLater as error:
-        return _not_staged(till, step, "STAGING_LATER", error)
+        return _not_staged(till, step, TerminalOutcome.STAGING_LATER, error)
     except Refused as error:
         with terminal_locked(till):
-            till.write_rejection(Rejection(offer.release, By.MACHINE, "STAGING_REFUSED", error.cause, till.now()))
-        return _not_staged(till, step, "STAGING_REFUSED", error)
+            till.write_rejection(
+                Rejection(offer.release, By.MACHINE, TerminalOutcome.STAGING_REFUSED, error.cause, till.now())
+            )
+        return _not_staged(till, step, TerminalOutcome.STAGING_REFUSED, error)
     return None
 
 
-def _not_staged(till: Till, step: decisions.Stage, outcome: str, error: UpdaterError) -> decisions.Wait:
+def _not_staged(till: Till, step: decisions.Stage, outcome: NamedOutcome, error: TillkeeperError) -> decisions.Wait:
     till.tell(Report(outcome, step.offer.release, "stage", cause=str(error), done="nothing was changed"))
-    return decisions.Wait(outcome, f"{error}. {error.hint}".strip())
+    return decisions.Wait(outcome, error.in_words)
 
 
 def _tidy(till: Till) -> None:
@@ -159,9 +174,9 @@ def run(till: Till, *, interval_seconds: float, jitter_seconds: float, told: Cal
     def ring() -> None:
         try:
             told(cycle(till))
-        except UpdaterError as error:
+        except TillkeeperError as error:
             # One cycle that could not even begin must not end the agent: the next one looks again from the top.
-            told(Cycle("CYCLE_FAILED", f"{error}. {error.hint}".strip(), ()))
+            told(Cycle(TerminalOutcome.CYCLE_FAILED, error.in_words, ()))
 
     scheduler = BlockingScheduler(timezone="UTC")
     scheduler.add_job(

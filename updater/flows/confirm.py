@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from updater.flows.effects import Records, terminal_locked
 from updater.model import Report, Verdict
+from updater.outcomes import TerminalOutcome
 
 CONFIRMED, GIVEN_UP = "confirmed", "given up"
 
@@ -27,6 +28,6 @@ def confirm(till: Records, trial_id: str | None) -> str:
             return CONFIRMED
         if trial.verdict is Verdict.GIVEN_UP:
             return GIVEN_UP
-        till.write_trial(trial._replace(verdict=Verdict.CONFIRMED, act="", outcome="CONFIRMED"))
-    till.tell(Report("CONFIRMED", release=trial.candidate, phase="confirm", trial_id=trial_id))
+        till.write_trial(trial._replace(verdict=Verdict.CONFIRMED, act="", outcome=TerminalOutcome.CONFIRMED))
+    till.tell(Report(TerminalOutcome.CONFIRMED, release=trial.candidate, phase="confirm", trial_id=trial_id))
     return CONFIRMED

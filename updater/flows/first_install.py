@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dbsync.errors import Refused, TryLater
+from updater.answers import Answer
 from updater.decisions.journal_rebuild import next_sequence
-from updater.errors import Refused, TryLater
 from updater.flows.effects import Till, terminal_locked
 from updater.model import Catalog, Journal, Offer, Phase, Proof, Report
+from updater.outcomes import TerminalOutcome
 
 
 def first_version(till: Till, *, bundle: Path | None = None) -> Journal:
@@ -44,14 +46,14 @@ def first_version(till: Till, *, bundle: Path | None = None) -> Journal:
         till.write_proof(Proof(next_sequence(view.proofs), offer.release, "installed", None, till.now()))
         journal = Journal(Phase.IDLE, good=offer.release)
         till.write_journal(journal)
-    till.tell(Report("INSTALLED", offer.release, "install"))
+    till.tell(Report(TerminalOutcome.INSTALLED, offer.release, "install"))
     return journal
 
 
 def _newest(catalog: Catalog) -> Offer:
-    if catalog.verdict in ("REFUSED", "CLOCK_SUSPECT"):
+    if catalog.verdict in (Answer.REFUSED, Answer.CLOCK_SUSPECT):
         raise Refused(operation="install", cause=f"{catalog.verdict}: {catalog.detail}")
-    if catalog.verdict != "OK":
+    if catalog.verdict is not Answer.OK:
         raise TryLater(operation="install", cause=f"{catalog.verdict}: {catalog.detail}", hint="Run it again later.")
     if not catalog.newer:
         raise Refused(operation="install", cause="the repository has no release that this terminal can run")

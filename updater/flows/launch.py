@@ -9,12 +9,14 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from dbsync.model import Outcome
+from dbsync.outcomes import NamedOutcome, OutcomeName
 from updater.decisions import launcher
 from updater.decisions.journal_rebuild import rebuild
 from updater.decisions.trial import counted, ended
 from updater.flows.confirm import CONFIRMED, confirm
 from updater.flows.effects import AppEvent, Till, terminal_locked
 from updater.model import Journal, Limits, Release, Report, Trial, Verdict, View
+from updater.outcomes import TerminalOutcome
 
 STEPS_LIMIT: Final = 60
 """A launch that decides more often than this goes round in circles: it ends with a name instead."""
@@ -26,7 +28,7 @@ QUICK_FAILURE_SECONDS: Final = 60.0
 class Launched(NamedTuple):
     """How a launch ended."""
 
-    outcome: str
+    outcome: NamedOutcome
     exit_code: int
     release: Release | None = None
     cause: str = ""
@@ -39,7 +41,7 @@ def launch(till: Till, limits: Limits) -> Launched:
         launched = run.step()
         if launched is not None:
             return launched
-    return run.refuse("GOES_IN_CIRCLES", f"no end after {STEPS_LIMIT} steps")
+    return run.refuse(TerminalOutcome.GOES_IN_CIRCLES, f"no end after {STEPS_LIMIT} steps")
 
 
 def journal_of(view: View, *, now: str) -> Journal | None:
@@ -66,7 +68,7 @@ class _Run:
             view = self.till.look()
             step = self._decide_and_record(view) if alone or view.running is not None else None
         if step is None:
-            return self._wait("BUSY", "the database is being updated")
+            return self._wait(TerminalOutcome.BUSY, "the database is being updated")
         if isinstance(step, launcher.Attach):
             return self._attach(step)
         if isinstance(step, launcher.Start):
@@ -103,33 +105,30 @@ class _Run:
         if isinstance(step, launcher.GoBack | launcher.FinishRollback):
             return self._settle(step)
         if isinstance(step, launcher.Refuse):
-            if step.outcome == "LOCKED" and self.waited_seconds < self.limits.busy_seconds:
-                return self._wait("LOCKED", step.cause)
+            if step.outcome == OutcomeName.LOCKED and self.waited_seconds < self.limits.busy_seconds:
+                return self._wait(OutcomeName.LOCKED, step.cause)
             return self.refuse(step.outcome, step.cause)
         return None
 
     # ------------------------------------------------------------------------------------------------- database
 
     def _prepare(self, release: Release, trial: Trial | None) -> Launched | None:
-        from updater import outcomes
         from updater.flows import prepare_database
 
         outcome = prepare_database.prepare(self.till, release, trial)
         self.last = outcome
         if outcome.ready:
             return None
-        self.notice = outcomes.clerk_sentence(outcome.name)
+        self.notice = outcome.name.clerk_sentence
         if trial is None:
             return self.refuse(outcome.name, outcome.cause, told=True)
         self.refused = None if outcome.failed else release.release_id
         return None
 
-    def _give_up(self, trial: Trial, outcome: str, reason: str) -> None:
+    def _give_up(self, trial: Trial, outcome: NamedOutcome, reason: str) -> None:
         """Under both locks, with no app running: a confirm that came first has been seen by the look above."""
         self.till.write_trial(trial._replace(verdict=Verdict.GIVEN_UP, act="", outcome=outcome, reason=reason))
-        from updater import outcomes
-
-        self.notice = outcomes.clerk_sentence(outcome)
+        self.notice = outcome.clerk_sentence
         self.till.tell(Report(outcome, trial.candidate, "trial", cause=reason, trial_id=trial.trial_id))
 
     def _settle(self, step: launcher.GoBack | launcher.FinishRollback) -> Launched | None:
@@ -154,13 +153,13 @@ class _Run:
     def _attach(self, step: launcher.Attach) -> Launched | None:
         trial_id = step.running.trial_id
         if trial_id is None:
-            return Launched("ALREADY_RUNNING", 0)
+            return Launched(TerminalOutcome.ALREADY_RUNNING, 0)
         if self.till.asks_confirm(trial_id):
             # Its launcher died between the confirm and the answer, and the app still waits.
             self.till.answer_confirm(trial_id, confirm(self.till, trial_id))
         trial = self.till.read_trial(trial_id)
         if trial is None or trial.verdict is Verdict.CONFIRMED:
-            return Launched("ALREADY_RUNNING", 0)
+            return Launched(TerminalOutcome.ALREADY_RUNNING, 0)
         self.till.attach_app()
         return self._watch(trial.candidate, trial, attached=True)
 
@@ -170,7 +169,7 @@ class _Run:
         limit_seconds = self.limits.confirm_seconds - trial.running_seconds if trial else None
         while True:
             if attached and watched is None:
-                return Launched("ALREADY_RUNNING", 0)
+                return Launched(TerminalOutcome.ALREADY_RUNNING, 0)
             event = self.till.await_app(trial_id=watched, limit_seconds=limit_seconds)
             if event.kind == "asks" and watched is not None:
                 answer = confirm(self.till, watched)
@@ -182,7 +181,7 @@ class _Run:
                 # A tree that will not end is left alone: nothing is recorded that is not so, and the next look
                 # attaches to it again.
                 if not self.till.end_app():
-                    return self.refuse("APP_WILL_NOT_END", "the app was asked to end and did not")
+                    return self.refuse(TerminalOutcome.APP_WILL_NOT_END, "the app was asked to end and did not")
                 return self._ended(release, trial, event._replace(exit_code=-1))
             else:
                 return self._ended(release, trial, event)
@@ -196,17 +195,17 @@ class _Run:
                     self.till.write_trial(current)
             if current is not None and current.verdict is not Verdict.CONFIRMED:
                 closed = event.exit_code == 0 and current.verdict is Verdict.OPEN
-                return Launched("CLOSED_UNCONFIRMED", 0, release) if closed else None
+                return Launched(TerminalOutcome.CLOSED_UNCONFIRMED, 0, release) if closed else None
         failed = event.exit_code != 0 and (trial is not None or event.seconds < QUICK_FAILURE_SECONDS)
         count = self.till.note_start(release, failed=failed)
         if failed and count == self.limits.failed_starts_count:
             cause = f"it ended with code {event.exit_code}, {count} times, one after another"
-            self.till.tell(Report("RELEASE_FAILS", release, "start", cause=cause))
-        return Launched("APP_ENDED", event.exit_code, release)
+            self.till.tell(Report(TerminalOutcome.RELEASE_FAILS, release, "start", cause=cause))
+        return Launched(TerminalOutcome.APP_ENDED, event.exit_code, release)
 
     # --------------------------------------------------------------------------------------------------- ending
 
-    def _wait(self, outcome: str, cause: str) -> Launched | None:
+    def _wait(self, outcome: NamedOutcome, cause: str) -> Launched | None:
         if self.waited_seconds >= self.limits.busy_seconds:
             return self.refuse(outcome, cause)
         # Whoever has the database may need its lock to let it go.
@@ -215,12 +214,10 @@ class _Run:
         self.waited_seconds += PAUSE_SECONDS
         return None
 
-    def refuse(self, outcome: str, cause: str, *, told: bool = False) -> Launched:
+    def refuse(self, outcome: NamedOutcome, cause: str, *, told: bool = False) -> Launched:
         """Ends the launch without an app; the first cause in this run is the one that people should read."""
-        if self.last is not None and not self.last.ready and outcome == "NOT_PREPARED":
+        if self.last is not None and not self.last.ready and outcome == TerminalOutcome.NOT_PREPARED:
             outcome, cause, told = self.last.name, self.last.cause, True
         if not told:
             self.till.tell(Report(outcome, phase="launch", cause=cause, done="nothing was started"))
-        from updater import outcomes
-
-        return Launched(outcome, outcomes.exit_code(outcome), cause=cause)
+        return Launched(outcome, outcome.exit_status, cause=cause)

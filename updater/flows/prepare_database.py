@@ -9,9 +9,9 @@ from pathlib import Path
 
 from dbsync.model import Backup, Outcome, Returned
 from dbsync.upgrade import coordinator, restore_decision
-from updater import outcomes
 from updater.flows.effects import Till, terminal_locked
 from updater.model import Rejection, Release, Report, Trial, Verdict
+from updater.outcomes import TerminalOutcome, done_sentence
 
 
 class TrialRecorder:
@@ -93,14 +93,14 @@ def go_back(till: Till, trial: Trial) -> Returned:
 
 def _tell_return(till: Till, trial: Trial, returned: Returned) -> None:
     lost = tuple((one.table, one.added, one.changed, one.removed) for one in returned.losses)
-    outcome = "RESTORED_WITH_LOSS" if lost else returned.outcome.name
+    outcome = TerminalOutcome.RESTORED_WITH_LOSS if lost else returned.outcome.name
     till.tell(
         Report(
             outcome=outcome,
             release=trial.candidate,
             phase="going back",
             cause=f"{trial.outcome}: {trial.reason}",
-            done=outcomes.done_sentence(outcome, trial.good.version),
+            done=done_sentence(outcome, good_version=trial.good.version),
             backup=trial.backup,
             kept=str(returned.set_aside.path) if returned.set_aside else None,
             losses=lost,
@@ -118,7 +118,7 @@ def finish_rollback(till: Till, rejection: Rejection) -> Returned:
         till.tell(_report(returned.outcome, rejection.release, done="nothing was changed", trial_id=None))
         return returned
     kept = str(returned.set_aside.path) if returned.set_aside else None
-    till.tell(Report("ROLLED_BACK", rejection.to, "rollback", backup=rejection.backup, kept=kept))
+    till.tell(Report(TerminalOutcome.ROLLED_BACK, rejection.to, "rollback", backup=rejection.backup, kept=kept))
     return returned
 
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from dbsync.errors import DbsyncError
+from dbsync.errors import Refused, TillkeeperError, TryLater
 from dbsync.model import Backup, Carried, Change, Intent, Loss, Returned
 from dbsync.upgrade import restore_decision
 from updater.decisions.launcher import fits, select
-from updater.errors import Refused, TryLater
 from updater.flows.effects import Till, terminal_locked
 from updater.flows.launch import journal_of
 from updater.flows.settle_trial import fold, fold_rollback
 from updater.model import Back, By, Journal, Rejection, Release, Report, Trial, Verdict, View
+from updater.outcomes import TerminalOutcome
 
 
 class Plan(NamedTuple):
@@ -101,7 +101,7 @@ def make_plan(till: Till, *, to: str | None, backup: Path | None, backups: list[
         return plan
     try:
         return plan._replace(losses=_try_carrying(till, chosen, current).losses, carries=True)
-    except DbsyncError as error:
+    except TillkeeperError as error:
         return plan._replace(why_not=error.cause)
 
 
@@ -182,7 +182,7 @@ def perform(till: Till, plan: Plan) -> Done:
         kept = returned.set_aside.path
     till.tell(
         Report(
-            "ROLLED_BACK",
+            TerminalOutcome.ROLLED_BACK,
             release=plan.to,
             phase="rollback",
             cause="a person went back",
@@ -207,7 +207,7 @@ def _carry(till: Till, plan: Plan, intent_id: str) -> tuple[Backup | None, Path 
     cause, hint = "what was recorded since cannot be carried back after all", "--backup FILE restores one as it is."
     try:
         carried = effects.carry_back(plan.backup, aside, till.migrations(plan.current)) if aside is not None else None
-    except DbsyncError as error:
+    except TillkeeperError as error:
         raise TryLater(operation="roll back", cause=f"{cause}: {error.cause}", hint=hint) from error
     if carried is None or aside is None or len(carried.losses) > len(plan.losses):
         raise TryLater(operation="roll back", cause=cause, hint=hint)
@@ -222,7 +222,7 @@ def _reject(till: Till, view: View, plan: Plan, backup: Backup | None, intent_id
     rejection = Rejection(
         release=plan.current,
         by=By.PERSON,
-        outcome="ROLLED_BACK",
+        outcome=TerminalOutcome.ROLLED_BACK,
         reason="a person went back",
         at=till.now(),
         trial_id=trial.trial_id if trial else None,
@@ -242,7 +242,7 @@ def _given_up(trial: Trial, *, keeps: bool) -> Trial:
     return trial._replace(
         verdict=Verdict.GIVEN_UP,
         by=By.PERSON,
-        outcome="PERSON",
+        outcome=TerminalOutcome.PERSON,
         reason="a person went back",
         act="",
         back=Back.KEPT if keeps else None,
@@ -289,5 +289,5 @@ def allow(till: Till, name: str) -> Release:
                 # Closed first: otherwise the next fold would write the rejection again.
                 till.write_trial(trial._replace(closed=True))
         till.remove_rejection(release.release_id)
-    till.tell(Report("ALLOWED", release, "allow", cause="a person lifted its rejection"))
+    till.tell(Report(TerminalOutcome.ALLOWED, release, "allow", cause="a person lifted its rejection"))
     return release

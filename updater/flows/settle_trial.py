@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dbsync.outcomes import NamedOutcome
 from updater.decisions.journal_rebuild import next_sequence, proof_of, rebuild, rejection_of
 from updater.flows.effects import Till
 from updater.model import Journal, Phase, Proof, Rejection, Report, Trial, Verdict, View
+from updater.outcomes import TerminalOutcome
 
 
 def fold(till: Till, view: View, journal: Journal, trial: Trial) -> None:
@@ -39,19 +41,19 @@ def fold_rollback(till: Till, view: View, rejection: Rejection) -> None:
     till.write_journal(Journal(Phase.IDLE, good=rejection.to, previous=None))
 
 
-def rebuild_journal(till: Till) -> tuple[str, str] | None:
+def rebuild_journal(till: Till) -> tuple[NamedOutcome, str] | None:
     """Makes a lost journal anew, under both locks: a migration that is under way must not lose its trial in the middle.
 
     Returns:
         None when it is there again, else outcome and reason.
     """
     if not till.try_database_lock():
-        return "BUSY", "the journal is lost and the database is being updated; next time"
+        return TerminalOutcome.BUSY, "the journal is lost and the database is being updated; next time"
     try:
         view = till.look()
         rebuilt = rebuild(view, now=till.now())
         if rebuilt.journal is None:
-            return "NOTHING_INSTALLED", "there is no journal and nothing that worked here before"
+            return TerminalOutcome.NOTHING_INSTALLED, "there is no journal and nothing that worked here before"
         for trial in rebuilt.trials:
             till.write_trial(trial)
         for proof in rebuilt.proofs:
@@ -64,5 +66,7 @@ def rebuild_journal(till: Till) -> tuple[str, str] | None:
     finally:
         till.release_database_lock()
     cause = "the journal could not be read" if view.journal_broken else "the journal was gone"
-    till.tell(Report("JOURNAL_REBUILT", rebuilt.journal.good, "journal", cause=cause, done="it was made again"))
+    till.tell(
+        Report(TerminalOutcome.JOURNAL_REBUILT, rebuilt.journal.good, "journal", cause=cause, done="it was made again")
+    )
     return None

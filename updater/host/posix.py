@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
+from dbsync.errors import Refused
 from dbsync.storage.locks import Lock
-from updater.errors import AppAlreadyRunning, Refused
+from updater.errors import AppAlreadyRunning
 from updater.host.base import START_SECONDS, App, Host, RunningApp
 
 POLL_SECONDS: Final = 0.02

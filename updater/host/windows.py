@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from dbsync.errors import Refused
 from dbsync.storage.locks import Lock
-from updater.errors import AppAlreadyRunning, Refused
+from updater.errors import AppAlreadyRunning
 from updater.host.base import START_SECONDS, App, Folders, Host
 
 JOB_EXTENDED_LIMIT_INFORMATION: Final = 9

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from updater.errors import Refused
+from dbsync.errors import Refused
 
 
 class PublishError(Refused):

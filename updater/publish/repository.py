@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from packaging.version import Version
 from tufup.repo import make_gztar_archive
 
-from dbsync.errors import DbsyncError
+from dbsync.errors import TillkeeperError
 from dbsync.storage import files
 from dbsync.storage.locks import Lock
 from updater.manifest import Manifest, parse, release_id, scan, to_bytes
@@ -86,7 +86,7 @@ def load(folder: Path) -> Config:
         raise PublishError(
             operation="open the repository", path=folder, cause="it is not one", hint="`updater publish init`"
         ) from None
-    except (DbsyncError, KeyError, TypeError) as cause:
+    except (TillkeeperError, KeyError, TypeError) as cause:
         raise PublishError(operation="open the repository", path=folder / CONFIG_NAME, cause=str(cause)) from cause
 
 

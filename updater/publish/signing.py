@@ -16,9 +16,8 @@ from tuf.api.serialization.json import JSONSerializer
 from tufup.common import TargetMeta
 from tufup.repo import Keys, Repository, Roles
 
-from dbsync.errors import DbsyncError
+from dbsync.errors import TillkeeperError
 from dbsync.storage import files
-from updater.errors import UpdaterError
 from updater.manifest import SIGNED_AT
 from updater.publish.errors import BadPassword, PublishError
 
@@ -122,7 +121,7 @@ class Workshop(Repository):  # type: ignore[misc]
         self.roles.relink()
         try:
             self.publish_changes(private_key_dirs=[self.keys_dir])
-        except (UpdaterError, DbsyncError):
+        except TillkeeperError:
             raise
         except Exception as cause:
             raise PublishError(operation="sign", path=self.repo_dir, cause=str(cause)) from cause

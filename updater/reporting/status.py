@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from dbsync.backups.catalog import list_backups
-from dbsync.errors import DbsyncError
+from dbsync.errors import TillkeeperError
 from dbsync.storage import files
-from updater import outcomes
 from updater.decisions.launcher import fits
 from updater.flows.launch import journal_of
 from updater.flows.rollback import choices, current_release
 from updater.model import Release, View
+from updater.outcomes import TerminalOutcome
 from updater.terminal import events
 from updater.terminal.live import Terminal
 
@@ -33,7 +33,7 @@ def status(terminal: Terminal) -> dict[str, Any]:
         "terminal": settings.terminal_id,
         "app": settings.app,
         "starts": _release(current),
-        "phase": str(journal.phase) if journal is not None else "NOTHING_INSTALLED",
+        "phase": str(journal.phase) if journal is not None else TerminalOutcome.NOTHING_INSTALLED,
         "good": _release(journal.good if journal else None),
         "candidate": _release(journal.candidate if journal else None),
         "trial": _trial(trial),
@@ -128,15 +128,11 @@ def _trial(trial: Any) -> dict[str, Any] | None:
 def _free(terminal: Terminal) -> int | None:
     try:
         return files.free_bytes(terminal.settings.data)
-    except DbsyncError:
+    except TillkeeperError:
         return None
 
 
 def _next(view: View, alarms: list[dict[str, Any]]) -> str:
     if view.journal is None:
-        return (
-            outcomes.meaning("NOTHING_INSTALLED").next_step
-            if not view.proofs
-            else "`updater check` rebuilds the journal"
-        )
+        return TerminalOutcome.NOTHING_INSTALLED.hint if not view.proofs else "`updater check` rebuilds the journal"
     return str(alarms[-1]["next"]) if alarms else "nothing"

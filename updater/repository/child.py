@@ -22,7 +22,8 @@ from tuf.api.metadata import Metadata, TargetFile, Targets
 from tuf.api.serialization import DeserializationError
 from tuf.ngclient import FetcherInterface, Updater
 
-from dbsync.errors import DbsyncError
+from dbsync.errors import TillkeeperError
+from dbsync.outcomes import OutcomeName
 from dbsync.storage import files
 from updater.answers import Answer
 from updater.manifest import SIGNED_AT
@@ -216,7 +217,7 @@ def _read_seen(path: Path) -> dict[str, Any]:
     try:
         found = files.read_json(path)
         return {"versions": {str(k): int(v) for k, v in found["versions"].items()}, "floor": str(found["floor"])}
-    except (FileNotFoundError, DbsyncError, KeyError, TypeError, ValueError, AttributeError):
+    except (FileNotFoundError, TillkeeperError, KeyError, TypeError, ValueError, AttributeError):
         return {"versions": {}, "floor": ""}
 
 
@@ -277,8 +278,11 @@ def main() -> None:
         answer = {"look": look, "fetch": fetch}[request["do"]](request)
     except Trouble as trouble:
         answer = {"answer": trouble.answer, "detail": trouble.detail}
-    except DbsyncError as error:
-        answer = {"answer": Answer.NO_SPACE if error.outcome == "NO_SPACE" else Answer.TROUBLE, "detail": str(error)}
+    except TillkeeperError as error:
+        answer = {
+            "answer": Answer.NO_SPACE if error.outcome == OutcomeName.NO_SPACE else Answer.TROUBLE,
+            "detail": str(error),
+        }
     except OSError as error:
         answer = {"answer": Answer.TROUBLE, "detail": str(error)}
     _tell(answer)

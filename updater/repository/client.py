@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dbsync.errors import Refused, TryLater
 from updater.answers import Answer
-from updater.errors import Refused, TryLater
 from updater.manifest import Manifest, ManifestError, parse, release_id
 from updater.model import Limits
 

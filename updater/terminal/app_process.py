@@ -8,9 +8,8 @@ import time
 from pathlib import Path
 from typing import Final
 
-from dbsync.errors import DbsyncError, disk_problem
+from dbsync.errors import Refused, TillkeeperError, disk_problem
 from dbsync.storage import files as disk_files
-from updater.errors import Refused
 from updater.flows.effects import AppEvent
 from updater.host import host
 from updater.host.base import App
@@ -114,7 +113,7 @@ class Watch:
                 disk_files.write_json(self._starts_path, {"release_id": release.release_id, "failed_count": count})
             else:
                 self._starts_path.unlink(missing_ok=True)
-        except (DbsyncError, OSError):
+        except (TillkeeperError, OSError):
             # Only a count for support's attention: it must not stand between the clerk and the till.
             return count
         return count
@@ -123,7 +122,7 @@ class Watch:
         try:
             noted = disk_files.read_json(self._starts_path)
             return int(noted["failed_count"]) if noted["release_id"] == release.release_id else 0
-        except (FileNotFoundError, DbsyncError, KeyError, TypeError, ValueError):
+        except (FileNotFoundError, TillkeeperError, KeyError, TypeError, ValueError):
             return 0
 
     def _command(self, folder: Path, manifest: Manifest) -> list[str]:

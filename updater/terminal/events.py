@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
-from dbsync.errors import DbsyncError
+from dbsync.errors import TillkeeperError
 from dbsync.storage import files
 from updater.model import Report
 
@@ -35,7 +35,7 @@ class Events:
             self._rotate()
             files.append_line(self._path, json.dumps(document, ensure_ascii=False, sort_keys=True))
             return self._report(document) if document["alarm"] else None
-        except (DbsyncError, OSError):
+        except (TillkeeperError, OSError):
             return None
 
     def _report(self, document: dict[str, Any]) -> Path | None:
@@ -63,17 +63,15 @@ class Events:
 
 def describe(report: Report, *, now: str, terminal_id: str, kind: str) -> dict[str, Any]:
     """A report as the JSON that support reads (spec S183): phase, cause, what was done, backup, next step."""
-    from updater import outcomes
-
-    found = outcomes.meaning(report.outcome)
+    outcome = report.outcome
     return {
         "format": 1,
         "at": now,
         "terminal": terminal_id,
         "told_by": kind,
         "outcome": report.outcome,
-        "code": found.code,
-        "alarm": found.alarm,
+        "code": outcome.code,
+        "alarm": outcome.alarm,
         "release": report.release.version if report.release else None,
         "release_id": report.release.release_id if report.release else None,
         "trial": report.trial_id,
@@ -88,8 +86,8 @@ def describe(report: Report, *, now: str, terminal_id: str, kind: str) -> dict[s
             for table, added, changed, removed in report.losses
         ],
         "export": report.export,
-        "clerk": outcomes.clerk_sentence(report.outcome),
-        "next": found.next_step,
+        "clerk": outcome.clerk_sentence,
+        "next": outcome.hint,
     }
 
 

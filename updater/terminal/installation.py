@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from dbsync.errors import Refused
 from dbsync.storage import files
 from updater import settings as settings_file
-from updater.errors import Refused
 from updater.flows.first_install import first_version
 from updater.host import host
 from updater.model import Journal, Limits

@@ -11,10 +11,10 @@ from dbsync.model import Backup, Facts, Migration
 from dbsync.storage import files
 from dbsync.storage.locks import Lock, lock_of
 from updater.bundles import version_folders
-from updater.errors import TryLater
+from updater.errors import Busy
 from updater.flows.effects import AppEvent
 from updater.host import host
-from updater.model import Catalog, Journal, Offer, Proof, Rejection, Release, Report, Running, Trial, View
+from updater.model import Catalog, Journal, Offer, Phase, Proof, Rejection, Release, Report, Running, Trial, View
 from updater.settings import Settings
 from updater.terminal.app_process import Watch
 from updater.terminal.state_files import StateFolder
@@ -63,9 +63,7 @@ class Terminal:
 
     def take_terminal_lock(self) -> None:
         if not self._terminal_lock.take(timeout_seconds=self.settings.limits.lock_seconds):
-            raise TryLater(
-                operation="lock", path=self._terminal_lock.path, cause="another process of Tillkeeper keeps it"
-            )
+            raise Busy(operation="lock", path=self._terminal_lock.path, cause="another process of Tillkeeper keeps it")
 
     def release_terminal_lock(self) -> None:
         self._terminal_lock.release()
@@ -95,7 +93,7 @@ class Terminal:
 
     def write_journal(self, journal: Journal) -> None:
         self.files.write_journal(journal)
-        starts = journal.candidate if journal.phase == "SWAPPED" and journal.candidate else journal.good
+        starts = journal.candidate if journal.phase is Phase.SWAPPED and journal.candidate else journal.good
         self.versions.write_current(starts.folder)
 
     def put_aside_journal(self) -> None:

@@ -8,8 +8,8 @@ from typing import Any, Final, TypeVar
 
 from dbsync.errors import UnreadableFile, disk_problem
 from dbsync.storage import files
-from updater.errors import TryLater
 from updater.model import Back, By, Journal, Phase, Proof, Rejection, Release, Trial, Verdict
+from updater.outcomes import TerminalOutcome
 
 FORMAT: Final = 1
 Value = TypeVar("Value")
@@ -51,7 +51,7 @@ class StateFolder:
             trials.append(
                 Trial(
                     journal.trial_id, journal.candidate, journal.good,
-                    verdict=Verdict.GIVEN_UP, outcome="TRIAL_LOST", reason=reason,
+                    verdict=Verdict.GIVEN_UP, outcome=TerminalOutcome.TRIAL_LOST, reason=reason,
                 )
             )  # fmt: skip
         return tuple(trials)
@@ -139,7 +139,7 @@ def _files(folder: Path) -> Iterator[Path]:
     except FileNotFoundError:
         return iter(())
     except OSError as cause:
-        raise TryLater(operation="read", path=folder, cause=cause.strerror or str(cause)) from cause
+        raise disk_problem("read", folder, cause) from cause
     return (path for path in names if path.suffix == ".json" and not path.name.startswith("."))
 
 

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from dbsync.errors import BadMigrations, DbsyncError, MigrationFailed
+from dbsync.errors import BadMigrations, MigrationFailed, TillkeeperError
 from dbsync.migrations.engines import foreign
 from dbsync.migrations.engines.alembic_connection import SandboxConnection
 from dbsync.migrations.engines.alembic_folder import ordered, revision_of, revisions_of
@@ -63,7 +63,7 @@ def run(sandbox: Sandbox, migration: Migration) -> None:
     try:
         with engine.connect() as connection:
             _upgrade(migration, connection, sandbox.log)
-    except DbsyncError:
+    except TillkeeperError:
         raise
     except STOPPED as error:
         raise failed(migration, error) from error

@@ -132,10 +132,10 @@ def test_a_compressed_backup_that_was_changed_is_refused(tmp_path: Path, how: st
     small.write_bytes(bytes(data) if how == "a byte" else data[:-1000])
     before = dump(database)
     done = dbsync("restore", small, "--database", database, "--yes")
-    assert (done.returncode, "checksum differs" in done.stderr) == (3, True)
+    assert (done.returncode, "checksum differs" in done.stderr) == (4, True)
     catalog.write_facts(catalog.read(small)._replace(sha256=""))
     done = dbsync("restore", small, "--database", database, "--yes")
-    assert done.returncode == 3, "zstd's own checksum and the content's say it too"
+    assert done.returncode == 4, "zstd's own checksum and the content's say it too"
     assert dump(database) == before
     assert not [one for one in files(database.parent) if ".part-" in one]
 
@@ -195,13 +195,13 @@ def test_without_zstd_the_error_says_what_to_do_and_all_else_works(tmp_path: Pat
         )  # fmt: skip
 
     refused = bare("backups", "--compress", "--keep-plain", "1")
-    assert refused.returncode == 3
+    assert refused.returncode == 4
     assert "there is no zstd in this Python. Install it (pip install 'tillkeeper[zstd]')." in refused.stderr
     assert kept.path.exists()
     small = packed(database, kept)
     now = dump(database)
     refused = bare("restore", small, "--yes")
-    assert refused.returncode == 3
+    assert refused.returncode == 4
     assert f"or decompress it by hand (`zstd -d {small.name}`)" in refused.stderr
     assert dump(database) == now
     assert str(small) in bare("backups").stdout

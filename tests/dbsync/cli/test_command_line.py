@@ -62,7 +62,7 @@ def test_every_error_is_a_sentence_and_with_json_one_document_and_leaves_nothing
     done = run([*words(command, database, folder), "--json"], tmp_path)
     told = json.loads(done.stdout)
     assert (told["kind"], told["exit_code"]) == ("error", done.returncode)
-    assert done.returncode == (75 if len(command[1:2] and command[1]) > 255 else 3)
+    assert done.returncode == (75 if len(command[1:2] and command[1]) > 255 else 4)
     assert told["cause"] in done.stderr
     assert "Traceback" not in done.stderr
     assert files(tmp_path) == set()
@@ -73,10 +73,10 @@ def test_a_database_that_is_not_there_is_said_and_nothing_is_made_in_its_place(t
     before = files(tmp_path)
     for command in (["backup"], ["rehearse"], ["write-schema", "out.sql"], ["restore", "no.db", "--dry-run"]):
         done = run(words(command, tmp_path / "shop.db", folder), tmp_path)
-        assert (done.returncode, "there is no such file" in done.stderr) == (3, True), command
+        assert (done.returncode, "there is no such file" in done.stderr) == (4, True), command
     (tmp_path / "shop.db").touch()
     done = run(words(["write-schema", "out.sql"], tmp_path / "shop.db", folder), tmp_path)
-    assert (done.returncode, "it has no tables" in done.stderr) == (3, True)
+    assert (done.returncode, "it has no tables" in done.stderr) == (4, True)
     assert files(tmp_path) == {*before, "shop.db"}
 
 
@@ -87,7 +87,7 @@ def test_an_emptied_file_is_neither_backed_up_as_good_nor_rehearsed_as_new(tmp_p
     before = files(tmp_path)
     for command in (["backup"], ["rehearse"]):
         done = run(words(command, database, folder), tmp_path)
-        assert (done.returncode, "there was something before" in done.stderr) == (3, True), command
+        assert (done.returncode, "there was something before" in done.stderr) == (4, True), command
     assert files(tmp_path) == before
 
 
@@ -249,7 +249,7 @@ def test_a_downgrade_that_is_refused_says_that_nothing_happened_and_what_to_do(t
     folder = tmp_path / "migrations-5"
     before = dump(database)
     done = dbsync("downgrade", "--yes", "--database", database, "--prefix", "auraswift", "--migrations", folder)
-    assert done.returncode == 3
+    assert done.returncode == 5
     assert "--accept-loss goes back all the same" in done.stdout
     assert not list(database.parent.glob("*before-restore*.db")), "the database is where it was"
     assert "nothing was lost" not in done.stdout
@@ -262,12 +262,12 @@ def test_a_backup_is_neither_the_database_itself_nor_named_out_of_its_folder(tmp
     before, content = files(tmp_path), database.read_bytes()
     for command in (["restore", str(database), "--yes"], ["import", str(database), "--yes"]):
         done = run(words(command, database, folder), tmp_path)
-        assert (done.returncode, "it is the database itself" in done.stdout + done.stderr) == (3, True), command
+        assert (done.returncode, "it is the database itself" in done.stdout + done.stderr) == (4, True), command
     for prefix in ("../shop", "", "a/b"):
         done = run(words(["backup", "--prefix", prefix], database, folder), tmp_path)
         assert (done.returncode, "not a path" in done.stderr) == (2, True), prefix
     done = run(words(["repair", "--into", "none/new.db"], database, folder), tmp_path)
-    assert (done.returncode, "there is no such folder" in done.stderr) == (3, True)
+    assert (done.returncode, "there is no such folder" in done.stderr) == (4, True)
     assert (files(tmp_path), database.read_bytes()) == (before, content)
 
 

@@ -42,7 +42,7 @@ def test_what_was_not_agreed_to_is_not_done_and_says_how_to_agree(
     before, there = dump(database), files(database.parent)
     as_json = ["--json"] if how == "--json" else []
     done = dbsync(command, *words[command], "--database", database, *as_json, typed=None if as_json else how)
-    assert done.returncode == 3
+    assert done.returncode == 4
     assert f"{cause}. Nothing was changed. Say --yes" in done.stderr
     if as_json:
         assert json.loads(done.stdout)["error"] == "NotAgreed"
@@ -55,7 +55,7 @@ def test_an_error_is_one_document_for_programs_and_a_sentence_for_people(tmp_pat
     told = json.loads(done.stdout)
     assert (told["error"], told["operation"], told["path"]) == ("BadMigrations", "read", str(nowhere))
     sentence = f"could not read {nowhere}: No such file or directory. Name the folder that holds the migrations."
-    assert (done.returncode, sentence in done.stderr) == (3, True)
+    assert (done.returncode, sentence in done.stderr) == (4, True)
     assert dbsync("import", nowhere, "--database", tmp_path / "a.db", "--migrations", nowhere, typed="y\n").stdout == ""
     assert files(tmp_path) == set()
 

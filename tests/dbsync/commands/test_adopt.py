@@ -162,7 +162,7 @@ def test_baseline_says_what_it_found_writes_it_and_keeps_what_was(tmp_path: Path
     (kept,) = database.parent.glob("pos_system-backup-before-baseline-*.db")
     assert version(kept) == 0
     again = run(database, folder, "baseline")
-    assert again.returncode == 3
+    assert again.returncode == 4
     assert "it is tracked already, at schema 2" in again.stderr
     assert run(database, folder, "upgrade").returncode == 0
     assert version(database) == 4
@@ -180,7 +180,7 @@ def test_a_schema_that_cannot_be_made_here_is_said_to_be_so(tmp_path: Path) -> N
     before = database.read_bytes()
     refused = run(database, folder, "baseline")
     assert (refused.returncode, "schema 1 cannot be made: no such collation sequence: german" in refused.stderr) == (
-        3,
+        4,
         True,
     )
     assert database.read_bytes() == before
@@ -202,10 +202,10 @@ def test_a_persons_word_is_taken_after_a_copy(tmp_path: Path) -> None:
     with closing(sqlite3.connect(database)) as live, live:
         live.execute("ALTER TABLE products ADD COLUMN shelf TEXT")
     refused = run(database, folder, "baseline")
-    assert refused.returncode == 3
+    assert refused.returncode == 4
     assert "nearest is schema 2, with column products.shelf" in refused.stderr
-    assert run(database, folder, "stamp", "--at", "2", "--json").returncode == 3, "nobody agreed"
-    assert run(database, folder, "stamp", "--at", "9", "--yes").returncode == 3
+    assert run(database, folder, "stamp", "--at", "2", "--json").returncode == 4, "nobody agreed"
+    assert run(database, folder, "stamp", "--at", "9", "--yes").returncode == 4
     assert version(database) == 0
     assert run(database, folder, "stamp", "--at", "2", "--yes").returncode == 0
     assert ask(database, "SELECT group_concat(DISTINCT kind) FROM dbsync_history") == "stamped"
@@ -237,7 +237,7 @@ def test_a_schema_is_written_as_the_first_migration_and_fits(tmp_path: Path) -> 
     assert subprocess.run(words, capture_output=True, check=False).returncode == 0
     assert "drizzle" not in file.read_text()
     assert "search_data" not in file.read_text()
-    assert subprocess.run(words, capture_output=True, check=False).returncode == 3, "a file of that name stays"
+    assert subprocess.run(words, capture_output=True, check=False).returncode == 4, "a file of that name stays"
     assert api.adopt_database(database, folder) == 1
     assert upgrade(database, migration_folder.load(folder)).name == "UP_TO_DATE"
     assert run(database, folder, "check").returncode == 0
@@ -271,7 +271,7 @@ def test_nothing_is_written_into_a_database_whose_list_of_free_pages_is_damaged(
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "0001_first.sql").write_text("CREATE TABLE shop (id INTEGER PRIMARY KEY, name TEXT);")
     done = run(database, tmp_path / "m", "stamp", "--at", "1", "--yes")
-    assert done.returncode == 3
+    assert done.returncode == 4
     assert "dbsync repair" in done.stdout + done.stderr
     assert database.read_bytes() == before
     assert not list(tmp_path.glob("*before*"))

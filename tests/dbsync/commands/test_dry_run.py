@@ -212,7 +212,7 @@ def test_what_an_upgrade_would_refuse_is_refused_with_the_same_name_and_exit_cod
     place = ("--database", database, "--migrations", tmp_path / "migrations-4", "--dry-run")
     before = digests(database.parent)
     done = dbsync("upgrade", *place)
-    assert (done.returncode, "refuse: TOO_NEW" in done.stdout) == (3, True)
+    assert (done.returncode, "refuse: TOO_NEW" in done.stdout) == (4, True)
     told = json.loads(dbsync("upgrade", *place, "--json").stdout)
     assert (told["would"], told["steps"], bool(told["hint"])) == ("TOO_NEW", [], True)
     assert digests(database.parent) == before
@@ -220,10 +220,10 @@ def test_what_an_upgrade_would_refuse_is_refused_with_the_same_name_and_exit_cod
     database.unlink()
     left = digests(database.parent)
     done = dbsync("upgrade", *place)
-    assert (done.returncode, "refuse: MISSING" in done.stdout) == (3, True)
+    assert (done.returncode, "refuse: MISSING" in done.stdout) == (4, True)
     database.write_bytes(b"ruined" * 999)
     done = dbsync("upgrade", *place)
-    assert (done.returncode, "refuse: DAMAGED" in done.stdout) == (3, True)
+    assert (done.returncode, "refuse: DAMAGED" in done.stdout) == (4, True)
     database.unlink()
     assert digests(database.parent) == left
 

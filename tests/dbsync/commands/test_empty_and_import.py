@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from dbsync.__main__ import main
-from dbsync.errors import DbsyncError
+from dbsync.errors import TillkeeperError
 from dbsync.model import Intent
 from dbsync.storage import connections
 from dbsync.upgrade import restore_decision
@@ -55,7 +55,7 @@ def test_a_rehearsal_finds_what_this_shop_does_not_allow(tmp_path: Path) -> None
 def test_emptying_keeps_the_shop_beside_and_starts_with_the_newest_schema(tmp_path: Path) -> None:
     database = make_shop(tmp_path, schema=4)
     refused = dbsync("empty", *place(database, 5), "--json")
-    assert (refused.returncode, sales(database)) == (3, 100)
+    assert (refused.returncode, sales(database)) == (4, 100)
     done = dbsync("empty", *place(database, 5), "--yes", "--json")
     assert done.returncode == 0, done.stderr
     kept = Path(json.loads(done.stdout)["kept"])
@@ -76,10 +76,10 @@ def test_an_import_is_checked_brought_up_to_date_and_what_it_replaces_is_kept(tm
     assert (version(database), sales(database), sales(kept), version(other)) == (5, 10, 100, 2)
     before = dump(database)
     newer = make_shop(tmp_path / "newer", schema=6)
-    assert dbsync("import", newer, *place(database, 5), "--yes").returncode == 3
+    assert dbsync("import", newer, *place(database, 5), "--yes").returncode == 4
     ruined = tmp_path / "ruined.db"
     ruined.write_bytes(b"no database" * 1000)
-    assert dbsync("import", ruined, *place(database, 5), "--yes").returncode == 3
+    assert dbsync("import", ruined, *place(database, 5), "--yes").returncode == 4
     assert dump(database) == before
     assert not [one for one in files(database.parent) if ".part-" in one]
 
@@ -156,7 +156,7 @@ def test_a_backup_that_cannot_be_compared_can_be_restored_and_what_is_not_known_
     with closing(sqlite3.connect(database)) as live, live:
         live.create_collation("german", lambda one, two: (one > two) - (one < two))
         live.executescript("CREATE TABLE words (word TEXT COLLATE german PRIMARY KEY); INSERT INTO words VALUES ('a')")
-    with pytest.raises(DbsyncError, match="german"):
+    with pytest.raises(TillkeeperError, match="german"):
         effects(database).make_backup()
     done = dbsync("restore", kept, "--database", database, "--yes")
     assert (done.returncode, sales(database)) == (0, 100), done.stdout + done.stderr
@@ -198,7 +198,7 @@ def test_a_file_of_which_a_part_lies_beside_it_is_neither_imported_nor_restored(
     before = dump(database)
     for command in (["import", taken, *place(database, 4)], ["restore", taken, "--database", database]):
         done = dbsync(*command, "--yes")
-        assert (done.returncode, f"a part of it is still in taken.db{ending}" in done.stderr) == (3, True), done.stderr
+        assert (done.returncode, f"a part of it is still in taken.db{ending}" in done.stderr) == (4, True), done.stderr
     assert dump(database) == before
     whole = tmp_path / "whole.db"
     assert dbsync("backup", "--database", taken, "--to", whole).returncode == 0
@@ -211,5 +211,5 @@ def test_emptying_needs_migrations(tmp_path: Path) -> None:
     (tmp_path / "nothing").mkdir()
     before = files(tmp_path)
     done = dbsync("empty", "--database", database, "--migrations", tmp_path / "nothing", "--yes")
-    assert (done.returncode, "there is no migration in the folder" in done.stderr) == (3, True), done.stderr
+    assert (done.returncode, "there is no migration in the folder" in done.stderr) == (4, True), done.stderr
     assert (files(tmp_path), sales(database)) == (before, 100)

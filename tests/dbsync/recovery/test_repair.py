@@ -352,7 +352,7 @@ def test_the_command_says_what_was_read_and_what_to_do_next(
     told = json.loads(done.stdout)
     assert (done.returncode, told["whole"]) == ((0, True) if damage == "none" else (1, False))
     again = run(*words)
-    assert (again.returncode, "it is there already" in again.stderr) == (3, True)
+    assert (again.returncode, "it is there already" in again.stderr) == (4, True)
     into.unlink()
     shown = run(*words).stdout
     assert ("NOT EVERYTHING WAS READ" in shown) == (damage == "page")

@@ -81,7 +81,7 @@ def test_a_database_that_another_process_holds_is_waited_for_and_then_named(till
         done = till.launch()
         holder.communicate(b"")
     assert (done.returncode, "The till is busy. Please try again in a minute. Code U-3002." in done.stderr) == (
-        41,
+        75,
         True,
     )
     assert "till 1.0 is open" in till.launch().stdout

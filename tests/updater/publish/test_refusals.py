@@ -132,7 +132,7 @@ def test_a_bundle_that_cannot_be_a_release_is_refused(vendor: Vendor, spoil, wor
     before = files(vendor.public)
     options = spoil(vendor, bundle) or ["--version", "1.1"]
     done = publish(vendor, "release", str(bundle), *options)
-    assert (done.returncode, done.stdout) == (2, "")
+    assert (done.returncode, done.stdout) == (4, "")
     assert words in done.stderr
     assert files(vendor.public) == before
 
@@ -147,13 +147,13 @@ def test_a_mended_migration_is_accepted_when_it_names_what_it_replaces(vendor: V
 def test_a_key_that_does_not_open_signs_nothing(vendor: Vendor, password: str, words: str) -> None:
     before = (files(vendor.public), files(vendor.repository))
     done = publish(vendor, "release", str(vendor.bundle("1.1")), "--version", "1.1", password=password)
-    assert (done.returncode, words in done.stderr) == (2, True), done.stderr
+    assert (done.returncode, words in done.stderr) == (4, True), done.stderr
     assert (files(vendor.public), files(vendor.repository)) == before
 
 
 def test_no_repository_is_said_so_and_init_may_be_repeated(vendor: Vendor, tmp_path: Path) -> None:
     done = publish(Vendor(tmp_path / "nowhere"), "release", str(vendor.bundle("1.1")))
-    assert (done.returncode, "it is not one. `updater publish init`" in done.stderr) == (2, True)
+    assert (done.returncode, "it is not one. `updater publish init`" in done.stderr) == (4, True)
     before = files(vendor.public)
     done = publish(vendor, "init", "--app", "sample-till", "--public", str(vendor.public))
     assert done.returncode == 0, done.stderr

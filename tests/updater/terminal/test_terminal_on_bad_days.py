@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from dbsync.errors import Refused, TryLater
 from dbsync.storage.locks import Lock
 from tests.helpers.places import ROOT
 from tests.helpers.shop import files, sales, version
 from tests.helpers.terminal import Till
 from tests.helpers.vendor import Vendor
-from updater.errors import Refused, SettingsError, TryLater
+from updater.errors import SettingsError
 from updater.settings import load
 from updater.terminal.installation import Wish, install
 
@@ -42,7 +43,7 @@ def test_a_broken_settings_file_names_the_key_and_starts_nothing(
     till.settings_path.write_text(spoil(text))
     for command in (("launch",), ("check",), ("status",), ("rollback", "--list")):
         done = till.run(*command)
-        assert (done.returncode, words in done.stderr) == (59, True), done.stderr
+        assert (done.returncode, words in done.stderr) == (4, True), done.stderr
         assert "Traceback" not in done.stderr
     assert "The till cannot open. Please call support. Code U-3020." in till.run("launch").stderr
     till.settings_path.write_text(text)
@@ -51,7 +52,7 @@ def test_a_broken_settings_file_names_the_key_and_starts_nothing(
 
 def test_missing_settings_are_said_so(tmp_path: Path) -> None:
     done = Till(tmp_path).run("status")
-    assert (done.returncode, "there is no such file" in done.stderr) == (59, True)
+    assert (done.returncode, "there is no such file" in done.stderr) == (4, True)
     assert files(tmp_path) == set()
 
 
@@ -173,7 +174,7 @@ def test_a_withdrawn_journal_folder_that_cannot_be_written_ends_with_a_name(till
         [unshare, "-rm", "sh", "-c", script, sys.executable],
         env=till.environment(), capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == 60, done.stderr
+    assert done.returncode == 75, done.stderr
     assert "Code U-3021" in done.stderr
     assert "Traceback" not in done.stderr
     assert sales(till.database) == 100
@@ -212,7 +213,7 @@ def test_a_bundle_from_a_folder_saves_the_download_and_is_checked_all_the_same(
     bad = Till(tmp_path / "bad")
     with pytest.raises(Refused, match="it is not what the signed manifest says"):
         bad.install(vendor.root, url, bundle=vendor.bundles / "1.0")
-    assert bad.run("launch").returncode == 52
+    assert bad.run("launch").returncode == 4
     bad.install(vendor.root, url)
     assert bad.status()["starts"]["version"] == "1.0"
 
@@ -235,7 +236,7 @@ def test_settings_that_were_changed_to_overlap_are_refused_at_start(till: Till) 
     text = till.settings_path.read_text()
     program, data = str(till.folder / "program"), str(till.folder / "data")
     till.settings_path.write_text(text.replace(data, f"{program}/data"))
-    assert till.run("launch").returncode == 59
+    assert till.run("launch").returncode == 4
     link = till.folder / "link"
     link.symlink_to(program)
     till.settings_path.write_text(text.replace(data, f"{link}/data"))
@@ -300,6 +301,6 @@ def test_a_terminal_lock_that_somebody_keeps_is_an_error_to_try_later(till: Till
     assert lock.try_take()
     with pytest.raises(TryLater, match="another process of Tillkeeper keeps it"):
         Terminal(till.settings, kind="agent").take_terminal_lock()
-    assert till.run("launch").returncode == 57
+    assert till.run("launch").returncode == 75
     lock.release()
     assert (till.settings.state / "journal.json").stat().st_size > 0

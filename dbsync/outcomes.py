@@ -1,0 +1,230 @@
+"""Every outcome of a run on a database, one line each, and the exit statuses of all commands.
+
+An outcome's name stands in state files, records and reports, and its code is read out over the telephone: neither ever
+changes. Whoever needs to know more about an outcome (its exit status, whether the app may start, what people read) asks
+the member; nothing else lists outcomes. `updater.outcomes` has the lines of a terminal, in the same form.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+from typing import Final, Self
+
+
+class ExitStatus(IntEnum):
+    """The exit statuses of `updater`, `dbsync` and `scripts/rollback.py`. One status means one thing in all of them.
+
+    `updater launch` is the exception that it has to be: once the app runs, it passes the app's own status on.
+    """
+
+    DONE = 0
+    """Done, or nothing to do."""
+    FAILED = 1
+    """It was tried and failed, and what it did was undone; or a check found something."""
+    USAGE = 2
+    """The command line is wrong; nothing was tried."""
+    GIVEN_UP = 3
+    """`updater confirm` only: the trial is over, close without selling. A contract with every app."""
+    REFUSED = 4
+    """Nothing was changed, and the same call fails again until something else changes."""
+    NEEDS_PERSON = 5
+    """Nothing that the terminal may do by itself is right: a person must decide."""
+    DONE_WITH_LOSS = 6
+    """Done, and records were taken out of the live database. They are kept, and exported."""
+    TRY_LATER = 75
+    """Nothing was changed, and the same call may succeed later (EX_TEMPFAIL of sysexits.h)."""
+    INTERRUPTED = 130
+    """Ctrl-C. The database is as it was, or finished."""
+    TERMINATED = 143
+    """SIGTERM, in the same way."""
+
+
+class Group(StrEnum):
+    """What the caller should do about an outcome."""
+
+    DONE = "done"
+    """Nothing."""
+    READY = "ready"
+    """The app may start on this database."""
+    SETTLED = "settled"
+    """A database went back, or stays where it is; nothing is owed."""
+    LOSS = "loss"
+    """As SETTLED, and records are missing from the live database."""
+    LATER = "later"
+    """Repeat it later; nothing was changed."""
+    REFUSED = "refused"
+    """Change something else first; nothing was changed."""
+    UNFIT = "unfit"
+    """Nothing was changed; this release does not fit this database. On trial, that ends the trial."""
+    FAILED = "failed"
+    """It was tried and undone. On trial, that ends the trial."""
+    PERSON = "person"
+    """Decide: the terminal does not go on by itself."""
+
+    @property
+    def exit_status(self) -> ExitStatus:
+        """The exit status of a command that ends with an outcome of this group."""
+        return _STATUSES[self]
+
+
+_STATUSES: Final = {
+    Group.DONE: ExitStatus.DONE,
+    Group.READY: ExitStatus.DONE,
+    Group.SETTLED: ExitStatus.DONE,
+    Group.LOSS: ExitStatus.DONE_WITH_LOSS,
+    Group.LATER: ExitStatus.TRY_LATER,
+    Group.REFUSED: ExitStatus.REFUSED,
+    Group.UNFIT: ExitStatus.REFUSED,
+    Group.FAILED: ExitStatus.FAILED,
+    Group.PERSON: ExitStatus.NEEDS_PERSON,
+}
+
+
+class NamedOutcome(StrEnum):
+    """The form of a line: an outcome that has a name, a code, a group, and words for people."""
+
+    code: str
+    """Read out over the telephone."""
+    group: Group
+    sentence: str
+    """For the clerk: one calm sentence, or nothing."""
+    hint: str
+    """For the support engineer: what to do."""
+    alarm: bool
+    """Whether a report goes to the outbox."""
+    done: str
+    """Where a trial was given up: what became of its database, in words."""
+
+    def __new__(
+        cls, name: str, code: str, group: Group, sentence: str = "", hint: str = "", alarm: bool = False, done: str = ""
+    ) -> Self:
+        """Make the member of that name, which is its value in every file."""
+        member = str.__new__(cls, name)
+        member._value_ = name
+        member.code, member.group, member.alarm = code, group, alarm
+        member.sentence, member.hint, member.done = sentence, hint, done
+        return member
+
+    @property
+    def exit_status(self) -> ExitStatus:
+        """The exit status of a command that ends with this outcome."""
+        return self.group.exit_status
+
+    @property
+    def ready(self) -> bool:
+        """Whether the app may start."""
+        return self.group is Group.READY
+
+    @property
+    def failed(self) -> bool:
+        """Whether it was tried and undone, or does not fit for good: on trial, this is the give-up."""
+        return self.group in (Group.FAILED, Group.UNFIT)
+
+    @property
+    def refused(self) -> bool:
+        """Whether nothing was tried, or nothing could be done now: later, perhaps."""
+        return self.group in (Group.LATER, Group.REFUSED)
+
+    @property
+    def clerk_sentence(self) -> str:
+        """What the clerk reads: the sentence with the code, or nothing."""
+        return f"{self.sentence} Code {self.code}." if self.sentence else ""
+
+
+UNDONE: Final = "The update was undone. You can sell."
+CALL: Final = "Please call support."
+CANNOT_OPEN: Final = f"The till cannot open. {CALL}"
+ALLOW: Final = "A newer release will be tried by itself; `updater allow RELEASE` has this one tried again."
+
+
+class OutcomeName(NamedOutcome):
+    """How a run on a database ended."""
+
+    # fmt: off
+    # the app may start
+    UP_TO_DATE = ("UP_TO_DATE", "U-0012", Group.READY)
+    CREATED = ("CREATED", "U-0011", Group.READY)
+    MIGRATED = ("MIGRATED", "U-0010", Group.READY)
+    # tried and undone
+    MIGRATION_FAILED = (
+        "MIGRATION_FAILED", "U-2001", Group.FAILED, UNDONE, "Send the report to the vendor. " + ALLOW, True,
+    )
+    VERIFICATION_FAILED = (
+        "VERIFICATION_FAILED", "U-2002", Group.FAILED, UNDONE, "Send the report to the vendor. " + ALLOW, True,
+    )
+    COMMIT_FAILED = ("COMMIT_FAILED", "U-2003", Group.FAILED, UNDONE, "Check the disk. " + ALLOW, True)
+    # the release does not fit
+    BAD_MIGRATIONS = (
+        "BAD_MIGRATIONS", "U-3009", Group.UNFIT, "", "The release's migrations are wrong: tell the vendor.", True,
+    )
+    HISTORY_DIFFERS = (
+        "HISTORY_DIFFERS", "U-3010", Group.UNFIT, "",
+        "The database's history is not this release's: ask the vendor.", True,
+    )
+    # nothing was changed; later
+    LOCKED = (
+        "LOCKED", "U-3002", Group.LATER, "The till is busy. Please try again in a minute.",
+        "Find the process that has the database open.",
+    )
+    NO_SPACE = (
+        "NO_SPACE", "U-3004", Group.LATER, f"The disk is full. {CALL}",
+        "Free disk space; the report has the numbers.", True,
+    )
+    READ_ONLY = ("READ_ONLY", "U-3005", Group.LATER, CANNOT_OPEN, "Make the data folder writable.", True)
+    # nothing was changed; not before something else changes
+    TOO_NEW = (
+        "TOO_NEW", "U-3001", Group.REFUSED, CANNOT_OPEN,
+        "The database is newer than the program: update, or restore an older backup with `updater rollback`.", True,
+    )
+    DAMAGED = (
+        "DAMAGED", "U-3006", Group.REFUSED, CANNOT_OPEN,
+        "The database is damaged: `updater rollback` lists backups.", True,
+    )
+    NETWORK_DRIVE = (
+        "NETWORK_DRIVE", "U-3022", Group.REFUSED, "",
+        "The database lies on a network drive: move it to a disk of this machine.", True,
+    )
+    MISSING = (
+        "MISSING", "U-3007", Group.REFUSED, CANNOT_OPEN,
+        "There was a database here and it is gone: look for it, or restore a backup with `updater rollback`.", True,
+    )
+    UNTRACKED = (
+        "UNTRACKED", "U-3008", Group.REFUSED, CANNOT_OPEN,
+        "The database's version is not known: ask the vendor.", True,
+    )
+    FAILED_BEFORE = (
+        "FAILED_BEFORE", "U-3023", Group.REFUSED, CANNOT_OPEN,
+        "The migration failed twice in the same way and is not tried again by itself: `dbsync upgrade --again`, or a newer release.",  # noqa: E501
+        True,
+    )
+    CANNOT_BACK_UP = (
+        "CANNOT_BACK_UP", "U-3011", Group.REFUSED, "", "See the cause: without a backup nothing is migrated.", True,
+    )
+    # going back
+    RESTORED = (
+        "RESTORED", "U-2101", Group.SETTLED, UNDONE, "Nothing: nothing had been recorded since.", False,
+        "the database was restored from its backup; nothing had been recorded since",
+    )
+    CARRIED_BACK = (
+        "CARRIED_BACK", "U-2108", Group.SETTLED, UNDONE,
+        "Nothing: what was recorded since was carried back, with proof; the newer database is kept.", True,
+        "everything recorded since was carried back, with proof; the newer database is kept",
+    )
+    KEPT = (
+        "KEPT", "U-2103", Group.SETTLED, UNDONE, "Nothing: the older version works on the database as it is.", False,
+        "the database stayed as it is; the older version works on it",
+    )
+    STAYS = (
+        "STAYS", "U-2104", Group.PERSON, f"You can sell. {CALL}",
+        "The database cannot go back without loss: decide with `updater rollback --dry-run`.", True,
+        "the database cannot go back without loss, so the newer version goes on",
+    )
+    NOTHING_TO_RESTORE = ("NOTHING_TO_RESTORE", "U-2107", Group.SETTLED)
+    RESTORE_PENDING = (
+        "RESTORE_PENDING", "U-2105", Group.LATER, f"The till cannot open yet. {CALL}",
+        "See the cause; the next start goes on.", True,
+    )
+    BACKUP_UNUSABLE = (
+        "BACKUP_UNUSABLE", "U-2106", Group.REFUSED, CANNOT_OPEN, "Choose another backup: `updater rollback`.", True,
+    )
+    # fmt: on
