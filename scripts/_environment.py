@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -20,6 +21,7 @@ PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python
 OLDEST, TOO_NEW = (3, 11), (3, 14)
 WAIT_SECONDS = 900.0
 PIP_LINES_SHOWN = 12
+SILENCE_SECONDS = 10.0
 
 
 def say(text: str) -> None:
@@ -91,7 +93,8 @@ def _is_current() -> bool:
 
 def _make() -> None:
     """Makes the environment under a lock, so that of two at once one makes it and the other waits and uses it."""
-    say("Making the project's environment, .venv, as this is the first use or something changed (about a minute):")
+    say("Making the project's environment, .venv, as this is the first use or something changed.")
+    say("It downloads about 60 packages and unpacks them: half a minute on a fast machine and link, ten on slow ones.")
     began = time.monotonic()
     sys.path.insert(0, str(ROOT))
     from dbsync.storage.locks import Lock
@@ -141,23 +144,52 @@ def _make_empty() -> "list[str]":
     return [python, "-m", "pip", "--python", str(PYTHON)]
 
 
+class _Clock:
+    """Says every few seconds what is still under way: a download or the unpacking can be silent for minutes."""
+
+    def __init__(self) -> None:
+        self.step = "starting pip"
+        self._began = time.monotonic()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> "_Clock":  # noqa: PYI034 - Self is not in old Pythons
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._over.wait(SILENCE_SECONDS):
+            say(f"  ... {self.step} ({time.monotonic() - self._began:.0f} seconds so far)")
+
+
 def _install(pip: "list[str]", extra: str = "dev") -> None:
     """Fills it with the project and all that developing it takes, or an extra; one line for each package."""
     command = [*pip, "install", "--disable-pip-version-check", "--progress-bar", "off", "-e", f".[{extra}]"]
     lines, seen = [], set()
-    with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace"
-    ) as process:
+    with (
+        subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace"
+        ) as process,
+        _Clock() as clock,
+    ):
         assert process.stdout is not None
         for line in process.stdout:
             lines.append(line)
             first, _, rest = line.strip().partition(" ")
             if first in ("Collecting", "Processing"):
                 package = re.split(r"[^A-Za-z0-9_.]", Path(rest.split()[0]).name)[0]
+                clock.step = f"looking for {package}"
                 if package not in seen:
                     seen.add(package)
                     say(f"  {package}")
+            elif first == "Downloading":
+                clock.step = f"downloading {rest}"
             elif first == "Installing" and rest.startswith("collected"):
+                clock.step = "unpacking"
                 say(f"  unpacking {rest.count(',') + 1} packages ...")
     if process.returncode != 0:
         say("".join(lines[-PIP_LINES_SHOWN:]))

@@ -58,6 +58,10 @@ class Show:
             self.failures.append(sentence)
         self.line(f"          {'ok:' if so else 'NOT AS TOLD:'} {sentence}")
 
+    def note(self, sentence: str) -> None:
+        """Print something that is worth knowing and decides nothing."""
+        self.line(f"          note: {sentence}")
+
     def table(self, rows: list[dict[str, str]]) -> None:
         """The closing table; one row per act."""
         table = Table(title="What happened, act by act")

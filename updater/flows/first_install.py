@@ -35,9 +35,7 @@ def first_version(till: Till, *, bundle: Path | None = None) -> Journal:
             )  # fmt: skip
     offer = _newest(till.find_releases())
     if offer.release.folder not in view.installed:
-        staging = till.copy_bundle(offer, bundle) if bundle is not None else till.unpack(offer, till.download(offer))
-        till.check_unpacked(offer, staging)
-        till.shelve(offer, staging)
+        _shelve(till, offer, bundle)
     with terminal_locked(till):
         view = till.look()
         if view.journal is not None:
@@ -48,6 +46,24 @@ def first_version(till: Till, *, bundle: Path | None = None) -> Journal:
         till.write_journal(journal)
     till.tell(Report(TerminalOutcome.INSTALLED, offer.release, "install"))
     return journal
+
+
+def _shelve(till: Till, offer: Offer, bundle: Path | None) -> None:
+    if bundle is None:
+        staging = till.unpack(offer, till.download(offer))
+        till.check_unpacked(offer, staging)
+    else:
+        try:
+            staging = till.copy_bundle(offer, bundle)
+            till.check_unpacked(offer, staging)
+        except Refused as error:
+            newest = offer.release.version
+            raise Refused(
+                operation="install the bundle", path=bundle,
+                cause=f"it is not release {newest}, the newest that is signed: {error.cause}",
+                hint=f"Give the bundle of {newest}, or leave --bundle out: then {newest} is downloaded.",
+            ) from error  # fmt: skip
+    till.shelve(offer, staging)
 
 
 def _newest(catalog: Catalog) -> Offer:

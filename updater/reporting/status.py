@@ -53,6 +53,7 @@ def status(terminal: Terminal) -> dict[str, Any]:
         ],
         "last_outcome": happened[-1] if happened else None,
         "last_alarm": alarms[-1] if alarms else None,
+        "backups_count": len(backups),
         "backups": [
             {
                 "path": str(one.path), "kind": one.kind, "schema": one.version, "made_at": one.made_at,
@@ -93,7 +94,7 @@ def in_words(found: dict[str, Any]) -> list[str]:
         lines += [f"          {label}: {alarm[key]}" for key, label in _ALARM_LINES if alarm.get(key)]
     lines.append(f"back to   {', '.join(found['can_go_back_to']) or 'nothing'}")
     lines.append(
-        f"backups   {len(found['backups'])}" + (f", newest {found['backups'][0]['path']}" if found["backups"] else "")
+        f"backups   {found['backups_count']}" + (f", newest {found['backups'][0]['path']}" if found["backups"] else "")
     )
     lines.append(
         f"disk      {found['free_bytes'] / 1e9:.1f} GB free" if found["free_bytes"] is not None else "disk      ?"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dbsync.database.live import LiveEffects
 from dbsync.errors import Refused, TryLater
 from dbsync.storage.locks import Lock
 from tests.helpers.places import ROOT
@@ -216,6 +217,29 @@ def test_a_bundle_from_a_folder_saves_the_download_and_is_checked_all_the_same(
     assert bad.run("launch").returncode == 4
     bad.install(vendor.root, url)
     assert bad.status()["starts"]["version"] == "1.0"
+
+
+def test_a_bundle_that_is_not_the_newest_release_is_refused_with_the_newest_named(
+    vendor: Vendor, url: str, tmp_path: Path
+) -> None:
+    vendor.publish(vendor.bundle("1.1", schema=4), "1.1")
+    till = Till(tmp_path / "till")
+    with pytest.raises(Refused, match=r"it is not release 1\.1, the newest that is signed") as caught:
+        till.install(vendor.root, url, bundle=vendor.bundles / "1.0")
+    assert caught.value.hint == "Give the bundle of 1.1, or leave --bundle out: then 1.1 is downloaded."
+    assert not (till.settings.state / "journal.json").exists()
+    assert not [path for path in (till.settings.program / "versions").iterdir() if path.is_dir()]
+    till.install(vendor.root, url, bundle=vendor.bundles / "1.1")
+    assert till.status()["starts"]["version"] == "1.1"
+
+
+def test_status_counts_all_backups_and_lists_the_newest(till: Till) -> None:
+    effects = LiveEffects(till.database, backups=till.settings.backups)
+    for _ in range(12):
+        effects.make_backup()
+    found = till.status()
+    assert (found["backups_count"], len(found["backups"])) == (12, 10), "the list is short, the number is not"
+    assert "\nbackups   12, newest " in till.run("status").stdout
 
 
 @pytest.mark.parametrize("inside", ["data", "state", "program"])
