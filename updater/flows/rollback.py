@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from dbsync.errors import Refused, TillkeeperError, TryLater
 from dbsync.model import Backup, Carried, Change, Intent, Loss, Returned
+from dbsync.outcomes import Group
 from dbsync.upgrade import restore_decision
 from updater.decisions.launcher import fits, select
 from updater.flows.effects import Till, terminal_locked
@@ -158,7 +159,8 @@ def perform(till: Till, plan: Plan) -> Done:
 
     Raises:
         TryLater: the app runs, or the database is being updated; nothing was changed.
-        Refused: the restore cannot be done; the rejection stands and the current database is as it was.
+        TryLater, Refused: the restore cannot be done now, or at all; the rejection stands and the current database is
+            as it was.
     """
     with terminal_locked(till):
         till.sync()
@@ -254,7 +256,8 @@ def _restore(till: Till, backup: Backup | None, rejection: Rejection) -> Returne
         return None
     returned = restore_decision.restore(till.database(), backup=backup.path, intent_id=rejection.intent_id)
     if returned.outcome.refused or returned.outcome.failed:
-        raise Refused(operation="restore", path=backup.path, cause=returned.outcome.cause, hint=returned.outcome.hint)
+        kind = TryLater if returned.outcome.name.group is Group.LATER else Refused
+        raise kind(operation="restore", path=backup.path, cause=returned.outcome.cause, hint=returned.outcome.hint)
     return returned
 
 

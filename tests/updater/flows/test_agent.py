@@ -1,0 +1,51 @@
+"""A cycle of the agent that a file error or a held database ends: on record, with the status that says "try later"."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from tests.helpers.places import ROOT
+from tests.helpers.recorded import RecordedTerminal, unpack
+
+
+def staged(folder: Path) -> RecordedTerminal:
+    """A terminal with a staged release, which the next cycle swaps in; its repository is out of reach."""
+    return unpack("c0885e1", "staged", folder, url="http://127.0.0.1:9")
+
+
+def test_a_state_file_that_cannot_be_written_ends_the_cycle_on_record(tmp_path: Path) -> None:
+    till = staged(tmp_path / "till")
+    before = till.journal()
+    # A folder where the journal's temporary file belongs: the write fails for whoever runs it, root too.
+    in_the_way = tmp_path / "till" / "state" / ".new-journal.json"
+    in_the_way.mkdir()
+    done = till.run("-m", "updater", "check")
+    assert (done.returncode, done.stdout) == (75, ""), done.stderr
+    assert "could not write" in done.stderr
+    assert till.journal() == before
+    lines = (tmp_path / "till" / "state" / "events-agent.jsonl").read_text(encoding="utf-8").splitlines()
+    last = json.loads(lines[-1])
+    assert (last["outcome"], last["code"], last["alarm"]) == ("CYCLE_FAILED", "U-1008", False)
+    assert "could not write" in last["cause"]
+    in_the_way.rmdir()
+    assert till.run("-m", "updater", "check").returncode == 75, "offline, as before; and what was staged is swapped in"
+    assert till.journal()[0] == "SWAPPED"
+
+
+def test_a_database_that_somebody_holds_is_tried_later_by_every_command(tmp_path: Path) -> None:
+    till = unpack("c0885e1", "updated", tmp_path / "till", url="http://127.0.0.1:9")
+    database = tmp_path / "till" / "data" / "pos_system.db"
+    with closing(sqlite3.connect(database, isolation_level=None)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        for command in (
+            ("-m", "updater", "rollback", "--yes"),
+            (str(ROOT / "scripts" / "rollback.py"), "--yes"),
+            ("-m", "dbsync", "backup", "--database", str(database)),
+        ):
+            done = till.run(*command)
+            assert done.returncode == 75, (command, done.stdout, done.stderr)
+        holder.execute("ROLLBACK")
+    assert till.sales() == till.receipts()
