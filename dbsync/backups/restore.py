@@ -26,8 +26,8 @@ from dbsync.storage.connections import (
     page_size_of,
     pages_of,
     translated,
-    version_of,
 )
+from dbsync.storage.introspection import version_of
 from dbsync.storage.page_copy import copy_over
 
 WRITE_VERSION_AT: Final = 18

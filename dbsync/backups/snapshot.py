@@ -22,8 +22,8 @@ from dbsync.storage.connections import (
     open_reading,
     open_writing,
     translated,
-    version_of,
 )
+from dbsync.storage.introspection import version_of
 from dbsync.storage.page_copy import copy
 from dbsync.storage.platform import block_clone
 

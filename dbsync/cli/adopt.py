@@ -13,7 +13,7 @@ from dbsync.cli.output import tell
 from dbsync.commands import adopt
 from dbsync.errors import Untracked
 from dbsync.migrations import folder as migration_folder
-from dbsync.storage import connections, files
+from dbsync.storage import connections, files, introspection
 from dbsync.storage.locks import locked
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -72,7 +72,7 @@ def write_schema(place: Place, *, file: Path, as_json: bool) -> None:
             operation="write the schema", path=file, cause="there is a file of that name already", hint=hint
         )
     with connections.translated("read", place.database), closing(connections.open_reading(place.database)) as live:
-        if not connections.tables_of(live):
+        if not introspection.tables_of(live):
             hint = "Is this the app's database? Nothing was written."
             raise Untracked(operation="write the schema", path=place.database, cause="it has no tables", hint=hint)
         text = adopt.written_schema(live)

@@ -6,7 +6,8 @@ from dbsync.backups import catalog
 from dbsync.database.live import LiveEffects
 from dbsync.errors import Damaged, TillkeeperError, Untracked
 from dbsync.model import Backup, Facts, Migration, State
-from dbsync.storage.connections import Connection, tables_of
+from dbsync.storage.connections import Connection
+from dbsync.storage.introspection import tables_of
 from dbsync.upgrade import adoption_decision, decisions
 
 

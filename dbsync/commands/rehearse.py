@@ -27,8 +27,8 @@ from dbsync.storage.connections import (
     open_reading,
     open_writing,
     translated,
-    version_of,
 )
+from dbsync.storage.introspection import version_of
 from dbsync.upgrade import decisions
 from dbsync.verification import checks, table_diff
 from dbsync.verification.conservation import OLD

@@ -10,7 +10,8 @@ from typing import Final, NamedTuple
 from dbsync.database.measurements import RESERVE_FACTOR, Measured
 from dbsync.errors import DiskFull, NetworkDrive, ReadOnly, disk_problem
 from dbsync.storage import files
-from dbsync.storage.connections import is_wal, open_writing, translated, version_of
+from dbsync.storage.connections import is_wal, open_writing, translated
+from dbsync.storage.introspection import version_of
 
 LEAST_FREE_BYTES: Final = 50_000_000
 """Free space below which no migration starts, however small the database (spec A4)."""

@@ -12,17 +12,8 @@ from dbsync.migrations import history, runner
 from dbsync.migrations.engines import registry
 from dbsync.model import Applied, Facts, Migration, Recognised, State
 from dbsync.schema import fingerprint
-from dbsync.storage.connections import (
-    READABLE,
-    Connection,
-    has_table,
-    look,
-    open_copy,
-    open_scratch,
-    open_writing,
-    translated,
-    version_of,
-)
+from dbsync.storage.connections import READABLE, Connection, look, open_copy, open_scratch, open_writing, translated
+from dbsync.storage.introspection import has_table, version_of
 from dbsync.upgrade import adoption_decision, decisions
 
 SHOWN_COUNT: Final = 5

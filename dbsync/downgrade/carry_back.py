@@ -23,17 +23,8 @@ from dbsync.progress import ROWS, Told
 from dbsync.schema.table_definition import tokens
 from dbsync.storage import files
 from dbsync.storage.background import Beside
-from dbsync.storage.connections import (
-    Connection,
-    attach_copy,
-    check_soundness,
-    has_table,
-    open_copy,
-    open_scratch,
-    quoted,
-    translated,
-    version_of,
-)
+from dbsync.storage.connections import Connection, attach_copy, check_soundness, open_copy, open_scratch, translated
+from dbsync.storage.introspection import has_table, quoted, version_of
 from dbsync.verification import table_diff
 
 PARKED: Final = "parked.jsonl"

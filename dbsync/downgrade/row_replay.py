@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from dbsync.downgrade.row_translation import Placed, Record, Translator
-from dbsync.storage.connections import Connection, columns_of, key_of, quoted, tables_of
+from dbsync.storage.connections import Connection
+from dbsync.storage.introspection import columns_of, key_of, quoted, tables_of
 from dbsync.verification.keyed_matching import Twins, null_keys
 
 NOW: Final = "now"

@@ -16,7 +16,8 @@ from dbsync.migrations.folder import NONE, NONE_HINT, load, passed_over
 from dbsync.model import Migration
 from dbsync.progress import nobody
 from dbsync.schema import declarations, fingerprint
-from dbsync.storage.connections import attach_copy, open_copy, open_scratch, version_of
+from dbsync.storage.connections import attach_copy, open_copy, open_scratch
+from dbsync.storage.introspection import version_of
 from dbsync.upgrade import decisions
 from dbsync.upgrade.released_history import Kind, departures
 from dbsync.verification import checks, conservation, declaration_checks, table_diff

@@ -14,7 +14,7 @@ from dbsync.model import Migration
 from dbsync.schema.declarations import Declared, cell_of, declared
 from dbsync.schema.sql_text import rename_of, split
 from dbsync.schema.table_definition import tokens
-from dbsync.storage.connections import quoted
+from dbsync.storage.introspection import quoted
 
 COMPUTED: Final = "computed_by_the_migration"
 """Stands for what an f-string puts in."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
-from dbsync.storage.connections import OUR_TABLES
+from dbsync.storage.introspection import OUR_TABLES
 
 _READING_PRAGMAS: Final = frozenset(
     [

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dbsync.model import Applied, Migration
-from dbsync.storage.connections import HISTORY, READABLE, Connection, has_table
+from dbsync.storage.connections import HISTORY, READABLE, Connection
+from dbsync.storage.introspection import has_table
 
 _TABLES = (
     f"""CREATE TABLE IF NOT EXISTS {HISTORY} (

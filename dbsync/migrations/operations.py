@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from dbsync.errors import MigrationFailed
 from dbsync.schema.declarations import same, unquoted
-from dbsync.storage.connections import quoted
+from dbsync.storage.introspection import quoted
 
 BATCH_ROWS: Final = 10_000
 SETTLES: Final = ("refuse", "suffix", "keep_oldest", "keep_newest")

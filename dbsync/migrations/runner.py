@@ -18,7 +18,8 @@ from dbsync.migrations.write_log import Written, together
 from dbsync.model import Migration
 from dbsync.progress import Told, nobody
 from dbsync.schema.fingerprint import fingerprint
-from dbsync.storage.connections import Connection, open_scratch, translated, version_of
+from dbsync.storage.connections import Connection, open_scratch, translated
+from dbsync.storage.introspection import version_of
 
 STOPPED: Final = (Exception, SystemExit)
 """Whatever a migration's code may raise. Leaving the process is a failure like any: the app is not to be gone."""

@@ -18,7 +18,8 @@ from dbsync.migrations.write_log import Write, carried_over
 from dbsync.progress import STATEMENTS, Told, nobody
 from dbsync.schema.declarations import unquoted
 from dbsync.schema.sql_text import Statement, adds_column, head_of, numbered, rename_of, shown, strict, use_of
-from dbsync.storage.connections import Connection, columns_of, kind_of, quoted, rowid_of
+from dbsync.storage.connections import Connection, kind_of
+from dbsync.storage.introspection import columns_of, quoted, rowid_of
 
 
 def unheard(sql: str) -> None:

@@ -15,18 +15,8 @@ from dbsync.recovery.pages import Header
 from dbsync.recovery.schema_recovery import BadText, Object
 from dbsync.recovery.table_reader import Shelf
 from dbsync.storage import files, temporary_files
-from dbsync.storage.connections import (
-    Connection,
-    Row,
-    columns_of,
-    has_table,
-    is_rowid,
-    kind_of,
-    open_scratch,
-    quoted,
-    rowid_of,
-    translated,
-)
+from dbsync.storage.connections import Connection, Row, kind_of, open_scratch, translated
+from dbsync.storage.introspection import columns_of, has_table, is_rowid, quoted, rowid_of
 from dbsync.verification.search_indexes import shows_another
 
 _ENCODINGS: Final = {1: "UTF-8", 2: "UTF-16le", 3: "UTF-16be"}

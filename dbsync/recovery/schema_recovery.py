@@ -10,7 +10,8 @@ from typing import Final, NamedTuple
 from dbsync.recovery.btree import KEYED, TABLE, Forest
 from dbsync.recovery.pages import HEADER_BYTES, INDEX_LEAF, LEAF, Pages, Shape, cells, empty_first_page, header_of
 from dbsync.recovery.table_reader import Salvage, Shelf
-from dbsync.storage.connections import Connection, Row, columns_of, is_rowid, key_of, open_reading
+from dbsync.storage.connections import Connection, Row, open_reading
+from dbsync.storage.introspection import columns_of, is_rowid, key_of
 from dbsync.verification.row_matching import affinity
 
 VERSION_AT: Final = 60

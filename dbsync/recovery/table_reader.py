@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
-from dbsync.storage.connections import Connection, Row, key_of, quoted
+from dbsync.storage.connections import Connection, Row
+from dbsync.storage.introspection import key_of, quoted
 
 LEAST, MOST = -(1 << 63), (1 << 63) - 1
 """Of rowids."""

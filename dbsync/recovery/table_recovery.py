@@ -13,7 +13,8 @@ from dbsync.recovery.new_database import Rebuilt, is_virtual
 from dbsync.recovery.pages import Pages
 from dbsync.recovery.schema_recovery import Object
 from dbsync.recovery.table_reader import LEAST, MOST, Range, Salvage, Shelf
-from dbsync.storage.connections import Connection, Row, columns_of, has_table, open_copy
+from dbsync.storage.connections import Connection, Row, open_copy
+from dbsync.storage.introspection import columns_of, has_table
 from dbsync.verification.search_indexes import shows_another
 
 SEQUENCE = "sqlite_sequence"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dbsync.storage.connections import Connection, columns_of, quoted, tables_of
+from dbsync.storage.connections import Connection
+from dbsync.storage.introspection import columns_of, quoted, tables_of
 
 
 def fingerprint(connection: Connection, schema: str = "main") -> frozenset[str]:

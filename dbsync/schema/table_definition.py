@@ -10,7 +10,8 @@ import sqlite3
 from contextlib import closing
 from typing import Final, NamedTuple
 
-from dbsync.storage.connections import Connection, columns_of, open_scratch, quoted
+from dbsync.storage.connections import Connection, open_scratch
+from dbsync.storage.introspection import columns_of, quoted
 
 _TOKENS: Final = re.compile(
     r"""\s+|--[^\n]*|/\*.*?\*/|('(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|[\w$]+|[^\w\s])""", re.DOTALL

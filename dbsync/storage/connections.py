@@ -23,12 +23,6 @@ LOOK_TIMEOUT_SECONDS: Final = 2.0
 WRITE_TIMEOUT_SECONDS: Final = 10.0
 HISTORY: Final = "dbsync_history"
 READABLE: Final = "schema_version"
-OUR_TABLES: Final = frozenset({HISTORY, READABLE})
-TRACKERS: Final = frozenset(
-    {"__drizzle_migrations", "alembic_version", "django_migrations", "goose_db_version", "schema_migrations"}
-)
-"""Where other tools keep which migrations they ran: no part of an app's schema, and written beside our own history."""
-NOT_THE_APPS: Final = OUR_TABLES | TRACKERS
 
 _CODES: Final[dict[int, type[TillkeeperError]]] = {
     sqlite3.SQLITE_BUSY: Locked,
@@ -211,11 +205,6 @@ def _facts(connection: Connection, had_data: Callable[[], str]) -> Facts:
     return Facts(State.OK, version, readable[0] if readable else None, trial[0], trial[1])
 
 
-def version_of(connection: Connection, schema: str = "main") -> int:
-    """The schema number of an open database."""
-    return int(connection.execute(f"PRAGMA {schema}.user_version").fetchone()[0])
-
-
 def is_wal(connection: Connection) -> bool:
     """Whether a database writes ahead; read without changing anything."""
     return str(connection.execute("PRAGMA journal_mode").fetchone()[0]).lower() == "wal"
@@ -248,51 +237,3 @@ def check_soundness(connection: Connection) -> str | None:
     """What `quick_check` finds, in one sentence; None when it finds nothing."""
     found = [str(row[0]) for row in connection.execute("PRAGMA main.quick_check(5)")]
     return None if found == ["ok"] else "; ".join(found)
-
-
-# ------------------------------------------------------------------------------------------------------------ names
-
-
-def quoted(name: str) -> str:
-    """A name as SQL wants it."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def tables_of(connection: Connection, schema: str = "main") -> list[str]:
-    """The app's own tables: without SQLite's, shadow and virtual ones' inner tables, and ours."""
-    rows = connection.execute(f"PRAGMA {schema}.table_list").fetchall()
-    found = [row[1] for row in rows if row[0] == schema and row[2] in ("table", "virtual")]
-    return sorted(one for one in found if not one.startswith("sqlite_") and one not in NOT_THE_APPS)
-
-
-def key_of(connection: Connection, table: str, schema: str = "main") -> list[str]:
-    """The primary key's columns in their order; empty without one."""
-    rows = [row for row in columns_of(connection, table, schema) if row[5]]
-    return [str(row[1]) for row in sorted(rows, key=lambda row: int(str(row[5])))]
-
-
-def rowid_of(connection: Connection, table: str, schema: str = "main") -> str | None:
-    """A name for a table's rowid that no column hides; None where it has no rowid, or no name for it is left."""
-    rows = connection.execute(f"PRAGMA {schema}.table_list({quoted(table)})").fetchall()
-    if not rows or rows[0][4]:
-        return None
-    taken = {str(row[1]).lower() for row in columns_of(connection, table, schema)}
-    return next((one for one in ("rowid", "_rowid_", "oid") if one not in taken), None)
-
-
-def is_rowid(connection: Connection, table: str, schema: str = "main") -> bool:
-    """Whether a table's primary key is its rowid: INTEGER PRIMARY KEY, which needs no index of its own."""
-    if len(key_of(connection, table, schema)) != 1 or rowid_of(connection, table, schema) is None:
-        return False
-    indexes = connection.execute(f"PRAGMA {schema}.index_list({quoted(table)})").fetchall()
-    return all(row[3] != "pk" for row in indexes)
-
-
-def has_table(connection: Connection, name: str, schema: str = "main") -> bool:
-    """Whether there is a table of that name, one of SQLite's own included."""
-    return connection.execute(f"SELECT 1 FROM {schema}.sqlite_schema WHERE name = ?", (name,)).fetchone() is not None
-
-
-def columns_of(connection: Connection, table: str, schema: str = "main") -> list[Row]:
-    """The columns of a table as `table_xinfo` gives them: cid, name, type, notnull, default, pk, hidden."""
-    return connection.execute(f"PRAGMA {schema}.table_xinfo({quoted(table)})").fetchall()

@@ -13,7 +13,8 @@ from dbsync.model import Migration
 from dbsync.progress import Told, nobody
 from dbsync.schema.declarations import declared
 from dbsync.schema.fingerprint import fingerprint
-from dbsync.storage.connections import Connection, check_soundness, quoted, tables_of, version_of
+from dbsync.storage.connections import Connection, check_soundness
+from dbsync.storage.introspection import quoted, tables_of, version_of
 from dbsync.verification.conservation import OLD, findings
 
 LIMIT_SECONDS: Final = 900.0

@@ -15,7 +15,8 @@ from typing import Final, NamedTuple
 from dbsync.migrations.write_log import Written, tables_in, told
 from dbsync.progress import ROWS, Told, nobody
 from dbsync.schema.declarations import Cell, Declared
-from dbsync.storage.connections import NOT_THE_APPS, Connection, columns_of, has_table, quoted
+from dbsync.storage.connections import Connection
+from dbsync.storage.introspection import NOT_THE_APPS, columns_of, has_table, quoted
 from dbsync.verification.declaration_checks import usable
 from dbsync.verification.definition_changes import in_objects, in_table, in_virtual
 from dbsync.verification.finding import Finding, with_keys, written_name

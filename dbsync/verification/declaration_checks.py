@@ -13,7 +13,8 @@ from difflib import get_close_matches
 from typing import NamedTuple
 
 from dbsync.schema.declarations import Cell, Declared
-from dbsync.storage.connections import NOT_THE_APPS, Connection, columns_of, quoted, tables_of
+from dbsync.storage.connections import Connection
+from dbsync.storage.introspection import NOT_THE_APPS, columns_of, quoted, tables_of
 from dbsync.verification.finding import Finding, written_name
 
 SIDES = "o.NAME is a value of the row before, n.NAME one of the row after"

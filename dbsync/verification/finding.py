@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dbsync.storage.connections import quoted
+from dbsync.storage.introspection import quoted
 
 
 class Finding(NamedTuple):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from dbsync.storage.connections import Connection, columns_of, is_rowid, quoted, rowid_of
+from dbsync.storage.connections import Connection
+from dbsync.storage.introspection import columns_of, is_rowid, quoted, rowid_of
 from dbsync.verification.row_matching import affinity, same_cell
 
 

@@ -8,7 +8,8 @@ from itertools import repeat
 from typing import Final, NamedTuple
 
 from dbsync.schema.declarations import Cell
-from dbsync.storage.connections import Connection, Row, columns_of, key_of, quoted, rowid_of
+from dbsync.storage.connections import Connection, Row
+from dbsync.storage.introspection import columns_of, key_of, quoted, rowid_of
 
 KEYS_SHOWN: Final = 3
 _TEXT: Final = ("char", "clob", "text")

@@ -6,7 +6,8 @@ import sqlite3
 from contextlib import closing
 
 from dbsync.schema.table_definition import pieces
-from dbsync.storage.connections import Connection, open_temporary, quoted
+from dbsync.storage.connections import Connection, open_temporary
+from dbsync.storage.introspection import quoted
 
 
 def does_not_fit(connection: Connection, name: str, old: str, schema: str) -> bool:

@@ -9,17 +9,8 @@ from typing import NamedTuple
 
 from dbsync.model import Loss
 from dbsync.schema.fingerprint import fingerprint
-from dbsync.storage.connections import (
-    HISTORY,
-    Connection,
-    Row,
-    columns_of,
-    has_table,
-    key_of,
-    quoted,
-    tables_of,
-    version_of,
-)
+from dbsync.storage.connections import HISTORY, Connection, Row
+from dbsync.storage.introspection import columns_of, has_table, key_of, quoted, tables_of, version_of
 from dbsync.verification.keyed_matching import Twins, null_keys
 from dbsync.verification.row_matching import Keyed, Pair, Rows
 

@@ -21,7 +21,8 @@ from dbsync.migrations.folder import folder_of, text_of
 from dbsync.migrations.runner import STOPPED, failed, namespace_of
 from dbsync.migrations.sandbox import Sandbox
 from dbsync.model import Migration
-from dbsync.storage.connections import Connection, columns_of, has_table, quoted
+from dbsync.storage.connections import Connection
+from dbsync.storage.introspection import columns_of, has_table, quoted
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection as EngineConnection

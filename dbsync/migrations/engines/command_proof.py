@@ -11,7 +11,8 @@ from dbsync.errors import MigrationFailed
 from dbsync.migrations import history
 from dbsync.model import Migration
 from dbsync.schema.sql_text import shown
-from dbsync.storage.connections import HISTORY, OUR_TABLES, READABLE, Connection, check_soundness, has_table, version_of
+from dbsync.storage.connections import HISTORY, READABLE, Connection, check_soundness
+from dbsync.storage.introspection import OUR_TABLES, has_table, version_of
 
 
 class Before(NamedTuple):

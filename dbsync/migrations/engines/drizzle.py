@@ -16,7 +16,8 @@ from dbsync.migrations.engines.registry import Recorded
 from dbsync.migrations.folder import checked_text, folder_of, text_of
 from dbsync.migrations.sandbox import Sandbox
 from dbsync.model import Migration
-from dbsync.storage.connections import Connection, columns_of, has_table, quoted
+from dbsync.storage.connections import Connection
+from dbsync.storage.introspection import columns_of, has_table, quoted
 
 TABLE: Final = "__drizzle_migrations"
 BREAKPOINT: Final = re.compile("--> statement-breakpoint")

@@ -16,7 +16,8 @@ from dbsync.migrations.engines.registry import Recorded
 from dbsync.migrations.folder import checked_text, listed, text_of
 from dbsync.migrations.sandbox import Sandbox
 from dbsync.model import Migration
-from dbsync.storage.connections import Connection, columns_of, has_table, version_of
+from dbsync.storage.connections import Connection
+from dbsync.storage.introspection import columns_of, has_table, version_of
 
 _NAME: Final = re.compile(r"^[Vv]?(\d+)(?:[-_. ]+.*?)?(?:\.up)?\.sql$")
 _DOWN_FILE: Final = re.compile(r"\.down\.sql$", re.IGNORECASE)

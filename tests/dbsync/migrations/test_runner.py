@@ -11,7 +11,8 @@ from dbsync.errors import BadMigrations, MigrationFailed
 from dbsync.migrations import folder as migration_folder
 from dbsync.migrations import runner
 from dbsync.schema.sql_text import split
-from dbsync.storage.connections import open_copy, open_scratch, version_of
+from dbsync.storage.connections import open_copy, open_scratch
+from dbsync.storage.introspection import version_of
 from tests.helpers.shop import dump, files, make_shop, released, upgrade, version, written
 
 PYTHON = '"""A step."""\n\n\ndef up(db):\n    '
