@@ -29,6 +29,7 @@ from dbsync.storage.connections import (
     open_writing,
     translated,
 )
+from dbsync.storage.introspection import TableKind, tables
 from dbsync.upgrade import decisions
 
 
@@ -231,7 +232,7 @@ def _on_schema(path: Path, facts: Facts, pending: tuple[Migration, ...], issued:
 
 def _copy_schema(source: Connection, scratch: Connection) -> None:
     version = source.execute("PRAGMA user_version").fetchone()[0]
-    shadows = {row[1] for row in source.execute("PRAGMA main.table_list") if row[2] == "shadow"}
+    shadows = {name for name, facts in tables(source).items() if facts.kind is TableKind.SHADOW}
     rows = source.execute(
         "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite~_%' ESCAPE '~'"
         " ORDER BY type <> 'table', type = 'trigger', rowid"

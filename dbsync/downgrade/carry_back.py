@@ -20,11 +20,11 @@ from dbsync.errors import MigrationFailed
 from dbsync.migrations import runner
 from dbsync.model import Carried, Loss, Migration
 from dbsync.progress import ROWS, Told
-from dbsync.schema.table_definition import tokens
 from dbsync.storage import files
 from dbsync.storage.background import Beside
 from dbsync.storage.connections import Connection, attach_copy, check_soundness, open_copy, open_scratch, translated
-from dbsync.storage.introspection import has_table, quoted, version_of
+from dbsync.storage.introspection import has_table, quoted, tables, version_of
+from dbsync.storage.sql_tokens import words_of
 from dbsync.verification import table_diff
 
 PARKED: Final = "parked.jsonl"
@@ -202,7 +202,7 @@ def _raise_marks(connection: Connection, translate: row_translation.Translator) 
     numbered = {
         str(name).lower(): str(name)
         for name, sql in connection.execute("SELECT name, sql FROM main.sqlite_schema WHERE type = 'table'").fetchall()
-        if "autoincrement" in tokens(str(sql or ""))
+        if "autoincrement" in words_of(str(sql or ""))
     }
     for name, mark in connection.execute(f"SELECT name, max(seq) FROM {row_replay.NOW}.sqlite_sequence GROUP BY name"):
         table = numbered.get((translate.table_of(str(name)) or "").lower())
@@ -214,8 +214,8 @@ def _raise_marks(connection: Connection, translate: row_translation.Translator) 
 
 
 def _rebuild_searches(connection: Connection) -> None:
-    for (name,) in connection.execute("SELECT name FROM main.sqlite_schema WHERE type = 'table'").fetchall():
-        if row_replay.is_external_search(connection, str(name), "main"):
+    for name, facts in tables(connection).items():
+        if facts.is_external_search:
             connection.execute(f"INSERT INTO main.{quoted(name)} ({quoted(name)}) VALUES ('rebuild')")
 
 

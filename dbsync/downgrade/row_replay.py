@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from dbsync.downgrade.row_translation import Placed, Record, Translator
 from dbsync.storage.connections import Connection
-from dbsync.storage.introspection import columns_of, key_of, quoted, tables_of
+from dbsync.storage.introspection import app_tables, columns_of, key_of, quoted, tables_of
 from dbsync.verification.keyed_matching import Twins, null_keys
 
 NOW: Final = "now"
@@ -30,8 +30,9 @@ def changes(connection: Connection) -> Iterator[Change]:
     Tables by name, parents before children in no particular order: foreign keys are off where this is done again.
     """
     known = {one.lower() for one in tables_of(connection, BASE)}
-    for table in tables_of(connection, NOW):
-        if table.lower() not in known or is_external_search(connection, table):
+    for table, facts in sorted(app_tables(connection, NOW).items()):
+        # A search index over another table follows from that; of one without content nothing can be read.
+        if table.lower() not in known or not facts.has_own_rows:
             continue
         columns, key = _columns(connection, table)
         if columns:
@@ -56,9 +57,11 @@ def _of_table(connection: Connection, table: str, columns: list[str], key: list[
 
 def _columns(connection: Connection, table: str) -> tuple[list[str], list[str]]:
     """What can be written, and what rows are known by: the primary key that both have; else empty, the rowid."""
-    before = {str(row[1]).lower() for row in columns_of(connection, table, BASE)}
+    before = {column.name.lower() for column in columns_of(connection, table, BASE)}
     columns = [
-        str(row[1]) for row in columns_of(connection, table, NOW) if row[6] == 0 and str(row[1]).lower() in before
+        column.name
+        for column in columns_of(connection, table, NOW)
+        if column.is_written and column.name.lower() in before
     ]
     key = key_of(connection, table, NOW)
     same_key = [one.lower() for one in key] == [one.lower() for one in key_of(connection, table, BASE)]
@@ -71,13 +74,6 @@ def _name(column: str) -> str:
     return "rowid" if column == "rowid" else quoted(column)
 
 
-def is_external_search(connection: Connection, table: str, schema: str = NOW) -> bool:
-    """Return whether a table is a search index over another one: it follows from that table."""
-    row = connection.execute(f"SELECT sql FROM {schema}.sqlite_schema WHERE name = ?", (table,)).fetchone()
-    text = " ".join(str(row[0] or "").lower().split()) if row else ""
-    return "fts" in text and "using" in text and "content=" in text.replace(" ", "")
-
-
 class Replay:
     """A replay of changes on a copy of the older database; a row that has no place there goes to a side file."""
 
@@ -85,7 +81,7 @@ class Replay:
         self._connection: Final = connection
         self._translate: Final = translate
         self._parked: Final = parked
-        self._known: Final = {one.lower(): one for one in tables_of(connection)}
+        self._known: Final = {name.lower(): facts for name, facts in app_tables(connection).items()}
         self._names: Final[dict[str, dict[str, str]]] = {}
 
     def do(self, change: Change) -> None:
@@ -108,7 +104,7 @@ class Replay:
         placed = self._translate(table, row) if row is not None else None
         if placed is None or placed.table.lower() not in self._known:
             return None
-        known = self._known[placed.table.lower()]
+        known = self._known[placed.table.lower()].name
         names = self._written(known)
         kept = {names[name.lower()]: value for name, value in placed.row.items() if name.lower() in names}
         if "rowid" in placed.row:
@@ -118,14 +114,14 @@ class Replay:
     def _written(self, table: str) -> dict[str, str]:
         """The columns that can be written, by their names in lower case."""
         if table not in self._names:
-            rows = columns_of(self._connection, table)
-            self._names[table] = {str(one[1]).lower(): str(one[1]) for one in rows if one[6] == 0}
+            columns = columns_of(self._connection, table)
+            self._names[table] = {column.name.lower(): column.name for column in columns if column.is_written}
         return self._names[table]
 
     def _insert(self, row: Placed) -> None:
         table, values, _ = row
         # A row without a key of its own gets whatever number is free.
-        values = {name: value for name, value in values.items() if name != "rowid" or self._is_search(table)}
+        values = {name: value for name, value in values.items() if name != "rowid" or self._is_virtual(table)}
         names = ", ".join(_name(one) for one in values)
         marks = ", ".join("?" for _ in values)
         self._connection.execute(f"INSERT INTO main.{quoted(table)} ({names}) VALUES ({marks})", tuple(values.values()))
@@ -147,7 +143,7 @@ class Replay:
         key = key_of(self._connection, table)
         if key and all(row.get(one) is not None for one in key):
             return " AND ".join(f"{quoted(one)} = ?" for one in key), tuple(row[one] for one in key)
-        if self._is_search(table):
+        if self._is_virtual(table):
             return "rowid = ?", (row["rowid"],)
         columns = [name for name in row if name != "rowid"]
         equal = " AND ".join(f"{quoted(one)} IS ?" for one in columns)
@@ -155,9 +151,8 @@ class Replay:
         inner = f"SELECT rowid FROM main.{quoted(table)} WHERE {equal} ORDER BY rowid = ? DESC LIMIT 1"
         return f"rowid = ({inner})", (*(row[one] for one in columns), row.get("rowid"))
 
-    def _is_search(self, table: str) -> bool:
-        row = self._connection.execute("SELECT sql FROM main.sqlite_schema WHERE name = ?", (table,)).fetchone()
-        return row is not None and "virtual table" in " ".join(str(row[0]).lower().split())
+    def _is_virtual(self, table: str) -> bool:
+        return self._known[table.lower()].is_virtual
 
     def _park_rest(self, change: Change, after: Placed) -> None:
         """Values of columns that the older schema does not have, as far as somebody set them."""

@@ -13,8 +13,8 @@ from dbsync.migrations.folder import HEADER, header_of, text_of
 from dbsync.model import Migration
 from dbsync.schema.declarations import Declared, cell_of, declared
 from dbsync.schema.sql_text import rename_of, split
-from dbsync.schema.table_definition import tokens
 from dbsync.storage.introspection import quoted
+from dbsync.storage.sql_tokens import words_of
 
 COMPUTED: Final = "computed_by_the_migration"
 """Stands for what an f-string puts in."""
@@ -70,7 +70,7 @@ def risks(migration: Migration) -> list[Risk]:
     except BadMigrations:
         # That is a problem of its own, and told as one.
         return []
-    all_words = [tokens(one) for one in statements]
+    all_words = [words_of(one) for one in statements]
     made = {_created(words) for words in all_words} | {
         renamed.to.lower() for one in statements if (renamed := rename_of(one)) is not None
     }
@@ -116,7 +116,7 @@ def _in_python(text: str) -> Iterator[str]:
 
 def _if_sql(text: str) -> Iterator[str]:
     for one in split(text):
-        if (tokens(one)[:1] or [""])[0] in _VERBS:
+        if (words_of(one)[:1] or [""])[0] in _VERBS:
             yield one
 
 

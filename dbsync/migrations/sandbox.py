@@ -16,10 +16,10 @@ from dbsync.migrations.authorizer import WRITES, why_not
 from dbsync.migrations.operations import Helpers
 from dbsync.migrations.write_log import Write, carried_over
 from dbsync.progress import STATEMENTS, Told, nobody
-from dbsync.schema.declarations import unquoted
-from dbsync.schema.sql_text import Statement, adds_column, head_of, numbered, rename_of, shown, strict, use_of
+from dbsync.schema.sql_text import COLUMNS, Statement, adds_column, head_of, numbered, rename_of, shown, strict, use_of
 from dbsync.storage.connections import Connection, kind_of
 from dbsync.storage.introspection import columns_of, quoted, rowid_of
+from dbsync.storage.sql_tokens import pieces_of, unquoted
 
 
 def unheard(sql: str) -> None:
@@ -76,7 +76,7 @@ class Sandbox(Helpers):
 
     def columns(self, table: str) -> list[str]:
         """The names of a table's columns, in order; empty if there is no such table."""
-        return [str(row[1]) for row in columns_of(self._connection, table)]
+        return [column.name for column in columns_of(self._connection, table)]
 
     def _rowid(self, table: str) -> str | None:
         """A name for a table's rowid that no column hides; None where it has none."""
@@ -203,11 +203,12 @@ class Sandbox(Helpers):
         return None
 
     def _with_columns(self, use: str) -> str:
-        if "{columns}" not in use:
+        update = use.removesuffix(COLUMNS)
+        if update == use:
             return use
-        table = unquoted(use.split()[1].rpartition(".")[2])
-        rows = columns_of(self._connection, table)
-        return use.format(columns=", ".join(f"{quoted(str(row[1]))} = NULL" for row in rows if not row[6]))
+        *_, table, _ = pieces_of(update)
+        columns = columns_of(self._connection, unquoted(table))
+        return update + ", ".join(f"{quoted(column.name)} = NULL" for column in columns if column.is_written)
 
     # ---------------------------------------------------------------------------------------------------- authorizer
 

@@ -16,8 +16,17 @@ from dbsync.recovery.schema_recovery import BadText, Object
 from dbsync.recovery.table_reader import Shelf
 from dbsync.storage import files, temporary_files
 from dbsync.storage.connections import Connection, Row, kind_of, open_scratch, translated
-from dbsync.storage.introspection import columns_of, has_table, is_rowid, quoted, rowid_of
-from dbsync.verification.search_indexes import shows_another
+from dbsync.storage.introspection import (
+    TableKind,
+    columns_of,
+    facts_of,
+    has_table,
+    is_rowid,
+    quoted,
+    rowid_of,
+    virtual_table,
+)
+from dbsync.storage.sql_tokens import words_of
 
 _ENCODINGS: Final = {1: "UTF-8", 2: "UTF-16le", 3: "UTF-16be"}
 
@@ -63,8 +72,11 @@ class Rebuilt:
     def make_rest(self, version: int, application_id: int) -> None:
         """Searches from their content, indexes, views, triggers, the numbers in the header; then all is committed."""
         for one in self._objects:
-            if is_virtual(one) and self.exists(one) and shows_another(self.connection, one.name):
+            facts = facts_of(self.connection, one.name) if is_virtual(one) else None
+            if facts is not None and facts.is_external_search:
                 self._do(f"INSERT INTO {quoted(one.name)} ({quoted(one.name)}) VALUES ('rebuild')", one)
+            elif facts is not None and facts.is_contentless:
+                self.not_made.append(f"table {one.name}: it keeps no content to make its index of, and is empty")
         for kind in ("index", "view", "trigger"):
             for one in self._objects:
                 if one.kind == kind and one.sql and not is_unique(one):
@@ -79,13 +91,13 @@ class Rebuilt:
 
     def is_inner(self, name: str) -> bool:
         """Whether a table is one that a search keeps for itself."""
-        rows = self.connection.execute(f"PRAGMA main.table_list({quoted(name)})").fetchall()
-        return any(row[2] == "shadow" for row in rows)
+        facts = facts_of(self.connection, name)
+        return facts is not None and facts.kind is TableKind.SHADOW
 
     def shelf_of(self, name: str) -> Shelf:
         """A table's columns and its rowid."""
-        columns = [row for row in columns_of(self.connection, name) if row[6] == 0]
-        return Shelf(name, tuple(str(row[1]) for row in columns), rowid_of(self.connection, name))
+        names = tuple(column.name for column in columns_of(self.connection, name) if column.is_written)
+        return Shelf(name, names, rowid_of(self.connection, name))
 
     def taker(self, shelf: Shelf) -> Callable[[int | None, Row], None]:
         """What puts rows into a table; those that do not fit go beside the file."""
@@ -168,13 +180,13 @@ class Rebuilt:
 
 
 def is_virtual(one: Object) -> bool:
-    """Whether a table is a module's."""
-    return one.kind == "table" and (one.sql or "").split(None, 2)[1:2] == ["VIRTUAL"]
+    """Whether a table is a module's; known before it is made."""
+    return one.kind == "table" and virtual_table(one.sql or "") is not None
 
 
 def is_unique(one: Object) -> bool:
     """Whether an index forbids something; it is there before the rows are."""
-    return one.kind == "index" and (one.sql or "").upper().split(None, 2)[1:2] == ["UNIQUE"]
+    return one.kind == "index" and words_of(one.sql or "")[1:2] == ["unique"]
 
 
 def _shown(value: object) -> object:

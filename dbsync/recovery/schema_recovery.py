@@ -11,12 +11,13 @@ from dbsync.recovery.btree import KEYED, TABLE, Forest
 from dbsync.recovery.pages import HEADER_BYTES, INDEX_LEAF, LEAF, Pages, Shape, cells, empty_first_page, header_of
 from dbsync.recovery.table_reader import Salvage, Shelf
 from dbsync.storage.connections import Connection, Row, open_reading
-from dbsync.storage.introspection import columns_of, is_rowid, key_of
+from dbsync.storage.introspection import ColumnKind, columns_of, facts_of, is_rowid, key_of
 from dbsync.verification.row_matching import affinity
 
 VERSION_AT: Final = 60
 """Where user_version is in the header (sqlite.org/fileformat2.html, 1.3)."""
 KINDS: Final = frozenset({"table", "index", "trigger", "view"})
+_IN_RECORDS: Final = (ColumnKind.STORED, ColumnKind.GENERATED_STORED)
 
 
 class Object(NamedTuple):
@@ -157,20 +158,16 @@ def _is_empty(pages: Pages, root: int, shape: Shape) -> bool:
 
 def shape_of(connection: Connection, table: str) -> Shape:
     """What the records of a table of a sound database look like."""
-    stored = [row for row in columns_of(connection, table) if row[6] in (0, 3)]
-    without = _is_without_rowid(connection, table)
+    stored = [column for column in columns_of(connection, table) if column.kind in _IN_RECORDS]
+    facts = facts_of(connection, table)
+    without = facts is not None and facts.without_rowid and bool(key_of(connection, table))
     if without:
         # The key's columns come first in each record, and are never NULL.
-        stored.sort(key=lambda row: int(str(row[5])) or len(stored) + 1)
-    alias = next((at for at, row in enumerate(stored) if row[5]), None) if is_rowid(connection, table) else None
-    needed = frozenset(at for at, row in enumerate(stored) if row[3] or (without and row[5]))
-    texts = frozenset(at for at, row in enumerate(stored) if affinity(str(row[2])) == "text")
+        stored.sort(key=lambda column: column.key or len(stored) + 1)
+    alias = next((at for at, column in enumerate(stored) if column.key), None) if is_rowid(connection, table) else None
+    needed = frozenset(at for at, column in enumerate(stored) if column.not_null or (without and column.key))
+    texts = frozenset(at for at, column in enumerate(stored) if affinity(column.type) == "text")
     return Shape(len(stored), needed, alias, without, texts)
-
-
-def _is_without_rowid(connection: Connection, table: str) -> bool:
-    rows = connection.execute("SELECT wr FROM pragma_table_list WHERE schema = 'main' AND name = ?", (table,))
-    return bool((rows.fetchone() or (0,))[0]) and bool(key_of(connection, table))
 
 
 def index_shape_of(connection: Connection, index: str) -> Shape:

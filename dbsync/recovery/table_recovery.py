@@ -14,8 +14,7 @@ from dbsync.recovery.pages import Pages
 from dbsync.recovery.schema_recovery import Object
 from dbsync.recovery.table_reader import LEAST, MOST, Range, Salvage, Shelf
 from dbsync.storage.connections import Connection, Row, open_copy
-from dbsync.storage.introspection import columns_of, has_table
-from dbsync.verification.search_indexes import shows_another
+from dbsync.storage.introspection import columns_of, facts_of, has_table
 
 SEQUENCE = "sqlite_sequence"
 
@@ -64,10 +63,10 @@ def sources(rebuilt: Rebuilt, objects: list[Object]) -> dict[str, Source]:
         write = rebuilt.shelf_of(one.name)
         if not is_virtual(one):
             found[one.name] = Source(one, write, write)
-        elif not shows_another(rebuilt.connection, one.name):
+        elif (facts := facts_of(rebuilt.connection, one.name)) is not None and facts.has_own_rows:
             inner = next((each for each in objects if each.name == f"{one.name}_content"), None)
             columns = columns_of(rebuilt.connection, inner.name) if inner is not None else []
-            names = tuple(str(row[1]) for row in columns[1:])
+            names = tuple(column.name for column in columns[1:])
             found[one.name] = Source(inner or one, Shelf(inner.name, names, "rowid") if inner else write, write)
     return found
 

@@ -24,9 +24,9 @@ def fingerprint(connection: Connection, schema: str = "main") -> frozenset[str]:
 
 def _table(connection: Connection, table: str, schema: str) -> set[str]:
     found = {f"table {table}"}
-    for _, name, kind, not_null, default, key, hidden in columns_of(connection, table, schema):
-        facts = f"{str(kind).upper()} notnull={not_null} default={default} key={key} hidden={hidden}"
-        found.add(f"column {table}.{name}: {facts}")
+    for column in columns_of(connection, table, schema):
+        facts = f"{column.type.upper()} notnull={int(column.not_null)} default={column.default}"
+        found.add(f"column {table}.{column.name}: {facts} key={column.key} hidden={column.kind.value}")
     for row in connection.execute(f"PRAGMA {schema}.foreign_key_list({quoted(table)})"):
         _, _, parent, child_column, parent_column, on_update, on_delete, _ = row
         found.add(f"foreign key {table}.{child_column} -> {parent}.{parent_column} {on_update} {on_delete}")

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from dbsync.schema.declarations import unquoted
-from dbsync.schema.table_definition import pieces
+from dbsync.storage.sql_tokens import Token, TokenKind, pieces_of, significant, tokenize, unquoted
 
 SHOWN_LENGTH: Final = 120
-_QUOTED: Final = re.compile(
-    r"""(?P<skip>'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/|\[[^\]]*\]|`(?:[^`]|``)*`)|(?P<quoted>"(?:[^"]|"")*")""", re.DOTALL
-)
-_NOTHING: Final = r"\s|--[^\n]*(?:\n|\Z)|/\*(?:(?!\*/).)*(?:\*/|\Z)"
-"""White space and comments; one that is not closed goes to the end (sqlite.org/lang_comment.html)."""
-_BLANK: Final = re.compile(rf"(?:{_NOTHING}|;)*\Z", re.DOTALL)
-_LEADING: Final = re.compile(rf"(?:{_NOTHING})*", re.DOTALL)
+COLUMNS: Final = "{columns}"
+"""Stands for what an UPDATE sets."""
 _HEAD_ENDS: Final = frozenset(["set", "where", "values", "select", "as", "default", "using", "on", "(", ";"])
+_VALUES: Final = (TokenKind.STRING, TokenKind.BLOB, TokenKind.NUMBER, TokenKind.ILLEGAL)
 _VERBS: Final = frozenset(["insert", "update", "delete", "replace"])
 
 
@@ -32,19 +26,33 @@ class Statement(NamedTuple):
 
 def numbered(text: str) -> Iterator[Statement]:
     """The statements of an SQL text by SQLite's own rules: triggers hold semicolons, comments hold nothing."""
-    begin, end = 0, text.find(";")
-    while end >= 0:
-        if sqlite3.complete_statement(text[begin : end + 1]):
-            yield from _statement(text, begin, end + 1)
-            begin = end + 1
-        end = text.find(";", end + 1)
-    yield from _statement(text, begin, len(text))
+    begin, line = 0, 1
+    while begin < len(text):
+        end = _end_of_statement(text, begin)
+        yield from _statement(text[begin:end], line)
+        line += text.count("\n", begin, end)
+        begin = end
 
 
-def _statement(text: str, begin: int, end: int) -> Iterator[Statement]:
-    chunk = text[begin:end]
-    if not _BLANK.match(chunk):
-        yield Statement(text.count("\n", 0, begin + _leading(chunk)) + 1, chunk.strip())
+def _end_of_statement(text: str, begin: int) -> int:
+    """Return the place behind the semicolon that ends a statement; the end of the text where none does."""
+    first = text.find(";", begin) + 1
+    if not first or sqlite3.complete_statement(text[begin:first]):
+        return first or len(text)
+    # That one is part of a string, a comment or a trigger.
+    ends = (token.end for token in tokenize(text, begin) if token.text == ";")
+    return next((end for end in ends if sqlite3.complete_statement(text[begin:end])), len(text))
+
+
+def _statement(chunk: str, line: int) -> Iterator[Statement]:
+    begin = next((token.begin for token in _said(chunk)), 0)
+    if any(token.text != ";" for token in _said(chunk)):
+        yield Statement(line + chunk.count("\n", 0, begin), chunk.strip())
+
+
+def _said(sql: str) -> Iterator[Token]:
+    """Yield the tokens of an SQL text that say something; a space outside of ASCII, as editors make them, does not."""
+    return (token for token in significant(sql) if not token.text.isspace())
 
 
 def split(text: str) -> Iterator[str]:
@@ -52,44 +60,45 @@ def split(text: str) -> Iterator[str]:
     return (one.sql for one in numbered(text))
 
 
-def _leading(chunk: str) -> int:
-    found = _LEADING.match(chunk)
-    return found.end() if found else 0
-
-
 def shown(sql: str) -> str:
     """A statement in one line, not too long, for the vendor's eyes."""
-    text = " ".join(sql[_leading(sql) :].split())
+    begin = next((token.begin for token in _said(sql)), len(sql))
+    text = " ".join(sql[begin:].split())
     return text if len(text) <= SHOWN_LENGTH else text[: SHOWN_LENGTH - 3] + "..."
 
 
 def strict(sql: str) -> str:
     """The same statement with its "names" in backticks, which SQLite never takes for texts."""
-    return _QUOTED.sub(lambda one: _in_backticks(one["quoted"]) if one["quoted"] else one[0], sql)
+    if '"' not in sql:
+        return sql
+    return "".join(_in_backticks(token) if token.text.startswith('"') else token.text for token in tokenize(sql))
 
 
-def _in_backticks(name: str) -> str:
-    return "`" + unquoted(name).replace("`", "``") + "`"
+def _in_backticks(token: Token) -> str:
+    return "`" + token.name.replace("`", "``") + "`" if token.kind is TokenKind.QUOTED else token.text
 
 
 def head_of(sql: str) -> str:
     """What a statement does to which table, without any value: `DELETE FROM cart`."""
-    words = pieces(sql)
-    if words and words[0].lower() == "with":
-        words = words[_main_verb(words) :]
-    end = next((index for index, word in enumerate(words) if index and word.lower() in _HEAD_ENDS), len(words))
-    parts = ["…" if word[0] in "'\"0123456789" and not word.startswith('"') else word for word in words[:end]]
+    parts = list[str]()
+    for token in _from_main_verb(sql):
+        if parts and token.text.lower() in _HEAD_ENDS:
+            break
+        parts.append("…" if token.kind in _VALUES else token.text)
     text = " ".join(parts).replace(" . ", ".")
     return text if len(text) <= SHOWN_LENGTH else text[: SHOWN_LENGTH - 1] + "…"
 
 
-def _main_verb(words: list[str]) -> int:
-    depth = 0
-    for index, word in enumerate(words):
-        depth += {"(": 1, ")": -1}.get(word, 0)
-        if depth == 0 and word.lower() in _VERBS:
-            return index
-    return 0
+def _from_main_verb(sql: str) -> Iterator[Token]:
+    """Yield the tokens of a statement, without the tables that it makes for itself (WITH)."""
+    depth, passing = 0, False
+    for index, token in enumerate(significant(sql)):
+        text = token.text.lower()
+        passing = text == "with" if index == 0 else passing
+        depth += {"(": 1, ")": -1}.get(text, 0)
+        passing = passing and not (depth == 0 and text in _VERBS)
+        if not passing:
+            yield token
 
 
 class Rename(NamedTuple):
@@ -102,7 +111,7 @@ class Rename(NamedTuple):
 
 def rename_of(sql: str) -> Rename | None:
     """The renaming that a statement is; None for any other."""
-    words = pieces(sql)
+    words = pieces_of(sql)
     at = _altered_at(words)
     if [one.lower() for one in words[at + 1 : at + 2]] != ["rename"]:
         return None
@@ -114,7 +123,7 @@ def rename_of(sql: str) -> Rename | None:
 
 def adds_column(sql: str) -> bool:
     """Whether a statement is `ALTER TABLE … ADD`."""
-    words = pieces(sql)
+    words = pieces_of(sql)
     return [one.lower() for one in words[_altered_at(words) + 1 :][:1]] == ["add"]
 
 
@@ -128,9 +137,11 @@ def _altered_at(words: list[str]) -> int:
 def use_of(sql: str) -> str | None:
     """A statement that compiles the body of the view or trigger that `sql` creates; None if it creates neither.
 
+    An UPDATE ends with COLUMNS in the place of what it sets.
+
     SQLite looks into such a body only when it is used: until then a misspelt name passes for anything.
     """
-    words = pieces(sql)
+    words = pieces_of(sql)
     lower = [one.lower() for one in words]
     at = 2 if lower[1:2] and lower[1] in ("temp", "temporary") else 1
     kind = lower[at] if lower[:1] == ["create"] and len(lower) > at else ""
@@ -142,9 +153,11 @@ def use_of(sql: str) -> str | None:
     on = next((index for index, word in enumerate(lower) if word == "on" and index > at + 1), 0)
     event = next((word for word in lower[at + 2 : on] if word in ("insert", "delete", "update")), "")
     table = _path(words, on + 1)
-    return {"insert": f"INSERT INTO {table} DEFAULT VALUES", "delete": f"DELETE FROM {table}"}.get(
-        event, f"UPDATE {table} SET {{columns}}"
-    )
+    if event == "insert":
+        return f"INSERT INTO {table} DEFAULT VALUES"
+    if event == "delete":
+        return f"DELETE FROM {table}"
+    return f"UPDATE {table} SET {COLUMNS}"
 
 
 def _path(words: list[str], at: int) -> str:

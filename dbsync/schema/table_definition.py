@@ -5,17 +5,13 @@ A fresh database cannot show it: it is made by the same rebuild and has forgotte
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from contextlib import closing
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from dbsync.storage.connections import Connection, open_scratch
-from dbsync.storage.introspection import columns_of, quoted
-
-_TOKENS: Final = re.compile(
-    r"""\s+|--[^\n]*|/\*.*?\*/|('(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|[\w$]+|[^\w\s])""", re.DOTALL
-)
+from dbsync.storage.introspection import ColumnKind, columns_of, facts_of, quoted
+from dbsync.storage.sql_tokens import words_of
 
 
 class Column(NamedTuple):
@@ -26,7 +22,7 @@ class Column(NamedTuple):
     default: str
     key: int
     collation: str
-    generated: int
+    generated: ColumnKind
     expression: str = ""
     """What a generated column is made of."""
 
@@ -55,35 +51,31 @@ class Table(NamedTuple):
     """AUTOINCREMENT, WITHOUT ROWID, STRICT, deferred keys, what is done on a conflict."""
 
 
-def pieces(sql: str) -> list[str]:
-    """The words and signs of an SQL text as they stand there, without comments."""
-    return [one[1] for one in _TOKENS.finditer(sql) if one[1]]
-
-
-def tokens(sql: str) -> list[str]:
-    """The words and signs of an SQL text; names without quotes, all but texts in lower case."""
-    return [one if one.startswith("'") else one.strip('"`[]').lower() for one in pieces(sql)]
-
-
 def table_of(connection: Connection, name: str, schema: str) -> Table:
     """The definition of a plain table."""
     sql = _sql_of(connection, name, schema)
-    words = tokens(sql)
+    words = words_of(sql)
     collations = _collations(sql, name, connection, schema)
     expressions = _expressions(words)
     columns = {}
-    for _, column, kind, not_null, default, key, hidden in columns_of(connection, name, schema):
-        lower = str(column).lower()
+    for column in columns_of(connection, name, schema):
+        lower = column.name.lower()
         columns[lower] = Column(
-            " ".join(tokens(str(kind))), bool(not_null), " ".join(tokens(str(default or ""))), int(str(key)),
-            collations.get(lower, ""), int(str(hidden)), expressions.get(lower, "") if hidden else "",
+            _normalised(column.type), column.not_null, _normalised(column.default or ""), column.key,
+            collations.get(lower, ""), column.kind, expressions.get(lower, "") if column.kind else "",
         )  # fmt: skip
-    tail = words[_closing(words, words.index("(")) + 1 :] if "(" in words else []
-    options = {"autoincrement"} & set(words) | {"without rowid" if "rowid" in tail else "", *({"strict"} & set(tail))}
+    facts = facts_of(connection, name, schema)
+    options = {"autoincrement"} & set(words)
+    options |= {"without rowid"} if facts is not None and facts.without_rowid else set()
+    options |= {"strict"} if facts is not None and facts.strict else set()
     options |= {"initially deferred"} if _pairs(words, "initially", "deferred") else set()
     options |= {f"on conflict {words[index + 2]}" for index in _pairs(words, "on", "conflict")}
     return Table(columns, _checks(words), _foreign_keys(connection, name, schema), _uniques(connection, name, schema),
-                 frozenset(options - {""}))  # fmt: skip
+                 frozenset(options))  # fmt: skip
+
+
+def _normalised(sql: str) -> str:
+    return " ".join(words_of(sql))
 
 
 def _sql_of(connection: Connection, name: str, schema: str) -> str:
@@ -95,7 +87,7 @@ def _sql_of(connection: Connection, name: str, schema: str) -> str:
 
 def _collations(sql: str, name: str, connection: Connection, schema: str) -> dict[str, str]:
     """Which collation each column has: no pragma names it, but an index over the column does, in an empty twin."""
-    columns = [str(row[1]) for row in columns_of(connection, name, schema)]
+    columns = [column.name for column in columns_of(connection, name, schema)]
     with closing(open_scratch()) as twin:
         try:
             twin.execute(sql)
@@ -107,7 +99,7 @@ def _collations(sql: str, name: str, connection: Connection, schema: str) -> dic
             rows = twin.execute("PRAGMA index_xinfo(every_column)").fetchall()
         except sqlite3.Error:
             # A collation or a function of the app's own: the words of the definition are all that there is.
-            return {"": " ".join(tokens(sql))}
+            return {"": _normalised(sql)}
     return {str(row[2]).lower(): str(row[4]).lower() for row in rows if row[2] is not None}
 
 
@@ -178,7 +170,7 @@ def objects(connection: Connection, schema: str, kind: str) -> dict[str, tuple[s
 
 
 def _words_without_name(sql: str, name: str) -> tuple[str, ...]:
-    words = tokens(sql)
+    words = words_of(sql)
     lower = name.lower()
     if lower in words:
         words.remove(lower)

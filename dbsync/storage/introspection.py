@@ -1,10 +1,19 @@
-"""Questions to the catalogue of an open database: which tables there are, their kinds, keys and columns."""
+"""Questions to the catalogue of an open database: which tables there are, their kinds, keys and columns.
+
+The kind of a table is asked of SQLite, here and nowhere else. `PRAGMA table_list` names it since SQLite 3.37. The
+module of a virtual table, and where a search index keeps its content, stand in its parsed statement. No part of the
+answer comes from a word that occurs somewhere in the SQL of a table.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+import sqlite3
+from collections.abc import Iterator
+from enum import IntEnum, StrEnum
+from typing import Final, NamedTuple
 
-from dbsync.storage.connections import HISTORY, READABLE, Connection, Row
+from dbsync.storage.connections import HISTORY, READABLE, Connection
+from dbsync.storage.sql_tokens import Token, TokenKind, significant, tokenize, unquoted
 
 OUR_TABLES: Final = frozenset({HISTORY, READABLE})
 TRACKERS: Final = frozenset(
@@ -13,52 +22,394 @@ TRACKERS: Final = frozenset(
 """Where other tools keep which migrations they ran: no part of an app's schema, and written beside our own history."""
 NOT_THE_APPS: Final = OUR_TABLES | TRACKERS
 
+HAS_TABLE_LIST: Final = sqlite3.sqlite_version_info >= (3, 37, 0)
+_FTS_SHADOWS: Final = frozenset({"content", "docsize", "segdir", "segments", "stat"})
+_TREE_SHADOWS: Final = frozenset({"node", "parent", "rowid"})
+_SHADOWS: Final = {
+    "fts3": _FTS_SHADOWS,
+    "fts4": _FTS_SHADOWS,
+    "fts5": frozenset({"config", "content", "data", "docsize", "idx"}),
+    "geopoly": _TREE_SHADOWS,
+    "rtree": _TREE_SHADOWS,
+    "rtree_i32": _TREE_SHADOWS,
+}
+"""The ends of the names of the tables that a module keeps for itself: what its `xShadowName` answers for."""
+_CONTENT: Final = "content"
+_FTS5_OPTIONS: Final = (
+    "prefix", "tokenize", _CONTENT, "contentless_delete", "contentless_unindexed", "content_rowid", "columnsize",
+    "locale", "detail", "tokendata",
+)  # fmt: skip
+"""In the order in which FTS5 tries them: it takes any beginning of a name for the first that begins so."""
 
-def version_of(connection: Connection, schema: str = "main") -> int:
-    """The schema number of an open database."""
-    return int(connection.execute(f"PRAGMA {schema}.user_version").fetchone()[0])
+
+class TableKind(StrEnum):
+    """The kinds of tables."""
+
+    ORDINARY = "ordinary"
+    VIRTUAL = "virtual"
+    """A module's: its rows are wherever the module keeps them."""
+    SHADOW = "shadow"
+    """An ordinary one in which a virtual table keeps what it has; nobody else writes it."""
+    VIEW = "view"
 
 
-def quoted(name: str) -> str:
-    """A name as SQL wants it."""
-    return '"' + name.replace('"', '""') + '"'
+class SearchContent(StrEnum):
+    """Where a search index (FTS3, FTS4, FTS5) keeps the texts that it finds."""
+
+    OWN = "own content"
+    EXTERNAL = "external content"
+    """In another table or view: what is read of the index is read there."""
+    CONTENTLESS = "contentless"
+    """Nowhere: its columns cannot be read, and it cannot be made anew."""
+    CONTENTLESS_DELETE = "contentless_delete"
+    """The same, but that entries can be removed without their texts (FTS5 since SQLite 3.43)."""
+
+
+class TableFacts(NamedTuple):
+    """The kind of a table or view, and what else is true of it as a whole."""
+
+    name: str
+    kind: TableKind
+    module: str = ""
+    """The module of a virtual table, in lower case; else empty."""
+    content: SearchContent | None = None
+    """None: it is no search index."""
+    content_table: str = ""
+    """The table that a search with external content shows."""
+    without_rowid: bool = False
+    strict: bool = False
+
+    @property
+    def is_virtual(self) -> bool:
+        """Whether it is a module's."""
+        return self.kind is TableKind.VIRTUAL
+
+    @property
+    def is_external_search(self) -> bool:
+        """Whether it follows from another table, and can be made anew from that."""
+        return self.content is SearchContent.EXTERNAL
+
+    @property
+    def is_contentless(self) -> bool:
+        """Whether there is nothing to read in it: columns are NULL, and some cannot even be counted."""
+        return self.content in (SearchContent.CONTENTLESS, SearchContent.CONTENTLESS_DELETE)
+
+    @property
+    def has_own_rows(self) -> bool:
+        """Whether reading it gives rows of its own: neither those of another table nor none."""
+        return self.content in (None, SearchContent.OWN)
+
+
+class ColumnKind(IntEnum):
+    """Where the values of a column are, by the numbers of `table_xinfo`."""
+
+    STORED = 0
+    HIDDEN = 1
+    """An argument of a virtual table, not content."""
+    GENERATED = 2
+    """Computed when it is read."""
+    GENERATED_STORED = 3
+
+
+class ColumnFacts(NamedTuple):
+    """One column as `table_xinfo` gives it."""
+
+    name: str
+    type: str
+    """As it is declared."""
+    not_null: bool
+    default: str | None
+    """An expression."""
+    key: int
+    """Its place in the primary key, from 1; 0: it is no part of it."""
+    kind: ColumnKind
+
+    @property
+    def is_written(self) -> bool:
+        """Whether an INSERT may give it a value."""
+        return self.kind is ColumnKind.STORED
+
+
+# ------------------------------------------------------------------------------------------------------------- tables
+
+
+def tables(connection: Connection, schema: str = "main") -> dict[str, TableFacts]:
+    """Return all tables and views of a database by name, SQLite's and ours included; it works with unknown modules."""
+    return {facts.name: facts for facts in _facts(connection, schema, _entries(connection, schema))}
+
+
+def facts_of(connection: Connection, table: str, schema: str = "main") -> TableFacts | None:
+    """Return what kind of table one is; None where there is none of that name."""
+    return next(_facts(connection, schema, _entries(connection, schema, table), table), None)
+
+
+def app_tables(connection: Connection, schema: str = "main") -> dict[str, TableFacts]:
+    """Return the app's own tables by name: without SQLite's and ours, shadow tables and views."""
+    return {
+        name: facts
+        for name, facts in tables(connection, schema).items()
+        if facts.kind in (TableKind.ORDINARY, TableKind.VIRTUAL)
+        and not name.startswith("sqlite_")
+        and name not in NOT_THE_APPS
+    }
 
 
 def tables_of(connection: Connection, schema: str = "main") -> list[str]:
-    """The app's own tables: without SQLite's, shadow and virtual ones' inner tables, and ours."""
-    rows = connection.execute(f"PRAGMA {schema}.table_list").fetchall()
-    found = [row[1] for row in rows if row[0] == schema and row[2] in ("table", "virtual")]
-    return sorted(one for one in found if not one.startswith("sqlite_") and one not in NOT_THE_APPS)
+    """Return the names of the app's own tables, sorted."""
+    return sorted(app_tables(connection, schema))
 
 
-def key_of(connection: Connection, table: str, schema: str = "main") -> list[str]:
-    """The primary key's columns in their order; empty without one."""
-    rows = [row for row in columns_of(connection, table, schema) if row[5]]
-    return [str(row[1]) for row in sorted(rows, key=lambda row: int(str(row[5])))]
+def shadows_of(connection: Connection, table: str, schema: str = "main") -> list[str]:
+    """Return the names of the shadow tables in which a virtual table keeps what it has, sorted."""
+    shadows = (name for name, facts in tables(connection, schema).items() if facts.kind is TableKind.SHADOW)
+    return sorted(name for name in shadows if name.lower().rpartition("_")[0] == table.lower())
 
 
-def rowid_of(connection: Connection, table: str, schema: str = "main") -> str | None:
-    """A name for a table's rowid that no column hides; None where it has no rowid, or no name for it is left."""
-    rows = connection.execute(f"PRAGMA {schema}.table_list({quoted(table)})").fetchall()
-    if not rows or rows[0][4]:
-        return None
-    taken = {str(row[1]).lower() for row in columns_of(connection, table, schema)}
-    return next((one for one in ("rowid", "_rowid_", "oid") if one not in taken), None)
-
-
-def is_rowid(connection: Connection, table: str, schema: str = "main") -> bool:
-    """Whether a table's primary key is its rowid: INTEGER PRIMARY KEY, which needs no index of its own."""
-    if len(key_of(connection, table, schema)) != 1 or rowid_of(connection, table, schema) is None:
-        return False
-    indexes = connection.execute(f"PRAGMA {schema}.index_list({quoted(table)})").fetchall()
-    return all(row[3] != "pk" for row in indexes)
+def ordinary_tables(connection: Connection, schema: str = "main") -> list[str]:
+    """Return the names of all ordinary tables, SQLite's and ours included: those whose columns can always be read."""
+    return [name for name, facts in tables(connection, schema).items() if facts.kind is TableKind.ORDINARY]
 
 
 def has_table(connection: Connection, name: str, schema: str = "main") -> bool:
-    """Whether there is a table of that name, one of SQLite's own included."""
-    return connection.execute(f"SELECT 1 FROM {schema}.sqlite_schema WHERE name = ?", (name,)).fetchone() is not None
+    """Return whether there is a table of that name, one of SQLite's own included."""
+    sql = f"SELECT 1 FROM {schema}.sqlite_master WHERE type = 'table' AND name = ?"
+    return connection.execute(sql, (name,)).fetchone() is not None
 
 
-def columns_of(connection: Connection, table: str, schema: str = "main") -> list[Row]:
-    """The columns of a table as `table_xinfo` gives them: cid, name, type, notnull, default, pk, hidden."""
-    return connection.execute(f"PRAGMA {schema}.table_xinfo({quoted(table)})").fetchall()
+def version_of(connection: Connection, schema: str = "main") -> int:
+    """Return the schema number of an open database."""
+    return int(connection.execute(f"PRAGMA {schema}.user_version").fetchone()[0])
+
+
+class _Entry(NamedTuple):
+    """A table or view in the catalogue."""
+
+    name: str
+    type: str
+    root: int
+    """0 for views and virtual tables, and only for them (sqlite.org/schematab.html)."""
+    sql: str
+
+
+class _Listed(NamedTuple):
+    """What SQLite says of a table by itself."""
+
+    kind: TableKind
+    without_rowid: bool
+    strict: bool
+
+
+def _entries(connection: Connection, schema: str, table: str | None = None) -> list[_Entry]:
+    # By its old name: `sqlite_schema` is one only since SQLite 3.33.
+    sql = f"SELECT name, type, rootpage, sql FROM {schema}.sqlite_master WHERE type IN ('table', 'view')"
+    one = () if table is None else (table,)
+    rows = connection.execute(f"{sql} AND name = ? COLLATE NOCASE" if one else sql, one).fetchall()
+    return [_Entry(str(name), str(kind), int(root or 0), str(text or "")) for name, kind, root, text in rows]
+
+
+def _facts(
+    connection: Connection, schema: str, entries: list[_Entry], table: str | None = None
+) -> Iterator[TableFacts]:
+    if not entries:
+        return
+    listed = _listed(connection, schema, table) if HAS_TABLE_LIST else _concluded(connection, schema, entries)
+    for name, _, _, sql in entries:
+        kind, without_rowid, strict = listed.get(name.lower()) or _Listed(TableKind.ORDINARY, False, False)
+        if kind is TableKind.SHADOW and _is_the_apps(connection, schema, name):
+            kind = TableKind.ORDINARY
+        virtual = virtual_table(sql) if kind is TableKind.VIRTUAL else None
+        search = _search(virtual) if virtual is not None else _Search()
+        module = virtual.module if virtual is not None else ""
+        yield TableFacts(name, kind, module, search.content, search.table, without_rowid, strict)
+
+
+def _listed(connection: Connection, schema: str, table: str | None) -> dict[str, _Listed]:
+    argument = f"({quoted(table)})" if table is not None else ""
+    rows = connection.execute(f"PRAGMA {schema}.table_list{argument}").fetchall()
+    kinds = {"table": TableKind.ORDINARY}
+    return {
+        str(name).lower(): _Listed(kinds.get(kind) or TableKind(kind), bool(without_rowid), bool(strict))
+        for _, name, kind, _, without_rowid, strict in rows
+    }
+
+
+def _concluded(connection: Connection, schema: str, entries: list[_Entry]) -> dict[str, _Listed]:
+    """Return what `table_list` would say, for SQLite before 3.37.
+
+    The shadow tables of a module that is not built into SQLite count as ordinary ones, as they do with `table_list`
+    where the module is not loaded.
+    """
+    found, owners = {}, _virtual_tables(connection, schema)
+    for name, kind, root, _ in entries:
+        owner, _, end = name.lower().rpartition("_")
+        if kind == "view":
+            listed = _Listed(TableKind.VIEW, False, False)
+        elif not root:
+            listed = _Listed(TableKind.VIRTUAL, False, False)
+        elif owner in owners and end in _SHADOWS.get(owners[owner].module, ()):
+            listed = _Listed(TableKind.SHADOW, _is_without_rowid(connection, schema, name), False)
+        else:
+            listed = _Listed(TableKind.ORDINARY, _is_without_rowid(connection, schema, name), False)
+        found[name.lower()] = listed
+    return found
+
+
+def _is_without_rowid(connection: Connection, schema: str, table: str) -> bool:
+    # Of such a table it gives the columns of the key, of any other one nothing (sqlite.org/withoutrowid.html, 6).
+    return connection.execute(f"PRAGMA {schema}.index_info({quoted(table)})").fetchone() is not None
+
+
+def _virtual_tables(connection: Connection, schema: str) -> dict[str, VirtualTable]:
+    sql = f"SELECT name, sql FROM {schema}.sqlite_master WHERE type = 'table' AND coalesce(rootpage, 0) = 0"
+    parsed = ((str(name).lower(), virtual_table(str(text or ""))) for name, text in connection.execute(sql).fetchall())
+    return {name: virtual for name, virtual in parsed if virtual is not None}
+
+
+def _is_the_apps(connection: Connection, schema: str, shadow: str) -> bool:
+    """Whether a table is only called like a shadow table: SQLite goes by names.
+
+    With external content FTS makes no `NAME_content`, and what has that name is the app's: mostly the content itself.
+    """
+    owner, _, end = shadow.lower().rpartition("_")
+    if end != _CONTENT:
+        return False
+    virtual = _virtual_tables(connection, schema).get(owner)
+    return virtual is not None and not _search(virtual).makes_content_table
+
+
+# ------------------------------------------------------------------------------------------------------------ modules
+
+
+class VirtualTable(NamedTuple):
+    """The parts of a CREATE VIRTUAL TABLE statement."""
+
+    name: str
+    module: str
+    """In lower case, as SQLite compares names of modules."""
+    arguments: tuple[tuple[Token, ...], ...]
+    """Each argument without white space at its ends, and without comments."""
+
+
+def virtual_table(sql: str) -> VirtualTable | None:
+    """Return the parts of a CREATE VIRTUAL TABLE statement; None for any other text."""
+    parts = list(significant(sql))
+    plain = [token.plain for token in parts]
+    if plain[:3] != ["create", "virtual", "table"]:
+        return None
+    at = 6 if plain[3:6] == ["if", "not", "exists"] else 3
+    at += 2 if plain[at + 1 : at + 2] == ["."] else 0
+    if plain[at + 1 : at + 2] != ["using"] or len(parts) < at + 3:
+        return None
+    module = parts[at + 2]
+    behind = (token for token in tokenize(sql) if token.begin >= module.end)
+    return VirtualTable(parts[at].name, module.name.lower(), tuple(_arguments(behind)))
+
+
+def _arguments(behind: Iterator[Token]) -> Iterator[tuple[Token, ...]]:
+    """Yield what stands between the commas of the first parentheses; commas in inner ones do not count."""
+    depth, argument = 0, list[Token]()
+    for token in behind:
+        outside = depth == 0
+        depth += {"(": 1, ")": -1}.get(token.text, 0)
+        if outside:
+            continue
+        if depth == 0 or (depth == 1 and token.text == ","):
+            yield _stripped(argument)
+            argument = []
+        elif token.kind is not TokenKind.COMMENT:
+            argument.append(token)
+        if depth == 0:
+            return
+
+
+def _stripped(argument: list[Token]) -> tuple[Token, ...]:
+    begin, end = 0, len(argument)
+    while begin < end and argument[begin].kind is TokenKind.SPACE:
+        begin += 1
+    while end > begin and argument[end - 1].kind is TokenKind.SPACE:
+        end -= 1
+    return tuple(argument[begin:end])
+
+
+class _Search(NamedTuple):
+    """What the arguments of a virtual table say of its content; of one that is no search, the defaults."""
+
+    content: SearchContent | None = None
+    table: str = ""
+    makes_content_table: bool = True
+
+
+def _search(virtual: VirtualTable) -> _Search:
+    if virtual.module == "fts5":
+        options = dict(filter(None, map(_fts5_option, virtual.arguments)))
+    elif virtual.module == "fts4":
+        options = dict(filter(None, map(_fts4_option, virtual.arguments)))
+    elif virtual.module == "fts3":
+        # It has no options: such an argument is a column.
+        options = {}
+    else:
+        return _Search()
+    table = options.get(_CONTENT)
+    if table is None:
+        return _Search(SearchContent.OWN)
+    if table:
+        return _Search(SearchContent.EXTERNAL, table, makes_content_table=False)
+    deletes = options.get("contentless_delete") == "1"
+    content = SearchContent.CONTENTLESS_DELETE if deletes else SearchContent.CONTENTLESS
+    return _Search(content, makes_content_table=options.get("contentless_unindexed") == "1")
+
+
+def _fts5_option(argument: tuple[Token, ...]) -> tuple[str, str] | None:
+    """An argument `name = value` of FTS5; None for a column."""
+    parts = [token for token in argument if token.kind is not TokenKind.SPACE]
+    if len(parts) < 2 or parts[0].kind is not TokenKind.WORD or parts[1].text != "=":
+        return None
+    name = next((one for one in _FTS5_OPTIONS if one.startswith(parts[0].plain)), "")
+    return name, parts[2].name if parts[2:] else ""
+
+
+def _fts4_option(argument: tuple[Token, ...]) -> tuple[str, str] | None:
+    """An argument `name=value` of FTS4, which knows no space at the sign; None for a column."""
+    if len(argument) < 2 or argument[1].text != "=":
+        return None
+    return argument[0].plain, unquoted("".join(token.text for token in argument[2:]))
+
+
+# ------------------------------------------------------------------------------------------------------------ columns
+
+
+def columns_of(connection: Connection, table: str, schema: str = "main") -> list[ColumnFacts]:
+    """Return the columns of a table in order, generated and hidden ones included; empty if there is no such table."""
+    rows = connection.execute(f"PRAGMA {schema}.table_xinfo({quoted(table)})").fetchall()
+    return [
+        ColumnFacts(str(name), str(kind), bool(not_null), default, int(key), ColumnKind(hidden))
+        for _, name, kind, not_null, default, key, hidden in rows
+    ]
+
+
+def key_of(connection: Connection, table: str, schema: str = "main") -> list[str]:
+    """Return the names of the primary key's columns in their order; empty without one."""
+    keys = [column for column in columns_of(connection, table, schema) if column.key]
+    return [column.name for column in sorted(keys, key=lambda column: column.key)]
+
+
+def rowid_of(connection: Connection, table: str, schema: str = "main") -> str | None:
+    """Return a name for a table's rowid that no column hides; None where it has no rowid, or no name for it is left."""
+    facts = facts_of(connection, table, schema)
+    if facts is None or facts.without_rowid or facts.kind is TableKind.VIEW:
+        return None
+    taken = {column.name.lower() for column in columns_of(connection, table, schema)}
+    return next((name for name in ("rowid", "_rowid_", "oid") if name not in taken), None)
+
+
+def is_rowid(connection: Connection, table: str, schema: str = "main") -> bool:
+    """Return whether a table's primary key is its rowid: INTEGER PRIMARY KEY, which needs no index of its own."""
+    if len(key_of(connection, table, schema)) != 1 or rowid_of(connection, table, schema) is None:
+        return False
+    indexes = connection.execute(f"PRAGMA {schema}.index_list({quoted(table)})").fetchall()
+    return all(origin != "pk" for _, _, _, origin, _ in indexes)
+
+
+def quoted(name: str) -> str:
+    """Return a name as SQL wants it."""
+    return '"' + name.replace('"', '""') + '"'

@@ -16,12 +16,12 @@ from dbsync.migrations.write_log import Written, tables_in, told
 from dbsync.progress import ROWS, Told, nobody
 from dbsync.schema.declarations import Cell, Declared
 from dbsync.storage.connections import Connection
-from dbsync.storage.introspection import NOT_THE_APPS, columns_of, has_table, quoted
+from dbsync.storage.introspection import TableFacts, app_tables, columns_of, has_table, quoted
 from dbsync.verification.declaration_checks import usable
 from dbsync.verification.definition_changes import in_objects, in_table, in_virtual
 from dbsync.verification.finding import Finding, with_keys, written_name
 from dbsync.verification.row_matching import Keyed, Pair, Rows, keyed_by
-from dbsync.verification.search_indexes import does_not_fit, shows_another
+from dbsync.verification.search_indexes import does_not_fit
 
 OLD: Final = "dbsync_before"
 """The name under which the backup is attached."""
@@ -70,11 +70,6 @@ def findings(
 # ------------------------------------------------------------------------------------------------------------- tables
 
 
-class _Kind(NamedTuple):
-    name: str
-    virtual: bool
-
-
 class _Seen(NamedTuple):
     written: Written | None
     skipping: frozenset[str] | None
@@ -84,13 +79,9 @@ class _Seen(NamedTuple):
         return self.skipping is not None and name not in self.skipping
 
 
-def _kinds(connection: Connection, schema: str) -> dict[str, _Kind]:
-    found = {}
-    for _, name, kind, *_ in connection.execute(f"PRAGMA {schema}.table_list").fetchall():
-        if kind in ("table", "virtual") and not name.startswith("sqlite_") and name not in NOT_THE_APPS:
-            found[name.lower()] = _Kind(name, kind == "virtual")
-    schemas = {str(row[0]).lower() for row in connection.execute(f"SELECT name FROM {schema}.sqlite_schema")}
-    return {name: one for name, one in found.items() if name in schemas}
+def _kinds(connection: Connection, schema: str) -> dict[str, TableFacts]:
+    """The app's tables by name in lower case."""
+    return {name.lower(): facts for name, facts in app_tables(connection, schema).items()}
 
 
 def _tables(
@@ -109,18 +100,18 @@ def _tables(
         new = now.get(after.lower())
         if new is None:
             if ("table", lower) not in allowed.drops:
-                count = _count(connection, OLD, old.name)
+                rows = "" if old.is_contentless else f" with {_count(connection, OLD, old.name)} rows"
                 by = told(written, (old.name,))
-                yield Finding(f"table {old.name} with {count} rows is gone", f"drop table {written_name(old.name)}", by)
+                yield Finding(f"table {old.name}{rows} is gone", f"drop table {written_name(old.name)}", by)
             continue
         try:
-            if old.virtual and new.virtual:
+            if old.is_virtual and new.is_virtual:
                 yield from in_virtual(connection, allowed, old.name, new.name, OLD)
-            elif not old.virtual and not new.virtual:
+            elif not old.is_virtual and not new.is_virtual:
                 yield from in_table(connection, allowed, old.name, new.name, OLD)
-            if not (new.virtual and shows_another(connection, new.name)):
+            if new.has_own_rows and not old.is_contentless:
                 yield from _content(connection, allowed, old, new, seen, counts[lower])
-            if new.virtual and does_not_fit(connection, new.name, old.name, OLD):
+            if new.is_virtual and does_not_fit(connection, new, old.name, OLD):
                 yield Finding(f"the index {new.name} does not fit its content: rebuild it in the migration", "")
         except sqlite3.DatabaseError as error:
             if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
@@ -140,7 +131,7 @@ def _can_be_read(connection: Connection, name: str) -> bool:
 
 
 def _content(
-    connection: Connection, allowed: Declared, old: _Kind, new: _Kind, seen: _Seen, old_count: int | None
+    connection: Connection, allowed: Declared, old: TableFacts, new: TableFacts, seen: _Seen, old_count: int | None
 ) -> Iterator[Finding]:
     lower = old.name.lower()
     by = partial(told, seen.written, (old.name, new.name))
@@ -152,7 +143,7 @@ def _content(
         for one in rows.gone
         if ("column", f"{lower}.{one.lower()}") not in allowed.drops
     )
-    if not old.virtual and not rows.special and seen.no_write_to(lower):
+    if not old.is_virtual and not rows.special and seen.no_write_to(lower):
         count = _count(connection, OLD, old.name) if old_count is None else old_count
         after = _count(connection, "main", new.name)
         if count != after:
@@ -171,16 +162,18 @@ def _content(
         yield Finding(with_keys(f"{old.name}: {extra} rows are new", keys), f"insert {table}", by())
 
 
-def _rows_of(connection: Connection, allowed: Declared, old: _Kind, new: _Kind, old_count: int | None) -> Rows:
+def _rows_of(
+    connection: Connection, allowed: Declared, old: TableFacts, new: TableFacts, old_count: int | None
+) -> Rows:
     lower = old.name.lower()
-    now = {str(row[1]).lower(): row for row in columns_of(connection, new.name)}
+    now = {column.name.lower(): column for column in columns_of(connection, new.name)}
     pairs: list[Pair] = []
     gone = []
-    for row in columns_of(connection, old.name, OLD):
-        column, hidden = str(row[1]), row[6]
+    for source in columns_of(connection, old.name, OLD):
+        column = source.name
         after = allowed.columns.get((lower, column.lower()), column)
         target = now.get(after.lower())
-        if hidden or (target is not None and target[6]):
+        if not source.is_written or (target is not None and not target.is_written):
             # Generated ones follow from the others; hidden ones of virtual tables are arguments, not content.
             continue
         if allowed.gone_in_between("column", f"{lower}.{column.lower()}"):
@@ -191,8 +184,8 @@ def _rows_of(connection: Connection, allowed: Declared, old: _Kind, new: _Kind, 
         cell = allowed.updates.get((lower, column.lower()), allowed.updates.get((lower, "*")))
         loose = (lower, column.lower()) in allowed.retypes
         if cell != Cell():
-            pairs.append(Pair(column, str(target[1]), cell, loose))
-    both = Keyed(old.name, new.name, keyed_by(connection, old.name, new.name, OLD, allowed.columns), old.virtual)
+            pairs.append(Pair(column, target.name, cell, loose))
+    both = Keyed(old.name, new.name, keyed_by(connection, old.name, new.name, OLD, allowed.columns), old.is_virtual)
     return Rows(connection, OLD, both, tuple(pairs), tuple(gone), old_count)
 
 
@@ -223,10 +216,10 @@ def _count(connection: Connection, schema: str, table: str) -> int:
     return int(connection.execute(f"SELECT count(*) FROM {schema}.{quoted(table)}").fetchone()[0])
 
 
-def _count_if_readable(connection: Connection, old: _Kind) -> int | None:
+def _count_if_readable(connection: Connection, old: TableFacts) -> int | None:
     """How many rows to compare; None where comparing will say what is wrong with it."""
     try:
-        return None if old.virtual else _count(connection, OLD, old.name)
+        return None if old.is_virtual else _count(connection, OLD, old.name)
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
             raise

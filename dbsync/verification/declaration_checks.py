@@ -101,9 +101,9 @@ def unknown(connection: Connection, allowed: Declared, old: str) -> Iterator[tup
 
 def _columns(connection: Connection, schema: str) -> set[str]:
     return {
-        f"{table}.{str(row[1]).lower()}"
+        f"{table}.{column.name.lower()}"
         for table, name in _lower(tables_of(connection, schema)).items()
-        for row in columns_of(connection, name, schema)
+        for column in columns_of(connection, name, schema)
     }
 
 

@@ -96,7 +96,7 @@ class Twins:
         connection: Connection, table: str, columns: tuple[str, ...], sides: tuple[str, str]
     ) -> list[tuple[str, bool]]:
         kinds = [
-            {str(row[1]).lower(): affinity(str(row[2])) for row in columns_of(connection, table, side)}
+            {column.name.lower(): affinity(column.type) for column in columns_of(connection, table, side)}
             for side in sides
         ]
         found = []

@@ -67,8 +67,8 @@ class Rows:
         self._old_count: Final = old_count
         kinds = {}
         for side, name, where in (("o", table.old, schema), ("n", table.new, "main")):
-            for row in columns_of(connection, name, where):
-                kinds[side, str(row[1]).lower()] = affinity(str(row[2]))
+            for column in columns_of(connection, name, where):
+                kinds[side, column.name.lower()] = affinity(column.type)
         self._kinds: Final = kinds
         self._rowids: Final = self._both_rowids(schema)
 

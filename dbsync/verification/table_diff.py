@@ -5,14 +5,29 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from dbsync.model import Loss
 from dbsync.schema.fingerprint import fingerprint
 from dbsync.storage.connections import HISTORY, Connection, Row
-from dbsync.storage.introspection import columns_of, has_table, key_of, quoted, tables_of, version_of
+from dbsync.storage.introspection import (
+    ColumnKind,
+    TableFacts,
+    app_tables,
+    columns_of,
+    facts_of,
+    has_table,
+    key_of,
+    quoted,
+    shadows_of,
+    tables_of,
+    version_of,
+)
 from dbsync.verification.keyed_matching import Twins, null_keys
 from dbsync.verification.row_matching import Keyed, Pair, Rows
+
+_ENTRIES: Final = "_docsize"
+"""The end of the name of the table in which FTS4 and FTS5 keep one row for each entry."""
 
 
 class Shared(NamedTuple):
@@ -32,15 +47,16 @@ def differences(connection: Connection, base: str, *, only: frozenset[str] | Non
     that can differ; None: any.
     """
     found = []
-    now, before = set(tables_of(connection)), set(tables_of(connection, base))
-    for table in sorted(now | before):
+    now, before = app_tables(connection), app_tables(connection, base)
+    for table in sorted(now.keys() | before.keys()):
         if table in now and table in before:
             if only is not None and table.lower() not in only:
                 continue
-            loss = _loss(connection, base, shared(connection, base, table))
+            loss = _difference(connection, base, now[table], before[table])
+        elif table in now:
+            loss = Loss(table, _count(connection, "main", now[table]), 0, 0)
         else:
-            count = _one(connection, f"SELECT count(*) FROM {'main' if table in now else base}.{quoted(table)}")
-            loss = Loss(table, count if table in now else 0, 0, count if table in before else 0)
+            loss = Loss(table, 0, 0, _count(connection, base, before[table]))
         if loss.added or loss.changed or loss.removed:
             found.append(loss)
     return tuple(found)
@@ -48,25 +64,20 @@ def differences(connection: Connection, base: str, *, only: frozenset[str] | Non
 
 def first_written(connection: Connection, base: str) -> Loss | None:
     """One table in which the rows differ, in the columns that both have; None: there is none."""
-    before = set(tables_of(connection, base))
-    losses = (_loss(connection, base, shared(connection, base, one)) for one in tables_of(connection) if one in before)
+    now, before = app_tables(connection), app_tables(connection, base)
+    losses = (_difference(connection, base, now[name], before[name]) for name in sorted(now) if name in before)
     return next((one for one in losses if one.added or one.changed or one.removed), None)
 
 
 def shared(connection: Connection, base: str, table: str) -> Shared:
     """The columns that a table has on both sides, and its key."""
-    sides = ("main", base)
+    sides = (facts_of(connection, table, side) for side in ("main", base))
     now = columns_of(connection, table)
-    before = {str(row[1]) for row in columns_of(connection, table, base) if row[6] in (0, 2, 3)}
-    columns = tuple(str(row[1]) for row in now if str(row[1]) in before and row[6] == 0)
+    before = {column.name for column in columns_of(connection, table, base) if column.kind is not ColumnKind.HIDDEN}
+    columns = tuple(column.name for column in now if column.is_written and column.name in before)
     key = tuple(key_of(connection, table))
     known = set(key) <= set(columns) and tuple(key_of(connection, table, base)) == key
-    return Shared(table, columns, key if known else (), any(_is_virtual(connection, table, one) for one in sides))
-
-
-def _is_virtual(connection: Connection, table: str, schema: str) -> bool:
-    rows = connection.execute(f"PRAGMA {schema}.table_list({quoted(table)})").fetchall()
-    return any(row[2] == "virtual" for row in rows)
+    return Shared(table, columns, key if known else (), any(facts is not None and facts.is_virtual for facts in sides))
 
 
 def same(connection: Connection, base: str) -> bool:
@@ -81,6 +92,35 @@ def same(connection: Connection, base: str) -> bool:
 def _history(connection: Connection, schema: str) -> list[Row]:
     known = has_table(connection, HISTORY, schema)
     return connection.execute(f"SELECT * FROM {schema}.{HISTORY}").fetchall() if known else []
+
+
+def _difference(connection: Connection, base: str, now: TableFacts, before: TableFacts) -> Loss:
+    if now.is_contentless or before.is_contentless:
+        return _loss_of_entries(connection, base, now.name)
+    return _loss(connection, base, shared(connection, base, now.name))
+
+
+def _loss_of_entries(connection: Connection, base: str, search: str) -> Loss:
+    """Return how a search without content differs, by the tables that keep its index: its own columns are all NULL.
+
+    Where only the index itself differs, it is said of one entry: of how many cannot be told.
+    """
+    now, before = shadows_of(connection, search), shadows_of(connection, search, base)
+    losses = {name: _loss(connection, base, shared(connection, base, name)) for name in now if name in before}
+    sizes = losses.get(f"{search}{_ENTRIES}", Loss(search, 0, 0, 0))
+    if sizes.added or sizes.changed or sizes.removed:
+        return sizes._replace(table=search)
+    differs = now != before or any(loss.added or loss.changed or loss.removed for loss in losses.values())
+    return Loss(search, 0, int(differs), 0)
+
+
+def _count(connection: Connection, schema: str, table: TableFacts) -> int:
+    """Return how many rows a table has; of a search without content, how many entries, 1 where that cannot be told."""
+    if not table.is_contentless:
+        return _one(connection, f"SELECT count(*) FROM {schema}.{quoted(table.name)}")
+    entries = f"{table.name}{_ENTRIES}"
+    known = has_table(connection, entries, schema)
+    return _one(connection, f"SELECT count(*) FROM {schema}.{quoted(entries)}") if known else 1
 
 
 def _loss(connection: Connection, base: str, table: Shared) -> Loss:
@@ -106,13 +146,14 @@ def export(connection: Connection, base: str, losses: tuple[Loss, ...], folder: 
     written: list[Path] = []
     before = set(tables_of(connection, base))
     for loss in losses:
-        if not loss.added and not loss.changed:
+        facts = facts_of(connection, loss.table)
+        if (not loss.added and not loss.changed) or (facts is not None and facts.is_contentless):
             continue
         if loss.table in before:
             table = shared(connection, base, loss.table)
         else:
             table = Shared(
-                loss.table, tuple(str(row[1]) for row in columns_of(connection, loss.table) if row[6] == 0), ()
+                loss.table, tuple(column.name for column in columns_of(connection, loss.table) if column.is_written), ()
             )
         rows = _rows(connection, base, table, known=loss.table in before)
         written += _write(folder, table, rows)

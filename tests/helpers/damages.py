@@ -163,7 +163,7 @@ DAMAGES = {
         rebuild("nokey", "a, b TEXT", "a, b"), "trigger gone is gone", "drop trigger gone",
     ),
     "a forgotten collation": (rebuilt("name TEXT COLLATE NOCASE", "name TEXT"), "product.name is defined otherwise (collation)", "redefine product.name"),
-    "a forgotten check": (rebuilt(" CHECK (price >= 0)"), "product has lost CHECK (price > = 0)", "redefine product"),
+    "a forgotten check": (rebuilt(" CHECK (price >= 0)"), "product has lost CHECK (price >= 0)", "redefine product"),
     "a forgotten not null": (rebuilt("REAL NOT NULL", "REAL"), "product.price is defined otherwise (not null)", "redefine product.price"),
     "a forgotten default": (rebuilt(" DEFAULT 0"), "product.stock is defined otherwise (default)", "redefine product.stock"),
     "another type": (rebuilt("price REAL", "price NUMERIC"), "product.price", "product.price"),

@@ -22,7 +22,7 @@ from dbsync.migrations.runner import STOPPED, failed, namespace_of
 from dbsync.migrations.sandbox import Sandbox
 from dbsync.model import Migration
 from dbsync.storage.connections import Connection
-from dbsync.storage.introspection import columns_of, has_table, quoted
+from dbsync.storage.introspection import columns_of, has_table, ordinary_tables, quoted
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection as EngineConnection
@@ -138,8 +138,8 @@ def _naming(folder: Path) -> dict[str, Any] | None:
 
 def _under_another_name(connection: Connection) -> Recorded | None:
     """`version_table` can be any name; the table is known by its one column."""
-    for (table,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
-        if [row[1] for row in columns_of(connection, table)] == [_COLUMN]:
+    for table in ordinary_tables(connection):
+        if [column.name for column in columns_of(connection, table)] == [_COLUMN]:
             rename = f"ALTER TABLE {quoted(table)} RENAME TO {TABLE}"
             problem = f"Alembic's history seems to be in {table} (version_table), where it is not read: {rename}"
             return Recorded(frozenset(), problem=f"{problem}, and leave the option out")

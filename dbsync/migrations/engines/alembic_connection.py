@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from dbsync.migrations.engines import foreign
 from dbsync.migrations.sandbox import Sandbox, cursor_of
-from dbsync.schema.table_definition import tokens
 from dbsync.storage.connections import Cursor
+from dbsync.storage.sql_tokens import words_of
 
 _ASKING_LENGTH: Final = 2
 """`PRAGMA foreign_keys`."""
@@ -57,7 +57,7 @@ class _Cursor:
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> _Cursor:
         if foreign.is_passed_over(sql):
             # Foreign keys are off; whoever asks is told so, and whoever sets them gets no row.
-            sql = "SELECT 0" if len(tokens(sql.rstrip("; \n"))) == _ASKING_LENGTH else "SELECT 0 WHERE 0"
+            sql = "SELECT 0" if len(words_of(sql.rstrip("; \n"))) == _ASKING_LENGTH else "SELECT 0 WHERE 0"
         self._cursor = cursor_of(self._sandbox, sql, parameters)
         self.lastrowid = self._cursor.lastrowid
         return self

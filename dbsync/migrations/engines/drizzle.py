@@ -17,7 +17,7 @@ from dbsync.migrations.folder import checked_text, folder_of, text_of
 from dbsync.migrations.sandbox import Sandbox
 from dbsync.model import Migration
 from dbsync.storage.connections import Connection
-from dbsync.storage.introspection import columns_of, has_table, quoted
+from dbsync.storage.introspection import columns_of, has_table, ordinary_tables, quoted
 
 TABLE: Final = "__drizzle_migrations"
 BREAKPOINT: Final = re.compile("--> statement-breakpoint")
@@ -89,13 +89,13 @@ def _table(entry: Entry) -> str:
 
 def _has_names(connection: Connection) -> bool:
     """Whether drizzle-orm 1.0 made the table, or brought it to its form."""
-    return any(row[1] == "name" for row in columns_of(connection, TABLE))
+    return any(column.name == "name" for column in columns_of(connection, TABLE))
 
 
 def _under_another_name(connection: Connection) -> Recorded | None:
     """`migrationsTable` can be any name; the table is known by its columns."""
-    for (table,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
-        columns = {str(row[1]) for row in columns_of(connection, table)}
+    for table in ordinary_tables(connection):
+        columns = {column.name for column in columns_of(connection, table)}
         if columns in (_COLUMNS, _COLUMNS | _NEWER):
             rename = f"ALTER TABLE {quoted(table)} RENAME TO {TABLE}"
             problem = f"Drizzle's history seems to be in {table} (migrationsTable), where it is not read: {rename}"

@@ -13,7 +13,7 @@ from dbsync.migrations.folder import built, metadata
 from dbsync.migrations.sandbox import Sandbox, run_statements
 from dbsync.model import Migration
 from dbsync.schema.sql_text import Statement, numbered
-from dbsync.schema.table_definition import tokens
+from dbsync.storage.sql_tokens import words_of
 
 _PASSED_OVER: Final = (("pragma", "foreign_keys"), ("begin",), ("commit",), ("end",))
 """Other tools wrap their files in these; here foreign keys are off and the one transaction is open already."""
@@ -65,5 +65,5 @@ def _statements(text: str, cut: re.Pattern[str] | None) -> Iterator[Statement]:
 
 def is_passed_over(statement: str) -> bool:
     """Whether a statement speaks of transactions and foreign keys only."""
-    words = tuple(tokens(statement)[:2])
+    words = tuple(words_of(statement)[:2])
     return any(words[: len(one)] == one for one in _PASSED_OVER)

@@ -96,7 +96,7 @@ def note(connection: Connection, migration: Migration) -> None:
 
 def _keeps_newest_only(connection: Connection) -> bool:
     """golang-migrate has one row: the newest version, and whether it ended well."""
-    return any(str(row[1]).lower() == "dirty" for row in columns_of(connection, VERSIONS))
+    return any(column.name.lower() == "dirty" for column in columns_of(connection, VERSIONS))
 
 
 def _named(known: dict[int, str], rows: list[str]) -> Recorded:

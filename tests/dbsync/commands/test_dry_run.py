@@ -206,6 +206,16 @@ def test_a_schema_with_everything_in_it_is_copied_empty(tmp_path: Path) -> None:
     assert digests(database.parent) == before
 
 
+def test_the_content_of_a_search_is_copied_although_sqlite_calls_it_a_shadow(tmp_path: Path) -> None:
+    database = make_shop(tmp_path, schema=4)
+    with closing(sqlite3.connect(database)) as live:
+        live.executescript("""CREATE TABLE page_content (id INTEGER PRIMARY KEY, body TEXT);
+            CREATE VIRTUAL TABLE page USING fts5(body, content='page_content', content_rowid='id');""")
+    written(tmp_path / "m", "ALTER TABLE page_content ADD COLUMN lang TEXT;", after=4)
+    done = dbsync("upgrade", "--database", database, "--migrations", tmp_path / "m", "--dry-run")
+    assert (done.returncode, "it goes well" in done.stdout) == (0, True), done.stdout + done.stderr
+
+
 def test_what_an_upgrade_would_refuse_is_refused_with_the_same_name_and_exit_code(tmp_path: Path) -> None:
     database = make_shop(tmp_path, schema=5)
     released(tmp_path, 4)

@@ -322,6 +322,24 @@ def test_searches_odd_texts_and_marks_come_along(database: Path) -> None:
     assert ask(found.into, "PRAGMA application_id") == 99
 
 
+def test_the_content_of_a_search_comes_along_and_a_search_without_any_is_named(database: Path) -> None:
+    with closing(sqlite3.connect(database, isolation_level=None)) as live:
+        for sql in (
+            "CREATE TABLE page_content (id INTEGER PRIMARY KEY, body TEXT)",
+            "CREATE VIRTUAL TABLE page USING fts5(body, content='page_content', content_rowid='id')",
+            "INSERT INTO page_content VALUES (3, 'red apple')",
+            "INSERT INTO page (page) VALUES ('rebuild')",
+            "CREATE VIRTUAL TABLE found USING fts5(body, content='')",
+            "INSERT INTO found (rowid, body) VALUES (1, 'green pear')",
+        ):
+            live.execute(sql)
+    found = recovered(database)
+    assert ask(found.into, "SELECT body FROM page_content") == "red apple"
+    assert ask(found.into, "SELECT rowid FROM page WHERE page MATCH 'apple'") == 3
+    assert found.not_made == ("table found: it keeps no content to make its index of, and is empty",)
+    assert not found.whole
+
+
 def test_a_table_without_rowids_is_read_from_both_ends(database: Path) -> None:
     with closing(sqlite3.connect(database)) as live, live:
         live.execute("CREATE TABLE plain (k INTEGER PRIMARY KEY, v TEXT) WITHOUT ROWID")
