@@ -13,7 +13,6 @@ from dbsync.migrations.folder import HEADER, header_of, text_of
 from dbsync.model import Migration
 from dbsync.schema.declarations import Declared, cell_of, declared
 from dbsync.schema.sql_text import rename_of, split
-from dbsync.storage.introspection import quoted
 from dbsync.storage.sql_tokens import words_of
 
 COMPUTED: Final = "computed_by_the_migration"
@@ -138,7 +137,7 @@ def _altering(statement: str, words: list[str], said: Declared, made: set[str]) 
     at = 5 if words[3:4] == ["."] else 3
     rest = [one for one in words[at + 1 :] if one not in ("column", ";")]
     renamed = rename_of(statement)
-    before, column = cell_of(said, f"{quoted(table)}.{quoted((rest or [''])[0])}")
+    before, column = cell_of(said, (table, (rest or [""])[0]))
     if words[at : at + 1] == ["drop"] and not _allowed(said, "column", f"{before}.{column}", COMPUTED in words):
         safe = f"Say it: `changes: drop column {table}.{rest[0]}`; and release an app before that does without it."
         yield Risk("it drops a column without a declaration", safe)

@@ -6,22 +6,17 @@ one, rename; indexes, triggers, rowids and the AUTOINCREMENT mark come along.
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from dbsync.errors import MigrationFailed
-from dbsync.schema.declarations import same, unquoted
+from dbsync.schema.declarations import same
+from dbsync.schema.sql_text import Definition, definition_of, with_not_null
 from dbsync.storage.introspection import quoted
 
 BATCH_ROWS: Final = 10_000
 SETTLES: Final = ("refuse", "suffix", "keep_oldest", "keep_newest")
-_HEAD: Final = re.compile(r'^\s*CREATE\s+TABLE\s+(?:"(?:[^"]|"")*"|`[^`]*`|\[[^\]]*\]|\S+?)\s*\(', re.IGNORECASE)
-_PIECES: Final = re.compile(
-    r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|--[^\n]*|/\*.*?\*/|[(),]|[^'"`\[(),\-/]+|[-/]""",
-    re.DOTALL,
-)
 
 
 class Helpers(ABC):
@@ -137,12 +132,8 @@ class Helpers(ABC):
         self.execute(f"UPDATE {quoted(table)} SET {quoted(column)} = {fill} WHERE {quoted(column)} IS NULL")
         left = self.query(f"SELECT count(*) FROM {quoted(table)} WHERE {quoted(column)} IS NULL")[0][0]
         self._refuse(left, f"{left} rows of {table} have no {column} even so")
-        parts, tail = self._parts(table)
-        for index, part in enumerate(parts):
-            words = part.split()
-            if words and same(unquoted(words[0]), column) and "NOT NULL" not in part.upper():
-                parts[index] = f"{part.rstrip()} NOT NULL"
-        self._rebuild(table, f"({','.join(parts)}){tail}", {})
+        parts, tail = self._definition(table)
+        self._rebuild(table, f"({','.join(with_not_null(part, column) for part in parts)}){tail}", {})
         self.log(f"✅ {table}.{column} is NOT NULL")
 
     def backfill(self, table: str, column: str, expression: str, batch_rows: int = BATCH_ROWS) -> int:
@@ -222,28 +213,15 @@ class Helpers(ABC):
         keys = [row for row in rows if row[5]]
         return len(keys) == 1 and str(keys[0][2]).upper() == "INTEGER"
 
-    def _parts(self, table: str) -> tuple[list[str], str]:
-        """A definition taken apart: what is between the commas in its parentheses, and what comes after them."""
+    def _definition(self, table: str) -> Definition:
         sql = str(self.query("SELECT sql FROM sqlite_schema WHERE lower(name) = lower(?)", (table,))[0][0])
-        head = _HEAD.match(sql)
-        if head is None:
+        definition = definition_of(sql)
+        if definition is None:
             raise MigrationFailed(operation="rebuild", cause=f"the definition of {table} is not understood")
-        parts, depth, current = [], 1, ""
-        for piece in _PIECES.findall(sql[head.end() :]):
-            depth += {"(": 1, ")": -1}.get(piece, 0)
-            if depth == 0:
-                parts.append(current)
-                rest = sql[head.end() + sum(len(one) for one in parts) + len(parts) - 1 + 1 :]
-                return parts, rest
-            if piece == "," and depth == 1:
-                parts.append(current)
-                current = ""
-            else:
-                current += piece
-        raise MigrationFailed(operation="rebuild", cause=f"the definition of {table} is not understood")
+        return definition
 
     def _with_constraint(self, table: str, constraint: str) -> str:
-        parts, tail = self._parts(table)
+        parts, tail = self._definition(table)
         return f"({','.join([*parts, f' {constraint}'])}){tail}"
 
     def _refuse(self, count: int, cause: str) -> None:

@@ -9,22 +9,18 @@ redefine T | T.c | index i | trigger t | view v         reset T
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from dbsync.errors import BadMigrations
 from dbsync.model import Migration
+from dbsync.storage.sql_tokens import Token, TokenKind, significant
 
 KINDS: Final = ("index", "trigger", "view")
-_NAME: Final = r'(?:"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|[^\W\d][\w$]*)'
-_PATH: Final = rf"{_NAME}(?:\s*\.\s*{_NAME})?"
-_RENAME: Final = re.compile(rf"^({_PATH})\s*->\s*({_PATH})$")
-_SET: Final = re.compile(rf"^({_PATH})\s*=\s*(.+)$", re.DOTALL)
-_LIST: Final = re.compile(rf"^({_PATH}(?:\s*,\s*{_PATH})*)(?:\s+where\s+(.+))?$", re.DOTALL | re.IGNORECASE)
-_OF_NO_TABLE: Final = re.compile(r"^(?:index|trigger|view)\s", re.IGNORECASE)
-_PLAIN: Final = re.compile(rf"^(?:(table|column|index|trigger|view)\s+)?({_PATH})$", re.IGNORECASE)
+_OF_A_TABLE: Final = ("table", "column")
+_VERBS: Final = ("drop", "rename", "update", "retype", "insert", "delete", "redefine", "reset")
+_NAMES: Final = (TokenKind.WORD, TokenKind.QUOTED)
 
 
 class Cell(NamedTuple):
@@ -72,7 +68,14 @@ def declared(migrations: Iterable[Migration]) -> Declared:
     migrations = tuple(migrations)
     for migration in migrations:
         for line in migration.changes:
-            _take(found, migration, line.strip())
+            change = _parsed(line)
+            if change is None or not _take(found, change):
+                raise BadMigrations(
+                    operation="read the changes",
+                    path=migration.path,
+                    cause=f"{line.strip()!r} is not understood",
+                    hint="Lines begin with drop, rename, update, retype, insert, delete, redefine or reset.",
+                )
     found = found._replace(migrations_count=len(migrations))
     if len(migrations) > 1:
         _weaken(found, migrations)
@@ -88,7 +91,8 @@ def _weaken(found: Declared, migrations: tuple[Migration, ...]) -> None:
 
     def holds(table: str, expression: str | None) -> bool:
         # The table itself is counted once, by its own migration; another one that is named, at all.
-        named = {_before(found, unquoted(one)) for one in re.findall(_NAME, expression or "")} - {table}
+        names = (token.name for token in significant(expression or "") if token.kind in _NAMES)
+        named = {_before(found, name) for name in names} - {table}
         return table not in shared and not named & times.keys()
 
     for (table, column), cell in found.updates.items():
@@ -102,51 +106,123 @@ def _weaken(found: Declared, migrations: tuple[Migration, ...]) -> None:
 
 def _tables_of(migration: Migration) -> set[str]:
     """The tables of which a migration declares a change, under the name that it uses, and under a new one."""
-    found: set[str] = set()
-    for line in migration.changes:
-        verb, _, rest = line.strip().partition(" ")
-        if (one := _RENAME.match(rest.strip())) and verb.lower() == "rename":
-            found |= {_split(one[1])[0].lower(), _split(one[2])[0].lower()}
-        elif not _OF_NO_TABLE.match(rest.strip()):
-            path = re.match(rf"(?:(?:table|column)\s+)?({_NAME})", rest.strip(), re.IGNORECASE)
-            found |= {unquoted(path[1]).lower()} if path else set()
-    return found
+    changes = [change for line in migration.changes if (change := _parsed(line)) is not None]
+    paths = [path for change in changes if change.kind not in KINDS for path in (change.paths[0], change.to) if path]
+    return {path[0].lower() for path in paths}
 
 
-def _take(found: Declared, migration: Migration, line: str) -> None:
-    verb, _, rest = line.partition(" ")
-    rest = rest.strip()
-    match verb.lower():
-        case "rename" if one := _RENAME.match(rest):
-            _rename(found, _split(one[1]), _split(one[2]))
-        case "update" if (one := _SET.match(rest)) and not _LIST.match(rest):
-            found.updates[cell_of(found, one[1])] = Cell(value=one[2])
-        case "update" if one := _LIST.match(rest):
-            for path in re.findall(_PATH, one[1]):
-                found.updates[cell_of(found, path)] = Cell(where=one[2])
-        case "insert" | "delete" if one := _LIST.match(rest):
-            rows = found.inserts if verb.lower() == "insert" else found.deletes
-            rows[_before(found, _split(one[1])[0])] = one[2]
-        case "retype" if (one := _PLAIN.match(rest)) and len(_split(one[2])) == 2:
-            found.retypes.add(cell_of(found, one[2]))
-        case "reset" if one := _PLAIN.match(rest):
-            found.resets.add(_before(found, _split(one[2])[0]))
-        case "drop" if (one := _PLAIN.match(rest)) and one[1]:
-            found.drops.add((one[1].lower(), _dotted(found, one[1].lower(), one[2])))
-        case "redefine" if one := _PLAIN.match(rest):
-            path = _split(one[2])
-            kind = (one[1] or ("column" if len(path) == 2 else "table")).lower()
-            found.redefines.add((kind, _dotted(found, kind, one[2])))
+class _Change(NamedTuple):
+    """The parts of one line."""
+
+    verb: str
+    kind: str = ""
+    paths: tuple[tuple[str, ...], ...] = ()
+    """What changes: each a name, or a table's and a column's."""
+    to: tuple[str, ...] = ()
+    """The next name of what is renamed."""
+    where: str | None = None
+    value: str | None = None
+
+
+class _Reader:
+    """The tokens of a line, from left to right."""
+
+    def __init__(self, line: str) -> None:
+        self._line: Final = line
+        self._tokens: Final = list(significant(line))
+        self._at = 0
+
+    @property
+    def ended(self) -> bool:
+        return self._at == len(self._tokens)
+
+    def word(self, *words: str) -> str:
+        """Pass one of these words; returns it, empty if another token comes."""
+        token = self._next()
+        found = token is not None and token.kind is TokenKind.WORD and token.plain in words
+        self._at += found
+        return token.plain if token is not None and found else ""
+
+    def sign(self, text: str) -> bool:
+        """Pass this sign; returns whether it came."""
+        token = self._next()
+        found = token is not None and token.text == text
+        self._at += found
+        return found
+
+    def kind(self) -> str:
+        """Pass a kind of object before its name; empty if there is none. A table may have the name of a kind, too."""
+        token = self._next(1)
+        return self.word(*_OF_A_TABLE, *KINDS) if token is not None and token.kind in _NAMES else ""
+
+    def path(self) -> tuple[str, ...]:
+        """Pass a name, or a table's and a column's; empty if none comes."""
+        token, dot, column = self._next(), self._next(1), self._next(2)
+        if token is None or token.kind not in _NAMES:
+            return ()
+        if dot is None or dot.text != "." or column is None or column.kind not in _NAMES:
+            self._at += 1
+            return (token.name,)
+        self._at += 3
+        return (token.name, column.name)
+
+    def rest(self) -> str:
+        """Pass everything, as it stands there."""
+        token, self._at = self._next(), len(self._tokens)
+        return self._line[token.begin :].strip() if token is not None else ""
+
+    def _next(self, further: int = 0) -> Token | None:
+        return next(iter(self._tokens[self._at + further :]), None)
+
+
+def _parsed(line: str) -> _Change | None:
+    """Return the parts of a line; None if it is not understood."""
+    reader = _Reader(line)
+    change = _Change(reader.word(*_VERBS))
+    change = change._replace(kind=reader.kind() if change.verb in ("drop", "redefine", "retype", "reset") else "")
+    paths = [reader.path()]
+    if change.verb == "rename":
+        change = change._replace(to=reader.path() if reader.sign("->") else ())
+    elif change.verb in ("update", "insert", "delete"):
+        while reader.sign(","):
+            paths.append(reader.path())
+        if reader.word("where"):
+            change = change._replace(where=reader.rest())
+        elif change.verb == "update" and len(paths) == 1 and reader.sign("="):
+            change = change._replace(value=reader.rest())
+    lacks = not change.verb or not all(paths) or (change.verb == "rename" and not change.to)
+    if lacks or "" in (change.where, change.value) or not reader.ended:
+        return None
+    return change._replace(paths=tuple(paths))
+
+
+def _take(found: Declared, change: _Change) -> bool:
+    """Adds a change to what is declared; returns whether it can be."""
+    path = change.paths[0]
+    match change.verb:
+        case "rename":
+            _rename(found, path, change.to)
+        case "update":
+            found.updates.update({cell_of(found, one): Cell(change.where, change.value) for one in change.paths})
+        case "insert":
+            found.inserts[_before(found, path[0])] = change.where
+        case "delete":
+            found.deletes[_before(found, path[0])] = change.where
+        case "retype" if len(path) == 2:
+            found.retypes.add(cell_of(found, path))
+        case "reset":
+            found.resets.add(_before(found, path[0]))
+        case "drop" if change.kind:
+            found.drops.add((change.kind, _dotted(found, change.kind, path)))
+        case "redefine":
+            kind = change.kind or ("column" if len(path) == 2 else "table")
+            found.redefines.add((kind, _dotted(found, kind, path)))
         case _:
-            raise BadMigrations(
-                operation="read the changes",
-                path=migration.path,
-                cause=f"{line!r} is not understood",
-                hint="Lines begin with drop, rename, update, retype, insert, delete, redefine or reset.",
-            )
+            return False
+    return True
 
 
-def _rename(found: Declared, old: list[str], new: list[str]) -> None:
+def _rename(found: Declared, old: Sequence[str], new: Sequence[str]) -> None:
     if len(old) == 1:
         found.tables[_before(found, old[0])] = new[-1]
     else:
@@ -155,36 +231,24 @@ def _rename(found: Declared, old: list[str], new: list[str]) -> None:
         found.columns[earlier[0] if earlier else (table, old[1].lower())] = new[-1]
 
 
-def cell_of(found: Declared, path: str) -> tuple[str, str]:
-    """Table and column, as they were called before, of a path as the migration's text has it; without one: *."""
-    parts = _split(path)
-    table = _before(found, parts[0])
-    if len(parts) == 1:
+def cell_of(found: Declared, path: Sequence[str]) -> tuple[str, str]:
+    """Table and column, as they were called before, of a table and a column of it; without a column: *."""
+    table = _before(found, path[0])
+    if len(path) == 1:
         return table, "*"
-    renamed = [key for key, name in found.columns.items() if key[0] == table and same(name, parts[1])]
-    return renamed[0] if renamed else (table, parts[1].lower())
+    renamed = [key for key, name in found.columns.items() if key[0] == table and same(name, path[1])]
+    return renamed[0] if renamed else (table, path[1].lower())
 
 
-def _dotted(found: Declared, kind: str, path: str) -> str:
+def _dotted(found: Declared, kind: str, path: Sequence[str]) -> str:
     if kind == "column":
         return ".".join(cell_of(found, path))
-    return _before(found, _split(path)[0]) if kind == "table" else _split(path)[0].lower()
+    return _before(found, path[0]) if kind == "table" else path[0].lower()
 
 
 def _before(found: Declared, name: str) -> str:
     """The name that a table had before the run; later lines may use either."""
     return next((old for old, new in found.tables.items() if same(new, name)), name.lower())
-
-
-def _split(path: str) -> list[str]:
-    return [unquoted(one) for one in re.findall(_NAME, path)]
-
-
-def unquoted(name: str) -> str:
-    """A name without its quotes."""
-    if name[:1] in ('"', "`"):
-        return name[1:-1].replace(name[0] * 2, name[0])
-    return name[1:-1] if name.startswith("[") else name
 
 
 def same(one: str, other: str) -> bool:

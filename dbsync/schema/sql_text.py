@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Final, NamedTuple
 
+from dbsync.schema.declarations import same
 from dbsync.storage.sql_tokens import Token, TokenKind, pieces_of, significant, tokenize, unquoted
 
 SHOWN_LENGTH: Final = 120
 COLUMNS: Final = "{columns}"
 """Stands for what an UPDATE sets."""
 _HEAD_ENDS: Final = frozenset(["set", "where", "values", "select", "as", "default", "using", "on", "(", ";"])
+_CONSTRAINTS: Final = frozenset(["constraint", "primary", "unique", "check", "foreign"])
 _VALUES: Final = (TokenKind.STRING, TokenKind.BLOB, TokenKind.NUMBER, TokenKind.ILLEGAL)
 _VERBS: Final = frozenset(["insert", "update", "delete", "replace"])
 
@@ -158,6 +161,47 @@ def use_of(sql: str) -> str | None:
     if event == "delete":
         return f"DELETE FROM {table}"
     return f"UPDATE {table} SET {COLUMNS}"
+
+
+class Definition(NamedTuple):
+    """A CREATE TABLE statement taken apart; what is not in it is as it stands there, comments included."""
+
+    parts: list[str]
+    """What is between the commas of its parentheses."""
+    tail: str
+    """What comes after them."""
+
+
+def definition_of(sql: str) -> Definition | None:
+    """Return the parts of a CREATE TABLE statement as the catalogue has it; None for any other."""
+    tokens = list(significant(sql))
+    if [token.plain for token in tokens[:2]] != ["create", "table"] or [one.text for one in tokens[3:4]] != ["("]:
+        return None
+    begin, depth, parts = tokens[3].end, 1, list[str]()
+    for token in tokens[4:]:
+        depth += {"(": 1, ")": -1}.get(token.text, 0)
+        if depth == 0 or (depth == 1 and token.text == ","):
+            parts.append(sql[begin : token.begin])
+            begin = token.end
+        if depth == 0:
+            return Definition(parts, sql[begin:])
+    return None
+
+
+def with_not_null(part: str, column: str) -> str:
+    """Return a part of a definition with NOT NULL, if it is this column's and has none; else as it is."""
+    tokens, depth, outer = list(significant(part)), 0, list[str]()
+    for token in tokens:
+        depth += {"(": 1, ")": -1}.get(token.text, 0)
+        outer.append(token.plain if depth == 0 else "")
+    if not tokens or not same(tokens[0].name, column) or ("not", "null") in pairwise(outer):
+        return part
+    if tokens[0].kind is TokenKind.WORD and tokens[0].plain in _CONSTRAINTS:
+        # A column of such a name is in quotes.
+        return part
+    # Not at the end of the text: what stands there may be a comment.
+    end = tokens[-1].end
+    return f"{part[:end]} NOT NULL{part[end:]}"
 
 
 def _path(words: list[str], at: int) -> str:

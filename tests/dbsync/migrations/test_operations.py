@@ -130,6 +130,19 @@ def test_not_null_with_a_backfill(tmp_path: Path) -> None:
     assert ask(database, "SELECT price FROM product WHERE name = 'Milk'") == 0
 
 
+@pytest.mark.parametrize("column", ["category", "sku"])
+def test_not_null_reaches_a_column_with_a_comment_before_or_behind_it(tmp_path: Path, column: str) -> None:
+    database, outcome = run(
+        tmp_path,
+        f"db.not_null('product', '{column}', fill=\"'c1'\")",
+        f"update product.{column} where o.{column} IS NULL",
+        "insert log",
+    )
+    assert outcome.name == "MIGRATED", outcome.cause
+    assert kept(database)
+    assert ask(database, f"SELECT \"notnull\" FROM pragma_table_info('product') WHERE name = '{column}'") == 1
+
+
 def test_a_backfill_in_batches_tells_how_far_it_is(tmp_path: Path) -> None:
     database, outcome = run(
         tmp_path,

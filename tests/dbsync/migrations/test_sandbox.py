@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dbsync.errors import MigrationFailed
 from dbsync.migrations.sandbox import Sandbox
 from dbsync.migrations.write_log import Write, told
 from dbsync.schema.sql_text import head_of, numbered, rename_of, use_of
@@ -159,6 +160,17 @@ def test_the_check_of_a_body_leaves_nothing_and_counts_as_no_write(tmp_path: Pat
             db.execute("ALTER TABLE a ADD COLUMN y")
             db.execute('CREATE TRIGGER "t" AFTER DELETE ON a BEGIN DELETE FROM a WHERE "x" = 0; END')
     assert {one.table for one in db.written} <= {"sqlite_master"}
+
+
+def test_a_body_is_checked_on_a_table_whose_name_needs_quotes(tmp_path: Path) -> None:
+    with closing(open_scratch()) as connection:
+        connection.execute('CREATE TABLE "big . {table}" (x, "set" AS (x))')
+        connection.execute("BEGIN")
+        with Sandbox(connection, lambda _: None, tmp_path / "m.py") as db:
+            trigger = 'CREATE TRIGGER t AFTER UPDATE ON "big . {table}" BEGIN DELETE FROM "big . {table}" WHERE'
+            db.execute(f'{trigger} "x" = 0; END')
+            with pytest.raises(MigrationFailed, match="in double quotes"):
+                db.execute(f'{trigger} "nowhere" = 0; END'.replace("TRIGGER t", "TRIGGER u"))
 
 
 def test_statements_say_where_they_stand_and_what_they_do() -> None:

@@ -42,6 +42,37 @@ def test_two_migrations_that_speak_of_one_column_prove_nothing_about_the_whole_w
     assert declared(found[:1]).updates[("product", "price")].value == "o.price + 1"
 
 
+def test_a_table_that_only_a_string_names_takes_no_condition_away(tmp_path: Path) -> None:
+    texts = (
+        "-- changes: update product.price where o.kind = 'category' -- not category\nUPDATE product SET price = 1;",
+        "-- changes: update category.name\nUPDATE category SET name = 'x';",
+    )
+    condition = "o.kind = 'category' -- not category"
+    assert declared(written(tmp_path / "m", *texts)).updates[("product", "price")].where == condition
+
+
+def test_names_in_any_quotes_and_names_of_kinds_are_names(tmp_path: Path) -> None:
+    lines = (
+        'update "a ""b""".[c d] , `e``f` where o.x = "a, b -> c"',
+        "rename table.column->index . view",
+        "redefine table",
+        "redefine table table",
+        "drop column [trigger].where",
+        "retype where.update",
+        "insert größe where n.x = ';'",
+    )
+    found = declared(written(tmp_path / "m", f'"""x"""\nchanges = {list(lines)!r}\n\n\ndef up(db):\n    pass\n'))
+    assert found.updates == {
+        ('a "b"', "c d"): ('o.x = "a, b -> c"', None),
+        ("e`f", "*"): ('o.x = "a, b -> c"', None),
+    }
+    assert found.columns == {("table", "column"): "view"}
+    assert found.redefines == {("table", "table")}
+    assert found.drops == {("column", "trigger.where")}
+    assert found.retypes == {("where", "update")}
+    assert found.inserts == {"größe": "n.x = ';'"}
+
+
 def test_a_column_that_is_renamed_twice_keeps_the_name_that_it_had_before(tmp_path: Path) -> None:
     texts = (
         "-- changes: rename a -> b\n-- changes: rename b.x -> b.y\n",

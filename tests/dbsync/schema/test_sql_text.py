@@ -7,8 +7,8 @@ import sqlite3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbsync.schema.sql_text import head_of, numbered, strict
-from dbsync.storage.sql_tokens import significant
+from dbsync.schema.sql_text import definition_of, head_of, numbered, strict, with_not_null
+from dbsync.storage.sql_tokens import significant, words_of
 
 PARTS = (
     "CREATE ", "TRIGGER ", "TEMP ", "BEGIN ", "END", "end ", "EXPLAIN ", "SELECT ", ";", ";", ";", "\n", " ", "'", '"',
@@ -71,3 +71,36 @@ def test_the_head_of_a_statement_names_no_value() -> None:
         "PRAGMA user_version = .5": "PRAGMA user_version = …",
     }
     assert {sql: head_of(sql) for sql in heads} == heads
+
+
+DEFINITION = """CREATE TABLE "t (a" (
+    id INTEGER PRIMARY KEY, -- the key, (of all)
+    "a, b" TEXT DEFAULT '),(' /* a, */ CHECK ("a, b" IS NOT NULL OR id IN (1, 2)),
+    c TEXT NOT NULL -- said, already
+    , "unique" TEXT, UNIQUE (c, [id])
+) STRICT"""
+
+
+def test_a_definition_is_taken_apart_where_its_commas_are() -> None:
+    found = definition_of(DEFINITION)
+    assert found is not None
+    assert [words_of(part)[0] for part in found.parts] == ["id", "a, b", "c", "unique", "unique"]
+    assert found.tail == " STRICT"
+    assert f'CREATE TABLE "t (a" ({",".join(found.parts)}){found.tail}' == DEFINITION
+    assert definition_of("CREATE TABLE t (a, (b)") is None
+    assert definition_of("CREATE VIRTUAL TABLE t USING fts5(a)") is None
+
+
+def test_not_null_is_put_to_its_column_and_into_no_comment() -> None:
+    found = definition_of(DEFINITION)
+    assert found is not None
+
+    def changed(column: str) -> list[str]:
+        parts = [with_not_null(part, column) for part in found.parts]
+        return [part for part in parts if part not in found.parts]
+
+    assert changed("ID") == ["\n    id INTEGER PRIMARY KEY NOT NULL"]
+    assert changed("a, b") == [f"{found.parts[1]} NOT NULL"]
+    assert changed("c") == []
+    assert changed("unique") == [' "unique" TEXT NOT NULL']
+    assert with_not_null("a TEXT -- of what\n", "a") == "a TEXT NOT NULL -- of what\n"
