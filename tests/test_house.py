@@ -80,6 +80,19 @@ PURE: Final = ("updater.decisions", "dbsync.upgrade.decisions", "dbsync.upgrade.
 FILE_EFFECTS: Final = frozenset(dir(Path)) - frozenset(dir(PurePath)) | {"open"}
 """Names of calls that read or write files: all that a `Path` can and a `PurePath` cannot."""
 
+SPEAKS_SQL: Final = (
+    "dbsync.schema",
+    "dbsync.migrations.authorizer",
+    "dbsync.migrations.operations",
+    "dbsync.migrations.runner",
+    "dbsync.migrations.sandbox",
+    "dbsync.verification",
+    "dbsync.downgrade",
+    "dbsync.recovery",
+    "dbsync.commands",
+)
+"""Who reads SQL text, and therefore needs no regular expressions: those are for names of files and lines of headers."""
+
 FUNCTION_LINES_LIMIT: Final = 60
 MODULES: Final = sorted([*ROOT.glob("updater/**/*.py"), *ROOT.glob("dbsync/**/*.py")])
 
@@ -221,6 +234,14 @@ def test_one_file_opens_sqlite_and_only_views_print_ask_and_exit() -> None:
                 assert is_below(name, VIEWS), f"{name} calls {called}"
             if called in ("os._exit", "os.fork"):
                 assert name in ("updater.host.posix", "updater.repository.child")
+
+
+def test_one_module_asks_which_kind_a_table_is_and_one_cuts_sql() -> None:
+    for name, path in NAMES.items():
+        if name not in ("dbsync.storage.introspection", "dbsync.migrations.authorizer"):
+            assert "table_list" not in path.read_text(encoding="utf-8"), f"{name}: ask introspection"
+        if is_below(name, SPEAKS_SQL):
+            assert "re" not in imports(path), f"{name}: storage.sql_tokens cuts SQL"
 
 
 def test_the_top_level_is_as_it_was_agreed() -> None:

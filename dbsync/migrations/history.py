@@ -53,13 +53,12 @@ def applied(connection: Connection) -> tuple[Applied, ...]:
 
     Where only the readable table is there (an older tool wrote it), names without hashes: adopted by name.
     """
-    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-    if HISTORY in tables:
+    if has_table(connection, HISTORY):
         rows = connection.execute(
             f"SELECT number, name, sha256, trial_id FROM {HISTORY} WHERE number IS NOT NULL ORDER BY sequence"
         )
         return tuple({row[0]: Applied(*row) for row in rows}.values())
-    if READABLE in tables:
+    if has_table(connection, READABLE):
         rows = connection.execute(f"SELECT version, migration_name, '' FROM {READABLE} ORDER BY version")
         return tuple(Applied(*row) for row in rows)
     return ()

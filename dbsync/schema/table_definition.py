@@ -23,8 +23,8 @@ class Column(NamedTuple):
     key: int
     collation: str
     generated: ColumnKind
-    expression: str = ""
-    """What a generated column is made of."""
+    expression: tuple[str, ...] = ()
+    """The words that a generated column is made of."""
 
 
 class ForeignKey(NamedTuple):
@@ -44,9 +44,11 @@ class Table(NamedTuple):
 
     columns: dict[str, Column]
     """By name in lower case."""
-    checks: frozenset[str]
+    checks: frozenset[tuple[str, ...]]
+    """The words of each."""
     foreign_keys: frozenset[ForeignKey]
-    uniques: frozenset[str]
+    uniques: frozenset[tuple[tuple[str, str], ...]]
+    """The columns of each with their collations, in lower case."""
     options: frozenset[str]
     """AUTOINCREMENT, WITHOUT ROWID, STRICT, deferred keys, what is done on a conflict."""
 
@@ -62,7 +64,7 @@ def table_of(connection: Connection, name: str, schema: str) -> Table:
         lower = column.name.lower()
         columns[lower] = Column(
             _normalised(column.type), column.not_null, _normalised(column.default or ""), column.key,
-            collations.get(lower, ""), column.kind, expressions.get(lower, "") if column.kind else "",
+            collations.get(lower, ""), column.kind, expressions.get(lower, ()) if column.kind else (),
         )  # fmt: skip
     facts = facts_of(connection, name, schema)
     options = {"autoincrement"} & set(words)
@@ -103,23 +105,24 @@ def _collations(sql: str, name: str, connection: Connection, schema: str) -> dic
     return {str(row[2]).lower(): str(row[4]).lower() for row in rows if row[2] is not None}
 
 
-def _checks(words: list[str]) -> frozenset[str]:
+def _checks(words: list[str]) -> frozenset[tuple[str, ...]]:
     found = set()
     for index, word in enumerate(words):
         if word == "check" and words[index + 1 : index + 2] == ["("]:
-            found.add(" ".join(words[index + 2 : _closing(words, index + 1)]))
+            found.add(tuple(words[index + 2 : _closing(words, index + 1)]))
     return frozenset(found)
 
 
-def _expressions(words: list[str]) -> dict[str, str]:
+def _expressions(words: list[str]) -> dict[str, tuple[str, ...]]:
     """What generated columns are made of, by the name at the beginning of their part of the definition."""
-    found, column, depth = {}, "", 0
+    found: dict[str, tuple[str, ...]] = {}
+    column, depth = "", 0
     for index, word in enumerate(words):
         depth += {"(": 1, ")": -1}.get(word, 0)
         if depth == 1 and word in ("(", ","):
             column = words[index + 1]
         elif depth == 1 and word == "as" and words[index + 1 : index + 2] == ["("]:
-            found[column] = " ".join(words[index + 2 : _closing(words, index + 1)])
+            found[column] = tuple(words[index + 2 : _closing(words, index + 1)])
     return found
 
 
@@ -146,13 +149,13 @@ def _foreign_keys(connection: Connection, name: str, schema: str) -> frozenset[F
     return frozenset(found.values())
 
 
-def _uniques(connection: Connection, name: str, schema: str) -> frozenset[str]:
+def _uniques(connection: Connection, name: str, schema: str) -> frozenset[tuple[tuple[str, str], ...]]:
     """Unique constraints of the table itself; indexes with a name of their own are compared as objects."""
     found = set()
     for _, index, unique, origin, _ in connection.execute(f"PRAGMA {schema}.index_list({quoted(name)})").fetchall():
         if unique and origin in ("u", "pk"):
             rows = connection.execute(f"PRAGMA {schema}.index_xinfo({quoted(index)})").fetchall()
-            found.add(", ".join(f"{row[2]} {row[4]}" for row in rows if row[5]).lower())
+            found.add(tuple((str(row[2]).lower(), str(row[4]).lower()) for row in rows if row[5]))
     return frozenset(found)
 
 

@@ -25,7 +25,7 @@ def in_table(connection: Connection, allowed: Declared, old: str, new: str, sche
         free = name in allowed.redefines or allowed.gone_in_between(*name)
         if has is None or free:
             continue
-        was = was._replace(expression=" ".join(renamed.get(one, one) for one in was.expression.split()))  # noqa: PLW2901
+        was = was._replace(expression=tuple(renamed.get(word, word) for word in was.expression))  # noqa: PLW2901
         # Tighter is no loss: NOT NULL may be added without a word.
         loosened = was.not_null and not has.not_null
         if was._replace(not_null=has.not_null) != has or loosened:
@@ -50,18 +50,14 @@ def _forgotten(before: Table, now: Table, allowed: Declared, lower: str) -> Iter
         name.partition(".")[2] for kind, name in allowed.drops if kind == "column" and name.startswith(f"{lower}.")
     }
 
-    def lost(was: frozenset[str], has: frozenset[str]) -> list[str]:
-        found = []
-        for one in sorted(was - has):
-            words = one.replace(">", " ").replace(",", " ").split()
-            translated = " ".join(renamed.get(word, word) for word in one.split())
-            if translated not in has and not dropped & set(words):
-                found.append(one)
-        return found
-
-    yield from (f"CHECK ({one})" for one in lost(before.checks, now.checks))
+    for words in sorted(before.checks - now.checks):
+        if tuple(renamed.get(word, word) for word in words) not in now.checks and not dropped & set(words):
+            yield f"CHECK ({' '.join(words)})"
     yield from (f"the foreign key {one}" for one in _keys_lost(before, now, allowed, lower, dropped))
-    yield from (f"UNIQUE ({one})" for one in lost(before.uniques, now.uniques))
+    for columns in sorted(before.uniques - now.uniques):
+        moved = tuple((renamed.get(column, column), collation) for column, collation in columns)
+        if moved not in now.uniques and not dropped & {column for column, _ in columns}:
+            yield f"UNIQUE ({', '.join(f'{column} {collation}' for column, collation in columns)})"
     yield from (one.upper() for one in sorted(before.options - now.options))
 
 
