@@ -1,0 +1,27 @@
+"""`dbsync backup`: a backup by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dbsync.cli.console import Transcript
+from dbsync.cli.shared import FILE, Place, as_json, on_database, plain, tell_json
+from dbsync.progress import quiet
+from dbsync.storage.locks import locked
+
+
+@click.command("backup")
+@click.option("--to", type=FILE, help="Where to (default: the folder of backups).")
+@as_json
+@on_database
+def command(place: Place, *, to: Path | None, as_json: bool) -> None:
+    """Make a backup by hand, and check it.
+
+    Rotation never removes it.
+    """
+    with locked(place.database):
+        kept = place.effects(quiet if as_json else Transcript()).make_backup(to)
+    if as_json:
+        tell_json(plain(kept), on_one_line=True)
