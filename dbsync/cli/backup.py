@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from dbsync.backups.description import backup_json
 from dbsync.cli.console import Transcript
-from dbsync.cli.shared import FILE, Place, as_json, on_database, plain, tell_json
+from dbsync.cli.shared import FILE, Place, as_json, on_database, tell_json
 from dbsync.progress import quiet
 from dbsync.storage.locks import locked
 
@@ -24,4 +25,4 @@ def command(place: Place, *, to: Path | None, as_json: bool) -> None:
     with locked(place.database):
         kept = place.effects(quiet if as_json else Transcript()).make_backup(to)
     if as_json:
-        tell_json(plain(kept), on_one_line=True)
+        tell_json(backup_json(kept), on_one_line=True)

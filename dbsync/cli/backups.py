@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from dbsync.backups import catalog, compaction
+from dbsync.backups.description import backup_json
 from dbsync.cli.output import tell
 from dbsync.cli.shared import Place, as_json, on_database, plain, tell_json
 from dbsync.storage.locks import locked
@@ -41,7 +42,7 @@ def command(
         return
     listed = place.listed()
     if as_json:
-        tell_json({"backups": [plain(one) for one in listed]})
+        tell_json({"backups": [backup_json(backup) for backup in listed]})
         return
     if not listed:
         others = len(catalog.list_all(place.backups, place.database))

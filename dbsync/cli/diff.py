@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
+from dbsync import losses
 from dbsync.backups import bundled_migrations
 from dbsync.cli.output import tell
 from dbsync.cli.shared import FOLDER, Place, as_json, base_backup, chosen_backup, newer_folder, on_database, tell_json
 from dbsync.commands import downgrade as go_back
-from dbsync.model import Loss
 from dbsync.storage.locks import locked
 
 
@@ -34,9 +34,9 @@ def command(place: Place, *, folder: Path | None, backup: Path | None, export: P
         found = go_back.diff(place.effects(), base, known, export=export)
     told = {
         "since": str(base.path),
-        "done": [one._asdict() for one in found.done],
+        "done": losses.as_json(found.done),
         "lossless": found.carried is not None and not found.carried.losses,
-        "lost": [one._asdict() for one in found.carried.losses] if found.carried else None,
+        "lost": losses.as_json(found.carried.losses) if found.carried else None,
         "parked": str(found.carried.parked) if found.carried and found.carried.parked else None,
         "why_not": found.why_not,
     }
@@ -44,16 +44,13 @@ def command(place: Place, *, folder: Path | None, backup: Path | None, export: P
         tell_json(told)
         return
     tell(f"since {base.path} (schema {base.version}, made {base.made_at}):")
-    _say(found.done, "nothing was changed" if found.carried is not None else "it cannot be told")
-    tell("going back would lose:")
+    lines = losses.listed(
+        found.done, nothing="nothing was changed" if found.carried is not None else "it cannot be told"
+    )
+    lines.append("going back would lose:")
     if found.carried is None:
-        tell(f"  it cannot be carried back: {found.why_not}")
+        lines.append(f"  it cannot be carried back: {found.why_not}")
     else:
-        _say(found.carried.losses, "nothing, proven by going up again")
-
-
-def _say(losses: tuple[Loss, ...], nothing: str) -> None:
-    for one in losses:
-        tell(f"  {one.table}: {one.added} added, {one.changed} changed, {one.removed} removed")
-    if not losses:
-        tell(f"  {nothing}")
+        lines += losses.listed(found.carried.losses, nothing="nothing, proven by going up again")
+    for line in lines:
+        tell(line)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
+from dbsync import losses
 from dbsync.backups import bundled_migrations
-from dbsync.cli.diff import _say
 from dbsync.cli.output import tell
 from dbsync.cli.shared import (
     Place,
@@ -49,10 +49,13 @@ def command(
     with locked(place.database):
         returned = go_back.downgrade(place.effects(), base, known, accept_loss=accept_loss)
     if as_json:
-        tell_json(plain(returned))
+        # `losses` has its numbers in the order of `Loss`, as it always had; `lost` names them, as `dbsync diff` does.
+        tell_json({**plain(returned), "lost": losses.as_json(returned.losses)})
     else:
         tell(f"{returned.outcome.name} {returned.outcome.cause}".strip())
-        _say(returned.losses, "nothing was lost" if returned.back is not None else "the database is as it was")
+        nothing = "nothing was lost" if returned.back is not None else "the database is as it was"
+        for line in losses.listed(returned.losses, nothing=nothing):
+            tell(line)
         if returned.outcome.hint:
             tell(f"  {returned.outcome.hint}")
         if returned.set_aside is not None:

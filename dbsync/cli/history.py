@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from dbsync.backups.description import backup_json
 from dbsync.cli import history_page
 from dbsync.cli.console import lasted
 from dbsync.cli.output import tell
 from dbsync.cli.shared import FILE, Place, as_json, on_database, plain, tell_json
-from dbsync.database.timeline import Past, Run, past_of, purpose_of
+from dbsync.database.timeline import Past, Run, past_of
 from dbsync.storage import files
 
 
@@ -45,7 +46,7 @@ def _told(past: Past) -> dict[str, object]:
         "applied": past.applied,
         "attempts": [plain(one) for one in past.runs],
         "runs": past.lines,
-        "backups": [{**plain(one), "purpose": purpose_of(one)} for one in past.backups],
+        "backups": [backup_json(backup) for backup in past.backups],
     }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from dbsync import losses
 from dbsync.cli.console import about
 from dbsync.cli.output import tell, tidy_when_ended
 from dbsync.cli.shared import Place, as_json, from_folder, on_database, tell_json
@@ -35,15 +36,14 @@ def command(place: Place, *, folder: Path, as_json: bool) -> None:
     with tidy_when_ended():
         found = rehearse(place.database, place.backups, known, progress=place.bars)
     if as_json:
-        changes = [one._asdict() for one in found.changes]
-        tell_json({**found._asdict(), "changes": changes})
+        tell_json({**found._asdict(), "changes": losses.as_json(found.changes)})
     else:
         names = ", ".join(found.migrations) or "nothing to run"
         tell(f"{'it would go well' if found.good else 'IT WOULD FAIL'}: {names}")
         if found.cause:
             tell(f"  {found.cause}")
-        for one in found.changes:
-            tell(f"  {one.table}: {one.added} rows added, {one.changed} changed, {one.removed} removed")
+        for line in losses.listed(found.changes, unit="rows"):
+            tell(line)
         for what in found.objects:
             tell(f"  {what}")
         tell(f"  {found.seconds:.1f} s here; the till would be closed for {about(found.expected_seconds)}")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from dbsync import losses
 from dbsync.cli.console import command_line
 from dbsync.cli.output import tell
 from dbsync.cli.shared import FILE, Place, as_json, folder_option, on_database, plain, tell_json
@@ -32,16 +33,16 @@ def command(place: Place, *, into: Path, folder: Path | None, as_json: bool) -> 
     statuses: 0 everything was read; 1 something was not; 4 refused.
     """
     known = migration_folder.load(folder) if folder is not None else ()
-    ended = [line["after"] for line in FlightRecorder(place.backups, place.database).lines() if line.get("after")]
+    last_schema = FlightRecorder(place.backups, place.database).last_schema()
     found = repair(
         place.database, into.absolute(), backups=place.listed(), migrations=known,
-        last_version=int(ended[-1]) if ended else None, progress=place.bars,
+        last_version=last_schema, progress=place.bars,
     )  # fmt: skip
     words = ["dbsync", "import", found.into, "--database", place.database, "--migrations", folder or "FOLDER"]
     next_step = command_line(words)
     if as_json:
         tables = [{**one._asdict(), "whole": one.whole} for one in found.tables]
-        told = {**plain(found), "tables": tables, "losses": [one._asdict() for one in found.losses]}
+        told = {**plain(found), "tables": tables, "losses": losses.as_json(found.losses)}
         tell_json({**told, "whole": found.whole, "next_step": next_step})
     else:
         _tell(found, next_step)
@@ -63,11 +64,7 @@ def _tell(found: Repaired, next_step: str) -> None:
         lines.append("there is no good backup to compare with")
     else:
         lines.append(f"compared with {found.compared_with}:")
-        for one in found.losses:
-            lines.append(
-                f"  {one.table}: {one.removed} rows only in the backup, {one.added} only in the new file,"
-                f" {one.changed} different"
-            )
+        lines += [f"  {losses.compared(loss, before='the backup', after='the new file')}" for loss in found.losses]
         lines += [f"  could not be compared: {found.not_compared}"] if found.not_compared else []
         lines += ["  no difference"] if not found.losses and not found.not_compared else []
     lines.append(f"Nothing was put in place. If this is to be the shop's database: {next_step}")

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import click
 
+from dbsync import losses
 from dbsync.backups import catalog
 from dbsync.cli.output import tell
 from dbsync.cli.shared import FILE, Place, as_json, ask, on_database, print_told, yes_option
 from dbsync.database import preflight
 from dbsync.errors import BackupUnusable
-from dbsync.model import Change, State
+from dbsync.model import State
 from dbsync.storage import files
 from dbsync.storage.locks import locked
 from dbsync.storage.temporary_files import owner_of
@@ -39,11 +40,12 @@ def command(place: Place, *, backup: Path, dry_run: bool, yes: bool, as_json: bo
     with locked(place.database):
         effects = place.effects()
         change = restore_decision.what_would_be_lost(effects, backup=path)
-        for line in () if as_json else _since(change):
+        for line in () if as_json else losses.since(change):
             tell(line)
         if dry_run:
-            losses = [one._asdict() for one in change.losses]
-            print_told({"done": False, "losses": losses, "not_known": change.cause}, as_json=as_json)
+            known = {"losses": losses.as_json(change.losses), "not_known": change.cause}
+            # People have read them above.
+            print_told({"done": False, **(known if as_json else {})}, as_json=as_json)
             return
         ask("Restore now? What is replaced is kept.", operation="restore", path=path, yes=yes, as_json=as_json)
         # Before anything is copied: a database that somebody writes cannot be replaced now.
@@ -60,17 +62,6 @@ def command(place: Place, *, backup: Path, dry_run: bool, yes: bool, as_json: bo
     }
     print_told(told, as_json=as_json)
     sys.exit(0 if returned.back is not None else returned.outcome.name.exit_status)
-
-
-def _since(change: Change) -> list[str]:
-    if not change.known:
-        return [f"what was done since then cannot be told: {change.cause}"]
-    if not change.losses:
-        return ["since then, nothing was added, changed or removed in what both have"]
-    return [
-        f"since then, {one.table}: {one.added} added, {one.changed} changed, {one.removed} removed"
-        for one in change.losses
-    ]
 
 
 def _check_own(place: Place, path: Path) -> None:

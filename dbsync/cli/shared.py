@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 import click
 
 from dbsync.backups import catalog
+from dbsync.backups.description import backup_json
 from dbsync.cli.console import Bars
 from dbsync.cli.output import errors_told, tell
 from dbsync.database import preflight
@@ -124,10 +125,13 @@ def chosen_backup(place: Place, path: Path | None) -> Backup:
 
 def plain(value: Any) -> dict[str, Any]:
     """Return a value as JSON can hold it: paths are strings, values in it are objects."""
-    return {
-        name: str(part) if isinstance(part, Path) else plain(part) if hasattr(part, "_asdict") else part
-        for name, part in value._asdict().items()
-    }
+    return {name: _plain_part(part) for name, part in value._asdict().items()}
+
+
+def _plain_part(part: Any) -> Any:
+    if isinstance(part, Backup):
+        return backup_json(part)
+    return str(part) if isinstance(part, Path) else plain(part) if hasattr(part, "_asdict") else part
 
 
 def tell_json(told: dict[str, Any], *, on_one_line: bool = False) -> None:
