@@ -10,15 +10,15 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from enum import IntEnum, StrEnum
+from itertools import chain
 from typing import Final, NamedTuple
 
+from dbsync.model import TABLES_WITHOUT_ENGINE, EngineName
 from dbsync.storage.connections import HISTORY, READABLE, Connection
 from dbsync.storage.sql_tokens import Token, TokenKind, significant, tokenize, unquoted
 
 OUR_TABLES: Final = frozenset({HISTORY, READABLE})
-TRACKERS: Final = frozenset(
-    {"__drizzle_migrations", "alembic_version", "django_migrations", "goose_db_version", "schema_migrations"}
-)
+TRACKERS: Final = frozenset(chain(TABLES_WITHOUT_ENGINE, *(engine.tables for engine in EngineName)))
 """Where other tools keep which migrations they ran: no part of an app's schema, and written beside our own history."""
 NOT_THE_APPS: Final = OUR_TABLES | TRACKERS
 
