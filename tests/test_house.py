@@ -200,7 +200,7 @@ def test_upgrade_touches_files_and_sqlite_through_its_effects_only() -> None:
         if not is_below(name, ("dbsync.upgrade",)):
             continue
         foreign = {imported.split(".")[0] for imported in imports(path)} - {"dbsync", "updater"}
-        assert foreign <= {"__future__", "typing", "enum", "collections", "functools", "pathlib"}, name
+        assert foreign <= {"__future__", "abc", "typing", "enum", "collections", "functools", "pathlib"}, name
         layers = {layer_of(imported) for imported in own_imports(path)}
         assert layers <= {"dbsync.errors", "dbsync.model", "dbsync.outcomes", "dbsync.upgrade"}, name
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -12,7 +12,7 @@ from dbsync.storage import files
 from dbsync.storage.locks import Lock, lock_of
 from updater.bundles import version_folders
 from updater.errors import Busy
-from updater.flows.effects import AppEvent
+from updater.flows.effects import AppEvent, Till
 from updater.host import host
 from updater.model import Catalog, Journal, Offer, Phase, Proof, Rejection, Release, Report, Running, Trial, View
 from updater.settings import Settings
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from updater.bundles.staging import Staging
 
 
-class Terminal:
+class Terminal(Till):
     """One terminal.
 
     Args:
