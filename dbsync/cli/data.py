@@ -20,7 +20,7 @@ from dbsync.model import State
 from dbsync.outcomes import ExitStatus
 from dbsync.storage import files
 from dbsync.storage.locks import locked
-from dbsync.storage.platform import process_priority
+from dbsync.storage.platform import this_platform
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _yes = click.option("--yes", is_flag=True, help="Do not ask.")
@@ -39,7 +39,7 @@ def rehearse(place: Place, *, folder: Path, as_json: bool) -> None:
     facts = place.effects().look()
     if facts.had_data or facts.state is State.MISSING:
         raise Missing(operation="rehearse", path=place.database, cause=facts.gone)
-    process_priority.lower()
+    this_platform().lower_priority()
     with tidy_when_ended():
         found = run(place.database, place.backups, known, progress=place.bars)
     if as_json:
