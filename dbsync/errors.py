@@ -101,6 +101,10 @@ class UnreadableFile(Refused):
     """A file of ours is there but is not what it should be."""
 
 
+class UnsupportedSystem(Refused):
+    """The operating system that this runs on is none of those that the product knows."""
+
+
 class NotAgreed(Refused):
     """A person was asked and did not say yes, or there was nobody to ask."""
 

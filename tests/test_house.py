@@ -93,6 +93,35 @@ SPEAKS_SQL: Final = (
     "dbsync.commands",
 )
 """Who reads SQL text, and therefore needs no regular expressions: those are for names of files and lines of headers."""
+SYSTEMS: Final = ("dbsync.storage.platform", "updater.host")
+"""The two addresses for differences between operating systems: only there may a module ask which one this is."""
+
+SYSTEM_MODULES: Final = {
+    "_posixsubprocess", "_winapi", "ctypes", "fcntl", "grp", "msvcrt", "nt", "platform", "posix", "pty", "pwd",
+    "resource", "select", "selectors", "signal", "syslog", "termios", "tty", "winreg", "winsound",
+}  # fmt: skip
+"""Modules of the standard library that are different, missing or half there on some system."""
+
+SYSTEM_NAMES: Final = {
+    "sys.platform", "sys.getwindowsversion", "sys.winver", "os.name", "os.uname", "os.fork", "os.forkpty", "os.kill",
+    "os.killpg", "os.nice", "os.setsid", "os.setpgid", "os.getuid", "os.geteuid", "os.getgid", "os.waitpid", "os.wait",
+    "os.execv", "os.execve", "os.posix_spawn", "os.startfile", "os.chown", "os.mkfifo", "os.sync", "os.statvfs",
+    "os.O_BINARY", "os.O_CLOEXEC", "os.O_DIRECTORY", "os.O_NOFOLLOW", "time.clock_gettime",
+    "subprocess.list2cmdline", "subprocess.STARTUPINFO",
+}  # fmt: skip
+"""Names that are asked for the system, or that are different, missing or half there on some system."""
+
+SYSTEM_ARGUMENTS: Final = {"start_new_session", "process_group", "creationflags", "startupinfo", "preexec_fn"}
+SYSTEM_ATTRIBUTES: Final = {"winerror", "st_birthtime", "st_file_attributes"}
+SYSTEM_PLACES: Final = ("/proc/", "/sys/", "/dev/", "/etc/", "HKEY_", "C:\\")
+
+STRAYS: Final = {
+    "scripts._environment": "it runs before there is an environment, also on a Python that cannot read dbsync",
+    "scripts._demo.stage": "the demonstration pulls the plug of a launcher that it started with pipes",
+    "scripts._bench_dbsync": "it reads the size of a process while it measures",
+    "scripts.bench": "it measures what a process costs with what Linux counts",
+}
+"""Who else may ask which system this is, each with the reason."""
 
 FUNCTION_LINES_LIMIT: Final = 60
 MODULES: Final = sorted([*ROOT.glob("updater/**/*.py"), *ROOT.glob("dbsync/**/*.py")])
@@ -194,7 +223,7 @@ def test_terminals_never_import_the_vendors_side() -> None:
 
 def test_packages_hold_a_docstring_and_nothing_else() -> None:
     for path in MODULES:
-        if path.name == "__init__.py" and name_of(path) not in ("dbsync", "updater", "updater.host"):
+        if path.name == "__init__.py" and name_of(path) not in ("dbsync", "updater", *SYSTEMS):
             (docstring,) = ast.parse(path.read_text(encoding="utf-8")).body
             assert isinstance(docstring, ast.Expr), name_of(path)
 
@@ -214,7 +243,7 @@ def test_upgrade_touches_files_and_sqlite_through_its_effects_only() -> None:
         if not is_below(name, ("dbsync.upgrade",)):
             continue
         foreign = {imported.split(".")[0] for imported in imports(path)} - {"dbsync", "updater"}
-        assert foreign <= {"__future__", "typing", "enum", "collections", "functools", "pathlib"}, name
+        assert foreign <= {"__future__", "abc", "typing", "enum", "collections", "functools", "pathlib"}, name
         layers = {layer_of(imported) for imported in own_imports(path)}
         assert layers <= {"dbsync.errors", "dbsync.model", "dbsync.outcomes", "dbsync.upgrade"}, name
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -243,6 +272,83 @@ def test_one_module_asks_which_kind_a_table_is_and_one_cuts_sql() -> None:
             assert "table_list" not in path.read_text(encoding="utf-8"), f"{name}: ask introspection"
         if is_below(name, SPEAKS_SQL):
             assert "re" not in imports(path), f"{name}: storage.sql_tokens cuts SQL"
+
+
+def strays(text: str) -> Iterator[str]:
+    """Yield what a module asks of one operating system: modules, names, arguments, attributes and places."""
+    tree = ast.parse(text)
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None
+        if isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] in SYSTEM_MODULES)
+        elif isinstance(node, ast.ImportFrom):
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            yield from names & SYSTEM_NAMES
+            if (node.module or "").split(".")[0] in SYSTEM_MODULES:
+                yield str(node.module)
+        elif isinstance(node, ast.Attribute):
+            if ast.unparse(node) in SYSTEM_NAMES or node.attr in SYSTEM_ATTRIBUTES:
+                yield ast.unparse(node)
+        elif isinstance(node, ast.Call):
+            yield from (str(argument.arg) for argument in node.keywords if argument.arg in SYSTEM_ARGUMENTS)
+            if ast.unparse(node.func) in ("getattr", "hasattr") and len(node.args) > 1:
+                asked = ast.unparse(node.args[0])
+                name = node.args[1].value if isinstance(node.args[1], ast.Constant) else ""
+                if asked in ("os", "sys", "signal", "time", "socket") or name in SYSTEM_ATTRIBUTES:
+                    yield ast.unparse(node)
+        elif (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and f"{node.value}/".startswith(SYSTEM_PLACES)
+            and id(node) not in docstrings
+        ):
+            yield node.value
+
+
+def test_systems_differ_at_two_addresses_only() -> None:
+    found = {
+        name: sorted(set(strays(path.read_text(encoding="utf-8"))))
+        for name, path in NAMES.items()
+        if not is_below(name, SYSTEMS)
+    }
+    scripts = [*ROOT.glob("scripts/**/*.py"), ROOT / "scripts/test", ROOT / "scripts/bench", ROOT / "scripts/demo"]
+    for path in scripts:
+        found[name_of(path)] = sorted(set(strays(path.read_text(encoding="utf-8"))))
+    asking = {name: asked for name, asked in found.items() if asked}
+    assert {name: asked for name, asked in asking.items() if name not in STRAYS} == {}
+    assert not STRAYS.keys() - asking.keys(), "a reason for a place that asks nothing any more"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import sys\nif sys.platform == 'win32':\n    pass",
+        "from sys import platform",
+        "import os\nx = os.name",
+        "import platform\nplatform.system()",
+        "def f():\n    import ctypes.util",
+        "from fcntl import flock",
+        "import msvcrt",
+        "import winreg",
+        "import os\nos.fork()",
+        "from pathlib import Path\nx = Path('/proc/self/mounts')",
+        "from pathlib import Path\nx = Path('/proc') / 'self'",
+        "x = f'/proc/{1}/fd'",
+        "import signal\nsignal.signal(15, print)",
+        "import os\nx = getattr(os, 'O_BINARY', 0)",
+        "import os\nx = hasattr(os, 'geteuid')",
+        "x = getattr(error, 'winerror', None)",
+        "import subprocess\nsubprocess.Popen(['x'], start_new_session=True)",
+    ],
+)
+def test_a_stray_is_seen(text: str) -> None:
+    assert list(strays(text))
+    assert not list(strays(f'"""It reads /proc/self/mounts and sys.platform."""\nx = {text!r}'))
 
 
 def test_the_top_level_is_as_it_was_agreed() -> None:

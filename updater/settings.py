@@ -68,9 +68,9 @@ def find(path: Path | None, environment: Mapping[str, str] = os.environ) -> Path
         return path.absolute()
     if environment.get(PREFIX + "SETTINGS"):
         return Path(environment[PREFIX + "SETTINGS"]).absolute()
-    from updater.host import host
+    from updater.host import this_host
 
-    place = host.default_folders("app").settings_file.parent.parent
+    place = this_host().default_folders("app").settings_file.parent.parent
     found = sorted(place.glob("*/settings.toml"))
     if len(found) == 1:
         return found[0]

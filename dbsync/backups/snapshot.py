@@ -12,7 +12,7 @@ from dbsync.backups import catalog, compression
 from dbsync.errors import Damaged, TillkeeperError, disk_problem
 from dbsync.model import Backup
 from dbsync.progress import Told
-from dbsync.storage import files, temporary_files
+from dbsync.storage import block_clone, files, temporary_files
 from dbsync.storage.background import Beside
 from dbsync.storage.connections import (
     Connection,
@@ -25,7 +25,6 @@ from dbsync.storage.connections import (
 )
 from dbsync.storage.introspection import version_of
 from dbsync.storage.page_copy import copy
-from dbsync.storage.platform import block_clone
 
 
 def copy_to_part(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import sys
 from collections.abc import Sequence
 from typing import Final, TextIO
 
 from dbsync.outcomes import OutcomeName
 from dbsync.progress import Event
+from dbsync.storage.platform import this_platform
 
 PLAIN: Final = {
     "\N{LEFT-POINTING MAGNIFYING GLASS}": "[?]", "\N{ROCKET}": "[>]", "\N{PACKAGE}": "[b]",
@@ -72,13 +72,8 @@ def lines_of(event: Event) -> list[str]:  # noqa: C901 - one case per kind of ev
 
 
 def command_line(words: Sequence[object]) -> str:
-    """A command to paste: names with spaces stay one word."""
-    texts = [str(one) for one in words]
-    if sys.platform == "win32":
-        from subprocess import list2cmdline
-
-        return list2cmdline(texts)
-    return shlex.join(texts)
+    """Return a command to paste: names with spaces stay one word."""
+    return this_platform().command_line([str(word) for word in words])
 
 
 def about(seconds: float) -> str:

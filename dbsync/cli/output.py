@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
-from types import FrameType
 from typing import Any, NoReturn, TextIO
 
 import click
@@ -16,6 +14,7 @@ import click
 from dbsync.cli.console import printable, say
 from dbsync.errors import TillkeeperError, wrapped
 from dbsync.outcomes import ExitStatus
+from dbsync.storage.platform import this_platform
 
 _UNHEARD, _STDOUT = "dbsync.unheard", "dbsync.stdout"
 
@@ -93,28 +92,24 @@ def errors_told(*, as_json: bool) -> Iterator[None]:
 
 @contextmanager
 def tidy_when_ended() -> Iterator[None]:
-    """SIGTERM unwinds as Ctrl-C does: a copy of a shop's data must not stay in a temporary folder that nobody clears.
+    """Unwind as for Ctrl-C when the system asks this process to end.
 
-    Where a run is killed for good, or in the middle of one long statement, it stays.
+    A copy of a shop's data must not stay in a temporary folder that nobody clears. Where a run is killed for good, or
+    in the middle of one long statement, it stays.
     """
-    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
     came: list[int] = []
 
-    def end(number: int, _frame: FrameType | None) -> NoReturn:
+    def end(number: int) -> NoReturn:
         came.append(number)
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    except KeyboardInterrupt:
-        if came:
-            sys.exit(ExitStatus.TERMINATED)
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with this_platform().termination_handled(end):
+        try:
+            yield
+        except KeyboardInterrupt:
+            if came:
+                sys.exit(ExitStatus.TERMINATED)
+            raise
 
 
 def stdout() -> TextIO | None:

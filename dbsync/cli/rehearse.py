@@ -16,7 +16,7 @@ from dbsync.errors import Missing
 from dbsync.migrations import folder as migration_folder
 from dbsync.model import State
 from dbsync.outcomes import ExitStatus
-from dbsync.storage.platform import process_priority
+from dbsync.storage.platform import this_platform
 
 
 @click.command("rehearse")
@@ -32,7 +32,7 @@ def command(place: Place, *, folder: Path, as_json: bool) -> None:
     facts = place.effects().look()
     if facts.had_data or facts.state is State.MISSING:
         raise Missing(operation="rehearse", path=place.database, cause=facts.gone)
-    process_priority.lower()
+    this_platform().lower_priority()
     with tidy_when_ended():
         found = rehearse(place.database, place.backups, known, progress=place.bars)
     if as_json:

@@ -12,16 +12,13 @@ from dbsync.errors import DiskFull, NetworkDrive, ReadOnly, disk_problem
 from dbsync.storage import files
 from dbsync.storage.connections import is_wal, open_writing, translated
 from dbsync.storage.introspection import version_of
+from dbsync.storage.platform import this_platform
 
 LEAST_FREE_BYTES: Final = 50_000_000
 """Free space below which no migration starts, however small the database (spec A4)."""
 BACKUP_FACTOR: Final = 1.0
 JOURNAL_FACTOR: Final = 1.5
 """Journal or WAL of a rebuild (measured up to 1.1 of the database) and what the database grows by."""
-
-
-NETWORK_KINDS: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "davfs", "fuse.davfs2", "fuse.sshfs"})
-MOUNTS: Final = Path("/proc/self/mounts")
 
 
 class Space(NamedTuple):
@@ -90,34 +87,17 @@ def _check_enough(found: Space, database: Path, operation: str) -> None:
         raise DiskFull(operation=operation, path=found.folder, cause=cause)
 
 
-def check_local(database: Path, mounts: Path = MOUNTS) -> None:
-    """Refuses a database on a network file system, where two machines could write it at once (spec A5).
+def check_local(database: Path) -> None:
+    """Refuse a database on a network file system, where two machines could write it at once (spec A5).
 
-    Only where the system lists its mounts as Linux does; elsewhere nothing is known and nothing is refused.
+    Where the platform cannot say, nothing is refused.
 
     Raises:
         NetworkDrive: with the kind of file system.
     """
-    try:
-        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return
-    kind = file_system_of(Path(os.path.realpath(database)), lines)
-    if kind in NETWORK_KINDS:
+    kind = this_platform().network_kind(database)
+    if kind:
         raise NetworkDrive(operation="migrate", path=database, cause=f"it lies on a network file system ({kind})")
-
-
-def file_system_of(path: Path, lines: list[str]) -> str:
-    """The kind of file system of a path, by lines like those of /proc/self/mounts: the longest mount point wins."""
-    best, kind = -1, ""
-    for line in lines:
-        fields = line.split(" ")
-        if len(fields) < 3:
-            continue
-        place = Path(fields[1].replace("\\040", " ").replace("\\011", "\t"))
-        if path.is_relative_to(place) and len(place.parts) >= best:
-            best, kind = len(place.parts), fields[2]
-    return kind
 
 
 def check_writable(folder: Path) -> None:

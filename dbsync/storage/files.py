@@ -9,26 +9,20 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dbsync.errors import UnreadableFile, disk_problem
+from dbsync.storage.platform import this_platform
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-REPLACE_WAITS_SECONDS: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
-"""Virus scanners and indexers hold files for seconds on Windows (errors 5, 32, 33): bounded, growing waits."""
 READ_SIZE_BYTES: Final = 1 << 18
 """Fits the cache of one core: four times as much took twice as long to copy."""
 
 NEW: Final = ".new-"
 """Begins the name of a file until it is written; the next write of the same name replaces what a cut left."""
-
-_WINDOWS: Final = sys.platform == "win32"
-_SHARING_VIOLATIONS: Final = (5, 32, 33)
 
 
 def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
@@ -40,7 +34,7 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """
     temporary = path.with_name(f"{NEW}{path.name}")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), mode)
+        descriptor = this_platform().open_binary(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode=mode)
         try:
             _write_all(descriptor, data)
             os.fsync(descriptor)
@@ -75,16 +69,8 @@ def read_json(path: Path) -> Any:
 
 
 def replace(source: Path, target: Path) -> None:
-    """Renames over `target`; on Windows a file held by a virus scanner is tried again for a few seconds."""
-    for wait_seconds in (*REPLACE_WAITS_SECONDS, None):
-        try:
-            source.replace(target)
-            return
-        except PermissionError as cause:
-            held = getattr(cause, "winerror", None) in _SHARING_VIOLATIONS
-            if not held or wait_seconds is None:
-                raise
-            time.sleep(wait_seconds)
+    """Rename over `target`; where a program that reads a file is in the way, wait for it for a few seconds."""
+    this_platform().replace(source, target)
 
 
 def rename_durably(source: Path, target: Path) -> None:
@@ -105,24 +91,14 @@ def rename_durably(source: Path, target: Path) -> None:
 def sync_file(path: Path) -> None:
     """Makes a file's content durable. Only for files that nobody in this process has open through SQLite."""
     try:
-        descriptor = os.open(path, os.O_RDWR if _WINDOWS else os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        this_platform().sync_file(path)
     except OSError as cause:
         raise disk_problem("sync", path, cause) from cause
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes the names in a folder durable. Windows has no such call: NTFS journals its names."""
-    if _WINDOWS:
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Make the names in a folder durable."""
+    this_platform().sync_folder(folder)
 
 
 def sync_tree(folder: Path) -> None:
@@ -138,7 +114,7 @@ def sync_tree(folder: Path) -> None:
 def append_line(path: Path, line: str) -> None:
     """Appends one line in one write and makes it durable; a cut leaves a torn last line, which readers skip."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o644)
+        descriptor = this_platform().open_binary(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, mode=0o644)
         try:
             start = b"" if _ends_with_newline(descriptor) else b"\n"
             _write_all(descriptor, start + line.encode() + b"\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,12 +11,10 @@ from types import TracebackType
 from typing import Final, Self
 
 from dbsync.errors import DiskProblem, Locked, disk_problem
+from dbsync.storage.platform import this_platform
 
-OFFSET: Final = 1 << 30
-"""Windows locks byte ranges against reading too, so the locked byte lies far behind the file's content."""
 POLL_SECONDS: Final = 0.02
 PROBES_COUNT: Final = 5
-_WINDOWS: Final = sys.platform == "win32"
 
 
 class Lock:
@@ -49,11 +46,12 @@ class Lock:
         """
         if self._descriptor is not None:
             raise RuntimeError(f"{self.path} is locked by this object already")
+        platform = this_platform()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
             try:
-                self._descriptor = descriptor if _lock_descriptor(descriptor) else None
+                self._descriptor = descriptor if platform.try_lock(descriptor, shared=False) else None
             finally:
                 if self._descriptor is None:
                     os.close(descriptor)
@@ -69,17 +67,18 @@ class Lock:
         Raises:
             DiskProblem: the file cannot be read, or its file system has no locks.
         """
+        platform = this_platform()
         try:
             for _ in range(PROBES_COUNT):
                 descriptor = os.open(self.path, os.O_RDONLY)
                 try:
-                    if _lock_descriptor(descriptor, shared=True):
+                    if platform.try_lock(descriptor, shared=True):
                         return True
                 finally:
                     os.close(descriptor)
-                if not _WINDOWS:
+                if platform.shares_locks:
                     return False
-                # Windows has no shared lock here: another question may have been in the way, and is over at once.
+                # Without shared locks, another question may have been in the way, and is over at once.
                 time.sleep(POLL_SECONDS)
         except FileNotFoundError:
             return True
@@ -131,22 +130,3 @@ def locked(database: Path) -> Iterator[None]:
         raise Locked(operation="use", path=database, cause="another process is migrating or restoring it, or runs it")
     with lock:
         yield
-
-
-def _lock_descriptor(descriptor: int, *, shared: bool = False) -> bool:
-    if sys.platform == "win32":
-        import msvcrt
-
-        os.lseek(descriptor, OFFSET, os.SEEK_SET)
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-    import fcntl
-
-    try:
-        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -8,116 +8,147 @@ new one in one step. All raise `TillkeeperError` and nothing else.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Protocol
 
 from dbsync.model import Applied, Backup, Carried, Change, Facts, Intent, Loss, Migration, Recognised, Tried
 
 
-class Recorder(Protocol):
+class Recorder(ABC):
     """The memory of the caller for a later run."""
 
+    @abstractmethod
     def backup_made(self, backup: Backup) -> None:
         """A backup is complete under its final name."""
 
+    @abstractmethod
     def content_noted(self, sha256: str) -> None:
         """The SHA-256 of the database file as of COMMIT."""
 
 
-class Effects(Protocol):
+class Effects(ABC):
     """The effects on one database. The caller holds the database lock."""
 
     # looking
+    @abstractmethod
     def look(self) -> Facts:
         """Look at the database, cheaply; nothing is created or changed."""
 
+    @abstractmethod
     def history(self) -> tuple[Applied, ...]:
         """Return the migrations on record in the database, by number; without a history, from the readable one."""
 
+    @abstractmethod
     def clear(self) -> None:
         """Remove the remains of runs that were cut, as far as possible: they take needed space. Never raises."""
 
+    @abstractmethod
     def recognise(self, migrations: tuple[Migration, ...]) -> Recognised:
         """Return what shows how far a database without our history has come."""
 
+    @abstractmethod
     def preflight(self, pending: tuple[Migration, ...]) -> None:
         """Refuse a run that would fail: no space, a foreign lock, a folder that cannot be written, damage."""
 
     # backing up
+    @abstractmethod
     def equals(self, backup: Path) -> bool:
         """Return whether schema and content of the live database equal those of a backup."""
 
+    @abstractmethod
     def copy_backup(self, version: int, trial_id: str | None) -> Backup:
         """Copy the database, as it stands still, to a temporary name."""
 
+    @abstractmethod
     def check_backup(self, part: Backup) -> Backup:
         """Open the copy, check it, and return its facts."""
 
+    @abstractmethod
     def keep_backup(self, part: Backup) -> Backup:
         """Give the checked copy its final name, durably."""
 
+    @abstractmethod
     def keep_damaged(self) -> Path | None:
         """Copy a damaged database aside, once, as not verified; None if that is impossible. Never raises."""
 
+    @abstractmethod
     def rotate_backups(self, pinned: tuple[Path, ...]) -> None:
         """Remove the oldest migration backups over the limit, never a pinned one."""
 
     # the one write transaction
+    @abstractmethod
     def begin(self) -> None:
         """Open the write transaction: from here on the database stands still."""
 
+    @abstractmethod
     def check_now(self) -> None:
         """Check a database of which there is no backup to check, because it is new."""
 
+    @abstractmethod
     def apply(self, migration: Migration, trial_id: str | None, release: tuple[str | None, str | None]) -> None:
         """Run one migration in a savepoint, with its history rows. `release` is id and version."""
 
+    @abstractmethod
     def note_history(self, kept: tuple[Migration, ...], blessed: tuple[Migration, ...]) -> None:
         """Write history rows for migrations that the database has already: adopted ones, and mended ones."""
 
+    @abstractmethod
     def adopt(self, migrations: tuple[Migration, ...]) -> None:
         """Record that the database has had these all along; the history is made where there is none."""
 
+    @abstractmethod
     def mark_trial(self, trial_id: str, release: tuple[str | None, str | None]) -> None:
         """Write the trial's row."""
 
+    @abstractmethod
     def verify(self, migrations: tuple[Migration, ...], backup: Backup | None) -> None:
         """Check what the transaction would commit."""
 
+    @abstractmethod
     def commit(self) -> None:
         """Commit the transaction, in one step."""
 
+    @abstractmethod
     def rollback(self) -> None:
         """Undo the open transaction; nothing happens if none is open."""
 
+    @abstractmethod
     def check_committed(self) -> None:
         """Open the database anew and check it, read from the disk."""
 
+    @abstractmethod
     def content_digest(self) -> str | None:
         """Return the SHA-256 of the database file; None while a journal holds a part of the database."""
 
     # comparing
+    @abstractmethod
     def changed_since_commit(
         self, content_sha256: str | None, backup: Backup | None, migrations: tuple[Migration, ...]
     ) -> Change:
         """Return whether people wrote since the trial's COMMIT, and at least a part of what they wrote."""
 
+    @abstractmethod
     def lost_since_commit(self, backup: Backup, migrations: tuple[Migration, ...]) -> tuple[Loss, ...]:
         """Return all changes since COMMIT, per table; empty as well if they cannot be determined. Never raises."""
 
+    @abstractmethod
     def changed_since(self, backup: Path) -> Change:
         """Return the changes since a backup was made, as far as the two schemas can be compared."""
 
+    @abstractmethod
     def export_loss(self, base: Backup, migrations: tuple[Migration, ...], aside: Backup) -> Path | None:
         """Write the rows that would be missing from the restored database as CSV and SQL."""
 
     # restoring
+    @abstractmethod
     def check_usable(self, backup: Path) -> None:
         """Refuse a backup that is not what its facts say."""
 
+    @abstractmethod
     def put_aside(self, reason: str) -> Backup | None:
         """Copy the live database to a pinned, synced file beside it; a damaged one is moved, with its journals."""
 
+    @abstractmethod
     def carry_back(self, base: Backup, aside: Backup, migrations: tuple[Migration, ...]) -> Carried:
         """Make the older database with the changes since, and a proof of what it holds.
 
@@ -125,30 +156,39 @@ class Effects(Protocol):
             TillkeeperError: it cannot be made; on record, and nothing is left of it.
         """
 
+    @abstractmethod
     def try_carrying(self, base: Backup, migrations: tuple[Migration, ...]) -> Carried:
         """Do as `carry_back` on copies that are removed again; return what the result would hold."""
 
+    @abstractmethod
     def keep_carried(self, carried: Carried, base: Backup) -> Backup:
         """Give a database that was carried back a final name among the backups, durably."""
 
+    @abstractmethod
     def discard(self, path: Path) -> None:
         """Remove a copy that nobody needs: one that was carried back or put aside in vain. Never raises."""
 
+    @abstractmethod
     def restore(self, backup: Path) -> None:
         """Put a backup over the live database in one transaction."""
 
+    @abstractmethod
     def read_intent(self, intent_id: str) -> Intent | None:
         """Return a person's restore that was begun."""
 
+    @abstractmethod
     def write_intent(self, intent: Intent) -> None:
         """Write an intent durably."""
 
     # recording
+    @abstractmethod
     def tried(self, run: str) -> Tried:
         """Return how earlier runs of that name ended, by the flight recorder."""
 
+    @abstractmethod
     def record(self, event: str, **facts: str | float | None) -> None:
         """Append to the flight recorder, outside the database, and send the event to those who watch."""
 
+    @abstractmethod
     def seconds(self) -> float:
         """Return the time of a monotonic clock, for durations only."""

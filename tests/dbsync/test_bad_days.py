@@ -211,17 +211,17 @@ def test_too_little_space_is_refused_with_numbers_before_anything_is_touched(tmp
 
 
 def test_a_database_on_a_network_file_system_is_not_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dbsync.database import preflight
+    from dbsync.storage.platform import linux
 
     database = make_shop(tmp_path / "a shop", schema=2)
     before = (database.read_bytes(), files(database.parent))
     mounts = tmp_path / "mounts"
     place = str(tmp_path / "a shop").replace(" ", "\\040")
     mounts.write_text(f"/dev/vda / ext4 rw 0 0\nserver:/tills {place} nfs4 rw 0 0\n")
-    monkeypatch.setattr(preflight.check_local, "__defaults__", (mounts,))
+    monkeypatch.setattr(linux, "MOUNTS", mounts)
     outcome = upgrade(database, released(tmp_path, 4))
     assert (outcome.name, outcome.cause) == ("NETWORK_DRIVE", "it lies on a network file system (nfs4)")
     assert (database.read_bytes(), files(database.parent)) == before
     lines = mounts.read_text().splitlines()
-    assert preflight.file_system_of(Path("/elsewhere/x.db"), lines) == "ext4"
-    assert preflight.file_system_of(tmp_path / "a shop too" / "x.db", lines) == "ext4"
+    assert linux.file_system_of(Path("/elsewhere/x.db"), lines) == "ext4"
+    assert linux.file_system_of(tmp_path / "a shop too" / "x.db", lines) == "ext4"

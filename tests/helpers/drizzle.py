@@ -94,6 +94,7 @@ class Project:
         self.work = tools(release) / "work" / name
         self.out = self.work / "out"
         self._count = 0
+        shutil.rmtree(self.work, ignore_errors=True)  # of a run that was interrupted
         self.work.mkdir(parents=True)
         (self.work / "drizzle.config.ts").write_text(
             "import { defineConfig } from 'drizzle-kit';\n"

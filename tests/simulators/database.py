@@ -7,10 +7,11 @@ from pathlib import Path
 from dbsync.errors import Locked, MigrationFailed, TillkeeperError
 from dbsync.model import Applied, Carried, Change, Facts, Intent, Loss, Migration, Recognised, Tried
 from dbsync.model import Backup as Facts_of_backup
+from dbsync.upgrade.effects import Effects
 from tests.simulators.world import Backup, Database, Violated, World
 
 
-class SimulatedEffects:
+class SimulatedEffects(Effects):
     """One process's view of the database."""
 
     def __init__(self, world: World, process: str) -> None:

@@ -11,11 +11,11 @@ from tests.simulators.database import SimulatedEffects
 from tests.simulators.world import App, World
 from updater.answers import Answer
 from updater.flows.confirm import confirm
-from updater.flows.effects import AppEvent
+from updater.flows.effects import AppEvent, Till
 from updater.model import Catalog, Journal, Offer, Proof, Rejection, Release, Report, Running, Trial, View
 
 
-class SimulatedTill:
+class SimulatedTill(Till):
     """One process's hands on the world."""
 
     def __init__(self, world: World, process: str) -> None:

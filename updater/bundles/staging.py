@@ -13,7 +13,7 @@ from dbsync.errors import Refused, TryLater
 from updater import __version__
 from updater.answers import Answer
 from updater.bundles.version_folders import Versions
-from updater.host import host
+from updater.host import this_host
 from updater.manifest import Manifest
 from updater.model import Catalog, Journal, Offer, Release
 from updater.repository import client
@@ -81,7 +81,7 @@ class Staging:
         if manifest.self_test is None:
             return
         command = self._self_test_command(staging, manifest)
-        code, output = host.run_and_wait(
+        code, output = this_host().run_and_wait(
             command, timeout_seconds=manifest.self_test_timeout_seconds, env=None, cwd=staging
         )
         if code != 0:
@@ -112,7 +112,7 @@ class Staging:
 
     def _can_run(self, manifest: Manifest) -> bool:
         least = Version(manifest.least_agent)
-        return least <= Version(__version__) and manifest.platform in ("any", host.platform_tag())
+        return least <= Version(__version__) and manifest.platform in ("any", this_host().platform_tag())
 
     def _self_test_command(self, folder: Path, manifest: Manifest) -> list[str]:
         assert manifest.self_test is not None

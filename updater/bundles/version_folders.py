@@ -9,7 +9,7 @@ from typing import IO, Final
 
 from dbsync.errors import DiskFull, Refused, disk_problem
 from dbsync.storage import files
-from updater.host import host
+from updater.host import this_host
 from updater.manifest import MANIFEST_NAME, FileEntry, Manifest, entry_of, parse, release_id, scan
 
 RESERVE_BYTES: Final = 50_000_000
@@ -211,4 +211,4 @@ def _copy(source: IO[bytes], target: IO[bytes], entry: FileEntry, path: str) -> 
 
 
 def _same(found: FileEntry, entry: FileEntry) -> bool:
-    return (found if host.keeps_executable_bit else found._replace(mode=entry.mode)) == entry
+    return (found if this_host().keeps_executable_bit else found._replace(mode=entry.mode)) == entry

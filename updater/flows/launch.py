@@ -11,9 +11,7 @@ from typing import Final, NamedTuple
 from dbsync.model import Outcome
 from dbsync.outcomes import NamedOutcome, OutcomeName
 from updater.decisions import launcher
-from updater.decisions.journal_rebuild import rebuild
 from updater.decisions.trial import counted, ended
-from updater.flows.confirm import CONFIRMED, confirm
 from updater.flows.effects import AppEvent, Till, terminal_locked
 from updater.model import Journal, Limits, Release, Report, Trial, Verdict, View
 from updater.outcomes import TerminalOutcome
@@ -46,7 +44,12 @@ def launch(till: Till, limits: Limits) -> Launched:
 
 def journal_of(view: View, *, now: str) -> Journal | None:
     """The journal, or what a rebuild makes of the other files; in memory, for those who may not write it."""
-    return view.journal if view.journal is not None else rebuild(view, now=now).journal
+    if view.journal is not None:
+        return view.journal
+    # Here, because a start that finds its journal needs none of it.
+    from updater.decisions.journal_rebuild import rebuild
+
+    return rebuild(view, now=now).journal
 
 
 class _Run:
@@ -156,12 +159,21 @@ class _Run:
             return Launched(TerminalOutcome.ALREADY_RUNNING, 0)
         if self.till.asks_confirm(trial_id):
             # Its launcher died between the confirm and the answer, and the app still waits.
-            self.till.answer_confirm(trial_id, confirm(self.till, trial_id))
+            self._answer(trial_id)
         trial = self.till.read_trial(trial_id)
         if trial is None or trial.verdict is Verdict.CONFIRMED:
             return Launched(TerminalOutcome.ALREADY_RUNNING, 0)
         self.till.attach_app()
         return self._watch(trial.candidate, trial, attached=True)
+
+    def _answer(self, trial_id: str) -> bool:
+        """Confirm a trial as its app asks, and answer it; return whether the app may go on."""
+        # Here, because a start without a trial needs none of it.
+        from updater.flows.confirm import CONFIRMED, confirm
+
+        answer = confirm(self.till, trial_id)
+        self.till.answer_confirm(trial_id, answer)
+        return answer == CONFIRMED
 
     def _watch(self, release: Release, trial: Trial | None, *, attached: bool = False) -> Launched | None:
         """Until the app ends; one that was only attached to is left once it has confirmed: how it ends is not known."""
@@ -172,9 +184,7 @@ class _Run:
                 return Launched(TerminalOutcome.ALREADY_RUNNING, 0)
             event = self.till.await_app(trial_id=watched, limit_seconds=limit_seconds)
             if event.kind == "asks" and watched is not None:
-                answer = confirm(self.till, watched)
-                self.till.answer_confirm(watched, answer)
-                watched = None if answer == CONFIRMED else watched
+                watched = None if self._answer(watched) else watched
             elif event.kind == "confirmed":
                 watched = None
             elif event.kind == "overdue":

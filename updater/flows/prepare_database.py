@@ -9,12 +9,13 @@ from pathlib import Path
 
 from dbsync.model import Backup, Outcome, Returned
 from dbsync.upgrade import coordinator, restore_decision
+from dbsync.upgrade.effects import Recorder
 from updater.flows.effects import Till, terminal_locked
 from updater.model import Rejection, Release, Report, Trial, Verdict
 from updater.outcomes import TerminalOutcome, done_sentence
 
 
-class TrialRecorder:
+class TrialRecorder(Recorder):
     """Takes what the coordinator learns into the trial file, each time under the terminal lock for a moment."""
 
     def __init__(self, till: Till, trial_id: str) -> None:

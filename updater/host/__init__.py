@@ -1,24 +1,40 @@
-"""The one address for differences between operating systems: chosen once, here."""
+"""Differences between operating systems, one module per system: no other module of the updater asks which one this is.
+
+`base.Host` is the interface. `linux`, `macos` and `windows` implement all of it; `shared` is the part that all have in
+common, `posix` that of Linux and macOS. Every module can be imported on every system. A new system is a module with one
+class, and a line in SYSTEMS.
+"""
 
 from __future__ import annotations
 
 import sys
+from functools import cache
+from typing import TYPE_CHECKING, Final, cast
 
-from updater.host.base import Host
+if TYPE_CHECKING:
+    from updater.host.base import Host
 
-
-def _choose() -> Host:
-    if sys.platform == "win32":
-        from updater.host.windows import WindowsHost
-
-        return WindowsHost()
-    if sys.platform == "darwin":
-        from updater.host.macos import MacHost
-
-        return MacHost()
-    from updater.host.linux import LinuxHost
-
-    return LinuxHost()
+SYSTEMS: Final = {
+    "linux": ("linux", "LinuxHost"),
+    "darwin": ("macos", "MacHost"),
+    "win32": ("windows", "WindowsHost"),
+}
+"""`sys.platform` to the module in this package and its class."""
 
 
-host: Host = _choose()
+@cache
+def this_host() -> Host:
+    """Return the host that this process runs on; the first call loads its module.
+
+    Raises:
+        UnsupportedSystem: no module here knows this system.
+    """
+    if sys.platform not in SYSTEMS:
+        from dbsync.errors import UnsupportedSystem
+
+        cause = f"the operating system {sys.platform} is not supported"
+        raise UnsupportedSystem(operation="run", cause=cause, hint=f"Supported: {', '.join(SYSTEMS)}.")
+    module, name = SYSTEMS[sys.platform]
+    # Not importlib.import_module: on the till's start-up path importlib is loaded for nothing else.
+    found = __import__(f"{__name__}.{module}", fromlist=[name])
+    return cast("Host", getattr(found, name)())

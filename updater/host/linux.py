@@ -43,13 +43,6 @@ class LinuxHost(PosixHost):
         fields = _stat(str(pid))
         return fields is not None and fields[0] not in ("Z", "X")
 
-    def holder_of(self, lock_path: Path) -> int | None:
-        wanted = os.path.realpath(lock_path)
-        for entry in PROC.iterdir():
-            if entry.name.isdigit() and int(entry.name) != os.getpid() and _has_open(entry, wanted):
-                return int(entry.name)
-        return None
-
 
 def _stat(pid: str) -> list[str] | None:
     """The fields of /proc/PID/stat from the state on (proc(5), field 3): a name may contain anything but is in ()."""
@@ -58,13 +51,6 @@ def _stat(pid: str) -> list[str] | None:
     except OSError:
         return None
     return text.rpartition(")")[2].split()
-
-
-def _has_open(entry: Path, wanted: str) -> bool:
-    try:
-        return any(str(one.readlink()) == wanted for one in (entry / "fd").iterdir())
-    except OSError:
-        return False
 
 
 def _home(variable: str, below: str) -> Path:

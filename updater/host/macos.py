@@ -40,10 +40,6 @@ class MacHost(PosixHost):
         state = self._ask(["/bin/ps", "-o", "state=", "-p", str(pid)]).strip()
         return bool(state) and not state.startswith("Z")
 
-    def holder_of(self, lock_path: Path) -> int | None:
-        found = self._ask(["/usr/sbin/lsof", "-t", str(lock_path)]).split()
-        return int(found[0]) if found else None
-
     def _ask(self, command: list[str]) -> str:
         _, output = self.run_and_wait(command, timeout_seconds=10.0, env=None, cwd=Path("/"))
         return output

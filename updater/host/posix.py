@@ -1,25 +1,28 @@
-"""What Linux and macOS share: fork with an inherited lock, sessions, signals."""
+"""The part that Linux and macOS share: fork with an inherited lock, sessions, signals."""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
 from dbsync.errors import Refused
 from dbsync.storage.locks import Lock
+from dbsync.storage.platform import this_platform
 from updater.errors import AppAlreadyRunning
-from updater.host.base import START_SECONDS, App, Host, RunningApp
+from updater.host.base import App, RunningApp
+from updater.host.shared import START_SECONDS, SharedHost
 
 POLL_SECONDS: Final = 0.02
 END_LIMIT_SECONDS: Final = 5.0
 """How long after the last signal to wait until the kernel has taken everything away."""
 
 
-class ChildApp:
+class ChildApp(App):
     """An app that this process started."""
 
     def __init__(self, pid: int, lock_path: Path) -> None:
@@ -29,19 +32,19 @@ class ChildApp:
         self._code: int | None = None
 
     def poll(self) -> int | None:
-        """The exit code; a signal that ended it counts negative."""
+        """Return the exit code; a signal that ended it counts negative."""
         return self._reap(os.WNOHANG)
 
     def wait(self) -> int:
-        """Waits for the end; SIGTERM and SIGINT that reach the launcher meanwhile go to the app."""
-        before = {one: signal.signal(one, self._forward) for one in (signal.SIGTERM, signal.SIGINT)}
+        """Wait for the end; SIGTERM and SIGINT that reach the launcher meanwhile go to the app."""
+        before = {number: signal.signal(number, self._forward) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             code = self._reap(0)
             assert code is not None
             return code
         finally:
-            for one, handler in before.items():
-                signal.signal(one, handler)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _forward(self, number: int, _: object) -> None:
         if self._code is None:
@@ -55,8 +58,18 @@ class ChildApp:
         return self._code
 
 
-class PosixHost(Host):
+class PosixHost(SharedHost):
     """A system with fork, sessions and signals."""
+
+    keeps_executable_bit = True
+
+    @abstractmethod
+    def members(self, leader: int) -> set[int]:
+        """Return the leader and every process that it or its children started, or that is in its session."""
+
+    @abstractmethod
+    def is_alive(self, pid: int) -> bool:
+        """Return whether a process runs; a dead one that nobody has waited for does not."""
 
     def start_app(
         self,
@@ -134,7 +147,7 @@ class PosixHost(Host):
         while True:
             if isinstance(app, ChildApp):
                 app.poll()
-            left = {one for one in members | self.members(leader) if self.is_alive(one)}
+            left = {pid for pid in members | self.members(leader) if self.is_alive(pid)}
             if not left and self.running_app(app.lock_path) is None:
                 return True
             if time.monotonic() >= deadline:
@@ -146,29 +159,11 @@ class PosixHost(Host):
             return None
         if running.pid is not None and self.start_time(running.pid) == running.start_time:
             return running.pid
-        return self.holder_of(running.lock_path)
-
-    # --------------------------------------------------------------------------------------- each system has its own
-
-    def members(self, leader: int) -> set[int]:
-        """The leader and every process that it or its children started, or that is in its session."""
-        raise RuntimeError("each system has its own")
-
-    def start_time(self, pid: int) -> str | None:
-        """When a process started, as the system tells it; None if there is none."""
-        raise RuntimeError("each system has its own")
-
-    def is_alive(self, pid: int) -> bool:
-        """Whether a process runs; a dead one that nobody has waited for does not."""
-        raise RuntimeError("each system has its own")
-
-    def holder_of(self, lock_path: Path) -> int | None:
-        """A process that has that file open; None if that cannot be found out."""
-        raise RuntimeError("each system has its own")
+        return this_platform().holder_of(running.lock_path)
 
 
 def tree_of(leader: int, processes: Mapping[int, tuple[int, int]]) -> set[int]:
-    """The leader, its descendants, and its session. `processes`: pid → (parent, session)."""
+    """Return the leader, its descendants, and its session. `processes`: pid → (parent, session)."""
     found = {pid for pid, (_, session) in processes.items() if session == leader}
     found.add(leader)
     while True:

@@ -15,7 +15,8 @@ from typing import Any, Final
 from dbsync.errors import Refused
 from dbsync.storage.locks import Lock
 from updater.errors import AppAlreadyRunning
-from updater.host.base import START_SECONDS, App, Folders, Host
+from updater.host.base import App, Folders
+from updater.host.shared import START_SECONDS, SharedHost
 
 JOB_EXTENDED_LIMIT_INFORMATION: Final = 9
 JOB_LIMIT_KILL_ON_CLOSE: Final = 0x2000
@@ -25,7 +26,7 @@ ROUNDED_SECONDS: Final = 10
 """Boot time is computed from two clocks; rounded, two looks at it agree."""
 
 
-class WindowsApp:
+class WindowsApp(App):
     """An app that this process started."""
 
     def __init__(self, process: Any, job: int, lock: Lock) -> None:
@@ -36,11 +37,11 @@ class WindowsApp:
         self._lock: Final = lock
 
     def poll(self) -> int | None:
-        """The exit code; None while it runs."""
+        """Return the exit code; None while it runs."""
         return self._ended(self._process.poll())
 
     def wait(self) -> int:
-        """Waits for its end."""
+        """Wait for its end."""
         code = self._process.wait()
         self._ended(code)
         return int(code)
@@ -51,7 +52,7 @@ class WindowsApp:
         return code
 
 
-class WindowsHost(Host):
+class WindowsHost(SharedHost):
     """A terminal that runs Windows."""
 
     keeps_executable_bit = False
@@ -88,6 +89,10 @@ class WindowsHost(Host):
         while app.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
         return app.poll() is not None
+
+    def start_time(self, pid: int) -> str | None:
+        """Return None: the time at which a process was created is not asked for."""
+        return None
 
     def read_boot_id(self) -> str:
         up_seconds = self._kernel().GetTickCount64() / 1000

@@ -12,7 +12,7 @@ from dbsync.errors import BadMigrations
 from dbsync.migrations import folder as migration_folder
 from dbsync.upgrade.released_history import Kind, departures
 from updater import __version__
-from updater.host import host
+from updater.host import this_host
 from updater.manifest import MANIFEST_NAME, Manifest, ManifestError, MigrationEntry, check_path, scan
 from updater.publish.errors import BadBundle
 
@@ -67,7 +67,7 @@ def describe(bundle: Path, *, app: str, version: str | None, config: Path | None
         raise BadBundle(operation="publish", path=bundle / entry, cause="the entry is not in the bundle")
     if (
         not said.get("interpreter")
-        and host.keeps_executable_bit
+        and this_host().keeps_executable_bit
         and files[entry].link is None
         and files[entry].mode != 0o755
     ):
@@ -79,7 +79,7 @@ def describe(bundle: Path, *, app: str, version: str | None, config: Path | None
     return Manifest(
         app=app,
         version=checked_version(version or said.get("version")),
-        platform=said.get("platform", "any" if interpreter else host.platform_tag()),
+        platform=said.get("platform", "any" if interpreter else this_host().platform_tag()),
         files=files,
         entry=entry,
         interpreter=interpreter,

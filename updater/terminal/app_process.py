@@ -11,7 +11,7 @@ from typing import Final
 from dbsync.errors import Refused, TillkeeperError, disk_problem
 from dbsync.storage import files as disk_files
 from updater.flows.effects import AppEvent
-from updater.host import host
+from updater.host import this_host
 from updater.host.base import App
 from updater.manifest import Manifest
 from updater.model import Release, Verdict
@@ -26,6 +26,7 @@ class Watch:
     """The app that this launcher started or attached to."""
 
     def __init__(self, settings: Settings, files: StateFolder, app_arguments: tuple[str, ...] = ()) -> None:
+        self._host: Final = this_host()
         self._settings: Final = settings
         self._files: Final = files
         self._app_arguments: Final = app_arguments
@@ -45,25 +46,25 @@ class Watch:
             # A confirm file of an earlier launch under this trial must not speak for this one.
             for path in (self.confirm_file(trial_id), self._answer_file(trial_id)):
                 path.unlink(missing_ok=True)
-        self._app = host.start_app(
+        self._app = self._host.start_app(
             self._command(folder, manifest),
             env=self._environment(release, trial_id=trial_id, notice=notice),
             cwd=folder,
             lock_path=self._lock_path,
             note={"trial_id": trial_id, "release_id": release.release_id},
         )
-        self._since = host.monotonic_seconds()
+        self._since = self._host.monotonic_seconds()
         gc.freeze()
         gc.enable()
 
     def attach(self) -> None:
         """Takes up an app that another launcher started; if it has just ended, the wait ends at once."""
-        running = host.running_app(self._lock_path)
+        running = self._host.running_app(self._lock_path)
         if running is None:
             self._app = None
             return
-        self._app = host.attach(running)
-        self._since = host.monotonic_seconds() - running.seconds
+        self._app = self._host.attach(running)
+        self._since = self._host.monotonic_seconds() - running.seconds
 
     def await_app(self, *, trial_id: str | None, limit_seconds: float | None) -> AppEvent:
         """Waits for the app's end; on trial also for a confirm by file or command, and for the limit."""
@@ -101,7 +102,7 @@ class Watch:
     def end_app(self) -> bool:
         """Ends the app with all it started."""
         grace_seconds = self._settings.limits.end_grace_seconds
-        return self._app is None or host.end_tree(self._app, grace_seconds=grace_seconds)
+        return self._app is None or self._host.end_tree(self._app, grace_seconds=grace_seconds)
 
     def note_start(self, release: Release, *, failed: bool) -> int:
         """How many starts of this release have failed one after another. A good start costs no write."""
@@ -163,4 +164,4 @@ class Watch:
         return self._settings.state / f"confirm-{trial_id}.ack"
 
     def _seconds(self) -> float:
-        return host.monotonic_seconds() - self._since
+        return self._host.monotonic_seconds() - self._since

@@ -10,7 +10,7 @@ from dbsync.errors import Refused
 from dbsync.storage import files
 from updater import settings as settings_file
 from updater.flows.first_install import first_version
-from updater.host import host
+from updater.host import this_host
 from updater.model import Journal, Limits
 from updater.repository.client import only_app
 from updater.settings import Settings
@@ -41,7 +41,7 @@ def settings_for(wish: Wish, app: str) -> Settings:
     Raises:
         SettingsError: data and program would share a folder.
     """
-    folders = host.default_folders(app)
+    folders = this_host().default_folders(app)
     data = _absolute(wish.data or folders.data)
     database = _absolute(wish.database) if wish.database else data / "pos_system.db"
     path = _absolute(wish.settings or folders.settings_file)
@@ -100,7 +100,7 @@ def prepare(wish: Wish) -> Settings:
 
 def _existing(wish: Wish) -> Settings | None:
     """The settings of an installation that is repeated."""
-    path = wish.settings or (host.default_folders(wish.app).settings_file if wish.app else None)
+    path = wish.settings or (this_host().default_folders(wish.app).settings_file if wish.app else None)
     return settings_file.load(_absolute(path)) if path is not None and path.exists() else None
 
 

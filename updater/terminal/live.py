@@ -12,8 +12,8 @@ from dbsync.storage import files
 from dbsync.storage.locks import Lock, lock_of
 from updater.bundles import version_folders
 from updater.errors import Busy
-from updater.flows.effects import AppEvent
-from updater.host import host
+from updater.flows.effects import AppEvent, Till
+from updater.host import this_host
 from updater.model import Catalog, Journal, Offer, Phase, Proof, Rejection, Release, Report, Running, Trial, View
 from updater.settings import Settings
 from updater.terminal.app_process import Watch
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from updater.bundles.staging import Staging
 
 
-class Terminal:
+class Terminal(Till):
     """One terminal.
 
     Args:
@@ -45,6 +45,7 @@ class Terminal:
         database_progress: Progress | None = None,
         app_arguments: tuple[str, ...] = (),
     ) -> None:
+        self._host: Final = this_host()
         self.settings: Final = settings
         self.files: Final = StateFolder(settings.state)
         self.versions: Final = version_folders.Versions(settings.program)
@@ -77,7 +78,7 @@ class Terminal:
             rejections=self.files.read_rejections(self._restore_is_done),
             database=self._look_at_database(),
             running=self._running(),
-            boot_id=host.boot_id(),
+            boot_id=self._host.boot_id(),
             installed=self.versions.names(),
             journal_broken=broken,
         )
@@ -128,7 +129,7 @@ class Terminal:
         return os.urandom(8).hex()
 
     def boot_id(self) -> str:
-        return host.boot_id()
+        return self._host.boot_id()
 
     # ---------------------------------------------------------------------------------------------------- database
 
@@ -195,7 +196,7 @@ class Terminal:
         time.sleep(seconds)
 
     def _running(self) -> Running | None:
-        found = host.running_app(self.app_lock_path)
+        found = self._host.running_app(self.app_lock_path)
         if found is None:
             return None
         return Running(found.pid, found.trial_id, found.release_id, found.seconds)

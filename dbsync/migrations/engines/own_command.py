@@ -10,13 +10,11 @@ has queries that give something true once the program did what it is for: a stat
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 import tomllib
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +23,7 @@ from dbsync.migrations.engines import own_command_proof as proof
 from dbsync.migrations.migration_file import checked_text
 from dbsync.model import Migration
 from dbsync.storage.connections import Connection
+from dbsync.storage.platform import this_platform
 
 TIMEOUT_SECONDS: Final = 900.0
 LINE_LIMIT: Final = 200
@@ -58,10 +57,9 @@ def _run(said: dict[str, Any], migration: Migration, database: Path, log: Callab
         words[0] = str(folder / words[0])
     with tempfile.TemporaryFile() as output:
         try:
-            process = subprocess.Popen(
-                words, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                env={**os.environ, "DBSYNC_DATABASE": str(database)}, start_new_session=sys.platform != "win32",
-            )  # fmt: skip
+            process = this_platform().start_tree(
+                words, cwd=folder, env={**os.environ, "DBSYNC_DATABASE": str(database)}, output=output
+            )
         except OSError as cause:
             raise _failed(migration, f"it could not be started: {cause.strerror or cause}") from cause
         try:
@@ -69,7 +67,8 @@ def _run(said: dict[str, Any], migration: Migration, database: Path, log: Callab
         except subprocess.TimeoutExpired as cause:
             raise _failed(migration, f"it did not end within {timeout_seconds:.0f} seconds") from cause
         finally:
-            _end(process)
+            # Also what it started: something that goes on writing would write into a copy that is gone.
+            this_platform().end_tree(process)
         last = ""
         output.seek(0)
         for line in output:
@@ -91,16 +90,6 @@ def _readable(line: bytes) -> str:
 
 def _filled(word: str, database: Path) -> str:
     return word.replace("{database}", str(database)).replace("{python}", sys.executable)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """The program and whatever it started: something that goes on writing would write into a copy that is gone."""
-    if sys.platform != "win32":
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-    elif process.poll() is None:
-        process.kill()
-    process.wait()
 
 
 def _failed(migration: Migration, cause: str) -> MigrationFailed:

@@ -199,11 +199,13 @@ def interrupted(command: list[str], folder: Path, number: int) -> tuple[str, str
 
 
 AS_NOBODY = """
-import ast, fnmatch, hashlib, os, shutil, sys, tomllib
+import ast, fcntl, fnmatch, hashlib, os, shutil, subprocess, sys, tomllib
 import click
 from dbsync.__main__ import main
+from dbsync.storage.platform import this_platform
 
 # All that is needed is loaded first: where Python lies may be closed as well.
+this_platform()
 b"x".decode("utf-8-sig")
 for name in main.list_commands(click.Context(main)):
     main.get_command(click.Context(main), name)

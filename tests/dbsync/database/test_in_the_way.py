@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from dbsync.backups.catalog import list_backups
-from dbsync.database import preflight
 from dbsync.model import Outcome
 from dbsync.progress import Event
 from dbsync.storage import connections
+from dbsync.storage.platform import linux
 from dbsync.upgrade import coordinator, restore_decision
 from tests.dbsync.test_bad_days import command, mounted
 from tests.helpers.places import ROOT
@@ -230,7 +230,7 @@ def test_a_file_that_may_only_be_read_is_named(tmp_path: Path) -> None:
     assert (database.read_bytes(), files(database.parent)) == before
 
 
-@pytest.mark.parametrize("kind", sorted(preflight.NETWORK_KINDS))
+@pytest.mark.parametrize("kind", sorted(linux.NETWORK_KINDS))
 def test_every_network_file_system_is_refused_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
@@ -238,7 +238,7 @@ def test_every_network_file_system_is_refused_with_the_reason(
     before = database.read_bytes()
     mounts = tmp_path / "mounts"
     mounts.write_text(f"server:/tills {tmp_path} {kind} rw 0 0\n")
-    monkeypatch.setattr(preflight.check_local, "__defaults__", (mounts,))
+    monkeypatch.setattr(linux, "MOUNTS", mounts)
     outcome = upgrade(database, released(tmp_path, 4))
     assert (outcome.name, kind in outcome.cause) == ("NETWORK_DRIVE", True)
     assert outcome.hint == "Move the database to a disk of this machine."

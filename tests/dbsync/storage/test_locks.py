@@ -48,16 +48,16 @@ def test_a_lock_that_cannot_be_is_an_error_of_the_disk_and_leaves_no_descriptor(
     """NFS without its lock daemon answers ENOLCK; a folder in the lock's place cannot be opened."""
     import errno
 
-    from dbsync.storage import locks
+    from dbsync.storage.platform import this_platform
 
     (tmp_path / "folder").mkdir()
     with pytest.raises(DiskProblem, match="lock"):
         Lock(tmp_path / "folder").try_take()
 
-    def refuse(descriptor: int, *, shared: bool = False) -> bool:
+    def refuse(descriptor: int, *, shared: bool) -> bool:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(locks, "_lock_descriptor", refuse)
+    monkeypatch.setattr(this_platform(), "try_lock", refuse)
     lock = Lock(tmp_path / "a.lock")
     before = os.open(os.devnull, os.O_RDONLY)
     os.close(before)

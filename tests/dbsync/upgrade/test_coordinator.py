@@ -16,10 +16,11 @@ from dbsync.errors import DiskProblem
 from dbsync.model import Backup
 from dbsync.storage.files import sha256_of
 from dbsync.upgrade import coordinator, restore_decision
+from dbsync.upgrade.effects import Recorder
 from tests.helpers.shop import ask, dump, effects, files, make_shop, released, upgrade, version, written
 
 
-class Notes:
+class Notes(Recorder):
     """A launcher's trial file."""
 
     def __init__(self) -> None:

@@ -272,11 +272,11 @@ def test_defaults_are_the_usual_places_of_this_system(
 ) -> None:
     import platformdirs
 
-    from updater.host import host
+    from updater.host import this_host
 
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    found = host.default_folders("shop")
+    found = this_host().default_folders("shop")
     assert found.data == Path(platformdirs.user_data_dir("shop", appauthor=False, roaming=True))
     assert found.state.is_relative_to(platformdirs.user_data_dir("Tillkeeper", appauthor=False))
     assert not found.program.is_relative_to(found.data)

@@ -14,8 +14,9 @@ import pytest
 
 from dbsync.backups import snapshot
 from dbsync.progress import nobody
+from dbsync.storage import block_clone
 from dbsync.storage.connections import Connection, open_writing
-from dbsync.storage.platform import block_clone
+from dbsync.storage.platform import linux
 from tests.helpers.places import ROOT
 from tests.helpers.shop import dump, files, make_shop, released, sales, upgrade
 
@@ -25,7 +26,7 @@ STORY = """
 import subprocess, sys
 from pathlib import Path
 from dbsync.backups import snapshot
-from dbsync.storage.platform import block_clone
+from dbsync.storage import block_clone
 from tests.helpers import shop
 
 place, wal = Path(sys.argv[1]), sys.argv[2] == "wal"
@@ -87,7 +88,7 @@ def copier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program = tmp_path / "cp"
     program.write_text('#!/bin/sh\n[ "$1" = --reflink=always ] || exit 1\nshift\nexec cp "$@"\n')
     program.chmod(0o755)
-    monkeypatch.setattr(block_clone, "PROGRAM", program)
+    monkeypatch.setattr(linux, "CLONE_PROGRAM", program)
     return program
 
 

@@ -6,43 +6,25 @@ A database file may be copied as a file only while it is the whole database and 
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
-from typing import Final
 
 from dbsync.storage.connections import Connection, is_wal
-
-PROGRAM: Final = Path("/bin/cp")
-TIMEOUT_SECONDS: Final = 60.0
-"""It takes milliseconds, plus writing out what the system still holds of the file."""
+from dbsync.storage.platform import this_platform
 
 
 def copied(live: Connection, target: Path) -> bool:
-    """Copies the database of `live`, which has begun to write and has written nothing yet.
+    """Copy the database of `live`, which has begun to write and has written nothing yet.
 
-    A child process does it: opening and closing the file in this one would drop the locks that it has on it
-    (sqlite.org/howtocorrupt.html, 2.2). Always to the end or not at all; the copy is not durable yet.
+    The platform never opens the file in this process: opening and closing it here would drop the locks that the process
+    has on it (sqlite.org/howtocorrupt.html, 2.2). Always to the end or not at all; the copy is not durable yet.
 
     Returns:
         Whether there is a copy. False: not this file system, or something about it does not hold; nothing is left.
     """
     source = _path_of(live)
-    if sys.platform != "linux" or source is None or not _stands_still(live, source):
+    if source is None or not _stands_still(live, source):
         return False
-    words = [str(PROGRAM), "--reflink=always", "--", str(source), str(target)]
-    nowhere = subprocess.DEVNULL
-    try:
-        done = subprocess.run(
-            words, stdin=nowhere, stdout=nowhere, stderr=nowhere, check=False, timeout=TIMEOUT_SECONDS
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        target.unlink(missing_ok=True)
-        return False
-    if done.returncode != 0:
-        target.unlink(missing_ok=True)
-        return False
-    return True
+    return this_platform().clone_file(source, target)
 
 
 def _stands_still(live: Connection, source: Path) -> bool:

@@ -1,0 +1,99 @@
+"""Interface of dbsync to the operating system; each system implements all of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import subprocess
+    from typing import IO, NoReturn
+
+
+class Platform(ABC):
+    """One operating system. Methods raise OSError as the system does; callers turn it into an error of ours."""
+
+    # locks ---------------------------------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def shares_locks(self) -> bool:
+        """Whether several processes can hold a shared lock on one file at the same time."""
+
+    @abstractmethod
+    def try_lock(self, descriptor: int, *, shared: bool) -> bool:
+        """Lock an open file if no other process holds a lock on it; return whether it is locked now.
+
+        Closing the descriptor is the release, and there is no other: a child that inherited it goes on holding the
+        lock. Where `shares_locks` is false, `shared` makes no difference.
+        """
+
+    # files ---------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def open_binary(self, path: Path, flags: int, *, mode: int) -> int:
+        """Open a file as `os.open` does, never with line ends translated; return the descriptor."""
+
+    @abstractmethod
+    def replace(self, source: Path, target: Path) -> None:
+        """Rename over `target`; wait, within bounds, for a program that only happens to read one of the two."""
+
+    @abstractmethod
+    def sync_file(self, path: Path) -> None:
+        """Make the content of a file durable."""
+
+    @abstractmethod
+    def sync_folder(self, folder: Path) -> None:
+        """Make the names in a folder durable, where the system does not do so by itself."""
+
+    @abstractmethod
+    def clone_file(self, source: Path, target: Path) -> bool:
+        """Copy a file by sharing its blocks, without opening it in this process; return whether there is a copy.
+
+        Never a part: false where the file system cannot do it, and then nothing is left under `target`. The copy is not
+        durable yet.
+        """
+
+    @abstractmethod
+    def network_kind(self, path: Path) -> str:
+        """Return the kind of network file system that a path lies on; empty if it is local or cannot be determined."""
+
+    @abstractmethod
+    def holder_of(self, path: Path) -> int | None:
+        """Return the pid of another process that has a file open; None if there is none, or it cannot be determined."""
+
+    # processes -----------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def lower_priority(self) -> None:
+        """Lower the priority of this process, and that of its reading and writing where the system ties them.
+
+        There may be no way back without privileges, so only a process that does nothing else may call this. A system
+        that refuses is no failure.
+        """
+
+    @abstractmethod
+    def start_tree(
+        self, command: Sequence[str], *, cwd: Path, env: Mapping[str, str], output: IO[bytes]
+    ) -> subprocess.Popen[bytes]:
+        """Start a program without input, apart from this process's terminal, so that `end_tree` can end it."""
+
+    @abstractmethod
+    def end_tree(self, process: subprocess.Popen[bytes]) -> None:
+        """End a program of `start_tree` and, as far as the system knows them, all that it started; wait for it."""
+
+    # the console ---------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def command_line(self, words: Sequence[str]) -> str:
+        """Return a command to paste into the usual shell: a name with spaces stays one word."""
+
+    @abstractmethod
+    def termination_handled(self, handler: Callable[[int], NoReturn]) -> AbstractContextManager[None]:
+        """Inside the block, call `handler` with the number of a signal by which the system asks this process to end.
+
+        A signal that somebody else handles, or ignores, is left to them. For the main thread only.
+        """

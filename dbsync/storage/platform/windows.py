@@ -1,0 +1,110 @@
+"""Windows: locks are on byte ranges, and an open file blocks a rename. Implemented but untested."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from dbsync.storage.platform.base import Platform
+
+if TYPE_CHECKING:
+    import subprocess
+    from typing import IO, NoReturn
+
+LOCKED_BYTE: Final = 1 << 30
+"""Byte ranges are locked against reading too, so the locked byte lies far behind the file's content."""
+REPLACE_WAITS_SECONDS: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+"""Virus scanners and indexers hold files for seconds: bounded, growing waits."""
+SHARING_VIOLATIONS: Final = (5, 32, 33)
+BELOW_NORMAL: Final = 0x4000
+"""BELOW_NORMAL_PRIORITY_CLASS (learn.microsoft.com, SetPriorityClass). The background mode below it can starve."""
+
+
+class WindowsPlatform(Platform):
+    """Windows."""
+
+    shares_locks = False
+
+    def try_lock(self, descriptor: int, *, shared: bool) -> bool:
+        import msvcrt
+
+        os.lseek(descriptor, LOCKED_BYTE, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+        except OSError:
+            return False
+        return True
+
+    def open_binary(self, path: Path, flags: int, *, mode: int) -> int:
+        return os.open(path, flags | os.O_BINARY, mode)  # type: ignore[attr-defined,unused-ignore]
+
+    def replace(self, source: Path, target: Path) -> None:
+        for wait_seconds in (*REPLACE_WAITS_SECONDS, None):
+            try:
+                source.replace(target)
+                return
+            except PermissionError as cause:
+                held = getattr(cause, "winerror", None) in SHARING_VIOLATIONS
+                if not held or wait_seconds is None:
+                    raise
+                time.sleep(wait_seconds)
+
+    def sync_file(self, path: Path) -> None:
+        descriptor = os.open(path, os.O_RDWR)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def sync_folder(self, folder: Path) -> None:
+        """Do nothing: there is no such call, and NTFS journals its names."""
+
+    def clone_file(self, source: Path, target: Path) -> bool:
+        """Return false: NTFS cannot share blocks, and ReFS is not asked to."""
+        return False
+
+    def network_kind(self, path: Path) -> str:
+        """Return an empty string: drives are not asked for their kind, so no database is refused for its place."""
+        return ""
+
+    def holder_of(self, path: Path) -> int | None:
+        """Return None: the Restart Manager is not asked."""
+        return None
+
+    def lower_priority(self) -> None:
+        import ctypes
+
+        kernel = ctypes.windll.kernel32  # type: ignore[attr-defined,unused-ignore]
+        kernel.SetPriorityClass(kernel.GetCurrentProcess(), BELOW_NORMAL)
+
+    def start_tree(
+        self, command: Sequence[str], *, cwd: Path, env: Mapping[str, str], output: IO[bytes]
+    ) -> subprocess.Popen[bytes]:
+        import subprocess
+
+        return subprocess.Popen(
+            command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        )
+
+    def end_tree(self, process: subprocess.Popen[bytes]) -> None:
+        """End the program itself. Its child processes go on: they are in no job object."""
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+    def command_line(self, words: Sequence[str]) -> str:
+        from subprocess import list2cmdline
+
+        return list2cmdline(words)
+
+    def termination_handled(self, handler: Callable[[int], NoReturn]) -> AbstractContextManager[None]:
+        import signal
+
+        from dbsync.storage.platform.signals import handled
+
+        # Nothing outside sends SIGTERM here; closing the console, or a parent, sends SIGBREAK.
+        return handled((signal.SIGTERM, signal.SIGBREAK), handler)  # type: ignore[attr-defined,unused-ignore]

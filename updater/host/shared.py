@@ -1,0 +1,120 @@
+"""The part that all systems share: the note in the app lock, an app that is not our child, a short command."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from dbsync.storage.locks import Lock
+from updater.host.base import App, Host, RunningApp
+
+BOOT_ID_VARIABLE: Final = "TILLKEEPER_BOOT_ID"
+"""Overrides the boot's name: drills pretend a restart of the machine with it."""
+START_SECONDS: Final = 2.0
+"""How long a start waits for the app lock: somebody may just be asking whether it is free."""
+
+
+class SharedHost(Host):
+    """A system whose class adds its processes, clocks and places."""
+
+    @abstractmethod
+    def read_boot_id(self) -> str:
+        """Return the system's own name of this boot."""
+
+    @abstractmethod
+    def start_time(self, pid: int) -> str | None:
+        """Return the time at which a process began, as the system reports it; None if it cannot be determined."""
+
+    def boot_id(self) -> str:
+        return os.environ.get(BOOT_ID_VARIABLE) or self.read_boot_id()
+
+    def platform_tag(self) -> str:
+        import platform
+
+        return f"{sys.platform}-{platform.machine().lower()}"
+
+    def attach(self, running: RunningApp) -> App:
+        return LockedApp(running.lock_path, running.pid)
+
+    def running_app(self, lock_path: Path) -> RunningApp | None:
+        if Lock(lock_path).is_free():
+            return None
+        note = _read_note(lock_path)
+        began = note.get("monotonic_seconds")
+        known = isinstance(began, int | float) and note.get("boot_id") == self.boot_id()
+        return RunningApp(
+            lock_path=lock_path,
+            pid=note["pid"] if isinstance(note.get("pid"), int) else None,
+            start_time=_text(note.get("start_time")),
+            trial_id=_text(note.get("trial_id")),
+            release_id=_text(note.get("release_id")),
+            seconds=max(0.0, self.monotonic_seconds() - float(began)) if known and began is not None else 0.0,
+        )
+
+    def run_and_wait(
+        self, command: Sequence[str], *, timeout_seconds: float, env: Mapping[str, str] | None, cwd: Path
+    ) -> tuple[int | None, str]:
+        import subprocess
+
+        try:
+            done = subprocess.run(
+                command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT, timeout=timeout_seconds, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired as late:
+            return None, _tail(late.output)
+        except OSError as cause:
+            return 127, cause.strerror or str(cause)
+        return done.returncode, _tail(done.stdout)
+
+    def write_note(self, lock: Lock, pid: int, note: Mapping[str, str | None]) -> None:
+        """Write into the held lock's own file who runs the app: `running_app` reads it."""
+        facts = {
+            **note, "pid": pid, "start_time": self.start_time(pid), "boot_id": self.boot_id(),
+            "monotonic_seconds": self.monotonic_seconds(),
+        }  # fmt: skip
+        os.ftruncate(lock.fileno(), 0)
+        os.lseek(lock.fileno(), 0, os.SEEK_SET)
+        os.write(lock.fileno(), json.dumps(facts).encode())
+        os.fsync(lock.fileno())
+
+
+class LockedApp(App):
+    """An app that is not our child: it runs while its lock is held, and its exit code is not known."""
+
+    def __init__(self, lock_path: Path, pid: int | None) -> None:
+        self.lock_path = lock_path
+        self.pid = pid
+
+    def poll(self) -> int | None:
+        """Return -1 once the lock is free."""
+        return -1 if Lock(self.lock_path).is_free() else None
+
+    def wait(self) -> int:
+        """Wait until the lock is free."""
+        import time
+
+        while self.poll() is None:
+            time.sleep(0.2)
+        return -1
+
+
+def _read_note(lock_path: Path) -> dict[str, Any]:
+    try:
+        note = json.loads(lock_path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return note if isinstance(note, dict) else {}
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _tail(output: bytes | None) -> str:
+    return (output or b"")[-65536:].decode(errors="replace")
