@@ -8,6 +8,7 @@ import pytest
 
 from dbsync.model import Back, Facts, State
 from tests.helpers.places import ROOT
+from updater.answers import Answer
 from updater.decisions.agent import decide_agent
 from updater.decisions.journal_rebuild import rebuild
 from updater.decisions.launcher import decide_launch, select
@@ -78,7 +79,7 @@ def decided(journal: str, trial: str) -> tuple[str, str, str]:
     is_candidate = selected == CANDIDATE and (journal in ("SWAPPED", "lost"))
     launch = decide_launch(view, known, LIMITS)
     signed = frozenset({GOOD.release_id, CANDIDATE.release_id, NEXT.release_id})
-    agent = decide_agent(view, Catalog("OK", "", (), signed), in_window=True)
+    agent = decide_agent(view, Catalog(Answer.OK, "", (), signed), in_window=True)
     assert is_candidate or selected == known.good
     return "candidate" if is_candidate else "good", type(launch).__name__, type(agent).__name__
 
