@@ -172,3 +172,13 @@ def test_every_outcome_that_the_map_names_exists() -> None:
     known = set(re.findall(r"^\| U-\d{4} \| ([A-Z_]+) \|", text, re.MULTILINE))
     named = set(re.findall(r"`([A-Z][A-Z_]{3,})`", MAP)) - {"LAYERS"}
     assert {"TRIAL_LOST", "CARRIED_BACK"} <= named <= known
+
+
+def test_every_decision_is_in_the_index_in_order() -> None:
+    folder = ROOT / "docs" / "decisions"
+    pages = sorted(path.name for path in folder.glob("[0-9]*.md"))
+    index = re.findall(r"^\| \[(\d+)\]\(([^)]+)\) \|", (folder / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert [page for _, page in index] == pages
+    for number, page in index:
+        assert page.startswith(f"{int(number):04d}-")
+        assert (folder / page).read_text(encoding="utf-8").startswith(f"# {number}. "), page
