@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dbsync.commands import adopt, empty_and_import
-from dbsync.database import timeline
+from dbsync.database import flight_recorder, timeline
 from dbsync.database.live import LiveEffects
 from dbsync.errors import Damaged, Locked
 from dbsync.migrations import folder as migration_folder
@@ -103,7 +103,7 @@ def verify_integrity(database: Place) -> bool:
 def get_migration_history(database: Place, *, backups: Place | None = None) -> dict[str, Any]:
     """What was applied, by the database; and every run that was tried, by the record beside it."""
     found = timeline.past_of(_effects(Path(database), backups, quiet))
-    runs = [line for line in found.lines if line.get("event") == "ended"]
+    runs = flight_recorder.ended(found.lines)
     state = str(found.facts.state)
     return {"state": state, "current_version": found.facts.version, "applied": found.applied, "runs": runs}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from dbsync.outcomes import OutcomeName
 
@@ -41,6 +41,32 @@ class Facts(NamedTuple):
         return f"{what}, and there was something before: {self.detail}" if self.had_data else what
 
 
+class EngineName(StrEnum):
+    """The formats of migrations: each is a module of `dbsync.migrations.engines` of the same name.
+
+    Behind the name stand the tables in which the format's tools keep what they ran: known before an engine is loaded,
+    because they are no part of an app's schema.
+    """
+
+    tables: tuple[str, ...]
+
+    OWN = "own"
+    DRIZZLE = "drizzle", "__drizzle_migrations"
+    ALEMBIC = "alembic", "alembic_version"
+    NUMBERED = "numbered", "schema_migrations", "goose_db_version"
+
+    def __new__(cls, name: str, *tables: str) -> Self:
+        """Make a member of one line of the table."""
+        member = str.__new__(cls, name)
+        member._value_ = name
+        member.tables = tables
+        return member
+
+
+TABLES_WITHOUT_ENGINE = ("django_migrations",)
+"""The same of tools that have no engine: Django runs as a program, on a copy."""
+
+
 class Migration(NamedTuple):
     """One step from a schema to the next."""
 
@@ -55,8 +81,7 @@ class Migration(NamedTuple):
     kind: str
     """"sql", "python" or "command"."""
     path: Path
-    engine: str = "own"
-    """Whose format it is: see `engines`."""
+    engine: EngineName = EngineName.OWN
 
 
 class Backup(NamedTuple):

@@ -22,6 +22,7 @@ LAYERS: Final = (
     "dbsync.errors",
     "dbsync.model",
     "dbsync.progress",
+    "dbsync.losses",
     "dbsync.storage",
     "dbsync.schema",
     "dbsync.migrations",

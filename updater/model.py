@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from dbsync.model import Back, Facts, State
+from dbsync.model import Back, Facts, Loss, State
 from dbsync.outcomes import NamedOutcome
 
 if TYPE_CHECKING:
@@ -206,8 +206,8 @@ class Report(NamedTuple):
     backup: str | None = None
     kept: str | None = None
     """Where a database that was replaced is kept."""
-    losses: tuple[tuple[str, int, int, int], ...] = ()
-    """Table, rows added, changed, removed since the backup, where a restore took them out of the live database."""
+    losses: tuple[Loss, ...] = ()
+    """What people did since the backup, where a restore took it out of the live database."""
     export: str | None = None
     trial_id: str | None = None
 

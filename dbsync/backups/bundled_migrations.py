@@ -9,18 +9,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Final
 
 from dbsync.backups import catalog, snapshot
 from dbsync.errors import BackupUnusable, disk_problem
 from dbsync.migrations import folder as migration_folder
+from dbsync.migrations.engines import registry
 from dbsync.model import Migration
 from dbsync.storage import files, temporary_files
-
-_READ: Final = (
-    "*.sql", "*.py", "*.toml", "meta/_journal.json", "*/migration.sql", "*/snapshot.json", "versions/*.py",
-)  # fmt: skip
-"""What loaders read: our own and numbered files, settings, Drizzle's two layouts, Alembic's `env.py` and revisions."""
 
 
 def keep(kept: Path, pending: tuple[Migration, ...], *, owner: str) -> None:
@@ -36,11 +31,12 @@ def keep(kept: Path, pending: tuple[Migration, ...], *, owner: str) -> None:
     Raises:
         TillkeeperError: it could not be kept; nothing is left of it.
     """
-    source, final = migration_folder.folder_of(pending[0]), catalog.migrations_path(kept)
+    engine = registry.named(pending[0].engine)
+    source, final = engine.folder_of(pending[0]), catalog.migrations_path(kept)
     part = temporary_files.part_of(final, owner)
     try:
         snapshot.drop_folder(part)
-        for path in sorted(one for pattern in _READ for one in source.glob(pattern) if one.is_file()):
+        for path in sorted(file for mark in engine.kept_files for file in source.glob(mark) if file.is_file()):
             target = part / path.relative_to(source)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)

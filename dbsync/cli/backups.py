@@ -1,18 +1,17 @@
-"""The command about backups that are there: which, throwing old ones away, and making them small."""
+"""`dbsync backups`: which there are, throwing old ones away, and making them small."""
 
 from __future__ import annotations
-
-import json
 
 import click
 
 from dbsync.backups import catalog, compaction
-from dbsync.cli.main import Place, as_json, main, on_database, plain
+from dbsync.backups.description import backup_json
 from dbsync.cli.output import tell
+from dbsync.cli.shared import Place, as_json, on_database, plain, tell_json
 from dbsync.storage.locks import locked
 
 
-@main.command()
+@click.command("backups")
 @click.option("--prune", is_flag=True, help="Remove old migration backups, as rotation does.")
 @click.option("--keep", "keep_count", type=click.IntRange(3), help="With --prune: how many stay (default: 10).")
 @click.option("--compress", is_flag=True, help="Make old migration backups small (needs zstd).")
@@ -22,7 +21,7 @@ from dbsync.storage.locks import locked
 @click.option("--dry-run", is_flag=True, help="Say what would be done; do nothing.")
 @as_json
 @on_database
-def backups(
+def command(
     place: Place, *, prune: bool, keep_count: int | None, compress: bool, plain_count: int | None, dry_run: bool,
     as_json: bool,
 ) -> None:  # fmt: skip
@@ -43,7 +42,7 @@ def backups(
         return
     listed = place.listed()
     if as_json:
-        tell(json.dumps({"format": 1, "backups": [plain(one) for one in listed]}, indent=1))
+        tell_json({"backups": [backup_json(backup) for backup in listed]})
         return
     if not listed:
         others = len(catalog.list_all(place.backups, place.database))
@@ -59,7 +58,7 @@ def _prune(place: Place, keep_count: int, *, dry_run: bool, as_json: bool) -> No
         place.effects().clear()
         gone = catalog.rotate(place.backups, place.database, keep_count=keep_count, pinned=(), dry_run=dry_run)
     if as_json:
-        tell(json.dumps({"format": 1, "removed": [str(one) for one in gone], "dry_run": dry_run}, indent=1))
+        tell_json({"removed": [str(path) for path in gone], "dry_run": dry_run})
         return
     for path in gone:
         tell(f"{'would remove' if dry_run else 'removed'} {path}")
@@ -76,7 +75,7 @@ def _compress(place: Place, plain_count: int, *, dry_run: bool, as_json: bool) -
         else:
             done = [compaction.pack(one) for one in old]
     if as_json:
-        tell(json.dumps({"format": 1, "compressed": [plain(one) for one in done], "dry_run": dry_run}, indent=1))
+        tell_json({"compressed": [plain(one) for one in done], "dry_run": dry_run})
         return
     for one in done:
         sizes = f"{one.before_bytes / 1e6:.1f} MB" + ("" if dry_run else f" to {one.after_bytes / 1e6:.1f} MB")

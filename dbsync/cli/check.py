@@ -1,38 +1,37 @@
-"""The command for CI that says whether a folder of migrations is fit to be released."""
+"""`dbsync check`: for CI, whether a folder of migrations is fit to be released."""
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from pathlib import Path
 
 import click
 
-from dbsync.cli.main import as_json, from_folder, main
 from dbsync.cli.output import errors_told, tell, tidy_when_ended
-from dbsync.lint.check import check as find
+from dbsync.cli.shared import as_json, from_folder, tell_json
+from dbsync.lint.check import check
 from dbsync.outcomes import ExitStatus
 
 _FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 
 
-@main.command()
+@click.command("check")
 @from_folder
 @click.option("--released", type=_FOLDER, multiple=True, help="Migrations of an earlier release; may be repeated.")
 @click.option("--database", type=_FILE, help="A database like those in the field; it is copied, never changed.")
 @as_json
-def check(folder: Path, released: tuple[Path, ...], database: Path | None, as_json: bool) -> None:
+def command(folder: Path, released: tuple[Path, ...], database: Path | None, as_json: bool) -> None:
     """For CI: whether a folder of migrations may be released.
 
     Edited, missing or risky migrations; every schema to the newest; on a copy of a database: twice, and what is changed
     without a declaration, with the line to paste.
     """
     with errors_told(as_json=as_json), tidy_when_ended(), tempfile.TemporaryDirectory() as scratch:
-        problems = find(folder, released=released, database=database, scratch=Path(scratch))
+        problems = check(folder, released=released, database=database, scratch=Path(scratch))
     if as_json:
-        tell(json.dumps({"format": 1, "problems": [one._asdict() for one in problems]}, indent=1))
+        tell_json({"problems": [one._asdict() for one in problems]})
     for one in () if as_json else problems:
         tell(f"{one.where}: {one.what}")
         if one.safe:

@@ -1,27 +1,25 @@
-"""The command that tells a database's past: as text, as JSON, or as a page to open in a browser."""
+"""`dbsync history`: a database's past as text, as JSON, or as a page to open in a browser."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
+from dbsync.backups.description import backup_json
 from dbsync.cli import history_page
 from dbsync.cli.console import lasted
-from dbsync.cli.main import Place, as_json, main, on_database, plain
 from dbsync.cli.output import tell
-from dbsync.database.timeline import Past, Run, past_of, purpose_of
+from dbsync.cli.shared import FILE, Place, as_json, on_database, plain, tell_json
+from dbsync.database.timeline import Past, Run, past_of
 from dbsync.storage import files
 
-_FILE = click.Path(path_type=Path, dir_okay=False)
 
-
-@main.command("history")
-@click.option("--html", "page", type=_FILE, help="Write it as one HTML file, which needs no network.")
+@click.command("history")
+@click.option("--html", "page", type=FILE, help="Write it as one HTML file, which needs no network.")
 @as_json
 @on_database
-def show_history(place: Place, *, page: Path | None, as_json: bool) -> None:
+def command(place: Place, *, page: Path | None, as_json: bool) -> None:
     """What was applied, and every run that was tried.
 
     The first is from the database, the second from beside it, so that a restore keeps it.
@@ -30,7 +28,7 @@ def show_history(place: Place, *, page: Path | None, as_json: bool) -> None:
     if page is not None:
         files.write_durably(page.absolute(), history_page.page(past).encode("utf-8", "replace"))
     if as_json:
-        tell(json.dumps(_told(past), indent=1, default=str))
+        tell_json(_told(past))
     elif page is not None:
         tell(f"written: {page.absolute()}")
     else:
@@ -40,7 +38,6 @@ def show_history(place: Place, *, page: Path | None, as_json: bool) -> None:
 
 def _told(past: Past) -> dict[str, object]:
     return {
-        "format": 1,
         "database": str(past.database),
         "state": str(past.facts.state),
         "detail": past.facts.detail,
@@ -49,7 +46,7 @@ def _told(past: Past) -> dict[str, object]:
         "applied": past.applied,
         "attempts": [plain(one) for one in past.runs],
         "runs": past.lines,
-        "backups": [{**plain(one), "purpose": purpose_of(one)} for one in past.backups],
+        "backups": [backup_json(backup) for backup in past.backups],
     }
 
 

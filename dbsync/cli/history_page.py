@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Final, NamedTuple
 
+from dbsync.backups.description import purpose_of
 from dbsync.cli.console import lasted, printable
 from dbsync.cli.history_style import STYLE
-from dbsync.database.timeline import Past, Run, purpose_of
+from dbsync.database.timeline import Past, Run
 from dbsync.model import State
 
 _TIME: Final = re.compile(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?Z$")
@@ -57,7 +58,7 @@ def _facts(past: Past) -> str:
     facts = past.facts
     good = facts.state is State.OK
     state = f'<span class="badge {"good" if good else "bad"}">{_text(facts.state)}</span>'
-    last = next((one for one in reversed(past.runs) if one.kind != "rehearsal"), None)
+    last = past.last_run.run
     bad = sum(one.verdict == "bad" for one in past.runs if one.kind != "rehearsal")
     verified = sum(one.verified for one in past.backups)
     tiles = [

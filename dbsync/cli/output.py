@@ -18,12 +18,13 @@ from dbsync.errors import TillkeeperError, wrapped
 from dbsync.outcomes import ExitStatus
 
 _UNHEARD, _STDOUT = "dbsync.unheard", "dbsync.stdout"
-_ASKING = frozenset({"status", "backups", "history", "diff", "verify", "check", "rehearse"})
-"""Commands whose work is their answer: where it cannot be printed they have failed."""
 
 
 class Commands(click.Group):
     """The commands; an answer that nobody could be given is said by the exit code."""
+
+    answering: frozenset[str] = frozenset()
+    """Commands whose work is their answer: where it cannot be printed they have failed."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs one. Whoever stops reading (`| head`) has what was wanted; a full disk is a failure."""
@@ -33,7 +34,7 @@ class Commands(click.Group):
         except SystemExit as done:
             code, result = done.code, None
         cause = ctx.meta.get(_UNHEARD)
-        if cause and not code and ctx.invoked_subcommand in _ASKING:
+        if cause and not code and ctx.invoked_subcommand in self.answering:
             raise click.ClickException(f"what was found could not be printed: {cause}")
         if code:
             sys.exit(code)

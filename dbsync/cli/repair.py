@@ -1,53 +1,49 @@
-"""The command for support that recovers what can be read of a damaged database into a new file."""
+"""`dbsync repair`: for support, what can be read of a damaged database into a new file."""
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import click
 
+from dbsync import losses
 from dbsync.cli.console import command_line
-from dbsync.cli.main import Place, as_json, main, on_database, plain
 from dbsync.cli.output import tell
+from dbsync.cli.shared import FILE, Place, as_json, folder_option, on_database, plain, tell_json
 from dbsync.database.flight_recorder import FlightRecorder
 from dbsync.migrations import folder as migration_folder
 from dbsync.outcomes import ExitStatus
-from dbsync.recovery.repair import ITSELF, Repaired
-from dbsync.recovery.repair import repair as recover
+from dbsync.recovery.repair import ITSELF, Repaired, repair
 from dbsync.recovery.table_reader import LEAST, MOST
 from dbsync.recovery.table_recovery import TableRepaired
 
 _SHOWN = 5
 
 
-@main.command()
-@click.option("--into", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The new file.")
-@click.option(
-    "--migrations", "folder", type=click.Path(path_type=Path, file_okay=False), envvar="DBSYNC_MIGRATIONS",
-    help="The folder of migrations: tells the schema where nothing else does.",
-)  # fmt: skip
+@click.command("repair")
+@click.option("--into", type=FILE, required=True, help="The new file.")
+@folder_option("The folder of migrations: tells the schema where nothing else does.")
 @as_json
 @on_database
-def repair(place: Place, *, into: Path, folder: Path | None, as_json: bool) -> None:
+def command(place: Place, *, into: Path, folder: Path | None, as_json: bool) -> None:
     """Read what can be read of a damaged database into a NEW file.
 
     It is compared with the newest good backup. The damaged database and the files beside it are not written. Exit
-    codes: 0 everything was read; 1 something was not; 3 refused.
+    statuses: 0 everything was read; 1 something was not; 4 refused.
     """
     known = migration_folder.load(folder) if folder is not None else ()
-    ended = [line["after"] for line in FlightRecorder(place.backups, place.database).lines() if line.get("after")]
-    found = recover(
+    last_schema = FlightRecorder(place.backups, place.database).last_schema()
+    found = repair(
         place.database, into.absolute(), backups=place.listed(), migrations=known,
-        last_version=int(ended[-1]) if ended else None, progress=place.bars,
+        last_version=last_schema, progress=place.bars,
     )  # fmt: skip
     words = ["dbsync", "import", found.into, "--database", place.database, "--migrations", folder or "FOLDER"]
     next_step = command_line(words)
     if as_json:
         tables = [{**one._asdict(), "whole": one.whole} for one in found.tables]
-        told = {**plain(found), "tables": tables, "losses": [one._asdict() for one in found.losses]}
-        tell(json.dumps({"format": 1, **told, "whole": found.whole, "next_step": next_step}, indent=1))
+        told = {**plain(found), "tables": tables, "losses": losses.as_json(found.losses)}
+        tell_json({**told, "whole": found.whole, "next_step": next_step})
     else:
         _tell(found, next_step)
     sys.exit(0 if found.whole else ExitStatus.FAILED)
@@ -68,11 +64,7 @@ def _tell(found: Repaired, next_step: str) -> None:
         lines.append("there is no good backup to compare with")
     else:
         lines.append(f"compared with {found.compared_with}:")
-        for one in found.losses:
-            lines.append(
-                f"  {one.table}: {one.removed} rows only in the backup, {one.added} only in the new file,"
-                f" {one.changed} different"
-            )
+        lines += [f"  {losses.compared(loss, before='the backup', after='the new file')}" for loss in found.losses]
         lines += [f"  could not be compared: {found.not_compared}"] if found.not_compared else []
         lines += ["  no difference"] if not found.losses and not found.not_compared else []
     lines.append(f"Nothing was put in place. If this is to be the shop's database: {next_step}")

@@ -1,8 +1,7 @@
-"""The command that brings a database forward, and what it says when it is only asked what it would do."""
+"""`dbsync upgrade`: brings a database forward, or says what that would do."""
 
 from __future__ import annotations
 
-import json
 import sys
 from inspect import cleandoc
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import Any
 import click
 
 from dbsync.cli.console import JsonLines, Transcript, about
-from dbsync.cli.main import Place, as_json, from_folder, main, on_database, plain
 from dbsync.cli.output import stdout, tell, tidy_when_ended
+from dbsync.cli.shared import Place, as_json, from_folder, on_database, plain, tell_json
 from dbsync.commands import dry_run as dry_run_upgrade
 from dbsync.migrations import folder as migration_folder
 from dbsync.outcomes import ExitStatus, OutcomeName
@@ -27,14 +26,14 @@ _WOULD = {
 }
 
 
-@main.command()
+@click.command("upgrade")
 @from_folder
 @click.option("--dry-run", is_flag=True, help="Show the plan and the SQL; change nothing at all.")
 @click.option("--on-copy", is_flag=True, help="With --dry-run: try it on a copy of the data, in the temporary folder.")
 @click.option("--again", is_flag=True, help="Try once more what failed twice in the same way.")
 @as_json
 @on_database
-def upgrade(place: Place, *, folder: Path, dry_run: bool, on_copy: bool, again: bool, as_json: bool) -> None:
+def command(place: Place, *, folder: Path, dry_run: bool, on_copy: bool, again: bool, as_json: bool) -> None:
     """Bring the database to the newest schema, or change nothing.
 
     Backup, migration and verification; all of it, or nothing.
@@ -46,18 +45,18 @@ def upgrade(place: Place, *, folder: Path, dry_run: bool, on_copy: bool, again: 
         with tidy_when_ended():
             found = dry_run_upgrade.dry_run(place.effects(), known, on_copy=on_copy, progress=place.bars)
         _show(place, found, as_json=as_json)
-        sys.exit(_exit_code(found))
+        sys.exit(_exit_status(found))
     with locked(place.database):
         view = JsonLines(stdout()) if as_json else Transcript()
         outcome = coordinator.upgrade(place.effects(view), migrations=known, again=again)
     if as_json:
-        tell(json.dumps({"format": 1, "kind": "outcome", **plain(outcome)}))
+        tell_json({"kind": "outcome", **plain(outcome)}, on_one_line=True)
     elif outcome.hint and not outcome.ready:
         tell(f"   {outcome.hint}")
     sys.exit(outcome.name.exit_status)
 
 
-def _exit_code(found: dry_run_upgrade.DryRun) -> int:
+def _exit_status(found: dry_run_upgrade.DryRun) -> int:
     """As the upgrade itself would have, as far as is known."""
     if found.would in OutcomeName.__members__:
         return OutcomeName[found.would].exit_status
@@ -68,7 +67,7 @@ def _exit_code(found: dry_run_upgrade.DryRun) -> int:
 
 def _show(place: Place, found: dry_run_upgrade.DryRun, *, as_json: bool) -> None:
     if as_json:
-        tell(json.dumps({"format": 1, "dry_run": True, "database": str(place.database), **_told(found)}, indent=1))
+        tell_json({"dry_run": True, "database": str(place.database), **_told(found)})
         return
     for line in _lines(place, found):
         tell(line)

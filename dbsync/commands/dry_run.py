@@ -16,7 +16,7 @@ from dbsync.database.flight_recorder import FlightRecorder
 from dbsync.database.live import LiveEffects
 from dbsync.errors import DiskFull, MigrationFailed, ReadOnly, TillkeeperError, disk_problem
 from dbsync.migrations import history, runner
-from dbsync.migrations.folder import text_of
+from dbsync.migrations.migration_file import text_of
 from dbsync.model import Applied, Facts, Migration, State
 from dbsync.progress import Meter, Progress, quiet, safe
 from dbsync.schema.sql_text import split

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from dbsync import losses
 from dbsync.backups import snapshot
 from dbsync.database import measurements, preflight, recognition
 from dbsync.database.flight_recorder import FlightRecorder
@@ -107,7 +108,7 @@ def rehearse(
             done, pending = try_out(database, folder, found, Meter(safe(progress)), writes_ahead=writes_ahead)
         finally:
             snapshot.drop_folder(folder)
-    line = {**done._asdict(), "changes": [one._asdict() for one in done.changes]}
+    line = {**done._asdict(), "changes": losses.as_json(done.changes)}
     identity = measurements.identity_of(pending)
     at = files.utc_text(datetime.now(UTC))
     FlightRecorder(backups, database).record({"event": measurements.EVENT, "at": at, "pending": identity, **line})

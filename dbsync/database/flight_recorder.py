@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,6 +48,11 @@ class FlightRecorder:
                     found.append(line)
         return found
 
+    def last_schema(self) -> int | None:
+        """Return the schema that the newest run left, of those that left one; None: none is on record."""
+        schemas = [line.get("after") for line in ended(self.lines())]
+        return next((schema for schema in reversed(schemas) if isinstance(schema, int) and schema > 0), None)
+
     def tried(self, run: str) -> Tried:
         """How the last runs of that name ended: as far back as they failed in the same way, or did not end."""
         ways: list[str] = []
@@ -62,6 +68,11 @@ class FlightRecorder:
                 way = f"{line.get('outcome')} {line.get('migration') or ''}: {line.get('cause')}"
                 ways = [*ways, way] if _is_failure(line) and ways[-1:] in ([], [way]) else [way] * _is_failure(line)
         return Tried(len(ways), ways[-1] if ways else "", cut_count + open_now)
+
+
+def ended(lines: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the lines that tell how a run ended, oldest first."""
+    return [line for line in lines if line.get("event") == "ended"]
 
 
 def _is_failure(line: dict[str, Any]) -> bool:

@@ -25,8 +25,8 @@ class Looking(Shared):
         kept = [backup for backup in catalog.list_backups(self.backups, self.database) if backup.version > 0]
         if kept:
             return f"{kept[0].path} is a backup of schema {kept[0].version}"
-        ended = [line for line in self._flight.lines() if line.get("event") == "ended" and line.get("after")]
-        return f"{self._flight.path} has it at schema {ended[-1]['after']}" if ended else ""
+        last_schema = self._flight.last_schema()
+        return f"{self._flight.path} has it at schema {last_schema}" if last_schema is not None else ""
 
     def history(self) -> tuple[Applied, ...]:
         with self._reading("read the history") as live:

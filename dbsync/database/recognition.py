@@ -10,12 +10,10 @@ from typing import Final
 from dbsync.errors import MigrationFailed, TillkeeperError
 from dbsync.migrations import history, runner
 from dbsync.migrations.engines import registry
-from dbsync.model import Applied, Facts, Migration, Recognised, State
+from dbsync.model import Applied, EngineName, Facts, Migration, Recognised, State
 from dbsync.schema import fingerprint
 from dbsync.storage.connections import (
-    READABLE,
     Connection,
-    has_table,
     look,
     open_copy,
     open_scratch,
@@ -40,7 +38,7 @@ def recognise(connection: Connection, found: tuple[Migration, ...]) -> Recognise
         elif len(differing) <= nearest[0]:
             more = f" and {len(differing) - SHOWN_COUNT} more" if len(differing) > SHOWN_COUNT else ""
             nearest = (len(differing), f"nearest is schema {number}, {', '.join(differing[:SHOWN_COUNT])}{more}")
-    said = _recorded(connection, found)
+    said = registry.named(found[0].engine if found else EngineName.OWN).recorded(connection, found)
     return Recognised(
         user_version=version_of(connection),
         recorded=said.names if said else None,
@@ -104,14 +102,3 @@ def _each_fresh(found: tuple[Migration, ...], stopped: list[str]) -> Iterator[fr
                 stopped.append(f"schema {one.number} cannot be made: {error.cause}")
                 return
             yield fingerprint.fingerprint(connection)
-
-
-def _recorded(connection: Connection, found: tuple[Migration, ...]) -> registry.Recorded | None:
-    engine = found[0].engine if found else registry.OWN
-    if engine != registry.OWN:
-        return registry.named(engine).recorded(connection, found)
-    if not has_table(connection, READABLE):
-        return None
-    names = {str(row[0]) for row in connection.execute(f"SELECT migration_name FROM {READABLE}")}
-    known = {one.name for one in found}
-    return registry.Recorded(frozenset(names & known), tuple(sorted(names - known)))

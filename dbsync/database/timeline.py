@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from dbsync.backups import catalog
 from dbsync.database import preflight
-from dbsync.database.flight_recorder import FlightRecorder
+from dbsync.database.flight_recorder import FlightRecorder, ended
 from dbsync.database.live import LiveEffects
 from dbsync.migrations import history
 from dbsync.model import Backup, Facts, State
@@ -20,16 +20,6 @@ from dbsync.storage import connections, files
 UPGRADE: Final = "upgrade"
 GOING_BACK: Final = "going back"
 REHEARSAL: Final = "rehearsal"
-_PURPOSES: Final = {
-    "migration": "the exact state before a migration from schema {version}",
-    "manual": "made by a person; never removed by rotation",
-    "before-empty": "what was there before the database was emptied",
-    "before-import": "what was there before an import",
-    "before-restore": "what was there before a backup was restored",
-    "carried": "schema {version} with what people did since, as it was carried back",
-}
-
-
 _ORDER: Final = (
     "put aside", "copy", "backup", "check backup", "migrate", "verify", "commit", "compare", "carry back", "restore",
     "check",
@@ -62,8 +52,28 @@ class Run(NamedTuple):
     """How many of them came one after the other; only of those that found nothing to do."""
 
 
+class LastRun(NamedTuple):
+    """How the last run on a database ended: the one answer to this question, for every command and page."""
+
+    run: Run | None = None
+    """The newest run that is on record, which may have no end; None: there is none. A rehearsal is no run."""
+    ended: Mapping[str, Any] | None = None
+    """The newest line that tells how a run ended."""
+    error: Mapping[str, Any] | None = None
+    """The newest of these that has a cause."""
+
+    @property
+    def unfinished_since(self) -> str:
+        """When the last run began, if it has no end on record: it was cut, or is under way. Else empty."""
+        return self.run.at if self.run is not None and not self.run.outcome else ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what commands print with --json; the lines are as they are on record."""
+        return {"last_run": self.ended, "last_error": self.error, "unfinished_since": self.unfinished_since}
+
+
 class Past(NamedTuple):
-    """All of it."""
+    """Everything that is known of a database's past."""
 
     at: str
     database: Path
@@ -77,6 +87,11 @@ class Past(NamedTuple):
     """The flight record as it is."""
     backups: list[Backup]
     """Newest first."""
+
+    @property
+    def last_run(self) -> LastRun:
+        """How the last run ended."""
+        return last_run(self.lines)
 
 
 def past_of(effects: LiveEffects) -> Past:
@@ -104,9 +119,21 @@ def past_of(effects: LiveEffects) -> Past:
     )
 
 
-def purpose_of(one: Backup) -> str:
-    """What a backup is for, for people."""
-    return _PURPOSES[one.kind].format(version=one.version) if one.kind in _PURPOSES else one.kind
+def last_run(lines: Sequence[Mapping[str, Any]]) -> LastRun:
+    """Return how the last run ended, by the lines of a flight record."""
+    runs = [run for run in runs_of(lines) if run.kind != REHEARSAL]
+    ends = ended(lines)
+    errors = [line for line in ends if line.get("cause")]
+    return LastRun(runs[-1] if runs else None, ends[-1] if ends else None, errors[-1] if errors else None)
+
+
+def ended_in_words(line: Mapping[str, Any] | None) -> str:
+    """Return how a run ended, on one line: `MIGRATION_FAILED at …, migrate 0003_x: no such table`; empty for no run."""
+    if line is None:
+        return ""
+    where = " ".join(_text(line, name) for name in ("phase", "migration") if line.get(name))
+    words = f"{_text(line, 'outcome')} at {_text(line, 'at')}" + (f", {where}" if where else "")
+    return f"{words}: {line['cause']}" if line.get("cause") else words
 
 
 def runs_of(lines: Iterable[Mapping[str, Any]]) -> tuple[Run, ...]:

@@ -63,7 +63,7 @@ class Transaction(Shared):
         self._write_history(migrations, kind=kind)
         with connections.translated("write the history", self.database):
             self._open.execute(f"PRAGMA user_version={migrations[-1].number if migrations else 0}")
-            if migrations and migrations[0].engine != registry.OWN:
+            if migrations:
                 self._tell_its_tool(migrations)
 
     def _refuse_unsound(self) -> None:

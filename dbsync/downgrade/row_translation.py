@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from dbsync.errors import MigrationFailed
-from dbsync.migrations.runner import namespace_of
+from dbsync.migrations.python_code import namespace_of
 from dbsync.model import Migration
 from dbsync.schema.declarations import Declared, declared, same
 

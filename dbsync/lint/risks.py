@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from dbsync.errors import BadMigrations
-from dbsync.migrations.engines.registry import OWN
-from dbsync.migrations.folder import HEADER, header_of, text_of
-from dbsync.model import Migration
+from dbsync.migrations.migration_file import HEADER, header_of, text_of
+from dbsync.model import EngineName, Migration
 from dbsync.schema.declarations import Declared, cell_of, declared
 from dbsync.schema.sql_text import rename_of, split
 from dbsync.schema.table_definition import tokens
@@ -74,10 +73,10 @@ def risks(migration: Migration) -> list[Risk]:
     made = {_created(words) for words in all_words} | {
         renamed.to.lower() for one in statements if (renamed := rename_of(one)) is not None
     }
-    found = list(_unread(text)) if (migration.kind, migration.engine) == ("sql", OWN) else []
+    found = list(_unread(text)) if (migration.kind, migration.engine) == ("sql", EngineName.OWN) else []
     for statement, words in zip(statements, all_words, strict=True):
         found += [*_altering(statement, words, said, made), *_dropping(words, said, made, all_words)]
-        if migration.engine == OWN:
+        if migration.engine is EngineName.OWN:
             # Other tools' files say such things as a rule, and they are passed over.
             found += _breaking(words)
         if migration.number > 1:

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-from dbsync.errors import MigrationFailed, TillkeeperError
+from dbsync.errors import MigrationFailed
 from dbsync.migrations import history
 from dbsync.migrations.engines import registry
-from dbsync.migrations.folder import checked_text
 from dbsync.migrations.sandbox import Sandbox, unheard
 from dbsync.migrations.write_log import Written, together
 from dbsync.model import Migration
 from dbsync.progress import Told, nobody
 from dbsync.schema.fingerprint import fingerprint
 from dbsync.storage.connections import Connection, open_scratch, translated, version_of
-
-STOPPED: Final = (Exception, SystemExit)
-"""Whatever a migration's code may raise. Leaving the process is a failure like any: the app is not to be gone."""
 
 
 class Applied(NamedTuple):
@@ -54,17 +49,19 @@ def apply(
     """
     began = milliseconds()
     if migration.kind == "command":
-        from dbsync.migrations.engines import command
+        from dbsync.migrations.engines import own_command
 
         # The connection is to a copy that nobody else has (`database.open_transaction.OnCopy`).
-        command.run(connection, migration, log)
+        own_command.run(connection, migration, log)
         took = milliseconds() - began
         _record(connection, migration, trial_id=trial_id, release=release, at=at, took=took)
         return Applied(took, None)
+    engine = registry.named(migration.engine)
     connection.execute("SAVEPOINT migration")
     try:
-        with Sandbox(connection, log, migration.path, told, issued) as sandbox:
-            _run(sandbox, migration)
+        place = engine.file_label(migration)
+        with Sandbox(connection, log, migration.path, told, issued, place=place) as sandbox:
+            engine.run(sandbox, migration)
             sandbox.check_transaction()
         took = milliseconds() - began
         _record(connection, migration, trial_id=trial_id, release=release, at=at, took=took)
@@ -140,29 +137,6 @@ def fresh_structure(migrations: tuple[Migration, ...]) -> frozenset[str]:
         return fingerprint(connection)
 
 
-def namespace_of(migration: Migration, log: Callable[[str], None] = unheard) -> dict[str, object]:
-    """What a Python migration defines; its text is checked against its identity first.
-
-    What it prints goes to `log`: standard output belongs to whoever runs this, and may be lines of JSON.
-
-    Raises:
-        MigrationFailed: the file changed, or its top level fails.
-    """
-    text = checked_text(migration)
-    namespace: dict[str, object] = {"__name__": f"migration_{migration.number:04d}", "__file__": str(migration.path)}
-    namespace["print"] = partial(_printed, log)
-    try:
-        exec(compile(text, str(migration.path), "exec"), namespace)  # noqa: S102 - signed code of the vendor
-    except STOPPED as error:
-        raise failed(migration, error) from error
-    return namespace
-
-
-def _printed(log: Callable[[str], None], *words: object, sep: str | None = " ", **_: object) -> None:
-    for line in (" " if sep is None else sep).join(str(one) for one in words).splitlines():
-        log(line)
-
-
 def _record(
     connection: Connection, migration: Migration, *, trial_id: str | None, release: history.Release, at: str, took: int
 ) -> None:
@@ -170,31 +144,5 @@ def _record(
     history.add_migration(
         connection, migration, kind="migration", trial_id=trial_id, release=release, at=at, duration_ms=took
     )
-    if migration.engine != registry.OWN:
-        registry.named(migration.engine).note(connection, migration)
+    registry.named(migration.engine).note(connection, migration)
     connection.execute(f"PRAGMA user_version={migration.number}")
-
-
-def _run(sandbox: Sandbox, migration: Migration) -> None:
-    if migration.engine != registry.OWN:
-        registry.named(migration.engine).run(sandbox, migration)
-        return
-    if migration.kind == "sql":
-        sandbox.script(checked_text(migration))
-        return
-    up = namespace_of(migration, sandbox.log)["up"]
-    assert callable(up)
-    try:
-        up(sandbox)
-    except TillkeeperError:
-        raise
-    except STOPPED as error:
-        raise failed(migration, error) from error
-
-
-def failed(migration: Migration, error: BaseException) -> MigrationFailed:
-    """What a Python migration raised, with its own line that led to it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [one.lineno for one in frames if one.filename == str(migration.path)]
-    cause = f"{type(error).__name__}: {error}" + (f" (line {lines[-1]})" if lines else "")
-    return MigrationFailed(operation="migrate", path=migration.path, cause=cause)

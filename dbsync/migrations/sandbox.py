@@ -34,6 +34,7 @@ class Sandbox(Helpers):
         source: the migration's file, for saying where a statement stands.
         told: learns how far a step is.
         issued: learns each statement before it runs.
+        place: how findings name the file; its own name by default.
     """
 
     def __init__(
@@ -43,12 +44,15 @@ class Sandbox(Helpers):
         source: Path,
         told: Told = nobody,
         issued: Callable[[str], None] = unheard,
+        *,
+        place: str = "",
     ) -> None:
         self._connection = connection
         self._log = log
         self._source = source
         self._told = told
         self._issued = issued
+        self._place = place or source.name
         self._statement = ""
         self._line = 0
         self._order = 0
@@ -236,11 +240,8 @@ class Sandbox(Helpers):
             self.written |= carried_over(self.written, table, renamed.to)
 
     def _note(self, table: str, column: str, through: str) -> None:
-        file = self._source
-        # In Drizzle's folders all of them have one name.
-        place = f"{file.parent.name if file.name == 'migration.sql' else file.name} {self._where()}"
-        one = Write(self._order, table.lower(), column.lower(), head_of(self._statement), place, through)
-        self.written.add(one)
+        place = f"{self._place} {self._where()}"
+        self.written.add(Write(self._order, table.lower(), column.lower(), head_of(self._statement), place, through))
 
 
 def cursor_of(sandbox: Sandbox, sql: str, parameters: Sequence[Any]) -> sqlite3.Cursor:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from itertools import chain
 from pathlib import Path
 from stat import S_ISDIR
 from typing import Final
 
 from dbsync.errors import Damaged, DiskFull, DiskProblem, Locked, Missing, ReadOnly, TillkeeperError
-from dbsync.model import Facts, State
+from dbsync.model import TABLES_WITHOUT_ENGINE, EngineName, Facts, State
 from dbsync.storage.files import is_there
 
 Connection = sqlite3.Connection
@@ -24,9 +25,7 @@ WRITE_TIMEOUT_SECONDS: Final = 10.0
 HISTORY: Final = "dbsync_history"
 READABLE: Final = "schema_version"
 OUR_TABLES: Final = frozenset({HISTORY, READABLE})
-TRACKERS: Final = frozenset(
-    {"__drizzle_migrations", "alembic_version", "django_migrations", "goose_db_version", "schema_migrations"}
-)
+TRACKERS: Final = frozenset(chain(TABLES_WITHOUT_ENGINE, *(engine.tables for engine in EngineName)))
 """Where other tools keep which migrations they ran: no part of an app's schema, and written beside our own history."""
 NOT_THE_APPS: Final = OUR_TABLES | TRACKERS
 

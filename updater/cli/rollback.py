@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from dbsync import losses
 from dbsync.backups.catalog import list_backups
+from dbsync.backups.description import backup_json
 from dbsync.errors import NotAgreed
-from dbsync.model import Backup, Loss
+from dbsync.model import Backup
 from updater.flows.launch import journal_of
 from updater.flows.rollback import Plan, choices, current_release, make_plan, perform
 from updater.outcomes import TerminalOutcome
@@ -66,14 +68,8 @@ def _listing(terminal: Terminal, backups: list[Backup]) -> dict[str, Any]:
         "format": 1,
         "starts": current._asdict() if current else None,
         "can_go_back_to": [one._asdict() for one in choices(view, current)] if current else [],
-        "backups": [
-            {
-                "path": str(one.path), "kind": one.kind, "schema": one.version, "made_at": one.made_at,
-                "size_bytes": one.size_bytes, "verified": one.verified,
-            }
-            for one in backups
-        ],
-    }  # fmt: skip
+        "backups": [backup_json(backup) for backup in backups],
+    }
 
 
 def _listing_lines(found: dict[str, Any]) -> list[str]:
@@ -98,11 +94,11 @@ def _facts(plan: Plan) -> dict[str, Any]:
         "from": plan.current._asdict(),
         "to": plan.to._asdict(),
         "backup": str(plan.backup.path) if plan.backup else None,
-        "recorded_since": [one._asdict() for one in plan.done],
+        "recorded_since": losses.as_json(plan.done),
         "not_known": plan.not_known,
         "carries": plan.carries,
         "why_not": plan.why_not,
-        "losses": [one._asdict() for one in plan.losses],
+        "losses": losses.as_json(plan.losses),
         "kept_beside": str(plan.kept_beside) if plan.backup else None,
     }
 
@@ -117,21 +113,17 @@ def _plan_lines(plan: Plan) -> list[str]:
     )
     kept = f"all of it is kept: the database as it is now is put aside in {plan.kept_beside}"
     if plan.not_known and not plan.carries:
-        return [*lines, f"what has been recorded since cannot be told: {plan.not_known}", kept]
+        return [*lines, losses.not_known(plan.not_known), kept]
     if not plan.done and not plan.losses:
         return [*lines, "nothing has been recorded since; nothing is lost"]
-    lines += ["recorded since then:", *(_counted(one) for one in plan.done)]
+    lines += ["recorded since then:", *losses.listed(plan.done)]
     if plan.carries and not plan.losses:
         lines.append("all of it is carried back to the older schema, with proof: nothing is lost")
     elif plan.carries:
-        lines += ["carried back to the older schema, but for:", *(_counted(one) for one in plan.losses)]
+        lines += ["carried back to the older schema, but for:", *losses.listed(plan.losses)]
     else:
         lines.append("none of it is in the restored database" + (f": {plan.why_not}" if plan.why_not else ""))
     return [*lines, kept]
-
-
-def _counted(loss: Loss) -> str:
-    return f"  {loss.table}: {loss.added} added, {loss.changed} changed, {loss.removed} removed"
 
 
 def _tell(say: Callable[[str], Any], facts: dict[str, Any], lines: list[str], *, as_json: bool) -> None:

@@ -92,8 +92,7 @@ def go_back(till: Till, trial: Trial) -> Returned:
 
 
 def _tell_return(till: Till, trial: Trial, returned: Returned) -> None:
-    lost = tuple((one.table, one.added, one.changed, one.removed) for one in returned.losses)
-    outcome = TerminalOutcome.RESTORED_WITH_LOSS if lost else returned.outcome.name
+    outcome = TerminalOutcome.RESTORED_WITH_LOSS if returned.losses else returned.outcome.name
     till.tell(
         Report(
             outcome=outcome,
@@ -103,7 +102,7 @@ def _tell_return(till: Till, trial: Trial, returned: Returned) -> None:
             done=done_sentence(outcome, good_version=trial.good.version),
             backup=trial.backup,
             kept=str(returned.set_aside.path) if returned.set_aside else None,
-            losses=lost,
+            losses=returned.losses,
             export=str(returned.export) if returned.export else None,
             trial_id=trial.trial_id,
         )

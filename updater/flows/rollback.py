@@ -191,7 +191,7 @@ def perform(till: Till, plan: Plan) -> Done:
             done=f"{plan.current.version} was rejected; {plan.to.version} starts",
             backup=str(backup.path) if backup else None,
             kept=str(kept) if kept else None,
-            losses=tuple((one.table, one.added, one.changed, one.removed) for one in plan.losses),
+            losses=plan.losses,
         )
     )
     return Done(kept, carried is not None)

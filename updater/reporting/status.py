@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from dbsync.backups.catalog import list_backups
+from dbsync.backups.description import backup_json
+from dbsync.database.flight_recorder import FlightRecorder
+from dbsync.database.timeline import last_run
 from dbsync.errors import TillkeeperError
 from dbsync.storage import files
 from updater.decisions.launcher import fits
@@ -44,6 +47,8 @@ def status(terminal: Terminal) -> dict[str, Any]:
             "schema": view.database.version,
             "readable_from": view.database.readable_from,
             "fits": current is not None and fits(current, view.database),
+            # `last_outcome` is the updater's last event; these are of the database's own record, as in `dbsync status`.
+            **last_run(FlightRecorder(settings.backups, settings.database).lines()).as_json(),
         },
         "installed": sorted(terminal.versions.names()),
         "can_go_back_to": [one.version for one in choices(view, current)] if current else [],
@@ -54,13 +59,7 @@ def status(terminal: Terminal) -> dict[str, Any]:
         "last_outcome": happened[-1] if happened else None,
         "last_alarm": alarms[-1] if alarms else None,
         "backups_count": len(backups),
-        "backups": [
-            {
-                "path": str(one.path), "kind": one.kind, "schema": one.version, "made_at": one.made_at,
-                "size_bytes": one.size_bytes, "verified": one.verified,
-            }
-            for one in backups[:SHOWN_BACKUPS_COUNT]
-        ],
+        "backups": [backup_json(backup) for backup in backups[:SHOWN_BACKUPS_COUNT]],
         "free_bytes": _free(terminal),
         "next": _next(view, alarms),
     }  # fmt: skip

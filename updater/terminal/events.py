@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
+from dbsync import losses
 from dbsync.errors import TillkeeperError
 from dbsync.storage import files
 from updater.model import Report
@@ -81,10 +82,7 @@ def describe(report: Report, *, now: str, terminal_id: str, kind: str) -> dict[s
         "done": report.done,
         "backup": report.backup,
         "kept": report.kept,
-        "losses": [
-            {"table": table, "added": added, "changed": changed, "removed": removed}
-            for table, added, changed, removed in report.losses
-        ],
+        "losses": losses.as_json(report.losses),
         "export": report.export,
         "clerk": outcome.clerk_sentence,
         "next": outcome.hint,

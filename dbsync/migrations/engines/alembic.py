@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 from dbsync.errors import BadMigrations, MigrationFailed, TillkeeperError
 from dbsync.migrations.engines import foreign
 from dbsync.migrations.engines.alembic_connection import SandboxConnection
-from dbsync.migrations.engines.alembic_folder import ordered, revision_of, revisions_of
-from dbsync.migrations.engines.registry import SETTINGS, Recorded, settings
-from dbsync.migrations.folder import folder_of, text_of
-from dbsync.migrations.runner import STOPPED, failed, namespace_of
+from dbsync.migrations.engines.alembic_folder import ENV, VERSIONS, ordered, revision_of, revisions_of
+from dbsync.migrations.engines.engine import Engine, Recorded
+from dbsync.migrations.engines.settings import SETTINGS, settings
+from dbsync.migrations.migration_file import text_of
+from dbsync.migrations.python_code import STOPPED, failed, namespace_of
 from dbsync.migrations.sandbox import Sandbox
-from dbsync.model import Migration
+from dbsync.model import EngineName, Migration
 from dbsync.storage.connections import Connection, columns_of, has_table, quoted
 
 if TYPE_CHECKING:
@@ -28,87 +29,118 @@ if TYPE_CHECKING:
 
 TABLE: Final = "alembic_version"
 _COLUMN: Final = "version_num"
+_INI: Final = "alembic.ini"
 
 
-def load(folder: Path) -> tuple[Migration, ...]:
-    """The revisions from the base to the one head, parents first; of two that may come first, the lower id does."""
-    revisions = ordered(folder, revisions_of(folder))
-    _naming(folder)
-    declared = foreign.declarations(folder)
-    foreign.check_known(folder, declared, {one.path.stem for one in revisions})
-    return tuple(
-        foreign.migration(
-            one.path, one.text, number=number, name=one.path.stem, engine="alembic", declared=declared
+class Alembic(Engine):
+    """A script directory. The table has one row for each newest revision; what these depend on was run too."""
+
+    name = EngineName.ALEMBIC
+    # The settings file is not in the folder of migrations: `load` says so.
+    marks = (ENV, f"{VERSIONS}/*.py", _INI)
+    weak_marks = ()
+    tables = (TABLE,)
+    kept_files = ("*.py", "*.sql", "*.toml", f"{VERSIONS}/*.py")
+
+    def folder_of(self, migration: Migration) -> Path:
+        return migration.path.parent.parent
+
+    def file_label(self, migration: Migration) -> str:
+        return migration.path.name
+
+    def load(self, folder: Path) -> tuple[Migration, ...]:
+        """Return the revisions from the base to the one head, parents first; of two that may come first, the lower id.
+
+        Raises:
+            BadMigrations: it is no script directory, or something in it cannot be understood.
+        """
+        if (folder / _INI).is_file() and not _is_script_directory(folder):
+            cause = f"it has {_INI}: the folder of migrations is its script_location ({ENV} and {VERSIONS})"
+            raise BadMigrations(operation="read", path=folder, cause=cause)
+        revisions = ordered(folder, revisions_of(folder))
+        _naming(folder)
+        declared = foreign.declarations(folder)
+        foreign.check_known(folder, declared, {revision.path.stem for revision in revisions})
+        return tuple(
+            foreign.migration(
+                revision.path, revision.text, number=number, name=revision.path.stem, engine=self.name,
+                declared=declared, entry="upgrade()",
+            )
+            for number, revision in enumerate(revisions, 1)
+        )  # fmt: skip
+
+    def run(self, sandbox: Sandbox, migration: Migration) -> None:
+        """Call the revision's `upgrade()` with Alembic's operations on the open transaction.
+
+        Raises:
+            MigrationFailed: Alembic is not installed, or the revision failed.
+        """
+        try:
+            import alembic as _  # noqa: F401 - whether it is there
+            from sqlalchemy import create_engine
+            from sqlalchemy.pool import StaticPool
+        except ImportError as error:
+            hint = "Install it on the terminals: pip install 'tillkeeper[alembic]'"
+            raise MigrationFailed(
+                operation="migrate", path=migration.path, cause=f"Alembic is not there: {error}", hint=hint
+            ) from error
+        engine = create_engine("sqlite://", creator=lambda: SandboxConnection(sandbox), poolclass=StaticPool)
+        try:
+            with engine.connect() as connection:
+                _upgrade(self.folder_of(migration), migration, connection, sandbox.log)
+        except TillkeeperError:
+            raise
+        except STOPPED as error:
+            raise failed(migration, error) from error
+        finally:
+            engine.dispose()
+
+    def recorded(self, connection: Connection, migrations: tuple[Migration, ...]) -> Recorded | None:
+        """Return the revisions that the rows name, the newest ones, and all that these depend on."""
+        if not has_table(connection, TABLE):
+            return _under_another_name(connection)
+        rows = [str(row[0]) for row in connection.execute(f"SELECT {_COLUMN} FROM {TABLE}")]
+        if not migrations:
+            return Recorded(frozenset(), tuple(f"revision {row}" for row in rows))
+        revisions = revisions_of(self.folder_of(migrations[0]))
+        names: set[str] = set()
+        waiting = [row for row in rows if row in revisions]
+        while waiting:
+            revision = revisions[waiting.pop()]
+            names.add(revision.path.stem)
+            waiting += revision.parents
+        return Recorded(frozenset(names), tuple(f"revision {row}" for row in rows if row not in revisions))
+
+    def note(self, connection: Connection, migration: Migration) -> None:
+        """Write Alembic's own row: the newest revision in the place of its parents."""
+        connection.execute(
+            f"CREATE TABLE IF NOT EXISTS {TABLE} (version_num VARCHAR(32) NOT NULL,"
+            f" CONSTRAINT {TABLE}_pkc PRIMARY KEY (version_num))"
         )
-        for number, one in enumerate(revisions, 1)
-    )  # fmt: skip
+        revision = revision_of(migration.path, text_of(migration.path))
+        for parent in revision.parents:
+            connection.execute(f"DELETE FROM {TABLE} WHERE version_num = ?", (parent,))
+        connection.execute(f"INSERT OR IGNORE INTO {TABLE} (version_num) VALUES (?)", (revision.revision,))
 
 
-def run(sandbox: Sandbox, migration: Migration) -> None:
-    """Calls the revision's `upgrade()` with Alembic's operations on the open transaction.
+ENGINE: Final = Alembic()
 
-    Raises:
-        MigrationFailed: Alembic is not installed, or the revision failed.
+
+def _is_script_directory(folder: Path) -> bool:
+    return (folder / ENV).is_file() or any(folder.glob(f"{VERSIONS}/*.py"))
+
+
+def _upgrade(folder: Path, migration: Migration, connection: EngineConnection, log: Callable[[str], None]) -> None:
+    """Run `upgrade()` in the context that `env.py` would have made.
+
+    A block for autocommit is part of the one transaction, like all.
     """
-    try:
-        import alembic as _  # noqa: F401 - whether it is there
-        from sqlalchemy import create_engine
-        from sqlalchemy.pool import StaticPool
-    except ImportError as error:
-        hint = "Install it on the terminals: pip install 'tillkeeper[alembic]'"
-        raise MigrationFailed(
-            operation="migrate", path=migration.path, cause=f"Alembic is not there: {error}", hint=hint
-        ) from error
-    engine = create_engine("sqlite://", creator=lambda: SandboxConnection(sandbox), poolclass=StaticPool)
-    try:
-        with engine.connect() as connection:
-            _upgrade(migration, connection, sandbox.log)
-    except TillkeeperError:
-        raise
-    except STOPPED as error:
-        raise failed(migration, error) from error
-    finally:
-        engine.dispose()
-
-
-def recorded(connection: Connection, migrations: tuple[Migration, ...]) -> Recorded | None:
-    """The rows name the newest revisions; whatever these grew out of was run too."""
-    if not has_table(connection, TABLE):
-        return _under_another_name(connection)
-    rows = [str(row[0]) for row in connection.execute(f"SELECT {_COLUMN} FROM {TABLE}")]
-    if not migrations:
-        return Recorded(frozenset(), tuple(f"revision {one}" for one in rows))
-    revisions = revisions_of(folder_of(migrations[0]))
-    names: set[str] = set()
-    waiting = [one for one in rows if one in revisions]
-    while waiting:
-        one = revisions[waiting.pop()]
-        names.add(one.path.stem)
-        waiting += one.parents
-    return Recorded(frozenset(names), tuple(f"revision {one}" for one in rows if one not in revisions))
-
-
-def note(connection: Connection, migration: Migration) -> None:
-    """Alembic's own row: the newest revision in the place of its parents."""
-    connection.execute(
-        f"CREATE TABLE IF NOT EXISTS {TABLE} (version_num VARCHAR(32) NOT NULL,"
-        f" CONSTRAINT {TABLE}_pkc PRIMARY KEY (version_num))"
-    )
-    one = revision_of(migration.path, text_of(migration.path))
-    for parent in one.parents:
-        connection.execute(f"DELETE FROM {TABLE} WHERE version_num = ?", (parent,))
-    connection.execute(f"INSERT OR IGNORE INTO {TABLE} (version_num) VALUES (?)", (one.revision,))
-
-
-def _upgrade(migration: Migration, connection: EngineConnection, log: Callable[[str], None]) -> None:
-    """In the context that `env.py` would have made; a block for autocommit is part of the one transaction, like all."""
     from alembic.config import Config
     from alembic.operations import Operations
     from alembic.runtime.environment import EnvironmentContext
     from alembic.script import ScriptDirectory
     from sqlalchemy import MetaData
 
-    folder = folder_of(migration)
     upgrade = namespace_of(migration, log)["upgrade"]
     assert callable(upgrade)
     with EnvironmentContext(Config(), ScriptDirectory(str(folder))) as environment:
@@ -120,7 +152,7 @@ def _upgrade(migration: Migration, connection: EngineConnection, log: Callable[[
 
 
 def _naming(folder: Path) -> dict[str, Any] | None:
-    """The naming convention of the app's metadata, which `env.py` would have told: `[alembic.naming_convention]`.
+    """Return the naming convention of the app's metadata, which `env.py` would have set: `[alembic.naming_convention]`.
 
     Raises:
         BadMigrations: it is none.
@@ -129,14 +161,14 @@ def _naming(folder: Path) -> dict[str, Any] | None:
     names = said.get("naming_convention") if isinstance(said, dict) else said
     if names is None:
         return None
-    if not isinstance(names, dict) or not all(isinstance(one, str) for one in names.values()):
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
         cause = 'alembic.naming_convention has to be a table of texts, as `uq = "uq_%(table_name)s_%(column_0_name)s"`'
         raise BadMigrations(operation="read", path=folder / SETTINGS, cause=cause)
     return names
 
 
 def _under_another_name(connection: Connection) -> Recorded | None:
-    """`version_table` can be any name; the table is known by its one column."""
+    """Return why nothing is read where `version_table` was another name; the table is known by its one column."""
     for (table,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
         if [row[1] for row in columns_of(connection, table)] == [_COLUMN]:
             rename = f"ALTER TABLE {quoted(table)} RENAME TO {TABLE}"

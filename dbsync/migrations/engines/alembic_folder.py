@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from dbsync.errors import BadMigrations
-from dbsync.migrations.folder import listed, text_of
+from dbsync.migrations.migration_file import listed, text_of
 
+ENV: Final = "env.py"
 VERSIONS: Final = "versions"
 
 

@@ -12,10 +12,11 @@ from typing import Final
 
 from dbsync.migrations.engines import drizzle_folders, foreign
 from dbsync.migrations.engines.drizzle_folders import Entry
-from dbsync.migrations.engines.registry import Recorded
-from dbsync.migrations.folder import checked_text, folder_of, text_of
+from dbsync.migrations.engines.engine import Engine, Recorded
+from dbsync.migrations.engines.settings import SETTINGS
+from dbsync.migrations.migration_file import checked_text, text_of
 from dbsync.migrations.sandbox import Sandbox
-from dbsync.model import Migration
+from dbsync.model import EngineName, Migration
 from dbsync.storage.connections import Connection, columns_of, has_table, quoted
 
 TABLE: Final = "__drizzle_migrations"
@@ -24,61 +25,86 @@ _COLUMNS: Final = {"id", "hash", "created_at"}
 _NEWER: Final = {"name", "applied_at"}
 
 
-def load(folder: Path) -> tuple[Migration, ...]:
-    """The migrations in the order in which they were made."""
-    entries = drizzle_folders.entries(folder)
-    declared = foreign.declarations(folder)
-    foreign.check_known(folder, declared, {one.name for one in entries})
-    return tuple(
-        foreign.migration(
-            one.path, text_of(one.path), number=number, name=one.name, engine="drizzle", declared=declared
-        )
-        for number, one in enumerate(entries, 1)
+class Drizzle(Engine):
+    """Either of drizzle-kit's layouts; the table is drizzle-orm's."""
+
+    name = EngineName.DRIZZLE
+    marks = (drizzle_folders.JOURNAL,)
+    # Prisma's folders look alike; whoever keeps such ones beside another format says so in the settings.
+    weak_marks = (f"*/{drizzle_folders.FILE}",)
+    tables = (TABLE,)
+    kept_files = (
+        "*.sql", SETTINGS, drizzle_folders.JOURNAL, f"*/{drizzle_folders.FILE}", f"*/{drizzle_folders.SNAPSHOT}",
     )  # fmt: skip
 
+    def folder_of(self, migration: Migration) -> Path:
+        return migration.path.parent.parent if _has_folder(migration) else migration.path.parent
 
-def run(sandbox: Sandbox, migration: Migration) -> None:
-    """A breakpoint ends a statement, with or without a semicolon; to SQLite it would be a comment in the middle of one.
-    Its PRAGMA foreign_keys would do nothing inside a transaction."""
-    foreign.run(sandbox, checked_text(migration), cut=BREAKPOINT)
+    def file_label(self, migration: Migration) -> str:
+        """Return the name of its folder where it has one of its own: all files have the same name then."""
+        return migration.path.parent.name if _has_folder(migration) else migration.path.name
+
+    def load(self, folder: Path) -> tuple[Migration, ...]:
+        entries = drizzle_folders.entries(folder)
+        declared = foreign.declarations(folder)
+        foreign.check_known(folder, declared, {entry.name for entry in entries})
+        return tuple(
+            foreign.migration(
+                entry.path, text_of(entry.path), number=number, name=entry.name, engine=self.name, declared=declared
+            )
+            for number, entry in enumerate(entries, 1)
+        )  # fmt: skip
+
+    def run(self, sandbox: Sandbox, migration: Migration) -> None:
+        """Run the statements between breakpoints: one ends a statement, with or without a semicolon.
+
+        To SQLite a breakpoint would be a comment in the middle of a statement.
+        """
+        foreign.run(sandbox, checked_text(migration), cut=BREAKPOINT)
+
+    def recorded(self, connection: Connection, migrations: tuple[Migration, ...]) -> Recorded | None:
+        """Return what ran, by name where the table has one and by the hash of a file's bytes: both must fit.
+
+        A checkout with other line ends is the same file; of two files with the same text the earlier one ran first.
+        """
+        if not has_table(connection, TABLE):
+            return _under_another_name(connection)
+        name = "name" if _has_names(connection) else "NULL"
+        left = {migration.name: drizzle_folders.hashes_of(migration.path) for migration in migrations}
+        known, unknown = set[str](), []
+        for digest, said in connection.execute(f"SELECT hash, {name} FROM {TABLE} ORDER BY created_at, rowid"):
+            fits = said if said in left else next((tag for tag, hashes in left.items() if digest in hashes), None)
+            if fits is None:
+                unknown.append(f"a migration with hash {str(digest)[:12]}")
+            elif digest not in left.pop(fits):
+                unknown.append(f"{fits} with another text")
+            else:
+                known.add(fits)
+        return Recorded(frozenset(known), tuple(unknown))
+
+    def note(self, connection: Connection, migration: Migration) -> None:
+        """Write the row that Drizzle writes, so that its own migrator finds nothing to do."""
+        entries = drizzle_folders.entries(self.folder_of(migration))
+        entry = next(entry for entry in entries if entry.name == migration.name)
+        if not has_table(connection, TABLE):
+            connection.execute(_table(entry))
+        values: dict[str, object] = {"hash": drizzle_folders.hash_of(entry.path), "created_at": entry.when}
+        if entry.has_folder and _has_names(connection):
+            now = connection.execute("SELECT strftime('%Y-%m-%dT%H:%M:%fZ', 'now')").fetchone()[0]
+            values |= {"name": entry.name, "applied_at": now}
+        marks = ", ".join("?" * len(values))
+        connection.execute(f"INSERT INTO {TABLE} ({', '.join(values)}) VALUES ({marks})", tuple(values.values()))
 
 
-def recorded(connection: Connection, migrations: tuple[Migration, ...]) -> Recorded | None:
-    """By name where the table has one, and by the hash of a file's bytes: both have to fit.
-
-    A checkout with other line ends is the same file; of two files with the same text the earlier one ran first.
-    """
-    if not has_table(connection, TABLE):
-        return _under_another_name(connection)
-    name = "name" if _has_names(connection) else "NULL"
-    left = {one.name: drizzle_folders.hashes_of(one.path) for one in migrations}
-    known, unknown = set[str](), []
-    for digest, said in connection.execute(f"SELECT hash, {name} FROM {TABLE} ORDER BY created_at, rowid"):
-        fits = said if said in left else next((one for one, hashes in left.items() if digest in hashes), None)
-        if fits is None:
-            unknown.append(f"a migration with hash {str(digest)[:12]}")
-        elif digest not in left.pop(fits):
-            unknown.append(f"{fits} with another text")
-        else:
-            known.add(fits)
-    return Recorded(frozenset(known), tuple(unknown))
+ENGINE: Final = Drizzle()
 
 
-def note(connection: Connection, migration: Migration) -> None:
-    """The row that Drizzle writes, so that its own migrator finds nothing to do."""
-    entry = next(one for one in drizzle_folders.entries(folder_of(migration)) if one.name == migration.name)
-    if not has_table(connection, TABLE):
-        connection.execute(_table(entry))
-    values: dict[str, object] = {"hash": drizzle_folders.hash_of(entry.path), "created_at": entry.when}
-    if entry.has_folder and _has_names(connection):
-        now = connection.execute("SELECT strftime('%Y-%m-%dT%H:%M:%fZ', 'now')").fetchone()[0]
-        values |= {"name": entry.name, "applied_at": now}
-    marks = ", ".join("?" * len(values))
-    connection.execute(f"INSERT INTO {TABLE} ({', '.join(values)}) VALUES ({marks})", tuple(values.values()))
+def _has_folder(migration: Migration) -> bool:
+    return migration.path.name == drizzle_folders.FILE
 
 
 def _table(entry: Entry) -> str:
-    """As drizzle-orm makes it, 0.45 or 1.0."""
+    """Return the statement with which drizzle-orm makes the table, 0.45 or 1.0."""
     if entry.has_folder:
         columns = "id INTEGER PRIMARY KEY, hash text NOT NULL, created_at numeric, name text, applied_at TEXT"
     else:
@@ -87,12 +113,12 @@ def _table(entry: Entry) -> str:
 
 
 def _has_names(connection: Connection) -> bool:
-    """Whether drizzle-orm 1.0 made the table, or brought it to its form."""
+    """Return whether drizzle-orm 1.0 made the table, or brought it to its form."""
     return any(row[1] == "name" for row in columns_of(connection, TABLE))
 
 
 def _under_another_name(connection: Connection) -> Recorded | None:
-    """`migrationsTable` can be any name; the table is known by its columns."""
+    """Return why nothing is read where `migrationsTable` was another name; the table is known by its columns."""
     for (table,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
         columns = {str(row[1]) for row in columns_of(connection, table)}
         if columns in (_COLUMNS, _COLUMNS | _NEWER):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from dbsync.errors import BadMigrations
-from dbsync.migrations.folder import listed
+from dbsync.migrations.migration_file import listed
 
 JOURNAL: Final = "meta/_journal.json"
 FILE: Final = "migration.sql"

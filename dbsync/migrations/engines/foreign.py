@@ -1,4 +1,4 @@
-"""What the engines of other tools share: their SQL as it runs here, and declarations beside files of theirs."""
+"""Shared by the engines of other tools: their SQL as it runs here, and declarations beside files of theirs."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from dbsync.errors import BadMigrations
-from dbsync.migrations.engines import registry
-from dbsync.migrations.folder import built, metadata
+from dbsync.migrations.engines.settings import SETTINGS, settings
+from dbsync.migrations.migration_file import built, metadata
 from dbsync.migrations.sandbox import Sandbox, run_statements
-from dbsync.model import Migration
+from dbsync.model import EngineName, Migration
 from dbsync.schema.sql_text import Statement, numbered
 from dbsync.schema.table_definition import tokens
 
@@ -19,35 +19,40 @@ _PASSED_OVER: Final = (("pragma", "foreign_keys"), ("begin",), ("commit",), ("en
 """Other tools wrap their files in these; here foreign keys are off and the one transaction is open already."""
 
 
-def migration(path: Path, text: str, *, number: int, name: str, engine: str, declared: dict[str, Any]) -> Migration:
-    """A migration of another tool's. What it declares stands in its header or, where the tool must not see the file
-    changed, in the folder's settings under its name."""
-    values = {**metadata(path, text), **declared.get(name, {})}
+def migration(
+    path: Path, text: str, *, number: int, name: str, engine: EngineName, declared: dict[str, Any], entry: str = ""
+) -> Migration:
+    """Make a migration of another tool's.
+
+    What it declares stands in its header or, where the tool must not see the file changed, in the folder's settings
+    under its name. In Python it must define `entry`.
+    """
+    values = {**metadata(path, text, entry=entry), **declared.get(name, {})}
     return built(path, text, values, number=number, name=name)._replace(engine=engine)
 
 
 def declarations(folder: Path) -> dict[str, Any]:
-    """The tables `[declared."NAME"]` of the folder's settings.
+    """Return the tables `[declared."NAME"]` of the folder's settings.
 
     Raises:
         BadMigrations: one has a key that a header has not.
     """
-    found = registry.settings(folder).get("declared", {})
+    found = settings(folder).get("declared", {})
     if not isinstance(found, dict):
-        raise BadMigrations(operation="read", path=folder / registry.SETTINGS, cause="declared has to be a table")
+        raise BadMigrations(operation="read", path=folder / SETTINGS, cause="declared has to be a table")
     return found
 
 
 def check_known(folder: Path, declared: dict[str, Any], names: set[str]) -> None:
-    """Refuses declarations that speak of no migration: a misspelt one would allow nothing."""
+    """Refuse declarations that speak of no migration: a misspelt one would allow nothing."""
     unknown = sorted(declared.keys() - names)
     if unknown:
         cause = f"it declares something of {unknown[0]}, which is not there"
-        raise BadMigrations(operation="read", path=folder / registry.SETTINGS, cause=cause)
+        raise BadMigrations(operation="read", path=folder / SETTINGS, cause=cause)
 
 
 def run(sandbox: Sandbox, text: str, *, cut: re.Pattern[str] | None = None) -> None:
-    """Runs the statements of an SQL text, but for those that speak of transactions and foreign keys.
+    """Run the statements of an SQL text, but for those that speak of transactions and foreign keys.
 
     Where `cut` matches, a statement ends, with or without a semicolon.
     """
@@ -64,6 +69,6 @@ def _statements(text: str, cut: re.Pattern[str] | None) -> Iterator[Statement]:
 
 
 def is_passed_over(statement: str) -> bool:
-    """Whether a statement speaks of transactions and foreign keys only."""
+    """Return whether a statement speaks of transactions and foreign keys only."""
     words = tuple(tokens(statement)[:2])
     return any(words[: len(one)] == one for one in _PASSED_OVER)

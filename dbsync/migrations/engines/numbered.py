@@ -12,10 +12,11 @@ from typing import Final
 
 from dbsync.errors import BadMigrations
 from dbsync.migrations.engines import foreign
-from dbsync.migrations.engines.registry import Recorded
-from dbsync.migrations.folder import checked_text, listed, text_of
+from dbsync.migrations.engines.engine import Engine, Recorded
+from dbsync.migrations.engines.settings import SETTINGS
+from dbsync.migrations.migration_file import checked_text, listed, text_of
 from dbsync.migrations.sandbox import Sandbox
-from dbsync.model import Migration
+from dbsync.model import EngineName, Migration
 from dbsync.storage.connections import Connection, columns_of, has_table, version_of
 
 _NAME: Final = re.compile(r"^[Vv]?(\d+)(?:[-_. ]+.*?)?(?:\.up)?\.sql$")
@@ -29,72 +30,86 @@ VERSIONS: Final = "schema_migrations"
 GOOSE: Final = "goose_db_version"
 
 
-def load(folder: Path) -> tuple[Migration, ...]:
-    """The SQL files by the number in front of their names; the ways down that some tools keep beside them are passed
-    over."""
-    files = [one for one in listed(folder) if _is_read(one)]
-    by_number: dict[int, Path] = {}
-    for path in files:
-        number = _number(path)
-        if number in by_number:
-            cause = f"the number {number} is there more than once: {by_number[number].name} and {path.name}"
-            raise BadMigrations(operation="read", path=folder, cause=cause)
-        by_number[number] = path
-    declared = foreign.declarations(folder)
-    foreign.check_known(folder, declared, {one.stem for one in files})
-    return tuple(
-        foreign.migration(
-            path, _text_of(path), number=place, name=path.stem, engine="numbered", declared=declared
-        )
-        for place, (_, path) in enumerate(sorted(by_number.items()), 1)
-    )  # fmt: skip
+class Numbered(Engine):
+    """The folders whose settings say so: files like these have no mark that could not be another format's."""
+
+    name = EngineName.NUMBERED
+    marks = ()
+    weak_marks = ()
+    tables = (VERSIONS, GOOSE)
+    kept_files = ("*.sql", SETTINGS)
+
+    def folder_of(self, migration: Migration) -> Path:
+        return migration.path.parent
+
+    def file_label(self, migration: Migration) -> str:
+        return migration.path.name
+
+    def load(self, folder: Path) -> tuple[Migration, ...]:
+        """Return the SQL files by the number in front of their names, without the ways down that some tools keep."""
+        files = [path for path in listed(folder) if _is_read(path)]
+        by_number: dict[int, Path] = {}
+        for path in files:
+            number = _number(path)
+            if number in by_number:
+                cause = f"the number {number} is there more than once: {by_number[number].name} and {path.name}"
+                raise BadMigrations(operation="read", path=folder, cause=cause)
+            by_number[number] = path
+        declared = foreign.declarations(folder)
+        foreign.check_known(folder, declared, {path.stem for path in files})
+        return tuple(
+            foreign.migration(
+                path, _text_of(path), number=place, name=path.stem, engine=self.name, declared=declared
+            )
+            for place, (_, path) in enumerate(sorted(by_number.items()), 1)
+        )  # fmt: skip
+
+    def run(self, sandbox: Sandbox, migration: Migration) -> None:
+        """Run what stands between the marks for up and down, or all of it where there are none."""
+        text = checked_text(migration)
+        up, down = _UP.search(text), _DOWN.search(text)
+        begin = up.end() if up else 0
+        way_up = "\n" * text.count("\n", 0, begin) + text[begin : down.start() if down else None]
+        # A block of goose's is a statement of its own, with or without a semicolon.
+        foreign.run(sandbox, way_up, cut=_BLOCK)
+
+    def recorded(self, connection: Connection, migrations: tuple[Migration, ...]) -> Recorded | None:
+        """Return what the tool's table says, else user_version, which many keep at the number of the newest file."""
+        known = {_number(migration.path): migration.name for migration in migrations}
+        if has_table(connection, VERSIONS):
+            rows = connection.execute(f"SELECT * FROM {VERSIONS}").fetchall()
+            if not _keeps_newest_only(connection):
+                return _named(known, [str(row[0]) for row in rows])
+            if any(row[1] for row in rows):
+                cause = f"its tool was cut in the middle of version {rows[0][0]} and left it marked as dirty"
+                return Recorded(frozenset(), problem=f"{cause}: mend that with the tool (`migrate force`) first")
+            return _up_to(known, int(rows[0][0]) if rows else 0)
+        if has_table(connection, GOOSE):
+            ways = connection.execute(f"SELECT version_id, is_applied FROM {GOOSE} WHERE version_id > 0 ORDER BY id")
+            # Going back adds a row that says so: of each version the newest one counts.
+            return _named(known, [str(version) for version, is_applied in dict(ways.fetchall()).items() if is_applied])
+        version = version_of(connection)
+        return _up_to(known, version) if version else None
+
+    def note(self, connection: Connection, migration: Migration) -> None:
+        """Write into the tool's table where it keeps one; user_version is ours."""
+        number = _number(migration.path)
+        if has_table(connection, VERSIONS):
+            if _keeps_newest_only(connection):
+                connection.execute(f"DELETE FROM {VERSIONS}")
+                connection.execute(f"INSERT INTO {VERSIONS} (version, dirty) VALUES (?, 0)", (number,))
+            else:
+                text = re.sub(r"\D.*", "", migration.path.name.lstrip("Vv"))
+                connection.execute(f"INSERT OR IGNORE INTO {VERSIONS} (version) VALUES (?)", (text,))
+        elif has_table(connection, GOOSE):
+            connection.execute(f"INSERT INTO {GOOSE} (version_id, is_applied) VALUES (?, 1)", (number,))
 
 
-def run(sandbox: Sandbox, migration: Migration) -> None:
-    """What stands between the marks for up and down, or all of it where there are none."""
-    text = checked_text(migration)
-    up, down = _UP.search(text), _DOWN.search(text)
-    begin = up.end() if up else 0
-    way_up = "\n" * text.count("\n", 0, begin) + text[begin : down.start() if down else None]
-    # A block of goose's is a statement of its own, with or without a semicolon.
-    foreign.run(sandbox, way_up, cut=_BLOCK)
-
-
-def recorded(connection: Connection, migrations: tuple[Migration, ...]) -> Recorded | None:
-    """By the tool's table, else by user_version, which many keep at the number of the newest file."""
-    known = {_number(one.path): one.name for one in migrations}
-    if has_table(connection, VERSIONS):
-        rows = connection.execute(f"SELECT * FROM {VERSIONS}").fetchall()
-        if not _keeps_newest_only(connection):
-            return _named(known, [str(row[0]) for row in rows])
-        if any(row[1] for row in rows):
-            cause = f"its tool was cut in the middle of version {rows[0][0]} and left it marked as dirty"
-            return Recorded(frozenset(), problem=f"{cause}: mend that with the tool (`migrate force`) first")
-        return _up_to(known, int(rows[0][0]) if rows else 0)
-    if has_table(connection, GOOSE):
-        ways = connection.execute(f"SELECT version_id, is_applied FROM {GOOSE} WHERE version_id > 0 ORDER BY id")
-        # Going back adds a row that says so: of each version the newest one counts.
-        return _named(known, [str(version) for version, is_applied in dict(ways.fetchall()).items() if is_applied])
-    version = version_of(connection)
-    return _up_to(known, version) if version else None
-
-
-def note(connection: Connection, migration: Migration) -> None:
-    """Where a tool keeps a table, it is told; user_version is ours."""
-    number = _number(migration.path)
-    if has_table(connection, VERSIONS):
-        if _keeps_newest_only(connection):
-            connection.execute(f"DELETE FROM {VERSIONS}")
-            connection.execute(f"INSERT INTO {VERSIONS} (version, dirty) VALUES (?, 0)", (number,))
-        else:
-            text = re.sub(r"\D.*", "", migration.path.name.lstrip("Vv"))
-            connection.execute(f"INSERT OR IGNORE INTO {VERSIONS} (version) VALUES (?)", (text,))
-    elif has_table(connection, GOOSE):
-        connection.execute(f"INSERT INTO {GOOSE} (version_id, is_applied) VALUES (?, 1)", (number,))
+ENGINE: Final = Numbered()
 
 
 def _keeps_newest_only(connection: Connection) -> bool:
-    """golang-migrate has one row: the newest version, and whether it ended well."""
+    """Return whether it is golang-migrate's, which has one row: the newest version, and whether it ended well."""
     return any(str(row[1]).lower() == "dirty" for row in columns_of(connection, VERSIONS))
 
 

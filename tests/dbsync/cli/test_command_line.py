@@ -200,10 +200,13 @@ def interrupted(command: list[str], folder: Path, number: int) -> tuple[str, str
 
 AS_NOBODY = """
 import ast, fnmatch, hashlib, os, shutil, sys, tomllib
+import click
 from dbsync.__main__ import main
 
 # All that is needed is loaded first: where Python lies may be closed as well.
 b"x".decode("utf-8-sig")
+for name in main.list_commands(click.Context(main)):
+    main.get_command(click.Context(main), name)
 os.setuid(65534)
 main()
 """

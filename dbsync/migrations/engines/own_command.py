@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from dbsync.errors import MigrationFailed
-from dbsync.migrations.engines import command_proof
-from dbsync.migrations.folder import checked_text
+from dbsync.migrations.engines import own_command_proof as proof
+from dbsync.migrations.migration_file import checked_text
 from dbsync.model import Migration
 from dbsync.storage.connections import Connection
 
@@ -40,10 +40,10 @@ def run(connection: Connection, migration: Migration, log: Callable[[str], None]
     if not path.name:
         raise _failed(migration, "a program needs a database in a file")
     said = tomllib.loads(checked_text(migration))
-    was = command_proof.before(connection, path)
+    was = proof.before(connection, path)
     connection.execute("COMMIT")
     _run(said, migration, path, log)
-    command_proof.check(connection, migration, path, was, proofs=said.get("proves", []), log=log)
+    proof.check(connection, migration, path, was, proofs=said.get("proves", []), log=log)
 
 
 def _run(said: dict[str, Any], migration: Migration, database: Path, log: Callable[[str], None]) -> None:

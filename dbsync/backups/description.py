@@ -1,0 +1,28 @@
+"""What a backup is, for people and as JSON: the same in every command of `dbsync` and `updater`."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from dbsync.model import Backup
+
+_PURPOSES: Final = {
+    "migration": "the exact state before a migration from schema {version}",
+    "manual": "made by a person; never removed by rotation",
+    "before-empty": "what was there before the database was emptied",
+    "before-import": "what was there before an import",
+    "before-restore": "what was there before a backup was restored",
+    "carried": "schema {version} with what people did since, as it was carried back",
+}
+
+
+def purpose_of(backup: Backup) -> str:
+    """Return what a backup is for."""
+    return _PURPOSES[backup.kind].format(version=backup.version) if backup.kind in _PURPOSES else backup.kind
+
+
+def backup_json(backup: Backup) -> dict[str, Any]:
+    """Return a backup as every command prints it with --json; docs/backups.md explains the keys."""
+    # `version` and `schema` are one number: `dbsync` has always printed the first, `updater` the second.
+    same = {"schema": backup.version, "purpose": purpose_of(backup)}
+    return {**backup._asdict(), "path": str(backup.path), **same}

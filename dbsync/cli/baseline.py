@@ -1,0 +1,30 @@
+"""`dbsync baseline`: takes over a database with a history of another tool's, or with none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dbsync.cli.shared import Place, as_json, from_folder, on_database, print_told
+from dbsync.commands import adopt
+from dbsync.migrations import folder as migration_folder
+from dbsync.storage.locks import locked
+
+
+@click.command("baseline")
+@from_folder
+@click.option("--at", type=int, help="The schema that it has; needed only where content alone tells two apart.")
+@click.option("--dry-run", is_flag=True, help="Say which schema it has; change nothing.")
+@as_json
+@on_database
+def command(place: Place, *, folder: Path, at: int | None, dry_run: bool, as_json: bool) -> None:
+    """Take over a database: find out which schema it has.
+
+    By its structure and its tool's own table. It is written down, and the database is dbsync's from then on. Where they
+    leave a doubt nothing is written. The database as it was is kept beside it.
+    """
+    found = migration_folder.load(folder)
+    with locked(place.database):
+        version = adopt.baseline(place.effects(), found, at=at, dry_run=dry_run)
+    print_told({"schema": version, "of": len(found), "written": not dry_run}, as_json=as_json)

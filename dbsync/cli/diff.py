@@ -1,0 +1,56 @@
+"""`dbsync diff`: what people did since a backup, and what going back loses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dbsync import losses
+from dbsync.backups import bundled_migrations
+from dbsync.cli.output import tell
+from dbsync.cli.shared import FOLDER, Place, as_json, base_backup, chosen_backup, newer_folder, on_database, tell_json
+from dbsync.commands import downgrade as go_back
+from dbsync.storage.locks import locked
+
+
+@click.command("diff")
+@newer_folder
+@base_backup
+@click.option(
+    "--export", type=FOLDER, help="Write the rows that going back would lose as CSV and SQL into this folder."
+)
+@as_json
+@on_database
+def command(place: Place, *, folder: Path | None, backup: Path | None, export: Path | None, as_json: bool) -> None:
+    """What people did since a backup, and what going back loses.
+
+    Changes nothing.
+    """
+    base = chosen_backup(place, backup)
+    place.check_writable()
+    known = bundled_migrations.chosen(folder, base.path)
+    with locked(place.database):
+        found = go_back.diff(place.effects(), base, known, export=export)
+    told = {
+        "since": str(base.path),
+        "done": losses.as_json(found.done),
+        "lossless": found.carried is not None and not found.carried.losses,
+        "lost": losses.as_json(found.carried.losses) if found.carried else None,
+        "parked": str(found.carried.parked) if found.carried and found.carried.parked else None,
+        "why_not": found.why_not,
+    }
+    if as_json:
+        tell_json(told)
+        return
+    tell(f"since {base.path} (schema {base.version}, made {base.made_at}):")
+    lines = losses.listed(
+        found.done, nothing="nothing was changed" if found.carried is not None else "it cannot be told"
+    )
+    lines.append("going back would lose:")
+    if found.carried is None:
+        lines.append(f"  it cannot be carried back: {found.why_not}")
+    else:
+        lines += losses.listed(found.carried.losses, nothing="nothing, proven by going up again")
+    for line in lines:
+        tell(line)

@@ -1,0 +1,52 @@
+"""`dbsync rehearse`: how the upgrade would go, on a copy."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from dbsync import losses
+from dbsync.cli.console import about
+from dbsync.cli.output import tell, tidy_when_ended
+from dbsync.cli.shared import Place, as_json, from_folder, on_database, tell_json
+from dbsync.commands.rehearse import rehearse
+from dbsync.errors import Missing
+from dbsync.migrations import folder as migration_folder
+from dbsync.model import State
+from dbsync.outcomes import ExitStatus
+from dbsync.storage.platform import process_priority
+
+
+@click.command("rehearse")
+@from_folder
+@as_json
+@on_database
+def command(place: Place, *, folder: Path, as_json: bool) -> None:
+    """Migrate and verify a copy, with the app running.
+
+    Tells how it would go, how long it would take and what would change; leaves nothing behind.
+    """
+    known = migration_folder.load(folder)
+    facts = place.effects().look()
+    if facts.had_data or facts.state is State.MISSING:
+        raise Missing(operation="rehearse", path=place.database, cause=facts.gone)
+    process_priority.lower()
+    with tidy_when_ended():
+        found = rehearse(place.database, place.backups, known, progress=place.bars)
+    if as_json:
+        tell_json({**found._asdict(), "changes": losses.as_json(found.changes)})
+    else:
+        names = ", ".join(found.migrations) or "nothing to run"
+        tell(f"{'it would go well' if found.good else 'IT WOULD FAIL'}: {names}")
+        if found.cause:
+            tell(f"  {found.cause}")
+        for line in losses.listed(found.changes, unit="rows"):
+            tell(line)
+        for what in found.objects:
+            tell(f"  {what}")
+        tell(f"  {found.seconds:.1f} s here; the till would be closed for {about(found.expected_seconds)}")
+        sizes = f"{found.size_bytes / 1e6:.1f} MB now, {found.after_bytes / 1e6:.1f} MB after"
+        tell(f"  {sizes}; it would need {found.needed_bytes / 1e6:.1f} MB of disk")
+    sys.exit(0 if found.good else ExitStatus.FAILED)

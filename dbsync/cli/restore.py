@@ -1,0 +1,76 @@
+"""`dbsync restore`: a backup in the database's place."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from dbsync import losses
+from dbsync.backups import catalog
+from dbsync.cli.output import tell
+from dbsync.cli.shared import FILE, Place, as_json, ask, on_database, print_told, yes_option
+from dbsync.database import preflight
+from dbsync.errors import BackupUnusable
+from dbsync.model import State
+from dbsync.storage import files
+from dbsync.storage.locks import locked
+from dbsync.storage.temporary_files import owner_of
+from dbsync.upgrade import restore_decision
+
+
+@click.command("restore")
+@click.argument("backup", type=FILE)
+@click.option("--dry-run", is_flag=True, help="Say what would be lost; change nothing.")
+@yes_option
+@as_json
+@on_database
+def command(place: Place, *, backup: Path, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Put BACKUP in the database's place.
+
+    The database as it is now is kept beside it first.
+    """
+    path = backup if files.is_there(catalog.find(backup)) else place.backups / backup.name
+    if not files.is_there(catalog.find(path)):
+        raise BackupUnusable(operation="restore", path=path, cause="there is no such file")
+    _check_own(place, path)
+    if not dry_run:
+        place.check_writable()
+    with locked(place.database):
+        effects = place.effects()
+        change = restore_decision.what_would_be_lost(effects, backup=path)
+        for line in () if as_json else losses.since(change):
+            tell(line)
+        if dry_run:
+            known = {"losses": losses.as_json(change.losses), "not_known": change.cause}
+            # People have read them above.
+            print_told({"done": False, **(known if as_json else {})}, as_json=as_json)
+            return
+        ask("Restore now? What is replaced is kept.", operation="restore", path=path, yes=yes, as_json=as_json)
+        # Before anything is copied: a database that somebody writes cannot be replaced now.
+        if effects.look().state is State.OK:
+            preflight.check_alone(place.database)
+        returned = restore_decision.restore(effects, backup=path.absolute(), intent_id=f"dbsync-{files.random_name()}")
+    told = {
+        "done": returned.back is not None,
+        "outcome": str(returned.outcome.name),
+        "cause": returned.outcome.cause,
+        "hint": returned.outcome.hint,
+        "version": returned.outcome.version_after,
+        "kept": str(returned.set_aside.path) if returned.set_aside else None,
+    }
+    print_told(told, as_json=as_json)
+    sys.exit(0 if returned.back is not None else returned.outcome.name.exit_status)
+
+
+def _check_own(place: Place, path: Path) -> None:
+    found = catalog.find(path)
+    if not found.is_file():
+        return
+    if found.samefile(place.database) if place.database.exists() else False:
+        raise BackupUnusable(operation="restore", path=path, cause="it is the database itself")
+    owner = catalog.read(found).database
+    if owner not in ("", owner_of(place.database)):
+        hint = "`dbsync import` puts any database in its place, and keeps what is there."
+        raise BackupUnusable(operation="restore", path=path, cause=f"it is a backup of {owner}", hint=hint)

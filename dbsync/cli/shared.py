@@ -1,0 +1,150 @@
+"""Shared by the commands: the options that say which database, asking a person, and how answers are printed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import click
+
+from dbsync.backups import catalog
+from dbsync.backups.description import backup_json
+from dbsync.cli.console import Bars
+from dbsync.cli.output import errors_told, tell
+from dbsync.database import preflight
+from dbsync.database.live import LiveEffects
+from dbsync.errors import BackupUnusable, NotAgreed
+from dbsync.model import Backup
+from dbsync.progress import Progress
+
+FORMAT: Final = 1
+"""Of all that is printed with --json."""
+FILE: Final = click.Path(path_type=Path, dir_okay=False)
+FOLDER: Final = click.Path(path_type=Path, file_okay=False)
+
+
+class Place(NamedTuple):
+    """The database that a command works on, and where its backups are."""
+
+    database: Path
+    backups: Path
+    prefix: str | None
+    bars: Bars
+
+    def effects(self, progress: Progress | None = None) -> LiveEffects:
+        """Return the effects on it."""
+        return LiveEffects(self.database, backups=self.backups, prefix=self.prefix, progress=progress or self.bars)
+
+    def check_writable(self) -> None:
+        """Refuse before anything is copied what could not be finished.
+
+        Raises:
+            ReadOnly: backups, where copies are made and records are kept, cannot be written.
+        """
+        preflight.check_writable(self.backups)
+
+    def listed(self) -> list[Backup]:
+        """Return its backups, newest first."""
+        return catalog.list_backups(self.backups, self.database)
+
+
+def ask(question: str, *, operation: str, path: Path, yes: bool, as_json: bool) -> None:
+    """Ask a person, unless they said yes before. A program that reads JSON is not asked.
+
+    Raises:
+        NotAgreed: the answer was no, or there was none.
+    """
+    try:
+        agreed = yes or (not as_json and click.confirm(question))
+    except click.Abort as cause:
+        raise NotAgreed(operation=operation, path=path, cause="nobody answered") from cause
+    if not agreed:
+        raise NotAgreed(operation=operation, path=path, cause="it was not agreed to")
+
+
+def _name(_context: click.Context, _option: click.Parameter, prefix: str | None) -> str | None:
+    """A backup elsewhere than among the backups would be on no list."""
+    if prefix is not None and (not prefix or Path(prefix).name != prefix):
+        raise click.BadParameter("it is the first part of a file's name, not a path")
+    return prefix
+
+
+def on_database(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say which database, and turn our errors into sentences."""
+
+    @click.option("--database", type=FILE, required=True, envvar="DBSYNC_DATABASE", help="The database.")
+    @click.option("--backups", type=FOLDER, envvar="DBSYNC_BACKUPS", help="Folder of backups (default: beside it).")
+    @click.option("--prefix", callback=_name, help="First part of backup names (default: the database's name).")
+    @wraps(command)
+    def wrapped(database: Path, backups: Path | None, prefix: str | None, **values: Any) -> None:
+        place = Place(database.absolute(), (backups or database.parent / "backups").absolute(), prefix, Bars())
+        with errors_told(as_json=values.get("as_json", False)):
+            try:
+                command(place, **values)
+            finally:
+                place.bars.clear()
+
+    return wrapped
+
+
+def folder_option(text: str, *, required: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return the option `--migrations`, which a command takes as `folder`; its help differs where it is optional."""
+    return click.option("--migrations", "folder", type=FOLDER, required=required, envvar="DBSYNC_MIGRATIONS", help=text)
+
+
+from_folder = folder_option("The folder of migrations.", required=True)
+newer_folder = folder_option("The newer release's folder of migrations (default: what is kept beside the backup).")
+base_backup = click.option("--backup", type=FILE, help="The state before (default: the newest good migration backup).")
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def chosen_backup(place: Place, path: Path | None) -> Backup:
+    """Return the backup to go back to: the one that was named, else the newest good one of a migration.
+
+    Raises:
+        BackupUnusable: there is none, or it is not one of this database's.
+    """
+    listed = place.listed()
+    if path is not None:
+        meant = [catalog.find(file) for file in (path.absolute(), place.backups / path.name)]
+        named = [backup for backup in listed if backup.path in meant]
+    else:
+        named = [backup for backup in listed if backup.kind == "migration" and backup.verified]
+    if not named:
+        cause = "there is no good migration backup of this database"
+        if path is not None:
+            cause = "it is not among this database's backups" if path.exists() else "there is no such backup"
+        hint = "`dbsync backups` lists them." if listed else "There are none at all: nothing can be gone back to."
+        raise BackupUnusable(operation="go back with", path=path or place.backups, cause=cause, hint=hint)
+    return named[0]
+
+
+def plain(value: Any) -> dict[str, Any]:
+    """Return a value as JSON can hold it: paths are strings, values in it are objects."""
+    return {name: _plain_part(part) for name, part in value._asdict().items()}
+
+
+def _plain_part(part: Any) -> Any:
+    if isinstance(part, Backup):
+        return backup_json(part)
+    return str(part) if isinstance(part, Path) else plain(part) if hasattr(part, "_asdict") else part
+
+
+def tell_json(told: dict[str, Any], *, on_one_line: bool = False) -> None:
+    """Print an answer for programs."""
+    tell(json.dumps({"format": FORMAT, **told}, indent=None if on_one_line else 1, default=str))
+
+
+def print_told(told: dict[str, Any], *, as_json: bool) -> None:
+    """Print an answer: for programs, or for people one line for each fact that there is."""
+    if as_json:
+        tell_json(told)
+        return
+    for name, value in told.items():
+        if value not in (None, "", []):
+            shown = ", ".join(str(part) for part in value) if isinstance(value, list) else value
+            tell(f"{name.replace('_', ' '):<14} {shown}")

@@ -1,0 +1,42 @@
+"""`dbsync status`: its schema, what is pending, the last run, backups."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dbsync.cli.shared import Place, as_json, folder_option, on_database, print_told
+from dbsync.database.flight_recorder import FlightRecorder
+from dbsync.database.timeline import ended_in_words, last_run
+from dbsync.migrations import folder as migration_folder
+from dbsync.storage import connections
+
+
+@click.command("status")
+@folder_option("The folder of migrations: tells the newest schema, and what is pending.")
+@as_json
+@on_database
+def command(place: Place, *, folder: Path | None, as_json: bool) -> None:
+    """Its schema, what is pending, the last run, backups."""
+    facts = place.effects().look()
+    found = migration_folder.load(folder) if folder is not None else ()
+    pending = [f"{one.number:04d}_{one.name}" for one in found if one.number > facts.version]
+    last = last_run(FlightRecorder(place.backups, place.database).lines())
+    listed = place.listed()
+    told = {
+        "database": str(place.database),
+        "state": str(facts.state),
+        "version": facts.version,
+        "latest": len(found) if folder is not None else None,
+        "readable_from": facts.readable_from,
+        "pending": pending,
+        **last.as_json(),
+        "backups_count": len(listed),
+        "newest_backup": str(listed[0].path) if listed else None,
+        "detail": facts.detail,
+        "sqlite": connections.LIBRARY_VERSION,
+    }
+    if not as_json:
+        told |= {"last_run": ended_in_words(last.ended), "last_error": ended_in_words(last.error)}
+    print_told(told, as_json=as_json)

@@ -1,0 +1,89 @@
+"""The interface of an engine: everything that dbsync knows of one format of migrations and of the tool behind it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from dbsync.model import EngineName, Migration
+
+if TYPE_CHECKING:
+    from dbsync.migrations.sandbox import Sandbox
+    from dbsync.storage.connections import Connection
+
+
+class Recorded(NamedTuple):
+    """What a tool's own table says."""
+
+    names: frozenset[str]
+    """Names of migrations that it ran."""
+    unknown: tuple[str, ...] = ()
+    """What it names and the folder has not."""
+    problem: str = ""
+    """Why nothing can be told from it."""
+
+
+class Engine(ABC):
+    """One format of migrations.
+
+    Each is a module of this package that is named like its engine and has it as `ENGINE`; further modules of it begin
+    with its name. `registry` finds it. It keeps no state: one value serves all folders and databases.
+    """
+
+    @property
+    @abstractmethod
+    def name(self) -> EngineName:
+        """The engine's name, as settings and messages have it."""
+
+    @property
+    @abstractmethod
+    def marks(self) -> tuple[str, ...]:
+        """Patterns of files that no other format has: one of them decides, whatever the folder's settings say."""
+
+    @property
+    @abstractmethod
+    def weak_marks(self) -> tuple[str, ...]:
+        """Patterns of files that decide where the folder's settings name no engine."""
+
+    @property
+    @abstractmethod
+    def tables(self) -> tuple[str, ...]:
+        """The tables in which the tool keeps what it ran: no part of an app's schema."""
+
+    @property
+    @abstractmethod
+    def kept_files(self) -> tuple[str, ...]:
+        """Patterns of the files of a folder without which it cannot be loaded and run again from a copy."""
+
+    @abstractmethod
+    def folder_of(self, migration: Migration) -> Path:
+        """Return the folder that a migration was loaded from."""
+
+    @abstractmethod
+    def file_label(self, migration: Migration) -> str:
+        """Return the name by which people know a migration's file among those of its folder."""
+
+    @abstractmethod
+    def load(self, folder: Path) -> tuple[Migration, ...]:
+        """Return all migrations of a folder, in the order in which they run, numbered from 1.
+
+        Raises:
+            BadMigrations: something in it cannot be understood.
+        """
+
+    @abstractmethod
+    def run(self, sandbox: Sandbox, migration: Migration) -> None:
+        """Run a migration in the open transaction.
+
+        Raises:
+            MigrationFailed: it failed; the caller undoes its savepoint.
+        """
+
+    @abstractmethod
+    def recorded(self, connection: Connection, migrations: tuple[Migration, ...]) -> Recorded | None:
+        """Return what the tool's own table in the database says; None without such a table."""
+
+    @abstractmethod
+    def note(self, connection: Connection, migration: Migration) -> None:
+        """Write into that table, in the same transaction, what the tool itself would have written."""

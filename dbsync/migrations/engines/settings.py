@@ -1,0 +1,28 @@
+"""The settings of a folder of migrations, `engine.toml`: which engine, and what is declared of files of other tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from dbsync.errors import BadMigrations
+
+SETTINGS: Final = "engine.toml"
+"""In the folder of migrations: `engine = "numbered"`, and what is declared of files that must not be edited."""
+
+
+def settings(folder: Path) -> dict[str, object]:
+    """Return what the folder's settings say; empty without any.
+
+    Raises:
+        BadMigrations: they cannot be read.
+    """
+    path = folder / SETTINGS
+    if not path.is_file():
+        return {}
+    import tomllib
+
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as cause:
+        raise BadMigrations(operation="read", path=path, cause=str(cause)) from cause

@@ -1,0 +1,184 @@
+"""One file of a migration: its normalised text, its identity, and what its header says. Runs none.
+
+What engines share to read their folders; which folder is whose: `engines/registry`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from itertools import takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from dbsync.errors import BadMigrations, MigrationFailed
+from dbsync.model import Migration
+
+if TYPE_CHECKING:
+    import ast
+
+HEADER: Final = re.compile(r"^--\s*(description|changes|readable_from|replaces)\s*:\s*(.*?)\s*$")
+KINDS: Final = {".sql": "sql", ".py": "python", ".toml": "command"}
+"""By the ending of a file."""
+METADATA: Final = ("description", "changes", "readable_from", "replaces")
+"""What a migration may say of itself."""
+_SHA256: Final = re.compile(r"^[0-9a-f]{64}$")
+_NO_FOLDER: Final = (FileNotFoundError, NotADirectoryError)
+
+
+def unreadable(path: Path, cause: OSError) -> BadMigrations:
+    """Return the error for a folder of migrations, or a file in it, that cannot be read."""
+    hint = "Make it readable for this user." if isinstance(cause, PermissionError) else ""
+    hint = "Name the folder that holds the migrations." if isinstance(cause, _NO_FOLDER) else hint
+    return BadMigrations(operation="read", path=path, cause=cause.strerror or str(cause), hint=hint)
+
+
+def listed(folder: Path) -> list[Path]:
+    """Return what is in a folder, by name.
+
+    Raises:
+        BadMigrations: it cannot be read.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except OSError as cause:
+        raise unreadable(folder, cause) from cause
+
+
+def text_of(path: Path) -> str:
+    """Return a migration's text, normalised: no BOM, LF, no white space at the end of a line.
+
+    Identity goes by this text: a checkout with other line ends, or an editor's habit, is not another migration.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as cause:
+        raise unreadable(path, cause) from cause
+    except UnicodeDecodeError as cause:
+        raise BadMigrations(operation="read", path=path, cause=str(cause)) from cause
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return "\n".join(line.rstrip() for line in lines).rstrip("\n") + "\n"
+
+
+def hash_of(text: str) -> str:
+    """Return the hash of a normalised text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def checked_text(migration: Migration) -> str:
+    """Return the text that a migration was loaded from.
+
+    Raises:
+        MigrationFailed: the file was changed since.
+    """
+    text = text_of(migration.path)
+    if hash_of(text) != migration.sha256:
+        raise MigrationFailed(operation="migrate", path=migration.path, cause="the file changed after it was checked")
+    return text
+
+
+def metadata(path: Path, text: str, *, entry: str) -> Mapping[str, Any]:
+    """Return what a migration's text says of itself: in a header of SQL, or in assignments of Python.
+
+    Args:
+        path: the migration's file.
+        text: its text.
+        entry: the call that a migration in Python must define, as `up(db)`.
+
+    Raises:
+        BadMigrations: it is Python that cannot be read, or without that function.
+    """
+    return _python_metadata(path, text, entry) if path.suffix == ".py" else _sql_metadata(text)
+
+
+def built(path: Path, text: str, values: Mapping[str, Any], *, number: int, name: str) -> Migration:
+    """Make a migration out of its text and what is said of it.
+
+    Raises:
+        BadMigrations: something that is said is not of its kind.
+    """
+    return Migration(
+        number=number,
+        name=name,
+        description=_text(path, values.get("description") or name.replace("_", " ")),
+        sha256=hash_of(text),
+        replaces=_hashes(path, values.get("replaces", ())),
+        readable_from=_number(path, values.get("readable_from"), number),
+        changes=tuple(_text(path, one) for one in _listed(path, values.get("changes", ()))),
+        kind=KINDS[path.suffix],
+        path=path,
+    )
+
+
+def header_of(text: str) -> list[str]:
+    """Return the lines before the first statement; those that name something say it of the migration."""
+    return list(takewhile(lambda line: not line.strip() or line.startswith("--"), text.splitlines()))
+
+
+def _sql_metadata(text: str) -> dict[str, Any]:
+    values: dict[str, Any] = {"changes": [], "replaces": []}
+    for match in filter(None, map(HEADER.match, header_of(text))):
+        key, value = match[1], match[2]
+        if key in ("changes", "replaces"):
+            values[key].append(value)
+        else:
+            values[key] = int(value) if key == "readable_from" and value.isdigit() else value
+    return values
+
+
+def _python_metadata(path: Path, text: str, entry: str) -> Mapping[str, Any]:
+    """Return the literals assigned at the top level, read from the syntax tree: reading a folder runs no code."""
+    import ast
+
+    try:
+        tree = ast.parse(text, str(path))
+    except (SyntaxError, ValueError) as cause:
+        raise BadMigrations(operation="read", path=path, cause=str(cause)) from cause
+    values = {
+        target.id: _literal(path, target.id, node)
+        for node in tree.body
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        if isinstance(target, ast.Name) and target.id in METADATA
+    }
+    name = entry.partition("(")[0]
+    if not any(isinstance(node, ast.FunctionDef) and node.name == name for node in tree.body):
+        raise BadMigrations(operation="read", path=path, cause=f"it has no function {entry}")
+    return values
+
+
+def _literal(path: Path, name: str, node: ast.Assign | ast.AnnAssign) -> Any:
+    import ast
+
+    try:
+        return ast.literal_eval(node.value or ast.Constant(None))
+    except ValueError as cause:
+        why = f"{name} has to be written out, because it is read without running the file (line {node.lineno})"
+        raise BadMigrations(operation="read", path=path, cause=why) from cause
+
+
+def _listed(path: Path, value: object) -> Iterable[object]:
+    if not isinstance(value, list | tuple):
+        raise BadMigrations(operation="read", path=path, cause=f"changes has to be a list of texts, not {value!r}")
+    return value
+
+
+def _text(path: Path, value: object) -> str:
+    if not isinstance(value, str):
+        raise BadMigrations(operation="read", path=path, cause=f"{value!r} has to be a text")
+    return value
+
+
+def _number(path: Path, value: object, number: int) -> int | None:
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= number:
+        raise BadMigrations(operation="read", path=path, cause=f"readable_from has to be between 1 and {number}")
+    return value
+
+
+def _hashes(path: Path, values: object) -> tuple[str, ...]:
+    if not isinstance(values, list | tuple) or not all(isinstance(one, str) and _SHA256.match(one) for one in values):
+        raise BadMigrations(operation="read", path=path, cause="replaces has to name SHA-256 hashes")
+    return tuple(values)

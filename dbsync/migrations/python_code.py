@@ -1,0 +1,50 @@
+"""The code of a migration in Python: what it defines, and the line at which it failed."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from dbsync.errors import MigrationFailed
+from dbsync.migrations.migration_file import checked_text
+from dbsync.model import Migration
+
+STOPPED: Final = (Exception, SystemExit)
+"""Whatever a migration's code may raise. Leaving the process is a failure like any: the app is not to be gone."""
+
+
+def _unheard(line: str) -> None:
+    """Nobody reads what a migration prints."""
+
+
+def namespace_of(migration: Migration, log: Callable[[str], None] = _unheard) -> dict[str, object]:
+    """Return what a Python migration defines; its text is checked against its identity first.
+
+    What it prints goes to `log`: standard output belongs to whoever runs this, and may be lines of JSON.
+
+    Raises:
+        MigrationFailed: the file changed, or its top level fails.
+    """
+    text = checked_text(migration)
+    namespace: dict[str, object] = {"__name__": f"migration_{migration.number:04d}", "__file__": str(migration.path)}
+    namespace["print"] = partial(_printed, log)
+    try:
+        exec(compile(text, str(migration.path), "exec"), namespace)  # noqa: S102 - signed code of the vendor
+    except STOPPED as error:
+        raise failed(migration, error) from error
+    return namespace
+
+
+def _printed(log: Callable[[str], None], *words: object, sep: str | None = " ", **_: object) -> None:
+    for line in (" " if sep is None else sep).join(str(one) for one in words).splitlines():
+        log(line)
+
+
+def failed(migration: Migration, error: BaseException) -> MigrationFailed:
+    """Return the error for what a Python migration raised, with its own line that led to it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(migration.path)]
+    cause = f"{type(error).__name__}: {error}" + (f" (line {lines[-1]})" if lines else "")
+    return MigrationFailed(operation="migrate", path=migration.path, cause=cause)
