@@ -357,7 +357,16 @@ def test_the_top_level_is_as_it_was_agreed() -> None:
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
     tops = {one.split("/")[0] for one in listed if not one.startswith(".")}
     agreed = {"pyproject.toml", "updater", "dbsync", "tests", "scripts", "README.md", "docs", "CHANGELOG.md", "LICENSE"}
-    assert tops <= agreed
+    assert tops <= agreed | {"CONTRIBUTING.md", "SECURITY.md"}
+
+
+def test_the_map_names_every_package_in_the_order_of_the_layers() -> None:
+    import re
+
+    text = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
+    layers = text.partition("\n## Layers\n")[2].partition("\n## ")[0]
+    named = re.findall(r"^  ((?:dbsync|updater)[\w.]*)  +\S", layers, re.MULTILINE)
+    assert named == list(LAYERS)
 
 
 def test_every_row_of_the_requirements_says_where_it_is_held() -> None:

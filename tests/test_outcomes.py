@@ -131,6 +131,15 @@ def test_nothing_else_lists_outcomes_by_hand() -> None:
         assert found <= meant_otherwise.get(name_of(path), set()), name_of(path)
 
 
+def test_every_outcome_arises_somewhere() -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in SOURCES)
+    answers = {f"TerminalOutcome.{answer.name}" for answer in Answer}
+    only_on_disk = {"TerminalOutcome.REFUSED_COMMAND"}
+    for outcome in OUTCOMES:
+        name = f"{type(outcome).__name__}.{outcome.name}"
+        assert re.search(rf"\b{name}\b", text) or name in answers | only_on_disk, name
+
+
 def test_no_exit_status_is_written_as_a_number() -> None:
     allowed = {"0"}
     for path, call in [*calls("exit"), *calls("Failure")]:
