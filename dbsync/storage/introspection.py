@@ -140,6 +140,11 @@ def tables(connection: Connection, schema: str = "main") -> dict[str, TableFacts
 
 def facts_of(connection: Connection, table: str, schema: str = "main") -> TableFacts | None:
     """Return what kind of table one is; None where there is none of that name."""
+    if HAS_TABLE_LIST:
+        # This is asked often, and mostly of tables of which there is no more to say.
+        for name, listed in _listed(connection, schema, table).items():
+            if listed.kind in (TableKind.ORDINARY, TableKind.VIEW):
+                return TableFacts(name, listed.kind, without_rowid=listed.without_rowid, strict=listed.strict)
     return next(_facts(connection, schema, _entries(connection, schema, table), table), None)
 
 
@@ -214,7 +219,7 @@ def _facts(
         return
     listed = _listed(connection, schema, table) if HAS_TABLE_LIST else _concluded(connection, schema, entries)
     for name, _, _, sql in entries:
-        kind, without_rowid, strict = listed.get(name.lower()) or _Listed(TableKind.ORDINARY, False, False)
+        kind, without_rowid, strict = listed.get(name) or _Listed(TableKind.ORDINARY, False, False)
         if kind is TableKind.SHADOW and _is_the_apps(connection, schema, name):
             kind = TableKind.ORDINARY
         virtual = virtual_table(sql) if kind is TableKind.VIRTUAL else None
@@ -228,7 +233,7 @@ def _listed(connection: Connection, schema: str, table: str | None) -> dict[str,
     rows = connection.execute(f"PRAGMA {schema}.table_list{argument}").fetchall()
     kinds = {"table": TableKind.ORDINARY}
     return {
-        str(name).lower(): _Listed(kinds.get(kind) or TableKind(kind), bool(without_rowid), bool(strict))
+        str(name): _Listed(kinds.get(kind) or TableKind(kind), bool(without_rowid), bool(strict))
         for _, name, kind, _, without_rowid, strict in rows
     }
 
@@ -250,7 +255,7 @@ def _concluded(connection: Connection, schema: str, entries: list[_Entry]) -> di
             listed = _Listed(TableKind.SHADOW, _is_without_rowid(connection, schema, name), False)
         else:
             listed = _Listed(TableKind.ORDINARY, _is_without_rowid(connection, schema, name), False)
-        found[name.lower()] = listed
+        found[name] = listed
     return found
 
 
