@@ -110,7 +110,7 @@ ENGINE: Final = Numbered()
 
 
 def _keeps_newest_only(connection: Connection) -> bool:
-    """golang-migrate has one row: the newest version, and whether it ended well."""
+    """Return whether it is golang-migrate's, which has one row: the newest version, and whether it ended well."""
     return any(column.name.lower() == "dirty" for column in columns_of(connection, VERSIONS))
 
 
