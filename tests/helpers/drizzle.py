@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -91,11 +92,12 @@ class Project:
 
     def __init__(self, name: str, release: str = OLD) -> None:
         self._kit = tools(release) / "node_modules/.bin/drizzle-kit"
-        self.work = tools(release) / "work" / name
+        works = tools(release) / "work"
+        works.mkdir(exist_ok=True)
+        # A name of its own for each process: tests of one module run in several at once.
+        self.work = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=works))
         self.out = self.work / "out"
         self._count = 0
-        shutil.rmtree(self.work, ignore_errors=True)  # of a run that was interrupted
-        self.work.mkdir(parents=True)
         (self.work / "drizzle.config.ts").write_text(
             "import { defineConfig } from 'drizzle-kit';\n"
             "export default defineConfig({ dialect: 'sqlite', schema: './schema.ts', out: './out' });\n"
