@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from dbsync.backups import catalog
 from dbsync.database.live import LiveEffects
 from dbsync.errors import Damaged, TillkeeperError, Untracked
@@ -24,11 +26,15 @@ def baseline(effects: LiveEffects, found: tuple[Migration, ...], *, at: int | No
         cause = f"it is tracked already, at schema {facts.version}" if facts.state is State.OK else _state_of(facts)
         raise Untracked(operation="adopt", path=effects.database, cause=cause, hint="There is nothing to adopt.")
     step = adoption_decision.decide_adoption(effects.recognise(found), found, at)
-    if isinstance(step, decisions.Refuse):
-        raise Untracked(operation="adopt", path=effects.database, cause=step.cause, hint=step.hint)
-    if not dry_run:
-        _write(effects, found[: step.version], kind="adopted")
-    return step.version
+    match step:
+        case decisions.Refuse():
+            raise Untracked(operation="adopt", path=effects.database, cause=step.cause, hint=step.hint)
+        case adoption_decision.Adopt():
+            if not dry_run:
+                _write(effects, found[: step.version], kind="adopted")
+            return step.version
+        case _:
+            assert_never(step)
 
 
 def stamp(effects: LiveEffects, found: tuple[Migration, ...], *, at: int) -> Backup | None:

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 from dbsync.backups import snapshot
 from dbsync.commands import rehearse
@@ -30,7 +30,7 @@ from dbsync.storage.connections import (
     translated,
 )
 from dbsync.storage.introspection import TableKind, tables
-from dbsync.upgrade import decisions
+from dbsync.upgrade import adoption_decision, decisions
 
 
 class Statement(NamedTuple):
@@ -90,7 +90,8 @@ def dry_run(
     database = effects.database
     with _still(database) as path:
         facts, step = _decided(path, effects, found)
-        pending = step.pending if isinstance(step, decisions.Migrate) else ()
+        decided = _as_decided(step)
+        pending = decided.pending
         issued = _Issued()
         size_bytes = preflight.size_of(database)
         measured = measurements.measured(FlightRecorder(effects.backups, effects.database).lines(), pending, size_bytes)
@@ -101,13 +102,13 @@ def dry_run(
         else:
             problem = _on_schema(path, facts, pending, issued)
     return DryRun(
-        would=_word(step),
-        cause=step.cause if isinstance(step, decisions.Refuse) else "",
-        hint=step.hint if isinstance(step, decisions.Refuse) else "",
+        would=decided.would,
+        cause=decided.cause,
+        hint=decided.hint,
         version=facts.version if facts.state is State.OK else 0,
         latest=found[-1].number if found else 0,
         steps=tuple(_step(one, issued) for one in pending),
-        backs_up=isinstance(step, decisions.Migrate) and step.backs_up,
+        backs_up=decided.backs_up,
         tried_on="data" if on_copy and facts.state is State.OK else "schema",
         problem=problem,
         size_bytes=size_bytes,
@@ -143,12 +144,25 @@ def _texts(one: Migration) -> list[str]:
     return list(split(text)) if one.kind == "sql" else [text]
 
 
-def _word(step: decisions.UpgradeStep) -> str:
-    if isinstance(step, decisions.Refuse):
-        return str(step.name)
-    if isinstance(step, decisions.Nothing):
-        return "nothing"
-    return "create" if step.fresh else "migrate" if step.pending else "mark"
+class _Decided(NamedTuple):
+    would: str
+    pending: tuple[Migration, ...] = ()
+    backs_up: bool = False
+    cause: str = ""
+    hint: str = ""
+
+
+def _as_decided(step: decisions.UpgradeStep) -> _Decided:
+    match step:
+        case decisions.Refuse():
+            return _Decided(str(step.name), cause=step.cause, hint=step.hint)
+        case decisions.Nothing():
+            return _Decided("nothing")
+        case decisions.Migrate():
+            would = "create" if step.fresh else "migrate" if step.pending else "mark"
+            return _Decided(would, step.pending, step.backs_up)
+        case _:
+            assert_never(step)
 
 
 @contextmanager
@@ -187,10 +201,14 @@ def _decided(path: Path, effects: LiveEffects, found: tuple[Migration, ...]) -> 
             applied = history.applied(connection)
     elif facts.state is State.UNTRACKED:
         with translated("recognise", path), closing(open_untouched(path)) as connection:
-            known = recognition.as_adopted(facts, connection, found)
-        if isinstance(known, decisions.Refuse):
-            return facts, known
-        facts, applied = known
+            step = recognition.decided_adoption(connection, found)
+        match step:
+            case decisions.Refuse():
+                return facts, step
+            case adoption_decision.Adopt():
+                facts, applied = recognition.as_adopted(facts, step, found)
+            case _:
+                assert_never(step)
     return facts, decisions.decide_upgrade(facts, applied, found, None)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 from dbsync import losses
 from dbsync.backups import snapshot
@@ -171,9 +171,15 @@ def _attempt(
 ) -> Attempt:
     """As it will be: decided, one transaction with its journal, every check, the baseline attached."""
     step = recognition.decided_on_copy(base, found)
-    if isinstance(step, decisions.Refuse):
-        return Attempt((), f"{step.name}: {step.cause}", 0.0)
-    pending = () if isinstance(step, decisions.Nothing) else step.pending
+    match step:
+        case decisions.Refuse():
+            return Attempt((), f"{step.name}: {step.cause}", 0.0)
+        case decisions.Nothing():
+            pending: tuple[Migration, ...] = ()
+        case decisions.Migrate():
+            pending = step.pending
+        case _:
+            assert_never(step)
     began = time.monotonic()
     try:
         with translated("rehearse", scratch, otherwise=MigrationFailed), closing(open_writing(scratch)) as connection:

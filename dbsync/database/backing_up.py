@@ -12,7 +12,7 @@ from dbsync.database.open_transaction import InPlace, reading
 from dbsync.database.shared import Shared, timestamp
 from dbsync.errors import BackupUnusable, Missing, TillkeeperError
 from dbsync.model import Backup, State
-from dbsync.progress import Event
+from dbsync.progress import Event, EventKind
 from dbsync.storage import connections, files, temporary_files
 from dbsync.verification import table_diff
 
@@ -58,8 +58,8 @@ class BackingUp(Shared):
         if part.kind == "migration" and self._pending:
             bundled_migrations.keep(temporary_files.final_of(part.path), self._pending, owner=part.database)
         kept = snapshot.keep_part(part)
-        self._tell(Event("backup", text=str(kept.path)))
-        self._tell(Event("integrity"))
+        self._tell(Event(EventKind.BACKUP, text=str(kept.path)))
+        self._tell(Event(EventKind.INTEGRITY))
         return kept
 
     def make_backup(self, to: Path | None = None) -> Backup:

@@ -11,7 +11,7 @@ from dbsync.migrations.engines import registry
 from dbsync.migrations.history import Release
 from dbsync.migrations.write_log import Written, together
 from dbsync.model import Backup, Migration
-from dbsync.progress import Event
+from dbsync.progress import Event, EventKind
 from dbsync.storage import connections, files
 from dbsync.verification import checks, conservation
 
@@ -34,11 +34,11 @@ class Transaction(Shared):
             problem = connections.check_soundness(self._open)
         if problem is not None:
             raise VerificationFailed(operation="check", path=self.database, cause=problem)
-        self._tell(Event("integrity"))
+        self._tell(Event(EventKind.INTEGRITY))
 
     def apply(self, migration: Migration, trial_id: str | None, release: Release) -> None:
         number, name = migration.number, migration.name
-        self._tell(Event("migration", number=number, name=name, text=migration.description))
+        self._tell(Event(EventKind.MIGRATION, number=number, name=name, text=migration.description))
         with connections.translated("migrate", self.database, otherwise=MigrationFailed):
             applied = runner.apply(
                 self._open,
@@ -47,12 +47,12 @@ class Transaction(Shared):
                 release=release,
                 at=timestamp(),
                 milliseconds=lambda: int(self.seconds() * 1000),
-                log=lambda text: self._tell(Event("log", text=text)),
+                log=lambda text: self._tell(Event(EventKind.LOG, text=text)),
                 told=self._meter.phase("migrate", text=f"v{number} {name}"),
             )
         self._written = together(self._written, applied.written)
-        self._tell(Event("version", number=number))
-        self._tell(Event("migrated", number=number, name=name, seconds=applied.milliseconds / 1000))
+        self._tell(Event(EventKind.VERSION, number=number))
+        self._tell(Event(EventKind.MIGRATED, number=number, name=name, seconds=applied.milliseconds / 1000))
 
     def note_history(self, kept: tuple[Migration, ...], blessed: tuple[Migration, ...]) -> None:
         self._write_history(kept, kind="adopted")
@@ -113,7 +113,7 @@ class Transaction(Shared):
                 connections.attach_copy(self._open, backup.path, conservation.OLD)
             told = self._meter.phase("verify")
             checks.verify(checks.Case(self._open, migrations, backup is not None, self._written, told), checks.CHECKS)
-        self._tell(Event("integrity"))
+        self._tell(Event(EventKind.INTEGRITY))
 
     def commit(self) -> None:
         self._meter.phase("commit")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, assert_never
 
 from dbsync.backups import snapshot
 from dbsync.database.recognition import adopt_copy, decided_on_copy
@@ -113,10 +113,13 @@ def _against(found: tuple[Migration, ...], place: Path) -> list[Problem]:
         return [Problem(str(place), NONE, NONE_HINT)]
     problems = []
     for one in departures(earlier, found):
-        if one.kind is Kind.MENDED:
-            problems += _same_end(found, earlier, one.number)
-        else:
-            problems.append(Problem(f"{one.number:04d}_{one.name}", f"released in {place}, {one.what}", one.safe))
+        match one.kind:
+            case Kind.MENDED:
+                problems += _same_end(found, earlier, one.number)
+            case Kind.MISSING | Kind.RENAMED | Kind.RENUMBERED | Kind.EDITED:
+                problems.append(Problem(f"{one.number:04d}_{one.name}", f"released in {place}, {one.what}", one.safe))
+            case _:
+                assert_never(one.kind)
     return problems
 
 
@@ -174,9 +177,15 @@ def _not_tried(before: Path, found: tuple[Migration, ...]) -> str:
     """Why these migrations do not go on from a database; empty if they do. One without our history is adopted first."""
     adopt_copy(before, found)
     step = decided_on_copy(before, found)
-    if isinstance(step, decisions.Refuse):
-        return step.cause
-    return "there is nothing in it" if isinstance(step, decisions.Migrate) and step.fresh else ""
+    match step:
+        case decisions.Refuse():
+            return step.cause
+        case decisions.Nothing():
+            return ""
+        case decisions.Migrate():
+            return "there is nothing in it" if step.fresh else ""
+        case _:
+            assert_never(step)
 
 
 def _twice(found: tuple[Migration, ...], before: Path | None, scratch: Path) -> list[Problem]:

@@ -5,6 +5,8 @@ The caller holds the database lock. Nothing here touches a file or SQLite: every
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from dbsync.errors import TillkeeperError, wrapped
 from dbsync.model import Backup, Facts, Migration, Outcome, State
 from dbsync.outcomes import OutcomeName
@@ -98,16 +100,24 @@ class _Upgrade:
         latest = self.migrations[-1].number if self.migrations else 0
         effects.record("looked", version=self.version, latest=latest)
         step = refused or self._decide(facts)
-        if isinstance(step, decisions.Refuse):
-            return self._ended(step.name, cause=step.cause, hint=step.hint)
-        if isinstance(step, decisions.Nothing):
-            effects.clear()
-            return self._ended(OutcomeName.UP_TO_DATE)
+        match step:
+            case decisions.Refuse():
+                return self._ended(step.name, cause=step.cause, hint=step.hint)
+            case decisions.Nothing():
+                effects.clear()
+                return self._ended(OutcomeName.UP_TO_DATE)
+            case decisions.Migrate():
+                return self._migrate(step)
+            case _:
+                assert_never(step)
+
+    def _migrate(self, step: decisions.Migrate) -> Outcome:
+        effects = self.effects
         effects.preflight(step.pending)
         effects.begin()
         self.phase = "backup"
         if step.pending:
-            self.run_name = decisions.name_of_run(self.version, step.pending, self.trial_id)
+            self.run_name = decisions.name_of_run(self.version or 0, step.pending, self.trial_id)
             effects.record("started", count=len(step.pending), run=self.run_name)
         if step.backs_up:
             self._back_up()
@@ -134,10 +144,14 @@ class _Upgrade:
     def _decide(self, facts: Facts) -> decisions.UpgradeStep:
         history = self.effects.history() if facts.state is State.OK else ()
         step = decisions.decide_upgrade(facts, history, self.migrations, self.trial_id)
-        if isinstance(step, decisions.Migrate) and step.pending and not self.again:
-            name = decisions.name_of_run(self.version or 0, step.pending, self.trial_id)
-            return decisions.decide_again(self.effects.tried(name)) or step
-        return step
+        match step:
+            case decisions.Migrate() if step.pending and not self.again:
+                name = decisions.name_of_run(self.version or 0, step.pending, self.trial_id)
+                return decisions.decide_again(self.effects.tried(name)) or step
+            case decisions.Migrate() | decisions.Nothing() | decisions.Refuse():
+                return step
+            case _:
+                assert_never(step)
 
     def _adopt(self) -> decisions.Refuse | None:
         """Writes down which schema the database has, in a step of its own: every backup then says it by itself.
@@ -145,14 +159,18 @@ class _Upgrade:
         A crash after it, or a failure of what follows, leaves the app's own tables as they were.
         """
         step = adoption_decision.decide_adoption(self.effects.recognise(self.migrations), self.migrations)
-        if isinstance(step, decisions.Refuse):
-            return step
-        self.effects.preflight(())
-        self.effects.begin()
-        self.effects.adopt(self.migrations[: step.version])
-        self.effects.commit()
-        self.effects.record("adopted", version=step.version)
-        return None
+        match step:
+            case decisions.Refuse():
+                return step
+            case adoption_decision.Adopt():
+                self.effects.preflight(())
+                self.effects.begin()
+                self.effects.adopt(self.migrations[: step.version])
+                self.effects.commit()
+                self.effects.record("adopted", version=step.version)
+                return None
+            case _:
+                assert_never(step)
 
     def _back_up(self) -> None:
         earlier = self.earlier_backup

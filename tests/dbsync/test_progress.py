@@ -15,7 +15,7 @@ import pytest
 from dbsync.cli.console import Bars, JsonLines, Transcript, about, bar, rate
 from dbsync.commands import downgrade
 from dbsync.database.flight_recorder import FlightRecorder
-from dbsync.progress import Event, Meter, Progress
+from dbsync.progress import Event, EventKind, Meter, Progress
 from dbsync.storage import page_copy
 from dbsync.upgrade import coordinator, restore_decision
 from tests.dbsync.test_flows import run
@@ -224,14 +224,18 @@ def test_a_stream_that_is_closed_in_the_middle_fails_no_run(tmp_path: Path) -> N
 
 
 def test_a_bar_shows_percent_rate_and_remaining_time() -> None:
-    event = Event("progress", name="backup", done=340_000_000, total=1_000_000_000, unit="bytes", per_second=412e6)
+    event = Event(
+        EventKind.PROGRESS, name="backup", done=340_000_000, total=1_000_000_000, unit="bytes", per_second=412e6
+    )
     assert bar(event._replace(remaining_seconds=1.6)) == (
         "   backup       [######..............]  34 %  412.0 MB/s  about 2 s left"
     )
-    rows = Event("progress", name="verify", text="transactions", done=9, total=10, unit="rows", per_second=1.2e6)
+    rows = Event(
+        EventKind.PROGRESS, name="verify", text="transactions", done=9, total=10, unit="rows", per_second=1.2e6
+    )
     assert bar(rows) == "   verify       [##################..]  90 %  1.2 M rows/s  transactions"
-    assert bar(Event("progress", name="check backup")) == "   check backup ..."
-    assert bar(Event("progress", name="verify", text="a" * 200, done=1, total=2)).endswith("aaa")
+    assert bar(Event(EventKind.PROGRESS, name="check backup")) == "   check backup ..."
+    assert bar(Event(EventKind.PROGRESS, name="verify", text="a" * 200, done=1, total=2)).endswith("aaa")
     assert all(len(bar(rows._replace(text="t" * width))) <= 78 for width in range(100))
 
 
@@ -253,7 +257,7 @@ def test_rates_have_their_unit() -> None:
 def test_a_bar_is_gone_when_its_phase_is_over_and_a_short_phase_has_none(view: type[Bars]) -> None:
     stream = Terminal()
     shown = view(stream)
-    going = Event("progress", name="backup", done=1, total=2, unit="bytes")
+    going = Event(EventKind.PROGRESS, name="backup", done=1, total=2, unit="bytes")
     shown(going._replace(seconds=0.1))
     assert stream.getvalue() == ""
     shown(going._replace(seconds=1.0))
@@ -268,6 +272,6 @@ def test_a_bar_is_gone_when_its_phase_is_over_and_a_short_phase_has_none(view: t
 def test_nobody_at_the_console_gets_no_bar_and_a_rehearsed_run_says_how_long() -> None:
     stream = io.StringIO()
     shown = Transcript(stream)
-    shown(Event("progress", name="backup", done=1, total=2, seconds=9.0))
-    shown(Event("started", total=2, seconds=41.0))
+    shown(Event(EventKind.PROGRESS, name="backup", done=1, total=2, seconds=9.0))
+    shown(Event(EventKind.STARTED, total=2, seconds=41.0))
     assert stream.getvalue() == "🚀 Running 2 migration(s)...\n   about 41 s, by the last rehearsal\n"

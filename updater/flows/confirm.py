@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from updater.flows.effects import Records, terminal_locked
 from updater.model import Report, Verdict
 from updater.outcomes import TerminalOutcome
@@ -24,10 +26,16 @@ def confirm(till: Records, trial_id: str | None) -> str:
     with terminal_locked(till):
         till.sync()
         trial = till.read_trial(trial_id)
-        if trial is None or trial.verdict is Verdict.CONFIRMED:
+        if trial is None:
             return CONFIRMED
-        if trial.verdict is Verdict.GIVEN_UP:
-            return GIVEN_UP
-        till.write_trial(trial._replace(verdict=Verdict.CONFIRMED, act="", outcome=TerminalOutcome.CONFIRMED))
+        match trial.verdict:
+            case Verdict.CONFIRMED:
+                return CONFIRMED
+            case Verdict.GIVEN_UP:
+                return GIVEN_UP
+            case Verdict.OPEN:
+                till.write_trial(trial._replace(verdict=Verdict.CONFIRMED, act="", outcome=TerminalOutcome.CONFIRMED))
+            case _:
+                assert_never(trial.verdict)
     till.tell(Report(TerminalOutcome.CONFIRMED, release=trial.candidate, phase="confirm", trial_id=trial_id))
     return CONFIRMED

@@ -6,7 +6,7 @@ writes the journal or the program folder.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, assert_never
 
 from dbsync.model import Outcome
 from dbsync.outcomes import NamedOutcome, OutcomeName
@@ -72,46 +72,77 @@ class _Run:
             step = self._decide_and_record(view) if alone or view.running is not None else None
         if step is None:
             return self._wait(TerminalOutcome.BUSY, "the database is being updated")
-        if isinstance(step, launcher.Attach):
-            return self._attach(step)
-        if isinstance(step, launcher.Start):
-            return self._watch(step.release, step.trial)
-        try:
-            return self._perform(step)
-        finally:
-            self.till.release_database_lock()
+        return self._perform(step)
 
     def _decide_and_record(self, view: View) -> launcher.LaunchStep:
         """Under the terminal lock, and under the database lock unless an app runs: nothing changes while this looks."""
         try:
             journal = view.journal or journal_of(view, now=self.till.now())
             step = launcher.decide_launch(view, journal, self.limits, refused=self.refused)
-            if isinstance(step, launcher.Prepare) and step.trial is not None:
-                # Counted before the act: a crash from here on is an attempt that did not end.
-                self.till.write_trial(counted(step.trial, "attempt", view.boot_id))
-            elif isinstance(step, launcher.GiveUp):
-                self._give_up(step.trial, step.outcome, step.reason)
-            elif isinstance(step, launcher.Start):
-                self._start(step, view.boot_id)
+            self._record(step, view.boot_id)
         except BaseException:
             self.till.release_database_lock()
             raise
-        if isinstance(step, launcher.Attach | launcher.Start):
-            # The app holds the app lock by now, so nobody begins anything with the database.
-            self.till.release_database_lock()
         return step
 
+    def _record(self, step: launcher.LaunchStep, boot_id: str) -> None:
+        """What must be on disk, or running, before the terminal lock is let go."""
+        match step:
+            case launcher.Prepare():
+                if step.trial is not None:
+                    # Counted before the act: a crash from here on is an attempt that did not end.
+                    self.till.write_trial(counted(step.trial, "attempt", boot_id))
+            case launcher.GiveUp():
+                self._give_up(step.trial, step.outcome, step.reason)
+            case launcher.Start():
+                self._start(step, boot_id)
+                # The app holds the app lock by now, so nobody begins anything with the database.
+                self.till.release_database_lock()
+            case launcher.Attach():
+                # As above.
+                self.till.release_database_lock()
+            case launcher.GoBack() | launcher.FinishRollback() | launcher.Refuse():
+                pass
+            case _:
+                assert_never(step)
+
     def _perform(self, step: launcher.LaunchStep) -> Launched | None:
+        """What may take long: with the app under no lock, with the database under the database lock alone."""
+        match step:
+            case launcher.Attach():
+                return self._attach(step)
+            case launcher.Start():
+                return self._watch(step.release, step.trial)
+            case (
+                launcher.GiveUp()
+                | launcher.GoBack()
+                | launcher.FinishRollback()
+                | launcher.Prepare()
+                | launcher.Refuse()
+            ):
+                return self._perform_alone(step)
+            case _:
+                assert_never(step)
+
+    def _perform_alone(self, step: launcher.StepAlone) -> Launched | None:
         """What is done under the database lock alone."""
-        if isinstance(step, launcher.Prepare):
-            return self._prepare(step.release, step.trial)
-        if isinstance(step, launcher.GoBack | launcher.FinishRollback):
-            return self._settle(step)
-        if isinstance(step, launcher.Refuse):
-            if step.outcome == OutcomeName.LOCKED and self.waited_seconds < self.limits.busy_seconds:
-                return self._wait(OutcomeName.LOCKED, step.cause)
-            return self.refuse(step.outcome, step.cause)
-        return None
+        try:
+            match step:
+                case launcher.Prepare():
+                    return self._prepare(step.release, step.trial)
+                case launcher.GoBack() | launcher.FinishRollback():
+                    return self._settle(step)
+                case launcher.Refuse():
+                    if step.outcome == OutcomeName.LOCKED and self.waited_seconds < self.limits.busy_seconds:
+                        return self._wait(OutcomeName.LOCKED, step.cause)
+                    return self.refuse(step.outcome, step.cause)
+                case launcher.GiveUp():
+                    # It is on record; the next look finds what its database owes.
+                    return None
+                case _:
+                    assert_never(step)
+        finally:
+            self.till.release_database_lock()
 
     # ------------------------------------------------------------------------------------------------- database
 
@@ -137,10 +168,13 @@ class _Run:
     def _settle(self, step: launcher.GoBack | launcher.FinishRollback) -> Launched | None:
         from updater.flows import prepare_database
 
-        if isinstance(step, launcher.GoBack):
-            outcome = prepare_database.go_back(self.till, step.trial).outcome
-        else:
-            outcome = prepare_database.finish_rollback(self.till, step.rejection).outcome
+        match step:
+            case launcher.GoBack():
+                outcome = prepare_database.go_back(self.till, step.trial).outcome
+            case launcher.FinishRollback():
+                outcome = prepare_database.finish_rollback(self.till, step.rejection).outcome
+            case _:
+                assert_never(step)
         failed = outcome.refused or outcome.failed
         return self.refuse(outcome.name, outcome.cause, told=True) if failed else None
 
