@@ -9,11 +9,37 @@ from typing import Final, NamedTuple, Protocol
 
 from dbsync.outcomes import OutcomeName
 
-BYTES: Final = "bytes"
-ROWS: Final = "rows"
-STATEMENTS: Final = "statements"
 TOLD_AGAIN_SECONDS: Final = 0.1
 """Time between two progress events of a phase: more than eyes can follow only costs time."""
+
+
+class Unit(StrEnum):
+    """What a phase counts."""
+
+    NONE = ""
+    BYTES = "bytes"
+    ROWS = "rows"
+    STATEMENTS = "statements"
+
+
+class WorkPhase(StrEnum):
+    """The phases whose time is measured, in the order in which a run has them; a flight record has them by name."""
+
+    PUT_ASIDE = "put aside"
+    COPY = "copy"
+    CHECK_COPY = "check copy"
+    BACKUP = "backup"
+    CHECK_BACKUP = "check backup"
+    MIGRATE = "migrate"
+    VERIFY = "verify"
+    COMMIT = "commit"
+    COMPARE = "compare"
+    CARRY_BACK = "carry back"
+    RESTORE = "restore"
+    CHECK = "check"
+    READ = "read"
+    INDEXES = "indexes"
+    SYNC = "sync"
 
 
 class EventKind(StrEnum):
@@ -59,7 +85,7 @@ class Event(NamedTuple):
     done: int = 0
     total: int = 0
     seconds: float = 0.0
-    unit: str = ""
+    unit: Unit = Unit.NONE
     per_second: float = 0.0
     remaining_seconds: float | None = None
     """None: not known."""
@@ -89,14 +115,14 @@ Progress = Callable[[Event], None]
 class Told(Protocol):
     """What a long step calls as it goes on; `text` says what of it is being done."""
 
-    def __call__(self, done: int, total: int, text: str = "", unit: str = "") -> None: ...
+    def __call__(self, done: int, total: int, text: str = "", unit: Unit = Unit.NONE) -> None: ...
 
 
 def quiet(event: Event) -> None:
     """Nobody watches."""
 
 
-def nobody(done: int, total: int, text: str = "", unit: str = "") -> None:
+def nobody(done: int, total: int, text: str = "", unit: Unit = Unit.NONE) -> None:
     """Nobody is told."""
 
 
@@ -123,10 +149,10 @@ class Meter:
     def __init__(self, tell: Progress, clock: Callable[[], float] = time.monotonic) -> None:
         self._tell: Final = tell
         self._clock: Final = clock
-        self._current: tuple[str, float] | None = None
-        self._spent: dict[str, float] = {}
+        self._current: tuple[WorkPhase, float] | None = None
+        self._spent: dict[WorkPhase, float] = {}
 
-    def phase(self, name: str, text: str = "") -> Told:
+    def phase(self, name: WorkPhase, text: str = "") -> Told:
         """Begins a phase, which ends the one before; what is returned is told how it goes on."""
         self._end()
         self._current = (name, self._clock())
@@ -134,7 +160,7 @@ class Meter:
         phase(0, 0, text)
         return phase
 
-    def take_spent(self) -> dict[str, float]:
+    def take_spent(self) -> dict[WorkPhase, float]:
         """Ends the phase; the seconds of each one since this was last asked."""
         self._end()
         spent, self._spent = self._spent, {}
@@ -150,7 +176,7 @@ class Meter:
 class _Phase:
     """One phase: at most an event in a tenth of a second, but always the first and last of a step and each `text`."""
 
-    def __init__(self, tell: Progress, clock: Callable[[], float], name: str) -> None:
+    def __init__(self, tell: Progress, clock: Callable[[], float], name: WorkPhase) -> None:
         self._tell: Final = tell
         self._clock: Final = clock
         self._name: Final = name
@@ -160,9 +186,9 @@ class _Phase:
         self._told_at = self._began
         self._step_began = self._began
 
-    def __call__(self, done: int, total: int, text: str = "", unit: str = "") -> None:
+    def __call__(self, done: int, total: int, text: str = "", unit: Unit = Unit.NONE) -> None:
         now, last = self._clock(), self._last
-        text, unit = text or last.text, (unit or last.unit) if total else ""
+        text, unit = text or last.text, (unit or last.unit) if total else Unit.NONE
         anew = done < last.done or unit != last.unit
         if anew:
             # A copy that begins again, or another measure: the pace of what came before says nothing about it.

@@ -10,7 +10,7 @@ from typing import Final, assert_never
 from dbsync.errors import MigrationFailed, TillkeeperError
 from dbsync.migrations import history, runner
 from dbsync.migrations.engines import registry
-from dbsync.model import Applied, EngineName, Facts, Migration, Recognised, State
+from dbsync.model import Applied, EngineName, Facts, Migration, MigrationKind, Recognised, State
 from dbsync.schema import fingerprint
 from dbsync.storage.connections import Connection, look, open_copy, open_scratch, open_writing, translated
 from dbsync.storage.introspection import version_of
@@ -76,7 +76,7 @@ def _write_adoption(connection: Connection, had: tuple[Migration, ...]) -> None:
     history.make_tables(connection)
     for one in had:
         history.add_migration(
-            connection, one, kind="adopted", trial_id=None, release=(None, None), at="", duration_ms=0
+            connection, one, kind=history.HistoryKind.ADOPTED, trial_id=None, release=(None, None), at="", duration_ms=0
         )
     connection.execute(f"PRAGMA user_version={len(had)}")
     connection.execute("COMMIT")
@@ -94,7 +94,7 @@ def _each_fresh(found: tuple[Migration, ...], stopped: list[str]) -> Iterator[fr
     with closing(open_scratch()) as connection:
         yield fingerprint.fingerprint(connection)
         for one in found:
-            if one.kind == "command":
+            if one.kind is MigrationKind.COMMAND:
                 stopped.append(f"schema {one.number} is a program's, and not known without running it")
                 return
             try:

@@ -13,7 +13,7 @@ from dbsync.lint.environment import another_day
 from dbsync.lint.risks import SAME_TWICE, risks
 from dbsync.migrations import runner
 from dbsync.migrations.folder import NONE, NONE_HINT, load, passed_over
-from dbsync.model import Migration
+from dbsync.model import Migration, MigrationKind
 from dbsync.progress import nobody
 from dbsync.schema import declarations, fingerprint
 from dbsync.storage.connections import attach_copy, open_copy, open_scratch
@@ -58,7 +58,7 @@ def check(
     problems += _declarations(found)
     for place in released:
         problems += _against(found, place)
-    if not problems and not any(one.kind == "command" for one in found):
+    if not problems and not any(one.kind is MigrationKind.COMMAND for one in found):
         problems += _from_every_schema(found, released)
         problems += _meant(found, scratch)
     if not problems:

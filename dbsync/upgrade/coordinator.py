@@ -8,18 +8,18 @@ from __future__ import annotations
 from typing import assert_never
 
 from dbsync.errors import TillkeeperError, wrapped
-from dbsync.model import Backup, Facts, Migration, Outcome, State
+from dbsync.model import Backup, Facts, Migration, Outcome, RunPhase, State
 from dbsync.outcomes import OutcomeName
 from dbsync.upgrade import adoption_decision, decisions
 from dbsync.upgrade.effects import Effects, Recorder
-from dbsync.upgrade.outcome_record import record_end
+from dbsync.upgrade.outcome_record import FlightEvent, record_end
 
 _FALLBACK = {
-    "preflight": OutcomeName.READ_ONLY,
-    "backup": OutcomeName.CANNOT_BACK_UP,
-    "migrate": OutcomeName.MIGRATION_FAILED,
-    "verify": OutcomeName.VERIFICATION_FAILED,
-    "commit": OutcomeName.COMMIT_FAILED,
+    RunPhase.PREFLIGHT: OutcomeName.READ_ONLY,
+    RunPhase.BACKUP: OutcomeName.CANNOT_BACK_UP,
+    RunPhase.MIGRATE: OutcomeName.MIGRATION_FAILED,
+    RunPhase.VERIFY: OutcomeName.VERIFICATION_FAILED,
+    RunPhase.COMMIT: OutcomeName.COMMIT_FAILED,
 }
 """What a problem without a name of its own means, by the phase in which it came."""
 
@@ -74,7 +74,7 @@ class _Upgrade:
         self.recorder = recorder
         self.again = again
         self.run_name: str | None = None
-        self.phase = "preflight"
+        self.phase = RunPhase.PREFLIGHT
         self.migration: Migration | None = None
         self.backup: Backup | None = None
         self.version: int | None = None
@@ -98,7 +98,7 @@ class _Upgrade:
             facts = effects.look() if refused is None else facts
         self.version = facts.version if facts.state is State.OK else 0
         latest = self.migrations[-1].number if self.migrations else 0
-        effects.record("looked", version=self.version, latest=latest)
+        effects.record(FlightEvent.LOOKED, version=self.version, latest=latest)
         step = refused or self._decide(facts)
         match step:
             case decisions.Refuse():
@@ -115,16 +115,16 @@ class _Upgrade:
         effects = self.effects
         effects.preflight(step.pending)
         effects.begin()
-        self.phase = "backup"
+        self.phase = RunPhase.BACKUP
         if step.pending:
             self.run_name = decisions.name_of_run(self.version or 0, step.pending, self.trial_id)
-            effects.record("started", count=len(step.pending), run=self.run_name)
+            effects.record(FlightEvent.STARTED, count=len(step.pending), run=self.run_name)
         if step.backs_up:
             self._back_up()
         elif step.fresh:
-            effects.record("nothing_to_back_up")
+            effects.record(FlightEvent.NOTHING_TO_BACK_UP)
             effects.check_now()
-        self.phase = "migrate"
+        self.phase = RunPhase.MIGRATE
         if step.adopted or step.blessed:
             effects.note_history(step.adopted, step.blessed)
         for migration in step.pending:
@@ -134,9 +134,9 @@ class _Upgrade:
         if self.trial_id is not None:
             effects.mark_trial(self.trial_id, self.release)
         if step.pending:
-            self.phase = "verify"
+            self.phase = RunPhase.VERIFY
             effects.verify(self.migrations, self.backup)
-        self.phase = "commit"
+        self.phase = RunPhase.COMMIT
         # Commit point: before this line the database is the old one, after it the new one, whatever happens.
         effects.commit()
         return self._committed(step)
@@ -167,7 +167,7 @@ class _Upgrade:
                 self.effects.begin()
                 self.effects.adopt(self.migrations[: step.version])
                 self.effects.commit()
-                self.effects.record("adopted", version=step.version)
+                self.effects.record(FlightEvent.ADOPTED, version=step.version)
                 return None
             case _:
                 assert_never(step)
@@ -203,7 +203,7 @@ class _Upgrade:
             if self.backup is not None:
                 self.effects.rotate_backups((self.backup.path,))
         except (TillkeeperError, OSError) as error:
-            self.effects.record("not_noted", cause=str(error))
+            self.effects.record(FlightEvent.NOT_NOTED, cause=str(error))
         return digest
 
     def _undo(self) -> None:
@@ -226,7 +226,7 @@ class _Upgrade:
             name=name,
             version_before=self.version,
             version_after=self.migrations[-1].number if migrated else self.version,
-            phase=self.phase if name != OutcomeName.UP_TO_DATE else "",
+            phase=self.phase if name != OutcomeName.UP_TO_DATE else RunPhase.NONE,
             migration=named,
             cause=cause,
             hint=hint,

@@ -11,7 +11,20 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, assert_never
 
 from dbsync.errors import TillkeeperError, wrapped
-from dbsync.model import Back, Backup, Carried, Change, Intent, Loss, Migration, Outcome, Returned, State
+from dbsync.model import (
+    Back,
+    Backup,
+    BackupKind,
+    Carried,
+    Change,
+    Intent,
+    Loss,
+    Migration,
+    Outcome,
+    Returned,
+    RunPhase,
+    State,
+)
 from dbsync.outcomes import OutcomeName
 from dbsync.upgrade import decisions
 from dbsync.upgrade.effects import Effects
@@ -73,7 +86,7 @@ def go_back(
         case decisions.Stay():
             return _returned(effects, Back.STAYS, OutcomeName.STAYS, facts.version, losses=change.losses)
         case decisions.Refuse():
-            refused = Outcome(step.name, facts.version, cause=step.cause, hint=step.hint, phase="going back")
+            refused = Outcome(step.name, facts.version, cause=step.cause, hint=step.hint, phase=RunPhase.GOING_BACK)
             return Returned(None, refused)
         case decisions.CarryBack():
             assert backup is not None
@@ -87,7 +100,7 @@ def go_back(
 
 def _restore(effects: Effects, backup: Backup, change: Change, *, puts_aside: bool) -> Returned:
     effects.check_usable(backup.path)
-    aside = effects.put_aside("restore") if puts_aside else None
+    aside = effects.put_aside(BackupKind.BEFORE_RESTORE) if puts_aside else None
     # Commit point: one transaction on the live file. A crash before it repeats all of this; after it the row is gone.
     effects.restore(backup.path)
     return _returned(effects, Back.DONE, OutcomeName.RESTORED, backup.version, aside=aside, losses=change.losses)
@@ -102,7 +115,7 @@ def _carry_back(
 ) -> Returned:
     """People wrote since COMMIT. The newer database is put aside, durably, before anything else is tried."""
     effects.check_usable(backup.path)
-    aside = effects.put_aside("restore")
+    aside = effects.put_aside(BackupKind.BEFORE_RESTORE)
     carried, why_not = None, ""
     try:
         carried = effects.carry_back(backup, aside, migrations) if aside is not None else None
@@ -157,7 +170,7 @@ def _returned(
     export: Path | None = None,
     parked: Path | None = None,
 ) -> Returned:
-    outcome = Outcome(name, version_after=version, phase="going back", cause=cause)
+    outcome = Outcome(name, version_after=version, phase=RunPhase.GOING_BACK, cause=cause)
     record_end(effects, outcome)
     return Returned(back, outcome, aside, losses, export, parked)
 
@@ -165,7 +178,7 @@ def _returned(
 def _not_returned(effects: Effects, error: TillkeeperError) -> Returned:
     unusable = error.outcome is OutcomeName.BACKUP_UNUSABLE
     name = OutcomeName.BACKUP_UNUSABLE if unusable else OutcomeName.RESTORE_PENDING
-    outcome = Outcome(name, phase="going back", cause=error.cause, hint=error.hint)
+    outcome = Outcome(name, phase=RunPhase.GOING_BACK, cause=error.cause, hint=error.hint)
     record_end(effects, outcome)
     return Returned(None, outcome)
 
@@ -191,7 +204,7 @@ def restore(effects: Effects, *, backup: Path, intent_id: str) -> Returned:
     match step:
         case decisions.PutAside():
             losses = effects.changed_since(backup).losses
-            aside = effects.put_aside("restore")
+            aside = effects.put_aside(BackupKind.BEFORE_RESTORE)
             # A crash before this line leaves a copy too many; after it, a repeat knows what it finds.
             intent = Intent(intent_id, str(backup), str(aside.path) if aside else None)
             effects.write_intent(intent)

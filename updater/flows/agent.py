@@ -11,7 +11,7 @@ from updater.answers import Answer
 from updater.decisions import agent as decisions
 from updater.flows.effects import Till, terminal_locked
 from updater.flows.settle_trial import fold, fold_rollback, rebuild_journal
-from updater.model import By, Catalog, Journal, Phase, Rejection, Report, View
+from updater.model import By, Catalog, Journal, Phase, Rejection, Report, ReportPhase, View
 from updater.outcomes import TerminalOutcome
 
 STEPS_LIMIT: Final = 20
@@ -37,7 +37,9 @@ def cycle(till: Till) -> Cycle:
         return _cycle(till)
     except TillkeeperError as error:
         # Whoever rang goes on or exits; that it failed is on record here, once, whichever package the error is from.
-        till.tell(Report(TerminalOutcome.CYCLE_FAILED, phase="cycle", cause=str(error), done="the cycle ended"))
+        till.tell(
+            Report(TerminalOutcome.CYCLE_FAILED, phase=ReportPhase.CYCLE, cause=str(error), done="the cycle ended")
+        )
         raise
     finally:
         till.release_agent_lock()
@@ -54,7 +56,11 @@ def _cycle(till: Till) -> Cycle:
             break
         catalog = till.find_releases()
         if catalog.verdict is not Answer.OK:
-            till.tell(Report(catalog.verdict.outcome, phase="look", cause=catalog.detail, done="nothing was changed"))
+            till.tell(
+                Report(
+                    catalog.verdict.outcome, phase=ReportPhase.LOOK, cause=catalog.detail, done="nothing was changed"
+                )
+            )
     else:
         wait = decisions.Wait(TerminalOutcome.GOES_IN_CIRCLES, f"no end after {STEPS_LIMIT} steps")
     with terminal_locked(till):
@@ -94,7 +100,9 @@ def _record(till: Till, view: View, step: decisions.AgentStep, done: list[str]) 
         case decisions.Swap():
             # This rename is the swap. A crash before it: STAGED, decided again. After it: the next launch is the trial.
             till.write_journal(_journal(view)._replace(phase=Phase.SWAPPED, trial_id=till.new_id()))
-            till.tell(Report(TerminalOutcome.SWAPPED, step.candidate, "swap", done="it starts at the next launch"))
+            till.tell(
+                Report(TerminalOutcome.SWAPPED, step.candidate, ReportPhase.SWAP, done="it starts at the next launch")
+            )
             done.append(f"{step.candidate.version} starts at the next launch")
         case decisions.Stage() | decisions.Wait():
             # These hold no lock.
@@ -113,7 +121,13 @@ def _journal(view: View) -> Journal:
 def _unstage(till: Till, journal: Journal, step: decisions.Unstage) -> None:
     till.write_journal(journal._replace(phase=Phase.IDLE, candidate=None, trial_id=None))
     till.tell(
-        Report(TerminalOutcome.UNSTAGED, journal.candidate, "swap", cause=step.reason, done="it will not be started")
+        Report(
+            TerminalOutcome.UNSTAGED,
+            journal.candidate,
+            ReportPhase.SWAP,
+            cause=step.reason,
+            done="it will not be started",
+        )
     )
 
 
@@ -147,7 +161,7 @@ def _stage(till: Till, step: decisions.Stage, done: list[str]) -> decisions.Wait
         if journal.candidate == offer.release:
             return None
         till.write_journal(journal._replace(phase=Phase.STAGED, candidate=offer.release, trial_id=None))
-    till.tell(Report(TerminalOutcome.STAGED, offer.release, "stage", done="it is complete on disk"))
+    till.tell(Report(TerminalOutcome.STAGED, offer.release, ReportPhase.STAGE, done="it is complete on disk"))
     done.append(f"{offer.release.version} is complete on disk ({offer.size_bytes} bytes)")
     return None
 
@@ -175,7 +189,7 @@ def _shelve(till: Till, step: decisions.Stage) -> decisions.Wait | None:
 
 
 def _not_staged(till: Till, step: decisions.Stage, outcome: NamedOutcome, error: TillkeeperError) -> decisions.Wait:
-    till.tell(Report(outcome, step.offer.release, "stage", cause=str(error), done="nothing was changed"))
+    till.tell(Report(outcome, step.offer.release, ReportPhase.STAGE, cause=str(error), done="nothing was changed"))
     return decisions.Wait(outcome, error.in_words)
 
 

@@ -12,8 +12,8 @@ from dbsync.model import Outcome
 from dbsync.outcomes import NamedOutcome, OutcomeName
 from updater.decisions import launcher
 from updater.decisions.trial import counted, ended
-from updater.flows.effects import AppEvent, Till, terminal_locked
-from updater.model import Journal, Limits, Release, Report, Trial, Verdict, View
+from updater.flows.effects import AppEvent, AppEventKind, Till, terminal_locked
+from updater.model import Act, Journal, Limits, Release, Report, ReportPhase, Trial, Verdict, View
 from updater.outcomes import TerminalOutcome
 
 STEPS_LIMIT: Final = 60
@@ -91,7 +91,7 @@ class _Run:
             case launcher.Prepare():
                 if step.trial is not None:
                     # Counted before the act: a crash from here on is an attempt that did not end.
-                    self.till.write_trial(counted(step.trial, "attempt", boot_id))
+                    self.till.write_trial(counted(step.trial, Act.ATTEMPT, boot_id))
             case launcher.GiveUp():
                 self._give_up(step.trial, step.outcome, step.reason)
             case launcher.Start():
@@ -161,9 +161,9 @@ class _Run:
 
     def _give_up(self, trial: Trial, outcome: NamedOutcome, reason: str) -> None:
         """Under both locks, with no app running: a confirm that came first has been seen by the look above."""
-        self.till.write_trial(trial._replace(verdict=Verdict.GIVEN_UP, act="", outcome=outcome, reason=reason))
+        self.till.write_trial(trial._replace(verdict=Verdict.GIVEN_UP, act=Act.NONE, outcome=outcome, reason=reason))
         self.notice = outcome.clerk_sentence
-        self.till.tell(Report(outcome, trial.candidate, "trial", cause=reason, trial_id=trial.trial_id))
+        self.till.tell(Report(outcome, trial.candidate, ReportPhase.TRIAL, cause=reason, trial_id=trial.trial_id))
 
     def _settle(self, step: launcher.GoBack | launcher.FinishRollback) -> Launched | None:
         from updater.flows import prepare_database
@@ -183,7 +183,7 @@ class _Run:
     def _start(self, step: launcher.Start, boot_id: str) -> None:
         if step.trial is not None:
             # Counted before the act: a crash from here on is a launch that did not confirm.
-            self.till.write_trial(counted(step.trial, "launch", boot_id))
+            self.till.write_trial(counted(step.trial, Act.LAUNCH, boot_id))
         trial_id = step.trial.trial_id if step.trial else None
         self.till.start_app(step.release, trial_id=trial_id, notice=self.notice)
 
@@ -203,11 +203,11 @@ class _Run:
     def _answer(self, trial_id: str) -> bool:
         """Confirm a trial as its app asks, and answer it; return whether the app may go on."""
         # Here, because a start without a trial needs none of it.
-        from updater.flows.confirm import CONFIRMED, confirm
+        from updater.flows.confirm import ConfirmAnswer, confirm
 
         answer = confirm(self.till, trial_id)
         self.till.answer_confirm(trial_id, answer)
-        return answer == CONFIRMED
+        return answer is ConfirmAnswer.CONFIRMED
 
     def _watch(self, release: Release, trial: Trial | None, *, attached: bool = False) -> Launched | None:
         """Until the app ends; one that was only attached to is left once it has confirmed: how it ends is not known."""
@@ -217,18 +217,22 @@ class _Run:
             if attached and watched is None:
                 return Launched(TerminalOutcome.ALREADY_RUNNING, 0)
             event = self.till.await_app(trial_id=watched, limit_seconds=limit_seconds)
-            if event.kind == "asks" and watched is not None:
-                watched = None if self._answer(watched) else watched
-            elif event.kind == "confirmed":
-                watched = None
-            elif event.kind == "overdue":
-                # A tree that will not end is left alone: nothing is recorded that is not so, and the next look
-                # attaches to it again.
-                if not self.till.end_app():
-                    return self.refuse(TerminalOutcome.APP_WILL_NOT_END, "the app was asked to end and did not")
-                return self._ended(release, trial, event._replace(exit_code=-1))
-            else:
-                return self._ended(release, trial, event)
+            match event.kind:
+                case AppEventKind.ASKS:
+                    assert watched is not None, "only an app on trial is heard"
+                    watched = None if self._answer(watched) else watched
+                case AppEventKind.CONFIRMED:
+                    watched = None
+                case AppEventKind.OVERDUE:
+                    # A tree that will not end is left alone: nothing is recorded that is not so, and the next look
+                    # attaches to it again.
+                    if not self.till.end_app():
+                        return self.refuse(TerminalOutcome.APP_WILL_NOT_END, "the app was asked to end and did not")
+                    return self._ended(release, trial, event._replace(exit_code=-1))
+                case AppEventKind.EXITED:
+                    return self._ended(release, trial, event)
+                case _:
+                    assert_never(event.kind)
 
     def _ended(self, release: Release, trial: Trial | None, event: AppEvent) -> Launched | None:
         if trial is not None:
@@ -244,7 +248,7 @@ class _Run:
         count = self.till.note_start(release, failed=failed)
         if failed and count == self.limits.failed_starts_count:
             cause = f"it ended with code {event.exit_code}, {count} times, one after another"
-            self.till.tell(Report(TerminalOutcome.RELEASE_FAILS, release, "start", cause=cause))
+            self.till.tell(Report(TerminalOutcome.RELEASE_FAILS, release, ReportPhase.START, cause=cause))
         return Launched(TerminalOutcome.APP_ENDED, event.exit_code, release)
 
     # --------------------------------------------------------------------------------------------------- ending
@@ -263,5 +267,5 @@ class _Run:
         if self.last is not None and not self.last.ready and outcome == TerminalOutcome.NOT_PREPARED:
             outcome, cause, told = self.last.name, self.last.cause, True
         if not told:
-            self.till.tell(Report(outcome, phase="launch", cause=cause, done="nothing was started"))
+            self.till.tell(Report(outcome, phase=ReportPhase.LAUNCH, cause=cause, done="nothing was started"))
         return Launched(outcome, outcome.exit_status, cause=cause)

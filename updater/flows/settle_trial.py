@@ -7,7 +7,7 @@ from typing import assert_never
 from dbsync.outcomes import NamedOutcome
 from updater.decisions.journal_rebuild import next_sequence, proof_of, rebuild, rejection_of
 from updater.flows.effects import Till
-from updater.model import Journal, Phase, Proof, Rejection, Report, Trial, Verdict, View
+from updater.model import Journal, Phase, Proof, ProvenBy, Rejection, Report, ReportPhase, Trial, Verdict, View
 from updater.outcomes import TerminalOutcome
 
 
@@ -49,9 +49,11 @@ def _fold_given_up(till: Till, view: View, journal: Journal, trial: Trial) -> No
 def fold_rollback(till: Till, view: View, rejection: Rejection) -> None:
     """Takes a person's rollback whose database part is done into proofs and journal."""
     assert rejection.to is not None
-    chosen = [proof for proof in view.proofs if proof.why == "chosen" and proof.trial_id == rejection.intent_id]
+    chosen = [proof for proof in view.proofs if proof.why == ProvenBy.CHOSEN and proof.trial_id == rejection.intent_id]
     if not chosen:
-        till.write_proof(Proof(next_sequence(view.proofs), rejection.to, "chosen", rejection.intent_id, till.now()))
+        till.write_proof(
+            Proof(next_sequence(view.proofs), rejection.to, ProvenBy.CHOSEN, rejection.intent_id, till.now())
+        )
     till.write_journal(Journal(Phase.IDLE, good=rejection.to, previous=None))
 
 
@@ -81,6 +83,12 @@ def rebuild_journal(till: Till) -> tuple[NamedOutcome, str] | None:
         till.release_database_lock()
     cause = "the journal could not be read" if view.journal_broken else "the journal was gone"
     till.tell(
-        Report(TerminalOutcome.JOURNAL_REBUILT, rebuilt.journal.good, "journal", cause=cause, done="it was made again")
+        Report(
+            TerminalOutcome.JOURNAL_REBUILT,
+            rebuilt.journal.good,
+            ReportPhase.JOURNAL,
+            cause=cause,
+            done="it was made again",
+        )
     )
     return None
