@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeVar
 
 from dbsync.outcomes import OutcomeName
+
+Member = TypeVar("Member", bound=StrEnum)
+
+
+def known(kind: type[Member], text: str) -> Member | str:
+    """Return the member of that value; the text as it is where another version of this program wrote it."""
+    try:
+        return kind(text)
+    except ValueError:
+        return text
 
 
 class State(StrEnum):
@@ -67,6 +77,15 @@ TABLES_WITHOUT_ENGINE = ("django_migrations",)
 """The same of tools that have no engine: Django runs as a program, on a copy."""
 
 
+class MigrationKind(StrEnum):
+    """How a migration is written."""
+
+    SQL = "sql"
+    PYTHON = "python"
+    COMMAND = "command"
+    """A program of the app's own, which works on a copy."""
+
+
 class Migration(NamedTuple):
     """One step from a schema to the next."""
 
@@ -78,17 +97,37 @@ class Migration(NamedTuple):
     replaces: tuple[str, ...]
     readable_from: int | None
     changes: tuple[str, ...]
-    kind: str
-    """"sql", "python" or "command"."""
+    kind: MigrationKind
     path: Path
     engine: EngineName = EngineName.OWN
+
+
+class BackupKind(StrEnum):
+    """Why a backup was made."""
+
+    MIGRATION = "migration"
+    """The exact state before a migration: the only kind that rotation removes."""
+    MANUAL = "manual"
+    """Made by a person, or by a tool that left no facts."""
+    DAMAGED = "damaged"
+    """A damaged database as it was found; not verified."""
+    CARRIED = "carried"
+    """An older schema with the changes since, as it was carried back."""
+    BEFORE_RESTORE = "before-restore"
+    BEFORE_EMPTY = "before-empty"
+    BEFORE_IMPORT = "before-import"
+    BEFORE_BASELINE = "before-baseline"
+    BEFORE_STAMP = "before-stamp"
+    REHEARSAL = "rehearsal"
+    """A copy that a rehearsal works on; it is never kept."""
 
 
 class Backup(NamedTuple):
     """A copy of the database and the facts beside it."""
 
     path: Path
-    kind: str
+    kind: BackupKind | str
+    """A string: one that this version does not know, as its facts have it."""
     version: int
     sha256: str
     size_bytes: int
@@ -156,13 +195,25 @@ class Loss(NamedTuple):
     removed: int
 
 
+class RunPhase(StrEnum):
+    """Where a run on a database ended."""
+
+    NONE = ""
+    PREFLIGHT = "preflight"
+    BACKUP = "backup"
+    MIGRATE = "migrate"
+    VERIFY = "verify"
+    COMMIT = "commit"
+    GOING_BACK = "going back"
+
+
 class Outcome(NamedTuple):
     """How a run ended, with what a report needs (spec S183)."""
 
     name: OutcomeName
     version_before: int | None = None
     version_after: int | None = None
-    phase: str = ""
+    phase: RunPhase = RunPhase.NONE
     migration: str | None = None
     cause: str = ""
     hint: str = ""

@@ -4,57 +4,109 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from enum import StrEnum
 from typing import Final, NamedTuple, Protocol
 
 from dbsync.outcomes import OutcomeName
 
-BYTES: Final = "bytes"
-ROWS: Final = "rows"
-STATEMENTS: Final = "statements"
 TOLD_AGAIN_SECONDS: Final = 0.1
 """Time between two progress events of a phase: more than eyes can follow only costs time."""
 
 
+class Unit(StrEnum):
+    """What a phase counts."""
+
+    NONE = ""
+    BYTES = "bytes"
+    ROWS = "rows"
+    STATEMENTS = "statements"
+
+
+class WorkPhase(StrEnum):
+    """The phases whose time is measured, in the order in which a run has them; a flight record has them by name."""
+
+    PUT_ASIDE = "put aside"
+    COPY = "copy"
+    CHECK_COPY = "check copy"
+    BACKUP = "backup"
+    CHECK_BACKUP = "check backup"
+    MIGRATE = "migrate"
+    VERIFY = "verify"
+    COMMIT = "commit"
+    COMPARE = "compare"
+    CARRY_BACK = "carry back"
+    RESTORE = "restore"
+    CHECK = "check"
+    READ = "read"
+    INDEXES = "indexes"
+    SYNC = "sync"
+
+
+class EventKind(StrEnum):
+    """The kinds of events, with the fields that each uses."""
+
+    LOOKED = "looked"
+    """number: current, total: latest"""
+    STARTED = "started"
+    """total: number of migrations, seconds: expected by a rehearsal, 0 without"""
+    BACKUP = "backup"
+    """text: path"""
+    NOTHING_TO_BACK_UP = "nothing_to_back_up"
+    INTEGRITY = "integrity"
+    MIGRATION = "migration"
+    """number, name, text: description"""
+    LOG = "log"
+    """text"""
+    VERSION = "version"
+    """number"""
+    MIGRATED = "migrated"
+    """number, name, seconds"""
+    FINISHED = "finished"
+    """number: number of migrations, done: from version, total: to version, seconds"""
+    UP_TO_DATE = "up_to_date"
+    """number, total"""
+    ENDED = "ended"
+    """name: outcome, text: cause, seconds"""
+    ADOPTED = "adopted"
+    NOT_CARRIED = "not_carried"
+    NOT_NOTED = "not_noted"
+    PROGRESS = "progress"
+    """name: phase, text: the object of the step, done, total and unit: bytes, rows or statements, seconds: in this
+    phase, per_second, remaining_seconds. A phase without a measure has total 0."""
+
+
 class Event(NamedTuple):
-    """One thing that happened.
+    """One thing that happened."""
 
-    Kinds, with the fields they use:
-        looked (number: current, total: latest), started (total: how many migrations, seconds: expected by a rehearsal,
-        0 without), backup (text: path), nothing_to_back_up, integrity, migration (number, name, text: description),
-        log (text), version (number), migrated (number, seconds), finished (number: how many, done: from version,
-        total: to version), up_to_date (number, total), ended (name: outcome, text: cause),
-        progress (name: phase, text: what of it, done, total and unit: bytes, rows or statements, seconds: in this
-        phase, per_second, remaining_seconds). A phase without a measure has total 0.
-    """
-
-    kind: str
+    kind: EventKind
     number: int = 0
     name: str = ""
     text: str = ""
     done: int = 0
     total: int = 0
     seconds: float = 0.0
-    unit: str = ""
+    unit: Unit = Unit.NONE
     per_second: float = 0.0
     remaining_seconds: float | None = None
     """None: not known."""
 
     @staticmethod
-    def of(kind: str, facts: Mapping[str, str | int | float | None]) -> Event:
+    def of(recorded: str, facts: Mapping[str, str | int | float | None]) -> Event:
         """What the coordinator puts on record, as an event."""
+        kind = EventKind(recorded)
         before, after = int(facts.get("before") or 0), int(facts.get("after") or 0)
-        if kind == "looked":
+        if kind is EventKind.LOOKED:
             return Event(kind, number=int(facts["version"] or 0), total=int(facts["latest"] or 0))
-        if kind == "started":
+        if kind is EventKind.STARTED:
             return Event(kind, total=int(facts["count"] or 0), seconds=float(facts.get("expected_seconds") or 0))
-        if kind != "ended":
+        if kind is not EventKind.ENDED:
             return Event(kind)
         outcome, seconds = str(facts["outcome"]), float(facts.get("seconds") or 0)
         if outcome in (OutcomeName.MIGRATED, OutcomeName.CREATED):
-            return Event("finished", number=after - before, done=before, total=after, seconds=seconds)
+            return Event(EventKind.FINISHED, number=after - before, done=before, total=after, seconds=seconds)
         if outcome == OutcomeName.UP_TO_DATE:
-            return Event("up_to_date", number=before, total=before)
-        return Event("ended", name=outcome, text=str(facts.get("cause") or ""), seconds=seconds)
+            return Event(EventKind.UP_TO_DATE, number=before, total=before)
+        return Event(EventKind.ENDED, name=outcome, text=str(facts.get("cause") or ""), seconds=seconds)
 
 
 Progress = Callable[[Event], None]
@@ -63,14 +115,14 @@ Progress = Callable[[Event], None]
 class Told(Protocol):
     """What a long step calls as it goes on; `text` says what of it is being done."""
 
-    def __call__(self, done: int, total: int, text: str = "", unit: str = "") -> None: ...
+    def __call__(self, done: int, total: int, text: str = "", unit: Unit = Unit.NONE) -> None: ...
 
 
 def quiet(event: Event) -> None:
     """Nobody watches."""
 
 
-def nobody(done: int, total: int, text: str = "", unit: str = "") -> None:
+def nobody(done: int, total: int, text: str = "", unit: Unit = Unit.NONE) -> None:
     """Nobody is told."""
 
 
@@ -97,10 +149,10 @@ class Meter:
     def __init__(self, tell: Progress, clock: Callable[[], float] = time.monotonic) -> None:
         self._tell: Final = tell
         self._clock: Final = clock
-        self._current: tuple[str, float] | None = None
-        self._spent: dict[str, float] = {}
+        self._current: tuple[WorkPhase, float] | None = None
+        self._spent: dict[WorkPhase, float] = {}
 
-    def phase(self, name: str, text: str = "") -> Told:
+    def phase(self, name: WorkPhase, text: str = "") -> Told:
         """Begins a phase, which ends the one before; what is returned is told how it goes on."""
         self._end()
         self._current = (name, self._clock())
@@ -108,7 +160,7 @@ class Meter:
         phase(0, 0, text)
         return phase
 
-    def take_spent(self) -> dict[str, float]:
+    def take_spent(self) -> dict[WorkPhase, float]:
         """Ends the phase; the seconds of each one since this was last asked."""
         self._end()
         spent, self._spent = self._spent, {}
@@ -124,19 +176,19 @@ class Meter:
 class _Phase:
     """One phase: at most an event in a tenth of a second, but always the first and last of a step and each `text`."""
 
-    def __init__(self, tell: Progress, clock: Callable[[], float], name: str) -> None:
+    def __init__(self, tell: Progress, clock: Callable[[], float], name: WorkPhase) -> None:
         self._tell: Final = tell
         self._clock: Final = clock
         self._name: Final = name
-        self._last = Event("progress", name=name, done=-1)
+        self._last = Event(EventKind.PROGRESS, name=name, done=-1)
         self._began: Final = clock()
         self._called_at = self._began
         self._told_at = self._began
         self._step_began = self._began
 
-    def __call__(self, done: int, total: int, text: str = "", unit: str = "") -> None:
+    def __call__(self, done: int, total: int, text: str = "", unit: Unit = Unit.NONE) -> None:
         now, last = self._clock(), self._last
-        text, unit = text or last.text, (unit or last.unit) if total else ""
+        text, unit = text or last.text, (unit or last.unit) if total else Unit.NONE
         anew = done < last.done or unit != last.unit
         if anew:
             # A copy that begins again, or another measure: the pace of what came before says nothing about it.
@@ -144,8 +196,8 @@ class _Phase:
         self._called_at = now
         per_second, remaining = pace(done, total, now - self._step_began)
         self._last = Event(
-            "progress", name=self._name, text=text, done=done, total=total, seconds=now - self._began, unit=unit,
-            per_second=per_second, remaining_seconds=remaining,
+            EventKind.PROGRESS, name=self._name, text=text, done=done, total=total, seconds=now - self._began,
+            unit=unit, per_second=per_second, remaining_seconds=remaining,
         )  # fmt: skip
         first = last.done < 0 or anew or text != last.text
         if first or (total and done >= total) or now - self._told_at >= TOLD_AGAIN_SECONDS:

@@ -238,6 +238,38 @@ def test_decisions_are_pure() -> None:
             assert layers <= base | {"updater.answers", "updater.decisions", "dbsync.upgrade"}, name
 
 
+def steps() -> frozenset[str]:
+    """Return the classes between which decisions choose: the members of the unions `Step = A | B` beside them."""
+    found: set[str] = set()
+    for name, path in NAMES.items():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body if is_below(name, PURE) else ():
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.BinOp):
+                found |= {part.id for part in ast.walk(node.value) if isinstance(part, ast.Name)}
+    return frozenset(found)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_step_is_told_by_match_and_no_case_falls_through(path: Path) -> None:
+    """With a new member of a union or an enum, mypy names every place that does not handle it yet."""
+    known = steps()
+    assert {"Refuse", "Migrate", "RestoreCarried", "Overwrite", "Adopt", "Swap", "GoBack"} <= known
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Match):
+            *_, last = node.cases
+            assert ast.unparse(last.pattern) == "_", f"line {node.lineno}: the last case is `case _`"
+            ends = ast.unparse(last.body[0])
+            closed = f"assert_never({ast.unparse(node.subject)})"
+            assert ends == closed or isinstance(last.body[0], ast.Raise), f"line {last.body[0].lineno}: it refuses"
+        elif (
+            isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance" and not is_below(name_of(path), PURE)
+        ):
+            asked = {
+                part.rpartition(".")[2]
+                for part in ast.unparse(node.args[1]).strip("()").replace(",", " |").split(" | ")
+            }
+            assert not asked & known, f"line {node.lineno}: match the step, and end in assert_never"
+
+
 def test_upgrade_touches_files_and_sqlite_through_its_effects_only() -> None:
     for name, path in NAMES.items():
         if not is_below(name, ("dbsync.upgrade",)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from dbsync.model import Back, Facts, Loss, State
+from dbsync.model import Back, Facts, Loss, RunPhase, State
 from dbsync.outcomes import NamedOutcome
 
 if TYPE_CHECKING:
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from updater.answers import Answer
 
 __all__ = [
-    "Back", "By", "Catalog", "Facts", "Journal", "Limits", "Offer", "Phase", "Proof", "Rejection", "Release", "Report",
-    "Running", "State", "Trial", "Verdict", "View",
+    "Act", "Back", "By", "Catalog", "Facts", "Journal", "Limits", "Offer", "Phase", "ProcessKind", "Proof", "ProvenBy",
+    "Rejection", "Release", "Report", "ReportPhase", "Running", "State", "Trial", "Verdict", "View",
 ]  # fmt: skip
 
 
@@ -56,6 +56,54 @@ class By(StrEnum):
     PERSON = "person"
 
 
+class Act(StrEnum):
+    """What a trial has under way, with no end on record."""
+
+    NONE = ""
+    ATTEMPT = "attempt"
+    """The database is prepared for the candidate."""
+    LAUNCH = "launch"
+    """The candidate's app runs."""
+
+
+class ProvenBy(StrEnum):
+    """Why a release counts as one that works on this terminal."""
+
+    CONFIRMED = "confirmed"
+    INSTALLED = "installed"
+    CHOSEN = "chosen"
+    """A person went back to it."""
+
+
+class ReportPhase(StrEnum):
+    """The part of the updater's work that a report is about; about the database it is a `RunPhase`."""
+
+    CYCLE = "cycle"
+    LOOK = "look"
+    STAGE = "stage"
+    SWAP = "swap"
+    JOURNAL = "journal"
+    LAUNCH = "launch"
+    START = "start"
+    TRIAL = "trial"
+    CONFIRM = "confirm"
+    INSTALL = "install"
+    ROLLBACK = "rollback"
+    ALLOW = "allow"
+
+
+class ProcessKind(StrEnum):
+    """The processes of a terminal that record events, each in a file of its own: `events-agent.jsonl`."""
+
+    AGENT = "agent"
+    LAUNCHER = "launcher"
+    CONFIRM = "confirm"
+    INSTALL = "install"
+    ROLLBACK = "rollback"
+    ALLOW = "allow"
+    STATUS = "status"
+
+
 class Journal(NamedTuple):
     """Which release starts. Written by agent, install and rollback under the terminal lock; the rename is the swap."""
 
@@ -84,8 +132,8 @@ class Trial(NamedTuple):
     clean_exits_count: int = 0
     interruptions_count: int = 0
     """Attempts and launches that a reboot cut off."""
-    act: str = ""
-    """"attempt" or "launch" while one is under way and has no recorded end, else empty."""
+    act: Act | str = Act.NONE
+    """A string: an act of another version, which counts as an interruption."""
     boot_id: str = ""
     """The boot in which `act` began."""
     running_seconds: float = 0.0
@@ -115,8 +163,8 @@ class Proof(NamedTuple):
 
     sequence: int
     release: Release
-    why: str
-    """"confirmed", "installed" or "chosen"."""
+    why: ProvenBy | str
+    """A string: a reason of another version, which proves as well as any."""
     trial_id: str | None
     at: str
 
@@ -198,7 +246,7 @@ class Report(NamedTuple):
 
     outcome: NamedOutcome
     release: Release | None = None
-    phase: str = ""
+    phase: ReportPhase | RunPhase = RunPhase.NONE
     migration: str | None = None
     cause: str = ""
     done: str = ""

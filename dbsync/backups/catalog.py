@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dbsync.errors import BackupUnusable, TillkeeperError, disk_problem
-from dbsync.model import Backup
+from dbsync.model import Backup, BackupKind, known
 from dbsync.storage import files, temporary_files
 
 FORMAT: Final = 1
@@ -124,7 +124,7 @@ def rotate(
     Only migration backups count, and these are never removed: the pinned ones, the newest good one, the last of each
     older schema (spec S172, S173). Ten restarts of a failing update therefore cannot push out the one that matters.
     """
-    migration = [one for one in list_backups(backups, database) if one.kind == "migration"]
+    migration = [one for one in list_backups(backups, database) if one.kind == BackupKind.MIGRATION]
     newest_of_each = {one.version: one.path for one in reversed(migration) if one.verified}
     keep = {*pinned, *newest_of_each.values()}
     removed = []
@@ -199,7 +199,7 @@ def _from_facts(path: Path, facts: dict[str, Any]) -> Backup:
         raise ValueError(f"format {facts['format']} is not known")
     return Backup(
         path=path,
-        kind=str(facts["kind"]),
+        kind=known(BackupKind, str(facts["kind"])),
         version=int(facts["version"]),
         sha256=str(facts["sha256"]),
         size_bytes=int(facts["size_bytes"]),
@@ -216,11 +216,12 @@ def _from_facts(path: Path, facts: dict[str, Any]) -> Backup:
 def _from_name(path: Path) -> Backup:
     """A file that some person or an older tool made: what its name says, and nothing taken for certain."""
     version, stamp = _VERSION.search(path.name), _STAMP.search(path.name)
-    kind = "manual" if version is None or "-backup-manual-" in path.name else "migration"
-    if "-backup-damaged-" in path.name:
-        kind = "damaged"
+    by_hand = version is None or f"-backup-{BackupKind.MANUAL}-" in path.name
+    kind: BackupKind | str = BackupKind.MANUAL if by_hand else BackupKind.MIGRATION
+    if f"-backup-{BackupKind.DAMAGED}-" in path.name:
+        kind = BackupKind.DAMAGED
     if "-backup-before-" in path.name:
-        kind = "-".join(path.name.rpartition("-backup-")[2].split("-")[:2])
+        kind = known(BackupKind, "-".join(path.name.rpartition("-backup-")[2].split("-")[:2]))
     made_at = ""
     if stamp is not None:
         year, month, day, hour, minute, second, milliseconds = stamp.groups()

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from dbsync.backups import catalog, compression, snapshot
 from dbsync.errors import BackupUnusable
-from dbsync.model import Backup
+from dbsync.model import Backup, BackupKind
 from dbsync.storage import files, temporary_files
 
 PLAIN_COUNT: Final = 3
@@ -26,7 +26,7 @@ class Packed(NamedTuple):
 
 def old_ones(backups: Path, database: Path, *, plain_count: int) -> list[Backup]:
     """The migration backups to compress: good, plain, and not among the newest."""
-    listed = [one for one in catalog.list_backups(backups, database) if one.kind == "migration"]
+    listed = [one for one in catalog.list_backups(backups, database) if one.kind == BackupKind.MIGRATION]
     return [one for one in listed[plain_count:] if one.verified and one.path.suffix != catalog.COMPRESSED]
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from dbsync.model import Backup
+from dbsync.model import Backup, BackupKind
 
-_PURPOSES: Final = {
-    "migration": "the exact state before a migration from schema {version}",
-    "manual": "made by a person; never removed by rotation",
-    "before-empty": "what was there before the database was emptied",
-    "before-import": "what was there before an import",
-    "before-restore": "what was there before a backup was restored",
-    "carried": "schema {version} with what people did since, as it was carried back",
+_PURPOSES: Final[dict[str, str]] = {
+    BackupKind.MIGRATION: "the exact state before a migration from schema {version}",
+    BackupKind.MANUAL: "made by a person; never removed by rotation",
+    BackupKind.BEFORE_EMPTY: "what was there before the database was emptied",
+    BackupKind.BEFORE_IMPORT: "what was there before an import",
+    BackupKind.BEFORE_RESTORE: "what was there before a backup was restored",
+    BackupKind.CARRIED: "schema {version} with what people did since, as it was carried back",
 }
 
 

@@ -13,12 +13,11 @@ from typing import Final
 
 from dbsync.backups import catalog, snapshot
 from dbsync.errors import Damaged, TillkeeperError
-from dbsync.model import Backup
+from dbsync.model import Backup, BackupKind
 from dbsync.progress import Told
 from dbsync.storage import files, temporary_files
 from dbsync.storage.connections import check_soundness, open_copy, translated
 
-KIND: Final = "damaged"
 KEPT_COUNT: Final = 3
 """Of different content: a damaged database that goes on being written must not fill the disk."""
 
@@ -38,13 +37,13 @@ def keep(database: Path, facts: Backup, *, prefix: str, least_free_bytes: int, t
     """
     folder = facts.path.parent
     try:
-        final = folder / f"{prefix}-backup-{KIND}-{_digest(database)[:16]}.db"
+        final = folder / f"{prefix}-backup-{BackupKind.DAMAGED}-{_digest(database)[:16]}.db"
         if final.exists():
             return final
         size_bytes = files.size_of(*snapshot.files_of(database))
         if files.free_bytes(folder) < size_bytes + least_free_bytes:
             return None
-        part = _copied(database, facts._replace(path=final, kind=KIND, verified=False), told)
+        part = _copied(database, facts._replace(path=final, kind=BackupKind.DAMAGED, verified=False), told)
         if part is None:
             return None
         # A crash from here on leaves journals without a database: not listed, and the next run puts them there again.
@@ -97,7 +96,7 @@ def _digest(database: Path) -> str:
 
 
 def _forget_the_oldest(backups: Path, database: Path) -> None:
-    kept = [one for one in catalog.list_backups(backups, database) if one.kind == KIND]
+    kept = [one for one in catalog.list_backups(backups, database) if one.kind == BackupKind.DAMAGED]
     for one in kept[KEPT_COUNT:]:
         snapshot.drop_part(one.path)
         catalog.facts_path(one.path).unlink(missing_ok=True)

@@ -6,10 +6,10 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from typing import Final, TextIO
+from typing import Final, TextIO, assert_never
 
 from dbsync.outcomes import OutcomeName
-from dbsync.progress import Event
+from dbsync.progress import Event, EventKind
 from dbsync.storage.platform import this_platform
 
 PLAIN: Final = {
@@ -31,44 +31,46 @@ def lines_of(event: Event) -> list[str]:  # noqa: C901 - one case per kind of ev
     """The lines of one event (spec S32 to S48); none for what people need not read."""
     number, name, text = event.number, event.name, event.text
     match event.kind:
-        case "looked":
+        case EventKind.LOOKED:
             return ["🔍 Database Version Check:", f"   Current: v{number}", f"   Latest:  v{event.total}"]
-        case "started":
+        case EventKind.STARTED:
             expected = [f"   {about(event.seconds)}, by the last rehearsal"] if event.seconds else []
             return [f"🚀 Running {event.total} migration(s)...", *expected]
-        case "backup":
+        case EventKind.BACKUP:
             return [f"📦 Backup created: {text}"]
-        case "nothing_to_back_up":
+        case EventKind.NOTHING_TO_BACK_UP:
             return ["📦 Nothing to back up: there was no database before"]
-        case "integrity":
+        case EventKind.INTEGRITY:
             return ["✅ Database integrity check passed"]
-        case "migration":
+        case EventKind.MIGRATION:
             return [f"📝 Migration v{number}: {name}", f"   {text}"]
-        case "log":
+        case EventKind.LOG:
             return [text]
-        case "version":
+        case EventKind.VERSION:
             return [f"✅ Database version updated to {number}"]
-        case "migrated":
+        case EventKind.MIGRATED:
             return [f"✅ Migration v{number} completed successfully"]
-        case "finished":
+        case EventKind.FINISHED:
             return [
                 f"✅ All {number} migration(s) completed successfully!",
                 f"   Database updated from v{event.done} to v{event.total}",
                 f"✅ Database initialized successfully (v{event.total}/{event.total})",
             ]
-        case "up_to_date":
+        case EventKind.UP_TO_DATE:
             return ["✅ Database is up to date!", f"✅ Database initialized successfully (v{number}/{event.total})"]
-        case "ended" if name in (OutcomeName.RESTORED, OutcomeName.KEPT, OutcomeName.STAYS):
+        case EventKind.ENDED if name in (OutcomeName.RESTORED, OutcomeName.KEPT, OutcomeName.STAYS):
             return [f"✅ {name}"]
-        case "ended" if name == OutcomeName.COMMIT_FAILED:
+        case EventKind.ENDED if name == OutcomeName.COMMIT_FAILED:
             return [
                 f"❌ {name}: {text}",
                 "   `dbsync status` tells which schema it has; the backup from before is kept.",
             ]
-        case "ended":
+        case EventKind.ENDED:
             return [f"❌ {name}: {text}", "   The database is as it was before."]
-        case _:
+        case EventKind.PROGRESS | EventKind.ADOPTED | EventKind.NOT_CARRIED | EventKind.NOT_NOTED:
             return []
+        case _:
+            assert_never(event.kind)
 
 
 def command_line(words: Sequence[object]) -> str:
@@ -125,7 +127,7 @@ class Bars:
         self._cells = 0
 
     def __call__(self, event: Event) -> None:
-        if event.kind != "progress" or event.done >= event.total:
+        if event.kind is not EventKind.PROGRESS or event.done >= event.total:
             self.clear()
         elif self._watched and event.seconds >= SHOWN_AFTER_SECONDS:
             self._draw(bar(event))
@@ -153,7 +155,7 @@ class Transcript(Bars):
         super().__init__(stream or sys.stdout)
 
     def __call__(self, event: Event) -> None:
-        if event.kind == "progress" and not event.total and self._watched:
+        if event.kind is EventKind.PROGRESS and not event.total and self._watched:
             # Something comes after it in any case, which takes it away.
             self._draw(bar(event))
             return

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from dbsync.backups import catalog
 from dbsync.database.live import LiveEffects
 from dbsync.errors import Damaged, TillkeeperError, Untracked
-from dbsync.model import Backup, Facts, Migration, State
+from dbsync.migrations.history import HistoryKind
+from dbsync.model import Backup, BackupKind, Facts, Migration, State
 from dbsync.storage.connections import Connection
 from dbsync.storage.introspection import tables_of
 from dbsync.upgrade import adoption_decision, decisions
@@ -24,11 +27,15 @@ def baseline(effects: LiveEffects, found: tuple[Migration, ...], *, at: int | No
         cause = f"it is tracked already, at schema {facts.version}" if facts.state is State.OK else _state_of(facts)
         raise Untracked(operation="adopt", path=effects.database, cause=cause, hint="There is nothing to adopt.")
     step = adoption_decision.decide_adoption(effects.recognise(found), found, at)
-    if isinstance(step, decisions.Refuse):
-        raise Untracked(operation="adopt", path=effects.database, cause=step.cause, hint=step.hint)
-    if not dry_run:
-        _write(effects, found[: step.version], kind="adopted")
-    return step.version
+    match step:
+        case decisions.Refuse():
+            raise Untracked(operation="adopt", path=effects.database, cause=step.cause, hint=step.hint)
+        case adoption_decision.Adopt():
+            if not dry_run:
+                _write(effects, found[: step.version], kind=HistoryKind.ADOPTED)
+            return step.version
+        case _:
+            assert_never(step)
 
 
 def stamp(effects: LiveEffects, found: tuple[Migration, ...], *, at: int) -> Backup | None:
@@ -45,7 +52,7 @@ def stamp(effects: LiveEffects, found: tuple[Migration, ...], *, at: int) -> Bac
         raise Untracked(operation="stamp", path=effects.database, cause=_state_of(facts))
     if not 0 <= at <= len(found):
         raise Untracked(operation="stamp", path=effects.database, cause=f"there is no schema {at} of {len(found)}")
-    return _write(effects, found[:at], kind="stamped")
+    return _write(effects, found[:at], kind=HistoryKind.STAMPED)
 
 
 def written_schema(connection: Connection) -> str:
@@ -66,9 +73,10 @@ def _state_of(facts: Facts) -> str:
     return f"it is {facts.state}" + (f": {facts.detail}" if facts.detail else "")
 
 
-def _write(effects: LiveEffects, found: tuple[Migration, ...], *, kind: str) -> Backup | None:
+def _write(effects: LiveEffects, found: tuple[Migration, ...], *, kind: HistoryKind) -> Backup | None:
     effects.preflight(())
-    aside = effects.put_aside("baseline" if kind == "adopted" else "stamp", moves=False)
+    adopted = kind is HistoryKind.ADOPTED
+    aside = effects.put_aside(BackupKind.BEFORE_BASELINE if adopted else BackupKind.BEFORE_STAMP, moves=False)
     effects.begin()
     try:
         effects.adopt(found, kind=kind)

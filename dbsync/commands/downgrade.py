@@ -7,10 +7,11 @@ from typing import Final, NamedTuple
 
 from dbsync.database.live import LiveEffects
 from dbsync.errors import TillkeeperError, wrapped
-from dbsync.model import Back, Backup, Carried, Loss, Migration, Outcome, Returned, State
+from dbsync.model import Back, Backup, BackupKind, Carried, Loss, Migration, Outcome, Returned, RunPhase, State
 from dbsync.outcomes import OutcomeName
 from dbsync.upgrade import decisions
 from dbsync.upgrade.effects import Effects
+from dbsync.upgrade.outcome_record import FlightEvent
 
 _ACCEPT: Final = "`dbsync diff` shows what; --accept-loss goes back all the same, and keeps it."
 _AS_IT_IS: Final = "`dbsync restore` puts the backup in its place as it is, and keeps the database of now."
@@ -50,32 +51,34 @@ def downgrade(effects: LiveEffects, base: Backup, migrations: tuple[Migration, .
         effects.check_usable(base.path)
         migrations = _had(effects, migrations)
         # Copied, never moved: what follows may come to leave the database where it is.
-        aside = effects.put_aside("restore", moves=False)
+        aside = effects.put_aside(BackupKind.BEFORE_RESTORE, moves=False)
         if aside is None:
             cause = "there is no database to go back from"
-            return Returned(None, Outcome(OutcomeName.STAYS, phase="going back", cause=cause))
+            return Returned(None, Outcome(OutcomeName.STAYS, phase=RunPhase.GOING_BACK, cause=cause))
         try:
             carried = effects.carry_back(base, aside, migrations)
         except TillkeeperError as error:
             why = f"it cannot be carried back: {_why_not(effects, migrations, error)}"
             effects.discard(aside.path)
-            return Returned(None, Outcome(OutcomeName.STAYS, phase="going back", cause=why, hint=_AS_IT_IS))
+            return Returned(None, Outcome(OutcomeName.STAYS, phase=RunPhase.GOING_BACK, cause=why, hint=_AS_IT_IS))
         if carried.losses and not accept_loss:
             # The database is where it was, so the copy of it is one too many, and as large.
             effects.discard(carried.path)
             effects.discard(aside.path)
-            refused = Outcome(OutcomeName.STAYS, phase="going back", cause="something would be lost", hint=_ACCEPT)
+            refused = Outcome(
+                OutcomeName.STAYS, phase=RunPhase.GOING_BACK, cause="something would be lost", hint=_ACCEPT
+            )
             return Returned(None, refused, None, carried.losses, carried.export)
         # Read back and checked by the restore itself.
         effects.restore(carried.path)
     except (TillkeeperError, OSError) as raised:
         last = wrapped(raised)
         return Returned(
-            None, Outcome(OutcomeName.RESTORE_PENDING, phase="going back", cause=last.cause, hint=last.hint)
+            None, Outcome(OutcomeName.RESTORE_PENDING, phase=RunPhase.GOING_BACK, cause=last.cause, hint=last.hint)
         )
     name = OutcomeName.RESTORED if carried.losses else OutcomeName.CARRIED_BACK
-    outcome = Outcome(name, version_after=base.version, phase="going back")
-    effects.record("ended", outcome=name, after=base.version, phase="going back")
+    outcome = Outcome(name, version_after=base.version, phase=RunPhase.GOING_BACK)
+    effects.record(FlightEvent.ENDED, outcome=name, after=base.version, phase=RunPhase.GOING_BACK)
     return Returned(Back.DONE, outcome, aside, carried.losses, carried.export, carried.parked)
 
 

@@ -6,8 +6,9 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 from dbsync.backups import snapshot
 from dbsync.commands import rehearse
@@ -17,7 +18,8 @@ from dbsync.database.live import LiveEffects
 from dbsync.errors import DiskFull, MigrationFailed, ReadOnly, TillkeeperError, disk_problem
 from dbsync.migrations import history, runner
 from dbsync.migrations.migration_file import text_of
-from dbsync.model import Applied, Facts, Migration, State
+from dbsync.model import Applied, Facts, Migration, MigrationKind, State
+from dbsync.outcomes import OutcomeName
 from dbsync.progress import Meter, Progress, quiet, safe
 from dbsync.schema.sql_text import split
 from dbsync.storage.connections import (
@@ -30,7 +32,26 @@ from dbsync.storage.connections import (
     translated,
 )
 from dbsync.storage.introspection import TableKind, tables
-from dbsync.upgrade import decisions
+from dbsync.upgrade import adoption_decision, decisions
+
+
+class Would(StrEnum):
+    """What an upgrade would do where it is not refused."""
+
+    MIGRATE = "migrate"
+    CREATE = "create"
+    MARK = "mark"
+    """Only rows of the history."""
+    NOTHING = "nothing"
+
+
+class TriedOn(StrEnum):
+    """The copy on which the migrations were tried."""
+
+    SCHEMA = "schema"
+    """An empty copy of it."""
+    DATA = "data"
+    """A copy of everything, verified as well."""
 
 
 class Statement(NamedTuple):
@@ -46,7 +67,7 @@ class Step(NamedTuple):
     number: int
     name: str
     description: str
-    kind: str
+    kind: MigrationKind
     changes: tuple[str, ...]
     """What it declares."""
     readable_from: int | None
@@ -57,16 +78,15 @@ class Step(NamedTuple):
 class DryRun(NamedTuple):
     """What would happen."""
 
-    would: str
-    """migrate, create, mark (only rows of the history), nothing, or the name of the refusal."""
+    would: Would | OutcomeName
+    """An outcome: the refusal."""
     cause: str
     hint: str
     version: int
     latest: int
     steps: tuple[Step, ...]
     backs_up: bool
-    tried_on: str
-    """schema: an empty copy of it; data: a copy of everything, verified as well."""
+    tried_on: TriedOn
     problem: str
     """What failed there; empty if nothing did."""
     size_bytes: int
@@ -90,7 +110,8 @@ def dry_run(
     database = effects.database
     with _still(database) as path:
         facts, step = _decided(path, effects, found)
-        pending = step.pending if isinstance(step, decisions.Migrate) else ()
+        decided = _as_decided(step)
+        pending = decided.pending
         issued = _Issued()
         size_bytes = preflight.size_of(database)
         measured = measurements.measured(FlightRecorder(effects.backups, effects.database).lines(), pending, size_bytes)
@@ -101,14 +122,14 @@ def dry_run(
         else:
             problem = _on_schema(path, facts, pending, issued)
     return DryRun(
-        would=_word(step),
-        cause=step.cause if isinstance(step, decisions.Refuse) else "",
-        hint=step.hint if isinstance(step, decisions.Refuse) else "",
+        would=decided.would,
+        cause=decided.cause,
+        hint=decided.hint,
         version=facts.version if facts.state is State.OK else 0,
         latest=found[-1].number if found else 0,
         steps=tuple(_step(one, issued) for one in pending),
-        backs_up=isinstance(step, decisions.Migrate) and step.backs_up,
-        tried_on="data" if on_copy and facts.state is State.OK else "schema",
+        backs_up=decided.backs_up,
+        tried_on=TriedOn.DATA if on_copy and facts.state is State.OK else TriedOn.SCHEMA,
         problem=problem,
         size_bytes=size_bytes,
         space=preflight.space(database, effects.backups, measured=measured) if pending else (),
@@ -132,23 +153,42 @@ class _Issued:
 
 
 def _step(one: Migration, issued: _Issued) -> Step:
-    whole = one.kind in ("sql", "command")
-    statements = tuple(Statement(text, 1) for text in _texts(one)) if whole else issued.of(one.number)
+    statements = _statements(one, issued)
     return Step(one.number, one.name, one.description, one.kind, one.changes, one.readable_from, statements)
 
 
-def _texts(one: Migration) -> list[str]:
-    """What a text says it runs: statements, or a program's file as it is."""
-    text = text_of(one.path)
-    return list(split(text)) if one.kind == "sql" else [text]
+def _statements(one: Migration, issued: _Issued) -> tuple[Statement, ...]:
+    match one.kind:
+        case MigrationKind.SQL:
+            return tuple(Statement(text, 1) for text in split(text_of(one.path)))
+        case MigrationKind.PYTHON:
+            return issued.of(one.number)
+        case MigrationKind.COMMAND:
+            # The file that names the program, as it is.
+            return (Statement(text_of(one.path), 1),)
+        case _:
+            assert_never(one.kind)
 
 
-def _word(step: decisions.UpgradeStep) -> str:
-    if isinstance(step, decisions.Refuse):
-        return str(step.name)
-    if isinstance(step, decisions.Nothing):
-        return "nothing"
-    return "create" if step.fresh else "migrate" if step.pending else "mark"
+class _Decided(NamedTuple):
+    would: Would | OutcomeName
+    pending: tuple[Migration, ...] = ()
+    backs_up: bool = False
+    cause: str = ""
+    hint: str = ""
+
+
+def _as_decided(step: decisions.UpgradeStep) -> _Decided:
+    match step:
+        case decisions.Refuse():
+            return _Decided(step.name, cause=step.cause, hint=step.hint)
+        case decisions.Nothing():
+            return _Decided(Would.NOTHING)
+        case decisions.Migrate():
+            would = Would.CREATE if step.fresh else Would.MIGRATE if step.pending else Would.MARK
+            return _Decided(would, step.pending, step.backs_up)
+        case _:
+            assert_never(step)
 
 
 @contextmanager
@@ -187,10 +227,14 @@ def _decided(path: Path, effects: LiveEffects, found: tuple[Migration, ...]) -> 
             applied = history.applied(connection)
     elif facts.state is State.UNTRACKED:
         with translated("recognise", path), closing(open_untouched(path)) as connection:
-            known = recognition.as_adopted(facts, connection, found)
-        if isinstance(known, decisions.Refuse):
-            return facts, known
-        facts, applied = known
+            step = recognition.decided_adoption(connection, found)
+        match step:
+            case decisions.Refuse():
+                return facts, step
+            case adoption_decision.Adopt():
+                facts, applied = recognition.as_adopted(facts, step, found)
+            case _:
+                assert_never(step)
     return facts, decisions.decide_upgrade(facts, applied, found, None)
 
 
@@ -220,7 +264,7 @@ def _on_schema(path: Path, facts: Facts, pending: tuple[Migration, ...], issued:
         scratch.execute("PRAGMA foreign_keys=OFF")
         scratch.execute("BEGIN")
         for one in pending:
-            if one.kind == "command":
+            if one.kind is MigrationKind.COMMAND:
                 # A program wants a file with the data in it: `--on-copy`.
                 return ""
             try:

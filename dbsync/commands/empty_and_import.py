@@ -11,7 +11,7 @@ from dbsync.backups import snapshot
 from dbsync.database.live import LiveEffects
 from dbsync.errors import BackupUnusable, BadMigrations, TillkeeperError, TryLater
 from dbsync.migrations.folder import NONE, NONE_HINT
-from dbsync.model import Backup, Migration, Outcome, State
+from dbsync.model import Backup, BackupKind, Migration, Outcome, State
 from dbsync.progress import nobody
 from dbsync.storage import files, temporary_files
 from dbsync.storage.connections import open_reading, open_writing, translated
@@ -43,7 +43,7 @@ def empty(effects: LiveEffects, migrations: tuple[Migration, ...]) -> Backup | N
         outcome = _bring_up(work, migrations)
         if not outcome.ready:
             raise BackupUnusable(operation="empty", path=effects.database, cause=outcome.cause)
-        aside = effects.put_aside("empty")
+        aside = effects.put_aside(BackupKind.BEFORE_EMPTY)
         effects.restore(work)
         return aside
 
@@ -63,7 +63,7 @@ def import_file(effects: LiveEffects, path: Path, migrations: tuple[Migration, .
             outcome = _bring_up(work, migrations)
             if not outcome.ready:
                 return Imported(None, outcome)
-            kept = effects.put_aside("import")
+            kept = effects.put_aside(BackupKind.BEFORE_IMPORT)
             effects.restore(work)
             return Imported(kept, outcome)
     except TryLater:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 from dbsync import losses
 from dbsync.backups import snapshot
@@ -16,8 +16,8 @@ from dbsync.database.flight_recorder import FlightRecorder
 from dbsync.errors import Locked, MigrationFailed, TillkeeperError, VerificationFailed
 from dbsync.migrations import runner
 from dbsync.migrations.write_log import tables_in
-from dbsync.model import Backup, Loss, Migration
-from dbsync.progress import Meter, Progress, quiet, safe
+from dbsync.model import Backup, BackupKind, Loss, Migration
+from dbsync.progress import Meter, Progress, WorkPhase, quiet, safe
 from dbsync.schema import fingerprint
 from dbsync.storage import files
 from dbsync.storage.connections import (
@@ -31,6 +31,7 @@ from dbsync.storage.connections import (
 )
 from dbsync.storage.introspection import version_of
 from dbsync.upgrade import decisions
+from dbsync.upgrade.outcome_record import FlightEvent
 from dbsync.verification import checks, table_diff
 from dbsync.verification.conservation import OLD
 
@@ -111,7 +112,7 @@ def rehearse(
     line = {**done._asdict(), "changes": losses.as_json(done.changes)}
     identity = measurements.identity_of(pending)
     at = files.utc_text(datetime.now(UTC))
-    FlightRecorder(backups, database).record({"event": measurements.EVENT, "at": at, "pending": identity, **line})
+    FlightRecorder(backups, database).record({"event": FlightEvent.REHEARSED, "at": at, "pending": identity, **line})
     return done
 
 
@@ -139,14 +140,14 @@ def try_out(
     began = time.monotonic()
     base, scratch = folder / "base.db", folder / "rehearsal.db"
     size_bytes = preflight.size_of(database)
-    snapshot.copy_database(database, base, told=meter.phase("copy"), opened=opened)
-    meter.phase("check copy")
+    snapshot.copy_database(database, base, told=meter.phase(WorkPhase.COPY), opened=opened)
+    meter.phase(WorkPhase.CHECK_COPY)
     checking = time.monotonic()
     base_bytes = _checked(base).size_bytes
     # What is committed is read back from the disk and checked like the copy.
     backup_seconds, check_seconds = time.monotonic() - began, time.monotonic() - checking
     recognition.adopt_copy(base, found)
-    snapshot.scratch_copy(base, scratch, told=meter.phase("copy"))
+    snapshot.scratch_copy(base, scratch, told=meter.phase(WorkPhase.COPY))
     tried = _attempt(scratch, base, found, writes_ahead=writes_ahead, meter=meter, issued=issued)
     after_bytes = scratch.stat().st_size
     needed_bytes = max(base_bytes, after_bytes) + tried.journal_bytes
@@ -171,20 +172,26 @@ def _attempt(
 ) -> Attempt:
     """As it will be: decided, one transaction with its journal, every check, the baseline attached."""
     step = recognition.decided_on_copy(base, found)
-    if isinstance(step, decisions.Refuse):
-        return Attempt((), f"{step.name}: {step.cause}", 0.0)
-    pending = () if isinstance(step, decisions.Nothing) else step.pending
+    match step:
+        case decisions.Refuse():
+            return Attempt((), f"{step.name}: {step.cause}", 0.0)
+        case decisions.Nothing():
+            pending: tuple[Migration, ...] = ()
+        case decisions.Migrate():
+            pending = step.pending
+        case _:
+            assert_never(step)
     began = time.monotonic()
     try:
         with translated("rehearse", scratch, otherwise=MigrationFailed), closing(open_writing(scratch)) as connection:
             connection.execute(f"PRAGMA journal_mode={'WAL' if writes_ahead else 'DELETE'}").fetchall()
             connection.execute("BEGIN IMMEDIATE")
-            touched = runner.apply_all(connection, pending, told=meter.phase("migrate"), issued=issued)
+            touched = runner.apply_all(connection, pending, told=meter.phase(WorkPhase.MIGRATE), issued=issued)
             with translated("rehearse", scratch, otherwise=VerificationFailed):
                 attach_copy(connection, base, OLD)
-                case = checks.Case(connection, found, has_old=True, touched=touched, told=meter.phase("verify"))
+                case = checks.Case(connection, found, has_old=True, touched=touched, told=meter.phase(WorkPhase.VERIFY))
                 checks.verify(case, checks.CHECKS)
-            meter.phase("compare")
+            meter.phase(WorkPhase.COMPARE)
             comparing = time.monotonic()
             changes = table_diff.differences(connection, OLD, only=None if touched is None else tables_in(touched))
             before, after = fingerprint.fingerprint(connection, OLD), fingerprint.fingerprint(connection)
@@ -203,7 +210,9 @@ def _attempt(
 def _checked(base: Path) -> Backup:
     with translated("look at the copy", base), closing(open_copy(base)) as connection:
         version = version_of(connection)
-    return snapshot.check_part(Backup(base, "rehearsal", version, sha256="", size_bytes=0, sequence=0, made_at=""))
+    return snapshot.check_part(
+        Backup(base, BackupKind.REHEARSAL, version, sha256="", size_bytes=0, sequence=0, made_at="")
+    )
 
 
 def _journal_bytes(path: Path) -> int:

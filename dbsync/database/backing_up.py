@@ -11,9 +11,10 @@ from dbsync.database import preflight
 from dbsync.database.open_transaction import InPlace, reading
 from dbsync.database.shared import Shared, timestamp
 from dbsync.errors import BackupUnusable, Missing, TillkeeperError
-from dbsync.model import Backup, State
-from dbsync.progress import Event
+from dbsync.model import Backup, BackupKind, State
+from dbsync.progress import Event, EventKind, WorkPhase
 from dbsync.storage import connections, files, temporary_files
+from dbsync.upgrade.outcome_record import FlightEvent
 from dbsync.verification import table_diff
 
 
@@ -44,22 +45,22 @@ class BackingUp(Shared):
     def copy_backup(self, version: int, trial_id: str | None) -> Backup:
         now = datetime.now(UTC)
         final = catalog.free_name(self.backups, catalog.migration_name(self._prefix, version, now))
-        facts = self._facts(final, "migration", version, now)._replace(trial_id=trial_id)
+        facts = self._facts(final, BackupKind.MIGRATION, version, now)._replace(trial_id=trial_id)
         live = self._begun.live if self._begun is not None else None
         writer = self._begun.connection if isinstance(self._begun, InPlace) else None
-        told = self._meter.phase("backup")
+        told = self._meter.phase(WorkPhase.BACKUP)
         return snapshot.copy_to_part(self.database, final, facts, told=told, live=live, writer=writer)
 
     def check_backup(self, part: Backup) -> Backup:
-        self._meter.phase("check backup")
+        self._meter.phase(WorkPhase.CHECK_BACKUP)
         return snapshot.check_part(part)
 
     def keep_backup(self, part: Backup) -> Backup:
-        if part.kind == "migration" and self._pending:
+        if part.kind == BackupKind.MIGRATION and self._pending:
             bundled_migrations.keep(temporary_files.final_of(part.path), self._pending, owner=part.database)
         kept = snapshot.keep_part(part)
-        self._tell(Event("backup", text=str(kept.path)))
-        self._tell(Event("integrity"))
+        self._tell(Event(EventKind.BACKUP, text=str(kept.path)))
+        self._tell(Event(EventKind.INTEGRITY))
         return kept
 
     def make_backup(self, to: Path | None = None) -> Backup:
@@ -74,15 +75,15 @@ class BackingUp(Shared):
         if facts.had_data or facts.state is State.MISSING:
             raise Missing(operation="back up", path=self.database, cause=facts.gone)
         version = facts.version
-        name = f"{self._prefix}-backup-manual-v{version}-{files.utc_stamp(now)}.db"
+        name = f"{self._prefix}-backup-{BackupKind.MANUAL}-v{version}-{files.utc_stamp(now)}.db"
         final = catalog.free_name(self.backups, name) if to is None else to.absolute()
         preflight.check_writable(final.parent)
         if files.is_there(final):
             hint = "Choose another name: nothing is written over."
             cause = "there is a file of that name already"
             raise BackupUnusable(operation="back up", path=final, cause=cause, hint=hint)
-        part_facts = self._facts(final, "manual", version, now)
-        part = snapshot.copy_to_part(self.database, final, part_facts, told=self._meter.phase("backup"))
+        part_facts = self._facts(final, BackupKind.MANUAL, version, now)
+        part = snapshot.copy_to_part(self.database, final, part_facts, told=self._meter.phase(WorkPhase.BACKUP))
         return self.keep_backup(self.check_backup(part))
 
     def keep_damaged(self) -> Path | None:
@@ -90,7 +91,7 @@ class BackingUp(Shared):
 
         try:
             facts = self._facts(
-                self.backups / self.database.name, quarantine.KIND, self.look().version, datetime.now(UTC)
+                self.backups / self.database.name, BackupKind.DAMAGED, self.look().version, datetime.now(UTC)
             )
         except TillkeeperError:
             return None
@@ -99,9 +100,9 @@ class BackingUp(Shared):
             facts,
             prefix=self._prefix,
             least_free_bytes=self._least_free_bytes,
-            told=self._meter.phase("copy"),
+            told=self._meter.phase(WorkPhase.COPY),
         )
 
     def rotate_backups(self, pinned: tuple[Path, ...]) -> None:
         for path in catalog.rotate(self.backups, self.database, keep_count=self._kept_count, pinned=pinned):
-            self._flight.record({"event": "rotated", "at": timestamp(), "removed": path.name})
+            self._flight.record({"event": FlightEvent.ROTATED, "at": timestamp(), "removed": path.name})

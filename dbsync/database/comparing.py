@@ -12,6 +12,7 @@ from dbsync.downgrade import row_translation
 from dbsync.errors import Locked, TillkeeperError
 from dbsync.migrations import runner
 from dbsync.model import Backup, Change, Loss, Migration, State
+from dbsync.progress import WorkPhase
 from dbsync.storage import connections, files
 from dbsync.verification import table_diff
 
@@ -80,7 +81,7 @@ class Comparing(Shared):
         restore.check_backup_file(base.path)
         scratch = self._scratch("base")
         try:
-            snapshot.scratch_copy(base.path, scratch, told=self._meter.phase("compare"))
+            snapshot.scratch_copy(base.path, scratch, told=self._meter.phase(WorkPhase.COMPARE))
             runner.migrate_up(scratch, migrations)
             yield scratch
         finally:

@@ -11,6 +11,7 @@ from dbsync.model import Tried
 from dbsync.outcomes import OutcomeName
 from dbsync.storage import files
 from dbsync.storage.temporary_files import owner_of
+from dbsync.upgrade.outcome_record import FlightEvent
 
 NAME: Final = "dbsync-flight.jsonl"
 SIZE_LIMIT_BYTES: Final = 500_000
@@ -60,10 +61,10 @@ class FlightRecorder:
         for line in self.lines():
             if line.get("run") != run:
                 continue
-            if line.get("event") == "started":
+            if line.get("event") == FlightEvent.STARTED:
                 cut_count += open_now
                 open_now = True
-            elif line.get("event") == "ended":
+            elif line.get("event") == FlightEvent.ENDED:
                 cut_count, open_now = 0, False
                 way = f"{line.get('outcome')} {line.get('migration') or ''}: {line.get('cause')}"
                 ways = [*ways, way] if _is_failure(line) and ways[-1:] in ([], [way]) else [way] * _is_failure(line)
@@ -72,7 +73,7 @@ class FlightRecorder:
 
 def ended(lines: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return the lines that tell how a run ended, oldest first."""
-    return [line for line in lines if line.get("event") == "ended"]
+    return [line for line in lines if line.get("event") == FlightEvent.ENDED]
 
 
 def _is_failure(line: dict[str, Any]) -> bool:

@@ -10,8 +10,8 @@ from dbsync.backups import snapshot
 from dbsync.model import Migration
 from dbsync.storage import files, temporary_files
 from dbsync.storage.locks import Lock
+from dbsync.upgrade.outcome_record import FlightEvent
 
-EVENT: Final = "rehearsed"
 LIKE_PART: Final = 0.2
 """A database of up to this much more or less than the rehearsed one takes as much."""
 RESERVE_FACTOR: Final = 1.25
@@ -58,7 +58,7 @@ def identity_of(pending: tuple[Migration, ...]) -> list[str]:
 def measured(lines: Iterable[Mapping[str, Any]], pending: tuple[Migration, ...], size_bytes: int) -> Measured | None:
     """What the newest rehearsal of exactly these migrations has measured; None if it failed or was on another size."""
     wanted = identity_of(pending)
-    found = [one for one in lines if one.get("event") == EVENT and one.get("pending") == wanted]
+    found = [one for one in lines if one.get("event") == FlightEvent.REHEARSED and one.get("pending") == wanted]
     if not found or not pending:
         return None
     last = found[-1]

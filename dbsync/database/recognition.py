@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Final, assert_never
 
 from dbsync.errors import MigrationFailed, TillkeeperError
 from dbsync.migrations import history, runner
 from dbsync.migrations.engines import registry
-from dbsync.model import Applied, EngineName, Facts, Migration, Recognised, State
+from dbsync.model import Applied, EngineName, Facts, Migration, MigrationKind, Recognised, State
 from dbsync.schema import fingerprint
 from dbsync.storage.connections import Connection, look, open_copy, open_scratch, open_writing, translated
 from dbsync.storage.introspection import version_of
@@ -42,13 +42,15 @@ def recognise(connection: Connection, found: tuple[Migration, ...]) -> Recognise
     )
 
 
+def decided_adoption(connection: Connection, found: tuple[Migration, ...]) -> adoption_decision.AdoptionStep:
+    """Return whether an upgrade would adopt an untracked database, and as which schema."""
+    return adoption_decision.decide_adoption(recognise(connection, found), found)
+
+
 def as_adopted(
-    facts: Facts, connection: Connection, found: tuple[Migration, ...]
-) -> tuple[Facts, tuple[Applied, ...]] | decisions.Refuse:
-    """What an untracked database would be known as once it is adopted; or why it would not be."""
-    step = adoption_decision.decide_adoption(recognise(connection, found), found)
-    if isinstance(step, decisions.Refuse):
-        return step
+    facts: Facts, step: adoption_decision.Adopt, found: tuple[Migration, ...]
+) -> tuple[Facts, tuple[Applied, ...]]:
+    """Return what an untracked database is known as once it is adopted."""
     applied = tuple(Applied(one.number, one.name, one.sha256) for one in found[: step.version])
     return facts._replace(state=State.OK, version=step.version), applied
 
@@ -59,17 +61,25 @@ def adopt_copy(path: Path, found: tuple[Migration, ...]) -> None:
     if facts.state is not State.UNTRACKED:
         return
     with translated("adopt a copy", path), closing(open_writing(path)) as connection:
-        known = as_adopted(facts, connection, found)
-        if isinstance(known, decisions.Refuse):
-            return
-        connection.execute("BEGIN")
-        history.make_tables(connection)
-        for one in found[: known[0].version]:
-            history.add_migration(
-                connection, one, kind="adopted", trial_id=None, release=(None, None), at="", duration_ms=0
-            )
-        connection.execute(f"PRAGMA user_version={known[0].version}")
-        connection.execute("COMMIT")
+        step = decided_adoption(connection, found)
+        match step:
+            case decisions.Refuse():
+                return
+            case adoption_decision.Adopt():
+                _write_adoption(connection, found[: step.version])
+            case _:
+                assert_never(step)
+
+
+def _write_adoption(connection: Connection, had: tuple[Migration, ...]) -> None:
+    connection.execute("BEGIN")
+    history.make_tables(connection)
+    for one in had:
+        history.add_migration(
+            connection, one, kind=history.HistoryKind.ADOPTED, trial_id=None, release=(None, None), at="", duration_ms=0
+        )
+    connection.execute(f"PRAGMA user_version={len(had)}")
+    connection.execute("COMMIT")
 
 
 def decided_on_copy(path: Path, found: tuple[Migration, ...]) -> decisions.UpgradeStep:
@@ -84,7 +94,7 @@ def _each_fresh(found: tuple[Migration, ...], stopped: list[str]) -> Iterator[fr
     with closing(open_scratch()) as connection:
         yield fingerprint.fingerprint(connection)
         for one in found:
-            if one.kind == "command":
+            if one.kind is MigrationKind.COMMAND:
                 stopped.append(f"schema {one.number} is a program's, and not known without running it")
                 return
             try:

@@ -8,6 +8,7 @@ from dbsync.database.shared import Shared, timestamp
 from dbsync.errors import TillkeeperError
 from dbsync.model import Tried
 from dbsync.progress import Event
+from dbsync.upgrade.outcome_record import FlightEvent
 
 
 class Recording(Shared):
@@ -16,13 +17,13 @@ class Recording(Shared):
     def tried(self, run: str) -> Tried:
         return self._flight.tried(run)
 
-    def record(self, event: str, **facts: str | float | None) -> None:
-        if event == "started" and self._measured is not None:
+    def record(self, event: FlightEvent, **facts: str | float | None) -> None:
+        if event is FlightEvent.STARTED and self._measured is not None:
             facts["expected_seconds"] = round(self._measured.expected_seconds, 3)
         self._tell(Event.of(event, facts))
         # What came before a run is not its own: a process may do several.
-        spent = self._meter.take_spent() if event in ("looked", "ended") else {}
-        phases = {"phases": spent} if event == "ended" and spent else {}
+        spent = self._meter.take_spent() if event in (FlightEvent.LOOKED, FlightEvent.ENDED) else {}
+        phases = {"phases": spent} if event is FlightEvent.ENDED and spent else {}
         try:
             self._flight.record({"event": event, "at": timestamp(), **facts, **phases})
         except (TillkeeperError, OSError):

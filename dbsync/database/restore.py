@@ -10,14 +10,16 @@ from dbsync.database import preflight
 from dbsync.database.shared import Shared, known_migrations
 from dbsync.downgrade import carry_back
 from dbsync.errors import BackupUnusable, TillkeeperError, wrapped
-from dbsync.model import Backup, Carried, Intent, Migration, State
+from dbsync.model import Backup, BackupKind, Carried, Intent, Migration, State
+from dbsync.progress import WorkPhase
 from dbsync.storage import files, temporary_files
+from dbsync.upgrade.outcome_record import FlightEvent
 
 
 class Restoring(Shared):
     """The effects that put another database in the place of the live one."""
 
-    def put_aside(self, reason: str, *, moves: bool = True) -> Backup | None:
+    def put_aside(self, kind: BackupKind, *, moves: bool = True) -> Backup | None:
         """Copy the live database beside it; a ruined one is moved, if `moves`: where another takes its place."""
         facts = self.look()
         if facts.state is State.MISSING:
@@ -25,9 +27,9 @@ class Restoring(Shared):
         preflight.check_writable(self.database.parent)
         self.clear()
         now = datetime.now(UTC)
-        final = catalog.free_name(self.database.parent, catalog.beside_name(self.database, f"before-{reason}", now))
-        kept = self._facts(final, f"before-{reason}", facts.version, now)
-        told = self._meter.phase("put aside")
+        final = catalog.free_name(self.database.parent, catalog.beside_name(self.database, kind, now))
+        kept = self._facts(final, kind, facts.version, now)
+        told = self._meter.phase(WorkPhase.PUT_ASIDE)
         return restore.put_aside(self.database, final, kept, told=told, watch=self._watch, moves=moves)
 
     def carry_back(self, base: Backup, aside: Backup, migrations: tuple[Migration, ...]) -> Carried:
@@ -37,7 +39,7 @@ class Restoring(Shared):
     def try_carrying(self, base: Backup, migrations: tuple[Migration, ...], *, reports: Path | None = None) -> Carried:
         now, into, scratch = self._scratch("now"), self._scratch("carried"), self._scratch("reports")
         try:
-            snapshot.copy_database(self.database, now, told=self._meter.phase("copy"))
+            snapshot.copy_database(self.database, now, told=self._meter.phase(WorkPhase.COPY))
             carried = self._carried(now, base, migrations, into, reports or scratch)
             # What was written into a folder that goes again is not there to be named.
             return carried if reports else carried._replace(parked=None, export=None)
@@ -51,10 +53,10 @@ class Restoring(Shared):
     ) -> Carried:
         try:
             known = known_migrations(base, migrations)
-            told = self._meter.phase("carry back")
+            told = self._meter.phase(WorkPhase.CARRY_BACK)
             return carry_back.carry_back(now, base.path, known, into=into, reports=reports, told=told)
         except (TillkeeperError, OSError) as error:
-            self.record("not_carried", cause=str(error))
+            self.record(FlightEvent.NOT_CARRIED, cause=str(error))
             raise wrapped(error) from error
 
     def discard(self, path: Path) -> None:
@@ -66,22 +68,22 @@ class Restoring(Shared):
 
     def keep_carried(self, carried: Carried, base: Backup) -> Backup:
         now = datetime.now(UTC)
-        name = f"{self._prefix}-backup-carried-v{base.version}-{files.utc_stamp(now)}.db"
+        name = f"{self._prefix}-backup-{BackupKind.CARRIED}-v{base.version}-{files.utc_stamp(now)}.db"
         final = catalog.free_name(self.backups, name)
         part = temporary_files.part_of(final, temporary_files.owner_of(self.database))
         files.rename_durably(carried.path, part)
-        facts = self._facts(part, "carried", base.version, now)
+        facts = self._facts(part, BackupKind.CARRIED, base.version, now)
         return snapshot.keep_part(snapshot.check_part(facts))
 
     def check_usable(self, backup: Path) -> None:
-        self._meter.phase("check backup")
+        self._meter.phase(WorkPhase.CHECK_BACKUP)
         if backup.resolve() == self.database.resolve():
             # Reading the file would drop this process's locks on it (sqlite.org/howtocorrupt.html, 2.2).
             raise BackupUnusable(operation="use the backup", path=backup, cause="it is the database itself")
         restore.check_backup_file(backup)
 
     def restore(self, backup: Path) -> None:
-        restore.restore_over(self.database, backup, told=self._meter.phase("restore"), watch=self._watch)
+        restore.restore_over(self.database, backup, told=self._meter.phase(WorkPhase.RESTORE), watch=self._watch)
         if temporary_files.is_part(backup):
             # What was carried back has served; a crash before this leaves it for the next run to clear.
             snapshot.drop_part(backup)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -13,33 +14,44 @@ from dbsync.database import preflight
 from dbsync.database.flight_recorder import FlightRecorder, ended
 from dbsync.database.live import LiveEffects
 from dbsync.migrations import history
-from dbsync.model import Backup, Facts, State
+from dbsync.model import Backup, Facts, RunPhase, State
 from dbsync.outcomes import OutcomeName
+from dbsync.progress import WorkPhase
 from dbsync.storage import connections, files
+from dbsync.upgrade.outcome_record import FlightEvent
 
-UPGRADE: Final = "upgrade"
-GOING_BACK: Final = "going back"
-REHEARSAL: Final = "rehearsal"
-_ORDER: Final = (
-    "put aside", "copy", "backup", "check backup", "migrate", "verify", "commit", "compare", "carry back", "restore",
-    "check",
-)  # fmt: skip
-"""Phases as they follow each other; a record has them by name."""
+_ORDER: Final = tuple(WorkPhase)
+
+
+class RunKind(StrEnum):
+    """What was tried."""
+
+    UPGRADE = "upgrade"
+    GOING_BACK = "going back"
+    REHEARSAL = "rehearsal"
+
+
+class RunVerdict(StrEnum):
+    """How a run ended, for people."""
+
+    GOOD = "good"
+    BAD = "bad"
+    """Tried and undone, or cut."""
+    REFUSED = "refused"
+    """Nothing was done."""
 
 
 class Run(NamedTuple):
     """Something that was tried, as the flight record has it."""
 
-    kind: str
-    """upgrade, going back, or rehearsal."""
+    kind: RunKind
     at: str
     """When it began, UTC."""
     until: str
     """When the last one of `times` ended; empty: no end is on record."""
     outcome: str
     """The outcome's name; good or bad for a rehearsal; empty: it was cut, or is under way."""
-    verdict: str
-    """good, bad (tried and undone, or cut), or refused (nothing was done)."""
+    verdict: RunVerdict
     before: int | None = None
     after: int | None = None
     phase: str = ""
@@ -121,7 +133,7 @@ def past_of(effects: LiveEffects) -> Past:
 
 def last_run(lines: Sequence[Mapping[str, Any]]) -> LastRun:
     """Return how the last run ended, by the lines of a flight record."""
-    runs = [run for run in runs_of(lines) if run.kind != REHEARSAL]
+    runs = [run for run in runs_of(lines) if run.kind is not RunKind.REHEARSAL]
     ends = ended(lines)
     errors = [line for line in ends if line.get("cause")]
     return LastRun(runs[-1] if runs else None, ends[-1] if ends else None, errors[-1] if errors else None)
@@ -143,14 +155,14 @@ def runs_of(lines: Iterable[Mapping[str, Any]]) -> tuple[Run, ...]:
     started = False
     for line in lines:
         event = line.get("event")
-        if event == "looked":
+        if event == FlightEvent.LOOKED:
             _cut(found, looked if started else None)
             looked, started = line, False
-        elif event == "started":
+        elif event == FlightEvent.STARTED:
             started = True
-        elif event == "rehearsed":
+        elif event == FlightEvent.REHEARSED:
             found.append(_rehearsal(line))
-        elif event == "ended":
+        elif event == FlightEvent.ENDED:
             _add(found, _ended(line, looked))
             looked, started = None, False
     _cut(found, looked if started else None)
@@ -159,7 +171,9 @@ def runs_of(lines: Iterable[Mapping[str, Any]]) -> tuple[Run, ...]:
 
 def _cut(found: list[Run], looked: Mapping[str, Any] | None) -> None:
     if looked is not None:
-        found.append(Run(UPGRADE, _text(looked, "at"), "", "", "bad", before=_number(looked, "version")))
+        found.append(
+            Run(RunKind.UPGRADE, _text(looked, "at"), "", "", RunVerdict.BAD, before=_number(looked, "version"))
+        )
 
 
 def _add(found: list[Run], run: Run) -> None:
@@ -174,7 +188,7 @@ def _add(found: list[Run], run: Run) -> None:
 def _ended(line: Mapping[str, Any], looked: Mapping[str, Any] | None) -> Run:
     outcome, phases = _text(line, "outcome"), _phases(line.get("phases"))
     return Run(
-        kind=GOING_BACK if line.get("phase") == GOING_BACK else UPGRADE,
+        kind=RunKind.GOING_BACK if line.get("phase") == RunPhase.GOING_BACK else RunKind.UPGRADE,
         at=_text(looked or line, "at"),
         until=_text(line, "at"),
         outcome=outcome,
@@ -190,18 +204,18 @@ def _ended(line: Mapping[str, Any], looked: Mapping[str, Any] | None) -> Run:
     )
 
 
-def _verdict(outcome: str) -> str:
+def _verdict(outcome: str) -> RunVerdict:
     name = OutcomeName.__members__.get(outcome)
     if name is None or name.refused:
-        return "refused"
-    return "bad" if name.failed else "good"
+        return RunVerdict.REFUSED
+    return RunVerdict.BAD if name.failed else RunVerdict.GOOD
 
 
 def _rehearsal(line: Mapping[str, Any]) -> Run:
-    verdict = "good" if line.get("good") else "bad"
+    verdict = RunVerdict.GOOD if line.get("good") else RunVerdict.BAD
     names = line.get("migrations")
     return Run(
-        REHEARSAL, _text(line, "at"), _text(line, "at"), verdict, verdict, cause=_text(line, "cause"),
+        RunKind.REHEARSAL, _text(line, "at"), _text(line, "at"), verdict, verdict, cause=_text(line, "cause"),
         migration=", ".join(str(one) for one in names) if isinstance(names, list) else "",
         seconds=_seconds(line.get("seconds")),
     )  # fmt: skip

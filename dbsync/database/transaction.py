@@ -8,10 +8,10 @@ from dbsync.database.shared import Shared, timestamp
 from dbsync.errors import CommitFailed, Damaged, MigrationFailed, TillkeeperError, VerificationFailed
 from dbsync.migrations import history, runner
 from dbsync.migrations.engines import registry
-from dbsync.migrations.history import Release
+from dbsync.migrations.history import HistoryKind, Release
 from dbsync.migrations.write_log import Written, together
-from dbsync.model import Backup, Migration
-from dbsync.progress import Event
+from dbsync.model import Backup, Migration, MigrationKind
+from dbsync.progress import Event, EventKind, WorkPhase
 from dbsync.storage import connections, files
 from dbsync.verification import checks, conservation
 
@@ -23,22 +23,22 @@ class Transaction(Shared):
     """The writes of the migrations of this run, as the authorizer saw them; None: unknown."""
 
     def begin(self) -> None:
-        on_copy = any(migration.kind == "command" for migration in self._pending)
+        on_copy = any(migration.kind is MigrationKind.COMMAND for migration in self._pending)
         with connections.translated("open", self.database):
             self._begun = OnCopy(self.database, self._scratch("command")) if on_copy else InPlace(self.database)
             self._written = frozenset()
 
     def check_now(self) -> None:
-        self._meter.phase("check")
+        self._meter.phase(WorkPhase.CHECK)
         with connections.translated("check", self.database):
             problem = connections.check_soundness(self._open)
         if problem is not None:
             raise VerificationFailed(operation="check", path=self.database, cause=problem)
-        self._tell(Event("integrity"))
+        self._tell(Event(EventKind.INTEGRITY))
 
     def apply(self, migration: Migration, trial_id: str | None, release: Release) -> None:
         number, name = migration.number, migration.name
-        self._tell(Event("migration", number=number, name=name, text=migration.description))
+        self._tell(Event(EventKind.MIGRATION, number=number, name=name, text=migration.description))
         with connections.translated("migrate", self.database, otherwise=MigrationFailed):
             applied = runner.apply(
                 self._open,
@@ -47,18 +47,18 @@ class Transaction(Shared):
                 release=release,
                 at=timestamp(),
                 milliseconds=lambda: int(self.seconds() * 1000),
-                log=lambda text: self._tell(Event("log", text=text)),
-                told=self._meter.phase("migrate", text=f"v{number} {name}"),
+                log=lambda text: self._tell(Event(EventKind.LOG, text=text)),
+                told=self._meter.phase(WorkPhase.MIGRATE, text=f"v{number} {name}"),
             )
         self._written = together(self._written, applied.written)
-        self._tell(Event("version", number=number))
-        self._tell(Event("migrated", number=number, name=name, seconds=applied.milliseconds / 1000))
+        self._tell(Event(EventKind.VERSION, number=number))
+        self._tell(Event(EventKind.MIGRATED, number=number, name=name, seconds=applied.milliseconds / 1000))
 
     def note_history(self, kept: tuple[Migration, ...], blessed: tuple[Migration, ...]) -> None:
-        self._write_history(kept, kind="adopted")
-        self._write_history(blessed, kind="blessed")
+        self._write_history(kept, kind=HistoryKind.ADOPTED)
+        self._write_history(blessed, kind=HistoryKind.BLESSED)
 
-    def adopt(self, migrations: tuple[Migration, ...], *, kind: str = "adopted") -> None:
+    def adopt(self, migrations: tuple[Migration, ...], *, kind: HistoryKind = HistoryKind.ADOPTED) -> None:
         self._refuse_unsound()
         self._write_history(migrations, kind=kind)
         with connections.translated("write the history", self.database):
@@ -89,7 +89,7 @@ class Transaction(Shared):
             if said is None or migration.name not in said.names:
                 engine.note(self._open, migration)
 
-    def _write_history(self, migrations: tuple[Migration, ...], *, kind: str) -> None:
+    def _write_history(self, migrations: tuple[Migration, ...], *, kind: HistoryKind) -> None:
         with connections.translated("write the history", self.database):
             history.make_tables(self._open)
             for migration in migrations:
@@ -111,12 +111,12 @@ class Transaction(Shared):
         with connections.translated("verify", self.database, otherwise=VerificationFailed):
             if backup is not None:
                 connections.attach_copy(self._open, backup.path, conservation.OLD)
-            told = self._meter.phase("verify")
+            told = self._meter.phase(WorkPhase.VERIFY)
             checks.verify(checks.Case(self._open, migrations, backup is not None, self._written, told), checks.CHECKS)
-        self._tell(Event("integrity"))
+        self._tell(Event(EventKind.INTEGRITY))
 
     def commit(self) -> None:
-        self._meter.phase("commit")
+        self._meter.phase(WorkPhase.COMMIT)
         with connections.translated("commit", self.database, otherwise=CommitFailed):
             assert self._begun is not None
             self._begun.commit()
@@ -133,7 +133,7 @@ class Transaction(Shared):
             begun.close()
 
     def check_committed(self) -> None:
-        self._meter.phase("check")
+        self._meter.phase(WorkPhase.CHECK)
         try:
             with self._reading("check") as live:
                 problem = connections.check_soundness(live)

@@ -19,7 +19,7 @@ from dbsync.downgrade import row_replay, row_translation
 from dbsync.errors import MigrationFailed
 from dbsync.migrations import runner
 from dbsync.model import Carried, Loss, Migration
-from dbsync.progress import ROWS, Told
+from dbsync.progress import Told, Unit
 from dbsync.storage import files
 from dbsync.storage.background import Beside
 from dbsync.storage.connections import Connection, attach_copy, check_soundness, open_copy, open_scratch, translated
@@ -156,11 +156,11 @@ def _do_again(now: Path, base: Path, into: Path, newer: tuple[Migration, ...], p
             translate = row_translation.Translator(newer)
             again = row_replay.Replay(connection, translate, parked)
             done = 0
-            told(done, 0, "doing again", ROWS)
+            told(done, 0, "doing again", Unit.ROWS)
             for done, change in enumerate(row_replay.changes(connection), 1):
                 again.do(change)
-                told(done, 0, "doing again", ROWS)
-            told(done, done, unit=ROWS)
+                told(done, 0, "doing again", Unit.ROWS)
+            told(done, done, unit=Unit.ROWS)
             _raise_marks(connection, translate)
             _rebuild_searches(connection)
         connection.execute("COMMIT")

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from dbsync.errors import MigrationFailed
 from dbsync.migrations.python_code import namespace_of
-from dbsync.model import Migration
+from dbsync.model import Migration, MigrationKind
 from dbsync.schema.declarations import Declared, declared, same
 
 Record = dict[str, Any]
@@ -21,7 +21,7 @@ def conserves(newer: tuple[Migration, ...]) -> bool:
 
     What they drop or add does not count, unless a later one may have made another thing of the same name.
     """
-    if any(one.kind == "command" or _down_row(one) is not None for one in newer):
+    if any(one.kind is MigrationKind.COMMAND or _down_row(one) is not None for one in newer):
         return False
     said = declared(newer)
     if any(said.gone_in_between(*one) for one in said.drops if one[0] in ("table", "column")):
@@ -30,7 +30,7 @@ def conserves(newer: tuple[Migration, ...]) -> bool:
 
 
 def _down_row(migration: Migration) -> Down | None:
-    found = namespace_of(migration).get("down_row") if migration.kind == "python" else None
+    found = namespace_of(migration).get("down_row") if migration.kind is MigrationKind.PYTHON else None
     return found if callable(found) else None
 
 

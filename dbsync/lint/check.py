@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, assert_never
 
 from dbsync.backups import snapshot
 from dbsync.database.recognition import adopt_copy, decided_on_copy
@@ -13,7 +13,7 @@ from dbsync.lint.environment import another_day
 from dbsync.lint.risks import SAME_TWICE, risks
 from dbsync.migrations import runner
 from dbsync.migrations.folder import NONE, NONE_HINT, load, passed_over
-from dbsync.model import Migration
+from dbsync.model import Migration, MigrationKind
 from dbsync.progress import nobody
 from dbsync.schema import declarations, fingerprint
 from dbsync.storage.connections import attach_copy, open_copy, open_scratch
@@ -58,7 +58,7 @@ def check(
     problems += _declarations(found)
     for place in released:
         problems += _against(found, place)
-    if not problems and not any(one.kind == "command" for one in found):
+    if not problems and not any(one.kind is MigrationKind.COMMAND for one in found):
         problems += _from_every_schema(found, released)
         problems += _meant(found, scratch)
     if not problems:
@@ -113,10 +113,13 @@ def _against(found: tuple[Migration, ...], place: Path) -> list[Problem]:
         return [Problem(str(place), NONE, NONE_HINT)]
     problems = []
     for one in departures(earlier, found):
-        if one.kind is Kind.MENDED:
-            problems += _same_end(found, earlier, one.number)
-        else:
-            problems.append(Problem(f"{one.number:04d}_{one.name}", f"released in {place}, {one.what}", one.safe))
+        match one.kind:
+            case Kind.MENDED:
+                problems += _same_end(found, earlier, one.number)
+            case Kind.MISSING | Kind.RENAMED | Kind.RENUMBERED | Kind.EDITED:
+                problems.append(Problem(f"{one.number:04d}_{one.name}", f"released in {place}, {one.what}", one.safe))
+            case _:
+                assert_never(one.kind)
     return problems
 
 
@@ -174,9 +177,15 @@ def _not_tried(before: Path, found: tuple[Migration, ...]) -> str:
     """Why these migrations do not go on from a database; empty if they do. One without our history is adopted first."""
     adopt_copy(before, found)
     step = decided_on_copy(before, found)
-    if isinstance(step, decisions.Refuse):
-        return step.cause
-    return "there is nothing in it" if isinstance(step, decisions.Migrate) and step.fresh else ""
+    match step:
+        case decisions.Refuse():
+            return step.cause
+        case decisions.Nothing():
+            return ""
+        case decisions.Migrate():
+            return "there is nothing in it" if step.fresh else ""
+        case _:
+            assert_never(step)
 
 
 def _twice(found: tuple[Migration, ...], before: Path | None, scratch: Path) -> list[Problem]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, assert_never
 
 from dbsync.errors import BadMigrations
 from dbsync.migrations.migration_file import HEADER, header_of, text_of
-from dbsync.model import EngineName, Migration
+from dbsync.model import EngineName, Migration, MigrationKind
 from dbsync.schema.declarations import Declared, cell_of, declared
 from dbsync.schema.sql_text import rename_of, split
 from dbsync.storage.sql_tokens import words_of
@@ -59,10 +59,17 @@ class Risk(NamedTuple):
 
 def risks(migration: Migration) -> list[Risk]:
     """What a migration's text shows. Python is read as a syntax tree, and what looks like SQL in it as statements."""
-    if migration.kind == "command":
-        return []
-    text = text_of(migration.path)
-    statements = list(split(text)) if migration.kind == "sql" else list(_in_python(text))
+    match migration.kind:
+        case MigrationKind.COMMAND:
+            return []
+        case MigrationKind.SQL:
+            text = text_of(migration.path)
+            statements = list(split(text))
+        case MigrationKind.PYTHON:
+            text = text_of(migration.path)
+            statements = list(_in_python(text))
+        case _:
+            assert_never(migration.kind)
     try:
         said = declared([migration])
     except BadMigrations:
@@ -72,7 +79,7 @@ def risks(migration: Migration) -> list[Risk]:
     made = {_created(words) for words in all_words} | {
         renamed.to.lower() for one in statements if (renamed := rename_of(one)) is not None
     }
-    found = list(_unread(text)) if (migration.kind, migration.engine) == ("sql", EngineName.OWN) else []
+    found = list(_unread(text)) if (migration.kind, migration.engine) == (MigrationKind.SQL, EngineName.OWN) else []
     for statement, words in zip(statements, all_words, strict=True):
         found += [*_altering(statement, words, said, made), *_dropping(words, said, made, all_words)]
         if migration.engine is EngineName.OWN:
@@ -81,7 +88,7 @@ def risks(migration: Migration) -> list[Risk]:
         if migration.number > 1:
             # The first makes a database of nothing, and is never run again to find a way back.
             found += _unlike_twice(words)
-    if migration.kind == "python" and migration.number > 1:
+    if migration.kind is MigrationKind.PYTHON and migration.number > 1:
         found += _python_unlike_twice(text)
     return list(dict.fromkeys(found))
 

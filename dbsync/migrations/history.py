@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from dbsync.model import Applied, Migration
 from dbsync.storage.connections import HISTORY, READABLE, Connection
 from dbsync.storage.introspection import has_table
@@ -16,6 +18,23 @@ _TABLES = (
 Release = tuple[str | None, str | None]
 
 
+class HistoryKind(StrEnum):
+    """What a row of the history says."""
+
+    MIGRATION = "migration"
+    """The migration ran."""
+    ADOPTED = "adopted"
+    """The database had the migration before dbsync knew it."""
+    BLESSED = "blessed"
+    """The database had an older text of the migration, which the newer one replaces."""
+    STAMPED = "stamped"
+    """A person says that the database has the migration."""
+    TRIAL = "trial"
+    """The database belongs to this trial; `storage.connections` reads the newest of these rows."""
+    READABLE = "readable"
+    """Of the table for people, where there is no other: never written into the machine's."""
+
+
 def make_tables(connection: Connection) -> None:
     """Makes both tables where they are not there."""
     for statement in _TABLES:
@@ -23,10 +42,10 @@ def make_tables(connection: Connection) -> None:
 
 
 def add_migration(
-    connection: Connection, migration: Migration, *, kind: str, trial_id: str | None, release: Release, at: str,
+    connection: Connection, migration: Migration, *, kind: HistoryKind, trial_id: str | None, release: Release, at: str,
     duration_ms: int,
 ) -> None:  # fmt: skip
-    """Writes a migration's row. Kinds: migration (it ran), adopted (it was there before dbsync), blessed (mended)."""
+    """Writes a migration's row."""
     readable_from = migration.readable_from if migration.readable_from is not None else migration.number
     connection.execute(
         f"INSERT INTO {HISTORY} (kind, number, name, sha256, trial_id, release_id, release_version, readable_from,"
@@ -43,8 +62,8 @@ def add_trial(connection: Connection, *, trial_id: str, release: Release, at: st
     """Writes a trial's row: whose database this is, also when no schema changed."""
     make_tables(connection)
     connection.execute(
-        f"INSERT INTO {HISTORY} (kind, trial_id, release_id, release_version, applied_at) VALUES ('trial', ?, ?, ?, ?)",
-        (trial_id, *release, at),
+        f"INSERT INTO {HISTORY} (kind, trial_id, release_id, release_version, applied_at) VALUES (?, ?, ?, ?, ?)",
+        (HistoryKind.TRIAL, trial_id, *release, at),
     )
 
 
@@ -69,7 +88,7 @@ def rows(connection: Connection) -> list[dict[str, object]]:
     sql = f"SELECT * FROM {HISTORY} ORDER BY sequence"
     if not has_table(connection, HISTORY):
         sql = (
-            "SELECT version AS sequence, 'readable' AS kind, version AS number, migration_name AS name,"
+            f"SELECT version AS sequence, '{HistoryKind.READABLE}' AS kind, version AS number, migration_name AS name,"
             " NULL AS sha256, NULL AS trial_id, NULL AS release_id, NULL AS release_version, NULL AS readable_from,"
             f" applied_at, NULL AS duration_ms FROM {READABLE} ORDER BY version"
         )

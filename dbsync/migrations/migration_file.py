@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dbsync.errors import BadMigrations, MigrationFailed
-from dbsync.model import Migration
+from dbsync.model import Migration, MigrationKind
 
 if TYPE_CHECKING:
     import ast
 
 HEADER: Final = re.compile(r"^--\s*(description|changes|readable_from|replaces)\s*:\s*(.*?)\s*$")
-KINDS: Final = {".sql": "sql", ".py": "python", ".toml": "command"}
+KINDS: Final = {".sql": MigrationKind.SQL, ".py": MigrationKind.PYTHON, ".toml": MigrationKind.COMMAND}
 """By the ending of a file."""
 METADATA: Final = ("description", "changes", "readable_from", "replaces")
 """What a migration may say of itself."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from dbsync.errors import MigrationFailed
+from dbsync.progress import Unit
 from dbsync.schema.declarations import same
 from dbsync.schema.sql_text import Definition, definition_of, with_not_null
 from dbsync.storage.introspection import quoted
@@ -43,7 +44,7 @@ class Helpers(ABC):
         """A line for whoever watches."""
 
     @abstractmethod
-    def progress(self, done: int, total: int, unit: str = "rows") -> None:
+    def progress(self, done: int, total: int, unit: Unit = Unit.ROWS) -> None:
         """How far a long step has come."""
 
     def add_column(self, table: str, column: str, definition: str) -> bool:

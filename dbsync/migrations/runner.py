@@ -13,7 +13,7 @@ from dbsync.migrations import history
 from dbsync.migrations.engines import registry
 from dbsync.migrations.sandbox import Sandbox, unheard
 from dbsync.migrations.write_log import Written, together
-from dbsync.model import Migration
+from dbsync.model import Migration, MigrationKind
 from dbsync.progress import Told, nobody
 from dbsync.schema.fingerprint import fingerprint
 from dbsync.storage.connections import Connection, open_scratch, translated
@@ -49,7 +49,7 @@ def apply(
         DiskFull: there was no space; SQLite may have ended the transaction.
     """
     began = milliseconds()
-    if migration.kind == "command":
+    if migration.kind is MigrationKind.COMMAND:
         from dbsync.migrations.engines import own_command
 
         # The connection is to a copy that nobody else has (`database.open_transaction.OnCopy`).
@@ -143,7 +143,13 @@ def _record(
 ) -> None:
     history.make_tables(connection)
     history.add_migration(
-        connection, migration, kind="migration", trial_id=trial_id, release=release, at=at, duration_ms=took
+        connection,
+        migration,
+        kind=history.HistoryKind.MIGRATION,
+        trial_id=trial_id,
+        release=release,
+        at=at,
+        duration_ms=took,
     )
     registry.named(migration.engine).note(connection, migration)
     connection.execute(f"PRAGMA user_version={migration.number}")

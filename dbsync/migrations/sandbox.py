@@ -15,7 +15,7 @@ from dbsync.errors import MigrationFailed, TillkeeperError
 from dbsync.migrations.authorizer import WRITES, why_not
 from dbsync.migrations.operations import Helpers
 from dbsync.migrations.write_log import Write, carried_over
-from dbsync.progress import STATEMENTS, Told, nobody
+from dbsync.progress import Told, Unit, nobody
 from dbsync.schema.sql_text import COLUMNS, Statement, adds_column, head_of, numbered, rename_of, shown, strict, use_of
 from dbsync.storage.connections import Connection, kind_of
 from dbsync.storage.introspection import columns_of, quoted, rowid_of
@@ -90,7 +90,7 @@ class Sandbox(Helpers):
         """A line for whoever watches."""
         self._log(text)
 
-    def progress(self, done: int, total: int, unit: str = "rows") -> None:
+    def progress(self, done: int, total: int, unit: Unit = Unit.ROWS) -> None:
         """How far a long step has come, for a bar and the time that remains."""
         self._told(done, total, unit=unit)
 
@@ -101,10 +101,10 @@ class Sandbox(Helpers):
     def _statements(self, statements: Sequence[Statement]) -> None:
         """The same for statements that are cut already."""
         for number, (line, statement) in enumerate(statements):
-            self._told(number, len(statements), unit=STATEMENTS)
+            self._told(number, len(statements), unit=Unit.STATEMENTS)
             self._line = line if self._source.suffix == ".sql" else 0
             self._run(statement, ())
-        self._told(len(statements), len(statements), unit=STATEMENTS)
+        self._told(len(statements), len(statements), unit=Unit.STATEMENTS)
 
     def _run(self, sql: str, parameters: Sequence[Any]) -> sqlite3.Cursor:
         self.check_transaction()

@@ -12,7 +12,7 @@ from dbsync.backups import bundled_migrations, compression, restore, snapshot
 from dbsync.errors import Damaged, DiskFull, DiskProblem, Locked, Refused, TillkeeperError, disk_problem
 from dbsync.migrations import runner
 from dbsync.model import Backup, Loss, Migration
-from dbsync.progress import Meter, Progress, quiet
+from dbsync.progress import Meter, Progress, WorkPhase, quiet
 from dbsync.recovery.new_database import Rebuilt, aside_of
 from dbsync.recovery.orphan_trees import read_lost
 from dbsync.recovery.pages import Pages
@@ -118,7 +118,7 @@ def repair(
         snapshot.drop_folder(folder)
         folder.mkdir()
         work = folder / database.name
-        bad_count = copy_files(database, work, meter.phase("copy"))
+        bad_count = copy_files(database, work, meter.phase(WorkPhase.COPY))
         settle(work)
         with _newest_good(backups) as newest:
             schema = _schema(work, folder, newest, backups, migrations, last_version)
@@ -126,7 +126,7 @@ def repair(
             try:
                 found = _rebuild(work, rebuilt, schema, newest, meter)
                 found = found._replace(bad_blocks_count=bad_count)
-                meter.phase("sync")
+                meter.phase(WorkPhase.SYNC)
                 return found._replace(aside=rebuilt.publish())
             finally:
                 rebuilt.drop()
@@ -241,22 +241,22 @@ def _fresh(folder: Path, migrations: tuple[Migration, ...], version: int | None)
 def _rebuild(work: Path, rebuilt: Rebuilt, schema: Schema, newest: Good | None, meter: Meter) -> Repaired:
     with translated("write", rebuilt.path):
         rebuilt.make_tables()
-        told, found = meter.phase("read"), sources(rebuilt, schema.objects)
+        told, found = meter.phase(WorkPhase.READ), sources(rebuilt, schema.objects)
         with closing(open_damaged(work)) as damaged:
             tables = read_all(damaged, work, rebuilt, found, told)
             marks = read_marks(damaged, rebuilt, newest.plain if newest else None)
             application_id = int(damaged.execute("PRAGMA application_id").fetchone()[0])
         version = Pages(work).header.version
         tables = read_lost(work, rebuilt, found, schema.objects, tables, told)
-        meter.phase("indexes")
+        meter.phase(WorkPhase.INDEXES)
         rebuilt.make_rest(version, application_id)
-        meter.phase("check")
+        meter.phase(WorkPhase.CHECK)
         problems = [str(row[0]) for row in rebuilt.connection.execute("PRAGMA integrity_check(5)")]
         if problems != ["ok"]:
             raise DiskProblem(operation="check what was recovered", path=rebuilt.path, cause="; ".join(problems))
         references = tuple(checks.foreign_keys(checks.Case(rebuilt.connection, (), has_old=False)))
         rebuilt.close()
-    meter.phase("compare")
+    meter.phase(WorkPhase.COMPARE)
     losses, not_compared = compared(rebuilt.path, newest)
     return Repaired(
         temporary_files.final_of(rebuilt.path), (*tables.values(), *marks), version, None,

@@ -9,7 +9,7 @@ from typing import Final
 
 from dbsync.backups import snapshot
 from dbsync.errors import Locked, TillkeeperError
-from dbsync.progress import Told
+from dbsync.progress import Told, Unit
 from dbsync.recovery.schema_recovery import with_pages_that_are_there
 from dbsync.storage import files as disk_files
 from dbsync.storage.connections import open_reading, translated
@@ -43,7 +43,7 @@ def _copy_bytes(source: Path, target: Path, size_bytes: int, told: Told) -> int:
                 break
             copied.write(chunk)
             at += len(chunk)
-            told(at, size_bytes, source.name, "bytes")
+            told(at, size_bytes, source.name, Unit.BYTES)
     return bad_count
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from dbsync.errors import Locked
-from dbsync.progress import BYTES, Told
+from dbsync.progress import Told, Unit
 from dbsync.storage.connections import Connection, page_size_of, pages_of
 
 COPY_PAGES: Final = 4096
@@ -66,7 +66,7 @@ def copy(
             raise Locked(operation="copy", cause=cause, hint="Try again in a quieter hour; in WAL mode nobody waits.")
         if remaining != last[1]:
             last[0], last[1] = seconds(), remaining
-            told((total - remaining) * page_bytes, total * page_bytes, unit=BYTES)
+            told((total - remaining) * page_bytes, total * page_bytes, unit=Unit.BYTES)
         elif seconds() - last[0] > COPY_STALL_SECONDS:
             raise Locked(operation="copy", cause=f"no page could be copied for {COPY_STALL_SECONDS:.0f} seconds")
 

@@ -21,7 +21,10 @@ class Adopt(NamedTuple):
     version: int
 
 
-def decide_adoption(found: Recognised, migrations: tuple[Migration, ...], at: int | None = None) -> Adopt | Refuse:
+AdoptionStep = Adopt | Refuse
+
+
+def decide_adoption(found: Recognised, migrations: tuple[Migration, ...], at: int | None = None) -> AdoptionStep:
     """Which schema a database without our history has.
 
     Args:

@@ -5,19 +5,21 @@ The caller holds the database lock. Nothing here touches a file or SQLite: every
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from dbsync.errors import TillkeeperError, wrapped
-from dbsync.model import Backup, Facts, Migration, Outcome, State
+from dbsync.model import Backup, Facts, Migration, Outcome, RunPhase, State
 from dbsync.outcomes import OutcomeName
 from dbsync.upgrade import adoption_decision, decisions
 from dbsync.upgrade.effects import Effects, Recorder
-from dbsync.upgrade.outcome_record import record_end
+from dbsync.upgrade.outcome_record import FlightEvent, record_end
 
 _FALLBACK = {
-    "preflight": OutcomeName.READ_ONLY,
-    "backup": OutcomeName.CANNOT_BACK_UP,
-    "migrate": OutcomeName.MIGRATION_FAILED,
-    "verify": OutcomeName.VERIFICATION_FAILED,
-    "commit": OutcomeName.COMMIT_FAILED,
+    RunPhase.PREFLIGHT: OutcomeName.READ_ONLY,
+    RunPhase.BACKUP: OutcomeName.CANNOT_BACK_UP,
+    RunPhase.MIGRATE: OutcomeName.MIGRATION_FAILED,
+    RunPhase.VERIFY: OutcomeName.VERIFICATION_FAILED,
+    RunPhase.COMMIT: OutcomeName.COMMIT_FAILED,
 }
 """What a problem without a name of its own means, by the phase in which it came."""
 
@@ -72,7 +74,7 @@ class _Upgrade:
         self.recorder = recorder
         self.again = again
         self.run_name: str | None = None
-        self.phase = "preflight"
+        self.phase = RunPhase.PREFLIGHT
         self.migration: Migration | None = None
         self.backup: Backup | None = None
         self.version: int | None = None
@@ -96,25 +98,33 @@ class _Upgrade:
             facts = effects.look() if refused is None else facts
         self.version = facts.version if facts.state is State.OK else 0
         latest = self.migrations[-1].number if self.migrations else 0
-        effects.record("looked", version=self.version, latest=latest)
+        effects.record(FlightEvent.LOOKED, version=self.version, latest=latest)
         step = refused or self._decide(facts)
-        if isinstance(step, decisions.Refuse):
-            return self._ended(step.name, cause=step.cause, hint=step.hint)
-        if isinstance(step, decisions.Nothing):
-            effects.clear()
-            return self._ended(OutcomeName.UP_TO_DATE)
+        match step:
+            case decisions.Refuse():
+                return self._ended(step.name, cause=step.cause, hint=step.hint)
+            case decisions.Nothing():
+                effects.clear()
+                return self._ended(OutcomeName.UP_TO_DATE)
+            case decisions.Migrate():
+                return self._migrate(step)
+            case _:
+                assert_never(step)
+
+    def _migrate(self, step: decisions.Migrate) -> Outcome:
+        effects = self.effects
         effects.preflight(step.pending)
         effects.begin()
-        self.phase = "backup"
+        self.phase = RunPhase.BACKUP
         if step.pending:
-            self.run_name = decisions.name_of_run(self.version, step.pending, self.trial_id)
-            effects.record("started", count=len(step.pending), run=self.run_name)
+            self.run_name = decisions.name_of_run(self.version or 0, step.pending, self.trial_id)
+            effects.record(FlightEvent.STARTED, count=len(step.pending), run=self.run_name)
         if step.backs_up:
             self._back_up()
         elif step.fresh:
-            effects.record("nothing_to_back_up")
+            effects.record(FlightEvent.NOTHING_TO_BACK_UP)
             effects.check_now()
-        self.phase = "migrate"
+        self.phase = RunPhase.MIGRATE
         if step.adopted or step.blessed:
             effects.note_history(step.adopted, step.blessed)
         for migration in step.pending:
@@ -124,9 +134,9 @@ class _Upgrade:
         if self.trial_id is not None:
             effects.mark_trial(self.trial_id, self.release)
         if step.pending:
-            self.phase = "verify"
+            self.phase = RunPhase.VERIFY
             effects.verify(self.migrations, self.backup)
-        self.phase = "commit"
+        self.phase = RunPhase.COMMIT
         # Commit point: before this line the database is the old one, after it the new one, whatever happens.
         effects.commit()
         return self._committed(step)
@@ -134,10 +144,14 @@ class _Upgrade:
     def _decide(self, facts: Facts) -> decisions.UpgradeStep:
         history = self.effects.history() if facts.state is State.OK else ()
         step = decisions.decide_upgrade(facts, history, self.migrations, self.trial_id)
-        if isinstance(step, decisions.Migrate) and step.pending and not self.again:
-            name = decisions.name_of_run(self.version or 0, step.pending, self.trial_id)
-            return decisions.decide_again(self.effects.tried(name)) or step
-        return step
+        match step:
+            case decisions.Migrate() if step.pending and not self.again:
+                name = decisions.name_of_run(self.version or 0, step.pending, self.trial_id)
+                return decisions.decide_again(self.effects.tried(name)) or step
+            case decisions.Migrate() | decisions.Nothing() | decisions.Refuse():
+                return step
+            case _:
+                assert_never(step)
 
     def _adopt(self) -> decisions.Refuse | None:
         """Writes down which schema the database has, in a step of its own: every backup then says it by itself.
@@ -145,14 +159,18 @@ class _Upgrade:
         A crash after it, or a failure of what follows, leaves the app's own tables as they were.
         """
         step = adoption_decision.decide_adoption(self.effects.recognise(self.migrations), self.migrations)
-        if isinstance(step, decisions.Refuse):
-            return step
-        self.effects.preflight(())
-        self.effects.begin()
-        self.effects.adopt(self.migrations[: step.version])
-        self.effects.commit()
-        self.effects.record("adopted", version=step.version)
-        return None
+        match step:
+            case decisions.Refuse():
+                return step
+            case adoption_decision.Adopt():
+                self.effects.preflight(())
+                self.effects.begin()
+                self.effects.adopt(self.migrations[: step.version])
+                self.effects.commit()
+                self.effects.record(FlightEvent.ADOPTED, version=step.version)
+                return None
+            case _:
+                assert_never(step)
 
     def _back_up(self) -> None:
         earlier = self.earlier_backup
@@ -185,7 +203,7 @@ class _Upgrade:
             if self.backup is not None:
                 self.effects.rotate_backups((self.backup.path,))
         except (TillkeeperError, OSError) as error:
-            self.effects.record("not_noted", cause=str(error))
+            self.effects.record(FlightEvent.NOT_NOTED, cause=str(error))
         return digest
 
     def _undo(self) -> None:
@@ -208,7 +226,7 @@ class _Upgrade:
             name=name,
             version_before=self.version,
             version_after=self.migrations[-1].number if migrated else self.version,
-            phase=self.phase if name != OutcomeName.UP_TO_DATE else "",
+            phase=self.phase if name != OutcomeName.UP_TO_DATE else RunPhase.NONE,
             migration=named,
             cause=cause,
             hint=hint,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, assert_never
 
 from dbsync.model import Applied, Carried, Change, Facts, Intent, Migration, State, Tried
 from dbsync.outcomes import OutcomeName
@@ -56,12 +56,39 @@ def decide_upgrade(
         migrations: all that the release has, by number, without gaps.
         trial_id: the trial in which this happens; its row is written even when no schema changes.
     """
+    match facts.state:
+        case State.LOCKED:
+            return Refuse(OutcomeName.LOCKED, facts.detail, "Close what has the database open, then try again.")
+        case State.UNREADABLE:
+            hint = "Nothing was changed. `dbsync backups` lists what can be restored."
+            return Refuse(OutcomeName.DAMAGED, facts.detail, hint)
+        case State.UNTRACKED:
+            hint = "Nothing was changed: which version this is, is not guessed."
+            return Refuse(OutcomeName.UNTRACKED, facts.detail, hint)
+        case State.MISSING | State.EMPTY:
+            return _decide_without(facts, migrations)
+        case State.OK:
+            return _decide_tracked(facts, history, migrations, trial_id)
+        case _:
+            assert_never(facts.state)
+
+
+def _decide_without(facts: Facts, migrations: tuple[Migration, ...]) -> UpgradeStep:
+    """Return the step where there is no database: a new one is made only where there never was one with data."""
+    if facts.had_data:
+        what = "there is no database" if facts.state is State.MISSING else "the database is empty"
+        return Refuse(OutcomeName.MISSING, f"{what}, and there was one with data before: {facts.detail}", _LOOK)
+    return Migrate(migrations, (), (), backs_up=False, fresh=True) if migrations else Nothing()
+
+
+def _decide_tracked(
+    facts: Facts, history: tuple[Applied, ...], migrations: tuple[Migration, ...], trial_id: str | None
+) -> UpgradeStep:
     latest = migrations[-1].number if migrations else 0
-    stopped = _unusable(facts, latest)
-    if stopped is not None:
-        return stopped
-    if facts.state is not State.OK:
-        return Migrate(migrations, (), (), backs_up=False, fresh=True) if migrations else Nothing()
+    if facts.version > latest:
+        return Refuse(
+            OutcomeName.TOO_NEW, f"the database has schema {facts.version}, this release knows {latest}", _UPDATE
+        )
     other = differing(facts.version, history, migrations)
     if other is not None:
         return Refuse(
@@ -81,27 +108,6 @@ def decide_upgrade(
     if not (pending or unmarked or blessed):
         return Nothing()
     return Migrate(pending, adopted, blessed, backs_up=bool(pending), fresh=False)
-
-
-def _unusable(facts: Facts, latest: int) -> Refuse | None:
-    if facts.state is State.LOCKED:
-        return Refuse(OutcomeName.LOCKED, facts.detail, "Close what has the database open, then try again.")
-    if facts.state is State.UNREADABLE:
-        return Refuse(
-            OutcomeName.DAMAGED, facts.detail, "Nothing was changed. `dbsync backups` lists what can be restored."
-        )
-    if facts.state is State.UNTRACKED:
-        return Refuse(
-            OutcomeName.UNTRACKED, facts.detail, "Nothing was changed: which version this is, is not guessed."
-        )
-    if facts.state in (State.MISSING, State.EMPTY) and facts.had_data:
-        what = "there is no database" if facts.state is State.MISSING else "the database is empty"
-        return Refuse(OutcomeName.MISSING, f"{what}, and there was one with data before: {facts.detail}", _LOOK)
-    if facts.version > latest:
-        return Refuse(
-            OutcomeName.TOO_NEW, f"the database has schema {facts.version}, this release knows {latest}", _UPDATE
-        )
-    return None
 
 
 def differing(version: int, history: tuple[Applied, ...], migrations: tuple[Migration, ...]) -> str | None:
@@ -203,7 +209,10 @@ class RestoreCarried(NamedTuple):
     """What was carried back goes over the database; where it lacks something, that is exported and told."""
 
 
-def decide_carried(carried: Carried | None, *, ever_confirmed: bool) -> RestoreCarried | Stay | Restore:
+CarriedStep = RestoreCarried | Stay | Restore
+
+
+def decide_carried(carried: Carried | None, *, ever_confirmed: bool) -> CarriedStep:
     """What becomes of a database that people wrote into, once it was tried to carry that back.
 
     Proven lossless is done, also by itself. Otherwise a candidate that was ever confirmed stays until a person decides;
@@ -228,9 +237,10 @@ class Finished(NamedTuple):
     """The restore was done."""
 
 
-def decide_restore(
-    intent: Intent | None, *, equals_backup: bool, equals_aside: bool
-) -> PutAside | Overwrite | Finished:
+RestoreStep = PutAside | Overwrite | Finished
+
+
+def decide_restore(intent: Intent | None, *, equals_backup: bool, equals_aside: bool) -> RestoreStep:
     """Where a person's restore stands: it goes on only while the live content is what was put aside."""
     if intent is not None and (intent.done or equals_backup):
         return Finished()

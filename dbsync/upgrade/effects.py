@@ -10,8 +10,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dbsync.model import Applied, Backup, Carried, Change, Facts, Intent, Loss, Migration, Recognised, Tried
+from dbsync.model import Applied, Backup, BackupKind, Carried, Change, Facts, Intent, Loss, Migration, Recognised, Tried
+
+if TYPE_CHECKING:
+    # Not on the way of a launch.
+    from dbsync.upgrade.outcome_record import FlightEvent
 
 
 class Recorder(ABC):
@@ -145,7 +150,7 @@ class Effects(ABC):
         """Refuse a backup that is not what its facts say."""
 
     @abstractmethod
-    def put_aside(self, reason: str) -> Backup | None:
+    def put_aside(self, kind: BackupKind) -> Backup | None:
         """Copy the live database to a pinned, synced file beside it; a damaged one is moved, with its journals."""
 
     @abstractmethod
@@ -186,7 +191,7 @@ class Effects(ABC):
         """Return how earlier runs of that name ended, by the flight recorder."""
 
     @abstractmethod
-    def record(self, event: str, **facts: str | float | None) -> None:
+    def record(self, event: FlightEvent, **facts: str | float | None) -> None:
         """Append to the flight recorder, outside the database, and send the event to those who watch."""
 
     @abstractmethod

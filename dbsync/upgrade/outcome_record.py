@@ -1,17 +1,33 @@
-"""How a run ended, put on record: outside the database, because a restore rewinds the inside."""
+"""The events of the flight record, which lies outside the database because a restore rewinds the inside."""
 
 from __future__ import annotations
+
+from enum import StrEnum
 
 from dbsync.errors import TillkeeperError
 from dbsync.model import Outcome
 from dbsync.upgrade.effects import Effects
 
 
+class FlightEvent(StrEnum):
+    """The events that stand in the flight record of a database."""
+
+    LOOKED = "looked"
+    STARTED = "started"
+    NOTHING_TO_BACK_UP = "nothing_to_back_up"
+    ADOPTED = "adopted"
+    NOT_CARRIED = "not_carried"
+    NOT_NOTED = "not_noted"
+    ENDED = "ended"
+    REHEARSED = "rehearsed"
+    ROTATED = "rotated"
+
+
 def record_end(effects: Effects, outcome: Outcome, run: str | None = None) -> None:
     """Records an outcome, of a run by its name; a record that cannot be written changes nothing."""
     try:
         effects.record(
-            "ended",
+            FlightEvent.ENDED,
             outcome=outcome.name,
             before=outcome.version_before,
             after=outcome.version_after,

@@ -8,10 +8,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Concatenate, ParamSpec
+from typing import Concatenate, ParamSpec, assert_never
 
 from dbsync.errors import TillkeeperError, wrapped
-from dbsync.model import Back, Backup, Change, Intent, Loss, Migration, Outcome, Returned, State
+from dbsync.model import (
+    Back,
+    Backup,
+    BackupKind,
+    Carried,
+    Change,
+    Intent,
+    Loss,
+    Migration,
+    Outcome,
+    Returned,
+    RunPhase,
+    State,
+)
 from dbsync.outcomes import OutcomeName
 from dbsync.upgrade import decisions
 from dbsync.upgrade.effects import Effects
@@ -67,18 +80,27 @@ def go_back(
         older_schema=older_schema,
         ever_confirmed=ever_confirmed,
     )
-    if isinstance(step, decisions.Keep):
-        return _returned(effects, Back.KEPT, OutcomeName.KEPT, facts.version)
-    if isinstance(step, decisions.Refuse):
-        return Returned(None, Outcome(step.name, facts.version, cause=step.cause, hint=step.hint, phase="going back"))
-    if isinstance(step, decisions.CarryBack):
-        assert backup is not None
-        return _carry_back(effects, backup, migrations, facts.version, ever_confirmed)
-    if isinstance(step, decisions.Stay):
-        return _returned(effects, Back.STAYS, OutcomeName.STAYS, facts.version, losses=change.losses)
-    assert backup is not None
+    match step:
+        case decisions.Keep():
+            return _returned(effects, Back.KEPT, OutcomeName.KEPT, facts.version)
+        case decisions.Stay():
+            return _returned(effects, Back.STAYS, OutcomeName.STAYS, facts.version, losses=change.losses)
+        case decisions.Refuse():
+            refused = Outcome(step.name, facts.version, cause=step.cause, hint=step.hint, phase=RunPhase.GOING_BACK)
+            return Returned(None, refused)
+        case decisions.CarryBack():
+            assert backup is not None
+            return _carry_back(effects, backup, migrations, facts.version, ever_confirmed)
+        case decisions.Restore():
+            assert backup is not None
+            return _restore(effects, backup, change, puts_aside=step.aside)
+        case _:
+            assert_never(step)
+
+
+def _restore(effects: Effects, backup: Backup, change: Change, *, puts_aside: bool) -> Returned:
     effects.check_usable(backup.path)
-    aside = effects.put_aside("restore") if step.aside else None
+    aside = effects.put_aside(BackupKind.BEFORE_RESTORE) if puts_aside else None
     # Commit point: one transaction on the live file. A crash before it repeats all of this; after it the row is gone.
     effects.restore(backup.path)
     return _returned(effects, Back.DONE, OutcomeName.RESTORED, backup.version, aside=aside, losses=change.losses)
@@ -93,7 +115,7 @@ def _carry_back(
 ) -> Returned:
     """People wrote since COMMIT. The newer database is put aside, durably, before anything else is tried."""
     effects.check_usable(backup.path)
-    aside = effects.put_aside("restore")
+    aside = effects.put_aside(BackupKind.BEFORE_RESTORE)
     carried, why_not = None, ""
     try:
         carried = effects.carry_back(backup, aside, migrations) if aside is not None else None
@@ -102,26 +124,38 @@ def _carry_back(
     # One so ruined that it could only be moved cannot stay, whoever worked with it.
     stays = ever_confirmed and effects.look().state is not State.MISSING
     step = decisions.decide_carried(carried, ever_confirmed=stays)
-    if isinstance(step, decisions.RestoreCarried):
-        assert carried is not None
-        name = OutcomeName.RESTORED if carried.losses else OutcomeName.CARRIED_BACK
-        # Commit point, as below: the row of the trial is not in what was carried back.
-        effects.restore(carried.path)
-        return _returned(
-            effects, Back.DONE, name, backup.version, aside=aside, losses=carried.losses, export=carried.export,
-            parked=carried.parked,
-        )  # fmt: skip
+    match step:
+        case decisions.RestoreCarried():
+            assert carried is not None
+            name = OutcomeName.RESTORED if carried.losses else OutcomeName.CARRIED_BACK
+            # Commit point, as in `_restore`: the row of the trial is not in what was carried back.
+            effects.restore(carried.path)
+            return _returned(
+                effects, Back.DONE, name, backup.version, aside=aside, losses=carried.losses, export=carried.export,
+                parked=carried.parked,
+            )  # fmt: skip
+        case decisions.Stay():
+            losses = _lost(effects, backup, migrations, carried)
+            return _returned(effects, Back.STAYS, OutcomeName.STAYS, version, cause=why_not, aside=aside, losses=losses)
+        case decisions.Restore():
+            losses = _lost(effects, backup, migrations, carried)
+            export = effects.export_loss(backup, migrations, aside) if aside is not None else None
+            effects.restore(backup.path)
+            return _returned(
+                effects, Back.DONE, OutcomeName.RESTORED, backup.version, cause=why_not, aside=aside, losses=losses,
+                export=export,
+            )  # fmt: skip
+        case _:
+            assert_never(step)
+
+
+def _lost(
+    effects: Effects, backup: Backup, migrations: tuple[Migration, ...], carried: Carried | None
+) -> tuple[Loss, ...]:
+    """Return the changes since COMMIT; the copy that was carried back in vain goes first."""
     if carried is not None:
         effects.discard(carried.path)
-    losses = effects.lost_since_commit(backup, migrations)
-    if isinstance(step, decisions.Stay):
-        return _returned(effects, Back.STAYS, OutcomeName.STAYS, version, cause=why_not, aside=aside, losses=losses)
-    export = effects.export_loss(backup, migrations, aside) if aside is not None else None
-    effects.restore(backup.path)
-    return _returned(
-        effects, Back.DONE, OutcomeName.RESTORED, backup.version, cause=why_not, aside=aside, losses=losses,
-        export=export,
-    )  # fmt: skip
+    return effects.lost_since_commit(backup, migrations)
 
 
 def _returned(
@@ -136,7 +170,7 @@ def _returned(
     export: Path | None = None,
     parked: Path | None = None,
 ) -> Returned:
-    outcome = Outcome(name, version_after=version, phase="going back", cause=cause)
+    outcome = Outcome(name, version_after=version, phase=RunPhase.GOING_BACK, cause=cause)
     record_end(effects, outcome)
     return Returned(back, outcome, aside, losses, export, parked)
 
@@ -144,7 +178,7 @@ def _returned(
 def _not_returned(effects: Effects, error: TillkeeperError) -> Returned:
     unusable = error.outcome is OutcomeName.BACKUP_UNUSABLE
     name = OutcomeName.BACKUP_UNUSABLE if unusable else OutcomeName.RESTORE_PENDING
-    outcome = Outcome(name, phase="going back", cause=error.cause, hint=error.hint)
+    outcome = Outcome(name, phase=RunPhase.GOING_BACK, cause=error.cause, hint=error.hint)
     record_end(effects, outcome)
     return Returned(None, outcome)
 
@@ -167,18 +201,28 @@ def restore(effects: Effects, *, backup: Path, intent_id: str) -> Returned:
     )
     aside: Backup | None = None
     losses: tuple[Loss, ...] = ()
-    if isinstance(step, decisions.PutAside):
-        losses = effects.changed_since(backup).losses
-        aside = effects.put_aside("restore")
-        # A crash before this line leaves a copy too many; after it, a repeat knows what it finds.
-        intent = Intent(intent_id, str(backup), str(aside.path) if aside else None)
-        effects.write_intent(intent)
+    match step:
+        case decisions.PutAside():
+            losses = effects.changed_since(backup).losses
+            aside = effects.put_aside(BackupKind.BEFORE_RESTORE)
+            # A crash before this line leaves a copy too many; after it, a repeat knows what it finds.
+            intent = Intent(intent_id, str(backup), str(aside.path) if aside else None)
+            effects.write_intent(intent)
+            _overwrite(effects, backup)
+        case decisions.Overwrite():
+            _overwrite(effects, backup)
+        case decisions.Finished():
+            pass
+        case _:
+            assert_never(step)
     assert intent is not None
-    if not isinstance(step, decisions.Finished):
-        effects.restore(backup)
-        effects.check_committed()
     effects.write_intent(intent._replace(done=True))
     return _returned(effects, Back.DONE, OutcomeName.RESTORED, effects.look().version, aside=aside, losses=losses)
+
+
+def _overwrite(effects: Effects, backup: Path) -> None:
+    effects.restore(backup)
+    effects.check_committed()
 
 
 def what_would_be_lost(effects: Effects, *, backup: Path) -> Change:

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from dbsync.errors import VerificationFailed
 from dbsync.migrations.runner import fresh_structure
 from dbsync.migrations.write_log import Written, tables_in
-from dbsync.model import Migration
+from dbsync.model import Migration, MigrationKind
 from dbsync.progress import Told, nobody
 from dbsync.schema.declarations import declared
 from dbsync.schema.fingerprint import fingerprint
@@ -118,7 +118,7 @@ def structure(case: Case) -> list[str]:
 
     What a program of the app's own would make of nothing is not known: there conservation alone judges.
     """
-    if any(one.kind == "command" for one in case.migrations):
+    if any(one.kind is MigrationKind.COMMAND for one in case.migrations):
         return []
     drift = _drift(case.connection, "main", case.migrations)
     if case.has_old:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from dbsync.migrations.write_log import Written, tables_in, told
-from dbsync.progress import ROWS, Told, nobody
+from dbsync.progress import Told, Unit, nobody
 from dbsync.schema.declarations import Cell, Declared
 from dbsync.storage.connections import Connection
 from dbsync.storage.introspection import TableFacts, app_tables, columns_of, has_table, quoted
@@ -92,7 +92,7 @@ def _tables(
     counts = {lower: _count_if_readable(connection, old) for lower, old in before.items()}
     done, total = 0, sum(count or 0 for count in counts.values())
     for lower, old in before.items():
-        heard(done, total, old.name, ROWS)
+        heard(done, total, old.name, Unit.ROWS)
         done += counts[lower] or 0
         if allowed.gone_in_between("table", lower):
             continue
@@ -118,7 +118,7 @@ def _tables(
                 raise
             if _can_be_read(connection, old.name):
                 yield Finding(f"{old.name} cannot be read: {error}", "")
-    heard(total, total, unit=ROWS)
+    heard(total, total, unit=Unit.ROWS)
 
 
 def _can_be_read(connection: Connection, name: str) -> bool:

@@ -119,7 +119,7 @@ def test_how_the_last_run_ended() -> None:
     assert timeline.ended_in_words(last.error).endswith(": no such table")
     rehearsed = timeline.last_run(lines(good, ("rehearsed", 9, "")))
     assert rehearsed.run is not None
-    assert rehearsed.run.kind == timeline.UPGRADE
+    assert rehearsed.run.kind == timeline.RunKind.UPGRADE
 
 
 @pytest.mark.parametrize("cut", [False, True], ids=["ended", "cut"])

@@ -15,9 +15,10 @@ import pytest
 from dbsync.cli.console import Bars, JsonLines, Transcript, about, bar, rate
 from dbsync.commands import downgrade
 from dbsync.database.flight_recorder import FlightRecorder
-from dbsync.progress import Event, Meter, Progress
+from dbsync.progress import Event, EventKind, Meter, Progress, Unit, WorkPhase
 from dbsync.storage import page_copy
 from dbsync.upgrade import coordinator, restore_decision
+from dbsync.upgrade.outcome_record import FlightEvent
 from tests.dbsync.test_flows import run
 from tests.helpers.shop import dump, effects, files, make_shop, released, sales, sell, upgrade, version, written
 
@@ -61,12 +62,12 @@ def of(events: list[Event], phase: str) -> list[Event]:
 def test_rate_and_remaining_time_follow_from_what_is_done_in_which_time() -> None:
     seen: list[Event] = []
     clock = Clock()
-    told = Meter(seen.append, clock).phase("backup")
+    told = Meter(seen.append, clock).phase(WorkPhase.BACKUP)
     clock.after(2)
-    told(100, 400, unit="bytes")
+    told(100, 400, unit=Unit.BYTES)
     clock.after(2)
-    told(300, 400, unit="bytes")
-    told(400, 400, unit="bytes")
+    told(300, 400, unit=Unit.BYTES)
+    told(400, 400, unit=Unit.BYTES)
     first, second, third, last = seen
     assert (first.done, first.total, first.per_second, first.remaining_seconds) == (0, 0, 0.0, None)
     assert (second.per_second, second.remaining_seconds, second.seconds) == (50.0, 6.0, 2.0)
@@ -78,43 +79,50 @@ def test_rate_and_remaining_time_follow_from_what_is_done_in_which_time() -> Non
 def test_a_copy_that_begins_again_or_another_measure_has_a_pace_of_its_own() -> None:
     seen: list[Event] = []
     clock = Clock()
-    told = Meter(seen.append, clock).phase("verify")
+    told = Meter(seen.append, clock).phase(WorkPhase.VERIFY)
     told(0, 0, "soundness")
     clock.after(60)
-    told(0, 100, "products", "rows")
+    told(0, 100, "products", Unit.ROWS)
     clock.after(1)
-    told(50, 100, "sales", "rows")
+    told(50, 100, "sales", Unit.ROWS)
     assert (seen[-1].per_second, seen[-1].remaining_seconds) == (50.0, 1.0)
     clock.after(1)
-    told(10, 100, "sales", "rows")
+    told(10, 100, "sales", Unit.ROWS)
     assert (seen[-1].per_second, seen[-1].remaining_seconds) == (10.0, 9.0)
 
 
 def test_views_get_no_more_events_than_eyes_can_follow_and_always_the_last() -> None:
     seen: list[Event] = []
     clock = Clock()
-    told = Meter(seen.append, clock).phase("migrate")
+    told = Meter(seen.append, clock).phase(WorkPhase.MIGRATE)
     for number in range(1, 100_001):
         clock.after(0.00001)
-        told(number, 100_000, unit="statements")
+        told(number, 100_000, unit=Unit.STATEMENTS)
     assert len(seen) < 20
     assert (seen[-1].done, seen[-1].total) == (100_000, 100_000)
     seen.clear()
-    told = Meter(seen.append, clock).phase("verify")
+    told = Meter(seen.append, clock).phase(WorkPhase.VERIFY)
     for number, table in enumerate(("products", "sales", "users")):
-        told(number, 3, table, "rows")
+        told(number, 3, table, Unit.ROWS)
     assert [one.text for one in seen] == ["", "products", "sales", "users"]
 
 
 def test_the_seconds_of_each_phase_are_added_up() -> None:
     clock = Clock()
     meter = Meter(lambda _: None, clock)
-    for name, seconds in (("backup", 1.0), ("migrate", 2.0), ("migrate", 3.0)):
+    for name, seconds in ((WorkPhase.BACKUP, 1.0), (WorkPhase.MIGRATE, 2.0), (WorkPhase.MIGRATE, 3.0)):
         meter.phase(name)
         clock.after(seconds)
     assert meter.take_spent() == {"backup": 1.0, "migrate": 5.0}
     clock.after(9)
     assert meter.take_spent() == {}
+
+
+def test_each_event_that_a_run_records_is_one_that_a_view_gets() -> None:
+    on_record_only = {FlightEvent.REHEARSED, FlightEvent.ROTATED}
+    assert {str(event) for event in FlightEvent if event not in on_record_only} <= {str(kind) for kind in EventKind}
+    for event in set(FlightEvent) - on_record_only - {FlightEvent.LOOKED, FlightEvent.STARTED, FlightEvent.ENDED}:
+        assert str(Event.of(event, {}).kind) == str(event)
 
 
 # ------------------------------------------------------------------------------------------------------- whole runs
@@ -224,14 +232,18 @@ def test_a_stream_that_is_closed_in_the_middle_fails_no_run(tmp_path: Path) -> N
 
 
 def test_a_bar_shows_percent_rate_and_remaining_time() -> None:
-    event = Event("progress", name="backup", done=340_000_000, total=1_000_000_000, unit="bytes", per_second=412e6)
+    event = Event(
+        EventKind.PROGRESS, name="backup", done=340_000_000, total=1_000_000_000, unit=Unit.BYTES, per_second=412e6
+    )
     assert bar(event._replace(remaining_seconds=1.6)) == (
         "   backup       [######..............]  34 %  412.0 MB/s  about 2 s left"
     )
-    rows = Event("progress", name="verify", text="transactions", done=9, total=10, unit="rows", per_second=1.2e6)
+    rows = Event(
+        EventKind.PROGRESS, name="verify", text="transactions", done=9, total=10, unit=Unit.ROWS, per_second=1.2e6
+    )
     assert bar(rows) == "   verify       [##################..]  90 %  1.2 M rows/s  transactions"
-    assert bar(Event("progress", name="check backup")) == "   check backup ..."
-    assert bar(Event("progress", name="verify", text="a" * 200, done=1, total=2)).endswith("aaa")
+    assert bar(Event(EventKind.PROGRESS, name="check backup")) == "   check backup ..."
+    assert bar(Event(EventKind.PROGRESS, name="verify", text="a" * 200, done=1, total=2)).endswith("aaa")
     assert all(len(bar(rows._replace(text="t" * width))) <= 78 for width in range(100))
 
 
@@ -253,7 +265,7 @@ def test_rates_have_their_unit() -> None:
 def test_a_bar_is_gone_when_its_phase_is_over_and_a_short_phase_has_none(view: type[Bars]) -> None:
     stream = Terminal()
     shown = view(stream)
-    going = Event("progress", name="backup", done=1, total=2, unit="bytes")
+    going = Event(EventKind.PROGRESS, name="backup", done=1, total=2, unit=Unit.BYTES)
     shown(going._replace(seconds=0.1))
     assert stream.getvalue() == ""
     shown(going._replace(seconds=1.0))
@@ -268,6 +280,6 @@ def test_a_bar_is_gone_when_its_phase_is_over_and_a_short_phase_has_none(view: t
 def test_nobody_at_the_console_gets_no_bar_and_a_rehearsed_run_says_how_long() -> None:
     stream = io.StringIO()
     shown = Transcript(stream)
-    shown(Event("progress", name="backup", done=1, total=2, seconds=9.0))
-    shown(Event("started", total=2, seconds=41.0))
+    shown(Event(EventKind.PROGRESS, name="backup", done=1, total=2, seconds=9.0))
+    shown(Event(EventKind.STARTED, total=2, seconds=41.0))
     assert stream.getvalue() == "🚀 Running 2 migration(s)...\n   about 41 s, by the last rehearsal\n"

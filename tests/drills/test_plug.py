@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from dbsync.model import BackupKind
 from dbsync.upgrade import decisions as dbsync_decisions
 from tests.drills.plug import STORIES, Story, play, run
 from tests.simulators.database import SimulatedEffects
@@ -51,10 +52,10 @@ def restored_blindly(patch: pytest.MonkeyPatch) -> None:
 def carried_without_looking_at_the_proof(patch: pytest.MonkeyPatch) -> None:
     right = SimulatedEffects.put_aside
 
-    def wrong(self: SimulatedEffects, reason: str) -> Any:
-        kept = right(self, reason)
+    def wrong(self: SimulatedEffects, kind: BackupKind) -> Any:
+        kept = right(self, kind)
         if kept is not None:
-            self.world.backups[kept.path.name].kind = "lost"
+            self.world.backups[kept.path.name].kind = BackupKind.MANUAL
         return kept
 
     patch.setattr(SimulatedEffects, "put_aside", wrong)
@@ -63,8 +64,8 @@ def carried_without_looking_at_the_proof(patch: pytest.MonkeyPatch) -> None:
 def aside_not_synced(patch: pytest.MonkeyPatch) -> None:
     right = SimulatedEffects.put_aside
 
-    def wrong(self: SimulatedEffects, reason: str) -> Any:
-        kept = right(self, reason)
+    def wrong(self: SimulatedEffects, kind: BackupKind) -> Any:
+        kept = right(self, kind)
         if kept is not None:
             self.world.backups[kept.path.name].durable = False
         return kept

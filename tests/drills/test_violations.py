@@ -12,7 +12,7 @@ from tests.simulators.database import SimulatedEffects
 from tests.simulators.till import SimulatedTill
 from tests.simulators.world import World
 from updater.flows.agent import cycle
-from updater.flows.confirm import CONFIRMED, confirm
+from updater.flows.confirm import ConfirmAnswer, confirm
 from updater.flows.launch import launch
 from updater.flows.rollback import allow
 from updater.model import Journal, Phase
@@ -146,8 +146,8 @@ def test_v12_the_old_app_is_never_told_to_close_because_of_a_trial_that_is_not_i
     launch(SimulatedTill(world, "launcher"), LIMITS)
     assert world.started[-1][0] == "1.0"
     assert not at_rest(world), "the agent is dead: the give-up is not folded"
-    assert confirm(SimulatedTill(world, "confirm"), None) == CONFIRMED
-    assert confirm(SimulatedTill(world, "confirm"), "never heard of") == CONFIRMED
+    assert confirm(SimulatedTill(world, "confirm"), None) is ConfirmAnswer.CONFIRMED
+    assert confirm(SimulatedTill(world, "confirm"), "never heard of") is ConfirmAnswer.CONFIRMED
 
 
 def test_v13_nobody_restores_by_hand_between_the_comparison_and_the_start() -> None:

@@ -13,6 +13,7 @@ from tests.helpers import shop
 from tests.helpers.places import ROOT
 from tests.sample_till.fill import fill
 from updater.flows.agent import Cycle, cycle
+from updater.model import ProcessKind
 from updater.settings import Settings, load
 from updater.terminal import events
 from updater.terminal.installation import Wish, install
@@ -71,7 +72,7 @@ class Till:
 
     def check(self) -> Cycle:
         """One cycle of the agent, in this process."""
-        return cycle(Terminal(self.settings, kind="agent"))
+        return cycle(Terminal(self.settings, kind=ProcessKind.AGENT))
 
     def environment(self, **values: str) -> dict[str, str]:
         """What the till's processes get."""

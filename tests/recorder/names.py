@@ -8,20 +8,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 SOURCES = sorted([*ROOT.glob("updater/**/*.py"), *ROOT.glob("dbsync/**/*.py")])
-PLAIN = {
-    "why of a proof": ("chosen", "confirmed", "installed"),
-    "act of a trial": ("attempt", "launch"),
-    "kind of an event file": ("agent", "allow", "confirm", "install", "launcher", "rollback"),
-    "event of the flight record": (
-        "adopted", "ended", "looked", "not_carried", "not_noted", "nothing_to_back_up", "rehearsed", "rotated",
-        "started",
-    ),
-    "kind of a backup": ("carried", "damaged", "manual", "migration"),
-    "kind of a backup before a command": ("before-empty", "before-import", "before-restore"),
-    "kind of a row of the history": ("adopted", "blessed", "migration", "stamped", "trial"),
-}  # fmt: skip
-"""Names on disk that are no members of an enumeration in the code."""
-ENUMERATIONS = ("Phase", "Verdict", "By", "Back", "State", "OutcomeName", "Answer")
+ENUMERATIONS = (
+    "Act", "Answer", "Back", "BackupKind", "By", "ConfirmAnswer", "FlightEvent", "HistoryKind", "OutcomeName", "Phase",
+    "ProcessKind", "ProvenBy", "ReportPhase", "RunPhase", "State", "Verdict", "WorkPhase",
+)  # fmt: skip
+"""The enumerations whose values stand on disks."""
 
 
 def outcomes() -> dict[str, str]:
@@ -57,7 +48,7 @@ def persisted() -> dict[str, object]:
         "format": 1,
         "outcomes": outcomes(),
         "enumerations": {name: known[name] for name in ENUMERATIONS},
-        "plain": {what: list(names) for what, names in PLAIN.items()},
+        "plain": {},  # names that are no members of an enumeration: there are none
     }
 
 

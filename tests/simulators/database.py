@@ -5,9 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from dbsync.errors import Locked, MigrationFailed, TillkeeperError
-from dbsync.model import Applied, Carried, Change, Facts, Intent, Loss, Migration, Recognised, Tried
+from dbsync.model import (
+    Applied,
+    BackupKind,
+    Carried,
+    Change,
+    Facts,
+    Intent,
+    Loss,
+    Migration,
+    MigrationKind,
+    Recognised,
+    Tried,
+)
 from dbsync.model import Backup as Facts_of_backup
 from dbsync.upgrade.effects import Effects
+from dbsync.upgrade.outcome_record import FlightEvent
 from tests.simulators.world import Backup, Database, Violated, World
 
 
@@ -84,7 +97,7 @@ class SimulatedEffects(Effects):
     def copy_backup(self, version: int, trial_id: str | None) -> Facts_of_backup:
         self._tick("copy the backup")
         name = f"backup{len(self.world.backups)}"
-        self.world.backups[name] = Backup(self.world.database, "migration", trial_id)
+        self.world.backups[name] = Backup(self.world.database, BackupKind.MIGRATION, trial_id)
         return self._facts(name)
 
     def check_backup(self, part: Facts_of_backup) -> Facts_of_backup:
@@ -172,12 +185,12 @@ class SimulatedEffects(Effects):
         added = len(self.world.database.sales - base.sales)
         return Change(known=True, losses=(Loss("sales", added, 0, 0),) if added else ())
 
-    def put_aside(self, reason: str) -> Facts_of_backup | None:
+    def put_aside(self, kind: BackupKind) -> Facts_of_backup | None:
         self._tick("put aside")
         if not self.world.database.exists:
             return None
         name = f"aside{len(self.world.backups)}"
-        self.world.backups[name] = Backup(self.world.database, "before-restore", None, final=True)
+        self.world.backups[name] = Backup(self.world.database, kind, None, final=True)
         self._tick("sync what was put aside")
         self.world.backups[name].durable = True
         return self._facts(name)
@@ -190,7 +203,7 @@ class SimulatedEffects(Effects):
         new = now.sales - before.sales
         kept = new if self.world.carries else frozenset(sorted(new)[1:])
         name = f"carried{len(self.world.backups)}"
-        self.world.backups[name] = Backup(before.copy(sales=before.sales | kept), "carried", None)
+        self.world.backups[name] = Backup(before.copy(sales=before.sales | kept), BackupKind.CARRIED, None)
         lost = len(new - kept)
         return Carried(Path(name), (Loss("sales", lost, 0, 0),) if lost else ())
 
@@ -235,7 +248,7 @@ class SimulatedEffects(Effects):
     def write_intent(self, intent: Intent) -> None:
         self.world.write(self.process, f"intent/{intent.intent_id}", intent)
 
-    def record(self, event: str, **facts: str | float | None) -> None:
+    def record(self, event: FlightEvent, **facts: str | float | None) -> None:
         self._tick(f"record {event}")
 
     def seconds(self) -> float:
@@ -246,7 +259,9 @@ class SimulatedEffects(Effects):
     def migrations_up_to(self, number: int) -> tuple[Migration, ...]:
         """The release's migrations."""
         return tuple(
-            Migration(one, f"m{one}", "", f"sha{one}", (), self.world.readable_from.get(one), (), "sql", Path("m"))
+            Migration(
+                one, f"m{one}", "", f"sha{one}", (), self.world.readable_from.get(one), (), MigrationKind.SQL, Path("m")
+            )
             for one in range(1, number + 1)
         )
 

@@ -10,8 +10,8 @@ from dbsync.model import Migration
 from tests.simulators.database import SimulatedEffects
 from tests.simulators.world import App, World
 from updater.answers import Answer
-from updater.flows.confirm import confirm
-from updater.flows.effects import AppEvent, Till
+from updater.flows.confirm import ConfirmAnswer, confirm
+from updater.flows.effects import AppEvent, AppEventKind, Till
 from updater.model import Catalog, Journal, Offer, Proof, Rejection, Release, Report, Running, Trial, View
 
 
@@ -153,39 +153,39 @@ class SimulatedTill(Till):
         self._tick("await app")
         app = self.world.app
         if app is None:
-            return AppEvent("exited", -1)
+            return AppEvent(AppEventKind.EXITED, -1)
         behaviour = self.world.behaviour.get(app.release.version, "good")
         if trial_id is None or app.confirmed:
             self.world.sell()
             self.world.app = None
-            return AppEvent("exited", 0, 3600.0)
+            return AppEvent(AppEventKind.EXITED, 0, 3600.0)
         return self._on_trial(app, behaviour, limit_seconds or 0.0)
 
     def _on_trial(self, app: App, behaviour: str, limit_seconds: float) -> AppEvent:
         if behaviour == "good":
             app.asked = True
-            return AppEvent("asks", seconds=1.0)
+            return AppEvent(AppEventKind.ASKS, seconds=1.0)
         if behaviour == "good_by_command":
             self.confirm_by_command(app)
-            return AppEvent("confirmed", seconds=1.0) if app.confirmed else self._exit(0)
+            return AppEvent(AppEventKind.CONFIRMED, seconds=1.0) if app.confirmed else self._exit(0)
         if behaviour == "sells_then_crash":
             self.world.sell()
         if behaviour in ("hang", "late_confirm"):
             app.seconds = limit_seconds
-            return AppEvent("overdue", seconds=max(limit_seconds, 1.0))
+            return AppEvent(AppEventKind.OVERDUE, seconds=max(limit_seconds, 1.0))
         return self._exit(0 if behaviour == "exit0" else 1)
 
     def _exit(self, code: int) -> AppEvent:
         self.world.app = None
-        return AppEvent("exited", code, 1.0)
+        return AppEvent(AppEventKind.EXITED, code, 1.0)
 
     def confirm_by_command(self, app: App) -> None:
         """The app runs `updater confirm`, as often as it takes."""
         answer = confirm(SimulatedTill(self.world, "confirm"), app.trial_id)
         self._answered(app, answer)
 
-    def _answered(self, app: App, answer: str) -> None:
-        if answer == "confirmed":
+    def _answered(self, app: App, answer: ConfirmAnswer) -> None:
+        if answer is ConfirmAnswer.CONFIRMED:
             app.confirmed = True
             self.world.acknowledged_confirms.add(app.trial_id or "")
             self.world.sell()
@@ -195,12 +195,12 @@ class SimulatedTill(Till):
         app = self.world.app
         return app is not None and app.asked and not app.confirmed
 
-    def answer_confirm(self, trial_id: str, answer: str) -> None:
+    def answer_confirm(self, trial_id: str, answer: ConfirmAnswer) -> None:
         self._tick(f"answer {answer}")
         app = self.world.app
         if app is not None and app.trial_id == trial_id:
             self._answered(app, answer)
-            if answer != "confirmed":
+            if answer is not ConfirmAnswer.CONFIRMED:
                 self.world.app = None
 
     def end_app(self) -> bool:

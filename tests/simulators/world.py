@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from dbsync.model import Facts, State
+from dbsync.model import BackupKind, Facts, State
 from updater.model import Release
 
 
@@ -70,7 +70,7 @@ class Backup:
     """A copy of the database under a name."""
 
     content: Database
-    kind: str
+    kind: BackupKind
     trial_id: str | None
     durable: bool = False
     final: bool = False
@@ -217,7 +217,7 @@ class World:
         """No recorded sale is lost: live, or in a copy that was put aside and reported."""
         aside: set[int] = set()
         for one in self.backups.values():
-            if one.kind == "before-restore" and one.durable:
+            if one.kind is BackupKind.BEFORE_RESTORE and one.durable:
                 aside |= one.content.sales
         missing = self.acknowledged - set(self.database.sales)
         if missing - aside:

@@ -108,6 +108,14 @@ def test_every_name_that_is_on_disks_is_known(commit: str) -> None:
         assert not {value for value in unknown if not {"before-", value.removeprefix("before-")} <= strings}, what
 
 
+@pytest.mark.parametrize("commit", COMMITS)
+def test_every_name_that_was_a_plain_string_is_the_member_of_one_enumeration(commit: str) -> None:
+    now = list(names.enumerations().values())
+    for what, values in read_json(RECORDINGS / commit / "names.json")["plain"].items():
+        assert any(set(values) <= set(known) for known in now), what
+    assert names.persisted()["plain"] == {}
+
+
 # --------------------------------------------------------------------------------------------- nothing is under way
 
 

@@ -17,6 +17,7 @@ from dbsync.outcomes import ExitStatus
 from updater import __version__
 from updater import settings as settings_file
 from updater.cli import start
+from updater.model import ProcessKind
 from updater.settings import Settings
 
 Command = Callable[..., None]
@@ -122,7 +123,7 @@ def check(settings: Settings, *, as_json: bool) -> None:
     from updater.flows.agent import cycle
 
     with progress_bar.download_bar(quiet=as_json) as progress:
-        ended = cycle(_terminal(settings, "agent", progress))
+        ended = cycle(_terminal(settings, ProcessKind.AGENT, progress))
     if as_json:
         click.echo(json.dumps(ended._asdict()))
     else:
@@ -139,7 +140,7 @@ def run(settings: Settings) -> None:
     from updater.flows.agent import run as ring
 
     ring(
-        _terminal(settings, "agent"),
+        _terminal(settings, ProcessKind.AGENT),
         interval_seconds=settings.interval_seconds,
         jitter_seconds=settings.jitter_seconds,
         told=lambda ended: click.echo(f"{ended.outcome}: {ended.reason}"),
@@ -154,7 +155,7 @@ def status(settings: Settings, *, as_json: bool) -> None:
     from updater.reporting.status import in_words as lines_of
     from updater.reporting.status import status as look
 
-    found = look(_terminal(settings, "status"))
+    found = look(_terminal(settings, ProcessKind.STATUS))
     for line in [json.dumps(found, indent=1, ensure_ascii=False)] if as_json else lines_of(found):
         click.echo(line)
 
@@ -166,7 +167,7 @@ def allow(settings: Settings, *, release: str) -> None:
     """Lift a rejection: RELEASE is a version or the beginning of a release id."""
     from updater.flows.rollback import allow as lift
 
-    lifted = lift(_terminal(settings, "allow"), release)
+    lifted = lift(_terminal(settings, ProcessKind.ALLOW), release)
     click.echo(f"{lifted.version} ({lifted.release_id[:12]}) may be tried again.")
 
 
@@ -185,7 +186,7 @@ def rollback(settings: Settings, **values: Any) -> None:
     sys.exit(roll_back(settings, ask=click.confirm, say=click.echo, **values))
 
 
-def _terminal(settings: Settings, kind: str, progress: Callable[[int, int], None] | None = None) -> Any:
+def _terminal(settings: Settings, kind: ProcessKind, progress: Callable[[int, int], None] | None = None) -> Any:
     from updater.terminal.live import Terminal
 
     return Terminal(settings, kind=kind, download_progress=progress)

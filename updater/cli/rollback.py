@@ -14,6 +14,7 @@ from dbsync.errors import NotAgreed
 from dbsync.model import Backup
 from updater.flows.launch import journal_of
 from updater.flows.rollback import Plan, choices, current_release, make_plan, perform
+from updater.model import ProcessKind
 from updater.outcomes import TerminalOutcome
 from updater.settings import Settings
 from updater.terminal.live import Terminal
@@ -32,7 +33,7 @@ def run(
     say: Callable[[str], Any],
 ) -> int:
     """Runs one `rollback` command; returns its exit status. Errors of ours go up to whoever has a console."""
-    terminal = Terminal(settings, kind="rollback")
+    terminal = Terminal(settings, kind=ProcessKind.ROLLBACK)
     backups = list_backups(settings.backups, settings.database)
     if listing:
         found = _listing(terminal, backups)

@@ -32,9 +32,12 @@ def launch(words: list[str]) -> int:
 
     try:
         settings, rest = _settings(words)
+        from updater.model import ProcessKind
         from updater.terminal.live import Terminal
 
-        terminal = Terminal(settings, kind="launcher", database_progress=_transcript, app_arguments=_after_dashes(rest))
+        terminal = Terminal(
+            settings, kind=ProcessKind.LAUNCHER, database_progress=_transcript, app_arguments=_after_dashes(rest)
+        )
         launched = run(terminal, settings.limits)
     except TillkeeperError as error:
         # A durable write that failed ends the command: nothing that needed it was done.
@@ -64,13 +67,14 @@ def confirm(words: list[str]) -> int:
     if not trial_id:
         return 0
     from dbsync.errors import TillkeeperError
-    from updater.flows.confirm import CONFIRMED, confirm
+    from updater.flows.confirm import ConfirmAnswer, confirm
 
     try:
         settings, _ = _settings(words)
+        from updater.model import ProcessKind
         from updater.terminal.live import Terminal
 
-        confirmed = confirm(Terminal(settings, kind="confirm"), trial_id) == CONFIRMED
+        confirmed = confirm(Terminal(settings, kind=ProcessKind.CONFIRM), trial_id) is ConfirmAnswer.CONFIRMED
     except TillkeeperError as error:
         # Not durable is not confirmed: the app asks again or closes; the launcher counts it.
         return _say(_outcome_of(error), str(error), error.hint)

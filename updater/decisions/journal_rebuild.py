@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from updater.decisions.launcher import fits
-from updater.model import By, Journal, Phase, Proof, Rejection, Release, Trial, Verdict, View
+from updater.model import By, Journal, Phase, Proof, ProvenBy, Rejection, Release, Trial, Verdict, View
 from updater.outcomes import TerminalOutcome
 
 
@@ -51,7 +51,7 @@ def proof_of(trial: Trial, proofs: tuple[Proof, ...], *, now: str) -> Proof | No
     """The proof that a confirmed trial gives, if it has not been written yet."""
     if any(proof.trial_id == trial.trial_id for proof in proofs):
         return None
-    return Proof(next_sequence(proofs), trial.candidate, "confirmed", trial.trial_id, now)
+    return Proof(next_sequence(proofs), trial.candidate, ProvenBy.CONFIRMED, trial.trial_id, now)
 
 
 def rejection_of(trial: Trial, rejections: tuple[Rejection, ...], *, now: str) -> Rejection | None:

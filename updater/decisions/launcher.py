@@ -131,7 +131,9 @@ class Refuse(NamedTuple):
     cause: str
 
 
-LaunchStep = Attach | GiveUp | GoBack | FinishRollback | Prepare | Start | Refuse
+StepAlone = GiveUp | GoBack | FinishRollback | Prepare | Refuse
+"""What is done while the launcher has the database to itself, and no app runs."""
+LaunchStep = Attach | Start | StepAlone
 
 
 def decide_launch(view: View, journal: Journal | None, limits: Limits, *, refused: str | None = None) -> LaunchStep:

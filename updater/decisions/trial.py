@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dbsync.outcomes import NamedOutcome
-from updater.model import Limits, Trial
+from updater.model import Act, Limits, Trial
 from updater.outcomes import TerminalOutcome
 
 
@@ -11,23 +11,23 @@ def settled(trial: Trial, boot_id: str) -> Trial:
     """The trial with an act that a reboot cut off counted as an interruption, not as a failure."""
     if not trial.act or trial.boot_id == boot_id:
         return trial
-    attempts, launches = int(trial.act == "attempt"), int(trial.act == "launch")
+    attempts, launches = int(trial.act == Act.ATTEMPT), int(trial.act == Act.LAUNCH)
     return trial._replace(
-        act="",
+        act=Act.NONE,
         attempts_count=trial.attempts_count - attempts,
         launches_count=trial.launches_count - launches,
         interruptions_count=trial.interruptions_count + 1,
     )
 
 
-def counted(trial: Trial, act: str, boot_id: str) -> Trial:
+def counted(trial: Trial, act: Act, boot_id: str) -> Trial:
     """The trial as it is written before an attempt or a launch."""
     trial = settled(trial, boot_id)
     return trial._replace(
         act=act,
         boot_id=boot_id,
-        attempts_count=trial.attempts_count + int(act == "attempt"),
-        launches_count=trial.launches_count + int(act == "launch"),
+        attempts_count=trial.attempts_count + int(act is Act.ATTEMPT),
+        launches_count=trial.launches_count + int(act is Act.LAUNCH),
     )
 
 
@@ -35,7 +35,7 @@ def ended(trial: Trial, *, exit_code: int, seconds: float) -> Trial:
     """The trial after its app ended without a confirm: 0 is a launch without verdict, anything else a failed one."""
     clean = int(exit_code == 0)
     return trial._replace(
-        act="",
+        act=Act.NONE,
         launches_count=trial.launches_count - clean,
         clean_exits_count=trial.clean_exits_count + clean,
         running_seconds=trial.running_seconds + seconds,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, assert_never
 
 from dbsync.errors import Refused, TillkeeperError, TryLater
 from dbsync.outcomes import NamedOutcome
@@ -11,7 +11,7 @@ from updater.answers import Answer
 from updater.decisions import agent as decisions
 from updater.flows.effects import Till, terminal_locked
 from updater.flows.settle_trial import fold, fold_rollback, rebuild_journal
-from updater.model import By, Catalog, Journal, Phase, Rejection, Report, View
+from updater.model import By, Catalog, Journal, Phase, Rejection, Report, ReportPhase, View
 from updater.outcomes import TerminalOutcome
 
 STEPS_LIMIT: Final = 20
@@ -37,7 +37,9 @@ def cycle(till: Till) -> Cycle:
         return _cycle(till)
     except TillkeeperError as error:
         # Whoever rang goes on or exits; that it failed is on record here, once, whichever package the error is from.
-        till.tell(Report(TerminalOutcome.CYCLE_FAILED, phase="cycle", cause=str(error), done="the cycle ended"))
+        till.tell(
+            Report(TerminalOutcome.CYCLE_FAILED, phase=ReportPhase.CYCLE, cause=str(error), done="the cycle ended")
+        )
         raise
     finally:
         till.release_agent_lock()
@@ -47,25 +49,26 @@ def _cycle(till: Till) -> Cycle:
     done: list[str] = []
     catalog: Catalog | None = None
     for _ in range(STEPS_LIMIT):
-        step = _turn(till, catalog, done)
-        if isinstance(step, decisions.Stage):
-            step = _stage(till, step, done) or step
-        if isinstance(step, decisions.Wait):
-            if step.outcome != TerminalOutcome.NOT_ASKED:
-                break
-            catalog = till.find_releases()
-            if catalog.verdict is not Answer.OK:
-                till.tell(
-                    Report(catalog.verdict.outcome, phase="look", cause=catalog.detail, done="nothing was changed")
+        wait = _perform(till, _turn(till, catalog, done), done)
+        if wait is None:
+            continue
+        if wait.outcome != TerminalOutcome.NOT_ASKED:
+            break
+        catalog = till.find_releases()
+        if catalog.verdict is not Answer.OK:
+            till.tell(
+                Report(
+                    catalog.verdict.outcome, phase=ReportPhase.LOOK, cause=catalog.detail, done="nothing was changed"
                 )
+            )
     else:
-        step = decisions.Wait(TerminalOutcome.GOES_IN_CIRCLES, f"no end after {STEPS_LIMIT} steps")
+        wait = decisions.Wait(TerminalOutcome.GOES_IN_CIRCLES, f"no end after {STEPS_LIMIT} steps")
     with terminal_locked(till):
         _tidy(till)
-    if catalog is not None and catalog.verdict is not Answer.OK and step.outcome is not catalog.verdict.outcome:
+    if catalog is not None and catalog.verdict is not Answer.OK and wait.outcome is not catalog.verdict.outcome:
         # What is staged may go on; that the repository could not be asked is what people should read.
-        step = decisions.Wait(catalog.verdict.outcome, f"{catalog.detail}; {step.reason}")
-    return Cycle(step.outcome, step.reason, tuple(done))
+        wait = decisions.Wait(catalog.verdict.outcome, f"{catalog.detail}; {wait.reason}")
+    return Cycle(wait.outcome, wait.reason, tuple(done))
 
 
 def _turn(till: Till, catalog: Catalog | None, done: list[str]) -> decisions.AgentStep:
@@ -74,35 +77,71 @@ def _turn(till: Till, catalog: Catalog | None, done: list[str]) -> decisions.Age
         till.sync()
         view = till.look()
         step = decisions.decide_agent(view, catalog, in_window=till.in_window())
-        if isinstance(step, decisions.Rebuild):
+        return _record(till, view, step, done)
+
+
+def _record(till: Till, view: View, step: decisions.AgentStep, done: list[str]) -> decisions.AgentStep:
+    """Write what a step leads to if that is short; return the step, or what became of it."""
+    match step:
+        case decisions.Rebuild():
             lost = rebuild_journal(till)
-            done.extend(() if lost else ("the journal was made again",))
-            return decisions.Wait(*lost) if lost else step
-        if view.journal is not None:
-            _record(till, view, view.journal, step, done)
+            if lost is not None:
+                return decisions.Wait(*lost)
+            done.append("the journal was made again")
+        case decisions.Fold():
+            fold(till, view, _journal(view), step.trial)
+            done.append(f"the trial of {step.trial.candidate.version} is settled: {step.trial.verdict}")
+        case decisions.FoldRollback():
+            fold_rollback(till, view, step.rejection)
+            done.append("a person's rollback is settled")
+        case decisions.Unstage():
+            _unstage(till, _journal(view), step)
+            done.append(step.reason)
+        case decisions.Swap():
+            # This rename is the swap. A crash before it: STAGED, decided again. After it: the next launch is the trial.
+            till.write_journal(_journal(view)._replace(phase=Phase.SWAPPED, trial_id=till.new_id()))
+            till.tell(
+                Report(TerminalOutcome.SWAPPED, step.candidate, ReportPhase.SWAP, done="it starts at the next launch")
+            )
+            done.append(f"{step.candidate.version} starts at the next launch")
+        case decisions.Stage() | decisions.Wait():
+            # These hold no lock.
+            pass
+        case _:
+            assert_never(step)
     return step
 
 
-def _record(till: Till, view: View, journal: Journal, step: decisions.AgentStep, done: list[str]) -> None:
-    if isinstance(step, decisions.Fold):
-        fold(till, view, journal, step.trial)
-        done.append(f"the trial of {step.trial.candidate.version} is settled: {step.trial.verdict}")
-    elif isinstance(step, decisions.FoldRollback):
-        fold_rollback(till, view, step.rejection)
-        done.append("a person's rollback is settled")
-    elif isinstance(step, decisions.Unstage):
-        till.write_journal(journal._replace(phase=Phase.IDLE, candidate=None, trial_id=None))
-        till.tell(
-            Report(
-                TerminalOutcome.UNSTAGED, journal.candidate, "swap", cause=step.reason, done="it will not be started"
-            )
+def _journal(view: View) -> Journal:
+    """Return the journal of a view that led to a step: without one the step is `Rebuild`."""
+    assert view.journal is not None
+    return view.journal
+
+
+def _unstage(till: Till, journal: Journal, step: decisions.Unstage) -> None:
+    till.write_journal(journal._replace(phase=Phase.IDLE, candidate=None, trial_id=None))
+    till.tell(
+        Report(
+            TerminalOutcome.UNSTAGED,
+            journal.candidate,
+            ReportPhase.SWAP,
+            cause=step.reason,
+            done="it will not be started",
         )
-        done.append(step.reason)
-    elif isinstance(step, decisions.Swap):
-        # This rename is the swap. A crash before it: STAGED, decided again. After it: the next launch is the trial.
-        till.write_journal(journal._replace(phase=Phase.SWAPPED, trial_id=till.new_id()))
-        till.tell(Report(TerminalOutcome.SWAPPED, step.candidate, "swap", done="it starts at the next launch"))
-        done.append(f"{step.candidate.version} starts at the next launch")
+    )
+
+
+def _perform(till: Till, step: decisions.AgentStep, done: list[str]) -> decisions.Wait | None:
+    """Do what a step leads to without the terminal lock; return why the cycle waits, None if it goes on."""
+    match step:
+        case decisions.Stage():
+            return _stage(till, step, done)
+        case decisions.Wait():
+            return step
+        case decisions.Rebuild() | decisions.Fold() | decisions.FoldRollback() | decisions.Unstage() | decisions.Swap():
+            return None
+        case _:
+            assert_never(step)
 
 
 def _stage(till: Till, step: decisions.Stage, done: list[str]) -> decisions.Wait | None:
@@ -122,7 +161,7 @@ def _stage(till: Till, step: decisions.Stage, done: list[str]) -> decisions.Wait
         if journal.candidate == offer.release:
             return None
         till.write_journal(journal._replace(phase=Phase.STAGED, candidate=offer.release, trial_id=None))
-    till.tell(Report(TerminalOutcome.STAGED, offer.release, "stage", done="it is complete on disk"))
+    till.tell(Report(TerminalOutcome.STAGED, offer.release, ReportPhase.STAGE, done="it is complete on disk"))
     done.append(f"{offer.release.version} is complete on disk ({offer.size_bytes} bytes)")
     return None
 
@@ -150,7 +189,7 @@ def _shelve(till: Till, step: decisions.Stage) -> decisions.Wait | None:
 
 
 def _not_staged(till: Till, step: decisions.Stage, outcome: NamedOutcome, error: TillkeeperError) -> decisions.Wait:
-    till.tell(Report(outcome, step.offer.release, "stage", cause=str(error), done="nothing was changed"))
+    till.tell(Report(outcome, step.offer.release, ReportPhase.STAGE, cause=str(error), done="nothing was changed"))
     return decisions.Wait(outcome, error.in_words)
 
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+from typing import assert_never
+
 from updater.flows.effects import Records, terminal_locked
-from updater.model import Report, Verdict
+from updater.model import Act, Report, ReportPhase, Verdict
 from updater.outcomes import TerminalOutcome
 
-CONFIRMED, GIVEN_UP = "confirmed", "given up"
+
+class ConfirmAnswer(StrEnum):
+    """The answer to an app that confirms; it stands in `<confirm file>.ack`."""
+
+    CONFIRMED = "confirmed"
+    GIVEN_UP = "given up"
+    """The trial is over: the app has to close without selling."""
 
 
-def confirm(till: Records, trial_id: str | None) -> str:
+def confirm(till: Records, trial_id: str | None) -> ConfirmAnswer:
     """Records the confirm of the trial under which the asking app was started.
 
     It judges by that trial's file alone, never by the journal: an app that was started without a trial, or under one
@@ -20,14 +29,22 @@ def confirm(till: Records, trial_id: str | None) -> str:
         close without selling.
     """
     if not trial_id:
-        return CONFIRMED
+        return ConfirmAnswer.CONFIRMED
     with terminal_locked(till):
         till.sync()
         trial = till.read_trial(trial_id)
-        if trial is None or trial.verdict is Verdict.CONFIRMED:
-            return CONFIRMED
-        if trial.verdict is Verdict.GIVEN_UP:
-            return GIVEN_UP
-        till.write_trial(trial._replace(verdict=Verdict.CONFIRMED, act="", outcome=TerminalOutcome.CONFIRMED))
-    till.tell(Report(TerminalOutcome.CONFIRMED, release=trial.candidate, phase="confirm", trial_id=trial_id))
-    return CONFIRMED
+        if trial is None:
+            return ConfirmAnswer.CONFIRMED
+        match trial.verdict:
+            case Verdict.CONFIRMED:
+                return ConfirmAnswer.CONFIRMED
+            case Verdict.GIVEN_UP:
+                return ConfirmAnswer.GIVEN_UP
+            case Verdict.OPEN:
+                till.write_trial(
+                    trial._replace(verdict=Verdict.CONFIRMED, act=Act.NONE, outcome=TerminalOutcome.CONFIRMED)
+                )
+            case _:
+                assert_never(trial.verdict)
+    till.tell(Report(TerminalOutcome.CONFIRMED, release=trial.candidate, phase=ReportPhase.CONFIRM, trial_id=trial_id))
+    return ConfirmAnswer.CONFIRMED

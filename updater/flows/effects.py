@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,13 +18,24 @@ from updater.model import Catalog, Journal, Offer, Proof, Rejection, Release, Re
 
 if TYPE_CHECKING:
     from dbsync.upgrade.effects import Effects
+    from updater.flows.confirm import ConfirmAnswer
+
+
+class AppEventKind(StrEnum):
+    """What ends a wait for the app."""
+
+    EXITED = "exited"
+    ASKS = "asks"
+    """The app wrote its confirm file."""
+    CONFIRMED = "confirmed"
+    """Its trial file says so: the app confirmed by the command."""
+    OVERDUE = "overdue"
 
 
 class AppEvent(NamedTuple):
     """What ended a wait for the app."""
 
-    kind: str
-    """"exited"; "asks" (the confirm file was written); "confirmed" (its trial file says so); "overdue"."""
+    kind: AppEventKind
     exit_code: int = 0
     seconds: float = 0.0
     """How long the app ran on this trial since it was last counted."""
@@ -139,7 +151,7 @@ class Till(Records):
         """Whether the app has written its confirm file and has no answer yet."""
 
     @abstractmethod
-    def answer_confirm(self, trial_id: str, answer: str) -> None:
+    def answer_confirm(self, trial_id: str, answer: ConfirmAnswer) -> None:
         """Writes `<confirm file>.ack`."""
 
     @abstractmethod

@@ -8,7 +8,7 @@ from dbsync.errors import Refused, TryLater
 from updater.answers import Answer
 from updater.decisions.journal_rebuild import next_sequence
 from updater.flows.effects import Till, terminal_locked
-from updater.model import Catalog, Journal, Offer, Phase, Proof, Report
+from updater.model import Catalog, Journal, Offer, Phase, Proof, ProvenBy, Report, ReportPhase
 from updater.outcomes import TerminalOutcome
 
 
@@ -41,10 +41,10 @@ def first_version(till: Till, *, bundle: Path | None = None) -> Journal:
         if view.journal is not None:
             return view.journal
         # The proof first: a cut before the journal leaves a terminal that a repeated install or a rebuild finishes.
-        till.write_proof(Proof(next_sequence(view.proofs), offer.release, "installed", None, till.now()))
+        till.write_proof(Proof(next_sequence(view.proofs), offer.release, ProvenBy.INSTALLED, None, till.now()))
         journal = Journal(Phase.IDLE, good=offer.release)
         till.write_journal(journal)
-    till.tell(Report(TerminalOutcome.INSTALLED, offer.release, "install"))
+    till.tell(Report(TerminalOutcome.INSTALLED, offer.release, ReportPhase.INSTALL))
     return journal
 
 

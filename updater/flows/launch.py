@@ -6,14 +6,14 @@ writes the journal or the program folder.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, assert_never
 
 from dbsync.model import Outcome
 from dbsync.outcomes import NamedOutcome, OutcomeName
 from updater.decisions import launcher
 from updater.decisions.trial import counted, ended
-from updater.flows.effects import AppEvent, Till, terminal_locked
-from updater.model import Journal, Limits, Release, Report, Trial, Verdict, View
+from updater.flows.effects import AppEvent, AppEventKind, Till, terminal_locked
+from updater.model import Act, Journal, Limits, Release, Report, ReportPhase, Trial, Verdict, View
 from updater.outcomes import TerminalOutcome
 
 STEPS_LIMIT: Final = 60
@@ -72,46 +72,77 @@ class _Run:
             step = self._decide_and_record(view) if alone or view.running is not None else None
         if step is None:
             return self._wait(TerminalOutcome.BUSY, "the database is being updated")
-        if isinstance(step, launcher.Attach):
-            return self._attach(step)
-        if isinstance(step, launcher.Start):
-            return self._watch(step.release, step.trial)
-        try:
-            return self._perform(step)
-        finally:
-            self.till.release_database_lock()
+        return self._perform(step)
 
     def _decide_and_record(self, view: View) -> launcher.LaunchStep:
         """Under the terminal lock, and under the database lock unless an app runs: nothing changes while this looks."""
         try:
             journal = view.journal or journal_of(view, now=self.till.now())
             step = launcher.decide_launch(view, journal, self.limits, refused=self.refused)
-            if isinstance(step, launcher.Prepare) and step.trial is not None:
-                # Counted before the act: a crash from here on is an attempt that did not end.
-                self.till.write_trial(counted(step.trial, "attempt", view.boot_id))
-            elif isinstance(step, launcher.GiveUp):
-                self._give_up(step.trial, step.outcome, step.reason)
-            elif isinstance(step, launcher.Start):
-                self._start(step, view.boot_id)
+            self._record(step, view.boot_id)
         except BaseException:
             self.till.release_database_lock()
             raise
-        if isinstance(step, launcher.Attach | launcher.Start):
-            # The app holds the app lock by now, so nobody begins anything with the database.
-            self.till.release_database_lock()
         return step
 
+    def _record(self, step: launcher.LaunchStep, boot_id: str) -> None:
+        """What must be on disk, or running, before the terminal lock is let go."""
+        match step:
+            case launcher.Prepare():
+                if step.trial is not None:
+                    # Counted before the act: a crash from here on is an attempt that did not end.
+                    self.till.write_trial(counted(step.trial, Act.ATTEMPT, boot_id))
+            case launcher.GiveUp():
+                self._give_up(step.trial, step.outcome, step.reason)
+            case launcher.Start():
+                self._start(step, boot_id)
+                # The app holds the app lock by now, so nobody begins anything with the database.
+                self.till.release_database_lock()
+            case launcher.Attach():
+                # As above.
+                self.till.release_database_lock()
+            case launcher.GoBack() | launcher.FinishRollback() | launcher.Refuse():
+                pass
+            case _:
+                assert_never(step)
+
     def _perform(self, step: launcher.LaunchStep) -> Launched | None:
+        """What may take long: with the app under no lock, with the database under the database lock alone."""
+        match step:
+            case launcher.Attach():
+                return self._attach(step)
+            case launcher.Start():
+                return self._watch(step.release, step.trial)
+            case (
+                launcher.GiveUp()
+                | launcher.GoBack()
+                | launcher.FinishRollback()
+                | launcher.Prepare()
+                | launcher.Refuse()
+            ):
+                return self._perform_alone(step)
+            case _:
+                assert_never(step)
+
+    def _perform_alone(self, step: launcher.StepAlone) -> Launched | None:
         """What is done under the database lock alone."""
-        if isinstance(step, launcher.Prepare):
-            return self._prepare(step.release, step.trial)
-        if isinstance(step, launcher.GoBack | launcher.FinishRollback):
-            return self._settle(step)
-        if isinstance(step, launcher.Refuse):
-            if step.outcome == OutcomeName.LOCKED and self.waited_seconds < self.limits.busy_seconds:
-                return self._wait(OutcomeName.LOCKED, step.cause)
-            return self.refuse(step.outcome, step.cause)
-        return None
+        try:
+            match step:
+                case launcher.Prepare():
+                    return self._prepare(step.release, step.trial)
+                case launcher.GoBack() | launcher.FinishRollback():
+                    return self._settle(step)
+                case launcher.Refuse():
+                    if step.outcome == OutcomeName.LOCKED and self.waited_seconds < self.limits.busy_seconds:
+                        return self._wait(OutcomeName.LOCKED, step.cause)
+                    return self.refuse(step.outcome, step.cause)
+                case launcher.GiveUp():
+                    # It is on record; the next look finds what its database owes.
+                    return None
+                case _:
+                    assert_never(step)
+        finally:
+            self.till.release_database_lock()
 
     # ------------------------------------------------------------------------------------------------- database
 
@@ -130,17 +161,20 @@ class _Run:
 
     def _give_up(self, trial: Trial, outcome: NamedOutcome, reason: str) -> None:
         """Under both locks, with no app running: a confirm that came first has been seen by the look above."""
-        self.till.write_trial(trial._replace(verdict=Verdict.GIVEN_UP, act="", outcome=outcome, reason=reason))
+        self.till.write_trial(trial._replace(verdict=Verdict.GIVEN_UP, act=Act.NONE, outcome=outcome, reason=reason))
         self.notice = outcome.clerk_sentence
-        self.till.tell(Report(outcome, trial.candidate, "trial", cause=reason, trial_id=trial.trial_id))
+        self.till.tell(Report(outcome, trial.candidate, ReportPhase.TRIAL, cause=reason, trial_id=trial.trial_id))
 
     def _settle(self, step: launcher.GoBack | launcher.FinishRollback) -> Launched | None:
         from updater.flows import prepare_database
 
-        if isinstance(step, launcher.GoBack):
-            outcome = prepare_database.go_back(self.till, step.trial).outcome
-        else:
-            outcome = prepare_database.finish_rollback(self.till, step.rejection).outcome
+        match step:
+            case launcher.GoBack():
+                outcome = prepare_database.go_back(self.till, step.trial).outcome
+            case launcher.FinishRollback():
+                outcome = prepare_database.finish_rollback(self.till, step.rejection).outcome
+            case _:
+                assert_never(step)
         failed = outcome.refused or outcome.failed
         return self.refuse(outcome.name, outcome.cause, told=True) if failed else None
 
@@ -149,7 +183,7 @@ class _Run:
     def _start(self, step: launcher.Start, boot_id: str) -> None:
         if step.trial is not None:
             # Counted before the act: a crash from here on is a launch that did not confirm.
-            self.till.write_trial(counted(step.trial, "launch", boot_id))
+            self.till.write_trial(counted(step.trial, Act.LAUNCH, boot_id))
         trial_id = step.trial.trial_id if step.trial else None
         self.till.start_app(step.release, trial_id=trial_id, notice=self.notice)
 
@@ -169,11 +203,11 @@ class _Run:
     def _answer(self, trial_id: str) -> bool:
         """Confirm a trial as its app asks, and answer it; return whether the app may go on."""
         # Here, because a start without a trial needs none of it.
-        from updater.flows.confirm import CONFIRMED, confirm
+        from updater.flows.confirm import ConfirmAnswer, confirm
 
         answer = confirm(self.till, trial_id)
         self.till.answer_confirm(trial_id, answer)
-        return answer == CONFIRMED
+        return answer is ConfirmAnswer.CONFIRMED
 
     def _watch(self, release: Release, trial: Trial | None, *, attached: bool = False) -> Launched | None:
         """Until the app ends; one that was only attached to is left once it has confirmed: how it ends is not known."""
@@ -183,18 +217,22 @@ class _Run:
             if attached and watched is None:
                 return Launched(TerminalOutcome.ALREADY_RUNNING, 0)
             event = self.till.await_app(trial_id=watched, limit_seconds=limit_seconds)
-            if event.kind == "asks" and watched is not None:
-                watched = None if self._answer(watched) else watched
-            elif event.kind == "confirmed":
-                watched = None
-            elif event.kind == "overdue":
-                # A tree that will not end is left alone: nothing is recorded that is not so, and the next look
-                # attaches to it again.
-                if not self.till.end_app():
-                    return self.refuse(TerminalOutcome.APP_WILL_NOT_END, "the app was asked to end and did not")
-                return self._ended(release, trial, event._replace(exit_code=-1))
-            else:
-                return self._ended(release, trial, event)
+            match event.kind:
+                case AppEventKind.ASKS:
+                    assert watched is not None, "only an app on trial is heard"
+                    watched = None if self._answer(watched) else watched
+                case AppEventKind.CONFIRMED:
+                    watched = None
+                case AppEventKind.OVERDUE:
+                    # A tree that will not end is left alone: nothing is recorded that is not so, and the next look
+                    # attaches to it again.
+                    if not self.till.end_app():
+                        return self.refuse(TerminalOutcome.APP_WILL_NOT_END, "the app was asked to end and did not")
+                    return self._ended(release, trial, event._replace(exit_code=-1))
+                case AppEventKind.EXITED:
+                    return self._ended(release, trial, event)
+                case _:
+                    assert_never(event.kind)
 
     def _ended(self, release: Release, trial: Trial | None, event: AppEvent) -> Launched | None:
         if trial is not None:
@@ -210,7 +248,7 @@ class _Run:
         count = self.till.note_start(release, failed=failed)
         if failed and count == self.limits.failed_starts_count:
             cause = f"it ended with code {event.exit_code}, {count} times, one after another"
-            self.till.tell(Report(TerminalOutcome.RELEASE_FAILS, release, "start", cause=cause))
+            self.till.tell(Report(TerminalOutcome.RELEASE_FAILS, release, ReportPhase.START, cause=cause))
         return Launched(TerminalOutcome.APP_ENDED, event.exit_code, release)
 
     # --------------------------------------------------------------------------------------------------- ending
@@ -229,5 +267,5 @@ class _Run:
         if self.last is not None and not self.last.ready and outcome == TerminalOutcome.NOT_PREPARED:
             outcome, cause, told = self.last.name, self.last.cause, True
         if not told:
-            self.till.tell(Report(outcome, phase="launch", cause=cause, done="nothing was started"))
+            self.till.tell(Report(outcome, phase=ReportPhase.LAUNCH, cause=cause, done="nothing was started"))
         return Launched(outcome, outcome.exit_status, cause=cause)

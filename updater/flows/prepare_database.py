@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dbsync.model import Backup, Outcome, Returned
+from dbsync.model import Backup, Outcome, Returned, RunPhase
 from dbsync.upgrade import coordinator, restore_decision
 from dbsync.upgrade.effects import Recorder
 from updater.flows.effects import Till, terminal_locked
-from updater.model import Rejection, Release, Report, Trial, Verdict
+from updater.model import Act, Rejection, Release, Report, ReportPhase, Trial, Verdict
 from updater.outcomes import TerminalOutcome, done_sentence
 
 
@@ -67,7 +67,7 @@ def _end_attempt(till: Till, trial_id: str, outcome: Outcome) -> None:
             trial = trial._replace(attempts_count=attempts, refusals_count=refusals)
         if outcome.failed:
             trial = trial._replace(verdict=Verdict.GIVEN_UP, outcome=outcome.name, reason=outcome.cause)
-        till.write_trial(trial._replace(act=""))
+        till.write_trial(trial._replace(act=Act.NONE))
 
 
 def go_back(till: Till, trial: Trial) -> Returned:
@@ -98,7 +98,7 @@ def _tell_return(till: Till, trial: Trial, returned: Returned) -> None:
         Report(
             outcome=outcome,
             release=trial.candidate,
-            phase="going back",
+            phase=RunPhase.GOING_BACK,
             cause=f"{trial.outcome}: {trial.reason}",
             done=done_sentence(outcome, good_version=trial.good.version),
             backup=trial.backup,
@@ -118,7 +118,9 @@ def finish_rollback(till: Till, rejection: Rejection) -> Returned:
         till.tell(_report(returned.outcome, rejection.release, done="nothing was changed", trial_id=None))
         return returned
     kept = str(returned.set_aside.path) if returned.set_aside else None
-    till.tell(Report(TerminalOutcome.ROLLED_BACK, rejection.to, "rollback", backup=rejection.backup, kept=kept))
+    till.tell(
+        Report(TerminalOutcome.ROLLED_BACK, rejection.to, ReportPhase.ROLLBACK, backup=rejection.backup, kept=kept)
+    )
     return returned
 
 

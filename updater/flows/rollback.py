@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dbsync.errors import Refused, TillkeeperError, TryLater
-from dbsync.model import Backup, Carried, Change, Intent, Loss, Returned
+from dbsync.model import Backup, BackupKind, Carried, Change, Intent, Loss, Returned
 from dbsync.outcomes import Group
 from dbsync.upgrade import restore_decision
 from updater.decisions.launcher import fits, select
 from updater.flows.effects import Till, terminal_locked
 from updater.flows.launch import journal_of
 from updater.flows.settle_trial import fold, fold_rollback
-from updater.model import Back, By, Journal, Rejection, Release, Report, Trial, Verdict, View
+from updater.model import Act, Back, By, Journal, Rejection, Release, Report, ReportPhase, State, Trial, Verdict, View
 from updater.outcomes import TerminalOutcome
 
 
@@ -98,7 +98,7 @@ def make_plan(till: Till, *, to: str | None, backup: Path | None, backups: list[
         current, target, chosen, change.losses, change.losses, not_known=change.cause, carries=False, why_not="",
         kept_beside=beside,
     )  # fmt: skip
-    if chosen is None or backup is not None or view.database.state != "ok":
+    if chosen is None or backup is not None or view.database.state is not State.OK:
         return plan
     try:
         return plan._replace(losses=_try_carrying(till, chosen, current).losses, carries=True)
@@ -141,11 +141,11 @@ def _backup(view: View, target: Release, path: Path | None, backups: list[Backup
                 operation="roll back", path=path, cause=cause, hint="Choose an older backup or a newer release."
             )
         return named[0]
-    if target.schema == 0 or (fits(target, view.database) and view.database.state == "ok"):
+    if target.schema == 0 or (fits(target, view.database) and view.database.state is State.OK):
         return None
     good = [one for one in backups if one.verified]
     # A migration's own backup first: it is the exact state before, from which what people did can be carried back.
-    fitting = [one for one in good if one.version == target.schema and one.kind == "migration"]
+    fitting = [one for one in good if one.version == target.schema and one.kind == BackupKind.MIGRATION]
     fitting = fitting or [one for one in good if one.version == target.schema]
     fitting = fitting or [one for one in backups if one.verified and one.version < target.schema]
     if not fitting:
@@ -186,7 +186,7 @@ def perform(till: Till, plan: Plan) -> Done:
         Report(
             TerminalOutcome.ROLLED_BACK,
             release=plan.to,
-            phase="rollback",
+            phase=ReportPhase.ROLLBACK,
             cause="a person went back",
             done=f"{plan.current.version} was rejected; {plan.to.version} starts",
             backup=str(backup.path) if backup else None,
@@ -205,7 +205,7 @@ def _carry(till: Till, plan: Plan, intent_id: str) -> tuple[Backup | None, Path 
     if not plan.carries or plan.backup is None:
         return None, None
     effects = till.database()
-    aside = effects.put_aside("restore")
+    aside = effects.put_aside(BackupKind.BEFORE_RESTORE)
     cause, hint = "what was recorded since cannot be carried back after all", "--backup FILE restores one as it is."
     try:
         carried = effects.carry_back(plan.backup, aside, till.migrations(plan.current)) if aside is not None else None
@@ -246,7 +246,7 @@ def _given_up(trial: Trial, *, keeps: bool) -> Trial:
         by=By.PERSON,
         outcome=TerminalOutcome.PERSON,
         reason="a person went back",
-        act="",
+        act=Act.NONE,
         back=Back.KEPT if keeps else None,
     )
 
@@ -292,5 +292,5 @@ def allow(till: Till, name: str) -> Release:
                 # Closed first: otherwise the next fold would write the rejection again.
                 till.write_trial(trial._replace(closed=True))
         till.remove_rejection(release.release_id)
-    till.tell(Report(TerminalOutcome.ALLOWED, release, "allow", cause="a person lifted its rejection"))
+    till.tell(Report(TerminalOutcome.ALLOWED, release, ReportPhase.ALLOW, cause="a person lifted its rejection"))
     return release

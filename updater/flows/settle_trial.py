@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from dbsync.outcomes import NamedOutcome
 from updater.decisions.journal_rebuild import next_sequence, proof_of, rebuild, rejection_of
 from updater.flows.effects import Till
-from updater.model import Journal, Phase, Proof, Rejection, Report, Trial, Verdict, View
+from updater.model import Journal, Phase, Proof, ProvenBy, Rejection, Report, ReportPhase, Trial, Verdict, View
 from updater.outcomes import TerminalOutcome
 
 
@@ -14,30 +16,44 @@ def fold(till: Till, view: View, journal: Journal, trial: Trial) -> None:
 
     A crash in between leaves a proof or rejection that the repeated fold finds and does not write twice.
     """
-    if trial.verdict is Verdict.CONFIRMED:
-        proof = None if trial.closed else proof_of(trial, view.proofs, now=till.now())
-        if proof is not None:
-            till.write_proof(proof)
-        if journal.trial_id == trial.trial_id:
-            till.write_journal(Journal(Phase.IDLE, good=trial.candidate, previous=journal.good))
-    else:
-        # A closed one was folded, and perhaps allowed again by a person since: only the journal is still to follow.
-        unwritten = not (trial.back_stays or trial.closed)
-        rejection = rejection_of(trial, view.rejections, now=till.now()) if unwritten else None
-        if rejection is not None:
-            till.write_rejection(rejection)
-        if journal.trial_id == trial.trial_id:
-            good = trial.candidate if trial.back_stays else journal.good
-            till.write_journal(Journal(Phase.IDLE, good=good, previous=journal.previous))
+    match trial.verdict:
+        case Verdict.CONFIRMED:
+            _fold_confirmed(till, view, journal, trial)
+        case Verdict.GIVEN_UP | Verdict.OPEN:
+            # Open: a person's rejection of its candidate has ended it (`allow`), and the file does not say so yet.
+            _fold_given_up(till, view, journal, trial)
+        case _:
+            assert_never(trial.verdict)
     till.write_trial(trial._replace(closed=True))
+
+
+def _fold_confirmed(till: Till, view: View, journal: Journal, trial: Trial) -> None:
+    proof = None if trial.closed else proof_of(trial, view.proofs, now=till.now())
+    if proof is not None:
+        till.write_proof(proof)
+    if journal.trial_id == trial.trial_id:
+        till.write_journal(Journal(Phase.IDLE, good=trial.candidate, previous=journal.good))
+
+
+def _fold_given_up(till: Till, view: View, journal: Journal, trial: Trial) -> None:
+    # A closed one was folded, and perhaps allowed again by a person since: only the journal is still to follow.
+    unwritten = not (trial.back_stays or trial.closed)
+    rejection = rejection_of(trial, view.rejections, now=till.now()) if unwritten else None
+    if rejection is not None:
+        till.write_rejection(rejection)
+    if journal.trial_id == trial.trial_id:
+        good = trial.candidate if trial.back_stays else journal.good
+        till.write_journal(Journal(Phase.IDLE, good=good, previous=journal.previous))
 
 
 def fold_rollback(till: Till, view: View, rejection: Rejection) -> None:
     """Takes a person's rollback whose database part is done into proofs and journal."""
     assert rejection.to is not None
-    chosen = [proof for proof in view.proofs if proof.why == "chosen" and proof.trial_id == rejection.intent_id]
+    chosen = [proof for proof in view.proofs if proof.why == ProvenBy.CHOSEN and proof.trial_id == rejection.intent_id]
     if not chosen:
-        till.write_proof(Proof(next_sequence(view.proofs), rejection.to, "chosen", rejection.intent_id, till.now()))
+        till.write_proof(
+            Proof(next_sequence(view.proofs), rejection.to, ProvenBy.CHOSEN, rejection.intent_id, till.now())
+        )
     till.write_journal(Journal(Phase.IDLE, good=rejection.to, previous=None))
 
 
@@ -67,6 +83,12 @@ def rebuild_journal(till: Till) -> tuple[NamedOutcome, str] | None:
         till.release_database_lock()
     cause = "the journal could not be read" if view.journal_broken else "the journal was gone"
     till.tell(
-        Report(TerminalOutcome.JOURNAL_REBUILT, rebuilt.journal.good, "journal", cause=cause, done="it was made again")
+        Report(
+            TerminalOutcome.JOURNAL_REBUILT,
+            rebuilt.journal.good,
+            ReportPhase.JOURNAL,
+            cause=cause,
+            done="it was made again",
+        )
     )
     return None

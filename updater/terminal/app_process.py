@@ -6,17 +6,20 @@ import gc
 import os
 import time
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dbsync.errors import Refused, TillkeeperError, disk_problem
 from dbsync.storage import files as disk_files
-from updater.flows.effects import AppEvent
+from updater.flows.effects import AppEvent, AppEventKind
 from updater.host import this_host
 from updater.host.base import App
 from updater.manifest import Manifest
 from updater.model import Release, Verdict
 from updater.settings import Settings
 from updater.terminal.state_files import StateFolder
+
+if TYPE_CHECKING:
+    from updater.flows.confirm import ConfirmAnswer
 
 POLL_SECONDS: Final = 0.05
 ENVIRONMENT: Final = ("TRIAL_ID", "CONFIRM_FILE", "SETTINGS", "DATABASE", "NOTICE", "RELEASE")
@@ -70,28 +73,28 @@ class Watch:
         """Waits for the app's end; on trial also for a confirm by file or command, and for the limit."""
         app = self._app
         if app is None:
-            return AppEvent("exited", -1)
+            return AppEvent(AppEventKind.EXITED, -1)
         if trial_id is None:
             code = app.wait()
-            return AppEvent("exited", code, self._seconds())
+            return AppEvent(AppEventKind.EXITED, code, self._seconds())
         while True:
             exit_code = app.poll()
             if self.asks_confirm(trial_id):
-                return AppEvent("asks", seconds=self._seconds())
+                return AppEvent(AppEventKind.ASKS, seconds=self._seconds())
             trial = self._files.read_trial(trial_id)
             if trial is not None and trial.verdict is Verdict.CONFIRMED:
-                return AppEvent("confirmed", seconds=self._seconds())
+                return AppEvent(AppEventKind.CONFIRMED, seconds=self._seconds())
             if exit_code is not None:
-                return AppEvent("exited", exit_code, self._seconds())
+                return AppEvent(AppEventKind.EXITED, exit_code, self._seconds())
             if limit_seconds is not None and self._seconds() >= limit_seconds:
-                return AppEvent("overdue", seconds=self._seconds())
+                return AppEvent(AppEventKind.OVERDUE, seconds=self._seconds())
             time.sleep(POLL_SECONDS)
 
     def confirm_file(self, trial_id: str) -> Path:
         """The file in which the app writes its trial's id to confirm."""
         return self._settings.state / f"confirm-{trial_id}"
 
-    def answer_confirm(self, trial_id: str, answer: str) -> None:
+    def answer_confirm(self, trial_id: str, answer: ConfirmAnswer) -> None:
         """Answers a confirm by file; a crash before this: the app waits, and the next launcher answers."""
         try:
             disk_files.write_durably(self._answer_file(trial_id), answer.encode())

@@ -10,7 +10,7 @@ from typing import Any, Final
 from dbsync import losses
 from dbsync.errors import TillkeeperError
 from dbsync.storage import files
-from updater.model import Report
+from updater.model import ProcessKind, Report
 
 TAIL_SIZE_BYTES: Final = 200_000
 
@@ -18,7 +18,7 @@ TAIL_SIZE_BYTES: Final = 200_000
 class Events:
     """The event file of one kind of process (agent, launcher, …), and the outbox that all share."""
 
-    def __init__(self, state: Path, *, kind: str, size_limit_bytes: int, reports_kept_count: int) -> None:
+    def __init__(self, state: Path, *, kind: ProcessKind, size_limit_bytes: int, reports_kept_count: int) -> None:
         self._path: Final = state / f"events-{kind}.jsonl"
         self._outbox: Final = state / "outbox"
         self._kind: Final = kind
@@ -62,7 +62,7 @@ class Events:
             files.replace(self._path, self._path.with_suffix(".jsonl.1"))
 
 
-def describe(report: Report, *, now: str, terminal_id: str, kind: str) -> dict[str, Any]:
+def describe(report: Report, *, now: str, terminal_id: str, kind: ProcessKind) -> dict[str, Any]:
     """A report as the JSON that support reads (spec S183): phase, cause, what was done, backup, next step."""
     outcome = report.outcome
     return {

@@ -11,7 +11,7 @@ from dbsync.storage import files
 from updater import settings as settings_file
 from updater.flows.first_install import first_version
 from updater.host import this_host
-from updater.model import Journal, Limits
+from updater.model import Journal, Limits, ProcessKind
 from updater.repository.client import only_app
 from updater.settings import Settings
 from updater.terminal.live import Terminal
@@ -129,4 +129,4 @@ def _absolute(path: Path) -> Path:
 def install(wish: Wish) -> tuple[Settings, Journal]:
     """The whole installation; see `prepare` and `first_version`."""
     settings = prepare(wish)
-    return settings, first_version(Terminal(settings, kind="install"), bundle=wish.bundle)
+    return settings, first_version(Terminal(settings, kind=ProcessKind.INSTALL), bundle=wish.bundle)

@@ -14,7 +14,20 @@ from updater.bundles import version_folders
 from updater.errors import Busy
 from updater.flows.effects import AppEvent, Till
 from updater.host import this_host
-from updater.model import Catalog, Journal, Offer, Phase, Proof, Rejection, Release, Report, Running, Trial, View
+from updater.model import (
+    Catalog,
+    Journal,
+    Offer,
+    Phase,
+    ProcessKind,
+    Proof,
+    Rejection,
+    Release,
+    Report,
+    Running,
+    Trial,
+    View,
+)
 from updater.settings import Settings
 from updater.terminal.app_process import Watch
 from updater.terminal.state_files import StateFolder
@@ -23,6 +36,7 @@ if TYPE_CHECKING:
     from dbsync.progress import Progress
     from dbsync.upgrade.effects import Effects
     from updater.bundles.staging import Staging
+    from updater.flows.confirm import ConfirmAnswer
 
 
 class Terminal(Till):
@@ -30,7 +44,7 @@ class Terminal(Till):
 
     Args:
         settings: where everything is.
-        kind: names the process for its event file: agent, launcher, confirm, rollback, install.
+        kind: names the process for its event file.
         download_progress: told of bytes done and in all while something is downloaded.
         database_progress: told of dbsync's events.
         app_arguments: what the app gets after the arguments of its manifest.
@@ -40,7 +54,7 @@ class Terminal(Till):
         self,
         settings: Settings,
         *,
-        kind: str,
+        kind: ProcessKind,
         download_progress: Callable[[int, int], None] | None = None,
         database_progress: Progress | None = None,
         app_arguments: tuple[str, ...] = (),
@@ -181,7 +195,7 @@ class Terminal(Till):
     def asks_confirm(self, trial_id: str) -> bool:
         return self._watch.asks_confirm(trial_id)
 
-    def answer_confirm(self, trial_id: str, answer: str) -> None:
+    def answer_confirm(self, trial_id: str, answer: ConfirmAnswer) -> None:
         self._watch.answer_confirm(trial_id, answer)
 
     def end_app(self) -> bool:

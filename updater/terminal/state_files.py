@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from dbsync.errors import UnreadableFile, disk_problem
+from dbsync.model import known
 from dbsync.storage import files
-from updater.model import Back, By, Journal, Phase, Proof, Rejection, Release, Trial, Verdict
+from updater.model import Act, Back, By, Journal, Phase, Proof, ProvenBy, Rejection, Release, Trial, Verdict
 from updater.outcomes import TerminalOutcome
 
 FORMAT: Final = 1
@@ -189,6 +190,7 @@ def _trial(data: Mapping[str, Any]) -> Trial:
         good=_release(data["good"]),
         verdict=Verdict(data["verdict"]),
         by=By(data["by"]),
+        act=known(Act, data.get("act", Act.NONE)),
         back=Back(data["back"]) if data["back"] is not None else None,
         attempts_count=_number(data["attempts_count"]),
         launches_count=_number(data["launches_count"]),
@@ -198,7 +200,11 @@ def _trial(data: Mapping[str, Any]) -> Trial:
 def _proof(data: Mapping[str, Any]) -> Proof:
     _check_format(data)
     return Proof(
-        _number(data["sequence"]), _release(data["release"]), _text(data["why"]), data["trial_id"], _text(data["at"])
+        _number(data["sequence"]),
+        _release(data["release"]),
+        known(ProvenBy, _text(data["why"])),
+        data["trial_id"],
+        _text(data["at"]),
     )
 
 

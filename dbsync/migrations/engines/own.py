@@ -8,14 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from dbsync.errors import BadMigrations, TillkeeperError
 from dbsync.migrations.engines.engine import Engine, Recorded
 from dbsync.migrations.engines.settings import SETTINGS
 from dbsync.migrations.migration_file import KINDS, METADATA, built, checked_text, listed, metadata, text_of
 from dbsync.migrations.python_code import STOPPED, failed, namespace_of
-from dbsync.model import EngineName, Migration
+from dbsync.model import EngineName, Migration, MigrationKind
 from dbsync.storage.connections import HISTORY, READABLE, Connection
 from dbsync.storage.introspection import has_table
 
@@ -63,17 +63,15 @@ class Own(Engine):
 
     def run(self, sandbox: Sandbox, migration: Migration) -> None:
         """Run SQL statement by statement, or Python's `up(db)`; a program is `own_command`'s."""
-        if migration.kind == "sql":
-            sandbox.script(checked_text(migration))
-            return
-        up = namespace_of(migration, sandbox.log)["up"]
-        assert callable(up)
-        try:
-            up(sandbox)
-        except TillkeeperError:
-            raise
-        except STOPPED as error:
-            raise failed(migration, error) from error
+        match migration.kind:
+            case MigrationKind.SQL:
+                sandbox.script(checked_text(migration))
+            case MigrationKind.PYTHON:
+                _run_python(sandbox, migration)
+            case MigrationKind.COMMAND:
+                raise RuntimeError("a program runs on a copy, not in the sandbox")
+            case _:
+                assert_never(migration.kind)
 
     def recorded(self, connection: Connection, migrations: tuple[Migration, ...]) -> Recorded | None:
         """Return the names in the readable table: an older tool may have written that one alone."""
@@ -88,6 +86,17 @@ class Own(Engine):
 
 
 ENGINE: Final = Own()
+
+
+def _run_python(sandbox: Sandbox, migration: Migration) -> None:
+    up = namespace_of(migration, sandbox.log)["up"]
+    assert callable(up)
+    try:
+        up(sandbox)
+    except TillkeeperError:
+        raise
+    except STOPPED as error:
+        raise failed(migration, error) from error
 
 
 def is_all_ours(folder: Path) -> bool:

@@ -12,7 +12,7 @@ import pytest
 
 from dbsync.backups import catalog, restore
 from dbsync.errors import BackupUnusable, DiskProblem
-from dbsync.model import Backup
+from dbsync.model import Backup, BackupKind
 from dbsync.storage import temporary_files
 from tests.helpers.shop import files
 
@@ -52,7 +52,9 @@ def test_facts_come_back_as_they_were_written(tmp_path: Path) -> None:
         tmp_path, "a-backup-v2-x.db", sha256="ab", size_bytes=12, sequence=4, made_at="2024-01-15T10:35:00.444Z",
         trial_id="t1", verified=False,
     )  # fmt: skip
-    assert catalog.list_backups(tmp_path, tmp_path / "a.db") == [one]
+    (read,) = catalog.list_backups(tmp_path, tmp_path / "a.db")
+    assert read == one
+    assert isinstance(read.kind, BackupKind)
     assert "path" not in json.loads(catalog.facts_path(one.path).read_text())
 
 
@@ -168,6 +170,25 @@ def test_one_that_was_never_verified_is_looked_at_and_one_that_was_is_as_it_was(
         with pytest.raises(BackupUnusable, match="not a database"):
             restore.check_backup_file(one.path)
     assert files(tmp_path) == {"a-backup-v3-x.db", "a-backup-v3-x.db.json"}
+
+
+def test_a_backup_of_a_kind_that_another_version_made_is_kept_as_it_is(tmp_path: Path) -> None:
+    backups, database = tmp_path / "backups", tmp_path / "shop.db"
+    odd = kept(backups, "shop-backup-archive-v2-x.db", sequence=1, kind="archive")
+    named = tmp_path / "shop-backup-before-archive-2025-11-06T12-06-18-444Z.db"
+    named.touch()
+    for number in range(2, 5):
+        kept(backups, f"shop-backup-v2-{number}.db", sequence=number)
+    listed = catalog.list_backups(backups, database)
+    assert {one.path: one.kind for one in listed if "archive" in one.kind} == {
+        odd.path: "archive",
+        named: "before-archive",
+    }
+    assert catalog.rotate(backups, database, keep_count=0, pinned=()) == [
+        backups / "shop-backup-v2-3.db", backups / "shop-backup-v2-2.db",
+    ]  # fmt: skip
+    catalog.write_facts(catalog.read(odd.path)._replace(verified=False))
+    assert json.loads(catalog.facts_path(odd.path).read_text())["kind"] == "archive"
 
 
 def test_rotation_counts_migration_backups_only_and_says_what_it_removed(tmp_path: Path) -> None:

@@ -204,7 +204,9 @@ def test_there_is_a_page_of_what_cannot_be_read(tmp_path: Path, what: str) -> No
 def test_a_page_of_two_hundred_entries_has_them_all(tmp_path: Path) -> None:
     found = timeline.past_of(effects(make_shop(tmp_path, schema=2)))
     rows = [{**found.applied[0], "number": number, "name": f"step_{number}"} for number in range(1, 201)]
-    runs = tuple(found.runs[0]._replace(cause=f"cause {number}", verdict="bad") for number in range(200))
+    runs = tuple(
+        found.runs[0]._replace(cause=f"cause {number}", verdict=timeline.RunVerdict.BAD) for number in range(200)
+    )
     page = read(history_page.page(found._replace(applied=rows, runs=runs)))
     assert [row[2] for row in page.tables[0][1:]] == [f"step_{number}" for number in range(200, 0, -1)]
     assert all(f"cause {number}" in page.tables[1][200 - number][5] for number in range(200))

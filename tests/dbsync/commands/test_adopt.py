@@ -15,7 +15,7 @@ from dbsync import api
 from dbsync.commands import adopt
 from dbsync.errors import Untracked
 from dbsync.migrations import folder as migration_folder
-from dbsync.model import Migration, Recognised
+from dbsync.model import Migration, MigrationKind, Recognised
 from dbsync.upgrade import coordinator
 from dbsync.upgrade.adoption_decision import Adopt, decide_adoption
 from dbsync.upgrade.decisions import Refuse
@@ -53,7 +53,8 @@ def content(database: Path) -> list[str]:
 
 def of(count: int) -> tuple[Migration, ...]:
     return tuple(
-        Migration(number, f"m{number}", "", "", (), None, (), "sql", Path("m")) for number in range(1, count + 1)
+        Migration(number, f"m{number}", "", "", (), None, (), MigrationKind.SQL, Path("m"))
+        for number in range(1, count + 1)
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from dbsync.backups import catalog, snapshot
 from dbsync.errors import Damaged
-from dbsync.model import Back, Backup, Returned
+from dbsync.model import Back, Backup, BackupKind, Returned
 from dbsync.upgrade import restore_decision
 from tests.helpers.shop import ask, dump, effects, make_shop, released, sales, sell, upgrade, version
 
@@ -186,7 +186,7 @@ def test_a_persons_restore_that_was_cut_puts_aside_again_what_was_sold_since(tmp
     database, kept, _, before = migrated(tmp_path)
     live = effects(database)
     sell(database)
-    aside = live.put_aside("restore")
+    aside = live.put_aside(BackupKind.BEFORE_RESTORE)
     assert aside is not None
     from dbsync.model import Intent
 

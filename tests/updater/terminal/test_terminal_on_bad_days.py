@@ -18,6 +18,7 @@ from tests.helpers.shop import files, sales, version
 from tests.helpers.terminal import Till
 from tests.helpers.vendor import Vendor
 from updater.errors import SettingsError
+from updater.model import ProcessKind
 from updater.settings import load
 from updater.terminal.installation import Wish, install
 
@@ -324,7 +325,7 @@ def test_a_terminal_lock_that_somebody_keeps_is_an_error_to_try_later(till: Till
     lock = Lock(till.settings.state / "terminal.lock")
     assert lock.try_take()
     with pytest.raises(TryLater, match="another process of Tillkeeper keeps it"):
-        Terminal(till.settings, kind="agent").take_terminal_lock()
+        Terminal(till.settings, kind=ProcessKind.AGENT).take_terminal_lock()
     assert till.run("launch").returncode == 75
     lock.release()
     assert (till.settings.state / "journal.json").stat().st_size > 0

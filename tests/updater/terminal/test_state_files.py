@@ -1,0 +1,41 @@
+"""State files: what is written is what was written before, and what another version wrote is read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from updater.decisions.trial import settled
+from updater.model import Act, Proof, ProvenBy, Release, Trial
+from updater.terminal.state_files import StateFolder
+
+OLD, NEW = Release("a" * 64, "1.0", 1), Release("b" * 64, "2.0", 2)
+AT = "2026-01-02T03:04:05.006Z"
+
+
+def test_the_members_of_enumerations_stand_in_files_as_strings_and_come_back_as_members(tmp_path: Path) -> None:
+    state = StateFolder(tmp_path)
+    trial = Trial("t1", candidate=NEW, good=OLD, attempts_count=1, act=Act.ATTEMPT, boot_id="b1")
+    proof = Proof(1, OLD, ProvenBy.INSTALLED, None, AT)
+    state.write_trial(trial)
+    state.write_proof(proof)
+    assert '"act": "attempt"' in (tmp_path / "trial" / "t1.json").read_text(encoding="utf-8")
+    (path,) = (tmp_path / "proofs").iterdir()
+    assert '"why": "installed"' in path.read_text(encoding="utf-8")
+    (read,), (proven,) = state.read_trials(None), state.read_proofs()
+    assert (read, proven) == (trial, proof)
+    assert isinstance(read.act, Act)
+    assert isinstance(proven.why, ProvenBy)
+
+
+def test_what_another_version_wrote_is_read_and_written_back_as_it_is(tmp_path: Path) -> None:
+    state = StateFolder(tmp_path)
+    state.write_trial(Trial("t1", candidate=NEW, good=OLD, launches_count=1, boot_id="b1", act="warm-up"))
+    state.write_proof(Proof(7, OLD, "inherited", None, AT))
+    (trial,), (proof,) = state.read_trials(None), state.read_proofs()
+    assert (trial.act, proof.why, proof.release) == ("warm-up", "inherited", OLD)
+    assert settled(trial, "b1") == trial, "it goes on in the same boot"
+    cut = settled(trial, "b2")
+    assert (cut.act, cut.launches_count, cut.interruptions_count) == (Act.NONE, 1, 1)
+    state.write_trial(trial)
+    assert json.loads((tmp_path / "trial" / "t1.json").read_bytes())["act"] == "warm-up"
