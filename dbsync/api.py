@@ -1,4 +1,4 @@
-"""dbsync from Python: the calls of the specification (1.6) in Python's terms. Paths in, values out.
+"""dbsync from Python (requirements S74 to S82). Paths in, values out.
 
 from dbsync import api
 if not api.initialize_versioning("data/shop.db", "migrations"):
@@ -109,14 +109,14 @@ def get_migration_history(database: Place, *, backups: Place | None = None) -> d
 
 
 def empty_database(database: Place, folder: Place) -> Backup | None:
-    """Starts anew with the newest schema; what was there is kept beside it (spec S91)."""
+    """Starts anew with the newest schema; what was there is kept beside it (requirement S91)."""
     found = migration_folder.load(Path(folder))
     with locked(Path(database)):
         return empty_and_import.empty(_effects(Path(database), None, quiet), found)
 
 
 def import_database(database: Place, file: Place, folder: Place) -> empty_and_import.Imported:
-    """Puts another database in place, checked and brought up to date; what was there is kept beside it (spec S92)."""
+    """Puts another database in place, checked and up to date; what was there is kept beside it (requirement S92)."""
     found = migration_folder.load(Path(folder))
     with locked(Path(database)):
         return empty_and_import.import_file(_effects(Path(database), None, quiet), Path(file).absolute(), found)

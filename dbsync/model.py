@@ -208,7 +208,7 @@ class RunPhase(StrEnum):
 
 
 class Outcome(NamedTuple):
-    """How a run ended, with what a report needs (spec S183)."""
+    """How a run ended, with what a report needs (requirement S183)."""
 
     name: OutcomeName
     version_before: int | None = None

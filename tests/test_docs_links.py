@@ -79,6 +79,26 @@ def test_every_file_of_the_repository_that_a_page_names_is_there(page: Path) -> 
     assert [path for path in _FILE.findall(prose(page)) if path not in made and not (ROOT / path).exists()] == []
 
 
+OUTSIDE: Final = re.compile(
+    r"\b[Ss]pec (?:[A-Z]\d|part \d)|\b[Tt]he specification\b|/work/|\bshared/\w+\.md|\bissue \d"
+)
+"""Words that send a reader to a text that is not in the repository."""
+NUMBERED: Final = re.compile(r"\b[Rr]equirements? (S\d+)(?:(?:,| to| and) (S\d+))*")
+
+
+def test_no_text_sends_a_reader_out_of_the_repository() -> None:
+    requirements = (ROOT / "docs" / "requirements.md").read_text(encoding="utf-8")
+    known = set(re.findall(r"^\| (S\d+) \|", requirements, re.MULTILINE))
+    sources = [*ROOT.glob("dbsync/**/*.py"), *ROOT.glob("updater/**/*.py"), *ROOT.glob("tests/**/*.py")]
+    for path in [*PAGES, *sources, *ROOT.glob("scripts/**/*.py"), ROOT / "pyproject.toml"]:
+        if path == Path(__file__):
+            continue
+        text = path.read_text(encoding="utf-8")
+        assert [found.group() for found in OUTSIDE.finditer(text)] == [], path
+        named = {number for found in NUMBERED.finditer(text) for number in re.findall(r"S\d+", found.group())}
+        assert named <= known, path
+
+
 def test_what_is_wrong_with_a_link_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.test_docs_links.ROOT", tmp_path)
     (tmp_path / "other.md").write_text("# One `code` & two\n## Same\n## Same\n```\n# not a heading\n```\n")

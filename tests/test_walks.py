@@ -81,11 +81,11 @@ def copy_of_the_repository(place: Path) -> Path:
     return place
 
 
-def followed(place: Path, walk: Path) -> subprocess.CompletedProcess[str]:
+def followed(place: Path, walk: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Run the tests of a walk in a copy."""
     environment = {**os.environ, "PYTHONPATH": str(place), "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(
-        [*command(walk), "-p", "no:cacheprovider", "-p", "no:xdist"],
+        [*command(walk), *options, "-p", "no:cacheprovider", "-p", "no:xdist"],
         cwd=place, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
 
@@ -118,7 +118,7 @@ def test_the_tests_of_a_walk_tell_what_was_forgotten(walk: Path, tmp_path: Path)
         for step in steps(walk):
             if step != left_out:
                 step.take(place)
-        done = followed(place, walk)
+        done = followed(place, walk, "--exitfirst")
         assert done.returncode != 0, f"nothing misses {left_out.path}"
 
 

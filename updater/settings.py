@@ -89,7 +89,7 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Settings:
 
     Raises:
         SettingsError: the file is missing, unreadable or wrong, with the key that is; or data and program files would
-            share a folder (an uninstallation of the one would then take the other, spec part 3, 10).
+            share a folder (an uninstallation of the one would then take the other).
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -106,7 +106,7 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Settings:
 
 
 def check_apart(settings: Settings) -> None:
-    """Refuses data inside the program folder, or the program inside the data folder (promise P6, spec S113)."""
+    """Refuses data inside the program folder, or the program inside the data folder (requirement S113)."""
     for name in ("data", "database", "backups", "state"):
         place: Path = getattr(settings, name)
         if _inside(place, settings.program):

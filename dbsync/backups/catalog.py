@@ -19,18 +19,18 @@ FACTS: Final = ".json"
 MIGRATIONS: Final = ".migrations"
 COMPRESSED: Final = ".zst"
 KEPT_COUNT: Final = 10
-"""Migration backups that rotation leaves (spec S94); the pinned ones come on top."""
+"""Migration backups that rotation leaves (requirement S94); the pinned ones come on top."""
 _VERSION: Final = re.compile(r"-v(\d+)-")
 _STAMP: Final = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})[T-](\d{2})-?(\d{2})-?(\d{2})(?:-(\d{3})Z?)?\.db(?:\.zst)?$")
 
 
 def migration_name(prefix: str, version: int, now: datetime) -> str:
-    """`auraswift-backup-v2-2024-01-15T10-35-00-444Z.db`: with the version before the migration (spec S46, S90)."""
+    """`auraswift-backup-v2-2024-01-15T10-35-00-444Z.db`: the version before the migration (requirements S46, S90)."""
     return f"{prefix}-backup-v{version}-{files.utc_stamp(now)}.db"
 
 
 def beside_name(database: Path, operation: str, now: datetime) -> str:
-    """`pos_system-backup-before-restore-2024-01-15T10-35-00-444Z.db`, beside the database (spec S93)."""
+    """`pos_system-backup-before-restore-2024-01-15T10-35-00-444Z.db`, beside the database (requirement S93)."""
     return f"{database.stem}-backup-{operation}-{files.utc_stamp(now)}.db"
 
 
@@ -67,7 +67,7 @@ def _may_be_one(path: Path) -> bool:
 
 
 def next_sequence(backups: Path, database: Path) -> int:
-    """Order goes by this number, never by a clock (spec A16)."""
+    """Order goes by this number, never by a clock."""
     return 1 + max((one.sequence for one in list_backups(backups, database)), default=0)
 
 
@@ -122,7 +122,8 @@ def rotate(
     """Removes the oldest migration backups over the limit; returns what was removed.
 
     Only migration backups count, and these are never removed: the pinned ones, the newest good one, the last of each
-    older schema (spec S172, S173). Ten restarts of a failing update therefore cannot push out the one that matters.
+    older schema (requirements S172, S173). Ten restarts of a failing update therefore cannot push out the one that
+    matters.
     """
     migration = [one for one in list_backups(backups, database) if one.kind == BackupKind.MIGRATION]
     newest_of_each = {one.version: one.path for one in reversed(migration) if one.verified}

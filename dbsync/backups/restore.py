@@ -37,7 +37,7 @@ NEWEST_WRITE_VERSION: Final = 2
 def restore_over(database: Path, source: Path, *, told: Told, watch: Watch | None = None) -> None:
     """Put a copy over a live database through the backup API: one transaction on the live file.
 
-    Never by files: a left-over `-wal` would be replayed over the restored file (spec part 3, 5).
+    Never by files: a left-over `-wal` would be replayed over the restored file.
 
     Raises:
         BackupUnusable: the copy cannot be opened.

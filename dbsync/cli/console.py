@@ -1,4 +1,4 @@
-"""Events as people read them: the transcript of the specification (1.3), and as JSON lines."""
+"""Events as people read them: the transcript of requirements S32 to S48, and as JSON lines."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _STEPS: Final = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 
 
 def lines_of(event: Event) -> list[str]:  # noqa: C901 - one case per kind of event
-    """The lines of one event (spec S32 to S48); none for what people need not read."""
+    """The lines of one event (requirements S32 to S48); none for what people need not read."""
     number, name, text = event.number, event.name, event.text
     match event.kind:
         case EventKind.LOOKED:

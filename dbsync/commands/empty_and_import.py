@@ -30,7 +30,7 @@ class Imported(NamedTuple):
 
 
 def empty(effects: LiveEffects, migrations: tuple[Migration, ...]) -> Backup | None:
-    """Keeps the database as before-empty (spec S91), then makes an empty one of the newest schema, of the same kind.
+    """Keeps the database as before-empty (requirement S91), then makes an empty one of the newest schema, of its kind.
 
     Raises:
         TillkeeperError: it could not be made; the database is as it was.
@@ -49,7 +49,7 @@ def empty(effects: LiveEffects, migrations: tuple[Migration, ...]) -> Backup | N
 
 
 def import_file(effects: LiveEffects, path: Path, migrations: tuple[Migration, ...]) -> Imported:
-    """Keeps the database as before-import (spec S92), puts a checked file in its place and brings it up to date.
+    """Keeps the database as before-import (requirement S92), puts a checked file in its place and brings it up to date.
 
     Raises:
         BackupUnusable: the file is no sound database of ours; nothing was changed.

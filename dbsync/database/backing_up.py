@@ -64,7 +64,7 @@ class BackingUp(Shared):
         return kept
 
     def make_backup(self, to: Path | None = None) -> Backup:
-        """Make a person's backup, checked, at a place of choice or among the others (spec S101, S188).
+        """Make a person's backup, checked, at a place of choice or among the others (requirements S101, S188).
 
         Raises:
             TillkeeperError: by meaning; nothing is left of it.

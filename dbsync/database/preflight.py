@@ -15,7 +15,7 @@ from dbsync.storage.introspection import version_of
 from dbsync.storage.platform import this_platform
 
 LEAST_FREE_BYTES: Final = 50_000_000
-"""Free space below which no migration starts, however small the database (spec A4)."""
+"""Free space below which no migration starts, however small the database."""
 BACKUP_FACTOR: Final = 1.0
 JOURNAL_FACTOR: Final = 1.5
 """Journal or WAL of a rebuild (measured up to 1.1 of the database) and what the database grows by."""
@@ -88,7 +88,7 @@ def _check_enough(found: Space, database: Path, operation: str) -> None:
 
 
 def check_local(database: Path) -> None:
-    """Refuse a database on a network file system, where two machines could write it at once (spec A5).
+    """Refuse a database on a network file system, where two machines could write it at once.
 
     Where the platform cannot say, nothing is refused.
 

@@ -221,7 +221,7 @@ def random_name() -> str:
 
 
 def utc_stamp(now: datetime) -> str:
-    """A time as a part of a file name: `2024-01-15T10-30-00-444Z` (UTC, milliseconds, no colons; spec S100, X19)."""
+    """A time as a part of a file name: `2024-01-15T10-30-00-444Z` (UTC, milliseconds, no colons; requirement S100)."""
     from datetime import UTC
 
     moment = now.astimezone(UTC)

@@ -1,7 +1,7 @@
 """How far a database has come that has no history of ours: a decision over what shows it. Nothing is guessed.
 
 Two things can show it: the table in which another tool kept what it ran, and the structure itself, compared with what
-each schema of this release is when it is made fresh. Where they disagree, nothing is done (spec X1).
+each schema of this release is when it is made fresh. Where they disagree, nothing is done.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def _without_digits(name: str) -> str:
 
 
 def departures(earlier: Sequence[Entry], now: Sequence[Entry]) -> Iterator[Departure]:
-    """Where `now` is not what was released as `earlier`; nothing where it goes on from it (spec S61 to S63)."""
+    """Where `now` is not what was released as `earlier`; nothing where it goes on from it (requirements S61 to S63)."""
     by_number, by_name = {one.number: one for one in now}, {one.name: one for one in now}
     names = {one.name for one in earlier}
     for before in earlier:

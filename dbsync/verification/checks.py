@@ -65,7 +65,7 @@ def soundness(case: Case) -> list[str]:
 
 
 def foreign_keys(case: Case) -> list[str]:
-    """Violations that are new: one that was there before must not stop updates for ever (spec part 3, 8).
+    """Violations that are new: one that was there before must not stop updates for ever.
 
     Only tables that were written, are new, or refer to one that was written are looked at: no other can have changed.
     """

@@ -1,4 +1,4 @@
-"""The calls of the specification (1.6), in Python's terms."""
+"""The calls for Python (requirements S74 to S82)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The flows of the specification (1.3), by the command that people run, with their transcripts."""
+"""The flows of requirements S19 to S48, by the command that people run, with their transcripts."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def literal(output: str, database: Path) -> str:
     return re.sub(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d-\d{3}Z", "STAMP", text)
 
 
-def test_a_fresh_database_comes_to_v4_with_the_transcript_of_the_specification(tmp_path: Path) -> None:
+def test_a_fresh_database_comes_to_v4_with_the_transcript_of_the_requirements(tmp_path: Path) -> None:
     database = tmp_path / "data" / "pos_system.db"
     database.parent.mkdir()
     done = run("upgrade", database, 4)

@@ -1,4 +1,4 @@
-"""The fourteen ways in which an earlier design could be broken, each as the shortest trace that broke it."""
+"""Fourteen ways in which an earlier state machine could be broken, each as the shortest trace that broke it."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def checked_version(text: object) -> str:
 
 
 def check_follows(manifest: Manifest, earlier: Manifest) -> None:
-    """Refuses a release whose database could not follow the release before it (spec S53, S61 to S63).
+    """Refuses a release whose database could not follow the release before it (requirements S53, S61 to S63).
 
     Raises:
         BadBundle: a released migration is missing, has another name, or was changed without saying that it replaces.

@@ -63,7 +63,7 @@ class Events:
 
 
 def describe(report: Report, *, now: str, terminal_id: str, kind: ProcessKind) -> dict[str, Any]:
-    """A report as the JSON that support reads (spec S183): phase, cause, what was done, backup, next step."""
+    """A report as the JSON that support reads (requirement S183): phase, cause, what was done, backup, next step."""
     outcome = report.outcome
     return {
         "format": 1,

@@ -30,7 +30,7 @@ def kept(folder: Path, name: str, **facts: object) -> Backup:
     return one
 
 
-def test_names_are_those_of_the_specification() -> None:
+def test_names_are_those_of_the_requirements() -> None:
     database = Path("data/pos_system.db")
     assert catalog.migration_name("auraswift", 2, NOW) == "auraswift-backup-v2-2024-01-15T10-35-00-444Z.db"
     assert catalog.beside_name(database, "before-empty", NOW) == (

@@ -109,7 +109,7 @@ def test_the_first_start_takes_over_a_database_that_it_knows_by_its_structure(tm
 
 
 def test_only_the_readable_history_speaks_and_goes_by_name(tmp_path: Path) -> None:
-    """Spec X1: schema_version says 2 and user_version 0, as a released version of the source's app had it."""
+    """schema_version says 2 and user_version 0: an app was released that way."""
     database = untracked(tmp_path, 2, readable=True)
     outcome = upgrade(database, released(tmp_path, 4))
     assert (outcome.name, outcome.version_before) == ("MIGRATED", 2), outcome.cause

@@ -34,6 +34,16 @@ def test_each_system_implements_everything_and_can_be_instantiated_on_any(system
     assert interfaces.differences(Host, class_of(system)) == []
 
 
+def test_both_addresses_know_the_same_systems_and_every_module_of_one_has_its_line() -> None:
+    from dbsync.storage import platform
+
+    assert SYSTEMS.keys() == platform.SYSTEMS.keys()
+    shared = {"__init__", "base", "posix", "shared", "signals"}
+    for folder, systems in (("updater/host", SYSTEMS), ("dbsync/storage/platform", platform.SYSTEMS)):
+        modules = {path.stem for path in (ROOT / folder).glob("*.py")} - shared
+        assert modules == {module for module, _ in systems.values()}, folder
+
+
 @pytest.mark.parametrize("app", [ChildApp, LockedApp, WindowsApp])
 def test_each_kind_of_app_can_be_polled_and_waited_for(app: type[App]) -> None:
     assert issubclass(app, App)
@@ -78,7 +88,7 @@ def test_an_unknown_system_is_refused_by_name_and_no_app_starts(till: Till, syst
     for words in (["launch", "--settings", till.settings_path], ["launch"], ["status"], ["check"]):
         done = on(system, MAIN, *words)
         assert done.returncode != 0
-        assert f"the operating system {system} is not supported. Supported: linux, darwin, win32." in done.stderr
+        assert f"the operating system {system} is not supported. Supported: {', '.join(SYSTEMS)}." in done.stderr
         assert "Traceback" not in done.stderr
         assert done.stdout == "", "no app has said anything"
     assert {path: path.read_bytes() for path in till.folder.rglob("*") if path.is_file()} == before

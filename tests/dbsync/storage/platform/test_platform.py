@@ -94,7 +94,7 @@ def test_an_unknown_system_is_refused_by_name_before_anything_is_touched(tmp_pat
     words = ["upgrade", "--database", database, "--migrations", tmp_path / "migrations-4"]
     done = on(system, "from dbsync.__main__ import main\nmain()\n", *words)
     assert done.returncode not in (0, 1), "refused, not failed"
-    assert f"the operating system {system} is not supported. Supported: linux, darwin, win32." in done.stderr
+    assert f"the operating system {system} is not supported. Supported: {', '.join(SYSTEMS)}." in done.stderr
     assert "Traceback" not in done.stderr
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
