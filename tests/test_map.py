@@ -105,7 +105,8 @@ def test_a_first_launch_takes_the_steps_of_the_map_in_their_order(
     for name, value in till.environment().items():
         monkeypatch.setenv(name, value)
 
-    ended = launch(Seen(terminal, names), till.settings.limits)
+    seen: Any = Seen(terminal, names)
+    ended = launch(seen, till.settings.limits)
 
     assert (ended.outcome, ended.exit_code) == ("APP_ENDED", 0), ended.cause
     rows = table(MAP, "| step | effect | after a crash here | the next start |")
