@@ -12,6 +12,7 @@ from tests.helpers.places import ROOT
 from tests.helpers.terminal import Till
 from tests.helpers.vendor import Vendor
 from updater.flows.launch import launch
+from updater.model import ProcessKind
 from updater.terminal.live import Terminal
 
 EXPLANATION: Final = ROOT / "docs" / "explanation"
@@ -97,7 +98,7 @@ def test_a_first_launch_takes_the_steps_of_the_map_in_their_order(
     names: list[str] = []
     vendor.release("1.1", schema=4)
     till.check()
-    terminal = Terminal(till.settings, kind="launcher", app_arguments=("--sell", "1"))
+    terminal = Terminal(till.settings, kind=ProcessKind.LAUNCHER, app_arguments=("--sell", "1"))
     effects = Seen(terminal.database(), names)
     monkeypatch.setattr(terminal, "database", lambda: effects)
     recorder = prepare_database.TrialRecorder
