@@ -45,7 +45,7 @@ def main() -> int:
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     from dbsync.errors import TillkeeperError
     from updater import settings
-    from updater.cli.rollback import run
+    from updater.cli.rollback_conversation import run
 
     try:
         loaded = settings.load(settings.find(arguments.pop("settings")))

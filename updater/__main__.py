@@ -15,8 +15,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(start.launch(words[1:]) if words[0] == "launch" else start.confirm(words[1:]))
     from updater.cli.main import commands
 
-    if words[:1] == ["publish"] or "--help" in words[:1] or not words:
-        _add_publish()
     commands(words, prog_name="updater")
 
 
@@ -25,20 +23,6 @@ def launch() -> None:
     from updater.cli import start
 
     sys.exit(start.launch(sys.argv[1:]))
-
-
-def _add_publish() -> None:
-    """Add the vendor's side, an extra that terminals do not have."""
-    from updater.cli.main import commands
-
-    try:
-        from updater.publish.cli import publish
-    except ImportError:
-        from updater.cli.main import publish_missing
-
-        commands.add_command(publish_missing)
-    else:
-        commands.add_command(publish)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Final, NamedTuple
 
 import click
 
 from dbsync.cli.output import Commands
+from dbsync.cli.table import TableGroup
 
 
 class Line(NamedTuple):
@@ -40,23 +40,11 @@ COMMANDS: Final = {
 }
 
 
-class Table(Commands):
+class Table(Commands, TableGroup):
     """The group of all commands of the table."""
 
+    modules = {name: f"{__package__}.{line.module}" for name, line in COMMANDS.items()}  # noqa: RUF012 - a constant
     answering = frozenset(name for name, line in COMMANDS.items() if line.answers)
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of all commands."""
-        return sorted({*COMMANDS, *super().list_commands(ctx)})
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command by its name, importing its module."""
-        line = COMMANDS.get(cmd_name)
-        if line is None:
-            return super().get_command(ctx, cmd_name)
-        command = import_module(f"{__package__}.{line.module}").command
-        assert isinstance(command, click.Command)
-        return command
 
 
 @click.group(cls=Table)

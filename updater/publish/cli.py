@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from updater.cli.main import in_words
+from updater.cli.shared import in_words
 from updater.publish import repository
 from updater.publish.serve import make_server
 from updater.publish.signing import ROLES, Passwords
@@ -27,12 +27,12 @@ password_option = click.option(
 )
 
 
-@click.group()
-def publish() -> None:
+@click.group("publish")
+def command() -> None:
     """The vendor's side: sign releases into a static folder for any web server."""
 
 
-@publish.command()
+@command.command()
 @repository_option
 @click.option("--app", required=True, help="The app's name: letters, digits, - and _.")
 @click.option("--public", type=_FOLDER, required=True, help="The folder that the web server serves.")
@@ -53,7 +53,7 @@ def init(
     click.echo(f"Public folder: {config.public}; terminals trust {config.public / 'metadata' / '1.root.json'}")
 
 
-@publish.command()
+@command.command()
 @repository_option
 @click.argument("bundle", type=_FOLDER)
 @click.option("--version", help="The release's version (default: from tillkeeper.toml).")
@@ -72,7 +72,7 @@ def release(
     click.echo(f"release id {done.release_id}")
 
 
-@publish.command()
+@command.command()
 @repository_option
 @password_option
 def refresh(folder: Path, password_file: Path | None) -> None:
@@ -82,7 +82,7 @@ def refresh(folder: Path, password_file: Path | None) -> None:
     click.echo(f"refreshed: {placed} files are new in the public folder")
 
 
-@publish.command()
+@command.command()
 @click.argument("public", type=_FOLDER)
 @click.option("--port", type=int, default=8000, show_default=True, help="0 takes a free one.")
 def serve(public: Path, port: int) -> None:

@@ -1,0 +1,28 @@
+"""A group of commands that is a table: a command's module is imported when the command is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+
+import click
+
+
+class TableGroup(click.Group):
+    """A group whose commands are lines of a table: the name, and the module that has it as `command`."""
+
+    modules: Mapping[str, str] = {}
+    """Names of commands, and the dotted names of their modules."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return sorted({*self.modules, *super().list_commands(ctx)})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command by its name, importing its module."""
+        module = self.modules.get(cmd_name)
+        if module is None:
+            return super().get_command(ctx, cmd_name)
+        command = import_module(module).command
+        assert isinstance(command, click.Command)
+        return command

@@ -1,0 +1,20 @@
+"""`updater allow`: a rejected release may be tried again."""
+
+from __future__ import annotations
+
+import click
+
+from updater.cli.shared import terminal_of, with_settings
+from updater.model import ProcessKind
+from updater.settings import Settings
+
+
+@click.command("allow")
+@click.argument("release")
+@with_settings
+def command(settings: Settings, *, release: str) -> None:
+    """Lift a rejection: RELEASE is a version or the beginning of a release id."""
+    from updater.flows.rollback import allow as lift
+
+    lifted = lift(terminal_of(settings, ProcessKind.ALLOW), release)
+    click.echo(f"{lifted.version} ({lifted.release_id[:12]}) may be tried again.")

@@ -1,0 +1,31 @@
+"""`updater check`: one cycle of the agent now."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+from updater.cli.shared import as_json, terminal_of, with_settings
+from updater.model import ProcessKind
+from updater.settings import Settings
+
+
+@click.command("check")
+@as_json
+@with_settings
+def command(settings: Settings, *, as_json: bool) -> None:
+    """One cycle now: look, download, stage, swap what may be; tells what was decided and why."""
+    from updater.cli import progress_bar
+    from updater.flows.agent import cycle
+
+    with progress_bar.download_bar(quiet=as_json) as progress:
+        ended = cycle(terminal_of(settings, ProcessKind.AGENT, progress=progress))
+    if as_json:
+        click.echo(json.dumps(ended._asdict()))
+    else:
+        for line in ended.done:
+            click.echo(f"done: {line}")
+        click.echo(f"{ended.outcome}: {ended.reason}")
+    sys.exit(ended.outcome.exit_status)

@@ -1,0 +1,46 @@
+"""`updater install`: a machine becomes a terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from updater.cli.shared import FILE, FOLDER, in_words
+
+
+@click.command("install")
+@click.option("--root", type=FILE, required=True, help="The vendor's root.json, handed over on a way you trust.")
+@click.option("--url", required=True, help="Where the vendor's public folder is served.")
+@click.option("--app", help="The app's name (default: the only one in the repository).")
+@click.option("--bundle", type=FOLDER, help="A folder with the first version, instead of downloading it.")
+@click.option("--settings", "settings_path", type=FILE, help="Where to write the settings.")
+@click.option("--program", type=FOLDER, help="Folder of the program's versions.")
+@click.option("--state", type=FOLDER, help="Folder of the updater's own state.")
+@click.option("--data", type=FOLDER, help="Folder of the app's data.")
+@click.option("--database", type=FILE, help="The app's database (default: pos_system.db in the data folder).")
+@click.option("--backup-prefix", help="First part of backup names (default: the database's name).")
+@click.option("--mirror", "mirrors", multiple=True, help="A further place to fetch from; may be repeated.")
+@click.option("--interpreter", "roles", multiple=True, metavar="ROLE=PATH", help="E.g. python=/usr/bin/python3.")
+def command(
+    root: Path, url: str, app: str | None, roles: tuple[str, ...], settings_path: Path | None, **values: Any
+) -> None:
+    """Make this machine a terminal: trusted root, settings, terminal id, first version. May be repeated."""
+    from updater.terminal.installation import Wish, install
+
+    interpreters = tuple(_role(one) for one in roles)
+    with in_words():
+        settings, journal = install(
+            Wish(app=app, url=url, root=root, settings=settings_path, interpreters=interpreters, **values)
+        )
+    click.echo(f"{settings.app} {journal.good.version} is installed as {settings.terminal_id}.")
+    click.echo(f"Settings: {settings.path}")
+    click.echo(f"Start it with: updater launch --settings {settings.path}")
+
+
+def _role(text: str) -> tuple[str, str]:
+    role, separator, path = text.partition("=")
+    if not (role and separator and path):
+        raise click.BadParameter(f"{text} is not ROLE=PATH", param_hint="--interpreter")
+    return role, path

@@ -1,0 +1,132 @@
+"""The conversation of a manual rollback: list, plan, what would be lost, question, deed. In words or as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dbsync import losses
+from dbsync.backups.catalog import list_backups
+from dbsync.backups.description import backup_json
+from dbsync.errors import NotAgreed
+from dbsync.model import Backup
+from updater.flows.launch import journal_of
+from updater.flows.rollback import Plan, choices, current_release, make_plan, perform
+from updater.model import ProcessKind
+from updater.outcomes import TerminalOutcome
+from updater.settings import Settings
+from updater.terminal.live import Terminal
+
+
+def run(
+    settings: Settings,
+    *,
+    listing: bool,
+    to: str | None,
+    backup: Path | None,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+    ask: Callable[[str], bool],
+    say: Callable[[str], Any],
+) -> int:
+    """Runs one `rollback` command; returns its exit status. Errors of ours go up to whoever has a console."""
+    terminal = Terminal(settings, kind=ProcessKind.ROLLBACK)
+    backups = list_backups(settings.backups, settings.database)
+    if listing:
+        found = _listing(terminal, backups)
+        _tell(say, found, _listing_lines(found), as_json=as_json)
+        return 0
+    plan = make_plan(terminal, to=to, backup=backup, backups=backups, beside=settings.database.parent)
+    facts = _facts(plan)
+    if dry_run:
+        _tell(say, {**facts, "done": False}, [*_plan_lines(plan), "Nothing was changed (--dry-run)."], as_json=as_json)
+        return 0
+    if not as_json:
+        for line in _plan_lines(plan):
+            say(line)
+    if not yes and (as_json or not ask("Go back now?")):
+        raise NotAgreed(operation="roll back", cause="it was not agreed to")
+    did = perform(terminal, plan)
+    kept = str(did.kept) if did.kept else None
+    done = [
+        f"{plan.to.version} starts next. {plan.current.version} is not tried again here (`updater allow` lifts that)."
+    ]
+    if kept:
+        done.append(f"The database as it was is kept: {kept}")
+    if did.carried:
+        done.append("What was recorded since was carried back.")
+    _tell(say, {**facts, "done": True, "kept": kept, "carried": did.carried}, done, as_json=as_json)
+    return TerminalOutcome.ROLLED_BACK.exit_status
+
+
+def _listing(terminal: Terminal, backups: list[Backup]) -> dict[str, Any]:
+    view = terminal.look()
+    current = current_release(view, journal_of(view, now=terminal.now()))
+    return {
+        "format": 1,
+        "starts": current._asdict() if current else None,
+        "can_go_back_to": [one._asdict() for one in choices(view, current)] if current else [],
+        "backups": [backup_json(backup) for backup in backups],
+    }
+
+
+def _listing_lines(found: dict[str, Any]) -> list[str]:
+    starts = found["starts"]
+    lines = [f"starts now: {starts['version']} (schema {starts['schema']})" if starts else "nothing can start"]
+    lines.append("versions to go back to:")
+    lines += [
+        f"  {one['version']}  schema {one['schema']}  {one['release_id'][:12]}" for one in found["can_go_back_to"]
+    ]
+    lines.append("backups, newest first:")
+    lines += [
+        f"  {one['made_at']}  schema {one['schema']}  {one['size_bytes'] / 1e6:9.1f} MB  {one['kind']:<14} "
+        f"{'good' if one['verified'] else 'NOT VERIFIED'}  {one['path']}"
+        for one in found["backups"]
+    ]
+    return lines
+
+
+def _facts(plan: Plan) -> dict[str, Any]:
+    return {
+        "format": 1,
+        "from": plan.current._asdict(),
+        "to": plan.to._asdict(),
+        "backup": str(plan.backup.path) if plan.backup else None,
+        "recorded_since": losses.as_json(plan.done),
+        "not_known": plan.not_known,
+        "carries": plan.carries,
+        "why_not": plan.why_not,
+        "losses": losses.as_json(plan.losses),
+        "kept_beside": str(plan.kept_beside) if plan.backup else None,
+    }
+
+
+def _plan_lines(plan: Plan) -> list[str]:
+    now, then = plan.current, plan.to
+    lines = [f"from {now.version} (schema {now.schema}) back to {then.version} (schema {then.schema})"]
+    if plan.backup is None:
+        return [*lines, f"the database stays as it is: {plan.to.version} works on it; nothing is lost"]
+    lines.append(
+        f"the database is restored from {plan.backup.path} (made {plan.backup.made_at}, schema {plan.backup.version})"
+    )
+    kept = f"all of it is kept: the database as it is now is put aside in {plan.kept_beside}"
+    if plan.not_known and not plan.carries:
+        return [*lines, losses.not_known(plan.not_known), kept]
+    if not plan.done and not plan.losses:
+        return [*lines, "nothing has been recorded since; nothing is lost"]
+    lines += ["recorded since then:", *losses.listed(plan.done)]
+    if plan.carries and not plan.losses:
+        lines.append("all of it is carried back to the older schema, with proof: nothing is lost")
+    elif plan.carries:
+        lines += ["carried back to the older schema, but for:", *losses.listed(plan.losses)]
+    else:
+        lines.append("none of it is in the restored database" + (f": {plan.why_not}" if plan.why_not else ""))
+    return [*lines, kept]
+
+
+def _tell(say: Callable[[str], Any], facts: dict[str, Any], lines: list[str], *, as_json: bool) -> None:
+    for line in [json.dumps(facts, indent=1, ensure_ascii=False)] if as_json else lines:
+        say(line)

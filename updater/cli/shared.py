@@ -1,0 +1,64 @@
+"""Shared by the commands: errors in words, the settings that a command works with, and the terminal that they name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from dbsync.errors import TillkeeperError
+from updater import settings as settings_file
+from updater.model import ProcessKind
+from updater.settings import Settings
+
+if TYPE_CHECKING:
+    from updater.terminal.live import Terminal
+
+Command = Callable[..., None]
+FILE: Final = click.Path(path_type=Path, dir_okay=False)
+FOLDER: Final = click.Path(path_type=Path, file_okay=False)
+
+
+class Failure(click.ClickException):
+    """An error as people read it: what was being done, why it did not work, what can be done about it."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code: int = exit_code  # type: ignore[misc]
+
+
+@contextmanager
+def in_words() -> Iterator[None]:
+    """Our own errors become sentences with an exit status; anything else is a mistake of ours and shows its trace."""
+    try:
+        yield
+    except TillkeeperError as error:
+        raise Failure(error.in_words, error.exit_status) from error
+
+
+def with_settings(command: Command) -> Command:
+    """Adds --settings and hands the loaded settings to the command."""
+
+    @click.option("--settings", "settings_path", type=FILE, help="The terminal's settings file.")
+    @wraps(command)
+    def wrapped(settings_path: Path | None, **values: Any) -> None:
+        with in_words():
+            command(settings_file.load(settings_file.find(settings_path)), **values)
+
+    return wrapped
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def terminal_of(
+    settings: Settings, kind: ProcessKind, *, progress: Callable[[int, int], None] | None = None
+) -> Terminal:
+    """Return the terminal of these settings, its effects on record as those of that kind of process."""
+    from updater.terminal.live import Terminal
+
+    return Terminal(settings, kind=kind, download_progress=progress)

@@ -1,0 +1,24 @@
+"""`updater status`: what is going on on this terminal."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from updater.cli.shared import as_json, terminal_of, with_settings
+from updater.model import ProcessKind
+from updater.settings import Settings
+
+
+@click.command("status")
+@as_json
+@with_settings
+def command(settings: Settings, *, as_json: bool) -> None:
+    """What is going on here: versions, schema, phase, trial, last outcome, backups, disk, and what to do."""
+    from updater.reporting.status import in_words as lines_of
+    from updater.reporting.status import status as look
+
+    found = look(terminal_of(settings, ProcessKind.STATUS))
+    for line in [json.dumps(found, indent=1, ensure_ascii=False)] if as_json else lines_of(found):
+        click.echo(line)
