@@ -17,7 +17,7 @@ from dbsync.database import flight_recorder, timeline
 from dbsync.database.live import LiveEffects
 from dbsync.errors import Damaged, Locked
 from dbsync.migrations import folder as migration_folder
-from dbsync.model import Backup, Facts, Migration, Outcome, State
+from dbsync.model import NO_SCHEMA, Backup, Facts, Migration, Outcome, SchemaNumber, State
 from dbsync.progress import Progress, quiet
 from dbsync.storage import connections
 from dbsync.storage.locks import locked
@@ -52,7 +52,7 @@ def run_migrations(
         return coordinator.upgrade(_effects(Path(database), backups, progress), migrations=found, again=again)
 
 
-def get_current_version(database: Place) -> int:
+def get_current_version(database: Place) -> SchemaNumber:
     """The schema number; 0 where there is no database yet, or one without a history of ours.
 
     Raises:
@@ -62,10 +62,10 @@ def get_current_version(database: Place) -> int:
     return _looked(Path(database)).version
 
 
-def get_latest_version(folder: Place) -> int:
+def get_latest_version(folder: Place) -> SchemaNumber:
     """The highest number in a folder of migrations."""
     found = migration_folder.load(Path(folder))
-    return found[-1].number if found else 0
+    return found[-1].number if found else NO_SCHEMA
 
 
 def get_pending_migrations(folder: Place, current_version: int) -> tuple[Migration, ...]:
@@ -122,15 +122,16 @@ def import_database(database: Place, file: Place, folder: Place) -> empty_and_im
         return empty_and_import.import_file(_effects(Path(database), None, quiet), Path(file).absolute(), found)
 
 
-def adopt_database(database: Place, folder: Place, *, at: int | None = None) -> int:
+def adopt_database(database: Place, folder: Place, *, at: int | None = None) -> SchemaNumber:
     """Takes over a database without a history of ours, where its schema is beyond doubt; returns the schema number.
 
     Raises:
         Untracked: it cannot be told; nothing was changed.
     """
     found = migration_folder.load(Path(folder))
+    schema = SchemaNumber(at) if at is not None else None
     with locked(Path(database)):
-        return adopt.baseline(_effects(Path(database), None, quiet), found, at=at, dry_run=False)
+        return adopt.baseline(_effects(Path(database), None, quiet), found, at=schema, dry_run=False)
 
 
 def _looked(database: Path) -> Facts:

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple, Self, TypeVar
+from typing import Final, NamedTuple, NewType, Self, TypeVar
 
 from dbsync.outcomes import OutcomeName
 
+SchemaNumber = NewType("SchemaNumber", int)
+"""The number of a schema: that of the newest migration in it."""
+NO_SCHEMA: Final = SchemaNumber(0)
+"""Of a database without a migration."""
+Sha256 = NewType("Sha256", str)
+"""A SHA-256 in hex."""
+NO_SHA256: Final = Sha256("")
+"""Stands where none is known."""
+ReleaseId = NewType("ReleaseId", str)
+"""The identity of a signed release: the SHA-256 of its manifest, in hex."""
+TrialId = NewType("TrialId", str)
+"""The name of a trial: the journal, its file, the database and the app know it by this."""
 Member = TypeVar("Member", bound=StrEnum)
 
 
@@ -34,12 +46,12 @@ class Facts(NamedTuple):
     """What one look at a database shows."""
 
     state: State
-    version: int = 0
-    readable_from: int | None = None
+    version: SchemaNumber = NO_SCHEMA
+    readable_from: SchemaNumber | None = None
     """The oldest schema number whose app may work on this schema; None: only its own."""
-    trial_id: str | None = None
+    trial_id: TrialId | None = None
     """Of the newest trial row."""
-    release_id: str | None = None
+    release_id: ReleaseId | None = None
     detail: str = ""
     had_data: bool = False
     """Backups, copies or records show that there was a database with data here."""
@@ -89,13 +101,13 @@ class MigrationKind(StrEnum):
 class Migration(NamedTuple):
     """One step from a schema to the next."""
 
-    number: int
+    number: SchemaNumber
     name: str
     description: str
-    sha256: str
+    sha256: Sha256
     """Over the normalised text; with the name, this is its identity."""
-    replaces: tuple[str, ...]
-    readable_from: int | None
+    replaces: tuple[Sha256, ...]
+    readable_from: SchemaNumber | None
     changes: tuple[str, ...]
     kind: MigrationKind
     path: Path
@@ -128,14 +140,14 @@ class Backup(NamedTuple):
     path: Path
     kind: BackupKind | str
     """A string: one that this version does not know, as its facts have it."""
-    version: int
-    sha256: str
+    version: SchemaNumber
+    sha256: Sha256
     size_bytes: int
     sequence: int
     made_at: str
-    trial_id: str | None = None
+    trial_id: TrialId | None = None
     verified: bool = True
-    content_sha256: str = ""
+    content_sha256: Sha256 = NO_SHA256
     """Of the database in a compressed file; `sha256` and `size_bytes` are the file's own."""
     content_size_bytes: int = 0
     database: str = ""
@@ -145,11 +157,11 @@ class Backup(NamedTuple):
 class Applied(NamedTuple):
     """One row of the database's own history of migrations."""
 
-    number: int
+    number: SchemaNumber
     name: str
-    sha256: str
+    sha256: Sha256
     """Empty where a migration was adopted from a readable history that kept no hash."""
-    trial_id: str | None = None
+    trial_id: TrialId | None = None
 
 
 class Recognised(NamedTuple):
@@ -160,7 +172,7 @@ class Recognised(NamedTuple):
     """Names of migrations that its own table of them says it had; None: it has no such table."""
     unknown: tuple[str, ...]
     """What that table names and the release has not."""
-    fits: tuple[int, ...]
+    fits: tuple[SchemaNumber, ...]
     """The schema numbers whose structure it has exactly; 0 is nothing at all."""
     nearest: str
     """How it differs from the schema that it is most like; empty where one fits."""
@@ -211,14 +223,14 @@ class Outcome(NamedTuple):
     """How a run ended, with what a report needs (requirement S183)."""
 
     name: OutcomeName
-    version_before: int | None = None
-    version_after: int | None = None
+    version_before: SchemaNumber | None = None
+    version_after: SchemaNumber | None = None
     phase: RunPhase = RunPhase.NONE
     migration: str | None = None
     cause: str = ""
     hint: str = ""
     backup: Backup | None = None
-    content_sha256: str | None = None
+    content_sha256: Sha256 | None = None
     duration_seconds: float = 0.0
 
     @property

@@ -238,6 +238,30 @@ def test_decisions_are_pure() -> None:
             assert layers <= base | {"updater.answers", "updater.decisions", "dbsync.upgrade"}, name
 
 
+IDENTITIES: Final = {
+    "trial_id": "TrialId",
+    "release_id": "ReleaseId",
+    "sha256": "Sha256",
+    "content_sha256": "Sha256",
+    "readable_from": "SchemaNumber",
+    "older_schema": "SchemaNumber",
+}
+"""Names of fields and arguments, and the type that keeps one identity from standing in the place of another."""
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_an_identity_has_a_type_of_its_own(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.AnnAssign):
+            name, annotation = ast.unparse(node.target), node.annotation
+        elif isinstance(node, ast.arg) and node.annotation is not None:
+            name, annotation = node.arg, node.annotation
+        else:
+            continue
+        if name in IDENTITIES:
+            assert ast.unparse(annotation).removesuffix(" | None") == IDENTITIES[name], f"line {node.lineno}: {name}"
+
+
 def steps() -> frozenset[str]:
     """Return the classes between which decisions choose: the members of the unions `Step = A | B` beside them."""
     found: set[str] = set()

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final, NamedTuple
 
 from dbsync.errors import Refused
+from dbsync.model import NO_SCHEMA, NO_SHA256, ReleaseId, SchemaNumber, Sha256
 
 FORMAT: Final = 1
 MANIFEST_NAME: Final = "tillkeeper-manifest.json"
@@ -27,7 +28,7 @@ class FileEntry(NamedTuple):
     """One file of a bundle."""
 
     size_bytes: int
-    sha256: str
+    sha256: Sha256
     mode: int
     link: str | None = None
     """For a symbolic link: where it points to, relative, inside the bundle."""
@@ -36,10 +37,10 @@ class FileEntry(NamedTuple):
 class MigrationEntry(NamedTuple):
     """One migration of a bundle, by identity."""
 
-    number: int
+    number: SchemaNumber
     name: str
-    sha256: str
-    replaces: tuple[str, ...]
+    sha256: Sha256
+    replaces: tuple[Sha256, ...]
 
 
 class Manifest(NamedTuple):
@@ -62,9 +63,9 @@ class Manifest(NamedTuple):
     least_free_bytes: int
 
     @property
-    def schema(self) -> int:
+    def schema(self) -> SchemaNumber:
         """The number of the newest migration; 0 without any."""
-        return self.migrations[-1].number if self.migrations else 0
+        return self.migrations[-1].number if self.migrations else NO_SCHEMA
 
 
 def to_bytes(manifest: Manifest) -> bytes:
@@ -96,11 +97,11 @@ def to_bytes(manifest: Manifest) -> bytes:
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def release_id(data: bytes) -> str:
+def release_id(data: bytes) -> ReleaseId:
     """The identity of the release that has this manifest."""
     import hashlib
 
-    return hashlib.sha256(data).hexdigest()
+    return ReleaseId(hashlib.sha256(data).hexdigest())
 
 
 def parse(data: bytes) -> Manifest:
@@ -171,11 +172,11 @@ def entry_of(path: Path, relative: str) -> FileEntry:
         status = path.lstat()
         if stat.S_ISLNK(status.st_mode):
             target = check_link(relative, path.readlink().as_posix())
-            return FileEntry(0, "", 0, target)
+            return FileEntry(0, NO_SHA256, 0, target)
         if not stat.S_ISREG(status.st_mode):
             raise _wrong(f"{relative} is neither a file nor a folder nor a link")
         with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            sha256 = Sha256(hashlib.file_digest(file, "sha256").hexdigest())
     except OSError as cause:
         raise ManifestError(operation="read", path=path, cause=cause.strerror or str(cause)) from cause
     executable = 0o755 if status.st_mode & 0o100 else 0o644
@@ -190,11 +191,11 @@ def _entry_to(entry: FileEntry) -> dict[str, Any]:
 
 def _entry_from(path: str, data: Mapping[str, Any]) -> FileEntry:
     if "link" in data:
-        return FileEntry(0, "", 0, check_link(path, data["link"]))
+        return FileEntry(0, NO_SHA256, 0, check_link(path, data["link"]))
     size_bytes, sha256 = data["size_bytes"], data["sha256"]
     if not isinstance(size_bytes, int) or size_bytes < 0 or len(sha256) != 64:
         raise ValueError(f"{path} has a wrong size or hash")
-    return FileEntry(size_bytes, sha256, int(data["mode"], 8) & 0o755)
+    return FileEntry(size_bytes, Sha256(sha256), int(data["mode"], 8) & 0o755)
 
 
 def _manifest(document: Mapping[str, Any]) -> Manifest:
@@ -223,7 +224,8 @@ def _manifest(document: Mapping[str, Any]) -> Manifest:
 
 
 def _migration(data: Mapping[str, Any]) -> MigrationEntry:
-    return MigrationEntry(int(data["number"]), str(data["name"]), str(data["sha256"]), tuple(data["replaces"]))
+    number, sha256 = SchemaNumber(int(data["number"])), Sha256(str(data["sha256"]))
+    return MigrationEntry(number, str(data["name"]), sha256, tuple(map(Sha256, data["replaces"])))
 
 
 def _wrong(cause: str) -> ManifestError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from dbsync.model import Back, Facts, Loss, RunPhase, State
+from dbsync.model import Back, Facts, Loss, ReleaseId, RunPhase, SchemaNumber, Sha256, State, TrialId
 from dbsync.outcomes import NamedOutcome
 
 if TYPE_CHECKING:
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Act", "Back", "By", "Catalog", "Facts", "Journal", "Limits", "Offer", "Phase", "ProcessKind", "Proof", "ProvenBy",
-    "Rejection", "Release", "Report", "ReportPhase", "Running", "State", "Trial", "Verdict", "View",
+    "Rejection", "Release", "ReleaseId", "Report", "ReportPhase", "Running", "SchemaNumber", "Sha256",
+    "State", "Trial", "TrialId", "Verdict", "View",
 ]  # fmt: skip
 
 
 class Release(NamedTuple):
     """One signed version of the app. Two releases with one version number are different; `release_id` tells."""
 
-    release_id: str
-    """SHA-256 of its manifest, in hex."""
+    release_id: ReleaseId
     version: str
-    schema: int
+    schema: SchemaNumber
     """The number of its newest migration; 0 for an app without a database of ours."""
 
     @property
@@ -111,7 +111,7 @@ class Journal(NamedTuple):
     good: Release
     candidate: Release | None = None
     """STAGED: complete on disk. SWAPPED: starts next."""
-    trial_id: str | None = None
+    trial_id: TrialId | None = None
     """SWAPPED only: the name of the trial that the first attempt will begin."""
     previous: Release | None = None
     """The good release before this one: its folder is kept until the next confirm."""
@@ -120,7 +120,7 @@ class Journal(NamedTuple):
 class Trial(NamedTuple):
     """A candidate's trial, from the launcher's first attempt to confirm or give-up."""
 
-    trial_id: str
+    trial_id: TrialId
     candidate: Release
     good: Release
     attempts_count: int = 0
@@ -140,7 +140,7 @@ class Trial(NamedTuple):
     """How long the app has run on trial, summed over launches, by the monotonic clock."""
     backup: str | None = None
     """Path of the backup that was taken before the migration."""
-    content_sha256: str | None = None
+    content_sha256: Sha256 | None = None
     """The database file as of COMMIT; None when that could not be noted."""
     verdict: Verdict = Verdict.OPEN
     by: By = By.MACHINE
@@ -165,7 +165,7 @@ class Proof(NamedTuple):
     release: Release
     why: ProvenBy | str
     """A string: a reason of another version, which proves as well as any."""
-    trial_id: str | None
+    trial_id: TrialId | None
     at: str
 
 
@@ -177,7 +177,7 @@ class Rejection(NamedTuple):
     outcome: str
     reason: str
     at: str
-    trial_id: str | None = None
+    trial_id: TrialId | None = None
     to: Release | None = None
     """A person's rollback: the release to go to. The rejection is that rollback's commit point."""
     backup: str | None = None
@@ -191,8 +191,8 @@ class Running(NamedTuple):
     """An app that holds the app lock. Fields are None where its note could not be read."""
 
     pid: int | None
-    trial_id: str | None
-    release_id: str | None
+    trial_id: TrialId | None
+    release_id: ReleaseId | None
     seconds: float = 0.0
     """How long it has been running, as far as known."""
 
@@ -214,11 +214,11 @@ class View(NamedTuple):
     journal_broken: bool = False
     """The journal is there but unreadable, as opposed to absent."""
 
-    def trial(self, trial_id: str | None) -> Trial | None:
+    def trial(self, trial_id: TrialId | None) -> Trial | None:
         """The trial of that name, if it has begun."""
         return next((trial for trial in self.trials if trial.trial_id == trial_id), None)
 
-    def rejection(self, release_id: str) -> Rejection | None:
+    def rejection(self, release_id: ReleaseId) -> Rejection | None:
         """The rejection of that release, if there is one."""
         return next((one for one in self.rejections if one.release.release_id == release_id), None)
 
@@ -237,7 +237,7 @@ class Catalog(NamedTuple):
     detail: str
     newer: tuple[Offer, ...] = ()
     """Releases above the good one that this terminal can run, newest last."""
-    signed: frozenset[str] = frozenset()
+    signed: frozenset[ReleaseId] = frozenset()
     """Release ids of everything that is signed now."""
 
 
@@ -257,7 +257,7 @@ class Report(NamedTuple):
     losses: tuple[Loss, ...] = ()
     """What people did since the backup, where a restore took it out of the live database."""
     export: str | None = None
-    trial_id: str | None = None
+    trial_id: TrialId | None = None
 
 
 class Limits(NamedTuple):

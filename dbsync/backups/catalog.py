@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dbsync.errors import BackupUnusable, TillkeeperError, disk_problem
-from dbsync.model import Backup, BackupKind, known
+from dbsync.model import NO_SCHEMA, NO_SHA256, Backup, BackupKind, SchemaNumber, Sha256, known
 from dbsync.storage import files, temporary_files
 
 FORMAT: Final = 1
@@ -24,7 +24,7 @@ _VERSION: Final = re.compile(r"-v(\d+)-")
 _STAMP: Final = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})[T-](\d{2})-?(\d{2})-?(\d{2})(?:-(\d{3})Z?)?\.db(?:\.zst)?$")
 
 
-def migration_name(prefix: str, version: int, now: datetime) -> str:
+def migration_name(prefix: str, version: SchemaNumber, now: datetime) -> str:
     """`auraswift-backup-v2-2024-01-15T10-35-00-444Z.db`: the version before the migration (requirements S46, S90)."""
     return f"{prefix}-backup-v{version}-{files.utc_stamp(now)}.db"
 
@@ -183,11 +183,11 @@ def read(path: Path) -> Backup:
         small = facts_path(compressed_path(path))
         if files.is_there(small) and not files.is_there(facts_path(path)):
             # Somebody decompressed it by hand, where no zstd is: what is known of it is known still.
-            known = _from_facts(path, files.read_json(small))
-            return known._replace(
-                sha256=known.content_sha256,
-                size_bytes=known.content_size_bytes,
-                content_sha256="",
+            backup = _from_facts(path, files.read_json(small))
+            return backup._replace(
+                sha256=backup.content_sha256,
+                size_bytes=backup.content_size_bytes,
+                content_sha256=NO_SHA256,
                 content_size_bytes=0,
             )
         return _from_facts(path, files.read_json(facts_path(path)))
@@ -201,14 +201,14 @@ def _from_facts(path: Path, facts: dict[str, Any]) -> Backup:
     return Backup(
         path=path,
         kind=known(BackupKind, str(facts["kind"])),
-        version=int(facts["version"]),
-        sha256=str(facts["sha256"]),
+        version=SchemaNumber(int(facts["version"])),
+        sha256=Sha256(str(facts["sha256"])),
         size_bytes=int(facts["size_bytes"]),
         sequence=int(facts["sequence"]),
         made_at=str(facts["made_at"]),
         trial_id=facts["trial_id"],
         verified=bool(facts["verified"]),
-        content_sha256=str(facts.get("content_sha256", "")),
+        content_sha256=Sha256(str(facts.get("content_sha256", ""))),
         content_size_bytes=int(facts.get("content_size_bytes", 0)),
         database=str(facts.get("database", "")),
     )
@@ -227,4 +227,5 @@ def _from_name(path: Path) -> Backup:
     if stamp is not None:
         year, month, day, hour, minute, second, milliseconds = stamp.groups()
         made_at = f"{year}-{month}-{day}T{hour}:{minute}:{second}.{milliseconds or '000'}Z"
-    return Backup(path, kind, int(version[1]) if version else 0, "", path.stat().st_size, 0, made_at, verified=False)
+    schema = SchemaNumber(int(version[1])) if version else NO_SCHEMA
+    return Backup(path, kind, schema, NO_SHA256, path.stat().st_size, 0, made_at, verified=False)

@@ -12,7 +12,7 @@ from dbsync.backups import catalog, compression, snapshot
 from dbsync.backups.concurrent_writes import Watch
 from dbsync.backups.snapshot import sidecars
 from dbsync.errors import BackupUnusable, Damaged, DiskProblem, TillkeeperError, disk_problem
-from dbsync.model import Backup
+from dbsync.model import NO_SHA256, Backup
 from dbsync.outcomes import OutcomeName
 from dbsync.progress import Told
 from dbsync.storage import files
@@ -183,7 +183,7 @@ def _move_aside(database: Path, final: Path, facts: Backup) -> Backup:
         if journal.exists():
             files.rename_durably(journal, journal.with_name(journal.name.replace(database.name, final.name, 1)))
     files.sync_file(database)
-    kept = facts._replace(path=final, size_bytes=database.stat().st_size, verified=False, sha256="")
+    kept = facts._replace(path=final, size_bytes=database.stat().st_size, verified=False, sha256=NO_SHA256)
     catalog.write_facts(kept)
     files.rename_durably(database, final)
     return kept

@@ -9,6 +9,7 @@ import click
 from dbsync.cli.shared import Place, as_json, from_folder, on_database, print_told
 from dbsync.commands import adopt
 from dbsync.migrations import folder as migration_folder
+from dbsync.model import SchemaNumber
 from dbsync.storage.locks import locked
 
 
@@ -26,5 +27,6 @@ def command(place: Place, *, folder: Path, at: int | None, dry_run: bool, as_jso
     """
     found = migration_folder.load(folder)
     with locked(place.database):
-        version = adopt.baseline(place.effects(), found, at=at, dry_run=dry_run)
+        schema = SchemaNumber(at) if at is not None else None
+        version = adopt.baseline(place.effects(), found, at=schema, dry_run=dry_run)
     print_told({"schema": version, "of": len(found), "written": not dry_run}, as_json=as_json)

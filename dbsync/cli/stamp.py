@@ -9,6 +9,7 @@ import click
 from dbsync.cli.shared import Place, as_json, ask, from_folder, on_database, print_told, yes_option
 from dbsync.commands import adopt
 from dbsync.migrations import folder as migration_folder
+from dbsync.model import SchemaNumber
 from dbsync.storage.locks import locked
 
 
@@ -28,5 +29,5 @@ def command(place: Place, *, folder: Path, at: int, yes: bool, as_json: bool) ->
     question = f"Write down that it has schema {at}, whatever it looks like?"
     ask(question, operation="stamp", path=place.database, yes=yes, as_json=as_json)
     with locked(place.database):
-        kept = adopt.stamp(place.effects(), found, at=at)
+        kept = adopt.stamp(place.effects(), found, at=SchemaNumber(at))
     print_told({"schema": at, "kept": str(kept.path) if kept else None}, as_json=as_json)

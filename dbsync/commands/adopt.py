@@ -8,13 +8,15 @@ from dbsync.backups import catalog
 from dbsync.database.live import LiveEffects
 from dbsync.errors import Damaged, TillkeeperError, Untracked
 from dbsync.migrations.history import HistoryKind
-from dbsync.model import Backup, BackupKind, Facts, Migration, State
+from dbsync.model import Backup, BackupKind, Facts, Migration, SchemaNumber, State
 from dbsync.storage.connections import Connection
 from dbsync.storage.introspection import tables_of
 from dbsync.upgrade import adoption_decision, decisions
 
 
-def baseline(effects: LiveEffects, found: tuple[Migration, ...], *, at: int | None, dry_run: bool) -> int:
+def baseline(
+    effects: LiveEffects, found: tuple[Migration, ...], *, at: SchemaNumber | None, dry_run: bool
+) -> SchemaNumber:
     """Writes down which schema a database has, where what shows it leaves no doubt; returns the number.
 
     The app's own tables are not touched, and the database as it was is kept beside it first.
@@ -38,7 +40,7 @@ def baseline(effects: LiveEffects, found: tuple[Migration, ...], *, at: int | No
             assert_never(step)
 
 
-def stamp(effects: LiveEffects, found: tuple[Migration, ...], *, at: int) -> Backup | None:
+def stamp(effects: LiveEffects, found: tuple[Migration, ...], *, at: SchemaNumber) -> Backup | None:
     """Writes down that a database has schema `at` because a person says so; returns the database as it was.
 
     The way out of a history that differs (a migration that was edited after its release), and of a structure that no

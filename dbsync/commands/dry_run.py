@@ -18,7 +18,7 @@ from dbsync.database.live import LiveEffects
 from dbsync.errors import DiskFull, MigrationFailed, ReadOnly, TillkeeperError, disk_problem
 from dbsync.migrations import history, runner
 from dbsync.migrations.migration_file import text_of
-from dbsync.model import Applied, Facts, Migration, MigrationKind, State
+from dbsync.model import NO_SCHEMA, Applied, Facts, Migration, MigrationKind, SchemaNumber, State
 from dbsync.outcomes import OutcomeName
 from dbsync.progress import Meter, Progress, quiet, safe
 from dbsync.schema.sql_text import split
@@ -64,13 +64,13 @@ class Statement(NamedTuple):
 class Step(NamedTuple):
     """One migration that would run."""
 
-    number: int
+    number: SchemaNumber
     name: str
     description: str
     kind: MigrationKind
     changes: tuple[str, ...]
     """What it declares."""
-    readable_from: int | None
+    readable_from: SchemaNumber | None
     statements: tuple[Statement, ...]
     """All of an SQL file; of a Python migration those that it issued on the copy, each once, by first appearance."""
 
@@ -82,8 +82,8 @@ class DryRun(NamedTuple):
     """An outcome: the refusal."""
     cause: str
     hint: str
-    version: int
-    latest: int
+    version: SchemaNumber
+    latest: SchemaNumber
     steps: tuple[Step, ...]
     backs_up: bool
     tried_on: TriedOn
@@ -125,8 +125,8 @@ def dry_run(
         would=decided.would,
         cause=decided.cause,
         hint=decided.hint,
-        version=facts.version if facts.state is State.OK else 0,
-        latest=found[-1].number if found else 0,
+        version=facts.version if facts.state is State.OK else NO_SCHEMA,
+        latest=found[-1].number if found else NO_SCHEMA,
         steps=tuple(_step(one, issued) for one in pending),
         backs_up=decided.backs_up,
         tried_on=TriedOn.DATA if on_copy and facts.state is State.OK else TriedOn.SCHEMA,
@@ -148,7 +148,7 @@ class _Issued:
         key = migration.number, sql
         self._counts[key] = self._counts.get(key, 0) + 1
 
-    def of(self, number: int) -> tuple[Statement, ...]:
+    def of(self, number: SchemaNumber) -> tuple[Statement, ...]:
         return tuple(Statement(key[1], count) for key, count in self._counts.items() if key[0] == number)
 
 

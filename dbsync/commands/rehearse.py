@@ -16,7 +16,7 @@ from dbsync.database.flight_recorder import FlightRecorder
 from dbsync.errors import Locked, MigrationFailed, TillkeeperError, VerificationFailed
 from dbsync.migrations import runner
 from dbsync.migrations.write_log import tables_in
-from dbsync.model import Backup, BackupKind, Loss, Migration
+from dbsync.model import NO_SHA256, Backup, BackupKind, Loss, Migration
 from dbsync.progress import Meter, Progress, WorkPhase, quiet, safe
 from dbsync.schema import fingerprint
 from dbsync.storage import files
@@ -211,7 +211,7 @@ def _checked(base: Path) -> Backup:
     with translated("look at the copy", base), closing(open_copy(base)) as connection:
         version = version_of(connection)
     return snapshot.check_part(
-        Backup(base, BackupKind.REHEARSAL, version, sha256="", size_bytes=0, sequence=0, made_at="")
+        Backup(base, BackupKind.REHEARSAL, version, NO_SHA256, size_bytes=0, sequence=0, made_at="")
     )
 
 

@@ -11,7 +11,7 @@ from dbsync.database import preflight
 from dbsync.database.open_transaction import InPlace, reading
 from dbsync.database.shared import Shared, timestamp
 from dbsync.errors import BackupUnusable, Missing, TillkeeperError
-from dbsync.model import Backup, BackupKind, State
+from dbsync.model import Backup, BackupKind, SchemaNumber, State, TrialId
 from dbsync.progress import Event, EventKind, WorkPhase
 from dbsync.storage import connections, files, temporary_files
 from dbsync.upgrade.outcome_record import FlightEvent
@@ -42,7 +42,7 @@ class BackingUp(Shared):
             finally:
                 live.execute("DETACH kept")
 
-    def copy_backup(self, version: int, trial_id: str | None) -> Backup:
+    def copy_backup(self, version: SchemaNumber, trial_id: TrialId | None) -> Backup:
         now = datetime.now(UTC)
         final = catalog.free_name(self.backups, catalog.migration_name(self._prefix, version, now))
         facts = self._facts(final, BackupKind.MIGRATION, version, now)._replace(trial_id=trial_id)

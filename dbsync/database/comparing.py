@@ -11,7 +11,7 @@ from dbsync.database.shared import Shared, known_migrations
 from dbsync.downgrade import row_translation
 from dbsync.errors import Locked, TillkeeperError
 from dbsync.migrations import runner
-from dbsync.model import Backup, Change, Loss, Migration, State
+from dbsync.model import Backup, Change, Loss, Migration, Sha256, State
 from dbsync.progress import WorkPhase
 from dbsync.storage import connections, files
 from dbsync.verification import table_diff
@@ -21,7 +21,7 @@ class Comparing(Shared):
     """The effects that find what people did since a backup or since COMMIT."""
 
     def changed_since_commit(
-        self, content_sha256: str | None, backup: Backup | None, migrations: tuple[Migration, ...]
+        self, content_sha256: Sha256 | None, backup: Backup | None, migrations: tuple[Migration, ...]
     ) -> Change:
         try:
             if content_sha256 is not None and self.content_digest() == content_sha256:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from dbsync.model import Tried
+from dbsync.model import SchemaNumber, Tried
 from dbsync.outcomes import OutcomeName
 from dbsync.storage import files
 from dbsync.storage.temporary_files import owner_of
@@ -49,10 +49,12 @@ class FlightRecorder:
                     found.append(line)
         return found
 
-    def last_schema(self) -> int | None:
+    def last_schema(self) -> SchemaNumber | None:
         """Return the schema that the newest run left, of those that left one; None: none is on record."""
         schemas = [line.get("after") for line in ended(self.lines())]
-        return next((schema for schema in reversed(schemas) if isinstance(schema, int) and schema > 0), None)
+        return next(
+            (SchemaNumber(schema) for schema in reversed(schemas) if isinstance(schema, int) and schema > 0), None
+        )
 
     def tried(self, run: str) -> Tried:
         """How the last runs of that name ended: as far back as they failed in the same way, or did not end."""

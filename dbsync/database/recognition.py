@@ -10,7 +10,7 @@ from typing import Final, assert_never
 from dbsync.errors import MigrationFailed, TillkeeperError
 from dbsync.migrations import history, runner
 from dbsync.migrations.engines import registry
-from dbsync.model import Applied, EngineName, Facts, Migration, MigrationKind, Recognised, State
+from dbsync.model import Applied, EngineName, Facts, Migration, MigrationKind, Recognised, SchemaNumber, State
 from dbsync.schema import fingerprint
 from dbsync.storage.connections import Connection, look, open_copy, open_scratch, open_writing, translated
 from dbsync.storage.introspection import version_of
@@ -22,12 +22,13 @@ SHOWN_COUNT: Final = 5
 def recognise(connection: Connection, found: tuple[Migration, ...]) -> Recognised:
     """What shows how far a database has come; reads only."""
     is_like = fingerprint.fingerprint(connection)
-    fits, nearest = [], (len(is_like) + 1, "")
+    fits: list[SchemaNumber] = []
+    nearest = (len(is_like) + 1, "")
     stopped: list[str] = []
     for number, fresh in enumerate(_each_fresh(found, stopped)):
         differing = sorted({f"without {one}" for one in fresh - is_like} | {f"with {one}" for one in is_like - fresh})
         if not differing:
-            fits.append(number)
+            fits.append(SchemaNumber(number))
         elif len(differing) <= nearest[0]:
             more = f" and {len(differing) - SHOWN_COUNT} more" if len(differing) > SHOWN_COUNT else ""
             nearest = (len(differing), f"nearest is schema {number}, {', '.join(differing[:SHOWN_COUNT])}{more}")

@@ -13,7 +13,7 @@ from dbsync.backups.concurrent_writes import Watch
 from dbsync.database import measurements, preflight
 from dbsync.database.flight_recorder import FlightRecorder
 from dbsync.database.open_transaction import OpenTransaction
-from dbsync.model import Backup, BackupKind, Migration
+from dbsync.model import NO_SHA256, Backup, BackupKind, Migration, SchemaNumber
 from dbsync.progress import Meter, Progress, quiet, safe
 from dbsync.storage import connections, files, temporary_files
 from dbsync.upgrade.effects import Effects
@@ -65,12 +65,14 @@ class Shared(Effects):
         self._measured: measurements.Measured | None = None
         """A rehearsal of just these migrations, if there is one."""
 
-    def _facts(self, path: Path, kind: BackupKind, version: int, now: datetime) -> Backup:
+    def _facts(self, path: Path, kind: BackupKind, version: SchemaNumber, now: datetime) -> Backup:
         """Return the facts of a backup that is about to be made, without size and checksum."""
         sequence = catalog.next_sequence(self.backups, self.database)
         made_at = files.utc_text(now)
         owner = temporary_files.owner_of(self.database)
-        return Backup(path, kind, version, sha256="", size_bytes=0, sequence=sequence, made_at=made_at, database=owner)
+        return Backup(
+            path, kind, version, NO_SHA256, size_bytes=0, sequence=sequence, made_at=made_at, database=owner
+        )  # fmt: skip
 
     def _scratch(self, what: str) -> Path:
         """Return the name of a scratch file; a run that is cut leaves it to the next one's `clear`."""

@@ -10,7 +10,7 @@ from dbsync.migrations import history, runner
 from dbsync.migrations.engines import registry
 from dbsync.migrations.history import HistoryKind, Release
 from dbsync.migrations.write_log import Written, together
-from dbsync.model import Backup, Migration, MigrationKind
+from dbsync.model import Backup, Migration, MigrationKind, Sha256, TrialId
 from dbsync.progress import Event, EventKind, WorkPhase
 from dbsync.storage import connections, files
 from dbsync.verification import checks, conservation
@@ -36,7 +36,7 @@ class Transaction(Shared):
             raise VerificationFailed(operation="check", path=self.database, cause=problem)
         self._tell(Event(EventKind.INTEGRITY))
 
-    def apply(self, migration: Migration, trial_id: str | None, release: Release) -> None:
+    def apply(self, migration: Migration, trial_id: TrialId | None, release: Release) -> None:
         number, name = migration.number, migration.name
         self._tell(Event(EventKind.MIGRATION, number=number, name=name, text=migration.description))
         with connections.translated("migrate", self.database, otherwise=MigrationFailed):
@@ -103,7 +103,7 @@ class Transaction(Shared):
                     duration_ms=0,
                 )
 
-    def mark_trial(self, trial_id: str, release: Release) -> None:
+    def mark_trial(self, trial_id: TrialId, release: Release) -> None:
         with connections.translated("mark the trial", self.database):
             history.add_trial(self._open, trial_id=trial_id, release=release, at=timestamp())
 
@@ -142,7 +142,7 @@ class Transaction(Shared):
         if problem is not None:
             raise CommitFailed(operation="check", path=self.database, cause=problem)
 
-    def content_digest(self) -> str | None:
+    def content_digest(self) -> Sha256 | None:
         if files.size_of(*snapshot.sidecars(self.database)):
             return None
         return files.sha256_of(self.database)

@@ -13,7 +13,7 @@ from dbsync.lint.environment import another_day
 from dbsync.lint.risks import SAME_TWICE, risks
 from dbsync.migrations import runner
 from dbsync.migrations.folder import NONE, NONE_HINT, load, passed_over
-from dbsync.model import Migration, MigrationKind
+from dbsync.model import Migration, MigrationKind, SchemaNumber
 from dbsync.progress import nobody
 from dbsync.schema import declarations, fingerprint
 from dbsync.storage.connections import attach_copy, open_copy, open_scratch
@@ -123,7 +123,7 @@ def _against(found: tuple[Migration, ...], place: Path) -> list[Problem]:
     return problems
 
 
-def _same_end(found: tuple[Migration, ...], earlier: tuple[Migration, ...], number: int) -> list[Problem]:
+def _same_end(found: tuple[Migration, ...], earlier: tuple[Migration, ...], number: SchemaNumber) -> list[Problem]:
     """A mended migration ends in the structure of the one that it replaces: databases that have the old one keep it."""
     try:
         mended, broken = (

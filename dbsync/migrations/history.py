@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from dbsync.model import Applied, Migration
+from dbsync.model import Applied, Migration, ReleaseId, TrialId
 from dbsync.storage.connections import HISTORY, READABLE, Connection
 from dbsync.storage.introspection import has_table
 
@@ -15,7 +15,7 @@ _TABLES = (
     f"""CREATE TABLE IF NOT EXISTS {READABLE} (
         version INTEGER PRIMARY KEY, migration_name TEXT NOT NULL, applied_at TEXT NOT NULL)""",
 )
-Release = tuple[str | None, str | None]
+Release = tuple[ReleaseId | None, str | None]
 
 
 class HistoryKind(StrEnum):
@@ -42,8 +42,8 @@ def make_tables(connection: Connection) -> None:
 
 
 def add_migration(
-    connection: Connection, migration: Migration, *, kind: HistoryKind, trial_id: str | None, release: Release, at: str,
-    duration_ms: int,
+    connection: Connection, migration: Migration, *, kind: HistoryKind, trial_id: TrialId | None, release: Release,
+    at: str, duration_ms: int,
 ) -> None:  # fmt: skip
     """Writes a migration's row."""
     readable_from = migration.readable_from if migration.readable_from is not None else migration.number
@@ -58,7 +58,7 @@ def add_migration(
     )
 
 
-def add_trial(connection: Connection, *, trial_id: str, release: Release, at: str) -> None:
+def add_trial(connection: Connection, *, trial_id: TrialId, release: Release, at: str) -> None:
     """Writes a trial's row: whose database this is, also when no schema changed."""
     make_tables(connection)
     connection.execute(

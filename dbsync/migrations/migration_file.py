@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dbsync.errors import BadMigrations, MigrationFailed
-from dbsync.model import Migration, MigrationKind
+from dbsync.model import Migration, MigrationKind, SchemaNumber, Sha256
 
 if TYPE_CHECKING:
     import ast
@@ -61,9 +61,9 @@ def text_of(path: Path) -> str:
     return "\n".join(line.rstrip() for line in lines).rstrip("\n") + "\n"
 
 
-def hash_of(text: str) -> str:
+def hash_of(text: str) -> Sha256:
     """Return the hash of a normalised text."""
-    return hashlib.sha256(text.encode()).hexdigest()
+    return Sha256(hashlib.sha256(text.encode()).hexdigest())
 
 
 def checked_text(migration: Migration) -> str:
@@ -92,7 +92,7 @@ def metadata(path: Path, text: str, *, entry: str) -> Mapping[str, Any]:
     return _python_metadata(path, text, entry) if path.suffix == ".py" else _sql_metadata(text)
 
 
-def built(path: Path, text: str, values: Mapping[str, Any], *, number: int, name: str) -> Migration:
+def built(path: Path, text: str, values: Mapping[str, Any], *, number: SchemaNumber, name: str) -> Migration:
     """Make a migration out of its text and what is said of it.
 
     Raises:
@@ -170,15 +170,15 @@ def _text(path: Path, value: object) -> str:
     return value
 
 
-def _number(path: Path, value: object, number: int) -> int | None:
+def _number(path: Path, value: object, number: SchemaNumber) -> SchemaNumber | None:
     if value is None:
         return None
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= number:
         raise BadMigrations(operation="read", path=path, cause=f"readable_from has to be between 1 and {number}")
-    return value
+    return SchemaNumber(value)
 
 
-def _hashes(path: Path, values: object) -> tuple[str, ...]:
+def _hashes(path: Path, values: object) -> tuple[Sha256, ...]:
     if not isinstance(values, list | tuple) or not all(isinstance(one, str) and _SHA256.match(one) for one in values):
         raise BadMigrations(operation="read", path=path, cause="replaces has to name SHA-256 hashes")
-    return tuple(values)
+    return tuple(map(Sha256, values))

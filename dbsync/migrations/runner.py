@@ -13,7 +13,7 @@ from dbsync.migrations import history
 from dbsync.migrations.engines import registry
 from dbsync.migrations.sandbox import Sandbox, unheard
 from dbsync.migrations.write_log import Written, together
-from dbsync.model import Migration, MigrationKind
+from dbsync.model import Migration, MigrationKind, TrialId
 from dbsync.progress import Told, nobody
 from dbsync.schema.fingerprint import fingerprint
 from dbsync.storage.connections import Connection, open_scratch, translated
@@ -32,7 +32,7 @@ def apply(
     connection: Connection,
     migration: Migration,
     *,
-    trial_id: str | None,
+    trial_id: TrialId | None,
     release: history.Release,
     at: str,
     milliseconds: Callable[[], int],
@@ -139,7 +139,13 @@ def fresh_structure(migrations: tuple[Migration, ...]) -> frozenset[str]:
 
 
 def _record(
-    connection: Connection, migration: Migration, *, trial_id: str | None, release: history.Release, at: str, took: int
+    connection: Connection,
+    migration: Migration,
+    *,
+    trial_id: TrialId | None,
+    release: history.Release,
+    at: str,
+    took: int,
 ) -> None:
     history.make_tables(connection)
     history.add_migration(

@@ -11,6 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from dbsync.model import SchemaNumber
+
 MAGIC: Final = b"SQLite format 3\0"
 HEADER_BYTES: Final = 100
 INTERIOR, LEAF, INDEX_INTERIOR, INDEX_LEAF = 5, 13, 2, 10
@@ -38,7 +40,7 @@ class Header(NamedTuple):
     page_bytes: int
     reserved_bytes: int
     pages_count: int
-    version: int
+    version: SchemaNumber
     """user_version."""
     encoding: int
     auto_vacuum: int
@@ -55,7 +57,9 @@ def header_of(data: bytes) -> Header | None:
         return None
     vacuum = (2 if data[64:68] != bytes(4) else 1) if data[52:56] != bytes(4) else 0
     number = int.from_bytes
-    return Header(size, data[20], number(data[28:32]), number(data[60:64]), number(data[56:60]) or 1, vacuum)
+    return Header(
+        size, data[20], number(data[28:32]), SchemaNumber(number(data[60:64])), number(data[56:60]) or 1, vacuum
+    )
 
 
 class Pages:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from dbsync.backups import bundled_migrations, compression, restore, snapshot
 from dbsync.errors import Damaged, DiskFull, DiskProblem, Locked, Refused, TillkeeperError, disk_problem
 from dbsync.migrations import runner
-from dbsync.model import Backup, Loss, Migration
+from dbsync.model import Backup, Loss, Migration, SchemaNumber
 from dbsync.progress import Meter, Progress, WorkPhase, quiet
 from dbsync.recovery.new_database import Rebuilt, aside_of
 from dbsync.recovery.orphan_trees import read_lost
@@ -46,7 +46,7 @@ class Repaired(NamedTuple):
 
     into: Path
     tables: tuple[TableRepaired, ...]
-    version: int
+    version: SchemaNumber
     aside: Path | None
     """Rows that break the new file's constraints, as JSON lines; None: all fitted."""
     not_made: tuple[str, ...]
@@ -92,7 +92,7 @@ def repair(
     *,
     backups: list[Backup],
     migrations: tuple[Migration, ...] = (),
-    last_version: int | None = None,
+    last_version: SchemaNumber | None = None,
     progress: Progress = quiet,
 ) -> Repaired:
     """Reads what can be read into a new file.
@@ -158,7 +158,7 @@ def _check(database: Path, into: Path) -> None:
 
 
 @contextmanager
-def _newest_good(backups: list[Backup], version: int | None = None) -> Iterator[Good | None]:
+def _newest_good(backups: list[Backup], version: SchemaNumber | None = None) -> Iterator[Good | None]:
     """The newest backup that is sound."""
     for one in backups:
         if not one.verified or (version is not None and one.version != version):
@@ -179,7 +179,7 @@ def _schema(
     newest: Good | None,
     backups: list[Backup],
     migrations: tuple[Migration, ...],
-    last_version: int | None,
+    last_version: SchemaNumber | None,
 ) -> Schema:
     """The database's own schema where it can be read, else a sound one's with the trees found again."""
     own: list[Object] = []
@@ -218,7 +218,7 @@ def _schema(
     return Schema(objects, name)
 
 
-def _kept(backups: list[Backup], version: int | None) -> tuple[Migration, ...]:
+def _kept(backups: list[Backup], version: SchemaNumber | None) -> tuple[Migration, ...]:
     """The migrations that lie beside a backup and lead to a schema: the backup itself is from before them."""
     for one in backups:
         with suppress(TillkeeperError):
@@ -228,7 +228,7 @@ def _kept(backups: list[Backup], version: int | None) -> tuple[Migration, ...]:
     return ()
 
 
-def _fresh(folder: Path, migrations: tuple[Migration, ...], version: int | None) -> Path | None:
+def _fresh(folder: Path, migrations: tuple[Migration, ...], version: SchemaNumber | None) -> Path | None:
     wanted = tuple(one for one in migrations if version is None or one.number <= version)
     if not wanted:
         return None

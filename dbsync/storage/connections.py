@@ -10,7 +10,7 @@ from stat import S_ISDIR
 from typing import Final
 
 from dbsync.errors import Damaged, DiskFull, DiskProblem, Locked, Missing, ReadOnly, TillkeeperError
-from dbsync.model import Facts, State
+from dbsync.model import Facts, SchemaNumber, State
 from dbsync.storage.files import is_there
 
 Connection = sqlite3.Connection
@@ -185,7 +185,7 @@ def look(
 
 
 def _facts(connection: Connection, had_data: Callable[[], str]) -> Facts:
-    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    version = SchemaNumber(int(connection.execute("PRAGMA user_version").fetchone()[0]))
     tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
     if not tables and version == 0:
         traces = had_data()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dbsync.errors import UnreadableFile, disk_problem
+from dbsync.model import Sha256
 from dbsync.storage.platform import this_platform
 
 if TYPE_CHECKING:
@@ -200,7 +201,7 @@ def size_of(*paths: Path) -> int:
     return size_bytes
 
 
-def sha256_of(path: Path) -> str:
+def sha256_of(path: Path) -> Sha256:
     """SHA-256 of a file, in hex.
 
     Never for a database that this process has open: opening and closing the file drops the process's POSIX locks
@@ -210,7 +211,7 @@ def sha256_of(path: Path) -> str:
 
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            return Sha256(hashlib.file_digest(file, "sha256").hexdigest())
     except OSError as cause:
         raise disk_problem("read", path, cause) from cause
 

@@ -13,7 +13,7 @@ from enum import IntEnum, StrEnum
 from itertools import chain
 from typing import Final, NamedTuple
 
-from dbsync.model import TABLES_WITHOUT_ENGINE, EngineName
+from dbsync.model import TABLES_WITHOUT_ENGINE, EngineName, SchemaNumber
 from dbsync.storage.connections import HISTORY, READABLE, Connection
 from dbsync.storage.sql_tokens import Token, TokenKind, significant, tokenize, unquoted
 
@@ -181,9 +181,9 @@ def has_table(connection: Connection, name: str, schema: str = "main") -> bool:
     return connection.execute(sql, (name,)).fetchone() is not None
 
 
-def version_of(connection: Connection, schema: str = "main") -> int:
+def version_of(connection: Connection, schema: str = "main") -> SchemaNumber:
     """Return the schema number of an open database."""
-    return int(connection.execute(f"PRAGMA {schema}.user_version").fetchone()[0])
+    return SchemaNumber(int(connection.execute(f"PRAGMA {schema}.user_version").fetchone()[0]))
 
 
 class _Entry(NamedTuple):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dbsync.model import Migration, Recognised
+from dbsync.model import Migration, Recognised, SchemaNumber
 from dbsync.outcomes import OutcomeName
 from dbsync.upgrade.decisions import Refuse
 
@@ -18,13 +18,15 @@ _ASK = "Nothing was changed. `dbsync baseline --dry-run` shows what was found; `
 class Adopt(NamedTuple):
     """The database has had the first `version` migrations."""
 
-    version: int
+    version: SchemaNumber
 
 
 AdoptionStep = Adopt | Refuse
 
 
-def decide_adoption(found: Recognised, migrations: tuple[Migration, ...], at: int | None = None) -> AdoptionStep:
+def decide_adoption(
+    found: Recognised, migrations: tuple[Migration, ...], at: SchemaNumber | None = None
+) -> AdoptionStep:
     """Which schema a database without our history has.
 
     Args:
@@ -52,7 +54,7 @@ def decide_adoption(found: Recognised, migrations: tuple[Migration, ...], at: in
     return Adopt(version)
 
 
-def _recorded(found: Recognised, migrations: tuple[Migration, ...]) -> int | Refuse | None:
+def _recorded(found: Recognised, migrations: tuple[Migration, ...]) -> SchemaNumber | Refuse | None:
     """How many migrations its own table names, if these are the first ones without a gap."""
     if found.problem:
         return Refuse(OutcomeName.HISTORY_DIFFERS, found.problem, _ASK)
@@ -70,10 +72,10 @@ def _recorded(found: Recognised, migrations: tuple[Migration, ...]) -> int | Ref
             cause = f"the database has {found.unknown[0]}, which this release does not know"
             return Refuse(OutcomeName.TOO_NEW, cause, "Install the newer release; nothing was changed.")
         return Refuse(OutcomeName.HISTORY_DIFFERS, f"its own table names {found.unknown[0]}, which is not here", _ASK)
-    return count
+    return SchemaNumber(count)
 
 
-def _said(found: Recognised, count: int | None) -> str:
+def _said(found: Recognised, count: SchemaNumber | None) -> str:
     return str(count) if count is not None else " or ".join(str(one) for one in found.fits)
 
 

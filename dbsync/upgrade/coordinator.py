@@ -8,7 +8,19 @@ from __future__ import annotations
 from typing import assert_never
 
 from dbsync.errors import TillkeeperError, wrapped
-from dbsync.model import Backup, Facts, Migration, Outcome, RunPhase, State
+from dbsync.model import (
+    NO_SCHEMA,
+    Backup,
+    Facts,
+    Migration,
+    Outcome,
+    ReleaseId,
+    RunPhase,
+    SchemaNumber,
+    Sha256,
+    State,
+    TrialId,
+)
 from dbsync.outcomes import OutcomeName
 from dbsync.upgrade import adoption_decision, decisions
 from dbsync.upgrade.effects import Effects, Recorder
@@ -28,8 +40,8 @@ def upgrade(
     effects: Effects,
     *,
     migrations: tuple[Migration, ...],
-    trial_id: str | None = None,
-    release_id: str | None = None,
+    trial_id: TrialId | None = None,
+    release_id: ReleaseId | None = None,
     release_version: str | None = None,
     earlier_backup: Backup | None = None,
     recorder: Recorder | None = None,
@@ -60,8 +72,8 @@ class _Upgrade:
         self,
         effects: Effects,
         migrations: tuple[Migration, ...],
-        trial_id: str | None,
-        release: tuple[str | None, str | None],
+        trial_id: TrialId | None,
+        release: tuple[ReleaseId | None, str | None],
         earlier_backup: Backup | None,
         recorder: Recorder | None,
         again: bool,
@@ -77,7 +89,7 @@ class _Upgrade:
         self.phase = RunPhase.PREFLIGHT
         self.migration: Migration | None = None
         self.backup: Backup | None = None
-        self.version: int | None = None
+        self.version: SchemaNumber | None = None
         self.began_seconds = effects.seconds()
 
     def run(self) -> Outcome:
@@ -96,8 +108,8 @@ class _Upgrade:
         if facts.state is State.UNTRACKED:
             refused = self._adopt()
             facts = effects.look() if refused is None else facts
-        self.version = facts.version if facts.state is State.OK else 0
-        latest = self.migrations[-1].number if self.migrations else 0
+        self.version = facts.version if facts.state is State.OK else NO_SCHEMA
+        latest = self.migrations[-1].number if self.migrations else NO_SCHEMA
         effects.record(FlightEvent.LOOKED, version=self.version, latest=latest)
         step = refused or self._decide(facts)
         match step:
@@ -117,7 +129,7 @@ class _Upgrade:
         effects.begin()
         self.phase = RunPhase.BACKUP
         if step.pending:
-            self.run_name = decisions.name_of_run(self.version or 0, step.pending, self.trial_id)
+            self.run_name = decisions.name_of_run(self.version or NO_SCHEMA, step.pending, self.trial_id)
             effects.record(FlightEvent.STARTED, count=len(step.pending), run=self.run_name)
         if step.backs_up:
             self._back_up()
@@ -146,7 +158,7 @@ class _Upgrade:
         step = decisions.decide_upgrade(facts, history, self.migrations, self.trial_id)
         match step:
             case decisions.Migrate() if step.pending and not self.again:
-                name = decisions.name_of_run(self.version or 0, step.pending, self.trial_id)
+                name = decisions.name_of_run(self.version or NO_SCHEMA, step.pending, self.trial_id)
                 return decisions.decide_again(self.effects.tried(name)) or step
             case decisions.Migrate() | decisions.Nothing() | decisions.Refuse():
                 return step
@@ -177,7 +189,7 @@ class _Upgrade:
         if earlier is not None and self.effects.equals(earlier.path):
             self.backup = earlier
             return
-        part = self.effects.copy_backup(self.version or 0, self.trial_id)
+        part = self.effects.copy_backup(self.version or NO_SCHEMA, self.trial_id)
         self.backup = self.effects.keep_backup(self.effects.check_backup(part))
         if self.recorder is not None:
             # A crash before this: the backup is there under its name, with the trial in its facts.
@@ -190,7 +202,7 @@ class _Upgrade:
             return self._ended(OutcomeName.UP_TO_DATE, digest=digest)
         return self._ended(OutcomeName.CREATED if step.fresh else OutcomeName.MIGRATED, digest=digest)
 
-    def _noted(self) -> str | None:
+    def _noted(self) -> Sha256 | None:
         """What is done with a database that is the new one and sound: a failure here changes nothing about that.
 
         Without the digest going back compares row by row; a backup too many goes the next time.
@@ -216,7 +228,7 @@ class _Upgrade:
             # Closing the connection undoes it as well, and if this process dies SQLite does at the next opening.
             return
 
-    def _ended(self, name: OutcomeName, *, cause: str = "", hint: str = "", digest: str | None = None) -> Outcome:
+    def _ended(self, name: OutcomeName, *, cause: str = "", hint: str = "", digest: Sha256 | None = None) -> Outcome:
         migrated = name in (OutcomeName.MIGRATED, OutcomeName.CREATED)
         kept = self.effects.keep_damaged() if name == OutcomeName.DAMAGED else None
         if kept is not None:

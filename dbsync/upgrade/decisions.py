@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple, assert_never
 
-from dbsync.model import Applied, Carried, Change, Facts, Intent, Migration, State, Tried
+from dbsync.model import (
+    NO_SCHEMA,
+    Applied,
+    Carried,
+    Change,
+    Facts,
+    Intent,
+    Migration,
+    SchemaNumber,
+    State,
+    TrialId,
+    Tried,
+)
 from dbsync.outcomes import OutcomeName
 from dbsync.upgrade.released_history import same_name
 
@@ -46,7 +58,7 @@ _LOOK = (
 
 
 def decide_upgrade(
-    facts: Facts, history: tuple[Applied, ...], migrations: tuple[Migration, ...], trial_id: str | None
+    facts: Facts, history: tuple[Applied, ...], migrations: tuple[Migration, ...], trial_id: TrialId | None
 ) -> UpgradeStep:
     """What an upgrade to the newest of `migrations` takes.
 
@@ -82,9 +94,9 @@ def _decide_without(facts: Facts, migrations: tuple[Migration, ...]) -> UpgradeS
 
 
 def _decide_tracked(
-    facts: Facts, history: tuple[Applied, ...], migrations: tuple[Migration, ...], trial_id: str | None
+    facts: Facts, history: tuple[Applied, ...], migrations: tuple[Migration, ...], trial_id: TrialId | None
 ) -> UpgradeStep:
-    latest = migrations[-1].number if migrations else 0
+    latest = migrations[-1].number if migrations else NO_SCHEMA
     if facts.version > latest:
         return Refuse(
             OutcomeName.TOO_NEW, f"the database has schema {facts.version}, this release knows {latest}", _UPDATE
@@ -110,7 +122,7 @@ def _decide_tracked(
     return Migrate(pending, adopted, blessed, backs_up=bool(pending), fresh=False)
 
 
-def differing(version: int, history: tuple[Applied, ...], migrations: tuple[Migration, ...]) -> str | None:
+def differing(version: SchemaNumber, history: tuple[Applied, ...], migrations: tuple[Migration, ...]) -> str | None:
     """Why the database's history is not that of these migrations, a release's; None if it is."""
     if len(history) != version:
         return f"the database says it has schema {version} and its history names {len(history)} migrations"
@@ -130,7 +142,7 @@ CUT_LIMIT: Final = 10
 """Runs that were cut, by the power or by a crash of the whole process, before it is taken for a failure."""
 
 
-def name_of_run(version: int, pending: tuple[Migration, ...], trial_id: str | None) -> str:
+def name_of_run(version: SchemaNumber, pending: tuple[Migration, ...], trial_id: TrialId | None) -> str:
     """The same for every run that would do the same: from the same schema, with the same texts, in the same trial."""
     texts = "-".join(one.sha256[:12] for one in pending)
     return f"v{version}-{texts}-{trial_id or 'no-trial'}"
@@ -174,7 +186,7 @@ ReturnStep = Keep | Stay | Restore | CarryBack | Refuse
 
 
 def decide_return(
-    facts: Facts, change: Change, *, migrated: bool, has_backup: bool, older_schema: int, ever_confirmed: bool
+    facts: Facts, change: Change, *, migrated: bool, has_backup: bool, older_schema: SchemaNumber, ever_confirmed: bool
 ) -> ReturnStep:
     """What becomes of a database whose trial was given up.
 

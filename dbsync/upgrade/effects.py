@@ -12,7 +12,23 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbsync.model import Applied, Backup, BackupKind, Carried, Change, Facts, Intent, Loss, Migration, Recognised, Tried
+from dbsync.model import (
+    Applied,
+    Backup,
+    BackupKind,
+    Carried,
+    Change,
+    Facts,
+    Intent,
+    Loss,
+    Migration,
+    Recognised,
+    ReleaseId,
+    SchemaNumber,
+    Sha256,
+    TrialId,
+    Tried,
+)
 
 if TYPE_CHECKING:
     # Not on the way of a launch.
@@ -27,7 +43,7 @@ class Recorder(ABC):
         """A backup is complete under its final name."""
 
     @abstractmethod
-    def content_noted(self, sha256: str) -> None:
+    def content_noted(self, sha256: Sha256) -> None:
         """The SHA-256 of the database file as of COMMIT."""
 
 
@@ -61,7 +77,7 @@ class Effects(ABC):
         """Return whether schema and content of the live database equal those of a backup."""
 
     @abstractmethod
-    def copy_backup(self, version: int, trial_id: str | None) -> Backup:
+    def copy_backup(self, version: SchemaNumber, trial_id: TrialId | None) -> Backup:
         """Copy the database, as it stands still, to a temporary name."""
 
     @abstractmethod
@@ -90,7 +106,9 @@ class Effects(ABC):
         """Check a database of which there is no backup to check, because it is new."""
 
     @abstractmethod
-    def apply(self, migration: Migration, trial_id: str | None, release: tuple[str | None, str | None]) -> None:
+    def apply(
+        self, migration: Migration, trial_id: TrialId | None, release: tuple[ReleaseId | None, str | None]
+    ) -> None:
         """Run one migration in a savepoint, with its history rows. `release` is id and version."""
 
     @abstractmethod
@@ -102,7 +120,7 @@ class Effects(ABC):
         """Record that the database has had these all along; the history is made where there is none."""
 
     @abstractmethod
-    def mark_trial(self, trial_id: str, release: tuple[str | None, str | None]) -> None:
+    def mark_trial(self, trial_id: TrialId, release: tuple[ReleaseId | None, str | None]) -> None:
         """Write the trial's row."""
 
     @abstractmethod
@@ -122,13 +140,13 @@ class Effects(ABC):
         """Open the database anew and check it, read from the disk."""
 
     @abstractmethod
-    def content_digest(self) -> str | None:
+    def content_digest(self) -> Sha256 | None:
         """Return the SHA-256 of the database file; None while a journal holds a part of the database."""
 
     # comparing
     @abstractmethod
     def changed_since_commit(
-        self, content_sha256: str | None, backup: Backup | None, migrations: tuple[Migration, ...]
+        self, content_sha256: Sha256 | None, backup: Backup | None, migrations: tuple[Migration, ...]
     ) -> Change:
         """Return whether people wrote since the trial's COMMIT, and at least a part of what they wrote."""
 

@@ -6,12 +6,14 @@ from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
+from dbsync.model import SchemaNumber, Sha256
+
 
 class Entry(Protocol):
     """A migration by what it is known by."""
 
     @property
-    def number(self) -> int:
+    def number(self) -> SchemaNumber:
         """Its place."""
 
     @property
@@ -19,11 +21,11 @@ class Entry(Protocol):
         """Its name."""
 
     @property
-    def sha256(self) -> str:
+    def sha256(self) -> Sha256:
         """The hash of its text."""
 
     @property
-    def replaces(self) -> tuple[str, ...]:
+    def replaces(self) -> tuple[Sha256, ...]:
         """Hashes of texts that it mends."""
 
 
@@ -41,7 +43,7 @@ class Kind(StrEnum):
 class Departure(NamedTuple):
     """One migration that is not as it was released."""
 
-    number: int
+    number: SchemaNumber
     """As released."""
     name: str
     """As released."""

@@ -23,7 +23,10 @@ from dbsync.model import (
     Outcome,
     Returned,
     RunPhase,
+    SchemaNumber,
+    Sha256,
     State,
+    TrialId,
 )
 from dbsync.outcomes import OutcomeName
 from dbsync.upgrade import decisions
@@ -52,10 +55,10 @@ def _settled(
 def go_back(
     effects: Effects,
     *,
-    trial_id: str,
+    trial_id: TrialId,
     backup: Backup | None,
-    content_sha256: str | None,
-    older_schema: int,
+    content_sha256: Sha256 | None,
+    older_schema: SchemaNumber,
     ever_confirmed: bool,
     migrations: tuple[Migration, ...],
 ) -> Returned:
@@ -110,7 +113,7 @@ def _carry_back(
     effects: Effects,
     backup: Backup,
     migrations: tuple[Migration, ...],
-    version: int,
+    version: SchemaNumber,
     ever_confirmed: bool,
 ) -> Returned:
     """People wrote since COMMIT. The newer database is put aside, durably, before anything else is tried."""
@@ -162,7 +165,7 @@ def _returned(
     effects: Effects,
     back: Back,
     name: OutcomeName,
-    version: int,
+    version: SchemaNumber,
     *,
     cause: str = "",
     aside: Backup | None = None,

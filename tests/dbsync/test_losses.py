@@ -14,7 +14,7 @@ from dbsync.backups.catalog import list_backups
 from dbsync.backups.description import backup_json
 from dbsync.database import timeline
 from dbsync.database.flight_recorder import FlightRecorder
-from dbsync.model import Backup, Change, Loss
+from dbsync.model import Backup, Change, Loss, SchemaNumber, Sha256
 from tests.dbsync.cli.test_check import dbsync
 from tests.helpers.places import ROOT
 from tests.helpers.shop import effects, make_shop, released, sell
@@ -92,7 +92,7 @@ def test_each_key_of_a_backup_is_explained() -> None:
     text = (ROOT / "docs" / "backups.md").read_text(encoding="utf-8").partition("## As JSON")[2]
     cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
     explained = [key.strip("` ") for cell in cells for key in cell.split(",")]
-    made = backup_json(Backup(Path("a.db"), "manual", 1, "", 1, 1, ""))
+    made = backup_json(Backup(Path("a.db"), "manual", SchemaNumber(1), Sha256(""), 1, 1, ""))
     assert sorted(explained) == sorted(made)
 
 

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dbsync.backups.catalog import list_backups
+from dbsync.model import SchemaNumber, TrialId
 from dbsync.upgrade import restore_decision
 from tests.helpers.shop import dump, effects, upgrade, version, written
 
@@ -123,8 +124,8 @@ def test_down_after_up_is_the_identity_on_what_people_did(
                     edit(live, verb, number, value)
         kept = next(one for one in list_backups(database.parent / "backups", database) if one.trial_id == "t1")
         returned = restore_decision.go_back(
-            effects(database), trial_id="t1", backup=kept, content_sha256=None, older_schema=1, ever_confirmed=False,
-            migrations=found,
+            effects(database), trial_id=TrialId("t1"), backup=kept, content_sha256=None, older_schema=SchemaNumber(1),
+            ever_confirmed=False, migrations=found,
         )  # fmt: skip
         assert returned.losses == ()
         assert picture(database) == picture(twin)

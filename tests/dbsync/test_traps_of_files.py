@@ -18,7 +18,7 @@ from dbsync.backups.catalog import list_backups
 from dbsync.commands import adopt, downgrade
 from dbsync.database.live import LiveEffects
 from dbsync.errors import Damaged, Locked
-from dbsync.model import Backup
+from dbsync.model import Backup, SchemaNumber
 from dbsync.progress import Event, nobody
 from dbsync.storage import connections, page_copy
 from dbsync.storage import files as disk_files
@@ -171,7 +171,7 @@ def test_a_damaged_page_is_copied_without_a_word_so_the_copy_is_opened_and_dropp
     assert (tmp_path / "copy.db").stat().st_size == database.stat().st_size, "the copying itself said nothing"
     live = effects(database)
     with pytest.raises(Damaged):
-        live.check_backup(live.copy_backup(2, None))
+        live.check_backup(live.copy_backup(SchemaNumber(2), None))
     assert files(database.parent) == {"pos_system.db", "backups/dbsync-flight.jsonl"}
 
 
@@ -325,7 +325,7 @@ def test_a_database_with_a_collation_of_the_apps_own_is_never_moved_away(tmp_pat
         live.create_collation("german", lambda one, other: (one > other) - (one < other))
         live.execute("CREATE INDEX by_german ON products(name COLLATE german)")
     before = dump(database)
-    kept = adopt.stamp(effects(database), released(tmp_path, 2), at=2)
+    kept = adopt.stamp(effects(database), released(tmp_path, 2), at=SchemaNumber(2))
     assert kept is not None
     # It cannot be checked without the collation, so it is not verified; but it is all there, and so is the live one.
     assert (kept.verified, kept.sha256, dump(kept.path)) == (False, disk_files.sha256_of(kept.path), before)
@@ -354,7 +354,7 @@ def test_a_ruined_database_stays_where_it_is_unless_another_takes_its_place(
         assert (returned.back, returned.outcome.name) == (None, "RESTORE_PENDING")
     else:
         with pytest.raises(Damaged):
-            adopt.stamp(effects(database), found, at=4)
+            adopt.stamp(effects(database), found, at=SchemaNumber(4))
     assert database.read_bytes() == before
     assert not list(database.parent.glob("*before*"))
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dbsync.errors import TillkeeperError
+from dbsync.model import ReleaseId, SchemaNumber
 from tests.simulators.till import SimulatedTill
 from tests.simulators.world import Dead, Killed, PowerCut, Violated, World
 from updater.flows.agent import cycle
@@ -26,9 +27,9 @@ from updater.flows.launch import launch
 from updater.flows.rollback import allow, make_plan, perform
 from updater.model import Journal, Limits, Phase, Release
 
-OLD = Release("1" * 64, "1.0", 2)
-NEW = Release("2" * 64, "1.1", 4)
-NEWER = Release("3" * 64, "1.2", 5)
+OLD = Release(ReleaseId("1" * 64), "1.0", SchemaNumber(2))
+NEW = Release(ReleaseId("2" * 64), "1.1", SchemaNumber(4))
+NEWER = Release(ReleaseId("3" * 64), "1.2", SchemaNumber(5))
 LIMITS = Limits(busy_seconds=0.3, confirm_seconds=60.0)
 SETTLING_LAUNCHES = 4 + LIMITS.clean_exits_count
 
@@ -83,7 +84,7 @@ def new_world(story: Story) -> World:
     world.offered = [OLD]
     world.behaviour["1.1"] = story.behaviour
     if story.readable_from is not None:
-        world.readable_from[NEW.schema] = story.readable_from
+        world.readable_from[NEW.schema] = SchemaNumber(story.readable_from)
     world.broken_migrations = {4} if story.broken else set()
     if story.steps[0] != "install":
         _act(world, "install")

@@ -22,7 +22,7 @@ from dbsync.commands import adopt
 from dbsync.database.live import LiveEffects
 from dbsync.errors import TillkeeperError
 from dbsync.migrations import folder as migration_folder
-from dbsync.model import Migration, Outcome
+from dbsync.model import Migration, Outcome, SchemaNumber
 from dbsync.upgrade import coordinator, restore_decision
 from tests.drills.real_sources import NotThere, run
 
@@ -116,7 +116,7 @@ def _stamped(database: Path, found: tuple[Migration, ...], image: bytes) -> str:
     """A person says that it has schema 1: then its insides count."""
     database.write_bytes(image)
     try:
-        adopt.stamp(_effects(database), found, at=1)
+        adopt.stamp(_effects(database), found, at=SchemaNumber(1))
     except TillkeeperError as error:
         # Undoing a write, SQLite makes a file that was cut in the middle of a page whole, with zeros.
         if database.read_bytes().rstrip(b"\0") != image.rstrip(b"\0"):

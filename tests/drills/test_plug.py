@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dbsync.model import BackupKind
+from dbsync.model import BackupKind, TrialId
 from dbsync.upgrade import decisions as dbsync_decisions
 from tests.drills.plug import STORIES, Story, play, run
 from tests.simulators.database import SimulatedEffects
@@ -85,7 +85,7 @@ def row_guard_off_and_compare_off(patch: pytest.MonkeyPatch) -> None:
     right = SimulatedEffects.look
 
     def wrong(self: SimulatedEffects) -> Any:
-        return right(self)._replace(trial_id="id1")
+        return right(self)._replace(trial_id=TrialId("id1"))
 
     patch.setattr(SimulatedEffects, "look", wrong)
     restored_blindly(patch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dbsync.errors import DiskFull, TryLater
-from dbsync.model import Migration
+from dbsync.model import Migration, ReleaseId, TrialId
 from tests.drills import plug
 from tests.drills.plug import LIMITS, NEW, Story, new_world, run, settle
 from tests.simulators.database import SimulatedEffects
@@ -115,7 +115,10 @@ def test_v10_what_the_old_version_sold_between_two_attempts_is_in_the_backup_tha
     right, full = SimulatedEffects.apply, [True]
 
     def once_full(
-        self: SimulatedEffects, migration: Migration, trial_id: str | None, release: tuple[str | None, str | None]
+        self: SimulatedEffects,
+        migration: Migration,
+        trial_id: TrialId | None,
+        release: tuple[ReleaseId | None, str | None],
     ) -> None:
         if full and self.world.started and trial_id is not None:
             full.clear()
@@ -147,7 +150,7 @@ def test_v12_the_old_app_is_never_told_to_close_because_of_a_trial_that_is_not_i
     assert world.started[-1][0] == "1.0"
     assert not at_rest(world), "the agent is dead: the give-up is not folded"
     assert confirm(SimulatedTill(world, "confirm"), None) is ConfirmAnswer.CONFIRMED
-    assert confirm(SimulatedTill(world, "confirm"), "never heard of") is ConfirmAnswer.CONFIRMED
+    assert confirm(SimulatedTill(world, "confirm"), TrialId("never heard of")) is ConfirmAnswer.CONFIRMED
 
 
 def test_v13_nobody_restores_by_hand_between_the_comparison_and_the_start() -> None:

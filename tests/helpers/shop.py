@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dbsync.database.live import LiveEffects
 from dbsync.migrations import folder as migration_folder
-from dbsync.model import Migration, Outcome
+from dbsync.model import Migration, Outcome, ReleaseId, TrialId
 from dbsync.progress import Progress, quiet
 from dbsync.upgrade import coordinator
 from tests.sample_till.bundles import copy_migrations
@@ -50,7 +50,10 @@ def upgrade(
     database: Path, found: tuple[Migration, ...], *, trial_id: str | None = None, again: bool = False
 ) -> Outcome:
     """Runs the coordinator."""
-    return coordinator.upgrade(effects(database), migrations=found, trial_id=trial_id, release_id="r1", again=again)
+    trial = TrialId(trial_id) if trial_id is not None else None
+    return coordinator.upgrade(
+        effects(database), migrations=found, trial_id=trial, release_id=ReleaseId("r1"), again=again
+    )
 
 
 def make_shop(

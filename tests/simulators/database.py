@@ -16,6 +16,10 @@ from dbsync.model import (
     Migration,
     MigrationKind,
     Recognised,
+    ReleaseId,
+    SchemaNumber,
+    Sha256,
+    TrialId,
     Tried,
 )
 from dbsync.model import Backup as Facts_of_backup
@@ -60,7 +64,12 @@ class SimulatedEffects(Effects):
         self._tick("read the history")
         content = self.world.database
         return tuple(
-            Applied(number, f"m{number}", f"sha{number}", content.migrated_by if number == content.version else None)
+            Applied(
+                SchemaNumber(number),
+                f"m{number}",
+                Sha256(f"sha{number}"),
+                content.migrated_by if number == content.version else None,
+            )
             for number in range(1, content.version + 1)
         )
 
@@ -94,7 +103,7 @@ class SimulatedEffects(Effects):
         kept = self.world.backups.get(backup.name)
         return kept is not None and kept.content == self.world.database
 
-    def copy_backup(self, version: int, trial_id: str | None) -> Facts_of_backup:
+    def copy_backup(self, version: SchemaNumber, trial_id: TrialId | None) -> Facts_of_backup:
         self._tick("copy the backup")
         name = f"backup{len(self.world.backups)}"
         self.world.backups[name] = Backup(self.world.database, BackupKind.MIGRATION, trial_id)
@@ -111,7 +120,9 @@ class SimulatedEffects(Effects):
         self.world.backups[part.path.name].durable = True
         return part
 
-    def apply(self, migration: Migration, trial_id: str | None, release: tuple[str | None, str | None]) -> None:
+    def apply(
+        self, migration: Migration, trial_id: TrialId | None, release: tuple[ReleaseId | None, str | None]
+    ) -> None:
         self._tick(f"migrate to {migration.number}")
         if migration.number in self.world.broken_migrations:
             raise MigrationFailed(operation="migrate", cause="this shop's data does not allow it")
@@ -124,7 +135,7 @@ class SimulatedEffects(Effects):
     def adopt(self, migrations: tuple[Migration, ...]) -> None:
         raise Violated("the simulated database is tracked")
 
-    def mark_trial(self, trial_id: str, release: tuple[str | None, str | None]) -> None:
+    def mark_trial(self, trial_id: TrialId, release: tuple[ReleaseId | None, str | None]) -> None:
         self._tick("mark the trial")
         self._change(self._open.copy(trial_id=trial_id, release_id=release[0]))
 
@@ -148,7 +159,7 @@ class SimulatedEffects(Effects):
     def check_committed(self) -> None:
         self._tick("check what was committed")
 
-    def content_digest(self) -> str | None:
+    def content_digest(self) -> Sha256 | None:
         self._tick("digest")
         return _digest(self.world.database)
 
@@ -162,7 +173,7 @@ class SimulatedEffects(Effects):
 
     def changed_since_commit(
         self,
-        content_sha256: str | None,
+        content_sha256: Sha256 | None,
         backup: Facts_of_backup | None,
         migrations: tuple[Migration, ...],
     ) -> Change:
@@ -256,16 +267,24 @@ class SimulatedEffects(Effects):
 
     # for the till --------------------------------------------------------------------------------------------------
 
-    def migrations_up_to(self, number: int) -> tuple[Migration, ...]:
+    def migrations_up_to(self, number: SchemaNumber) -> tuple[Migration, ...]:
         """The release's migrations."""
         return tuple(
             Migration(
-                one, f"m{one}", "", f"sha{one}", (), self.world.readable_from.get(one), (), MigrationKind.SQL, Path("m")
+                SchemaNumber(one),
+                f"m{one}",
+                "",
+                Sha256(f"sha{one}"),
+                (),
+                self.world.readable_from.get(one),
+                (),
+                MigrationKind.SQL,
+                Path("m"),
             )
             for one in range(1, number + 1)
         )
 
-    def backup_for(self, trial_id: str) -> Facts_of_backup | None:
+    def backup_for(self, trial_id: TrialId) -> Facts_of_backup | None:
         """The newest complete backup that names a trial."""
         found = [name for name, one in self.world.backups.items() if one.final and one.trial_id == trial_id]
         return self._facts(found[-1]) if found else None
@@ -276,8 +295,8 @@ class SimulatedEffects(Effects):
 
     def _facts(self, name: str) -> Facts_of_backup:
         kept = self.world.backups[name]
-        return Facts_of_backup(Path(name), kept.kind, kept.content.version, "", 1, 1, "", kept.trial_id)
+        return Facts_of_backup(Path(name), kept.kind, kept.content.version, Sha256(""), 1, 1, "", kept.trial_id)
 
 
-def _digest(content: Database) -> str:
-    return repr((content.version, sorted(content.sales), content.trial_id))
+def _digest(content: Database) -> Sha256:
+    return Sha256(repr((content.version, sorted(content.sales), content.trial_id)))

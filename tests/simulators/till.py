@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dbsync.errors import TryLater
 from dbsync.model import Backup as BackupFacts
-from dbsync.model import Migration
+from dbsync.model import Migration, ReleaseId, TrialId
 from tests.simulators.database import SimulatedEffects
 from tests.simulators.world import App, World
 from updater.answers import Answer
@@ -65,7 +65,7 @@ class SimulatedTill(Till):
         self._tick("sync")
         self.world.sync_all()
 
-    def read_trial(self, trial_id: str) -> Trial | None:
+    def read_trial(self, trial_id: TrialId) -> Trial | None:
         found = self.world.visible().get(f"trial/{trial_id}")
         assert found is None or isinstance(found, Trial)
         return found
@@ -93,7 +93,7 @@ class SimulatedTill(Till):
         self._locked()
         self.world.write(self.process, f"rejected/{rejection.release.release_id}", rejection)
 
-    def remove_rejection(self, release_id: str) -> None:
+    def remove_rejection(self, release_id: ReleaseId) -> None:
         self._locked()
         self.world.write(self.process, f"rejected/{release_id}", None)
 
@@ -138,7 +138,7 @@ class SimulatedTill(Till):
 
     # ---------------------------------------------------------------------------------------------------------- app
 
-    def start_app(self, release: Release, *, trial_id: str | None, notice: str) -> None:
+    def start_app(self, release: Release, *, trial_id: TrialId | None, notice: str) -> None:
         self._tick(f"start {release.version}")
         assert self.world.terminal_lock == self.process
         assert self.world.database_lock == self.process, "a start without the database lock"
@@ -149,7 +149,7 @@ class SimulatedTill(Till):
     def attach_app(self) -> None:
         self._tick("attach")
 
-    def await_app(self, *, trial_id: str | None, limit_seconds: float | None) -> AppEvent:
+    def await_app(self, *, trial_id: TrialId | None, limit_seconds: float | None) -> AppEvent:
         self._tick("await app")
         app = self.world.app
         if app is None:
@@ -190,12 +190,12 @@ class SimulatedTill(Till):
             self.world.acknowledged_confirms.add(app.trial_id or "")
             self.world.sell()
 
-    def asks_confirm(self, trial_id: str) -> bool:
+    def asks_confirm(self, trial_id: TrialId) -> bool:
         self._tick("asks confirm?")
         app = self.world.app
         return app is not None and app.asked and not app.confirmed
 
-    def answer_confirm(self, trial_id: str, answer: ConfirmAnswer) -> None:
+    def answer_confirm(self, trial_id: TrialId, answer: ConfirmAnswer) -> None:
         self._tick(f"answer {answer}")
         app = self.world.app
         if app is not None and app.trial_id == trial_id:
@@ -258,7 +258,7 @@ class SimulatedTill(Till):
         # Synced before the rename, and the rename is synced: a folder that is visible is complete and durable.
         self.world.folders.add(offer.release.folder)
 
-    def tidy(self, keep: frozenset[str]) -> None:
+    def tidy(self, keep: frozenset[ReleaseId]) -> None:
         self._tick("tidy")
         self.world.folders = {one for one in self.world.folders if one.split("-")[1] in {it[:12] for it in keep}}
 

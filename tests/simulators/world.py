@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from dbsync.model import BackupKind, Facts, State
+from dbsync.model import NO_SCHEMA, BackupKind, Facts, ReleaseId, SchemaNumber, State, TrialId
 from updater.model import Release
 
 
@@ -34,13 +34,13 @@ class Violated(AssertionError):
 class Database:
     """The content of a database: what matters of it for the promises."""
 
-    version: int = 0
+    version: SchemaNumber = NO_SCHEMA
     sales: frozenset[int] = frozenset()
-    readable_from: int | None = None
-    trial_id: str | None = None
-    release_id: str | None = None
+    readable_from: SchemaNumber | None = None
+    trial_id: TrialId | None = None
+    release_id: ReleaseId | None = None
     exists: bool = True
-    migrated_by: str | None = None
+    migrated_by: TrialId | None = None
     """The trial that brought it to its version."""
 
     def copy(self, **changes: Any) -> Database:
@@ -59,7 +59,7 @@ class App:
     """The running app: it holds the app lock."""
 
     release: Release
-    trial_id: str | None
+    trial_id: TrialId | None
     seconds: float = 0.0
     confirmed: bool = False
     asked: bool = False
@@ -71,7 +71,7 @@ class Backup:
 
     content: Database
     kind: BackupKind
-    trial_id: str | None
+    trial_id: TrialId | None
     durable: bool = False
     final: bool = False
     reported: bool = False
@@ -84,7 +84,7 @@ class World:
     releases: dict[str, Release] = field(default_factory=dict)
     behaviour: dict[str, str] = field(default_factory=dict)
     """Release id → how its app behaves: good, crash, hang, exit0, sells_then_crash, late_confirm."""
-    readable_from: dict[int, int] = field(default_factory=dict)
+    readable_from: dict[int, SchemaNumber] = field(default_factory=dict)
     broken_migrations: set[int] = field(default_factory=set)
     offered: list[Release] = field(default_factory=list)
     files: dict[str, Any] = field(default_factory=dict)

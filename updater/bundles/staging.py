@@ -15,7 +15,7 @@ from updater.answers import Answer
 from updater.bundles.version_folders import Versions
 from updater.host import this_host
 from updater.manifest import Manifest
-from updater.model import Catalog, Journal, Offer, Release
+from updater.model import Catalog, Journal, Offer, Release, ReleaseId
 from updater.repository import client
 from updater.settings import Settings
 
@@ -29,7 +29,7 @@ class Staging:
         self._settings: Final = settings
         self._versions: Final = versions
         self._progress: Final[Progress] = progress or _no_progress
-        self._offers: dict[str, client.Signed] = {}
+        self._offers: dict[ReleaseId, client.Signed] = {}
 
     def find_releases(self, journal: Journal | None) -> Catalog:
         """Asks the repository; the catalog has what this terminal could run and is newer than the good release."""
@@ -97,7 +97,7 @@ class Staging:
         self._versions.shelve(staging, offer.release.folder)
         (self._settings.downloads / self._known(offer).archive_name).unlink(missing_ok=True)
 
-    def tidy(self, keep: frozenset[str]) -> None:
+    def tidy(self, keep: frozenset[ReleaseId]) -> None:
         """Removes version folders that nothing refers to."""
         names = {name for name in self._versions.names() if any(name.endswith(f"-{one[:12]}") for one in keep)}
         self._versions.tidy(keep=names)

@@ -71,10 +71,10 @@ def confirm(words: list[str]) -> int:
 
     try:
         settings, _ = _settings(words)
-        from updater.model import ProcessKind
+        from updater.model import ProcessKind, TrialId
         from updater.terminal.live import Terminal
 
-        confirmed = confirm(Terminal(settings, kind=ProcessKind.CONFIRM), trial_id) is ConfirmAnswer.CONFIRMED
+        confirmed = confirm(Terminal(settings, kind=ProcessKind.CONFIRM), TrialId(trial_id)) is ConfirmAnswer.CONFIRMED
     except TillkeeperError as error:
         # Not durable is not confirmed: the app asks again or closes; the launcher counts it.
         return _say(_outcome_of(error), str(error), error.hint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from updater.decisions.launcher import fits
-from updater.model import By, Journal, Phase, Proof, ProvenBy, Rejection, Release, Trial, Verdict, View
+from updater.model import By, Journal, Phase, Proof, ProvenBy, Rejection, Release, Trial, TrialId, Verdict, View
 from updater.outcomes import TerminalOutcome
 
 
@@ -81,7 +81,7 @@ def _missing_rejections(view: View, given_up_now: tuple[Trial, ...], now: str) -
 
 def _best(view: View, given_up_now: tuple[Trial, ...], worked: list[Release]) -> Release | None:
     given_up = {one.trial_id: one for one in (*view.trials, *given_up_now) if one.verdict is Verdict.GIVEN_UP}
-    owing = given_up.get(view.database.trial_id or "")
+    owing = given_up.get(view.database.trial_id or TrialId(""))
     if owing is not None and owing.back is None and owing.good in worked:
         # The database is about to go back to what this trial's good release knows.
         return owing.good

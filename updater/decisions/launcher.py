@@ -18,6 +18,7 @@ from updater.model import (
     Proof,
     Rejection,
     Release,
+    ReleaseId,
     Running,
     State,
     Trial,
@@ -136,7 +137,9 @@ StepAlone = GiveUp | GoBack | FinishRollback | Prepare | Refuse
 LaunchStep = Attach | Start | StepAlone
 
 
-def decide_launch(view: View, journal: Journal | None, limits: Limits, *, refused: str | None = None) -> LaunchStep:
+def decide_launch(
+    view: View, journal: Journal | None, limits: Limits, *, refused: ReleaseId | None = None
+) -> LaunchStep:
     """What the launcher does next.
 
     Args:
@@ -184,7 +187,7 @@ def owing_trial(view: View, journal: Journal | None) -> Trial | None:
 
 
 def _ready_or_prepare(
-    view: View, release: Release, trial: Trial | None, limits: Limits, *, refused: str | None
+    view: View, release: Release, trial: Trial | None, limits: Limits, *, refused: ReleaseId | None
 ) -> LaunchStep:
     if release.folder not in view.installed:
         return Refuse(TerminalOutcome.FOLDER_MISSING, f"the version folder {release.folder} is not there")

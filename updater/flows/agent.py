@@ -11,7 +11,7 @@ from updater.answers import Answer
 from updater.decisions import agent as decisions
 from updater.flows.effects import Till, terminal_locked
 from updater.flows.settle_trial import fold, fold_rollback, rebuild_journal
-from updater.model import By, Catalog, Journal, Phase, Rejection, Report, ReportPhase, View
+from updater.model import By, Catalog, Journal, Phase, Rejection, Report, ReportPhase, TrialId, View
 from updater.outcomes import TerminalOutcome
 
 STEPS_LIMIT: Final = 20
@@ -99,7 +99,7 @@ def _record(till: Till, view: View, step: decisions.AgentStep, done: list[str]) 
             done.append(step.reason)
         case decisions.Swap():
             # This rename is the swap. A crash before it: STAGED, decided again. After it: the next launch is the trial.
-            till.write_journal(_journal(view)._replace(phase=Phase.SWAPPED, trial_id=till.new_id()))
+            till.write_journal(_journal(view)._replace(phase=Phase.SWAPPED, trial_id=TrialId(till.new_id())))
             till.tell(
                 Report(TerminalOutcome.SWAPPED, step.candidate, ReportPhase.SWAP, done="it starts at the next launch")
             )

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import assert_never
 
 from updater.flows.effects import Records, terminal_locked
-from updater.model import Act, Report, ReportPhase, Verdict
+from updater.model import Act, Report, ReportPhase, TrialId, Verdict
 from updater.outcomes import TerminalOutcome
 
 
@@ -18,7 +18,7 @@ class ConfirmAnswer(StrEnum):
     """The trial is over: the app has to close without selling."""
 
 
-def confirm(till: Records, trial_id: str | None) -> ConfirmAnswer:
+def confirm(till: Records, trial_id: TrialId | None) -> ConfirmAnswer:
     """Records the confirm of the trial under which the asking app was started.
 
     It judges by that trial's file alone, never by the journal: an app that was started without a trial, or under one

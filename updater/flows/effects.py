@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from dbsync.model import Backup, Migration
-from updater.model import Catalog, Journal, Offer, Proof, Rejection, Release, Report, Trial, View
+from updater.model import Catalog, Journal, Offer, Proof, Rejection, Release, ReleaseId, Report, Trial, TrialId, View
 
 if TYPE_CHECKING:
     from dbsync.upgrade.effects import Effects
@@ -65,7 +65,7 @@ class Records(ABC):
         """Makes durable what a look reads: a rename that its writer did not live to sync can still vanish."""
 
     @abstractmethod
-    def read_trial(self, trial_id: str) -> Trial | None:
+    def read_trial(self, trial_id: TrialId) -> Trial | None:
         """One trial file; None if there is none."""
 
     @abstractmethod
@@ -89,7 +89,7 @@ class Records(ABC):
         """Writes one rejection."""
 
     @abstractmethod
-    def remove_rejection(self, release_id: str) -> None:
+    def remove_rejection(self, release_id: ReleaseId) -> None:
         """Lifts a rejection."""
 
     @abstractmethod
@@ -135,7 +135,7 @@ class Till(Records):
 
     # the app -----------------------------------------------------------------------------------------------------
     @abstractmethod
-    def start_app(self, release: Release, *, trial_id: str | None, notice: str) -> None:
+    def start_app(self, release: Release, *, trial_id: TrialId | None, notice: str) -> None:
         """Starts the app, which holds the app lock from its first moment to its last."""
 
     @abstractmethod
@@ -143,15 +143,15 @@ class Till(Records):
         """Takes up watching an app that another launcher started."""
 
     @abstractmethod
-    def await_app(self, *, trial_id: str | None, limit_seconds: float | None) -> AppEvent:
+    def await_app(self, *, trial_id: TrialId | None, limit_seconds: float | None) -> AppEvent:
         """Waits for the app; without a trial, for its end only."""
 
     @abstractmethod
-    def asks_confirm(self, trial_id: str) -> bool:
+    def asks_confirm(self, trial_id: TrialId) -> bool:
         """Whether the app has written its confirm file and has no answer yet."""
 
     @abstractmethod
-    def answer_confirm(self, trial_id: str, answer: ConfirmAnswer) -> None:
+    def answer_confirm(self, trial_id: TrialId, answer: ConfirmAnswer) -> None:
         """Writes `<confirm file>.ack`."""
 
     @abstractmethod
@@ -200,7 +200,7 @@ class Till(Records):
         """Makes the files durable, then gives the folder its final name."""
 
     @abstractmethod
-    def tidy(self, keep: frozenset[str]) -> None:
+    def tidy(self, keep: frozenset[ReleaseId]) -> None:
         """Removes version folders, downloads and old trial files that nothing refers to (`keep`: release ids)."""
 
     @abstractmethod

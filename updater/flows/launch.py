@@ -13,7 +13,7 @@ from dbsync.outcomes import NamedOutcome, OutcomeName
 from updater.decisions import launcher
 from updater.decisions.trial import counted, ended
 from updater.flows.effects import AppEvent, AppEventKind, Till, terminal_locked
-from updater.model import Act, Journal, Limits, Release, Report, ReportPhase, Trial, Verdict, View
+from updater.model import Act, Journal, Limits, Release, ReleaseId, Report, ReportPhase, Trial, TrialId, Verdict, View
 from updater.outcomes import TerminalOutcome
 
 STEPS_LIMIT: Final = 60
@@ -58,7 +58,7 @@ class _Run:
     def __init__(self, till: Till, limits: Limits) -> None:
         self.till = till
         self.limits = limits
-        self.refused: str | None = None
+        self.refused: ReleaseId | None = None
         self.last: Outcome | None = None
         self.notice = ""
         self.waited_seconds = 0.0
@@ -200,7 +200,7 @@ class _Run:
         self.till.attach_app()
         return self._watch(trial.candidate, trial, attached=True)
 
-    def _answer(self, trial_id: str) -> bool:
+    def _answer(self, trial_id: TrialId) -> bool:
         """Confirm a trial as its app asks, and answer it; return whether the app may go on."""
         # Here, because a start without a trial needs none of it.
         from updater.flows.confirm import ConfirmAnswer, confirm

@@ -11,14 +11,14 @@ from dbsync.model import Backup, Outcome, Returned, RunPhase
 from dbsync.upgrade import coordinator, restore_decision
 from dbsync.upgrade.effects import Recorder
 from updater.flows.effects import Till, terminal_locked
-from updater.model import Act, Rejection, Release, Report, ReportPhase, Trial, Verdict
+from updater.model import Act, Rejection, Release, Report, ReportPhase, Sha256, Trial, TrialId, Verdict
 from updater.outcomes import TerminalOutcome, done_sentence
 
 
 class TrialRecorder(Recorder):
     """Takes what the coordinator learns into the trial file, each time under the terminal lock for a moment."""
 
-    def __init__(self, till: Till, trial_id: str) -> None:
+    def __init__(self, till: Till, trial_id: TrialId) -> None:
         self._till = till
         self._trial_id = trial_id
 
@@ -26,7 +26,7 @@ class TrialRecorder(Recorder):
         """A crash before this: the backup is found by the trial id in the facts beside it."""
         self._change(backup=str(backup.path))
 
-    def content_noted(self, sha256: str) -> None:
+    def content_noted(self, sha256: Sha256) -> None:
         """A crash before this: the database counts as changed until it is compared row by row."""
         self._change(content_sha256=sha256)
 
@@ -56,7 +56,7 @@ def prepare(till: Till, release: Release, trial: Trial | None) -> Outcome:
     return outcome
 
 
-def _end_attempt(till: Till, trial_id: str, outcome: Outcome) -> None:
+def _end_attempt(till: Till, trial_id: TrialId, outcome: Outcome) -> None:
     with terminal_locked(till):
         trial = till.read_trial(trial_id)
         if trial is None or trial.verdict is not Verdict.OPEN:
@@ -124,7 +124,7 @@ def finish_rollback(till: Till, rejection: Rejection) -> Returned:
     return returned
 
 
-def _report(outcome: Outcome, release: Release, *, done: str, trial_id: str | None) -> Report:
+def _report(outcome: Outcome, release: Release, *, done: str, trial_id: TrialId | None) -> Report:
     return Report(
         outcome=outcome.name,
         release=release,

@@ -7,7 +7,7 @@ from typing import assert_never
 from dbsync.outcomes import NamedOutcome
 from updater.decisions.journal_rebuild import next_sequence, proof_of, rebuild, rejection_of
 from updater.flows.effects import Till
-from updater.model import Journal, Phase, Proof, ProvenBy, Rejection, Report, ReportPhase, Trial, Verdict, View
+from updater.model import Journal, Phase, Proof, ProvenBy, Rejection, Report, ReportPhase, Trial, TrialId, Verdict, View
 from updater.outcomes import TerminalOutcome
 
 
@@ -49,11 +49,11 @@ def _fold_given_up(till: Till, view: View, journal: Journal, trial: Trial) -> No
 def fold_rollback(till: Till, view: View, rejection: Rejection) -> None:
     """Takes a person's rollback whose database part is done into proofs and journal."""
     assert rejection.to is not None
-    chosen = [proof for proof in view.proofs if proof.why == ProvenBy.CHOSEN and proof.trial_id == rejection.intent_id]
+    # No trial led to it: its proof goes by the name of the rollback, so that a repeat finds it.
+    name = TrialId(rejection.intent_id)
+    chosen = [proof for proof in view.proofs if proof.why == ProvenBy.CHOSEN and proof.trial_id == name]
     if not chosen:
-        till.write_proof(
-            Proof(next_sequence(view.proofs), rejection.to, ProvenBy.CHOSEN, rejection.intent_id, till.now())
-        )
+        till.write_proof(Proof(next_sequence(view.proofs), rejection.to, ProvenBy.CHOSEN, name, till.now()))
     till.write_journal(Journal(Phase.IDLE, good=rejection.to, previous=None))
 
 

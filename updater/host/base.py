@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from dbsync.model import ReleaseId, TrialId
+
 
 class RunningApp(NamedTuple):
     """The note that the holder of the app lock wrote into it; None where it could not be read."""
@@ -15,8 +17,8 @@ class RunningApp(NamedTuple):
     pid: int | None
     start_time: str | None
     """As the system reports it: it tells this process from another one with a reused pid."""
-    trial_id: str | None
-    release_id: str | None
+    trial_id: TrialId | None
+    release_id: ReleaseId | None
     seconds: float
 
 

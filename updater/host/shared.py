@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from dbsync.model import ReleaseId, TrialId
 from dbsync.storage.locks import Lock
 from updater.host.base import App, Host, RunningApp
 
@@ -47,12 +48,13 @@ class SharedHost(Host):
         note = _read_note(lock_path)
         began = note.get("monotonic_seconds")
         known = isinstance(began, int | float) and note.get("boot_id") == self.boot_id()
+        trial_id, release_id = _text(note.get("trial_id")), _text(note.get("release_id"))
         return RunningApp(
             lock_path=lock_path,
             pid=note["pid"] if isinstance(note.get("pid"), int) else None,
             start_time=_text(note.get("start_time")),
-            trial_id=_text(note.get("trial_id")),
-            release_id=_text(note.get("release_id")),
+            trial_id=TrialId(trial_id) if trial_id is not None else None,
+            release_id=ReleaseId(release_id) if release_id is not None else None,
             seconds=max(0.0, self.monotonic_seconds() - float(began)) if known and began is not None else 0.0,
         )
 

@@ -27,6 +27,7 @@ from urllib3.exceptions import (
 from dbsync.storage import files
 from updater import __version__
 from updater.answers import Answer
+from updater.model import Sha256
 
 REDIRECTS_COUNT: Final = 5
 CONNECT_SECONDS: Final = 10.0
@@ -151,7 +152,7 @@ def _trouble(url: str, cause: Exception) -> Trouble:
 
 
 def fetch_file(
-    http: Http, url: str, target: Path, *, size_bytes: int, sha256: str, progress: Callable[[int], None]
+    http: Http, url: str, target: Path, *, size_bytes: int, sha256: Sha256, progress: Callable[[int], None]
 ) -> int:
     """Fetches a file of known size and hash; goes on where an earlier try stopped. Returns the bytes fetched.
 

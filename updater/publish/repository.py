@@ -13,6 +13,7 @@ from packaging.version import Version
 from tufup.repo import make_gztar_archive
 
 from dbsync.errors import TillkeeperError
+from dbsync.model import ReleaseId, SchemaNumber
 from dbsync.storage import files
 from dbsync.storage.locks import Lock
 from updater.manifest import Manifest, parse, release_id, scan, to_bytes
@@ -39,8 +40,8 @@ class Published(NamedTuple):
     """What a publish came to."""
 
     version: str
-    release_id: str
-    schema: int
+    release_id: ReleaseId
+    schema: SchemaNumber
     archive_size_bytes: int
     files_placed: int
     already: bool

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from dbsync.errors import Refused, TryLater
 from updater.answers import Answer
 from updater.manifest import Manifest, ManifestError, parse, release_id
-from updater.model import Limits
+from updater.model import Limits, ReleaseId, Sha256
 
 
 class Source(NamedTuple):
@@ -36,11 +36,11 @@ class Signed(NamedTuple):
 
     manifest: Manifest
     manifest_bytes: bytes
-    release_id: str
+    release_id: ReleaseId
     archive_name: str
     archive_path: str
     archive_size_bytes: int
-    archive_sha256: str
+    archive_sha256: Sha256
 
 
 class Looked(NamedTuple):

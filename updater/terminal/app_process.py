@@ -14,7 +14,7 @@ from updater.flows.effects import AppEvent, AppEventKind
 from updater.host import this_host
 from updater.host.base import App
 from updater.manifest import Manifest
-from updater.model import Release, Verdict
+from updater.model import Release, TrialId, Verdict
 from updater.settings import Settings
 from updater.terminal.state_files import StateFolder
 
@@ -38,7 +38,9 @@ class Watch:
         self._app: App | None = None
         self._since: float = 0.0
 
-    def start(self, folder: Path, manifest: Manifest, release: Release, *, trial_id: str | None, notice: str) -> None:
+    def start(
+        self, folder: Path, manifest: Manifest, release: Release, *, trial_id: TrialId | None, notice: str
+    ) -> None:
         """Starts the app of a version folder.
 
         Raises:
@@ -69,7 +71,7 @@ class Watch:
         self._app = self._host.attach(running)
         self._since = self._host.monotonic_seconds() - running.seconds
 
-    def await_app(self, *, trial_id: str | None, limit_seconds: float | None) -> AppEvent:
+    def await_app(self, *, trial_id: TrialId | None, limit_seconds: float | None) -> AppEvent:
         """Waits for the app's end; on trial also for a confirm by file or command, and for the limit."""
         app = self._app
         if app is None:
@@ -90,11 +92,11 @@ class Watch:
                 return AppEvent(AppEventKind.OVERDUE, seconds=self._seconds())
             time.sleep(POLL_SECONDS)
 
-    def confirm_file(self, trial_id: str) -> Path:
+    def confirm_file(self, trial_id: TrialId) -> Path:
         """The file in which the app writes its trial's id to confirm."""
         return self._settings.state / f"confirm-{trial_id}"
 
-    def answer_confirm(self, trial_id: str, answer: ConfirmAnswer) -> None:
+    def answer_confirm(self, trial_id: TrialId, answer: ConfirmAnswer) -> None:
         """Answers a confirm by file; a crash before this: the app waits, and the next launcher answers."""
         try:
             disk_files.write_durably(self._answer_file(trial_id), answer.encode())
@@ -143,7 +145,7 @@ class Watch:
             )
         return [interpreter, entry, *manifest.arguments, *self._app_arguments]
 
-    def _environment(self, release: Release, *, trial_id: str | None, notice: str) -> dict[str, str]:
+    def _environment(self, release: Release, *, trial_id: TrialId | None, notice: str) -> dict[str, str]:
         ours = {f"TILLKEEPER_{name}" for name in ENVIRONMENT}
         values = {name: value for name, value in os.environ.items() if name not in ours}
         values["TILLKEEPER_SETTINGS"] = str(self._settings.path)
@@ -156,14 +158,14 @@ class Watch:
             values["TILLKEEPER_CONFIRM_FILE"] = str(self.confirm_file(trial_id))
         return values
 
-    def asks_confirm(self, trial_id: str) -> bool:
+    def asks_confirm(self, trial_id: TrialId) -> bool:
         """Whether the app has written its confirm file; answering removes it."""
         try:
             return self.confirm_file(trial_id).read_text(encoding="utf-8").strip() == trial_id
         except (OSError, ValueError):
             return False
 
-    def _answer_file(self, trial_id: str) -> Path:
+    def _answer_file(self, trial_id: TrialId) -> Path:
         return self._settings.state / f"confirm-{trial_id}.ack"
 
     def _seconds(self) -> float:

@@ -23,9 +23,11 @@ from updater.model import (
     Proof,
     Rejection,
     Release,
+    ReleaseId,
     Report,
     Running,
     Trial,
+    TrialId,
     View,
 )
 from updater.settings import Settings
@@ -100,7 +102,7 @@ class Terminal(Till):
     def sync(self) -> None:
         self.files.sync()
 
-    def read_trial(self, trial_id: str) -> Trial | None:
+    def read_trial(self, trial_id: TrialId) -> Trial | None:
         return self.files.read_trial(trial_id)
 
     def write_trial(self, trial: Trial) -> None:
@@ -120,7 +122,7 @@ class Terminal(Till):
     def write_rejection(self, rejection: Rejection) -> None:
         self.files.write_rejection(rejection)
 
-    def remove_rejection(self, release_id: str) -> None:
+    def remove_rejection(self, release_id: ReleaseId) -> None:
         self.files.remove_rejection(release_id)
 
     def tell(self, report: Report) -> None:
@@ -182,20 +184,20 @@ class Terminal(Till):
 
     # --------------------------------------------------------------------------------------------------------- app
 
-    def start_app(self, release: Release, *, trial_id: str | None, notice: str) -> None:
+    def start_app(self, release: Release, *, trial_id: TrialId | None, notice: str) -> None:
         manifest = self.versions.manifest(release.folder)
         self._watch.start(self.versions.folder(release.folder), manifest, release, trial_id=trial_id, notice=notice)
 
     def attach_app(self) -> None:
         self._watch.attach()
 
-    def await_app(self, *, trial_id: str | None, limit_seconds: float | None) -> AppEvent:
+    def await_app(self, *, trial_id: TrialId | None, limit_seconds: float | None) -> AppEvent:
         return self._watch.await_app(trial_id=trial_id, limit_seconds=limit_seconds)
 
-    def asks_confirm(self, trial_id: str) -> bool:
+    def asks_confirm(self, trial_id: TrialId) -> bool:
         return self._watch.asks_confirm(trial_id)
 
-    def answer_confirm(self, trial_id: str, answer: ConfirmAnswer) -> None:
+    def answer_confirm(self, trial_id: TrialId, answer: ConfirmAnswer) -> None:
         self._watch.answer_confirm(trial_id, answer)
 
     def end_app(self) -> bool:
@@ -241,7 +243,7 @@ class Terminal(Till):
     def shelve(self, offer: Offer, staging: Path) -> None:
         self._stage().shelve(offer, staging)
 
-    def tidy(self, keep: frozenset[str]) -> None:
+    def tidy(self, keep: frozenset[ReleaseId]) -> None:
         self._stage().tidy(keep)
         journal, _ = self.files.read_journal()
         named = {journal.trial_id if journal else None, self._look_at_database().trial_id}

@@ -9,7 +9,22 @@ from typing import Any, Final, TypeVar
 from dbsync.errors import UnreadableFile, disk_problem
 from dbsync.model import known
 from dbsync.storage import files
-from updater.model import Act, Back, By, Journal, Phase, Proof, ProvenBy, Rejection, Release, Trial, Verdict
+from updater.model import (
+    Act,
+    Back,
+    By,
+    Journal,
+    Phase,
+    Proof,
+    ProvenBy,
+    Rejection,
+    Release,
+    ReleaseId,
+    SchemaNumber,
+    Trial,
+    TrialId,
+    Verdict,
+)
 from updater.outcomes import TerminalOutcome
 
 FORMAT: Final = 1
@@ -38,7 +53,7 @@ class StateFolder:
         except (UnreadableFile, *_WRONG):
             return None, True
 
-    def read_trial(self, trial_id: str) -> Trial | None:
+    def read_trial(self, trial_id: TrialId) -> Trial | None:
         """One trial; None if it has not begun or its file cannot be read."""
         return _read(self._trials / f"{trial_id}.json", _trial)
 
@@ -91,7 +106,7 @@ class StateFolder:
         """Writes one rejection durably."""
         self._write(self._rejected / f"{rejection.release.release_id}.json", rejection)
 
-    def remove_rejection(self, release_id: str) -> None:
+    def remove_rejection(self, release_id: ReleaseId) -> None:
         """Lifts a rejection durably."""
         path = self._rejected / f"{release_id}.json"
         try:
@@ -100,7 +115,7 @@ class StateFolder:
         except OSError as cause:
             raise disk_problem("remove", path, cause) from cause
 
-    def forget_trials(self, *, keep_count: int, keep: frozenset[str]) -> None:
+    def forget_trials(self, *, keep_count: int, keep: frozenset[TrialId]) -> None:
         """Removes the oldest closed trial files; `keep` are trial ids that are still referred to."""
         closed = [
             path for path in _files(self._trials)
@@ -159,7 +174,7 @@ def _plain(value: Any) -> Any:
 
 
 def _release(data: Mapping[str, Any]) -> Release:
-    return Release(_text(data["release_id"]), _text(data["version"]), _number(data["schema"]))
+    return Release(ReleaseId(_text(data["release_id"])), _text(data["version"]), SchemaNumber(_number(data["schema"])))
 
 
 def _release_or_none(data: Mapping[str, Any] | None) -> Release | None:

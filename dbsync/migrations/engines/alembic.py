@@ -21,7 +21,7 @@ from dbsync.migrations.engines.settings import SETTINGS, settings
 from dbsync.migrations.migration_file import text_of
 from dbsync.migrations.python_code import STOPPED, failed, namespace_of
 from dbsync.migrations.sandbox import Sandbox
-from dbsync.model import EngineName, Migration
+from dbsync.model import EngineName, Migration, SchemaNumber
 from dbsync.storage.connections import Connection
 from dbsync.storage.introspection import columns_of, has_table, ordinary_tables, quoted
 
@@ -64,7 +64,7 @@ class Alembic(Engine):
         foreign.check_known(folder, declared, {revision.path.stem for revision in revisions})
         return tuple(
             foreign.migration(
-                revision.path, revision.text, number=number, name=revision.path.stem, engine=self.name,
+                revision.path, revision.text, number=SchemaNumber(number), name=revision.path.stem, engine=self.name,
                 declared=declared, entry="upgrade()",
             )
             for number, revision in enumerate(revisions, 1)

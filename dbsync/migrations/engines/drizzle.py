@@ -16,7 +16,7 @@ from dbsync.migrations.engines.engine import Engine, Recorded
 from dbsync.migrations.engines.settings import SETTINGS
 from dbsync.migrations.migration_file import checked_text, text_of
 from dbsync.migrations.sandbox import Sandbox
-from dbsync.model import EngineName, Migration
+from dbsync.model import EngineName, Migration, SchemaNumber
 from dbsync.storage.connections import Connection
 from dbsync.storage.introspection import columns_of, has_table, ordinary_tables, quoted
 
@@ -51,7 +51,8 @@ class Drizzle(Engine):
         foreign.check_known(folder, declared, {entry.name for entry in entries})
         return tuple(
             foreign.migration(
-                entry.path, text_of(entry.path), number=number, name=entry.name, engine=self.name, declared=declared
+                entry.path, text_of(entry.path), number=SchemaNumber(number), name=entry.name, engine=self.name,
+                declared=declared,
             )
             for number, entry in enumerate(entries, 1)
         )  # fmt: skip

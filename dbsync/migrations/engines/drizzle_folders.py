@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from dbsync.errors import BadMigrations
 from dbsync.migrations.migration_file import listed
+from dbsync.model import Sha256
 
 JOURNAL: Final = "meta/_journal.json"
 FILE: Final = "migration.sql"
@@ -62,9 +63,9 @@ def entries(folder: Path) -> list[Entry]:
     return [Entry(one.name, one / FILE, _milliseconds(one), has_folder=True) for one in _ordered(places)]
 
 
-def hash_of(path: Path) -> str:
+def hash_of(path: Path) -> Sha256:
     """What Drizzle writes as `hash`."""
-    return hashlib.sha256(_bytes(path)).hexdigest()
+    return Sha256(hashlib.sha256(_bytes(path)).hexdigest())
 
 
 def hashes_of(path: Path) -> set[str]:

@@ -11,7 +11,7 @@ from dbsync.errors import BadMigrations
 from dbsync.migrations.engines.settings import SETTINGS, settings
 from dbsync.migrations.migration_file import built, metadata
 from dbsync.migrations.sandbox import Sandbox, run_statements
-from dbsync.model import EngineName, Migration
+from dbsync.model import EngineName, Migration, SchemaNumber
 from dbsync.schema.sql_text import Statement, numbered
 from dbsync.storage.sql_tokens import words_of
 
@@ -20,7 +20,14 @@ _PASSED_OVER: Final = (("pragma", "foreign_keys"), ("begin",), ("commit",), ("en
 
 
 def migration(
-    path: Path, text: str, *, number: int, name: str, engine: EngineName, declared: dict[str, Any], entry: str = ""
+    path: Path,
+    text: str,
+    *,
+    number: SchemaNumber,
+    name: str,
+    engine: EngineName,
+    declared: dict[str, Any],
+    entry: str = "",
 ) -> Migration:
     """Make a migration of another tool's.
 

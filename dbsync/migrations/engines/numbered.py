@@ -16,7 +16,7 @@ from dbsync.migrations.engines.engine import Engine, Recorded
 from dbsync.migrations.engines.settings import SETTINGS
 from dbsync.migrations.migration_file import checked_text, listed, text_of
 from dbsync.migrations.sandbox import Sandbox
-from dbsync.model import EngineName, Migration
+from dbsync.model import EngineName, Migration, SchemaNumber
 from dbsync.storage.connections import Connection
 from dbsync.storage.introspection import columns_of, has_table, version_of
 
@@ -60,7 +60,7 @@ class Numbered(Engine):
         foreign.check_known(folder, declared, {path.stem for path in files})
         return tuple(
             foreign.migration(
-                path, _text_of(path), number=place, name=path.stem, engine=self.name, declared=declared
+                path, _text_of(path), number=SchemaNumber(place), name=path.stem, engine=self.name, declared=declared
             )
             for place, (_, path) in enumerate(sorted(by_number.items()), 1)
         )  # fmt: skip

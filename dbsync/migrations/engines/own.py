@@ -15,7 +15,7 @@ from dbsync.migrations.engines.engine import Engine, Recorded
 from dbsync.migrations.engines.settings import SETTINGS
 from dbsync.migrations.migration_file import KINDS, METADATA, built, checked_text, listed, metadata, text_of
 from dbsync.migrations.python_code import STOPPED, failed, namespace_of
-from dbsync.model import EngineName, Migration, MigrationKind
+from dbsync.model import EngineName, Migration, MigrationKind, SchemaNumber
 from dbsync.storage.connections import HISTORY, READABLE, Connection
 from dbsync.storage.introspection import has_table
 
@@ -121,7 +121,7 @@ def _load(path: Path) -> Migration:
         raise BadMigrations(operation="read", path=path, cause=cause)
     text = text_of(path)
     values = _command_metadata(path, text) if path.suffix == ".toml" else metadata(path, text, entry="up(db)")
-    return built(path, text, values, number=int(match[1]), name=match[2])
+    return built(path, text, values, number=SchemaNumber(int(match[1])), name=match[2])
 
 
 def _command_metadata(path: Path, text: str) -> Mapping[str, Any]:

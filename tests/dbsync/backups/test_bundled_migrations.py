@@ -12,7 +12,7 @@ import pytest
 
 from dbsync.backups import bundled_migrations, catalog
 from dbsync.migrations import folder as migration_folder
-from dbsync.model import Backup, Migration
+from dbsync.model import Backup, Migration, SchemaNumber, TrialId
 from dbsync.upgrade import restore_decision
 from tests.dbsync.cli.test_check import dbsync
 from tests.dbsync.migrations.engines.test_engines import Alembic
@@ -110,8 +110,8 @@ def test_downgrade_and_diff_need_nothing_of_the_release_that_is_gone(tmp_path: P
 def test_a_trial_whose_release_is_gone_goes_back_without_losing_a_sale(tmp_path: Path) -> None:
     database, kept = migrated(tmp_path)
     returned = restore_decision.go_back(
-        effects(database), trial_id="t1", backup=kept, content_sha256=None, older_schema=2, ever_confirmed=True,
-        migrations=(),
+        effects(database), trial_id=TrialId("t1"), backup=kept, content_sha256=None, older_schema=SchemaNumber(2),
+        ever_confirmed=True, migrations=(),
     )  # fmt: skip
     assert (returned.outcome.name, returned.losses) == ("CARRIED_BACK", ())
     assert (version(database), sales(database)) == (2, 103)
@@ -121,7 +121,7 @@ def test_rotation_removes_them_with_their_backup(tmp_path: Path) -> None:
     database, kept = migrated(tmp_path)
     live = effects(database)
     for _ in range(2):
-        made = live.keep_backup(live.check_backup(live.copy_backup(4, None)))
+        made = live.keep_backup(live.check_backup(live.copy_backup(SchemaNumber(4), None)))
         bundled_migrations.keep(made.path, bundled_migrations.beside(kept.path), owner=made.database)
     listed = [one.path for one in catalog.list_backups(database.parent / "backups", database)]
     removed = catalog.rotate(database.parent / "backups", database, keep_count=1, pinned=())

@@ -12,7 +12,7 @@ import pytest
 
 from dbsync.backups import catalog, restore
 from dbsync.errors import BackupUnusable, DiskProblem
-from dbsync.model import Backup, BackupKind
+from dbsync.model import Backup, BackupKind, SchemaNumber, Sha256
 from dbsync.storage import temporary_files
 from tests.helpers.shop import files
 
@@ -32,7 +32,9 @@ def kept(folder: Path, name: str, **facts: object) -> Backup:
 
 def test_names_are_those_of_the_requirements() -> None:
     database = Path("data/pos_system.db")
-    assert catalog.migration_name("auraswift", 2, NOW) == "auraswift-backup-v2-2024-01-15T10-35-00-444Z.db"
+    assert (
+        catalog.migration_name("auraswift", SchemaNumber(2), NOW) == "auraswift-backup-v2-2024-01-15T10-35-00-444Z.db"
+    )
     assert catalog.beside_name(database, "before-empty", NOW) == (
         "pos_system-backup-before-empty-2024-01-15T10-35-00-444Z.db"
     )
@@ -83,7 +85,7 @@ def test_facts_that_cannot_be_read_are_taken_from_the_name_and_not_trusted(tmp_p
     path = tmp_path / "shop-backup-v3-2024-01-15T10-35-00-444Z.db"
     path.write_bytes(b"1234")
     catalog.facts_path(path).write_text(facts)
-    expected = Backup(path, "migration", 3, "", 4, 0, "2024-01-15T10:35:00.444Z", verified=False)
+    expected = Backup(path, "migration", SchemaNumber(3), Sha256(""), 4, 0, "2024-01-15T10:35:00.444Z", verified=False)
     assert catalog.list_backups(tmp_path, tmp_path / "shop.db") == [expected]
 
 
@@ -110,7 +112,7 @@ def test_what_only_has_a_name_says_what_its_name_says(
 ) -> None:
     (tmp_path / name).write_bytes(b"12")
     (one,) = catalog.list_backups(tmp_path, tmp_path / "elsewhere" / "shop.db")
-    assert one == Backup(tmp_path / name, kind, version, "", 2, 0, made_at, verified=False)
+    assert one == Backup(tmp_path / name, kind, SchemaNumber(version), Sha256(""), 2, 0, made_at, verified=False)
 
 
 def test_the_list_is_newest_first_has_those_beside_the_database_and_never_the_database(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from dbsync.backups import catalog, compaction, compression
 from dbsync.errors import BackupUnusable
-from dbsync.model import Backup
+from dbsync.model import Backup, SchemaNumber, Sha256, TrialId
 from dbsync.storage import files as disk_files
 from dbsync.upgrade import coordinator, restore_decision
 from tests.dbsync.cli.test_check import dbsync
@@ -27,7 +27,7 @@ def shop(tmp_path: Path) -> tuple[Path, Backup, list[str]]:
     assert outcome.backup is not None
     sell(database, 3)
     live = effects(database)
-    live.keep_backup(live.check_backup(live.copy_backup(4, None)))
+    live.keep_backup(live.check_backup(live.copy_backup(SchemaNumber(4), None)))
     return database, outcome.backup, before
 
 
@@ -94,8 +94,8 @@ def test_a_trial_finds_its_backup_although_it_was_compressed_since(tmp_path: Pat
     database, kept, _ = shop(tmp_path)
     packed(database, kept)
     returned = restore_decision.go_back(
-        effects(database), trial_id="t1", backup=kept, content_sha256=None, older_schema=2, ever_confirmed=False,
-        migrations=released(tmp_path, 4),
+        effects(database), trial_id=TrialId("t1"), backup=kept, content_sha256=None, older_schema=SchemaNumber(2),
+        ever_confirmed=False, migrations=released(tmp_path, 4),
     )  # fmt: skip
     assert returned.outcome.name == "CARRIED_BACK", returned.outcome.cause
     assert sales(database) == 103
@@ -104,10 +104,10 @@ def test_a_trial_finds_its_backup_although_it_was_compressed_since(tmp_path: Pat
 def test_a_run_makes_a_new_backup_where_the_one_of_the_attempt_before_was_compressed(tmp_path: Path) -> None:
     database = make_shop(tmp_path, schema=2)
     live = effects(database)
-    earlier = live.keep_backup(live.check_backup(live.copy_backup(2, "t1")))
+    earlier = live.keep_backup(live.check_backup(live.copy_backup(SchemaNumber(2), TrialId("t1"))))
     compaction.pack(earlier)
     small = catalog.read(catalog.find(earlier.path))
-    outcome = coordinator.upgrade(live, migrations=released(tmp_path, 4), trial_id="t1", earlier_backup=small)
+    outcome = coordinator.upgrade(live, migrations=released(tmp_path, 4), trial_id=TrialId("t1"), earlier_backup=small)
     assert outcome.name == "MIGRATED", outcome.cause
     assert outcome.backup is not None
     assert outcome.backup.path not in (earlier.path, small.path)
@@ -133,7 +133,7 @@ def test_a_compressed_backup_that_was_changed_is_refused(tmp_path: Path, how: st
     before = dump(database)
     done = dbsync("restore", small, "--database", database, "--yes")
     assert (done.returncode, "checksum differs" in done.stderr) == (4, True)
-    catalog.write_facts(catalog.read(small)._replace(sha256=""))
+    catalog.write_facts(catalog.read(small)._replace(sha256=Sha256("")))
     done = dbsync("restore", small, "--database", database, "--yes")
     assert done.returncode == 4, "zstd's own checksum and the content's say it too"
     assert dump(database) == before
@@ -164,9 +164,9 @@ def test_one_that_does_not_come_out_as_it_went_in_takes_nothings_place(
 def test_rotation_counts_and_removes_compressed_ones_with_all_that_is_theirs(tmp_path: Path) -> None:
     database, kept, _ = shop(tmp_path)
     live = effects(database)
-    older = live.keep_backup(live.check_backup(live.copy_backup(4, None)))
+    older = live.keep_backup(live.check_backup(live.copy_backup(SchemaNumber(4), None)))
     for _ in range(2):
-        live.keep_backup(live.check_backup(live.copy_backup(4, None)))
+        live.keep_backup(live.check_backup(live.copy_backup(SchemaNumber(4), None)))
     for one in (kept, older):
         compaction.pack(one)
     removed = catalog.rotate(database.parent / "backups", database, keep_count=2, pinned=())

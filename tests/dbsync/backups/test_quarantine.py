@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dbsync.backups import catalog, snapshot
-from dbsync.model import Outcome
+from dbsync.model import Outcome, SchemaNumber
 from dbsync.upgrade import coordinator
 from tests.helpers.shop import effects, files, make_shop, released, upgrade
 
@@ -96,7 +96,7 @@ def test_what_another_program_has_not_yet_put_into_the_file_is_kept_with_it(tmp_
 def test_copies_of_damaged_databases_are_few_and_push_out_no_good_backup(tmp_path: Path) -> None:
     database = make_shop(tmp_path, schema=2)
     live = effects(database)
-    good = [live.keep_backup(live.check_backup(live.copy_backup(2, None))).path for _ in range(10)]
+    good = [live.keep_backup(live.check_backup(live.copy_backup(SchemaNumber(2), None))).path for _ in range(10)]
     page(database)
     seen = []
     for number in range(5):

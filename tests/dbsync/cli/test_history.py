@@ -18,7 +18,7 @@ from dbsync.commands.downgrade import downgrade
 from dbsync.commands.rehearse import rehearse
 from dbsync.database import timeline
 from dbsync.database.flight_recorder import FlightRecorder
-from dbsync.model import Backup, Facts, State
+from dbsync.model import Backup, Facts, ReleaseId, SchemaNumber, Sha256, State, TrialId
 from dbsync.upgrade import coordinator
 from tests.dbsync.cli.test_check import dbsync
 from tests.helpers.shop import dump, effects, files, make_shop, released, sell, upgrade, version
@@ -89,7 +89,11 @@ def shop_with_a_past(folder: Path) -> Path:
     backups = database.parent / "backups"
     rehearse(database, backups, released(folder, 4))
     outcome = coordinator.upgrade(
-        effects(database), migrations=released(folder, 4), trial_id="7c1f", release_id="r2", release_version="2.1.0"
+        effects(database),
+        migrations=released(folder, 4),
+        trial_id=TrialId("7c1f"),
+        release_id=ReleaseId("r2"),
+        release_version="2.1.0",
     )
     assert outcome.backup is not None
     for _ in range(5):
@@ -169,7 +173,16 @@ def test_what_comes_from_outside_is_text_on_the_page_and_never_html() -> None:
         {"event": "looked", **line}, {"event": "started"}, {"event": "looked", **line},
         {"event": "ended", **line, "phases": {HOSTILE: 2}}, {"event": "rehearsed", **line, "migrations": [HOSTILE]},
     ]  # fmt: skip
-    kept = Backup(Path("/b") / HOSTILE.replace("\x00", ""), HOSTILE + "{0}{x}", 1, "", 1, 1, HOSTILE, trial_id=HOSTILE)
+    kept = Backup(
+        Path("/b") / HOSTILE.replace("\x00", ""),
+        HOSTILE + "{0}{x}",
+        SchemaNumber(1),
+        Sha256(""),
+        1,
+        1,
+        HOSTILE,
+        trial_id=TrialId(HOSTILE),
+    )
     whole = timeline.Past(
         at=HOSTILE, database=Path(f"/d/{HOSTILE.replace('/', '')}"), facts=Facts(State.UNREADABLE, detail=HOSTILE),
         size_bytes=1, applied=[row], runs=timeline.runs_of(lines), lines=lines, backups=[kept],

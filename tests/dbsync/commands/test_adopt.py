@@ -15,7 +15,7 @@ from dbsync import api
 from dbsync.commands import adopt
 from dbsync.errors import Untracked
 from dbsync.migrations import folder as migration_folder
-from dbsync.model import Migration, MigrationKind, Recognised
+from dbsync.model import Migration, MigrationKind, Recognised, SchemaNumber, Sha256, TrialId
 from dbsync.upgrade import coordinator
 from dbsync.upgrade.adoption_decision import Adopt, decide_adoption
 from dbsync.upgrade.decisions import Refuse
@@ -53,14 +53,20 @@ def content(database: Path) -> list[str]:
 
 def of(count: int) -> tuple[Migration, ...]:
     return tuple(
-        Migration(number, f"m{number}", "", "", (), None, (), MigrationKind.SQL, Path("m"))
+        Migration(SchemaNumber(number), f"m{number}", "", Sha256(""), (), None, (), MigrationKind.SQL, Path("m"))
         for number in range(1, count + 1)
     )
 
 
 def seen(*fits: int, recorded: str | None = None, unknown: str = "", user_version: int = 0) -> Recognised:
     names = None if recorded is None else frozenset(recorded.split())
-    return Recognised(user_version, names, tuple(unknown.split()), fits, "" if fits else "nearest is schema 2, with x")
+    return Recognised(
+        user_version,
+        names,
+        tuple(unknown.split()),
+        tuple(map(SchemaNumber, fits)),
+        "" if fits else "nearest is schema 2, with x",
+    )
 
 
 @pytest.mark.parametrize(
@@ -85,9 +91,9 @@ def seen(*fits: int, recorded: str | None = None, unknown: str = "", user_versio
     ],
 )
 def test_two_witnesses_have_to_agree(found: Recognised, at: int | None, expected: int | str) -> None:
-    step = decide_adoption(found, of(4), at)
+    step = decide_adoption(found, of(4), SchemaNumber(at) if at is not None else None)
     if isinstance(expected, int):
-        assert step == Adopt(expected)
+        assert step == Adopt(SchemaNumber(expected))
     else:
         assert isinstance(step, Refuse)
         assert expected in step.cause
@@ -304,7 +310,7 @@ def test_what_failed_twice_in_one_trial_is_not_tried_a_third_time_in_it(tmp_path
     found = released(tmp_path, 6)
     names = [
         coordinator.upgrade(effects(database), migrations=found, trial_id=trial_id).name
-        for trial_id in ("t1", "t1", "t1", "t2", None)
+        for trial_id in (TrialId("t1"), TrialId("t1"), TrialId("t1"), TrialId("t2"), None)
     ]
     assert names == [
         "MIGRATION_FAILED", "MIGRATION_FAILED", "FAILED_BEFORE", "MIGRATION_FAILED", "MIGRATION_FAILED",

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from dbsync.__main__ import main
 from dbsync.errors import TillkeeperError
-from dbsync.model import Intent
+from dbsync.model import Intent, SchemaNumber
 from dbsync.storage import connections
 from dbsync.upgrade import restore_decision
 from tests.dbsync.cli.test_check import dbsync
@@ -87,7 +87,7 @@ def test_an_import_is_checked_brought_up_to_date_and_what_it_replaces_is_kept(tm
 def test_pruning_says_what_it_would_remove_and_keeps_what_matters(tmp_path: Path) -> None:
     database = make_shop(tmp_path, schema=4)
     live = effects(database)
-    made = [live.keep_backup(live.check_backup(live.copy_backup(4, None))).path for _ in range(6)]
+    made = [live.keep_backup(live.check_backup(live.copy_backup(SchemaNumber(4), None))).path for _ in range(6)]
     by_hand = live.make_backup().path
     words = ("--database", str(database), "--keep", "3")
     would = json.loads(dbsync("backups", "--prune", *words, "--dry-run", "--json").stdout)["removed"]

@@ -11,7 +11,7 @@ import pytest
 
 from dbsync.backups.catalog import list_backups
 from dbsync.commands import downgrade
-from dbsync.model import Back, Loss, Migration, Returned
+from dbsync.model import Back, Loss, Migration, Returned, SchemaNumber, TrialId
 from dbsync.upgrade import restore_decision
 from tests.helpers.shop import ask, dump, effects, make_shop, released, sales, upgrade, version, written
 
@@ -68,7 +68,7 @@ def go_back(database: Path, found: tuple[Migration, ...], *, older: int, confirm
 
     kept = next(one for one in list_backups(database.parent / "backups", database) if one.trial_id == "t1")
     return restore_decision.go_back(
-        effects(database), trial_id="t1", backup=kept, content_sha256=None, older_schema=older,
+        effects(database), trial_id=TrialId("t1"), backup=kept, content_sha256=None, older_schema=SchemaNumber(older),
         ever_confirmed=confirmed, migrations=found,
     )  # fmt: skip
 

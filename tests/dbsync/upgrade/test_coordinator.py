@@ -13,7 +13,7 @@ from dbsync.backups.catalog import list_backups
 from dbsync.database.flight_recorder import FlightRecorder
 from dbsync.database.live import LiveEffects
 from dbsync.errors import DiskProblem
-from dbsync.model import Backup
+from dbsync.model import Backup, ReleaseId, SchemaNumber, Sha256, TrialId
 from dbsync.storage.files import sha256_of
 from dbsync.upgrade import coordinator, restore_decision
 from dbsync.upgrade.effects import Recorder
@@ -30,7 +30,7 @@ class Notes(Recorder):
         assert backup.path.exists()
         self.told.append(("backup", backup.path.name))
 
-    def content_noted(self, sha256: str) -> None:
+    def content_noted(self, sha256: Sha256) -> None:
         self.told.append(("content", sha256))
 
 
@@ -45,8 +45,8 @@ def test_a_run_that_goes_well_is_on_record_from_its_start_to_its_end(tmp_path: P
     database = make_shop(tmp_path, schema=2)
     before, notes = len(lines(database)), Notes()
     outcome = coordinator.upgrade(
-        effects(database), migrations=released(tmp_path, 4), trial_id="t1", release_id="r1", release_version="1.4",
-        recorder=notes,
+        effects(database), migrations=released(tmp_path, 4), trial_id=TrialId("t1"), release_id=ReleaseId("r1"),
+        release_version="1.4", recorder=notes,
     )  # fmt: skip
     assert lines(database, before) == [
         {"event": "looked", "version": 2, "latest": 4},
@@ -122,7 +122,11 @@ def test_a_trial_without_a_new_schema_writes_its_row_and_makes_no_backup(tmp_pat
     database = make_shop(tmp_path, schema=4)
     before, notes = files(database.parent), Notes()
     outcome = coordinator.upgrade(
-        effects(database), migrations=released(tmp_path, 4), trial_id="t9", release_id="r", recorder=notes
+        effects(database),
+        migrations=released(tmp_path, 4),
+        trial_id=TrialId("t9"),
+        release_id=ReleaseId("r"),
+        recorder=notes,
     )
     assert (outcome.name, outcome.phase, outcome.backup) == ("UP_TO_DATE", "", None)
     assert notes.told == [("content", outcome.content_sha256)]
@@ -169,12 +173,12 @@ def test_adopting_is_on_record(tmp_path: Path) -> None:
 
 def test_an_earlier_attempts_backup_serves_again_and_is_not_rotated_away(tmp_path: Path) -> None:
     database = make_shop(tmp_path, schema=2)
-    part = effects(database).copy_backup(2, "t1")
+    part = effects(database).copy_backup(SchemaNumber(2), TrialId("t1"))
     earlier = effects(database).keep_backup(effects(database).check_backup(part))
     notes = Notes()
     outcome = coordinator.upgrade(
-        effects(database), migrations=released(tmp_path, 4), trial_id="t1", release_id="r", earlier_backup=earlier,
-        recorder=notes,
+        effects(database), migrations=released(tmp_path, 4), trial_id=TrialId("t1"), release_id=ReleaseId("r"),
+        earlier_backup=earlier, recorder=notes,
     )  # fmt: skip
     assert (outcome.name, outcome.backup) == ("MIGRATED", earlier)
     assert [name for name, _ in notes.told] == ["content"], "it was told of that one before"
@@ -222,7 +226,7 @@ def test_what_fails_after_the_database_is_the_new_one_and_sound_does_not_call_it
     database = make_shop(tmp_path, schema=2)
     live = effects(database)
 
-    def unreadable() -> str | None:
+    def unreadable() -> Sha256 | None:
         raise DiskProblem(operation="read", path=database, cause="Input/output error")
 
     live.content_digest = unreadable  # type: ignore[method-assign]

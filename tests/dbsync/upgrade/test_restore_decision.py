@@ -11,12 +11,12 @@ import pytest
 
 from dbsync.backups import catalog, snapshot
 from dbsync.errors import Damaged
-from dbsync.model import Back, Backup, BackupKind, Returned
+from dbsync.model import Back, Backup, BackupKind, Returned, SchemaNumber, Sha256, TrialId
 from dbsync.upgrade import restore_decision
 from tests.helpers.shop import ask, dump, effects, make_shop, released, sales, sell, upgrade, version
 
 
-def migrated(tmp_path: Path, *, wal: bool = False) -> tuple[Path, Backup, str | None, list[str]]:
+def migrated(tmp_path: Path, *, wal: bool = False) -> tuple[Path, Backup, Sha256 | None, list[str]]:
     """A shop whose trial t1 brought it from v2 to v4: database, backup, content as of COMMIT, and how it was before."""
     database = make_shop(tmp_path, schema=2, wal=wal)
     before = dump(database)
@@ -27,15 +27,21 @@ def migrated(tmp_path: Path, *, wal: bool = False) -> tuple[Path, Backup, str | 
 
 
 def go_back(
-    database: Path, kept: Backup | None, content: str | None, tmp_path: Path, *, confirmed: bool = False, older: int = 2
+    database: Path,
+    kept: Backup | None,
+    content: Sha256 | None,
+    tmp_path: Path,
+    *,
+    confirmed: bool = False,
+    older: int = 2,
 ) -> Returned:
     """What the launcher does after a give-up."""
     return restore_decision.go_back(
         effects(database),
-        trial_id="t1",
+        trial_id=TrialId("t1"),
         backup=kept,
         content_sha256=content,
-        older_schema=older,
+        older_schema=SchemaNumber(older),
         ever_confirmed=confirmed,
         migrations=released(tmp_path, 4),
     )
@@ -205,10 +211,10 @@ def test_rotation_keeps_ten_and_never_the_ones_that_matter(tmp_path: Path) -> No
     backups = database.parent / "backups"
     live = effects(database)
     by_hand = live.make_backup()
-    first = live.keep_backup(live.check_backup(live.copy_backup(2, None)))
+    first = live.keep_backup(live.check_backup(live.copy_backup(SchemaNumber(2), None)))
     assert upgrade(database, released(tmp_path, 4)).ready
     for _ in range(14):
-        live.keep_backup(live.check_backup(live.copy_backup(4, None)))
+        live.keep_backup(live.check_backup(live.copy_backup(SchemaNumber(4), None)))
     live.rotate_backups((first.path,))
     listed = catalog.list_backups(backups, database)
     migration = [one for one in listed if one.kind == "migration"]
@@ -261,8 +267,8 @@ def test_where_nothing_can_be_carried_the_backup_is_restored_and_the_loss_export
     # The newer release's folder is gone, and so is what was kept of it: the proof has no migrations to run.
     shutil.rmtree(catalog.migrations_path(kept.path))
     returned = restore_decision.go_back(
-        effects(database), trial_id="t1", backup=kept, content_sha256=None, older_schema=2, ever_confirmed=False,
-        migrations=(),
+        effects(database), trial_id=TrialId("t1"), backup=kept, content_sha256=None, older_schema=SchemaNumber(2),
+        ever_confirmed=False, migrations=(),
     )  # fmt: skip
     assert (returned.back, returned.outcome.name) == (Back.DONE, "RESTORED")
     assert dump(database) == before
@@ -286,13 +292,13 @@ def test_an_earlier_attempts_backup_is_used_again_only_if_it_is_the_database_now
 
     database = make_shop(tmp_path, schema=2)
     live = effects(database)
-    earlier = live.keep_backup(live.check_backup(live.copy_backup(2, "t1")))
+    earlier = live.keep_backup(live.check_backup(live.copy_backup(SchemaNumber(2), TrialId("t1"))))
     found = released(tmp_path, 4)
-    failing = (*found[:3], found[3]._replace(sha256="0" * 64))
-    outcome = coordinator.upgrade(live, migrations=failing, trial_id="t1", earlier_backup=earlier)
+    failing = (*found[:3], found[3]._replace(sha256=Sha256("0" * 64)))
+    outcome = coordinator.upgrade(live, migrations=failing, trial_id=TrialId("t1"), earlier_backup=earlier)
     assert (outcome.name, outcome.backup) == ("MIGRATION_FAILED", earlier)
     sell(database)
-    outcome = coordinator.upgrade(live, migrations=found, trial_id="t1", earlier_backup=earlier)
+    outcome = coordinator.upgrade(live, migrations=found, trial_id=TrialId("t1"), earlier_backup=earlier)
     assert outcome.backup is not None
     assert outcome.backup.path != earlier.path
     assert (sales(outcome.backup.path), sales(earlier.path)) == (101, 100)

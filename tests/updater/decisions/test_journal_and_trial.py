@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from dbsync.model import Back, Facts, State
+from dbsync.model import Back, Facts, ReleaseId, SchemaNumber, State, TrialId
 from tests.helpers.places import ROOT
 from updater.answers import Answer
 from updater.decisions.agent import decide_agent
@@ -14,12 +14,12 @@ from updater.decisions.journal_rebuild import rebuild
 from updater.decisions.launcher import decide_launch, select
 from updater.model import By, Catalog, Journal, Limits, Phase, Proof, Rejection, Release, Trial, Verdict, View
 
-GOOD = Release("1" * 64, "1.0", 2)
-CANDIDATE = Release("2" * 64, "1.1", 4)
-NEXT = Release("3" * 64, "1.2", 5)
-OLD_DATABASE = Facts(State.OK, 2)
-NEW_DATABASE = Facts(State.OK, 4, trial_id="t1", release_id=CANDIDATE.release_id)
-OPEN = Trial("t1", CANDIDATE, GOOD)
+GOOD = Release(ReleaseId("1" * 64), "1.0", SchemaNumber(2))
+CANDIDATE = Release(ReleaseId("2" * 64), "1.1", SchemaNumber(4))
+NEXT = Release(ReleaseId("3" * 64), "1.2", SchemaNumber(5))
+OLD_DATABASE = Facts(State.OK, SchemaNumber(2))
+NEW_DATABASE = Facts(State.OK, SchemaNumber(4), trial_id=TrialId("t1"), release_id=CANDIDATE.release_id)
+OPEN = Trial(TrialId("t1"), CANDIDATE, GOOD)
 GIVEN_UP = OPEN._replace(verdict=Verdict.GIVEN_UP, outcome="APP_FAILED", reason="it did not confirm")
 LIMITS = Limits()
 
@@ -32,7 +32,7 @@ TRIALS: dict[str, tuple[Trial | None, Facts]] = {
     "given up, database not back": (GIVEN_UP, NEW_DATABASE),
     "given up before COMMIT": (GIVEN_UP, OLD_DATABASE),
     "given up, back: done": (GIVEN_UP._replace(back=Back.DONE), OLD_DATABASE),
-    "given up, back: kept": (GIVEN_UP._replace(back=Back.KEPT), NEW_DATABASE._replace(readable_from=2)),
+    "given up, back: kept": (GIVEN_UP._replace(back=Back.KEPT), NEW_DATABASE._replace(readable_from=SchemaNumber(2))),
     "given up, back: stays": (GIVEN_UP._replace(back=Back.STAYS), NEW_DATABASE),
 }
 """A trial file and the database that goes with it, by the words of the document."""
@@ -49,12 +49,12 @@ def view_of(journal: str, trial: str) -> View:
     journals = {
         "IDLE": Journal(Phase.IDLE, good=good),
         "STAGED": Journal(Phase.STAGED, good=good, candidate=NEXT),
-        "SWAPPED": Journal(Phase.SWAPPED, good=GOOD, candidate=CANDIDATE, trial_id="t1"),
+        "SWAPPED": Journal(Phase.SWAPPED, good=GOOD, candidate=CANDIDATE, trial_id=TrialId("t1")),
         "lost": None,
     }
     proofs: tuple[Proof, ...] = (Proof(1, GOOD, "installed", None, ""),)
     if folded or (found is not None and found.back_stays):
-        proofs = (*proofs, Proof(2, CANDIDATE, "confirmed", "t0", ""))
+        proofs = (*proofs, Proof(2, CANDIDATE, "confirmed", TrialId("t0"), ""))
     rejected = found is not None and found.back is not None and not found.back_stays and journal in ("IDLE", "STAGED")
     rejections = (Rejection(CANDIDATE, By.MACHINE, "APP_FAILED", "", ""),) if rejected else ()
     return View(

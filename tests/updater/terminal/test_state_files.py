@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from dbsync.model import ReleaseId, SchemaNumber, TrialId
 from updater.decisions.trial import settled
 from updater.model import Act, Proof, ProvenBy, Release, Trial
 from updater.terminal.state_files import StateFolder
 
-OLD, NEW = Release("a" * 64, "1.0", 1), Release("b" * 64, "2.0", 2)
+OLD, NEW = Release(ReleaseId("a" * 64), "1.0", SchemaNumber(1)), Release(ReleaseId("b" * 64), "2.0", SchemaNumber(2))
 AT = "2026-01-02T03:04:05.006Z"
 
 
 def test_the_members_of_enumerations_stand_in_files_as_strings_and_come_back_as_members(tmp_path: Path) -> None:
     state = StateFolder(tmp_path)
-    trial = Trial("t1", candidate=NEW, good=OLD, attempts_count=1, act=Act.ATTEMPT, boot_id="b1")
+    trial = Trial(TrialId("t1"), candidate=NEW, good=OLD, attempts_count=1, act=Act.ATTEMPT, boot_id="b1")
     proof = Proof(1, OLD, ProvenBy.INSTALLED, None, AT)
     state.write_trial(trial)
     state.write_proof(proof)
@@ -30,7 +31,7 @@ def test_the_members_of_enumerations_stand_in_files_as_strings_and_come_back_as_
 
 def test_what_another_version_wrote_is_read_and_written_back_as_it_is(tmp_path: Path) -> None:
     state = StateFolder(tmp_path)
-    state.write_trial(Trial("t1", candidate=NEW, good=OLD, launches_count=1, boot_id="b1", act="warm-up"))
+    state.write_trial(Trial(TrialId("t1"), candidate=NEW, good=OLD, launches_count=1, boot_id="b1", act="warm-up"))
     state.write_proof(Proof(7, OLD, "inherited", None, AT))
     (trial,), (proof,) = state.read_trials(None), state.read_proofs()
     assert (trial.act, proof.why, proof.release) == ("warm-up", "inherited", OLD)
