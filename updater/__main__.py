@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 
@@ -9,10 +10,12 @@ from collections.abc import Sequence
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if words[:1] in (["launch"], ["confirm"]):
+    if words[:1] == ["launch"]:
+        sys.exit(_launch(words[1:]))
+    if words[:1] == ["confirm"]:
         from updater.cli import start
 
-        sys.exit(start.launch(words[1:]) if words[0] == "launch" else start.confirm(words[1:]))
+        sys.exit(start.confirm(words[1:]))
     from updater.cli.main import commands
 
     commands(words, prog_name="updater")
@@ -20,9 +23,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def launch() -> None:
     """Run `updater launch`: the entry of the shortcut without a console."""
+    sys.exit(_launch(sys.argv[1:]))
+
+
+def _launch(words: list[str]) -> int:
+    # Nothing that a start makes is garbage, its modules least of all: collecting would cost a tenth of it.
+    gc.disable()
     from updater.cli import start
 
-    sys.exit(start.launch(sys.argv[1:]))
+    return start.launch(words)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""How asking the repository can end: every way has a name, and each but OK is an outcome."""
+"""What comes of asking the repository: an answer, and the releases that it offers."""
 
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import NamedTuple
 
 from dbsync.outcomes import NamedOutcome
+from updater.model import Release, ReleaseId
 from updater.outcomes import TerminalOutcome, named
 
 
@@ -29,3 +31,21 @@ class Answer(StrEnum):
     def outcome(self) -> NamedOutcome:
         """The outcome of that name; of OK, that nothing is new."""
         return TerminalOutcome.NOTHING_NEW if self is Answer.OK else named(self)
+
+
+class Offer(NamedTuple):
+    """A release that the vendor's signed metadata lists."""
+
+    release: Release
+    size_bytes: int
+
+
+class Catalog(NamedTuple):
+    """What one look at the repository showed."""
+
+    verdict: Answer
+    detail: str
+    newer: tuple[Offer, ...] = ()
+    """Releases above the good one that this terminal can run, newest last."""
+    signed: frozenset[ReleaseId] = frozenset()
+    """Release ids of everything that is signed now."""

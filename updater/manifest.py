@@ -1,7 +1,6 @@
 """The manifest of a release: every file with size, mode and hash, how to start the app, and which migrations it has."""
 
-from __future__ import annotations
-
+# Annotations are evaluated here: as texts, NamedTuple compiles each again at every start (`scripts/bench launch`).
 import json
 import os
 import stat
@@ -10,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final, NamedTuple
 
 from dbsync.errors import Refused
-from dbsync.model import NO_SCHEMA, NO_SHA256, ReleaseId, SchemaNumber, Sha256
+from dbsync.facts import NO_SCHEMA, NO_SHA256, ReleaseId, SchemaNumber, Sha256
 
 FORMAT: Final = 1
 MANIFEST_NAME: Final = "tillkeeper-manifest.json"

@@ -1,19 +1,18 @@
 """The values the updater thinks in: releases, the journal, trials, proofs, rejections, and one look at all of them."""
 
-from __future__ import annotations
-
+# Annotations are evaluated here: as texts, NamedTuple compiles each again at every start (`scripts/bench launch`).
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from dbsync.model import Back, Facts, Loss, ReleaseId, RunPhase, SchemaNumber, Sha256, State, TrialId
+from dbsync.facts import Back, Facts, ReleaseId, SchemaNumber, Sha256, State, TrialId
 from dbsync.outcomes import NamedOutcome
 
 if TYPE_CHECKING:
     # Not on the way of a launch.
-    from updater.answers import Answer
+    from dbsync.model import Loss, RunPhase
 
 __all__ = [
-    "Act", "Back", "By", "Catalog", "Facts", "Journal", "Limits", "Offer", "Phase", "ProcessKind", "Proof", "ProvenBy",
+    "Act", "Back", "By", "Facts", "Journal", "Limits", "Phase", "ProcessKind", "Proof", "ProvenBy",
     "Rejection", "Release", "ReleaseId", "Report", "ReportPhase", "Running", "SchemaNumber", "Sha256",
     "State", "Trial", "TrialId", "Verdict", "View",
 ]  # fmt: skip
@@ -78,6 +77,7 @@ class ProvenBy(StrEnum):
 class ReportPhase(StrEnum):
     """The part of the updater's work that a report is about; about the database it is a `RunPhase`."""
 
+    NONE = ""
     CYCLE = "cycle"
     LOOK = "look"
     STAGE = "stage"
@@ -223,30 +223,12 @@ class View(NamedTuple):
         return next((one for one in self.rejections if one.release.release_id == release_id), None)
 
 
-class Offer(NamedTuple):
-    """A release that the vendor's signed metadata lists."""
-
-    release: Release
-    size_bytes: int
-
-
-class Catalog(NamedTuple):
-    """What one look at the repository showed."""
-
-    verdict: Answer
-    detail: str
-    newer: tuple[Offer, ...] = ()
-    """Releases above the good one that this terminal can run, newest last."""
-    signed: frozenset[ReleaseId] = frozenset()
-    """Release ids of everything that is signed now."""
-
-
 class Report(NamedTuple):
     """One thing that happened, for support: an event, and a file in the outbox when a person should know."""
 
     outcome: NamedOutcome
     release: Release | None = None
-    phase: ReportPhase | RunPhase = RunPhase.NONE
+    phase: "ReportPhase | RunPhase" = ReportPhase.NONE
     migration: str | None = None
     cause: str = ""
     done: str = ""
@@ -254,7 +236,7 @@ class Report(NamedTuple):
     backup: str | None = None
     kept: str | None = None
     """Where a database that was replaced is kept."""
-    losses: tuple[Loss, ...] = ()
+    losses: "tuple[Loss, ...]" = ()
     """What people did since the backup, where a restore took it out of the live database."""
     export: str | None = None
     trial_id: TrialId | None = None

@@ -1,7 +1,6 @@
 """Settings of one terminal: one TOML file, overridden by the environment, validated once, frozen, passed down."""
 
-from __future__ import annotations
-
+# Annotations are evaluated here: as texts, NamedTuple compiles each again at every start (`scripts/bench launch`).
 import os
 import tomllib
 from collections.abc import Mapping

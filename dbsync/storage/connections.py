@@ -10,7 +10,7 @@ from stat import S_ISDIR
 from typing import Final
 
 from dbsync.errors import Damaged, DiskFull, DiskProblem, Locked, Missing, ReadOnly, TillkeeperError
-from dbsync.model import Facts, SchemaNumber, State
+from dbsync.facts import Facts, SchemaNumber, State
 from dbsync.storage.files import is_there
 
 Connection = sqlite3.Connection

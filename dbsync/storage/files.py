@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dbsync.errors import UnreadableFile, disk_problem
-from dbsync.model import Sha256
+from dbsync.facts import Sha256
 from dbsync.storage.platform import this_platform
 
 if TYPE_CHECKING:

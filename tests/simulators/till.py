@@ -9,10 +9,10 @@ from dbsync.model import Backup as BackupFacts
 from dbsync.model import Migration, ReleaseId, TrialId
 from tests.simulators.database import SimulatedEffects
 from tests.simulators.world import App, World
-from updater.answers import Answer
+from updater.answers import Answer, Catalog, Offer
 from updater.flows.confirm import ConfirmAnswer, confirm
 from updater.flows.effects import AppEvent, AppEventKind, Till
-from updater.model import Catalog, Journal, Offer, Proof, Rejection, Release, Report, Running, Trial, View
+from updater.model import Journal, Proof, Rejection, Release, Report, Running, Trial, View
 
 
 class SimulatedTill(Till):

@@ -15,7 +15,7 @@ ALLOWED = {
     "dbsync.backups",
     "dbsync.backups.restore_intents",
     "dbsync.errors",
-    "dbsync.model",
+    "dbsync.facts",
     "dbsync.storage",
     "dbsync.storage.connections",
     "dbsync.storage.files",

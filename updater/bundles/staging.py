@@ -11,11 +11,11 @@ from packaging.version import InvalidVersion, Version
 
 from dbsync.errors import Refused, TryLater
 from updater import __version__
-from updater.answers import Answer
+from updater.answers import Answer, Catalog, Offer
 from updater.bundles.version_folders import Versions
 from updater.host import this_host
 from updater.manifest import Manifest
-from updater.model import Catalog, Journal, Offer, Release, ReleaseId
+from updater.model import Journal, Release, ReleaseId
 from updater.repository import client
 from updater.settings import Settings
 

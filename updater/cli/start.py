@@ -23,10 +23,6 @@ def launch(words: list[str]) -> int:
     if "--help" in words[:1]:
         print("Usage: updater launch [--settings FILE] [-- ARGUMENTS for the app]")
         return 0
-    import gc
-
-    # Nothing that a start makes is garbage: collecting would cost a tenth of it (`scripts/bench launch`).
-    gc.disable()
     from dbsync.errors import TillkeeperError
     from updater.flows.launch import launch as run
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from dbsync.outcomes import NamedOutcome
-from updater.answers import Answer
+from updater.answers import Answer, Catalog, Offer
 from updater.decisions.launcher import row_gone
-from updater.model import By, Catalog, Journal, Offer, Phase, Rejection, Release, Trial, Verdict, View
+from updater.model import By, Journal, Phase, Rejection, Release, Trial, Verdict, View
 from updater.outcomes import TerminalOutcome
 
 

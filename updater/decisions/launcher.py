@@ -3,8 +3,7 @@
 Whoever acts looks, asks here, records, performs, and looks again. So a crash anywhere means: look again, decide again.
 """
 
-from __future__ import annotations
-
+# Annotations are evaluated here: as texts, NamedTuple compiles each again at every start (`scripts/bench launch`).
 from typing import NamedTuple
 
 from dbsync.outcomes import NamedOutcome, OutcomeName

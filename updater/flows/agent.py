@@ -7,11 +7,11 @@ from typing import Final, NamedTuple, assert_never
 
 from dbsync.errors import Refused, TillkeeperError, TryLater
 from dbsync.outcomes import NamedOutcome
-from updater.answers import Answer
+from updater.answers import Answer, Catalog
 from updater.decisions import agent as decisions
 from updater.flows.effects import Till, terminal_locked
 from updater.flows.settle_trial import fold, fold_rollback, rebuild_journal
-from updater.model import By, Catalog, Journal, Phase, Rejection, Report, ReportPhase, TrialId, View
+from updater.model import By, Journal, Phase, Rejection, Report, ReportPhase, TrialId, View
 from updater.outcomes import TerminalOutcome
 
 STEPS_LIMIT: Final = 20

@@ -13,11 +13,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from dbsync.model import Backup, Migration
-from updater.model import Catalog, Journal, Offer, Proof, Rejection, Release, ReleaseId, Report, Trial, TrialId, View
+from updater.model import Journal, Proof, Rejection, Release, ReleaseId, Report, Trial, TrialId, View
 
 if TYPE_CHECKING:
+    from dbsync.model import Backup, Migration
     from dbsync.upgrade.effects import Effects
+    from updater.answers import Catalog, Offer
     from updater.flows.confirm import ConfirmAnswer
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from dbsync.errors import Refused, TryLater
-from updater.answers import Answer
+from updater.answers import Answer, Catalog, Offer
 from updater.decisions.journal_rebuild import next_sequence
 from updater.flows.effects import Till, terminal_locked
-from updater.model import Catalog, Journal, Offer, Phase, Proof, ProvenBy, Report, ReportPhase
+from updater.model import Journal, Phase, Proof, ProvenBy, Report, ReportPhase
 from updater.outcomes import TerminalOutcome
 
 

@@ -6,15 +6,17 @@ writes the journal or the program folder.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, assert_never
+from typing import TYPE_CHECKING, Final, NamedTuple, assert_never
 
-from dbsync.model import Outcome
 from dbsync.outcomes import NamedOutcome, OutcomeName
 from updater.decisions import launcher
 from updater.decisions.trial import counted, ended
 from updater.flows.effects import AppEvent, AppEventKind, Till, terminal_locked
 from updater.model import Act, Journal, Limits, Release, ReleaseId, Report, ReportPhase, Trial, TrialId, Verdict, View
 from updater.outcomes import TerminalOutcome
+
+if TYPE_CHECKING:
+    from dbsync.model import Outcome
 
 STEPS_LIMIT: Final = 60
 """A launch that decides more often than this goes round in circles: it ends with a name instead."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dbsync.model import ReleaseId, TrialId
+from dbsync.facts import ReleaseId, TrialId
 
 
 class RunningApp(NamedTuple):

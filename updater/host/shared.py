@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from dbsync.model import ReleaseId, TrialId
+from dbsync.facts import ReleaseId, TrialId
 from dbsync.storage.locks import Lock
 from updater.host.base import App, Host, RunningApp
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dbsync.model import Backup, Facts, Migration
 from updater.bundles.version_folders import Versions
 from updater.model import Release, Trial
 from updater.settings import Settings
 
 if TYPE_CHECKING:
     from dbsync.database.live import LiveEffects
+    from dbsync.model import Backup, Facts, Migration
     from dbsync.progress import Progress
 
 

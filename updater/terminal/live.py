@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from dbsync.model import Backup, Facts, Migration
 from dbsync.storage import files
 from dbsync.storage.locks import Lock, lock_of
 from updater.bundles import version_folders
@@ -15,9 +14,7 @@ from updater.errors import Busy
 from updater.flows.effects import AppEvent, Till
 from updater.host import this_host
 from updater.model import (
-    Catalog,
     Journal,
-    Offer,
     Phase,
     ProcessKind,
     Proof,
@@ -35,8 +32,10 @@ from updater.terminal.app_process import Watch
 from updater.terminal.state_files import StateFolder
 
 if TYPE_CHECKING:
+    from dbsync.model import Backup, Facts, Migration
     from dbsync.progress import Progress
     from dbsync.upgrade.effects import Effects
+    from updater.answers import Catalog, Offer
     from updater.bundles.staging import Staging
     from updater.flows.confirm import ConfirmAnswer
 

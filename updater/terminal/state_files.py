@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from dbsync.errors import UnreadableFile, disk_problem
-from dbsync.model import known
+from dbsync.facts import known
 from dbsync.storage import files
 from updater.model import (
     Act,

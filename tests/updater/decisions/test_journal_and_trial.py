@@ -8,11 +8,11 @@ import pytest
 
 from dbsync.model import Back, Facts, ReleaseId, SchemaNumber, State, TrialId
 from tests.helpers.places import ROOT
-from updater.answers import Answer
+from updater.answers import Answer, Catalog
 from updater.decisions.agent import decide_agent
 from updater.decisions.journal_rebuild import rebuild
 from updater.decisions.launcher import decide_launch, select
-from updater.model import By, Catalog, Journal, Limits, Phase, Proof, Rejection, Release, Trial, Verdict, View
+from updater.model import By, Journal, Limits, Phase, Proof, Rejection, Release, Trial, Verdict, View
 
 GOOD = Release(ReleaseId("1" * 64), "1.0", SchemaNumber(2))
 CANDIDATE = Release(ReleaseId("2" * 64), "1.1", SchemaNumber(4))
