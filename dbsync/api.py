@@ -23,16 +23,21 @@ from dbsync.storage import connections
 from dbsync.storage.locks import locked
 from dbsync.upgrade import coordinator
 
-Place = str | PathLike[str]
+StrPath = str | PathLike[str]
 
 
-def initialize_versioning(database: Place, folder: Place, *, progress: Progress = quiet) -> bool:
+def initialize_versioning(*, database: StrPath, folder: StrPath, progress: Progress = quiet) -> bool:
     """Brings a database to the newest migration; whether the app may start on it."""
-    return run_migrations(database, folder, progress=progress).ready
+    return run_migrations(database=database, folder=folder, progress=progress).ready
 
 
 def run_migrations(
-    database: Place, folder: Place, *, backups: Place | None = None, progress: Progress = quiet, again: bool = False
+    *,
+    database: StrPath,
+    folder: StrPath,
+    backups: StrPath | None = None,
+    progress: Progress = quiet,
+    again: bool = False,
 ) -> Outcome:
     """Brings a database to the newest migration, all or nothing, and tells how it ended.
 
@@ -52,7 +57,7 @@ def run_migrations(
         return coordinator.upgrade(_effects(Path(database), backups, progress), migrations=found, again=again)
 
 
-def get_current_version(database: Place) -> SchemaNumber:
+def get_current_version(database: StrPath) -> SchemaNumber:
     """The schema number; 0 where there is no database yet, or one without a history of ours.
 
     Raises:
@@ -62,29 +67,29 @@ def get_current_version(database: Place) -> SchemaNumber:
     return _looked(Path(database)).version
 
 
-def get_latest_version(folder: Place) -> SchemaNumber:
+def get_latest_version(folder: StrPath) -> SchemaNumber:
     """The highest number in a folder of migrations."""
     found = migration_folder.load(Path(folder))
     return found[-1].number if found else NO_SCHEMA
 
 
-def get_pending_migrations(folder: Place, current_version: int) -> tuple[Migration, ...]:
+def get_pending_migrations(folder: StrPath, current_version: int) -> tuple[Migration, ...]:
     """The migrations that a database of that version has not had."""
     return tuple(one for one in migration_folder.load(Path(folder)) if one.number > current_version)
 
 
-def get_migration_by_version(folder: Place, version: int) -> Migration | None:
+def get_migration_by_version(folder: StrPath, version: int) -> Migration | None:
     """One migration; None if there is none of that number."""
     return next((one for one in migration_folder.load(Path(folder)) if one.number == version), None)
 
 
-def create_backup(database: Place, *, to: Place | None = None, backups: Place | None = None) -> Path:
+def create_backup(*, database: StrPath, to: StrPath | None = None, backups: StrPath | None = None) -> Path:
     """Makes a checked backup, among the others or at a place of choice; rotation never removes it."""
     with locked(Path(database)):
         return _effects(Path(database), backups, quiet).make_backup(Path(to) if to is not None else None).path
 
 
-def verify_integrity(database: Place) -> bool:
+def verify_integrity(database: StrPath) -> bool:
     """Whether there is a database and SQLite finds it sound.
 
     Raises:
@@ -100,7 +105,7 @@ def verify_integrity(database: Place) -> bool:
         return connections.check_soundness(connection) is None
 
 
-def get_migration_history(database: Place, *, backups: Place | None = None) -> dict[str, Any]:
+def get_migration_history(*, database: StrPath, backups: StrPath | None = None) -> dict[str, Any]:
     """What was applied, by the database; and every run that was tried, by the record beside it."""
     found = timeline.past_of(_effects(Path(database), backups, quiet))
     runs = flight_recorder.ended(found.lines)
@@ -108,21 +113,21 @@ def get_migration_history(database: Place, *, backups: Place | None = None) -> d
     return {"state": state, "current_version": found.facts.version, "applied": found.applied, "runs": runs}
 
 
-def empty_database(database: Place, folder: Place) -> Backup | None:
+def empty_database(*, database: StrPath, folder: StrPath) -> Backup | None:
     """Starts anew with the newest schema; what was there is kept beside it (requirement S91)."""
     found = migration_folder.load(Path(folder))
     with locked(Path(database)):
         return empty_and_import.empty(_effects(Path(database), None, quiet), found)
 
 
-def import_database(database: Place, file: Place, folder: Place) -> empty_and_import.Imported:
+def import_database(*, database: StrPath, file: StrPath, folder: StrPath) -> empty_and_import.Imported:
     """Puts another database in place, checked and up to date; what was there is kept beside it (requirement S92)."""
     found = migration_folder.load(Path(folder))
     with locked(Path(database)):
         return empty_and_import.import_file(_effects(Path(database), None, quiet), Path(file).absolute(), found)
 
 
-def adopt_database(database: Place, folder: Place, *, at: int | None = None) -> SchemaNumber:
+def adopt_database(*, database: StrPath, folder: StrPath, at: int | None = None) -> SchemaNumber:
     """Takes over a database without a history of ours, where its schema is beyond doubt; returns the schema number.
 
     Raises:
@@ -143,6 +148,6 @@ def _looked(database: Path) -> Facts:
     return facts
 
 
-def _effects(database: Path, backups: Place | None, progress: Progress) -> LiveEffects:
+def _effects(database: Path, backups: StrPath | None, progress: Progress) -> LiveEffects:
     folder = Path(backups) if backups is not None else database.parent / "backups"
     return LiveEffects(database.absolute(), backups=folder.absolute(), progress=progress)

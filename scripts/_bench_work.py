@@ -89,7 +89,7 @@ def dbsync(database: str, migrations: str, _: str) -> dict:
     from dbsync import api
 
     began = time.perf_counter()
-    outcome = api.run_migrations(Path(database), Path(migrations))
+    outcome = api.run_migrations(database=Path(database), folder=Path(migrations))
     assert outcome.name == "MIGRATED", outcome
     return _took(began)
 
@@ -167,7 +167,7 @@ def backup_alone(database: str, target: str) -> dict:
     from dbsync.storage import files
 
     began = time.perf_counter()
-    snapshot.copy_database(Path(database), Path(target), told=nobody)
+    snapshot.copy_database(source=Path(database), target=Path(target), told=nobody)
     files.sync_file(Path(target))
     return _took(began)
 
@@ -177,7 +177,7 @@ def backup(database: str, target: str) -> dict:
     from dbsync import api
 
     began = time.perf_counter()
-    api.create_backup(Path(database), to=Path(target))
+    api.create_backup(database=Path(database), to=Path(target))
     return _took(began)
 
 
@@ -243,7 +243,9 @@ def downgrade(database: str, migrations: str, _: str) -> dict:
     live = Path(database)
     began = time.perf_counter()
     with locked(live):
-        (base,) = (one for one in list_backups(live.parent / "backups", live) if one.kind == "migration")
+        (base,) = (
+            one for one in list_backups(backups=live.parent / "backups", database=live) if one.kind == "migration"
+        )
         effects = LiveEffects(live, backups=live.parent / "backups")
         returned = downgrade.downgrade(effects, base, migration_folder.load(Path(migrations)), accept_loss=False)
     took = _took(began)

@@ -239,6 +239,36 @@ def test_decisions_are_pure() -> None:
             assert layers <= base | {"updater.answers", "updater.decisions", "dbsync.upgrade"}, name
 
 
+PATH_TYPES: Final = frozenset({"Path", "Path | None", "StrPath", "StrPath | None"})
+"""Annotations of an argument that is one path."""
+
+
+def public_functions(tree: ast.AST) -> Iterator[ast.FunctionDef]:
+    """Yield the functions and methods that other modules may call; click calls its commands with names."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield from public_functions(node)
+        elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            decorators = " ".join(map(ast.unparse, node.decorator_list))
+            if "click." not in decorators and ".command(" not in decorators:
+                yield node
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_two_paths_are_given_by_name(path: Path) -> None:
+    """A source that stands in the place of its target is found out when it has been written over."""
+    for function in public_functions(ast.parse(path.read_text(encoding="utf-8"))):
+        by_place = [*function.args.posonlyargs, *function.args.args]
+        paths = {
+            argument.arg
+            for argument in (*by_place, *function.args.kwonlyargs)
+            if argument.annotation is not None and ast.unparse(argument.annotation) in PATH_TYPES
+        }
+        assert len(paths) < 2 or not paths & {one.arg for one in by_place}, (
+            f"{function.name}: {sorted(paths)} after `*`"
+        )
+
+
 IDENTITIES: Final = {
     "trial_id": "TrialId",
     "release_id": "ReleaseId",

@@ -134,7 +134,7 @@ def check_path(path: str) -> str:
     return path
 
 
-def check_link(path: str, target: str) -> str:
+def check_link(*, path: str, target: str) -> str:
     """Where a symbolic link points to; one that leaves the bundle is refused."""
     if target.startswith("/") or "\\" in target or ":" in target or not target:
         raise _wrong(f"the link {path} -> {target} leaves the bundle")
@@ -170,7 +170,7 @@ def entry_of(path: Path, relative: str) -> FileEntry:
     try:
         status = path.lstat()
         if stat.S_ISLNK(status.st_mode):
-            target = check_link(relative, path.readlink().as_posix())
+            target = check_link(path=relative, target=path.readlink().as_posix())
             return FileEntry(0, NO_SHA256, 0, target)
         if not stat.S_ISREG(status.st_mode):
             raise _wrong(f"{relative} is neither a file nor a folder nor a link")
@@ -190,7 +190,7 @@ def _entry_to(entry: FileEntry) -> dict[str, Any]:
 
 def _entry_from(path: str, data: Mapping[str, Any]) -> FileEntry:
     if "link" in data:
-        return FileEntry(0, NO_SHA256, 0, check_link(path, data["link"]))
+        return FileEntry(0, NO_SHA256, 0, check_link(path=path, target=data["link"]))
     size_bytes, sha256 = data["size_bytes"], data["sha256"]
     if not isinstance(size_bytes, int) or size_bytes < 0 or len(sha256) != 64:
         raise ValueError(f"{path} has a wrong size or hash")

@@ -42,7 +42,7 @@ def keep(kept: Path, pending: tuple[Migration, ...], *, owner: str) -> None:
             shutil.copyfile(path, target)
         files.sync_tree(part)
         snapshot.drop_folder(final)
-        files.rename_durably(part, final)
+        files.rename_durably(source=part, target=final)
     except OSError as cause:
         snapshot.drop_folder(part)
         raise disk_problem("keep the migrations beside", kept, cause) from cause
@@ -58,7 +58,7 @@ def beside(kept: Path) -> tuple[Migration, ...]:
     return migration_folder.load(folder) if folder.is_dir() else ()
 
 
-def chosen(folder: Path | None, kept: Path) -> tuple[Migration, ...]:
+def chosen(*, folder: Path | None, kept: Path) -> tuple[Migration, ...]:
     """The migrations of a folder of choice; without one, those that lie beside the backup.
 
     Raises:

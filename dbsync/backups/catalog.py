@@ -43,16 +43,16 @@ def free_name(folder: Path, name: str) -> Path:
     return path
 
 
-def list_backups(backups: Path, database: Path) -> list[Backup]:
+def list_backups(*, backups: Path, database: Path) -> list[Backup]:
     """All backups of a database, newest first by sequence; those without facts are the oldest, and not verified.
 
     What is known to be of another database is left out: restoring it here would lose all sales at once.
     """
     owner = temporary_files.owner_of(database)
-    return [one for one in list_all(backups, database) if one.database in ("", owner)]
+    return [one for one in list_all(backups=backups, database=database) if one.database in ("", owner)]
 
 
-def list_all(backups: Path, database: Path) -> list[Backup]:
+def list_all(*, backups: Path, database: Path) -> list[Backup]:
     """As `list_backups`, with those of other databases that share the folder."""
     paths = [*files.listed(backups, "*.db"), *files.listed(database.parent, f"{escape(database.stem)}-backup-*.db")]
     # Where a cut has left both, the plain one counts.
@@ -66,9 +66,9 @@ def _may_be_one(path: Path) -> bool:
     return path.is_file() and not temporary_files.is_part(path)
 
 
-def next_sequence(backups: Path, database: Path) -> int:
+def next_sequence(*, backups: Path, database: Path) -> int:
     """Order goes by this number, never by a clock."""
-    return 1 + max((one.sequence for one in list_backups(backups, database)), default=0)
+    return 1 + max((one.sequence for one in list_backups(backups=backups, database=database)), default=0)
 
 
 def write_facts(backup: Backup) -> None:
@@ -117,7 +117,7 @@ def check_file(path: Path) -> Backup:
 
 
 def rotate(
-    backups: Path, database: Path, *, keep_count: int, pinned: tuple[Path, ...], dry_run: bool = False
+    *, backups: Path, database: Path, keep_count: int, pinned: tuple[Path, ...], dry_run: bool = False
 ) -> list[Path]:
     """Removes the oldest migration backups over the limit; returns what was removed.
 
@@ -125,7 +125,7 @@ def rotate(
     older schema (requirements S172, S173). Ten restarts of a failing update therefore cannot push out the one that
     matters.
     """
-    migration = [one for one in list_backups(backups, database) if one.kind == BackupKind.MIGRATION]
+    migration = [one for one in list_backups(backups=backups, database=database) if one.kind == BackupKind.MIGRATION]
     newest_of_each = {one.version: one.path for one in reversed(migration) if one.verified}
     keep = {*pinned, *newest_of_each.values()}
     removed = []
@@ -137,7 +137,7 @@ def rotate(
     return removed
 
 
-def clear_parts(backups: Path, database: Path, *, prefix: str) -> None:
+def clear_parts(*, backups: Path, database: Path, prefix: str) -> None:
     """Removes what a cut run for this database left; a final name means finished, so nothing else is unfinished."""
     for folder in {backups, database.parent}:
         try:

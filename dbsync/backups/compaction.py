@@ -24,9 +24,11 @@ class Packed(NamedTuple):
     """Why it was left as it is; empty: it was compressed."""
 
 
-def old_ones(backups: Path, database: Path, *, plain_count: int) -> list[Backup]:
+def old_ones(*, backups: Path, database: Path, plain_count: int) -> list[Backup]:
     """The migration backups to compress: good, plain, and not among the newest."""
-    listed = [one for one in catalog.list_backups(backups, database) if one.kind == BackupKind.MIGRATION]
+    listed = [
+        one for one in catalog.list_backups(backups=backups, database=database) if one.kind == BackupKind.MIGRATION
+    ]
     return [one for one in listed[plain_count:] if one.verified and one.path.suffix != catalog.COMPRESSED]
 
 
@@ -44,9 +46,9 @@ def pack(one: Backup) -> Packed:
     final = catalog.compressed_path(one.path)
     part = temporary_files.part_of(final, one.database)
     try:
-        compression.squeeze(one.path, part)
+        compression.squeeze(source=one.path, target=part)
         files.sync_file(part)
-        if compression.expand(part) != one.sha256:
+        if compression.expand(source=part) != one.sha256:
             raise BackupUnusable(operation="compress", path=one.path, cause="it does not come out as it went in")
         facts = one._replace(
             path=part, sha256=files.sha256_of(part), size_bytes=part.stat().st_size,

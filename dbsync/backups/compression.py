@@ -27,7 +27,7 @@ LEVEL: Final = 3
 CHUNK_BYTES: Final = 1 << 20
 
 
-def squeeze(source: Path, target: Path) -> None:
+def squeeze(*, source: Path, target: Path) -> None:
     """Compresses a file into a new one, with zstd's own checksum in it.
 
     Raises:
@@ -44,7 +44,7 @@ def squeeze(source: Path, target: Path) -> None:
         raise disk_problem("compress", source, cause) from cause
 
 
-def expand(source: Path, target: Path | None = None) -> str:
+def expand(*, source: Path, target: Path | None = None) -> str:
     """Decompresses a file, to nowhere without a target; returns the SHA-256 of what was in it.
 
     Raises:
@@ -78,7 +78,7 @@ def plain(path: Path) -> Iterator[Path]:
     known = catalog.read(found)
     scratch = temporary_files.scratch_of(found.parent, known.database, f"plain-{files.random_name()}.db")
     try:
-        sha256 = expand(found, scratch)
+        sha256 = expand(source=found, target=scratch)
         if sha256 != (known.content_sha256 or sha256):
             raise BackupUnusable(operation="decompress", path=found, cause="it is not what was compressed")
         yield scratch

@@ -49,7 +49,7 @@ def keep(database: Path, facts: Backup, *, prefix: str, least_free_bytes: int, t
         # A crash from here on leaves journals without a database: not listed, and the next run puts them there again.
         for one in snapshot.sidecars(part.path):
             if one.exists():
-                files.rename_durably(one, temporary_files.final_of(one))
+                files.rename_durably(source=one, target=temporary_files.final_of(one))
         kept = snapshot.keep_part(snapshot.measure_part(part)).path
         _forget_the_oldest(folder, database)
         return kept
@@ -61,7 +61,7 @@ def keep(database: Path, facts: Backup, *, prefix: str, least_free_bytes: int, t
 def _copied(database: Path, facts: Backup, told: Told) -> Backup | None:
     """Through SQLite where it can be read to the end, else its files; None for a copy that is sound."""
     try:
-        part = snapshot.copy_to_part(database, facts.path, facts, told=told)
+        part = snapshot.copy_to_part(facts, source=database, final=facts.path, told=told)
     except Damaged:
         return _files_copied(database, facts)
     try:
@@ -96,7 +96,7 @@ def _digest(database: Path) -> str:
 
 
 def _forget_the_oldest(backups: Path, database: Path) -> None:
-    kept = [one for one in catalog.list_backups(backups, database) if one.kind == BackupKind.DAMAGED]
+    kept = [one for one in catalog.list_backups(backups=backups, database=database) if one.kind == BackupKind.DAMAGED]
     for one in kept[KEPT_COUNT:]:
         snapshot.drop_part(one.path)
         catalog.facts_path(one.path).unlink(missing_ok=True)

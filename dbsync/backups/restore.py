@@ -34,7 +34,7 @@ WRITE_VERSION_AT: Final = 18
 NEWEST_WRITE_VERSION: Final = 2
 
 
-def restore_over(database: Path, source: Path, *, told: Told, watch: Watch | None = None) -> None:
+def restore_over(*, source: Path, database: Path, told: Told, watch: Watch | None = None) -> None:
     """Put a copy over a live database through the backup API: one transaction on the live file.
 
     Never by files: a left-over `-wal` would be replayed over the restored file.
@@ -113,7 +113,7 @@ def _check_whole(path: Path) -> None:
         raise BackupUnusable(operation="use the backup", path=path, cause=f"a part of it is still in {name}", hint=hint)
 
 
-def put_aside(database: Path, final: Path, facts: Backup, *, told: Told, watch: Watch, moves: bool = True) -> Backup:
+def put_aside(facts: Backup, *, database: Path, final: Path, told: Told, watch: Watch, moves: bool = True) -> Backup:
     """Keep the live database under another name; one that can still be read is copied, a ruined one is moved.
 
     Returns when it is durable: only then may anything be put over the live one.
@@ -136,7 +136,7 @@ def put_aside(database: Path, final: Path, facts: Backup, *, told: Told, watch: 
     # After the look at the header: opening and closing the file drops the locks that this process has on it.
     watch.begin()
     try:
-        part = snapshot.copy_to_part(database, final, facts, told=told)
+        part = snapshot.copy_to_part(facts, source=database, final=final, told=told)
     except (Damaged, DiskProblem) as error:
         watch.close()
         if not moves or error.outcome in (OutcomeName.NO_SPACE, OutcomeName.READ_ONLY):
@@ -181,9 +181,11 @@ def _move_aside(database: Path, final: Path, facts: Backup) -> Backup:
     """
     for journal in sidecars(database):
         if journal.exists():
-            files.rename_durably(journal, journal.with_name(journal.name.replace(database.name, final.name, 1)))
+            files.rename_durably(
+                source=journal, target=journal.with_name(journal.name.replace(database.name, final.name, 1))
+            )
     files.sync_file(database)
     kept = facts._replace(path=final, size_bytes=database.stat().st_size, verified=False, sha256=NO_SHA256)
     catalog.write_facts(kept)
-    files.rename_durably(database, final)
+    files.rename_durably(source=database, target=final)
     return kept

@@ -28,10 +28,10 @@ from dbsync.storage.page_copy import copy
 
 
 def copy_to_part(
-    source: Path,
-    final: Path,
     facts: Backup,
     *,
+    source: Path,
+    final: Path,
     told: Told,
     live: Connection | None = None,
     writer: Connection | None = None,
@@ -42,14 +42,14 @@ def copy_to_part(
         TillkeeperError: by meaning (DiskFull, Locked, Damaged …); the part is removed.
     """
     part = temporary_files.part_of(final, facts.database)
-    copy_database(source, part, told=told, live=live, writer=writer)
+    copy_database(source=source, target=part, told=told, live=live, writer=writer)
     return facts._replace(path=part)
 
 
 def copy_database(
+    *,
     source: Path,
     target: Path,
-    *,
     told: Told,
     live: Connection | None = None,
     writer: Connection | None = None,
@@ -128,7 +128,7 @@ def keep_part(part: Backup) -> Backup:
     """Give a copy its final name, durably. A crash before the rename leaves facts without a backup: passed over."""
     final = part._replace(path=temporary_files.final_of(part.path))
     catalog.write_facts(final)
-    files.rename_durably(part.path, final.path)
+    files.rename_durably(source=part.path, target=final.path)
     return final
 
 
@@ -160,7 +160,7 @@ def files_of(database: Path) -> list[Path]:
     return [file for file in (database, *sidecars(database)) if file.exists() and not file.name.endswith("-shm")]
 
 
-def scratch_copy(source: Path, target: Path, *, told: Told) -> None:
+def scratch_copy(*, source: Path, target: Path, told: Told) -> None:
     """Copy a finished file, which nobody has open with locks, to a throw-away one that may be changed.
 
     As bytes: a copy through SQLite takes four times as long, and what a live database needs of it, a finished file

@@ -45,7 +45,7 @@ def command(
         tell_json({"backups": [backup_json(backup) for backup in listed]})
         return
     if not listed:
-        others = len(catalog.list_all(place.backups, place.database))
+        others = len(catalog.list_all(backups=place.backups, database=place.database))
         tell(f"no backups of this database in {place.backups}" + (f"; {others} of others" if others else ""))
     for one in listed:
         good = "good" if one.verified else "NOT VERIFIED"
@@ -56,7 +56,9 @@ def command(
 def _prune(place: Place, keep_count: int, *, dry_run: bool, as_json: bool) -> None:
     with locked(place.database):
         place.effects().clear()
-        gone = catalog.rotate(place.backups, place.database, keep_count=keep_count, pinned=(), dry_run=dry_run)
+        gone = catalog.rotate(
+            backups=place.backups, database=place.database, keep_count=keep_count, pinned=(), dry_run=dry_run
+        )
     if as_json:
         tell_json({"removed": [str(path) for path in gone], "dry_run": dry_run})
         return
@@ -69,7 +71,7 @@ def _prune(place: Place, keep_count: int, *, dry_run: bool, as_json: bool) -> No
 def _compress(place: Place, plain_count: int, *, dry_run: bool, as_json: bool) -> None:
     with locked(place.database):
         place.effects().clear()
-        old = compaction.old_ones(place.backups, place.database, plain_count=plain_count)
+        old = compaction.old_ones(backups=place.backups, database=place.database, plain_count=plain_count)
         if dry_run:
             done = [compaction.Packed(one.path, one.size_bytes, one.size_bytes) for one in old]
         else:

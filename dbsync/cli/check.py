@@ -29,7 +29,7 @@ def command(folder: Path, released: tuple[Path, ...], database: Path | None, as_
     without a declaration, with the line to paste.
     """
     with errors_told(as_json=as_json), tidy_when_ended(), tempfile.TemporaryDirectory() as scratch:
-        problems = check(folder, released=released, database=database, scratch=Path(scratch))
+        problems = check(folder=folder, released=released, database=database, scratch=Path(scratch))
     if as_json:
         tell_json({"problems": [one._asdict() for one in problems]})
     for one in () if as_json else problems:

@@ -29,7 +29,7 @@ def command(place: Place, *, folder: Path | None, backup: Path | None, export: P
     """
     base = chosen_backup(place, backup)
     place.check_writable()
-    known = bundled_migrations.chosen(folder, base.path)
+    known = bundled_migrations.chosen(folder=folder, kept=base.path)
     with locked(place.database):
         found = go_back.diff(place.effects(), base, known, export=export)
     told = {

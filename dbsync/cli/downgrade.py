@@ -43,7 +43,7 @@ def command(
     """
     base = chosen_backup(place, backup)
     place.check_writable()
-    known = bundled_migrations.chosen(folder, base.path)
+    known = bundled_migrations.chosen(folder=folder, kept=base.path)
     question = f"Go back to schema {base.version} of {base.made_at}?"
     ask(question, operation="go back to", path=base.path, yes=yes, as_json=as_json)
     with locked(place.database):

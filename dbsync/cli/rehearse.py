@@ -34,7 +34,7 @@ def command(place: Place, *, folder: Path, as_json: bool) -> None:
         raise Missing(operation="rehearse", path=place.database, cause=facts.gone)
     this_platform().lower_priority()
     with tidy_when_ended():
-        found = rehearse(place.database, place.backups, known, progress=place.bars)
+        found = rehearse(known, database=place.database, backups=place.backups, progress=place.bars)
     if as_json:
         tell_json({**found._asdict(), "changes": losses.as_json(found.changes)})
     else:

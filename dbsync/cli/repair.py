@@ -35,9 +35,13 @@ def command(place: Place, *, into: Path, folder: Path | None, as_json: bool) -> 
     known = migration_folder.load(folder) if folder is not None else ()
     last_schema = FlightRecorder(place.backups, place.database).last_schema()
     found = repair(
-        place.database, into.absolute(), backups=place.listed(), migrations=known,
-        last_version=last_schema, progress=place.bars,
-    )  # fmt: skip
+        database=place.database,
+        into=into.absolute(),
+        backups=place.listed(),
+        migrations=known,
+        last_version=last_schema,
+        progress=place.bars,
+    )
     words = ["dbsync", "import", found.into, "--database", place.database, "--migrations", folder or "FOLDER"]
     next_step = command_line(words)
     if as_json:

@@ -48,7 +48,7 @@ class Place(NamedTuple):
 
     def listed(self) -> list[Backup]:
         """Return its backups, newest first."""
-        return catalog.list_backups(self.backups, self.database)
+        return catalog.list_backups(backups=self.backups, database=self.database)
 
 
 def ask(question: str, *, operation: str, path: Path, yes: bool, as_json: bool) -> None:

@@ -56,7 +56,7 @@ def downgrade(effects: LiveEffects, base: Backup, migrations: tuple[Migration, .
             cause = "there is no database to go back from"
             return Returned(None, Outcome(OutcomeName.STAYS, phase=RunPhase.GOING_BACK, cause=cause))
         try:
-            carried = effects.carry_back(base, aside, migrations)
+            carried = effects.carry_back(migrations, base=base, aside=aside)
         except TillkeeperError as error:
             why = f"it cannot be carried back: {_why_not(effects, migrations, error)}"
             effects.discard(aside.path)

@@ -132,7 +132,7 @@ def dry_run(
         tried_on=TriedOn.DATA if on_copy and facts.state is State.OK else TriedOn.SCHEMA,
         problem=problem,
         size_bytes=size_bytes,
-        space=preflight.space(database, effects.backups, measured=measured) if pending else (),
+        space=preflight.space(database=database, backups=effects.backups, measured=measured) if pending else (),
         measured_by=measured.by if measured is not None else "",
         expected_seconds=measured.expected_seconds if measured is not None else None,
     )
@@ -243,14 +243,20 @@ def _on_data(
 ) -> tuple[str, measurements.Measured]:
     scratch = Path(tempfile.gettempdir())
     try:
-        preflight.check_rehearsal_space(path, scratch)
+        preflight.check_rehearsal_space(database=path, folder=scratch)
     except DiskFull as error:
         raise DiskFull(
             operation="copy to", path=scratch, cause=error.cause, hint="Name a roomier folder by TMPDIR."
         ) from error
     with tempfile.TemporaryDirectory() as folder:
         done, _ = rehearse.try_out(
-            path, Path(folder), found, meter, opened=open_untouched, writes_ahead=is_wal_file(path), issued=issued
+            found,
+            meter,
+            database=path,
+            folder=Path(folder),
+            opened=open_untouched,
+            writes_ahead=is_wal_file(path),
+            issued=issued,
         )
     return done.cause, measurements.Measured(done.expected_seconds, done.needed_bytes, "this dry run")
 

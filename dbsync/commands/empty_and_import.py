@@ -59,7 +59,7 @@ def import_file(effects: LiveEffects, path: Path, migrations: tuple[Migration, .
     effects.preflight(())
     try:
         with _work_folder(effects) as work:
-            snapshot.scratch_copy(path, work, told=nobody)
+            snapshot.scratch_copy(source=path, target=work, told=nobody)
             outcome = _bring_up(work, migrations)
             if not outcome.ready:
                 return Imported(None, outcome)

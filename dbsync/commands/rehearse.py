@@ -80,10 +80,10 @@ class Rehearsed(NamedTuple):
 
 
 def rehearse(
-    database: Path,
-    backups: Path,
     found: tuple[Migration, ...],
     *,
+    database: Path,
+    backups: Path,
     progress: Progress = quiet,
     least_free_bytes: int = preflight.LEAST_FREE_BYTES,
 ) -> Rehearsed:
@@ -95,18 +95,21 @@ def rehearse(
         TillkeeperError: the database cannot be copied now, or is not sound.
     """
     preflight.check_writable(backups)
-    lock, folder = measurements.lock_of(backups, database), measurements.place(backups, database)
+    lock = measurements.lock_of(backups=backups, database=database)
+    folder = measurements.place(backups=backups, database=database)
     if not lock.try_take():
         raise Locked(operation="rehearse", path=database, cause="another rehearsal is under way", hint="Wait for it.")
     with lock:
         # Killed here or later, the next rehearsal or run clears the folder.
         snapshot.drop_folder(folder)
-        preflight.check_rehearsal_space(database, backups, least_free_bytes=least_free_bytes)
+        preflight.check_rehearsal_space(database=database, folder=backups, least_free_bytes=least_free_bytes)
         folder.mkdir()
         try:
             with translated("look at", database), closing(open_reading(database)) as connection:
                 writes_ahead = is_wal(connection)
-            done, pending = try_out(database, folder, found, Meter(safe(progress)), writes_ahead=writes_ahead)
+            done, pending = try_out(
+                found, Meter(safe(progress)), database=database, folder=folder, writes_ahead=writes_ahead
+            )
         finally:
             snapshot.drop_folder(folder)
     line = {**done._asdict(), "changes": losses.as_json(done.changes)}
@@ -117,11 +120,11 @@ def rehearse(
 
 
 def try_out(
-    database: Path,
-    folder: Path,
     found: tuple[Migration, ...],
     meter: Meter,
     *,
+    database: Path,
+    folder: Path,
     writes_ahead: bool,
     opened: Callable[[Path], Connection] = open_reading,
     issued: Issued = lambda _migration, _sql: None,
@@ -140,14 +143,14 @@ def try_out(
     began = time.monotonic()
     base, scratch = folder / "base.db", folder / "rehearsal.db"
     size_bytes = preflight.size_of(database)
-    snapshot.copy_database(database, base, told=meter.phase(WorkPhase.COPY), opened=opened)
+    snapshot.copy_database(source=database, target=base, told=meter.phase(WorkPhase.COPY), opened=opened)
     meter.phase(WorkPhase.CHECK_COPY)
     checking = time.monotonic()
     base_bytes = _checked(base).size_bytes
     # What is committed is read back from the disk and checked like the copy.
     backup_seconds, check_seconds = time.monotonic() - began, time.monotonic() - checking
     recognition.adopt_copy(base, found)
-    snapshot.scratch_copy(base, scratch, told=meter.phase(WorkPhase.COPY))
+    snapshot.scratch_copy(source=base, target=scratch, told=meter.phase(WorkPhase.COPY))
     tried = _attempt(scratch, base, found, writes_ahead=writes_ahead, meter=meter, issued=issued)
     after_bytes = scratch.stat().st_size
     needed_bytes = max(base_bytes, after_bytes) + tried.journal_bytes

@@ -49,7 +49,7 @@ class BackingUp(Shared):
         live = self._begun.live if self._begun is not None else None
         writer = self._begun.connection if isinstance(self._begun, InPlace) else None
         told = self._meter.phase(WorkPhase.BACKUP)
-        return snapshot.copy_to_part(self.database, final, facts, told=told, live=live, writer=writer)
+        return snapshot.copy_to_part(facts, source=self.database, final=final, told=told, live=live, writer=writer)
 
     def check_backup(self, part: Backup) -> Backup:
         self._meter.phase(WorkPhase.CHECK_BACKUP)
@@ -83,7 +83,9 @@ class BackingUp(Shared):
             cause = "there is a file of that name already"
             raise BackupUnusable(operation="back up", path=final, cause=cause, hint=hint)
         part_facts = self._facts(final, BackupKind.MANUAL, version, now)
-        part = snapshot.copy_to_part(self.database, final, part_facts, told=self._meter.phase(WorkPhase.BACKUP))
+        part = snapshot.copy_to_part(
+            part_facts, source=self.database, final=final, told=self._meter.phase(WorkPhase.BACKUP)
+        )
         return self.keep_backup(self.check_backup(part))
 
     def keep_damaged(self) -> Path | None:
@@ -104,5 +106,7 @@ class BackingUp(Shared):
         )
 
     def rotate_backups(self, pinned: tuple[Path, ...]) -> None:
-        for path in catalog.rotate(self.backups, self.database, keep_count=self._kept_count, pinned=pinned):
+        for path in catalog.rotate(
+            backups=self.backups, database=self.database, keep_count=self._kept_count, pinned=pinned
+        ):
             self._flight.record({"event": FlightEvent.ROTATED, "at": timestamp(), "removed": path.name})

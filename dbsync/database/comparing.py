@@ -58,7 +58,7 @@ class Comparing(Shared):
             # Another text encoding, a collation of the app's own: what cannot be counted may still be put in place.
             return Change(known=False, cause=error.cause)
 
-    def export_loss(self, base: Backup, migrations: tuple[Migration, ...], aside: Backup) -> Path | None:
+    def export_loss(self, migrations: tuple[Migration, ...], *, base: Backup, aside: Backup) -> Path | None:
         folder = self._reports / f"loss-{aside.path.stem}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ class Comparing(Shared):
         restore.check_backup_file(base.path)
         scratch = self._scratch("base")
         try:
-            snapshot.scratch_copy(base.path, scratch, told=self._meter.phase(WorkPhase.COMPARE))
+            snapshot.scratch_copy(source=base.path, target=scratch, told=self._meter.phase(WorkPhase.COMPARE))
             runner.migrate_up(scratch, migrations)
             yield scratch
         finally:

@@ -22,7 +22,11 @@ class Looking(Shared):
 
     def traces(self) -> str:
         """Return a sentence about what shows that there was a database with data here; empty if nothing does."""
-        kept = [backup for backup in catalog.list_backups(self.backups, self.database) if backup.version > 0]
+        kept = [
+            backup
+            for backup in catalog.list_backups(backups=self.backups, database=self.database)
+            if backup.version > 0
+        ]
         if kept:
             return f"{kept[0].path} is a backup of schema {kept[0].version}"
         last_schema = self._flight.last_schema()
@@ -44,8 +48,8 @@ class Looking(Shared):
             return
         self._cleared = True
         try:
-            catalog.clear_parts(self.backups, self.database, prefix=self._prefix)
-            measurements.clear(self.backups, self.database)
+            catalog.clear_parts(backups=self.backups, database=self.database, prefix=self._prefix)
+            measurements.clear(backups=self.backups, database=self.database)
         except (TillkeeperError, OSError):
             return
 
@@ -58,7 +62,10 @@ class Looking(Shared):
         if pending:
             self._measured = measurements.measured(self._flight.lines(), pending, preflight.size_of(self.database))
             preflight.check_space(
-                self.database, self.backups, least_free_bytes=self._least_free_bytes, measured=self._measured
+                database=self.database,
+                backups=self.backups,
+                least_free_bytes=self._least_free_bytes,
+                measured=self._measured,
             )
         if self.look().state is State.OK:
             preflight.check_alone(self.database)

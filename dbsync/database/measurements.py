@@ -29,22 +29,22 @@ class Measured(NamedTuple):
     """What has measured it, for people."""
 
 
-def place(backups: Path, database: Path) -> Path:
+def place(*, backups: Path, database: Path) -> Path:
     """The folder that a rehearsal works in; the name says that it is nobody's backup."""
     return backups / f".rehearsal-{temporary_files.owner_of(database)}"
 
 
-def lock_of(backups: Path, database: Path) -> Lock:
+def lock_of(*, backups: Path, database: Path) -> Lock:
     """Held while somebody rehearses."""
     return Lock(backups / f".rehearsal-{temporary_files.owner_of(database)}.lock")
 
 
-def clear(backups: Path, database: Path) -> None:
+def clear(*, backups: Path, database: Path) -> None:
     """Removes what a killed rehearsal left; one that is under way is left alone."""
-    folder = place(backups, database)
+    folder = place(backups=backups, database=database)
     if not files.is_there(folder):
         return
-    lock = lock_of(backups, database)
+    lock = lock_of(backups=backups, database=database)
     if lock.try_take():
         with lock:
             snapshot.drop_folder(folder)

@@ -91,7 +91,7 @@ class OnCopy:
     def connection(self) -> Connection:
         """The copy, made when it is first wanted. A crash leaves a part, which the next run clears."""
         if self._copy is None:
-            snapshot.copy_database(self._database, self._scratch, told=nobody, live=self.live)
+            snapshot.copy_database(source=self._database, target=self._scratch, told=nobody, live=self.live)
             self._copy = open_writing(self._scratch)
             self._copy.execute("BEGIN IMMEDIATE")
         return self._copy

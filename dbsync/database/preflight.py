@@ -40,7 +40,7 @@ def size_of(database: Path) -> int:
 
 
 def space(
-    database: Path, backups: Path, *, least_free_bytes: int = LEAST_FREE_BYTES, measured: Measured | None = None
+    *, database: Path, backups: Path, least_free_bytes: int = LEAST_FREE_BYTES, measured: Measured | None = None
 ) -> tuple[Space, ...]:
     """What a migration needs where: 2.5 times the database, or what a rehearsal measured; never below the least."""
     size_bytes = size_of(database)
@@ -57,18 +57,18 @@ def space(
 
 
 def check_space(
-    database: Path, backups: Path, *, least_free_bytes: int = LEAST_FREE_BYTES, measured: Measured | None = None
+    *, database: Path, backups: Path, least_free_bytes: int = LEAST_FREE_BYTES, measured: Measured | None = None
 ) -> None:
     """Refuses with numbers what would fill the disk.
 
     Raises:
         DiskFull: database size, required and available space are in its cause.
     """
-    for one in space(database, backups, least_free_bytes=least_free_bytes, measured=measured):
+    for one in space(database=database, backups=backups, least_free_bytes=least_free_bytes, measured=measured):
         _check_enough(one, database, "start the migration")
 
 
-def check_rehearsal_space(database: Path, folder: Path, *, least_free_bytes: int = LEAST_FREE_BYTES) -> None:
+def check_rehearsal_space(*, database: Path, folder: Path, least_free_bytes: int = LEAST_FREE_BYTES) -> None:
     """Refuses a rehearsal that could take the space that the app needs to go on: two copies and a journal.
 
     Raises:

@@ -30,16 +30,16 @@ class Restoring(Shared):
         final = catalog.free_name(self.database.parent, catalog.beside_name(self.database, kind, now))
         kept = self._facts(final, kind, facts.version, now)
         told = self._meter.phase(WorkPhase.PUT_ASIDE)
-        return restore.put_aside(self.database, final, kept, told=told, watch=self._watch, moves=moves)
+        return restore.put_aside(kept, database=self.database, final=final, told=told, watch=self._watch, moves=moves)
 
-    def carry_back(self, base: Backup, aside: Backup, migrations: tuple[Migration, ...]) -> Carried:
+    def carry_back(self, migrations: tuple[Migration, ...], *, base: Backup, aside: Backup) -> Carried:
         into, reports = self._scratch("carried"), self._reports / f"carried-{aside.path.stem}"
         return self._carried(aside.path, base, migrations, into, reports)
 
     def try_carrying(self, base: Backup, migrations: tuple[Migration, ...], *, reports: Path | None = None) -> Carried:
         now, into, scratch = self._scratch("now"), self._scratch("carried"), self._scratch("reports")
         try:
-            snapshot.copy_database(self.database, now, told=self._meter.phase(WorkPhase.COPY))
+            snapshot.copy_database(source=self.database, target=now, told=self._meter.phase(WorkPhase.COPY))
             carried = self._carried(now, base, migrations, into, reports or scratch)
             # What was written into a folder that goes again is not there to be named.
             return carried if reports else carried._replace(parked=None, export=None)
@@ -54,7 +54,7 @@ class Restoring(Shared):
         try:
             known = known_migrations(base, migrations)
             told = self._meter.phase(WorkPhase.CARRY_BACK)
-            return carry_back.carry_back(now, base.path, known, into=into, reports=reports, told=told)
+            return carry_back.carry_back(known, now=now, backup=base.path, into=into, reports=reports, told=told)
         except (TillkeeperError, OSError) as error:
             self.record(FlightEvent.NOT_CARRIED, cause=str(error))
             raise wrapped(error) from error
@@ -71,7 +71,7 @@ class Restoring(Shared):
         name = f"{self._prefix}-backup-{BackupKind.CARRIED}-v{base.version}-{files.utc_stamp(now)}.db"
         final = catalog.free_name(self.backups, name)
         part = temporary_files.part_of(final, temporary_files.owner_of(self.database))
-        files.rename_durably(carried.path, part)
+        files.rename_durably(source=carried.path, target=part)
         facts = self._facts(part, BackupKind.CARRIED, base.version, now)
         return snapshot.keep_part(snapshot.check_part(facts))
 
@@ -83,7 +83,9 @@ class Restoring(Shared):
         restore.check_backup_file(backup)
 
     def restore(self, backup: Path) -> None:
-        restore.restore_over(self.database, backup, told=self._meter.phase(WorkPhase.RESTORE), watch=self._watch)
+        restore.restore_over(
+            source=backup, database=self.database, told=self._meter.phase(WorkPhase.RESTORE), watch=self._watch
+        )
         if temporary_files.is_part(backup):
             # What was carried back has served; a crash before this leaves it for the next run to clear.
             snapshot.drop_part(backup)

@@ -67,7 +67,7 @@ class Shared(Effects):
 
     def _facts(self, path: Path, kind: BackupKind, version: SchemaNumber, now: datetime) -> Backup:
         """Return the facts of a backup that is about to be made, without size and checksum."""
-        sequence = catalog.next_sequence(self.backups, self.database)
+        sequence = catalog.next_sequence(backups=self.backups, database=self.database)
         made_at = files.utc_text(now)
         owner = temporary_files.owner_of(self.database)
         return Backup(

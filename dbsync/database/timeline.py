@@ -127,7 +127,7 @@ def past_of(effects: LiveEffects) -> Past:
         applied=applied,
         runs=runs_of(lines),
         lines=lines,
-        backups=catalog.list_backups(effects.backups, database),
+        backups=catalog.list_backups(backups=effects.backups, database=database),
     )
 
 

@@ -54,7 +54,7 @@ class Transaction(Shared):
         self._tell(Event(EventKind.VERSION, number=number))
         self._tell(Event(EventKind.MIGRATED, number=number, name=name, seconds=applied.milliseconds / 1000))
 
-    def note_history(self, kept: tuple[Migration, ...], blessed: tuple[Migration, ...]) -> None:
+    def note_history(self, *, kept: tuple[Migration, ...], blessed: tuple[Migration, ...]) -> None:
         self._write_history(kept, kind=HistoryKind.ADOPTED)
         self._write_history(blessed, kind=HistoryKind.BLESSED)
 

@@ -31,7 +31,7 @@ PARKED: Final = "parked.jsonl"
 
 
 def carry_back(
-    now: Path, backup: Path, migrations: tuple[Migration, ...], *, into: Path, reports: Path, told: Told
+    migrations: tuple[Migration, ...], *, now: Path, backup: Path, into: Path, reports: Path, told: Told
 ) -> Carried:
     """Makes the older database with what people did since.
 
@@ -69,7 +69,7 @@ def _newer(backup: Path, migrations: tuple[Migration, ...]) -> tuple[Migration, 
 def _by_backup(now: Path, backup: Path, newer: tuple[Migration, ...], into: Path, told: Told) -> bool:
     """With the backup as the base. False: something would be different, or could not be done."""
     told(0, 0, "copying the backup")
-    snapshot.scratch_copy(backup, into, told=told)
+    snapshot.scratch_copy(source=backup, target=into, told=told)
     try:
         # Only what both have is done again: nothing is without a place.
         _do_again(now, backup, into, (), into.with_name(PARKED), told)
@@ -108,19 +108,19 @@ def _by_base(
     base, again = into.with_name(f"{into.name}-base"), into.with_name(f"{into.name}-again")
     try:
         told(0, 0, "copying the backup")
-        snapshot.scratch_copy(backup, base, told=told)
+        snapshot.scratch_copy(source=backup, target=base, told=told)
         told(0, 0, "migrating the backup")
         runner.migrate_up(base, newer)
         _check_version(now, base)
         told(0, 0, "copying the backup")
-        snapshot.scratch_copy(backup, into, told=told)
+        snapshot.scratch_copy(source=backup, target=into, told=told)
         parked = reports / PARKED
         _do_again(now, base, into, newer, parked, told)
         # Three copies at once are enough, and each may be as large as the database.
         snapshot.drop_part(base)
         with Beside(lambda: _check(into)) as check:
             told(0, 0, "copying the result")
-            snapshot.scratch_copy(into, again, told=told)
+            snapshot.scratch_copy(source=into, target=again, told=told)
             told(0, 0, "proving it")
             runner.migrate_up(again, newer)
             losses, exported = _proof(now, again, reports)

@@ -36,7 +36,7 @@ class Problem(NamedTuple):
 
 
 def check(
-    folder: Path, *, released: tuple[Path, ...] = (), database: Path | None = None, scratch: Path
+    *, folder: Path, released: tuple[Path, ...] = (), database: Path | None = None, scratch: Path
 ) -> list[Problem]:
     """Everything that can be found out before a release.
 
@@ -86,7 +86,7 @@ def _meant(found: tuple[Migration, ...], scratch: Path) -> list[Problem]:
     problems = []
     try:
         for one in found:
-            snapshot.scratch_copy(after, before, told=nobody) if after.exists() else _make(before, ())
+            snapshot.scratch_copy(source=after, target=before, told=nobody) if after.exists() else _make(before, ())
             with closing(open_scratch(after)) as connection:
                 runner.run_all(connection, (one,))
                 attach_copy(connection, before, conservation.OLD)
@@ -112,7 +112,7 @@ def _against(found: tuple[Migration, ...], place: Path) -> list[Problem]:
     if not earlier:
         return [Problem(str(place), NONE, NONE_HINT)]
     problems = []
-    for one in departures(earlier, found):
+    for one in departures(earlier=earlier, now=found):
         match one.kind:
             case Kind.MENDED:
                 problems += _same_end(found, earlier, one.number)
@@ -162,7 +162,7 @@ def _on_a_copy(found: tuple[Migration, ...], database: Path, scratch: Path) -> l
     """On real rows: twice, which has to come to the same; and against how it was, which has to be declared."""
     before = scratch / "check-before.db"
     try:
-        snapshot.copy_database(database, before, told=nobody)
+        snapshot.copy_database(source=database, target=before, told=nobody)
         cause = _not_tried(before, found)
         if cause:
             return [Problem(str(database), f"{cause}: nothing could be tried on it")]
@@ -198,7 +198,7 @@ def _twice(found: tuple[Migration, ...], before: Path | None, scratch: Path) -> 
         if before is None:
             _make(made, found[:1])
         for path in (once, twice):
-            snapshot.scratch_copy(before or made, path, told=nobody)
+            snapshot.scratch_copy(source=before or made, target=path, told=nobody)
             with closing(open_scratch(path)) as connection:
                 pending = tuple(one for one in found if one.number > version_of(connection))
                 with another_day(connection) if path == twice else nullcontext():
@@ -223,7 +223,7 @@ def _undeclared(found: tuple[Migration, ...], before: Path, scratch: Path) -> li
     """Each migration by itself, on what the ones before it left; then all at once, as a till that skips releases."""
     step = scratch / "check-step.db"
     try:
-        snapshot.scratch_copy(before, step, told=nobody)
+        snapshot.scratch_copy(source=before, target=step, told=nobody)
         with closing(open_copy(step)) as connection:
             pending = tuple(one for one in found if one.number > version_of(connection))
         problems = []
@@ -239,7 +239,7 @@ def _undeclared(found: tuple[Migration, ...], before: Path, scratch: Path) -> li
 def _different(run: tuple[Migration, ...], base: Path, scratch: Path, *, goes_on: bool) -> list[Problem]:
     after = scratch / "check-after.db"
     try:
-        snapshot.scratch_copy(base, after, told=nobody)
+        snapshot.scratch_copy(source=base, target=after, told=nobody)
         with closing(open_scratch(after)) as connection:
             written = runner.run_all(connection, run)
             attach_copy(connection, base, conservation.OLD)

@@ -140,8 +140,8 @@ class Rebuilt:
         if self._aside is not None:
             part = Path(self._aside.name)
             files.sync_file(part)
-            files.rename_durably(part, self.aside_path)
-        files.rename_durably(self.path, self._into)
+            files.rename_durably(source=part, target=self.aside_path)
+        files.rename_durably(source=self.path, target=self._into)
         return self.aside_path if self._aside is not None else None
 
     def drop(self) -> None:

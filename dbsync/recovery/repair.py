@@ -87,9 +87,9 @@ class Schema(NamedTuple):
 
 
 def repair(
+    *,
     database: Path,
     into: Path,
-    *,
     backups: list[Backup],
     migrations: tuple[Migration, ...] = (),
     last_version: SchemaNumber | None = None,
@@ -118,7 +118,7 @@ def repair(
         snapshot.drop_folder(folder)
         folder.mkdir()
         work = folder / database.name
-        bad_count = copy_files(database, work, meter.phase(WorkPhase.COPY))
+        bad_count = copy_files(meter.phase(WorkPhase.COPY), database=database, work=work)
         settle(work)
         with _newest_good(backups) as newest:
             schema = _schema(work, folder, newest, backups, migrations, last_version)
@@ -207,11 +207,11 @@ def _schema(
         if source is None:
             hint = "Say --migrations, or put a good backup of this schema into the folder of backups."
             raise Refused(operation="recover", path=work, cause="nothing tells its schema", hint=hint)
-        put_header(work, source)
+        put_header(source=source, work=work)
         if is_garbled:
-            put_version(work, source)
+            put_version(source=source, work=work)
         with_pages_that_are_there(work)
-        objects = find_again(work, own, source)
+        objects = find_again(own, source=source, work=work)
     if not any(one.root for one in objects if one.kind == "table"):
         raise Refused(operation="recover", path=work, cause="it is no SQLite database, or none of this app")
     graft(work, objects)

@@ -77,7 +77,7 @@ def _is_object(row: Row) -> bool:
     return kind in KINDS and texts and (root is None or isinstance(root, int))
 
 
-def put_header(work: Path, source: Path) -> None:
+def put_header(*, source: Path, work: Path) -> None:
     """Gives a file whose beginning is damaged the beginning of a sound database of the same kind."""
     with source.open("rb") as file:
         head = file.read(HEADER_BYTES)
@@ -87,7 +87,7 @@ def put_header(work: Path, source: Path) -> None:
             file.write(head)
 
 
-def put_version(work: Path, source: Path) -> None:
+def put_version(*, source: Path, work: Path) -> None:
     """Gives a file whose schema number is damaged that of a sound database."""
     with source.open("rb") as file:
         head = file.read(HEADER_BYTES)
@@ -102,7 +102,7 @@ def is_database(work: Path) -> bool:
         return header_of(file.read(HEADER_BYTES)) is not None
 
 
-def find_again(work: Path, own: list[Object], source: Path) -> list[Object]:
+def find_again(own: list[Object], *, source: Path, work: Path) -> list[Object]:
     """Joins what could be read of a schema with a sound database's, and says where each table's tree is.
 
     Args:

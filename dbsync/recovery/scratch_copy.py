@@ -17,7 +17,7 @@ from dbsync.storage.connections import open_reading, translated
 BLOCK_BYTES: Final = 4096
 
 
-def copy_files(database: Path, work: Path, told: Told) -> int:
+def copy_files(told: Told, *, database: Path, work: Path) -> int:
     """Copy the database and the journals that belong to it; return how many blocks the disk did not give."""
     files = snapshot.files_of(database)
     before = [(one.stat().st_size, one.stat().st_mtime_ns) for one in files]

@@ -24,7 +24,7 @@ def copied(live: Connection, target: Path) -> bool:
     source = _path_of(live)
     if source is None or not _stands_still(live, source):
         return False
-    return this_platform().clone_file(source, target)
+    return this_platform().clone_file(source=source, target=target)
 
 
 def _stands_still(live: Connection, source: Path) -> bool:

@@ -41,7 +41,7 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        replace(temporary, path)
+        replace(source=temporary, target=path)
         sync_folder(path.parent)
     except OSError as cause:
         # What is left is the old content; the temporary file only takes space, which may be the very thing we lack.
@@ -69,19 +69,19 @@ def read_json(path: Path) -> Any:
         raise UnreadableFile(operation="read", path=path, cause=str(cause)) from cause
 
 
-def replace(source: Path, target: Path) -> None:
+def replace(*, source: Path, target: Path) -> None:
     """Rename over `target`; where a program that reads a file is in the way, wait for it for a few seconds."""
-    this_platform().replace(source, target)
+    this_platform().replace(source=source, target=target)
 
 
-def rename_durably(source: Path, target: Path) -> None:
+def rename_durably(*, source: Path, target: Path) -> None:
     """Renames a finished, synced file or folder to its final name and makes the names durable.
 
     Raises:
         DiskProblem: the rename failed; `source` is still there under its own name.
     """
     try:
-        replace(source, target)
+        replace(source=source, target=target)
         sync_folder(target.parent)
         if source.parent != target.parent:
             sync_folder(source.parent)

@@ -138,7 +138,7 @@ class _Upgrade:
             effects.check_now()
         self.phase = RunPhase.MIGRATE
         if step.adopted or step.blessed:
-            effects.note_history(step.adopted, step.blessed)
+            effects.note_history(kept=step.adopted, blessed=step.blessed)
         for migration in step.pending:
             self.migration = migration
             effects.apply(migration, self.trial_id, self.release)

@@ -112,7 +112,7 @@ class Effects(ABC):
         """Run one migration in a savepoint, with its history rows. `release` is id and version."""
 
     @abstractmethod
-    def note_history(self, kept: tuple[Migration, ...], blessed: tuple[Migration, ...]) -> None:
+    def note_history(self, *, kept: tuple[Migration, ...], blessed: tuple[Migration, ...]) -> None:
         """Write history rows for migrations that the database has already: adopted ones, and mended ones."""
 
     @abstractmethod
@@ -159,7 +159,7 @@ class Effects(ABC):
         """Return the changes since a backup was made, as far as the two schemas can be compared."""
 
     @abstractmethod
-    def export_loss(self, base: Backup, migrations: tuple[Migration, ...], aside: Backup) -> Path | None:
+    def export_loss(self, migrations: tuple[Migration, ...], *, base: Backup, aside: Backup) -> Path | None:
         """Write the rows that would be missing from the restored database as CSV and SQL."""
 
     # restoring
@@ -172,7 +172,7 @@ class Effects(ABC):
         """Copy the live database to a pinned, synced file beside it; a damaged one is moved, with its journals."""
 
     @abstractmethod
-    def carry_back(self, base: Backup, aside: Backup, migrations: tuple[Migration, ...]) -> Carried:
+    def carry_back(self, migrations: tuple[Migration, ...], *, base: Backup, aside: Backup) -> Carried:
         """Make the older database with the changes since, and a proof of what it holds.
 
         Raises:

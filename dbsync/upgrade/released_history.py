@@ -68,7 +68,7 @@ def _without_digits(name: str) -> str:
     return rest if front.isdecimal() and rest else name
 
 
-def departures(earlier: Sequence[Entry], now: Sequence[Entry]) -> Iterator[Departure]:
+def departures(*, earlier: Sequence[Entry], now: Sequence[Entry]) -> Iterator[Departure]:
     """Where `now` is not what was released as `earlier`; nothing where it goes on from it (requirements S61 to S63)."""
     by_number, by_name = {one.number: one for one in now}, {one.name: one for one in now}
     names = {one.name for one in earlier}

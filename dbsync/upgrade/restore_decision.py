@@ -121,7 +121,7 @@ def _carry_back(
     aside = effects.put_aside(BackupKind.BEFORE_RESTORE)
     carried, why_not = None, ""
     try:
-        carried = effects.carry_back(backup, aside, migrations) if aside is not None else None
+        carried = effects.carry_back(migrations, base=backup, aside=aside) if aside is not None else None
     except TillkeeperError as error:
         why_not = f"what was recorded since is not in it: {error.cause}"
     # One so ruined that it could only be moved cannot stay, whoever worked with it.
@@ -142,7 +142,7 @@ def _carry_back(
             return _returned(effects, Back.STAYS, OutcomeName.STAYS, version, cause=why_not, aside=aside, losses=losses)
         case decisions.Restore():
             losses = _lost(effects, backup, migrations, carried)
-            export = effects.export_loss(backup, migrations, aside) if aside is not None else None
+            export = effects.export_loss(migrations, base=backup, aside=aside) if aside is not None else None
             effects.restore(backup.path)
             return _returned(
                 effects, Back.DONE, OutcomeName.RESTORED, backup.version, cause=why_not, aside=aside, losses=losses,

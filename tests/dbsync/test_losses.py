@@ -72,7 +72,10 @@ def test_a_backup_is_one_object_in_every_command(tmp_path: Path) -> None:
     sell(database, 3)
     gone_back = run("downgrade", *place, "--yes")
     made["downgrade"] = gone_back["set_aside"]
-    objects = {str(backup.path): backup_json(backup) for backup in list_backups(database.parent / "backups", database)}
+    objects = {
+        str(backup.path): backup_json(backup)
+        for backup in list_backups(backups=database.parent / "backups", database=database)
+    }
     for command, told in made.items():
         told.pop("format", None)
         assert told == objects[told["path"]], command
@@ -83,7 +86,7 @@ def test_a_backup_is_one_object_in_every_command(tmp_path: Path) -> None:
 
 def test_the_terminals_commands_have_the_same_object(till: Till) -> None:
     effects(till.database).make_backup()
-    (backup,) = list_backups(till.settings.backups, till.database)
+    (backup,) = list_backups(backups=till.settings.backups, database=till.database)
     for told in (till.status(), json.loads(till.run("rollback", "--list", "--json").stdout)):
         assert told["backups"] == [backup_json(backup)]
 

@@ -41,17 +41,17 @@ def test_each_has_its_own_backups_and_rotation_counts_only_those(tmp_path: Path)
     one, other = two(tmp_path, found[:1])
     folder = one.parent / "backups"
     assert upgrade(one, found).name == OutcomeName.MIGRATED
-    (kept,) = catalog.list_backups(folder, one)
-    assert (kept.database, catalog.list_backups(folder, other)) == ("north.db", [])
+    (kept,) = catalog.list_backups(backups=folder, database=one)
+    assert (kept.database, catalog.list_backups(backups=folder, database=other)) == ("north.db", [])
     for _ in range(12):
         made = effects(other).make_backup()
         catalog.write_facts(made._replace(kind="migration"))
-    assert len(catalog.rotate(folder, other, keep_count=3, pinned=())) == 9
-    assert catalog.list_backups(folder, one) == [kept]
-    assert len(catalog.list_backups(folder, other)) == 3
+    assert len(catalog.rotate(backups=folder, database=other, keep_count=3, pinned=())) == 9
+    assert catalog.list_backups(backups=folder, database=one) == [kept]
+    assert len(catalog.list_backups(backups=folder, database=other)) == 3
     link = tmp_path / "a link.db"
     link.symlink_to(one)
-    assert catalog.list_backups(folder, link) == [kept], "under whatever name it is opened"
+    assert catalog.list_backups(backups=folder, database=link) == [kept], "under whatever name it is opened"
 
 
 def test_going_back_takes_no_backup_of_the_neighbour(tmp_path: Path) -> None:
@@ -59,13 +59,13 @@ def test_going_back_takes_no_backup_of_the_neighbour(tmp_path: Path) -> None:
     one, other = two(tmp_path, found[:1])
     for database in (one, other):
         assert upgrade(database, found).name == OutcomeName.MIGRATED
-    (mine,) = catalog.list_backups(one.parent / "backups", one)
+    (mine,) = catalog.list_backups(backups=one.parent / "backups", database=one)
     catalog.remove(mine.path)
     refused = dbsync("downgrade", "--yes", database=one)
     assert refused.returncode == 4
     assert "there is no good migration backup" in refused.stderr
     assert (version(one), version(other)) == (2, 2)
-    named = catalog.list_backups(one.parent / "backups", other)[0].path
+    named = catalog.list_backups(backups=one.parent / "backups", database=other)[0].path
     refused = dbsync("downgrade", "--yes", "--backup", named, database=one)
     assert (refused.returncode, version(one)) == (4, 2)
 
@@ -156,7 +156,7 @@ def test_a_neighbours_backup_is_not_restored_but_may_be_imported(tmp_path: Path)
     found = written(tmp_path / "m", FIRST, SECOND)
     one, other = two(tmp_path, found[:1])
     assert upgrade(one, found).name == OutcomeName.MIGRATED
-    (kept,) = catalog.list_backups(one.parent / "backups", one)
+    (kept,) = catalog.list_backups(backups=one.parent / "backups", database=one)
     refused = dbsync("restore", kept.path, "--yes", database=other)
     assert (refused.returncode, "it is a backup of north.db" in refused.stderr) == (4, True)
     assert dbsync("restore", other, "--yes", database=other).returncode == 4
@@ -164,4 +164,6 @@ def test_a_neighbours_backup_is_not_restored_but_may_be_imported(tmp_path: Path)
     assert listed == f"no backups of this database in {one.parent / 'backups'}; 1 of others\n"
     done = dbsync("import", kept.path, "--yes", "--migrations", tmp_path / "m", database=other)
     assert (done.returncode, version(other)) == (0, 2), done.stdout + done.stderr
-    assert [each.kind for each in catalog.list_backups(one.parent / "backups", other)] == ["before-import"]
+    assert [each.kind for each in catalog.list_backups(backups=one.parent / "backups", database=other)] == [
+        "before-import"
+    ]

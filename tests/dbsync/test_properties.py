@@ -122,7 +122,9 @@ def test_down_after_up_is_the_identity_on_what_people_did(
             with closing(sqlite3.connect(path)) as live, live:
                 for verb, number, value in edits:
                     edit(live, verb, number, value)
-        kept = next(one for one in list_backups(database.parent / "backups", database) if one.trial_id == "t1")
+        kept = next(
+            one for one in list_backups(backups=database.parent / "backups", database=database) if one.trial_id == "t1"
+        )
         returned = restore_decision.go_back(
             effects(database), trial_id=TrialId("t1"), backup=kept, content_sha256=None, older_schema=SchemaNumber(1),
             ever_confirmed=False, migrations=found,

@@ -125,7 +125,7 @@ def test_skipping_ends_like_taking_each_and_going_back_keeps_what_it_says(tmp_pa
     before = {name: rows_of(database, name) for name in releases.tables}
     trade(database, releases.tables, chance)
     now, left = {name: rows_of(database, name) for name in releases.tables}, content(database)
-    kept = next(one for one in list_backups(database.parent / "backups", database) if one.version == 1)
+    kept = next(one for one in list_backups(backups=database.parent / "backups", database=database) if one.version == 1)
     returned = downgrade.downgrade(effects(database), kept, found, accept_loss=False)
     if returned.outcome.name == "STAYS":
         assert before != now, "nothing was done that could be lost"

@@ -142,7 +142,7 @@ def told(done, total, *_, **__):
     steps += 1
     if steps == 5:
         os.kill(os.getpid(), 9)
-restore.restore_over(Path(sys.argv[1]), Path(sys.argv[2]), told=told)
+restore.restore_over(database=Path(sys.argv[1]), source=Path(sys.argv[2]), told=told)
 """
 
 
@@ -167,7 +167,7 @@ def test_a_damaged_page_is_copied_without_a_word_so_the_copy_is_opened_and_dropp
     with database.open("r+b") as file:
         file.seek(4096 * 9)
         file.write(b"\xff" * 4096)
-    snapshot.copy_database(database, tmp_path / "copy.db", told=nobody)
+    snapshot.copy_database(source=database, target=tmp_path / "copy.db", told=nobody)
     assert (tmp_path / "copy.db").stat().st_size == database.stat().st_size, "the copying itself said nothing"
     live = effects(database)
     with pytest.raises(Damaged):
@@ -245,7 +245,9 @@ def test_the_failed_attempt_is_remembered_although_the_restore_rewinds_the_datab
     database = make_shop(tmp_path, schema=2)
     assert upgrade(database, written(tmp_path / "m", "SELECT * FROM nowhere;", after=2)).failed
     assert upgrade(database, released(tmp_path, 4)).ready
-    (newest, *_) = [one for one in list_backups(database.parent / "backups", database) if one.version == 2]
+    (newest, *_) = [
+        one for one in list_backups(backups=database.parent / "backups", database=database) if one.version == 2
+    ]
     assert restore_decision.restore(effects(database), backup=newest.path, intent_id="i").outcome.name == "RESTORED"
     ended = [
         line["outcome"]
@@ -339,7 +341,9 @@ def test_a_ruined_database_stays_where_it_is_unless_another_takes_its_place(
     database = make_shop(tmp_path, schema=2)
     found = released(tmp_path, 4)
     assert upgrade(database, found).ready
-    base = next(one for one in list_backups(database.parent / "backups", database) if one.kind == "migration")
+    base = next(
+        one for one in list_backups(backups=database.parent / "backups", database=database) if one.kind == "migration"
+    )
     if what == "downgrade":
         database.write_bytes(database.read_bytes()[:40_000])
     else:

@@ -84,7 +84,7 @@ class Shop:
         place.mkdir()
         shutil.copyfile(self.migrations / FIRST, place / FIRST)
         (place / file).write_text(text, encoding="utf-8")
-        return api.run_migrations(self.database, place)
+        return api.run_migrations(database=self.database, folder=place)
 
 
 class Result(NamedTuple):

@@ -174,7 +174,7 @@ def anki(folder: Path) -> str:
     before = shop.database.read_bytes()
     shop.dbsync("write-schema", shop.migrations / FIRST)
     said = shop.dbsync("baseline", "--migrations", shop.migrations, refused=True)
-    outcome = api.run_migrations(shop.database, shop.migrations)
+    outcome = api.run_migrations(database=shop.database, folder=shop.migrations)
     assert "no such collation sequence: unicase" in said, said
     assert (outcome.name, "unicase" in outcome.cause) == ("UNTRACKED", True), outcome
     assert shop.database.read_bytes() == before
@@ -182,7 +182,7 @@ def anki(folder: Path) -> str:
     shop.dbsync("stamp", "--at", "1", "--yes", "--migrations", shop.migrations)
     (shop.migrations / "0002_more.sql").write_text("ALTER TABLE notes ADD COLUMN drill TEXT;\n")
     before = shop.database.read_bytes()
-    outcome = api.run_migrations(shop.database, shop.migrations)
+    outcome = api.run_migrations(database=shop.database, folder=shop.migrations)
     assert (outcome.ready, outcome.cause) == (False, "no such collation sequence: unicase"), outcome
     assert shop.database.read_bytes() == before
     return f"refused, {outcome.name}: {outcome.cause}; the file is as it was"

@@ -73,7 +73,7 @@ def test_a_shop_of_djangos_is_taken_over_moved_on_by_django_and_taken_back(proje
     project.do("Product.objects.create(name='bun', price='0.90', barcode='')" + SELL)
     assert ask(project.database, "SELECT sum(cents) FROM shop_sale") == 1500
     # Going back: what people did comes along, and Django's own table says what it said.
-    (base, *_) = list_backups(project.database.parent / "backups", project.database)
+    (base, *_) = list_backups(backups=project.database.parent / "backups", database=project.database)
     returned = downgrade.downgrade(effects(project.database), base, found, accept_loss=False)
     assert returned.outcome.name == "CARRIED_BACK", returned.outcome.cause
     assert (version(project.database), ask(project.database, "SELECT sum(cents) FROM shop_sale")) == (1, 1500)

@@ -39,7 +39,12 @@ class Vendor:
     def init(self, **expiration_days: int) -> None:
         """Makes the repository."""
         repository.init(
-            self.repository, app=APP, public=self.public, keys=None, passwords=password, expiration_days=expiration_days
+            folder=self.repository,
+            app=APP,
+            public=self.public,
+            keys=None,
+            passwords=password,
+            expiration_days=expiration_days,
         )
 
     def bundle(self, version: str, *, schema: int = 2, behaviour: str = "good", mended: bool = False) -> Path:
@@ -52,7 +57,9 @@ class Vendor:
 
     def publish(self, bundle: Path, version: str | None) -> Published:
         """Publishes a folder."""
-        return repository.release(self.repository, bundle, version=version, config_file=None, passwords=password)
+        return repository.release(
+            folder=self.repository, bundle=bundle, version=version, config_file=None, passwords=password
+        )
 
     def refresh(self) -> int:
         """The daily job."""

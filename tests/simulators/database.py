@@ -129,7 +129,7 @@ class SimulatedEffects(Effects):
         oldest = self.world.readable_from.get(migration.number)
         self._change(self._open.copy(version=migration.number, readable_from=oldest, exists=True, migrated_by=trial_id))
 
-    def note_history(self, kept: tuple[Migration, ...], blessed: tuple[Migration, ...]) -> None:
+    def note_history(self, *, kept: tuple[Migration, ...], blessed: tuple[Migration, ...]) -> None:
         self._tick("note history")
 
     def adopt(self, migrations: tuple[Migration, ...]) -> None:
@@ -206,7 +206,9 @@ class SimulatedEffects(Effects):
         self.world.backups[name].durable = True
         return self._facts(name)
 
-    def carry_back(self, base: Facts_of_backup, aside: Facts_of_backup, migrations: tuple[Migration, ...]) -> Carried:
+    def carry_back(
+        self, migrations: tuple[Migration, ...], *, base: Facts_of_backup, aside: Facts_of_backup
+    ) -> Carried:
         self._tick("carry back")
         if not self.world.backups[aside.path.name].durable:
             raise Violated("carried back before the newer database was put aside")
@@ -236,7 +238,7 @@ class SimulatedEffects(Effects):
         return self._facts(carried.path.name)
 
     def export_loss(
-        self, base: Facts_of_backup, migrations: tuple[Migration, ...], aside: Facts_of_backup
+        self, migrations: tuple[Migration, ...], *, base: Facts_of_backup, aside: Facts_of_backup
     ) -> Path | None:
         self._tick("export the loss")
         return Path("loss")

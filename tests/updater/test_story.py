@@ -267,7 +267,7 @@ def test_a_rollback_opens_a_compressed_backup_and_a_bare_python_says_what_it_lac
         assert bare.returncode != 0
         assert f"`zstd -d {small.name}`" in bare.stdout
         assert (version(till.database), sales(till.database)) == (5, 102)
-        compression.expand(small, newest)
+        compression.expand(source=small, target=newest)
     done = subprocess.run(words, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (version(till.database), sales(till.database)) == (4, 102)

@@ -137,7 +137,7 @@ class Versions:
             self._discard(staging)
             return
         files.sync_tree(staging)
-        files.rename_durably(staging, target)
+        files.rename_durably(source=staging, target=target)
 
     # ------------------------------------------------------------------------------------------------- keeping house
 
@@ -151,7 +151,7 @@ class Versions:
                 if not one.name.startswith(".") and one.name not in keep:
                     aside = one.with_name(_OLD + one.name)
                     self._discard(aside)
-                    files.rename_durably(one, aside)
+                    files.rename_durably(source=one, target=aside)
             for one in self.root.iterdir():
                 if one.name.startswith((_STAGING, _OLD)):
                     self._discard(one)

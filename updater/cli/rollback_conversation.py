@@ -34,7 +34,7 @@ def run(
 ) -> int:
     """Runs one `rollback` command; returns its exit status. Errors of ours go up to whoever has a console."""
     terminal = Terminal(settings, kind=ProcessKind.ROLLBACK)
-    backups = list_backups(settings.backups, settings.database)
+    backups = list_backups(backups=settings.backups, database=settings.database)
     if listing:
         found = _listing(terminal, backups)
         _tell(say, found, _listing_lines(found), as_json=as_json)

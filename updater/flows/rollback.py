@@ -208,7 +208,11 @@ def _carry(till: Till, plan: Plan, intent_id: str) -> tuple[Backup | None, Path 
     aside = effects.put_aside(BackupKind.BEFORE_RESTORE)
     cause, hint = "what was recorded since cannot be carried back after all", "--backup FILE restores one as it is."
     try:
-        carried = effects.carry_back(plan.backup, aside, till.migrations(plan.current)) if aside is not None else None
+        carried = (
+            effects.carry_back(till.migrations(plan.current), base=plan.backup, aside=aside)
+            if aside is not None
+            else None
+        )
     except TillkeeperError as error:
         raise TryLater(operation="roll back", cause=f"{cause}: {error.cause}", hint=hint) from error
     if carried is None or aside is None or len(carried.losses) > len(plan.losses):

@@ -206,4 +206,4 @@ def _fetch_rest(
 
 def _finish(part: Path, target: Path) -> None:
     files.sync_file(part)
-    files.rename_durably(part, target)
+    files.rename_durably(source=part, target=target)

@@ -35,7 +35,7 @@ _KNOWN: Final = frozenset(
 )
 
 
-def describe(bundle: Path, *, app: str, version: str | None, config: Path | None = None) -> Manifest:
+def describe(*, bundle: Path, app: str, version: str | None, config: Path | None = None) -> Manifest:
     """The manifest of a bundle.
 
     Args:
@@ -116,13 +116,13 @@ def checked_version(text: object) -> str:
     return text
 
 
-def check_follows(manifest: Manifest, earlier: Manifest) -> None:
+def check_follows(*, earlier: Manifest, manifest: Manifest) -> None:
     """Refuses a release whose database could not follow the release before it (requirements S53, S61 to S63).
 
     Raises:
         BadBundle: a released migration is missing, has another name, or was changed without saying that it replaces.
     """
-    for one in departures(earlier.migrations, manifest.migrations):
+    for one in departures(earlier=earlier.migrations, now=manifest.migrations):
         if one.kind is not Kind.MENDED:
             where = f"{one.number:04d}_{one.name}, released with {earlier.version},"
             raise BadBundle(operation="publish", cause=f"{where} {one.what}", hint=one.safe)

@@ -45,9 +45,13 @@ def init(
     """Make a repository: keys with passwords, four roles, the public folder."""
     with in_words():
         config = repository.init(
-            folder, app=app, public=public, keys=keys, passwords=_passwords(password_file, new=True),
+            folder=folder,
+            app=app,
+            public=public,
+            keys=keys,
+            passwords=_passwords(password_file, new=True),
             expiration_days=_days(expires),
-        )  # fmt: skip
+        )
     click.echo(f"The repository of {app} is in {folder}.")
     click.echo(f"Keys: {config.keys} (keep root's away from this machine)")
     click.echo(f"Public folder: {config.public}; terminals trust {config.public / 'metadata' / '1.root.json'}")
@@ -65,7 +69,7 @@ def release(
     """Publish the folder BUNDLE as a new release. Repeating a publish that was cut finishes it."""
     with in_words():
         done = repository.release(
-            folder, bundle, version=version, config_file=config_file, passwords=_passwords(password_file)
+            folder=folder, bundle=bundle, version=version, config_file=config_file, passwords=_passwords(password_file)
         )
     word = "was published already" if done.already and not done.files_placed else "is published"
     click.echo(f"{done.version} {word}: schema {done.schema}, {done.archive_size_bytes / 1e6:.2f} MB")

@@ -17,7 +17,7 @@ from updater.publish.errors import PublishError
 from updater.publish.signing import ROLES
 
 
-def deploy(work: Path, public: Path) -> int:
+def deploy(*, work: Path, public: Path) -> int:
     """Makes the public folder what the workshop says; returns how many files were placed.
 
     Targets under their hash, then roots, targets, snapshot, and timestamp.json last: the only file that is ever
@@ -95,7 +95,7 @@ def _place(source: Path, target: Path) -> int:
         # A copy, not a link: a tool that rewrites the staged file must not change the public one.
         shutil.copyfile(source, part)
         files.sync_file(part)
-        files.rename_durably(part, target)
+        files.rename_durably(source=part, target=target)
     except OSError as cause:
         raise disk_problem("deploy", target, cause) from cause
     return 1

@@ -49,7 +49,7 @@ class Published(NamedTuple):
 
 
 def init(
-    folder: Path, *, app: str, public: Path, keys: Path | None, passwords: Passwords, expiration_days: Mapping[str, int]
+    *, folder: Path, app: str, public: Path, keys: Path | None, passwords: Passwords, expiration_days: Mapping[str, int]
 ) -> Config:
     """Makes a repository: keys with passwords, four roles, the public folder. Repeating it finishes one that was cut.
 
@@ -92,7 +92,7 @@ def load(folder: Path) -> Config:
 
 
 def release(
-    folder: Path, bundle: Path, *, version: str | None, config_file: Path | None, passwords: Passwords
+    *, folder: Path, bundle: Path, version: str | None, config_file: Path | None, passwords: Passwords
 ) -> Published:
     """Publishes a bundle as a new release.
 
@@ -102,7 +102,7 @@ def release(
         PublishError: nothing became public.
     """
     config = load(folder)
-    manifest = describe(bundle, app=config.app, version=version, config=config_file)
+    manifest = describe(bundle=bundle, app=config.app, version=version, config=config_file)
     data = to_bytes(manifest)
     with _locked(folder):
         workshop = _open(folder, config, passwords)
@@ -154,7 +154,7 @@ def _open(folder: Path, config: Config, passwords: Passwords) -> Workshop:
 
 def _publish(workshop: Workshop, config: Config) -> int:
     workshop.sign_and_store()
-    return deploy(workshop.repo_dir, config.public)
+    return deploy(work=workshop.repo_dir, public=config.public)
 
 
 def _stage(workshop: Workshop, bundle: Path, manifest: Manifest, data: bytes) -> None:
@@ -190,7 +190,7 @@ def _check_newer(workshop: Workshop, manifest: Manifest) -> None:
         )  # fmt: skip
     path = workshop.targets_dir / f"{manifest.app}-{latest.version}.manifest"
     if path.exists():
-        check_follows(manifest, parse(path.read_bytes()))
+        check_follows(earlier=parse(path.read_bytes()), manifest=manifest)
 
 
 def _archive_name(manifest: Manifest) -> str:

@@ -30,7 +30,7 @@ def status(terminal: Terminal) -> dict[str, Any]:
     trial = view.trial(journal.trial_id) if journal is not None else None
     happened = events.read(settings.state)
     alarms = [event for event in happened if event.get("alarm")]
-    backups = list_backups(settings.backups, settings.database)
+    backups = list_backups(backups=settings.backups, database=settings.database)
     return {
         "format": 1,
         "terminal": settings.terminal_id,

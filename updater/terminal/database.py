@@ -53,7 +53,7 @@ def backup_of(settings: Settings, trial: Trial) -> Backup | None:
     """The backup taken for a trial: as its file records it, or as the facts beside the backup name the trial."""
     from dbsync.backups.catalog import list_backups
 
-    found = list_backups(settings.backups, settings.database)
+    found = list_backups(backups=settings.backups, database=settings.database)
     recorded = [one for one in found if str(one.path) == trial.backup]
     named = [one for one in found if one.trial_id == trial.trial_id]
     return next(iter([*recorded, *named]), None)

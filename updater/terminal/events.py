@@ -59,7 +59,7 @@ class Events:
     def _rotate(self) -> None:
         # A cut between the two renames loses the older half at worst, never the line that is written next.
         if files.size_of(self._path) > self._size_limit_bytes:
-            files.replace(self._path, self._path.with_suffix(".jsonl.1"))
+            files.replace(source=self._path, target=self._path.with_suffix(".jsonl.1"))
 
 
 def describe(report: Report, *, now: str, terminal_id: str, kind: ProcessKind) -> dict[str, Any]:

@@ -92,7 +92,7 @@ class StateFolder:
 
     def put_aside_journal(self) -> None:
         """Renames an unreadable journal to `journal.json.broken`, replacing an older such file."""
-        files.rename_durably(self.journal_path, self.journal_path.with_name("journal.json.broken"))
+        files.rename_durably(source=self.journal_path, target=self.journal_path.with_name("journal.json.broken"))
 
     def write_trial(self, trial: Trial) -> None:
         """Writes one trial file durably."""

@@ -38,7 +38,7 @@ class Platform(ABC):
         """Open a file as `os.open` does, never with line ends translated; return the descriptor."""
 
     @abstractmethod
-    def replace(self, source: Path, target: Path) -> None:
+    def replace(self, *, source: Path, target: Path) -> None:
         """Rename over `target`; wait, within bounds, for a program that only happens to read one of the two."""
 
     @abstractmethod
@@ -50,7 +50,7 @@ class Platform(ABC):
         """Make the names in a folder durable, where the system does not do so by itself."""
 
     @abstractmethod
-    def clone_file(self, source: Path, target: Path) -> bool:
+    def clone_file(self, *, source: Path, target: Path) -> bool:
         """Copy a file by sharing its blocks, without opening it in this process; return whether there is a copy.
 
         Never a part: false where the file system cannot do it, and then nothing is left under `target`. The copy is not

@@ -20,7 +20,7 @@ CLONE_TIMEOUT_SECONDS: Final = 60.0
 class LinuxPlatform(PosixPlatform):
     """Linux."""
 
-    def clone_file(self, source: Path, target: Path) -> bool:
+    def clone_file(self, *, source: Path, target: Path) -> bool:
         import subprocess
 
         words = [str(CLONE_PROGRAM), "--reflink=always", "--", str(source), str(target)]

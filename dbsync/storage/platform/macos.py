@@ -14,7 +14,7 @@ ASK_TIMEOUT_SECONDS: Final = 10.0
 class MacPlatform(PosixPlatform):
     """macOS."""
 
-    def clone_file(self, source: Path, target: Path) -> bool:
+    def clone_file(self, *, source: Path, target: Path) -> bool:
         """Return false: `cp -c` shares blocks on APFS, but falls back to copying without a word."""
         return False
 

@@ -34,7 +34,7 @@ class PosixPlatform(Platform):
     def open_binary(self, path: Path, flags: int, *, mode: int) -> int:
         return os.open(path, flags, mode)
 
-    def replace(self, source: Path, target: Path) -> None:
+    def replace(self, *, source: Path, target: Path) -> None:
         # An open file never blocks a rename here.
         source.replace(target)
 

@@ -42,7 +42,7 @@ class WindowsPlatform(Platform):
     def open_binary(self, path: Path, flags: int, *, mode: int) -> int:
         return os.open(path, flags | os.O_BINARY, mode)  # type: ignore[attr-defined,unused-ignore]
 
-    def replace(self, source: Path, target: Path) -> None:
+    def replace(self, *, source: Path, target: Path) -> None:
         for wait_seconds in (*REPLACE_WAITS_SECONDS, None):
             try:
                 source.replace(target)
@@ -63,7 +63,7 @@ class WindowsPlatform(Platform):
     def sync_folder(self, folder: Path) -> None:
         """Do nothing: there is no such call, and NTFS journals its names."""
 
-    def clone_file(self, source: Path, target: Path) -> bool:
+    def clone_file(self, *, source: Path, target: Path) -> bool:
         """Return false: NTFS cannot share blocks, and ReFS is not asked to."""
         return False
 

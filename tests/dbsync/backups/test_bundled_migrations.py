@@ -123,8 +123,8 @@ def test_rotation_removes_them_with_their_backup(tmp_path: Path) -> None:
     for _ in range(2):
         made = live.keep_backup(live.check_backup(live.copy_backup(SchemaNumber(4), None)))
         bundled_migrations.keep(made.path, bundled_migrations.beside(kept.path), owner=made.database)
-    listed = [one.path for one in catalog.list_backups(database.parent / "backups", database)]
-    removed = catalog.rotate(database.parent / "backups", database, keep_count=1, pinned=())
+    listed = [one.path for one in catalog.list_backups(backups=database.parent / "backups", database=database)]
+    removed = catalog.rotate(backups=database.parent / "backups", database=database, keep_count=1, pinned=())
     assert removed == listed[1:2]
     beside = [catalog.migrations_path(one).is_dir() for one in listed]
     assert beside == [True, False, True]
@@ -138,7 +138,7 @@ from dbsync.backups import snapshot
 from dbsync.storage import files
 module, name = {"the copy": (files, "sync_tree"), "the name": (snapshot, "keep_part")}[sys.argv[3]]
 setattr(module, name, lambda *_: os._exit(9))
-api.run_migrations(sys.argv[1], sys.argv[2])
+api.run_migrations(database=sys.argv[1], folder=sys.argv[2])
 """
 
 
@@ -150,7 +150,7 @@ def test_a_cut_leaves_nothing_that_counts_and_the_next_run_clears_it(tmp_path: P
     cut = subprocess.run([sys.executable, "-c", CUT, database, folder, cut_at], check=False, cwd=ROOT)
     assert cut.returncode == 9
     assert [one for one in files(database.parent) if ".migrations" in one], "the cut left something"
-    assert catalog.list_backups(database.parent / "backups", database) == []
+    assert catalog.list_backups(backups=database.parent / "backups", database=database) == []
     assert dump(database) == before
     outcome = upgrade(database, released(tmp_path, 4))
     assert outcome.name == "MIGRATED", outcome.cause

@@ -54,7 +54,7 @@ def test_facts_come_back_as_they_were_written(tmp_path: Path) -> None:
         tmp_path, "a-backup-v2-x.db", sha256="ab", size_bytes=12, sequence=4, made_at="2024-01-15T10:35:00.444Z",
         trial_id="t1", verified=False,
     )  # fmt: skip
-    (read,) = catalog.list_backups(tmp_path, tmp_path / "a.db")
+    (read,) = catalog.list_backups(backups=tmp_path, database=tmp_path / "a.db")
     assert read == one
     assert isinstance(read.kind, BackupKind)
     assert "path" not in json.loads(catalog.facts_path(one.path).read_text())
@@ -86,7 +86,7 @@ def test_facts_that_cannot_be_read_are_taken_from_the_name_and_not_trusted(tmp_p
     path.write_bytes(b"1234")
     catalog.facts_path(path).write_text(facts)
     expected = Backup(path, "migration", SchemaNumber(3), Sha256(""), 4, 0, "2024-01-15T10:35:00.444Z", verified=False)
-    assert catalog.list_backups(tmp_path, tmp_path / "shop.db") == [expected]
+    assert catalog.list_backups(backups=tmp_path, database=tmp_path / "shop.db") == [expected]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_what_only_has_a_name_says_what_its_name_says(
     tmp_path: Path, name: str, kind: str, version: int, made_at: str
 ) -> None:
     (tmp_path / name).write_bytes(b"12")
-    (one,) = catalog.list_backups(tmp_path, tmp_path / "elsewhere" / "shop.db")
+    (one,) = catalog.list_backups(backups=tmp_path, database=tmp_path / "elsewhere" / "shop.db")
     assert one == Backup(tmp_path / name, kind, SchemaNumber(version), Sha256(""), 2, 0, made_at, verified=False)
 
 
@@ -123,9 +123,9 @@ def test_the_list_is_newest_first_has_those_beside_the_database_and_never_the_da
     same_later = kept(backups, "shop-backup-v1-z.db", sequence=1, made_at="2030-01-02")
     (tmp_path / "another-backup-v1-x.db").touch()
     (backups / ".part-shop-backup-v9-x.db").touch()
-    assert catalog.list_backups(backups, database) == [new, same_later, old]
-    assert catalog.next_sequence(backups, database) == 4
-    assert catalog.next_sequence(tmp_path / "none", tmp_path / "elsewhere" / "other.db") == 1
+    assert catalog.list_backups(backups=backups, database=database) == [new, same_later, old]
+    assert catalog.next_sequence(backups=backups, database=database) == 4
+    assert catalog.next_sequence(backups=tmp_path / "none", database=tmp_path / "elsewhere" / "other.db") == 1
 
 
 def test_what_is_no_backup_is_passed_over(tmp_path: Path) -> None:
@@ -135,7 +135,9 @@ def test_what_is_no_backup_is_passed_over(tmp_path: Path) -> None:
     odd = kept(tmp_path / "backups", "shop-backup-v3-x.db", sequence=0)
     facts = catalog.facts_path(odd.path)
     facts.write_text(facts.read_text().replace('"sequence": 0', '"sequence": 1e999'))
-    names = [found.path.name for found in catalog.list_backups(tmp_path / "backups", tmp_path / "shop.db")]
+    names = [
+        found.path.name for found in catalog.list_backups(backups=tmp_path / "backups", database=tmp_path / "shop.db")
+    ]
     assert names == ["shop-backup-v1-x.db", "shop-backup-v3-x.db"]
     assert not catalog.read(odd.path).verified
 
@@ -144,8 +146,8 @@ def test_a_database_whose_name_begins_with_a_dot_has_backups_like_any_other(tmp_
     first = kept(tmp_path / "backups", ".coverage-backup-v1-x.db", sequence=1)
     second = kept(tmp_path, ".coverage-backup-before-restore-x.db", kind="before-restore", sequence=2)
     kept(tmp_path / "backups", ".part-.coverage~.coverage-backup-v2-x.db", sequence=3)
-    assert catalog.list_backups(tmp_path / "backups", tmp_path / ".coverage") == [second, first]
-    assert catalog.next_sequence(tmp_path / "backups", tmp_path / ".coverage") == 3
+    assert catalog.list_backups(backups=tmp_path / "backups", database=tmp_path / ".coverage") == [second, first]
+    assert catalog.next_sequence(backups=tmp_path / "backups", database=tmp_path / ".coverage") == 3
 
 
 def test_a_backup_is_used_only_if_it_is_what_was_written(tmp_path: Path) -> None:
@@ -181,12 +183,12 @@ def test_a_backup_of_a_kind_that_another_version_made_is_kept_as_it_is(tmp_path:
     named.touch()
     for number in range(2, 5):
         kept(backups, f"shop-backup-v2-{number}.db", sequence=number)
-    listed = catalog.list_backups(backups, database)
+    listed = catalog.list_backups(backups=backups, database=database)
     assert {one.path: one.kind for one in listed if "archive" in one.kind} == {
         odd.path: "archive",
         named: "before-archive",
     }
-    assert catalog.rotate(backups, database, keep_count=0, pinned=()) == [
+    assert catalog.rotate(backups=backups, database=database, keep_count=0, pinned=()) == [
         backups / "shop-backup-v2-3.db", backups / "shop-backup-v2-2.db",
     ]  # fmt: skip
     catalog.write_facts(catalog.read(odd.path)._replace(verified=False))
@@ -199,10 +201,10 @@ def test_rotation_counts_migration_backups_only_and_says_what_it_removed(tmp_pat
         kept(backups, f"shop-backup-v2-{number}.db", sequence=number)
     manual = [kept(backups, f"shop-backup-manual-v2-{number}.db", sequence=0, kind="manual") for number in range(4)]
     pinned = backups / "shop-backup-v2-2.db"
-    shown = catalog.rotate(backups, database, keep_count=3, pinned=(pinned,), dry_run=True)
+    shown = catalog.rotate(backups=backups, database=database, keep_count=3, pinned=(pinned,), dry_run=True)
     assert [one.name for one in shown] == ["shop-backup-v2-3.db", "shop-backup-v2-1.db"]
     assert len(files(backups)) == 20, "a dry run removes nothing"
-    assert catalog.rotate(backups, database, keep_count=3, pinned=(pinned,)) == shown
+    assert catalog.rotate(backups=backups, database=database, keep_count=3, pinned=(pinned,)) == shown
     left = {path.name for path in backups.glob("*.db")}
     assert left == {
         "shop-backup-v2-2.db",
@@ -218,7 +220,7 @@ def test_rotation_spares_the_newest_good_one_of_each_schema(tmp_path: Path) -> N
     kept(backups, "shop-backup-v2-2.db", sequence=2)
     kept(backups, "shop-backup-v2-3.db", sequence=3)
     kept(backups, "shop-backup-v2-4.db", sequence=4, verified=False)
-    removed = catalog.rotate(backups, database, keep_count=0, pinned=())
+    removed = catalog.rotate(backups=backups, database=database, keep_count=0, pinned=())
     assert {one.name for one in removed} == {"shop-backup-v2-2.db", "shop-backup-v2-4.db"}
 
 
@@ -228,7 +230,9 @@ def test_what_is_half_gone_is_removed_without_a_word(tmp_path: Path) -> None:
         kept(backups, f"shop-backup-v2-{number}.db", sequence=number)
     catalog.facts_path(backups / "shop-backup-v2-1.db").unlink()
     # Without facts it is the oldest and not verified.
-    assert [one.name for one in catalog.rotate(backups, database, keep_count=1, pinned=())] == ["shop-backup-v2-1.db"]
+    assert [one.name for one in catalog.rotate(backups=backups, database=database, keep_count=1, pinned=())] == [
+        "shop-backup-v2-1.db"
+    ]
     assert files(backups) == {"shop-backup-v2-2.db", "shop-backup-v2-2.db.json"}
 
 
@@ -238,7 +242,7 @@ def test_what_a_cut_left_beside_a_compressed_backup_goes_with_it(tmp_path: Path)
     left = kept(backups, "shop-backup-v2-1.db", sequence=1)
     left.path.unlink()
     kept(backups, "shop-backup-v2-2.db", sequence=2)
-    assert catalog.rotate(backups, database, keep_count=1, pinned=()) == [small.path]
+    assert catalog.rotate(backups=backups, database=database, keep_count=1, pinned=()) == [small.path]
     assert files(backups) == {"shop-backup-v2-2.db", "shop-backup-v2-2.db.json"}
 
 
@@ -250,7 +254,7 @@ def test_what_cannot_be_removed_is_said(tmp_path: Path) -> None:
     facts.unlink()
     facts.mkdir()
     with pytest.raises(DiskProblem, match=r"could not remove .*shop-backup-v2-1\.db"):
-        catalog.rotate(backups, database, keep_count=0, pinned=())
+        catalog.rotate(backups=backups, database=database, keep_count=0, pinned=())
 
 
 def test_parts_of_cut_runs_are_cleared_in_both_places_and_nothing_else(tmp_path: Path) -> None:
@@ -264,7 +268,7 @@ def test_parts_of_cut_runs_are_cleared_in_both_places_and_nothing_else(tmp_path:
         (place / ".new-shop-backup-v1-x.db.json").touch()
     database.touch()
     others.touch()
-    catalog.clear_parts(backups, database, prefix="shop")
+    catalog.clear_parts(backups=backups, database=database, prefix="shop")
     known = {f"backups/{one.path.name}{ending}" for ending in ("", ".json")}
     assert files(tmp_path) == {"shop.db", f"backups/{others.name}", *known}
     assert not temporary_files.scratch_of(tmp_path, "shop.db", "work").exists()
@@ -286,7 +290,7 @@ def test_a_folder_that_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(Path, "iterdir", no)
     with pytest.raises(DiskProblem, match=re.escape(f"could not read {tmp_path}: Permission denied")):
-        catalog.list_backups(tmp_path, tmp_path / "shop.db")
+        catalog.list_backups(backups=tmp_path, database=tmp_path / "shop.db")
 
 
 def test_a_plain_backup_that_cannot_be_removed_is_said(tmp_path: Path) -> None:

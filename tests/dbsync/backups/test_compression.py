@@ -50,7 +50,7 @@ def test_old_ones_are_compressed_and_listed_with_both_checksums_and_new_ones_sta
     assert files(database.parent) == before
     assert dbsync("backups", "--compress", "--database", database).stdout == "nothing to compress\n", "three stay"
     small = packed(database, kept)
-    newest, facts = catalog.list_backups(database.parent / "backups", database)
+    newest, facts = catalog.list_backups(backups=database.parent / "backups", database=database)
     assert (newest.version, newest.path.suffix) == (4, ".db")
     assert facts == kept._replace(
         path=small, sha256=disk_files.sha256_of(small), size_bytes=small.stat().st_size,
@@ -154,7 +154,7 @@ def test_one_that_does_not_come_out_as_it_went_in_takes_nothings_place(
 ) -> None:
     database, kept, _ = shop(tmp_path)
     before = kept.path.read_bytes()
-    monkeypatch.setattr(compression, "expand", lambda path: "0" * 64)
+    monkeypatch.setattr(compression, "expand", lambda *, source: "0" * 64)
     with pytest.raises(BackupUnusable, match="does not come out"):
         compaction.pack(kept)
     assert kept.path.read_bytes() == before
@@ -169,9 +169,9 @@ def test_rotation_counts_and_removes_compressed_ones_with_all_that_is_theirs(tmp
         live.keep_backup(live.check_backup(live.copy_backup(SchemaNumber(4), None)))
     for one in (kept, older):
         compaction.pack(one)
-    removed = catalog.rotate(database.parent / "backups", database, keep_count=2, pinned=())
+    removed = catalog.rotate(backups=database.parent / "backups", database=database, keep_count=2, pinned=())
     assert [one.suffix for one in removed] == [".zst", ".db"]
-    left = [one.path.name for one in catalog.list_backups(database.parent / "backups", database)]
+    left = [one.path.name for one in catalog.list_backups(backups=database.parent / "backups", database=database)]
     assert len(left) == 3
     assert left[-1] == kept.path.name + ".zst", "the newest good one of its schema stays, compressed or not"
     assert not [one for one in files(database.parent) if older.path.name in one]
@@ -205,8 +205,10 @@ def test_without_zstd_the_error_says_what_to_do_and_all_else_works(tmp_path: Pat
     assert f"or decompress it by hand (`zstd -d {small.name}`)" in refused.stderr
     assert dump(database) == now
     assert str(small) in bare("backups").stdout
-    compression.expand(small, kept.path)
-    assert catalog.list_backups(database.parent / "backups", database)[-1] == kept, "decompressed by hand"
+    compression.expand(source=small, target=kept.path)
+    assert catalog.list_backups(backups=database.parent / "backups", database=database)[-1] == kept, (
+        "decompressed by hand"
+    )
     assert bare("restore", kept.path, "--yes").returncode == 0
     assert dump(database) == before
     kept.path.write_bytes(b"something else")
@@ -231,7 +233,7 @@ if sys.argv[2] == "facts left":
             os._exit(9)
     Path.unlink = gone
 else:
-    setattr(*names[sys.argv[2]], lambda *_: os._exit(9))
+    setattr(*names[sys.argv[2]], lambda *_, **__: os._exit(9))
 compaction.pack(catalog.read(Path(sys.argv[1])))
 """
 
@@ -242,15 +244,15 @@ def test_a_cut_while_compressing_leaves_one_good_backup_and_the_next_time_ends_i
     cut = subprocess.run([sys.executable, "-c", CUT, kept.path, cut_at], check=False, cwd=ROOT)
     assert cut.returncode == 9
     backups = database.parent / "backups"
-    (_, one) = catalog.list_backups(backups, database)
+    (_, one) = catalog.list_backups(backups=backups, database=database)
     assert (one.verified, one.sequence, one.path.suffix) == (True, kept.sequence, ".zst" if "left" in cut_at else ".db")
     catalog.check_file(one.path)
-    for old in compaction.old_ones(backups, database, plain_count=1):
+    for old in compaction.old_ones(backups=backups, database=database, plain_count=1):
         compaction.pack(old)
     assert upgrade(database, released(tmp_path, 4)).ready
-    catalog.clear_parts(backups, database, prefix=database.stem)
+    catalog.clear_parts(backups=backups, database=database, prefix=database.stem)
     small = catalog.compressed_path(kept.path)
-    assert [one.path for one in catalog.list_backups(backups, database)][-1] == small
+    assert [one.path for one in catalog.list_backups(backups=backups, database=database)][-1] == small
     assert dbsync("restore", small, "--database", database, "--yes").returncode == 0
     assert dump(database) == before
     assert not kept.path.exists()

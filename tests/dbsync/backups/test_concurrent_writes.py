@@ -46,7 +46,11 @@ def test_a_sale_between_the_copy_and_the_restore_is_not_lost(tmp_path: Path, wal
     # Once nobody sells, it goes through under the same name, and the sale is in what is kept.
     assert restore_decision.restore(effects(database), backup=kept, intent_id="i1").back == "done"
     assert sales(database) == count - 1
-    aside = [one.path for one in list_backups(database.parent / "backups", database) if one.kind == "before-restore"]
+    aside = [
+        one.path
+        for one in list_backups(backups=database.parent / "backups", database=database)
+        if one.kind == "before-restore"
+    ]
     assert sorted(map(sales, aside)) == [count, count + 1]
 
 
@@ -59,7 +63,9 @@ def test_emptying_importing_and_going_back_are_put_off_while_somebody_sells(tmp_
         empty_and_import.empty(busy(database), released(tmp_path, 4))
     with pytest.raises(Locked, match="somebody wrote"):
         empty_and_import.import_file(busy(database), other, released(tmp_path, 4))
-    base = next(one for one in list_backups(database.parent / "backups", database) if one.kind == "migration")
+    base = next(
+        one for one in list_backups(backups=database.parent / "backups", database=database) if one.kind == "migration"
+    )
     before = sales(database)
     returned = downgrade.downgrade(busy(database), base, released(tmp_path, 4), accept_loss=False)
     assert (returned.back, returned.outcome.name) == (None, "RESTORE_PENDING")

@@ -53,7 +53,7 @@ def test_a_damaged_database_is_refused_as_it_was_and_one_copy_is_kept(tmp_path: 
     (kept,) = kept_copies(database)
     assert all(one.hint.endswith(f"It is kept as it is, not verified ({kept.name}).") for one in outcomes)
     assert database.read_bytes() == before
-    (facts,) = catalog.list_backups(database.parent / "backups", database)
+    (facts,) = catalog.list_backups(backups=database.parent / "backups", database=database)
     assert (facts.path, facts.kind, facts.verified, facts.size_bytes) == (kept, "damaged", False, kept.stat().st_size)
     assert len(kept.read_bytes()) == len(before)
     if damage is not page:

@@ -87,7 +87,7 @@ def shop_with_a_past(folder: Path) -> Path:
     """Created, rehearsed, migrated in a trial, looked at, failed twice, carried back, refused."""
     database = make_shop(folder, schema=2, duplicate_sku=True)
     backups = database.parent / "backups"
-    rehearse(database, backups, released(folder, 4))
+    rehearse(released(folder, 4), database=database, backups=backups)
     outcome = coordinator.upgrade(
         effects(database),
         migrations=released(folder, 4),

@@ -63,7 +63,7 @@ def test_an_error_is_one_document_for_programs_and_a_sentence_for_people(tmp_pat
 def test_a_file_error_that_nobody_has_put_in_words_is_a_sentence_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def denied(*_: object) -> None:
+    def denied(**_: object) -> None:
         raise PermissionError(13, "Permission denied", str(tmp_path))
 
     monkeypatch.setattr(catalog, "list_backups", denied)

@@ -245,7 +245,7 @@ def test_a_schema_is_written_as_the_first_migration_and_fits(tmp_path: Path) -> 
     assert "drizzle" not in file.read_text()
     assert "search_data" not in file.read_text()
     assert subprocess.run(words, capture_output=True, check=False).returncode == 4, "a file of that name stays"
-    assert api.adopt_database(database, folder) == 1
+    assert api.adopt_database(database=database, folder=folder) == 1
     assert upgrade(database, migration_folder.load(folder)).name == "UP_TO_DATE"
     assert run(database, folder, "check").returncode == 0
 
@@ -256,7 +256,7 @@ def test_there_has_to_be_a_database(tmp_path: Path, kind: str) -> None:
     if kind == "empty":
         database.touch()
     with pytest.raises(Untracked, match=f"it is {kind}"):
-        api.adopt_database(database, released(tmp_path, 2)[0].path.parent)
+        api.adopt_database(database=database, folder=released(tmp_path, 2)[0].path.parent)
     assert files(tmp_path) >= ({"app.db"} if kind == "empty" else set())
     assert not list(tmp_path.glob("*before*"))
 
@@ -338,7 +338,7 @@ def test_runs_that_die_count_apart_and_longer(tmp_path: Path) -> None:
     text = (
         "import os, sys; from dbsync import api; from dbsync.database.live import LiveEffects\n"
         "LiveEffects.apply = lambda *_: os._exit(9)\n"
-        "api.run_migrations(sys.argv[1], sys.argv[2], backups=sys.argv[3])"
+        "api.run_migrations(database=sys.argv[1], folder=sys.argv[2], backups=sys.argv[3])"
     )
     backups = database.parent / "backups"
     words = [sys.executable, "-c", text, str(database), str(found[0].path.parent), str(backups)]

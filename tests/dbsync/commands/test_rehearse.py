@@ -102,7 +102,7 @@ def test_a_till_sells_in_every_phase_of_a_rehearsal(tmp_path: Path, mode: str, m
                 phases[event.name] = phases.get(event.name, 0) + 1
                 one_more(till)
 
-        done = rehearse(database, database.parent / "backups", found, progress=sell)
+        done = rehearse(found, database=database, backups=database.parent / "backups", progress=sell)
     assert (done.good, done.cause, done.migrations) == (True, "", ("v3 step",))
     assert phases.keys() == {"copy", "check copy", "migrate", "verify", "compare"}
     sold = sum(phases.values())
@@ -142,13 +142,13 @@ def test_a_copy_that_others_write_over_and_over_is_put_off_instead_of_going_on_f
         assert one_more(till) < 500
 
     with selling(database, "asked") as till, pytest.raises(Locked) as caught:
-        snapshot.copy_database(database, target, told=told)
+        snapshot.copy_database(source=database, target=target, told=told)
     assert "it was written 21 times while it was copied" in str(caught.value)
     assert not target.exists()
     journal_mode(database, "WAL")
     with selling(database, "asked") as till:
         before = sales(database)
-        snapshot.copy_database(database, target, told=told)
+        snapshot.copy_database(source=database, target=target, told=told)
     assert sales(target) == before < sales(database)
 
 
@@ -214,7 +214,7 @@ def rehearsed(folder: Path) -> tuple[Path, tuple[Migration, ...]]:
     """A shop whose way from 2 to 4 was rehearsed."""
     database = make_shop(folder, schema=2)
     found = released(folder, 4)
-    assert rehearse(database, database.parent / "backups", found).good
+    assert rehearse(found, database=database, backups=database.parent / "backups").good
     return database, found
 
 
@@ -321,7 +321,7 @@ def killed(database: Path, folder: Path) -> None:
         assert run.stdout is not None
         assert run.stdout.readline() == "here\n"
         run.kill()
-    left = {path.name for path in measurements.place(database.parent / "backups", database).iterdir()}
+    left = {path.name for path in measurements.place(backups=database.parent / "backups", database=database).iterdir()}
     assert {"base.db", "rehearsal.db"} <= left
 
 
@@ -332,7 +332,7 @@ def test_what_a_killed_rehearsal_left_is_cleared_by_the_next_rehearsal_or_run(tm
     killed(database, tmp_path / "m")
     kept = {"pos_system.db", "backups/dbsync-flight.jsonl"}
     if by == "rehearse":
-        assert rehearse(database, database.parent / "backups", found).good
+        assert rehearse(found, database=database, backups=database.parent / "backups").good
         assert files(database.parent) == kept
     else:
         outcome = upgrade(database, found)
@@ -352,12 +352,12 @@ def test_a_rehearsal_under_way_is_left_alone_by_the_run_and_by_another_rehearsal
     def meanwhile(event: Event) -> None:
         if event.name == "verify" and not ended:
             with pytest.raises(Locked, match="another rehearsal is under way"):
-                rehearse(database, backups, found)
+                rehearse(found, database=database, backups=backups)
             ended.append(upgrade(database, found).name)
 
-    done = rehearse(database, backups, found, progress=meanwhile)
+    done = rehearse(found, database=database, backups=backups, progress=meanwhile)
     assert (done.good, ended) == (True, ["MIGRATED"])
-    assert not measurements.place(backups, database).exists()
+    assert not measurements.place(backups=backups, database=database).exists()
     assert version(database) == 4
 
 
@@ -365,5 +365,7 @@ def test_a_rehearsal_takes_no_space_that_selling_needs(tmp_path: Path) -> None:
     database = make_shop(tmp_path, schema=2)
     before = files(database.parent)
     with pytest.raises(DiskFull, match="required"):
-        rehearse(database, database.parent / "backups", released(tmp_path, 4), least_free_bytes=1 << 60)
+        rehearse(
+            released(tmp_path, 4), database=database, backups=database.parent / "backups", least_free_bytes=1 << 60
+        )
     assert files(database.parent) == before

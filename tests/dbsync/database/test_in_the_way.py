@@ -82,7 +82,7 @@ def test_what_cannot_be_migrated_is_named_and_left_byte_for_byte(tmp_path: Path,
     assert outcome.hint.endswith((".", ")."))
     after = {one for one in files(database.parent) if not one.startswith("backups/")}
     assert (database.read_bytes(), after) == before
-    kept = [one.kind for one in list_backups(database.parent / "backups", database)]
+    kept = [one.kind for one in list_backups(backups=database.parent / "backups", database=database)]
     expected = {"DAMAGED": ["damaged"], "TOO_NEW": ["migration"]}.get(outcome_name, [])
     assert kept == expected, "no start leaves another backup, but a damaged database is kept as it is, once"
 

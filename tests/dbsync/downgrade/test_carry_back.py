@@ -66,7 +66,9 @@ def go_back(database: Path, found: tuple[Migration, ...], *, older: int, confirm
     """What the launcher does after a give-up."""
     from dbsync.backups.catalog import list_backups
 
-    kept = next(one for one in list_backups(database.parent / "backups", database) if one.trial_id == "t1")
+    kept = next(
+        one for one in list_backups(backups=database.parent / "backups", database=database) if one.trial_id == "t1"
+    )
     return restore_decision.go_back(
         effects(database), trial_id=TrialId("t1"), backup=kept, content_sha256=None, older_schema=SchemaNumber(older),
         ever_confirmed=confirmed, migrations=found,
@@ -142,7 +144,7 @@ def test_a_report_that_is_asked_for_twice_says_it_once(tmp_path: Path) -> None:
     assert upgrade(database, found).name == "MIGRATED"
     with closing(sqlite3.connect(database)) as live, live:
         live.execute("INSERT INTO a VALUES (1, 'new'), (2, NULL)")
-    base = next(one for one in list_backups(database.parent / "backups", database) if one.version == 1)
+    base = next(one for one in list_backups(backups=database.parent / "backups", database=database) if one.version == 1)
     for _ in range(2):
         carried = downgrade.diff(effects(database), base, found, export=tmp_path / "export").carried
         assert carried is not None
@@ -162,7 +164,7 @@ def test_migrations_that_the_database_never_had_do_not_count(tmp_path: Path) -> 
     assert upgrade(database, found[:2]).name == "MIGRATED"
     with closing(sqlite3.connect(database)) as live, live:
         live.execute("INSERT INTO a (id) VALUES (2)")
-    base = next(one for one in list_backups(database.parent / "backups", database) if one.version == 1)
+    base = next(one for one in list_backups(backups=database.parent / "backups", database=database) if one.version == 1)
     seen = downgrade.diff(effects(database), base, found, export=None)
     assert (seen.done, seen.carried and seen.carried.losses) == ((Loss("a", 1, 0, 0),), ())
     returned = downgrade.downgrade(effects(database), base, found, accept_loss=False)
@@ -316,7 +318,7 @@ def test_a_name_that_another_thing_has_now_is_not_taken_for_the_older_one(
         live.executescript("INSERT INTO t VALUES (1, 'old'), (2, 'older')")
     for count in (2, 3) if stepwise else (3,):
         assert upgrade(database, found[:count]).name == "MIGRATED"
-    base = next(one for one in list_backups(database.parent / "backups", database) if one.version == 1)
+    base = next(one for one in list_backups(backups=database.parent / "backups", database=database) if one.version == 1)
     with closing(sqlite3.connect(database)) as live, live:
         live.execute("INSERT INTO sales VALUES (1, 500)")
     seen = downgrade.diff(effects(database), base, found, export=None)
@@ -342,7 +344,7 @@ def test_the_first_number_of_a_table_is_not_given_out_again_although_its_row_is_
     database.parent.mkdir()
     assert upgrade(database, found[:1]).ready
     assert upgrade(database, found).name == "MIGRATED"
-    base = next(one for one in list_backups(database.parent / "backups", database) if one.version == 1)
+    base = next(one for one in list_backups(backups=database.parent / "backups", database=database) if one.version == 1)
     name = "sold" if "sold" in text else "sales"
     with closing(sqlite3.connect(database)) as live, live:
         live.executescript(f"INSERT INTO {name} VALUES (7, 100); DELETE FROM {name};")

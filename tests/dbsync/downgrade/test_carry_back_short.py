@@ -59,7 +59,9 @@ def rows(database: Path, table: str) -> list[tuple[object, ...]]:
 def back(database: Path, found: tuple[Migration, ...], *, accept_loss: bool = False) -> tuple[Returned, set[str]]:
     """What became of going back, and the steps that it told."""
     seen: list[Event] = []
-    (base,) = (one for one in list_backups(database.parent / "backups", database) if one.trial_id == "t1")
+    (base,) = (
+        one for one in list_backups(backups=database.parent / "backups", database=database) if one.trial_id == "t1"
+    )
     returned = downgrade.downgrade(effects(database, seen.append), base, found, accept_loss=accept_loss)
     return returned, {one.text for one in seen if one.name == "carry back"}
 
@@ -162,6 +164,8 @@ def test_another_releases_migrations_are_named_as_what_they_are(tmp_path: Path) 
     returned, _ = back(database, others)
     changed = "it cannot be carried back: 0002_step was changed after the database had taken it; "
     assert (returned.outcome.name, returned.outcome.cause.startswith(changed + "no such table")) == ("STAYS", True)
-    (base,) = (one for one in list_backups(database.parent / "backups", database) if one.trial_id == "t1")
+    (base,) = (
+        one for one in list_backups(backups=database.parent / "backups", database=database) if one.trial_id == "t1"
+    )
     assert downgrade.diff(effects(database), base, others, export=None).why_not in returned.outcome.cause
     assert (version(database), len(rows(database, "sales"))) == (2, 3)

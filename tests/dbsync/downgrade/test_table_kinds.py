@@ -44,7 +44,11 @@ def shop(tmp_path: Path, tables: str, step: str, *filled: str) -> tuple[Path, tu
 
 
 def back(database: Path, found: tuple[Migration, ...], *, accept_loss: bool = False) -> Returned:
-    (base,) = (backup for backup in list_backups(database.parent / "backups", database) if backup.trial_id == "t1")
+    (base,) = (
+        backup
+        for backup in list_backups(backups=database.parent / "backups", database=database)
+        if backup.trial_id == "t1"
+    )
     return downgrade.downgrade(effects(database), base, found, accept_loss=accept_loss)
 
 

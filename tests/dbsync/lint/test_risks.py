@@ -34,7 +34,7 @@ def told(folder: Path, *texts: str) -> list[str]:
         (folder / f"{number:04d}_step.{ending}").write_text(text)
     scratch = folder.parent / "scratch"
     scratch.mkdir(exist_ok=True)
-    found = check(folder, scratch=scratch)
+    found = check(folder=folder, scratch=scratch)
     assert files(scratch) == set()
     return [f"{one.where}: {one.what} | {one.safe}" for one in found]
 
@@ -152,9 +152,9 @@ def test_released_migrations_stay_in_number_name_and_text(
     for name, text in now.items():
         path = tmp_path / "new" / name
         path.write_text(text) if text is not None else path.unlink()
-    (one,) = departures(load(tmp_path / "old"), load(tmp_path / "new"))
+    (one,) = departures(earlier=load(tmp_path / "old"), now=load(tmp_path / "new"))
     assert (one.number, one.name, one.kind, one.what) == (3, "c", kind, what)
-    (problem,) = check(tmp_path / "new", released=(tmp_path / "old",), scratch=tmp_path)
+    (problem,) = check(folder=tmp_path / "new", released=(tmp_path / "old",), scratch=tmp_path)
     assert (problem.where, problem.what) == ("0003_c", f"released in {tmp_path / 'old'}, {what}")
     assert problem.safe
 
@@ -188,14 +188,14 @@ def test_a_database_that_a_release_made_by_its_own_text_comes_to_the_same_end(tm
     last = tmp_path / "new" / "0003_c.sql"
     last.write_text("ALTER TABLE b ADD COLUMN y TEXT;")
     both = {"released": (tmp_path / "old",), "scratch": tmp_path}
-    assert check(tmp_path / "new", **both) == []  # type: ignore[arg-type]
+    assert check(folder=tmp_path / "new", **both) == []  # type: ignore[arg-type]
     # It goes by what only the mended text leaves behind, which the structure of 0002 does not show.
     (tmp_path / "new" / "0002_b.sql").write_text(f"{mended}INSERT INTO b VALUES ('mended');\n")
     last.write_text(
         '"""A step."""\n\n\ndef up(db):\n    if db.query("SELECT 1 FROM b"):\n        db.add_column("b", "y", "TEXT")\n'
     )
     last.rename(last.with_suffix(".py"))
-    (problem,) = check(tmp_path / "new", **both)  # type: ignore[arg-type]
+    (problem,) = check(folder=tmp_path / "new", **both)  # type: ignore[arg-type]
     assert (problem.where, problem.what) == (
         f"from what was released in {tmp_path / 'old'}",
         "it does not end in the structure of a fresh database",
@@ -204,7 +204,7 @@ def test_a_database_that_a_release_made_by_its_own_text_comes_to_the_same_end(tm
 
 def test_the_sample_tills_migrations_raise_no_alarm(tmp_path: Path) -> None:
     copy_migrations(tmp_path / "m", schema=6, mended=True)
-    assert check(tmp_path / "m", scratch=tmp_path) == []
+    assert check(folder=tmp_path / "m", scratch=tmp_path) == []
     assert files(tmp_path / "m") == {
         path.relative_to(tmp_path / "m").as_posix() for path in (tmp_path / "m").glob("0*")
     }

@@ -96,7 +96,8 @@ def recovered(database: Path, **values: object) -> Repaired:
     """Recovers beside it, and sees that nothing of the damaged one changed and that the new one is sound."""
     before = {one: disk_files.sha256_of(database.parent / one) for one in files(database.parent)}
     into = database.parent / "recovered.db"
-    found = repair(database, into, backups=catalog.list_backups(database.parent / "backups", database), **values)  # type: ignore[arg-type]
+    backups = catalog.list_backups(backups=database.parent / "backups", database=database)
+    found = repair(database=database, into=into, backups=backups, **values)  # type: ignore[arg-type]
     assert ask(into, "PRAGMA integrity_check") == "ok"
     after = {one: disk_files.sha256_of(database.parent / one) for one in files(database.parent)}
     new = {"recovered.db"} | ({"recovered.db.aside.jsonl"} if found.aside else set())
@@ -113,9 +114,9 @@ def refused(database: Path, cause: str) -> None:
     before = {one: disk_files.sha256_of(database.parent / one) for one in files(database.parent)}
     with pytest.raises(Refused, match=cause):
         repair(
-            database,
-            database.parent / "recovered.db",
-            backups=catalog.list_backups(database.parent / "backups", database),
+            database=database,
+            into=database.parent / "recovered.db",
+            backups=catalog.list_backups(backups=database.parent / "backups", database=database),
         )
     assert {one: disk_files.sha256_of(database.parent / one) for one in files(database.parent)} == before
 
@@ -396,7 +397,7 @@ def test_a_recovery_that_cannot_end_leaves_nothing_and_one_that_was_killed_is_cl
     with monkeypatch.context() as patched:
         patched.setattr(disk_files, "free_bytes", lambda _: 1000)
         with pytest.raises(DiskFull):
-            repair(database, database.parent / "recovered.db", backups=[])
+            repair(database=database, into=database.parent / "recovered.db", backups=[])
     with monkeypatch.context() as patched:
 
         def full(_: Path) -> None:
@@ -404,14 +405,14 @@ def test_a_recovery_that_cannot_end_leaves_nothing_and_one_that_was_killed_is_cl
 
         patched.setattr(disk_files, "sync_file", full)
         with pytest.raises(DiskFull):
-            repair(database, database.parent / "recovered.db", backups=[])
+            repair(database=database, into=database.parent / "recovered.db", backups=[])
     assert files(database.parent) == before
     left = temporary_files.scratch_of(database.parent, database.name, "recovered.db.work")
     left.mkdir()
     (left / "pos_system.db").write_bytes(b"half a copy")
     temporary_files.part_of(database.parent / "recovered.db", database.name).write_bytes(b"half a database")
     told: list[Event] = []
-    found = repair(database, database.parent / "recovered.db", backups=[], progress=told.append)
+    found = repair(database=database, into=database.parent / "recovered.db", backups=[], progress=told.append)
     assert found.whole
     assert ask(found.into, "SELECT count(*) FROM transaction_items") == ITEMS_COUNT
     assert list(dict.fromkeys(one.name for one in told)) == ["copy", "read", "indexes", "check", "compare", "sync"]
@@ -420,5 +421,5 @@ def test_a_recovery_that_cannot_end_leaves_nothing_and_one_that_was_killed_is_cl
 
 def test_a_database_that_somebody_works_with_is_left_for_later(database: Path) -> None:
     with locked(database), pytest.raises(Locked):
-        repair(database, database.parent / "recovered.db", backups=[])
+        repair(database=database, into=database.parent / "recovered.db", backups=[])
     assert files(database.parent) == {"pos_system.db"}

@@ -122,7 +122,7 @@ def test_what_is_still_in_the_wal_is_not_left_out(tmp_path: Path, copier: Path) 
             other.execute("UPDATE products SET stock = 77")
         with closing(begun(database)) as live:
             assert not block_clone.copied(live, target)
-            snapshot.copy_database(database, target, told=nobody, writer=live)
+            snapshot.copy_database(source=database, target=target, told=nobody, writer=live)
     with closing(sqlite3.connect(target)) as kept:
         assert kept.execute("SELECT DISTINCT stock FROM products").fetchall() == [(77,)]
 

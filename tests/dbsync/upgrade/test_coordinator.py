@@ -61,7 +61,7 @@ def test_a_run_that_goes_well_is_on_record_from_its_start_to_its_end(tmp_path: P
             "cause": "",
         },
     ]
-    (backup,) = list_backups(database.parent / "backups", database)
+    (backup,) = list_backups(backups=database.parent / "backups", database=database)
     assert (outcome.version_before, outcome.version_after, outcome.backup) == (2, 4, backup)
     assert outcome.content_sha256 == sha256_of(database)
     assert notes.told == [("backup", backup.path.name), ("content", sha256_of(database))]
@@ -182,7 +182,7 @@ def test_an_earlier_attempts_backup_serves_again_and_is_not_rotated_away(tmp_pat
     )  # fmt: skip
     assert (outcome.name, outcome.backup) == ("MIGRATED", earlier)
     assert [name for name, _ in notes.told] == ["content"], "it was told of that one before"
-    assert [one.path for one in list_backups(database.parent / "backups", database)] == [earlier.path]
+    assert [one.path for one in list_backups(backups=database.parent / "backups", database=database)] == [earlier.path]
 
 
 def test_when_undoing_fails_as_well_the_first_cause_is_told_and_sqlite_undoes_it(

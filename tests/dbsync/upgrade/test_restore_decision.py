@@ -216,7 +216,7 @@ def test_rotation_keeps_ten_and_never_the_ones_that_matter(tmp_path: Path) -> No
     for _ in range(14):
         live.keep_backup(live.check_backup(live.copy_backup(SchemaNumber(4), None)))
     live.rotate_backups((first.path,))
-    listed = catalog.list_backups(backups, database)
+    listed = catalog.list_backups(backups=backups, database=database)
     migration = [one for one in listed if one.kind == "migration"]
     assert len(migration) == 12
     assert first.path in [one.path for one in migration]
@@ -231,7 +231,7 @@ def test_a_run_that_fails_at_every_start_does_not_fill_the_disk_nor_push_out_wha
     before = dump(database)
     for _ in range(14):
         assert upgrade(database, released(tmp_path, 6), again=True).name == "MIGRATION_FAILED"
-    listed = catalog.list_backups(database.parent / "backups", database)
+    listed = catalog.list_backups(backups=database.parent / "backups", database=database)
     assert len(listed) == 11
     assert (listed[-1].version, listed[-1].verified) == (2, True)
     assert dump(database) == before == dump(listed[0].path)
@@ -243,7 +243,10 @@ def test_order_goes_by_sequence_and_not_by_a_clock_that_was_set_back(tmp_path: P
     older = live.make_backup()
     newer = live.make_backup()
     catalog.write_facts(newer._replace(made_at="1999-01-01T00:00:00.000Z"))
-    assert [one.path for one in catalog.list_backups(database.parent / "backups", database)] == [newer.path, older.path]
+    assert [one.path for one in catalog.list_backups(backups=database.parent / "backups", database=database)] == [
+        newer.path,
+        older.path,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -257,7 +260,7 @@ def test_order_goes_by_sequence_and_not_by_a_clock_that_was_set_back(tmp_path: P
 def test_backups_of_older_tools_are_listed_and_not_trusted(tmp_path: Path, name: str, made_at: str) -> None:
     database = make_shop(tmp_path, schema=2)
     shutil.copy(database, database.parent / "backups" / name)
-    (found,) = catalog.list_backups(database.parent / "backups", database)
+    (found,) = catalog.list_backups(backups=database.parent / "backups", database=database)
     assert (found.version, found.made_at, found.verified, found.kind) == (2, made_at, False, "migration")
 
 

@@ -35,7 +35,7 @@ def shop(folder: Path, *texts: str) -> tuple[Path, tuple[Migration, ...]]:
 
 def problems(tmp_path: Path) -> list[tuple[str, str]]:
     (tmp_path / "scratch").mkdir(exist_ok=True)
-    found = check(tmp_path / "m", scratch=tmp_path / "scratch")
+    found = check(folder=tmp_path / "m", scratch=tmp_path / "scratch")
     assert files(tmp_path / "scratch") == set()
     return [(one.what, one.safe) for one in found]
 
@@ -252,7 +252,7 @@ def test_check_proves_each_migration_by_itself_on_real_rows(tmp_path: Path) -> N
     with closing(sqlite3.connect(database)) as live, live:
         live.executescript("INSERT INTO t VALUES (1, 100, 'a'), (2, 200, 'b')")
     (tmp_path / "scratch").mkdir()
-    problems = check(tmp_path / "m", database=database, scratch=tmp_path / "scratch")
+    problems = check(folder=tmp_path / "m", database=database, scratch=tmp_path / "scratch")
     assert [(one.where, one.what) for one in problems] == [
         ("0002_step", "t: 1 rows are gone, keys 2, written by DELETE FROM t (0002_step.sql line 2)")
     ]

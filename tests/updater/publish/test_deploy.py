@@ -135,11 +135,11 @@ def cut_at(number: int, patch: pytest.MonkeyPatch) -> Callable[[], int]:
     count = [0]
     right = disk_files.replace
 
-    def counted(one: Path, other: Path) -> None:
+    def counted(*, source: Path, target: Path) -> None:
         count[0] += 1
         if count[0] == number:
             raise PlugPulled
-        right(one, other)
+        right(source=source, target=target)
 
     patch.setattr(disk_files, "replace", counted)
     return lambda: count[0]
@@ -188,10 +188,10 @@ def test_what_is_staged_and_was_changed_after_signing_does_not_become_public(
     before = files(vendor.public)
     right = deploy.deploy
 
-    def tampering(work: Path, public: Path) -> int:
+    def tampering(*, work: Path, public: Path) -> int:
         path = next((work / "targets").glob("*1.1.tar.gz"))
         path.write_bytes(path.read_bytes() + b"x")
-        return right(work, public)
+        return right(work=work, public=public)
 
     monkeypatch.setattr(repository, "deploy", tampering)
     with pytest.raises(PublishError, match="it is not what was signed"):

@@ -303,13 +303,13 @@ def test_rehearsal_and_the_way_back_run_the_program_too(tmp_path: Path) -> None:
     database = make_shop(tmp_path, schema=4)
     found = with_tool(tmp_path)
     before = dump(database)
-    rehearsed = rehearse.rehearse(database, database.parent / "backups", found)
+    rehearsed = rehearse.rehearse(found, database=database, backups=database.parent / "backups")
     assert (rehearsed.good, rehearsed.cause) == (True, "")
     assert dump(database) == before
     assert upgrade(database, found).ready
     sell(database, 3)
     count = sales(database)
-    (base, *_) = list_backups(database.parent / "backups", database)
+    (base, *_) = list_backups(backups=database.parent / "backups", database=database)
     returned = downgrade.downgrade(effects(database), base, found, accept_loss=False)
     assert returned.outcome.name == "CARRIED_BACK", returned.outcome.cause
     assert (version(database), sales(database)) == (4, count)
@@ -346,7 +346,7 @@ def test_check_tries_the_program_on_a_copy_of_a_database(tmp_path: Path) -> None
     good, bad = with_tool(tmp_path), with_tool(tmp_path, "lose")
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    assert check.check(good[-1].path.parent, database=database, scratch=scratch) == []
-    (problem, *_) = check.check(bad[-1].path.parent, database=database, scratch=scratch)
+    assert check.check(folder=good[-1].path.parent, database=database, scratch=scratch) == []
+    (problem, *_) = check.check(folder=bad[-1].path.parent, database=database, scratch=scratch)
     assert "transactions" in problem.what
     assert list(scratch.iterdir()) == []

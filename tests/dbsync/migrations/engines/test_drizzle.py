@@ -68,7 +68,7 @@ def test_the_migrator_of_1_0_and_dbsync_hand_a_database_to_and_fro(tmp_path: Pat
     assert dump(database) == before, "the tool found nothing to do"
     # What the older release goes back with is kept beside the backup, snapshots and all.
     filled(database, "INSERT INTO sales (productId, cents) VALUES ('p2', 90)")
-    (base, *_) = list_backups(tmp_path / "backups", database)
+    (base, *_) = list_backups(backups=tmp_path / "backups", database=database)
     kept = base.path.with_name(f"{base.path.name}.migrations")
     returned = downgrade.downgrade(effects(database), base, migration_folder.load(kept), accept_loss=False)
     assert returned.outcome.name == "CARRIED_BACK", returned.outcome.cause
@@ -88,7 +88,7 @@ def test_a_fresh_database_is_the_one_that_1_0_makes(tmp_path: Path, history: Pat
     before = dump(ours)
     drizzle.migrate(ours, history, NEW)
     assert dump(ours) == before
-    assert check.check(history, released=(drizzle.first_folders(history, 2),), scratch=tmp_path) == []
+    assert check.check(folder=history, released=(drizzle.first_folders(history, 2),), scratch=tmp_path) == []
 
 
 def in_one_second(journal: Path) -> None:
@@ -117,7 +117,7 @@ def test_databases_of_the_older_layout_go_on_with_the_folder_that_drizzle_kit_up
         drizzle.migrate(database, drizzle.first(old, 2))
         filled(database, *SHOP)
     assert upgrade(tracked, migration_folder.load(drizzle.first(old, 2))).name == "UP_TO_DATE"
-    assert check.check(new, released=(drizzle.first(old, 2),), scratch=tmp_path) == []
+    assert check.check(folder=new, released=(drizzle.first(old, 2),), scratch=tmp_path) == []
     for database in (tracked, untracked):
         outcome = upgrade(database, found)
         assert (outcome.name, outcome.version_before, outcome.version_after) == ("MIGRATED", 2, 4), outcome.cause

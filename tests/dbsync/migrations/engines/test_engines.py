@@ -90,7 +90,7 @@ def test_a_fresh_database_is_the_one_that_drizzle_makes(tmp_path: Path, history:
         assert fingerprint(one) == fingerprint(other) == runner.fresh_structure(migration_folder.load(history))
     hashes = "SELECT group_concat(hash) FROM __drizzle_migrations"
     assert ask(ours, hashes) == ask(theirs, hashes)
-    assert check.check(history, released=(drizzle.first(history, 2),), scratch=tmp_path) == []
+    assert check.check(folder=history, released=(drizzle.first(history, 2),), scratch=tmp_path) == []
 
 
 def test_what_drizzle_skips_for_ever_is_said_and_nothing_is_done(tmp_path: Path, history: Path) -> None:
@@ -222,7 +222,7 @@ def test_a_revision_that_fails_leaves_nothing_where_alembic_leaves_half_of_it(tm
 """,
     )
     project.upgrade("+4")
-    assert api.adopt_database(project.database, project.scripts) == 4
+    assert api.adopt_database(database=project.database, folder=project.scripts) == 4
     before = dump(project.database)
     outcome = upgrade(project.database, migration_folder.load(project.scripts))
     assert outcome.name == "MIGRATION_FAILED"
@@ -258,7 +258,7 @@ def test_reading_a_folder_and_a_start_with_nothing_to_do_import_no_alembic(proje
     assert upgrade(project.database, found).name == "CREATED"
     text = (
         "import sys; from dbsync import api; "
-        "assert api.run_migrations(sys.argv[1], sys.argv[2]).name == 'UP_TO_DATE'; "
+        "assert api.run_migrations(database=sys.argv[1], folder=sys.argv[2]).name == 'UP_TO_DATE'; "
         "assert not {'alembic', 'sqlalchemy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", text, project.database, project.scripts], check=True)
@@ -268,7 +268,7 @@ def test_a_sandbox_guards_alembics_revisions_too(tmp_path: Path) -> None:
     project = Alembic(tmp_path)
     project.revise("bad", '    op.execute("DELETE FROM product")\n')
     project.upgrade("+4")
-    assert api.adopt_database(project.database, project.scripts) == 4
+    assert api.adopt_database(database=project.database, folder=project.scripts) == 4
     before = dump(project.database)
     outcome = upgrade(project.database, migration_folder.load(project.scripts))
     assert outcome.name == "VERIFICATION_FAILED"
@@ -446,7 +446,7 @@ def test_all_engines_get_backup_verification_and_the_way_back(tmp_path: Path) ->
     found = migration_folder.load(folder)
     assert coordinator.upgrade(effects(database), migrations=found).ready
     filled(database, "INSERT INTO items (id) VALUES (8)")
-    (base, *_) = list_backups(tmp_path / "backups", database)
+    (base, *_) = list_backups(backups=tmp_path / "backups", database=database)
     returned = downgrade.downgrade(effects(database), base, found, accept_loss=False)
     assert returned.outcome.name == "CARRIED_BACK"
     assert ask(database, "SELECT group_concat(id) FROM items") == "7,8"

@@ -248,7 +248,7 @@ def columns(database: Path) -> list[str]:
 LOADED = """
 import sys
 from dbsync import api
-assert api.run_migrations(sys.argv[1], sys.argv[2]).name == "UP_TO_DATE"
+assert api.run_migrations(database=sys.argv[1], folder=sys.argv[2]).name == "UP_TO_DATE"
 print(*sorted(name.rpartition(".")[2] for name in sys.modules if name.startswith("dbsync.migrations.engines.")))
 """
 
