@@ -27,7 +27,7 @@ StrPath = str | PathLike[str]
 
 
 def initialize_versioning(*, database: StrPath, folder: StrPath, progress: Progress = quiet) -> bool:
-    """Brings a database to the newest migration; whether the app may start on it."""
+    """Bring a database to the newest migration; whether the app may start on it."""
     return run_migrations(database=database, folder=folder, progress=progress).ready
 
 
@@ -39,7 +39,7 @@ def run_migrations(
     progress: Progress = quiet,
     again: bool = False,
 ) -> Outcome:
-    """Brings a database to the newest migration, all or nothing, and tells how it ended.
+    """Bring a database to the newest migration, all or nothing, and tells how it ended.
 
     Args:
         database: its path; there need not be one yet.
@@ -58,7 +58,7 @@ def run_migrations(
 
 
 def get_current_version(database: StrPath) -> SchemaNumber:
-    """The schema number; 0 where there is no database yet, or one without a history of ours.
+    """Return the schema number; 0 where there is no database yet, or one without a history of ours.
 
     Raises:
         Damaged: it cannot be read.
@@ -68,29 +68,29 @@ def get_current_version(database: StrPath) -> SchemaNumber:
 
 
 def get_latest_version(folder: StrPath) -> SchemaNumber:
-    """The highest number in a folder of migrations."""
+    """Return the highest number in a folder of migrations."""
     found = migration_folder.load(Path(folder))
     return found[-1].number if found else NO_SCHEMA
 
 
 def get_pending_migrations(folder: StrPath, current_version: int) -> tuple[Migration, ...]:
-    """The migrations that a database of that version has not had."""
+    """Return the migrations that a database of that version has not had."""
     return tuple(one for one in migration_folder.load(Path(folder)) if one.number > current_version)
 
 
 def get_migration_by_version(folder: StrPath, version: int) -> Migration | None:
-    """One migration; None if there is none of that number."""
+    """Return one migration; None if there is none of that number."""
     return next((one for one in migration_folder.load(Path(folder)) if one.number == version), None)
 
 
 def create_backup(*, database: StrPath, to: StrPath | None = None, backups: StrPath | None = None) -> Path:
-    """Makes a checked backup, among the others or at a place of choice; rotation never removes it."""
+    """Make a checked backup, among the others or at a place of choice; rotation never removes it."""
     with locked(Path(database)):
         return _effects(Path(database), backups, quiet).make_backup(Path(to) if to is not None else None).path
 
 
 def verify_integrity(database: StrPath) -> bool:
-    """Whether there is a database and SQLite finds it sound.
+    """Return whether there is a database and SQLite finds it sound.
 
     Raises:
         Locked: another program writes it, so that nobody can tell.
@@ -106,7 +106,7 @@ def verify_integrity(database: StrPath) -> bool:
 
 
 def get_migration_history(*, database: StrPath, backups: StrPath | None = None) -> dict[str, Any]:
-    """What was applied, by the database; and every run that was tried, by the record beside it."""
+    """Return what was applied, by the database; and every run that was tried, by the record beside it."""
     found = timeline.past_of(_effects(Path(database), backups, quiet))
     runs = flight_recorder.ended(found.lines)
     state = str(found.facts.state)
@@ -114,21 +114,21 @@ def get_migration_history(*, database: StrPath, backups: StrPath | None = None) 
 
 
 def empty_database(*, database: StrPath, folder: StrPath) -> Backup | None:
-    """Starts anew with the newest schema; what was there is kept beside it (requirement S91)."""
+    """Start anew with the newest schema; what was there is kept beside it (requirement S91)."""
     found = migration_folder.load(Path(folder))
     with locked(Path(database)):
         return empty_and_import.empty(_effects(Path(database), None, quiet), found)
 
 
 def import_database(*, database: StrPath, file: StrPath, folder: StrPath) -> empty_and_import.Imported:
-    """Puts another database in place, checked and up to date; what was there is kept beside it (requirement S92)."""
+    """Put another database in place, checked and up to date; what was there is kept beside it (requirement S92)."""
     found = migration_folder.load(Path(folder))
     with locked(Path(database)):
         return empty_and_import.import_file(_effects(Path(database), None, quiet), Path(file).absolute(), found)
 
 
 def adopt_database(*, database: StrPath, folder: StrPath, at: int | None = None) -> SchemaNumber:
-    """Takes over a database without a history of ours, where its schema is beyond doubt; returns the schema number.
+    """Take over a database without a history of ours, where its schema is beyond doubt; returns the schema number.
 
     Raises:
         Untracked: it cannot be told; nothing was changed.

@@ -92,7 +92,7 @@ class Event(NamedTuple):
 
     @staticmethod
     def of(recorded: str, facts: Mapping[str, str | int | float | None]) -> Event:
-        """What the coordinator puts on record, as an event."""
+        """Return what the coordinator puts on record, as an event."""
         kind = EventKind(recorded)
         before, after = int(facts.get("before") or 0), int(facts.get("after") or 0)
         if kind is EventKind.LOOKED:
@@ -127,7 +127,7 @@ def nobody(done: int, total: int, text: str = "", unit: Unit = Unit.NONE) -> Non
 
 
 def safe(progress: Progress) -> Progress:
-    """A view that can never fail a run: no console, a closed pipe, a code page without emoji."""
+    """Return a view that can never fail a run: no console, a closed pipe, a code page without emoji."""
 
     def told(event: Event) -> None:
         try:
@@ -153,7 +153,7 @@ class Meter:
         self._spent: dict[WorkPhase, float] = {}
 
     def phase(self, name: WorkPhase, text: str = "") -> Told:
-        """Begins a phase, which ends the one before; what is returned is told how it goes on."""
+        """Begin a phase, which ends the one before; what is returned is told how it goes on."""
         self._end()
         self._current = (name, self._clock())
         phase = _Phase(self._tell, self._clock, name)
@@ -161,7 +161,7 @@ class Meter:
         return phase
 
     def take_spent(self) -> dict[WorkPhase, float]:
-        """Ends the phase; the seconds of each one since this was last asked."""
+        """End the phase; the seconds of each one since this was last asked."""
         self._end()
         spent, self._spent = self._spent, {}
         return {name: round(seconds, 3) for name, seconds in spent.items()}

@@ -73,6 +73,14 @@ LIBRARIES: Final = {
 }
 """Who imports which library; everything else is the standard library's. A name stands for what is below it, too."""
 
+AGENTS: Final = (
+    "updater.network", "updater.repository", "updater.bundles.staging", "updater.terminal.installation",
+    "updater.cli.main", "updater.cli.shared", "updater.cli.install", "updater.cli.check", "updater.cli.run",
+    "updater.cli.status", "updater.cli.allow", "updater.cli.rollback", "updater.cli.launch", "updater.cli.confirm",
+    "updater.cli.progress_bar",
+)  # fmt: skip
+"""What only the agent and people's commands load, and may use libraries."""
+
 VIEWS: Final = ("dbsync.cli", "updater.cli", "updater.publish.cli", "updater.__main__")
 """Who prints, asks and exits."""
 
@@ -214,6 +222,14 @@ def test_each_library_is_known_to_few(path: Path) -> None:
     name = name_of(path)
     allowed = set().union(*(names for place, names in LIBRARIES.items() if is_below(name, (place,))))
     assert libraries(path) <= allowed
+
+
+def test_only_the_agents_side_loads_libraries() -> None:
+    """The launcher, confirm and the rollback script run on a bare Python: what they import at once has no library."""
+    for name, path in NAMES.items():
+        if not is_below(name, (*AGENTS, "updater.publish", "dbsync.cli", "dbsync.__main__")):
+            at_once = {imported for imported in imports(path, deep=False) if imported in NAMES}
+            assert not [imported for imported in at_once if is_below(imported, AGENTS)], name
 
 
 def test_terminals_never_import_the_vendors_side() -> None:

@@ -68,7 +68,7 @@ class Manifest(NamedTuple):
 
 
 def to_bytes(manifest: Manifest) -> bytes:
-    """The canonical bytes: the same manifest gives the same bytes everywhere."""
+    """Return the canonical bytes: the same manifest gives the same bytes everywhere."""
     document = {
         "format": FORMAT,
         "app": manifest.app,
@@ -97,14 +97,14 @@ def to_bytes(manifest: Manifest) -> bytes:
 
 
 def release_id(data: bytes) -> ReleaseId:
-    """The identity of the release that has this manifest."""
+    """Return the identity of the release that has this manifest."""
     import hashlib
 
     return ReleaseId(hashlib.sha256(data).hexdigest())
 
 
 def parse(data: bytes) -> Manifest:
-    """Reads a manifest.
+    """Read a manifest.
 
     Raises:
         ManifestError: it is not JSON, of an unknown format, lacks a field, or names a path that leaves the bundle.
@@ -119,7 +119,7 @@ def parse(data: bytes) -> Manifest:
 
 
 def check_path(path: str) -> str:
-    """A path inside the bundle, as it is; a path that leaves it is refused."""
+    """Return a path inside the bundle, as it is; a path that leaves it is refused."""
     parts = PurePosixPath(path).parts
     reserved = any(one.rstrip(". ") != one or ":" in one or "\\" in one or "\0" in one for one in parts)
     if (
@@ -135,7 +135,7 @@ def check_path(path: str) -> str:
 
 
 def check_link(*, path: str, target: str) -> str:
-    """Where a symbolic link points to; one that leaves the bundle is refused."""
+    """Return where a symbolic link points to; one that leaves the bundle is refused."""
     if target.startswith("/") or "\\" in target or ":" in target or not target:
         raise _wrong(f"the link {path} -> {target} leaves the bundle")
     depth = len(PurePosixPath(path).parts) - 1
@@ -147,7 +147,7 @@ def check_link(*, path: str, target: str) -> str:
 
 
 def scan(folder: Path) -> dict[str, FileEntry]:
-    """Every file below a folder, by its path with slashes, sorted; the manifest itself is left out.
+    """Return every file below a folder, by its path with slashes, sorted; the manifest itself is left out.
 
     Raises:
         ManifestError: there is something that is neither a file, a folder, nor a link that stays inside.

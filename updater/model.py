@@ -215,11 +215,11 @@ class View(NamedTuple):
     """The journal is there but unreadable, as opposed to absent."""
 
     def trial(self, trial_id: TrialId | None) -> Trial | None:
-        """The trial of that name, if it has begun."""
+        """Return the trial of that name, if it has begun."""
         return next((trial for trial in self.trials if trial.trial_id == trial_id), None)
 
     def rejection(self, release_id: ReleaseId) -> Rejection | None:
-        """The rejection of that release, if there is one."""
+        """Return the rejection of that release, if there is one."""
         return next((one for one in self.rejections if one.release.release_id == release_id), None)
 
 

@@ -84,7 +84,7 @@ def find(path: Path | None, environment: Mapping[str, str] = os.environ) -> Path
 
 
 def load(path: Path, environment: Mapping[str, str] = os.environ) -> Settings:
-    """Reads and checks the settings.
+    """Read and checks the settings.
 
     Raises:
         SettingsError: the file is missing, unreadable or wrong, with the key that is; or data and program files would
@@ -105,7 +105,7 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Settings:
 
 
 def check_apart(settings: Settings) -> None:
-    """Refuses data inside the program folder, or the program inside the data folder (requirement S113)."""
+    """Refuse data inside the program folder, or the program inside the data folder (requirement S113)."""
     for name in ("data", "database", "backups", "state"):
         place: Path = getattr(settings, name)
         if _inside(place, settings.program):
@@ -231,6 +231,6 @@ def _inside(inner: Path, outer: Path) -> bool:
 
 
 def _quoted(text: str) -> str:
-    """A TOML basic string."""
+    """Return a TOML basic string."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return '"' + "".join(one if one >= " " else f"\\u{ord(one):04x}" for one in escaped) + '"'

@@ -19,7 +19,7 @@ from dbsync.storage import files, temporary_files
 
 
 def keep(kept: Path, pending: tuple[Migration, ...], *, owner: str) -> None:
-    """Keeps the folder that these migrations are from beside a backup, durably, before that gets its name.
+    """Keep the folder that these migrations are from beside a backup, durably, before that gets its name.
 
     A crash leaves a part, or a folder without a backup: neither counts, and the next run clears both.
 
@@ -49,7 +49,7 @@ def keep(kept: Path, pending: tuple[Migration, ...], *, owner: str) -> None:
 
 
 def beside(kept: Path) -> tuple[Migration, ...]:
-    """The migrations that lie beside a backup; none where none were kept.
+    """Return the migrations that lie beside a backup; none where none were kept.
 
     Raises:
         BadMigrations: they are there and cannot be understood.
@@ -59,7 +59,7 @@ def beside(kept: Path) -> tuple[Migration, ...]:
 
 
 def chosen(*, folder: Path | None, kept: Path) -> tuple[Migration, ...]:
-    """The migrations of a folder of choice; without one, those that lie beside the backup.
+    """Return the migrations of a folder of choice; without one, those that lie beside the backup.
 
     Raises:
         BackupUnusable: none were given, and none are beside it.

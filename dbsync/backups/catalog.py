@@ -35,7 +35,7 @@ def beside_name(database: Path, operation: str, now: datetime) -> str:
 
 
 def free_name(folder: Path, name: str) -> Path:
-    """A path that nothing has yet: two backups of one millisecond, or a clock set back, must not meet."""
+    """Return a path that nothing has yet: two backups of one millisecond, or a clock set back, must not meet."""
     path, number = folder / name, 1
     while files.is_there(find(path)):
         number += 1
@@ -44,7 +44,7 @@ def free_name(folder: Path, name: str) -> Path:
 
 
 def list_backups(*, backups: Path, database: Path) -> list[Backup]:
-    """All backups of a database, newest first by sequence; those without facts are the oldest, and not verified.
+    """Return all backups of a database, newest first by sequence; those without facts are the oldest, and not verified.
 
     What is known to be of another database is left out: restoring it here would lose all sales at once.
     """
@@ -62,7 +62,7 @@ def list_all(*, backups: Path, database: Path) -> list[Backup]:
 
 
 def _may_be_one(path: Path) -> bool:
-    """What else lies among backups, such as a folder or a link to a disk that is away, stops no command."""
+    """Return what else lies among backups, such as a folder or a link to a disk that is away, stops no command."""
     return path.is_file() and not temporary_files.is_part(path)
 
 
@@ -72,14 +72,14 @@ def next_sequence(*, backups: Path, database: Path) -> int:
 
 
 def write_facts(backup: Backup) -> None:
-    """Writes the facts beside a backup, durably; before the backup gets its name, so that it never is without."""
+    """Write the facts beside a backup, durably; before the backup gets its name, so that it never is without."""
     facts = {"format": FORMAT, **backup._asdict()}
     del facts["path"]
     files.write_json(facts_path(backup.path), facts)
 
 
 def facts_path(path: Path) -> Path:
-    """Where the facts of a backup lie."""
+    """Return where the facts of a backup lie."""
     return path.with_name(path.name + FACTS)
 
 
@@ -89,18 +89,18 @@ def migrations_path(path: Path) -> Path:
 
 
 def compressed_path(path: Path) -> Path:
-    """The name of a backup once it is compressed."""
+    """Return the name of a backup once it is compressed."""
     return path.with_name(path.name + COMPRESSED)
 
 
 def find(path: Path) -> Path:
-    """A backup by the name that it was given, compressed since or not."""
+    """Return a backup by the name that it was given, compressed since or not."""
     small = compressed_path(path)
     return path if files.is_there(path) or not files.is_there(small) else small
 
 
 def check_file(path: Path) -> Backup:
-    """The facts of a backup whose file is still what they say.
+    """Return the facts of a backup whose file is still what they say.
 
     Raises:
         BackupUnusable: it is gone, or differs from its checksum.
@@ -119,7 +119,7 @@ def check_file(path: Path) -> Backup:
 def rotate(
     *, backups: Path, database: Path, keep_count: int, pinned: tuple[Path, ...], dry_run: bool = False
 ) -> list[Path]:
-    """Removes the oldest migration backups over the limit; returns what was removed.
+    """Remove the oldest migration backups over the limit; returns what was removed.
 
     Only migration backups count, and these are never removed: the pinned ones, the newest good one, the last of each
     older schema (requirements S172, S173). Ten restarts of a failing update therefore cannot push out the one that
@@ -138,7 +138,7 @@ def rotate(
 
 
 def clear_parts(*, backups: Path, database: Path, prefix: str) -> None:
-    """Removes what a cut run for this database left; a final name means finished, so nothing else is unfinished."""
+    """Remove what a cut run for this database left; a final name means finished, so nothing else is unfinished."""
     for folder in {backups, database.parent}:
         try:
             temporary_files.clear(folder, temporary_files.owner_of(database))
@@ -156,7 +156,7 @@ def clear_parts(*, backups: Path, database: Path, prefix: str) -> None:
 
 
 def remove(path: Path) -> None:
-    """Removes a backup with its facts and the migrations beside it."""
+    """Remove a backup with its facts and the migrations beside it."""
     try:
         plain = path.with_suffix("") if path.suffix == COMPRESSED else path
         for one in (plain, compressed_path(plain)):
@@ -169,7 +169,7 @@ def remove(path: Path) -> None:
 
 
 def remove_plain(path: Path) -> None:
-    """Removes a backup of which there is a compressed one now; the migrations beside it stay."""
+    """Remove a backup of which there is a compressed one now; the migrations beside it stay."""
     try:
         path.unlink(missing_ok=True)
         facts_path(path).unlink(missing_ok=True)
@@ -178,7 +178,7 @@ def remove_plain(path: Path) -> None:
 
 
 def read(path: Path) -> Backup:
-    """The facts beside a file, as far as there are any; else what its name says, and not verified."""
+    """Return the facts beside a file, as far as there are any; else what its name says, and not verified."""
     try:
         small = facts_path(compressed_path(path))
         if files.is_there(small) and not files.is_there(facts_path(path)):
@@ -215,7 +215,7 @@ def _from_facts(path: Path, facts: dict[str, Any]) -> Backup:
 
 
 def _from_name(path: Path) -> Backup:
-    """A file that some person or an older tool made: what its name says, and nothing taken for certain."""
+    """Return a file that some person or an older tool made: what its name says, and nothing taken for certain."""
     version, stamp = _VERSION.search(path.name), _STAMP.search(path.name)
     by_hand = version is None or f"-backup-{BackupKind.MANUAL}-" in path.name
     kind: BackupKind | str = BackupKind.MANUAL if by_hand else BackupKind.MIGRATION

@@ -25,7 +25,7 @@ class Packed(NamedTuple):
 
 
 def old_ones(*, backups: Path, database: Path, plain_count: int) -> list[Backup]:
-    """The migration backups to compress: good, plain, and not among the newest."""
+    """Return the migration backups to compress: good, plain, and not among the newest."""
     listed = [
         one for one in catalog.list_backups(backups=backups, database=database) if one.kind == BackupKind.MIGRATION
     ]
@@ -33,7 +33,7 @@ def old_ones(*, backups: Path, database: Path, plain_count: int) -> list[Backup]
 
 
 def pack(one: Backup) -> Packed:
-    """Compresses one backup. One that is not what was written is left alone, and named.
+    """Compress one backup. One that is not what was written is left alone, and named.
 
     Raises:
         BackupUnusable: there is no zstd here; nothing was changed.

@@ -28,7 +28,7 @@ CHUNK_BYTES: Final = 1 << 20
 
 
 def squeeze(*, source: Path, target: Path) -> None:
-    """Compresses a file into a new one, with zstd's own checksum in it.
+    """Compress a file into a new one, with zstd's own checksum in it.
 
     Raises:
         BackupUnusable: there is no zstd here.
@@ -45,7 +45,7 @@ def squeeze(*, source: Path, target: Path) -> None:
 
 
 def expand(*, source: Path, target: Path | None = None) -> str:
-    """Decompresses a file, to nowhere without a target; returns the SHA-256 of what was in it.
+    """Decompress a file, to nowhere without a target; returns the SHA-256 of what was in it.
 
     Raises:
         BackupUnusable: it is not sound, or there is no zstd here.

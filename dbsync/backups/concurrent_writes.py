@@ -23,7 +23,7 @@ class Watch:
         self._seen = 0
 
     def begin(self) -> None:
-        """Begins anew. A database that cannot be read is not watched: nobody can sell into it.
+        """Begin anew. A database that cannot be read is not watched: nobody can sell into it.
 
         Raises:
             Locked: somebody has it for himself alone.
@@ -40,13 +40,13 @@ class Watch:
             self.close()
 
     def close(self) -> None:
-        """Lets go of the database."""
+        """Let go of the database."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
 
     def check(self) -> None:
-        """Asks while nobody else can write; nothing happens if nothing is watched.
+        """Ask while nobody else can write; nothing happens if nothing is watched.
 
         Raises:
             Locked: somebody has written.
@@ -66,7 +66,7 @@ class Watch:
         return pages_count < 2 or not is_wal(self._connection) or page_size_of(self._connection) != page_bytes
 
     def taken(self) -> Connection:
-        """The connection, from now on the only one that can write; the caller closes it.
+        """Return the connection, from now on the only one that can write; the caller closes it.
 
         In the exclusive locking mode it keeps its lock between two transactions, as the backup API wants its target
         without one (sqlite.org/pragma.html#pragma_locking_mode). In WAL mode nobody else may have the database open.

@@ -23,7 +23,7 @@ KEPT_COUNT: Final = 3
 
 
 def keep(database: Path, facts: Backup, *, prefix: str, least_free_bytes: int, told: Told) -> Path | None:
-    """Copies a damaged database aside, durably, unless the same content is there already.
+    """Copy a damaged database aside, durably, unless the same content is there already.
 
     Args:
         database: the file; nobody in this process has it open.

@@ -19,7 +19,7 @@ def read(backups: Path, intent_id: str) -> Intent | None:
 
 
 def write(backups: Path, intent: Intent) -> None:
-    """Writes it durably."""
+    """Write it durably."""
     files.write_json(_path(backups, intent.intent_id), {"format": 1, **intent._asdict()})
 
 

@@ -28,7 +28,7 @@ _STEPS: Final = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 
 
 def lines_of(event: Event) -> list[str]:  # noqa: C901 - one case per kind of event
-    """The lines of one event (requirements S32 to S48); none for what people need not read."""
+    """Return the lines of one event (requirements S32 to S48); none for what people need not read."""
     number, name, text = event.number, event.name, event.text
     match event.kind:
         case EventKind.LOOKED:
@@ -79,7 +79,7 @@ def command_line(words: Sequence[object]) -> str:
 
 
 def about(seconds: float) -> str:
-    """A time for people, no more exact than it is known: `about 40 s`, `about 3 min`, `about 2 h`."""
+    """Return a time for people, no more exact than it is known: `about 40 s`, `about 3 min`, `about 2 h`."""
     if seconds < 1:
         return "about 1 s"
     if seconds < 100:
@@ -88,7 +88,7 @@ def about(seconds: float) -> str:
 
 
 def lasted(seconds: float) -> str:
-    """A time that was measured: `57 ms`, `12.3 s`, `3 min 20 s`, `2 h 5 min`."""
+    """Return a time that was measured: `57 ms`, `12.3 s`, `3 min 20 s`, `2 h 5 min`."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 99.95:
@@ -133,11 +133,11 @@ class Bars:
             self._draw(bar(event))
 
     def clear(self) -> None:
-        """Takes the bar away."""
+        """Take the bar away."""
         self._draw("")
 
     def _draw(self, line: str) -> None:
-        """Puts a line over the one that is drawn; nothing is printed where nothing was and nothing comes."""
+        """Put a line over the one that is drawn; nothing is printed where nothing was and nothing comes."""
         if not line and not self._cells:
             return
         end = "" if line else "\r"
@@ -177,12 +177,12 @@ class JsonLines:
 
 
 def printable(text: str) -> str:
-    """A text without what could steer a terminal or break a page: names come from databases and files."""
+    """Return a text without what could steer a terminal or break a page: names come from databases and files."""
     return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def say(line: str, stream: TextIO) -> None:
-    """Prints a line on any console: signs that its code page lacks become letters."""
+    """Print a line on any console: signs that its code page lacks become letters."""
     line = printable(line)
     try:
         stream.write(f"{line}\n")

@@ -24,7 +24,7 @@ class _Cell(NamedTuple):
 
 
 def page(past: Past) -> str:
-    """The whole page. Whatever comes from the database or from file names is text on it, never HTML."""
+    """Return the whole page. Whatever comes from the database or from file names is text on it, never HTML."""
     name = _text(past.database.name)
     return f"""<!DOCTYPE html>
 <html lang="en">

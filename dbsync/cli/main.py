@@ -49,7 +49,7 @@ class Table(Commands, TableGroup):
 
 @click.group(cls=Table)
 def main() -> None:
-    """Brings a SQLite database from one schema to the next without losing anything.
+    """Bring a SQLite database from one schema to the next without losing anything.
 
     Exit statuses: 0 done; 1 failed and undone; 2 usage; 4 refused, nothing was changed; 5 a person must decide;
     75 try again later; 130 Ctrl-C: as it was, or finished, as `dbsync status` tells.

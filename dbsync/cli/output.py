@@ -26,7 +26,7 @@ class Commands(click.Group):
     """Commands whose work is their answer: where it cannot be printed they have failed."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs one. Whoever stops reading (`| head`) has what was wanted; a full disk is a failure."""
+        """Run one. Whoever stops reading (`| head`) has what was wanted; a full disk is a failure."""
         code: Any = 0
         try:
             result = super().invoke(ctx)
@@ -59,7 +59,7 @@ class Failure(click.ClickException):
         self._as_json = as_json
 
     def show(self, file: Any = None) -> None:
-        """Says it on stderr; for programs on stdout as well."""
+        """Say it on stderr; for programs on stdout as well."""
         if self._as_json:
             tell(json.dumps(self._told))
         super().show(file)
@@ -71,7 +71,7 @@ class Stopped(TillkeeperError):
 
 @contextmanager
 def errors_told(*, as_json: bool) -> Iterator[None]:
-    """Turns our errors, those of files, and Ctrl-C into sentences and exit codes.
+    """Turn our errors, those of files, and Ctrl-C into sentences and exit codes.
 
     With JSON on stdout, what else is printed there, by a migration for instance, goes to stderr.
     """
@@ -113,14 +113,14 @@ def tidy_when_ended() -> Iterator[None]:
 
 
 def stdout() -> TextIO | None:
-    """Where results go; None where a program has none."""
+    """Return where results go; None where a program has none."""
     context = click.get_current_context(silent=True)
     found: TextIO | None = sys.stdout if context is None else context.meta.get(_STDOUT, sys.stdout)
     return found
 
 
 def tell(line: str) -> None:
-    """Prints a line of a result. Where that fails, what was done stays done, with its own exit code."""
+    """Print a line of a result. Where that fails, what was done stays done, with its own exit code."""
     stream = stdout()
     if stream is None:
         return

@@ -66,7 +66,7 @@ def ask(question: str, *, operation: str, path: Path, yes: bool, as_json: bool) 
 
 
 def _name(_context: click.Context, _option: click.Parameter, prefix: str | None) -> str | None:
-    """A backup elsewhere than among the backups would be on no list."""
+    """Return a backup elsewhere than among the backups would be on no list."""
     if prefix is not None and (not prefix or Path(prefix).name != prefix):
         raise click.BadParameter("it is the first part of a file's name, not a path")
     return prefix

@@ -17,7 +17,7 @@ from dbsync.upgrade import adoption_decision, decisions
 def baseline(
     effects: LiveEffects, found: tuple[Migration, ...], *, at: SchemaNumber | None, dry_run: bool
 ) -> SchemaNumber:
-    """Writes down which schema a database has, where what shows it leaves no doubt; returns the number.
+    """Write down which schema a database has, where what shows it leaves no doubt; returns the number.
 
     The app's own tables are not touched, and the database as it was is kept beside it first.
 
@@ -41,7 +41,7 @@ def baseline(
 
 
 def stamp(effects: LiveEffects, found: tuple[Migration, ...], *, at: SchemaNumber) -> Backup | None:
-    """Writes down that a database has schema `at` because a person says so; returns the database as it was.
+    """Write down that a database has schema `at` because a person says so; returns the database as it was.
 
     The way out of a history that differs (a migration that was edited after its release), and of a structure that no
     release made. Conservation and the structure's drift are judged from here on.
@@ -58,7 +58,7 @@ def stamp(effects: LiveEffects, found: tuple[Migration, ...], *, at: SchemaNumbe
 
 
 def written_schema(connection: Connection) -> str:
-    """The structure of a database as the text of a first migration.
+    """Return the structure of a database as the text of a first migration.
 
     Tables first, then what stands on them; SQLite's, other tools' and our own are left out.
     """

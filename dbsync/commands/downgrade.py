@@ -27,7 +27,7 @@ class Found(NamedTuple):
 
 
 def diff(effects: LiveEffects, base: Backup, migrations: tuple[Migration, ...], *, export: Path | None) -> Found:
-    """Tries it out on copies, which are removed again; the live database is not touched.
+    """Try it out on copies, which are removed again; the live database is not touched.
 
     Raises:
         BackupUnusable: the backup is not what its facts say.
@@ -43,7 +43,7 @@ def diff(effects: LiveEffects, base: Backup, migrations: tuple[Migration, ...], 
 
 
 def downgrade(effects: LiveEffects, base: Backup, migrations: tuple[Migration, ...], *, accept_loss: bool) -> Returned:
-    """Puts the database aside, then the older one with everything that people did since in its place.
+    """Put the database aside, then the older one with everything that people did since in its place.
 
     Repeatable: a cut before the restore leaves a copy too many, a cut after it the older database.
     """
@@ -83,14 +83,14 @@ def downgrade(effects: LiveEffects, base: Backup, migrations: tuple[Migration, .
 
 
 def _why_not(effects: Effects, migrations: tuple[Migration, ...], error: TillkeeperError) -> str:
-    """The reason; before it, where that is so, that these are not the migrations that the database has had."""
+    """Return the reason; before it, where that is so, that these are not the migrations that the database has had."""
     facts = effects.look()
     other = decisions.differing(facts.version, effects.history(), migrations) if facts.state is State.OK else None
     return f"{other}; {error.cause}" if other is not None else error.cause
 
 
 def _had(effects: Effects, migrations: tuple[Migration, ...]) -> tuple[Migration, ...]:
-    """Those that the database has had: a release may have more, to which it was never brought."""
+    """Return those that the database has had: a release may have more, to which it was never brought."""
     facts = effects.look()
     if facts.state is not State.OK:
         return migrations

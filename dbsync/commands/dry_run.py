@@ -99,7 +99,7 @@ class DryRun(NamedTuple):
 def dry_run(
     effects: LiveEffects, found: tuple[Migration, ...], *, on_copy: bool = False, progress: Progress = quiet
 ) -> DryRun:
-    """Decides as an upgrade would, and tries the migrations on a throw-away copy: of the schema, or of everything.
+    """Decide as an upgrade would, and tries the migrations on a throw-away copy: of the schema, or of everything.
 
     The copy lies in memory or in the system's temporary folder. Python migrations are run: what they do outside of the
     database, they do. Never for a database that this process has open (`sqlite.open_untouched`).
@@ -262,7 +262,7 @@ def _on_data(
 
 
 def _on_schema(path: Path, facts: Facts, pending: tuple[Migration, ...], issued: _Issued) -> str:
-    """Runs them on empty tables, one by one; the first that fails, and why."""
+    """Run them on empty tables, one by one; the first that fails, and why."""
     with translated("try", path, otherwise=MigrationFailed), closing(open_scratch()) as scratch:
         if facts.state is State.OK and pending:
             with closing(open_untouched(path)) as source:

@@ -30,7 +30,7 @@ class Imported(NamedTuple):
 
 
 def empty(effects: LiveEffects, migrations: tuple[Migration, ...]) -> Backup | None:
-    """Keeps the database as before-empty (requirement S91), then makes an empty one of the newest schema, of its kind.
+    """Keep the database as before-empty (requirement S91), then makes an empty one of the newest schema, of its kind.
 
     Raises:
         TillkeeperError: it could not be made; the database is as it was.
@@ -49,7 +49,7 @@ def empty(effects: LiveEffects, migrations: tuple[Migration, ...]) -> Backup | N
 
 
 def import_file(effects: LiveEffects, path: Path, migrations: tuple[Migration, ...]) -> Imported:
-    """Keeps the database as before-import (requirement S92), puts a checked file in its place and brings it up to date.
+    """Keep the database as before-import (requirement S92), puts a checked file in its place and brings it up to date.
 
     Raises:
         BackupUnusable: the file is no sound database of ours; nothing was changed.
@@ -87,7 +87,7 @@ def _work_folder(effects: LiveEffects) -> Iterator[Path]:
 
 
 def _begin_like(effects: LiveEffects, work: Path) -> None:
-    """Gives a new file what only a new one can be given, and what says whose it is, as the database has it."""
+    """Give a new file what only a new one can be given, and what says whose it is, as the database has it."""
     if effects.look().state is not State.OK:
         return
     with translated("look at", effects.database), closing(open_reading(effects.database)) as live:

@@ -87,7 +87,7 @@ def rehearse(
     progress: Progress = quiet,
     least_free_bytes: int = preflight.LEAST_FREE_BYTES,
 ) -> Rehearsed:
-    """Takes an online copy, checks, migrates and verifies it, and removes it; the result goes on record.
+    """Take an online copy, checks, migrates and verifies it, and removes it; the result goes on record.
 
     Raises:
         DiskFull: it could take the space that the app needs to go on selling.
@@ -129,7 +129,7 @@ def try_out(
     opened: Callable[[Path], Connection] = open_reading,
     issued: Issued = lambda _migration, _sql: None,
 ) -> tuple[Rehearsed, tuple[Migration, ...]]:
-    """Copies a database twice into a folder and makes an attempt there; how it went, and what would run.
+    """Copy a database twice into a folder and makes an attempt there; how it went, and what would run.
 
     Args:
         database: the file.

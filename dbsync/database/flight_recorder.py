@@ -25,7 +25,7 @@ class FlightRecorder:
         self._owner: Final = owner_of(database)
 
     def record(self, line: dict[str, Any]) -> None:
-        """Appends one line, durably; the file is rotated once when it has grown too large."""
+        """Append one line, durably; the file is rotated once when it has grown too large."""
         files.make_folder(self.path.parent)
         if files.size_of(self.path) > SIZE_LIMIT_BYTES:
             files.replace(source=self.path, target=self.path.with_suffix(".jsonl.1"))
@@ -33,7 +33,7 @@ class FlightRecorder:
         files.append_line(self.path, json.dumps(whole, ensure_ascii=False, sort_keys=True))
 
     def lines(self) -> list[dict[str, Any]]:
-        """Everything that is on record of this database, oldest first; a torn line is passed over."""
+        """Return everything that is on record of this database, oldest first; a torn line is passed over."""
         found: list[dict[str, Any]] = []
         for path in (self.path.with_suffix(".jsonl.1"), self.path):
             try:
@@ -57,7 +57,7 @@ class FlightRecorder:
         )
 
     def tried(self, run: str) -> Tried:
-        """How the last runs of that name ended: as far back as they failed in the same way, or did not end."""
+        """Return how the last runs of that name ended: as far back as they failed in the same way, or did not end."""
         ways: list[str] = []
         cut_count, open_now = 0, False
         for line in self.lines():

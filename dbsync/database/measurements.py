@@ -30,7 +30,7 @@ class Measured(NamedTuple):
 
 
 def place(*, backups: Path, database: Path) -> Path:
-    """The folder that a rehearsal works in; the name says that it is nobody's backup."""
+    """Return the folder that a rehearsal works in; the name says that it is nobody's backup."""
     return backups / f".rehearsal-{temporary_files.owner_of(database)}"
 
 
@@ -40,7 +40,7 @@ def lock_of(*, backups: Path, database: Path) -> Lock:
 
 
 def clear(*, backups: Path, database: Path) -> None:
-    """Removes what a killed rehearsal left; one that is under way is left alone."""
+    """Remove what a killed rehearsal left; one that is under way is left alone."""
     folder = place(backups=backups, database=database)
     if not files.is_there(folder):
         return
@@ -51,7 +51,7 @@ def clear(*, backups: Path, database: Path) -> None:
 
 
 def identity_of(pending: tuple[Migration, ...]) -> list[str]:
-    """Migrations as a record names them: number, name and the hash of the text."""
+    """Return migrations as a record names them: number, name and the hash of the text."""
     return [f"{one.number:04d}_{one.name} {one.sha256}" for one in pending]
 
 

@@ -35,7 +35,7 @@ class Space(NamedTuple):
 
 
 def size_of(database: Path) -> int:
-    """A database's bytes, with what has not been taken into it yet."""
+    """Return a database's bytes, with what has not been taken into it yet."""
     return files.size_of(database, Path(f"{database}-wal"))
 
 
@@ -59,7 +59,7 @@ def space(
 def check_space(
     *, database: Path, backups: Path, least_free_bytes: int = LEAST_FREE_BYTES, measured: Measured | None = None
 ) -> None:
-    """Refuses with numbers what would fill the disk.
+    """Refuse with numbers what would fill the disk.
 
     Raises:
         DiskFull: database size, required and available space are in its cause.
@@ -69,7 +69,7 @@ def check_space(
 
 
 def check_rehearsal_space(*, database: Path, folder: Path, least_free_bytes: int = LEAST_FREE_BYTES) -> None:
-    """Refuses a rehearsal that could take the space that the app needs to go on: two copies and a journal.
+    """Refuse a rehearsal that could take the space that the app needs to go on: two copies and a journal.
 
     Raises:
         DiskFull: as above.
@@ -101,7 +101,7 @@ def check_local(database: Path) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Refuses a folder in which no file can be made: SQLite needs that for its journal, backups for themselves.
+    """Refuse a folder in which no file can be made: SQLite needs that for its journal, backups for themselves.
 
     Raises:
         ReadOnly: it cannot be made, or not be written.
@@ -117,7 +117,7 @@ def check_writable(folder: Path) -> None:
 
 
 def check_alone(database: Path) -> None:
-    """Refuses a database that another program has open: that would go on with the old schema beside us.
+    """Refuse a database that another program has open: that would go on with the old schema beside us.
 
     In WAL mode the exclusive locking mode fails if anybody merely has it open; in the other modes only a transaction
     of the other program shows, and then the one that begins next finds it.

@@ -20,7 +20,7 @@ SHOWN_COUNT: Final = 5
 
 
 def recognise(connection: Connection, found: tuple[Migration, ...]) -> Recognised:
-    """What shows how far a database has come; reads only."""
+    """Return what shows how far a database has come; reads only."""
     is_like = fingerprint.fingerprint(connection)
     fits: list[SchemaNumber] = []
     nearest = (len(is_like) + 1, "")
@@ -57,7 +57,7 @@ def as_adopted(
 
 
 def adopt_copy(path: Path, found: tuple[Migration, ...]) -> None:
-    """Writes into a throw-away copy of an untracked database what adopting it would write; nothing if it cannot be."""
+    """Write into a throw-away copy of an untracked database what adopting it would write; nothing if it cannot be."""
     facts = look(path, opened=open_copy)
     if facts.state is not State.UNTRACKED:
         return
@@ -84,7 +84,7 @@ def _write_adoption(connection: Connection, had: tuple[Migration, ...]) -> None:
 
 
 def decided_on_copy(path: Path, found: tuple[Migration, ...]) -> decisions.UpgradeStep:
-    """What an upgrade would decide for a copy that nobody writes."""
+    """Return what an upgrade would decide for a copy that nobody writes."""
     facts = look(path, opened=open_copy)
     with translated("read the history", path), closing(open_copy(path)) as connection:
         return decisions.decide_upgrade(facts, history.applied(connection), found, None)

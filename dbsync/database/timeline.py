@@ -107,7 +107,7 @@ class Past(NamedTuple):
 
 
 def past_of(effects: LiveEffects) -> Past:
-    """Reads it together; changes nothing.
+    """Read it together; changes nothing.
 
     Raises:
         TillkeeperError: something that is there cannot be read.
@@ -149,7 +149,7 @@ def ended_in_words(line: Mapping[str, Any] | None) -> str:
 
 
 def runs_of(lines: Iterable[Mapping[str, Any]]) -> tuple[Run, ...]:
-    """The runs that a flight record tells of. One that began and has no end was cut, unless it is under way."""
+    """Return the runs that a flight record tells of. One that began and has no end was cut, unless it is under way."""
     found: list[Run] = []
     looked: Mapping[str, Any] | None = None
     started = False
@@ -177,7 +177,7 @@ def _cut(found: list[Run], looked: Mapping[str, Any] | None) -> None:
 
 
 def _add(found: list[Run], run: Run) -> None:
-    """Starts that found nothing to do are most of them: one line for those in a row."""
+    """Start that found nothing to do are most of them: one line for those in a row."""
     last = found[-1] if found else None
     if last is not None and run.outcome == last.outcome == OutcomeName.UP_TO_DATE:
         found[-1] = last._replace(until=run.until, times=last.times + 1)

@@ -33,7 +33,7 @@ PARKED: Final = "parked.jsonl"
 def carry_back(
     migrations: tuple[Migration, ...], *, now: Path, backup: Path, into: Path, reports: Path, told: Told
 ) -> Carried:
-    """Makes the older database with what people did since.
+    """Make the older database with what people did since.
 
     Args:
         now: a finished copy of the newer database; nobody writes it.
@@ -79,7 +79,7 @@ def _by_backup(now: Path, backup: Path, newer: tuple[Migration, ...], into: Path
 
 
 def _proven(now: Path, into: Path, newer: tuple[Migration, ...], told: Told) -> bool:
-    """Goes up in a transaction that is rolled back: the file that was proven is the one that is restored.
+    """Go up in a transaction that is rolled back: the file that was proven is the one that is restored.
 
     In WAL mode, so that the file itself stays as it is and can be checked meanwhile.
     """

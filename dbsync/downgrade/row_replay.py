@@ -56,7 +56,7 @@ def _of_table(connection: Connection, table: str, columns: list[str], key: list[
 
 
 def _columns(connection: Connection, table: str) -> tuple[list[str], list[str]]:
-    """What can be written, and what rows are known by: the primary key that both have; else empty, the rowid."""
+    """Return what can be written, and what rows are known by: the primary key that both have; else empty, the rowid."""
     before = {column.name.lower() for column in columns_of(connection, table, BASE)}
     columns = [
         column.name
@@ -112,7 +112,7 @@ class Replay:
         return Placed(known, kept, placed.later)
 
     def _written(self, table: str) -> dict[str, str]:
-        """The columns that can be written, by their names in lower case."""
+        """Return the columns that can be written, by their names in lower case."""
         if table not in self._names:
             columns = columns_of(self._connection, table)
             self._names[table] = {column.name.lower(): column.name for column in columns if column.is_written}

@@ -38,7 +38,7 @@ class Problem(NamedTuple):
 def check(
     *, folder: Path, released: tuple[Path, ...] = (), database: Path | None = None, scratch: Path
 ) -> list[Problem]:
-    """Everything that can be found out before a release.
+    """Return everything that can be found out before a release.
 
     Args:
         folder: the migrations to check.
@@ -81,7 +81,7 @@ def _declarations(found: tuple[Migration, ...]) -> list[Problem]:
 
 
 def _meant(found: tuple[Migration, ...], scratch: Path) -> list[Problem]:
-    """Each migration's declarations against the structure before and after it."""
+    """Return each migration's declarations against the structure before and after it."""
     before, after = scratch / "check-step-before.db", scratch / "check-step-after.db"
     problems = []
     try:
@@ -189,7 +189,7 @@ def _not_tried(before: Path, found: tuple[Migration, ...]) -> str:
 
 
 def _twice(found: tuple[Migration, ...], before: Path | None, scratch: Path) -> list[Problem]:
-    """Runs all that is pending on two copies, the second on another day.
+    """Run all that is pending on two copies, the second on another day.
 
     Without a database on what the first migration makes: it makes a database of nothing, and is never run again.
     """

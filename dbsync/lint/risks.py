@@ -94,7 +94,7 @@ def risks(migration: Migration) -> list[Risk]:
 
 
 def _unread(text: str) -> Iterator[Risk]:
-    """Lines that were meant to say something of the migration, and do not."""
+    """Yield lines that were meant to say something of the migration, and do not."""
     header = header_of(text)
     for number, line in enumerate(text.splitlines()):
         if _NEARLY.match(line) and not (number < len(header) and HEADER.match(line)):
@@ -126,7 +126,7 @@ def _if_sql(text: str) -> Iterator[str]:
 
 
 def _name_at(words: list[str], at: int) -> str:
-    """The name that stands at a place, without `IF EXISTS`, `IF NOT EXISTS` and the database before it."""
+    """Return the name that stands at a place, without `IF EXISTS`, `IF NOT EXISTS` and the database before it."""
     while words[at : at + 1] and words[at] in ("if", "not", "exists"):
         at += 1
     return (words[at + 2 : at + 3] if words[at + 1 : at + 2] == ["."] else words[at : at + 1] or [""])[0]
@@ -180,7 +180,7 @@ def _dropping(words: list[str], said: Declared, made: set[str], all_words: list[
 
 
 def _allowed(said: Declared, kind: str, name: str, computed: bool) -> bool:
-    """Whether a drop is declared; where the name is put together, any declaration of the kind counts."""
+    """Return whether a drop is declared; where the name is put together, any declaration of the kind counts."""
     return (kind, name) in said.drops or (computed and any(one[0] == kind for one in said.drops))
 
 

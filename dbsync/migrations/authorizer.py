@@ -53,7 +53,7 @@ _REFUSED: Final = {
 
 
 def why_not(action: int, first: str | None, second: str | None, schema: str | None) -> str | None:
-    """Why something that SQLite's authorizer is asked about is refused; None if it is not."""
+    """Return why something that SQLite's authorizer is asked about is refused; None if it is not."""
     if action == sqlite3.SQLITE_PRAGMA:
         return _why_not_pragma(first or "", second)
     if action == sqlite3.SQLITE_FUNCTION and (second or "").lower() == "load_extension":

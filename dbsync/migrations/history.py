@@ -36,7 +36,7 @@ class HistoryKind(StrEnum):
 
 
 def make_tables(connection: Connection) -> None:
-    """Makes both tables where they are not there."""
+    """Make both tables where they are not there."""
     for statement in _TABLES:
         connection.execute(statement)
 
@@ -45,7 +45,7 @@ def add_migration(
     connection: Connection, migration: Migration, *, kind: HistoryKind, trial_id: TrialId | None, release: Release,
     at: str, duration_ms: int,
 ) -> None:  # fmt: skip
-    """Writes a migration's row."""
+    """Write a migration's row."""
     readable_from = migration.readable_from if migration.readable_from is not None else migration.number
     connection.execute(
         f"INSERT INTO {HISTORY} (kind, number, name, sha256, trial_id, release_id, release_version, readable_from,"
@@ -59,7 +59,7 @@ def add_migration(
 
 
 def add_trial(connection: Connection, *, trial_id: TrialId, release: Release, at: str) -> None:
-    """Writes a trial's row: whose database this is, also when no schema changed."""
+    """Write a trial's row: whose database this is, also when no schema changed."""
     make_tables(connection)
     connection.execute(
         f"INSERT INTO {HISTORY} (kind, trial_id, release_id, release_version, applied_at) VALUES (?, ?, ?, ?, ?)",
@@ -68,7 +68,7 @@ def add_trial(connection: Connection, *, trial_id: TrialId, release: Release, at
 
 
 def applied(connection: Connection) -> tuple[Applied, ...]:
-    """The migrations the database says it has, by number; the newest row of a number counts.
+    """Return the migrations the database says it has, by number; the newest row of a number counts.
 
     Where only the readable table is there (an older tool wrote it), names without hashes: adopted by name.
     """

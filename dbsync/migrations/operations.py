@@ -25,19 +25,19 @@ class Helpers(ABC):
 
     @abstractmethod
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
-        """Runs one statement."""
+        """Run one statement."""
 
     @abstractmethod
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Runs one query."""
+        """Run one query."""
 
     @abstractmethod
     def columns(self, table: str) -> list[str]:
-        """The names of a table's columns."""
+        """Return the names of a table's columns."""
 
     @abstractmethod
     def _rowid(self, table: str) -> str | None:
-        """A name for a table's rowid; None where it has none, or no name for it is left."""
+        """Return a name for a table's rowid; None where it has none, or no name for it is left."""
 
     @abstractmethod
     def log(self, text: str) -> None:
@@ -48,7 +48,7 @@ class Helpers(ABC):
         """How far a long step has come."""
 
     def add_column(self, table: str, column: str, definition: str) -> bool:
-        """Adds a column if it is missing; whether it was."""
+        """Add a column if it is missing; whether it was."""
         if any(same(one, column) for one in self.columns(table)):
             return False
         self.execute(f"ALTER TABLE {quoted(table)} ADD COLUMN {quoted(column)} {definition}")
@@ -56,7 +56,7 @@ class Helpers(ABC):
         return True
 
     def rebuild_table(self, table: str, definition: str, copy: Mapping[str, str] | None = None) -> None:
-        """Gives a table another definition.
+        """Give a table another definition.
 
         Args:
             table: its name, which stays.
@@ -67,7 +67,7 @@ class Helpers(ABC):
         self._rebuild(table, body, dict(copy or {}))
 
     def add_foreign_key(self, table: str, column: str, references: str, on_delete: str = "NO ACTION") -> None:
-        """Adds a foreign key: `references` is like `categories(id)`. Rows that point to nothing are refused."""
+        """Add a foreign key: `references` is like `categories(id)`. Rows that point to nothing are refused."""
         parent, _, target = references.rstrip(")").partition("(")
         lost = self.query(
             f"SELECT count(*) FROM {quoted(table)} WHERE {quoted(column)} IS NOT NULL AND {quoted(column)} NOT IN"
@@ -79,7 +79,7 @@ class Helpers(ABC):
         self.log(f"✅ Foreign key of {table}.{column} added")
 
     def add_unique(self, table: str, columns: Sequence[str], settle: str = "refuse", name: str | None = None) -> None:
-        """Makes columns unique by an index; what is there twice is settled as stated.
+        """Make columns unique by an index; what is there twice is settled as stated.
 
         Args:
             table: the table.
@@ -121,7 +121,7 @@ class Helpers(ABC):
         self.execute(f"UPDATE {quoted(table)} SET {quoted(column)} = ? WHERE {where}", (f"{value}-{number}", *key))
 
     def _known_by(self, table: str) -> list[str]:
-        """What a row is found again by, quoted: the rowid, else the primary key, which then is never NULL."""
+        """Return what a row is found again by, quoted: the rowid, else the primary key, which then is never NULL."""
         rowid = self._rowid(table)
         keys = sorted(
             (row for row in self.query(f"PRAGMA table_info({quoted(table)})") if row[5]), key=lambda row: row[5]
@@ -129,7 +129,7 @@ class Helpers(ABC):
         return [rowid] if rowid is not None else [quoted(str(row[1])) for row in keys]
 
     def not_null(self, table: str, column: str, fill: str) -> None:
-        """Makes a column NOT NULL; where it is NULL it becomes `fill`, an expression over the row."""
+        """Make a column NOT NULL; where it is NULL it becomes `fill`, an expression over the row."""
         self.execute(f"UPDATE {quoted(table)} SET {quoted(column)} = {fill} WHERE {quoted(column)} IS NULL")
         left = self.query(f"SELECT count(*) FROM {quoted(table)} WHERE {quoted(column)} IS NULL")[0][0]
         self._refuse(left, f"{left} rows of {table} have no {column} even so")
@@ -138,7 +138,7 @@ class Helpers(ABC):
         self.log(f"✅ {table}.{column} is NOT NULL")
 
     def backfill(self, table: str, column: str, expression: str, batch_rows: int = BATCH_ROWS) -> int:
-        """Sets a column of every row, in batches with progress; how many rows there were. A table without rowids is
+        """Set a column of every row, in batches with progress; how many rows there were. A table without rowids is
         one batch."""
         rowid = self._rowid(table)
         update = f"UPDATE {quoted(table)} SET {quoted(column)} = {expression}"

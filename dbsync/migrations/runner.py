@@ -40,7 +40,7 @@ def apply(
     told: Told = nobody,
     issued: Callable[[str], None] = unheard,
 ) -> Applied:
-    """Runs one migration and writes its rows and `user_version`, in the open transaction.
+    """Run one migration and writes its rows and `user_version`, in the open transaction.
 
     `told` learns how far it is (statements of an SQL file, rows of a batch), `issued` each statement before it runs.
 

@@ -71,19 +71,19 @@ class Sandbox(Helpers):
         self._connection.set_authorizer(None)
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
-        """Runs one statement; returns how many rows it changed (-1 where that has no meaning)."""
+        """Run one statement; returns how many rows it changed (-1 where that has no meaning)."""
         return self._run(sql, parameters).rowcount
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Runs one query; returns all rows."""
+        """Run one query; returns all rows."""
         return self._run(sql, parameters).fetchall()
 
     def columns(self, table: str) -> list[str]:
-        """The names of a table's columns, in order; empty if there is no such table."""
+        """Return the names of a table's columns, in order; empty if there is no such table."""
         return [column.name for column in columns_of(self._connection, table)]
 
     def _rowid(self, table: str) -> str | None:
-        """A name for a table's rowid that no column hides; None where it has none."""
+        """Return a name for a table's rowid that no column hides; None where it has none."""
         return rowid_of(self._connection, table)
 
     def log(self, text: str) -> None:
@@ -95,7 +95,7 @@ class Sandbox(Helpers):
         self._told(done, total, unit=unit)
 
     def script(self, text: str) -> None:
-        """Runs the statements of an SQL file one by one, in the open transaction."""
+        """Run the statements of an SQL file one by one, in the open transaction."""
         self._statements(list(numbered(text)))
 
     def _statements(self, statements: Sequence[Statement]) -> None:
@@ -125,7 +125,7 @@ class Sandbox(Helpers):
         return cursor
 
     def check_transaction(self) -> None:
-        """Refuses to go on without a transaction: what is written then would stay, whatever becomes of the run.
+        """Refuse to go on without a transaction: what is written then would stay, whatever becomes of the run.
 
         Some failures end it ("disk full", for one), and a migration may have swallowed what it was told of that.
 
@@ -142,7 +142,7 @@ class Sandbox(Helpers):
         return kind(operation="migrate", cause=f"{cause} ({self._where()}: {shown(sql)})")
 
     def _where(self) -> str:
-        """The line at which the migration is."""
+        """Return the line at which the migration is."""
         if self._line:
             return f"line {self._line}"
         frame = sys._getframe(1)  # noqa: SLF001 - the way that `traceback` goes as well, without its cost
@@ -155,7 +155,7 @@ class Sandbox(Helpers):
     # -------------------------------------------------------------------------------------------------- quoted names
 
     def _check_quoted_names(self, sql: str, parameters: Sequence[Any]) -> None:
-        """Compiles the statement with its "names" in backticks, which are never taken for texts.
+        """Compile the statement with its "names" in backticks, which are never taken for texts.
 
         SQLite takes an unknown "name" for a text and fills a column with its own misspelt name in silence
         (sqlite.org/quirks.html, 8). Switching that off (Python 3.12) would break triggers that a shop has already.
@@ -247,11 +247,11 @@ class Sandbox(Helpers):
 
 
 def cursor_of(sandbox: Sandbox, sql: str, parameters: Sequence[Any]) -> sqlite3.Cursor:
-    """Runs one statement of an engine's library, which wants a cursor; migrations of our own never get one, because a
+    """Run one statement of an engine's library, which wants a cursor; migrations of our own never get one, because a
     cursor leads to its connection."""
     return sandbox._run(sql, parameters)  # noqa: SLF001 - the same file
 
 
 def run_statements(sandbox: Sandbox, statements: Sequence[Statement]) -> None:
-    """Runs statements that an engine has cut, as those of an SQL file."""
+    """Run statements that an engine has cut, as those of an SQL file."""
     sandbox._statements(statements)  # noqa: SLF001 - the same file

@@ -34,22 +34,22 @@ Written = frozenset[Write]
 
 
 def together(one: Written | None, other: Written | None) -> Written | None:
-    """What two runs wrote; None: anything."""
+    """Return what two runs wrote; None: anything."""
     return one | other if one is not None and other is not None else None
 
 
 def tables_in(written: Iterable[Write]) -> frozenset[str]:
-    """The tables that may have been written."""
+    """Return the tables that may have been written."""
     return frozenset(one.table for one in written)
 
 
 def carried_over(written: Iterable[Write], table: str, to: str) -> set[Write]:
-    """What was written into a table counts for its next name as well."""
+    """Return what was written into a table counts for its next name as well."""
     return {one._replace(table=to.lower()) for one in written if one.table == table.lower()}
 
 
 def told(written: Written | None, tables: Iterable[str], column: str = "") -> str:
-    """The statements that wrote a table, or one of its columns, in words; empty if that is not known."""
+    """Return the statements that wrote a table, or one of its columns, in words; empty if that is not known."""
     names = {one.lower() for one in tables}
     found = sorted((one for one in written or () if one.table in names), key=lambda one: (one.place, one.order))
     rows = [one for one in found if not one.column and not one.by.upper().startswith(("CREATE", "ALTER"))]

@@ -76,7 +76,7 @@ class Forest:
         return found
 
     def lost(self, kinds: tuple[int, int]) -> list[int]:
-        """The roots of trees of a kind, `TABLE` or `KEYED`, to which nothing leads."""
+        """Return the roots of trees of a kind, `TABLE` or `KEYED`, to which nothing leads."""
         found = [one for one, kind in self._kinds.items() if kind in kinds and one not in self._below]
         return [one for one in found if not self._is_schema(one)]
 
@@ -96,12 +96,12 @@ class Forest:
         return children if good else None
 
     def span(self, root: int) -> tuple[int, int] | None:
-        """The lowest and the highest rowid of a table's tree; None where nothing of it can be read."""
+        """Return the lowest and the highest rowid of a table's tree; None where nothing of it can be read."""
         rowids = [rowid for leaf in self.pages.leaves(root) for rowid, _ in records(leaf)]
         return (min(rowids), max(rowids)) if rowids else None
 
     def is_whole(self, root: int) -> bool:
-        """Whether every page of a tree without rowids is as the format has it."""
+        """Return whether every page of a tree without rowids is as the format has it."""
         waiting, seen = [root], {root}
         while waiting:
             number = waiting.pop()
@@ -128,7 +128,7 @@ class Forest:
                 waiting += children
 
     def fits_keyed(self, root: int, shape: Shape) -> bool:
-        """Whether the records of a tree without rowids are such a table's or index's."""
+        """Return whether the records of a tree without rowids are such a table's or index's."""
         for part in self.parts(root):
             number = part if isinstance(part, int) else 0
             while number and (children := self.below(number)):
@@ -141,7 +141,7 @@ class Forest:
         return False
 
     def _is_schema(self, number: int) -> bool:
-        """A page of the schema itself, where the first page is lost: its rows begin with one of four words."""
+        """Return a page of the schema itself, where the first page is lost: its rows begin with one of four words."""
         page = self.pages.page(number)
         if page[0] != LEAF:
             return False

@@ -32,7 +32,7 @@ _ENCODINGS: Final = {1: "UTF-8", 2: "UTF-16le", 3: "UTF-16be"}
 
 
 def aside_of(into: Path) -> Path:
-    """Where the rows are that do not fit into the new file: one JSON line each."""
+    """Return where the rows are that do not fit into the new file: one JSON line each."""
     return into.with_name(f"{into.name}.aside.jsonl")
 
 
@@ -86,21 +86,21 @@ class Rebuilt:
         self.connection.execute("COMMIT")
 
     def exists(self, one: Object) -> bool:
-        """Whether it could be made."""
+        """Return whether it could be made."""
         return has_table(self.connection, one.name)
 
     def is_inner(self, name: str) -> bool:
-        """Whether a table is one that a search keeps for itself."""
+        """Return whether a table is one that a search keeps for itself."""
         facts = facts_of(self.connection, name)
         return facts is not None and facts.kind is TableKind.SHADOW
 
     def shelf_of(self, name: str) -> Shelf:
-        """A table's columns and its rowid."""
+        """Return a table's columns and its rowid."""
         names = tuple(column.name for column in columns_of(self.connection, name) if column.is_written)
         return Shelf(name, names, rowid_of(self.connection, name))
 
     def taker(self, shelf: Shelf) -> Callable[[int | None, Row], None]:
-        """What puts rows into a table; those that do not fit go beside the file."""
+        """Return what puts rows into a table; those that do not fit go beside the file."""
         with_rowid = shelf.rowid is not None and not is_rowid(self.connection, shelf.name)
         names = ", ".join([str(shelf.rowid)] * with_rowid + [quoted(one) for one in shelf.columns])
         many = len(shelf.columns) + with_rowid
@@ -122,17 +122,17 @@ class Rebuilt:
         return take
 
     def aside_taker(self, shelf: Shelf, cause: str) -> Callable[[int | None, Row], None]:
-        """What puts rows beside the file, because it is not sure whose they are."""
+        """Return what puts rows beside the file, because it is not sure whose they are."""
         return partial(self._put_aside, shelf, cause=cause)
 
     def close(self) -> None:
-        """Ends the work; the file stays under its temporary name."""
+        """End the work; the file stays under its temporary name."""
         self.connection.close()
         if self._aside is not None:
             self._aside.close()
 
     def publish(self) -> Path | None:
-        """Gives the files their final names, durably: what was left out first. Returns that file, None if all fitted.
+        """Give the files their final names, durably: what was left out first. Returns that file, None if all fitted.
 
         A crash in between leaves the side file without the database: nothing that could be taken for a whole recovery.
         """
@@ -145,7 +145,7 @@ class Rebuilt:
         return self.aside_path if self._aside is not None else None
 
     def drop(self) -> None:
-        """Removes what has no final name."""
+        """Remove what has no final name."""
         self.close()
         for one in (self.path, self.path.with_name(self.path.name + ".aside")):
             one.unlink(missing_ok=True)
@@ -180,12 +180,12 @@ class Rebuilt:
 
 
 def is_virtual(one: Object) -> bool:
-    """Whether a table is a module's; known before it is made."""
+    """Return whether a table is a module's; known before it is made."""
     return one.kind == "table" and virtual_table(one.sql or "") is not None
 
 
 def is_unique(one: Object) -> bool:
-    """Whether an index forbids something; it is there before the rows are."""
+    """Return whether an index forbids something; it is there before the rows are."""
     return one.kind == "index" and words_of(one.sql or "")[1:2] == ["unique"]
 
 

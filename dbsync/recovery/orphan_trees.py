@@ -22,7 +22,7 @@ Take = Callable[[int | None, Row], None]
 def read_lost(
     work: Path, rebuilt: Rebuilt, sources: dict[str, Source], objects: list[Object], tables: Tables, told: Told
 ) -> Tables:
-    """Looks for the rows of tables that were not read whole.
+    """Look for the rows of tables that were not read whole.
 
     A tree is a table's if its rowids lie where that table lacks some and its records are like that table's. What can
     be of several tables, or can have been deleted because the list of free pages is damaged as well, goes beside.
@@ -115,7 +115,7 @@ def _on_pages(work: Path, parts: list[int | bytes]) -> list[int]:
 def _take_tree(
     work: Path, rebuilt: Rebuilt, source: Source, tables: Tables, root: int, take: Take, *, found: bool = True
 ) -> Tables:
-    """Reads one tree through SQLite, as if it were all of its table."""
+    """Read one tree through SQLite, as if it were all of its table."""
     graft(work, [source.object._replace(root=root)])
     name, read = source.write.name, source.read
     span: Range | None = None

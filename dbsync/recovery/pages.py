@@ -48,7 +48,7 @@ class Header(NamedTuple):
 
 
 def header_of(data: bytes) -> Header | None:
-    """The header of a database; None if these bytes are none."""
+    """Return the header of a database; None if these bytes are none."""
     if len(data) < HEADER_BYTES or not data.startswith(MAGIC):
         return None
     size = int.from_bytes(data[16:18])
@@ -76,7 +76,7 @@ class Pages:
         self._path: Final = path
 
     def page(self, number: int) -> bytes:
-        """One page by its number, from 1; empty where there is none."""
+        """Return one page by its number, from 1; empty where there is none."""
         if not 1 <= number <= self.count:
             return b""
         with self._path.open("rb") as file:
@@ -84,11 +84,11 @@ class Pages:
             return file.read(self.header.page_bytes)
 
     def separators(self, root: int) -> list[int]:
-        """The rowids at which leaves of a table end, as far as its inner pages can be read; in order."""
+        """Return the rowids at which leaves of a table end, as far as its inner pages can be read; in order."""
         return sorted({key for _, keys in self._inner(root) for key in keys})
 
     def leaves(self, root: int) -> Iterator[bytes]:
-        """The leaves of a table, those that are none any more left out."""
+        """Yield the leaves of a table, those that are none any more left out."""
         page = self.page(root)
         if page and kind_of(page, root) == LEAF:
             yield page
@@ -99,7 +99,7 @@ class Pages:
                     yield page
 
     def fits(self, root: int, shape: Shape) -> bool | None:
-        """Whether the records of a tree are such a table's; None where it has none that can be read."""
+        """Return whether the records of a tree are such a table's; None where it has none that can be read."""
         kind = (self.page(root) or b"\0")[0]
         if shape.without_rowid or kind not in (INTERIOR, LEAF):
             return None if shape.without_rowid and kind in (INDEX_INTERIOR, INDEX_LEAF) else False
@@ -122,7 +122,7 @@ class Pages:
             seen.update(children)
 
     def free(self) -> tuple[set[int], bool]:
-        """The free pages, whose content was deleted, and whether their list could be followed to its end."""
+        """Return the free pages, whose content was deleted, and whether their list could be followed to its end."""
         head = self.page(1)[:HEADER_BYTES]
         trunk, found = int.from_bytes(head[32:36]), set[int]()
         while 1 < trunk <= self.count and trunk not in found:
@@ -134,13 +134,13 @@ class Pages:
         return found, len(found) == int.from_bytes(head[36:40])
 
     def maps(self) -> Iterator[int]:
-        """Pages of pointers, which auto_vacuum keeps; they are part of no tree."""
+        """Yield pages of pointers, which auto_vacuum keeps; they are part of no tree."""
         if self.header.auto_vacuum:
             yield from range(2, self.count + 1, self.usable_bytes // 5 + 1)
 
 
 def kind_of(page: bytes, number: int) -> int:
-    """The kind of a page of a tree; the first one begins behind the header."""
+    """Return the kind of a page of a tree; the first one begins behind the header."""
     return page[HEADER_BYTES if number == 1 else 0]
 
 
@@ -157,18 +157,18 @@ def empty_first_page(page: bytes, header: Header, pages_count: int) -> bytes:
 
 
 def children_of(page: bytes, at: int) -> list[int]:
-    """The pages to which an inner page of either kind points."""
+    """Return the pages to which an inner page of either kind points."""
     found = [int.from_bytes(page[place : place + 4]) for place in cells(page, at, 12)]
     return [*found, int.from_bytes(page[at + 8 : at + 12])]
 
 
 def inner_page(page: bytes, at: int) -> tuple[list[int], list[int]]:
-    """The children of a table's inner page and the keys between them."""
+    """Return the children of a table's inner page and the keys between them."""
     return children_of(page, at), [_signed(varint(page, place + 4)[0]) for place in cells(page, at, 12)]
 
 
 def records(leaf: bytes) -> Iterator[tuple[int, list[int]]]:
-    """The rowids of a leaf, and the kinds of the values in each record (sqlite.org/fileformat.html, 2.1)."""
+    """Yield the rowids of a leaf, and the kinds of the values in each record (sqlite.org/fileformat.html, 2.1)."""
     for place in cells(leaf, 0, 8):
         size, after = varint(leaf, place)
         rowid, begin = varint(leaf, after)
@@ -176,7 +176,7 @@ def records(leaf: bytes) -> Iterator[tuple[int, list[int]]]:
 
 
 def keyed_records(page: bytes) -> Iterator[list[int]]:
-    """The kinds of the values in each record of a leaf without rowids."""
+    """Yield the kinds of the values in each record of a leaf without rowids."""
     for place in cells(page, 0, 8):
         size, begin = varint(page, place)
         yield _kinds(page, begin, size)
@@ -210,7 +210,7 @@ def are_like(found: Iterable[list[int]], shape: Shape) -> bool | None:
 
 
 def is_like(kinds: list[int], shape: Shape) -> bool:
-    """Whether a record with values of these kinds can be a row of such a table."""
+    """Return whether a record with values of these kinds can be a row of such a table."""
     if shape.exact and len(kinds) != shape.columns_count:
         return False
     if not 0 < len(kinds) <= shape.columns_count or any(one in (10, 11) for one in kinds):
@@ -223,7 +223,7 @@ def is_like(kinds: list[int], shape: Shape) -> bool:
 
 
 def cells(page: bytes, at: int, head_bytes: int) -> list[int]:
-    """Where the cells of a page begin, without those that do not lie on it."""
+    """Return where the cells of a page begin, without those that do not lie on it."""
     count = min(int.from_bytes(page[at + 3 : at + 5]), (len(page) - at - head_bytes) // 2)
     begin = at + head_bytes
     places = [int.from_bytes(page[begin + 2 * one : begin + 2 * one + 2]) for one in range(count)]
@@ -231,7 +231,7 @@ def cells(page: bytes, at: int, head_bytes: int) -> list[int]:
 
 
 def varint(page: bytes, at: int) -> tuple[int, int]:
-    """A number of one to nine bytes, and what comes after it."""
+    """Return a number of one to nine bytes, and what comes after it."""
     value = 0
     for count in range(9):
         byte = page[at + count] if at + count < len(page) else 0

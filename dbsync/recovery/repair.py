@@ -95,7 +95,7 @@ def repair(
     last_version: SchemaNumber | None = None,
     progress: Progress = quiet,
 ) -> Repaired:
-    """Reads what can be read into a new file.
+    """Read what can be read into a new file.
 
     Args:
         database: the damaged one; it and the files beside it are not written.
@@ -181,7 +181,7 @@ def _schema(
     migrations: tuple[Migration, ...],
     last_version: SchemaNumber | None,
 ) -> Schema:
-    """The database's own schema where it can be read, else a sound one's with the trees found again."""
+    """Return the database's own schema where it can be read, else a sound one's with the trees found again."""
     own: list[Object] = []
     had_header = is_database(work)
     if had_header:
@@ -219,7 +219,7 @@ def _schema(
 
 
 def _kept(backups: list[Backup], version: SchemaNumber | None) -> tuple[Migration, ...]:
-    """The migrations that lie beside a backup and lead to a schema: the backup itself is from before them."""
+    """Return the migrations that lie beside a backup and lead to a schema: the backup itself is from before them."""
     for one in backups:
         with suppress(TillkeeperError):
             found = bundled_migrations.beside(one.path)
@@ -266,7 +266,7 @@ def _rebuild(work: Path, rebuilt: Rebuilt, schema: Schema, newest: Good | None, 
 
 
 def compared(path: Path, newest: Good | None) -> tuple[tuple[Loss, ...], str]:
-    """What is different from a backup; or why that cannot be told, as with a collation of the app's own."""
+    """Return what is different from a backup; or why that cannot be told, as with a collation of the app's own."""
     if newest is None:
         return (), ""
     try:

@@ -35,7 +35,7 @@ class BadText(bytes):
 
 
 def open_damaged(path: Path, *, writing: bool = False) -> Connection:
-    """A connection to a scratch copy of a damaged database: it reads what there is, and no text stops it."""
+    """Return a connection to a scratch copy of a damaged database: it reads what there is, and no text stops it."""
     connection = open_reading(path)
     if writing:
         connection.execute("PRAGMA query_only=OFF")
@@ -54,7 +54,7 @@ def _text(data: bytes) -> str | BadText:
 
 
 def read_schema(connection: Connection) -> tuple[list[Object], bool]:
-    """The rows of the schema that can be read, and whether that is all of them and SQLite understands them."""
+    """Return the rows of the schema that can be read, and whether that is all of them and SQLite understands them."""
     rows: list[Row] = []
     shelf = Shelf("sqlite_schema", ("type", "name", "tbl_name", "rootpage", "sql"), "rowid")
     salvage = Salvage(connection, shelf, lambda _, row: rows.append(row))
@@ -78,7 +78,7 @@ def _is_object(row: Row) -> bool:
 
 
 def put_header(*, source: Path, work: Path) -> None:
-    """Gives a file whose beginning is damaged the beginning of a sound database of the same kind."""
+    """Give a file whose beginning is damaged the beginning of a sound database of the same kind."""
     with source.open("rb") as file:
         head = file.read(HEADER_BYTES)
     with work.open("r+b") as file:
@@ -88,7 +88,7 @@ def put_header(*, source: Path, work: Path) -> None:
 
 
 def put_version(*, source: Path, work: Path) -> None:
-    """Gives a file whose schema number is damaged that of a sound database."""
+    """Give a file whose schema number is damaged that of a sound database."""
     with source.open("rb") as file:
         head = file.read(HEADER_BYTES)
     with work.open("r+b") as file:
@@ -97,13 +97,13 @@ def put_version(*, source: Path, work: Path) -> None:
 
 
 def is_database(work: Path) -> bool:
-    """Whether a file begins as a database does."""
+    """Return whether a file begins as a database does."""
     with work.open("rb") as file:
         return header_of(file.read(HEADER_BYTES)) is not None
 
 
 def find_again(own: list[Object], *, source: Path, work: Path) -> list[Object]:
-    """Joins what could be read of a schema with a sound database's, and says where each table's tree is.
+    """Join what could be read of a schema with a sound database's, and says where each table's tree is.
 
     Args:
         work: the scratch copy; nobody has it open.
@@ -144,7 +144,7 @@ def find_again(own: list[Object], *, source: Path, work: Path) -> list[Object]:
 
 
 def _can_be(forest: Forest, root: int, shape: Shape) -> bool:
-    """Whether there are rows as such a table, or index, has them."""
+    """Return whether there are rows as such a table, or index, has them."""
     if shape.without_rowid:
         return forest.fits_keyed(root, shape)
     return forest.pages.fits(root, shape) is True
@@ -157,7 +157,7 @@ def _is_empty(pages: Pages, root: int, shape: Shape) -> bool:
 
 
 def shape_of(connection: Connection, table: str) -> Shape:
-    """What the records of a table of a sound database look like."""
+    """Return what the records of a table of a sound database look like."""
     stored = [column for column in columns_of(connection, table) if column.kind in _IN_RECORDS]
     facts = facts_of(connection, table)
     without = facts is not None and facts.without_rowid and bool(key_of(connection, table))
@@ -171,13 +171,13 @@ def shape_of(connection: Connection, table: str) -> Shape:
 
 
 def index_shape_of(connection: Connection, index: str) -> Shape:
-    """What the records of an index of a sound database look like: its columns, and what leads to the row."""
+    """Return what the records of an index of a sound database look like: its columns, and what leads to the row."""
     rows = connection.execute("SELECT count(*) FROM pragma_index_xinfo(?)", (index,)).fetchone()
     return Shape(int(rows[0]), frozenset(), without_rowid=True, exact=True)
 
 
 def graft(work: Path, objects: list[Object]) -> None:
-    """Writes the schema of the tables into the scratch copy anew; indexes are not needed for reading."""
+    """Write the schema of the tables into the scratch copy anew; indexes are not needed for reading."""
     pages = Pages(work)
     first = empty_first_page(pages.page(1), pages.header, pages.count)
     with work.open("r+b") as file:

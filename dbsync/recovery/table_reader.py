@@ -49,7 +49,7 @@ class Salvage:
         """SQLite's words for the first thing that could not be read; empty: everything was."""
 
     def by_rowid(self, separators: Callable[[], Iterable[int]]) -> list[Range]:
-        """Reads a table with rowids.
+        """Read a table with rowids.
 
         Args:
             separators: asked only where something cannot be read: rowids at which pages end.
@@ -69,7 +69,7 @@ class Salvage:
         return joined(self._unread)
 
     def whole(self) -> bool:
-        """Reads a table without rowids, forwards until it cannot be read, then backwards; whether all was read."""
+        """Read a table without rowids, forwards until it cannot be read, then backwards; whether all was read."""
         key = [quoted(one) for one in key_of(self._connection, self._table.name)]
         if self._scan(", ".join(key)):
             return True
@@ -87,7 +87,7 @@ class Salvage:
         return True
 
     def _both_ways(self, first: int, last: int) -> Range | None:
-        """Reads a range from its two ends; what is left between them, None where nothing is."""
+        """Read a range from its two ends; what is left between them, None where nothing is."""
         begin = self._run(first, last, up=True)
         if begin > last:
             return None
@@ -95,7 +95,7 @@ class Salvage:
         return None if end < begin else (begin, end)
 
     def _run(self, first: int, last: int, *, up: bool) -> int:
-        """Reads until it cannot; where it stopped: beyond the other end if it came to it."""
+        """Read until it cannot; where it stopped: beyond the other end if it came to it."""
         table, names = self._table, ", ".join(quoted(one) for one in self._table.columns)
         selected = f"{table.rowid}, {names}" if names else str(table.rowid)
         at = first if up else last
@@ -163,7 +163,7 @@ def without(ranges: Iterable[Range], span: Range) -> list[Range]:
 
 
 def common(ranges: Iterable[Range], others: Iterable[Range]) -> list[Range]:
-    """What lies in ranges of both."""
+    """Return what lies in ranges of both."""
     others = list(others)
     parts = ((max(a, c), min(b, d)) for a, b in ranges for c, d in others)
     return joined(part for part in parts if part[0] <= part[1])

@@ -72,7 +72,7 @@ def sources(rebuilt: Rebuilt, objects: list[Object]) -> dict[str, Source]:
 
 
 def read_all(damaged: Connection, work: Path, rebuilt: Rebuilt, found: dict[str, Source], told: Told) -> Tables:
-    """Reads every table; a table without rowids that is damaged is left to `lost_trees`.
+    """Read every table; a table without rowids that is damaged is left to `lost_trees`.
 
     Args:
         damaged: to the scratch copy.
@@ -110,13 +110,13 @@ def _table(damaged: Connection, work: Path, rebuilt: Rebuilt, source: Source) ->
 
 
 def separators(work: Path, root: int) -> list[int]:
-    """Rowids at which leaves of a table in the scratch copy end."""
+    """Return rowids at which leaves of a table in the scratch copy end."""
     # Closing this file drops this process's locks on the copy, of which nobody else knows.
     return Pages(work).separators(root)
 
 
 def read_marks(damaged: Connection, rebuilt: Rebuilt, newest: Path | None) -> tuple[TableRepaired, ...]:
-    """The marks of AUTOINCREMENT: the highest of what was read, the rows', where some are lost the backup's."""
+    """Return the marks of AUTOINCREMENT: the highest of what was read, the rows', where some are lost the backup's."""
     if not has_table(rebuilt.connection, SEQUENCE):
         return ()
     rows: list[Row] = []

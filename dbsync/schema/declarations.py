@@ -50,12 +50,12 @@ class Declared(NamedTuple):
     """How many migrations declared it: expressions of several speak of different befores."""
 
     def gone_in_between(self, kind: str, name: str) -> bool:
-        """Whether one of several migrations drops it: what has its name at the end is another's."""
+        """Return whether one of several migrations drops it: what has its name at the end is another's."""
         return self.migrations_count > 1 and (kind, name) in self.drops
 
 
 def declared(migrations: Iterable[Migration]) -> Declared:
-    """What a run of migrations declares, taken together.
+    """Return what a run of migrations declares, taken together.
 
     A till that skips releases runs several at once. A condition or a value that one of them declares speaks of the rows
     as that one finds and leaves them. Where another of the run changes the same table, or one that the expression
@@ -83,7 +83,7 @@ def declared(migrations: Iterable[Migration]) -> Declared:
 
 
 def _weaken(found: Declared, migrations: tuple[Migration, ...]) -> None:
-    """Takes away the conditions and values that another migration of the run may have made untrue."""
+    """Take away the conditions and values that another migration of the run may have made untrue."""
     times: Counter[str] = Counter()
     for one in migrations:
         times.update({_before(found, table) for table in _tables_of(one)})
@@ -105,7 +105,7 @@ def _weaken(found: Declared, migrations: tuple[Migration, ...]) -> None:
 
 
 def _tables_of(migration: Migration) -> set[str]:
-    """The tables of which a migration declares a change, under the name that it uses, and under a new one."""
+    """Return the tables of which a migration declares a change, under the name that it uses, and under a new one."""
     changes = [change for line in migration.changes if (change := _parsed(line)) is not None]
     paths = [path for change in changes if change.kind not in KINDS for path in (change.paths[0], change.to) if path]
     return {path[0].lower() for path in paths}
@@ -197,7 +197,7 @@ def _parsed(line: str) -> _Change | None:
 
 
 def _take(found: Declared, change: _Change) -> bool:
-    """Adds a change to what is declared; returns whether it can be."""
+    """Add a change to what is declared; returns whether it can be."""
     path = change.paths[0]
     match change.verb:
         case "rename":
@@ -247,10 +247,10 @@ def _dotted(found: Declared, kind: str, path: Sequence[str]) -> str:
 
 
 def _before(found: Declared, name: str) -> str:
-    """The name that a table had before the run; later lines may use either."""
+    """Return the name that a table had before the run; later lines may use either."""
     return next((old for old, new in found.tables.items() if same(new, name)), name.lower())
 
 
 def same(one: str, other: str) -> bool:
-    """Whether SQLite takes two names for one."""
+    """Return whether SQLite takes two names for one."""
     return one.lower() == other.lower()

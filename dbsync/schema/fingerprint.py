@@ -7,7 +7,7 @@ from dbsync.storage.introspection import columns_of, quoted, tables_of
 
 
 def fingerprint(connection: Connection, schema: str = "main") -> frozenset[str]:
-    """One sentence for each thing the app's schema consists of; without SQLite's own objects and ours.
+    """Return one sentence for each thing the app's schema consists of; without SQLite's own objects and ours.
 
     The order of columns does not count, nor the spelling of a table's SQL: a column added by ALTER TABLE and one in a
     fresh CREATE TABLE are the same column.

@@ -28,7 +28,7 @@ class Statement(NamedTuple):
 
 
 def numbered(text: str) -> Iterator[Statement]:
-    """The statements of an SQL text by SQLite's own rules: triggers hold semicolons, comments hold nothing."""
+    """Yield the statements of an SQL text by SQLite's own rules: triggers hold semicolons, comments hold nothing."""
     begin, line = 0, 1
     while begin < len(text):
         end = _end_of_statement(text, begin)
@@ -59,19 +59,19 @@ def _said(sql: str) -> Iterator[Token]:
 
 
 def split(text: str) -> Iterator[str]:
-    """The statements alone."""
+    """Yield the statements alone."""
     return (one.sql for one in numbered(text))
 
 
 def shown(sql: str) -> str:
-    """A statement in one line, not too long, for the vendor's eyes."""
+    """Return a statement in one line, not too long, for the vendor's eyes."""
     begin = next((token.begin for token in _said(sql)), len(sql))
     text = " ".join(sql[begin:].split())
     return text if len(text) <= SHOWN_LENGTH else text[: SHOWN_LENGTH - 3] + "..."
 
 
 def strict(sql: str) -> str:
-    """The same statement with its "names" in backticks, which SQLite never takes for texts."""
+    """Return the same statement with its "names" in backticks, which SQLite never takes for texts."""
     if '"' not in sql:
         return sql
     return "".join(_in_backticks(token) if token.text.startswith('"') else token.text for token in tokenize(sql))
@@ -82,7 +82,7 @@ def _in_backticks(token: Token) -> str:
 
 
 def head_of(sql: str) -> str:
-    """What a statement does to which table, without any value: `DELETE FROM cart`."""
+    """Return what a statement does to which table, without any value: `DELETE FROM cart`."""
     parts = list[str]()
     for token in _from_main_verb(sql):
         if parts and token.text.lower() in _HEAD_ENDS:
@@ -113,7 +113,7 @@ class Rename(NamedTuple):
 
 
 def rename_of(sql: str) -> Rename | None:
-    """The renaming that a statement is; None for any other."""
+    """Return the renaming that a statement is; None for any other."""
     words = pieces_of(sql)
     at = _altered_at(words)
     if [one.lower() for one in words[at + 1 : at + 2]] != ["rename"]:
@@ -125,20 +125,20 @@ def rename_of(sql: str) -> Rename | None:
 
 
 def adds_column(sql: str) -> bool:
-    """Whether a statement is `ALTER TABLE … ADD`."""
+    """Return whether a statement is `ALTER TABLE … ADD`."""
     words = pieces_of(sql)
     return [one.lower() for one in words[_altered_at(words) + 1 :][:1]] == ["add"]
 
 
 def _altered_at(words: list[str]) -> int:
-    """Where the name of the table stands that is altered; past the end where none is."""
+    """Return where the name of the table stands that is altered; past the end where none is."""
     if [one.lower() for one in words[:2]] != ["alter", "table"]:
         return len(words)
     return 4 if words[3:4] == ["."] else 2
 
 
 def use_of(sql: str) -> str | None:
-    """A statement that compiles the body of the view or trigger that `sql` creates; None if it creates neither.
+    """Return a statement that compiles the body of the view or trigger that `sql` creates; None if it creates neither.
 
     An UPDATE ends with COLUMNS in the place of what it sets.
 

@@ -54,7 +54,7 @@ class Table(NamedTuple):
 
 
 def table_of(connection: Connection, name: str, schema: str) -> Table:
-    """The definition of a plain table."""
+    """Return the definition of a plain table."""
     sql = _sql_of(connection, name, schema)
     words = words_of(sql)
     collations = _collations(sql, name, connection, schema)
@@ -114,7 +114,7 @@ def _checks(words: list[str]) -> frozenset[tuple[str, ...]]:
 
 
 def _expressions(words: list[str]) -> dict[str, tuple[str, ...]]:
-    """What generated columns are made of, by the name at the beginning of their part of the definition."""
+    """Return what generated columns are made of, by the name at the beginning of their part of the definition."""
     found: dict[str, tuple[str, ...]] = {}
     column, depth = "", 0
     for index, word in enumerate(words):
@@ -150,7 +150,7 @@ def _foreign_keys(connection: Connection, name: str, schema: str) -> frozenset[F
 
 
 def _uniques(connection: Connection, name: str, schema: str) -> frozenset[tuple[tuple[str, str], ...]]:
-    """Unique constraints of the table itself; indexes with a name of their own are compared as objects."""
+    """Return unique constraints of the table itself; indexes with a name of their own are compared as objects."""
     found = set()
     for _, index, unique, origin, _ in connection.execute(f"PRAGMA {schema}.index_list({quoted(name)})").fetchall():
         if unique and origin in ("u", "pk"):
@@ -160,7 +160,7 @@ def _uniques(connection: Connection, name: str, schema: str) -> frozenset[tuple[
 
 
 def virtual_of(connection: Connection, name: str, schema: str) -> tuple[str, ...]:
-    """How a virtual table is made, without its name."""
+    """Return how a virtual table is made, without its name."""
     return _words_without_name(_sql_of(connection, name, schema), name)
 
 

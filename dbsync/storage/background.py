@@ -41,7 +41,7 @@ class Beside(Generic[T]):
         self._thread.join()
 
     def result(self) -> T:
-        """What the work returned; whatever it raised is raised here."""
+        """Return what the work returned; whatever it raised is raised here."""
         if self._error is not None:
             raise self._error
         return self._results[0]

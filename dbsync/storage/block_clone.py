@@ -28,7 +28,7 @@ def copied(live: Connection, target: Path) -> bool:
 
 
 def _stands_still(live: Connection, source: Path) -> bool:
-    """The file is all of the database, and stays as it is until `live` writes.
+    """Return the file is all of the database, and stays as it is until `live` writes.
 
     With a write transaction nobody else can begin one. In WAL mode the file changes by checkpoints alone, and of an
     empty WAL there is nothing to take over; in the other modes only the holder of the lock writes, after its journal.

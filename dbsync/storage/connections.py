@@ -39,7 +39,7 @@ _CODES: Final[dict[int, type[TillkeeperError]]] = {
 
 
 def kind_of(error: BaseException) -> type[TillkeeperError] | None:
-    """Our error for one of SQLite's, by its primary result code (sqlite.org/rescode.html); None for the rest."""
+    """Return our error for one of SQLite's, by its primary result code (sqlite.org/rescode.html); None for the rest."""
     code = getattr(error, "sqlite_errorcode", None)
     if code == sqlite3.SQLITE_IOERR_SHMSIZE:
         # On a full disk the file that a WAL database shares cannot grow, and SQLite does not call that "full".
@@ -65,7 +65,7 @@ def translated(operation: str, path: Path, *, otherwise: type[TillkeeperError] =
 
 
 def open_writing(path: Path, *, create: bool = False) -> Connection:
-    """A connection that migrates or restores.
+    """Return a connection that migrates or restores.
 
     Foreign keys are off before any transaction: inside one the pragma does nothing, and a table's rebuild would delete
     its children (sqlite.org/lang_altertable.html, 7). EXTRA, because FULL can lose an acknowledged commit in rollback
@@ -90,7 +90,7 @@ def open_reading(path: Path) -> Connection:
 
 
 def open_untouched(path: Path) -> Connection:
-    """A connection that changes not one byte on the disk, not even what SQLite's own recovery would.
+    """Return a connection that changes not one byte on the disk, not even what SQLite's own recovery would.
 
     Reads the file's first bytes by itself: never for a database that this process has open (`disk.sha256_of`).
 
@@ -122,12 +122,12 @@ def _readable(connection: Connection) -> Connection:
 
 
 def open_copy(path: Path) -> Connection:
-    """A connection to a finished copy that nobody writes: no locks, and no files beside it."""
+    """Return a connection to a finished copy that nobody writes: no locks, and no files beside it."""
     return _connect(path, "ro&immutable=1", timeout_seconds=0)
 
 
 def open_scratch(path: Path | None = None) -> Connection:
-    """A throw-away database: in memory, or in a file where it may be large."""
+    """Return a throw-away database: in memory, or in a file where it may be large."""
     if path is None:
         return sqlite3.connect(":memory:", isolation_level=None, uri=True)
     connection = _connect(path, "rwc", timeout_seconds=0)
@@ -150,7 +150,7 @@ def _connect(path: Path, mode: str, *, timeout_seconds: float) -> Connection:
 
 
 def attach_copy(connection: Connection, path: Path, name: str) -> None:
-    """Attaches a finished copy for comparing; possible inside a transaction, detached only after it."""
+    """Attach a finished copy for comparing; possible inside a transaction, detached only after it."""
     connection.execute(f"ATTACH ? AS {name}", (f"{path.absolute().as_uri()}?mode=ro&immutable=1",))
 
 
@@ -160,7 +160,7 @@ def attach_copy(connection: Connection, path: Path, name: str) -> None:
 def look(
     path: Path, *, had_data: Callable[[], str] = str, opened: Callable[[Path], Connection] = open_reading
 ) -> Facts:
-    """One cheap look at a database: creates nothing, changes nothing but what SQLite's own recovery does.
+    """Return one cheap look at a database: creates nothing, changes nothing but what SQLite's own recovery does.
 
     Args:
         path: the database.
@@ -206,12 +206,12 @@ def _facts(connection: Connection, had_data: Callable[[], str]) -> Facts:
 
 
 def is_wal(connection: Connection) -> bool:
-    """Whether a database writes ahead; read without changing anything."""
+    """Return whether a database writes ahead; read without changing anything."""
     return str(connection.execute("PRAGMA journal_mode").fetchone()[0]).lower() == "wal"
 
 
 def is_wal_file(path: Path) -> bool:
-    """The same of a file that this process has not open, by its header (sqlite.org/fileformat.html, 1.3.3).
+    """Return the same of a file that this process has not open, by its header (sqlite.org/fileformat.html, 1.3.3).
 
     Raises:
         DiskProblem: it cannot be read.
@@ -224,16 +224,16 @@ def is_wal_file(path: Path) -> bool:
 
 
 def page_size_of(connection: Connection) -> int:
-    """The size of a database's pages, in bytes."""
+    """Return the size of a database's pages, in bytes."""
     return int(connection.execute("PRAGMA page_size").fetchone()[0])
 
 
 def pages_of(connection: Connection) -> int:
-    """How many pages a database has."""
+    """Return how many pages a database has."""
     return int(connection.execute("PRAGMA page_count").fetchone()[0])
 
 
 def check_soundness(connection: Connection) -> str | None:
-    """What `quick_check` finds, in one sentence; None when it finds nothing."""
+    """Return what `quick_check` finds, in one sentence; None when it finds nothing."""
     found = [str(row[0]) for row in connection.execute("PRAGMA main.quick_check(5)")]
     return None if found == ["ok"] else "; ".join(found)

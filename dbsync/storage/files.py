@@ -27,7 +27,7 @@ NEW: Final = ".new-"
 
 
 def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Writes `data` under `path` so that a power cut leaves the old content or the new, never a part.
+    """Write `data` under `path` so that a power cut leaves the old content or the new, never a part.
 
     Raises:
         DiskFull: there is no space; the old content is untouched.
@@ -50,12 +50,12 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON document durably, keys sorted, one space of indent, so that people can read and compare it."""
+    """Write a JSON document durably, keys sorted, one space of indent, so that people can read and compare it."""
     write_durably(path, (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
 
 
 def read_json(path: Path) -> Any:
-    """Reads a JSON document.
+    """Read a JSON document.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -75,7 +75,7 @@ def replace(*, source: Path, target: Path) -> None:
 
 
 def rename_durably(*, source: Path, target: Path) -> None:
-    """Renames a finished, synced file or folder to its final name and makes the names durable.
+    """Rename a finished, synced file or folder to its final name and makes the names durable.
 
     Raises:
         DiskProblem: the rename failed; `source` is still there under its own name.
@@ -90,7 +90,7 @@ def rename_durably(*, source: Path, target: Path) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Makes a file's content durable. Only for files that nobody in this process has open through SQLite."""
+    """Make a file's content durable. Only for files that nobody in this process has open through SQLite."""
     try:
         this_platform().sync_file(path)
     except OSError as cause:
@@ -103,7 +103,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Makes a whole folder durable: every file, then every folder from the innermost outwards."""
+    """Make a whole folder durable: every file, then every folder from the innermost outwards."""
     for parent, _, names in os.walk(folder, topdown=False):
         for name in names:
             path = Path(parent, name)
@@ -113,7 +113,7 @@ def sync_tree(folder: Path) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Appends one line in one write and makes it durable; a cut leaves a torn last line, which readers skip."""
+    """Append one line in one write and makes it durable; a cut leaves a torn last line, which readers skip."""
     try:
         descriptor = this_platform().open_binary(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, mode=0o644)
         try:
@@ -127,7 +127,7 @@ def append_line(path: Path, line: str) -> None:
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is something of that name.
+    """Return whether there is something of that name.
 
     Raises:
         DiskProblem: this user cannot tell: `Path.exists` raises, or says that there is nothing, by Python's version.
@@ -142,14 +142,14 @@ def is_there(path: Path) -> bool:
 
 
 def nearest_folder(path: Path) -> Path:
-    """The path, or the nearest folder above it that exists."""
+    """Return the path, or the nearest folder above it that exists."""
     while not is_there(path):
         path = path.parent
     return path
 
 
 def make_folder(folder: Path) -> None:
-    """Makes a folder and those above it; nothing happens if it is there.
+    """Make a folder and those above it; nothing happens if it is there.
 
     Raises:
         DiskProblem: it cannot be made.
@@ -161,7 +161,7 @@ def make_folder(folder: Path) -> None:
 
 
 def listed(folder: Path, pattern: str) -> list[Path]:
-    """What in a folder has a name of that pattern; nothing where there is no such folder.
+    """Return what in a folder has a name of that pattern; nothing where there is no such folder.
 
     Raises:
         DiskProblem: it cannot be read, which `Path.glob` passes over.
@@ -178,7 +178,7 @@ def listed(folder: Path, pattern: str) -> list[Path]:
 
 
 def free_bytes(path: Path) -> int:
-    """Free space, in bytes, for this user on the file system of the nearest folder that exists."""
+    """Return free space, in bytes, for this user on the file system of the nearest folder that exists."""
     import shutil
 
     folder = nearest_folder(path)
@@ -202,7 +202,7 @@ def size_of(*paths: Path) -> int:
 
 
 def sha256_of(path: Path) -> Sha256:
-    """SHA-256 of a file, in hex.
+    """Return the SHA-256 of a file, in hex.
 
     Never for a database that this process has open: opening and closing the file drops the process's POSIX locks
     (sqlite.org/howtocorrupt.html, 2.2).
@@ -230,7 +230,7 @@ def utc_stamp(now: datetime) -> str:
 
 
 def utc_text(now: datetime) -> str:
-    """A time as records have it: `2024-01-15T10:30:00.444Z`."""
+    """Return a time as records have it: `2024-01-15T10:30:00.444Z`."""
     return now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

@@ -271,7 +271,7 @@ def _virtual_tables(connection: Connection, schema: str) -> dict[str, VirtualTab
 
 
 def _is_the_apps(connection: Connection, schema: str, shadow: str) -> bool:
-    """Whether a table is only called like a shadow table: SQLite goes by names.
+    """Return whether a table is only called like a shadow table: SQLite goes by names.
 
     With external content FTS makes no `NAME_content`, and what has that name is the app's: mostly the content itself.
     """
@@ -365,7 +365,7 @@ def _search(virtual: VirtualTable) -> _Search:
 
 
 def _fts5_option(argument: tuple[Token, ...]) -> tuple[str, str] | None:
-    """An argument `name = value` of FTS5; None for a column."""
+    """Return an argument `name = value` of FTS5; None for a column."""
     parts = [token for token in argument if token.kind is not TokenKind.SPACE]
     if len(parts) < 2 or parts[0].kind is not TokenKind.WORD or parts[1].text != "=":
         return None
@@ -374,7 +374,7 @@ def _fts5_option(argument: tuple[Token, ...]) -> tuple[str, str] | None:
 
 
 def _fts4_option(argument: tuple[Token, ...]) -> tuple[str, str] | None:
-    """An argument `name=value` of FTS4, which knows no space at the sign; None for a column."""
+    """Return an argument `name=value` of FTS4, which knows no space at the sign; None for a column."""
     if len(argument) < 2 or argument[1].text != "=":
         return None
     return argument[0].plain, unquoted("".join(token.text for token in argument[2:]))

@@ -33,13 +33,13 @@ class Lock:
         return self._descriptor is not None
 
     def fileno(self) -> int:
-        """The locked descriptor, to be inherited by a child that is to go on holding the lock."""
+        """Return the locked descriptor, to be inherited by a child that is to go on holding the lock."""
         if self._descriptor is None:
             raise RuntimeError(f"{self.path} is not locked by this object")
         return self._descriptor
 
     def try_take(self) -> bool:
-        """Takes the lock if nobody holds it; tells whether it is held now.
+        """Take the lock if nobody holds it; tells whether it is held now.
 
         Raises:
             DiskProblem: the file cannot be made or opened, or its file system has no locks.
@@ -87,7 +87,7 @@ class Lock:
         return False
 
     def take(self, *, timeout_seconds: float) -> bool:
-        """Waits for the lock, at most `timeout_seconds`; tells whether it is held now."""
+        """Wait for the lock, at most `timeout_seconds`; tells whether it is held now."""
         deadline = time.monotonic() + timeout_seconds
         while not self.try_take():
             if time.monotonic() >= deadline:
@@ -96,7 +96,7 @@ class Lock:
         return True
 
     def release(self) -> None:
-        """Lets the lock go; nothing happens if it is not held."""
+        """Let the lock go; nothing happens if it is not held."""
         if self._descriptor is not None:
             # Closing is the release: a child that inherited the descriptor keeps the lock on POSIX.
             os.close(self._descriptor)
@@ -120,7 +120,7 @@ def lock_of(database: Path) -> Lock:
 
 @contextmanager
 def locked(database: Path) -> Iterator[None]:
-    """Holds it.
+    """Hold it.
 
     Raises:
         Locked: another process has it; nobody waits here.

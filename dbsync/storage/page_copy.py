@@ -41,7 +41,7 @@ def copy(
     seconds: Callable[[], float],
     held: Callable[[], None] | None = None,
 ) -> None:
-    """Copies a whole database in steps, in one transaction of the target; `told` gets bytes, done and total.
+    """Copy a whole database in steps, in one transaction of the target; `told` gets bytes, done and total.
 
     `held` is called once when the target is locked and nothing of it is committed, and may end the copy by an error; of
     a source of one page alone it is called too late.

@@ -24,27 +24,27 @@ def owner_of(database: Path) -> str:
 
 
 def part_of(final: Path, owner: str) -> Path:
-    """The name of a file until it is finished, beside its final one."""
+    """Return the name of a file until it is finished, beside its final one."""
     return final.with_name(f"{_tag(owner)}{final.name}")
 
 
 def scratch_of(folder: Path, owner: str, what: str) -> Path:
-    """The name of a file or folder that never gets another."""
+    """Return the name of a file or folder that never gets another."""
     return folder / f"{_tag(owner)}{what}"
 
 
 def final_of(part: Path) -> Path:
-    """The name that a finished part gets."""
+    """Return the name that a finished part gets."""
     return part.with_name(part.name.partition(_END)[2])
 
 
 def is_part(path: Path) -> bool:
-    """Whether it is not finished, or of no use to anybody but who made it."""
+    """Return whether it is not finished, or of no use to anybody but who made it."""
     return path.name.startswith(PART)
 
 
 def clear(folder: Path, owner: str) -> None:
-    """Removes what a cut run for this database left; whoever calls holds the database's lock.
+    """Remove what a cut run for this database left; whoever calls holds the database's lock.
 
     Raises:
         OSError: it cannot be removed.

@@ -27,7 +27,7 @@ AdoptionStep = Adopt | Refuse
 def decide_adoption(
     found: Recognised, migrations: tuple[Migration, ...], at: SchemaNumber | None = None
 ) -> AdoptionStep:
-    """Which schema a database without our history has.
+    """Return which schema a database without our history has.
 
     Args:
         found: what shows it.
@@ -55,7 +55,7 @@ def decide_adoption(
 
 
 def _recorded(found: Recognised, migrations: tuple[Migration, ...]) -> SchemaNumber | Refuse | None:
-    """How many migrations its own table names, if these are the first ones without a gap."""
+    """Return how many migrations its own table names, if these are the first ones without a gap."""
     if found.problem:
         return Refuse(OutcomeName.HISTORY_DIFFERS, found.problem, _ASK)
     if found.recorded is None:

@@ -47,7 +47,7 @@ def upgrade(
     recorder: Recorder | None = None,
     again: bool = False,
 ) -> Outcome:
-    """Brings the database to the newest migration, all or nothing.
+    """Bring the database to the newest migration, all or nothing.
 
     Args:
         effects: the database.
@@ -166,7 +166,7 @@ class _Upgrade:
                 assert_never(step)
 
     def _adopt(self) -> decisions.Refuse | None:
-        """Writes down which schema the database has, in a step of its own: every backup then says it by itself.
+        """Write down which schema the database has, in a step of its own: every backup then says it by itself.
 
         A crash after it, or a failure of what follows, leaves the app's own tables as they were.
         """
@@ -203,7 +203,7 @@ class _Upgrade:
         return self._ended(OutcomeName.CREATED if step.fresh else OutcomeName.MIGRATED, digest=digest)
 
     def _noted(self) -> Sha256 | None:
-        """What is done with a database that is the new one and sound: a failure here changes nothing about that.
+        """Return what is done with a database that is the new one and sound: a failure here changes nothing about that.
 
         Without the digest going back compares row by row; a backup too many goes the next time.
         """

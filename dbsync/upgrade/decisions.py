@@ -60,7 +60,7 @@ _LOOK = (
 def decide_upgrade(
     facts: Facts, history: tuple[Applied, ...], migrations: tuple[Migration, ...], trial_id: TrialId | None
 ) -> UpgradeStep:
-    """What an upgrade to the newest of `migrations` takes.
+    """Return what an upgrade to the newest of `migrations` takes.
 
     Args:
         facts: one look at the database.
@@ -123,7 +123,7 @@ def _decide_tracked(
 
 
 def differing(version: SchemaNumber, history: tuple[Applied, ...], migrations: tuple[Migration, ...]) -> str | None:
-    """Why the database's history is not that of these migrations, a release's; None if it is."""
+    """Return why the database's history is not that of these migrations, a release's; None if it is."""
     if len(history) != version:
         return f"the database says it has schema {version} and its history names {len(history)} migrations"
     for applied, migration in zip(history, migrations, strict=False):
@@ -149,7 +149,7 @@ def name_of_run(version: SchemaNumber, pending: tuple[Migration, ...], trial_id:
 
 
 def decide_again(tried: Tried) -> Refuse | None:
-    """Whether the same migrations may be tried on the same schema once more; None: yes."""
+    """Return whether the same migrations may be tried on the same schema once more; None: yes."""
     if tried.failed_count >= FAILED_LIMIT:
         cause = f"it failed {tried.failed_count} times in the same way: {tried.cause}"
     elif tried.cut_count >= CUT_LIMIT:
@@ -188,7 +188,7 @@ ReturnStep = Keep | Stay | Restore | CarryBack | Refuse
 def decide_return(
     facts: Facts, change: Change, *, migrated: bool, has_backup: bool, older_schema: SchemaNumber, ever_confirmed: bool
 ) -> ReturnStep:
-    """What becomes of a database whose trial was given up.
+    """Return what becomes of a database whose trial was given up.
 
     Args:
         facts: one look; its newest trial row is the trial's, or it cannot be read.
@@ -225,7 +225,7 @@ CarriedStep = RestoreCarried | Stay | Restore
 
 
 def decide_carried(carried: Carried | None, *, ever_confirmed: bool) -> CarriedStep:
-    """What becomes of a database that people wrote into, once it was tried to carry that back.
+    """Return what becomes of a database that people wrote into, once it was tried to carry that back.
 
     Proven lossless is done, also by itself. Otherwise a candidate that was ever confirmed stays until a person decides;
     and where it never was, a till must start: the best there is, with the loss told and exported.
@@ -253,7 +253,7 @@ RestoreStep = PutAside | Overwrite | Finished
 
 
 def decide_restore(intent: Intent | None, *, equals_backup: bool, equals_aside: bool) -> RestoreStep:
-    """Where a person's restore stands: it goes on only while the live content is what was put aside."""
+    """Return where a person's restore stands: it goes on only while the live content is what was put aside."""
     if intent is not None and (intent.done or equals_backup):
         return Finished()
     if intent is not None and intent.set_aside is not None and equals_aside:

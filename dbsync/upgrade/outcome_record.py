@@ -24,7 +24,7 @@ class FlightEvent(StrEnum):
 
 
 def record_end(effects: Effects, outcome: Outcome, run: str | None = None) -> None:
-    """Records an outcome, of a run by its name; a record that cannot be written changes nothing."""
+    """Record an outcome, of a run by its name; a record that cannot be written changes nothing."""
     try:
         effects.record(
             FlightEvent.ENDED,

@@ -26,7 +26,7 @@ class Entry(Protocol):
 
     @property
     def replaces(self) -> tuple[Sha256, ...]:
-        """Hashes of texts that it mends."""
+        """Hash of texts that it mends."""
 
 
 class Kind(StrEnum):
@@ -55,7 +55,7 @@ class Departure(NamedTuple):
 
 
 def same_name(one: str, other: str, *, same_text: bool) -> bool:
-    """Whether two migrations of one number have one name.
+    """Return whether two migrations of one number have one name.
 
     The digits with which another tool orders its files are no part of it where the text is the same: `drizzle-kit up`
     makes `0001_barcode` into `20240131120000_barcode`. Names of our own do not begin with digits.

@@ -43,7 +43,7 @@ Check = Callable[[Case], list[str]]
 
 
 def verify(case: Case, checks: tuple[Check, ...]) -> None:
-    """Runs every check.
+    """Run every check.
 
     Raises:
         VerificationFailed: with everything that was found, in sentences.
@@ -114,7 +114,7 @@ def _violations(connection: Connection, name: str, tables: list[str]) -> dict[tu
 
 
 def structure(case: Case) -> list[str]:
-    """A migrated database has the structure of a fresh one; differences that were there before are no failure.
+    """Return a migrated database has the structure of a fresh one; differences that were there before are no failure.
 
     What a program of the app's own would make of nothing is not known: there conservation alone judges.
     """

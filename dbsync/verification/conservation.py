@@ -38,7 +38,7 @@ def findings(
     skip: bool = True,
     heard: Told = nobody,
 ) -> list[Finding]:
-    """Compares the open transaction with the attached backup.
+    """Compare the open transaction with the attached backup.
 
     Args:
         connection: the database as it would be, with the one before attached as OLD.
@@ -80,7 +80,7 @@ class _Seen(NamedTuple):
 
 
 def _kinds(connection: Connection, schema: str) -> dict[str, TableFacts]:
-    """The app's tables by name in lower case."""
+    """Return the app's tables by name in lower case."""
     return {name.lower(): facts for name, facts in app_tables(connection, schema).items()}
 
 
@@ -122,7 +122,7 @@ def _tables(
 
 
 def _can_be_read(connection: Connection, name: str) -> bool:
-    """Whether a table could be read before: one that could not be is no worse now, and must not stop updates."""
+    """Return whether a table could be read before: one that could not be is no worse now, and must not stop updates."""
     try:
         _count(connection, OLD, name)
     except sqlite3.DatabaseError:
@@ -217,7 +217,7 @@ def _count(connection: Connection, schema: str, table: str) -> int:
 
 
 def _count_if_readable(connection: Connection, old: TableFacts) -> int | None:
-    """How many rows to compare; None where comparing will say what is wrong with it."""
+    """Return how many rows to compare; None where comparing will say what is wrong with it."""
     try:
         return None if old.is_virtual else _count(connection, OLD, old.name)
     except sqlite3.DatabaseError as error:

@@ -73,7 +73,7 @@ def _cause(connection: Connection, expression: _Expression) -> str:
 
 
 def unknown(connection: Connection, allowed: Declared, old: str) -> Iterator[tuple[str, str]]:
-    """What one migration declares and cannot mean: what, and the nearest name that is there, if any.
+    """Yield what one migration declares and cannot mean: what, and the nearest name that is there, if any.
 
     A name that is not there, before or after, is mostly a slip, which would only show on a till. A table or column that
     is declared to go and is there after it would be taken for another one of that name (`Declared.gone_in_between`).
@@ -108,7 +108,7 @@ def _columns(connection: Connection, schema: str) -> set[str]:
 
 
 def _new_names(allowed: Declared) -> set[str]:
-    """Columns that got the name of another one."""
+    """Return columns that got the name of another one."""
     return {f"{table}.{after.lower()}" for (table, _), after in allowed.columns.items()}
 
 

@@ -11,7 +11,7 @@ from dbsync.verification.finding import Finding, written_name
 
 
 def in_table(connection: Connection, allowed: Declared, old: str, new: str, schema: str) -> Iterator[Finding]:
-    """What a plain table has lost or has otherwise; `schema` is the name of the database as it was."""
+    """Yield what a plain table has lost or has otherwise; `schema` is the name of the database as it was."""
     lower = old.lower()
     if ("table", lower) in allowed.redefines:
         return
@@ -38,7 +38,7 @@ def in_table(connection: Connection, allowed: Declared, old: str, new: str, sche
 
 
 def in_virtual(connection: Connection, allowed: Declared, old: str, new: str, schema: str) -> Iterator[Finding]:
-    """Whether a virtual table is made otherwise: by other columns, or with other options."""
+    """Yield whether a virtual table is made otherwise: by other columns, or with other options."""
     was, has = virtual_of(connection, old, schema), virtual_of(connection, new, "main")
     if was != has and not _only_renamed(allowed, was, has) and ("table", old.lower()) not in allowed.redefines:
         yield Finding(f"{old} is defined otherwise", f"redefine {written_name(old)}")
@@ -98,13 +98,13 @@ def in_objects(connection: Connection, allowed: Declared, old: str) -> Iterator[
 
 
 def _went_with(allowed: Declared, words: tuple[str, ...]) -> bool:
-    """An index or trigger of a table whose drop is declared goes with it."""
+    """Return an index or trigger of a table whose drop is declared goes with it."""
     dropped = {name for kind, name in allowed.drops if kind == "table"}
     return any(words[index] == "on" and words[index + 1] in dropped for index in range(len(words) - 1))
 
 
 def _only_renamed(allowed: Declared, was: tuple[str, ...], has: tuple[str, ...]) -> bool:
-    """Whether every word is as it was, or a declared new name in the place of its old one.
+    """Return whether every word is as it was, or a declared new name in the place of its old one.
 
     Not every place of an old name has the new one: other tables may have a column of that name.
     """

@@ -28,10 +28,10 @@ class Finding(NamedTuple):
 
 
 def with_keys(what: str, keys: list[str]) -> str:
-    """A sentence with a few keys, if there are any."""
+    """Return a sentence with a few keys, if there are any."""
     return f"{what}, keys {', '.join(keys)}" if keys else what
 
 
 def written_name(name: str) -> str:
-    """A name as a declaration would write it."""
+    """Return a name as a declaration would write it."""
     return name if name.isidentifier() else quoted(name)

@@ -21,7 +21,7 @@ class Twins:
     def __init__(
         self, connection: Connection, table: str, columns: tuple[str, ...], key: tuple[str, ...], *, now: str, base: str
     ) -> None:
-        """Looks at both sides.
+        """Look at both sides.
 
         Args:
             connection: where both are attached.
@@ -83,7 +83,7 @@ class Twins:
         return f"{side}.{self._key[0] if self._key else rowid} IS NULL"
 
     def _elsewhere(self, side: str, rowid: str) -> str:
-        """Whether the row at the same rowid has another key, or none is there."""
+        """Return whether the row at the same rowid has another key, or none is there."""
         same = " AND ".join(f"r.{name} = {side}.{name}" for name in self._key)
         return f"(r.{rowid} IS NULL OR NOT ({same}))"
 
@@ -107,7 +107,7 @@ class Twins:
 
 
 def null_keys(connection: Connection, table: str, key: tuple[str, ...], schema: str) -> bool:
-    """Whether a key lets rows be told apart: SQLite allows NULL in most primary keys, and any number of them."""
+    """Return whether a key lets rows be told apart: SQLite allows NULL in most primary keys, and any number of them."""
     nulls = " OR ".join(f"{quoted(one)} IS NULL" for one in key)
     found = connection.execute(f"SELECT 1 FROM {schema}.{quoted(table)} WHERE {nulls} LIMIT 1").fetchone()
     return found is not None

@@ -29,7 +29,7 @@ class Keyed(NamedTuple):
 def keyed_by(
     connection: Connection, old: str, new: str, schema: str, renamed: Mapping[tuple[str, str], str]
 ) -> tuple[tuple[str, str], ...]:
-    """The primary key, if both sides have the same."""
+    """Return the primary key, if both sides have the same."""
     before, now = key_of(connection, old, schema), key_of(connection, new)
     after = [renamed.get((old.lower(), one.lower()), one) for one in before]
     return tuple(zip(before, now, strict=True)) if [x.lower() for x in after] == [x.lower() for x in now] else ()
@@ -75,7 +75,7 @@ class Rows:
     # ------------------------------------------------------------------------------------------------------- answers
 
     def differing(self) -> Iterator[tuple[str, int, list[str]]]:
-        """Columns in which rows that found each other differ: name, how many, a few keys."""
+        """Yield columns in which rows that found each other differ: name, how many, a few keys."""
         if self.proven or not self._on or not self._pairs:
             return
         sums = ", ".join(f"coalesce(sum(NOT {self._equal(pair)}), 0)" for pair in self._pairs)
@@ -86,7 +86,7 @@ class Rows:
                 yield pair.old, int(str(count)), self._keys(different, "o")
 
     def only_retyped(self, column: str) -> bool:
-        """Whether a column's values are the same and only their storage class is not."""
+        """Return whether a column's values are the same and only their storage class is not."""
         pair = next(one for one in self._pairs if one.old == column)
         loose = self._equal(Pair(pair.old, pair.new, loose=True))
         found = self._one(f"SELECT 1 FROM {self._new} n JOIN {self._old} o ON {self._on} WHERE NOT {loose} LIMIT 1")
@@ -111,11 +111,11 @@ class Rows:
         return self._counted(unmatched, where, "n")
 
     def counted_by_content(self) -> tuple[int, int]:
-        """How many rows are new and how many are gone, whatever their keys."""
+        """Return how many rows are new and how many are gone, whatever their keys."""
         return self._surplus(self._new, self._old, "n"), self._surplus(self._old, self._new, "o")
 
     def new_by_content(self) -> Iterator[Row]:
-        """The cells of the rows that are new, whatever their keys; each as often as it is."""
+        """Yield the cells of the rows that are new, whatever their keys; each as often as it is."""
         cells = ", ".join(f"c{number}" for number in range(len(self._pairs)))
         for *row, left in self._connection.execute(
             f"SELECT {cells}, left FROM ({self._left_over(self._new, self._old, 'n')})"
@@ -126,7 +126,7 @@ class Rows:
 
     @cached_property
     def proven(self) -> bool:
-        """Counts equal and no row under another rowid or with another cell: the quick way, and mostly the last one."""
+        """Count equal and no row under another rowid or with another cell: the quick way, and mostly the last one."""
         old_count = self._old_count
         if old_count is None:
             old_count = int(str(self._one(f"SELECT count(*) FROM {self._old}")[0]))
@@ -172,14 +172,14 @@ class Rows:
         return not self._surplus(self._old, self._new, "o") and not self._surplus(self._new, self._old, "n")
 
     def _surplus(self, one: str, other: str, side: str) -> int:
-        """How many rows of one side have no equal on the other; equal ones are counted, not merged."""
+        """Return how many rows of one side have no equal on the other; equal ones are counted, not merged."""
         if not self._pairs:
             counts = [self._one(f"SELECT count(*) FROM {each}")[0] for each in (one, other)]
             return max(0, int(str(counts[0])) - int(str(counts[1])))
         return int(str(self._one(f"SELECT coalesce(sum(left), 0) FROM ({self._left_over(one, other, side)})")[0]))
 
     def _left_over(self, one: str, other: str, side: str) -> str:
-        """The query for those rows: their cells, their storage classes, and how many there are of each."""
+        """Return the query for those rows: their cells, their storage classes, and how many there are of each."""
         mine, theirs = [pair.old for pair in self._pairs], [pair.new for pair in self._pairs]
         mine, theirs = (mine, theirs) if side == "o" else (theirs, mine)
 
@@ -250,7 +250,7 @@ def same_cell(one: str, other: str, *, strict: bool) -> str:
 
 
 def affinity(kind: str) -> str:
-    """The affinity of a declared type (sqlite.org/datatype3.html, 3.1)."""
+    """Return the affinity of a declared type (sqlite.org/datatype3.html, 3.1)."""
     lower = kind.lower()
     if "int" in lower:
         return "integer"

@@ -41,7 +41,7 @@ class Shared(NamedTuple):
 
 
 def differences(connection: Connection, base: str, *, only: frozenset[str] | None = None) -> tuple[Loss, ...]:
-    """What `main` has that `base` (an attached database) has not, and the reverse; only tables that differ.
+    """Return what `main` has that `base` (an attached database) has not, and the reverse; only tables that differ.
 
     Tables of one side only count whole: all their rows are added, or removed. `only` names, in lower case, the tables
     that can differ; None: any.
@@ -63,14 +63,14 @@ def differences(connection: Connection, base: str, *, only: frozenset[str] | Non
 
 
 def first_written(connection: Connection, base: str) -> Loss | None:
-    """One table in which the rows differ, in the columns that both have; None: there is none."""
+    """Return one table in which the rows differ, in the columns that both have; None: there is none."""
     now, before = app_tables(connection), app_tables(connection, base)
     losses = (_difference(connection, base, now[name], before[name]) for name in sorted(now) if name in before)
     return next((one for one in losses if one.added or one.changed or one.removed), None)
 
 
 def shared(connection: Connection, base: str, table: str) -> Shared:
-    """The columns that a table has on both sides, and its key."""
+    """Return the columns that a table has on both sides, and its key."""
     sides = (facts_of(connection, table, side) for side in ("main", base))
     now = columns_of(connection, table)
     before = {column.name for column in columns_of(connection, table, base) if column.kind is not ColumnKind.HIDDEN}
@@ -81,7 +81,7 @@ def shared(connection: Connection, base: str, table: str) -> Shared:
 
 
 def same(connection: Connection, base: str) -> bool:
-    """Whether two databases have the same version, structure and content; ours and the trial rows included."""
+    """Return whether two databases have the same version, structure and content; ours and the trial rows included."""
     if version_of(connection) != version_of(connection, base):
         return False
     if fingerprint(connection) != fingerprint(connection, base) or differences(connection, base):
@@ -142,7 +142,7 @@ def _by_content(connection: Connection, base: str, table: Shared) -> Rows:
 
 
 def export(connection: Connection, base: str, losses: tuple[Loss, ...], folder: Path) -> list[Path]:
-    """Writes the rows that `main` has and `base` has not, for each differing table, as CSV and as SQL INSERTs."""
+    """Write the rows that `main` has and `base` has not, for each differing table, as CSV and as SQL INSERTs."""
     written: list[Path] = []
     before = set(tables_of(connection, base))
     for loss in losses:

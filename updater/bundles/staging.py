@@ -32,7 +32,7 @@ class Staging:
         self._offers: dict[ReleaseId, client.Signed] = {}
 
     def find_releases(self, journal: Journal | None) -> Catalog:
-        """Asks the repository; the catalog has what this terminal could run and is newer than the good release."""
+        """Ask the repository; the catalog has what this terminal could run and is newer than the good release."""
         found = client.look(self._source(), now=datetime.now(UTC))
         releases = [one for one in found.releases if one.manifest.app == self._settings.app]
         self._offers = {offer.release_id: offer for offer in releases}
@@ -46,7 +46,7 @@ class Staging:
         return Catalog(found.answer, found.detail, tuple(newer), frozenset(self._offers))
 
     def download(self, offer: Offer) -> Path:
-        """Fetches the archive, verified, to the downloads folder; an interrupted download is resumed.
+        """Fetch the archive, verified, to the downloads folder; an interrupted download is resumed.
 
         Raises:
             TryLater: offline, too slow, no space.
@@ -61,17 +61,17 @@ class Staging:
         raise kind(operation=f"download {offer.release.version}", cause=f"{result.answer}: {result.detail}")
 
     def unpack(self, offer: Offer, archive: Path) -> Path:
-        """Unpacks the archive beside the version folders."""
+        """Unpack the archive beside the version folders."""
         known = self._known(offer)
         return self._versions.unpack(archive, known.manifest, known.manifest_bytes)
 
     def copy_bundle(self, offer: Offer, folder: Path) -> Path:
-        """Takes the bundle from a folder instead; it is checked against the signed manifest all the same."""
+        """Take the bundle from a folder instead; it is checked against the signed manifest all the same."""
         known = self._known(offer)
         return self._versions.copy_bundle(folder, known.manifest, known.manifest_bytes)
 
     def check_unpacked(self, offer: Offer, staging: Path) -> None:
-        """Checks every file against the manifest, then runs the self-test in the unpacked folder.
+        """Check every file against the manifest, then runs the self-test in the unpacked folder.
 
         Raises:
             Refused: a file differs, or the self-test failed: this release will never do here.
@@ -93,12 +93,12 @@ class Staging:
         self._versions.check(staging, manifest, remove_extra=True)
 
     def shelve(self, offer: Offer, staging: Path) -> None:
-        """Makes the folder durable and gives it its final name; the archive has served."""
+        """Make the folder durable and gives it its final name; the archive has served."""
         self._versions.shelve(staging, offer.release.folder)
         (self._settings.downloads / self._known(offer).archive_name).unlink(missing_ok=True)
 
     def tidy(self, keep: frozenset[ReleaseId]) -> None:
-        """Removes version folders that nothing refers to."""
+        """Remove version folders that nothing refers to."""
         names = {name for name in self._versions.names() if any(name.endswith(f"-{one[:12]}") for one in keep)}
         self._versions.tidy(keep=names)
 

@@ -25,7 +25,7 @@ class Versions:
         self._current: Final = program / "current"
 
     def names(self) -> frozenset[str]:
-        """The names of all complete version folders."""
+        """Return the names of all complete version folders."""
         try:
             return frozenset(one.name for one in self.root.iterdir() if one.is_dir() and not one.name.startswith("."))
         except FileNotFoundError:
@@ -34,11 +34,11 @@ class Versions:
             raise disk_problem("read", self.root, cause) from cause
 
     def folder(self, name: str) -> Path:
-        """The folder of that name."""
+        """Return the folder of that name."""
         return self.root / name
 
     def manifest(self, name: str) -> Manifest:
-        """The manifest of an installed version.
+        """Return the manifest of an installed version.
 
         Raises:
             Refused: the folder or its manifest is gone or damaged.
@@ -55,7 +55,7 @@ class Versions:
     # -------------------------------------------------------------------------------------------- making a new one
 
     def check_space(self, needed_bytes: int) -> None:
-        """Refuses in numbers what would fill the disk."""
+        """Refuse in numbers what would fill the disk."""
         free_bytes = files.free_bytes(self.root)
         if free_bytes < needed_bytes + RESERVE_BYTES:
             raise DiskFull(
@@ -64,7 +64,7 @@ class Versions:
             )  # fmt: skip
 
     def unpack(self, archive: Path, manifest: Manifest, manifest_bytes: bytes) -> Path:
-        """Unpacks an archive into an empty staging folder; only what the manifest names, in its sizes.
+        """Unpack an archive into an empty staging folder; only what the manifest names, in its sizes.
 
         Raises:
             Refused: the archive holds something that the manifest does not.
@@ -90,7 +90,7 @@ class Versions:
         return staging
 
     def copy_bundle(self, folder: Path, manifest: Manifest, manifest_bytes: bytes) -> Path:
-        """Takes the bundle from a local folder into an empty staging folder."""
+        """Take the bundle from a local folder into an empty staging folder."""
         from shutil import copyfile
 
         staging = self._empty_staging(manifest, manifest_bytes)
@@ -112,7 +112,7 @@ class Versions:
         return staging
 
     def check(self, folder: Path, manifest: Manifest, *, remove_extra: bool = False) -> None:
-        """Checks every file against the manifest, and that there is nothing else.
+        """Check every file against the manifest, and that there is nothing else.
 
         Raises:
             Refused: a file is missing, differs, or is one too many; it says which.
@@ -130,7 +130,7 @@ class Versions:
             (folder / path).unlink()
 
     def shelve(self, staging: Path, name: str) -> None:
-        """Makes the files durable, then gives the folder its final name: from here on it is complete."""
+        """Make the files durable, then gives the folder its final name: from here on it is complete."""
         target = self.root / name
         if target.is_dir():
             # An earlier run was cut after this rename; what is there is complete and is never overwritten.
@@ -142,7 +142,7 @@ class Versions:
     # ------------------------------------------------------------------------------------------------- keeping house
 
     def tidy(self, *, keep: AbstractSet[str]) -> None:
-        """Removes version folders that are not in `keep`, and what a cut left behind.
+        """Remove version folders that are not in `keep`, and what a cut left behind.
 
         A folder loses its final name first: a cut in the middle never leaves an incomplete one under it.
         """
@@ -159,7 +159,7 @@ class Versions:
             raise disk_problem("tidy", self.root, cause) from cause
 
     def write_current(self, name: str) -> None:
-        """Writes `current` for people; nothing ever decides by it."""
+        """Write `current` for people; nothing ever decides by it."""
         files.write_durably(self._current, f"{name}\n".encode())
 
     def _empty_staging(self, manifest: Manifest, manifest_bytes: bytes) -> Path:

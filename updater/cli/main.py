@@ -42,7 +42,7 @@ class Table(TableGroup):
 @click.group(cls=Table)
 @click.version_option(__version__, prog_name="tillkeeper")
 def commands() -> None:
-    """Keeps a terminal's app and its database up to date, as one."""
+    """Keep a terminal's app and its database up to date, as one."""
 
 
 @click.command(name="publish", context_settings={"ignore_unknown_options": True})

@@ -32,7 +32,7 @@ def run(
     ask: Callable[[str], bool],
     say: Callable[[str], Any],
 ) -> int:
-    """Runs one `rollback` command; returns its exit status. Errors of ours go up to whoever has a console."""
+    """Run one `rollback` command; returns its exit status. Errors of ours go up to whoever has a console."""
     terminal = Terminal(settings, kind=ProcessKind.ROLLBACK)
     backups = list_backups(backups=settings.backups, database=settings.database)
     if listing:

@@ -41,7 +41,7 @@ def in_words() -> Iterator[None]:
 
 
 def with_settings(command: Command) -> Command:
-    """Adds --settings and hands the loaded settings to the command."""
+    """Add --settings and hands the loaded settings to the command."""
 
     @click.option("--settings", "settings_path", type=FILE, help="The terminal's settings file.")
     @wraps(command)

@@ -87,7 +87,7 @@ def _settings(words: list[str]) -> tuple[Settings, list[str]]:
 
 
 def _transcript(event: Event) -> None:
-    """Prints dbsync's events; the console is loaded with the first one, which most starts never see."""
+    """Print dbsync's events; the console is loaded with the first one, which most starts never see."""
     if not _VIEWS:
         from dbsync.cli.console import Transcript
 

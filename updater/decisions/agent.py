@@ -56,7 +56,7 @@ AgentStep = Rebuild | Fold | FoldRollback | Stage | Unstage | Swap | Wait
 
 
 def decide_agent(view: View, catalog: Catalog | None, *, in_window: bool) -> AgentStep:
-    """What the agent does next.
+    """Return what the agent does next.
 
     Args:
         view: one look.

@@ -20,7 +20,7 @@ class Rebuilt(NamedTuple):
 
 
 def rebuild(view: View, *, now: str) -> Rebuilt:
-    """The journal as the other files tell it.
+    """Return the journal as the other files tell it.
 
     A confirmed trial becomes a proof; one that was begun and has no verdict is given up; a given-up one becomes a
     rejection. Good is then the highest proof that is not rejected and whose schema the database fits. Nothing that was
@@ -43,19 +43,19 @@ def rebuild(view: View, *, now: str) -> Rebuilt:
 
 
 def next_sequence(proofs: tuple[Proof, ...]) -> int:
-    """The number of the next proof: order goes by sequence, never by clock."""
+    """Return the number of the next proof: order goes by sequence, never by clock."""
     return 1 + max((proof.sequence for proof in proofs), default=0)
 
 
 def proof_of(trial: Trial, proofs: tuple[Proof, ...], *, now: str) -> Proof | None:
-    """The proof that a confirmed trial gives, if it has not been written yet."""
+    """Return the proof that a confirmed trial gives, if it has not been written yet."""
     if any(proof.trial_id == trial.trial_id for proof in proofs):
         return None
     return Proof(next_sequence(proofs), trial.candidate, ProvenBy.CONFIRMED, trial.trial_id, now)
 
 
 def rejection_of(trial: Trial, rejections: tuple[Rejection, ...], *, now: str) -> Rejection | None:
-    """The rejection that a given-up trial gives, if there is none for its release yet."""
+    """Return the rejection that a given-up trial gives, if there is none for its release yet."""
     if any(one.release.release_id == trial.candidate.release_id for one in rejections):
         return None
     return Rejection(trial.candidate, By.MACHINE, trial.outcome, trial.reason, now, trial_id=trial.trial_id)

@@ -36,7 +36,7 @@ def select(
     proofs: tuple[Proof, ...],
     database: Facts,
 ) -> Release | None:
-    """The release that starts now; None when nothing may.
+    """Return the release that starts now; None when nothing may.
 
     Args:
         journal: where the terminal stands.
@@ -74,7 +74,7 @@ def _unless_rejected(
 
 
 def fits(release: Release, database: Facts) -> bool:
-    """Whether that release may work on the database as it is, without a migration."""
+    """Return whether that release may work on the database as it is, without a migration."""
     if release.schema == 0 or database.version == release.schema:
         return True
     oldest = database.readable_from if database.readable_from is not None else database.version
@@ -139,7 +139,7 @@ LaunchStep = Attach | Start | StepAlone
 def decide_launch(
     view: View, journal: Journal | None, limits: Limits, *, refused: ReleaseId | None = None
 ) -> LaunchStep:
-    """What the launcher does next.
+    """Return what the launcher does next.
 
     Args:
         view: one look.
@@ -177,7 +177,7 @@ def decide_launch(
 
 
 def owing_trial(view: View, journal: Journal | None) -> Trial | None:
-    """The given-up trial that the database still belongs to, or may belong to because it cannot be read."""
+    """Return the given-up trial that the database still belongs to, or may belong to because it cannot be read."""
     unreadable = view.database.state is State.UNREADABLE
     trial_id = journal.trial_id if unreadable and journal is not None else view.database.trial_id
     trial = view.trial(trial_id)
@@ -211,7 +211,7 @@ def _ready_or_prepare(
 
 
 def begun_or_new(journal: Journal, trial: Trial | None, release: Release) -> Trial | None:
-    """The trial under which `release` starts: the open one, a new one that has not begun, or none."""
+    """Return the trial under which `release` starts: the open one, a new one that has not begun, or none."""
     if journal.phase is not Phase.SWAPPED or journal.candidate is None or journal.trial_id is None:
         return None
     if release != journal.candidate:
@@ -222,7 +222,7 @@ def begun_or_new(journal: Journal, trial: Trial | None, release: Release) -> Tri
 
 
 def stray_trial(view: View, journal: Journal | None) -> Trial | None:
-    """A trial without a verdict that the journal does not name: nobody would ever end it."""
+    """Return a trial without a verdict that the journal does not name: nobody would ever end it."""
     named = journal.trial_id if journal is not None else None
     return next(
         (one for one in view.trials if one.verdict is Verdict.OPEN and not one.closed and one.trial_id != named), None

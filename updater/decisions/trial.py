@@ -8,7 +8,7 @@ from updater.outcomes import TerminalOutcome
 
 
 def settled(trial: Trial, boot_id: str) -> Trial:
-    """The trial with an act that a reboot cut off counted as an interruption, not as a failure."""
+    """Return the trial with an act that a reboot cut off counted as an interruption, not as a failure."""
     if not trial.act or trial.boot_id == boot_id:
         return trial
     attempts, launches = int(trial.act == Act.ATTEMPT), int(trial.act == Act.LAUNCH)
@@ -21,7 +21,7 @@ def settled(trial: Trial, boot_id: str) -> Trial:
 
 
 def counted(trial: Trial, act: Act, boot_id: str) -> Trial:
-    """The trial as it is written before an attempt or a launch."""
+    """Return the trial as it is written before an attempt or a launch."""
     trial = settled(trial, boot_id)
     return trial._replace(
         act=act,

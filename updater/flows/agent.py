@@ -27,7 +27,7 @@ class Cycle(NamedTuple):
 
 
 def cycle(till: Till) -> Cycle:
-    """Runs one cycle: settles what is owed, asks the repository once, stages and swaps what may be.
+    """Run one cycle: settles what is owed, asks the repository once, stages and swaps what may be.
 
     Two at once would write into one unfinished download: the second one leaves.
     """
@@ -72,7 +72,7 @@ def _cycle(till: Till) -> Cycle:
 
 
 def _turn(till: Till, catalog: Catalog | None, done: list[str]) -> decisions.AgentStep:
-    """One look and one decision under the terminal lock, with what it leads to if that is short."""
+    """Return one look and one decision under the terminal lock, with what it leads to if that is short."""
     with terminal_locked(till):
         till.sync()
         view = till.look()
@@ -205,7 +205,7 @@ def _tidy(till: Till) -> None:
 
 
 def run(till: Till, *, interval_seconds: float, jitter_seconds: float, told: Callable[[Cycle], None]) -> None:
-    """Rings for a cycle now and then for ever. The scheduler is a bell; what must last is in files of ours."""
+    """Ring for a cycle now and then for ever. The scheduler is a bell; what must last is in files of ours."""
     from datetime import datetime
 
     from apscheduler.schedulers.blocking import BlockingScheduler

@@ -19,7 +19,7 @@ class ConfirmAnswer(StrEnum):
 
 
 def confirm(till: Records, trial_id: TrialId | None) -> ConfirmAnswer:
-    """Records the confirm of the trial under which the asking app was started.
+    """Record the confirm of the trial under which the asking app was started.
 
     It judges by that trial's file alone, never by the journal: an app that was started without a trial, or under one
     that is long over, works and may go on.

@@ -47,7 +47,7 @@ class Records(ABC):
 
     @abstractmethod
     def take_terminal_lock(self) -> None:
-        """Waits for the terminal lock, bounded.
+        """Wait for the terminal lock, bounded.
 
         Raises:
             TryLater: another process kept it.
@@ -55,59 +55,59 @@ class Records(ABC):
 
     @abstractmethod
     def release_terminal_lock(self) -> None:
-        """Lets the terminal lock go."""
+        """Let the terminal lock go."""
 
     @abstractmethod
     def look(self) -> View:
-        """Reads everything that a decision may depend on; changes nothing."""
+        """Read everything that a decision may depend on; changes nothing."""
 
     @abstractmethod
     def sync(self) -> None:
-        """Makes durable what a look reads: a rename that its writer did not live to sync can still vanish."""
+        """Make durable what a look reads: a rename that its writer did not live to sync can still vanish."""
 
     @abstractmethod
     def read_trial(self, trial_id: TrialId) -> Trial | None:
-        """One trial file; None if there is none."""
+        """Return one trial file; None if there is none."""
 
     @abstractmethod
     def write_trial(self, trial: Trial) -> None:
-        """Writes one trial file."""
+        """Write one trial file."""
 
     @abstractmethod
     def write_journal(self, journal: Journal) -> None:
-        """Writes the journal: with phase SWAPPED, this rename is the swap."""
+        """Write the journal: with phase SWAPPED, this rename is the swap."""
 
     @abstractmethod
     def put_aside_journal(self) -> None:
-        """Renames an unreadable journal, so that it can be looked at later."""
+        """Rename an unreadable journal, so that it can be looked at later."""
 
     @abstractmethod
     def write_proof(self, proof: Proof) -> None:
-        """Writes one proof."""
+        """Write one proof."""
 
     @abstractmethod
     def write_rejection(self, rejection: Rejection) -> None:
-        """Writes one rejection."""
+        """Write one rejection."""
 
     @abstractmethod
     def remove_rejection(self, release_id: ReleaseId) -> None:
-        """Lifts a rejection."""
+        """Lift a rejection."""
 
     @abstractmethod
     def tell(self, report: Report) -> None:
-        """Puts an outcome on record: an event line, and a file in the outbox where a person should know."""
+        """Put an outcome on record: an event line, and a file in the outbox where a person should know."""
 
     @abstractmethod
     def now(self) -> str:
-        """The time, UTC, for records only: nothing is decided by it."""
+        """Return the time, UTC, for records only: nothing is decided by it."""
 
     @abstractmethod
     def new_id(self) -> str:
-        """A name that was never used before."""
+        """Return a name that was never used before."""
 
     @abstractmethod
     def boot_id(self) -> str:
-        """The name of this boot of the machine."""
+        """Return the name of this boot of the machine."""
 
 
 class Till(Records):
@@ -116,102 +116,102 @@ class Till(Records):
     # the database ------------------------------------------------------------------------------------------------
     @abstractmethod
     def try_database_lock(self) -> bool:
-        """Takes dbsync's lock if nobody has it. Nobody ever waits for it while holding the terminal lock."""
+        """Take dbsync's lock if nobody has it. Nobody ever waits for it while holding the terminal lock."""
 
     @abstractmethod
     def release_database_lock(self) -> None:
-        """Lets dbsync's lock go."""
+        """Let dbsync's lock go."""
 
     @abstractmethod
     def database(self) -> Effects:
-        """The effects of the coordinator on this terminal's database."""
+        """Return the effects of the coordinator on this terminal's database."""
 
     @abstractmethod
     def migrations(self, release: Release) -> tuple[Migration, ...]:
-        """The migrations inside an installed release; empty without any, or when the folder is gone."""
+        """Return the migrations inside an installed release; empty without any, or when the folder is gone."""
 
     @abstractmethod
     def backup_of(self, trial: Trial) -> Backup | None:
-        """The backup that was made for a trial."""
+        """Return the backup that was made for a trial."""
 
     # the app -----------------------------------------------------------------------------------------------------
     @abstractmethod
     def start_app(self, release: Release, *, trial_id: TrialId | None, notice: str) -> None:
-        """Starts the app, which holds the app lock from its first moment to its last."""
+        """Start the app, which holds the app lock from its first moment to its last."""
 
     @abstractmethod
     def attach_app(self) -> None:
-        """Takes up watching an app that another launcher started."""
+        """Take up watching an app that another launcher started."""
 
     @abstractmethod
     def await_app(self, *, trial_id: TrialId | None, limit_seconds: float | None) -> AppEvent:
-        """Waits for the app; without a trial, for its end only."""
+        """Wait for the app; without a trial, for its end only."""
 
     @abstractmethod
     def asks_confirm(self, trial_id: TrialId) -> bool:
-        """Whether the app has written its confirm file and has no answer yet."""
+        """Return whether the app has written its confirm file and has no answer yet."""
 
     @abstractmethod
     def answer_confirm(self, trial_id: TrialId, answer: ConfirmAnswer) -> None:
-        """Writes `<confirm file>.ack`."""
+        """Write `<confirm file>.ack`."""
 
     @abstractmethod
     def end_app(self) -> bool:
-        """Ends the app with everything it started and sees them gone; False if something would not go."""
+        """End the app with everything it started and sees them gone; False if something would not go."""
 
     @abstractmethod
     def note_start(self, release: Release, *, failed: bool) -> int:
-        """Counts failed starts, one after another, of a release that is not on trial; returns how many."""
+        """Count failed starts, one after another, of a release that is not on trial; returns how many."""
 
     @abstractmethod
     def pause(self, seconds: float) -> None:
-        """Waits for another process."""
+        """Wait for another process."""
 
     # the agent ---------------------------------------------------------------------------------------------------
     @abstractmethod
     def try_agent_lock(self) -> bool:
-        """Takes the lock of cycles if nobody has it; held across the network, so nobody ever waits for it."""
+        """Take the lock of cycles if nobody has it; held across the network, so nobody ever waits for it."""
 
     @abstractmethod
     def release_agent_lock(self) -> None:
-        """Lets it go."""
+        """Let it go."""
 
     @abstractmethod
     def find_releases(self) -> Catalog:
-        """Asks the repository, in a child with a hard deadline."""
+        """Ask the repository, in a child with a hard deadline."""
 
     @abstractmethod
     def download(self, offer: Offer) -> Path:
-        """Fetches and verifies the archive; an interrupted download is resumed. Raises TryLater or Refused."""
+        """Fetch and verifies the archive; an interrupted download is resumed. Raises TryLater or Refused."""
 
     @abstractmethod
     def unpack(self, offer: Offer, archive: Path) -> Path:
-        """Unpacks beside the version folders."""
+        """Unpack beside the version folders."""
 
     @abstractmethod
     def copy_bundle(self, offer: Offer, folder: Path) -> Path:
-        """Takes the bundle from a local folder instead of an archive."""
+        """Take the bundle from a local folder instead of an archive."""
 
     @abstractmethod
     def check_unpacked(self, offer: Offer, staging: Path) -> None:
-        """Checks every file against the manifest and runs the self-test, if there is one."""
+        """Check every file against the manifest and runs the self-test, if there is one."""
 
     @abstractmethod
     def shelve(self, offer: Offer, staging: Path) -> None:
-        """Makes the files durable, then gives the folder its final name."""
+        """Make the files durable, then gives the folder its final name."""
 
     @abstractmethod
     def tidy(self, keep: frozenset[ReleaseId]) -> None:
-        """Removes version folders, downloads and old trial files that nothing refers to (`keep`: release ids)."""
+        """Remove version folders, downloads and old trial files that nothing refers to (`keep`: release ids)."""
 
     @abstractmethod
     def in_window(self) -> bool:
-        """Whether the store allows a swap now (local time)."""
+        """Return whether the store allows a swap now (local time)."""
 
 
 @contextmanager
 def terminal_locked(till: Records) -> Iterator[None]:
-    """Holds the terminal lock for one look-decide-record-perform step."""
+    """Hold the terminal lock for one look-decide-record-perform step."""
     till.take_terminal_lock()
     try:
         yield

@@ -13,7 +13,7 @@ from updater.outcomes import TerminalOutcome
 
 
 def first_version(till: Till, *, bundle: Path | None = None) -> Journal:
-    """Gives a terminal its first version: the newest signed one. A terminal that has one is left as it is.
+    """Give a terminal its first version: the newest signed one. A terminal that has one is left as it is.
 
     Args:
         till: the terminal.

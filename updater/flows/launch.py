@@ -35,7 +35,7 @@ class Launched(NamedTuple):
 
 
 def launch(till: Till, limits: Limits) -> Launched:
-    """Starts the right version of the app and stays until it has ended; in words and with a code if none can start."""
+    """Start the right version of the app and stays until it has ended; in words and with a code if none can start."""
     run = _Run(till, limits)
     for _ in range(STEPS_LIMIT):
         launched = run.step()
@@ -45,7 +45,7 @@ def launch(till: Till, limits: Limits) -> Launched:
 
 
 def journal_of(view: View, *, now: str) -> Journal | None:
-    """The journal, or what a rebuild makes of the other files; in memory, for those who may not write it."""
+    """Return the journal, or what a rebuild makes of the other files; in memory, for those who may not write it."""
     if view.journal is not None:
         return view.journal
     # Here, because a start that finds its journal needs none of it.
@@ -109,7 +109,7 @@ class _Run:
                 assert_never(step)
 
     def _perform(self, step: launcher.LaunchStep) -> Launched | None:
-        """What may take long: with the app under no lock, with the database under the database lock alone."""
+        """Return what may take long: with the app under no lock, with the database under the database lock alone."""
         match step:
             case launcher.Attach():
                 return self._attach(step)
@@ -127,7 +127,7 @@ class _Run:
                 assert_never(step)
 
     def _perform_alone(self, step: launcher.StepAlone) -> Launched | None:
-        """What is done under the database lock alone."""
+        """Return what is done under the database lock alone."""
         try:
             match step:
                 case launcher.Prepare():
@@ -265,7 +265,7 @@ class _Run:
         return None
 
     def refuse(self, outcome: NamedOutcome, cause: str, *, told: bool = False) -> Launched:
-        """Ends the launch without an app; the first cause in this run is the one that people should read."""
+        """End the launch without an app; the first cause in this run is the one that people should read."""
         if self.last is not None and not self.last.ready and outcome == TerminalOutcome.NOT_PREPARED:
             outcome, cause, told = self.last.name, self.last.cause, True
         if not told:

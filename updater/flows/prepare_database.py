@@ -38,7 +38,7 @@ class TrialRecorder(Recorder):
 
 
 def prepare(till: Till, release: Release, trial: Trial | None) -> Outcome:
-    """Brings the database to a release; on trial, the attempt was counted before. A failure there is the give-up."""
+    """Bring the database to a release; on trial, the attempt was counted before. A failure there is the give-up."""
     outcome = coordinator.upgrade(
         till.database(),
         migrations=till.migrations(release),
@@ -71,7 +71,7 @@ def _end_attempt(till: Till, trial_id: TrialId, outcome: Outcome) -> None:
 
 
 def go_back(till: Till, trial: Trial) -> Returned:
-    """Takes back what a given-up trial did to the database, or leaves it where that is right."""
+    """Take back what a given-up trial did to the database, or leaves it where that is right."""
     view = till.look()
     returned = restore_decision.go_back(
         till.database(),
@@ -111,7 +111,7 @@ def _tell_return(till: Till, trial: Trial, returned: Returned) -> None:
 
 
 def finish_rollback(till: Till, rejection: Rejection) -> Returned:
-    """Finishes the restore of a person's rollback that was cut after its commit point."""
+    """Finish the restore of a person's rollback that was cut after its commit point."""
     assert rejection.backup is not None
     returned = restore_decision.restore(till.database(), backup=Path(rejection.backup), intent_id=rejection.intent_id)
     if returned.outcome.refused or returned.outcome.failed:

@@ -51,7 +51,7 @@ class Done(NamedTuple):
 
 
 def choices(view: View, current: Release) -> list[Release]:
-    """The releases that can be gone back to: they worked here and are still installed, newest proof first."""
+    """Return the releases that can be gone back to: they worked here and are still installed, newest proof first."""
     found: list[Release] = []
     for proof in reversed(view.proofs):
         known = proof.release == current or proof.release in found
@@ -71,7 +71,7 @@ def current_release(view: View, journal: Journal | None) -> Release | None:
 
 
 def make_plan(till: Till, *, to: str | None, backup: Path | None, backups: list[Backup], beside: Path) -> Plan:
-    """Works out a rollback without changing anything.
+    """Work out a rollback without changing anything.
 
     Args:
         till: the terminal.
@@ -155,7 +155,7 @@ def _backup(view: View, target: Release, path: Path | None, backups: list[Backup
 
 
 def perform(till: Till, plan: Plan) -> Done:
-    """Rolls back. The rejection is the commit point: whoever comes next finishes a rollback that is cut after it.
+    """Roll back. The rejection is the commit point: whoever comes next finishes a rollback that is cut after it.
 
     Raises:
         TryLater: the app runs, or the database is being updated; nothing was changed.
@@ -198,7 +198,7 @@ def perform(till: Till, plan: Plan) -> Done:
 
 
 def _carry(till: Till, plan: Plan, intent_id: str) -> tuple[Backup | None, Path | None]:
-    """Makes the older database with what people did since, under a final name; and puts the newer one aside first.
+    """Make the older database with what people did since, under a final name; and puts the newer one aside first.
 
     A cut in here leaves copies; the database is as it was and nothing is decided yet.
     """
@@ -266,7 +266,7 @@ def _restore(till: Till, backup: Backup | None, rejection: Rejection) -> Returne
 
 
 def allow(till: Till, name: str) -> Release:
-    """Lifts the rejection of a release (version or beginning of its id), so that it is offered again.
+    """Lift the rejection of a release (version or beginning of its id), so that it is offered again.
 
     Raises:
         Refused: nothing of that name is rejected.

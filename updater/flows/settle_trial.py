@@ -12,7 +12,7 @@ from updater.outcomes import TerminalOutcome
 
 
 def fold(till: Till, view: View, journal: Journal, trial: Trial) -> None:
-    """Takes a verdict into proofs, rejections and the journal: proof or rejection first, journal after.
+    """Take a verdict into proofs, rejections and the journal: proof or rejection first, journal after.
 
     A crash in between leaves a proof or rejection that the repeated fold finds and does not write twice.
     """
@@ -47,7 +47,7 @@ def _fold_given_up(till: Till, view: View, journal: Journal, trial: Trial) -> No
 
 
 def fold_rollback(till: Till, view: View, rejection: Rejection) -> None:
-    """Takes a person's rollback whose database part is done into proofs and journal."""
+    """Take a person's rollback whose database part is done into proofs and journal."""
     assert rejection.to is not None
     # No trial led to it: its proof goes by the name of the rollback, so that a repeat finds it.
     name = TrialId(rejection.intent_id)
@@ -58,7 +58,7 @@ def fold_rollback(till: Till, view: View, rejection: Rejection) -> None:
 
 
 def rebuild_journal(till: Till) -> tuple[NamedOutcome, str] | None:
-    """Makes a lost journal anew, under both locks: a migration that is under way must not lose its trial in the middle.
+    """Make a lost journal anew, under both locks: a migration that is under way must not lose its trial in the middle.
 
     Returns:
         None when it is there again, else outcome and reason.

@@ -58,7 +58,7 @@ class Reply:
         self._least_rate: Final = least_rate
 
     def chunks(self) -> Iterator[bytes]:
-        """The body, as it arrives; ends with Trouble when the server stalls, drips or hangs up."""
+        """Yield the body, as it arrives; ends with Trouble when the server stalls, drips or hangs up."""
         began, received_bytes = time.monotonic(), 0
         try:
             # read1 gives what is there: reading a fixed amount would hide a drip behind one endless call.
@@ -75,7 +75,7 @@ class Reply:
             raise _trouble(self._url, cause) from cause
 
     def close(self) -> None:
-        """Ends the connection: what is left of the body is not waited for."""
+        """End the connection: what is left of the body is not waited for."""
         self._response.close()
 
 
@@ -90,7 +90,7 @@ class Http:
 
     @contextmanager
     def get(self, url: str, *, start: int = 0) -> Iterator[Reply]:
-        """Asks for a file, or for the rest of it from byte `start` on.
+        """Ask for a file, or for the rest of it from byte `start` on.
 
         Raises:
             Trouble: no answer, or too many redirects. A status that is an error is an answer.
@@ -154,7 +154,7 @@ def _trouble(url: str, cause: Exception) -> Trouble:
 def fetch_file(
     http: Http, url: str, target: Path, *, size_bytes: int, sha256: Sha256, progress: Callable[[int], None]
 ) -> int:
-    """Fetches a file of known size and hash; goes on where an earlier try stopped. Returns the bytes fetched.
+    """Fetch a file of known size and hash; goes on where an earlier try stopped. Returns the bytes fetched.
 
     What arrives grows in `<target>.part`; the final name is given only to what has the right hash, durably.
 

@@ -36,7 +36,7 @@ _KNOWN: Final = frozenset(
 
 
 def describe(*, bundle: Path, app: str, version: str | None, config: Path | None = None) -> Manifest:
-    """The manifest of a bundle.
+    """Return the manifest of a bundle.
 
     Args:
         bundle: the folder; nothing in it is changed.
@@ -96,7 +96,7 @@ def describe(*, bundle: Path, app: str, version: str | None, config: Path | None
 
 
 def checked_version(text: object) -> str:
-    """A version in its normal form.
+    """Return a version in its normal form.
 
     Raises:
         BadBundle: it is missing, not a version (PEP 440), or not in its normal form.
@@ -117,7 +117,7 @@ def checked_version(text: object) -> str:
 
 
 def check_follows(*, earlier: Manifest, manifest: Manifest) -> None:
-    """Refuses a release whose database could not follow the release before it (requirements S53, S61 to S63).
+    """Refuse a release whose database could not follow the release before it (requirements S53, S61 to S63).
 
     Raises:
         BadBundle: a released migration is missing, has another name, or was changed without saying that it replaces.

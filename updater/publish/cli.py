@@ -110,7 +110,7 @@ def _days(values: Iterable[str]) -> dict[str, int]:
 
 
 def _passwords(file: Path | None, *, new: bool = False) -> Passwords:
-    """Where passwords come from: the file, the environment, or, at a terminal, a question asked once."""
+    """Return where passwords come from: the file, the environment, or, at a terminal, a question asked once."""
     asked: dict[str, str] = {}
 
     def password(role: str) -> str | None:

@@ -18,7 +18,7 @@ from updater.publish.signing import ROLES
 
 
 def deploy(*, work: Path, public: Path) -> int:
-    """Makes the public folder what the workshop says; returns how many files were placed.
+    """Make the public folder what the workshop says; returns how many files were placed.
 
     Targets under their hash, then roots, targets, snapshot, and timestamp.json last: the only file that is ever
     replaced, and only after a fresh client has accepted all of it. A crash anywhere leaves clients with what they had,
@@ -47,7 +47,7 @@ def deploy(*, work: Path, public: Path) -> int:
 
 
 def _signed(work: Path) -> dict[str, Metadata[Targets]]:
-    """The four roles of the workshop; all thresholds are met."""
+    """Return the four roles of the workshop; all thresholds are met."""
     found: dict[str, Metadata[Targets]] = {}
     for role in ROLES:
         try:
@@ -82,7 +82,7 @@ def _place_targets(staged: Path, public: Path, targets: Metadata[Targets]) -> in
 
 
 def _place(source: Path, target: Path) -> int:
-    """Copies a file to a name that is given once and for ever: an existing one has to have the same bytes."""
+    """Copy a file to a name that is given once and for ever: an existing one has to have the same bytes."""
     if target.exists():
         if files.sha256_of(target) != files.sha256_of(source):
             raise PublishError(
@@ -119,7 +119,7 @@ class _FromFolder(FetcherInterface):  # type: ignore[misc]
 
 
 def check_with_a_fresh_client(public: Path, timestamp: bytes) -> None:
-    """Walks from the first root to the targets as a new terminal would.
+    """Walk from the first root to the targets as a new terminal would.
 
     Raises:
         PublishError: it would refuse what is about to be public.

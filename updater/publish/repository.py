@@ -51,7 +51,7 @@ class Published(NamedTuple):
 def init(
     *, folder: Path, app: str, public: Path, keys: Path | None, passwords: Passwords, expiration_days: Mapping[str, int]
 ) -> Config:
-    """Makes a repository: keys with passwords, four roles, the public folder. Repeating it finishes one that was cut.
+    """Make a repository: keys with passwords, four roles, the public folder. Repeating it finishes one that was cut.
 
     Raises:
         BadPassword: a password is missing or wrong.
@@ -75,7 +75,7 @@ def init(
 
 
 def load(folder: Path) -> Config:
-    """The configuration of a repository.
+    """Return the configuration of a repository.
 
     Raises:
         PublishError: there is none, or it cannot be read.
@@ -94,7 +94,7 @@ def load(folder: Path) -> Config:
 def release(
     *, folder: Path, bundle: Path, version: str | None, config_file: Path | None, passwords: Passwords
 ) -> Published:
-    """Publishes a bundle as a new release.
+    """Publish a bundle as a new release.
 
     Raises:
         BadBundle: it cannot be a release, is not newer, or its migrations do not follow the last release's.
@@ -117,7 +117,7 @@ def release(
 
 
 def refresh(folder: Path, *, passwords: Passwords) -> int:
-    """Signs anew what expires: timestamp always, the others when half of their time is over. For a daily job.
+    """Sign anew what expires: timestamp always, the others when half of their time is over. For a daily job.
 
     The root is looked at only where its key is at hand; it belongs on no machine that does a daily job.
 
@@ -158,7 +158,7 @@ def _publish(workshop: Workshop, config: Config) -> int:
 
 
 def _stage(workshop: Workshop, bundle: Path, manifest: Manifest, data: bytes) -> None:
-    """Puts archive and manifest where they will be signed. A crash leaves files that nothing names."""
+    """Put archive and manifest where they will be signed. A crash leaves files that nothing names."""
     archive = workshop.targets_dir / _archive_name(manifest)
     archive.unlink(missing_ok=True)
     try:

@@ -17,7 +17,7 @@ _NAME: Final = re.compile(r"^/(metadata|targets)/([A-Za-z0-9][A-Za-z0-9._+-]*)$"
 
 
 def make_server(public: Path, *, port: int = 0, told: Callable[[str], None] | None = None) -> ThreadingHTTPServer:
-    """A server on loopback; port 0 takes a free one."""
+    """Return a server on loopback; port 0 takes a free one."""
     return ThreadingHTTPServer(("127.0.0.1", port), partial(_Handler, public, told))
 
 
@@ -30,11 +30,11 @@ class _Handler(BaseHTTPRequestHandler):
         super().__init__(*rest)  # type: ignore[arg-type]
 
     def do_GET(self) -> None:
-        """Serves a file, or the rest of it."""
+        """Serve a file, or the rest of it."""
         self._serve(body=True)
 
     def do_HEAD(self) -> None:
-        """Serves the headers of a file."""
+        """Serve the headers of a file."""
         self._serve(body=False)
 
     def _serve(self, *, body: bool) -> None:

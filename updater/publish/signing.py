@@ -29,7 +29,7 @@ Passwords = Callable[[str], str | None]
 
 
 def make_keys(folder: Path, passwords: Passwords) -> None:
-    """Makes the key pairs that are not there yet, one for each role, encrypted.
+    """Make the key pairs that are not there yet, one for each role, encrypted.
 
     Raises:
         BadPassword: no password was given for a key that has to be made.
@@ -63,7 +63,7 @@ class ConsistentRoles(Roles):  # type: ignore[misc]
         self._point_to(role_name, role.signed.version, data)
 
     def relink(self) -> None:
-        """Makes snapshot and timestamp point to what is on disk: a publish that was cut left them behind."""
+        """Make snapshot and timestamp point to what is on disk: a publish that was cut left them behind."""
         for role_name in ("targets", "snapshot"):
             path = self.dir_path / f"{role_name}.json"
             if path.exists():
@@ -83,7 +83,7 @@ class ConsistentRoles(Roles):  # type: ignore[misc]
         return archives[-1] if archives else None
 
     def sign_role(self, role_name: str, private_key_path: Path | str) -> None:
-        """Signs with the given password; tufup would ask for it at the console."""
+        """Sign with the given password; tufup would ask for it at the console."""
         if role_name == "timestamp":
             self.timestamp.signed.unrecognized_fields[SIGNED_AT] = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
         key_name = Path(private_key_path).name
@@ -113,7 +113,7 @@ class Workshop(Repository):  # type: ignore[misc]
         return {}
 
     def sign_and_store(self) -> None:
-        """Signs every role that changed and stores it in the workshop.
+        """Sign every role that changed and stores it in the workshop.
 
         Raises:
             PublishError: a role could not be signed; what is public is untouched.
@@ -127,7 +127,7 @@ class Workshop(Repository):  # type: ignore[misc]
             raise PublishError(operation="sign", path=self.repo_dir, cause=str(cause)) from cause
 
     def open(self) -> None:
-        """Loads keys and metadata; makes the metadata that is not there yet.
+        """Load keys and metadata; makes the metadata that is not there yet.
 
         Raises:
             PublishError: a file is not what it should be.
@@ -151,7 +151,7 @@ class Workshop(Repository):  # type: ignore[misc]
         self.roles.initialize(keys=self.keys, expiration_days=self.expiration_days)
 
     def check_keys(self, roles: Iterable[str]) -> None:
-        """Opens the private keys once, before anything is signed: a wrong password leaves nothing half signed.
+        """Open the private keys once, before anything is signed: a wrong password leaves nothing half signed.
 
         Raises:
             BadPassword: one of them does not open.

@@ -66,7 +66,7 @@ def status(terminal: Terminal) -> dict[str, Any]:
 
 
 def in_words(found: dict[str, Any]) -> list[str]:
-    """The status as lines for a support engineer."""
+    """Return the status as lines for a support engineer."""
     starts, database = found["starts"], found["database"]
     lines = [
         f"{found['app']} on {found['terminal']}: "

@@ -185,7 +185,7 @@ class Look:
         return offers
 
     def _manifest(self, client: Updater, info: TargetFile) -> Path:
-        """The verified manifest, from the cache or fetched into it."""
+        """Return the verified manifest, from the cache or fetched into it."""
         path = self.manifests / f"{info.hashes['sha256']}.manifest"
         if client.find_cached_target(info, str(path)) is None:
             client.download_target(info, str(path))
@@ -236,7 +236,7 @@ def _http_date(text: str | None) -> datetime | None:
 
 
 def look(request: dict[str, Any]) -> dict[str, Any]:
-    """Asks one address after the other until one answers."""
+    """Ask one address after the other until one answers."""
     first: Trouble | None = None
     for base in request["bases"]:
         try:
@@ -248,7 +248,7 @@ def look(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def fetch(request: dict[str, Any]) -> dict[str, Any]:
-    """Downloads an archive; what one address left unfinished, the next goes on with."""
+    """Download an archive; what one address left unfinished, the next goes on with."""
     first: Trouble | None = None
     target = Path(request["target"])
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -271,7 +271,7 @@ def fetch(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Answers one request."""
+    """Answer one request."""
     request = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:

@@ -61,7 +61,7 @@ class Fetched(NamedTuple):
 
 
 def look(source: Source, *, now: datetime) -> Looked:
-    """One look: refreshed, verified metadata and the manifests of all signed releases, or why not."""
+    """Return one look: refreshed, verified metadata and the manifests of all signed releases, or why not."""
     request = {
         "do": "look",
         "bases": [source.url, *source.mirrors],
@@ -76,7 +76,7 @@ def look(source: Source, *, now: datetime) -> Looked:
 
 
 def only_app(url: str, root: bytes) -> str:
-    """The name of the app that a repository has releases of, verified against a trusted root.
+    """Return the name of the app that a repository has releases of, verified against a trusted root.
 
     Raises:
         TryLater: it cannot be asked now.
@@ -98,7 +98,7 @@ def only_app(url: str, root: bytes) -> str:
 
 
 def fetch(source: Source, wanted: Signed, *, to: Path, progress: Callable[[int, int], None]) -> Fetched:
-    """Downloads a release's archive into the folder `to`; an earlier, unfinished download is gone on with."""
+    """Download a release's archive into the folder `to`; an earlier, unfinished download is gone on with."""
     target = to / wanted.archive_name
     request = {
         "do": "fetch",

@@ -41,7 +41,7 @@ class Watch:
     def start(
         self, folder: Path, manifest: Manifest, release: Release, *, trial_id: TrialId | None, notice: str
     ) -> None:
-        """Starts the app of a version folder.
+        """Start the app of a version folder.
 
         Raises:
             Refused: its command cannot be run on this terminal.
@@ -63,7 +63,7 @@ class Watch:
         gc.enable()
 
     def attach(self) -> None:
-        """Takes up an app that another launcher started; if it has just ended, the wait ends at once."""
+        """Take up an app that another launcher started; if it has just ended, the wait ends at once."""
         running = self._host.running_app(self._lock_path)
         if running is None:
             self._app = None
@@ -72,7 +72,7 @@ class Watch:
         self._since = self._host.monotonic_seconds() - running.seconds
 
     def await_app(self, *, trial_id: TrialId | None, limit_seconds: float | None) -> AppEvent:
-        """Waits for the app's end; on trial also for a confirm by file or command, and for the limit."""
+        """Wait for the app's end; on trial also for a confirm by file or command, and for the limit."""
         app = self._app
         if app is None:
             return AppEvent(AppEventKind.EXITED, -1)
@@ -93,11 +93,11 @@ class Watch:
             time.sleep(POLL_SECONDS)
 
     def confirm_file(self, trial_id: TrialId) -> Path:
-        """The file in which the app writes its trial's id to confirm."""
+        """Return the file in which the app writes its trial's id to confirm."""
         return self._settings.state / f"confirm-{trial_id}"
 
     def answer_confirm(self, trial_id: TrialId, answer: ConfirmAnswer) -> None:
-        """Answers a confirm by file; a crash before this: the app waits, and the next launcher answers."""
+        """Answer a confirm by file; a crash before this: the app waits, and the next launcher answers."""
         try:
             disk_files.write_durably(self._answer_file(trial_id), answer.encode())
             self.confirm_file(trial_id).unlink(missing_ok=True)
@@ -105,12 +105,12 @@ class Watch:
             raise disk_problem("answer the confirm", self.confirm_file(trial_id), cause) from cause
 
     def end_app(self) -> bool:
-        """Ends the app with all it started."""
+        """End the app with all it started."""
         grace_seconds = self._settings.limits.end_grace_seconds
         return self._app is None or self._host.end_tree(self._app, grace_seconds=grace_seconds)
 
     def note_start(self, release: Release, *, failed: bool) -> int:
-        """How many starts of this release have failed one after another. A good start costs no write."""
+        """Return how many starts of this release have failed one after another. A good start costs no write."""
         count = self._failed_starts(release) + 1 if failed else 0
         if not failed and not self._starts_path.exists():
             return 0
@@ -159,7 +159,7 @@ class Watch:
         return values
 
     def asks_confirm(self, trial_id: TrialId) -> bool:
-        """Whether the app has written its confirm file; answering removes it."""
+        """Return whether the app has written its confirm file; answering removes it."""
         try:
             return self.confirm_file(trial_id).read_text(encoding="utf-8").strip() == trial_id
         except (OSError, ValueError):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def open_effects(settings: Settings, progress: Progress | None) -> LiveEffects:
-    """The coordinator's effects on this terminal's database; nothing is opened yet."""
+    """Return the coordinator's effects on this terminal's database; nothing is opened yet."""
     from dbsync.database.live import LiveEffects
     from dbsync.progress import quiet
 
@@ -31,14 +31,14 @@ def open_effects(settings: Settings, progress: Progress | None) -> LiveEffects:
 
 
 def look_at(settings: Settings) -> Facts:
-    """One cheap look at the database."""
+    """Return one cheap look at the database."""
     from dbsync.storage import connections
 
     return connections.look(settings.database, had_data=lambda: open_effects(settings, None).traces())
 
 
 def migrations_of(versions: Versions, release: Release) -> tuple[Migration, ...]:
-    """The migrations that ship inside an installed release; none when it has none or its folder is gone."""
+    """Return the migrations that ship inside an installed release; none when it has none or its folder is gone."""
     from dbsync.migrations import folder as migration_folder
 
     if release.folder not in versions.names():
@@ -50,7 +50,7 @@ def migrations_of(versions: Versions, release: Release) -> tuple[Migration, ...]
 
 
 def backup_of(settings: Settings, trial: Trial) -> Backup | None:
-    """The backup taken for a trial: as its file records it, or as the facts beside the backup name the trial."""
+    """Return the backup taken for a trial: as its file records it, or as the facts beside the backup name the trial."""
     from dbsync.backups.catalog import list_backups
 
     found = list_backups(backups=settings.backups, database=settings.database)
@@ -60,7 +60,7 @@ def backup_of(settings: Settings, trial: Trial) -> Backup | None:
 
 
 def restore_is_done(settings: Settings, intent_id: str) -> bool:
-    """Whether the restore that a person's rollback asked for is through."""
+    """Return whether the restore that a person's rollback asked for is through."""
     from dbsync.backups import restore_intents
 
     intent = restore_intents.read(settings.backups, intent_id)

@@ -26,7 +26,7 @@ class Events:
         self._reports_kept_count: Final = reports_kept_count
 
     def tell(self, report: Report, *, now: str, terminal_id: str) -> Path | None:
-        """Writes an event; for an alarm a report too, whose path is returned.
+        """Write an event; for an alarm a report too, whose path is returned.
 
         Nothing here may stop a till: a disk that is too full for a line of history is not too full to sell.
         """
@@ -90,7 +90,7 @@ def describe(report: Report, *, now: str, terminal_id: str, kind: ProcessKind) -
 
 
 def read(state: Path) -> list[dict[str, Any]]:
-    """The latest events of all kinds of process, oldest first; torn lines are skipped."""
+    """Return the latest events of all kinds of process, oldest first; torn lines are skipped."""
     found: list[dict[str, Any]] = []
     for path in state.glob("events-*.jsonl"):
         found.extend(_tail(path))
@@ -108,7 +108,7 @@ def _tail(path: Path) -> list[dict[str, Any]]:
 
 
 def _trouble_of(event: dict[str, Any]) -> tuple[object, object, str]:
-    """What makes two reports the same trouble: megabytes that are free and other numbers change all the time."""
+    """Return what makes two reports the same trouble: megabytes that are free and other numbers change all the time."""
     cause = "".join(one for one in str(event.get("cause")) if not one.isdigit())
     return event.get("outcome"), event.get("release_id"), cause
 

@@ -36,7 +36,7 @@ class Wish(NamedTuple):
 
 
 def settings_for(wish: Wish, app: str) -> Settings:
-    """The settings that an installation writes: absolute paths, because a service's folders are not the clerk's.
+    """Return the settings that an installation writes: absolute paths, because a service's folders are not the clerk's.
 
     Raises:
         SettingsError: data and program would share a folder.
@@ -69,7 +69,7 @@ def settings_for(wish: Wish, app: str) -> Settings:
 
 
 def prepare(wish: Wish) -> Settings:
-    """Makes the folders, the trusted root and the settings file; everything durable, in an order that can be repeated.
+    """Make the folders, the trusted root and the settings file; everything durable, in an order that can be repeated.
 
     Raises:
         Refused: the root file is missing, or differs from the one that this terminal trusts already.
@@ -99,7 +99,7 @@ def prepare(wish: Wish) -> Settings:
 
 
 def _existing(wish: Wish) -> Settings | None:
-    """The settings of an installation that is repeated."""
+    """Return the settings of an installation that is repeated."""
     path = wish.settings or (this_host().default_folders(wish.app).settings_file if wish.app else None)
     return settings_file.load(_absolute(path)) if path is not None and path.exists() else None
 
@@ -127,6 +127,6 @@ def _absolute(path: Path) -> Path:
 
 
 def install(wish: Wish) -> tuple[Settings, Journal]:
-    """The whole installation; see `prepare` and `first_version`."""
+    """Return the whole installation; see `prepare` and `first_version`."""
     settings = prepare(wish)
     return settings, first_version(Terminal(settings, kind=ProcessKind.INSTALL), bundle=wish.bundle)

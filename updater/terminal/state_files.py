@@ -45,7 +45,7 @@ class StateFolder:
     # ---------------------------------------------------------------------------------------------------- reading
 
     def read_journal(self) -> tuple[Journal | None, bool]:
-        """The journal, and whether there is one that cannot be read."""
+        """Return the journal, and whether there is one that cannot be read."""
         try:
             return _journal(files.read_json(self.journal_path)), False
         except FileNotFoundError:
@@ -54,7 +54,7 @@ class StateFolder:
             return None, True
 
     def read_trial(self, trial_id: TrialId) -> Trial | None:
-        """One trial; None if it has not begun or its file cannot be read."""
+        """Return one trial; None if it has not begun or its file cannot be read."""
         return _read(self._trials / f"{trial_id}.json", _trial)
 
     def read_trials(self, journal: Journal | None) -> tuple[Trial, ...]:
@@ -73,12 +73,12 @@ class StateFolder:
         return tuple(trials)
 
     def read_proofs(self) -> tuple[Proof, ...]:
-        """All proofs, by sequence; one that cannot be read proves nothing."""
+        """Return all proofs, by sequence; one that cannot be read proves nothing."""
         found = [_read(path, _proof) for path in _files(self._proofs)]
         return tuple(sorted((one for one in found if one is not None), key=lambda proof: proof.sequence))
 
     def read_rejections(self, is_done: Callable[[str], bool]) -> tuple[Rejection, ...]:
-        """All rejections. `is_done` tells whether the restore that a person's rollback owes has been done."""
+        """Return all rejections. `is_done` tells whether the restore that a person's rollback owes has been done."""
         found = [_read(path, _rejection) for path in _files(self._rejected)]
         return tuple(
             one._replace(done=one.backup is None or is_done(one.intent_id)) for one in found if one is not None
@@ -87,27 +87,27 @@ class StateFolder:
     # ---------------------------------------------------------------------------------------------------- writing
 
     def write_journal(self, journal: Journal) -> None:
-        """Writes the journal durably, and `current`'s content is derived from it elsewhere."""
+        """Write the journal durably, and `current`'s content is derived from it elsewhere."""
         self._write(self.journal_path, journal)
 
     def put_aside_journal(self) -> None:
-        """Renames an unreadable journal to `journal.json.broken`, replacing an older such file."""
+        """Rename an unreadable journal to `journal.json.broken`, replacing an older such file."""
         files.rename_durably(source=self.journal_path, target=self.journal_path.with_name("journal.json.broken"))
 
     def write_trial(self, trial: Trial) -> None:
-        """Writes one trial file durably."""
+        """Write one trial file durably."""
         self._write(self._trials / f"{trial.trial_id}.json", trial)
 
     def write_proof(self, proof: Proof) -> None:
-        """Writes one proof durably."""
+        """Write one proof durably."""
         self._write(self._proofs / f"{proof.sequence:06d}-{proof.release.release_id}.json", proof)
 
     def write_rejection(self, rejection: Rejection) -> None:
-        """Writes one rejection durably."""
+        """Write one rejection durably."""
         self._write(self._rejected / f"{rejection.release.release_id}.json", rejection)
 
     def remove_rejection(self, release_id: ReleaseId) -> None:
-        """Lifts a rejection durably."""
+        """Lift a rejection durably."""
         path = self._rejected / f"{release_id}.json"
         try:
             path.unlink(missing_ok=True)
@@ -116,7 +116,7 @@ class StateFolder:
             raise disk_problem("remove", path, cause) from cause
 
     def forget_trials(self, *, keep_count: int, keep: frozenset[TrialId]) -> None:
-        """Removes the oldest closed trial files; `keep` are trial ids that are still referred to."""
+        """Remove the oldest closed trial files; `keep` are trial ids that are still referred to."""
         closed = [
             path for path in _files(self._trials)
             if path.stem not in keep and ((trial := _read(path, _trial)) is None or trial.closed)
@@ -126,7 +126,7 @@ class StateFolder:
             path.unlink(missing_ok=True)
 
     def sync(self) -> None:
-        """Makes durable everything that a look reads."""
+        """Make durable everything that a look reads."""
         try:
             for folder in (self._trials, self._proofs, self._rejected):
                 for path in _files(folder):

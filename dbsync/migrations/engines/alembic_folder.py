@@ -25,7 +25,7 @@ class Revision(NamedTuple):
 
 
 def revisions_of(folder: Path) -> dict[str, Revision]:
-    """All revisions of a script directory.
+    """Return all revisions of a script directory.
 
     Raises:
         BadMigrations: a file is none, one is there twice, or some lie where they are not read.
@@ -67,7 +67,7 @@ def ordered(folder: Path, revisions: dict[str, Revision]) -> list[Revision]:
 
 
 def revision_of(path: Path, text: str) -> Revision:
-    """What one file says of itself.
+    """Return what one file says of itself.
 
     Raises:
         BadMigrations: it says nothing of the kind, or what is not supported.

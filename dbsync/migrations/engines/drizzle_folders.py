@@ -40,7 +40,7 @@ class Entry(NamedTuple):
 
 
 def entries(folder: Path) -> list[Entry]:
-    """All migrations, in the order in which they were made.
+    """Return all migrations, in the order in which they were made.
 
     Raises:
         BadMigrations: it is in both layouts, not for SQLite, Prisma's, or cannot be understood.
@@ -64,12 +64,12 @@ def entries(folder: Path) -> list[Entry]:
 
 
 def hash_of(path: Path) -> Sha256:
-    """What Drizzle writes as `hash`."""
+    """Return what Drizzle writes as `hash`."""
     return Sha256(hashlib.sha256(_bytes(path)).hexdigest())
 
 
 def hashes_of(path: Path) -> set[str]:
-    """The same with either kind of line ends."""
+    """Return the same with either kind of line ends."""
     data = _bytes(path)
     lines = data.replace(b"\r\n", b"\n")
     return {hashlib.sha256(one).hexdigest() for one in (data, lines, lines.replace(b"\n", b"\r\n"))}

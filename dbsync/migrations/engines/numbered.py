@@ -128,7 +128,7 @@ def _up_to(known: dict[int, str], version: int) -> Recorded:
 
 
 def _is_read(path: Path) -> bool:
-    """Whether a file is a migration; those that are, and cannot be read here, leave no gap in silence.
+    """Return whether a file is a migration; those that are, and cannot be read here, leave no gap in silence.
 
     Raises:
         BadMigrations: it is one in code, in a folder of its own, or spelt as no tool finds it everywhere.
@@ -146,7 +146,7 @@ def _is_read(path: Path) -> bool:
 
 
 def _text_of(path: Path) -> str:
-    """Its text, if the marks in it can be meant in one way only."""
+    """Return its text, if the marks in it can be meant in one way only."""
     text = text_of(path)
     up, down = _UP.search(text), _DOWN.search(text)
     cause = ""

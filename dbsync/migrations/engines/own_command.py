@@ -30,7 +30,7 @@ LINE_LIMIT: Final = 200
 
 
 def run(connection: Connection, migration: Migration, log: Callable[[str], None]) -> None:
-    """Runs the program on the copy that a connection is to, and lets go of it meanwhile.
+    """Run the program on the copy that a connection is to, and lets go of it meanwhile.
 
     Raises:
         MigrationFailed: the program failed, or what it left is not what it was given.

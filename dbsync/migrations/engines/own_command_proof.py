@@ -27,7 +27,7 @@ class Before(NamedTuple):
 
 
 def before(connection: Connection, path: Path) -> Before:
-    """One look, before the program starts."""
+    """Return one look, before the program starts."""
     return Before(_file(path), _histories(connection), version_of(connection), _data_version(connection))
 
 
@@ -35,7 +35,7 @@ def check(
     connection: Connection, migration: Migration, path: Path, was: Before, *, proofs: list[str],
     log: Callable[[str], None],
 ) -> None:  # fmt: skip
-    """Begins a transaction on what the program left, if it is still the database that it was given.
+    """Begin a transaction on what the program left, if it is still the database that it was given.
 
     Args:
         connection: the one that is open since before.
