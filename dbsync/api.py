@@ -1,8 +1,8 @@
 """dbsync from Python (requirements S74 to S82). Paths in, values out.
 
-from dbsync import api
-if not api.initialize_versioning("data/shop.db", "migrations"):
-    ...                       # the database is as it was; api.run_migrations tells why
+import dbsync
+if not dbsync.initialize_versioning(database="data/shop.db", folder="migrations"):
+    ...                       # the database is as it was; dbsync.run_migrations tells why
 """
 
 from __future__ import annotations
