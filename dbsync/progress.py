@@ -115,7 +115,8 @@ Progress = Callable[[Event], None]
 class Told(Protocol):
     """What a long step calls as it goes on; `text` says what of it is being done."""
 
-    def __call__(self, done: int, total: int, text: str = "", unit: Unit = Unit.NONE) -> None: ...
+    def __call__(self, done: int, total: int, text: str = "", unit: Unit = Unit.NONE) -> None:
+        """Tell how far the step has come."""
 
 
 def quiet(event: Event) -> None:

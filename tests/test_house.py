@@ -255,6 +255,21 @@ def test_decisions_are_pure() -> None:
             assert layers <= base | {"updater.answers", "updater.decisions", "dbsync.upgrade"}, name
 
 
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_method_without_a_docstring_is_documented_where_it_is_declared(path: Path) -> None:
+    import importlib
+    import inspect
+
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if not isinstance(node, ast.ClassDef) or node.name.startswith("_"):
+            continue
+        methods = [part for part in node.body if isinstance(part, ast.FunctionDef) and not part.name.startswith("_")]
+        bare = [method.name for method in methods if ast.get_docstring(method) is None]
+        if bare:
+            found = getattr(importlib.import_module(name_of(path)), node.name)
+            assert not [name for name in bare if not inspect.getdoc(getattr(found, name))], node.name
+
+
 PATH_TYPES: Final = frozenset({"Path", "Path | None", "StrPath", "StrPath | None"})
 """Annotations of an argument that is one path."""
 

@@ -127,6 +127,7 @@ class Bars:
         self._cells = 0
 
     def __call__(self, event: Event) -> None:
+        """Draw the bar of a phase that goes on; any other event takes it away."""
         if event.kind is not EventKind.PROGRESS or event.done >= event.total:
             self.clear()
         elif self._watched and event.seconds >= SHOWN_AFTER_SECONDS:
@@ -155,6 +156,7 @@ class Transcript(Bars):
         super().__init__(stream or sys.stdout)
 
     def __call__(self, event: Event) -> None:
+        """Print the lines of an event, or draw the bar of a phase."""
         if event.kind is EventKind.PROGRESS and not event.total and self._watched:
             # Something comes after it in any case, which takes it away.
             self._draw(bar(event))
@@ -171,6 +173,7 @@ class JsonLines:
         self._stream: Final = stream
 
     def __call__(self, event: Event) -> None:
+        """Print an event."""
         if self._stream is not None:
             self._stream.write(json.dumps({"format": 1, **event._asdict()}, ensure_ascii=True) + "\n")
             self._stream.flush()

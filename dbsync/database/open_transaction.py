@@ -52,16 +52,19 @@ class InPlace:
             raise
 
     def commit(self) -> None:
+        """Commit, and let go."""
         self.connection.execute("COMMIT")
         # The last connection takes the WAL into the file as it closes.
         self.close()
 
     def rollback(self) -> None:
+        """Roll back, if SQLite has not done so by itself."""
         # "Disk full" in WAL mode has undone the transaction by itself already.
         if self.connection.in_transaction:
             self.connection.execute("ROLLBACK")
 
     def close(self) -> None:
+        """Close the connection; SQLite undoes what is not committed."""
         # The last connection removes a WAL that grew to its full size. No checkpoint of our own: while another program
         # writes, it can damage the database (the WAL-reset bug before SQLite 3.51.3, sqlite.org/wal.html).
         self.connection.close()
@@ -97,6 +100,7 @@ class OnCopy:
         return self._copy
 
     def commit(self) -> None:
+        """Commit in the copy, put it over the live database in one transaction, and let go."""
         scratch = self.connection
         scratch.execute("COMMIT")
         # Commit point: one transaction of the live file.
@@ -107,6 +111,7 @@ class OnCopy:
         """There is nothing to undo in the live database; the copy goes when this is closed."""
 
     def close(self) -> None:
+        """Close both connections, which unlocks the live database, and remove the copy."""
         if self._copy is not None:
             self._copy.close()
             self._copy = None

@@ -138,8 +138,10 @@ class Helpers(ABC):
         self.log(f"✅ {table}.{column} is NOT NULL")
 
     def backfill(self, table: str, column: str, expression: str, batch_rows: int = BATCH_ROWS) -> int:
-        """Set a column of every row, in batches with progress; how many rows there were. A table without rowids is
-        one batch."""
+        """Set a column of every row, in batches with progress; return how many rows there were.
+
+        A table without rowids is one batch.
+        """
         rowid = self._rowid(table)
         update = f"UPDATE {quoted(table)} SET {quoted(column)} = {expression}"
         if rowid is None:
@@ -160,8 +162,11 @@ class Helpers(ABC):
         return done
 
     def constrain(self, table: str, check: str, clean: str | None = None) -> None:
-        """Validate, clean, constrain: rows that break `check` are counted, `clean` (one statement) mends them, and only
-        when none is left the CHECK is added."""
+        """Validate, clean, constrain.
+
+        Rows that break `check` are counted, `clean` (one statement) fixes them, and only when none is left the CHECK
+        is added.
+        """
         broken = f"SELECT count(*) FROM {quoted(table)} WHERE NOT ({check})"
         count = self.query(broken)[0][0]
         if count and clean is not None:

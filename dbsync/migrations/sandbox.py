@@ -232,8 +232,11 @@ class Sandbox(Helpers):
         return sqlite3.SQLITE_OK
 
     def _altered(self, table: str, dropped: str | None) -> None:
-        """DROP COLUMN, which names its column here, rewrites rows. ADD COLUMN leaves them alone. RENAME does as well,
-        but what has the name then may be other rows: two tables, or two columns, that change places."""
+        """Note the rows that an ALTER TABLE may have written.
+
+        DROP COLUMN, which names its column here, rewrites rows. ADD COLUMN leaves them alone. RENAME does as well,
+        but what has the name then may be other rows: two tables, or two columns, that change places.
+        """
         if adds_column(self._statement):
             return
         self._note(table, dropped or "", "")
@@ -247,8 +250,10 @@ class Sandbox(Helpers):
 
 
 def cursor_of(sandbox: Sandbox, sql: str, parameters: Sequence[Any]) -> sqlite3.Cursor:
-    """Run one statement of an engine's library, which wants a cursor; migrations of our own never get one, because a
-    cursor leads to its connection."""
+    """Run one statement of an engine's library, which wants a cursor.
+
+    Migrations of our own never get one, because a cursor leads to its connection.
+    """
     return sandbox._run(sql, parameters)  # noqa: SLF001 - the same file
 
 

@@ -55,8 +55,10 @@ class Forest:
 
     @cached_property
     def has_twins(self) -> bool:
-        """Whether a page was written over another one: the same is in two places, and one table's page is missing,
-        although that table may look whole."""
+        """Whether a page was written over another one.
+
+        The same is in two places then, and one table's page is missing, although that table may look whole.
+        """
         seen = set[bytes]()
         for number in self._kinds:
             digest = sha256(self.pages.page(number)).digest()

@@ -192,8 +192,11 @@ def _kinds(page: bytes, begin: int, size: int) -> list[int]:
 
 
 def payload_end(page: bytes, at: int, usable_bytes: int) -> int | None:
-    """Where a record without rowid that begins with its length ends on its page, the number of the page on which it
-    goes on included; None where it runs over the page (sqlite.org/fileformat.html, 1.6)."""
+    """Return the end, on its page, of a record without rowid that begins with its length.
+
+    The number of the page on which it goes on is included. None: it runs over the page (sqlite.org/fileformat.html,
+    1.6).
+    """
     size, begin = varint(page, at)
     most, least = (usable_bytes - 12) * 64 // 255 - 23, (usable_bytes - 12) * 32 // 255 - 23
     local = size

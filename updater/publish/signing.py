@@ -51,6 +51,7 @@ class ConsistentRoles(Roles):  # type: ignore[misc]
     passwords: Passwords = staticmethod(lambda _: None)
 
     def initialize(self, keys: Keys, expiration_days: Any = None) -> None:
+        """Make the roles, with versions in the names of all files."""
         super().initialize(keys, expiration_days)
         self.root.signed.consistent_snapshot = True
 
@@ -77,7 +78,7 @@ class ConsistentRoles(Roles):  # type: ignore[misc]
             self.timestamp.signed.snapshot_meta = meta
 
     def get_latest_archive(self) -> TargetMeta | None:
-        """tufup sorts all targets by version, and ours have some without: only archives are looked at here."""
+        """Return the newest archive. The original sorts all targets by version, and some of ours have none."""
         names = [one for one in self.targets.signed.targets if one.endswith(".tar.gz")] if self.targets else []
         archives = sorted(TargetMeta(one) for one in names)
         return archives[-1] if archives else None
@@ -110,6 +111,7 @@ class Workshop(Repository):  # type: ignore[misc]
 
     @classmethod
     def load_config(cls) -> dict[str, Any]:
+        """Return nothing, as `config_dict`."""
         return {}
 
     def sign_and_store(self) -> None:

@@ -28,9 +28,11 @@ class SandboxConnection:
         self.text_factory: Any = str
 
     def cursor(self) -> _Cursor:
+        """Return a cursor that runs its statements in the sandbox."""
         return _Cursor(self._sandbox)
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> _Cursor:
+        """Run a statement and return its cursor."""
         return self.cursor().execute(sql, parameters)
 
     def create_function(self, *arguments: Any, **values: Any) -> None:
