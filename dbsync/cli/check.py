@@ -31,11 +31,11 @@ def command(folder: Path, released: tuple[Path, ...], database: Path | None, as_
     with errors_told(as_json=as_json), tidy_when_ended(), tempfile.TemporaryDirectory() as scratch:
         problems = check(folder=folder, released=released, database=database, scratch=Path(scratch))
     if as_json:
-        tell_json({"problems": [one._asdict() for one in problems]})
-    for one in () if as_json else problems:
-        tell(f"{one.where}: {one.what}")
-        if one.safe:
-            tell(f"    {one.safe}")
+        tell_json({"problems": [problem._asdict() for problem in problems]})
+    for problem in () if as_json else problems:
+        tell(f"{problem.where}: {problem.what}")
+        if problem.safe:
+            tell(f"    {problem.safe}")
     if not problems and not as_json:
         tell("nothing to say against it")
     sys.exit(ExitStatus.FAILED if problems else 0)

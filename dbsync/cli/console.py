@@ -99,7 +99,7 @@ def lasted(seconds: float) -> str:
 
 def rate(per_second: float, unit: str) -> str:
     """`412.0 MB/s`, `1.2 M rows/s`, `12 statements/s`."""
-    step, sign = next((one for one in _STEPS if per_second >= one[0]), _STEPS[-1])
+    step, sign = next((scale for scale in _STEPS if per_second >= scale[0]), _STEPS[-1])
     number = f"{per_second / step:.1f}" if sign or per_second < 10 else f"{per_second:.0f}"
     return f"{number} {sign}B/s" if unit == "bytes" else f"{number} {sign}{' ' if sign else ''}{unit}/s"
 

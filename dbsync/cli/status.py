@@ -21,7 +21,7 @@ def command(place: Place, *, folder: Path | None, as_json: bool) -> None:
     """Its schema, what is pending, the last run, backups."""
     facts = place.effects().look()
     found = migration_folder.load(folder) if folder is not None else ()
-    pending = [f"{one.number:04d}_{one.name}" for one in found if one.number > facts.version]
+    pending = [f"{migration.number:04d}_{migration.name}" for migration in found if migration.number > facts.version]
     last = last_run(FlightRecorder(place.backups, place.database).lines())
     listed = place.listed()
     told = {

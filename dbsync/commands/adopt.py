@@ -62,7 +62,7 @@ def written_schema(connection: Connection) -> str:
 
     Tables first, then what stands on them; SQLite's, other tools' and our own are left out.
     """
-    tables = {one.lower() for one in tables_of(connection)}
+    tables = {table.lower() for table in tables_of(connection)}
     rows = connection.execute(
         "SELECT type, tbl_name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
         " ORDER BY CASE type WHEN 'table' THEN 1 WHEN 'index' THEN 2 WHEN 'view' THEN 3 ELSE 4 END, rowid"

@@ -94,4 +94,4 @@ def _had(effects: Effects, migrations: tuple[Migration, ...]) -> tuple[Migration
     facts = effects.look()
     if facts.state is not State.OK:
         return migrations
-    return tuple(one for one in migrations if one.number <= facts.version)
+    return tuple(migration for migration in migrations if migration.number <= facts.version)

@@ -127,7 +127,7 @@ def dry_run(
         hint=decided.hint,
         version=facts.version if facts.state is State.OK else NO_SCHEMA,
         latest=found[-1].number if found else NO_SCHEMA,
-        steps=tuple(_step(one, issued) for one in pending),
+        steps=tuple(_step(migration, issued) for migration in pending),
         backs_up=decided.backs_up,
         tried_on=TriedOn.DATA if on_copy and facts.state is State.OK else TriedOn.SCHEMA,
         problem=problem,
@@ -152,22 +152,30 @@ class _Issued:
         return tuple(Statement(key[1], count) for key, count in self._counts.items() if key[0] == number)
 
 
-def _step(one: Migration, issued: _Issued) -> Step:
-    statements = _statements(one, issued)
-    return Step(one.number, one.name, one.description, one.kind, one.changes, one.readable_from, statements)
+def _step(migration: Migration, issued: _Issued) -> Step:
+    statements = _statements(migration, issued)
+    return Step(
+        migration.number,
+        migration.name,
+        migration.description,
+        migration.kind,
+        migration.changes,
+        migration.readable_from,
+        statements,
+    )
 
 
-def _statements(one: Migration, issued: _Issued) -> tuple[Statement, ...]:
-    match one.kind:
+def _statements(migration: Migration, issued: _Issued) -> tuple[Statement, ...]:
+    match migration.kind:
         case MigrationKind.SQL:
-            return tuple(Statement(text, 1) for text in split(text_of(one.path)))
+            return tuple(Statement(text, 1) for text in split(text_of(migration.path)))
         case MigrationKind.PYTHON:
-            return issued.of(one.number)
+            return issued.of(migration.number)
         case MigrationKind.COMMAND:
             # The file that names the program, as it is.
-            return (Statement(text_of(one.path), 1),)
+            return (Statement(text_of(migration.path), 1),)
         case _:
-            assert_never(one.kind)
+            assert_never(migration.kind)
 
 
 class _Decided(NamedTuple):
@@ -269,14 +277,14 @@ def _on_schema(path: Path, facts: Facts, pending: tuple[Migration, ...], issued:
                 _copy_schema(source, scratch)
         scratch.execute("PRAGMA foreign_keys=OFF")
         scratch.execute("BEGIN")
-        for one in pending:
-            if one.kind is MigrationKind.COMMAND:
+        for migration in pending:
+            if migration.kind is MigrationKind.COMMAND:
                 # A program wants a file with the data in it: `--on-copy`.
                 return ""
             try:
-                runner.apply_all(scratch, (one,), issued=issued)
+                runner.apply_all(scratch, (migration,), issued=issued)
             except TillkeeperError as error:
-                return f"v{one.number} {one.name}: {error.cause}"
+                return f"v{migration.number} {migration.name}: {error.cause}"
     return ""
 
 

@@ -157,7 +157,7 @@ def try_out(
     return Rehearsed(
         good=not tried.cause,
         cause=tried.cause,
-        migrations=tuple(f"v{one.number} {one.name}" for one in tried.pending),
+        migrations=tuple(f"v{migration.number} {migration.name}" for migration in tried.pending),
         seconds=round(time.monotonic() - began, 3),
         expected_seconds=round(backup_seconds + tried.seconds + check_seconds, 3),
         migrate_seconds=round(tried.seconds, 3),
@@ -206,7 +206,7 @@ def _attempt(
     except TillkeeperError as error:
         return Attempt(pending, error.cause, time.monotonic() - began)
     seconds = time.monotonic() - began
-    objects = [*(f"+ {one}" for one in sorted(after - before)), *(f"- {one}" for one in sorted(before - after))]
+    objects = [*(f"+ {part}" for part in sorted(after - before)), *(f"- {part}" for part in sorted(before - after))]
     return Attempt(pending, "", seconds, journal_bytes, changes, tuple(objects))
 
 

@@ -53,12 +53,12 @@ def check(
     if not found:
         # The wrong folder must not pass in CI.
         return [Problem(str(folder), NONE, NONE_HINT)]
-    problems = [Problem(str(one), NOT_READ, NOT_READ_SAFE) for one in passed_over(folder)]
-    problems += [Problem(_name(one), risk.what, risk.safe) for one in found for risk in risks(one)]
+    problems = [Problem(str(path), NOT_READ, NOT_READ_SAFE) for path in passed_over(folder)]
+    problems += [Problem(_name(migration), risk.what, risk.safe) for migration in found for risk in risks(migration)]
     problems += _declarations(found)
     for place in released:
         problems += _against(found, place)
-    if not problems and not any(one.kind is MigrationKind.COMMAND for one in found):
+    if not problems and not any(migration.kind is MigrationKind.COMMAND for migration in found):
         problems += _from_every_schema(found, released)
         problems += _meant(found, scratch)
     if not problems:
@@ -85,16 +85,16 @@ def _meant(found: tuple[Migration, ...], scratch: Path) -> list[Problem]:
     before, after = scratch / "check-step-before.db", scratch / "check-step-after.db"
     problems = []
     try:
-        for one in found:
+        for migration in found:
             snapshot.scratch_copy(source=after, target=before, told=nobody) if after.exists() else _make(before, ())
             with closing(open_scratch(after)) as connection:
-                runner.run_all(connection, (one,))
+                runner.run_all(connection, (migration,))
                 attach_copy(connection, before, conservation.OLD)
-                allowed = declarations.declared((one,))
+                allowed = declarations.declared((migration,))
                 _, wrong = declaration_checks.usable(connection, allowed, conservation.OLD)
-                problems += [Problem(_name(one), each.what) for each in wrong]
+                problems += [Problem(_name(migration), mistake.what) for mistake in wrong]
                 for what, near in declaration_checks.unknown(connection, allowed, conservation.OLD):
-                    problems.append(Problem(_name(one), what, f"Is {near} meant?" if near else ""))
+                    problems.append(Problem(_name(migration), what, f"Is {near} meant?" if near else ""))
     except TillkeeperError as error:
         return [Problem("declarations", error.cause)]
     finally:
@@ -112,14 +112,20 @@ def _against(found: tuple[Migration, ...], place: Path) -> list[Problem]:
     if not earlier:
         return [Problem(str(place), NONE, NONE_HINT)]
     problems = []
-    for one in departures(earlier=earlier, now=found):
-        match one.kind:
+    for departure in departures(earlier=earlier, now=found):
+        match departure.kind:
             case Kind.MENDED:
-                problems += _same_end(found, earlier, one.number)
+                problems += _same_end(found, earlier, departure.number)
             case Kind.MISSING | Kind.RENAMED | Kind.RENUMBERED | Kind.EDITED:
-                problems.append(Problem(f"{one.number:04d}_{one.name}", f"released in {place}, {one.what}", one.safe))
+                problems.append(
+                    Problem(
+                        f"{departure.number:04d}_{departure.name}",
+                        f"released in {place}, {departure.what}",
+                        departure.safe,
+                    )
+                )
             case _:
-                assert_never(one.kind)
+                assert_never(departure.kind)
     return problems
 
 
@@ -127,7 +133,8 @@ def _same_end(found: tuple[Migration, ...], earlier: tuple[Migration, ...], numb
     """A mended migration ends in the structure of the one that it replaces: databases that have the old one keep it."""
     try:
         mended, broken = (
-            runner.fresh_structure(tuple(one for one in all_ if one.number <= number)) for all_ in (found, earlier)
+            runner.fresh_structure(tuple(migration for migration in all_ if migration.number <= number))
+            for all_ in (found, earlier)
         )
     except TillkeeperError as error:
         return [Problem(_name(found[number - 1]), f"a fresh database cannot be made: {error.cause}")]
@@ -200,18 +207,18 @@ def _twice(found: tuple[Migration, ...], before: Path | None, scratch: Path) -> 
         for path in (once, twice):
             snapshot.scratch_copy(source=before or made, target=path, told=nobody)
             with closing(open_scratch(path)) as connection:
-                pending = tuple(one for one in found if one.number > version_of(connection))
+                pending = tuple(migration for migration in found if migration.number > version_of(connection))
                 with another_day(connection) if path == twice else nullcontext():
                     runner.run_all(connection, pending)
         with closing(open_copy(once)) as connection:
             attach_copy(connection, twice, "twice")
-            differing = [one.table for one in table_diff.differences(connection, "twice")]
+            differing = [difference.table for difference in table_diff.differences(connection, "twice")]
     except TillkeeperError as error:
         return [Problem(str(before or "a fresh database"), error.cause)]
     finally:
         for path in (once, twice, made):
             snapshot.drop_part(path)
-    return [Problem(one, "two runs, on two days, come to different rows", SAME_TWICE) for one in differing]
+    return [Problem(table, "two runs, on two days, come to different rows", SAME_TWICE) for table in differing]
 
 
 def _make(path: Path, first: tuple[Migration, ...]) -> None:
@@ -225,10 +232,10 @@ def _undeclared(found: tuple[Migration, ...], before: Path, scratch: Path) -> li
     try:
         snapshot.scratch_copy(source=before, target=step, told=nobody)
         with closing(open_copy(step)) as connection:
-            pending = tuple(one for one in found if one.number > version_of(connection))
+            pending = tuple(migration for migration in found if migration.number > version_of(connection))
         problems = []
-        for one in pending:
-            problems += _different((one,), step, scratch, goes_on=True)
+        for migration in pending:
+            problems += _different((migration,), step, scratch, goes_on=True)
         if len(pending) > 1 and not problems:
             problems += _different(pending, before, scratch, goes_on=False)
     finally:
@@ -250,4 +257,7 @@ def _different(run: tuple[Migration, ...], base: Path, scratch: Path, *, goes_on
             after.replace(base)
     finally:
         snapshot.drop_part(after)
-    return [Problem(_name(run[-1]), one.told, f"-- changes: {one.declare}" if one.declare else "") for one in found]
+    return [
+        Problem(_name(run[-1]), finding.told, f"-- changes: {finding.declare}" if finding.declare else "")
+        for finding in found
+    ]

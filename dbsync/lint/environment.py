@@ -35,7 +35,7 @@ def _shifted(real: Connection, name: str, before_count: int) -> Callable[..., An
 
     def answer(*values: object) -> Any:
         given = values if len(values) > before_count else (*values, DAY)
-        asked = [DAY if isinstance(one, str) and one.lower() == "now" else one for one in given]
+        asked = [DAY if isinstance(value, str) and value.lower() == "now" else value for value in given]
         return real.execute(f"SELECT {plain}({', '.join('?' * len(asked))})", asked).fetchone()[0]
 
     return answer

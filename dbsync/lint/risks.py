@@ -75,9 +75,9 @@ def risks(migration: Migration) -> list[Risk]:
     except BadMigrations:
         # That is a problem of its own, and told as one.
         return []
-    all_words = [words_of(one) for one in statements]
+    all_words = [words_of(statement) for statement in statements]
     made = {_created(words) for words in all_words} | {
-        renamed.to.lower() for one in statements if (renamed := rename_of(one)) is not None
+        renamed.to.lower() for statement in statements if (renamed := rename_of(statement)) is not None
     }
     found = list(_unread(text)) if (migration.kind, migration.engine) == (MigrationKind.SQL, EngineName.OWN) else []
     for statement, words in zip(statements, all_words, strict=True):
@@ -109,7 +109,7 @@ def _in_python(text: str) -> Iterator[str]:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             inner.add(id(node.value))
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "log":
-            inner |= {id(one) for one in node.args}
+            inner |= {id(argument) for argument in node.args}
         if id(node) in inner:
             continue
         if isinstance(node, ast.JoinedStr):
@@ -120,9 +120,9 @@ def _in_python(text: str) -> Iterator[str]:
 
 
 def _if_sql(text: str) -> Iterator[str]:
-    for one in split(text):
-        if (words_of(one)[:1] or [""])[0] in _VERBS:
-            yield one
+    for statement in split(text):
+        if (words_of(statement)[:1] or [""])[0] in _VERBS:
+            yield statement
 
 
 def _name_at(words: list[str], at: int) -> str:
@@ -141,7 +141,7 @@ def _altering(statement: str, words: list[str], said: Declared, made: set[str]) 
         return
     table = _name_at(words, 2)
     at = 5 if words[3:4] == ["."] else 3
-    rest = [one for one in words[at + 1 :] if one not in ("column", ";")]
+    rest = [word for word in words[at + 1 :] if word not in ("column", ";")]
     renamed = rename_of(statement)
     before, column = cell_of(said, (table, (rest or [""])[0]))
     if words[at : at + 1] == ["drop"] and not _allowed(said, "column", f"{before}.{column}", COMPUTED in words):
@@ -172,7 +172,7 @@ def _dropping(words: list[str], said: Declared, made: set[str], all_words: list[
     name = _name_at(words, 2)
     if kind == "table" and name not in made and not _allowed(said, kind, name, COMPUTED in name):
         yield Risk("it drops a table without a declaration", f"Say it: `changes: drop table {name}`.")
-    again = any(one[:1] == ["create"] and kind in one[1:4] for one in all_words)
+    again = any(others[:1] == ["create"] and kind in others[1:4] for others in all_words)
     if kind in ("index", "trigger", "view") and not again and not _allowed(said, kind, name, COMPUTED in name):
         safe = f"Say it: `changes: drop {kind} {name}`; or make it again in the same migration."
         article = "an" if kind == "index" else "a"
@@ -181,7 +181,7 @@ def _dropping(words: list[str], said: Declared, made: set[str], all_words: list[
 
 def _allowed(said: Declared, kind: str, name: str, computed: bool) -> bool:
     """Return whether a drop is declared; where the name is put together, any declaration of the kind counts."""
-    return (kind, name) in said.drops or (computed and any(one[0] == kind for one in said.drops))
+    return (kind, name) in said.drops or (computed and any(drop[0] == kind for drop in said.drops))
 
 
 def _breaking(words: list[str]) -> Iterator[Risk]:
@@ -202,7 +202,7 @@ def _unlike_twice(words: list[str]) -> Iterator[Risk]:
         called = words[index + 1 : index + 2] == ["("]
         if called and word in ("random", "randomblob"):
             yield Risk(f"it asks for chance: {word}()", SAME_TWICE)
-        now = "'now'" in [one.lower() for one in words[index:]] or words[index + 2 : index + 3] == [")"]
+        now = "'now'" in [later.lower() for later in words[index:]] or words[index + 2 : index + 3] == [")"]
         if word in _NOW or (called and word in _CLOCKS and now):
             yield Risk(f"it asks the clock: {word}", SAME_TWICE)
 
@@ -212,7 +212,7 @@ def _python_unlike_twice(text: str) -> Iterator[Risk]:
         if not isinstance(node, ast.Call):
             continue
         called = ast.unparse(node.func)
-        if any(called == one or called.endswith(f".{one}") for one in _PYTHON_CLOCKS - {"os.urandom"}):
+        if any(called == clock or called.endswith(f".{clock}") for clock in _PYTHON_CLOCKS - {"os.urandom"}):
             yield Risk(f"it asks the clock: {called}()", SAME_TWICE)
         elif called == "os.urandom" or called.startswith(_PYTHON_CHANCE):
             yield Risk(f"it asks for chance: {called}()", SAME_TWICE)

@@ -50,8 +50,8 @@ class Forest:
     @cached_property
     def _kinds(self) -> dict[int, int]:
         """The pages that look like a tree's and are not free."""
-        kinds = ((one, kind_of(self.pages.page(one), one)) for one in range(1, self.pages.count + 1))
-        return {one: kind for one, kind in kinds if kind in (*TABLE, *KEYED) and one not in self._free}
+        kinds = ((number, kind_of(self.pages.page(number), number)) for number in range(1, self.pages.count + 1))
+        return {number: kind for number, kind in kinds if kind in (*TABLE, *KEYED) and number not in self._free}
 
     @cached_property
     def has_twins(self) -> bool:
@@ -77,8 +77,8 @@ class Forest:
 
     def lost(self, kinds: tuple[int, int]) -> list[int]:
         """Return the roots of trees of a kind, `TABLE` or `KEYED`, to which nothing leads."""
-        found = [one for one, kind in self._kinds.items() if kind in kinds and one not in self._below]
-        return [one for one in found if not self._is_schema(one)]
+        found = [number for number, kind in self._kinds.items() if kind in kinds and number not in self._below]
+        return [number for number in found if not self._is_schema(number)]
 
     def below(self, number: int) -> list[int] | None:
         """The pages to which an inner page points, none for a leaf; None: it is not one as the format has them."""
@@ -89,10 +89,10 @@ class Forest:
         count, places = int.from_bytes(page[at + 3 : at + 5]), cells(page, at, 8 if leaf else 12)
         if len(places) != count or (leaf and not count):
             return None
-        if page[at] in KEYED and any(self._cell(page, one) is None for one in places):
+        if page[at] in KEYED and any(self._cell(page, place) is None for place in places):
             return None
         children = [] if leaf else children_of(page, at)
-        good = len(set(children)) == len(children) and all(1 < one <= self.pages.count for one in children)
+        good = len(set(children)) == len(children) and all(1 < child <= self.pages.count for child in children)
         return children if good else None
 
     def span(self, root: int) -> tuple[int, int] | None:
@@ -159,7 +159,7 @@ class Forest:
         return page[begin:end] if end is not None else None
 
     def _as_leaf(self, page: bytes) -> bytes:
-        found = [self._cell(page, one) or b"" for one in cells(page, 0, 12)]
+        found = [self._cell(page, place) or b"" for place in cells(page, 0, 12)]
         head, body, at = bytearray(), bytearray(), self.pages.usable_bytes
         for cell in found:
             # A cell has four bytes at least, for when it becomes a free block.

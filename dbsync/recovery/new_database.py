@@ -61,26 +61,26 @@ class Rebuilt:
 
     def make_tables(self) -> None:
         """Searches first, for the tables that they keep; then tables, and what must be unique in them."""
-        tables = [one for one in self._objects if one.kind == "table" and not one.name.startswith("sqlite_")]
-        for one in sorted(tables, key=lambda each: not is_virtual(each)):
-            if not has_table(self.connection, one.name):
-                self._make(one)
-        for one in self._objects:
-            if is_unique(one) and has_table(self.connection, one.table):
-                self._make(one)
+        tables = [entry for entry in self._objects if entry.kind == "table" and not entry.name.startswith("sqlite_")]
+        for entry in sorted(tables, key=lambda table: not is_virtual(table)):
+            if not has_table(self.connection, entry.name):
+                self._make(entry)
+        for entry in self._objects:
+            if is_unique(entry) and has_table(self.connection, entry.table):
+                self._make(entry)
 
     def make_rest(self, version: int, application_id: int) -> None:
         """Searches from their content, indexes, views, triggers, the numbers in the header; then all is committed."""
-        for one in self._objects:
-            facts = facts_of(self.connection, one.name) if is_virtual(one) else None
+        for entry in self._objects:
+            facts = facts_of(self.connection, entry.name) if is_virtual(entry) else None
             if facts is not None and facts.is_external_search:
-                self._do(f"INSERT INTO {quoted(one.name)} ({quoted(one.name)}) VALUES ('rebuild')", one)
+                self._do(f"INSERT INTO {quoted(entry.name)} ({quoted(entry.name)}) VALUES ('rebuild')", entry)
             elif facts is not None and facts.is_contentless:
-                self.not_made.append(f"table {one.name}: it keeps no content to make its index of, and is empty")
+                self.not_made.append(f"table {entry.name}: it keeps no content to make its index of, and is empty")
         for kind in ("index", "view", "trigger"):
-            for one in self._objects:
-                if one.kind == kind and one.sql and not is_unique(one):
-                    self._make(one)
+            for entry in self._objects:
+                if entry.kind == kind and entry.sql and not is_unique(entry):
+                    self._make(entry)
         self.connection.execute(f"PRAGMA user_version={version}")
         self.connection.execute(f"PRAGMA application_id={application_id}")
         self.connection.execute("COMMIT")
@@ -102,7 +102,7 @@ class Rebuilt:
     def taker(self, shelf: Shelf) -> Callable[[int | None, Row], None]:
         """Return what puts rows into a table; those that do not fit go beside the file."""
         with_rowid = shelf.rowid is not None and not is_rowid(self.connection, shelf.name)
-        names = ", ".join([str(shelf.rowid)] * with_rowid + [quoted(one) for one in shelf.columns])
+        names = ", ".join([str(shelf.rowid)] * with_rowid + [quoted(column) for column in shelf.columns])
         many = len(shelf.columns) + with_rowid
         into = f"INSERT INTO main.{quoted(shelf.name)} ({names}) VALUES "
         usual = f"{into}({', '.join('?' * many)})"
@@ -110,8 +110,8 @@ class Rebuilt:
         def take(rowid: int | None, row: Row) -> None:
             values = (rowid, *row) if with_rowid else row
             sql = usual
-            if any(isinstance(one, BadText) for one in values):
-                marks = ("CAST(? AS TEXT)" if isinstance(one, BadText) else "?" for one in values)
+            if any(isinstance(value, BadText) for value in values):
+                marks = ("CAST(? AS TEXT)" if isinstance(value, BadText) else "?" for value in values)
                 sql = f"{into}({', '.join(marks)})"
             try:
                 self.connection.execute(sql, values)
@@ -147,19 +147,19 @@ class Rebuilt:
     def drop(self) -> None:
         """Remove what has no final name."""
         self.close()
-        for one in (self.path, self.path.with_name(self.path.name + ".aside")):
-            one.unlink(missing_ok=True)
+        for path in (self.path, self.path.with_name(self.path.name + ".aside")):
+            path.unlink(missing_ok=True)
 
-    def _make(self, one: Object) -> None:
-        if one.sql:
-            self._do(one.sql, one)
+    def _make(self, entry: Object) -> None:
+        if entry.sql:
+            self._do(entry.sql, entry)
 
-    def _do(self, sql: str, one: Object) -> None:
+    def _do(self, sql: str, entry: Object) -> None:
         try:
             self.connection.execute(sql)
         except sqlite3.Error as error:
             self._stop_if_disk(error)
-            self.not_made.append(f"{one.kind} {one.name}: {error}")
+            self.not_made.append(f"{entry.kind} {entry.name}: {error}")
 
     def _stop_if_disk(self, error: Exception) -> None:
         found = kind_of(error)

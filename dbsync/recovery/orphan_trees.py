@@ -37,16 +37,18 @@ def read_lost(
     """
     lacking = {
         name: sources[name]
-        for name, one in tables.items()
-        if one.cause and rebuilt.exists(sources[name].object) and not is_virtual(sources[name].object)
+        for name, table in tables.items()
+        if table.cause and rebuilt.exists(sources[name].object) and not is_virtual(sources[name].object)
     }
     if not lacking:
         return tables
-    shapes = {name: shape_of(rebuilt.connection, one.object.name) for name, one in lacking.items()}
-    forest = Forest(Pages(work), {one.root for one in objects if one.root})
+    shapes = {name: shape_of(rebuilt.connection, source.object.name) for name, source in lacking.items()}
+    forest = Forest(Pages(work), {entry.root for entry in objects if entry.root})
     # All of it is decided before anything is written into the copy.
     lost = [*_by_rowids(forest, tables, shapes), *_by_records(forest, shapes, objects)]
-    parts = {name: list(forest.parts(one.object.root)) for name, one in lacking.items() if shapes[name].without_rowid}
+    parts = {
+        name: list(forest.parts(source.object.root)) for name, source in lacking.items() if shapes[name].without_rowid
+    }
     for name, found in parts.items():
         told(0, 0, name)
         for root in _on_pages(work, found):
@@ -90,23 +92,25 @@ def _by_records(forest: Forest, shapes: dict[str, Shape], objects: list[Object])
     wanted = [name for name, shape in shapes.items() if shape.without_rowid]
     if not wanted:
         return
-    indexes = [one.name for one in objects if one.kind == "index" and one.root and not forest.is_whole(one.root)]
+    indexes = [
+        entry.name for entry in objects if entry.kind == "index" and entry.root and not forest.is_whole(entry.root)
+    ]
     for root in forest.lost(KEYED):
         names = [name for name in wanted if forest.fits_keyed(root, shapes[name])]
         if names:
-            yield root, [*names, *(f"the index {one}" for one in indexes)]
+            yield root, [*names, *(f"the index {index}" for index in indexes)]
 
 
 def _on_pages(work: Path, parts: list[int | bytes]) -> list[int]:
     """The pages at which parts of a tree begin; rows of inner pages get pages of their own, behind the others."""
     count, found = Pages(work).count, []
     with work.open("r+b") as file:
-        for one in parts:
-            if isinstance(one, int):
-                found.append(one)
+        for part in parts:
+            if isinstance(part, int):
+                found.append(part)
                 continue
-            file.seek(count * len(one))
-            file.write(one)
+            file.seek(count * len(part))
+            file.write(part)
             count += 1
             found.append(count)
     return found
@@ -127,8 +131,8 @@ def _take_tree(
         take(rowid, row)
 
     with closing(open_damaged(work)) as damaged:
-        salvage, one = Salvage(damaged, read, seen), tables[name]
-        left = one.unread
+        salvage, table = Salvage(damaged, read, seen), tables[name]
+        left = table.unread
         if read.rowid is None:
             salvage.whole()
         else:
@@ -137,10 +141,10 @@ def _take_tree(
                 left = tuple(joined([*without(left, span), *common(left, unread)]))
     return {
         **tables,
-        name: one._replace(
-            read_count=one.read_count + salvage.read_count,
+        name: table._replace(
+            read_count=table.read_count + salvage.read_count,
             aside_count=rebuilt.aside_count.get(name, 0),
             unread=left,
-            cause=one.cause if left or read.rowid is None else "",
+            cause=table.cause if left or read.rowid is None else "",
         ),
     }

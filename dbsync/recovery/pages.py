@@ -118,7 +118,7 @@ class Pages:
                 continue
             children, keys = inner_page(page, HEADER_BYTES if number == 1 else 0)
             yield children, keys
-            waiting += [one for one in children if one not in seen]
+            waiting += [child for child in children if child not in seen]
             seen.update(children)
 
     def free(self) -> tuple[set[int], bool]:
@@ -129,7 +129,7 @@ class Pages:
             page = self.page(trunk)
             found.add(trunk)
             many = min(int.from_bytes(page[4:8]), len(page) // 4 - 2)
-            found.update(int.from_bytes(page[8 + 4 * one : 12 + 4 * one]) for one in range(many))
+            found.update(int.from_bytes(page[8 + 4 * index : 12 + 4 * index]) for index in range(many))
             trunk = int.from_bytes(page[:4])
         return found, len(found) == int.from_bytes(head[36:40])
 
@@ -213,21 +213,21 @@ def is_like(kinds: list[int], shape: Shape) -> bool:
     """Return whether a record with values of these kinds can be a row of such a table."""
     if shape.exact and len(kinds) != shape.columns_count:
         return False
-    if not 0 < len(kinds) <= shape.columns_count or any(one in (10, 11) for one in kinds):
+    if not 0 < len(kinds) <= shape.columns_count or any(kind in (10, 11) for kind in kinds):
         return False
     if shape.alias is not None and kinds[shape.alias : shape.alias + 1] not in ([0], []):
         return False
-    if any(1 <= kinds[one] <= 9 for one in shape.texts if one < len(kinds)):
+    if any(1 <= kinds[column] <= 9 for column in shape.texts if column < len(kinds)):
         return False
-    return all(kinds[one] != 0 for one in shape.not_null if one < len(kinds) and one != shape.alias)
+    return all(kinds[column] != 0 for column in shape.not_null if column < len(kinds) and column != shape.alias)
 
 
 def cells(page: bytes, at: int, head_bytes: int) -> list[int]:
     """Return where the cells of a page begin, without those that do not lie on it."""
     count = min(int.from_bytes(page[at + 3 : at + 5]), (len(page) - at - head_bytes) // 2)
     begin = at + head_bytes
-    places = [int.from_bytes(page[begin + 2 * one : begin + 2 * one + 2]) for one in range(count)]
-    return [one for one in places if begin + 2 * count <= one <= len(page) - 4]
+    places = [int.from_bytes(page[begin + 2 * index : begin + 2 * index + 2]) for index in range(count)]
+    return [place for place in places if begin + 2 * count <= place <= len(page) - 4]
 
 
 def varint(page: bytes, at: int) -> tuple[int, int]:

@@ -68,7 +68,7 @@ class Repaired(NamedTuple):
     def whole(self) -> bool:
         """Everything was read, and has a place. Where the schema was lost nobody can know that nothing is missing."""
         lost = self.not_made or self.bad_blocks_count or self.schema_from != ITSELF
-        return not lost and all(one.whole for one in self.tables)
+        return not lost and all(table.whole for table in self.tables)
 
 
 class Good(NamedTuple):
@@ -144,10 +144,10 @@ def _check(database: Path, into: Path) -> None:
         raise Damaged(operation="recover", path=database, cause="there is no such file")
     if not files.is_there(into.parent):
         raise Refused(operation="recover into", path=into, cause="there is no such folder")
-    for one in (into, aside_of(into), *snapshot.sidecars(into)):
-        if files.is_there(one):
+    for path in (into, aside_of(into), *snapshot.sidecars(into)):
+        if files.is_there(path):
             hint = "Name a file that is not there yet."
-            raise Refused(operation="recover into", path=one, cause="it is there already", hint=hint)
+            raise Refused(operation="recover into", path=path, cause="it is there already", hint=hint)
     if not lock_of(database).is_free():
         raise Locked(
             operation="recover", path=database, cause="another process is migrating or restoring it, or runs it"
@@ -160,15 +160,15 @@ def _check(database: Path, into: Path) -> None:
 @contextmanager
 def _newest_good(backups: list[Backup], version: SchemaNumber | None = None) -> Iterator[Good | None]:
     """The newest backup that is sound."""
-    for one in backups:
-        if not one.verified or (version is not None and one.version != version):
+    for backup in backups:
+        if not backup.verified or (version is not None and backup.version != version):
             continue
         try:
-            restore.check_backup_file(one.path)
+            restore.check_backup_file(backup.path)
         except TillkeeperError:
             continue
-        with compression.plain(one.path) as plain:
-            yield Good(one.path, plain)
+        with compression.plain(backup.path) as plain:
+            yield Good(backup.path, plain)
             return
     yield None
 
@@ -212,7 +212,7 @@ def _schema(
             put_version(source=source, work=work)
         with_pages_that_are_there(work)
         objects = find_again(own, source=source, work=work)
-    if not any(one.root for one in objects if one.kind == "table"):
+    if not any(entry.root for entry in objects if entry.kind == "table"):
         raise Refused(operation="recover", path=work, cause="it is no SQLite database, or none of this app")
     graft(work, objects)
     return Schema(objects, name)
@@ -220,16 +220,16 @@ def _schema(
 
 def _kept(backups: list[Backup], version: SchemaNumber | None) -> tuple[Migration, ...]:
     """Return the migrations that lie beside a backup and lead to a schema: the backup itself is from before them."""
-    for one in backups:
+    for backup in backups:
         with suppress(TillkeeperError):
-            found = bundled_migrations.beside(one.path)
+            found = bundled_migrations.beside(backup.path)
             if found and version is not None and found[-1].number >= version:
                 return found
     return ()
 
 
 def _fresh(folder: Path, migrations: tuple[Migration, ...], version: SchemaNumber | None) -> Path | None:
-    wanted = tuple(one for one in migrations if version is None or one.number <= version)
+    wanted = tuple(migration for migration in migrations if version is None or migration.number <= version)
     if not wanted:
         return None
     path = folder / "fresh.db"

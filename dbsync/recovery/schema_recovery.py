@@ -113,28 +113,30 @@ def find_again(own: list[Object], *, source: Path, work: Path) -> list[Object]:
     Returns:
         The objects; tables for which no tree was found have root 0.
     """
-    pages, found = Pages(work), {one.name: one for one in own}
-    taken = {one.root for one in own if one.root}
+    pages, found = Pages(work), {entry.name: entry for entry in own}
+    taken = {entry.root for entry in own if entry.root}
     # It looks at `taken` when it is first asked for lost trees: then all that are known are in it.
     forest = Forest(pages, taken)
     with closing(open_reading(source)) as connection:
         theirs, _ = read_schema(connection)
-        missing = {one.name: one for one in theirs if one.name not in found}
-        tables = [one.name for one in missing.values() if one.kind == "table" and one.root]
-        shapes = {one: shape_of(connection, one) for one in tables}
-        indexes = [index_shape_of(connection, one.name) for one in missing.values() if one.kind == "index" and one.root]
-    for name, one in missing.items():
+        missing = {entry.name: entry for entry in theirs if entry.name not in found}
+        tables = [entry.name for entry in missing.values() if entry.kind == "table" and entry.root]
+        shapes = {table: shape_of(connection, table) for table in tables}
+        indexes = [
+            index_shape_of(connection, index.name) for index in missing.values() if index.kind == "index" and index.root
+        ]
+    for name, entry in missing.items():
         if name in shapes:
-            where = one.root if one.root not in taken and _can_be(forest, one.root, shapes[name]) else 0
-            found[name] = one._replace(root=where)
+            where = entry.root if entry.root not in taken and _can_be(forest, entry.root, shapes[name]) else 0
+            found[name] = entry._replace(root=where)
             taken.add(where)
         else:
-            found[name] = one._replace(root=0)
+            found[name] = entry._replace(root=0)
     rootless = {name: shape for name, shape in shapes.items() if not found[name].root}
     for name, shape in rootless.items():
-        alike = [one for one in forest.lost(KEYED if shape.without_rowid else TABLE) if _can_be(forest, one, shape)]
-        others = [*(rootless[one] for one in rootless if one != name), *(indexes if shape.without_rowid else ())]
-        if len(alike) == 1 and not any(_can_be(forest, alike[0], one) for one in others):
+        alike = [root for root in forest.lost(KEYED if shape.without_rowid else TABLE) if _can_be(forest, root, shape)]
+        others = [*(rootless[other] for other in rootless if other != name), *(indexes if shape.without_rowid else ())]
+        if len(alike) == 1 and not any(_can_be(forest, alike[0], other) for other in others):
             # The only tree that can be this table's, and no other table's or index's.
             found[name] = found[name]._replace(root=alike[0])
         elif not alike and missing[name].root not in taken and _is_empty(pages, missing[name].root, shape):
@@ -186,7 +188,7 @@ def graft(work: Path, objects: list[Object]) -> None:
         connection.execute("PRAGMA journal_mode=MEMORY").fetchall()
         connection.executemany(
             "INSERT INTO sqlite_schema (type, name, tbl_name, rootpage, sql) VALUES (?, ?, ?, ?, ?)",
-            [one for one in objects if one.kind == "table" and one.root],
+            [entry for entry in objects if entry.kind == "table" and entry.root],
         )
 
 

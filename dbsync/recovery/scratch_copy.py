@@ -20,11 +20,11 @@ BLOCK_BYTES: Final = 4096
 def copy_files(told: Told, *, database: Path, work: Path) -> int:
     """Copy the database and the journals that belong to it; return how many blocks the disk did not give."""
     files = snapshot.files_of(database)
-    before = [(one.stat().st_size, one.stat().st_mtime_ns) for one in files]
+    before = [(file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     bad_count = sum(
-        _copy_bytes(one, work.with_name(one.name), size, told) for one, (size, _) in zip(files, before, strict=True)
+        _copy_bytes(file, work.with_name(file.name), size, told) for file, (size, _) in zip(files, before, strict=True)
     )
-    if before != [(one.stat().st_size, one.stat().st_mtime_ns) for one in files]:
+    if before != [(file.stat().st_size, file.stat().st_mtime_ns) for file in files]:
         raise Locked(operation="copy", path=database, cause="it was written while it was copied")
     return bad_count
 

@@ -61,8 +61,8 @@ class Salvage:
         if rest is None:
             return []
         first, last = rest
-        ends = [one for one in separators() if first <= one < last]
-        for begin, end in zip([first, *(one + 1 for one in ends)], [*ends, last], strict=True):
+        ends = [rowid for rowid in separators() if first <= rowid < last]
+        for begin, end in zip([first, *(rowid + 1 for rowid in ends)], [*ends, last], strict=True):
             rest = self._both_ways(begin, end)
             if rest is not None:
                 self._bisect(*rest)
@@ -70,14 +70,14 @@ class Salvage:
 
     def whole(self) -> bool:
         """Read a table without rowids, forwards until it cannot be read, then backwards; whether all was read."""
-        key = [quoted(one) for one in key_of(self._connection, self._table.name)]
+        key = [quoted(column) for column in key_of(self._connection, self._table.name)]
         if self._scan(", ".join(key)):
             return True
-        self._scan(", ".join(f"{one} DESC" for one in key))
+        self._scan(", ".join(f"{column} DESC" for column in key))
         return False
 
     def _scan(self, order: str) -> bool:
-        names = ", ".join(quoted(one) for one in self._table.columns)
+        names = ", ".join(quoted(column) for column in self._table.columns)
         try:
             for row in self._connection.execute(f"SELECT {names} FROM {quoted(self._table.name)} ORDER BY {order}"):
                 self._give(None, row)
@@ -96,7 +96,7 @@ class Salvage:
 
     def _run(self, first: int, last: int, *, up: bool) -> int:
         """Read until it cannot; where it stopped: beyond the other end if it came to it."""
-        table, names = self._table, ", ".join(quoted(one) for one in self._table.columns)
+        table, names = self._table, ", ".join(quoted(column) for column in self._table.columns)
         selected = f"{table.rowid}, {names}" if names else str(table.rowid)
         at = first if up else last
         try:

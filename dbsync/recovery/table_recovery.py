@@ -54,20 +54,20 @@ def sources(rebuilt: Rebuilt, objects: list[Object]) -> dict[str, Source]:
     A search with content of its own is filled from the table that it keeps it in; its index is made anew.
     """
     found = {}
-    for one in sorted(objects, key=lambda each: each.name):
-        if one.kind != "table" or one.name.startswith("sqlite_") or rebuilt.is_inner(one.name):
+    for entry in sorted(objects, key=lambda item: item.name):
+        if entry.kind != "table" or entry.name.startswith("sqlite_") or rebuilt.is_inner(entry.name):
             continue
-        if not rebuilt.exists(one):
-            found[one.name] = Source(one._replace(root=0), *[Shelf(one.name, (), None)] * 2)
+        if not rebuilt.exists(entry):
+            found[entry.name] = Source(entry._replace(root=0), *[Shelf(entry.name, (), None)] * 2)
             continue
-        write = rebuilt.shelf_of(one.name)
-        if not is_virtual(one):
-            found[one.name] = Source(one, write, write)
-        elif (facts := facts_of(rebuilt.connection, one.name)) is not None and facts.has_own_rows:
-            inner = next((each for each in objects if each.name == f"{one.name}_content"), None)
+        write = rebuilt.shelf_of(entry.name)
+        if not is_virtual(entry):
+            found[entry.name] = Source(entry, write, write)
+        elif (facts := facts_of(rebuilt.connection, entry.name)) is not None and facts.has_own_rows:
+            inner = next((other for other in objects if other.name == f"{entry.name}_content"), None)
             columns = columns_of(rebuilt.connection, inner.name) if inner is not None else []
             names = tuple(column.name for column in columns[1:])
-            found[one.name] = Source(inner or one, Shelf(inner.name, names, "rowid") if inner else write, write)
+            found[entry.name] = Source(inner or entry, Shelf(inner.name, names, "rowid") if inner else write, write)
     return found
 
 
