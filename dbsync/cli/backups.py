@@ -1,4 +1,4 @@
-"""`dbsync backups`: which there are, throwing old ones away, and making them small."""
+"""`dbsync backups`: list backups, remove old ones, and compress them."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def command(
     place: Place, *, prune: bool, keep_count: int | None, compress: bool, plain_count: int | None, dry_run: bool,
     as_json: bool,
 ) -> None:  # fmt: skip
-    """All backups of this database, newest first.
+    """List all backups of this database, newest first.
 
     --prune never removes the newest good one of a schema, nor what a person made. --compress leaves the newest alone,
     and reads each one back before the plain one goes.
     """
     if prune == compress and (dry_run or prune):
-        raise click.UsageError("Say either --prune or --compress; --dry-run goes with one of them.")
+        raise click.UsageError("Pass either --prune or --compress; --dry-run goes with one of them.")
     if (keep_count is not None and not prune) or (plain_count is not None and not compress):
         raise click.UsageError("--keep goes with --prune, --keep-plain with --compress.")
     if compress:

@@ -1,4 +1,4 @@
-"""`dbsync check`: for CI, whether a folder of migrations is fit to be released."""
+"""`dbsync check`: check in CI whether a folder of migrations may be released."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 @click.option("--database", type=_FILE, help="A database like those in the field; it is copied, never changed.")
 @as_json
 def command(folder: Path, released: tuple[Path, ...], database: Path | None, as_json: bool) -> None:
-    """For CI: whether a folder of migrations may be released.
+    """Check in CI whether a folder of migrations may be released.
 
     Edited, missing or risky migrations; every schema to the newest; on a copy of a database: twice, and what is changed
     without a declaration, with the line to paste.

@@ -20,9 +20,9 @@ from dbsync.storage import files
 @as_json
 @on_database
 def command(place: Place, *, page: Path | None, as_json: bool) -> None:
-    """What was applied, and every run that was tried.
+    """Show the applied migrations, and every run that was tried.
 
-    The first is from the database, the second from beside it, so that a restore keeps it.
+    The first list is from the database, the second from the record beside it, which a restore keeps.
     """
     past = past_of(place.effects())
     if page is not None:

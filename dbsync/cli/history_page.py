@@ -24,7 +24,7 @@ class _Cell(NamedTuple):
 
 
 def page(past: Past) -> str:
-    """Return the whole page. Whatever comes from the database or from file names is text on it, never HTML."""
+    """Return the whole page. Values from the database and from file names are escaped, so that they are never HTML."""
     name = _text(past.database.name)
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -185,5 +185,5 @@ def _size(size_bytes: int) -> str:
 
 
 def _text(value: object) -> str:
-    """Anything as text of the page; signs that no page may hold become a question mark in a diamond."""
+    """Return a value as text of the page; characters that no page may hold become U+FFFD."""
     return escape(printable("" if value is None else str(value)))

@@ -1,4 +1,4 @@
-"""`dbsync repair`: for support, what can be read of a damaged database into a new file."""
+"""`dbsync repair`: for support, read what can be read of a damaged database into a new file."""
 
 from __future__ import annotations
 

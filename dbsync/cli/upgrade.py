@@ -1,4 +1,4 @@
-"""`dbsync upgrade`: brings a database forward, or says what that would do."""
+"""`dbsync upgrade`: bring a database to the newest schema, or show the plan for that."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ _WOULD = {
 @from_folder
 @click.option("--dry-run", is_flag=True, help="Show the plan and the SQL; change nothing at all.")
 @click.option("--on-copy", is_flag=True, help="With --dry-run: try it on a copy of the data, in the temporary folder.")
-@click.option("--again", is_flag=True, help="Try once more what failed twice in the same way.")
+@click.option(
+    "--again", is_flag=True, help="Retry a migration that was blocked after failing twice with the same error."
+)
 @as_json
 @on_database
 def command(place: Place, *, folder: Path, dry_run: bool, on_copy: bool, again: bool, as_json: bool) -> None:
@@ -57,7 +59,7 @@ def command(place: Place, *, folder: Path, dry_run: bool, on_copy: bool, again: 
 
 
 def _exit_status(found: dry_run_upgrade.DryRun) -> int:
-    """As the upgrade itself would have, as far as is known."""
+    """Return the exit status that the upgrade itself would have, as far as is known."""
     if found.would in OutcomeName.__members__:
         return OutcomeName[found.would].exit_status
     if found.problem:

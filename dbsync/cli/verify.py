@@ -1,4 +1,4 @@
-"""`dbsync verify`: the database as it is, checked."""
+"""`dbsync verify`: check the database as it is."""
 
 from __future__ import annotations
 

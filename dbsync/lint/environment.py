@@ -1,4 +1,4 @@
-"""SQLite's clock set to another day: what a migration takes from it is different in the second run."""
+"""SQLite's clock set to another day, so that values that a migration takes from it differ in the second run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FUNCTIONS: Final = {
 
 @contextmanager
 def another_day(connection: Connection) -> Iterator[None]:
-    """While it lasts, every function that asks the clock answers for `DAY`; about other days all answer as always.
+    """A context in which every function that reads the clock returns `DAY`; other days are computed as always.
 
     CURRENT_TIMESTAMP is a function inside SQLite, also as a column's default and in triggers, so this reaches them all.
     """

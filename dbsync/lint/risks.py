@@ -1,4 +1,4 @@
-"""What the text of a migration shows to go wrong in the field, each with the way that does not. Nothing is run."""
+"""Risks that the text of a migration shows, each with the safe way. Nothing is run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dbsync.schema.sql_text import rename_of, split
 from dbsync.storage.sql_tokens import words_of
 
 COMPUTED: Final = "computed_by_the_migration"
-"""Stands for what an f-string puts in."""
+"""Placeholder for a value that an f-string inserts."""
 _CONTROL: Final = ("begin", "commit", "rollback", "end", "savepoint", "release", "attach", "detach", "vacuum")
 _VERBS: Final = frozenset(
     [
@@ -51,14 +51,14 @@ SAME_TWICE: Final = (
 
 
 class Risk(NamedTuple):
-    """One thing that goes wrong in the field."""
+    """A statement that can fail in the field."""
 
     what: str
     safe: str
 
 
 def risks(migration: Migration) -> list[Risk]:
-    """What a migration's text shows. Python is read as a syntax tree, and what looks like SQL in it as statements."""
+    """Return the risks in a migration's text. Python is parsed; strings in it that look like SQL are statements."""
     match migration.kind:
         case MigrationKind.COMMAND:
             return []
@@ -73,7 +73,7 @@ def risks(migration: Migration) -> list[Risk]:
     try:
         said = declared([migration])
     except BadMigrations:
-        # That is a problem of its own, and told as one.
+        # The check reports wrong declarations as a problem of their own.
         return []
     all_words = [words_of(statement) for statement in statements]
     made = {_created(words) for words in all_words} | {
@@ -83,10 +83,10 @@ def risks(migration: Migration) -> list[Risk]:
     for statement, words in zip(statements, all_words, strict=True):
         found += [*_altering(statement, words, said, made), *_dropping(words, said, made, all_words)]
         if migration.engine is EngineName.OWN:
-            # Other tools' files say such things as a rule, and they are passed over.
+            # The files of other tools usually contain such statements, which their engines skip.
             found += _breaking(words)
         if migration.number > 1:
-            # The first makes a database of nothing, and is never run again to find a way back.
+            # The first migration starts from nothing, and is never run again for a downgrade.
             found += _unlike_twice(words)
     if migration.kind is MigrationKind.PYTHON and migration.number > 1:
         found += _python_unlike_twice(text)
@@ -94,7 +94,7 @@ def risks(migration: Migration) -> list[Risk]:
 
 
 def _unread(text: str) -> Iterator[Risk]:
-    """Yield lines that were meant to say something of the migration, and do not."""
+    """Yield a risk for each line that was meant as a header of the migration and is not read as one."""
     header = header_of(text)
     for number, line in enumerate(text.splitlines()):
         if _NEARLY.match(line) and not (number < len(header) and HEADER.match(line)):
@@ -105,7 +105,7 @@ def _in_python(text: str) -> Iterator[str]:
     tree = ast.parse(text)
     inner = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
     for node in ast.walk(tree):
-        # Docstrings and what is said to the log are for people.
+        # Docstrings and log messages are for people, and are not SQL.
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             inner.add(id(node.value))
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "log":
@@ -126,7 +126,7 @@ def _if_sql(text: str) -> Iterator[str]:
 
 
 def _name_at(words: list[str], at: int) -> str:
-    """Return the name that stands at a place, without `IF EXISTS`, `IF NOT EXISTS` and the database before it."""
+    """Return the name at a place, without `IF EXISTS`, `IF NOT EXISTS` and the name of the database before it."""
     while words[at : at + 1] and words[at] in ("if", "not", "exists"):
         at += 1
     return (words[at + 2 : at + 3] if words[at + 1 : at + 2] == ["."] else words[at : at + 1] or [""])[0]
@@ -180,7 +180,7 @@ def _dropping(words: list[str], said: Declared, made: set[str], all_words: list[
 
 
 def _allowed(said: Declared, kind: str, name: str, computed: bool) -> bool:
-    """Return whether a drop is declared; where the name is put together, any declaration of the kind counts."""
+    """Return whether a drop is declared; where its name is computed, any declaration of the kind counts."""
     return (kind, name) in said.drops or (computed and any(drop[0] == kind for drop in said.drops))
 
 

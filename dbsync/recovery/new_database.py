@@ -1,4 +1,4 @@
-"""The new file that a recovery writes: tables first, then rows, what does not fit beside it, then all that follows."""
+"""The new file of a recovery: tables first, then rows, then all other objects; rows that do not fit go beside it."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _ENCODINGS: Final = {1: "UTF-8", 2: "UTF-16le", 3: "UTF-16be"}
 
 
 def aside_of(into: Path) -> Path:
-    """Return where the rows are that do not fit into the new file: one JSON line each."""
+    """Return the path of the side file for rows that do not fit into the new file: one JSON line each."""
     return into.with_name(f"{into.name}.aside.jsonl")
 
 
 class Rebuilt:
-    """A database under construction, under a temporary name. A crash leaves that; nothing has the final name."""
+    """A database under construction, under a temporary name. A crash leaves only that file, never the final name."""
 
     def __init__(self, into: Path, owner: str, header: Header, objects: list[Object]) -> None:
         self.path: Final = temporary_files.part_of(into, owner)
@@ -54,13 +54,13 @@ class Rebuilt:
         execute(f"PRAGMA page_size={header.page_bytes}")
         execute(f"PRAGMA encoding='{_ENCODINGS.get(header.encoding, 'UTF-8')}'")
         execute(f"PRAGMA auto_vacuum={header.auto_vacuum}")
-        # A row that does not fit is undone alone, which takes a journal.
+        # Undoing a single row that does not fit needs a journal.
         execute("PRAGMA journal_mode=MEMORY").fetchall()
         execute("PRAGMA foreign_keys=OFF")
         execute("BEGIN")
 
     def make_tables(self) -> None:
-        """Searches first, for the tables that they keep; then tables, and what must be unique in them."""
+        """Make virtual tables first, as they bring their shadow tables; then tables, then unique indexes."""
         tables = [entry for entry in self._objects if entry.kind == "table" and not entry.name.startswith("sqlite_")]
         for entry in sorted(tables, key=lambda table: not is_virtual(table)):
             if not has_table(self.connection, entry.name):
@@ -70,7 +70,7 @@ class Rebuilt:
                 self._make(entry)
 
     def make_rest(self, version: int, application_id: int) -> None:
-        """Searches from their content, indexes, views, triggers, the numbers in the header; then all is committed."""
+        """Rebuild searches from their content; make indexes, views and triggers; set the header's numbers; commit."""
         for entry in self._objects:
             facts = facts_of(self.connection, entry.name) if is_virtual(entry) else None
             if facts is not None and facts.is_external_search:
@@ -86,11 +86,11 @@ class Rebuilt:
         self.connection.execute("COMMIT")
 
     def exists(self, one: Object) -> bool:
-        """Return whether it could be made."""
+        """Return whether a table could be made."""
         return has_table(self.connection, one.name)
 
     def is_inner(self, name: str) -> bool:
-        """Return whether a table is one that a search keeps for itself."""
+        """Return whether a table is a shadow table, in which a virtual table keeps its rows."""
         facts = facts_of(self.connection, name)
         return facts is not None and facts.kind is TableKind.SHADOW
 
@@ -100,7 +100,7 @@ class Rebuilt:
         return Shelf(name, names, rowid_of(self.connection, name))
 
     def taker(self, shelf: Shelf) -> Callable[[int | None, Row], None]:
-        """Return what puts rows into a table; those that do not fit go beside the file."""
+        """Return the function that writes rows into a table; rows that do not fit go into the side file."""
         with_rowid = shelf.rowid is not None and not is_rowid(self.connection, shelf.name)
         names = ", ".join([str(shelf.rowid)] * with_rowid + [quoted(column) for column in shelf.columns])
         many = len(shelf.columns) + with_rowid
@@ -122,7 +122,7 @@ class Rebuilt:
         return take
 
     def aside_taker(self, shelf: Shelf, cause: str) -> Callable[[int | None, Row], None]:
-        """Return what puts rows beside the file, because it is not sure whose they are."""
+        """Return the function that writes rows into the side file, because their table is not certain."""
         return partial(self._put_aside, shelf, cause=cause)
 
     def close(self) -> None:
@@ -132,9 +132,9 @@ class Rebuilt:
             self._aside.close()
 
     def publish(self) -> Path | None:
-        """Give the files their final names, durably: what was left out first. Returns that file, None if all fitted.
+        """Give the files their final names, durably, the side file first, and return its path; None if all rows fitted.
 
-        A crash in between leaves the side file without the database: nothing that could be taken for a whole recovery.
+        A crash in between leaves the side file without the database, which cannot be taken for a whole recovery.
         """
         files.sync_file(self.path)
         if self._aside is not None:
@@ -145,7 +145,7 @@ class Rebuilt:
         return self.aside_path if self._aside is not None else None
 
     def drop(self) -> None:
-        """Remove what has no final name."""
+        """Remove the files that have no final name."""
         self.close()
         for path in (self.path, self.path.with_name(self.path.name + ".aside")):
             path.unlink(missing_ok=True)
@@ -180,12 +180,12 @@ class Rebuilt:
 
 
 def is_virtual(one: Object) -> bool:
-    """Return whether a table is a module's; known before it is made."""
+    """Return whether a table is virtual; known before it is made."""
     return one.kind == "table" and virtual_table(one.sql or "") is not None
 
 
 def is_unique(one: Object) -> bool:
-    """Return whether an index forbids something; it is there before the rows are."""
+    """Return whether an index is unique; such an index is made before the rows are written."""
     return one.kind == "index" and words_of(one.sql or "")[1:2] == ["unique"]
 
 

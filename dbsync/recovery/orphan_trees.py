@@ -1,4 +1,4 @@
-"""Rows below a lost page: trees to which nothing leads are read as the table's whose rows they can only be."""
+"""Assigning orphaned trees to tables: the rows below a lost page belong to the only table that they fit."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ Take = Callable[[int | None, Row], None]
 def read_lost(
     work: Path, rebuilt: Rebuilt, sources: dict[str, Source], objects: list[Object], tables: Tables, told: Told
 ) -> Tables:
-    """Look for the rows of tables that were not read whole.
+    """Find rows of the tables that were not read whole, and return all results with these rows counted.
 
-    A tree is a table's if its rowids lie where that table lacks some and its records are like that table's. What can
-    be of several tables, or can have been deleted because the list of free pages is damaged as well, goes beside.
+    A tree belongs to a table if its rowids are among those that the table lacks and its records fit the table. Rows go
+    into the side file if they fit several tables, or if they may be deleted ones because the list of free pages is
+    damaged as well.
 
     Args:
-        work: the scratch copy, which nobody has open; its schema is written over.
+        work: the scratch copy, which no process has open; its schema is overwritten.
         rebuilt: the new file.
-        sources: where the rows were looked for.
+        sources: the places where the rows were looked for.
         objects: the schema.
-        tables: what was read so far.
-        told: the tables, as they are read.
+        tables: the results so far.
+        told: receives the tables as they are read.
     """
     lacking = {
         name: sources[name]
@@ -44,7 +45,7 @@ def read_lost(
         return tables
     shapes = {name: shape_of(rebuilt.connection, source.object.name) for name, source in lacking.items()}
     forest = Forest(Pages(work), {entry.root for entry in objects if entry.root})
-    # All of it is decided before anything is written into the copy.
+    # Everything is decided before anything is written into the copy.
     lost = [*_by_rowids(forest, tables, shapes), *_by_records(forest, shapes, objects)]
     parts = {
         name: list(forest.parts(source.object.root)) for name, source in lacking.items() if shapes[name].without_rowid
@@ -71,7 +72,7 @@ def _doubt(forest: Forest, names: list[str]) -> str:
 
 
 def _by_rowids(forest: Forest, tables: Tables, shapes: dict[str, Shape]) -> Iterable[tuple[int, list[str]]]:
-    """Lost trees of tables with rowids, and the tables whose they can be."""
+    """Yield the roots of lost trees with rowids, each with the tables to which it may belong."""
     wanted = [name for name, shape in shapes.items() if not shape.without_rowid]
     for root in forest.lost(TABLE) if wanted else ():
         span = forest.span(root)
@@ -88,7 +89,7 @@ def _by_rowids(forest: Forest, tables: Tables, shapes: dict[str, Shape]) -> Iter
 
 
 def _by_records(forest: Forest, shapes: dict[str, Shape], objects: list[Object]) -> Iterable[tuple[int, list[str]]]:
-    """The same for tables without rowids. Indexes have such trees too: where one is damaged, a tree may be its."""
+    """Yield the same for trees without rowids. Indexes have such trees too: a tree may belong to a damaged index."""
     wanted = [name for name, shape in shapes.items() if shape.without_rowid]
     if not wanted:
         return
@@ -102,7 +103,7 @@ def _by_records(forest: Forest, shapes: dict[str, Shape], objects: list[Object])
 
 
 def _on_pages(work: Path, parts: list[int | bytes]) -> list[int]:
-    """The pages at which parts of a tree begin; rows of inner pages get pages of their own, behind the others."""
+    """Return the pages at which parts of a tree begin; rows of inner pages get pages of their own at the end."""
     count, found = Pages(work).count, []
     with work.open("r+b") as file:
         for part in parts:
@@ -119,7 +120,7 @@ def _on_pages(work: Path, parts: list[int | bytes]) -> list[int]:
 def _take_tree(
     work: Path, rebuilt: Rebuilt, source: Source, tables: Tables, root: int, take: Take, *, found: bool = True
 ) -> Tables:
-    """Read one tree through SQLite, as if it were all of its table."""
+    """Read one tree through SQLite as if it were the whole table, and return all tables with its rows counted."""
     graft(work, [source.object._replace(root=root)])
     name, read = source.write.name, source.read
     span: Range | None = None
