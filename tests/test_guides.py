@@ -61,7 +61,7 @@ def test_going_back_after_days_of_trade_is_as_the_guide_says(tmp_path: Path) -> 
     sell(database, 3)
     text = blocks("recovery.md")[0].replace("dbsync downgrade", "yes | dbsync downgrade")
     told = follow(tmp_path, text)
-    assert "nothing, proven by going up again" in told
+    assert "Downgrading loses nothing (verified by migrating the result forward again)" in told
     assert "CARRIED_BACK" in told
 
 

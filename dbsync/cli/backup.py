@@ -1,4 +1,4 @@
-"""`dbsync backup`: a backup by hand."""
+"""`dbsync backup`: make a backup by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`dbsync backups`: which there are, throwing old ones away, and making them small."""
+"""`dbsync backups`: list backups, remove old ones, and compress them."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def command(
     place: Place, *, prune: bool, keep_count: int | None, compress: bool, plain_count: int | None, dry_run: bool,
     as_json: bool,
 ) -> None:  # fmt: skip
-    """All backups of this database, newest first.
+    """List all backups of this database, newest first.
 
     --prune never removes the newest good one of a schema, nor what a person made. --compress leaves the newest alone,
     and reads each one back before the plain one goes.
     """
     if prune == compress and (dry_run or prune):
-        raise click.UsageError("Say either --prune or --compress; --dry-run goes with one of them.")
+        raise click.UsageError("Pass either --prune or --compress; --dry-run goes with one of them.")
     if (keep_count is not None and not prune) or (plain_count is not None and not compress):
         raise click.UsageError("--keep goes with --prune, --keep-plain with --compress.")
     if compress:
@@ -47,10 +47,10 @@ def command(
     if not listed:
         others = len(catalog.list_all(backups=place.backups, database=place.database))
         tell(f"no backups of this database in {place.backups}" + (f"; {others} of others" if others else ""))
-    for one in listed:
-        good = "good" if one.verified else "NOT VERIFIED"
-        size = f"{one.size_bytes / 1e6:9.1f} MB"
-        tell(f"{one.made_at}  v{one.version}  {size}  {one.kind:<14} {good:<12} {one.path}")
+    for backup in listed:
+        good = "good" if backup.verified else "NOT VERIFIED"
+        size = f"{backup.size_bytes / 1e6:9.1f} MB"
+        tell(f"{backup.made_at}  v{backup.version}  {size}  {backup.kind:<14} {good:<12} {backup.path}")
 
 
 def _prune(place: Place, keep_count: int, *, dry_run: bool, as_json: bool) -> None:
@@ -73,15 +73,15 @@ def _compress(place: Place, plain_count: int, *, dry_run: bool, as_json: bool) -
         place.effects().clear()
         old = compaction.old_ones(backups=place.backups, database=place.database, plain_count=plain_count)
         if dry_run:
-            done = [compaction.Packed(one.path, one.size_bytes, one.size_bytes) for one in old]
+            done = [compaction.Packed(backup.path, backup.size_bytes, backup.size_bytes) for backup in old]
         else:
-            done = [compaction.pack(one) for one in old]
+            done = [compaction.pack(backup) for backup in old]
     if as_json:
-        tell_json({"compressed": [plain(one) for one in done], "dry_run": dry_run})
+        tell_json({"compressed": [plain(packed) for packed in done], "dry_run": dry_run})
         return
-    for one in done:
-        sizes = f"{one.before_bytes / 1e6:.1f} MB" + ("" if dry_run else f" to {one.after_bytes / 1e6:.1f} MB")
-        what = f"left as it is ({one.cause})" if one.cause else "would compress" if dry_run else "compressed"
-        tell(f"{what} {one.path} ({sizes})")
+    for packed in done:
+        sizes = f"{packed.before_bytes / 1e6:.1f} MB" + ("" if dry_run else f" to {packed.after_bytes / 1e6:.1f} MB")
+        what = f"left as it is ({packed.cause})" if packed.cause else "would compress" if dry_run else "compressed"
+        tell(f"{what} {packed.path} ({sizes})")
     if not done:
         tell("nothing to compress")

@@ -1,4 +1,4 @@
-"""`dbsync baseline`: takes over a database with a history of another tool's, or with none."""
+"""`dbsync baseline`: adopt a database with the history of another tool, or with none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`dbsync check`: for CI, whether a folder of migrations is fit to be released."""
+"""`dbsync check`: check in CI whether a folder of migrations may be released."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 @click.option("--database", type=_FILE, help="A database like those in the field; it is copied, never changed.")
 @as_json
 def command(folder: Path, released: tuple[Path, ...], database: Path | None, as_json: bool) -> None:
-    """For CI: whether a folder of migrations may be released.
+    """Check in CI whether a folder of migrations may be released.
 
     Edited, missing or risky migrations; every schema to the newest; on a copy of a database: twice, and what is changed
     without a declaration, with the line to paste.
@@ -31,11 +31,11 @@ def command(folder: Path, released: tuple[Path, ...], database: Path | None, as_
     with errors_told(as_json=as_json), tidy_when_ended(), tempfile.TemporaryDirectory() as scratch:
         problems = check(folder=folder, released=released, database=database, scratch=Path(scratch))
     if as_json:
-        tell_json({"problems": [one._asdict() for one in problems]})
-    for one in () if as_json else problems:
-        tell(f"{one.where}: {one.what}")
-        if one.safe:
-            tell(f"    {one.safe}")
+        tell_json({"problems": [problem._asdict() for problem in problems]})
+    for problem in () if as_json else problems:
+        tell(f"{problem.where}: {problem.what}")
+        if problem.safe:
+            tell(f"    {problem.safe}")
     if not problems and not as_json:
         tell("nothing to say against it")
     sys.exit(ExitStatus.FAILED if problems else 0)

@@ -1,4 +1,4 @@
-"""Events as people read them: the transcript of requirements S32 to S48, and as JSON lines."""
+"""Events for people, as the transcript of requirements S32 to S48, and for programs, as JSON lines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PLAIN: Final = {
     "\N{INFORMATION SOURCE}\N{VARIATION SELECTOR-16}": "[i]",
     "\N{ANTICLOCKWISE DOWNWARDS AND UPWARDS OPEN CIRCLE ARROWS}": "[..]",
 }  # fmt: skip
-"""What a console that cannot show a sign gets instead."""
+"""Replacements for signs that a console cannot show."""
 BAR_CELLS: Final = 20
 LINE_CELLS: Final = 78
 SHOWN_AFTER_SECONDS: Final = 0.4
@@ -28,7 +28,7 @@ _STEPS: Final = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 
 
 def lines_of(event: Event) -> list[str]:  # noqa: C901 - one case per kind of event
-    """Return the lines of one event (requirements S32 to S48); none for what people need not read."""
+    """Return the lines of one event (requirements S32 to S48); none for an event that people need not read."""
     number, name, text = event.number, event.name, event.text
     match event.kind:
         case EventKind.LOOKED:
@@ -74,7 +74,7 @@ def lines_of(event: Event) -> list[str]:  # noqa: C901 - one case per kind of ev
 
 
 def command_line(words: Sequence[object]) -> str:
-    """Return a command to paste: names with spaces stay one word."""
+    """Return a command to paste, in which a name with spaces stays one word."""
     return this_platform().command_line([str(word) for word in words])
 
 
@@ -98,14 +98,14 @@ def lasted(seconds: float) -> str:
 
 
 def rate(per_second: float, unit: str) -> str:
-    """`412.0 MB/s`, `1.2 M rows/s`, `12 statements/s`."""
-    step, sign = next((one for one in _STEPS if per_second >= one[0]), _STEPS[-1])
+    """Return a rate for people: `412.0 MB/s`, `1.2 M rows/s`, `12 statements/s`."""
+    step, sign = next((scale for scale in _STEPS if per_second >= scale[0]), _STEPS[-1])
     number = f"{per_second / step:.1f}" if sign or per_second < 10 else f"{per_second:.0f}"
     return f"{number} {sign}B/s" if unit == "bytes" else f"{number} {sign}{' ' if sign else ''}{unit}/s"
 
 
 def bar(event: Event) -> str:
-    """One line for a phase that goes on: how far, how fast, how long still; only its name where there is no measure."""
+    """Return the line of a phase under way: progress, rate and remaining time; only its name without a total."""
     what = f"   {event.name}" + (f" ({event.text})" if event.text else "")
     if not event.total:
         return f"{what} ..."[:LINE_CELLS]
@@ -118,7 +118,7 @@ def bar(event: Event) -> str:
 
 
 class Bars:
-    """Where somebody watches a terminal, a bar that goes away when its phase is over; nothing else is printed."""
+    """Progress bars on an interactive terminal, each removed when its phase is over; nothing else is printed."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream: Final = stream or sys.stderr
@@ -138,7 +138,7 @@ class Bars:
         self._draw("")
 
     def _draw(self, line: str) -> None:
-        """Put a line over the one that is drawn; nothing is printed where nothing was and nothing comes."""
+        """Replace the line that is drawn; print nothing if there is neither an old nor a new line."""
         if not line and not self._cells:
             return
         end = "" if line else "\r"
@@ -150,7 +150,7 @@ class Bars:
 
 
 class Transcript(Bars):
-    """Prints events for people, with bars."""
+    """A printer of events for people, with bars."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         super().__init__(stream or sys.stdout)
@@ -158,7 +158,7 @@ class Transcript(Bars):
     def __call__(self, event: Event) -> None:
         """Print the lines of an event, or draw the bar of a phase."""
         if event.kind is EventKind.PROGRESS and not event.total and self._watched:
-            # Something comes after it in any case, which takes it away.
+            # Another event always follows, which removes this line.
             self._draw(bar(event))
             return
         super().__call__(event)
@@ -167,7 +167,7 @@ class Transcript(Bars):
 
 
 class JsonLines:
-    """Prints every event as one line of JSON; nothing where there is no stream."""
+    """A printer of every event as one line of JSON; it prints nothing without a stream."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream: Final = stream
@@ -180,12 +180,12 @@ class JsonLines:
 
 
 def printable(text: str) -> str:
-    """Return a text without what could steer a terminal or break a page: names come from databases and files."""
+    """Return a string without characters that can steer a terminal or break a page: names come from databases, files."""
     return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def say(line: str, stream: TextIO) -> None:
-    """Print a line on any console: signs that its code page lacks become letters."""
+    """Print a line on any console, with letters for signs that its code page lacks."""
     line = printable(line)
     try:
         stream.write(f"{line}\n")

@@ -1,4 +1,4 @@
-"""`dbsync diff`: what people did since a backup, and what going back loses."""
+"""`dbsync diff`: show the changes since a backup, and the losses of a downgrade."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from dbsync.storage.locks import locked
 @as_json
 @on_database
 def command(place: Place, *, folder: Path | None, backup: Path | None, export: Path | None, as_json: bool) -> None:
-    """What people did since a backup, and what going back loses.
+    """Show what people did since a backup, and what going back loses.
 
     Changes nothing.
     """
@@ -45,12 +45,13 @@ def command(place: Place, *, folder: Path | None, backup: Path | None, export: P
         return
     tell(f"since {base.path} (schema {base.version}, made {base.made_at}):")
     lines = losses.listed(
-        found.done, nothing="nothing was changed" if found.carried is not None else "it cannot be told"
+        found.done, nothing="nothing was changed" if found.carried is not None else "it cannot be determined"
     )
-    lines.append("going back would lose:")
-    if found.carried is None:
-        lines.append(f"  it cannot be carried back: {found.why_not}")
+    if found.carried is not None and not found.carried.losses:
+        lines.append("Downgrading loses nothing (verified by migrating the result forward again)")
     else:
-        lines += losses.listed(found.carried.losses, nothing="nothing, proven by going up again")
+        lines.append("going back would lose:")
+        lines += losses.listed(found.carried.losses) if found.carried is not None else []
+        lines += [f"  it cannot be carried back: {found.why_not}"] if found.carried is None else []
     for line in lines:
         tell(line)

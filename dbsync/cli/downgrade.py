@@ -1,4 +1,4 @@
-"""`dbsync downgrade`: back to an older schema, with all that was recorded since."""
+"""`dbsync downgrade`: go back to an older schema, with all that was recorded since."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def command(
 ) -> None:
     """Go back to an older schema with all that was recorded since.
 
-    It is proven by going up again. The newer database is kept beside it.
+    The result is verified by migrating it forward again. The newer database is kept beside it.
     """
     base = chosen_backup(place, backup)
     place.check_writable()

@@ -1,4 +1,4 @@
-"""`dbsync empty`: an empty database of the newest schema."""
+"""`dbsync empty`: start with an empty database of the newest schema."""
 
 from __future__ import annotations
 

@@ -20,9 +20,9 @@ from dbsync.storage import files
 @as_json
 @on_database
 def command(place: Place, *, page: Path | None, as_json: bool) -> None:
-    """What was applied, and every run that was tried.
+    """Show the applied migrations, and every run that was tried.
 
-    The first is from the database, the second from beside it, so that a restore keeps it.
+    The first list is from the database, the second from the record beside it, which a restore keeps.
     """
     past = past_of(place.effects())
     if page is not None:
@@ -44,7 +44,7 @@ def _told(past: Past) -> dict[str, object]:
         "version": past.facts.version,
         "size_bytes": past.size_bytes,
         "applied": past.applied,
-        "attempts": [plain(one) for one in past.runs],
+        "attempts": [plain(run) for run in past.runs],
         "runs": past.lines,
         "backups": [backup_json(backup) for backup in past.backups],
     }
@@ -61,7 +61,7 @@ def _lines(past: Past) -> list[str]:
         of = f"  release {row['release_version']}" if row["release_version"] else ""
         lines.append(f"{row['applied_at']}  {row['kind']:<10} {took:>9}  {what}{of}")
     lines += ["", "tried"] if past.runs else []
-    lines += [_line(one) for one in past.runs]
+    lines += [_line(run) for run in past.runs]
     return lines
 
 
@@ -72,7 +72,7 @@ def _line(run: Run) -> str:
         words += f", {run.times} times until {run.until}"
     if run.verdict == "good" and run.after is not None and run.before not in (None, run.after):
         words += f", schema {run.before} to {run.after}"
-    where = " ".join(one for one in (run.phase, run.migration) if one) if run.verdict == "bad" else ""
+    where = " ".join(part for part in (run.phase, run.migration) if part) if run.verdict == "bad" else ""
     words += f" ({where})" if where else ""
     words += f": {run.cause}" if run.cause else ""
     spent = ", ".join(f"{name} {lasted(seconds)}" for name, seconds in run.phases.items()) if run.times == 1 else ""

@@ -24,7 +24,7 @@ class _Cell(NamedTuple):
 
 
 def page(past: Past) -> str:
-    """Return the whole page. Whatever comes from the database or from file names is text on it, never HTML."""
+    """Return the whole page. Values from the database and from file names are escaped, so that they are never HTML."""
     name = _text(past.database.name)
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -59,8 +59,8 @@ def _facts(past: Past) -> str:
     good = facts.state is State.OK
     state = f'<span class="badge {"good" if good else "bad"}">{_text(facts.state)}</span>'
     last = past.last_run.run
-    bad = sum(one.verdict == "bad" for one in past.runs if one.kind != "rehearsal")
-    verified = sum(one.verified for one in past.backups)
+    bad = sum(run.verdict == "bad" for run in past.runs if run.kind != "rehearsal")
+    verified = sum(backup.verified for backup in past.backups)
     tiles = [
         ("State", state + (f"<small>{_text(facts.detail)}</small>" if facts.detail else "")),
         ("Schema", f"{facts.version}" if good else "&ndash;"),
@@ -96,7 +96,7 @@ def _runs(past: Past) -> str:
     heads = ("Began", "What", "Outcome", "Schema", "Took", "Where and why")
     rows = []
     for run in reversed(past.runs):
-        where = ", ".join(one for one in (run.phase, run.migration) if one)
+        where = ", ".join(part for part in (run.phase, run.migration) if part)
         why = _text(run.cause or ("" if run.until else "No end is on record: it was cut, or is under way."))
         spent = ", ".join(f"{name} {lasted(seconds)}" for name, seconds in run.phases.items())
         shown = where if run.verdict != "good" or run.kind == "rehearsal" else ""
@@ -113,7 +113,7 @@ def _runs(past: Past) -> str:
                 _Cell(f"<div>{_badge(run)}{times}</div>"),
                 _Cell(_schemas(run), "number"),
                 _Cell(lasted(run.seconds) if run.seconds is not None and run.times == 1 else "", "number"),
-                _Cell(f"<div>{'<br>'.join(one for one in parts[:2] if one)}{parts[2]}</div>" if any(parts) else ""),
+                _Cell(f"<div>{'<br>'.join(part for part in parts[:2] if part)}{parts[2]}</div>" if any(parts) else ""),
             )
         )
     note = "Every run that was tried, from the record beside the database: a restore does not take it back."
@@ -124,16 +124,17 @@ def _backups(past: Past) -> str:
     heads = ("Made", "Kind", "Schema", "Size", "Checked", "What it is for")
     rows = [
         (
-            _Cell(_when(one.made_at), "when"),
-            _Cell(_text(one.kind), "word"),
-            _Cell(_text(one.version), "number"),
-            _Cell(_size(one.size_bytes), "number"),
-            _Cell(f'<div><span class="badge {"good" if one.verified else "bad"}">'
-                  f"{'verified' if one.verified else 'not verified'}</span></div>"),
-            _Cell(f"<div>{_text(purpose_of(one))}<small>{_text(one.path)}</small>"
-                  + (f"<small>trial <code>{_text(one.trial_id)}</code></small>" if one.trial_id else "") + "</div>"),
+            _Cell(_when(backup.made_at), "when"),
+            _Cell(_text(backup.kind), "word"),
+            _Cell(_text(backup.version), "number"),
+            _Cell(_size(backup.size_bytes), "number"),
+            _Cell(f'<div><span class="badge {"good" if backup.verified else "bad"}">'
+                  f"{'verified' if backup.verified else 'not verified'}</span></div>"),
+            _Cell(f"<div>{_text(purpose_of(backup))}<small>{_text(backup.path)}</small>"
+                  + (f"<small>trial <code>{_text(backup.trial_id)}</code></small>" if backup.trial_id else "")
+                  + "</div>"),
         )
-        for one in past.backups
+        for backup in past.backups
     ]  # fmt: skip
     return _section("Backups", "What can be restored, newest first.", heads, rows, "There is no backup.")
 
@@ -166,7 +167,7 @@ def _badge(run: Run) -> str:
 
 
 def _schemas(run: Run) -> str:
-    known = [str(one) for one in dict.fromkeys((run.before, run.after)) if one is not None]
+    known = [str(number) for number in dict.fromkeys((run.before, run.after)) if number is not None]
     return " &rarr; ".join(known)
 
 
@@ -184,5 +185,5 @@ def _size(size_bytes: int) -> str:
 
 
 def _text(value: object) -> str:
-    """Anything as text of the page; signs that no page may hold become a question mark in a diamond."""
+    """Return a value as text of the page; characters that no page may hold become U+FFFD."""
     return escape(printable("" if value is None else str(value)))

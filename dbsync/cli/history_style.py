@@ -1,4 +1,4 @@
-"""How the history page looks: light and dark, on a screen, a phone and paper; nothing of it comes from outside."""
+"""The style sheet of the history page: light and dark, for a screen, a phone and paper, without outside resources."""
 
 from __future__ import annotations
 

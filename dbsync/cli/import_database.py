@@ -1,4 +1,4 @@
-"""`dbsync import`: another database in the place of this one."""
+"""`dbsync import`: put another database in the place of this one."""
 
 from __future__ import annotations
 

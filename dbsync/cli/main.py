@@ -1,4 +1,4 @@
-"""The commands of dbsync: one table, a line each. A command's module is imported when the command is asked for."""
+"""The commands of dbsync: one table, a line each. The module of a command is imported when the command is used."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Line(NamedTuple):
     """A command's line in the table."""
 
     module: str
-    """Of this package; it has the command as `command`."""
+    """A module of this package, which has the command as `command`."""
     answers: bool = False
-    """Its work is its answer: where that cannot be printed it has failed."""
+    """Whether its only result is its answer: it has failed if that cannot be printed."""
 
 
 COMMANDS: Final = {
@@ -41,7 +41,7 @@ COMMANDS: Final = {
 
 
 class Table(Commands, TableGroup):
-    """The group of all commands of the table."""
+    """The group of all commands in the table."""
 
     modules = {name: f"{__package__}.{line.module}" for name, line in COMMANDS.items()}  # noqa: RUF012 - a constant
     answering = frozenset(name for name, line in COMMANDS.items() if line.answers)

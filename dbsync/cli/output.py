@@ -1,4 +1,4 @@
-"""How the commands speak: lines on stdout, errors as sentences and as JSON, and being stopped or not heard."""
+"""Output of the commands: lines on stdout, errors as sentences and as JSON, interruption, and failures to print."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _UNHEARD, _STDOUT = "dbsync.unheard", "dbsync.stdout"
 
 
 class Commands(click.Group):
-    """The commands; an answer that nobody could be given is said by the exit code."""
+    """The commands; the exit status reports an answer that could not be printed."""
 
     answering: frozenset[str] = frozenset()
-    """Commands whose work is their answer: where it cannot be printed they have failed."""
+    """Commands whose only result is their answer: they have failed if it cannot be printed."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run one. Whoever stops reading (`| head`) has what was wanted; a full disk is a failure."""
+        """Run a command. A reader that stops (`| head`) is no failure; a full disk is one."""
         code: Any = 0
         try:
             result = super().invoke(ctx)
@@ -41,7 +41,7 @@ class Commands(click.Group):
 
 
 class Failure(click.ClickException):
-    """An error as people read it, and with --json as programs do: one document on stdout."""
+    """An error as a sentence for people, and with --json as one document on stdout for programs."""
 
     def __init__(self, error: TillkeeperError, *, as_json: bool) -> None:
         super().__init__(printable(error.in_words))
@@ -59,7 +59,7 @@ class Failure(click.ClickException):
         self._as_json = as_json
 
     def show(self, file: Any = None) -> None:
-        """Say it on stderr; for programs on stdout as well."""
+        """Print it on stderr; for programs also on stdout."""
         if self._as_json:
             tell(json.dumps(self._told))
         super().show(file)
@@ -71,9 +71,9 @@ class Stopped(TillkeeperError):
 
 @contextmanager
 def errors_told(*, as_json: bool) -> Iterator[None]:
-    """Turn our errors, those of files, and Ctrl-C into sentences and exit codes.
+    """A context that turns our errors, those of files, and Ctrl-C into sentences and exit codes.
 
-    With JSON on stdout, what else is printed there, by a migration for instance, goes to stderr.
+    With JSON on stdout, other output, for example of a migration, goes to stderr.
     """
     meta = click.get_current_context().meta
     meta[_STDOUT] = sys.stdout
@@ -92,10 +92,10 @@ def errors_told(*, as_json: bool) -> Iterator[None]:
 
 @contextmanager
 def tidy_when_ended() -> Iterator[None]:
-    """Unwind as for Ctrl-C when the system asks this process to end.
+    """A context that unwinds as for Ctrl-C when the system asks this process to end.
 
-    A copy of a shop's data must not stay in a temporary folder that nobody clears. Where a run is killed for good, or
-    in the middle of one long statement, it stays.
+    A copy of a shop's data must not stay in a temporary folder that no program clears. It stays if a run is killed
+    without warning, or in the middle of one long statement.
     """
     came: list[int] = []
 
@@ -113,14 +113,14 @@ def tidy_when_ended() -> Iterator[None]:
 
 
 def stdout() -> TextIO | None:
-    """Return where results go; None where a program has none."""
+    """Return the stream for results; None if the program has no stdout."""
     context = click.get_current_context(silent=True)
     found: TextIO | None = sys.stdout if context is None else context.meta.get(_STDOUT, sys.stdout)
     return found
 
 
 def tell(line: str) -> None:
-    """Print a line of a result. Where that fails, what was done stays done, with its own exit code."""
+    """Print a line of a result. If that fails, the work of the command stays done, with its own exit code."""
     stream = stdout()
     if stream is None:
         return
@@ -130,7 +130,7 @@ def tell(line: str) -> None:
         context = click.get_current_context(silent=True)
         if context is not None and not isinstance(cause, BrokenPipeError):
             context.meta[_UNHEARD] = cause.strerror or str(cause)
-        # Nothing more is printed, and what is left in the buffer fails no end of the program (docs.python.org, signal).
+        # Nothing more is printed, and the rest of the buffer causes no error at exit (docs.python.org, signal).
         with suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, stream.fileno())

@@ -1,4 +1,4 @@
-"""`dbsync rehearse`: how the upgrade would go, on a copy."""
+"""`dbsync rehearse`: migrate and verify a copy."""
 
 from __future__ import annotations
 

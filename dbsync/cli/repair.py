@@ -1,4 +1,4 @@
-"""`dbsync repair`: for support, what can be read of a damaged database into a new file."""
+"""`dbsync repair`: for support, read what can be read of a damaged database into a new file."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def command(place: Place, *, into: Path, folder: Path | None, as_json: bool) -> 
     words = ["dbsync", "import", found.into, "--database", place.database, "--migrations", folder or "FOLDER"]
     next_step = command_line(words)
     if as_json:
-        tables = [{**one._asdict(), "whole": one.whole} for one in found.tables]
+        tables = [{**table._asdict(), "whole": table.whole} for table in found.tables]
         told = {**plain(found), "tables": tables, "losses": losses.as_json(found.losses)}
         tell_json({**told, "whole": found.whole, "next_step": next_step})
     else:
@@ -59,9 +59,9 @@ def _tell(found: Repaired, next_step: str) -> None:
         lines.append(f"  its schema could not be read whole; what was missing is from {found.schema_from}")
     if found.bad_blocks_count:
         lines.append(f"  the disk did not give {found.bad_blocks_count} blocks of 4096 bytes")
-    lines += [f"  {_line(one)}" for one in found.tables]
-    lines += [f"  not made: {one}" for one in found.not_made]
-    lines += [f"  {one}" for one in found.references]
+    lines += [f"  {_line(table)}" for table in found.tables]
+    lines += [f"  not made: {reason}" for reason in found.not_made]
+    lines += [f"  {reference}" for reference in found.references]
     if found.aside is not None:
         lines.append(f"  rows that do not fit, one JSON line each: {found.aside}")
     if found.compared_with is None:
@@ -76,14 +76,14 @@ def _tell(found: Repaired, next_step: str) -> None:
         tell(line)
 
 
-def _line(one: TableRepaired) -> str:
-    line = f"{one.table}: {one.read_count} rows read"
-    line += f", {one.aside_count} of them do not fit" if one.aside_count else ""
-    if not one.cause:
+def _line(table: TableRepaired) -> str:
+    line = f"{table.table}: {table.read_count} rows read"
+    line += f", {table.aside_count} of them do not fit" if table.aside_count else ""
+    if not table.cause:
         return line
-    shown = ", ".join(_range(*each) for each in one.unread[:_SHOWN])
-    more = f" and {len(one.unread) - _SHOWN} more" if len(one.unread) > _SHOWN else ""
-    return f"{line}, not readable: {f'rowids {shown}{more} ' if shown else ''}({one.cause})"
+    shown = ", ".join(_range(*unread) for unread in table.unread[:_SHOWN])
+    more = f" and {len(table.unread) - _SHOWN} more" if len(table.unread) > _SHOWN else ""
+    return f"{line}, not readable: {f'rowids {shown}{more} ' if shown else ''}({table.cause})"
 
 
 def _range(first: int, last: int) -> str:

@@ -1,4 +1,4 @@
-"""`dbsync restore`: a backup in the database's place."""
+"""`dbsync restore`: put a backup in the place of the database."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def command(place: Place, *, backup: Path, dry_run: bool, yes: bool, as_json: bo
             tell(line)
         if dry_run:
             known = {"losses": losses.as_json(change.losses), "not_known": change.cause}
-            # People have read them above.
+            # For people, the losses are printed above.
             print_told({"done": False, **(known if as_json else {})}, as_json=as_json)
             return
         ask("Restore now? What is replaced is kept.", operation="restore", path=path, yes=yes, as_json=as_json)
-        # Before anything is copied: a database that somebody writes cannot be replaced now.
+        # Before anything is copied: a database that another process writes cannot be replaced now.
         if effects.look().state is State.OK:
             preflight.check_alone(place.database)
         returned = restore_decision.restore(effects, backup=path.absolute(), intent_id=f"dbsync-{files.random_name()}")

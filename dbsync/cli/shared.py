@@ -1,4 +1,4 @@
-"""Shared by the commands: the options that say which database, asking a person, and how answers are printed."""
+"""Shared parts of the commands: the options for the database, the question to a person, and printing answers."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from dbsync.model import Backup
 from dbsync.progress import Progress
 
 FORMAT: Final = 1
-"""Of all that is printed with --json."""
+"""The format number of all --json output."""
 FILE: Final = click.Path(path_type=Path, dir_okay=False)
 FOLDER: Final = click.Path(path_type=Path, file_okay=False)
 
 
 class Place(NamedTuple):
-    """The database that a command works on, and where its backups are."""
+    """The database that a command works on, and the folder of its backups."""
 
     database: Path
     backups: Path
@@ -35,24 +35,24 @@ class Place(NamedTuple):
     bars: Bars
 
     def effects(self, progress: Progress | None = None) -> LiveEffects:
-        """Return the effects on it."""
+        """Return the effects on the database."""
         return LiveEffects(self.database, backups=self.backups, prefix=self.prefix, progress=progress or self.bars)
 
     def check_writable(self) -> None:
-        """Refuse before anything is copied what could not be finished.
+        """Refuse work that could not be finished, before anything is copied.
 
         Raises:
-            ReadOnly: backups, where copies are made and records are kept, cannot be written.
+            ReadOnly: the folder of backups, for copies and records, cannot be written.
         """
         preflight.check_writable(self.backups)
 
     def listed(self) -> list[Backup]:
-        """Return its backups, newest first."""
+        """Return the backups of the database, newest first."""
         return catalog.list_backups(backups=self.backups, database=self.database)
 
 
 def ask(question: str, *, operation: str, path: Path, yes: bool, as_json: bool) -> None:
-    """Ask a person, unless they said yes before. A program that reads JSON is not asked.
+    """Ask a person, unless --yes was passed. A program that reads JSON is not asked.
 
     Raises:
         NotAgreed: the answer was no, or there was none.
@@ -66,14 +66,14 @@ def ask(question: str, *, operation: str, path: Path, yes: bool, as_json: bool) 
 
 
 def _name(_context: click.Context, _option: click.Parameter, prefix: str | None) -> str | None:
-    """Return a backup elsewhere than among the backups would be on no list."""
+    """Return the prefix if it contains no path: a backup in another folder would be on no list."""
     if prefix is not None and (not prefix or Path(prefix).name != prefix):
         raise click.BadParameter("it is the first part of a file's name, not a path")
     return prefix
 
 
 def on_database(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that say which database, and turn our errors into sentences."""
+    """Add the options for the database to a command, and turn our errors into sentences."""
 
     @click.option("--database", type=FILE, required=True, envvar="DBSYNC_DATABASE", help="The database.")
     @click.option("--backups", type=FOLDER, envvar="DBSYNC_BACKUPS", help="Folder of backups (default: beside it).")
@@ -91,7 +91,7 @@ def on_database(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def folder_option(text: str, *, required: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return the option `--migrations`, which a command takes as `folder`; its help differs where it is optional."""
+    """Return the option `--migrations`, which a command receives as `folder`; its help differs if it is optional."""
     return click.option("--migrations", "folder", type=FOLDER, required=required, envvar="DBSYNC_MIGRATIONS", help=text)
 
 
@@ -103,10 +103,10 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def chosen_backup(place: Place, path: Path | None) -> Backup:
-    """Return the backup to go back to: the one that was named, else the newest good one of a migration.
+    """Return the backup to go back to: the named one, else the newest good migration backup.
 
     Raises:
-        BackupUnusable: there is none, or it is not one of this database's.
+        BackupUnusable: there is none, or it is not a backup of this database.
     """
     listed = place.listed()
     if path is not None:
@@ -124,7 +124,7 @@ def chosen_backup(place: Place, path: Path | None) -> Backup:
 
 
 def plain(value: Any) -> dict[str, Any]:
-    """Return a value as JSON can hold it: paths are strings, values in it are objects."""
+    """Return a named tuple as JSON can hold it: paths are strings, named tuples in it are objects."""
     return {name: _plain_part(part) for name, part in value._asdict().items()}
 
 
@@ -140,7 +140,7 @@ def tell_json(told: dict[str, Any], *, on_one_line: bool = False) -> None:
 
 
 def print_told(told: dict[str, Any], *, as_json: bool) -> None:
-    """Print an answer: for programs, or for people one line for each fact that there is."""
+    """Print an answer: as JSON for programs, or one line for each known fact for people."""
     if as_json:
         tell_json(told)
         return

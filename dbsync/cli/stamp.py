@@ -1,4 +1,4 @@
-"""`dbsync stamp`: a person's word for which schema a database has."""
+"""`dbsync stamp`: record the schema that a person states."""
 
 from __future__ import annotations
 

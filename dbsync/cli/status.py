@@ -1,4 +1,4 @@
-"""`dbsync status`: its schema, what is pending, the last run, backups."""
+"""`dbsync status`: show the schema, pending migrations, the last run and backups."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from dbsync.storage import connections
 @as_json
 @on_database
 def command(place: Place, *, folder: Path | None, as_json: bool) -> None:
-    """Its schema, what is pending, the last run, backups."""
+    """Show the schema, pending migrations, the last run and backups."""
     facts = place.effects().look()
     found = migration_folder.load(folder) if folder is not None else ()
-    pending = [f"{one.number:04d}_{one.name}" for one in found if one.number > facts.version]
+    pending = [f"{migration.number:04d}_{migration.name}" for migration in found if migration.number > facts.version]
     last = last_run(FlightRecorder(place.backups, place.database).lines())
     listed = place.listed()
     told = {

@@ -1,4 +1,4 @@
-"""A group of commands that is a table: a command's module is imported when the command is asked for."""
+"""A group of commands from a table: the module of a command is imported when the command is used."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 
 class TableGroup(click.Group):
-    """A group whose commands are lines of a table: the name, and the module that has it as `command`."""
+    """A group whose commands are lines of a table: a name, and the module with its `command`."""
 
     modules: Mapping[str, str] = {}
     """Names of commands, and the dotted names of their modules."""

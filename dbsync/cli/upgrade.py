@@ -1,4 +1,4 @@
-"""`dbsync upgrade`: brings a database forward, or says what that would do."""
+"""`dbsync upgrade`: bring a database to the newest schema, or show the plan for that."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ _WOULD = {
 @from_folder
 @click.option("--dry-run", is_flag=True, help="Show the plan and the SQL; change nothing at all.")
 @click.option("--on-copy", is_flag=True, help="With --dry-run: try it on a copy of the data, in the temporary folder.")
-@click.option("--again", is_flag=True, help="Try once more what failed twice in the same way.")
+@click.option(
+    "--again", is_flag=True, help="Retry a migration that was blocked after failing twice with the same error."
+)
 @as_json
 @on_database
 def command(place: Place, *, folder: Path, dry_run: bool, on_copy: bool, again: bool, as_json: bool) -> None:
@@ -57,12 +59,12 @@ def command(place: Place, *, folder: Path, dry_run: bool, on_copy: bool, again: 
 
 
 def _exit_status(found: dry_run_upgrade.DryRun) -> int:
-    """As the upgrade itself would have, as far as is known."""
+    """Return the exit status that the upgrade itself would have, as far as is known."""
     if found.would in OutcomeName.__members__:
         return OutcomeName[found.would].exit_status
     if found.problem:
         return ExitStatus.FAILED
-    return 0 if all(one.enough for one in found.space) else ExitStatus.TRY_LATER
+    return 0 if all(volume.enough for volume in found.space) else ExitStatus.TRY_LATER
 
 
 def _show(place: Place, found: dry_run_upgrade.DryRun, *, as_json: bool) -> None:
@@ -74,8 +76,10 @@ def _show(place: Place, found: dry_run_upgrade.DryRun, *, as_json: bool) -> None
 
 
 def _told(found: dry_run_upgrade.DryRun) -> dict[str, Any]:
-    steps = [{**one._asdict(), "statements": [each._asdict() for each in one.statements]} for one in found.steps]
-    space = [{**one._asdict(), "folder": str(one.folder), "enough": one.enough} for one in found.space]
+    steps = [
+        {**step._asdict(), "statements": [statement._asdict() for statement in step.statements]} for step in found.steps
+    ]
+    space = [{**volume._asdict(), "folder": str(volume.folder), "enough": volume.enough} for volume in found.space]
     return {**found._asdict(), "steps": steps, "space": space}
 
 
@@ -88,10 +92,10 @@ def _lines(place: Place, found: dry_run_upgrade.DryRun) -> list[str]:
         known = found.expected_seconds is not None
         takes = f"{about(found.expected_seconds or 0)}, by {found.measured_by}" if known else "not known"
         lines.append(f"takes      {takes}" if known else f"takes      {takes}: `dbsync rehearse` measures it")
-    for one in found.space:
-        enough = "" if one.enough else ": NOT ENOUGH"
-        sizes = f"{one.required_bytes / 1e6:.1f} MB needed, {one.available_bytes / 1e6:.1f} MB free{enough}"
-        lines.append(f"space      {one.folder}: {sizes}")
+    for volume in found.space:
+        enough = "" if volume.enough else ": NOT ENOUGH"
+        sizes = f"{volume.required_bytes / 1e6:.1f} MB needed, {volume.available_bytes / 1e6:.1f} MB free{enough}"
+        lines.append(f"space      {volume.folder}: {sizes}")
     where = "a copy of the data, verified" if found.tried_on == "data" else "an empty copy of the schema"
     if found.steps:
         lines.append(f"tried on   {where}: {found.problem or 'it goes well'}")
@@ -102,9 +106,9 @@ def _lines(place: Place, found: dry_run_upgrade.DryRun) -> list[str]:
 
 def _of_step(step: dry_run_upgrade.Step) -> list[str]:
     lines = ["", f"📝 Migration v{step.number}: {step.name}", f"   {step.description}"]
-    lines += [f"   declares: {one}" for one in step.changes] or ["   declares: nothing, so nothing may differ"]
-    for one in step.statements:
-        first, *more = cleandoc(one.sql).rstrip(" \n;").splitlines() or [""]
+    lines += [f"   declares: {change}" for change in step.changes] or ["   declares: nothing, so nothing may differ"]
+    for statement in step.statements:
+        first, *more = cleandoc(statement.sql).rstrip(" \n;").splitlines() or [""]
         lines += [f"     {first}", *(f"     {line}" for line in more)]
-        lines[-1] += ";" + (f"  -- {one.times} times" if one.times > 1 else "")
+        lines[-1] += ";" + (f"  -- {statement.times} times" if statement.times > 1 else "")
     return lines

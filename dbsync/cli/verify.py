@@ -1,4 +1,4 @@
-"""`dbsync verify`: the database as it is, checked."""
+"""`dbsync verify`: check the database as it is."""
 
 from __future__ import annotations
 
@@ -39,6 +39,6 @@ def _problems(place: Place, facts: Facts, found: tuple[Migration, ...]) -> list[
     if facts.version > len(found):
         return [f"its schema is {facts.version}, and the newest of these migrations {len(found)}"]
     with connections.translated("verify", place.database), closing(connections.open_reading(place.database)) as live:
-        known = tuple(one for one in found if one.number <= facts.version)
+        known = tuple(migration for migration in found if migration.number <= facts.version)
         case = checks.Case(live, known, has_old=False)
         return [sentence for check in checks.CHECKS for sentence in check(case)]

@@ -1,4 +1,4 @@
-"""`dbsync write-schema`: a database's structure as a first migration."""
+"""`dbsync write-schema`: write a database's structure as a first migration."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dbsync.storage import connections, files, introspection
 @as_json
 @on_database
 def command(place: Place, *, file: Path, as_json: bool) -> None:
-    """Write a database's structure into FILE, as first migration.
+    """Write a database's structure into FILE, as the first migration.
 
     Call it 0001_initial_schema.sql.
     """

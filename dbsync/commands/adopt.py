@@ -1,4 +1,4 @@
-"""Takes over a database that another tool, or nobody, has migrated so far: writing down which schema it has."""
+"""Adoption of a database that another tool, or no tool, has migrated so far: recording which schema it has."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from dbsync.upgrade import adoption_decision, decisions
 def baseline(
     effects: LiveEffects, found: tuple[Migration, ...], *, at: SchemaNumber | None, dry_run: bool
 ) -> SchemaNumber:
-    """Write down which schema a database has, where what shows it leaves no doubt; returns the number.
+    """Record which schema a database has, where the evidence leaves no doubt, and return its number.
 
-    The app's own tables are not touched, and the database as it was is kept beside it first.
+    The app's own tables are not touched. A copy of the database as it was is kept beside it first.
 
     Raises:
-        Untracked: it cannot be told, or is tracked already; nothing was changed.
+        Untracked: the schema cannot be determined, or the database is tracked already; nothing was changed.
     """
     facts = effects.look()
     if facts.state is not State.UNTRACKED:
@@ -41,10 +41,10 @@ def baseline(
 
 
 def stamp(effects: LiveEffects, found: tuple[Migration, ...], *, at: SchemaNumber) -> Backup | None:
-    """Write down that a database has schema `at` because a person says so; returns the database as it was.
+    """Record that a database has schema `at` because a person states it, and return the database as it was.
 
-    The way out of a history that differs (a migration that was edited after its release), and of a structure that no
-    release made. Conservation and the structure's drift are judged from here on.
+    This resolves a history that differs (a migration that was edited after its release), and a structure that no
+    release made. Conservation and the drift of the structure are judged from here on.
 
     Raises:
         Untracked: there is no such schema, or no database.
@@ -60,9 +60,10 @@ def stamp(effects: LiveEffects, found: tuple[Migration, ...], *, at: SchemaNumbe
 def written_schema(connection: Connection) -> str:
     """Return the structure of a database as the text of a first migration.
 
-    Tables first, then what stands on them; SQLite's, other tools' and our own are left out.
+    Tables come first, then the objects that depend on them. The tables of SQLite, of other tools and of dbsync are left
+    out.
     """
-    tables = {one.lower() for one in tables_of(connection)}
+    tables = {table.lower() for table in tables_of(connection)}
     rows = connection.execute(
         "SELECT type, tbl_name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
         " ORDER BY CASE type WHEN 'table' THEN 1 WHEN 'index' THEN 2 WHEN 'view' THEN 3 ELSE 4 END, rowid"
@@ -82,12 +83,12 @@ def _write(effects: LiveEffects, found: tuple[Migration, ...], *, kind: HistoryK
     effects.begin()
     try:
         effects.adopt(found, kind=kind)
-        # A crash before this line: the database is as it was, and there is a copy too many.
+        # A crash before this line leaves the database as it was, and a copy that is not needed.
         effects.commit()
     except TillkeeperError as error:
         effects.rollback()
         if isinstance(error, Damaged) and aside is not None:
-            # Nothing was written, and a copy of a damaged database is no way back.
+            # Nothing was written, and a copy of a damaged database is of no use for a restore.
             catalog.remove(aside.path)
         raise
     return aside

@@ -1,4 +1,4 @@
-"""A person goes back with what was recorded since: what people did, what would be lost, and doing it, with proof."""
+"""A person's downgrade with the data recorded since: what people did, what would be lost, and doing it, with proof."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _AS_IT_IS: Final = "`dbsync restore` puts the backup in its place as it is, and 
 
 
 class Found(NamedTuple):
-    """What people did since a backup, and what of it the older schema can hold."""
+    """The changes that people made since a backup, and how much of them the older schema can hold."""
 
     done: tuple[Loss, ...]
     carried: Carried | None
     why_not: str
-    """It could not be carried back because of this; empty where it could."""
+    """Why it could not be carried back; empty where it could."""
 
 
 def diff(effects: LiveEffects, base: Backup, migrations: tuple[Migration, ...], *, export: Path | None) -> Found:
-    """Try it out on copies, which are removed again; the live database is not touched.
+    """Try a downgrade on copies, which are removed again, and return its result; the live database is not touched.
 
     Raises:
-        BackupUnusable: the backup is not what its facts say.
+        BackupUnusable: the backup does not match its facts.
         TillkeeperError: the database cannot be read or copied now.
     """
     effects.check_usable(base.path)
@@ -43,14 +43,14 @@ def diff(effects: LiveEffects, base: Backup, migrations: tuple[Migration, ...], 
 
 
 def downgrade(effects: LiveEffects, base: Backup, migrations: tuple[Migration, ...], *, accept_loss: bool) -> Returned:
-    """Put the database aside, then the older one with everything that people did since in its place.
+    """Put the database aside, then restore the older one with everything that people did since.
 
-    Repeatable: a cut before the restore leaves a copy too many, a cut after it the older database.
+    Repeatable: a cut before the restore leaves a copy that is not needed, a cut after it leaves the older database.
     """
     try:
         effects.check_usable(base.path)
         migrations = _had(effects, migrations)
-        # Copied, never moved: what follows may come to leave the database where it is.
+        # Copied, never moved: the steps that follow may decide to leave the database where it is.
         aside = effects.put_aside(BackupKind.BEFORE_RESTORE, moves=False)
         if aside is None:
             cause = "there is no database to go back from"
@@ -62,7 +62,7 @@ def downgrade(effects: LiveEffects, base: Backup, migrations: tuple[Migration, .
             effects.discard(aside.path)
             return Returned(None, Outcome(OutcomeName.STAYS, phase=RunPhase.GOING_BACK, cause=why, hint=_AS_IT_IS))
         if carried.losses and not accept_loss:
-            # The database is where it was, so the copy of it is one too many, and as large.
+            # The database is where it was, so its copy, which is as large, is not needed.
             effects.discard(carried.path)
             effects.discard(aside.path)
             refused = Outcome(
@@ -83,15 +83,15 @@ def downgrade(effects: LiveEffects, base: Backup, migrations: tuple[Migration, .
 
 
 def _why_not(effects: Effects, migrations: tuple[Migration, ...], error: TillkeeperError) -> str:
-    """Return the reason; before it, where that is so, that these are not the migrations that the database has had."""
+    """Return the cause; if these are not the migrations that the database has had, that comes before it."""
     facts = effects.look()
     other = decisions.differing(facts.version, effects.history(), migrations) if facts.state is State.OK else None
     return f"{other}; {error.cause}" if other is not None else error.cause
 
 
 def _had(effects: Effects, migrations: tuple[Migration, ...]) -> tuple[Migration, ...]:
-    """Return those that the database has had: a release may have more, to which it was never brought."""
+    """Return the migrations that the database has had: a release may have more, to which it was never brought."""
     facts = effects.look()
     if facts.state is not State.OK:
         return migrations
-    return tuple(one for one in migrations if one.number <= facts.version)
+    return tuple(migration for migration in migrations if migration.number <= facts.version)

@@ -1,4 +1,4 @@
-"""What an upgrade would do, without doing it: the decision, SQL, space and time. Not one byte is changed."""
+"""Dry run of an upgrade: the decision, SQL, space and time, without changing one byte."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from dbsync.upgrade import adoption_decision, decisions
 
 
 class Would(StrEnum):
-    """What an upgrade would do where it is not refused."""
+    """The action that an upgrade would take if it is not refused."""
 
     MIGRATE = "migrate"
     CREATE = "create"
@@ -49,13 +49,13 @@ class TriedOn(StrEnum):
     """The copy on which the migrations were tried."""
 
     SCHEMA = "schema"
-    """An empty copy of it."""
+    """An empty copy of the schema."""
     DATA = "data"
     """A copy of everything, verified as well."""
 
 
 class Statement(NamedTuple):
-    """A statement of a migration and how often it is issued. Parameters are not told."""
+    """A statement of a migration and how often it is issued, without its parameters."""
 
     sql: str
     times: int
@@ -69,17 +69,17 @@ class Step(NamedTuple):
     description: str
     kind: MigrationKind
     changes: tuple[str, ...]
-    """What it declares."""
+    """Its declarations."""
     readable_from: SchemaNumber | None
     statements: tuple[Statement, ...]
     """All of an SQL file; of a Python migration those that it issued on the copy, each once, by first appearance."""
 
 
 class DryRun(NamedTuple):
-    """What would happen."""
+    """The result of a dry run."""
 
     would: Would | OutcomeName
-    """An outcome: the refusal."""
+    """The action; an outcome where the upgrade would be refused."""
     cause: str
     hint: str
     version: SchemaNumber
@@ -88,21 +88,21 @@ class DryRun(NamedTuple):
     backs_up: bool
     tried_on: TriedOn
     problem: str
-    """What failed there; empty if nothing did."""
+    """The failure on that copy; empty if there was none."""
     size_bytes: int
     space: tuple[preflight.Space, ...]
     measured_by: str
-    """What has measured time and space; empty: nothing has, and the space is a rule of thumb."""
+    """The run that measured time and space; empty if there was none: then the space is a rule of thumb."""
     expected_seconds: float | None
 
 
 def dry_run(
     effects: LiveEffects, found: tuple[Migration, ...], *, on_copy: bool = False, progress: Progress = quiet
 ) -> DryRun:
-    """Decide as an upgrade would, and tries the migrations on a throw-away copy: of the schema, or of everything.
+    """Decide as an upgrade would, and try the migrations on a throw-away copy of the schema, or of everything.
 
-    The copy lies in memory or in the system's temporary folder. Python migrations are run: what they do outside of the
-    database, they do. Never for a database that this process has open (`sqlite.open_untouched`).
+    The copy is in memory or in the temporary folder of the system. Python migrations are run, and their effects outside
+    of the database are real. Never call this for a database that this process has open (`sqlite.open_untouched`).
 
     Raises:
         TillkeeperError: the database cannot be read, or there is no space for the copy.
@@ -117,7 +117,7 @@ def dry_run(
         measured = measurements.measured(FlightRecorder(effects.backups, effects.database).lines(), pending, size_bytes)
         if on_copy and pending and facts.state is State.OK:
             problem, now = _on_data(path, found, issued, Meter(safe(progress)))
-            # What failed has measured nothing.
+            # A failed run has measured nothing.
             measured = measured if problem else now
         else:
             problem = _on_schema(path, facts, pending, issued)
@@ -127,7 +127,7 @@ def dry_run(
         hint=decided.hint,
         version=facts.version if facts.state is State.OK else NO_SCHEMA,
         latest=found[-1].number if found else NO_SCHEMA,
-        steps=tuple(_step(one, issued) for one in pending),
+        steps=tuple(_step(migration, issued) for migration in pending),
         backs_up=decided.backs_up,
         tried_on=TriedOn.DATA if on_copy and facts.state is State.OK else TriedOn.SCHEMA,
         problem=problem,
@@ -139,7 +139,7 @@ def dry_run(
 
 
 class _Issued:
-    """Collects statements; the same one again is counted."""
+    """A collector of statements, which counts repetitions."""
 
     def __init__(self) -> None:
         self._counts: dict[tuple[int, str], int] = {}
@@ -152,22 +152,30 @@ class _Issued:
         return tuple(Statement(key[1], count) for key, count in self._counts.items() if key[0] == number)
 
 
-def _step(one: Migration, issued: _Issued) -> Step:
-    statements = _statements(one, issued)
-    return Step(one.number, one.name, one.description, one.kind, one.changes, one.readable_from, statements)
+def _step(migration: Migration, issued: _Issued) -> Step:
+    statements = _statements(migration, issued)
+    return Step(
+        migration.number,
+        migration.name,
+        migration.description,
+        migration.kind,
+        migration.changes,
+        migration.readable_from,
+        statements,
+    )
 
 
-def _statements(one: Migration, issued: _Issued) -> tuple[Statement, ...]:
-    match one.kind:
+def _statements(migration: Migration, issued: _Issued) -> tuple[Statement, ...]:
+    match migration.kind:
         case MigrationKind.SQL:
-            return tuple(Statement(text, 1) for text in split(text_of(one.path)))
+            return tuple(Statement(text, 1) for text in split(text_of(migration.path)))
         case MigrationKind.PYTHON:
-            return issued.of(one.number)
+            return issued.of(migration.number)
         case MigrationKind.COMMAND:
             # The file that names the program, as it is.
-            return (Statement(text_of(one.path), 1),)
+            return (Statement(text_of(migration.path), 1),)
         case _:
-            assert_never(one.kind)
+            assert_never(migration.kind)
 
 
 class _Decided(NamedTuple):
@@ -193,9 +201,9 @@ def _as_decided(step: decisions.UpgradeStep) -> _Decided:
 
 @contextmanager
 def _still(database: Path) -> Iterator[Path]:
-    """Something of the same content that can be read without changing a byte: mostly the database itself.
+    """A file of the same content that can be read without changing a byte: mostly the database itself.
 
-    Where only SQLite's recovery could read it, a copy of its files is recovered; nobody has it open then.
+    Where only SQLite's recovery could read it, a copy of its files is recovered; no process has it open then.
     """
     try:
         if database.exists():
@@ -214,7 +222,7 @@ def _still(database: Path) -> Iterator[Path]:
             yield copied
             return
     except TillkeeperError:
-        # The look that follows has the words for it.
+        # The look that follows reports this error.
         pass
     yield database
 
@@ -262,21 +270,21 @@ def _on_data(
 
 
 def _on_schema(path: Path, facts: Facts, pending: tuple[Migration, ...], issued: _Issued) -> str:
-    """Run them on empty tables, one by one; the first that fails, and why."""
+    """Run the migrations on empty tables, one by one; return the first that fails and why, or an empty string."""
     with translated("try", path, otherwise=MigrationFailed), closing(open_scratch()) as scratch:
         if facts.state is State.OK and pending:
             with closing(open_untouched(path)) as source:
                 _copy_schema(source, scratch)
         scratch.execute("PRAGMA foreign_keys=OFF")
         scratch.execute("BEGIN")
-        for one in pending:
-            if one.kind is MigrationKind.COMMAND:
-                # A program wants a file with the data in it: `--on-copy`.
+        for migration in pending:
+            if migration.kind is MigrationKind.COMMAND:
+                # A program needs a file with the data in it, which only `--on-copy` makes.
                 return ""
             try:
-                runner.apply_all(scratch, (one,), issued=issued)
+                runner.apply_all(scratch, (migration,), issued=issued)
             except TillkeeperError as error:
-                return f"v{one.number} {one.name}: {error.cause}"
+                return f"v{migration.number} {migration.name}: {error.cause}"
     return ""
 
 

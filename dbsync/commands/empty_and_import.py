@@ -1,4 +1,4 @@
-"""Emptying and importing: what is there now is kept beside the database first, and never removed by rotation."""
+"""Emptying and importing: the current database is kept beside the new one first; rotation never removes that copy."""
 
 from __future__ import annotations
 
@@ -21,19 +21,21 @@ _KIND: Final = ("page_size", "encoding", "auto_vacuum", "application_id")
 
 
 class Imported(NamedTuple):
-    """How an import ended."""
+    """The result of an import."""
 
     kept: Backup | None
     """The database that was replaced."""
     outcome: Outcome
-    """Of bringing what was imported to the newest schema; where that failed, the kept one is back in place."""
+    """The outcome of upgrading the imported file, which takes the database's place only if that succeeded."""
 
 
 def empty(effects: LiveEffects, migrations: tuple[Migration, ...]) -> Backup | None:
-    """Keep the database as before-empty (requirement S91), then makes an empty one of the newest schema, of its kind.
+    """Keep the database as before-empty (requirement S91), then put an empty one of the newest schema in its place.
+
+    The empty database has the page size, encoding, auto_vacuum and application_id of the old one, if that is sound.
 
     Raises:
-        TillkeeperError: it could not be made; the database is as it was.
+        TillkeeperError: the empty database could not be made; the database is as it was.
     """
     if not migrations:
         raise BadMigrations(operation="empty", path=effects.database, cause=NONE, hint=NONE_HINT)
@@ -49,11 +51,11 @@ def empty(effects: LiveEffects, migrations: tuple[Migration, ...]) -> Backup | N
 
 
 def import_file(effects: LiveEffects, path: Path, migrations: tuple[Migration, ...]) -> Imported:
-    """Keep the database as before-import (requirement S92), puts a checked file in its place and brings it up to date.
+    """Bring a copy of a checked file up to date, keep the database as before-import (requirement S92) and replace it.
 
     Raises:
-        BackupUnusable: the file is no sound database of ours; nothing was changed.
-        TryLater: no space, or somebody works with the database; nothing was changed.
+        BackupUnusable: the file is not a sound database of this app; nothing was changed.
+        TryLater: there is no space, or another process uses the database; nothing was changed.
     """
     effects.check_usable(path)
     effects.preflight(())
@@ -67,7 +69,7 @@ def import_file(effects: LiveEffects, path: Path, migrations: tuple[Migration, .
             effects.restore(work)
             return Imported(kept, outcome)
     except TryLater:
-        # It is not the file's fault.
+        # The file is not the cause.
         raise
     except TillkeeperError as error:
         raise BackupUnusable(operation="import", path=path, cause=error.cause, hint=error.hint) from error
@@ -87,7 +89,7 @@ def _work_folder(effects: LiveEffects) -> Iterator[Path]:
 
 
 def _begin_like(effects: LiveEffects, work: Path) -> None:
-    """Give a new file what only a new one can be given, and what says whose it is, as the database has it."""
+    """Set in a new file the values of `_KIND` as the database has them; most can be set only while a file is new."""
     if effects.look().state is not State.OK:
         return
     with translated("look at", effects.database), closing(open_reading(effects.database)) as live:
@@ -95,7 +97,7 @@ def _begin_like(effects: LiveEffects, work: Path) -> None:
     with translated("make", work), closing(open_writing(work, create=True)) as made:
         for name, value in values.items():
             made.execute(f"PRAGMA {name}='{value}'").fetchall()
-        # Only with its first table a database gets its encoding for good; the page is used for the next one.
+        # The first table fixes the encoding of a database; its page is used for the next table.
         made.execute("CREATE TABLE first (x)")
         made.execute("DROP TABLE first")
 

@@ -1,4 +1,4 @@
-"""A rehearsal: the migration runs on a copy of this database, with the app running; only a record is left."""
+"""Rehearsal: the migration runs on a copy of the database while the app runs; only a record is left."""
 
 from __future__ import annotations
 
@@ -39,42 +39,42 @@ Issued = Callable[[Migration, str], None]
 
 
 class Attempt(NamedTuple):
-    """What became of a copy that was migrated and verified."""
+    """The result of migrating and verifying a copy."""
 
     pending: tuple[Migration, ...]
     cause: str
     """Why it would fail; empty if it would not."""
     seconds: float
-    """Migrating and verifying."""
+    """The time for migrating and verifying."""
     journal_bytes: int = 0
     """The journal beside the copy at its largest."""
     changes: tuple[Loss, ...] = ()
     """Rows that differ, per table, in the columns that were there before."""
     objects: tuple[str, ...] = ()
-    """What the structure gains (+) and loses (-)."""
+    """The definitions that the structure gains (+) and loses (-)."""
 
 
 class Rehearsed(NamedTuple):
-    """How it would go."""
+    """The result of a rehearsal."""
 
     good: bool
     cause: str
     """Why it would fail; empty if it would not."""
     migrations: tuple[str, ...]
-    """What would run."""
+    """The migrations that would run."""
     seconds: float
-    """All of it."""
+    """The duration of the whole rehearsal."""
     expected_seconds: float
-    """How long the till would be closed for it: backing up, migrating, verifying, checking."""
+    """How long the till would be closed: backing up, migrating, verifying, checking."""
     migrate_seconds: float
-    """Of these, migrating and verifying."""
+    """The part of it for migrating and verifying."""
     size_bytes: int
-    """The database now, its journal included."""
+    """The size of the database now, its journal included."""
     after_bytes: int
     peak_bytes: int
-    """What the rehearsal took of the disk at most: the copy, its baseline and journal."""
+    """The most disk space that the rehearsal used: the copy, its baseline and journal."""
     needed_bytes: int
-    """What the migration itself would take: that, without the database that is there already."""
+    """The disk space that the migration itself would need: the peak without the database that is there already."""
     changes: tuple[Loss, ...]
     objects: tuple[str, ...]
 
@@ -87,10 +87,10 @@ def rehearse(
     progress: Progress = quiet,
     least_free_bytes: int = preflight.LEAST_FREE_BYTES,
 ) -> Rehearsed:
-    """Take an online copy, checks, migrates and verifies it, and removes it; the result goes on record.
+    """Take an online copy; check, migrate, verify and remove it; record the result and return it.
 
     Raises:
-        DiskFull: it could take the space that the app needs to go on selling.
+        DiskFull: the rehearsal could take the space that the app needs to keep selling.
         Locked: a rehearsal is under way already.
         TillkeeperError: the database cannot be copied now, or is not sound.
     """
@@ -129,16 +129,16 @@ def try_out(
     opened: Callable[[Path], Connection] = open_reading,
     issued: Issued = lambda _migration, _sql: None,
 ) -> tuple[Rehearsed, tuple[Migration, ...]]:
-    """Copy a database twice into a folder and makes an attempt there; how it went, and what would run.
+    """Copy a database twice into a folder and migrate there; return the result and the pending migrations.
 
     Args:
         database: the file.
-        folder: an empty one, of which the caller takes care.
-        found: all that the release has.
-        meter: told of the phases.
-        writes_ahead: whether the database does, so that the journal grows as it would.
-        opened: how to open the database.
-        issued: gets each statement before it runs.
+        folder: an empty folder, which the caller removes.
+        found: all migrations of the release.
+        meter: receives the phases.
+        writes_ahead: whether the database uses a WAL, so that the journal grows as it would.
+        opened: opens the database.
+        issued: receives each statement before it runs.
     """
     began = time.monotonic()
     base, scratch = folder / "base.db", folder / "rehearsal.db"
@@ -147,7 +147,7 @@ def try_out(
     meter.phase(WorkPhase.CHECK_COPY)
     checking = time.monotonic()
     base_bytes = _checked(base).size_bytes
-    # What is committed is read back from the disk and checked like the copy.
+    # Committed data is read back from the disk and checked like the copy, so that time counts twice.
     backup_seconds, check_seconds = time.monotonic() - began, time.monotonic() - checking
     recognition.adopt_copy(base, found)
     snapshot.scratch_copy(source=base, target=scratch, told=meter.phase(WorkPhase.COPY))
@@ -157,7 +157,7 @@ def try_out(
     return Rehearsed(
         good=not tried.cause,
         cause=tried.cause,
-        migrations=tuple(f"v{one.number} {one.name}" for one in tried.pending),
+        migrations=tuple(f"v{migration.number} {migration.name}" for migration in tried.pending),
         seconds=round(time.monotonic() - began, 3),
         expected_seconds=round(backup_seconds + tried.seconds + check_seconds, 3),
         migrate_seconds=round(tried.seconds, 3),
@@ -173,7 +173,7 @@ def try_out(
 def _attempt(
     scratch: Path, base: Path, found: tuple[Migration, ...], *, writes_ahead: bool, meter: Meter, issued: Issued
 ) -> Attempt:
-    """As it will be: decided, one transaction with its journal, every check, the baseline attached."""
+    """Migrate as a run will: the decision, one transaction with its journal, every check, the baseline attached."""
     step = recognition.decided_on_copy(base, found)
     match step:
         case decisions.Refuse():
@@ -198,7 +198,7 @@ def _attempt(
             comparing = time.monotonic()
             changes = table_diff.differences(connection, OLD, only=None if touched is None else tables_in(touched))
             before, after = fingerprint.fingerprint(connection, OLD), fingerprint.fingerprint(connection)
-            # Comparing is for whoever reads the result; the till does not wait for it.
+            # The comparison is for the reader of the result; the till does not wait for it.
             began += time.monotonic() - comparing
             journal_bytes = _journal_bytes(scratch)
             connection.execute("COMMIT")
@@ -206,7 +206,7 @@ def _attempt(
     except TillkeeperError as error:
         return Attempt(pending, error.cause, time.monotonic() - began)
     seconds = time.monotonic() - began
-    objects = [*(f"+ {one}" for one in sorted(after - before)), *(f"- {one}" for one in sorted(before - after))]
+    objects = [*(f"+ {part}" for part in sorted(after - before)), *(f"- {part}" for part in sorted(before - after))]
     return Attempt(pending, "", seconds, journal_bytes, changes, tuple(objects))
 
 

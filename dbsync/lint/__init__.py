@@ -1,1 +1,1 @@
-"""`dbsync check`: examines a folder of migrations before its release."""
+"""`dbsync check`: the checks of a folder of migrations before its release."""

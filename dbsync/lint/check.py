@@ -1,4 +1,4 @@
-"""Checks a folder of migrations as CI should: against what was released, from every schema, twice, for risks."""
+"""The checks of a folder of migrations in CI: against earlier releases, from every schema, twice, and for risks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dbsync.upgrade import decisions
 from dbsync.upgrade.released_history import Kind, departures
 from dbsync.verification import checks, conservation, declaration_checks, table_diff
 
-NOT_READ: Final = "it has a number and is not read as a migration, because of how its name ends"
+NOT_READ: Final = "looks like a migration but has an unsupported extension"
 NOT_READ_SAFE: Final = "Name it .sql or .py, or take it out of the folder."
 
 
@@ -38,12 +38,12 @@ class Problem(NamedTuple):
 def check(
     *, folder: Path, released: tuple[Path, ...] = (), database: Path | None = None, scratch: Path
 ) -> list[Problem]:
-    """Return everything that can be found out before a release.
+    """Return all problems that can be found before a release.
 
     Args:
         folder: the migrations to check.
         released: folders of earlier releases.
-        database: a database like those in the field, of an older schema: it is copied, never changed.
+        database: a database like those in the field, of an older schema; it is copied, never changed.
         scratch: an existing folder for copies, which are removed.
     """
     try:
@@ -53,12 +53,12 @@ def check(
     if not found:
         # The wrong folder must not pass in CI.
         return [Problem(str(folder), NONE, NONE_HINT)]
-    problems = [Problem(str(one), NOT_READ, NOT_READ_SAFE) for one in passed_over(folder)]
-    problems += [Problem(_name(one), risk.what, risk.safe) for one in found for risk in risks(one)]
+    problems = [Problem(str(path), NOT_READ, NOT_READ_SAFE) for path in passed_over(folder)]
+    problems += [Problem(_name(migration), risk.what, risk.safe) for migration in found for risk in risks(migration)]
     problems += _declarations(found)
     for place in released:
         problems += _against(found, place)
-    if not problems and not any(one.kind is MigrationKind.COMMAND for one in found):
+    if not problems and not any(migration.kind is MigrationKind.COMMAND for migration in found):
         problems += _from_every_schema(found, released)
         problems += _meant(found, scratch)
     if not problems:
@@ -81,20 +81,20 @@ def _declarations(found: tuple[Migration, ...]) -> list[Problem]:
 
 
 def _meant(found: tuple[Migration, ...], scratch: Path) -> list[Problem]:
-    """Return each migration's declarations against the structure before and after it."""
+    """Return the declarations of each migration that do not fit the structure before and after it."""
     before, after = scratch / "check-step-before.db", scratch / "check-step-after.db"
     problems = []
     try:
-        for one in found:
+        for migration in found:
             snapshot.scratch_copy(source=after, target=before, told=nobody) if after.exists() else _make(before, ())
             with closing(open_scratch(after)) as connection:
-                runner.run_all(connection, (one,))
+                runner.run_all(connection, (migration,))
                 attach_copy(connection, before, conservation.OLD)
-                allowed = declarations.declared((one,))
+                allowed = declarations.declared((migration,))
                 _, wrong = declaration_checks.usable(connection, allowed, conservation.OLD)
-                problems += [Problem(_name(one), each.what) for each in wrong]
+                problems += [Problem(_name(migration), mistake.what) for mistake in wrong]
                 for what, near in declaration_checks.unknown(connection, allowed, conservation.OLD):
-                    problems.append(Problem(_name(one), what, f"Is {near} meant?" if near else ""))
+                    problems.append(Problem(_name(migration), what, f"Is {near} meant?" if near else ""))
     except TillkeeperError as error:
         return [Problem("declarations", error.cause)]
     finally:
@@ -104,7 +104,10 @@ def _meant(found: tuple[Migration, ...], scratch: Path) -> list[Problem]:
 
 
 def _against(found: tuple[Migration, ...], place: Path) -> list[Problem]:
-    """Released migrations stay as they were: number, name and text; a mended one names what it replaces."""
+    """Return a problem for each released migration that changed, except a fixed one that names what it replaces.
+
+    Number, name and text must stay as they were. A fixed migration must end in the same structure.
+    """
     try:
         earlier = load(place)
     except TillkeeperError as error:
@@ -112,33 +115,43 @@ def _against(found: tuple[Migration, ...], place: Path) -> list[Problem]:
     if not earlier:
         return [Problem(str(place), NONE, NONE_HINT)]
     problems = []
-    for one in departures(earlier=earlier, now=found):
-        match one.kind:
+    for departure in departures(earlier=earlier, now=found):
+        match departure.kind:
             case Kind.MENDED:
-                problems += _same_end(found, earlier, one.number)
+                problems += _same_end(found, earlier, departure.number)
             case Kind.MISSING | Kind.RENAMED | Kind.RENUMBERED | Kind.EDITED:
-                problems.append(Problem(f"{one.number:04d}_{one.name}", f"released in {place}, {one.what}", one.safe))
+                problems.append(
+                    Problem(
+                        f"{departure.number:04d}_{departure.name}",
+                        f"released in {place}, {departure.what}",
+                        departure.safe,
+                    )
+                )
             case _:
-                assert_never(one.kind)
+                assert_never(departure.kind)
     return problems
 
 
 def _same_end(found: tuple[Migration, ...], earlier: tuple[Migration, ...], number: SchemaNumber) -> list[Problem]:
-    """A mended migration ends in the structure of the one that it replaces: databases that have the old one keep it."""
+    """Return a problem if a fixed migration ends in another structure: databases that have the old one keep that."""
     try:
-        mended, broken = (
-            runner.fresh_structure(tuple(one for one in all_ if one.number <= number)) for all_ in (found, earlier)
+        fixed, broken = (
+            runner.fresh_structure(tuple(migration for migration in all_ if migration.number <= number))
+            for all_ in (found, earlier)
         )
     except TillkeeperError as error:
         return [Problem(_name(found[number - 1]), f"a fresh database cannot be made: {error.cause}")]
-    if mended == broken:
+    if fixed == broken:
         return []
-    differing = ", ".join(sorted(mended ^ broken)[:3])
+    differing = ", ".join(sorted(fixed ^ broken)[:3])
     return [Problem(_name(found[number - 1]), f"it ends in another structure than what it replaces: {differing}")]
 
 
 def _from_every_schema(found: tuple[Migration, ...], released: tuple[Path, ...]) -> list[Problem]:
-    """Every schema, made by these texts and by each release's own, brought to the newest: it has its structure."""
+    """Return a problem for each old schema whose upgrade fails or does not end in the newest structure.
+
+    The old schemas are made by these texts, and by those of each release.
+    """
     try:
         newest = runner.fresh_structure(found)
     except TillkeeperError as error:
@@ -159,7 +172,7 @@ def _from_every_schema(found: tuple[Migration, ...], released: tuple[Path, ...])
 
 
 def _on_a_copy(found: tuple[Migration, ...], database: Path, scratch: Path) -> list[Problem]:
-    """On real rows: twice, which has to come to the same; and against how it was, which has to be declared."""
+    """Return the problems on real rows: two runs with different results, and changes without a declaration."""
     before = scratch / "check-before.db"
     try:
         snapshot.copy_database(source=database, target=before, told=nobody)
@@ -174,7 +187,7 @@ def _on_a_copy(found: tuple[Migration, ...], database: Path, scratch: Path) -> l
 
 
 def _not_tried(before: Path, found: tuple[Migration, ...]) -> str:
-    """Why these migrations do not go on from a database; empty if they do. One without our history is adopted first."""
+    """Return why the migrations cannot run on a database, empty if they can; one without history is adopted first."""
     adopt_copy(before, found)
     step = decided_on_copy(before, found)
     match step:
@@ -189,9 +202,9 @@ def _not_tried(before: Path, found: tuple[Migration, ...]) -> str:
 
 
 def _twice(found: tuple[Migration, ...], before: Path | None, scratch: Path) -> list[Problem]:
-    """Run all that is pending on two copies, the second on another day.
+    """Run the pending migrations on two copies, the second on another day; return a problem for each table that differs.
 
-    Without a database on what the first migration makes: it makes a database of nothing, and is never run again.
+    Without a database, the runs start from the result of the first migration, which is never run again.
     """
     once, twice, made = (scratch / f"check-{name}.db" for name in ("once", "twice", "made"))
     try:
@@ -200,18 +213,18 @@ def _twice(found: tuple[Migration, ...], before: Path | None, scratch: Path) -> 
         for path in (once, twice):
             snapshot.scratch_copy(source=before or made, target=path, told=nobody)
             with closing(open_scratch(path)) as connection:
-                pending = tuple(one for one in found if one.number > version_of(connection))
+                pending = tuple(migration for migration in found if migration.number > version_of(connection))
                 with another_day(connection) if path == twice else nullcontext():
                     runner.run_all(connection, pending)
         with closing(open_copy(once)) as connection:
             attach_copy(connection, twice, "twice")
-            differing = [one.table for one in table_diff.differences(connection, "twice")]
+            differing = [difference.table for difference in table_diff.differences(connection, "twice")]
     except TillkeeperError as error:
         return [Problem(str(before or "a fresh database"), error.cause)]
     finally:
         for path in (once, twice, made):
             snapshot.drop_part(path)
-    return [Problem(one, "two runs, on two days, come to different rows", SAME_TWICE) for one in differing]
+    return [Problem(table, "two runs, on two days, come to different rows", SAME_TWICE) for table in differing]
 
 
 def _make(path: Path, first: tuple[Migration, ...]) -> None:
@@ -220,15 +233,18 @@ def _make(path: Path, first: tuple[Migration, ...]) -> None:
 
 
 def _undeclared(found: tuple[Migration, ...], before: Path, scratch: Path) -> list[Problem]:
-    """Each migration by itself, on what the ones before it left; then all at once, as a till that skips releases."""
+    """Return a problem for each undeclared change: migration by migration, then all at once.
+
+    A till that skips releases runs them all at once.
+    """
     step = scratch / "check-step.db"
     try:
         snapshot.scratch_copy(source=before, target=step, told=nobody)
         with closing(open_copy(step)) as connection:
-            pending = tuple(one for one in found if one.number > version_of(connection))
+            pending = tuple(migration for migration in found if migration.number > version_of(connection))
         problems = []
-        for one in pending:
-            problems += _different((one,), step, scratch, goes_on=True)
+        for migration in pending:
+            problems += _different((migration,), step, scratch, goes_on=True)
         if len(pending) > 1 and not problems:
             problems += _different(pending, before, scratch, goes_on=False)
     finally:
@@ -250,4 +266,7 @@ def _different(run: tuple[Migration, ...], base: Path, scratch: Path, *, goes_on
             after.replace(base)
     finally:
         snapshot.drop_part(after)
-    return [Problem(_name(run[-1]), one.told, f"-- changes: {one.declare}" if one.declare else "") for one in found]
+    return [
+        Problem(_name(run[-1]), finding.told, f"-- changes: {finding.declare}" if finding.declare else "")
+        for finding in found
+    ]

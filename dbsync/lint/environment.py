@@ -1,4 +1,4 @@
-"""SQLite's clock set to another day: what a migration takes from it is different in the second run."""
+"""SQLite's clock set to another day, so that values that a migration takes from it differ in the second run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FUNCTIONS: Final = {
 
 @contextmanager
 def another_day(connection: Connection) -> Iterator[None]:
-    """While it lasts, every function that asks the clock answers for `DAY`; about other days all answer as always.
+    """A context in which every function that reads the clock returns `DAY`; other days are computed as always.
 
     CURRENT_TIMESTAMP is a function inside SQLite, also as a column's default and in triggers, so this reaches them all.
     """
@@ -35,7 +35,7 @@ def _shifted(real: Connection, name: str, before_count: int) -> Callable[..., An
 
     def answer(*values: object) -> Any:
         given = values if len(values) > before_count else (*values, DAY)
-        asked = [DAY if isinstance(one, str) and one.lower() == "now" else one for one in given]
+        asked = [DAY if isinstance(value, str) and value.lower() == "now" else value for value in given]
         return real.execute(f"SELECT {plain}({', '.join('?' * len(asked))})", asked).fetchone()[0]
 
     return answer

@@ -1,4 +1,4 @@
-"""What the text of a migration shows to go wrong in the field, each with the way that does not. Nothing is run."""
+"""Risks that the text of a migration shows, each with the safe way. Nothing is run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dbsync.schema.sql_text import rename_of, split
 from dbsync.storage.sql_tokens import words_of
 
 COMPUTED: Final = "computed_by_the_migration"
-"""Stands for what an f-string puts in."""
+"""Placeholder for a value that an f-string inserts."""
 _CONTROL: Final = ("begin", "commit", "rollback", "end", "savepoint", "release", "attach", "detach", "vacuum")
 _VERBS: Final = frozenset(
     [
@@ -51,14 +51,14 @@ SAME_TWICE: Final = (
 
 
 class Risk(NamedTuple):
-    """One thing that goes wrong in the field."""
+    """A statement that can fail in the field."""
 
     what: str
     safe: str
 
 
 def risks(migration: Migration) -> list[Risk]:
-    """What a migration's text shows. Python is read as a syntax tree, and what looks like SQL in it as statements."""
+    """Return the risks in a migration's text. Python is parsed; strings in it that look like SQL are statements."""
     match migration.kind:
         case MigrationKind.COMMAND:
             return []
@@ -73,20 +73,20 @@ def risks(migration: Migration) -> list[Risk]:
     try:
         said = declared([migration])
     except BadMigrations:
-        # That is a problem of its own, and told as one.
+        # The check reports wrong declarations as a problem of their own.
         return []
-    all_words = [words_of(one) for one in statements]
+    all_words = [words_of(statement) for statement in statements]
     made = {_created(words) for words in all_words} | {
-        renamed.to.lower() for one in statements if (renamed := rename_of(one)) is not None
+        renamed.to.lower() for statement in statements if (renamed := rename_of(statement)) is not None
     }
     found = list(_unread(text)) if (migration.kind, migration.engine) == (MigrationKind.SQL, EngineName.OWN) else []
     for statement, words in zip(statements, all_words, strict=True):
         found += [*_altering(statement, words, said, made), *_dropping(words, said, made, all_words)]
         if migration.engine is EngineName.OWN:
-            # Other tools' files say such things as a rule, and they are passed over.
+            # The files of other tools usually contain such statements, which their engines skip.
             found += _breaking(words)
         if migration.number > 1:
-            # The first makes a database of nothing, and is never run again to find a way back.
+            # The first migration starts from nothing, and is never run again for a downgrade.
             found += _unlike_twice(words)
     if migration.kind is MigrationKind.PYTHON and migration.number > 1:
         found += _python_unlike_twice(text)
@@ -94,7 +94,7 @@ def risks(migration: Migration) -> list[Risk]:
 
 
 def _unread(text: str) -> Iterator[Risk]:
-    """Yield lines that were meant to say something of the migration, and do not."""
+    """Yield a risk for each line that was meant as a header of the migration and is not read as one."""
     header = header_of(text)
     for number, line in enumerate(text.splitlines()):
         if _NEARLY.match(line) and not (number < len(header) and HEADER.match(line)):
@@ -105,11 +105,11 @@ def _in_python(text: str) -> Iterator[str]:
     tree = ast.parse(text)
     inner = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
     for node in ast.walk(tree):
-        # Docstrings and what is said to the log are for people.
+        # Docstrings and log messages are for people, and are not SQL.
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             inner.add(id(node.value))
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "log":
-            inner |= {id(one) for one in node.args}
+            inner |= {id(argument) for argument in node.args}
         if id(node) in inner:
             continue
         if isinstance(node, ast.JoinedStr):
@@ -120,13 +120,13 @@ def _in_python(text: str) -> Iterator[str]:
 
 
 def _if_sql(text: str) -> Iterator[str]:
-    for one in split(text):
-        if (words_of(one)[:1] or [""])[0] in _VERBS:
-            yield one
+    for statement in split(text):
+        if (words_of(statement)[:1] or [""])[0] in _VERBS:
+            yield statement
 
 
 def _name_at(words: list[str], at: int) -> str:
-    """Return the name that stands at a place, without `IF EXISTS`, `IF NOT EXISTS` and the database before it."""
+    """Return the name at a place, without `IF EXISTS`, `IF NOT EXISTS` and the name of the database before it."""
     while words[at : at + 1] and words[at] in ("if", "not", "exists"):
         at += 1
     return (words[at + 2 : at + 3] if words[at + 1 : at + 2] == ["."] else words[at : at + 1] or [""])[0]
@@ -141,7 +141,7 @@ def _altering(statement: str, words: list[str], said: Declared, made: set[str]) 
         return
     table = _name_at(words, 2)
     at = 5 if words[3:4] == ["."] else 3
-    rest = [one for one in words[at + 1 :] if one not in ("column", ";")]
+    rest = [word for word in words[at + 1 :] if word not in ("column", ";")]
     renamed = rename_of(statement)
     before, column = cell_of(said, (table, (rest or [""])[0]))
     if words[at : at + 1] == ["drop"] and not _allowed(said, "column", f"{before}.{column}", COMPUTED in words):
@@ -172,7 +172,7 @@ def _dropping(words: list[str], said: Declared, made: set[str], all_words: list[
     name = _name_at(words, 2)
     if kind == "table" and name not in made and not _allowed(said, kind, name, COMPUTED in name):
         yield Risk("it drops a table without a declaration", f"Say it: `changes: drop table {name}`.")
-    again = any(one[:1] == ["create"] and kind in one[1:4] for one in all_words)
+    again = any(others[:1] == ["create"] and kind in others[1:4] for others in all_words)
     if kind in ("index", "trigger", "view") and not again and not _allowed(said, kind, name, COMPUTED in name):
         safe = f"Say it: `changes: drop {kind} {name}`; or make it again in the same migration."
         article = "an" if kind == "index" else "a"
@@ -180,8 +180,8 @@ def _dropping(words: list[str], said: Declared, made: set[str], all_words: list[
 
 
 def _allowed(said: Declared, kind: str, name: str, computed: bool) -> bool:
-    """Return whether a drop is declared; where the name is put together, any declaration of the kind counts."""
-    return (kind, name) in said.drops or (computed and any(one[0] == kind for one in said.drops))
+    """Return whether a drop is declared; where its name is computed, any declaration of the kind counts."""
+    return (kind, name) in said.drops or (computed and any(drop[0] == kind for drop in said.drops))
 
 
 def _breaking(words: list[str]) -> Iterator[Risk]:
@@ -202,7 +202,7 @@ def _unlike_twice(words: list[str]) -> Iterator[Risk]:
         called = words[index + 1 : index + 2] == ["("]
         if called and word in ("random", "randomblob"):
             yield Risk(f"it asks for chance: {word}()", SAME_TWICE)
-        now = "'now'" in [one.lower() for one in words[index:]] or words[index + 2 : index + 3] == [")"]
+        now = "'now'" in [later.lower() for later in words[index:]] or words[index + 2 : index + 3] == [")"]
         if word in _NOW or (called and word in _CLOCKS and now):
             yield Risk(f"it asks the clock: {word}", SAME_TWICE)
 
@@ -212,7 +212,7 @@ def _python_unlike_twice(text: str) -> Iterator[Risk]:
         if not isinstance(node, ast.Call):
             continue
         called = ast.unparse(node.func)
-        if any(called == one or called.endswith(f".{one}") for one in _PYTHON_CLOCKS - {"os.urandom"}):
+        if any(called == clock or called.endswith(f".{clock}") for clock in _PYTHON_CLOCKS - {"os.urandom"}):
             yield Risk(f"it asks the clock: {called}()", SAME_TWICE)
         elif called == "os.urandom" or called.startswith(_PYTHON_CHANCE):
             yield Risk(f"it asks for chance: {called}()", SAME_TWICE)

@@ -1,1 +1,1 @@
-"""Recovers what can be read of a damaged database. Works on scratch copies only."""
+"""Recovery of a damaged database, as far as it can be read. Works on scratch copies only."""

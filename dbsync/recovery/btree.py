@@ -1,7 +1,7 @@
-"""The trees of a damaged file to which nothing leads any more, and the sound parts of one that is damaged inside.
+"""Orphaned trees of a damaged file, and the sound parts of a tree that is damaged inside.
 
-An inner page that is lost takes the way to the pages below it, not the pages. Nothing that is free is taken for lost:
-what is on such pages was deleted.
+When an inner page is lost, the pages below it remain but nothing leads to them. A free page is never taken for a lost
+one: its content was deleted.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ class Forest:
 
     @cached_property
     def _kinds(self) -> dict[int, int]:
-        """The pages that look like a tree's and are not free."""
-        kinds = ((one, kind_of(self.pages.page(one), one)) for one in range(1, self.pages.count + 1))
-        return {one: kind for one, kind in kinds if kind in (*TABLE, *KEYED) and one not in self._free}
+        """The kinds of the pages that look like pages of a tree and are not free, by number."""
+        kinds = ((number, kind_of(self.pages.page(number), number)) for number in range(1, self.pages.count + 1))
+        return {number: kind for number, kind in kinds if kind in (*TABLE, *KEYED) and number not in self._free}
 
     @cached_property
     def has_twins(self) -> bool:
-        """Whether a page was written over another one.
+        """Whether two pages have the same content: one was written over another.
 
-        The same is in two places then, and one table's page is missing, although that table may look whole.
+        A page of some table is missing then, although that table may look whole.
         """
         seen = set[bytes]()
         for number in self._kinds:
@@ -69,21 +69,21 @@ class Forest:
 
     @cached_property
     def _below(self) -> set[int]:
-        """The pages to which something leads, or which are no tree's."""
+        """The pages to which something leads, and the pages that belong to no tree."""
         found = {1, *self.pages.maps(), *self._roots}
         for number, kind in self._kinds.items():
             if kind in (INTERIOR, INDEX_INTERIOR):
-                # Also where not all of them are there: SQLite goes from here to those that are.
+                # Also where some of them are missing: SQLite reaches the others from here.
                 found.update(children_of(self.pages.page(number), HEADER_BYTES if number == 1 else 0))
         return found
 
     def lost(self, kinds: tuple[int, int]) -> list[int]:
-        """Return the roots of trees of a kind, `TABLE` or `KEYED`, to which nothing leads."""
-        found = [one for one, kind in self._kinds.items() if kind in kinds and one not in self._below]
-        return [one for one in found if not self._is_schema(one)]
+        """Return the roots of the trees of a kind, `TABLE` or `KEYED`, to which nothing leads."""
+        found = [number for number, kind in self._kinds.items() if kind in kinds and number not in self._below]
+        return [number for number in found if not self._is_schema(number)]
 
     def below(self, number: int) -> list[int] | None:
-        """The pages to which an inner page points, none for a leaf; None: it is not one as the format has them."""
+        """Return the pages to which an inner page points, none for a leaf; None if its format is invalid."""
         page, at = self.pages.page(number), HEADER_BYTES if number == 1 else 0
         if not page or page[at] not in (*TABLE, *KEYED):
             return None
@@ -91,19 +91,19 @@ class Forest:
         count, places = int.from_bytes(page[at + 3 : at + 5]), cells(page, at, 8 if leaf else 12)
         if len(places) != count or (leaf and not count):
             return None
-        if page[at] in KEYED and any(self._cell(page, one) is None for one in places):
+        if page[at] in KEYED and any(self._cell(page, place) is None for place in places):
             return None
         children = [] if leaf else children_of(page, at)
-        good = len(set(children)) == len(children) and all(1 < one <= self.pages.count for one in children)
+        good = len(set(children)) == len(children) and all(1 < child <= self.pages.count for child in children)
         return children if good else None
 
     def span(self, root: int) -> tuple[int, int] | None:
-        """Return the lowest and the highest rowid of a table's tree; None where nothing of it can be read."""
+        """Return the lowest and the highest rowid of a table's tree; None where nothing can be read."""
         rowids = [rowid for leaf in self.pages.leaves(root) for rowid, _ in records(leaf)]
         return (min(rowids), max(rowids)) if rowids else None
 
     def is_whole(self, root: int) -> bool:
-        """Return whether every page of a tree without rowids is as the format has it."""
+        """Return whether every page of a tree without rowids is valid."""
         waiting, seen = [root], {root}
         while waiting:
             number = waiting.pop()
@@ -115,7 +115,7 @@ class Forest:
         return True
 
     def parts(self, root: int) -> Iterator[int | bytes]:
-        """What is sound of a tree without rowids: roots of whole trees, and the rows of inner pages, each as a leaf."""
+        """Yield the sound parts of a tree without rowids: roots of whole trees, and rows of inner pages as leaves."""
         waiting, seen = [root], set[int]()
         while waiting:
             number = waiting.pop()
@@ -130,7 +130,7 @@ class Forest:
                 waiting += children
 
     def fits_keyed(self, root: int, shape: Shape) -> bool:
-        """Return whether the records of a tree without rowids are such a table's or index's."""
+        """Return whether the records of a tree without rowids fit the shape of a table or an index."""
         for part in self.parts(root):
             number = part if isinstance(part, int) else 0
             while number and (children := self.below(number)):
@@ -143,7 +143,7 @@ class Forest:
         return False
 
     def _is_schema(self, number: int) -> bool:
-        """Return a page of the schema itself, where the first page is lost: its rows begin with one of four words."""
+        """Return whether a page is of the schema itself, where the first is lost: rows begin with one of four words."""
         page = self.pages.page(number)
         if page[0] != LEAF:
             return False
@@ -155,16 +155,16 @@ class Forest:
         return False
 
     def _cell(self, page: bytes, place: int) -> bytes | None:
-        """The record of a cell of a tree without rowids, as far as it is on its page; None where it runs over it."""
+        """Return the part of a cell's record without rowid that is on its page; None where it exceeds the page."""
         begin = place if page[0] == INDEX_LEAF else place + 4
         end = payload_end(page, begin, self.pages.usable_bytes)
         return page[begin:end] if end is not None else None
 
     def _as_leaf(self, page: bytes) -> bytes:
-        found = [self._cell(page, one) or b"" for one in cells(page, 0, 12)]
+        found = [self._cell(page, place) or b"" for place in cells(page, 0, 12)]
         head, body, at = bytearray(), bytearray(), self.pages.usable_bytes
         for cell in found:
-            # A cell has four bytes at least, for when it becomes a free block.
+            # A cell has at least four bytes, so that it can become a free block.
             body[:0] = cell.ljust(4, b"\0")
             at = self.pages.usable_bytes - len(body)
             head += at.to_bytes(2)

@@ -1,4 +1,4 @@
-"""The new file that a recovery writes: tables first, then rows, what does not fit beside it, then all that follows."""
+"""The new file of a recovery: tables first, then rows, then all other objects; rows that do not fit go beside it."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _ENCODINGS: Final = {1: "UTF-8", 2: "UTF-16le", 3: "UTF-16be"}
 
 
 def aside_of(into: Path) -> Path:
-    """Return where the rows are that do not fit into the new file: one JSON line each."""
+    """Return the path of the side file for rows that do not fit into the new file: one JSON line each."""
     return into.with_name(f"{into.name}.aside.jsonl")
 
 
 class Rebuilt:
-    """A database under construction, under a temporary name. A crash leaves that; nothing has the final name."""
+    """A database under construction, under a temporary name. A crash leaves only that file, never the final name."""
 
     def __init__(self, into: Path, owner: str, header: Header, objects: list[Object]) -> None:
         self.path: Final = temporary_files.part_of(into, owner)
@@ -54,43 +54,43 @@ class Rebuilt:
         execute(f"PRAGMA page_size={header.page_bytes}")
         execute(f"PRAGMA encoding='{_ENCODINGS.get(header.encoding, 'UTF-8')}'")
         execute(f"PRAGMA auto_vacuum={header.auto_vacuum}")
-        # A row that does not fit is undone alone, which takes a journal.
+        # Undoing a single row that does not fit needs a journal.
         execute("PRAGMA journal_mode=MEMORY").fetchall()
         execute("PRAGMA foreign_keys=OFF")
         execute("BEGIN")
 
     def make_tables(self) -> None:
-        """Searches first, for the tables that they keep; then tables, and what must be unique in them."""
-        tables = [one for one in self._objects if one.kind == "table" and not one.name.startswith("sqlite_")]
-        for one in sorted(tables, key=lambda each: not is_virtual(each)):
-            if not has_table(self.connection, one.name):
-                self._make(one)
-        for one in self._objects:
-            if is_unique(one) and has_table(self.connection, one.table):
-                self._make(one)
+        """Make virtual tables first, as they bring their shadow tables; then tables, then unique indexes."""
+        tables = [entry for entry in self._objects if entry.kind == "table" and not entry.name.startswith("sqlite_")]
+        for entry in sorted(tables, key=lambda table: not is_virtual(table)):
+            if not has_table(self.connection, entry.name):
+                self._make(entry)
+        for entry in self._objects:
+            if is_unique(entry) and has_table(self.connection, entry.table):
+                self._make(entry)
 
     def make_rest(self, version: int, application_id: int) -> None:
-        """Searches from their content, indexes, views, triggers, the numbers in the header; then all is committed."""
-        for one in self._objects:
-            facts = facts_of(self.connection, one.name) if is_virtual(one) else None
+        """Rebuild searches from their content; make indexes, views and triggers; set the header's numbers; commit."""
+        for entry in self._objects:
+            facts = facts_of(self.connection, entry.name) if is_virtual(entry) else None
             if facts is not None and facts.is_external_search:
-                self._do(f"INSERT INTO {quoted(one.name)} ({quoted(one.name)}) VALUES ('rebuild')", one)
+                self._do(f"INSERT INTO {quoted(entry.name)} ({quoted(entry.name)}) VALUES ('rebuild')", entry)
             elif facts is not None and facts.is_contentless:
-                self.not_made.append(f"table {one.name}: it keeps no content to make its index of, and is empty")
+                self.not_made.append(f"table {entry.name}: it keeps no content to make its index of, and is empty")
         for kind in ("index", "view", "trigger"):
-            for one in self._objects:
-                if one.kind == kind and one.sql and not is_unique(one):
-                    self._make(one)
+            for entry in self._objects:
+                if entry.kind == kind and entry.sql and not is_unique(entry):
+                    self._make(entry)
         self.connection.execute(f"PRAGMA user_version={version}")
         self.connection.execute(f"PRAGMA application_id={application_id}")
         self.connection.execute("COMMIT")
 
     def exists(self, one: Object) -> bool:
-        """Return whether it could be made."""
+        """Return whether a table could be made."""
         return has_table(self.connection, one.name)
 
     def is_inner(self, name: str) -> bool:
-        """Return whether a table is one that a search keeps for itself."""
+        """Return whether a table is a shadow table, in which a virtual table keeps its rows."""
         facts = facts_of(self.connection, name)
         return facts is not None and facts.kind is TableKind.SHADOW
 
@@ -100,9 +100,9 @@ class Rebuilt:
         return Shelf(name, names, rowid_of(self.connection, name))
 
     def taker(self, shelf: Shelf) -> Callable[[int | None, Row], None]:
-        """Return what puts rows into a table; those that do not fit go beside the file."""
+        """Return the function that writes rows into a table; rows that do not fit go into the side file."""
         with_rowid = shelf.rowid is not None and not is_rowid(self.connection, shelf.name)
-        names = ", ".join([str(shelf.rowid)] * with_rowid + [quoted(one) for one in shelf.columns])
+        names = ", ".join([str(shelf.rowid)] * with_rowid + [quoted(column) for column in shelf.columns])
         many = len(shelf.columns) + with_rowid
         into = f"INSERT INTO main.{quoted(shelf.name)} ({names}) VALUES "
         usual = f"{into}({', '.join('?' * many)})"
@@ -110,8 +110,8 @@ class Rebuilt:
         def take(rowid: int | None, row: Row) -> None:
             values = (rowid, *row) if with_rowid else row
             sql = usual
-            if any(isinstance(one, BadText) for one in values):
-                marks = ("CAST(? AS TEXT)" if isinstance(one, BadText) else "?" for one in values)
+            if any(isinstance(value, BadText) for value in values):
+                marks = ("CAST(? AS TEXT)" if isinstance(value, BadText) else "?" for value in values)
                 sql = f"{into}({', '.join(marks)})"
             try:
                 self.connection.execute(sql, values)
@@ -122,7 +122,7 @@ class Rebuilt:
         return take
 
     def aside_taker(self, shelf: Shelf, cause: str) -> Callable[[int | None, Row], None]:
-        """Return what puts rows beside the file, because it is not sure whose they are."""
+        """Return the function that writes rows into the side file, because their table is not certain."""
         return partial(self._put_aside, shelf, cause=cause)
 
     def close(self) -> None:
@@ -132,9 +132,9 @@ class Rebuilt:
             self._aside.close()
 
     def publish(self) -> Path | None:
-        """Give the files their final names, durably: what was left out first. Returns that file, None if all fitted.
+        """Give the files their final names, durably, the side file first, and return its path; None if all rows fitted.
 
-        A crash in between leaves the side file without the database: nothing that could be taken for a whole recovery.
+        A crash in between leaves the side file without the database, which cannot be taken for a whole recovery.
         """
         files.sync_file(self.path)
         if self._aside is not None:
@@ -145,21 +145,21 @@ class Rebuilt:
         return self.aside_path if self._aside is not None else None
 
     def drop(self) -> None:
-        """Remove what has no final name."""
+        """Remove the files that have no final name."""
         self.close()
-        for one in (self.path, self.path.with_name(self.path.name + ".aside")):
-            one.unlink(missing_ok=True)
+        for path in (self.path, self.path.with_name(self.path.name + ".aside")):
+            path.unlink(missing_ok=True)
 
-    def _make(self, one: Object) -> None:
-        if one.sql:
-            self._do(one.sql, one)
+    def _make(self, entry: Object) -> None:
+        if entry.sql:
+            self._do(entry.sql, entry)
 
-    def _do(self, sql: str, one: Object) -> None:
+    def _do(self, sql: str, entry: Object) -> None:
         try:
             self.connection.execute(sql)
         except sqlite3.Error as error:
             self._stop_if_disk(error)
-            self.not_made.append(f"{one.kind} {one.name}: {error}")
+            self.not_made.append(f"{entry.kind} {entry.name}: {error}")
 
     def _stop_if_disk(self, error: Exception) -> None:
         found = kind_of(error)
@@ -180,12 +180,12 @@ class Rebuilt:
 
 
 def is_virtual(one: Object) -> bool:
-    """Return whether a table is a module's; known before it is made."""
+    """Return whether a table is virtual; known before it is made."""
     return one.kind == "table" and virtual_table(one.sql or "") is not None
 
 
 def is_unique(one: Object) -> bool:
-    """Return whether an index forbids something; it is there before the rows are."""
+    """Return whether an index is unique; such an index is made before the rows are written."""
     return one.kind == "index" and words_of(one.sql or "")[1:2] == ["unique"]
 
 

@@ -1,4 +1,4 @@
-"""Rows below a lost page: trees to which nothing leads are read as the table's whose rows they can only be."""
+"""Assigning orphaned trees to tables: the rows below a lost page belong to the only table that they fit."""
 
 from __future__ import annotations
 
@@ -22,31 +22,34 @@ Take = Callable[[int | None, Row], None]
 def read_lost(
     work: Path, rebuilt: Rebuilt, sources: dict[str, Source], objects: list[Object], tables: Tables, told: Told
 ) -> Tables:
-    """Look for the rows of tables that were not read whole.
+    """Find rows of the tables that were not read whole, and return all results with these rows counted.
 
-    A tree is a table's if its rowids lie where that table lacks some and its records are like that table's. What can
-    be of several tables, or can have been deleted because the list of free pages is damaged as well, goes beside.
+    A tree belongs to a table if its rowids are among those that the table lacks and its records fit the table. Rows go
+    into the side file if they fit several tables, or if they may be deleted ones because the list of free pages is
+    damaged as well.
 
     Args:
-        work: the scratch copy, which nobody has open; its schema is written over.
+        work: the scratch copy, which no process has open; its schema is overwritten.
         rebuilt: the new file.
-        sources: where the rows were looked for.
+        sources: the places where the rows were looked for.
         objects: the schema.
-        tables: what was read so far.
-        told: the tables, as they are read.
+        tables: the results so far.
+        told: receives the tables as they are read.
     """
     lacking = {
         name: sources[name]
-        for name, one in tables.items()
-        if one.cause and rebuilt.exists(sources[name].object) and not is_virtual(sources[name].object)
+        for name, table in tables.items()
+        if table.cause and rebuilt.exists(sources[name].object) and not is_virtual(sources[name].object)
     }
     if not lacking:
         return tables
-    shapes = {name: shape_of(rebuilt.connection, one.object.name) for name, one in lacking.items()}
-    forest = Forest(Pages(work), {one.root for one in objects if one.root})
-    # All of it is decided before anything is written into the copy.
+    shapes = {name: shape_of(rebuilt.connection, source.object.name) for name, source in lacking.items()}
+    forest = Forest(Pages(work), {entry.root for entry in objects if entry.root})
+    # Everything is decided before anything is written into the copy.
     lost = [*_by_rowids(forest, tables, shapes), *_by_records(forest, shapes, objects)]
-    parts = {name: list(forest.parts(one.object.root)) for name, one in lacking.items() if shapes[name].without_rowid}
+    parts = {
+        name: list(forest.parts(source.object.root)) for name, source in lacking.items() if shapes[name].without_rowid
+    }
     for name, found in parts.items():
         told(0, 0, name)
         for root in _on_pages(work, found):
@@ -69,7 +72,7 @@ def _doubt(forest: Forest, names: list[str]) -> str:
 
 
 def _by_rowids(forest: Forest, tables: Tables, shapes: dict[str, Shape]) -> Iterable[tuple[int, list[str]]]:
-    """Lost trees of tables with rowids, and the tables whose they can be."""
+    """Yield the roots of lost trees with rowids, each with the tables to which it may belong."""
     wanted = [name for name, shape in shapes.items() if not shape.without_rowid]
     for root in forest.lost(TABLE) if wanted else ():
         span = forest.span(root)
@@ -86,27 +89,29 @@ def _by_rowids(forest: Forest, tables: Tables, shapes: dict[str, Shape]) -> Iter
 
 
 def _by_records(forest: Forest, shapes: dict[str, Shape], objects: list[Object]) -> Iterable[tuple[int, list[str]]]:
-    """The same for tables without rowids. Indexes have such trees too: where one is damaged, a tree may be its."""
+    """Yield the same for trees without rowids. Indexes have such trees too: a tree may belong to a damaged index."""
     wanted = [name for name, shape in shapes.items() if shape.without_rowid]
     if not wanted:
         return
-    indexes = [one.name for one in objects if one.kind == "index" and one.root and not forest.is_whole(one.root)]
+    indexes = [
+        entry.name for entry in objects if entry.kind == "index" and entry.root and not forest.is_whole(entry.root)
+    ]
     for root in forest.lost(KEYED):
         names = [name for name in wanted if forest.fits_keyed(root, shapes[name])]
         if names:
-            yield root, [*names, *(f"the index {one}" for one in indexes)]
+            yield root, [*names, *(f"the index {index}" for index in indexes)]
 
 
 def _on_pages(work: Path, parts: list[int | bytes]) -> list[int]:
-    """The pages at which parts of a tree begin; rows of inner pages get pages of their own, behind the others."""
+    """Return the pages at which parts of a tree begin; rows of inner pages get pages of their own at the end."""
     count, found = Pages(work).count, []
     with work.open("r+b") as file:
-        for one in parts:
-            if isinstance(one, int):
-                found.append(one)
+        for part in parts:
+            if isinstance(part, int):
+                found.append(part)
                 continue
-            file.seek(count * len(one))
-            file.write(one)
+            file.seek(count * len(part))
+            file.write(part)
             count += 1
             found.append(count)
     return found
@@ -115,7 +120,7 @@ def _on_pages(work: Path, parts: list[int | bytes]) -> list[int]:
 def _take_tree(
     work: Path, rebuilt: Rebuilt, source: Source, tables: Tables, root: int, take: Take, *, found: bool = True
 ) -> Tables:
-    """Read one tree through SQLite, as if it were all of its table."""
+    """Read one tree through SQLite as if it were the whole table, and return all tables with its rows counted."""
     graft(work, [source.object._replace(root=root)])
     name, read = source.write.name, source.read
     span: Range | None = None
@@ -127,8 +132,8 @@ def _take_tree(
         take(rowid, row)
 
     with closing(open_damaged(work)) as damaged:
-        salvage, one = Salvage(damaged, read, seen), tables[name]
-        left = one.unread
+        salvage, table = Salvage(damaged, read, seen), tables[name]
+        left = table.unread
         if read.rowid is None:
             salvage.whole()
         else:
@@ -137,10 +142,10 @@ def _take_tree(
                 left = tuple(joined([*without(left, span), *common(left, unread)]))
     return {
         **tables,
-        name: one._replace(
-            read_count=one.read_count + salvage.read_count,
+        name: table._replace(
+            read_count=table.read_count + salvage.read_count,
             aside_count=rebuilt.aside_count.get(name, 0),
             unread=left,
-            cause=one.cause if left or read.rowid is None else "",
+            cause=table.cause if left or read.rowid is None else "",
         ),
     }

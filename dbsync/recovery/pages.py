@@ -1,7 +1,7 @@
-"""The pages of a database file as bytes: where a table's leaves begin, and whether a tree can be a certain table's.
+"""The pages of a database file as bytes: the leaves of a table, and whether a tree can belong to a certain table.
 
-Only for a copy that nobody else knows of; the format is sqlite.org/fileformat.html. All of it may be damaged: nothing
-is believed that does not fit into its page, and no page is walked twice.
+Only for a copy that no other process knows of; the format is sqlite.org/fileformat.html. Any byte may be damaged: a
+value that does not fit into its page is ignored, and no page is visited twice.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _CELLS_LOOKED_AT: Final = 50
 
 
 class Shape(NamedTuple):
-    """What the records of a table look like."""
+    """The shape of the records of a table or an index."""
 
     columns_count: int
-    """Stored ones, at most; records from before an ADD COLUMN are shorter."""
+    """The most stored columns that a record can have; records from before an ADD COLUMN are shorter."""
     not_null: frozenset[int]
     alias: int | None = None
     """The column that is the rowid: NULL in every record."""
@@ -35,7 +35,7 @@ class Shape(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What the first hundred bytes say."""
+    """The content of the first hundred bytes."""
 
     page_bytes: int
     reserved_bytes: int
@@ -48,7 +48,7 @@ class Header(NamedTuple):
 
 
 def header_of(data: bytes) -> Header | None:
-    """Return the header of a database; None if these bytes are none."""
+    """Return the header of a database; None if these bytes are not a header."""
     if len(data) < HEADER_BYTES or not data.startswith(MAGIC):
         return None
     size = int.from_bytes(data[16:18])
@@ -63,7 +63,7 @@ def header_of(data: bytes) -> Header | None:
 
 
 class Pages:
-    """The pages of one file, read when they are asked for."""
+    """The pages of one file, read on demand."""
 
     def __init__(self, path: Path) -> None:
         with path.open("rb") as file:
@@ -84,11 +84,11 @@ class Pages:
             return file.read(self.header.page_bytes)
 
     def separators(self, root: int) -> list[int]:
-        """Return the rowids at which leaves of a table end, as far as its inner pages can be read; in order."""
+        """Return the rowids at which leaves of a table end, in order, as far as its inner pages can be read."""
         return sorted({key for _, keys in self._inner(root) for key in keys})
 
     def leaves(self, root: int) -> Iterator[bytes]:
-        """Yield the leaves of a table, those that are none any more left out."""
+        """Yield the leaves of a table, without pages that are no longer leaves."""
         page = self.page(root)
         if page and kind_of(page, root) == LEAF:
             yield page
@@ -99,7 +99,7 @@ class Pages:
                     yield page
 
     def fits(self, root: int, shape: Shape) -> bool | None:
-        """Return whether the records of a tree are such a table's; None where it has none that can be read."""
+        """Return whether the records of a tree fit the shape of a table; None where no record can be read."""
         kind = (self.page(root) or b"\0")[0]
         if shape.without_rowid or kind not in (INTERIOR, LEAF):
             return None if shape.without_rowid and kind in (INDEX_INTERIOR, INDEX_LEAF) else False
@@ -118,7 +118,7 @@ class Pages:
                 continue
             children, keys = inner_page(page, HEADER_BYTES if number == 1 else 0)
             yield children, keys
-            waiting += [one for one in children if one not in seen]
+            waiting += [child for child in children if child not in seen]
             seen.update(children)
 
     def free(self) -> tuple[set[int], bool]:
@@ -129,25 +129,25 @@ class Pages:
             page = self.page(trunk)
             found.add(trunk)
             many = min(int.from_bytes(page[4:8]), len(page) // 4 - 2)
-            found.update(int.from_bytes(page[8 + 4 * one : 12 + 4 * one]) for one in range(many))
+            found.update(int.from_bytes(page[8 + 4 * index : 12 + 4 * index]) for index in range(many))
             trunk = int.from_bytes(page[:4])
         return found, len(found) == int.from_bytes(head[36:40])
 
     def maps(self) -> Iterator[int]:
-        """Yield pages of pointers, which auto_vacuum keeps; they are part of no tree."""
+        """Yield the pointer map pages, which auto_vacuum keeps; they are part of no tree."""
         if self.header.auto_vacuum:
             yield from range(2, self.count + 1, self.usable_bytes // 5 + 1)
 
 
 def kind_of(page: bytes, number: int) -> int:
-    """Return the kind of a page of a tree; the first one begins behind the header."""
+    """Return the kind of a page of a tree; the first page begins after the header."""
     return page[HEADER_BYTES if number == 1 else 0]
 
 
 def empty_first_page(page: bytes, header: Header, pages_count: int) -> bytes:
-    """The first page with its header and no schema: nothing is free, so that what is written comes behind the rest."""
+    """Return the first page with its header and no schema; nothing is free, so new pages go to the end of the file."""
     head = bytearray(page[:HEADER_BYTES])
-    head[18:20] = b"\1\1"  # no WAL: what was in one is in the file by now
+    head[18:20] = b"\1\1"  # no WAL: its content is in the file by now
     head[28:32] = pages_count.to_bytes(4)
     head[32:40] = bytes(8)
     head[52:56] = head[64:68] = bytes(4)
@@ -192,10 +192,9 @@ def _kinds(page: bytes, begin: int, size: int) -> list[int]:
 
 
 def payload_end(page: bytes, at: int, usable_bytes: int) -> int | None:
-    """Return the end, on its page, of a record without rowid that begins with its length.
+    """Return where a record without rowid ends on its page; None where it exceeds the page.
 
-    The number of the page on which it goes on is included. None: it runs over the page (sqlite.org/fileformat.html,
-    1.6).
+    The record begins with its length. The number of its overflow page is included (sqlite.org/fileformat.html, 1.6).
     """
     size, begin = varint(page, at)
     most, least = (usable_bytes - 12) * 64 // 255 - 23, (usable_bytes - 12) * 32 // 255 - 23
@@ -207,7 +206,7 @@ def payload_end(page: bytes, at: int, usable_bytes: int) -> int | None:
 
 
 def are_like(found: Iterable[list[int]], shape: Shape) -> bool | None:
-    """Whether the records of a page can be rows of such a table, by the first of them; None where there is none."""
+    """Return whether the first records of a page can be rows of such a table; None where there is no record."""
     looked_at = [is_like(kinds, shape) for kinds in islice(found, _CELLS_LOOKED_AT)]
     return all(looked_at) if looked_at else None
 
@@ -216,25 +215,25 @@ def is_like(kinds: list[int], shape: Shape) -> bool:
     """Return whether a record with values of these kinds can be a row of such a table."""
     if shape.exact and len(kinds) != shape.columns_count:
         return False
-    if not 0 < len(kinds) <= shape.columns_count or any(one in (10, 11) for one in kinds):
+    if not 0 < len(kinds) <= shape.columns_count or any(kind in (10, 11) for kind in kinds):
         return False
     if shape.alias is not None and kinds[shape.alias : shape.alias + 1] not in ([0], []):
         return False
-    if any(1 <= kinds[one] <= 9 for one in shape.texts if one < len(kinds)):
+    if any(1 <= kinds[column] <= 9 for column in shape.texts if column < len(kinds)):
         return False
-    return all(kinds[one] != 0 for one in shape.not_null if one < len(kinds) and one != shape.alias)
+    return all(kinds[column] != 0 for column in shape.not_null if column < len(kinds) and column != shape.alias)
 
 
 def cells(page: bytes, at: int, head_bytes: int) -> list[int]:
-    """Return where the cells of a page begin, without those that do not lie on it."""
+    """Return the offsets of the cells of a page, without those outside of the page."""
     count = min(int.from_bytes(page[at + 3 : at + 5]), (len(page) - at - head_bytes) // 2)
     begin = at + head_bytes
-    places = [int.from_bytes(page[begin + 2 * one : begin + 2 * one + 2]) for one in range(count)]
-    return [one for one in places if begin + 2 * count <= one <= len(page) - 4]
+    places = [int.from_bytes(page[begin + 2 * index : begin + 2 * index + 2]) for index in range(count)]
+    return [place for place in places if begin + 2 * count <= place <= len(page) - 4]
 
 
 def varint(page: bytes, at: int) -> tuple[int, int]:
-    """Return a number of one to nine bytes, and what comes after it."""
+    """Return a number of one to nine bytes, and the offset after it."""
     value = 0
     for count in range(9):
         byte = page[at + count] if at + count < len(page) else 0

@@ -1,4 +1,4 @@
-"""Recovers what can be read of a damaged database into a new file, and compares; the damaged one is only copied."""
+"""Recovery of a damaged database into a new file, and a comparison with a backup; the damaged file is only copied."""
 
 from __future__ import annotations
 
@@ -35,40 +35,40 @@ from dbsync.storage.locks import lock_of
 from dbsync.verification import checks, table_diff
 
 SPACE_FACTOR: Final = 2.5
-"""Of the damaged database's size: its copy, and the new file, which has no free pages but may need a journal."""
+"""Multiple of the damaged file's size: its copy, and the new file, which has no free pages but may need a journal."""
 ITSELF: Final = "itself"
 MOST_SCHEMAS: Final = 100_000
-"""No history is that long; a number beyond it is damage. One just beyond what is known is a newer schema."""
+"""No history is that long: a larger number is damage. One just above the known migrations is a newer schema."""
 
 
 class Repaired(NamedTuple):
-    """What a recovery came to."""
+    """The result of a recovery."""
 
     into: Path
     tables: tuple[TableRepaired, ...]
     version: SchemaNumber
     aside: Path | None
-    """Rows that break the new file's constraints, as JSON lines; None: all fitted."""
+    """The side file: rows that break the new file's constraints, as JSON lines; None: all fitted."""
     not_made: tuple[str, ...]
     """Indexes, triggers, views and searches that could not be made, and why."""
     schema_from: str
     """"itself", a backup's path, or "the migrations"."""
     bad_blocks_count: int
-    """Blocks of 4096 bytes that the disk did not give; they count as empty."""
+    """Blocks of 4096 bytes that could not be read from the disk; they count as empty."""
     references: tuple[str, ...]
-    """Rows that refer to rows that are not there, in sentences."""
+    """Rows that refer to missing rows, in sentences."""
     compared_with: Path | None
     """The newest good backup."""
     losses: tuple[Loss, ...] = ()
-    """Against it: added is only in the result, removed only in the backup."""
+    """Differences from that backup: added is only in the result, removed only in the backup."""
     not_compared: str = ""
-    """Why it could not be compared with it."""
+    """Why the result could not be compared with that backup; empty where it could."""
 
     @property
     def whole(self) -> bool:
-        """Everything was read, and has a place. Where the schema was lost nobody can know that nothing is missing."""
+        """Whether everything was read and fitted; False where the schema was lost, as it cannot be known then."""
         lost = self.not_made or self.bad_blocks_count or self.schema_from != ITSELF
-        return not lost and all(one.whole for one in self.tables)
+        return not lost and all(table.whole for table in self.tables)
 
 
 class Good(NamedTuple):
@@ -80,7 +80,7 @@ class Good(NamedTuple):
 
 
 class Schema(NamedTuple):
-    """What the database consists of, and who said so."""
+    """The objects of the database, and the source that they were taken from."""
 
     objects: list[Object]
     taken_from: str
@@ -95,26 +95,26 @@ def repair(
     last_version: SchemaNumber | None = None,
     progress: Progress = quiet,
 ) -> Repaired:
-    """Read what can be read into a new file.
+    """Read everything readable into a new file and return the result.
 
     Args:
-        database: the damaged one; it and the files beside it are not written.
-        into: the new file, which must not be there.
+        database: the damaged database; it and the files beside it are not written.
+        into: the new file, which must not exist.
         backups: newest first.
-        migrations: what the schema is made of where nothing else tells it; may be empty.
-        last_version: the schema that the database had when it was last on record; for one that lost its header.
-        progress: who watches.
+        migrations: the source of the schema where there is no other; may be empty.
+        last_version: the schema number last on record, for a database that lost its header.
+        progress: receives the progress.
 
     Raises:
-        Refused: it is no database, `into` is there, or nothing tells the schema.
-        Locked: somebody works with it.
-        TillkeeperError: by meaning; nothing is left but the damaged file as it was.
+        Refused: it is no database, `into` exists, or the schema cannot be determined.
+        Locked: another process works with it.
+        TillkeeperError: by meaning; only the damaged file is left, as it was.
     """
     _check(database, into)
     owner = temporary_files.owner_of(database)
     folder, meter = temporary_files.scratch_of(into.parent, owner, f"{into.name}.work"), Meter(progress)
     try:
-        # What a killed recovery into the same file left.
+        # A killed recovery into the same file left this folder.
         snapshot.drop_folder(folder)
         folder.mkdir()
         work = folder / database.name
@@ -131,7 +131,7 @@ def repair(
             finally:
                 rebuilt.drop()
     except Refused as error:
-        # Found out on the copy, which nobody knows.
+        # The error names the scratch copy, which the user does not know.
         raise type(error)(operation=error.operation, path=database, cause=error.cause, hint=error.hint) from error
     except OSError as cause:
         raise disk_problem("recover", database, cause) from cause
@@ -144,10 +144,10 @@ def _check(database: Path, into: Path) -> None:
         raise Damaged(operation="recover", path=database, cause="there is no such file")
     if not files.is_there(into.parent):
         raise Refused(operation="recover into", path=into, cause="there is no such folder")
-    for one in (into, aside_of(into), *snapshot.sidecars(into)):
-        if files.is_there(one):
+    for path in (into, aside_of(into), *snapshot.sidecars(into)):
+        if files.is_there(path):
             hint = "Name a file that is not there yet."
-            raise Refused(operation="recover into", path=one, cause="it is there already", hint=hint)
+            raise Refused(operation="recover into", path=path, cause="it is there already", hint=hint)
     if not lock_of(database).is_free():
         raise Locked(
             operation="recover", path=database, cause="another process is migrating or restoring it, or runs it"
@@ -159,16 +159,16 @@ def _check(database: Path, into: Path) -> None:
 
 @contextmanager
 def _newest_good(backups: list[Backup], version: SchemaNumber | None = None) -> Iterator[Good | None]:
-    """The newest backup that is sound."""
-    for one in backups:
-        if not one.verified or (version is not None and one.version != version):
+    """The newest sound backup, of a schema number if one is given; None if there is none."""
+    for backup in backups:
+        if not backup.verified or (version is not None and backup.version != version):
             continue
         try:
-            restore.check_backup_file(one.path)
+            restore.check_backup_file(backup.path)
         except TillkeeperError:
             continue
-        with compression.plain(one.path) as plain:
-            yield Good(one.path, plain)
+        with compression.plain(backup.path) as plain:
+            yield Good(backup.path, plain)
             return
     yield None
 
@@ -181,7 +181,7 @@ def _schema(
     migrations: tuple[Migration, ...],
     last_version: SchemaNumber | None,
 ) -> Schema:
-    """Return the database's own schema where it can be read, else a sound one's with the trees found again."""
+    """Return the database's own schema if it can be read, else a sound database's, with the trees found again."""
     own: list[Object] = []
     had_header = is_database(work)
     if had_header:
@@ -195,7 +195,7 @@ def _schema(
     version = Pages(work).header.version if had_header else last_version
     is_garbled = version is not None and not 0 < version < MOST_SCHEMAS
     if is_garbled:
-        # A number that nobody gives a schema: what it was when it was last on record, else the newest good backup's.
+        # No schema has such a number: take the one last on record, else that of the newest good backup.
         version = last_version
     migrations = migrations or _kept(backups, version)
     with _newest_good(backups, version) as alike:
@@ -205,31 +205,31 @@ def _schema(
             else (_fresh(folder, migrations, version), "the migrations")
         )
         if source is None:
-            hint = "Say --migrations, or put a good backup of this schema into the folder of backups."
+            hint = "Pass --migrations, or put a good backup of this schema into the folder of backups."
             raise Refused(operation="recover", path=work, cause="nothing tells its schema", hint=hint)
         put_header(source=source, work=work)
         if is_garbled:
             put_version(source=source, work=work)
         with_pages_that_are_there(work)
         objects = find_again(own, source=source, work=work)
-    if not any(one.root for one in objects if one.kind == "table"):
+    if not any(entry.root for entry in objects if entry.kind == "table"):
         raise Refused(operation="recover", path=work, cause="it is no SQLite database, or none of this app")
     graft(work, objects)
     return Schema(objects, name)
 
 
 def _kept(backups: list[Backup], version: SchemaNumber | None) -> tuple[Migration, ...]:
-    """Return the migrations that lie beside a backup and lead to a schema: the backup itself is from before them."""
-    for one in backups:
+    """Return migrations kept beside a backup that lead to a schema: the backup itself was made before them."""
+    for backup in backups:
         with suppress(TillkeeperError):
-            found = bundled_migrations.beside(one.path)
+            found = bundled_migrations.beside(backup.path)
             if found and version is not None and found[-1].number >= version:
                 return found
     return ()
 
 
 def _fresh(folder: Path, migrations: tuple[Migration, ...], version: SchemaNumber | None) -> Path | None:
-    wanted = tuple(one for one in migrations if version is None or one.number <= version)
+    wanted = tuple(migration for migration in migrations if version is None or migration.number <= version)
     if not wanted:
         return None
     path = folder / "fresh.db"
@@ -266,7 +266,7 @@ def _rebuild(work: Path, rebuilt: Rebuilt, schema: Schema, newest: Good | None, 
 
 
 def compared(path: Path, newest: Good | None) -> tuple[tuple[Loss, ...], str]:
-    """Return what is different from a backup; or why that cannot be told, as with a collation of the app's own."""
+    """Return the differences from a backup; or why they are unknown, for example a collation of the app's own."""
     if newest is None:
         return (), ""
     try:

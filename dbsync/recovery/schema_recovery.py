@@ -1,4 +1,4 @@
-"""What a damaged database consists of: its own schema, or a sound one of the same, with its trees found again."""
+"""The schema of a damaged database: its own, or that of a sound database of the same schema, with trees found again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dbsync.storage.introspection import ColumnKind, columns_of, facts_of, is_ro
 from dbsync.verification.row_matching import affinity
 
 VERSION_AT: Final = 60
-"""Where user_version is in the header (sqlite.org/fileformat2.html, 1.3)."""
+"""Offset of user_version in the header (sqlite.org/fileformat2.html, 1.3)."""
 KINDS: Final = frozenset({"table", "index", "trigger", "view"})
 _IN_RECORDS: Final = (ColumnKind.STORED, ColumnKind.GENERATED_STORED)
 
@@ -31,15 +31,15 @@ class Object(NamedTuple):
 
 
 class BadText(bytes):
-    """Text that is not UTF-8, as it is."""
+    """Text that is not UTF-8, unchanged."""
 
 
 def open_damaged(path: Path, *, writing: bool = False) -> Connection:
-    """Return a connection to a scratch copy of a damaged database: it reads what there is, and no text stops it."""
+    """Return a connection to a scratch copy of a damaged database that reads all it can, also invalid UTF-8."""
     connection = open_reading(path)
     if writing:
         connection.execute("PRAGMA query_only=OFF")
-    # What of the schema can be read is used, although the rest cannot (sqlite.org/pragma.html#pragma_writable_schema).
+    # The readable part of the schema is used although the rest is not (sqlite.org/pragma.html#pragma_writable_schema).
     connection.execute("PRAGMA writable_schema=ON")
     connection.execute("PRAGMA cell_size_check=ON")
     connection.text_factory = _text
@@ -54,7 +54,7 @@ def _text(data: bytes) -> str | BadText:
 
 
 def read_schema(connection: Connection) -> tuple[list[Object], bool]:
-    """Return the rows of the schema that can be read, and whether that is all of them and SQLite understands them."""
+    """Return the rows of the schema that can be read, and whether these are all and SQLite accepts them."""
     rows: list[Row] = []
     shelf = Shelf("sqlite_schema", ("type", "name", "tbl_name", "rootpage", "sql"), "rowid")
     salvage = Salvage(connection, shelf, lambda _, row: rows.append(row))
@@ -78,7 +78,7 @@ def _is_object(row: Row) -> bool:
 
 
 def put_header(*, source: Path, work: Path) -> None:
-    """Give a file whose beginning is damaged the beginning of a sound database of the same kind."""
+    """Write the header of a sound database of the same kind into a file whose header is damaged."""
     with source.open("rb") as file:
         head = file.read(HEADER_BYTES)
     with work.open("r+b") as file:
@@ -88,7 +88,7 @@ def put_header(*, source: Path, work: Path) -> None:
 
 
 def put_version(*, source: Path, work: Path) -> None:
-    """Give a file whose schema number is damaged that of a sound database."""
+    """Write the schema number of a sound database into a file whose own is damaged."""
     with source.open("rb") as file:
         head = file.read(HEADER_BYTES)
     with work.open("r+b") as file:
@@ -97,54 +97,56 @@ def put_version(*, source: Path, work: Path) -> None:
 
 
 def is_database(work: Path) -> bool:
-    """Return whether a file begins as a database does."""
+    """Return whether a file begins with the header of a database."""
     with work.open("rb") as file:
         return header_of(file.read(HEADER_BYTES)) is not None
 
 
 def find_again(own: list[Object], *, source: Path, work: Path) -> list[Object]:
-    """Join what could be read of a schema with a sound database's, and says where each table's tree is.
+    """Join the readable part of a schema with that of a sound database, and find the tree of each table.
 
     Args:
-        work: the scratch copy; nobody has it open.
-        own: what could be read of its schema.
+        work: the scratch copy; no process has it open.
+        own: the readable part of its schema.
         source: a finished database of the same schema.
 
     Returns:
         The objects; tables for which no tree was found have root 0.
     """
-    pages, found = Pages(work), {one.name: one for one in own}
-    taken = {one.root for one in own if one.root}
-    # It looks at `taken` when it is first asked for lost trees: then all that are known are in it.
+    pages, found = Pages(work), {entry.name: entry for entry in own}
+    taken = {entry.root for entry in own if entry.root}
+    # `taken` is first read when lost trees are asked for; by then it has all known roots.
     forest = Forest(pages, taken)
     with closing(open_reading(source)) as connection:
         theirs, _ = read_schema(connection)
-        missing = {one.name: one for one in theirs if one.name not in found}
-        tables = [one.name for one in missing.values() if one.kind == "table" and one.root]
-        shapes = {one: shape_of(connection, one) for one in tables}
-        indexes = [index_shape_of(connection, one.name) for one in missing.values() if one.kind == "index" and one.root]
-    for name, one in missing.items():
+        missing = {entry.name: entry for entry in theirs if entry.name not in found}
+        tables = [entry.name for entry in missing.values() if entry.kind == "table" and entry.root]
+        shapes = {table: shape_of(connection, table) for table in tables}
+        indexes = [
+            index_shape_of(connection, index.name) for index in missing.values() if index.kind == "index" and index.root
+        ]
+    for name, entry in missing.items():
         if name in shapes:
-            where = one.root if one.root not in taken and _can_be(forest, one.root, shapes[name]) else 0
-            found[name] = one._replace(root=where)
+            where = entry.root if entry.root not in taken and _can_be(forest, entry.root, shapes[name]) else 0
+            found[name] = entry._replace(root=where)
             taken.add(where)
         else:
-            found[name] = one._replace(root=0)
+            found[name] = entry._replace(root=0)
     rootless = {name: shape for name, shape in shapes.items() if not found[name].root}
     for name, shape in rootless.items():
-        alike = [one for one in forest.lost(KEYED if shape.without_rowid else TABLE) if _can_be(forest, one, shape)]
-        others = [*(rootless[one] for one in rootless if one != name), *(indexes if shape.without_rowid else ())]
-        if len(alike) == 1 and not any(_can_be(forest, alike[0], one) for one in others):
-            # The only tree that can be this table's, and no other table's or index's.
+        alike = [root for root in forest.lost(KEYED if shape.without_rowid else TABLE) if _can_be(forest, root, shape)]
+        others = [*(rootless[other] for other in rootless if other != name), *(indexes if shape.without_rowid else ())]
+        if len(alike) == 1 and not any(_can_be(forest, alike[0], other) for other in others):
+            # The only tree that fits this table, and it fits no other table or index.
             found[name] = found[name]._replace(root=alike[0])
         elif not alike and missing[name].root not in taken and _is_empty(pages, missing[name].root, shape):
-            # Nothing in the file is like its rows, and where it was is a table without any.
+            # No tree of the file fits it, and at its root in the sound database is a tree without rows.
             found[name] = found[name]._replace(root=missing[name].root)
     return list(found.values())
 
 
 def _can_be(forest: Forest, root: int, shape: Shape) -> bool:
-    """Return whether there are rows as such a table, or index, has them."""
+    """Return whether a tree has rows that fit the shape of a table or an index."""
     if shape.without_rowid:
         return forest.fits_keyed(root, shape)
     return forest.pages.fits(root, shape) is True
@@ -157,7 +159,7 @@ def _is_empty(pages: Pages, root: int, shape: Shape) -> bool:
 
 
 def shape_of(connection: Connection, table: str) -> Shape:
-    """Return what the records of a table of a sound database look like."""
+    """Return the shape of the records of a table of a sound database."""
     stored = [column for column in columns_of(connection, table) if column.kind in _IN_RECORDS]
     facts = facts_of(connection, table)
     without = facts is not None and facts.without_rowid and bool(key_of(connection, table))
@@ -171,13 +173,13 @@ def shape_of(connection: Connection, table: str) -> Shape:
 
 
 def index_shape_of(connection: Connection, index: str) -> Shape:
-    """Return what the records of an index of a sound database look like: its columns, and what leads to the row."""
+    """Return the shape of the records of an index of a sound database: its columns, and the key of the row."""
     rows = connection.execute("SELECT count(*) FROM pragma_index_xinfo(?)", (index,)).fetchone()
     return Shape(int(rows[0]), frozenset(), without_rowid=True, exact=True)
 
 
 def graft(work: Path, objects: list[Object]) -> None:
-    """Write the schema of the tables into the scratch copy anew; indexes are not needed for reading."""
+    """Write the schema of the tables anew into the scratch copy; reading needs no indexes."""
     pages = Pages(work)
     first = empty_first_page(pages.page(1), pages.header, pages.count)
     with work.open("r+b") as file:
@@ -186,12 +188,12 @@ def graft(work: Path, objects: list[Object]) -> None:
         connection.execute("PRAGMA journal_mode=MEMORY").fetchall()
         connection.executemany(
             "INSERT INTO sqlite_schema (type, name, tbl_name, rootpage, sql) VALUES (?, ?, ?, ?, ?)",
-            [one for one in objects if one.kind == "table" and one.root],
+            [entry for entry in objects if entry.kind == "table" and entry.root],
         )
 
 
 def with_pages_that_are_there(work: Path) -> None:
-    """A file that was cut says a size that it has not, and would not be read at all: its header gets the real one."""
+    """Write the real number of pages into the header of a truncated file, which SQLite would refuse to read."""
     with work.open("r+b") as file:
         head = file.read(HEADER_BYTES)
         header = header_of(head)

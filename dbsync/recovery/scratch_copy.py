@@ -1,4 +1,4 @@
-"""The scratch copy of a damaged database, on which a recovery works: every byte that the disk gives."""
+"""The scratch copy of a damaged database, on which a recovery works: every byte that can be read from the disk."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ BLOCK_BYTES: Final = 4096
 
 
 def copy_files(told: Told, *, database: Path, work: Path) -> int:
-    """Copy the database and the journals that belong to it; return how many blocks the disk did not give."""
+    """Copy the database and its journals, and return the number of blocks that could not be read from the disk."""
     files = snapshot.files_of(database)
-    before = [(one.stat().st_size, one.stat().st_mtime_ns) for one in files]
+    before = [(file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     bad_count = sum(
-        _copy_bytes(one, work.with_name(one.name), size, told) for one, (size, _) in zip(files, before, strict=True)
+        _copy_bytes(file, work.with_name(file.name), size, told) for file, (size, _) in zip(files, before, strict=True)
     )
-    if before != [(one.stat().st_size, one.stat().st_mtime_ns) for one in files]:
+    if before != [(file.stat().st_size, file.stat().st_mtime_ns) for file in files]:
         raise Locked(operation="copy", path=database, cause="it was written while it was copied")
     return bad_count
 
@@ -56,7 +56,7 @@ def _block(descriptor: int, at: int, size_bytes: int) -> tuple[bytes, bool]:
 
 
 def settle(work: Path) -> None:
-    """SQLite's own recovery, on the copy: a hot journal is rolled back, a WAL goes into the file."""
+    """Run SQLite's own recovery on the copy: a hot journal is rolled back, a WAL is written into the file."""
     with suppress(TillkeeperError), translated("recover", work), closing(open_reading(work)) as connection:
         connection.execute("PRAGMA query_only=OFF")
         connection.execute("PRAGMA writable_schema=ON")

@@ -1,4 +1,4 @@
-"""Reads what can be read of a damaged table: upwards, downwards, and around what cannot be read by bisecting."""
+"""Reader of a damaged table: upwards, downwards, and by bisection around the parts that cannot be read."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from dbsync.storage.connections import Connection, Row
 from dbsync.storage.introspection import key_of, quoted
 
 LEAST, MOST = -(1 << 63), (1 << 63) - 1
-"""Of rowids."""
+"""The lowest and the highest rowid."""
 PROBES_COUNT: Final = 1000
-"""How often a part of a table is bisected; what is left then is smaller than a thousandth of it, and said."""
+"""How often parts of a table are bisected; the rest is then smaller than a thousandth of it, and reported."""
 _WIDE: Final = 1 << 20
 
 Range = tuple[int, int]
 
 
 class Shelf(NamedTuple):
-    """A table, and what of it is read."""
+    """A table, and its columns that are read or written."""
 
     name: str
     columns: tuple[str, ...]
-    """Stored ones that can be written again."""
+    """The stored columns that can be written again."""
     rowid: str | None
     """A name for its rowid; None without one."""
 
 
 class Salvage:
-    """Reads one table; no row is given twice.
+    """A reader of one table, which passes on no row twice.
 
     Args:
         connection: to a copy of the damaged database.
-        table: what to read.
-        take: gets each row: the rowid (None without one), and the values in the order of the columns.
+        table: the table to read.
+        take: receives each row: the rowid (None without one), and the values in the order of the columns.
     """
 
     def __init__(self, connection: Connection, table: Shelf, take: Callable[[int | None, Row], None]) -> None:
@@ -46,38 +46,38 @@ class Salvage:
         self._probes = PROBES_COUNT
         self.read_count = 0
         self.cause = ""
-        """SQLite's words for the first thing that could not be read; empty: everything was."""
+        """SQLite's message for the first failed read; empty if there was none."""
 
     def by_rowid(self, separators: Callable[[], Iterable[int]]) -> list[Range]:
         """Read a table with rowids.
 
         Args:
-            separators: asked only where something cannot be read: rowids at which pages end.
+            separators: returns rowids at which pages end; called only where something cannot be read.
 
         Returns:
-            The ranges of rowids, ends included, that could not be read; whether there were rows is not known.
+            The ranges of rowids, ends included, that could not be read; it is not known whether they had rows.
         """
         rest = self._both_ways(LEAST, MOST)
         if rest is None:
             return []
         first, last = rest
-        ends = [one for one in separators() if first <= one < last]
-        for begin, end in zip([first, *(one + 1 for one in ends)], [*ends, last], strict=True):
+        ends = [rowid for rowid in separators() if first <= rowid < last]
+        for begin, end in zip([first, *(rowid + 1 for rowid in ends)], [*ends, last], strict=True):
             rest = self._both_ways(begin, end)
             if rest is not None:
                 self._bisect(*rest)
         return joined(self._unread)
 
     def whole(self) -> bool:
-        """Read a table without rowids, forwards until it cannot be read, then backwards; whether all was read."""
-        key = [quoted(one) for one in key_of(self._connection, self._table.name)]
+        """Read a table without rowids forwards, after a failed read also backwards; return whether all was read."""
+        key = [quoted(column) for column in key_of(self._connection, self._table.name)]
         if self._scan(", ".join(key)):
             return True
-        self._scan(", ".join(f"{one} DESC" for one in key))
+        self._scan(", ".join(f"{column} DESC" for column in key))
         return False
 
     def _scan(self, order: str) -> bool:
-        names = ", ".join(quoted(one) for one in self._table.columns)
+        names = ", ".join(quoted(column) for column in self._table.columns)
         try:
             for row in self._connection.execute(f"SELECT {names} FROM {quoted(self._table.name)} ORDER BY {order}"):
                 self._give(None, row)
@@ -87,7 +87,7 @@ class Salvage:
         return True
 
     def _both_ways(self, first: int, last: int) -> Range | None:
-        """Read a range from its two ends; what is left between them, None where nothing is."""
+        """Read a range from its two ends, and return the unread range between them; None where nothing is left."""
         begin = self._run(first, last, up=True)
         if begin > last:
             return None
@@ -95,8 +95,8 @@ class Salvage:
         return None if end < begin else (begin, end)
 
     def _run(self, first: int, last: int, *, up: bool) -> int:
-        """Read until it cannot; where it stopped: beyond the other end if it came to it."""
-        table, names = self._table, ", ".join(quoted(one) for one in self._table.columns)
+        """Read until that fails, and return the rowid where it stopped; beyond the other end if all was read."""
+        table, names = self._table, ", ".join(quoted(column) for column in self._table.columns)
         selected = f"{table.rowid}, {names}" if names else str(table.rowid)
         at = first if up else last
         try:
@@ -108,7 +108,7 @@ class Salvage:
             ):
                 rowid = int(row[0])
                 if not (at <= rowid <= last if up else first <= rowid <= at):
-                    # Out of its order: this page belongs elsewhere.
+                    # Out of order: this page belongs elsewhere.
                     self.cause = self.cause or "rows out of their order"
                     return at
                 self._give(rowid, row[1:])
@@ -127,7 +127,7 @@ class Salvage:
                 continue
             self._probes -= 1
             span = last - first
-            # Of a wide range little is used, mostly near its beginning: there the half of the digits, not of the way.
+            # In a wide range few rowids are used, mostly near its beginning: halve the number of digits, not the span.
             middle = first + (1 << span.bit_length() // 2 if span > _WIDE else span // 2)
             for part in ((first, middle), (middle + 1, last)):
                 rest = self._both_ways(*part)
@@ -143,7 +143,7 @@ class Salvage:
 
 
 def joined(ranges: Iterable[Range]) -> list[Range]:
-    """Ranges in order, those that touch made one."""
+    """Return ranges in order, with adjacent and overlapping ones joined."""
     found: list[Range] = []
     for first, last in sorted(ranges):
         if found and found[-1][1] + 1 >= first:
@@ -154,7 +154,7 @@ def joined(ranges: Iterable[Range]) -> list[Range]:
 
 
 def without(ranges: Iterable[Range], span: Range) -> list[Range]:
-    """Ranges without what lies in a span."""
+    """Return ranges without their parts inside a span."""
     found = []
     for first, last in ranges:
         parts = (first, min(last, span[0] - 1)), (max(first, span[1] + 1), last)
@@ -163,7 +163,7 @@ def without(ranges: Iterable[Range], span: Range) -> list[Range]:
 
 
 def common(ranges: Iterable[Range], others: Iterable[Range]) -> list[Range]:
-    """Return what lies in ranges of both."""
+    """Return the ranges that both have in common."""
     others = list(others)
     parts = ((max(a, c), min(b, d)) for a, b in ranges for c, d in others)
     return joined(part for part in parts if part[0] <= part[1])

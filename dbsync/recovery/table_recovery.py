@@ -1,4 +1,4 @@
-"""Goes through the tables of a damaged database and puts what can be read into the new file, and says what cannot."""
+"""Recovery of tables: writes every readable row of a damaged database into the new file and reports the rest."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ SEQUENCE = "sqlite_sequence"
 
 
 class TableRepaired(NamedTuple):
-    """What was read of a table."""
+    """The result of reading a table."""
 
     table: str
     read_count: int
     aside_count: int
-    """Of the rows that were read, those that the new file refuses."""
+    """The number of the read rows that the new file refused."""
     unread: tuple[Range, ...] = ()
-    """Rowids, ends included, of which none could be read; there need not be a row for each."""
+    """Ranges of rowids, ends included, that could not be read; not each rowid need have had a row."""
     cause: str = ""
-    """Why something could not be read; empty: everything was."""
+    """Why something could not be read; empty if everything was."""
 
     @property
     def whole(self) -> bool:
-        """Everything was read, and has a place."""
+        """Whether everything was read and fitted."""
         return not self.cause and not self.aside_count
 
 
@@ -41,7 +41,7 @@ Tables = dict[str, TableRepaired]
 
 
 class Source(NamedTuple):
-    """Where a table's rows are, and where they go."""
+    """The places from which a table's rows are read and to which they are written."""
 
     object: Object
     read: Shelf
@@ -49,37 +49,37 @@ class Source(NamedTuple):
 
 
 def sources(rebuilt: Rebuilt, objects: list[Object]) -> dict[str, Source]:
-    """What is to be read, by the names of the tables that are to be filled. Ours that SQLite fills by itself are not.
+    """Return the sources of rows by the names of the tables to fill, without tables that SQLite fills by itself.
 
-    A search with content of its own is filled from the table that it keeps it in; its index is made anew.
+    A search with content of its own is filled from the table in which it keeps that content; its index is made anew.
     """
     found = {}
-    for one in sorted(objects, key=lambda each: each.name):
-        if one.kind != "table" or one.name.startswith("sqlite_") or rebuilt.is_inner(one.name):
+    for entry in sorted(objects, key=lambda item: item.name):
+        if entry.kind != "table" or entry.name.startswith("sqlite_") or rebuilt.is_inner(entry.name):
             continue
-        if not rebuilt.exists(one):
-            found[one.name] = Source(one._replace(root=0), *[Shelf(one.name, (), None)] * 2)
+        if not rebuilt.exists(entry):
+            found[entry.name] = Source(entry._replace(root=0), *[Shelf(entry.name, (), None)] * 2)
             continue
-        write = rebuilt.shelf_of(one.name)
-        if not is_virtual(one):
-            found[one.name] = Source(one, write, write)
-        elif (facts := facts_of(rebuilt.connection, one.name)) is not None and facts.has_own_rows:
-            inner = next((each for each in objects if each.name == f"{one.name}_content"), None)
+        write = rebuilt.shelf_of(entry.name)
+        if not is_virtual(entry):
+            found[entry.name] = Source(entry, write, write)
+        elif (facts := facts_of(rebuilt.connection, entry.name)) is not None and facts.has_own_rows:
+            inner = next((other for other in objects if other.name == f"{entry.name}_content"), None)
             columns = columns_of(rebuilt.connection, inner.name) if inner is not None else []
             names = tuple(column.name for column in columns[1:])
-            found[one.name] = Source(inner or one, Shelf(inner.name, names, "rowid") if inner else write, write)
+            found[entry.name] = Source(inner or entry, Shelf(inner.name, names, "rowid") if inner else write, write)
     return found
 
 
 def read_all(damaged: Connection, work: Path, rebuilt: Rebuilt, found: dict[str, Source], told: Told) -> Tables:
-    """Read every table; a table without rowids that is damaged is left to `lost_trees`.
+    """Read every table and return the results; a damaged table without rowids is left to `orphan_trees`.
 
     Args:
-        damaged: to the scratch copy.
+        damaged: the connection to the scratch copy.
         work: that copy.
-        rebuilt: the new file; its tables are there.
-        found: where the rows are.
-        told: the tables, as they are read.
+        rebuilt: the new file, with its tables.
+        found: the sources of the rows.
+        told: receives the tables as they are read.
     """
     tables = {}
     for name, source in found.items():
@@ -104,19 +104,22 @@ def _table(damaged: Connection, work: Path, rebuilt: Rebuilt, source: Source) ->
         salvage.whole()
     else:
         unread = salvage.by_rowid(partial(separators, work, root))
-    # Where the last rows of a page were deleted, SQLite stumbles and nothing is missing after all.
+    # Where the last rows of a page were deleted, SQLite reports an error although nothing is missing.
     cause = salvage.cause if unread or source.read.rowid is None else ""
     return TableRepaired(name, salvage.read_count, rebuilt.aside_count.get(name, 0), tuple(unread), cause)
 
 
 def separators(work: Path, root: int) -> list[int]:
     """Return rowids at which leaves of a table in the scratch copy end."""
-    # Closing this file drops this process's locks on the copy, of which nobody else knows.
+    # Closing this file drops this process's locks on the copy; that is safe, as no other process knows of the copy.
     return Pages(work).separators(root)
 
 
 def read_marks(damaged: Connection, rebuilt: Rebuilt, newest: Path | None) -> tuple[TableRepaired, ...]:
-    """Return the marks of AUTOINCREMENT: the highest of what was read, the rows', where some are lost the backup's."""
+    """Write the AUTOINCREMENT counters into the new file, and return the result if not all could be read.
+
+    Each is the highest of the counter that was read, of the rows and, where counters are lost, of the backup.
+    """
     if not has_table(rebuilt.connection, SEQUENCE):
         return ()
     rows: list[Row] = []

@@ -87,7 +87,7 @@ def test_a_file_that_an_editor_named_is_not_passed_over_in_silence(tmp_path: Pat
     (tmp_path / "m" / "README.md").write_text("What these are.")
     (problem,) = json.loads(dbsync("check", "--migrations", tmp_path / "m", "--json").stdout)["problems"]
     assert problem["where"].endswith("0003_more.sql.txt")
-    assert "is not read as a migration" in problem["what"]
+    assert "looks like a migration but has an unsupported extension" in problem["what"]
 
 
 def test_a_database_without_our_history_is_tried_from_the_schema_that_it_has(tmp_path: Path) -> None:
