@@ -87,7 +87,7 @@ def to_bytes(manifest: Manifest) -> bytes:
         if manifest.migrations_folder is None
         else {
             "folder": manifest.migrations_folder,
-            "list": [one._asdict() | {"replaces": list(one.replaces)} for one in manifest.migrations],
+            "list": [migration._asdict() | {"replaces": list(migration.replaces)} for migration in manifest.migrations],
         },
         "schema": manifest.schema,
         "least_agent": manifest.least_agent,
@@ -121,7 +121,7 @@ def parse(data: bytes) -> Manifest:
 def check_path(path: str) -> str:
     """Return a path inside the bundle, as it is; a path that leaves it is refused."""
     parts = PurePosixPath(path).parts
-    reserved = any(one.rstrip(". ") != one or ":" in one or "\\" in one or "\0" in one for one in parts)
+    reserved = any(part.rstrip(". ") != part or ":" in part or "\\" in part or "\0" in part for part in parts)
     if (
         not parts
         or path.startswith("/")
@@ -154,7 +154,7 @@ def scan(folder: Path) -> dict[str, FileEntry]:
     """
     found: dict[str, FileEntry] = {}
     for parent, folders, names in os.walk(folder):
-        links = [one for one in folders if Path(parent, one).is_symlink()]
+        links = [name for name in folders if Path(parent, name).is_symlink()]
         for name in (*names, *links):
             path = Path(parent, name)
             relative = path.relative_to(folder).as_posix()
@@ -211,13 +211,13 @@ def _manifest(document: Mapping[str, Any]) -> Manifest:
         self_test=None if test is None else tuple(test["arguments"]),
         self_test_timeout_seconds=0.0 if test is None else float(test["timeout_seconds"]),
         migrations_folder=None if migrations is None else check_path(migrations["folder"]),
-        migrations=() if migrations is None else tuple(_migration(one) for one in migrations["list"]),
+        migrations=() if migrations is None else tuple(_migration(migration) for migration in migrations["list"]),
         least_agent=str(document["least_agent"]),
         least_free_bytes=int(document["least_free_bytes"]),
     )
     if manifest.entry not in files:
         raise ValueError(f"the entry {manifest.entry} is not among the files")
-    if [one.number for one in manifest.migrations] != list(range(1, len(manifest.migrations) + 1)):
+    if [migration.number for migration in manifest.migrations] != list(range(1, len(manifest.migrations) + 1)):
         raise ValueError("the migrations are not numbered 1, 2, 3 …")
     return manifest
 

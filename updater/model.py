@@ -220,7 +220,7 @@ class View(NamedTuple):
 
     def rejection(self, release_id: ReleaseId) -> Rejection | None:
         """Return the rejection of that release, if there is one."""
-        return next((one for one in self.rejections if one.release.release_id == release_id), None)
+        return next((rejection for rejection in self.rejections if rejection.release.release_id == release_id), None)
 
 
 class Report(NamedTuple):

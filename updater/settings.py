@@ -130,7 +130,7 @@ def to_toml(settings: Settings) -> str:
     lines = [f"format = {FORMAT}"]
     names = ("app", "terminal_id", "url", "program", "state", "data", "database", "backups", "backup_prefix")
     lines += [f"{name} = {_quoted(str(getattr(settings, name)))}" for name in names]
-    lines.append(f"mirrors = [{', '.join(_quoted(one) for one in settings.mirrors)}]")
+    lines.append(f"mirrors = [{', '.join(_quoted(mirror) for mirror in settings.mirrors)}]")
     lines += ["", "[interpreters]"]
     lines += [f"{_quoted(role)} = {_quoted(place)}" for role, place in sorted(settings.interpreters.items())]
     lines += ["", "[window]  # local time; equal means always"]
@@ -171,7 +171,7 @@ class _Reader:
 
     def texts(self, key: str) -> tuple[str, ...]:
         value = self.table.pop(key, [])
-        if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise self.wrong(key, "has to be a list of texts")
         return tuple(value)
 
@@ -233,4 +233,4 @@ def _inside(inner: Path, outer: Path) -> bool:
 def _quoted(text: str) -> str:
     """Return a TOML basic string."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + "".join(one if one >= " " else f"\\u{ord(one):04x}" for one in escaped) + '"'
+    return '"' + "".join(character if character >= " " else f"\\u{ord(character):04x}" for character in escaped) + '"'

@@ -34,7 +34,7 @@ class Staging:
     def find_releases(self, journal: Journal | None) -> Catalog:
         """Ask the repository; the catalog has what this terminal could run and is newer than the good release."""
         found = client.look(self._source(), now=datetime.now(UTC))
-        releases = [one for one in found.releases if one.manifest.app == self._settings.app]
+        releases = [release for release in found.releases if release.manifest.app == self._settings.app]
         self._offers = {offer.release_id: offer for offer in releases}
         good = _version(journal.good.version) if journal is not None else None
         newer = [
@@ -99,7 +99,9 @@ class Staging:
 
     def tidy(self, keep: frozenset[ReleaseId]) -> None:
         """Remove version folders that nothing refers to."""
-        names = {name for name in self._versions.names() if any(name.endswith(f"-{one[:12]}") for one in keep)}
+        names = {
+            name for name in self._versions.names() if any(name.endswith(f"-{release_id[:12]}") for release_id in keep)
+        }
         self._versions.tidy(keep=names)
 
     def _known(self, offer: Offer) -> client.Signed:

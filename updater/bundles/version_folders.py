@@ -27,7 +27,9 @@ class Versions:
     def names(self) -> frozenset[str]:
         """Return the names of all complete version folders."""
         try:
-            return frozenset(one.name for one in self.root.iterdir() if one.is_dir() and not one.name.startswith("."))
+            return frozenset(
+                folder.name for folder in self.root.iterdir() if folder.is_dir() and not folder.name.startswith(".")
+            )
         except FileNotFoundError:
             return frozenset()
         except OSError as cause:
@@ -147,14 +149,14 @@ class Versions:
         A folder loses its final name first: a cut in the middle never leaves an incomplete one under it.
         """
         try:
-            for one in self.root.iterdir():
-                if not one.name.startswith(".") and one.name not in keep:
-                    aside = one.with_name(_OLD + one.name)
+            for folder in self.root.iterdir():
+                if not folder.name.startswith(".") and folder.name not in keep:
+                    aside = folder.with_name(_OLD + folder.name)
                     self._discard(aside)
-                    files.rename_durably(source=one, target=aside)
-            for one in self.root.iterdir():
-                if one.name.startswith((_STAGING, _OLD)):
-                    self._discard(one)
+                    files.rename_durably(source=folder, target=aside)
+            for folder in self.root.iterdir():
+                if folder.name.startswith((_STAGING, _OLD)):
+                    self._discard(folder)
         except OSError as cause:
             raise disk_problem("tidy", self.root, cause) from cause
 

@@ -68,7 +68,7 @@ def _listing(terminal: Terminal, backups: list[Backup]) -> dict[str, Any]:
     return {
         "format": 1,
         "starts": current._asdict() if current else None,
-        "can_go_back_to": [one._asdict() for one in choices(view, current)] if current else [],
+        "can_go_back_to": [release._asdict() for release in choices(view, current)] if current else [],
         "backups": [backup_json(backup) for backup in backups],
     }
 
@@ -78,13 +78,14 @@ def _listing_lines(found: dict[str, Any]) -> list[str]:
     lines = [f"starts now: {starts['version']} (schema {starts['schema']})" if starts else "nothing can start"]
     lines.append("versions to go back to:")
     lines += [
-        f"  {one['version']}  schema {one['schema']}  {one['release_id'][:12]}" for one in found["can_go_back_to"]
+        f"  {release['version']}  schema {release['schema']}  {release['release_id'][:12]}"
+        for release in found["can_go_back_to"]
     ]
     lines.append("backups, newest first:")
     lines += [
-        f"  {one['made_at']}  schema {one['schema']}  {one['size_bytes'] / 1e6:9.1f} MB  {one['kind']:<14} "
-        f"{'good' if one['verified'] else 'NOT VERIFIED'}  {one['path']}"
-        for one in found["backups"]
+        f"  {backup['made_at']}  schema {backup['schema']}  {backup['size_bytes'] / 1e6:9.1f} MB  {backup['kind']:<14} "
+        f"{'good' if backup['verified'] else 'NOT VERIFIED'}  {backup['path']}"
+        for backup in found["backups"]
     ]
     return lines
 

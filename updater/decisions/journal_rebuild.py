@@ -35,7 +35,7 @@ def rebuild(view: View, *, now: str) -> Rebuilt:
     )
     proofs = _missing_proofs(view, now)
     rejections = _missing_rejections(view, trials, now)
-    rejected = {one.release.release_id for one in (*view.rejections, *rejections)}
+    rejected = {rejection.release.release_id for rejection in (*view.rejections, *rejections)}
     worked = [proof.release for proof in (*view.proofs, *proofs) if proof.release.release_id not in rejected]
     good = _best(view, trials, worked)
     journal = Journal(phase=Phase.IDLE, good=good) if good is not None else None
@@ -56,7 +56,7 @@ def proof_of(trial: Trial, proofs: tuple[Proof, ...], *, now: str) -> Proof | No
 
 def rejection_of(trial: Trial, rejections: tuple[Rejection, ...], *, now: str) -> Rejection | None:
     """Return the rejection that a given-up trial gives, if there is none for its release yet."""
-    if any(one.release.release_id == trial.candidate.release_id for one in rejections):
+    if any(rejection.release.release_id == trial.candidate.release_id for rejection in rejections):
         return None
     return Rejection(trial.candidate, By.MACHINE, trial.outcome, trial.reason, now, trial_id=trial.trial_id)
 
@@ -71,7 +71,11 @@ def _missing_proofs(view: View, now: str) -> tuple[Proof, ...]:
 
 
 def _missing_rejections(view: View, given_up_now: tuple[Trial, ...], now: str) -> tuple[Rejection, ...]:
-    earlier = [one for one in view.trials if one.verdict is Verdict.GIVEN_UP and not one.closed and not one.back_stays]
+    earlier = [
+        trial
+        for trial in view.trials
+        if trial.verdict is Verdict.GIVEN_UP and not trial.closed and not trial.back_stays
+    ]
     found: tuple[Rejection, ...] = ()
     for trial in (*earlier, *given_up_now):
         rejection = rejection_of(trial, (*view.rejections, *found), now=now)
@@ -80,7 +84,7 @@ def _missing_rejections(view: View, given_up_now: tuple[Trial, ...], now: str) -
 
 
 def _best(view: View, given_up_now: tuple[Trial, ...], worked: list[Release]) -> Release | None:
-    given_up = {one.trial_id: one for one in (*view.trials, *given_up_now) if one.verdict is Verdict.GIVEN_UP}
+    given_up = {trial.trial_id: trial for trial in (*view.trials, *given_up_now) if trial.verdict is Verdict.GIVEN_UP}
     owing = given_up.get(view.database.trial_id or TrialId(""))
     if owing is not None and owing.back is None and owing.good in worked:
         # The database is about to go back to what this trial's good release knows.

@@ -65,12 +65,12 @@ def row_gone(trial: Trial, database: Facts) -> bool:
 def _unless_rejected(
     chosen: Release, good: Release, rejections: tuple[Rejection, ...], proofs: tuple[Proof, ...]
 ) -> Release | None:
-    rejected = {one.release.release_id: one for one in rejections}
+    rejected = {rejection.release.release_id: rejection for rejection in rejections}
     rejection = rejected.get(chosen.release_id)
     if rejection is None:
         return chosen
     instead = [rejection.to, good, *(proof.release for proof in reversed(proofs))]
-    return next((one for one in instead if one is not None and one.release_id not in rejected), None)
+    return next((release for release in instead if release is not None and release.release_id not in rejected), None)
 
 
 def fits(release: Release, database: Facts) -> bool:
@@ -152,7 +152,7 @@ def decide_launch(
         return Attach(view.running)
     if view.database.state is State.LOCKED:
         return Refuse(OutcomeName.LOCKED, view.database.detail or "another process holds the database")
-    rollback = next((one for one in view.rejections if not one.done), None)
+    rollback = next((rejection for rejection in view.rejections if not rejection.done), None)
     if rollback is not None:
         return FinishRollback(rollback)
     owing = owing_trial(view, journal)
@@ -225,5 +225,10 @@ def stray_trial(view: View, journal: Journal | None) -> Trial | None:
     """Return a trial without a verdict that the journal does not name: nobody would ever end it."""
     named = journal.trial_id if journal is not None else None
     return next(
-        (one for one in view.trials if one.verdict is Verdict.OPEN and not one.closed and one.trial_id != named), None
+        (
+            trial
+            for trial in view.trials
+            if trial.verdict is Verdict.OPEN and not trial.closed and trial.trial_id != named
+        ),
+        None,
     )

@@ -200,7 +200,7 @@ def _tidy(till: Till) -> None:
     wanted = [view.journal.good, view.journal.candidate, view.journal.previous]
     wanted += [release for trial in view.trials if not trial.closed for release in (trial.candidate, trial.good)]
     wanted += [proof.release for proof in view.proofs[-2:]]
-    wanted += [one.to for one in view.rejections if not one.done]
+    wanted += [rejection.to for rejection in view.rejections if not rejection.done]
     till.tidy(frozenset(release.release_id for release in wanted if release is not None))
 
 

@@ -62,7 +62,7 @@ def choices(view: View, current: Release) -> list[Release]:
 
 def current_release(view: View, journal: Journal | None) -> Release | None:
     """The release that would start now; under a rollback that is not finished, the one that it leads away from."""
-    pending = next((one for one in view.rejections if not one.done), None)
+    pending = next((rejection for rejection in view.rejections if not rejection.done), None)
     if pending is not None:
         return pending.release
     if journal is None:
@@ -122,9 +122,9 @@ def _target(view: View, current: Release, to: str | None) -> Release:
         if not possible:
             raise Refused(operation="roll back", cause="no other release has worked on this terminal and is installed")
         return possible[0]
-    named = [one for one in possible if one.version == to or one.release_id.startswith(to)]
+    named = [release for release in possible if release.version == to or release.release_id.startswith(to)]
     if len(named) != 1:
-        known = ", ".join(f"{one.version} ({one.release_id[:12]})" for one in possible) or "none"
+        known = ", ".join(f"{release.version} ({release.release_id[:12]})" for release in possible) or "none"
         cause = f"{to} names {len(named)} releases that worked here; there are: {known}"
         raise Refused(operation="roll back", cause=cause, hint="`--list` shows what can be gone back to.")
     return named[0]
@@ -132,7 +132,9 @@ def _target(view: View, current: Release, to: str | None) -> Release:
 
 def _backup(view: View, target: Release, path: Path | None, backups: list[Backup]) -> Backup | None:
     if path is not None:
-        named = [one for one in backups if one.path in (path, path.absolute()) or one.path.name == str(path)]
+        named = [
+            backup for backup in backups if backup.path in (path, path.absolute()) or backup.path.name == str(path)
+        ]
         if not named:
             raise Refused(operation="roll back", path=path, cause="this is no backup of this terminal")
         if named[0].version > target.schema:
@@ -143,11 +145,11 @@ def _backup(view: View, target: Release, path: Path | None, backups: list[Backup
         return named[0]
     if target.schema == 0 or (fits(target, view.database) and view.database.state is State.OK):
         return None
-    good = [one for one in backups if one.verified]
+    good = [backup for backup in backups if backup.verified]
     # A migration's own backup first: it is the exact state before, from which what people did can be carried back.
-    fitting = [one for one in good if one.version == target.schema and one.kind == BackupKind.MIGRATION]
-    fitting = fitting or [one for one in good if one.version == target.schema]
-    fitting = fitting or [one for one in backups if one.verified and one.version < target.schema]
+    fitting = [backup for backup in good if backup.version == target.schema and backup.kind == BackupKind.MIGRATION]
+    fitting = fitting or [backup for backup in good if backup.version == target.schema]
+    fitting = fitting or [backup for backup in backups if backup.verified and backup.version < target.schema]
     if not fitting:
         cause = f"no good backup holds a schema that release {target.version} knows ({target.schema} or lower)"
         raise Refused(operation="roll back", cause=cause, hint="Choose another version.")
@@ -275,11 +277,17 @@ def allow(till: Till, name: str) -> Release:
         till.sync()
         view = till.look()
         named = [
-            one for one in view.rejections if one.release.version == name or one.release.release_id.startswith(name)
+            rejection
+            for rejection in view.rejections
+            if rejection.release.version == name or rejection.release.release_id.startswith(name)
         ]
         if len(named) != 1:
             known = (
-                ", ".join(f"{one.release.version} ({one.release.release_id[:12]})" for one in view.rejections) or "none"
+                ", ".join(
+                    f"{rejection.release.version} ({rejection.release.release_id[:12]})"
+                    for rejection in view.rejections
+                )
+                or "none"
             )
             raise Refused(operation="allow", cause=f"{name} names {len(named)} rejected releases; there are: {known}")
         if not named[0].done:
