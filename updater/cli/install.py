@@ -1,4 +1,4 @@
-"""`updater install`: a machine becomes a terminal."""
+"""`updater install`: make this machine a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The conversation of a manual rollback: list, plan, what would be lost, question, deed. In words or as JSON."""
+"""Dialog of a manual rollback: list, plan, losses, question, execution. As text or as JSON."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run(
     ask: Callable[[str], bool],
     say: Callable[[str], Any],
 ) -> int:
-    """Run one `rollback` command; returns its exit status. Errors of ours go up to whoever has a console."""
+    """Run one `rollback` command and return its exit status; Tillkeeper's errors propagate to the caller."""
     terminal = Terminal(settings, kind=ProcessKind.ROLLBACK)
     backups = list_backups(backups=settings.backups, database=settings.database)
     if listing:
@@ -113,7 +113,7 @@ def _plan_lines(plan: Plan) -> list[str]:
     lines.append(
         f"the database is restored from {plan.backup.path} (made {plan.backup.made_at}, schema {plan.backup.version})"
     )
-    kept = f"all of it is kept: the database as it is now is put aside in {plan.kept_beside}"
+    kept = f"nothing is discarded: the current database will be kept in {plan.kept_beside}"
     if plan.not_known and not plan.carries:
         return [*lines, losses.not_known(plan.not_known), kept]
     if not plan.done and not plan.losses:
