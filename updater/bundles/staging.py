@@ -66,7 +66,7 @@ class Staging:
         return self._versions.unpack(archive, known.manifest, known.manifest_bytes)
 
     def copy_bundle(self, offer: Offer, folder: Path) -> Path:
-        """Copy the bundle from a folder instead of an archive; it is checked against the signed manifest all the same."""
+        """Copy the bundle from a folder instead of an archive; it is still checked against the signed manifest."""
         known = self._known(offer)
         return self._versions.copy_bundle(folder, known.manifest, known.manifest_bytes)
 

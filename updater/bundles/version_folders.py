@@ -135,7 +135,7 @@ class Versions:
         """Make the files durable, then give the folder its final name; from then on it counts as complete."""
         target = self.root / name
         if target.is_dir():
-            # An earlier run was interrupted after this rename; the existing folder is complete and is never overwritten.
+            # An earlier run was interrupted after this rename; the existing folder is complete and never overwritten.
             self._discard(staging)
             return
         files.sync_tree(staging)

@@ -72,7 +72,7 @@ def confirm(words: list[str]) -> int:
 
         confirmed = confirm(Terminal(settings, kind=ProcessKind.CONFIRM), TrialId(trial_id)) is ConfirmAnswer.CONFIRMED
     except TillkeeperError as error:
-        # A confirm that is not durable does not count: the app asks again or closes, and the launcher counts the launch.
+        # A confirm that is not durable does not count: the app asks again or closes; the launcher counts it.
         return _say(_outcome_of(error), str(error), error.hint)
     return ExitStatus.DONE if confirmed else ExitStatus.GIVEN_UP
 

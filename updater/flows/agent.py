@@ -98,7 +98,7 @@ def _record(till: Till, view: View, step: decisions.AgentStep, done: list[str]) 
             _unstage(till, _journal(view), step)
             done.append(step.reason)
         case decisions.Swap():
-            # This rename is the swap. A crash before it leaves STAGED, decided again; after it, the next launch is the trial.
+            # This rename is the swap. A crash before it leaves STAGED; after it, the next launch is the trial.
             till.write_journal(_journal(view)._replace(phase=Phase.SWAPPED, trial_id=TrialId(till.new_id())))
             till.tell(
                 Report(TerminalOutcome.SWAPPED, step.candidate, ReportPhase.SWAP, done="it starts at the next launch")
