@@ -27,7 +27,7 @@ def launch() -> None:
 
 
 def _launch(words: list[str]) -> int:
-    # Nothing that a start makes is garbage, its modules least of all: collecting would cost a tenth of it.
+    # A start creates no garbage worth collecting; garbage collection would cost a tenth of the start.
     gc.disable()
     from updater.cli import start
 

@@ -1,4 +1,4 @@
-"""What comes of asking the repository: an answer, and the releases that it offers."""
+"""Results of asking the repository: an answer, and the releases that it offers."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ class Answer(StrEnum):
 
     OK = "OK"
     OFFLINE = "OFFLINE"
-    """No connection, or it broke off."""
+    """No connection, or the connection broke off."""
     SERVER_WRONG = "SERVER_WRONG"
-    """Somebody answered, and it was not the repository: a portal's page, a missing file, another server."""
+    """Something other than the repository answered: a portal's page, a missing file, another server."""
     REFUSED = "REFUSED"
-    """What came does not pass verification."""
+    """The answer does not pass verification."""
     CLOCK_SUSPECT = "CLOCK_SUSPECT"
-    """It expired by this terminal's clock, which the server contradicts."""
+    """Metadata expired by this terminal's clock, which the server contradicts."""
     TIMED_OUT = "TIMED_OUT"
     NO_SPACE = "NO_SPACE"
     TROUBLE = "TROUBLE"
-    """Something on this machine: a folder that cannot be written, a child that could not start."""
+    """A problem of this machine: a folder that cannot be written, a child that could not start."""
 
     @property
     def outcome(self) -> NamedOutcome:
-        """The outcome of that name; of OK, that nothing is new."""
+        """Outcome with the same name; NOTHING_NEW for OK."""
         return TerminalOutcome.NOTHING_NEW if self is Answer.OK else named(self)
 
 
@@ -41,11 +41,11 @@ class Offer(NamedTuple):
 
 
 class Catalog(NamedTuple):
-    """What one look at the repository showed."""
+    """Result of one look at the repository."""
 
     verdict: Answer
     detail: str
     newer: tuple[Offer, ...] = ()
-    """Releases above the good one that this terminal can run, newest last."""
+    """Releases newer than the good one that this terminal can run, newest last."""
     signed: frozenset[ReleaseId] = frozenset()
-    """Release ids of everything that is signed now."""
+    """Release ids of all releases that are signed now."""

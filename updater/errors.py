@@ -7,7 +7,7 @@ from updater.outcomes import TerminalOutcome
 
 
 class AppAlreadyRunning(TryLater):
-    """The app lock is held: the app, or something it started, is running."""
+    """The app lock is held: the app, or a process that it started, is running."""
 
     hint_by_default = "Close the app first."
 
@@ -19,7 +19,7 @@ class Busy(TryLater):
 
 
 class SettingsError(Refused):
-    """The settings file is missing, unreadable, or says something that cannot be."""
+    """The settings file is missing, unreadable or invalid."""
 
     hint_by_default = "Fix the settings file, or run `updater install` again."
     outcome = TerminalOutcome.BAD_SETTINGS

@@ -1,4 +1,4 @@
-"""The manifest of a release: every file with size, mode and hash, how to start the app, and which migrations it has."""
+"""The manifest of a release: its files with size, mode and hash, the command of the app, and the migrations."""
 
 # Annotations are evaluated here: as texts, NamedTuple compiles each again at every start (`scripts/bench launch`).
 import json
@@ -30,7 +30,7 @@ class FileEntry(NamedTuple):
     sha256: Sha256
     mode: int
     link: str | None = None
-    """For a symbolic link: where it points to, relative, inside the bundle."""
+    """For a symbolic link: its target, relative, inside the bundle."""
 
 
 class MigrationEntry(NamedTuple):
@@ -43,7 +43,7 @@ class MigrationEntry(NamedTuple):
 
 
 class Manifest(NamedTuple):
-    """What a release is; its canonical bytes are what is signed, and their SHA-256 is its identity."""
+    """Signed description of a release. Its canonical bytes are signed; their SHA-256 is the release id."""
 
     app: str
     version: str
@@ -51,10 +51,10 @@ class Manifest(NamedTuple):
     files: Mapping[str, FileEntry]
     entry: str
     interpreter: str | None
-    """A role such as "python"; the terminal's settings say which program that is."""
+    """A role such as "python"; the terminal's settings map it to a program."""
     arguments: tuple[str, ...]
     self_test: tuple[str, ...] | None
-    """Arguments with which the entry tests itself; None: no self-test."""
+    """Arguments with which the entry tests itself; None if there is no self-test."""
     self_test_timeout_seconds: float
     migrations_folder: str | None
     migrations: tuple[MigrationEntry, ...]
@@ -63,12 +63,12 @@ class Manifest(NamedTuple):
 
     @property
     def schema(self) -> SchemaNumber:
-        """The number of the newest migration; 0 without any."""
+        """Number of the newest migration; 0 without any."""
         return self.migrations[-1].number if self.migrations else NO_SCHEMA
 
 
 def to_bytes(manifest: Manifest) -> bytes:
-    """Return the canonical bytes: the same manifest gives the same bytes everywhere."""
+    """Return the canonical bytes of a manifest; they are the same on every machine."""
     document = {
         "format": FORMAT,
         "app": manifest.app,
@@ -87,7 +87,7 @@ def to_bytes(manifest: Manifest) -> bytes:
         if manifest.migrations_folder is None
         else {
             "folder": manifest.migrations_folder,
-            "list": [one._asdict() | {"replaces": list(one.replaces)} for one in manifest.migrations],
+            "list": [migration._asdict() | {"replaces": list(migration.replaces)} for migration in manifest.migrations],
         },
         "schema": manifest.schema,
         "least_agent": manifest.least_agent,
@@ -107,7 +107,7 @@ def parse(data: bytes) -> Manifest:
     """Read a manifest.
 
     Raises:
-        ManifestError: it is not JSON, of an unknown format, lacks a field, or names a path that leaves the bundle.
+        ManifestError: it is not JSON, has an unknown format, lacks a field, or names a path that leaves the bundle.
     """
     try:
         document = json.loads(data)
@@ -119,9 +119,9 @@ def parse(data: bytes) -> Manifest:
 
 
 def check_path(path: str) -> str:
-    """Return a path inside the bundle, as it is; a path that leaves it is refused."""
+    """Return a path of the bundle unchanged; refuse a path that leaves the bundle."""
     parts = PurePosixPath(path).parts
-    reserved = any(one.rstrip(". ") != one or ":" in one or "\\" in one or "\0" in one for one in parts)
+    reserved = any(part.rstrip(". ") != part or ":" in part or "\\" in part or "\0" in part for part in parts)
     if (
         not parts
         or path.startswith("/")
@@ -135,7 +135,7 @@ def check_path(path: str) -> str:
 
 
 def check_link(*, path: str, target: str) -> str:
-    """Return where a symbolic link points to; one that leaves the bundle is refused."""
+    """Return the target of a symbolic link unchanged; refuse a link that leaves the bundle."""
     if target.startswith("/") or "\\" in target or ":" in target or not target:
         raise _wrong(f"the link {path} -> {target} leaves the bundle")
     depth = len(PurePosixPath(path).parts) - 1
@@ -147,14 +147,14 @@ def check_link(*, path: str, target: str) -> str:
 
 
 def scan(folder: Path) -> dict[str, FileEntry]:
-    """Return every file below a folder, by its path with slashes, sorted; the manifest itself is left out.
+    """Return all files below a folder except the manifest, sorted by their path with slashes.
 
     Raises:
-        ManifestError: there is something that is neither a file, a folder, nor a link that stays inside.
+        ManifestError: an entry is neither a file, nor a folder, nor a link that stays inside the folder.
     """
     found: dict[str, FileEntry] = {}
     for parent, folders, names in os.walk(folder):
-        links = [one for one in folders if Path(parent, one).is_symlink()]
+        links = [name for name in folders if Path(parent, name).is_symlink()]
         for name in (*names, *links):
             path = Path(parent, name)
             relative = path.relative_to(folder).as_posix()
@@ -164,7 +164,7 @@ def scan(folder: Path) -> dict[str, FileEntry]:
 
 
 def entry_of(path: Path, relative: str) -> FileEntry:
-    """Size, hash, mode and link of one file."""
+    """Return size, hash, mode and link of one file."""
     import hashlib
 
     try:
@@ -211,13 +211,13 @@ def _manifest(document: Mapping[str, Any]) -> Manifest:
         self_test=None if test is None else tuple(test["arguments"]),
         self_test_timeout_seconds=0.0 if test is None else float(test["timeout_seconds"]),
         migrations_folder=None if migrations is None else check_path(migrations["folder"]),
-        migrations=() if migrations is None else tuple(_migration(one) for one in migrations["list"]),
+        migrations=() if migrations is None else tuple(_migration(migration) for migration in migrations["list"]),
         least_agent=str(document["least_agent"]),
         least_free_bytes=int(document["least_free_bytes"]),
     )
     if manifest.entry not in files:
         raise ValueError(f"the entry {manifest.entry} is not among the files")
-    if [one.number for one in manifest.migrations] != list(range(1, len(manifest.migrations) + 1)):
+    if [migration.number for migration in manifest.migrations] != list(range(1, len(manifest.migrations) + 1)):
         raise ValueError("the migrations are not numbered 1, 2, 3 …")
     return manifest
 

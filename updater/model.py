@@ -1,4 +1,4 @@
-"""The values the updater thinks in: releases, the journal, trials, proofs, rejections, and one look at all of them."""
+"""Values of the updater: releases, the journal, trials, proofs, rejections, and one view of all of them."""
 
 # Annotations are evaluated here: as texts, NamedTuple compiles each again at every start (`scripts/bench launch`).
 from enum import StrEnum
@@ -8,7 +8,7 @@ from dbsync.facts import Back, Facts, ReleaseId, SchemaNumber, Sha256, State, Tr
 from dbsync.outcomes import NamedOutcome
 
 if TYPE_CHECKING:
-    # Not on the way of a launch.
+    # Kept off the start-up path: a launch does not need it.
     from dbsync.model import Loss, RunPhase
 
 __all__ = [
@@ -19,21 +19,21 @@ __all__ = [
 
 
 class Release(NamedTuple):
-    """One signed version of the app. Two releases with one version number are different; `release_id` tells."""
+    """One signed version of the app. Releases with the same version number are told apart by `release_id`."""
 
     release_id: ReleaseId
     version: str
     schema: SchemaNumber
-    """The number of its newest migration; 0 for an app without a database of ours."""
+    """Number of its newest migration; 0 for an app without a database that Tillkeeper migrates."""
 
     @property
     def folder(self) -> str:
-        """The name of its version folder."""
+        """Name of its version folder."""
         return f"{self.version}-{self.release_id[:12]}"
 
 
 class Phase(StrEnum):
-    """Where the journal stands."""
+    """State of the journal."""
 
     IDLE = "IDLE"
     STAGED = "STAGED"
@@ -41,7 +41,7 @@ class Phase(StrEnum):
 
 
 class Verdict(StrEnum):
-    """How a trial ended, or that it has not."""
+    """Result of a trial, or OPEN while it has none."""
 
     OPEN = "open"
     CONFIRMED = "confirmed"
@@ -49,33 +49,33 @@ class Verdict(StrEnum):
 
 
 class By(StrEnum):
-    """Who decided: the terminal by its rules, or a person."""
+    """Author of a decision: the terminal by its rules, or a person."""
 
     MACHINE = "machine"
     PERSON = "person"
 
 
 class Act(StrEnum):
-    """What a trial has under way, with no end on record."""
+    """Step of a trial that has begun and has no end on record."""
 
     NONE = ""
     ATTEMPT = "attempt"
-    """The database is prepared for the candidate."""
+    """The database is being prepared for the candidate."""
     LAUNCH = "launch"
-    """The candidate's app runs."""
+    """The candidate's app is running."""
 
 
 class ProvenBy(StrEnum):
-    """Why a release counts as one that works on this terminal."""
+    """Reason why a release counts as working on this terminal."""
 
     CONFIRMED = "confirmed"
     INSTALLED = "installed"
     CHOSEN = "chosen"
-    """A person went back to it."""
+    """A person rolled back to it."""
 
 
 class ReportPhase(StrEnum):
-    """The part of the updater's work that a report is about; about the database it is a `RunPhase`."""
+    """Part of the updater's work that a report is about; a report about the database has a `RunPhase` instead."""
 
     NONE = ""
     CYCLE = "cycle"
@@ -93,7 +93,7 @@ class ReportPhase(StrEnum):
 
 
 class ProcessKind(StrEnum):
-    """The processes of a terminal that record events, each in a file of its own: `events-agent.jsonl`."""
+    """Kind of process that records events; each has its own file, such as `events-agent.jsonl`."""
 
     AGENT = "agent"
     LAUNCHER = "launcher"
@@ -105,7 +105,10 @@ class ProcessKind(StrEnum):
 
 
 class Journal(NamedTuple):
-    """Which release starts. Written by agent, install and rollback under the terminal lock; the rename is the swap."""
+    """The journal: which release starts.
+
+    Agent, install and rollback write it under the terminal lock; the rename is the swap.
+    """
 
     phase: Phase
     good: Release
@@ -118,7 +121,7 @@ class Journal(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """A candidate's trial, from the launcher's first attempt to confirm or give-up."""
+    """Trial of a candidate, from the launcher's first attempt to confirm or give-up."""
 
     trial_id: TrialId
     candidate: Release
@@ -126,14 +129,14 @@ class Trial(NamedTuple):
     attempts_count: int = 0
     """Coordinator runs, counted before they begin."""
     launches_count: int = 0
-    """App starts without a confirm, counted before they happen; clean exits and interruptions are taken out."""
+    """App starts without a confirm, counted before they happen; clean exits and interruptions are subtracted."""
     refusals_count: int = 0
     """Attempts that were refused before anything was touched: a full disk, a foreign lock."""
     clean_exits_count: int = 0
     interruptions_count: int = 0
     """Attempts and launches that a reboot cut off."""
     act: Act | str = Act.NONE
-    """A string: an act of another version, which counts as an interruption."""
+    """A string is an act of another version of the agent; it counts as an interruption."""
     boot_id: str = ""
     """The boot in which `act` began."""
     running_seconds: float = 0.0
@@ -141,20 +144,20 @@ class Trial(NamedTuple):
     backup: str | None = None
     """Path of the backup that was taken before the migration."""
     content_sha256: Sha256 | None = None
-    """The database file as of COMMIT; None when that could not be noted."""
+    """SHA-256 of the database file as of COMMIT; None if it could not be recorded."""
     verdict: Verdict = Verdict.OPEN
     by: By = By.MACHINE
     outcome: str = ""
-    """Name of the outcome that ended it (`outcomes`)."""
+    """Name of the outcome that ended the trial (`outcomes`)."""
     reason: str = ""
     back: Back | None = None
-    """What became of the database after a give-up; None while that is owed."""
+    """Result for the database after a give-up; None while the return is owed."""
     closed: bool = False
-    """Folded into proofs, rejections and journal; nothing is owed any more."""
+    """True when folded into proofs, rejections and journal; nothing is owed any more."""
 
     @property
     def back_stays(self) -> bool:
-        """Given up, but its database could not go back: the candidate goes on until a person decides."""
+        """Whether a given-up trial's database could not go back: the candidate keeps running until a person decides."""
         return self.back is Back.STAYS
 
 
@@ -164,13 +167,13 @@ class Proof(NamedTuple):
     sequence: int
     release: Release
     why: ProvenBy | str
-    """A string: a reason of another version, which proves as well as any."""
+    """A string is a reason of another version of the agent; it is as valid as the known ones."""
     trial_id: TrialId | None
     at: str
 
 
 class Rejection(NamedTuple):
-    """A release that is not to be tried on this terminal again, until `updater allow` lifts it."""
+    """A release that is not tried on this terminal again until `updater allow` lifts the rejection."""
 
     release: Release
     by: By
@@ -179,9 +182,9 @@ class Rejection(NamedTuple):
     at: str
     trial_id: TrialId | None = None
     to: Release | None = None
-    """A person's rollback: the release to go to. The rejection is that rollback's commit point."""
+    """For a person's rollback: the release to roll back to. The rejection is the commit point of that rollback."""
     backup: str | None = None
-    """A person's rollback: the backup to restore; None when the database stays."""
+    """For a person's rollback: the backup to restore; None if the database stays as it is."""
     intent_id: str = ""
     done: bool = True
     """False while a person's rollback still owes the restore."""
@@ -198,10 +201,10 @@ class Running(NamedTuple):
 
 
 class View(NamedTuple):
-    """One look at everything that a decision may depend on."""
+    """Everything that a decision on a terminal may depend on, read at one moment."""
 
     journal: Journal | None
-    """None: there is none, or it cannot be read."""
+    """None if there is no journal or it cannot be read."""
     trials: tuple[Trial, ...]
     proofs: tuple[Proof, ...]
     """In order of their sequence."""
@@ -212,19 +215,19 @@ class View(NamedTuple):
     installed: frozenset[str]
     """Names of the version folders; a folder that exists is complete."""
     journal_broken: bool = False
-    """The journal is there but unreadable, as opposed to absent."""
+    """True if the journal exists but cannot be read; False if it is absent."""
 
     def trial(self, trial_id: TrialId | None) -> Trial | None:
-        """Return the trial of that name, if it has begun."""
+        """Return the trial of that name; None if it has not begun."""
         return next((trial for trial in self.trials if trial.trial_id == trial_id), None)
 
     def rejection(self, release_id: ReleaseId) -> Rejection | None:
-        """Return the rejection of that release, if there is one."""
-        return next((one for one in self.rejections if one.release.release_id == release_id), None)
+        """Return the rejection of that release; None if there is none."""
+        return next((rejection for rejection in self.rejections if rejection.release.release_id == release_id), None)
 
 
 class Report(NamedTuple):
-    """One thing that happened, for support: an event, and a file in the outbox when a person should know."""
+    """One event for support; if a person should know about it, also a file in the outbox."""
 
     outcome: NamedOutcome
     release: Release | None = None
@@ -232,18 +235,18 @@ class Report(NamedTuple):
     migration: str | None = None
     cause: str = ""
     done: str = ""
-    """What was done about it."""
+    """The action that was taken."""
     backup: str | None = None
     kept: str | None = None
-    """Where a database that was replaced is kept."""
+    """Path at which a replaced database is kept."""
     losses: "tuple[Loss, ...]" = ()
-    """What people did since the backup, where a restore took it out of the live database."""
+    """Changes that people made since the backup and that a restore removed from the live database."""
     export: str | None = None
     trial_id: TrialId | None = None
 
 
 class Limits(NamedTuple):
-    """Every bound the updater keeps, each with its unit (promise: everything is bounded)."""
+    """All limits of the updater, each with its unit (promise: everything is bounded)."""
 
     attempts_count: int = 3
     refusals_count: int = 10
@@ -253,14 +256,14 @@ class Limits(NamedTuple):
     confirm_seconds: float = 180.0
     """App running time, summed over launches, until a trial that has not confirmed is given up."""
     busy_seconds: float = 30.0
-    """How long a command waits for another one that has the database."""
+    """How long a command waits for another command that holds the database."""
     lock_seconds: float = 20.0
     end_grace_seconds: float = 5.0
     look_seconds: float = 60.0
     fetch_seconds: float = 6 * 3600.0
     minimum_bytes_per_second: int = 1024
     failed_starts_count: int = 3
-    """Starts of a confirmed release that end in failure, one after another, until a person is called."""
+    """Consecutive failed starts of a confirmed release until a person is called."""
     trials_kept_count: int = 20
     events_size_bytes: int = 1_000_000
     reports_kept_count: int = 100

@@ -1,4 +1,4 @@
-"""Every outcome of a terminal that is not its database's, one line each, in the form of `dbsync.outcomes`."""
+"""Outcomes of a terminal, except those of its database, one entry each, in the form of `dbsync.outcomes`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dbsync.outcomes import ALLOW, CALL, CANNOT_OPEN, UNDONE, Group, NamedOutcom
 
 
 class TerminalOutcome(NamedOutcome):
-    """How a command, a cycle of the agent, a launch or a trial ended."""
+    """Outcome of a command, a cycle of the agent, a launch or a trial."""
 
     # fmt: off
     # nothing is wrong
@@ -69,13 +69,13 @@ class TerminalOutcome(NamedOutcome):
     )
     TRIAL_LOST = ("TRIAL_LOST", "U-2009", Group.FAILED, UNDONE, "Check the disk. " + ALLOW, True)
     PERSON = ("PERSON", "U-2010", Group.DONE)
-    # what became of the database
+    # the database after a give-up
     RESTORED_WITH_LOSS = (
         "RESTORED_WITH_LOSS", "U-2102", Group.LOSS, f"{UNDONE} {CALL}",
         "Records made by the undone version were taken out; enter them again from the export.", True,
         "the database was put aside and the backup restored; what was recorded since is exported",
     )
-    # nothing can start
+    # no release can start
     BUSY = ("BUSY", "U-3003", Group.LATER, "The till is being updated. Please try again in a minute.")
     NOT_PREPARED = ("NOT_PREPARED", "U-3012", Group.REFUSED, CANNOT_OPEN, "See the report before this one.", True)
     NOTHING_INSTALLED = ("NOTHING_INSTALLED", "U-3013", Group.REFUSED, CANNOT_OPEN, "Run `updater install`.", True)
@@ -103,13 +103,13 @@ class TerminalOutcome(NamedOutcome):
     )
     # commands of people
     REFUSED_COMMAND = ("REFUSED_COMMAND", "U-4001", Group.REFUSED)
-    # in a state file or a report, and of no release that this one knows
+    # for a name in a state file or a report that this release does not know
     UNKNOWN = ("UNKNOWN", "U-9999", Group.PERSON, CALL, "This outcome is not known here.", True)
     # fmt: on
 
 
 def named(name: str) -> NamedOutcome:
-    """Return the outcome of that name, as it stands in state files; UNKNOWN for one of another release."""
+    """Return the outcome with that name in state files; UNKNOWN for a name that only another release knows."""
     for table in (OutcomeName, TerminalOutcome):
         if name in table.__members__:
             return table.__members__[name]
@@ -117,7 +117,7 @@ def named(name: str) -> NamedOutcome:
 
 
 def done_sentence(outcome: NamedOutcome, *, good_version: str) -> str:
-    """Return what was done about a trial that was given up, in words."""
+    """Return the sentence that says what was done about a given-up trial."""
     if outcome is OutcomeName.STAYS:
         return outcome.done
     return f"{outcome.done or 'nothing was changed'}; {good_version} starts"

@@ -18,10 +18,10 @@ _LISTS: Final = ("mirrors",)
 
 
 class Settings(NamedTuple):
-    """Where everything is, and every limit. Paths are absolute."""
+    """Paths, window and limits of one terminal. Paths are absolute."""
 
     path: Path
-    """The file these settings come from."""
+    """The file that these settings were read from."""
     app: str
     terminal_id: str
     url: str
@@ -33,35 +33,35 @@ class Settings(NamedTuple):
     backups: Path
     backup_prefix: str
     interpreters: Mapping[str, str]
-    """What an interpreter role in a manifest stands for on this terminal."""
+    """Interpreter role in a manifest → program on this terminal."""
     window_from: str
     window_until: str
-    """Swaps happen between these times of day, local time, "HH:MM"; equal means always."""
+    """Swaps happen between these times of day, local time, "HH:MM"; equal times mean always."""
     interval_seconds: float
     jitter_seconds: float
     limits: Limits
 
     @property
     def trust(self) -> Path:
-        """The folder of trusted metadata."""
+        """Folder of trusted metadata."""
         return self.state / "trust"
 
     @property
     def downloads(self) -> Path:
-        """The folder of archives under way."""
+        """Folder of archives that are being downloaded."""
         return self.state / "downloads"
 
     @property
     def reports(self) -> Path:
-        """The folder of loss reports."""
+        """Folder of loss reports."""
         return self.state / "reports"
 
 
 def find(path: Path | None, environment: Mapping[str, str] = os.environ) -> Path:
-    """The settings file: as named, as TILLKEEPER_SETTINGS names it, or the only one in this system's usual place.
+    """Return the settings file: the given one, else TILLKEEPER_SETTINGS, else the only one in the system's usual place.
 
     Raises:
-        SettingsError: there is none, or more than one app is installed and none was named.
+        SettingsError: there is none, or several apps are installed and no file was named.
     """
     if path is not None:
         return path.absolute()
@@ -84,11 +84,11 @@ def find(path: Path | None, environment: Mapping[str, str] = os.environ) -> Path
 
 
 def load(path: Path, environment: Mapping[str, str] = os.environ) -> Settings:
-    """Read and checks the settings.
+    """Read and check the settings.
 
     Raises:
-        SettingsError: the file is missing, unreadable or wrong, with the key that is; or data and program files would
-            share a folder (an uninstallation of the one would then take the other).
+        SettingsError: the file is missing, unreadable or invalid (the message names the key); or data and program
+            files would share a folder (uninstalling the one would then remove the other).
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -125,12 +125,12 @@ def check_apart(settings: Settings) -> None:
 
 
 def to_toml(settings: Settings) -> str:
-    """The settings as the text of a file that `load` reads back; limits only where they differ from the defaults."""
+    """Return the text of a settings file that `load` reads back; limits only where they differ from the defaults."""
     defaults = Limits()._asdict()
     lines = [f"format = {FORMAT}"]
     names = ("app", "terminal_id", "url", "program", "state", "data", "database", "backups", "backup_prefix")
     lines += [f"{name} = {_quoted(str(getattr(settings, name)))}" for name in names]
-    lines.append(f"mirrors = [{', '.join(_quoted(one) for one in settings.mirrors)}]")
+    lines.append(f"mirrors = [{', '.join(_quoted(mirror) for mirror in settings.mirrors)}]")
     lines += ["", "[interpreters]"]
     lines += [f"{_quoted(role)} = {_quoted(place)}" for role, place in sorted(settings.interpreters.items())]
     lines += ["", "[window]  # local time; equal means always"]
@@ -142,7 +142,7 @@ def to_toml(settings: Settings) -> str:
 
 
 class _Reader:
-    """Takes values out of the table by name and type; what is left over at the end is a mistake someone made."""
+    """Reader that takes values out of a table by name and type; a value left over at the end is an unknown key."""
 
     def __init__(self, path: Path, table: dict[str, Any]) -> None:
         self.path = path
@@ -154,7 +154,7 @@ class _Reader:
     def text(self, key: str, default: str | None = None) -> str:
         value = self.table.pop(key, default)
         if not isinstance(value, str) or not value:
-            raise self.wrong(key, "missing" if value is None else "has to be a text")
+            raise self.wrong(key, "missing" if value is None else "must be a string")
         return value
 
     def folder(self, key: str) -> Path:
@@ -166,19 +166,19 @@ class _Reader:
     def number(self, key: str, default: float, *, least: float = 0) -> float:
         value = self.table.pop(key, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or value < least:
-            raise self.wrong(key, f"has to be a number of at least {least}")
+            raise self.wrong(key, f"must be a number of at least {least}")
         return type(default)(value)
 
     def texts(self, key: str) -> tuple[str, ...]:
         value = self.table.pop(key, [])
-        if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-            raise self.wrong(key, "has to be a list of texts")
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise self.wrong(key, "must be a list of strings")
         return tuple(value)
 
     def section(self, key: str) -> Self:
         value = self.table.pop(key, {})
         if not isinstance(value, dict):
-            raise self.wrong(key, "has to be a section")
+            raise self.wrong(key, "must be a section")
         return type(self)(self.path, value)
 
     def end(self) -> None:
@@ -188,7 +188,7 @@ class _Reader:
 
 def _build(read: _Reader) -> Settings:
     if read.table.pop("format", None) != FORMAT:
-        raise read.wrong("format", f"has to be {FORMAT}")
+        raise read.wrong("format", f"must be {FORMAT}")
     interpreters, window = read.section("interpreters"), read.section("window")
     agent, limits = read.section("agent"), read.section("limits")
     settings = Settings(
@@ -233,4 +233,4 @@ def _inside(inner: Path, outer: Path) -> bool:
 def _quoted(text: str) -> str:
     """Return a TOML basic string."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + "".join(one if one >= " " else f"\\u{ord(one):04x}" for one in escaped) + '"'
+    return '"' + "".join(character if character >= " " else f"\\u{ord(character):04x}" for character in escaped) + '"'

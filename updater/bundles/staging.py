@@ -1,4 +1,4 @@
-"""From an offer to a version folder: ask the repository, download, unpack, check, self-test, shelve."""
+"""The way from an offer to a version folder: ask the repository, download, unpack, check, self-test, shelve."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Progress = Callable[[int, int], None]
 
 
 class Staging:
-    """The agent's way to new version folders. Keeps, for one cycle, what the last look at the repository showed."""
+    """The agent's steps to new version folders. Keeps the result of the last look at the repository for one cycle."""
 
     def __init__(self, settings: Settings, versions: Versions, progress: Progress | None = None) -> None:
         self._settings: Final = settings
@@ -32,9 +32,9 @@ class Staging:
         self._offers: dict[ReleaseId, client.Signed] = {}
 
     def find_releases(self, journal: Journal | None) -> Catalog:
-        """Ask the repository; the catalog has what this terminal could run and is newer than the good release."""
+        """Ask the repository; return releases that this terminal can run and that are newer than the good release."""
         found = client.look(self._source(), now=datetime.now(UTC))
-        releases = [one for one in found.releases if one.manifest.app == self._settings.app]
+        releases = [release for release in found.releases if release.manifest.app == self._settings.app]
         self._offers = {offer.release_id: offer for offer in releases}
         good = _version(journal.good.version) if journal is not None else None
         newer = [
@@ -46,11 +46,11 @@ class Staging:
         return Catalog(found.answer, found.detail, tuple(newer), frozenset(self._offers))
 
     def download(self, offer: Offer) -> Path:
-        """Fetch the archive, verified, to the downloads folder; an interrupted download is resumed.
+        """Download and verify the archive into the downloads folder; resume an interrupted download.
 
         Raises:
-            TryLater: offline, too slow, no space.
-            Refused: what came is not what was signed.
+            TryLater: the terminal is offline, the link is too slow, or there is no space.
+            Refused: the archive differs from the signed one.
         """
         known = self._known(offer)
         self._check_space(known)
@@ -66,15 +66,15 @@ class Staging:
         return self._versions.unpack(archive, known.manifest, known.manifest_bytes)
 
     def copy_bundle(self, offer: Offer, folder: Path) -> Path:
-        """Take the bundle from a folder instead; it is checked against the signed manifest all the same."""
+        """Copy the bundle from a folder instead of an archive; it is still checked against the signed manifest."""
         known = self._known(offer)
         return self._versions.copy_bundle(folder, known.manifest, known.manifest_bytes)
 
     def check_unpacked(self, offer: Offer, staging: Path) -> None:
-        """Check every file against the manifest, then runs the self-test in the unpacked folder.
+        """Check every file against the manifest, then run the self-test in the unpacked folder.
 
         Raises:
-            Refused: a file differs, or the self-test failed: this release will never do here.
+            Refused: a file differs, or the self-test failed; this release can never run here.
         """
         manifest = self._known(offer).manifest
         self._versions.check(staging, manifest)
@@ -89,17 +89,19 @@ class Staging:
             raise Refused(
                 operation=f"self-test {manifest.version}", path=staging, cause=f"it {ended}: {output.strip()[-500:]}"
             )
-        # The self-test may have left files beside its own (caches); the folder is to be exactly what was signed.
+        # The self-test may have left extra files (caches); the folder must be exactly what was signed.
         self._versions.check(staging, manifest, remove_extra=True)
 
     def shelve(self, offer: Offer, staging: Path) -> None:
-        """Make the folder durable and gives it its final name; the archive has served."""
+        """Make the folder durable, give it its final name and remove the archive."""
         self._versions.shelve(staging, offer.release.folder)
         (self._settings.downloads / self._known(offer).archive_name).unlink(missing_ok=True)
 
     def tidy(self, keep: frozenset[ReleaseId]) -> None:
         """Remove version folders that nothing refers to."""
-        names = {name for name in self._versions.names() if any(name.endswith(f"-{one[:12]}") for one in keep)}
+        names = {
+            name for name in self._versions.names() if any(name.endswith(f"-{release_id[:12]}") for release_id in keep)
+        }
         self._versions.tidy(keep=names)
 
     def _known(self, offer: Offer) -> client.Signed:
@@ -151,9 +153,9 @@ def _version(text: str) -> Version:
     try:
         return Version(text)
     except InvalidVersion:
-        # Signed, but not a version anyone can compare: below everything, so it is never offered.
+        # Signed, but not a comparable version: it sorts below everything, so it is never offered.
         return Version("0.dev0")
 
 
 def _no_progress(done_bytes: int, total_bytes: int) -> None:
-    """Nobody watches."""
+    """Ignore the progress: no progress display was requested."""

@@ -1,4 +1,4 @@
-"""Version folders: unpack beside, check against the manifest, one rename. A folder that exists is complete."""
+"""Version folders: unpack into staging, check against the manifest, rename once. A folder that exists is complete."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from updater.host import this_host
 from updater.manifest import MANIFEST_NAME, FileEntry, Manifest, entry_of, parse, release_id, scan
 
 RESERVE_BYTES: Final = 50_000_000
-"""What is left free for the app and its database when a version is unpacked."""
+"""Space that stays free for the app and its database when a version is unpacked."""
 _STAGING, _OLD = ".staging-", ".old-"
 
 
 class Versions:
-    """The folder `versions` below the program folder, and `current` beside it, which is for people only."""
+    """The folder `versions` below the program folder, and the file `current` beside it, which is for people only."""
 
     def __init__(self, program: Path) -> None:
         self.root: Final = program / "versions"
@@ -27,7 +27,9 @@ class Versions:
     def names(self) -> frozenset[str]:
         """Return the names of all complete version folders."""
         try:
-            return frozenset(one.name for one in self.root.iterdir() if one.is_dir() and not one.name.startswith("."))
+            return frozenset(
+                folder.name for folder in self.root.iterdir() if folder.is_dir() and not folder.name.startswith(".")
+            )
         except FileNotFoundError:
             return frozenset()
         except OSError as cause:
@@ -41,7 +43,7 @@ class Versions:
         """Return the manifest of an installed version.
 
         Raises:
-            Refused: the folder or its manifest is gone or damaged.
+            Refused: the folder or its manifest is missing or damaged.
         """
         path = self.root / name / MANIFEST_NAME
         try:
@@ -52,10 +54,10 @@ class Versions:
                 hint="The version folder is damaged: remove it and run `updater check`, or roll back.",
             ) from cause  # fmt: skip
 
-    # -------------------------------------------------------------------------------------------- making a new one
+    # ----------------------------------------------------------------------------------------- making a new folder
 
     def check_space(self, needed_bytes: int) -> None:
-        """Refuse in numbers what would fill the disk."""
+        """Refuse a version that would fill the disk; the message has the numbers."""
         free_bytes = files.free_bytes(self.root)
         if free_bytes < needed_bytes + RESERVE_BYTES:
             raise DiskFull(
@@ -64,11 +66,11 @@ class Versions:
             )  # fmt: skip
 
     def unpack(self, archive: Path, manifest: Manifest, manifest_bytes: bytes) -> Path:
-        """Unpack an archive into an empty staging folder; only what the manifest names, in its sizes.
+        """Unpack an archive into an empty staging folder: only files that the manifest names, with the sizes it gives.
 
         Raises:
-            Refused: the archive holds something that the manifest does not.
-            DiskFull: the disk is full; what was unpacked is removed again.
+            Refused: the archive is damaged or differs from the manifest.
+            DiskFull: the disk is full; the unpacked files are removed again.
         """
         import tarfile
         import zlib
@@ -90,7 +92,7 @@ class Versions:
         return staging
 
     def copy_bundle(self, folder: Path, manifest: Manifest, manifest_bytes: bytes) -> Path:
-        """Take the bundle from a local folder into an empty staging folder."""
+        """Copy the bundle from a local folder into an empty staging folder."""
         from shutil import copyfile
 
         staging = self._empty_staging(manifest, manifest_bytes)
@@ -112,10 +114,10 @@ class Versions:
         return staging
 
     def check(self, folder: Path, manifest: Manifest, *, remove_extra: bool = False) -> None:
-        """Check every file against the manifest, and that there is nothing else.
+        """Check every file against the manifest, and that there are no other files.
 
         Raises:
-            Refused: a file is missing, differs, or is one too many; it says which.
+            Refused: a file is missing, differs, or is not in the manifest; the error names it.
         """
         for path, entry in manifest.files.items():
             if not os.path.lexists(folder / path):
@@ -130,36 +132,36 @@ class Versions:
             (folder / path).unlink()
 
     def shelve(self, staging: Path, name: str) -> None:
-        """Make the files durable, then gives the folder its final name: from here on it is complete."""
+        """Make the files durable, then give the folder its final name; from then on it counts as complete."""
         target = self.root / name
         if target.is_dir():
-            # An earlier run was cut after this rename; what is there is complete and is never overwritten.
+            # An earlier run was interrupted after this rename; the existing folder is complete and never overwritten.
             self._discard(staging)
             return
         files.sync_tree(staging)
         files.rename_durably(source=staging, target=target)
 
-    # ------------------------------------------------------------------------------------------------- keeping house
+    # ------------------------------------------------------------------------------------------------------- cleanup
 
     def tidy(self, *, keep: AbstractSet[str]) -> None:
-        """Remove version folders that are not in `keep`, and what a cut left behind.
+        """Remove version folders that are not in `keep`, and leftovers of interrupted runs.
 
-        A folder loses its final name first: a cut in the middle never leaves an incomplete one under it.
+        A folder loses its final name first: a crash in between never leaves an incomplete folder under a final name.
         """
         try:
-            for one in self.root.iterdir():
-                if not one.name.startswith(".") and one.name not in keep:
-                    aside = one.with_name(_OLD + one.name)
+            for folder in self.root.iterdir():
+                if not folder.name.startswith(".") and folder.name not in keep:
+                    aside = folder.with_name(_OLD + folder.name)
                     self._discard(aside)
-                    files.rename_durably(source=one, target=aside)
-            for one in self.root.iterdir():
-                if one.name.startswith((_STAGING, _OLD)):
-                    self._discard(one)
+                    files.rename_durably(source=folder, target=aside)
+            for folder in self.root.iterdir():
+                if folder.name.startswith((_STAGING, _OLD)):
+                    self._discard(folder)
         except OSError as cause:
             raise disk_problem("tidy", self.root, cause) from cause
 
     def write_current(self, name: str) -> None:
-        """Write `current` for people; nothing ever decides by it."""
+        """Write `current` for people; no decision ever reads it."""
         files.write_durably(self._current, f"{name}\n".encode())
 
     def _empty_staging(self, manifest: Manifest, manifest_bytes: bytes) -> Path:
@@ -205,7 +207,7 @@ def _copy(source: IO[bytes], target: IO[bytes], entry: FileEntry, path: str) -> 
     while chunk := source.read(files.READ_SIZE_BYTES):
         left_bytes -= len(chunk)
         if left_bytes < 0:
-            # An archive that unpacks to more than was signed would fill the disk before anyone looked at a hash.
+            # An archive that unpacks to more than was signed would fill the disk before its hash is checked.
             raise Refused(operation="unpack", cause=f"{path} is larger than the manifest says")
         target.write(chunk)
 

@@ -1,4 +1,4 @@
-"""`updater allow`: a rejected release may be tried again."""
+"""`updater allow`: lift the rejection of a release."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`updater check`: one cycle of the agent now."""
+"""`updater check`: run one cycle of the agent now."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from updater.settings import Settings
 @as_json
 @with_settings
 def command(settings: Settings, *, as_json: bool) -> None:
-    """One cycle now: look, download, stage, swap what may be; tells what was decided and why."""
+    """Run one cycle now: look, download, stage and swap if allowed; report each decision and why."""
     from updater.cli import progress_bar
     from updater.flows.agent import cycle
 

@@ -1,4 +1,4 @@
-"""`updater confirm`, for `--help`: the app runs it without the library of command lines (`start`)."""
+"""`updater confirm`, for `--help`: the app runs it without the CLI library (`start`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`updater install`: a machine becomes a terminal."""
+"""`updater install`: make this machine a terminal."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def command(
     """Make this machine a terminal: trusted root, settings, terminal id, first version. May be repeated."""
     from updater.terminal.installation import Wish, install
 
-    interpreters = tuple(_role(one) for one in roles)
+    interpreters = tuple(_role(role) for role in roles)
     with in_words():
         settings, journal = install(
             Wish(app=app, url=url, root=root, settings=settings_path, interpreters=interpreters, **values)

@@ -1,4 +1,4 @@
-"""`updater launch`, for `--help`: the till runs it without the library of command lines (`start`)."""
+"""`updater launch`, for `--help`: the till runs it without the CLI library (`start`)."""
 
 from __future__ import annotations
 

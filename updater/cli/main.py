@@ -1,4 +1,4 @@
-"""The commands of a terminal and of its vendor: one table, a line each."""
+"""Table of the commands of a terminal and of its vendor."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ COMMANDS: Final = {
 
 
 class Table(TableGroup):
-    """The group of all commands of the table; the vendor's is an extra, which terminals do not have."""
+    """Command group of the table. The vendor's command needs an extra that terminals do not install."""
 
     modules = COMMANDS
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command by its name; for the vendor's, where it is not installed, one that says so."""
+        """Return a command by its name; if the vendor's extra is missing, a command that says how to install it."""
         try:
             return super().get_command(ctx, cmd_name)
         except ImportError:

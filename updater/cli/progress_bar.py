@@ -1,4 +1,4 @@
-"""What people watch while a command runs: a bar on a terminal, lines elsewhere."""
+"""Progress display of a running command: a bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def download_bar(*, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A progress callback (bytes done, bytes in all), shown as a bar where there is a terminal."""
+    """Progress callback (bytes done, bytes in all), shown as a bar on a terminal."""
     if quiet or not sys.stderr.isatty():
         yield lambda _done, _total: None
         return

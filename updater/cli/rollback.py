@@ -1,4 +1,4 @@
-"""`updater rollback`: a person goes back to a version that worked."""
+"""`updater rollback`: go back to a version that worked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The conversation of a manual rollback: list, plan, what would be lost, question, deed. In words or as JSON."""
+"""Dialog of a manual rollback: list, plan, losses, question, execution. As text or as JSON."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run(
     ask: Callable[[str], bool],
     say: Callable[[str], Any],
 ) -> int:
-    """Run one `rollback` command; returns its exit status. Errors of ours go up to whoever has a console."""
+    """Run one `rollback` command and return its exit status; Tillkeeper's errors propagate to the caller."""
     terminal = Terminal(settings, kind=ProcessKind.ROLLBACK)
     backups = list_backups(backups=settings.backups, database=settings.database)
     if listing:
@@ -68,7 +68,7 @@ def _listing(terminal: Terminal, backups: list[Backup]) -> dict[str, Any]:
     return {
         "format": 1,
         "starts": current._asdict() if current else None,
-        "can_go_back_to": [one._asdict() for one in choices(view, current)] if current else [],
+        "can_go_back_to": [release._asdict() for release in choices(view, current)] if current else [],
         "backups": [backup_json(backup) for backup in backups],
     }
 
@@ -78,13 +78,14 @@ def _listing_lines(found: dict[str, Any]) -> list[str]:
     lines = [f"starts now: {starts['version']} (schema {starts['schema']})" if starts else "nothing can start"]
     lines.append("versions to go back to:")
     lines += [
-        f"  {one['version']}  schema {one['schema']}  {one['release_id'][:12]}" for one in found["can_go_back_to"]
+        f"  {release['version']}  schema {release['schema']}  {release['release_id'][:12]}"
+        for release in found["can_go_back_to"]
     ]
     lines.append("backups, newest first:")
     lines += [
-        f"  {one['made_at']}  schema {one['schema']}  {one['size_bytes'] / 1e6:9.1f} MB  {one['kind']:<14} "
-        f"{'good' if one['verified'] else 'NOT VERIFIED'}  {one['path']}"
-        for one in found["backups"]
+        f"  {backup['made_at']}  schema {backup['schema']}  {backup['size_bytes'] / 1e6:9.1f} MB  {backup['kind']:<14} "
+        f"{'good' if backup['verified'] else 'NOT VERIFIED'}  {backup['path']}"
+        for backup in found["backups"]
     ]
     return lines
 
@@ -112,7 +113,7 @@ def _plan_lines(plan: Plan) -> list[str]:
     lines.append(
         f"the database is restored from {plan.backup.path} (made {plan.backup.made_at}, schema {plan.backup.version})"
     )
-    kept = f"all of it is kept: the database as it is now is put aside in {plan.kept_beside}"
+    kept = f"nothing is discarded: the current database will be kept in {plan.kept_beside}"
     if plan.not_known and not plan.carries:
         return [*lines, losses.not_known(plan.not_known), kept]
     if not plan.done and not plan.losses:

@@ -1,4 +1,4 @@
-"""`updater run`: the agent, as a service."""
+"""`updater run`: run the agent as a service."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from updater.settings import Settings
 @click.command("run")
 @with_settings
 def command(settings: Settings) -> None:
-    """The agent: a cycle now and then, for ever. Install it as a service."""
+    """Check for updates at every interval until stopped. Install it as a service."""
     from updater.flows.agent import run as ring
 
     ring(

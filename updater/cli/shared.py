@@ -1,4 +1,4 @@
-"""Shared by the commands: errors in words, the settings that a command works with, and the terminal that they name."""
+"""Helpers of the commands: error messages, the settings of a command, and the terminal that they describe."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FOLDER: Final = click.Path(path_type=Path, file_okay=False)
 
 
 class Failure(click.ClickException):
-    """An error as people read it: what was being done, why it did not work, what can be done about it."""
+    """Error as people read it: the operation that failed, the cause, and a hint."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
@@ -33,7 +33,7 @@ class Failure(click.ClickException):
 
 @contextmanager
 def in_words() -> Iterator[None]:
-    """Our own errors become sentences with an exit status; anything else is a mistake of ours and shows its trace."""
+    """Context that turns Tillkeeper's errors into a message and an exit status; any other error shows its traceback."""
     try:
         yield
     except TillkeeperError as error:
@@ -41,7 +41,7 @@ def in_words() -> Iterator[None]:
 
 
 def with_settings(command: Command) -> Command:
-    """Add --settings and hands the loaded settings to the command."""
+    """Add --settings to a command and pass it the loaded settings."""
 
     @click.option("--settings", "settings_path", type=FILE, help="The terminal's settings file.")
     @wraps(command)
@@ -58,7 +58,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def terminal_of(
     settings: Settings, kind: ProcessKind, *, progress: Callable[[int, int], None] | None = None
 ) -> Terminal:
-    """Return the terminal of these settings, its effects on record as those of that kind of process."""
+    """Return the terminal of these settings; its events are recorded under that kind of process."""
     from updater.terminal.live import Terminal
 
     return Terminal(settings, kind=kind, download_progress=progress)

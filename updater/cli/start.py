@@ -1,4 +1,4 @@
-"""`updater launch` and `updater confirm`: what tills run at every start, without the CLI library."""
+"""`updater launch` and `updater confirm`, which tills run at every start, without the CLI library."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _VIEWS: list[Progress] = []
 
 
 def launch(words: list[str]) -> int:
-    """`updater launch [--settings FILE] [-- ARGUMENTS]`: what the till's shortcut starts."""
+    """Run `updater launch [--settings FILE] [-- ARGUMENTS]`, the command of the till's shortcut."""
     if "--help" in words[:1]:
         print("Usage: updater launch [--settings FILE] [-- ARGUMENTS for the app]")
         return 0
@@ -36,7 +36,7 @@ def launch(words: list[str]) -> int:
         )
         launched = run(terminal, settings.limits)
     except TillkeeperError as error:
-        # A durable write that failed ends the command: nothing that needed it was done.
+        # A durable write that failed ends the command before any step that depends on it.
         return _say(_outcome_of(error), str(error), error.hint)
     if launched.outcome in (TerminalOutcome.APP_ENDED, TerminalOutcome.CLOSED_UNCONFIRMED):
         return launched.exit_code
@@ -44,7 +44,7 @@ def launch(words: list[str]) -> int:
 
 
 def _outcome_of(error: TillkeeperError) -> NamedOutcome:
-    """Return the outcome of a start or a confirm that an error ended."""
+    """Return the outcome of a launch or a confirm that ended with an error."""
     from dbsync.errors import DiskProblem, TryLater
 
     if isinstance(error, DiskProblem):
@@ -55,7 +55,7 @@ def _outcome_of(error: TillkeeperError) -> NamedOutcome:
 
 
 def confirm(words: list[str]) -> int:
-    """`updater confirm`: 0 go on and sell; 3 the trial is over, close without selling."""
+    """Run `updater confirm` and return 0 (continue and sell) or 3 (the trial is over; close without selling)."""
     if "--help" in words[:1]:
         print("Usage: updater confirm [--settings FILE]   (0: go on; 3: given up, close without selling)")
         return 0
@@ -72,7 +72,7 @@ def confirm(words: list[str]) -> int:
 
         confirmed = confirm(Terminal(settings, kind=ProcessKind.CONFIRM), TrialId(trial_id)) is ConfirmAnswer.CONFIRMED
     except TillkeeperError as error:
-        # Not durable is not confirmed: the app asks again or closes; the launcher counts it.
+        # A confirm that is not durable does not count: the app asks again or closes; the launcher counts it.
         return _say(_outcome_of(error), str(error), error.hint)
     return ExitStatus.DONE if confirmed else ExitStatus.GIVEN_UP
 
@@ -87,11 +87,11 @@ def _settings(words: list[str]) -> tuple[Settings, list[str]]:
 
 
 def _transcript(event: Event) -> None:
-    """Print dbsync's events; the console is loaded with the first one, which most starts never see."""
+    """Print dbsync's events; the console is loaded with the first event, which most starts never have."""
     if not _VIEWS:
         from dbsync.cli.console import Transcript
 
-        # One for all events: a bar has to be taken away before the next line.
+        # One transcript for all events: it must remove a bar before it prints the next line.
         _VIEWS.append(Transcript())
     _VIEWS[0](event)
 
@@ -101,7 +101,7 @@ def _after_dashes(words: list[str]) -> tuple[str, ...]:
 
 
 def _say(outcome: NamedOutcome, cause: str, hint: str) -> int:
-    """Two lines at most: the clerk's sentence, and the cause for whoever looks. A console that fails is no failure."""
+    """Print at most two lines: the clerk's sentence, and the cause for support. A console that fails is no failure."""
     lines = [outcome.clerk_sentence] if outcome.sentence else []
     lines += [f"{outcome}: {cause}. {hint}".strip()] if cause else []
     try:

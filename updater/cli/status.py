@@ -1,4 +1,4 @@
-"""`updater status`: what is going on on this terminal."""
+"""`updater status`: show the state of this terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from updater.settings import Settings
 @as_json
 @with_settings
 def command(settings: Settings, *, as_json: bool) -> None:
-    """What is going on here: versions, schema, phase, trial, last outcome, backups, disk, and what to do."""
+    """Show this terminal's versions, schema, phase, trial, last outcome, backups and disk, and what to do."""
     from updater.reporting.status import in_words as lines_of
     from updater.reporting.status import status as look
 

@@ -1,1 +1,1 @@
-"""What happens next on a terminal: pure functions of values. Imports the model and nothing else."""
+"""Decisions about the next step on a terminal: pure functions of values. Imports only the model."""

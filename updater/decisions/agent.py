@@ -1,4 +1,4 @@
-"""What the agent does next: decisions over values, nothing else."""
+"""Decisions about the agent's next step: pure functions of values."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from updater.outcomes import TerminalOutcome
 
 
 class Fold(NamedTuple):
-    """A trial has its verdict: write what follows from it into proofs, rejections and the journal."""
+    """Step for a trial that has its verdict: fold the verdict into a proof or a rejection, then into the journal."""
 
     trial: Trial
 
 
 class FoldRollback(NamedTuple):
-    """A person's rollback is through on the database: proof and journal follow."""
+    """Step for a person's rollback whose database part is done: write proof and journal."""
 
     rejection: Rejection
 
@@ -30,7 +30,7 @@ class Stage(NamedTuple):
 
 
 class Unstage(NamedTuple):
-    """Let a staged or unused candidate go."""
+    """Drop a candidate that is staged or was never started."""
 
     reason: str
 
@@ -49,18 +49,18 @@ class Wait(NamedTuple):
 
 
 class Rebuild(NamedTuple):
-    """The journal is lost: make a new one from what the trial files, proofs and rejections say."""
+    """Step for a lost journal: derive a new one from trial files, proofs and rejections."""
 
 
 AgentStep = Rebuild | Fold | FoldRollback | Stage | Unstage | Swap | Wait
 
 
 def decide_agent(view: View, catalog: Catalog | None, *, in_window: bool) -> AgentStep:
-    """Return what the agent does next.
+    """Return the agent's next step.
 
     Args:
-        view: one look.
-        catalog: what the repository offers; None before it was asked, which is once in a cycle, when all is settled.
+        view: the terminal, read at one moment.
+        catalog: the repository's offers; None before the repository was asked (once in a cycle, when all is settled).
         in_window: whether the store allows a swap now.
     """
     journal = view.journal
@@ -120,7 +120,7 @@ def _unusable(view: View, journal: Journal, catalog: Catalog) -> str | None:
 
 
 def _wanted(view: View, journal: Journal, catalog: Catalog) -> Offer | None:
-    # Only the newest counts: when that one was rejected here, an older one in between is not what the vendor wants.
+    # Only the newest counts: if it was rejected here, an older release in between is not what the vendor wants.
     if not catalog.newer:
         return None
     newest = catalog.newer[-1]

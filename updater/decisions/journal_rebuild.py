@@ -1,4 +1,4 @@
-"""What a lost journal is rebuilt from: trial files first, then proofs and rejections. A decision over values."""
+"""Rebuilding a lost journal from trial files first, then proofs and rejections. Pure functions of values."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from updater.outcomes import TerminalOutcome
 
 
 class Rebuilt(NamedTuple):
-    """What is to be written, in this order; the journal last. The launcher uses only the journal, in memory."""
+    """State files to write, in this order, the journal last. The launcher uses only the journal, in memory."""
 
     trials: tuple[Trial, ...]
     proofs: tuple[Proof, ...]
     rejections: tuple[Rejection, ...]
     journal: Journal | None
-    """None when nothing ever worked here: only an installation helps."""
+    """None if no release ever worked here; then only an installation helps."""
 
 
 def rebuild(view: View, *, now: str) -> Rebuilt:
-    """Return the journal as the other files tell it.
+    """Return the journal as derived from the other state files.
 
-    A confirmed trial becomes a proof; one that was begun and has no verdict is given up; a given-up one becomes a
-    rejection. Good is then the highest proof that is not rejected and whose schema the database fits. Nothing that was
-    staged or swapped in is taken over: unknown means good or stay.
+    A confirmed trial becomes a proof. A trial that has begun and has no verdict is given up; a given-up trial becomes
+    a rejection. Good is then the highest proof that is not rejected and whose schema the database fits. No staged or
+    swapped candidate is taken over: unknown means good or stay.
     """
     trials = tuple(
         trial._replace(
@@ -35,7 +35,7 @@ def rebuild(view: View, *, now: str) -> Rebuilt:
     )
     proofs = _missing_proofs(view, now)
     rejections = _missing_rejections(view, trials, now)
-    rejected = {one.release.release_id for one in (*view.rejections, *rejections)}
+    rejected = {rejection.release.release_id for rejection in (*view.rejections, *rejections)}
     worked = [proof.release for proof in (*view.proofs, *proofs) if proof.release.release_id not in rejected]
     good = _best(view, trials, worked)
     journal = Journal(phase=Phase.IDLE, good=good) if good is not None else None
@@ -43,20 +43,20 @@ def rebuild(view: View, *, now: str) -> Rebuilt:
 
 
 def next_sequence(proofs: tuple[Proof, ...]) -> int:
-    """Return the number of the next proof: order goes by sequence, never by clock."""
+    """Return the sequence number of the next proof; proofs are ordered by sequence, never by clock."""
     return 1 + max((proof.sequence for proof in proofs), default=0)
 
 
 def proof_of(trial: Trial, proofs: tuple[Proof, ...], *, now: str) -> Proof | None:
-    """Return the proof that a confirmed trial gives, if it has not been written yet."""
+    """Return the proof of a confirmed trial; None if it has been written already."""
     if any(proof.trial_id == trial.trial_id for proof in proofs):
         return None
     return Proof(next_sequence(proofs), trial.candidate, ProvenBy.CONFIRMED, trial.trial_id, now)
 
 
 def rejection_of(trial: Trial, rejections: tuple[Rejection, ...], *, now: str) -> Rejection | None:
-    """Return the rejection that a given-up trial gives, if there is none for its release yet."""
-    if any(one.release.release_id == trial.candidate.release_id for one in rejections):
+    """Return the rejection of a given-up trial; None if its release has a rejection already."""
+    if any(rejection.release.release_id == trial.candidate.release_id for rejection in rejections):
         return None
     return Rejection(trial.candidate, By.MACHINE, trial.outcome, trial.reason, now, trial_id=trial.trial_id)
 
@@ -71,7 +71,11 @@ def _missing_proofs(view: View, now: str) -> tuple[Proof, ...]:
 
 
 def _missing_rejections(view: View, given_up_now: tuple[Trial, ...], now: str) -> tuple[Rejection, ...]:
-    earlier = [one for one in view.trials if one.verdict is Verdict.GIVEN_UP and not one.closed and not one.back_stays]
+    earlier = [
+        trial
+        for trial in view.trials
+        if trial.verdict is Verdict.GIVEN_UP and not trial.closed and not trial.back_stays
+    ]
     found: tuple[Rejection, ...] = ()
     for trial in (*earlier, *given_up_now):
         rejection = rejection_of(trial, (*view.rejections, *found), now=now)
@@ -80,10 +84,10 @@ def _missing_rejections(view: View, given_up_now: tuple[Trial, ...], now: str) -
 
 
 def _best(view: View, given_up_now: tuple[Trial, ...], worked: list[Release]) -> Release | None:
-    given_up = {one.trial_id: one for one in (*view.trials, *given_up_now) if one.verdict is Verdict.GIVEN_UP}
+    given_up = {trial.trial_id: trial for trial in (*view.trials, *given_up_now) if trial.verdict is Verdict.GIVEN_UP}
     owing = given_up.get(view.database.trial_id or TrialId(""))
     if owing is not None and owing.back is None and owing.good in worked:
-        # The database is about to go back to what this trial's good release knows.
+        # The database is about to go back to the schema of this trial's good release.
         return owing.good
     installed = [release for release in reversed(worked) if release.folder in view.installed]
     fitting = [release for release in installed if fits(release, view.database)]

@@ -1,6 +1,7 @@
-"""Which release starts, and what the launcher does next: decisions over values, nothing else.
+"""Decisions about the release that starts and the launcher's next step: pure functions of values.
 
-Whoever acts looks, asks here, records, performs, and looks again. So a crash anywhere means: look again, decide again.
+The caller observes, decides here, records, acts, and observes again. So after a crash anywhere the next run observes
+and decides again.
 """
 
 # Annotations are evaluated here: as texts, NamedTuple compiles each again at every start (`scripts/bench launch`).
@@ -36,14 +37,14 @@ def select(
     proofs: tuple[Proof, ...],
     database: Facts,
 ) -> Release | None:
-    """Return the release that starts now; None when nothing may.
+    """Return the release that starts now; None if no release may start.
 
     Args:
-        journal: where the terminal stands.
+        journal: the terminal's journal.
         trial: the journal's trial, if it has begun.
-        rejections: what must not start. A person's rejection names what is to start instead.
-        proofs: what worked here, by sequence.
-        database: one look at the database; its newest trial row tells whether a given-up trial still owns it.
+        rejections: releases that must not start. A person's rejection names the release that starts instead.
+        proofs: releases that worked here, by sequence.
+        database: facts of the database; its newest trial row shows whether a given-up trial still owns it.
     """
     chosen = journal.good
     if journal.phase is Phase.SWAPPED and journal.candidate is not None and not _gone_back(trial, database):
@@ -58,19 +59,19 @@ def _gone_back(trial: Trial | None, database: Facts) -> bool:
 
 
 def row_gone(trial: Trial, database: Facts) -> bool:
-    """Whether the database is known not to belong to that trial: a database that cannot be read tells nothing."""
+    """Return whether the database provably does not belong to that trial; an unreadable database proves nothing."""
     return database.state not in (State.LOCKED, State.UNREADABLE) and database.trial_id != trial.trial_id
 
 
 def _unless_rejected(
     chosen: Release, good: Release, rejections: tuple[Rejection, ...], proofs: tuple[Proof, ...]
 ) -> Release | None:
-    rejected = {one.release.release_id: one for one in rejections}
+    rejected = {rejection.release.release_id: rejection for rejection in rejections}
     rejection = rejected.get(chosen.release_id)
     if rejection is None:
         return chosen
     instead = [rejection.to, good, *(proof.release for proof in reversed(proofs))]
-    return next((one for one in instead if one is not None and one.release_id not in rejected), None)
+    return next((release for release in instead if release is not None and release.release_id not in rejected), None)
 
 
 def fits(release: Release, database: Facts) -> bool:
@@ -85,13 +86,13 @@ def fits(release: Release, database: Facts) -> bool:
 
 
 class Attach(NamedTuple):
-    """An app runs already: begin nothing, watch it if it is on trial."""
+    """Step for an app that runs already: start nothing, and watch the app if it is on trial."""
 
     running: Running
 
 
 class GiveUp(NamedTuple):
-    """End the trial; what it did to the database is taken back next."""
+    """End the trial; the next step undoes its changes to the database."""
 
     trial: Trial
     outcome: NamedOutcome
@@ -99,60 +100,60 @@ class GiveUp(NamedTuple):
 
 
 class GoBack(NamedTuple):
-    """The database still belongs to a trial that was given up: settle that before anything starts."""
+    """Step for a database that still belongs to a given-up trial: settle it before anything starts."""
 
     trial: Trial
 
 
 class FinishRollback(NamedTuple):
-    """A person's rollback was cut after its commit point: finish its part on the database."""
+    """Step for a person's rollback that was interrupted after its commit point: finish its database part."""
 
     rejection: Rejection
 
 
 class Prepare(NamedTuple):
-    """Run the coordinator for a release; with a trial, that is a counted attempt."""
+    """Run the coordinator for a release; on trial, this is a counted attempt."""
 
     release: Release
     trial: Trial | None
 
 
 class Start(NamedTuple):
-    """Start a release whose schema the database has; with a trial, that is a counted launch."""
+    """Start a release whose schema the database has; on trial, this is a counted launch."""
 
     release: Release
     trial: Trial | None
 
 
 class Refuse(NamedTuple):
-    """Start nothing, and say why."""
+    """Start nothing and report the cause."""
 
     outcome: NamedOutcome
     cause: str
 
 
 StepAlone = GiveUp | GoBack | FinishRollback | Prepare | Refuse
-"""What is done while the launcher has the database to itself, and no app runs."""
+"""Steps that the launcher takes while it holds the database lock and no app runs."""
 LaunchStep = Attach | Start | StepAlone
 
 
 def decide_launch(
     view: View, journal: Journal | None, limits: Limits, *, refused: ReleaseId | None = None
 ) -> LaunchStep:
-    """Return what the launcher does next.
+    """Return the launcher's next step.
 
     Args:
-        view: one look.
-        journal: the journal, or what a rebuild in memory makes of the rest when it is unreadable.
+        view: the terminal, read at one moment.
+        journal: the journal; if it is unreadable, the one that a rebuild in memory derives from the other files.
         limits: bounds of a trial.
         refused: id of the candidate whose database could not be prepared in this run, with nothing changed; the good
-            release starts for this time and the trial stays open.
+            release starts this time and the trial stays open.
     """
     if view.running is not None:
         return Attach(view.running)
     if view.database.state is State.LOCKED:
         return Refuse(OutcomeName.LOCKED, view.database.detail or "another process holds the database")
-    rollback = next((one for one in view.rejections if not one.done), None)
+    rollback = next((rejection for rejection in view.rejections if not rejection.done), None)
     if rollback is not None:
         return FinishRollback(rollback)
     owing = owing_trial(view, journal)
@@ -165,7 +166,7 @@ def decide_launch(
         return Refuse(TerminalOutcome.NOTHING_INSTALLED, "there is no journal and nothing that worked here before")
     trial = view.trial(journal.trial_id)
     if trial is not None and trial.verdict is Verdict.OPEN and view.rejection(trial.candidate.release_id) is not None:
-        # A person's rollback that was cut before it ended the trial: the rejection has decided it.
+        # A person's rollback was interrupted before it ended the trial: the rejection has decided the trial.
         return GiveUp(trial, TerminalOutcome.PERSON, "a person went back")
     release = select(journal, trial, view.rejections, view.proofs, view.database)
     if release is None:
@@ -211,7 +212,7 @@ def _ready_or_prepare(
 
 
 def begun_or_new(journal: Journal, trial: Trial | None, release: Release) -> Trial | None:
-    """Return the trial under which `release` starts: the open one, a new one that has not begun, or none."""
+    """Return the trial under which `release` starts: the open one, a new one that has not begun, or None."""
     if journal.phase is not Phase.SWAPPED or journal.candidate is None or journal.trial_id is None:
         return None
     if release != journal.candidate:
@@ -222,8 +223,13 @@ def begun_or_new(journal: Journal, trial: Trial | None, release: Release) -> Tri
 
 
 def stray_trial(view: View, journal: Journal | None) -> Trial | None:
-    """Return a trial without a verdict that the journal does not name: nobody would ever end it."""
+    """Return a trial without a verdict that the journal does not name: no other step would ever end it."""
     named = journal.trial_id if journal is not None else None
     return next(
-        (one for one in view.trials if one.verdict is Verdict.OPEN and not one.closed and one.trial_id != named), None
+        (
+            trial
+            for trial in view.trials
+            if trial.verdict is Verdict.OPEN and not trial.closed and trial.trial_id != named
+        ),
+        None,
     )

@@ -1,4 +1,4 @@
-"""The arithmetic of a trial: what is counted before an act, what a reboot or an end makes of it, when it is enough."""
+"""Counters of a trial: counting before an act, correcting after a reboot or an end, and the limits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from updater.outcomes import TerminalOutcome
 
 
 def settled(trial: Trial, boot_id: str) -> Trial:
-    """Return the trial with an act that a reboot cut off counted as an interruption, not as a failure."""
+    """Return the trial with an act that a reboot cut off counted as an interruption instead of a failure."""
     if not trial.act or trial.boot_id == boot_id:
         return trial
     attempts, launches = int(trial.act == Act.ATTEMPT), int(trial.act == Act.LAUNCH)
@@ -32,7 +32,10 @@ def counted(trial: Trial, act: Act, boot_id: str) -> Trial:
 
 
 def ended(trial: Trial, *, exit_code: int, seconds: float) -> Trial:
-    """The trial after its app ended without a confirm: 0 is a launch without verdict, anything else a failed one."""
+    """Return the trial after its app ended without a confirm.
+
+    Exit code 0 is a launch without a verdict; any other code is a failed launch.
+    """
     clean = int(exit_code == 0)
     return trial._replace(
         act=Act.NONE,
@@ -43,7 +46,7 @@ def ended(trial: Trial, *, exit_code: int, seconds: float) -> Trial:
 
 
 def attempt_spent(trial: Trial, limits: Limits) -> tuple[NamedOutcome, str] | None:
-    """Outcome and reason when a trial may make no further attempt at preparing the database."""
+    """Return outcome and reason if a trial may make no further attempt to prepare the database; None if it may."""
     if trial.attempts_count >= limits.attempts_count:
         return TerminalOutcome.ATTEMPTS_SPENT, f"{trial.attempts_count} attempts to prepare the database did not end"
     if trial.refusals_count >= limits.refusals_count:
@@ -55,7 +58,7 @@ def attempt_spent(trial: Trial, limits: Limits) -> tuple[NamedOutcome, str] | No
 
 
 def launch_spent(trial: Trial, limits: Limits) -> tuple[NamedOutcome, str] | None:
-    """Outcome and reason when a trial may not start its app again."""
+    """Return outcome and reason if a trial may not start its app again; None if it may."""
     if trial.launches_count >= limits.launches_count:
         return TerminalOutcome.APP_FAILED, f"the app was started {trial.launches_count} times and did not confirm"
     if trial.clean_exits_count >= limits.clean_exits_count:

@@ -1,1 +1,1 @@
-"""Agent, launcher, confirm, rollback and installation, through the protocol `effects` alone."""
+"""Agent, launcher, confirm, rollback and installation; they act only through the protocol in `effects`."""

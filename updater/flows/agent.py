@@ -1,4 +1,4 @@
-"""The agent's cycle: look, decide, record, perform, until there is nothing to do; and the bell that rings for it."""
+"""The update cycle (observe, decide, record, act) and the scheduler that triggers it."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ STEPS_LIMIT: Final = 20
 
 
 class Cycle(NamedTuple):
-    """What one cycle of the agent came to."""
+    """Result of one cycle of the agent."""
 
     outcome: NamedOutcome
     reason: str
     done: tuple[str, ...]
-    """What was done on the way, in words, in order."""
+    """Steps that were done, as sentences, in order."""
 
 
 def cycle(till: Till) -> Cycle:
-    """Run one cycle: settles what is owed, asks the repository once, stages and swaps what may be.
+    """Run one cycle: settle owed steps, ask the repository once, stage and swap if allowed.
 
-    Two at once would write into one unfinished download: the second one leaves.
+    Two cycles at once would write into one unfinished download, so the second one ends at once.
     """
     if not till.try_agent_lock():
         return Cycle(TerminalOutcome.ANOTHER_AGENT, "another agent is at work on this terminal", ())
     try:
         return _cycle(till)
     except TillkeeperError as error:
-        # Whoever rang goes on or exits; that it failed is on record here, once, whichever package the error is from.
+        # Recorded here, once, whichever package raised the error; the caller continues or exits.
         till.tell(
             Report(TerminalOutcome.CYCLE_FAILED, phase=ReportPhase.CYCLE, cause=str(error), done="the cycle ended")
         )
@@ -62,17 +62,17 @@ def _cycle(till: Till) -> Cycle:
                 )
             )
     else:
-        wait = decisions.Wait(TerminalOutcome.GOES_IN_CIRCLES, f"no end after {STEPS_LIMIT} steps")
+        wait = decisions.Wait(TerminalOutcome.GOES_IN_CIRCLES, f"no progress after {STEPS_LIMIT} steps")
     with terminal_locked(till):
         _tidy(till)
     if catalog is not None and catalog.verdict is not Answer.OK and wait.outcome is not catalog.verdict.outcome:
-        # What is staged may go on; that the repository could not be asked is what people should read.
+        # A staged release may proceed; people should read that the repository could not be asked.
         wait = decisions.Wait(catalog.verdict.outcome, f"{catalog.detail}; {wait.reason}")
     return Cycle(wait.outcome, wait.reason, tuple(done))
 
 
 def _turn(till: Till, catalog: Catalog | None, done: list[str]) -> decisions.AgentStep:
-    """Return one look and one decision under the terminal lock, with what it leads to if that is short."""
+    """Observe and decide once under the terminal lock, carry out a short step there, and return the step."""
     with terminal_locked(till):
         till.sync()
         view = till.look()
@@ -81,7 +81,7 @@ def _turn(till: Till, catalog: Catalog | None, done: list[str]) -> decisions.Age
 
 
 def _record(till: Till, view: View, step: decisions.AgentStep, done: list[str]) -> decisions.AgentStep:
-    """Write what a step leads to if that is short; return the step, or what became of it."""
+    """Carry out a step that only writes state files; return the step, or a Wait if it could not be done."""
     match step:
         case decisions.Rebuild():
             lost = rebuild_journal(till)
@@ -98,14 +98,14 @@ def _record(till: Till, view: View, step: decisions.AgentStep, done: list[str]) 
             _unstage(till, _journal(view), step)
             done.append(step.reason)
         case decisions.Swap():
-            # This rename is the swap. A crash before it: STAGED, decided again. After it: the next launch is the trial.
+            # This rename is the swap. A crash before it leaves STAGED; after it, the next launch is the trial.
             till.write_journal(_journal(view)._replace(phase=Phase.SWAPPED, trial_id=TrialId(till.new_id())))
             till.tell(
                 Report(TerminalOutcome.SWAPPED, step.candidate, ReportPhase.SWAP, done="it starts at the next launch")
             )
             done.append(f"{step.candidate.version} starts at the next launch")
         case decisions.Stage() | decisions.Wait():
-            # These hold no lock.
+            # These steps run later, without the terminal lock.
             pass
         case _:
             assert_never(step)
@@ -113,7 +113,7 @@ def _record(till: Till, view: View, step: decisions.AgentStep, done: list[str]) 
 
 
 def _journal(view: View) -> Journal:
-    """Return the journal of a view that led to a step: without one the step is `Rebuild`."""
+    """Return the journal of a view that led to this step; without a journal the step would be `Rebuild`."""
     assert view.journal is not None
     return view.journal
 
@@ -132,7 +132,7 @@ def _unstage(till: Till, journal: Journal, step: decisions.Unstage) -> None:
 
 
 def _perform(till: Till, step: decisions.AgentStep, done: list[str]) -> decisions.Wait | None:
-    """Do what a step leads to without the terminal lock; return why the cycle waits, None if it goes on."""
+    """Carry out a long step without the terminal lock; return the Wait that ends the cycle, None to continue."""
     match step:
         case decisions.Stage():
             return _stage(till, step, done)
@@ -145,7 +145,7 @@ def _perform(till: Till, step: decisions.AgentStep, done: list[str]) -> decision
 
 
 def _stage(till: Till, step: decisions.Stage, done: list[str]) -> decisions.Wait | None:
-    """Downloads, unpacks, checks and shelves without any lock, then records it if it is still wanted."""
+    """Download, unpack, check and shelve without any lock, then record the candidate if it is still wanted."""
     offer = step.offer
     if offer.release.folder not in till.look().installed:
         problem = _shelve(till, step)
@@ -171,7 +171,7 @@ def _shelve(till: Till, step: decisions.Stage) -> decisions.Wait | None:
     try:
         archive = till.download(offer)
     except (TryLater, Refused) as error:
-        # What arrived is not what was signed: the way is bad, not the release, so nothing is rejected.
+        # The download differs from what was signed: the transfer is bad, not the release, so no release is rejected.
         return _not_staged(till, step, TerminalOutcome.STAGING_LATER, error)
     try:
         staging = till.unpack(offer, archive)
@@ -200,12 +200,12 @@ def _tidy(till: Till) -> None:
     wanted = [view.journal.good, view.journal.candidate, view.journal.previous]
     wanted += [release for trial in view.trials if not trial.closed for release in (trial.candidate, trial.good)]
     wanted += [proof.release for proof in view.proofs[-2:]]
-    wanted += [one.to for one in view.rejections if not one.done]
+    wanted += [rejection.to for rejection in view.rejections if not rejection.done]
     till.tidy(frozenset(release.release_id for release in wanted if release is not None))
 
 
 def run(till: Till, *, interval_seconds: float, jitter_seconds: float, told: Callable[[Cycle], None]) -> None:
-    """Ring for a cycle now and then for ever. The scheduler is a bell; what must last is in files of ours."""
+    """Run a cycle at every interval until stopped. The scheduler only triggers; all durable state is in our files."""
     from datetime import datetime
 
     from apscheduler.schedulers.blocking import BlockingScheduler
@@ -214,7 +214,7 @@ def run(till: Till, *, interval_seconds: float, jitter_seconds: float, told: Cal
         try:
             told(cycle(till))
         except TillkeeperError as error:
-            # One cycle that could not even begin must not end the agent: the next one looks again from the top.
+            # A cycle that could not even begin must not end the agent: the next cycle observes again.
             told(Cycle(TerminalOutcome.CYCLE_FAILED, error.in_words, ()))
 
     scheduler = BlockingScheduler(timezone="UTC")

@@ -1,4 +1,4 @@
-"""Confirm: the app says "I work". From the moment this is durable, only a person leads back."""
+"""Confirm: the app states that it works. Once this is durable, only a person can roll back."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from updater.outcomes import TerminalOutcome
 
 
 class ConfirmAnswer(StrEnum):
-    """The answer to an app that confirms; it stands in `<confirm file>.ack`."""
+    """Answer to an app that confirms, as written to `<confirm file>.ack`."""
 
     CONFIRMED = "confirmed"
     GIVEN_UP = "given up"
-    """The trial is over: the app has to close without selling."""
+    """The trial is over: the app must close without selling."""
 
 
 def confirm(till: Records, trial_id: TrialId | None) -> ConfirmAnswer:
     """Record the confirm of the trial under which the asking app was started.
 
-    It judges by that trial's file alone, never by the journal: an app that was started without a trial, or under one
-    that is long over, works and may go on.
+    The answer depends on that trial's file alone, never on the journal: an app that was started without a trial, or
+    under a trial that ended long ago, works and may continue.
 
     Returns:
-        CONFIRMED when the confirm is durable or nothing is on trial; GIVEN_UP when the trial is over and the app has to
+        CONFIRMED if the confirm is durable or no release is on trial; GIVEN_UP if the trial is over and the app must
         close without selling.
     """
     if not trial_id:

@@ -1,7 +1,7 @@
-"""Every effect that agent, launcher, confirm, rollback and install have on a terminal: one named method each.
+"""All effects of agent, launcher, confirm, rollback and install on a terminal: one named method each.
 
-`terminal.live` does them for real; the tests' simulator does them in memory and pulls the plug between any two of them.
-So every method leaves, whenever it is the last one that ran, something from which the next look can go on.
+`terminal.live` implements them on the real machine. The tests' simulator implements them in memory and cuts the power
+between any two of them. So whichever method ran last leaves a state from which the next look can continue.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
 
 
 class AppEventKind(StrEnum):
-    """What ends a wait for the app."""
+    """Kind of event that ends a wait for the app."""
 
     EXITED = "exited"
     ASKS = "asks"
     """The app wrote its confirm file."""
     CONFIRMED = "confirmed"
-    """Its trial file says so: the app confirmed by the command."""
+    """The trial file says so: the app confirmed by the command."""
     OVERDUE = "overdue"
 
 
 class AppEvent(NamedTuple):
-    """What ended a wait for the app."""
+    """Event that ended a wait for the app."""
 
     kind: AppEventKind
     exit_code: int = 0
     seconds: float = 0.0
-    """How long the app ran on this trial since it was last counted."""
+    """Running time of the app on this trial since it was last counted."""
 
 
 class Records(ABC):
@@ -47,23 +47,23 @@ class Records(ABC):
 
     @abstractmethod
     def take_terminal_lock(self) -> None:
-        """Wait for the terminal lock, bounded.
+        """Take the terminal lock; wait for it, bounded.
 
         Raises:
-            TryLater: another process kept it.
+            TryLater: another process still holds the lock.
         """
 
     @abstractmethod
     def release_terminal_lock(self) -> None:
-        """Let the terminal lock go."""
+        """Release the terminal lock."""
 
     @abstractmethod
     def look(self) -> View:
-        """Read everything that a decision may depend on; changes nothing."""
+        """Read everything that a decision may depend on; change nothing."""
 
     @abstractmethod
     def sync(self) -> None:
-        """Make durable what a look reads: a rename that its writer did not live to sync can still vanish."""
+        """Make the files that a look reads durable: a rename whose writer died before syncing can still be lost."""
 
     @abstractmethod
     def read_trial(self, trial_id: TrialId) -> Trial | None:
@@ -79,7 +79,7 @@ class Records(ABC):
 
     @abstractmethod
     def put_aside_journal(self) -> None:
-        """Rename an unreadable journal, so that it can be looked at later."""
+        """Rename an unreadable journal and keep it for later inspection."""
 
     @abstractmethod
     def write_proof(self, proof: Proof) -> None:
@@ -95,19 +95,19 @@ class Records(ABC):
 
     @abstractmethod
     def tell(self, report: Report) -> None:
-        """Put an outcome on record: an event line, and a file in the outbox where a person should know."""
+        """Record an outcome: an event line, and a file in the outbox if a person should know."""
 
     @abstractmethod
     def now(self) -> str:
-        """Return the time, UTC, for records only: nothing is decided by it."""
+        """Return the time, UTC, for records only; no decision depends on it."""
 
     @abstractmethod
     def new_id(self) -> str:
-        """Return a name that was never used before."""
+        """Return a new unique id."""
 
     @abstractmethod
     def boot_id(self) -> str:
-        """Return the name of this boot of the machine."""
+        """Return the id of this boot of the machine."""
 
 
 class Till(Records):
@@ -116,11 +116,11 @@ class Till(Records):
     # the database ------------------------------------------------------------------------------------------------
     @abstractmethod
     def try_database_lock(self) -> bool:
-        """Take dbsync's lock if nobody has it. Nobody ever waits for it while holding the terminal lock."""
+        """Take dbsync's lock if it is free. No process waits for it while holding the terminal lock."""
 
     @abstractmethod
     def release_database_lock(self) -> None:
-        """Let dbsync's lock go."""
+        """Release dbsync's lock."""
 
     @abstractmethod
     def database(self) -> Effects:
@@ -128,7 +128,7 @@ class Till(Records):
 
     @abstractmethod
     def migrations(self, release: Release) -> tuple[Migration, ...]:
-        """Return the migrations inside an installed release; empty without any, or when the folder is gone."""
+        """Return the migrations inside an installed release; empty if there are none or the folder is gone."""
 
     @abstractmethod
     def backup_of(self, trial: Trial) -> Backup | None:
@@ -137,11 +137,11 @@ class Till(Records):
     # the app -----------------------------------------------------------------------------------------------------
     @abstractmethod
     def start_app(self, release: Release, *, trial_id: TrialId | None, notice: str) -> None:
-        """Start the app, which holds the app lock from its first moment to its last."""
+        """Start the app; it holds the app lock from its first moment to its last."""
 
     @abstractmethod
     def attach_app(self) -> None:
-        """Take up watching an app that another launcher started."""
+        """Begin to watch an app that another launcher started."""
 
     @abstractmethod
     def await_app(self, *, trial_id: TrialId | None, limit_seconds: float | None) -> AppEvent:
@@ -157,11 +157,11 @@ class Till(Records):
 
     @abstractmethod
     def end_app(self) -> bool:
-        """End the app with everything it started and sees them gone; False if something would not go."""
+        """End the app and all processes it started; return whether all of them are gone."""
 
     @abstractmethod
     def note_start(self, release: Release, *, failed: bool) -> int:
-        """Count failed starts, one after another, of a release that is not on trial; returns how many."""
+        """Count consecutive failed starts of a release that is not on trial, and return the count."""
 
     @abstractmethod
     def pause(self, seconds: float) -> None:
@@ -170,11 +170,11 @@ class Till(Records):
     # the agent ---------------------------------------------------------------------------------------------------
     @abstractmethod
     def try_agent_lock(self) -> bool:
-        """Take the lock of cycles if nobody has it; held across the network, so nobody ever waits for it."""
+        """Take the lock of cycles if it is free. It is held during network access, so no process waits for it."""
 
     @abstractmethod
     def release_agent_lock(self) -> None:
-        """Let it go."""
+        """Release the lock of cycles."""
 
     @abstractmethod
     def find_releases(self) -> Catalog:
@@ -182,23 +182,23 @@ class Till(Records):
 
     @abstractmethod
     def download(self, offer: Offer) -> Path:
-        """Fetch and verifies the archive; an interrupted download is resumed. Raises TryLater or Refused."""
+        """Download and verify the archive; resume an interrupted download. Raises TryLater or Refused."""
 
     @abstractmethod
     def unpack(self, offer: Offer, archive: Path) -> Path:
-        """Unpack beside the version folders."""
+        """Unpack the archive beside the version folders."""
 
     @abstractmethod
     def copy_bundle(self, offer: Offer, folder: Path) -> Path:
-        """Take the bundle from a local folder instead of an archive."""
+        """Copy the bundle from a local folder instead of an archive."""
 
     @abstractmethod
     def check_unpacked(self, offer: Offer, staging: Path) -> None:
-        """Check every file against the manifest and runs the self-test, if there is one."""
+        """Check every file against the manifest and run the self-test, if there is one."""
 
     @abstractmethod
     def shelve(self, offer: Offer, staging: Path) -> None:
-        """Make the files durable, then gives the folder its final name."""
+        """Make the files durable, then give the folder its final name."""
 
     @abstractmethod
     def tidy(self, keep: frozenset[ReleaseId]) -> None:
@@ -211,7 +211,7 @@ class Till(Records):
 
 @contextmanager
 def terminal_locked(till: Records) -> Iterator[None]:
-    """Hold the terminal lock for one look-decide-record-perform step."""
+    """Terminal lock, held for one step: observe, decide, record, act."""
     till.take_terminal_lock()
     try:
         yield

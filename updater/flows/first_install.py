@@ -1,4 +1,4 @@
-"""The first version of a terminal: the newest signed release, shelved, proven by the installation, in the journal."""
+"""The first version of a terminal: the newest signed release, shelved, recorded as a proof and in the journal."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from updater.outcomes import TerminalOutcome
 
 
 def first_version(till: Till, *, bundle: Path | None = None) -> Journal:
-    """Give a terminal its first version: the newest signed one. A terminal that has one is left as it is.
+    """Install the newest signed release as the first version; leave a terminal that has a version as it is.
 
     Args:
         till: the terminal.
-        bundle: a folder with the bundle's files; they are checked against the signed manifest and save the download.
+        bundle: a folder with the bundle's files, which saves the download; checked against the signed manifest.
 
     Raises:
-        TryLater: the repository cannot be reached; nothing but folders and settings is there yet.
-        Refused: it does not pass verification, or has no release for this terminal.
+        TryLater: the repository cannot be reached; only folders and settings exist yet.
+        Refused: the repository does not pass verification, or has no release for this terminal.
     """
     with terminal_locked(till):
         till.sync()
@@ -40,7 +40,7 @@ def first_version(till: Till, *, bundle: Path | None = None) -> Journal:
         view = till.look()
         if view.journal is not None:
             return view.journal
-        # The proof first: a cut before the journal leaves a terminal that a repeated install or a rebuild finishes.
+        # The proof first: a crash before the journal leaves a terminal that a repeated install or a rebuild finishes.
         till.write_proof(Proof(next_sequence(view.proofs), offer.release, ProvenBy.INSTALLED, None, till.now()))
         journal = Journal(Phase.IDLE, good=offer.release)
         till.write_journal(journal)

@@ -1,7 +1,7 @@
-"""The launcher: selects the version, has the database prepared, counts, starts the app, watches it until it confirmed.
+"""The launcher: select the version, prepare the database, count, start the app, and watch it until it confirms.
 
-It loops: look, decide, record, perform, and after every wait, kill or give-up it looks again from the top. It never
-writes the journal or the program folder.
+It loops: observe, decide, record, act. After every wait, kill or give-up it observes again. It never writes the
+journal or the program folder.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from dbsync.model import Outcome
 
 STEPS_LIMIT: Final = 60
-"""A launch that decides more often than this goes round in circles: it ends with a name instead."""
+"""A launch that decides more often than this makes no progress; it ends with an outcome of its own."""
 PAUSE_SECONDS: Final = 0.1
 QUICK_FAILURE_SECONDS: Final = 60.0
-"""An app that ends with a code other than 0 within this time counts as a start that failed."""
+"""An app that ends with a code other than 0 within this time counts as a failed start."""
 
 
 class Launched(NamedTuple):
-    """How a launch ended."""
+    """Result of a launch."""
 
     outcome: NamedOutcome
     exit_code: int
@@ -35,17 +35,17 @@ class Launched(NamedTuple):
 
 
 def launch(till: Till, limits: Limits) -> Launched:
-    """Start the right version of the app and stays until it has ended; in words and with a code if none can start."""
+    """Start the right version of the app and wait for its end; return the outcome, also if no version can start."""
     run = _Run(till, limits)
     for _ in range(STEPS_LIMIT):
         launched = run.step()
         if launched is not None:
             return launched
-    return run.refuse(TerminalOutcome.GOES_IN_CIRCLES, f"no end after {STEPS_LIMIT} steps")
+    return run.refuse(TerminalOutcome.GOES_IN_CIRCLES, f"no progress after {STEPS_LIMIT} steps")
 
 
 def journal_of(view: View, *, now: str) -> Journal | None:
-    """Return the journal, or what a rebuild makes of the other files; in memory, for those who may not write it."""
+    """Return the journal, or the one that a rebuild derives; in memory, for callers that may not write it."""
     if view.journal is not None:
         return view.journal
     # Here, because a start that finds its journal needs none of it.
@@ -55,7 +55,7 @@ def journal_of(view: View, *, now: str) -> Journal | None:
 
 
 class _Run:
-    """One launch: the loop's memory is what it refused, what it told the clerk, and how long it waited."""
+    """One launch. Between steps it remembers the refused release, the clerk's notice and the time it waited."""
 
     def __init__(self, till: Till, limits: Limits) -> None:
         self.till = till
@@ -66,7 +66,7 @@ class _Run:
         self.waited_seconds = 0.0
 
     def step(self) -> Launched | None:
-        """One turn: look and decide under both locks, record, then perform what may take long under one or none."""
+        """Take one step: observe, decide and record under both locks, then do long work under one lock or none."""
         with terminal_locked(self.till):
             self.till.sync()
             alone = self.till.try_database_lock()
@@ -77,7 +77,10 @@ class _Run:
         return self._perform(step)
 
     def _decide_and_record(self, view: View) -> launcher.LaunchStep:
-        """Under the terminal lock, and under the database lock unless an app runs: nothing changes while this looks."""
+        """Decide and record a step; release the database lock on an error.
+
+        Runs under the terminal lock, and under the database lock unless an app runs, so the view stays valid.
+        """
         try:
             journal = view.journal or journal_of(view, now=self.till.now())
             step = launcher.decide_launch(view, journal, self.limits, refused=self.refused)
@@ -88,20 +91,20 @@ class _Run:
         return step
 
     def _record(self, step: launcher.LaunchStep, boot_id: str) -> None:
-        """What must be on disk, or running, before the terminal lock is let go."""
+        """Write the records, or start the app, that must exist before the terminal lock is released."""
         match step:
             case launcher.Prepare():
                 if step.trial is not None:
-                    # Counted before the act: a crash from here on is an attempt that did not end.
+                    # Counted before the act: a crash from here on leaves an attempt that did not end.
                     self.till.write_trial(counted(step.trial, Act.ATTEMPT, boot_id))
             case launcher.GiveUp():
                 self._give_up(step.trial, step.outcome, step.reason)
             case launcher.Start():
                 self._start(step, boot_id)
-                # The app holds the app lock by now, so nobody begins anything with the database.
+                # The app holds the app lock by now, so no other process begins work on the database.
                 self.till.release_database_lock()
             case launcher.Attach():
-                # As above.
+                # The app runs and holds the app lock, as above.
                 self.till.release_database_lock()
             case launcher.GoBack() | launcher.FinishRollback() | launcher.Refuse():
                 pass
@@ -109,7 +112,7 @@ class _Run:
                 assert_never(step)
 
     def _perform(self, step: launcher.LaunchStep) -> Launched | None:
-        """Return what may take long: with the app under no lock, with the database under the database lock alone."""
+        """Carry out a long step: with the app under no lock, with the database under the database lock alone."""
         match step:
             case launcher.Attach():
                 return self._attach(step)
@@ -127,7 +130,7 @@ class _Run:
                 assert_never(step)
 
     def _perform_alone(self, step: launcher.StepAlone) -> Launched | None:
-        """Return what is done under the database lock alone."""
+        """Carry out a step under the database lock alone, then release the lock."""
         try:
             match step:
                 case launcher.Prepare():
@@ -139,7 +142,7 @@ class _Run:
                         return self._wait(OutcomeName.LOCKED, step.cause)
                     return self.refuse(step.outcome, step.cause)
                 case launcher.GiveUp():
-                    # It is on record; the next look finds what its database owes.
+                    # The give-up is recorded; the next look finds the return that the database owes.
                     return None
                 case _:
                     assert_never(step)
@@ -162,7 +165,10 @@ class _Run:
         return None
 
     def _give_up(self, trial: Trial, outcome: NamedOutcome, reason: str) -> None:
-        """Under both locks, with no app running: a confirm that came first has been seen by the look above."""
+        """Record the give-up of a trial, under both locks and with no app running.
+
+        A confirm that came first was seen by the look before.
+        """
         self.till.write_trial(trial._replace(verdict=Verdict.GIVEN_UP, act=Act.NONE, outcome=outcome, reason=reason))
         self.notice = outcome.clerk_sentence
         self.till.tell(Report(outcome, trial.candidate, ReportPhase.TRIAL, cause=reason, trial_id=trial.trial_id))
@@ -184,7 +190,7 @@ class _Run:
 
     def _start(self, step: launcher.Start, boot_id: str) -> None:
         if step.trial is not None:
-            # Counted before the act: a crash from here on is a launch that did not confirm.
+            # Counted before the act: a crash from here on leaves a launch that did not confirm.
             self.till.write_trial(counted(step.trial, Act.LAUNCH, boot_id))
         trial_id = step.trial.trial_id if step.trial else None
         self.till.start_app(step.release, trial_id=trial_id, notice=self.notice)
@@ -194,7 +200,7 @@ class _Run:
         if trial_id is None:
             return Launched(TerminalOutcome.ALREADY_RUNNING, 0)
         if self.till.asks_confirm(trial_id):
-            # Its launcher died between the confirm and the answer, and the app still waits.
+            # Its launcher died between the confirm and the answer; the app still waits.
             self._answer(trial_id)
         trial = self.till.read_trial(trial_id)
         if trial is None or trial.verdict is Verdict.CONFIRMED:
@@ -203,7 +209,7 @@ class _Run:
         return self._watch(trial.candidate, trial, attached=True)
 
     def _answer(self, trial_id: TrialId) -> bool:
-        """Confirm a trial as its app asks, and answer it; return whether the app may go on."""
+        """Confirm a trial at its app's request and answer the app; return whether the app may continue."""
         # Here, because a start without a trial needs none of it.
         from updater.flows.confirm import ConfirmAnswer, confirm
 
@@ -212,7 +218,7 @@ class _Run:
         return answer is ConfirmAnswer.CONFIRMED
 
     def _watch(self, release: Release, trial: Trial | None, *, attached: bool = False) -> Launched | None:
-        """Until the app ends; one that was only attached to is left once it has confirmed: how it ends is not known."""
+        """Watch the app until it ends; leave an attached app once it has confirmed, as its exit code is not known."""
         watched = trial.trial_id if trial else None
         limit_seconds = self.limits.confirm_seconds - trial.running_seconds if trial else None
         while True:
@@ -226,7 +232,7 @@ class _Run:
                 case AppEventKind.CONFIRMED:
                     watched = None
                 case AppEventKind.OVERDUE:
-                    # A tree that will not end is left alone: nothing is recorded that is not so, and the next look
+                    # A process tree that does not end is left running: no false end is recorded, and the next look
                     # attaches to it again.
                     if not self.till.end_app():
                         return self.refuse(TerminalOutcome.APP_WILL_NOT_END, "the app was asked to end and did not")
@@ -258,14 +264,14 @@ class _Run:
     def _wait(self, outcome: NamedOutcome, cause: str) -> Launched | None:
         if self.waited_seconds >= self.limits.busy_seconds:
             return self.refuse(outcome, cause)
-        # Whoever has the database may need its lock to let it go.
+        # The process that holds the database may need this lock to release the database.
         self.till.release_database_lock()
         self.till.pause(PAUSE_SECONDS)
         self.waited_seconds += PAUSE_SECONDS
         return None
 
     def refuse(self, outcome: NamedOutcome, cause: str, *, told: bool = False) -> Launched:
-        """End the launch without an app; the first cause in this run is the one that people should read."""
+        """End the launch without an app; people should read the first cause of this run."""
         if self.last is not None and not self.last.ready and outcome == TerminalOutcome.NOT_PREPARED:
             outcome, cause, told = self.last.name, self.last.cause, True
         if not told:

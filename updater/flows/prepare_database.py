@@ -1,6 +1,6 @@
-"""The launcher's work on the database: bring it to a release, take it back after a give-up, finish a person's rollback.
+"""The launcher's work on the database: prepare it for a release, undo a given-up trial, finish a person's rollback.
 
-The caller holds the database lock. What was learned goes into the trial file, each time under the terminal lock.
+The caller holds the database lock. Results go into the trial file, each time under the terminal lock.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from updater.outcomes import TerminalOutcome, done_sentence
 
 
 class TrialRecorder(Recorder):
-    """Takes what the coordinator learns into the trial file, each time under the terminal lock for a moment."""
+    """Recorder that writes the coordinator's results into the trial file, each under the terminal lock for a moment."""
 
     def __init__(self, till: Till, trial_id: TrialId) -> None:
         self._till = till
         self._trial_id = trial_id
 
     def backup_made(self, backup: Backup) -> None:
-        """A crash before this: the backup is found by the trial id in the facts beside it."""
+        """Record the backup; after a crash before this, the trial id in the facts beside the backup identifies it."""
         self._change(backup=str(backup.path))
 
     def content_noted(self, sha256: Sha256) -> None:
-        """A crash before this: the database counts as changed until it is compared row by row."""
+        """Record the content; after a crash before this, the database counts as changed until compared row by row."""
         self._change(content_sha256=sha256)
 
     def _change(self, **values: str) -> None:
@@ -38,7 +38,10 @@ class TrialRecorder(Recorder):
 
 
 def prepare(till: Till, release: Release, trial: Trial | None) -> Outcome:
-    """Bring the database to a release; on trial, the attempt was counted before. A failure there is the give-up."""
+    """Bring the database to the schema of a release; on trial, a failure gives the trial up.
+
+    The attempt of a trial was counted before.
+    """
     outcome = coordinator.upgrade(
         till.database(),
         migrations=till.migrations(release),
@@ -62,7 +65,7 @@ def _end_attempt(till: Till, trial_id: TrialId, outcome: Outcome) -> None:
         if trial is None or trial.verdict is not Verdict.OPEN:
             return
         if outcome.refused:
-            # Nothing was tried, so no attempt is used up; but a trial that can never begin must not stay for ever.
+            # Nothing was tried, so no attempt is used up; but a trial that can never begin must not stay open forever.
             attempts, refusals = trial.attempts_count - 1, trial.refusals_count + 1
             trial = trial._replace(attempts_count=attempts, refusals_count=refusals)
         if outcome.failed:
@@ -71,7 +74,7 @@ def _end_attempt(till: Till, trial_id: TrialId, outcome: Outcome) -> None:
 
 
 def go_back(till: Till, trial: Trial) -> Returned:
-    """Take back what a given-up trial did to the database, or leaves it where that is right."""
+    """Undo the changes of a given-up trial to the database, or leave them where that is right."""
     view = till.look()
     returned = restore_decision.go_back(
         till.database(),
@@ -111,7 +114,7 @@ def _tell_return(till: Till, trial: Trial, returned: Returned) -> None:
 
 
 def finish_rollback(till: Till, rejection: Rejection) -> Returned:
-    """Finish the restore of a person's rollback that was cut after its commit point."""
+    """Finish the restore of a person's rollback that was interrupted after its commit point."""
     assert rejection.backup is not None
     returned = restore_decision.restore(till.database(), backup=Path(rejection.backup), intent_id=rejection.intent_id)
     if returned.outcome.refused or returned.outcome.failed:

@@ -1,4 +1,4 @@
-"""A person's way back: which versions and backups there are, what would be lost, and a deed that survives a cut.
+"""A person's rollback: possible versions and backups, the expected losses, and the crash-safe execution.
 
 Standard library only: `scripts/rollback.py` runs this with a bare Python when everything else is broken.
 """
@@ -21,37 +21,37 @@ from updater.outcomes import TerminalOutcome
 
 
 class Plan(NamedTuple):
-    """What a rollback would do."""
+    """Effects of a rollback that has not been performed."""
 
     current: Release
     to: Release
     backup: Backup | None
-    """None: the database stays as it is."""
+    """None if the database stays as it is."""
     done: tuple[Loss, ...]
-    """What people did since that backup."""
+    """Changes that people made since that backup."""
     losses: tuple[Loss, ...]
-    """What of it the older database would not hold; it is kept aside."""
+    """The part of these changes that the older database would not hold; it is kept aside."""
     not_known: str
-    """Why it cannot be told what people did; empty: it can."""
+    """Why the changes since the backup cannot be determined; empty if they can."""
     carries: bool
-    """Whether what people did is carried back to the older schema. Not where a person chose the backup: then it is
-    restored as it is."""
+    """Whether the changes are carried back to the older schema. False if a person chose the backup: it is then restored
+    as it is."""
     why_not: str
-    """It was tried on copies to carry it back, and could not be done because of this; empty otherwise."""
+    """Cause for which carrying back failed when tried on copies; empty otherwise."""
     kept_beside: Path
     """The folder in which the current database would be kept."""
 
 
 class Done(NamedTuple):
-    """What a rollback did."""
+    """Result of a rollback."""
 
     kept: Path | None
-    """Where the database that was replaced is kept."""
+    """Path at which the replaced database is kept."""
     carried: bool
 
 
 def choices(view: View, current: Release) -> list[Release]:
-    """Return the releases that can be gone back to: they worked here and are still installed, newest proof first."""
+    """Return the releases to roll back to: they worked here and are still installed, newest proof first."""
     found: list[Release] = []
     for proof in reversed(view.proofs):
         known = proof.release == current or proof.release in found
@@ -61,8 +61,8 @@ def choices(view: View, current: Release) -> list[Release]:
 
 
 def current_release(view: View, journal: Journal | None) -> Release | None:
-    """The release that would start now; under a rollback that is not finished, the one that it leads away from."""
-    pending = next((one for one in view.rejections if not one.done), None)
+    """Return the release that would start now; during an unfinished rollback, the release that it replaces."""
+    pending = next((rejection for rejection in view.rejections if not rejection.done), None)
     if pending is not None:
         return pending.release
     if journal is None:
@@ -71,12 +71,12 @@ def current_release(view: View, journal: Journal | None) -> Release | None:
 
 
 def make_plan(till: Till, *, to: str | None, backup: Path | None, backups: list[Backup], beside: Path) -> Plan:
-    """Work out a rollback without changing anything.
+    """Return the plan of a rollback; change nothing.
 
     Args:
         till: the terminal.
         to: a version, or the beginning of a release id; None for the newest release that worked before this one.
-        backup: the backup to restore; None for the newest good one that fits, if the database has to go back.
+        backup: the backup to restore; None for the newest good one that fits, if the database must go back.
         backups: all backups, newest first.
         beside: the folder in which the current database would be kept.
 
@@ -107,7 +107,10 @@ def make_plan(till: Till, *, to: str | None, backup: Path | None, backups: list[
 
 
 def _try_carrying(till: Till, backup: Backup, current: Release) -> Carried:
-    """On copies. The database lock is held: a migration under way must not lose its scratch files to this."""
+    """Return the result of carrying back on copies.
+
+    The database lock is held, because a running migration must not lose its scratch files to this.
+    """
     if not till.try_database_lock():
         raise TryLater(operation="roll back", cause="the database is being updated", hint="Wait until it is done.")
     try:
@@ -122,9 +125,9 @@ def _target(view: View, current: Release, to: str | None) -> Release:
         if not possible:
             raise Refused(operation="roll back", cause="no other release has worked on this terminal and is installed")
         return possible[0]
-    named = [one for one in possible if one.version == to or one.release_id.startswith(to)]
+    named = [release for release in possible if release.version == to or release.release_id.startswith(to)]
     if len(named) != 1:
-        known = ", ".join(f"{one.version} ({one.release_id[:12]})" for one in possible) or "none"
+        known = ", ".join(f"{release.version} ({release.release_id[:12]})" for release in possible) or "none"
         cause = f"{to} names {len(named)} releases that worked here; there are: {known}"
         raise Refused(operation="roll back", cause=cause, hint="`--list` shows what can be gone back to.")
     return named[0]
@@ -132,7 +135,9 @@ def _target(view: View, current: Release, to: str | None) -> Release:
 
 def _backup(view: View, target: Release, path: Path | None, backups: list[Backup]) -> Backup | None:
     if path is not None:
-        named = [one for one in backups if one.path in (path, path.absolute()) or one.path.name == str(path)]
+        named = [
+            backup for backup in backups if backup.path in (path, path.absolute()) or backup.path.name == str(path)
+        ]
         if not named:
             raise Refused(operation="roll back", path=path, cause="this is no backup of this terminal")
         if named[0].version > target.schema:
@@ -143,11 +148,11 @@ def _backup(view: View, target: Release, path: Path | None, backups: list[Backup
         return named[0]
     if target.schema == 0 or (fits(target, view.database) and view.database.state is State.OK):
         return None
-    good = [one for one in backups if one.verified]
+    good = [backup for backup in backups if backup.verified]
     # A migration's own backup first: it is the exact state before, from which what people did can be carried back.
-    fitting = [one for one in good if one.version == target.schema and one.kind == BackupKind.MIGRATION]
-    fitting = fitting or [one for one in good if one.version == target.schema]
-    fitting = fitting or [one for one in backups if one.verified and one.version < target.schema]
+    fitting = [backup for backup in good if backup.version == target.schema and backup.kind == BackupKind.MIGRATION]
+    fitting = fitting or [backup for backup in good if backup.version == target.schema]
+    fitting = fitting or [backup for backup in backups if backup.verified and backup.version < target.schema]
     if not fitting:
         cause = f"no good backup holds a schema that release {target.version} knows ({target.schema} or lower)"
         raise Refused(operation="roll back", cause=cause, hint="Choose another version.")
@@ -155,10 +160,10 @@ def _backup(view: View, target: Release, path: Path | None, backups: list[Backup
 
 
 def perform(till: Till, plan: Plan) -> Done:
-    """Roll back. The rejection is the commit point: whoever comes next finishes a rollback that is cut after it.
+    """Roll back. The rejection is the commit point: the next start finishes a rollback that is interrupted after it.
 
     Raises:
-        TryLater: the app runs, or the database is being updated; nothing was changed.
+        TryLater: the app is running, or the database is being updated; nothing was changed.
         TryLater, Refused: the restore cannot be done now, or at all; the rejection stands and the current database is
             as it was.
     """
@@ -169,7 +174,7 @@ def perform(till: Till, plan: Plan) -> Done:
         if not till.try_database_lock():
             raise TryLater(operation="roll back", cause="the database is being updated", hint="Wait until it is done.")
     try:
-        # No app starts without the database lock: from here on nobody writes.
+        # No app starts without the database lock: from here on no other process writes.
         intent_id = till.new_id()
         carried, kept = _carry(till, plan, intent_id)
         backup = carried or plan.backup
@@ -198,9 +203,9 @@ def perform(till: Till, plan: Plan) -> Done:
 
 
 def _carry(till: Till, plan: Plan, intent_id: str) -> tuple[Backup | None, Path | None]:
-    """Make the older database with what people did since, under a final name; and puts the newer one aside first.
+    """Put the current database aside, then write the older one with all later changes under a final name.
 
-    A cut in here leaves copies; the database is as it was and nothing is decided yet.
+    A crash in here leaves copies; the database is as it was and nothing is decided yet.
     """
     if not plan.carries or plan.backup is None:
         return None, None
@@ -238,8 +243,8 @@ def _reject(till: Till, view: View, plan: Plan, backup: Backup | None, intent_id
     )
     till.write_rejection(rejection)
     if trial is not None and trial.verdict is Verdict.OPEN:
-        # A person's rollback of a begun trial is that trial's give-up. A crash before this line: the launcher finishes
-        # the restore that the rejection owes, and the trial's row is gone with it.
+        # A person's rollback of a begun trial gives that trial up. After a crash before this line, the launcher
+        # finishes the restore that the rejection owes, which removes the trial's row.
         till.write_trial(_given_up(trial, keeps=backup is None))
     return rejection
 
@@ -266,20 +271,26 @@ def _restore(till: Till, backup: Backup | None, rejection: Rejection) -> Returne
 
 
 def allow(till: Till, name: str) -> Release:
-    """Lift the rejection of a release (version or beginning of its id), so that it is offered again.
+    """Lift the rejection of a release (a version or the beginning of its id); the release is offered again.
 
     Raises:
-        Refused: nothing of that name is rejected.
+        Refused: no rejected release has that name.
     """
     with terminal_locked(till):
         till.sync()
         view = till.look()
         named = [
-            one for one in view.rejections if one.release.version == name or one.release.release_id.startswith(name)
+            rejection
+            for rejection in view.rejections
+            if rejection.release.version == name or rejection.release.release_id.startswith(name)
         ]
         if len(named) != 1:
             known = (
-                ", ".join(f"{one.release.version} ({one.release.release_id[:12]})" for one in view.rejections) or "none"
+                ", ".join(
+                    f"{rejection.release.version} ({rejection.release.release_id[:12]})"
+                    for rejection in view.rejections
+                )
+                or "none"
             )
             raise Refused(operation="allow", cause=f"{name} names {len(named)} rejected releases; there are: {known}")
         if not named[0].done:
@@ -289,11 +300,11 @@ def allow(till: Till, name: str) -> Release:
         release = named[0].release
         ending = view.trial(view.journal.trial_id) if view.journal is not None else None
         if view.journal is not None and ending is not None and ending.candidate == release:
-            # The rejection was written and the journal not yet: it has to follow before the rejection goes.
+            # The rejection is written but the journal is not: the journal must follow before the rejection is removed.
             fold(till, view, view.journal, ending)
         for trial in view.trials:
             if trial.candidate.release_id == release.release_id and trial.verdict is Verdict.GIVEN_UP:
-                # Closed first: otherwise the next fold would write the rejection again.
+                # Close the trial first: otherwise the next fold would write the rejection again.
                 till.write_trial(trial._replace(closed=True))
         till.remove_rejection(release.release_id)
     till.tell(Report(TerminalOutcome.ALLOWED, release, ReportPhase.ALLOW, cause="a person lifted its rejection"))

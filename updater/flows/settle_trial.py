@@ -1,4 +1,4 @@
-"""What follows from a verdict is taken into proofs, rejections and the journal; and a lost journal is made anew."""
+"""Folding verdicts into proofs, rejections and the journal; rebuilding a lost journal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from updater.outcomes import TerminalOutcome
 
 
 def fold(till: Till, view: View, journal: Journal, trial: Trial) -> None:
-    """Take a verdict into proofs, rejections and the journal: proof or rejection first, journal after.
+    """Fold a verdict into a proof or a rejection first, then into the journal.
 
     A crash in between leaves a proof or rejection that the repeated fold finds and does not write twice.
     """
@@ -20,7 +20,7 @@ def fold(till: Till, view: View, journal: Journal, trial: Trial) -> None:
         case Verdict.CONFIRMED:
             _fold_confirmed(till, view, journal, trial)
         case Verdict.GIVEN_UP | Verdict.OPEN:
-            # Open: a person's rejection of its candidate has ended it (`allow`), and the file does not say so yet.
+            # Open: a person's rejection of its candidate has ended the trial (`allow`); its file does not say so yet.
             _fold_given_up(till, view, journal, trial)
         case _:
             assert_never(trial.verdict)
@@ -36,7 +36,7 @@ def _fold_confirmed(till: Till, view: View, journal: Journal, trial: Trial) -> N
 
 
 def _fold_given_up(till: Till, view: View, journal: Journal, trial: Trial) -> None:
-    # A closed one was folded, and perhaps allowed again by a person since: only the journal is still to follow.
+    # A closed trial was folded, and a person may have allowed its release since: only the journal must follow.
     unwritten = not (trial.back_stays or trial.closed)
     rejection = rejection_of(trial, view.rejections, now=till.now()) if unwritten else None
     if rejection is not None:
@@ -47,9 +47,9 @@ def _fold_given_up(till: Till, view: View, journal: Journal, trial: Trial) -> No
 
 
 def fold_rollback(till: Till, view: View, rejection: Rejection) -> None:
-    """Take a person's rollback whose database part is done into proofs and journal."""
+    """Fold a person's rollback whose database part is done into proofs and journal."""
     assert rejection.to is not None
-    # No trial led to it: its proof goes by the name of the rollback, so that a repeat finds it.
+    # No trial led to it: its proof has the id of the rollback as trial id, so a repeat finds it.
     name = TrialId(rejection.intent_id)
     chosen = [proof for proof in view.proofs if proof.why == ProvenBy.CHOSEN and proof.trial_id == name]
     if not chosen:
@@ -58,10 +58,10 @@ def fold_rollback(till: Till, view: View, rejection: Rejection) -> None:
 
 
 def rebuild_journal(till: Till) -> tuple[NamedOutcome, str] | None:
-    """Make a lost journal anew, under both locks: a migration that is under way must not lose its trial in the middle.
+    """Rebuild a lost journal under both locks: a running migration must not lose its trial.
 
     Returns:
-        None when it is there again, else outcome and reason.
+        None if the journal was rebuilt, else outcome and reason.
     """
     if not till.try_database_lock():
         return TerminalOutcome.BUSY, "the journal is lost and the database is being updated; next time"

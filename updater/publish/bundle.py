@@ -122,10 +122,10 @@ def check_follows(*, earlier: Manifest, manifest: Manifest) -> None:
     Raises:
         BadBundle: a released migration is missing, has another name, or was changed without saying that it replaces.
     """
-    for one in departures(earlier=earlier.migrations, now=manifest.migrations):
-        if one.kind is not Kind.MENDED:
-            where = f"{one.number:04d}_{one.name}, released with {earlier.version},"
-            raise BadBundle(operation="publish", cause=f"{where} {one.what}", hint=one.safe)
+    for departure in departures(earlier=earlier.migrations, now=manifest.migrations):
+        if departure.kind is not Kind.MENDED:
+            where = f"{departure.number:04d}_{departure.name}, released with {earlier.version},"
+            raise BadBundle(operation="publish", cause=f"{where} {departure.what}", hint=departure.safe)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def _read(path: Path) -> dict[str, Any]:
     if unknown:
         raise BadBundle(operation="read", path=path, cause=f"{', '.join(unknown)}: not known")
     for key in ("arguments", "self_test"):
-        if key in said and not (isinstance(said[key], list) and all(isinstance(one, str) for one in said[key])):
+        if key in said and not (isinstance(said[key], list) and all(isinstance(item, str) for item in said[key])):
             raise BadBundle(operation="read", path=path, cause=f"{key} has to be a list of texts")
     return said
 
@@ -168,4 +168,6 @@ def _migrations(bundle: Path, folder: object) -> tuple[MigrationEntry, ...]:
         raise BadBundle(
             operation="read the migrations", path=error.path or bundle / folder, cause=error.cause
         ) from error
-    return tuple(MigrationEntry(one.number, one.name, one.sha256, one.replaces) for one in found)
+    return tuple(
+        MigrationEntry(migration.number, migration.name, migration.sha256, migration.replaces) for migration in found
+    )

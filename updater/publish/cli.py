@@ -101,10 +101,10 @@ def serve(public: Path, port: int) -> None:
 
 def _days(values: Iterable[str]) -> dict[str, int]:
     found = {}
-    for one in values:
-        role, _, days = one.partition("=")
+    for value in values:
+        role, _, days = value.partition("=")
         if role not in ROLES or not days.isdigit() or not int(days):
-            raise click.BadParameter(f"{one} is not ROLE=DAYS with one of {', '.join(ROLES)}", param_hint="--expires")
+            raise click.BadParameter(f"{value} is not ROLE=DAYS with one of {', '.join(ROLES)}", param_hint="--expires")
         found[role] = int(days)
     return found
 

@@ -32,7 +32,7 @@ def deploy(*, work: Path, public: Path) -> int:
         folder.mkdir(parents=True, exist_ok=True)
     signed = _signed(work)
     placed = _place_targets(work / "targets", targets, signed["targets"])
-    for path in sorted((work / "metadata").glob("*.root.json"), key=lambda one: int(one.name.split(".")[0])):
+    for path in sorted((work / "metadata").glob("*.root.json"), key=lambda path: int(path.name.split(".")[0])):
         placed += _place(path, metadata / path.name)
     for role in ("targets", "snapshot"):
         name = f"{signed[role].signed.version}.{role}.json"
@@ -126,7 +126,7 @@ def check_with_a_fresh_client(public: Path, timestamp: bytes) -> None:
     """
     metadata = public / "metadata"
     with tempfile.TemporaryDirectory() as folder:
-        first = min(metadata.glob("*.root.json"), key=lambda one: int(one.name.split(".")[0]))
+        first = min(metadata.glob("*.root.json"), key=lambda path: int(path.name.split(".")[0]))
         shutil.copyfile(first, Path(folder, "root.json"))
         try:
             client = Updater(

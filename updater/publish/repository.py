@@ -57,7 +57,7 @@ def init(
         BadPassword: a password is missing or wrong.
         PublishError: there is another repository.
     """
-    if not app or not all(one.isalnum() or one in "-_" for one in app):
+    if not app or not all(character.isalnum() or character in "-_" for character in app):
         raise PublishError(operation="init", cause=f"{app!r} is no app name: letters, digits, - and _")
     config = Config(
         app, public.absolute(), (keys or folder / "keys").absolute(), {**EXPIRATION_DAYS, **expiration_days}

@@ -79,8 +79,8 @@ class ConsistentRoles(Roles):  # type: ignore[misc]
 
     def get_latest_archive(self) -> TargetMeta | None:
         """Return the newest archive. The original sorts all targets by version, and some of ours have none."""
-        names = [one for one in self.targets.signed.targets if one.endswith(".tar.gz")] if self.targets else []
-        archives = sorted(TargetMeta(one) for one in names)
+        names = [name for name in self.targets.signed.targets if name.endswith(".tar.gz")] if self.targets else []
+        archives = sorted(TargetMeta(name) for name in names)
         return archives[-1] if archives else None
 
     def sign_role(self, role_name: str, private_key_path: Path | str) -> None:

@@ -51,10 +51,16 @@ def status(terminal: Terminal) -> dict[str, Any]:
             **last_run(FlightRecorder(settings.backups, settings.database).lines()).as_json(),
         },
         "installed": sorted(terminal.versions.names()),
-        "can_go_back_to": [one.version for one in choices(view, current)] if current else [],
+        "can_go_back_to": [release.version for release in choices(view, current)] if current else [],
         "rejected": [
-            {"version": one.release.version, "by": one.by, "outcome": one.outcome, "reason": one.reason, "at": one.at}
-            for one in view.rejections
+            {
+                "version": rejection.release.version,
+                "by": rejection.by,
+                "outcome": rejection.outcome,
+                "reason": rejection.reason,
+                "at": rejection.at,
+            }
+            for rejection in view.rejections
         ],
         "last_outcome": happened[-1] if happened else None,
         "last_alarm": alarms[-1] if alarms else None,
@@ -85,7 +91,8 @@ def in_words(found: dict[str, Any]) -> list[str]:
         )
     lines.append(f"app       {'running' if found['app_running'] else 'not running'}")
     lines += [
-        f"rejected  {one['version']} by {one['by']}: {one['outcome']}, {one['reason']}" for one in found["rejected"]
+        f"rejected  {rejection['version']} by {rejection['by']}: {rejection['outcome']}, {rejection['reason']}"
+        for rejection in found["rejected"]
     ]
     alarm = found["last_alarm"]
     if alarm:

@@ -181,7 +181,7 @@ class Look:
                     "archive_sha256": archive.hashes["sha256"],
                 }
             )
-        self._forget({str(one["manifest"]) for one in offers})
+        self._forget({str(offer["manifest"]) for offer in offers})
         return offers
 
     def _manifest(self, client: Updater, info: TargetFile) -> Path:

@@ -71,8 +71,8 @@ def look(source: Source, *, now: datetime) -> Looked:
         "minimum_bytes_per_second": source.minimum_bytes_per_second,
     }
     answer = _ask(request, limit_seconds=source.look_seconds, progress=lambda _: None)
-    found = [_signed(one) for one in answer.get("offers", ())]
-    return Looked(Answer(answer["answer"]), answer["detail"], tuple(one for one in found if one is not None))
+    found = [_signed(offer) for offer in answer.get("offers", ())]
+    return Looked(Answer(answer["answer"]), answer["detail"], tuple(signed for signed in found if signed is not None))
 
 
 def only_app(url: str, root: bytes) -> str:
@@ -90,7 +90,7 @@ def only_app(url: str, root: bytes) -> str:
     if found.answer is not Answer.OK:
         kind = Refused if found.answer is Answer.REFUSED else TryLater
         raise kind(operation="install", cause=f"{found.answer}: {found.detail}")
-    apps = sorted({one.manifest.app for one in found.releases})
+    apps = sorted({release.manifest.app for release in found.releases})
     if len(apps) != 1:
         cause = f"the repository has releases of {', '.join(apps) or 'no app'}"
         raise Refused(operation="install", cause=cause, hint="Say which with --app NAME.")

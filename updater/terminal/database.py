@@ -54,8 +54,8 @@ def backup_of(settings: Settings, trial: Trial) -> Backup | None:
     from dbsync.backups.catalog import list_backups
 
     found = list_backups(backups=settings.backups, database=settings.database)
-    recorded = [one for one in found if str(one.path) == trial.backup]
-    named = [one for one in found if one.trial_id == trial.trial_id]
+    recorded = [backup for backup in found if str(backup.path) == trial.backup]
+    named = [backup for backup in found if backup.trial_id == trial.trial_id]
     return next(iter([*recorded, *named]), None)
 
 

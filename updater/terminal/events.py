@@ -109,7 +109,7 @@ def _tail(path: Path) -> list[dict[str, Any]]:
 
 def _trouble_of(event: dict[str, Any]) -> tuple[object, object, str]:
     """Return what makes two reports the same trouble: megabytes that are free and other numbers change all the time."""
-    cause = "".join(one for one in str(event.get("cause")) if not one.isdigit())
+    cause = "".join(character for character in str(event.get("cause")) if not character.isdigit())
     return event.get("outcome"), event.get("release_id"), cause
 
 

@@ -248,7 +248,7 @@ class Terminal(Till):
         named = {journal.trial_id if journal else None, self._look_at_database().trial_id}
         self.files.forget_trials(
             keep_count=self.settings.limits.trials_kept_count,
-            keep=frozenset(one for one in named if one is not None),
+            keep=frozenset(trial_id for trial_id in named if trial_id is not None),
         )
 
     def in_window(self) -> bool:

@@ -75,13 +75,15 @@ class StateFolder:
     def read_proofs(self) -> tuple[Proof, ...]:
         """Return all proofs, by sequence; one that cannot be read proves nothing."""
         found = [_read(path, _proof) for path in _files(self._proofs)]
-        return tuple(sorted((one for one in found if one is not None), key=lambda proof: proof.sequence))
+        return tuple(sorted((proof for proof in found if proof is not None), key=lambda proof: proof.sequence))
 
     def read_rejections(self, is_done: Callable[[str], bool]) -> tuple[Rejection, ...]:
         """Return all rejections. `is_done` tells whether the restore that a person's rollback owes has been done."""
         found = [_read(path, _rejection) for path in _files(self._rejected)]
         return tuple(
-            one._replace(done=one.backup is None or is_done(one.intent_id)) for one in found if one is not None
+            rejection._replace(done=rejection.backup is None or is_done(rejection.intent_id))
+            for rejection in found
+            if rejection is not None
         )
 
     # ---------------------------------------------------------------------------------------------------- writing
