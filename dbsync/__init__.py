@@ -1,1 +1,1 @@
-"""Moves a SQLite database forward with an application, and back, without losing what people recorded in it."""
+"""Migrates a SQLite database forward with an application, and back, without losing what people recorded in it."""
