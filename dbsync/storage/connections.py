@@ -39,7 +39,7 @@ _CODES: Final[dict[int, type[TillkeeperError]]] = {
 
 
 def kind_of(error: BaseException) -> type[TillkeeperError] | None:
-    """Return our error class for an error of SQLite, by its primary result code (sqlite.org/rescode.html); else None."""
+    """Return our class for an error of SQLite, by its primary code (sqlite.org/rescode.html); None for the rest."""
     code = getattr(error, "sqlite_errorcode", None)
     if code == sqlite3.SQLITE_IOERR_SHMSIZE:
         # On a full disk the shared memory file of a WAL database cannot grow, and SQLite does not report "full".
@@ -92,7 +92,7 @@ def open_reading(path: Path) -> Connection:
 def open_untouched(path: Path) -> Connection:
     """Return a connection that changes no byte on the disk, not even by SQLite's own recovery.
 
-    This reads the file's first bytes itself: never call it for a database that this process has open (`files.sha256_of`).
+    This reads the file's first bytes itself: never for a database that this process has open (`files.sha256_of`).
 
     Raises:
         sqlite3.OperationalError: it cannot be read without recovery; no process has it open then, and its files can

@@ -89,7 +89,7 @@ class Token(NamedTuple):
 
 
 def tokenize(sql: str, begin: int = 0) -> Iterator[Token]:
-    """Yield all tokens of an SQL text from a position on, white space and comments included; joined, they give it again."""
+    """Yield all tokens of an SQL text from `begin` on, white space and comments included; joined, they are the text."""
     for match in _TOKENS.finditer(sql, begin):
         yield Token(_KINDS.get(match.lastgroup or "", TokenKind.ILLEGAL), match[0], match.start())
 

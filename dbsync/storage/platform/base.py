@@ -27,8 +27,8 @@ class Platform(ABC):
     def try_lock(self, descriptor: int, *, shared: bool) -> bool:
         """Lock an open file if no other process holds a lock on it; return whether it is locked now.
 
-        Closing the descriptor is the only release: a child process that inherited it keeps the lock. Where `shares_locks`
-        is false, `shared` makes no difference.
+        Closing the descriptor is the only release: a child process that inherited it keeps the lock. Where
+        `shares_locks` is false, `shared` makes no difference.
         """
 
     # files ---------------------------------------------------------------------------------------------------------
