@@ -1,4 +1,4 @@
-"""Moves a SQLite database forward with an application, and back, without losing what people recorded in it.
+"""Migrates a SQLite database forward with an application, and back, without losing what people recorded in it.
 
 `from dbsync import run_migrations`: what stands in `__all__` is the public interface of this package. A name is loaded
 when it is asked for, because a launch imports this package and needs none of them.

@@ -2,7 +2,7 @@
 
 import dbsync
 if not dbsync.initialize_versioning(database="data/shop.db", folder="migrations"):
-    ...                       # the database is as it was; dbsync.run_migrations tells why
+    ...                       # the database is unchanged; dbsync.run_migrations returns the cause
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ StrPath = str | PathLike[str]
 
 
 def initialize_versioning(*, database: StrPath, folder: StrPath, progress: Progress = quiet) -> bool:
-    """Bring a database to the newest migration; whether the app may start on it."""
+    """Bring a database to the newest migration and return whether the app may start on it."""
     return run_migrations(database=database, folder=folder, progress=progress).ready
 
 
@@ -39,18 +39,18 @@ def run_migrations(
     progress: Progress = quiet,
     again: bool = False,
 ) -> Outcome:
-    """Bring a database to the newest migration, all or nothing, and tells how it ended.
+    """Bring a database to the newest migration, all or nothing, and return how the run ended.
 
     Args:
-        database: its path; there need not be one yet.
+        database: its path; the file need not exist yet.
         folder: the migrations.
         backups: where backups go; beside the database by default.
-        progress: told of everything that happens.
-        again: a person wants it tried once more, although it failed twice in the same way.
+        progress: gets an event for everything that happens.
+        again: retry a migration that was blocked after failing twice with the same error.
 
     Raises:
-        BadMigrations: the folder cannot be read as migrations; nothing was touched.
-        Locked: another process of dbsync has the database.
+        BadMigrations: the folder cannot be read as migrations; nothing was changed.
+        Locked: another process of dbsync holds the database's lock.
     """
     found = migration_folder.load(Path(folder))
     with locked(Path(database)):
@@ -58,11 +58,11 @@ def run_migrations(
 
 
 def get_current_version(database: StrPath) -> SchemaNumber:
-    """Return the schema number; 0 where there is no database yet, or one without a history of ours.
+    """Return the schema number; 0 if there is no database yet, or it has no history of ours.
 
     Raises:
-        Damaged: it cannot be read.
-        Locked: another program writes it.
+        Damaged: the database cannot be read.
+        Locked: another program is writing to it.
     """
     return _looked(Path(database)).version
 
@@ -74,26 +74,27 @@ def get_latest_version(folder: StrPath) -> SchemaNumber:
 
 
 def get_pending_migrations(folder: StrPath, current_version: int) -> tuple[Migration, ...]:
-    """Return the migrations that a database of that version has not had."""
-    return tuple(one for one in migration_folder.load(Path(folder)) if one.number > current_version)
+    """Return the migrations of a folder that are pending on a database of that version."""
+    return tuple(migration for migration in migration_folder.load(Path(folder)) if migration.number > current_version)
 
 
 def get_migration_by_version(folder: StrPath, version: int) -> Migration | None:
-    """Return one migration; None if there is none of that number."""
-    return next((one for one in migration_folder.load(Path(folder)) if one.number == version), None)
+    """Return the migration of that number; None if there is none."""
+    found = migration_folder.load(Path(folder))
+    return next((migration for migration in found if migration.number == version), None)
 
 
 def create_backup(*, database: StrPath, to: StrPath | None = None, backups: StrPath | None = None) -> Path:
-    """Make a checked backup, among the others or at a place of choice; rotation never removes it."""
+    """Make a verified backup, among the others or at `to`, and return its path; rotation never removes it."""
     with locked(Path(database)):
         return _effects(Path(database), backups, quiet).make_backup(Path(to) if to is not None else None).path
 
 
 def verify_integrity(database: StrPath) -> bool:
-    """Return whether there is a database and SQLite finds it sound.
+    """Return whether there is a database and SQLite's `quick_check` finds no fault in it.
 
     Raises:
-        Locked: another program writes it, so that nobody can tell.
+        Locked: another program is writing to it, so that it cannot be checked.
     """
     path = Path(database)
     try:
@@ -106,7 +107,7 @@ def verify_integrity(database: StrPath) -> bool:
 
 
 def get_migration_history(*, database: StrPath, backups: StrPath | None = None) -> dict[str, Any]:
-    """Return what was applied, by the database; and every run that was tried, by the record beside it."""
+    """Return the migrations in the database's history, and every run in the flight record beside it."""
     found = timeline.past_of(_effects(Path(database), backups, quiet))
     runs = flight_recorder.ended(found.lines)
     state = str(found.facts.state)
@@ -114,24 +115,24 @@ def get_migration_history(*, database: StrPath, backups: StrPath | None = None) 
 
 
 def empty_database(*, database: StrPath, folder: StrPath) -> Backup | None:
-    """Start anew with the newest schema; what was there is kept beside it (requirement S91)."""
+    """Replace a database by an empty one of the newest schema; the old one is kept as a backup (requirement S91)."""
     found = migration_folder.load(Path(folder))
     with locked(Path(database)):
         return empty_and_import.empty(_effects(Path(database), None, quiet), found)
 
 
 def import_database(*, database: StrPath, file: StrPath, folder: StrPath) -> empty_and_import.Imported:
-    """Put another database in place, checked and up to date; what was there is kept beside it (requirement S92)."""
+    """Replace a database by `file`, verified and migrated; the old one is kept as a backup (requirement S92)."""
     found = migration_folder.load(Path(folder))
     with locked(Path(database)):
         return empty_and_import.import_file(_effects(Path(database), None, quiet), Path(file).absolute(), found)
 
 
 def adopt_database(*, database: StrPath, folder: StrPath, at: int | None = None) -> SchemaNumber:
-    """Take over a database without a history of ours, where its schema is beyond doubt; returns the schema number.
+    """Adopt a database without a history of ours and return its schema number, if that is certain.
 
     Raises:
-        Untracked: it cannot be told; nothing was changed.
+        Untracked: the schema number cannot be determined; nothing was changed.
     """
     found = migration_folder.load(Path(folder))
     schema = SchemaNumber(at) if at is not None else None

@@ -1,8 +1,8 @@
 """Errors of the product, grouped by what the caller should do about them.
 
 `TryLater`: nothing was changed, the same call may succeed later. `Refused`: nothing was changed, and the same call
-fails again until a person or a newer release changes something. `Failed`: a step failed and what it did was undone.
-Each carries the operation, its object, the cause, and a hint for people. `updater.errors` adds those of a terminal.
+fails again until a person or a newer release changes something. `Failed`: a step failed and its effects were undone.
+Each has the operation, its object, the cause, and a hint for people. `updater.errors` adds the errors of a terminal.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class TillkeeperError(Exception):
-    """Anything that the product raises on purpose.
+    """Base class of every error that the product raises on purpose.
 
     Attributes:
-        operation: what was being done, a verb ("write", "back up").
-        path: the file or folder it was done to, if any.
-        cause: why it did not work, in plain words.
-        hint: what a person can do about it; may be empty.
+        operation: the step that failed, a verb ("write", "back up").
+        path: the file or folder that it failed on, if any.
+        cause: why it failed, in plain words.
+        hint: what a person should do; may be empty.
     """
 
     hint_by_default: ClassVar[str] = ""
     group: ClassVar[Group] = Group.REFUSED
     """What the caller should do about it."""
     outcome: ClassVar[NamedOutcome | None] = None
-    """The outcome that this error leads to; None: the phase in which it came decides."""
+    """The outcome that this error leads to; None: the phase in which it was raised decides."""
 
     def __init__(self, *, operation: str, cause: str, path: Path | None = None, hint: str = "") -> None:
         self.operation = operation
@@ -53,131 +53,131 @@ class TillkeeperError(Exception):
 
 
 class TryLater(TillkeeperError):
-    """Nothing was changed; the same call may succeed later."""
+    """An error after which nothing was changed; the same call may succeed later."""
 
     group = Group.LATER
 
 
 class Refused(TillkeeperError):
-    """Nothing was changed; the same call fails again until something else changes."""
+    """An error after which nothing was changed; the same call fails again until something else changes."""
 
     group = Group.REFUSED
 
 
 class Failed(TillkeeperError):
-    """A step failed and everything it did was undone."""
+    """The failure of a step, all effects of which were undone."""
 
     group = Group.FAILED
 
 
 class DiskProblem(TryLater):
-    """A file operation failed."""
+    """The failure of a file operation."""
 
     hint_by_default = "Check that the folder exists, is on a sound disk and may be written by this user."
 
 
 class DiskFull(DiskProblem):
-    """There is not enough space."""
+    """A lack of disk space."""
 
     hint_by_default = "Free some disk space; nothing needs to be repaired."
     outcome = OutcomeName.NO_SPACE
 
 
 class ReadOnly(DiskProblem):
-    """The database or its folder cannot be written."""
+    """A database or folder that cannot be written."""
 
     hint_by_default = "Make the data folder and the database writable for this user."
     outcome = OutcomeName.READ_ONLY
 
 
 class Locked(TryLater):
-    """Another process has the database."""
+    """A database that another process holds."""
 
     hint_by_default = "Close the app and every tool that has the database open, then try again."
     outcome = OutcomeName.LOCKED
 
 
 class UnreadableFile(Refused):
-    """A file of ours is there but is not what it should be."""
+    """A file of ours that exists and has unexpected content."""
 
 
 class UnsupportedSystem(Refused):
-    """The operating system that this runs on is none of those that the product knows."""
+    """An operating system that the product does not support."""
 
 
 class NotAgreed(Refused):
-    """A person was asked and did not say yes, or there was nobody to ask."""
+    """The lack of a confirmation: a person was asked and did not confirm, or there was no terminal to ask at."""
 
-    hint_by_default = "Nothing was changed. Say --yes to do it without being asked."
+    hint_by_default = "Nothing was changed. Pass --yes to proceed without being asked."
 
 
 class Missing(Refused):
-    """There is no database, or nothing in it where there was something."""
+    """A database that does not exist, or is empty although there was data in it."""
 
     hint_by_default = "Check the path. Nothing was made; `dbsync backups` lists what can be restored."
     outcome = OutcomeName.MISSING
 
 
 class Damaged(Refused):
-    """The database is not a sound SQLite database."""
+    """A damaged database, or a file that is not a SQLite database."""
 
     hint_by_default = "Nothing was changed. `dbsync backups` lists what can be restored."
     outcome = OutcomeName.DAMAGED
 
 
 class NetworkDrive(Refused):
-    """It lies on a network file system, whose locks cannot be relied on (sqlite.org/howtocorrupt.html, 2.1)."""
+    """A database on a network file system, whose locks are not reliable (sqlite.org/howtocorrupt.html, 2.1)."""
 
     hint_by_default = "Move the database to a disk of this machine."
     outcome = OutcomeName.NETWORK_DRIVE
 
 
 class BackupUnusable(Refused):
-    """A backup is not what its facts say, or cannot be opened."""
+    """A backup that does not match its facts, or cannot be opened."""
 
     hint_by_default = "Choose another backup; `dbsync backups` lists them."
     outcome = OutcomeName.BACKUP_UNUSABLE
 
 
 class BadMigrations(Refused):
-    """The folder of migrations has gaps, duplicates, or files that cannot be understood."""
+    """A folder of migrations with gaps, duplicates, or files that cannot be parsed."""
 
-    hint_by_default = "The release is wrong; nothing on this terminal can mend it."
+    hint_by_default = "The release is wrong; nothing on this terminal can fix it."
     outcome = OutcomeName.BAD_MIGRATIONS
 
 
 class Untracked(Refused):
-    """Which schema a database has cannot be told, or need not be."""
+    """A database whose schema number cannot be determined, or need not be."""
 
     outcome = OutcomeName.UNTRACKED
 
 
 class MigrationFailed(Failed):
-    """A migration failed; the whole transaction was undone."""
+    """The failure of a migration; the whole transaction was undone."""
 
     outcome = OutcomeName.MIGRATION_FAILED
 
 
 class VerificationFailed(Failed):
-    """What the migrations left did not pass verification; the whole transaction was undone."""
+    """A migrated database that did not pass verification; the whole transaction was undone."""
 
     outcome = OutcomeName.VERIFICATION_FAILED
 
 
 class CommitFailed(Failed):
-    """The database did not come back sound from the disk after COMMIT."""
+    """A database that was found damaged when it was read back from the disk after COMMIT."""
 
     outcome = OutcomeName.COMMIT_FAILED
 
 
 def disk_problem(operation: str, path: Path, cause: OSError) -> DiskProblem:
-    """Return the error for a failed file operation: `DiskFull` where space ran out, else `DiskProblem`."""
+    """Return the error for a failed file operation: `DiskFull` if space ran out, else `DiskProblem`."""
     kind = DiskFull if cause.errno in _FULL else DiskProblem
     return kind(operation=operation, path=path, cause=cause.strerror or str(cause))
 
 
 def wrapped(error: TillkeeperError | OSError) -> TillkeeperError:
-    """Return an error of ours as it is, an unexpected `OSError` as a `DiskProblem`: it must not stop the till."""
+    """Return an error of ours unchanged; wrap an unexpected `OSError` as `DiskProblem`: it must not stop the till."""
     if isinstance(error, TillkeeperError):
         return error
     return disk_problem("use", Path(os.fsdecode(error.filename or "a file")), error)

@@ -1,4 +1,4 @@
-"""What people did since a backup, or what of it would be lost: one wording and one JSON for every command."""
+"""Changes since a backup, and losses among them: one wording and one JSON form for every command."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ def counted(loss: Loss, *, unit: str = "") -> str:
 
 
 def compared(loss: Loss, *, before: str, after: str) -> str:
-    """Return the line of a table on two sides of which neither came of the other: a backup, and a recovered file."""
+    """Return a table's line for two unrelated databases, such as a backup and a recovered file."""
     sides = f"{loss.removed} rows only in {before}, {loss.added} only in {after}"
     return f"{loss.table}: {sides}, {loss.changed} different"
 
 
 def listed(losses: Iterable[Loss], *, nothing: str = "", unit: str = "") -> list[str]:
-    """Return a line for each table, indented below what says what they are; the words of `nothing` without any."""
+    """Return an indented line for each table; the line `nothing`, if any, where there are no losses."""
     found = [f"  {counted(loss, unit=unit)}" for loss in losses]
     return found or ([f"  {nothing}"] if nothing else [])
 
 
 def not_known(cause: str) -> str:
-    """Return the sentence for what people did where it could not be found out."""
-    return f"what was done since then cannot be told: {cause}"
+    """Return the sentence for changes that cannot be determined."""
+    return f"cannot determine what was recorded since then: {cause}"
 
 
 def since(change: Change) -> list[str]:
-    """Return what people did since a backup, in sentences that stand by themselves."""
+    """Return the changes since a backup, each as a complete sentence."""
     if not change.known:
         return [not_known(change.cause)]
     if not change.losses:

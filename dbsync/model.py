@@ -1,4 +1,4 @@
-"""The values dbsync thinks in: what a database shows, migrations, backups, outcomes."""
+"""The values of dbsync: facts of a database, migrations, backups, outcomes."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ __all__ = [
 class EngineName(StrEnum):
     """The formats of migrations: each is a module of `dbsync.migrations.engines` of the same name.
 
-    Behind the name stand the tables in which the format's tools keep what they ran: known before an engine is loaded,
-    because they are no part of an app's schema.
+    Each name is followed by the tables in which the format's tools record their runs. They are listed here, so that
+    they are known before an engine is loaded: they are not part of an app's schema.
     """
 
     tables: tuple[str, ...]
@@ -65,7 +65,7 @@ class EngineName(StrEnum):
     NUMBERED = "numbered", "schema_migrations", "goose_db_version"
 
     def __new__(cls, name: str, *tables: str) -> Self:
-        """Make a member of one line of the table."""
+        """Make a member from one line of this table."""
         member = str.__new__(cls, name)
         member._value_ = name
         member.tables = tables
@@ -73,11 +73,11 @@ class EngineName(StrEnum):
 
 
 TABLES_WITHOUT_ENGINE = ("django_migrations",)
-"""The same of tools that have no engine: Django runs as a program, on a copy."""
+"""Such tables of tools that have no engine: Django runs as a program, on a copy."""
 
 
 class MigrationKind(StrEnum):
-    """How a migration is written."""
+    """The forms in which a migration is written."""
 
     SQL = "sql"
     PYTHON = "python"
@@ -92,7 +92,7 @@ class Migration(NamedTuple):
     name: str
     description: str
     sha256: Sha256
-    """Over the normalised text; with the name, this is its identity."""
+    """Of the normalised text; with the name, this is the migration's identity."""
     replaces: tuple[Sha256, ...]
     readable_from: SchemaNumber | None
     changes: tuple[str, ...]
@@ -102,16 +102,16 @@ class Migration(NamedTuple):
 
 
 class BackupKind(StrEnum):
-    """Why a backup was made."""
+    """The reasons for which a backup is made."""
 
     MIGRATION = "migration"
     """The exact state before a migration: the only kind that rotation removes."""
     MANUAL = "manual"
     """Made by a person, or by a tool that left no facts."""
     DAMAGED = "damaged"
-    """A damaged database as it was found; not verified."""
+    """A damaged database, unchanged; not verified."""
     CARRIED = "carried"
-    """An older schema with the changes since, as it was carried back."""
+    """The older database that a carry-back made: the older schema, with the changes since the migration."""
     BEFORE_RESTORE = "before-restore"
     BEFORE_EMPTY = "before-empty"
     BEFORE_IMPORT = "before-import"
@@ -122,11 +122,11 @@ class BackupKind(StrEnum):
 
 
 class Backup(NamedTuple):
-    """A copy of the database and the facts beside it."""
+    """A copy of the database, and the facts beside it."""
 
     path: Path
     kind: BackupKind | str
-    """A string: one that this version does not know, as its facts have it."""
+    """A string: a kind that this version does not know, as the backup's facts have it."""
     version: SchemaNumber
     sha256: Sha256
     size_bytes: int
@@ -135,10 +135,10 @@ class Backup(NamedTuple):
     trial_id: TrialId | None = None
     verified: bool = True
     content_sha256: Sha256 = NO_SHA256
-    """Of the database in a compressed file; `sha256` and `size_bytes` are the file's own."""
+    """The hash of the database within a compressed file; `sha256` and `size_bytes` are those of the file."""
     content_size_bytes: int = 0
     database: str = ""
-    """The name of the database that it is of; empty where that is not known."""
+    """The name of the database that was backed up; empty if it is not known."""
 
 
 class Applied(NamedTuple):
@@ -147,38 +147,38 @@ class Applied(NamedTuple):
     number: SchemaNumber
     name: str
     sha256: Sha256
-    """Empty where a migration was adopted from a readable history that kept no hash."""
+    """Empty if the migration was adopted from a readable history that kept no hash."""
     trial_id: TrialId | None = None
 
 
 class Recognised(NamedTuple):
-    """What shows how far a database without our history has come."""
+    """Evidence of the schema number of a database without our history."""
 
     user_version: int
     recorded: frozenset[str] | None
-    """Names of migrations that its own table of them says it had; None: it has no such table."""
+    """Names of the migrations that its own table lists; None: it has no such table."""
     unknown: tuple[str, ...]
-    """What that table names and the release has not."""
+    """Entries of that table that the release does not have."""
     fits: tuple[SchemaNumber, ...]
-    """The schema numbers whose structure it has exactly; 0 is nothing at all."""
+    """The schema numbers whose structure it has exactly; 0 is the empty structure."""
     nearest: str
-    """How it differs from the schema that it is most like; empty where one fits."""
+    """Differences from the schema that is most similar; empty if one fits."""
     problem: str = ""
-    """Why nothing can be told from its own table."""
+    """Why its own table cannot be used."""
 
 
 class Tried(NamedTuple):
-    """How earlier runs of the same migrations on the same schema ended."""
+    """The results of earlier runs of the same migrations on the same schema."""
 
     failed_count: int = 0
-    """How often in a row they failed, all in the same way."""
+    """How often in a row they failed, all with the same error."""
     cause: str = ""
     cut_count: int = 0
-    """How often in a row they did not end at all."""
+    """How often in a row they were cut off before an end."""
 
 
 class Loss(NamedTuple):
-    """What people did in one table since the backup."""
+    """The changes in one table since the backup: numbers of rows."""
 
     table: str
     added: int
@@ -187,7 +187,7 @@ class Loss(NamedTuple):
 
 
 class RunPhase(StrEnum):
-    """Where a run on a database ended."""
+    """The phases in which a run on a database can end."""
 
     NONE = ""
     PREFLIGHT = "preflight"
@@ -199,7 +199,7 @@ class RunPhase(StrEnum):
 
 
 class Outcome(NamedTuple):
-    """How a run ended, with what a report needs (requirement S183)."""
+    """The end of a run, with the facts that a report needs (requirement S183)."""
 
     name: OutcomeName
     version_before: SchemaNumber | None = None
@@ -214,25 +214,25 @@ class Outcome(NamedTuple):
 
     @property
     def ready(self) -> bool:
-        """The app may start."""
+        """Whether the app may start."""
         return self.name.ready
 
     @property
     def failed(self) -> bool:
-        """Tried and undone, or wrong for good: on trial, this is the give-up."""
+        """Whether the run was undone, or the release does not fit: on trial, this is the give-up."""
         return self.name.failed
 
     @property
     def refused(self) -> bool:
-        """Nothing was tried, or nothing could be done now: later, perhaps."""
+        """Whether nothing was changed, and a later run may succeed."""
         return self.name.refused
 
 
 class Returned(NamedTuple):
-    """How going back ended."""
+    """The end of a return to the older schema."""
 
     back: Back | None
-    """None: nothing was owed, or nothing could be done (see the outcome)."""
+    """None: nothing was owed, or nothing could be done; the outcome says which."""
     outcome: Outcome
     set_aside: Backup | None = None
     losses: tuple[Loss, ...] = ()
@@ -241,34 +241,34 @@ class Returned(NamedTuple):
 
 
 class Carried(NamedTuple):
-    """The older database with everything that people did since the migration."""
+    """The older database, with everything that people recorded since the migration."""
 
     path: Path
     losses: tuple[Loss, ...] = ()
-    """What it does not hold; empty: proven to hold everything."""
+    """The changes that it does not hold; empty: proven to hold everything."""
     parked: Path | None = None
     """Values for which the older schema has no place, one JSON line each."""
     export: Path | None = None
-    """Folder with what it does not hold, as CSV and SQL."""
+    """The folder with the changes that it does not hold, as CSV and SQL."""
 
 
 class Change(NamedTuple):
-    """What people did since a state of the database."""
+    """The changes that people made since a state of the database."""
 
     known: bool
-    """False: it could not be found out, which counts as changed."""
+    """False: the changes cannot be determined, which counts as changed."""
     losses: tuple[Loss, ...] = ()
     cause: str = ""
-    """Why it could not be found out."""
+    """Why the changes cannot be determined."""
 
     @property
     def unchanged(self) -> bool:
-        """Proven: nobody wrote."""
+        """Whether it is proven that nothing was changed."""
         return self.known and not self.losses
 
 
 class Intent(NamedTuple):
-    """A person's restore under way: written before the act, so that a repeat knows what it finds."""
+    """A person's restore in progress, recorded before it begins, so that a repeated call can resume it."""
 
     intent_id: str
     backup: str

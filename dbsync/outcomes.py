@@ -1,8 +1,8 @@
-"""Every outcome of a run on a database, one line each, and the exit statuses of all commands.
+"""Outcomes of a run on a database, one line each, and the exit statuses of all commands.
 
-An outcome's name stands in state files, records and reports, and its code is read out over the telephone: neither ever
-changes. Whoever needs to know more about an outcome (its exit status, whether the app may start, what people read) asks
-the member; nothing else lists outcomes. `updater.outcomes` has the lines of a terminal, in the same form.
+An outcome's name is in state files, records and reports, and its code is read out over the telephone: neither ever
+changes. Everything else about an outcome (its exit status, whether the app may start, the sentences for people) is an
+attribute of the member; no other module lists outcomes. `updater.outcomes` has those of a terminal, in the same form.
 """
 
 from __future__ import annotations
@@ -14,40 +14,40 @@ from typing import Final, Self
 class ExitStatus(IntEnum):
     """The exit statuses of `updater`, `dbsync` and `scripts/rollback.py`. One status means one thing in all of them.
 
-    `updater launch` is the exception that it has to be: once the app runs, it passes the app's own status on.
+    `updater launch` is the necessary exception: once the app runs, it passes the app's own status on.
     """
 
     DONE = 0
     """Done, or nothing to do."""
     FAILED = 1
-    """It was tried and failed, and what it did was undone; or a check found something."""
+    """A step failed and its effects were undone; or a check found something."""
     USAGE = 2
-    """The command line is wrong; nothing was tried."""
+    """The command line is wrong; nothing was done."""
     GIVEN_UP = 3
     """`updater confirm` only: the trial is over, close without selling. A contract with every app."""
     REFUSED = 4
     """Nothing was changed, and the same call fails again until something else changes."""
     NEEDS_PERSON = 5
-    """Nothing that the terminal may do by itself is right: a person must decide."""
+    """The terminal must not act by itself: a person must decide."""
     DONE_WITH_LOSS = 6
-    """Done, and records were taken out of the live database. They are kept, and exported."""
+    """Done, and records were removed from the live database. They are kept, and exported."""
     TRY_LATER = 75
     """Nothing was changed, and the same call may succeed later (EX_TEMPFAIL of sysexits.h)."""
     INTERRUPTED = 130
-    """Ctrl-C. The database is as it was, or finished."""
+    """Ctrl-C. The database is unchanged, or finished."""
     TERMINATED = 143
-    """SIGTERM, in the same way."""
+    """SIGTERM. The database is unchanged, or finished."""
 
 
 class Group(StrEnum):
-    """What the caller should do about an outcome."""
+    """The groups of outcomes, by what the caller should do."""
 
     DONE = "done"
     """Nothing."""
     READY = "ready"
     """The app may start on this database."""
     SETTLED = "settled"
-    """A database went back, or stays where it is; nothing is owed."""
+    """A database went back, or stays as it is; nothing is owed."""
     LOSS = "loss"
     """As SETTLED, and records are missing from the live database."""
     LATER = "later"
@@ -57,9 +57,9 @@ class Group(StrEnum):
     UNFIT = "unfit"
     """Nothing was changed; this release does not fit this database. On trial, that ends the trial."""
     FAILED = "failed"
-    """It was tried and undone. On trial, that ends the trial."""
+    """The run failed and was undone. On trial, that ends the trial."""
     PERSON = "person"
-    """Decide: the terminal does not go on by itself."""
+    """Decide: the terminal does not proceed by itself."""
 
     @property
     def exit_status(self) -> ExitStatus:
@@ -81,19 +81,19 @@ _STATUSES: Final = {
 
 
 class NamedOutcome(StrEnum):
-    """The form of a line: an outcome that has a name, a code, a group, and words for people."""
+    """An outcome: its name, code and group, and its sentences for people."""
 
     code: str
     """Read out over the telephone."""
     group: Group
     sentence: str
-    """For the clerk: one calm sentence, or nothing."""
+    """For the clerk: one calm sentence, or empty."""
     hint: str
     """For the support engineer: what to do."""
     alarm: bool
     """Whether a report goes to the outbox."""
     done: str
-    """Where a trial was given up: what became of its database, in words."""
+    """For a trial that was given up: the fate of its database, in words."""
 
     def __new__(
         cls, name: str, code: str, group: Group, sentence: str = "", hint: str = "", alarm: bool = False, done: str = ""
@@ -117,17 +117,17 @@ class NamedOutcome(StrEnum):
 
     @property
     def failed(self) -> bool:
-        """Whether it was tried and undone, or does not fit for good: on trial, this is the give-up."""
+        """Whether the run was undone, or the release does not fit: on trial, this is the give-up."""
         return self.group in (Group.FAILED, Group.UNFIT)
 
     @property
     def refused(self) -> bool:
-        """Whether nothing was tried, or nothing could be done now: later, perhaps."""
+        """Whether nothing was changed, and a later run may succeed."""
         return self.group in (Group.LATER, Group.REFUSED)
 
     @property
     def clerk_sentence(self) -> str:
-        """What the clerk reads: the sentence with the code, or nothing."""
+        """The clerk's sentence with its code, or an empty string."""
         return f"{self.sentence} Code {self.code}." if self.sentence else ""
 
 
@@ -138,7 +138,7 @@ ALLOW: Final = "A newer release will be tried by itself; `updater allow RELEASE`
 
 
 class OutcomeName(NamedOutcome):
-    """How a run on a database ended."""
+    """The outcomes of a run on a database."""
 
     # fmt: off
     # the app may start

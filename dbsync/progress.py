@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: a stream of events. Console, JSON lines and windows are views of it."""
+"""Events that a run reports as it proceeds. Console, JSON lines and windows are views of this stream."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Final, NamedTuple, Protocol
 from dbsync.outcomes import OutcomeName
 
 TOLD_AGAIN_SECONDS: Final = 0.1
-"""Time between two progress events of a phase: more than eyes can follow only costs time."""
+"""The least time between two progress events of a phase: more than eyes can follow only costs time."""
 
 
 class Unit(StrEnum):
-    """What a phase counts."""
+    """The units in which a phase is measured."""
 
     NONE = ""
     BYTES = "bytes"
@@ -23,7 +23,7 @@ class Unit(StrEnum):
 
 
 class WorkPhase(StrEnum):
-    """The phases whose time is measured, in the order in which a run has them; a flight record has them by name."""
+    """The phases whose time is measured, in the order of a run; flight records have them by name."""
 
     PUT_ASIDE = "put aside"
     COPY = "copy"
@@ -76,7 +76,7 @@ class EventKind(StrEnum):
 
 
 class Event(NamedTuple):
-    """One thing that happened."""
+    """One event of a run."""
 
     kind: EventKind
     number: int = 0
@@ -92,7 +92,7 @@ class Event(NamedTuple):
 
     @staticmethod
     def of(recorded: str, facts: Mapping[str, str | int | float | None]) -> Event:
-        """Return what the coordinator puts on record, as an event."""
+        """Return the event for something that the coordinator recorded."""
         kind = EventKind(recorded)
         before, after = int(facts.get("before") or 0), int(facts.get("after") or 0)
         if kind is EventKind.LOOKED:
@@ -113,38 +113,38 @@ Progress = Callable[[Event], None]
 
 
 class Told(Protocol):
-    """What a long step calls as it goes on; `text` says what of it is being done."""
+    """The callback by which a long step reports its progress; `text` names the part that is being done."""
 
     def __call__(self, done: int, total: int, text: str = "", unit: Unit = Unit.NONE) -> None:
         """Tell how far the step has come."""
 
 
 def quiet(event: Event) -> None:
-    """Nobody watches."""
+    """Ignore an event: the default where no view is attached."""
 
 
 def nobody(done: int, total: int, text: str = "", unit: Unit = Unit.NONE) -> None:
-    """Nobody is told."""
+    """Ignore a report of progress: the default of a long step."""
 
 
 def safe(progress: Progress) -> Progress:
-    """Return a view that can never fail a run: no console, a closed pipe, a code page without emoji."""
+    """Return a view whose errors cannot fail a run: no console, a closed pipe, a code page without emoji."""
 
     def told(event: Event) -> None:
         try:
             progress(event)
-        except Exception:  # noqa: BLE001 - whatever a view does wrong, the till's database comes first
+        except Exception:  # noqa: BLE001 - a failing view must not stop work on the till's database
             return
 
     return told
 
 
 class Meter:
-    """The one place where rate and remaining time come from: phases report what is done, views get events.
+    """The only source of rate and remaining time: phases report their progress, views get events.
 
     Args:
         tell: gets the events.
-        clock: seconds that never go back.
+        clock: a monotonic clock, in seconds.
     """
 
     def __init__(self, tell: Progress, clock: Callable[[], float] = time.monotonic) -> None:
@@ -154,7 +154,7 @@ class Meter:
         self._spent: dict[WorkPhase, float] = {}
 
     def phase(self, name: WorkPhase, text: str = "") -> Told:
-        """Begin a phase, which ends the one before; what is returned is told how it goes on."""
+        """Begin a phase, which ends the one before, and return the callback that takes its progress."""
         self._end()
         self._current = (name, self._clock())
         phase = _Phase(self._tell, self._clock, name)
@@ -162,7 +162,7 @@ class Meter:
         return phase
 
     def take_spent(self) -> dict[WorkPhase, float]:
-        """End the phase; the seconds of each one since this was last asked."""
+        """End the phase and return the seconds of each phase since the last call."""
         self._end()
         spent, self._spent = self._spent, {}
         return {name: round(seconds, 3) for name, seconds in spent.items()}
@@ -175,7 +175,7 @@ class Meter:
 
 
 class _Phase:
-    """One phase: at most an event in a tenth of a second, but always the first and last of a step and each `text`."""
+    """One phase: at most one event in TOLD_AGAIN_SECONDS, plus the first and last of a step and each new `text`."""
 
     def __init__(self, tell: Progress, clock: Callable[[], float], name: WorkPhase) -> None:
         self._tell: Final = tell
@@ -192,7 +192,7 @@ class _Phase:
         text, unit = text or last.text, (unit or last.unit) if total else Unit.NONE
         anew = done < last.done or unit != last.unit
         if anew:
-            # A copy that begins again, or another measure: the pace of what came before says nothing about it.
+            # A copy that begins again, or another unit: the earlier pace does not apply to it.
             self._step_began = self._called_at if done else now
         self._called_at = now
         per_second, remaining = pace(done, total, now - self._step_began)
@@ -207,7 +207,7 @@ class _Phase:
 
 
 def pace(done: int, total: int, seconds: float) -> tuple[float, float | None]:
-    """Rate per second and remaining seconds; nothing is known before something is done in some time."""
+    """Return the rate per second and the remaining seconds; None while nothing is done or no time has passed."""
     if not total or done <= 0 or seconds <= 0:
         return 0.0, 0.0 if total and done >= total else None
     per_second = done / seconds

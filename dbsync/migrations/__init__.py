@@ -1,1 +1,1 @@
-"""Reads folders of migrations and runs migrations on a connection that it is given. Never commits."""
+"""Folders of migrations: read them, and run migrations on a given connection. Never commits."""

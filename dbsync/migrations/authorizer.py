@@ -1,4 +1,4 @@
-"""What a migration is refused at once, whatever it declares: transactions, other databases, pragmas, our tables."""
+"""Actions that every migration is refused, declared or not: transactions, other databases, pragmas, our tables."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ WRITES: Final = frozenset(
         sqlite3.SQLITE_UPDATE,
         sqlite3.SQLITE_DELETE,
         sqlite3.SQLITE_DROP_TABLE,
-        sqlite3.SQLITE_CREATE_TABLE,  # CREATE TABLE … AS SELECT fills it, and says nothing else of it
+        sqlite3.SQLITE_CREATE_TABLE,  # CREATE TABLE … AS SELECT fills it, and reports no other action for that
     }
 )
 _REFUSED: Final = {
@@ -53,14 +53,14 @@ _REFUSED: Final = {
 
 
 def why_not(action: int, first: str | None, second: str | None, schema: str | None) -> str | None:
-    """Return why something that SQLite's authorizer is asked about is refused; None if it is not."""
+    """Return why an action that SQLite's authorizer is asked about is refused; None if it is allowed."""
     if action == sqlite3.SQLITE_PRAGMA:
         return _why_not_pragma(first or "", second)
     if action == sqlite3.SQLITE_FUNCTION and (second or "").lower() == "load_extension":
         return "an extension is code that was not signed with the release"
     if action in WRITES and first in OUR_TABLES:
         return f"{first} is written by dbsync only"
-    # ALTER TABLE names its database first; where others name theirs it has the column that is dropped.
+    # ALTER TABLE has its database as first argument; in the place of `schema` it has the dropped column.
     if (first if action == sqlite3.SQLITE_ALTER_TABLE else schema) not in (None, "main", "temp"):
         return "only the database that is migrated may be touched"
     return _REFUSED.get(action)

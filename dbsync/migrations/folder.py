@@ -1,4 +1,4 @@
-"""Reads a folder of migrations, whatever its engine: into the same values, by number. Runs none of them."""
+"""Folders of migrations of any engine, read into the same values, by number. Runs none of them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def load(folder: Path) -> tuple[Migration, ...]:
     """Return all migrations of a folder, by number.
 
     Raises:
-        BadMigrations: the folder is missing, a number is missing or there twice, or a file cannot be understood;
-            nothing else was looked at.
+        BadMigrations: the folder is missing, a number is missing or used twice, or a file cannot be parsed; nothing
+            else was read.
     """
     return registry.engine_of(folder).load(folder)
 
 
 def passed_over(folder: Path) -> list[Path]:
-    """Return files that look like migrations and are none, as an editor leaves them: `0007_add_barcode.sql.txt`."""
+    """Return files that look like migrations but are not read, as editors leave them: `0007_add_barcode.sql.txt`."""
     return own.passed_over(folder) if registry.engine_of(folder).name is EngineName.OWN else []
 
 

@@ -19,7 +19,7 @@ Release = tuple[ReleaseId | None, str | None]
 
 
 class HistoryKind(StrEnum):
-    """What a row of the history says."""
+    """The kinds of rows in the history."""
 
     MIGRATION = "migration"
     """The migration ran."""
@@ -28,15 +28,15 @@ class HistoryKind(StrEnum):
     BLESSED = "blessed"
     """The database had an older text of the migration, which the newer one replaces."""
     STAMPED = "stamped"
-    """A person says that the database has the migration."""
+    """A person stated that the database has the migration."""
     TRIAL = "trial"
     """The database belongs to this trial; `storage.connections` reads the newest of these rows."""
     READABLE = "readable"
-    """Of the table for people, where there is no other: never written into the machine's."""
+    """A row of the readable table, where it is the only one; never written into the machine's table."""
 
 
 def make_tables(connection: Connection) -> None:
-    """Make both tables where they are not there."""
+    """Make both tables if they do not exist."""
     for statement in _TABLES:
         connection.execute(statement)
 
@@ -59,7 +59,7 @@ def add_migration(
 
 
 def add_trial(connection: Connection, *, trial_id: TrialId, release: Release, at: str) -> None:
-    """Write a trial's row: whose database this is, also when no schema changed."""
+    """Write a trial's row, which shows whose database this is, also if no schema changed."""
     make_tables(connection)
     connection.execute(
         f"INSERT INTO {HISTORY} (kind, trial_id, release_id, release_version, applied_at) VALUES (?, ?, ?, ?, ?)",
@@ -68,9 +68,9 @@ def add_trial(connection: Connection, *, trial_id: TrialId, release: Release, at
 
 
 def applied(connection: Connection) -> tuple[Applied, ...]:
-    """Return the migrations the database says it has, by number; the newest row of a number counts.
+    """Return the migrations in the database's history, by number; the newest row of a number counts.
 
-    Where only the readable table is there (an older tool wrote it), names without hashes: adopted by name.
+    If there is only the readable table (an older tool wrote it), they have names and no hashes: adopted by name.
     """
     if has_table(connection, HISTORY):
         rows = connection.execute(
@@ -84,7 +84,7 @@ def applied(connection: Connection) -> tuple[Applied, ...]:
 
 
 def rows(connection: Connection) -> list[dict[str, object]]:
-    """Everything in the machine's table, oldest first; where an older tool wrote only the readable one, its rows."""
+    """Return the rows of the machine's table, oldest first; those of the readable table if there is no other."""
     sql = f"SELECT * FROM {HISTORY} ORDER BY sequence"
     if not has_table(connection, HISTORY):
         sql = (

@@ -1,6 +1,6 @@
-"""One file of a migration: its normalised text, its identity, and what its header says. Runs none.
+"""One file of a migration: its normalised text, its identity and its header. Runs none.
 
-What engines share to read their folders; which folder is whose: `engines/registry`.
+Engines share this to read their folders; `engines/registry` finds the engine of a folder.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 HEADER: Final = re.compile(r"^--\s*(description|changes|readable_from|replaces)\s*:\s*(.*?)\s*$")
 KINDS: Final = {".sql": MigrationKind.SQL, ".py": MigrationKind.PYTHON, ".toml": MigrationKind.COMMAND}
-"""By the ending of a file."""
+"""By the extension of the file."""
 METADATA: Final = ("description", "changes", "readable_from", "replaces")
-"""What a migration may say of itself."""
+"""The keys of a migration's metadata."""
 _SHA256: Final = re.compile(r"^[0-9a-f]{64}$")
 _NO_FOLDER: Final = (FileNotFoundError, NotADirectoryError)
 
@@ -35,10 +35,10 @@ def unreadable(path: Path, cause: OSError) -> BadMigrations:
 
 
 def listed(folder: Path) -> list[Path]:
-    """Return what is in a folder, by name.
+    """Return the entries of a folder, sorted by name.
 
     Raises:
-        BadMigrations: it cannot be read.
+        BadMigrations: the folder cannot be read.
     """
     try:
         return sorted(folder.iterdir())
@@ -49,7 +49,7 @@ def listed(folder: Path) -> list[Path]:
 def text_of(path: Path) -> str:
     """Return a migration's text, normalised: no BOM, LF, no white space at the end of a line.
 
-    Identity goes by this text: a checkout with other line ends, or an editor's habit, is not another migration.
+    This text is hashed for the identity: other line ends of a checkout, or habits of an editor, do not change it.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -70,7 +70,7 @@ def checked_text(migration: Migration) -> str:
     """Return the text that a migration was loaded from.
 
     Raises:
-        MigrationFailed: the file was changed since.
+        MigrationFailed: the file changed after that.
     """
     text = text_of(migration.path)
     if hash_of(text) != migration.sha256:
@@ -79,24 +79,24 @@ def checked_text(migration: Migration) -> str:
 
 
 def metadata(path: Path, text: str, *, entry: str) -> Mapping[str, Any]:
-    """Return what a migration's text says of itself: in a header of SQL, or in assignments of Python.
+    """Return a migration's metadata: from the header of SQL, or from assignments in Python.
 
     Args:
         path: the migration's file.
         text: its text.
-        entry: the call that a migration in Python must define, as `up(db)`.
+        entry: the function that a migration in Python must define, as `up(db)`.
 
     Raises:
-        BadMigrations: it is Python that cannot be read, or without that function.
+        BadMigrations: the Python code cannot be parsed, or lacks that function.
     """
     return _python_metadata(path, text, entry) if path.suffix == ".py" else _sql_metadata(text)
 
 
 def built(path: Path, text: str, values: Mapping[str, Any], *, number: SchemaNumber, name: str) -> Migration:
-    """Make a migration out of its text and what is said of it.
+    """Make a migration from its text and its metadata.
 
     Raises:
-        BadMigrations: something that is said is not of its kind.
+        BadMigrations: a value of the metadata has the wrong type.
     """
     return Migration(
         number=number,
@@ -105,14 +105,14 @@ def built(path: Path, text: str, values: Mapping[str, Any], *, number: SchemaNum
         sha256=hash_of(text),
         replaces=_hashes(path, values.get("replaces", ())),
         readable_from=_number(path, values.get("readable_from"), number),
-        changes=tuple(_text(path, one) for one in _listed(path, values.get("changes", ()))),
+        changes=tuple(_text(path, line) for line in _listed(path, values.get("changes", ()))),
         kind=KINDS[path.suffix],
         path=path,
     )
 
 
 def header_of(text: str) -> list[str]:
-    """Return the lines before the first statement; those that name something say it of the migration."""
+    """Return the lines before the first statement, some of which are metadata."""
     return list(takewhile(lambda line: not line.strip() or line.startswith("--"), text.splitlines()))
 
 
@@ -154,19 +154,19 @@ def _literal(path: Path, name: str, node: ast.Assign | ast.AnnAssign) -> Any:
     try:
         return ast.literal_eval(node.value or ast.Constant(None))
     except ValueError as cause:
-        why = f"{name} has to be written out, because it is read without running the file (line {node.lineno})"
+        why = f"{name} must be written out, because it is read without running the file (line {node.lineno})"
         raise BadMigrations(operation="read", path=path, cause=why) from cause
 
 
 def _listed(path: Path, value: object) -> Iterable[object]:
     if not isinstance(value, list | tuple):
-        raise BadMigrations(operation="read", path=path, cause=f"changes has to be a list of texts, not {value!r}")
+        raise BadMigrations(operation="read", path=path, cause=f"changes must be a list of strings, not {value!r}")
     return value
 
 
 def _text(path: Path, value: object) -> str:
     if not isinstance(value, str):
-        raise BadMigrations(operation="read", path=path, cause=f"{value!r} has to be a text")
+        raise BadMigrations(operation="read", path=path, cause=f"{value!r} must be a string")
     return value
 
 
@@ -174,11 +174,13 @@ def _number(path: Path, value: object, number: SchemaNumber) -> SchemaNumber | N
     if value is None:
         return None
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= number:
-        raise BadMigrations(operation="read", path=path, cause=f"readable_from has to be between 1 and {number}")
+        raise BadMigrations(operation="read", path=path, cause=f"readable_from must be between 1 and {number}")
     return SchemaNumber(value)
 
 
 def _hashes(path: Path, values: object) -> tuple[Sha256, ...]:
-    if not isinstance(values, list | tuple) or not all(isinstance(one, str) and _SHA256.match(one) for one in values):
-        raise BadMigrations(operation="read", path=path, cause="replaces has to name SHA-256 hashes")
+    if not isinstance(values, list | tuple) or not all(
+        isinstance(text, str) and _SHA256.match(text) for text in values
+    ):
+        raise BadMigrations(operation="read", path=path, cause="replaces must name SHA-256 hashes")
     return tuple(map(Sha256, values))

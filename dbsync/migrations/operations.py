@@ -1,7 +1,7 @@
-"""The hard patterns of a schema change as calls on `db`: each checks first, keeps what a rebuild forgets, and logs.
+"""Difficult schema changes as calls on `db`: each checks first, keeps what a plain rebuild would lose, and logs.
 
 A rebuild follows SQLite's documented order (sqlite.org/lang_altertable.html, 7): make the new table, copy, drop the old
-one, rename; indexes, triggers, rowids and the AUTOINCREMENT mark come along.
+one, rename; indexes, triggers, rowids and the AUTOINCREMENT counter are kept.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SETTLES: Final = ("refuse", "suffix", "keep_oldest", "keep_newest")
 
 
 class Helpers(ABC):
-    """Mixed into what a migration gets as `db`."""
+    """Base class of the object that a migration gets as `db`."""
 
     @abstractmethod
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
@@ -41,15 +41,15 @@ class Helpers(ABC):
 
     @abstractmethod
     def log(self, text: str) -> None:
-        """A line for whoever watches."""
+        """Write one line to the run's log."""
 
     @abstractmethod
     def progress(self, done: int, total: int, unit: Unit = Unit.ROWS) -> None:
-        """How far a long step has come."""
+        """Report the progress of a long step."""
 
     def add_column(self, table: str, column: str, definition: str) -> bool:
-        """Add a column if it is missing; whether it was."""
-        if any(same(one, column) for one in self.columns(table)):
+        """Add a column if it is missing and return whether it was."""
+        if any(same(name, column) for name in self.columns(table)):
             return False
         self.execute(f"ALTER TABLE {quoted(table)} ADD COLUMN {quoted(column)} {definition}")
         self.log(f"✅ Added '{column}' column to {table}")
@@ -60,14 +60,14 @@ class Helpers(ABC):
 
         Args:
             table: its name, which stays.
-            definition: what stands between the parentheses of CREATE TABLE; with them, where something comes after.
-            copy: new column → expression over the old row; columns that are not named are copied by name.
+            definition: the text between the parentheses of CREATE TABLE; with the parentheses if options follow them.
+            copy: new column → expression over the old row; all other columns are copied by name.
         """
         body = definition if definition.lstrip().startswith("(") else f"({definition})"
         self._rebuild(table, body, dict(copy or {}))
 
     def add_foreign_key(self, table: str, column: str, references: str, on_delete: str = "NO ACTION") -> None:
-        """Add a foreign key: `references` is like `categories(id)`. Rows that point to nothing are refused."""
+        """Add a foreign key: `references` is like `categories(id)`. Rows without a parent are refused."""
         parent, _, target = references.rstrip(")").partition("(")
         lost = self.query(
             f"SELECT count(*) FROM {quoted(table)} WHERE {quoted(column)} IS NOT NULL AND {quoted(column)} NOT IN"
@@ -79,29 +79,29 @@ class Helpers(ABC):
         self.log(f"✅ Foreign key of {table}.{column} added")
 
     def add_unique(self, table: str, columns: Sequence[str], settle: str = "refuse", name: str | None = None) -> None:
-        """Make columns unique by an index; what is there twice is settled as stated.
+        """Make columns unique by an index, after resolving duplicates as `settle` says.
 
         Args:
             table: the table.
-            columns: what is to be unique together.
+            columns: the columns that must be unique together.
             settle: refuse (with counts), suffix (the last column gets -2, -3 …), keep_oldest or keep_newest (by rowid;
                 by key in a table without rowids).
-            name: of the index.
+            name: the name of the index.
         """
         if settle not in SETTLES:
-            raise MigrationFailed(operation="make unique", cause=f"settle has to be one of {', '.join(SETTLES)}")
-        names = ", ".join(quoted(one) for one in columns)
+            raise MigrationFailed(operation="make unique", cause=f"settle must be one of {', '.join(SETTLES)}")
+        names = ", ".join(map(quoted, columns))
         order = "DESC" if settle == "keep_newest" else "ASC"
-        present = " AND ".join(f"{quoted(one)} IS NOT NULL" for one in columns)
+        present = " AND ".join(f"{quoted(column)} IS NOT NULL" for column in columns)
         row = self._known_by(table)
-        oldest = ", ".join(f"{one} {order}" for one in row)
+        oldest = ", ".join(f"{column} {order}" for column in row)
         twice = self.query(
             f"SELECT nth, {', '.join(row)} FROM (SELECT {', '.join(row)}, row_number() OVER (PARTITION BY {names}"
             f" ORDER BY {oldest}) AS nth FROM {quoted(table)} WHERE {present}) WHERE nth > 1 ORDER BY {', '.join(row)}"
         )
         if settle == "refuse":
             self._refuse(len(twice), f"{len(twice)} rows of {table} repeat {', '.join(columns)}")
-        where = " AND ".join(f"{one} = ?" for one in row)
+        where = " AND ".join(f"{column} = ?" for column in row)
         for number, *key in twice:
             self._settle(table, columns[-1], settle, where, key, number)
         if twice:
@@ -121,7 +121,7 @@ class Helpers(ABC):
         self.execute(f"UPDATE {quoted(table)} SET {quoted(column)} = ? WHERE {where}", (f"{value}-{number}", *key))
 
     def _known_by(self, table: str) -> list[str]:
-        """Return what a row is found again by, quoted: the rowid, else the primary key, which then is never NULL."""
+        """Return the quoted columns that identify a row: the rowid, else the primary key, which then is never NULL."""
         rowid = self._rowid(table)
         keys = sorted(
             (row for row in self.query(f"PRAGMA table_info({quoted(table)})") if row[5]), key=lambda row: row[5]
@@ -129,7 +129,7 @@ class Helpers(ABC):
         return [rowid] if rowid is not None else [quoted(str(row[1])) for row in keys]
 
     def not_null(self, table: str, column: str, fill: str) -> None:
-        """Make a column NOT NULL; where it is NULL it becomes `fill`, an expression over the row."""
+        """Make a column NOT NULL, after setting NULLs to `fill`, an expression over the row."""
         self.execute(f"UPDATE {quoted(table)} SET {quoted(column)} = {fill} WHERE {quoted(column)} IS NULL")
         left = self.query(f"SELECT count(*) FROM {quoted(table)} WHERE {quoted(column)} IS NULL")[0][0]
         self._refuse(left, f"{left} rows of {table} have no {column} even so")
@@ -138,7 +138,7 @@ class Helpers(ABC):
         self.log(f"✅ {table}.{column} is NOT NULL")
 
     def backfill(self, table: str, column: str, expression: str, batch_rows: int = BATCH_ROWS) -> int:
-        """Set a column of every row, in batches with progress; return how many rows there were.
+        """Set a column of every row, in batches with progress, and return the number of rows.
 
         A table without rowids is one batch.
         """
@@ -150,7 +150,7 @@ class Helpers(ABC):
             return done
         total = self.query(f"SELECT count(*) FROM {quoted(table)}")[0][0]
         done, after = 0, -(2**63)
-        # By the rows that there are: keys made of a time or by chance lie far apart.
+        # Batches of existing rows, not ranges of keys: keys made from a time or at random lie far apart.
         batch = f"SELECT {rowid} AS r FROM {quoted(table)} WHERE {rowid} >= ? ORDER BY r LIMIT ?"
         while (last := self.query(f"SELECT max(r) FROM ({batch})", (after, batch_rows))[0][0]) is not None:
             done += self.execute(f"{update} WHERE {rowid} >= ? AND {rowid} <= ?", (after, last))
@@ -162,10 +162,9 @@ class Helpers(ABC):
         return done
 
     def constrain(self, table: str, check: str, clean: str | None = None) -> None:
-        """Validate, clean, constrain.
+        """Add a CHECK after counting the rows that break it and fixing them with `clean`, one statement.
 
-        Rows that break `check` are counted, `clean` (one statement) fixes them, and only when none is left the CHECK
-        is added.
+        It is refused if rows that break the CHECK are left.
         """
         broken = f"SELECT count(*) FROM {quoted(table)} WHERE NOT ({check})"
         count = self.query(broken)[0][0]
@@ -188,16 +187,16 @@ class Helpers(ABC):
         )
         before = self.columns(table)
         self.execute(f"CREATE TABLE {quoted(new)} {body}")
-        names = [one for one in self.columns(new) if one in copy or any(same(one, old) for old in before)]
-        chosen = [copy.get(one, quoted(one)) for one in names]
+        names = [name for name in self.columns(new) if name in copy or any(same(name, old) for old in before)]
+        chosen = [copy.get(name, quoted(name)) for name in names]
         rowids = self._rowid(new), self._rowid(table)
-        listed = [quoted(one) for one in names]
+        listed = [quoted(name) for name in names]
         if rowids[0] is not None and rowids[1] is not None and not self._has_integer_key(new):
             listed, chosen = [rowids[0], *listed], [rowids[1], *chosen]
         self.execute(f"INSERT INTO {quoted(new)} ({', '.join(listed)}) SELECT {', '.join(chosen)} FROM {quoted(table)}")
         self._carry_mark(table, new)
         self.execute(f"DROP TABLE {quoted(table)}")
-        # The old way of renaming leaves views and other tables' references alone, which mean the name that comes back.
+        # The legacy rename leaves views and other tables' references alone: they refer to the name that is restored.
         self.execute("PRAGMA legacy_alter_table=ON")
         self.execute(f"ALTER TABLE {quoted(new)} RENAME TO {quoted(table)}")
         self.execute("PRAGMA legacy_alter_table=OFF")
@@ -233,5 +232,5 @@ class Helpers(ABC):
     def _refuse(self, count: int, cause: str) -> None:
         if count:
             raise MigrationFailed(
-                operation="validate", cause=cause, hint="Mend the rows first, or say how to settle them."
+                operation="validate", cause=cause, hint="Fix the rows first, or say how to settle them."
             )

@@ -1,4 +1,4 @@
-"""The code of a migration in Python: what it defines, and the line at which it failed."""
+"""The code of a migration in Python: its namespace, and the line at which it failed."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from dbsync.migrations.migration_file import checked_text
 from dbsync.model import Migration
 
 STOPPED: Final = (Exception, SystemExit)
-"""Whatever a migration's code may raise. Leaving the process is a failure like any: the app is not to be gone."""
+"""The exceptions that a migration's code may raise. SystemExit is a failure too: it must not end the app."""
 
 
 def _unheard(line: str) -> None:
-    """Nobody reads what a migration prints."""
+    """Ignore a line that a migration prints."""
 
 
 def namespace_of(migration: Migration, log: Callable[[str], None] = _unheard) -> dict[str, object]:
-    """Return what a Python migration defines; its text is checked against its identity first.
+    """Return the namespace that a Python migration defines, after checking its text against its identity.
 
-    What it prints goes to `log`: standard output belongs to whoever runs this, and may be lines of JSON.
+    Its `print` writes to `log`: standard output belongs to the calling program, and may be lines of JSON.
 
     Raises:
         MigrationFailed: the file changed, or its top level fails.
@@ -38,12 +38,12 @@ def namespace_of(migration: Migration, log: Callable[[str], None] = _unheard) ->
 
 
 def _printed(log: Callable[[str], None], *words: object, sep: str | None = " ", **_: object) -> None:
-    for line in (" " if sep is None else sep).join(str(one) for one in words).splitlines():
+    for line in (" " if sep is None else sep).join(map(str, words)).splitlines():
         log(line)
 
 
 def failed(migration: Migration, error: BaseException) -> MigrationFailed:
-    """Return the error for what a Python migration raised, with its own line that led to it."""
+    """Return the error for an exception of a Python migration, with the line of its code that led to it."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == str(migration.path)]
     cause = f"{type(error).__name__}: {error}" + (f" (line {lines[-1]})" if lines else "")

@@ -1,4 +1,4 @@
-"""Runs migrations: on an open transaction, one savepoint each, with their history rows; or on a throw-away database."""
+"""Runs of migrations: in an open transaction, one savepoint each, with history rows; or on a throw-away database."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dbsync.storage.introspection import version_of
 
 
 class Applied(NamedTuple):
-    """What is known of a migration that ran."""
+    """The facts of a migration that ran."""
 
     milliseconds: int
     written: Written | None
@@ -40,19 +40,19 @@ def apply(
     told: Told = nobody,
     issued: Callable[[str], None] = unheard,
 ) -> Applied:
-    """Run one migration and writes its rows and `user_version`, in the open transaction.
+    """Run one migration and write its rows and `user_version`, in the open transaction.
 
-    `told` learns how far it is (statements of an SQL file, rows of a batch), `issued` each statement before it runs.
+    `told` gets its progress (statements of an SQL file, rows of a batch), `issued` each statement before it runs.
 
     Raises:
         MigrationFailed: a statement or the migration's code failed; the savepoint is undone.
-        DiskFull: there was no space; SQLite may have ended the transaction.
+        DiskFull: there is no space; SQLite may have ended the transaction.
     """
     began = milliseconds()
     if migration.kind is MigrationKind.COMMAND:
         from dbsync.migrations.engines import own_command
 
-        # The connection is to a copy that nobody else has (`database.open_transaction.OnCopy`).
+        # The connection is to a copy that no other process uses (`database.open_transaction.OnCopy`).
         own_command.run(connection, migration, log)
         took = milliseconds() - began
         _record(connection, migration, trial_id=trial_id, release=release, at=at, took=took)
@@ -68,7 +68,7 @@ def apply(
         _record(connection, migration, trial_id=trial_id, release=release, at=at, took=took)
         connection.execute("RELEASE migration")
     except BaseException:
-        # After "disk full" in WAL mode SQLite has undone everything already, and there is nothing to go back to.
+        # After "disk full" in WAL mode SQLite has undone everything already, and the savepoint is gone.
         if connection.in_transaction:
             connection.execute("ROLLBACK TO migration")
         raise
@@ -82,12 +82,12 @@ def apply_all(
     told: Told = nobody,
     issued: Callable[[Migration, str], None] = lambda _migration, _sql: None,
 ) -> Written | None:
-    """Run migrations in the open transaction of a throw-away database and return what they wrote.
+    """Run migrations in the open transaction of a throw-away database and return their writes.
 
-    Nothing of it is on record: no trial, no release, no time. `issued` gets each statement before it runs.
+    Their history rows have no trial, no release and no time. `issued` gets each statement before it runs.
 
     Returns:
-        None: anything may have been written.
+        Their writes; None: they may have written anything.
     """
     written: Written | None = frozenset()
     for migration in migrations:
@@ -108,7 +108,7 @@ def apply_all(
 
 
 def run_all(connection: Connection, migrations: tuple[Migration, ...]) -> Written | None:
-    """Run migrations on a throw-away database in a transaction of their own and return what they wrote.
+    """Run migrations on a throw-away database in a transaction of their own and return their writes.
 
     They run as they would on a till.
     """
@@ -120,7 +120,7 @@ def run_all(connection: Connection, migrations: tuple[Migration, ...]) -> Writte
 
 
 def migrate_up(path: Path, migrations: tuple[Migration, ...]) -> tuple[Migration, ...]:
-    """Bring a throw-away file to the newest of `migrations` and return those that were missing from it.
+    """Bring a throw-away file to the newest of `migrations` and return those that were pending.
 
     Raises:
         TillkeeperError: a migration fails on it.
@@ -132,7 +132,7 @@ def migrate_up(path: Path, migrations: tuple[Migration, ...]) -> tuple[Migration
 
 
 def fresh_structure(migrations: tuple[Migration, ...]) -> frozenset[str]:
-    """Return the structure that all migrations make of an empty database."""
+    """Return the structure that all migrations give to an empty database."""
     with closing(open_scratch()) as connection:
         run_all(connection, migrations)
         return fingerprint(connection)

@@ -1,6 +1,6 @@
-"""What a migration may do: statements, queries, words to the log. Not: transactions, ATTACH, dangerous pragmas.
+"""The operations that a migration may use: statements, queries, log. Not: transactions, ATTACH, dangerous pragmas.
 
-It guards against mistakes, not against malice: a migration is signed code of the vendor.
+The sandbox guards against mistakes, not against malice: a migration is signed code of the vendor.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from dbsync.storage.sql_tokens import pieces_of, unquoted
 
 
 def unheard(sql: str) -> None:
-    """Nobody asks which statements run."""
+    """Ignore a statement: the default where no caller observes them."""
 
 
 class Sandbox(Helpers):
-    """What a migration gets in place of a connection.
+    """The object that a migration gets in place of a connection.
 
     Args:
-        connection: in the open transaction.
-        log: told of every line of the migration.
-        source: the migration's file, for saying where a statement stands.
-        told: learns how far a step is.
-        issued: learns each statement before it runs.
-        place: how findings name the file; its own name by default.
+        connection: a connection with an open transaction.
+        log: gets every line that the migration logs.
+        source: the migration's file, for naming the line of a statement.
+        told: gets the progress of a step.
+        issued: gets each statement before it runs.
+        place: the name of the file in findings; its own name by default.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Sandbox(Helpers):
         self._why_refused = ""
         self._last_failure: TillkeeperError | None = None
         self.written: set[Write] = set()
-        """What each statement may write: asked as it is compiled, so never too little."""
+        """The possible writes of each statement, found as it is compiled: perhaps too many, never too few."""
 
     def __enter__(self) -> Self:
         self._connection.set_authorizer(self._authorize)
@@ -71,11 +71,11 @@ class Sandbox(Helpers):
         self._connection.set_authorizer(None)
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
-        """Run one statement; returns how many rows it changed (-1 where that has no meaning)."""
+        """Run one statement and return the number of rows that it changed (-1 where that has no meaning)."""
         return self._run(sql, parameters).rowcount
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Run one query; returns all rows."""
+        """Run one query and return all rows."""
         return self._run(sql, parameters).fetchall()
 
     def columns(self, table: str) -> list[str]:
@@ -83,15 +83,15 @@ class Sandbox(Helpers):
         return [column.name for column in columns_of(self._connection, table)]
 
     def _rowid(self, table: str) -> str | None:
-        """Return a name for a table's rowid that no column hides; None where it has none."""
+        """Return a name for a table's rowid that no column hides; None if it has none."""
         return rowid_of(self._connection, table)
 
     def log(self, text: str) -> None:
-        """A line for whoever watches."""
+        """Write one line to the run's log."""
         self._log(text)
 
     def progress(self, done: int, total: int, unit: Unit = Unit.ROWS) -> None:
-        """How far a long step has come, for a bar and the time that remains."""
+        """Report the progress of a long step, for a bar and the remaining time."""
         self._told(done, total, unit=unit)
 
     def script(self, text: str) -> None:
@@ -99,7 +99,7 @@ class Sandbox(Helpers):
         self._statements(list(numbered(text)))
 
     def _statements(self, statements: Sequence[Statement]) -> None:
-        """The same for statements that are cut already."""
+        """Run statements that are split already."""
         for number, (line, statement) in enumerate(statements):
             self._told(number, len(statements), unit=Unit.STATEMENTS)
             self._line = line if self._source.suffix == ".sql" else 0
@@ -117,7 +117,7 @@ class Sandbox(Helpers):
         except sqlite3.Error as error:
             refused = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_AUTH
             if refused and not self._why_refused:
-                # Ctrl-C while SQLite asked `_authorize`: what a callback raises is lost, and SQLite calls it a refusal.
+                # Ctrl-C during `_authorize`: the exception of a callback is lost, and SQLite reports a refusal.
                 raise KeyboardInterrupt from error
             self._last_failure = self._failure(error, sql)
             raise self._last_failure from error
@@ -125,9 +125,9 @@ class Sandbox(Helpers):
         return cursor
 
     def check_transaction(self) -> None:
-        """Refuse to go on without a transaction: what is written then would stay, whatever becomes of the run.
+        """Refuse to proceed without a transaction: later writes would stay even if the run fails.
 
-        Some failures end it ("disk full", for one), and a migration may have swallowed what it was told of that.
+        Some failures end it ("disk full", for example), and a migration may have caught the error.
 
         Raises:
             TillkeeperError: the failure that ended it.
@@ -142,10 +142,10 @@ class Sandbox(Helpers):
         return kind(operation="migrate", cause=f"{cause} ({self._where()}: {shown(sql)})")
 
     def _where(self) -> str:
-        """Return the line at which the migration is."""
+        """Return the line that the migration is executing."""
         if self._line:
             return f"line {self._line}"
-        frame = sys._getframe(1)  # noqa: SLF001 - the way that `traceback` goes as well, without its cost
+        frame = sys._getframe(1)  # noqa: SLF001 - `traceback` does the same, at a higher cost
         while frame.f_back is not None:
             if frame.f_code.co_filename == str(self._source):
                 return f"line {frame.f_lineno}"
@@ -155,10 +155,10 @@ class Sandbox(Helpers):
     # -------------------------------------------------------------------------------------------------- quoted names
 
     def _check_quoted_names(self, sql: str, parameters: Sequence[Any]) -> None:
-        """Compile the statement with its "names" in backticks, which are never taken for texts.
+        """Compile the statement with its "names" in backticks, which are never taken for strings.
 
-        SQLite takes an unknown "name" for a text and fills a column with its own misspelt name in silence
-        (sqlite.org/quirks.html, 8). Switching that off (Python 3.12) would break triggers that a shop has already.
+        SQLite takes an unknown "name" for a string and silently fills a column with its own misspelt name
+        (sqlite.org/quirks.html, 8). Disabling that (Python 3.12) would break triggers that a shop has already.
         """
         exact = strict(sql)
         if exact == sql:
@@ -169,11 +169,11 @@ class Sandbox(Helpers):
         except sqlite3.Error as error:
             if "no such column" not in str(error) or not self._compiles(sql, parameters):
                 raise
-            cause = f"{error}: a name in double quotes that is not there would be taken for a text"
+            cause = f"{error}: a name in double quotes that does not exist would be taken for a string"
             raise MigrationFailed(
                 operation="migrate",
                 cause=f"{cause} ({self._where()}: {shown(sql)})",
-                hint="Put texts in single quotes.",
+                hint="Put strings in single quotes.",
             ) from error
 
     def _compiles(self, sql: str, parameters: Sequence[Any]) -> bool:
@@ -184,7 +184,7 @@ class Sandbox(Helpers):
         return True
 
     def _check_body(self, sql: str, exact: str) -> None:
-        """What a view or trigger says is compiled only when it is used: so it is made strictly, used, and unmade."""
+        """Check the body of a view or trigger, compiled only in use: create it with strict names, use it, roll back."""
         use = use_of(sql)
         if use is None or self._why_unusable(sql, use) is not None:
             return
@@ -232,10 +232,10 @@ class Sandbox(Helpers):
         return sqlite3.SQLITE_OK
 
     def _altered(self, table: str, dropped: str | None) -> None:
-        """Note the rows that an ALTER TABLE may have written.
+        """Note the writes of ALTER TABLE.
 
-        DROP COLUMN, which names its column here, rewrites rows. ADD COLUMN leaves them alone. RENAME does as well,
-        but what has the name then may be other rows: two tables, or two columns, that change places.
+        DROP COLUMN, which names its column here, rewrites rows. ADD COLUMN and RENAME do not, but after a RENAME the
+        name may refer to other rows: two tables, or two columns, may change places.
         """
         if adds_column(self._statement):
             return
@@ -250,7 +250,7 @@ class Sandbox(Helpers):
 
 
 def cursor_of(sandbox: Sandbox, sql: str, parameters: Sequence[Any]) -> sqlite3.Cursor:
-    """Run one statement of an engine's library, which wants a cursor.
+    """Run one statement of an engine's library, which needs a cursor, and return that.
 
     Migrations of our own never get one, because a cursor leads to its connection.
     """
@@ -258,5 +258,5 @@ def cursor_of(sandbox: Sandbox, sql: str, parameters: Sequence[Any]) -> sqlite3.
 
 
 def run_statements(sandbox: Sandbox, statements: Sequence[Statement]) -> None:
-    """Run statements that an engine has cut, as those of an SQL file."""
+    """Run statements that an engine has split, like those of an SQL file."""
     sandbox._statements(statements)  # noqa: SLF001 - the same file

@@ -1,1 +1,1 @@
-"""Reads schemas and SQL text. Runs no statement of a migration."""
+"""Readers of schemas and SQL text. They run no statement of a migration."""

@@ -1,4 +1,4 @@
-"""What migrations declare that they change: one line per permission, the same words in SQL headers and in Python.
+"""Changes that migrations declare: one line per permission, the same words in SQL headers and in Python.
 
 drop     table T | column T.c | index i | trigger t | view v
 rename   T -> T2 | T.c -> T.c2
@@ -24,14 +24,14 @@ _NAMES: Final = (TokenKind.WORD, TokenKind.QUOTED)
 
 
 class Cell(NamedTuple):
-    """How a column may differ: anywhere, only where `where` is true, or to be exactly `value`."""
+    """A permission for a column to differ: in all rows, only where `where` is true, or only to exactly `value`."""
 
     where: str | None = None
     value: str | None = None
 
 
 class Declared(NamedTuple):
-    """Everything that is declared, by the names that the database had before. Names compare without case."""
+    """Everything that is declared, by the names in the database before. Names compare without case."""
 
     tables: dict[str, str]
     """Renamed tables: name before, name after."""
@@ -47,22 +47,22 @@ class Declared(NamedTuple):
     redefines: set[tuple[str, str]]
     resets: set[str]
     migrations_count: int = 1
-    """How many migrations declared it: expressions of several speak of different befores."""
+    """How many migrations declared it: expressions of different migrations refer to different states before."""
 
     def gone_in_between(self, kind: str, name: str) -> bool:
-        """Return whether one of several migrations drops it: what has its name at the end is another's."""
+        """Return whether one of several migrations drops an object: one of that name at the end is another object."""
         return self.migrations_count > 1 and (kind, name) in self.drops
 
 
 def declared(migrations: Iterable[Migration]) -> Declared:
-    """Return what a run of migrations declares, taken together.
+    """Return the declarations of a run of migrations, combined.
 
-    A till that skips releases runs several at once. A condition or a value that one of them declares speaks of the rows
-    as that one finds and leaves them. Where another of the run changes the same table, or one that the expression
-    names, nobody has seen these rows by the end: the permission stays, without its condition.
+    A till that skips releases runs several at once. A condition or a value that a migration declares refers to the rows
+    as that migration finds and leaves them. If another migration of the run changes the same table, or one that the
+    expression names, these rows cannot be compared at the end: the permission stays, without its condition.
 
     Raises:
-        BadMigrations: a line that is not understood, with the grammar's words.
+        BadMigrations: a line cannot be parsed; the hint lists the verbs.
     """
     found = Declared({}, {}, set(), {}, set(), {}, {}, set(), set())
     migrations = tuple(migrations)
@@ -83,14 +83,14 @@ def declared(migrations: Iterable[Migration]) -> Declared:
 
 
 def _weaken(found: Declared, migrations: tuple[Migration, ...]) -> None:
-    """Take away the conditions and values that another migration of the run may have made untrue."""
+    """Remove the conditions and values that another migration of the run may have made untrue."""
     times: Counter[str] = Counter()
-    for one in migrations:
-        times.update({_before(found, table) for table in _tables_of(one)})
+    for migration in migrations:
+        times.update({_before(found, table) for table in _tables_of(migration)})
     shared = {table for table, count in times.items() if count > 1}
 
     def holds(table: str, expression: str | None) -> bool:
-        # The table itself is counted once, by its own migration; another one that is named, at all.
+        # The table itself counts once, for its own migration; any count of another table that is named is too many.
         names = (token.name for token in significant(expression or "") if token.kind in _NAMES)
         named = {_before(found, name) for name in names} - {table}
         return table not in shared and not named & times.keys()
@@ -105,7 +105,7 @@ def _weaken(found: Declared, migrations: tuple[Migration, ...]) -> None:
 
 
 def _tables_of(migration: Migration) -> set[str]:
-    """Return the tables of which a migration declares a change, under the name that it uses, and under a new one."""
+    """Return the tables of which a migration declares changes, by the name that it uses, and by a new name."""
     changes = [change for line in migration.changes if (change := _parsed(line)) is not None]
     paths = [path for change in changes if change.kind not in KINDS for path in (change.paths[0], change.to) if path]
     return {path[0].lower() for path in paths}
@@ -117,9 +117,9 @@ class _Change(NamedTuple):
     verb: str
     kind: str = ""
     paths: tuple[tuple[str, ...], ...] = ()
-    """What changes: each a name, or a table's and a column's."""
+    """The objects that change: each a name, or the names of a table and a column."""
     to: tuple[str, ...] = ()
-    """The next name of what is renamed."""
+    """The next name of a renamed object."""
     where: str | None = None
     value: str | None = None
 
@@ -137,26 +137,26 @@ class _Reader:
         return self._at == len(self._tokens)
 
     def word(self, *words: str) -> str:
-        """Pass one of these words; returns it, empty if another token comes."""
+        """Pass one of these words and return it; empty if another token comes."""
         token = self._next()
         found = token is not None and token.kind is TokenKind.WORD and token.plain in words
         self._at += found
         return token.plain if token is not None and found else ""
 
     def sign(self, text: str) -> bool:
-        """Pass this sign; returns whether it came."""
+        """Pass this sign and return whether it came."""
         token = self._next()
         found = token is not None and token.text == text
         self._at += found
         return found
 
     def kind(self) -> str:
-        """Pass a kind of object before its name; empty if there is none. A table may have the name of a kind, too."""
+        """Pass a kind of object before a name and return it; empty if there is none. A name may be that of a kind."""
         token = self._next(1)
         return self.word(*_OF_A_TABLE, *KINDS) if token is not None and token.kind in _NAMES else ""
 
     def path(self) -> tuple[str, ...]:
-        """Pass a name, or a table's and a column's; empty if none comes."""
+        """Pass a name, or the names of a table and a column, and return it; empty if none comes."""
         token, dot, column = self._next(), self._next(1), self._next(2)
         if token is None or token.kind not in _NAMES:
             return ()
@@ -167,7 +167,7 @@ class _Reader:
         return (token.name, column.name)
 
     def rest(self) -> str:
-        """Pass everything, as it stands there."""
+        """Pass the rest of the line and return it as written."""
         token, self._at = self._next(), len(self._tokens)
         return self._line[token.begin :].strip() if token is not None else ""
 
@@ -176,7 +176,7 @@ class _Reader:
 
 
 def _parsed(line: str) -> _Change | None:
-    """Return the parts of a line; None if it is not understood."""
+    """Return the parts of a line; None if it cannot be parsed."""
     reader = _Reader(line)
     change = _Change(reader.word(*_VERBS))
     change = change._replace(kind=reader.kind() if change.verb in ("drop", "redefine", "retype", "reset") else "")
@@ -197,13 +197,13 @@ def _parsed(line: str) -> _Change | None:
 
 
 def _take(found: Declared, change: _Change) -> bool:
-    """Add a change to what is declared; returns whether it can be."""
+    """Add a change to the declarations and return whether it is possible."""
     path = change.paths[0]
     match change.verb:
         case "rename":
             _rename(found, path, change.to)
         case "update":
-            found.updates.update({cell_of(found, one): Cell(change.where, change.value) for one in change.paths})
+            found.updates.update({cell_of(found, cell): Cell(change.where, change.value) for cell in change.paths})
         case "insert":
             found.inserts[_before(found, path[0])] = change.where
         case "delete":
@@ -232,7 +232,7 @@ def _rename(found: Declared, old: Sequence[str], new: Sequence[str]) -> None:
 
 
 def cell_of(found: Declared, path: Sequence[str]) -> tuple[str, str]:
-    """Table and column, as they were called before, of a table and a column of it; without a column: *."""
+    """Return table and column by their names before the run; the column * where the path has none."""
     table = _before(found, path[0])
     if len(path) == 1:
         return table, "*"
@@ -247,10 +247,10 @@ def _dotted(found: Declared, kind: str, path: Sequence[str]) -> str:
 
 
 def _before(found: Declared, name: str) -> str:
-    """Return the name that a table had before the run; later lines may use either."""
+    """Return the name that a table had before the run; later lines may use either name."""
     return next((old for old, new in found.tables.items() if same(new, name)), name.lower())
 
 
 def same(one: str, other: str) -> bool:
-    """Return whether SQLite takes two names for one."""
+    """Return whether two names are the same to SQLite."""
     return one.lower() == other.lower()

@@ -1,4 +1,4 @@
-"""The structure of a database as a set of sentences that can be compared: columns, indexes, keys, triggers, views."""
+"""The structure of a database as a set of comparable sentences: columns, indexes, keys, triggers, views."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dbsync.storage.introspection import columns_of, quoted, tables_of
 
 
 def fingerprint(connection: Connection, schema: str = "main") -> frozenset[str]:
-    """Return one sentence for each thing the app's schema consists of; without SQLite's own objects and ours.
+    """Return one sentence for each element of the app's schema, without SQLite's own objects and ours.
 
-    The order of columns does not count, nor the spelling of a table's SQL: a column added by ALTER TABLE and one in a
-    fresh CREATE TABLE are the same column.
+    Neither the order of columns nor the spelling of a table's SQL counts: a column added by ALTER TABLE and one in a
+    new CREATE TABLE are the same column.
     """
     found: set[str] = set()
     for table in tables_of(connection, schema):
@@ -37,7 +37,7 @@ def _table(connection: Connection, table: str, schema: str) -> set[str]:
         parts = ", ".join(
             f"{column[2]} {column[4]} {'desc' if column[3] else 'asc'}" for column in columns if column[5]
         )
-        # An index that SQLite made for a constraint has a number for a name, which depends on the others.
+        # SQLite names the index of a constraint by a number, which depends on the other constraints.
         label = name if origin == "c" else "(constraint)"
         sql = _index_sql(connection, name, schema) if origin == "c" else ""
         found.add(f"index {table} {label} unique={unique} partial={partial} ({parts}){sql}")

@@ -1,4 +1,4 @@
-"""SQL as text: cut into statements by SQLite's own rules, and what one statement says without being run."""
+"""SQL as text: split into statements by SQLite's own rules, and parsed without being run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dbsync.storage.sql_tokens import Token, TokenKind, pieces_of, significant, 
 
 SHOWN_LENGTH: Final = 120
 COLUMNS: Final = "{columns}"
-"""Stands for what an UPDATE sets."""
+"""Placeholder for the assignments of an UPDATE."""
 _HEAD_ENDS: Final = frozenset(["set", "where", "values", "select", "as", "default", "using", "on", "(", ";"])
 _CONSTRAINTS: Final = frozenset(["constraint", "primary", "unique", "check", "foreign"])
 _VALUES: Final = (TokenKind.STRING, TokenKind.BLOB, TokenKind.NUMBER, TokenKind.ILLEGAL)
@@ -20,15 +20,15 @@ _VERBS: Final = frozenset(["insert", "update", "delete", "replace"])
 
 
 class Statement(NamedTuple):
-    """One statement of a text."""
+    """One statement of an SQL text."""
 
     line: int
-    """Where it begins, comments before it passed over; the first line is 1."""
+    """The line on which it begins, after any comments; the first line is 1."""
     sql: str
 
 
 def numbered(text: str) -> Iterator[Statement]:
-    """Yield the statements of an SQL text by SQLite's own rules: triggers hold semicolons, comments hold nothing."""
+    """Yield the statements of an SQL text by SQLite's own rules: triggers contain semicolons, comments do not count."""
     begin, line = 0, 1
     while begin < len(text):
         end = _end_of_statement(text, begin)
@@ -38,11 +38,11 @@ def numbered(text: str) -> Iterator[Statement]:
 
 
 def _end_of_statement(text: str, begin: int) -> int:
-    """Return the place behind the semicolon that ends a statement; the end of the text where none does."""
+    """Return the position after the semicolon that ends a statement; the end of the text if none does."""
     first = text.find(";", begin) + 1
     if not first or sqlite3.complete_statement(text[begin:first]):
         return first or len(text)
-    # That one is part of a string, a comment or a trigger.
+    # This semicolon is part of a string, a comment or a trigger.
     ends = (token.end for token in tokenize(text, begin) if token.text == ";")
     return next((end for end in ends if sqlite3.complete_statement(text[begin:end])), len(text))
 
@@ -54,24 +54,24 @@ def _statement(chunk: str, line: int) -> Iterator[Statement]:
 
 
 def _said(sql: str) -> Iterator[Token]:
-    """Yield the tokens of an SQL text that say something; a space outside of ASCII, as editors make them, does not."""
+    """Yield the significant tokens of an SQL text, without the spaces outside of ASCII that some editors insert."""
     return (token for token in significant(sql) if not token.text.isspace())
 
 
 def split(text: str) -> Iterator[str]:
-    """Yield the statements alone."""
-    return (one.sql for one in numbered(text))
+    """Yield the statements of an SQL text, without their lines."""
+    return (statement.sql for statement in numbered(text))
 
 
 def shown(sql: str) -> str:
-    """Return a statement in one line, not too long, for the vendor's eyes."""
+    """Return a statement on one line, shortened, for messages to the vendor."""
     begin = next((token.begin for token in _said(sql)), len(sql))
     text = " ".join(sql[begin:].split())
     return text if len(text) <= SHOWN_LENGTH else text[: SHOWN_LENGTH - 3] + "..."
 
 
 def strict(sql: str) -> str:
-    """Return the same statement with its "names" in backticks, which SQLite never takes for texts."""
+    """Return a statement with its "names" in backticks, which SQLite never takes for strings."""
     if '"' not in sql:
         return sql
     return "".join(_in_backticks(token) if token.text.startswith('"') else token.text for token in tokenize(sql))
@@ -82,7 +82,7 @@ def _in_backticks(token: Token) -> str:
 
 
 def head_of(sql: str) -> str:
-    """Return what a statement does to which table, without any value: `DELETE FROM cart`."""
+    """Return the verb and the table of a statement, without any value: `DELETE FROM cart`."""
     parts = list[str]()
     for token in _from_main_verb(sql):
         if parts and token.text.lower() in _HEAD_ENDS:
@@ -93,7 +93,7 @@ def head_of(sql: str) -> str:
 
 
 def _from_main_verb(sql: str) -> Iterator[Token]:
-    """Yield the tokens of a statement, without the tables that it makes for itself (WITH)."""
+    """Yield the tokens of a statement from its main verb on, after its common table expressions (WITH)."""
     depth, passing = 0, False
     for index, token in enumerate(significant(sql)):
         text = token.text.lower()
@@ -105,34 +105,34 @@ def _from_main_verb(sql: str) -> Iterator[Token]:
 
 
 class Rename(NamedTuple):
-    """What `ALTER TABLE … RENAME` says."""
+    """The names in `ALTER TABLE … RENAME`."""
 
     table: str
     to: str
-    """The table's next name; empty where a column is renamed."""
+    """The table's new name; empty if a column is renamed."""
 
 
 def rename_of(sql: str) -> Rename | None:
-    """Return the renaming that a statement is; None for any other."""
+    """Return the names in a statement that renames a table or column; None for any other."""
     words = pieces_of(sql)
     at = _altered_at(words)
-    if [one.lower() for one in words[at + 1 : at + 2]] != ["rename"]:
+    if [word.lower() for word in words[at + 1 : at + 2]] != ["rename"]:
         return None
     whole = words[at + 2 : at + 3] == [] or words[at + 2].lower() == "to"
-    # `RENAME TO new` is a table's; `RENAME to TO new` is that of a column called "to".
-    whole = whole and [one.lower() for one in words[at + 3 : at + 4]] != ["to"]
+    # `RENAME TO new` renames the table; `RENAME to TO new` renames a column called "to".
+    whole = whole and [word.lower() for word in words[at + 3 : at + 4]] != ["to"]
     return Rename(unquoted(words[at]), unquoted(words[at + 3]) if whole and len(words) > at + 3 else "")
 
 
 def adds_column(sql: str) -> bool:
     """Return whether a statement is `ALTER TABLE … ADD`."""
     words = pieces_of(sql)
-    return [one.lower() for one in words[_altered_at(words) + 1 :][:1]] == ["add"]
+    return [word.lower() for word in words[_altered_at(words) + 1 :][:1]] == ["add"]
 
 
 def _altered_at(words: list[str]) -> int:
-    """Return where the name of the table stands that is altered; past the end where none is."""
-    if [one.lower() for one in words[:2]] != ["alter", "table"]:
+    """Return the index of the altered table's name; past the end if there is none."""
+    if [word.lower() for word in words[:2]] != ["alter", "table"]:
         return len(words)
     return 4 if words[3:4] == ["."] else 2
 
@@ -140,12 +140,12 @@ def _altered_at(words: list[str]) -> int:
 def use_of(sql: str) -> str | None:
     """Return a statement that compiles the body of the view or trigger that `sql` creates; None if it creates neither.
 
-    An UPDATE ends with COLUMNS in the place of what it sets.
+    An UPDATE ends with COLUMNS in place of its assignments.
 
-    SQLite looks into such a body only when it is used: until then a misspelt name passes for anything.
+    SQLite compiles such a body only when it is used: until then it accepts a misspelt name.
     """
     words = pieces_of(sql)
-    lower = [one.lower() for one in words]
+    lower = [word.lower() for word in words]
     at = 2 if lower[1:2] and lower[1] in ("temp", "temporary") else 1
     kind = lower[at] if lower[:1] == ["create"] and len(lower) > at else ""
     if kind == "view":
@@ -164,18 +164,18 @@ def use_of(sql: str) -> str | None:
 
 
 class Definition(NamedTuple):
-    """A CREATE TABLE statement taken apart; what is not in it is as it stands there, comments included."""
+    """The parts of a CREATE TABLE statement, as written, comments included."""
 
     parts: list[str]
-    """What is between the commas of its parentheses."""
+    """The definitions between the commas of its parentheses."""
     tail: str
-    """What comes after them."""
+    """The text after the parentheses."""
 
 
 def definition_of(sql: str) -> Definition | None:
-    """Return the parts of a CREATE TABLE statement as the catalogue has it; None for any other."""
+    """Return the parts of a CREATE TABLE statement from the catalogue; None for any other statement."""
     tokens = list(significant(sql))
-    if [token.plain for token in tokens[:2]] != ["create", "table"] or [one.text for one in tokens[3:4]] != ["("]:
+    if [token.plain for token in tokens[:2]] != ["create", "table"] or [token.text for token in tokens[3:4]] != ["("]:
         return None
     begin, depth, parts = tokens[3].end, 1, list[str]()
     for token in tokens[4:]:
@@ -189,7 +189,7 @@ def definition_of(sql: str) -> Definition | None:
 
 
 def with_not_null(part: str, column: str) -> str:
-    """Return a part of a definition with NOT NULL, if it is this column's and has none; else as it is."""
+    """Return a part of a definition with NOT NULL added, if it is this column's and has none; else unchanged."""
     tokens, depth, outer = list(significant(part)), 0, list[str]()
     for token in tokens:
         depth += {"(": 1, ")": -1}.get(token.text, 0)
@@ -197,9 +197,9 @@ def with_not_null(part: str, column: str) -> str:
     if not tokens or not same(tokens[0].name, column) or ("not", "null") in pairwise(outer):
         return part
     if tokens[0].kind is TokenKind.WORD and tokens[0].plain in _CONSTRAINTS:
-        # A column of such a name is in quotes.
+        # A column with such a name would be in quotes.
         return part
-    # Not at the end of the text: what stands there may be a comment.
+    # Not at the end of the text, which may be a comment.
     end = tokens[-1].end
     return f"{part[:end]} NOT NULL{part[end:]}"
 

@@ -1,6 +1,6 @@
-"""How a table is defined, in parts that can be compared with how it was: a rebuild forgets what nobody wrote again.
+"""Definitions of tables, in parts that can be compared before and after: a rebuild drops what it does not repeat.
 
-A fresh database cannot show it: it is made by the same rebuild and has forgotten the same.
+A new database cannot show such a loss: the same rebuild made it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dbsync.storage.sql_tokens import words_of
 
 
 class Column(NamedTuple):
-    """One column as it is defined."""
+    """The definition of one column."""
 
     kind: str
     not_null: bool
@@ -24,7 +24,7 @@ class Column(NamedTuple):
     collation: str
     generated: ColumnKind
     expression: tuple[str, ...] = ()
-    """The words that a generated column is made of."""
+    """The words of a generated column's expression."""
 
 
 class ForeignKey(NamedTuple):
@@ -33,24 +33,24 @@ class ForeignKey(NamedTuple):
     parent: str
     actions: str
     pairs: tuple[tuple[str, str], ...]
-    """Column, and column of the parent; that is `none` where it is not named."""
+    """Pairs of a column and a column of the parent; that is `none` if it is not named."""
 
     def __str__(self) -> str:
         return f"{self.parent} {self.actions}: {' '.join('>'.join(pair) for pair in self.pairs)}"
 
 
 class Table(NamedTuple):
-    """One table as it is defined."""
+    """The definition of one table."""
 
     columns: dict[str, Column]
     """By name in lower case."""
     checks: frozenset[tuple[str, ...]]
-    """The words of each."""
+    """The words of each check."""
     foreign_keys: frozenset[ForeignKey]
     uniques: frozenset[tuple[tuple[str, str], ...]]
-    """The columns of each with their collations, in lower case."""
+    """The columns of each constraint with their collations, in lower case."""
     options: frozenset[str]
-    """AUTOINCREMENT, WITHOUT ROWID, STRICT, deferred keys, what is done on a conflict."""
+    """AUTOINCREMENT, WITHOUT ROWID, STRICT, deferred keys, actions on a conflict."""
 
 
 def table_of(connection: Connection, name: str, schema: str) -> Table:
@@ -88,7 +88,7 @@ def _sql_of(connection: Connection, name: str, schema: str) -> str:
 
 
 def _collations(sql: str, name: str, connection: Connection, schema: str) -> dict[str, str]:
-    """Which collation each column has: no pragma names it, but an index over the column does, in an empty twin."""
+    """Return each column's collation: no pragma names it, but that of an index on the column does, in an empty twin."""
     columns = [column.name for column in columns_of(connection, name, schema)]
     with closing(open_scratch()) as twin:
         try:
@@ -96,11 +96,11 @@ def _collations(sql: str, name: str, connection: Connection, schema: str) -> dic
             made = twin.execute(
                 "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
             ).fetchone()[0]
-            names = ", ".join(quoted(one) for one in columns)
+            names = ", ".join(map(quoted, columns))
             twin.execute(f"CREATE INDEX every_column ON {quoted(made)} ({names})")
             rows = twin.execute("PRAGMA index_xinfo(every_column)").fetchall()
         except sqlite3.Error:
-            # A collation or a function of the app's own: the words of the definition are all that there is.
+            # A collation or a function of the app's own: only the words of the definition can be compared.
             return {"": _normalised(sql)}
     return {str(row[2]).lower(): str(row[4]).lower() for row in rows if row[2] is not None}
 
@@ -114,7 +114,7 @@ def _checks(words: list[str]) -> frozenset[tuple[str, ...]]:
 
 
 def _expressions(words: list[str]) -> dict[str, tuple[str, ...]]:
-    """Return what generated columns are made of, by the name at the beginning of their part of the definition."""
+    """Return the expressions of generated columns, by the name at the beginning of their part of the definition."""
     found: dict[str, tuple[str, ...]] = {}
     column, depth = "", 0
     for index, word in enumerate(words):
@@ -150,7 +150,7 @@ def _foreign_keys(connection: Connection, name: str, schema: str) -> frozenset[F
 
 
 def _uniques(connection: Connection, name: str, schema: str) -> frozenset[tuple[tuple[str, str], ...]]:
-    """Return unique constraints of the table itself; indexes with a name of their own are compared as objects."""
+    """Return the unique constraints of the table itself; named indexes are compared as objects."""
     found = set()
     for _, index, unique, origin, _ in connection.execute(f"PRAGMA {schema}.index_list({quoted(name)})").fetchall():
         if unique and origin in ("u", "pk"):
@@ -160,12 +160,12 @@ def _uniques(connection: Connection, name: str, schema: str) -> frozenset[tuple[
 
 
 def virtual_of(connection: Connection, name: str, schema: str) -> tuple[str, ...]:
-    """Return how a virtual table is made, without its name."""
+    """Return the words of a virtual table's definition, without its name."""
     return _words_without_name(_sql_of(connection, name, schema), name)
 
 
 def objects(connection: Connection, schema: str, kind: str) -> dict[str, tuple[str, ...]]:
-    """Indexes, triggers or views with a text: name in lower case → its words. Renamed but equal ones are equal here."""
+    """Return indexes, triggers or views: name in lower case → words of the SQL, equal if only the name differs."""
     rows = connection.execute(
         f"SELECT name, sql FROM {schema}.sqlite_schema WHERE type = ? AND sql IS NOT NULL", (kind,)
     ).fetchall()
@@ -177,4 +177,4 @@ def _words_without_name(sql: str, name: str) -> tuple[str, ...]:
     lower = name.lower()
     if lower in words:
         words.remove(lower)
-    return tuple(one for one in words if one not in ("if", "exists"))
+    return tuple(word for word in words if word not in ("if", "exists"))

@@ -1,4 +1,4 @@
-"""One piece of work done by a second thread while the caller does another, such as two ways to read the same file."""
+"""Work in a second thread while the caller does other work, such as reading the same file in two ways."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ T = TypeVar("T")
 
 
 class Beside(Generic[T]):
-    """`with Beside(work) as beside: …`, and after it `beside.result()`.
+    """Work in a second thread: `with Beside(work) as beside: …`, and after it `beside.result()`.
 
-    SQLite and hashing let go of Python's lock, so two cores need the time of the longer one. The work must not open
+    SQLite and hashing release Python's lock, so two cores need the time of the longer task. The work must not open
     and close a file that this process has open through SQLite with locks: that would drop them
     (sqlite.org/howtocorrupt.html, 2.2). A finished copy that is opened as immutable has none.
     """
@@ -27,7 +27,7 @@ class Beside(Generic[T]):
     def _run(self) -> None:
         try:
             self._results.append(self._work())
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is the caller's, who asks for the result
+        except BaseException as error:  # noqa: BLE001 - `result` raises it in the caller's thread
             self._error = error
 
     def __enter__(self) -> Self:
@@ -37,11 +37,11 @@ class Beside(Generic[T]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Also when the caller's own part failed: what follows removes the file, and Windows keeps one that is read.
+        # Also when the caller's own part failed: the file is removed next, which Windows refuses while it is read.
         self._thread.join()
 
     def result(self) -> T:
-        """Return what the work returned; whatever it raised is raised here."""
+        """Return the result of the work, or raise the exception that it raised."""
         if self._error is not None:
             raise self._error
         return self._results[0]

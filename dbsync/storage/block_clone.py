@@ -1,6 +1,6 @@
-"""A file copy that shares its blocks, where the file system can (btrfs, XFS): at once, and only where it is safe.
+"""File copies that share their blocks, where the file system can (btrfs, XFS): instant, and only where it is safe.
 
-A database file may be copied as a file only while it is the whole database and nothing can write it
+A database file may be copied as a file only while it is the whole database and no process can write it
 (sqlite.org/howtocorrupt.html, 1.2). Why both hold here: docs/decisions/0014.
 """
 
@@ -13,13 +13,13 @@ from dbsync.storage.platform import this_platform
 
 
 def copied(live: Connection, target: Path) -> bool:
-    """Copy the database of `live`, which has begun to write and has written nothing yet.
+    """Copy the database of `live`, which has begun a write transaction and has written nothing yet.
 
     The platform never opens the file in this process: opening and closing it here would drop the locks that the process
-    has on it (sqlite.org/howtocorrupt.html, 2.2). Always to the end or not at all; the copy is not durable yet.
+    has on it (sqlite.org/howtocorrupt.html, 2.2). The copy is complete or absent; it is not durable yet.
 
     Returns:
-        Whether there is a copy. False: not this file system, or something about it does not hold; nothing is left.
+        Whether there is a copy. False: the file system cannot do it, or it is not safe now; nothing is left.
     """
     source = _path_of(live)
     if source is None or not _stands_still(live, source):
@@ -28,10 +28,11 @@ def copied(live: Connection, target: Path) -> bool:
 
 
 def _stands_still(live: Connection, source: Path) -> bool:
-    """Return the file is all of the database, and stays as it is until `live` writes.
+    """Return whether the file is all of the database, and stays unchanged until `live` writes.
 
-    With a write transaction nobody else can begin one. In WAL mode the file changes by checkpoints alone, and of an
-    empty WAL there is nothing to take over; in the other modes only the holder of the lock writes, after its journal.
+    While `live` has a write transaction, no other connection can begin one. In WAL mode only checkpoints change the
+    file, and an empty WAL has nothing to checkpoint. In the other modes only the holder of the lock writes, after its
+    journal.
     """
     if not live.in_transaction:
         return False

@@ -1,4 +1,4 @@
-"""The only file that opens SQLite: looking, writing, reading copies; and its errors become ours here."""
+"""Connections to SQLite: the only module that opens them and translates SQLite's errors into ours."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Cursor = sqlite3.Cursor
 Row = tuple[object, ...]
 
 LIBRARY_VERSION: Final = sqlite3.sqlite_version
-"""Of SQLite itself: what a problem may come down to."""
+"""The version of SQLite itself, which may explain a problem."""
 LOOK_TIMEOUT_SECONDS: Final = 2.0
 WRITE_TIMEOUT_SECONDS: Final = 10.0
 HISTORY: Final = "dbsync_history"
@@ -39,17 +39,17 @@ _CODES: Final[dict[int, type[TillkeeperError]]] = {
 
 
 def kind_of(error: BaseException) -> type[TillkeeperError] | None:
-    """Return our error for one of SQLite's, by its primary result code (sqlite.org/rescode.html); None for the rest."""
+    """Return our class for an error of SQLite, by its primary code (sqlite.org/rescode.html); None for the rest."""
     code = getattr(error, "sqlite_errorcode", None)
     if code == sqlite3.SQLITE_IOERR_SHMSIZE:
-        # On a full disk the file that a WAL database shares cannot grow, and SQLite does not call that "full".
+        # On a full disk the shared memory file of a WAL database cannot grow, and SQLite does not report "full".
         return DiskFull
     return _CODES.get(code & 0xFF) if isinstance(code, int) else None
 
 
 @contextmanager
 def translated(operation: str, path: Path, *, otherwise: type[TillkeeperError] = DiskProblem) -> Iterator[None]:
-    """SQLite's errors stop here. Text that is not UTF-8 in a damaged file raises UnicodeDecodeError in Python."""
+    """Translate errors of SQLite into ours; text that is not UTF-8, in a damaged file, raises UnicodeDecodeError."""
     try:
         yield
     except sqlite3.Error as error:
@@ -65,7 +65,7 @@ def translated(operation: str, path: Path, *, otherwise: type[TillkeeperError] =
 
 
 def open_writing(path: Path, *, create: bool = False) -> Connection:
-    """Return a connection that migrates or restores.
+    """Return a connection for a migration or a restore.
 
     Foreign keys are off before any transaction: inside one the pragma does nothing, and a table's rebuild would delete
     its children (sqlite.org/lang_altertable.html, 7). EXTRA, because FULL can lose an acknowledged commit in rollback
@@ -83,24 +83,25 @@ def open_writing(path: Path, *, create: bool = False) -> Connection:
 
 
 def open_reading(path: Path) -> Connection:
-    """A connection to a live database that writes nothing; WAL and hot journals count, because it opens properly."""
+    """Return a connection to a live database that writes nothing; it reads the WAL and recovers a hot journal."""
     connection = _connect(path, "rw", timeout_seconds=LOOK_TIMEOUT_SECONDS)
     connection.execute("PRAGMA query_only=ON")
     return connection
 
 
 def open_untouched(path: Path) -> Connection:
-    """Return a connection that changes not one byte on the disk, not even what SQLite's own recovery would.
+    """Return a connection that changes no byte on the disk, not even by SQLite's own recovery.
 
-    Reads the file's first bytes by itself: never for a database that this process has open (`disk.sha256_of`).
+    This reads the file's first bytes itself: never for a database that this process has open (`files.sha256_of`).
 
     Raises:
-        sqlite3.OperationalError: only recovery could read it; nobody has it open then, and its files can be copied.
+        sqlite3.OperationalError: it cannot be read without recovery; no process has it open then, and its files can
+            be copied.
     """
     beside = [path.with_name(path.name + ending).exists() for ending in ("-wal", "-shm")]
     writes_ahead = is_wal_file(path)
     if writes_ahead and not any(beside):
-        # Nobody has it open, and whoever opens it would make both files.
+        # No process has it open: opening it would make both files.
         return _readable(_connect(path, "ro&immutable=1", timeout_seconds=0))
     if writes_ahead:
         try:
@@ -108,7 +109,7 @@ def open_untouched(path: Path) -> Connection:
         except sqlite3.OperationalError:
             if not beside[1]:
                 raise
-            # Somebody has it open and no place for a reader that writes nothing; a place is a mark in the `-shm`.
+            # Another process has it open, and the `-shm` has no free read mark: this reader must not write one.
     return _readable(_connect(path, "ro", timeout_seconds=LOOK_TIMEOUT_SECONDS))
 
 
@@ -122,12 +123,12 @@ def _readable(connection: Connection) -> Connection:
 
 
 def open_copy(path: Path) -> Connection:
-    """Return a connection to a finished copy that nobody writes: no locks, and no files beside it."""
+    """Return a connection to a finished copy that no process writes: no locks, and no files beside it."""
     return _connect(path, "ro&immutable=1", timeout_seconds=0)
 
 
 def open_scratch(path: Path | None = None) -> Connection:
-    """Return a throw-away database: in memory, or in a file where it may be large."""
+    """Return a connection to a throw-away database: in memory, or in a file if it may be large."""
     if path is None:
         return sqlite3.connect(":memory:", isolation_level=None, uri=True)
     connection = _connect(path, "rwc", timeout_seconds=0)
@@ -138,7 +139,7 @@ def open_scratch(path: Path | None = None) -> Connection:
 
 
 def open_temporary() -> Connection:
-    """A database in a file without a name, which the system removes when it is closed (sqlite.org/inmemorydb.html)."""
+    """Return a connection to a database in an unnamed file, removed when it is closed (sqlite.org/inmemorydb.html)."""
     return sqlite3.connect("", isolation_level=None)
 
 
@@ -150,7 +151,7 @@ def _connect(path: Path, mode: str, *, timeout_seconds: float) -> Connection:
 
 
 def attach_copy(connection: Connection, path: Path, name: str) -> None:
-    """Attach a finished copy for comparing; possible inside a transaction, detached only after it."""
+    """Attach a finished copy for a comparison; this works inside a transaction, detaching only after it."""
     connection.execute(f"ATTACH ? AS {name}", (f"{path.absolute().as_uri()}?mode=ro&immutable=1",))
 
 
@@ -160,12 +161,12 @@ def attach_copy(connection: Connection, path: Path, name: str) -> None:
 def look(
     path: Path, *, had_data: Callable[[], str] = str, opened: Callable[[Path], Connection] = open_reading
 ) -> Facts:
-    """Return one cheap look at a database: creates nothing, changes nothing but what SQLite's own recovery does.
+    """Return the facts of one cheap look at a database, which creates nothing; only SQLite's recovery may write.
 
     Args:
         path: the database.
-        had_data: asked only when there is nothing: words about traces of an earlier database, empty without any.
-        opened: how to open it.
+        had_data: called only if the database is missing or empty; returns the traces of an earlier one, in words.
+        opened: opens the database.
     """
     try:
         if S_ISDIR(path.stat().st_mode):
@@ -206,15 +207,17 @@ def _facts(connection: Connection, had_data: Callable[[], str]) -> Facts:
 
 
 def is_wal(connection: Connection) -> bool:
-    """Return whether a database writes ahead; read without changing anything."""
+    """Return whether a database is in WAL mode, without changing anything."""
     return str(connection.execute("PRAGMA journal_mode").fetchone()[0]).lower() == "wal"
 
 
 def is_wal_file(path: Path) -> bool:
-    """Return the same of a file that this process has not open, by its header (sqlite.org/fileformat.html, 1.3.3).
+    """Return whether a file that this process does not have open is in WAL mode, by its header.
+
+    See sqlite.org/fileformat.html, 1.3.3.
 
     Raises:
-        DiskProblem: it cannot be read.
+        DiskProblem: the file cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -229,11 +232,11 @@ def page_size_of(connection: Connection) -> int:
 
 
 def pages_of(connection: Connection) -> int:
-    """Return how many pages a database has."""
+    """Return the number of pages of a database."""
     return int(connection.execute("PRAGMA page_count").fetchone()[0])
 
 
 def check_soundness(connection: Connection) -> str | None:
-    """Return what `quick_check` finds, in one sentence; None when it finds nothing."""
+    """Return the findings of `quick_check` in one sentence; None if there are none."""
     found = [str(row[0]) for row in connection.execute("PRAGMA main.quick_check(5)")]
     return None if found == ["ok"] else "; ".join(found)

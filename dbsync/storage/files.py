@@ -1,8 +1,8 @@
-"""Durable writes, hashes, free space: the one place in dbsync where the file system is touched.
+"""Durable writes, hashes, free space: the access of dbsync to the file system.
 
 Every durable write is: temporary file beside it, flush, fsync, rename, fsync of the folder. A final name means
-finished. A process that dies anywhere in between leaves the old content under the final name, and perhaps a `.new-…`
-file that the next write of the same name replaces.
+finished. A process that dies in between leaves the old content under the final name, and perhaps a `.new-…` file
+that the next write of the same name replaces.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 READ_SIZE_BYTES: Final = 1 << 18
-"""Fits the cache of one core: four times as much took twice as long to copy."""
+"""Fits into the cache of one core: four times as much took twice as long to copy."""
 
 NEW: Final = ".new-"
-"""Begins the name of a file until it is written; the next write of the same name replaces what a cut left."""
+"""Prefix of a file's name until it is written. A crash leaves such a file; the next write of that name replaces it."""
 
 
 def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Write `data` under `path` so that a power cut leaves the old content or the new, never a part.
 
     Raises:
-        DiskFull: there is no space; the old content is untouched.
-        DiskProblem: it could not be written for another reason; the old content is untouched.
+        DiskFull: there is no space; the old content is unchanged.
+        DiskProblem: the file cannot be written for another reason; the old content is unchanged.
     """
     temporary = path.with_name(f"{NEW}{path.name}")
     try:
@@ -44,7 +44,7 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         replace(source=temporary, target=path)
         sync_folder(path.parent)
     except OSError as cause:
-        # What is left is the old content; the temporary file only takes space, which may be the very thing we lack.
+        # The old content is still there. The temporary file takes space, and a lack of space may be the cause.
         _remove_quietly(temporary)
         raise disk_problem("write", path, cause) from cause
 
@@ -59,7 +59,7 @@ def read_json(path: Path) -> Any:
 
     Raises:
         FileNotFoundError: there is no such file.
-        UnreadableFile: it is there but is not JSON, or cannot be read.
+        UnreadableFile: the file is not JSON, or cannot be read.
     """
     try:
         return json.loads(path.read_bytes())
@@ -70,12 +70,12 @@ def read_json(path: Path) -> Any:
 
 
 def replace(*, source: Path, target: Path) -> None:
-    """Rename over `target`; where a program that reads a file is in the way, wait for it for a few seconds."""
+    """Rename `source` over `target`; if a program that reads one of them blocks this, wait a few seconds for it."""
     this_platform().replace(source=source, target=target)
 
 
 def rename_durably(*, source: Path, target: Path) -> None:
-    """Rename a finished, synced file or folder to its final name and makes the names durable.
+    """Rename a finished, synced file or folder to its final name and make the names durable.
 
     Raises:
         DiskProblem: the rename failed; `source` is still there under its own name.
@@ -90,7 +90,7 @@ def rename_durably(*, source: Path, target: Path) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Make a file's content durable. Only for files that nobody in this process has open through SQLite."""
+    """Make a file's content durable. Only for files that this process does not have open through SQLite."""
     try:
         this_platform().sync_file(path)
     except OSError as cause:
@@ -113,7 +113,7 @@ def sync_tree(folder: Path) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append one line in one write and makes it durable; a cut leaves a torn last line, which readers skip."""
+    """Append one line in one write and make it durable; a crash leaves a torn last line, which readers skip."""
     try:
         descriptor = this_platform().open_binary(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, mode=0o644)
         try:
@@ -127,10 +127,10 @@ def append_line(path: Path, line: str) -> None:
 
 
 def is_there(path: Path) -> bool:
-    """Return whether there is something of that name.
+    """Return whether a file or folder of that name exists.
 
     Raises:
-        DiskProblem: this user cannot tell: `Path.exists` raises, or says that there is nothing, by Python's version.
+        DiskProblem: this user cannot determine it. `Path.exists` raises or returns false then, by Python's version.
     """
     try:
         path.stat()
@@ -149,10 +149,10 @@ def nearest_folder(path: Path) -> Path:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it; nothing happens if it is there.
+    """Make a folder and those above it; do nothing if it exists.
 
     Raises:
-        DiskProblem: it cannot be made.
+        DiskProblem: the folder cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -161,10 +161,10 @@ def make_folder(folder: Path) -> None:
 
 
 def listed(folder: Path, pattern: str) -> list[Path]:
-    """Return what in a folder has a name of that pattern; nothing where there is no such folder.
+    """Return the entries of a folder whose names match a pattern; empty if there is no such folder.
 
     Raises:
-        DiskProblem: it cannot be read, which `Path.glob` passes over.
+        DiskProblem: the folder cannot be read, which `Path.glob` ignores.
     """
     import fnmatch
 
@@ -174,11 +174,11 @@ def listed(folder: Path, pattern: str) -> list[Path]:
         return []
     except OSError as cause:
         raise disk_problem("read", folder, cause) from cause
-    return [one for one in found if fnmatch.fnmatchcase(one.name, pattern)]
+    return [path for path in found if fnmatch.fnmatchcase(path.name, pattern)]
 
 
 def free_bytes(path: Path) -> int:
-    """Return free space, in bytes, for this user on the file system of the nearest folder that exists."""
+    """Return the free space for this user, in bytes, on the file system of the nearest folder that exists."""
     import shutil
 
     folder = nearest_folder(path)
@@ -189,7 +189,7 @@ def free_bytes(path: Path) -> int:
 
 
 def size_of(*paths: Path) -> int:
-    """Bytes of these files together. One that is not there, or goes while it is asked, as a journal may, has none."""
+    """Return the size of these files together, in bytes; a missing file, or one removed meanwhile, counts as 0."""
     size_bytes = 0
     for path in paths:
         try:
@@ -217,12 +217,12 @@ def sha256_of(path: Path) -> Sha256:
 
 
 def random_name() -> str:
-    """Sixteen letters and digits that were never used before."""
+    """Return sixteen hex digits, random enough never to have been used before."""
     return os.urandom(8).hex()
 
 
 def utc_stamp(now: datetime) -> str:
-    """A time as a part of a file name: `2024-01-15T10-30-00-444Z` (UTC, milliseconds, no colons; requirement S100)."""
+    """Return a time for a file name: `2024-01-15T10-30-00-444Z` (UTC, milliseconds, no colons; requirement S100)."""
     from datetime import UTC
 
     moment = now.astimezone(UTC)
@@ -230,12 +230,12 @@ def utc_stamp(now: datetime) -> str:
 
 
 def utc_text(now: datetime) -> str:
-    """Return a time as records have it: `2024-01-15T10:30:00.444Z`."""
+    """Return a time in the form of records: `2024-01-15T10:30:00.444Z`."""
     return now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
-    # os.write may write less than it was given, for instance on a full disk; the rest would be lost in silence.
+    # os.write may write less than it was given, for instance on a full disk; the rest would be lost silently.
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]

@@ -1,8 +1,8 @@
-"""Questions to the catalogue of an open database: which tables there are, their kinds, keys and columns.
+"""Queries of the catalogue of an open database: its tables, their kinds, keys and columns.
 
-The kind of a table is asked of SQLite, here and nowhere else. `PRAGMA table_list` names it since SQLite 3.37. The
-module of a virtual table, and where a search index keeps its content, stand in its parsed statement. No part of the
-answer comes from a word that occurs somewhere in the SQL of a table.
+Only this module asks SQLite for the kind of a table. `PRAGMA table_list` names it since SQLite 3.37. The module of a
+virtual table, and where a search index keeps its content, are read from its parsed statement. No part of the answer
+comes from a word that occurs somewhere in the SQL of a table.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dbsync.storage.sql_tokens import Token, TokenKind, significant, tokenize, u
 
 OUR_TABLES: Final = frozenset({HISTORY, READABLE})
 TRACKERS: Final = frozenset(chain(TABLES_WITHOUT_ENGINE, *(engine.tables for engine in EngineName)))
-"""Where other tools keep which migrations they ran: no part of an app's schema, and written beside our own history."""
+"""Tables in which other tools record their migrations: not part of an app's schema, and written beside our history."""
 NOT_THE_APPS: Final = OUR_TABLES | TRACKERS
 
 HAS_TABLE_LIST: Final = sqlite3.sqlite_version_info >= (3, 37, 0)
@@ -33,13 +33,13 @@ _SHADOWS: Final = {
     "rtree": _TREE_SHADOWS,
     "rtree_i32": _TREE_SHADOWS,
 }
-"""The ends of the names of the tables that a module keeps for itself: what its `xShadowName` answers for."""
+"""The endings of the names of a module's shadow tables: those that its `xShadowName` accepts."""
 _CONTENT: Final = "content"
 _FTS5_OPTIONS: Final = (
     "prefix", "tokenize", _CONTENT, "contentless_delete", "contentless_unindexed", "content_rowid", "columnsize",
     "locale", "detail", "tokendata",
 )  # fmt: skip
-"""In the order in which FTS5 tries them: it takes any beginning of a name for the first that begins so."""
+"""In the order in which FTS5 tries them: it takes a prefix for the first name that begins with it."""
 
 
 class TableKind(StrEnum):
@@ -47,61 +47,61 @@ class TableKind(StrEnum):
 
     ORDINARY = "ordinary"
     VIRTUAL = "virtual"
-    """A module's: its rows are wherever the module keeps them."""
+    """A table of a module, which decides where its rows are."""
     SHADOW = "shadow"
-    """An ordinary one in which a virtual table keeps what it has; nobody else writes it."""
+    """An ordinary table in which a virtual table keeps its data; only its module writes it."""
     VIEW = "view"
 
 
 class SearchContent(StrEnum):
-    """Where a search index (FTS3, FTS4, FTS5) keeps the texts that it finds."""
+    """The places where a search index (FTS3, FTS4, FTS5) keeps the texts that it finds."""
 
     OWN = "own content"
     EXTERNAL = "external content"
-    """In another table or view: what is read of the index is read there."""
+    """In another table or view, which every read of the index reads."""
     CONTENTLESS = "contentless"
-    """Nowhere: its columns cannot be read, and it cannot be made anew."""
+    """Nowhere: its columns cannot be read, and it cannot be rebuilt."""
     CONTENTLESS_DELETE = "contentless_delete"
-    """The same, but that entries can be removed without their texts (FTS5 since SQLite 3.43)."""
+    """Nowhere, but entries can be removed without their texts (FTS5 since SQLite 3.43)."""
 
 
 class TableFacts(NamedTuple):
-    """The kind of a table or view, and what else is true of it as a whole."""
+    """The kind of a table or view, and other facts about it as a whole."""
 
     name: str
     kind: TableKind
     module: str = ""
     """The module of a virtual table, in lower case; else empty."""
     content: SearchContent | None = None
-    """None: it is no search index."""
+    """None: it is not a search index."""
     content_table: str = ""
-    """The table that a search with external content shows."""
+    """The table that a search index with external content shows."""
     without_rowid: bool = False
     strict: bool = False
 
     @property
     def is_virtual(self) -> bool:
-        """Whether it is a module's."""
+        """Whether it is the table of a module."""
         return self.kind is TableKind.VIRTUAL
 
     @property
     def is_external_search(self) -> bool:
-        """Whether it follows from another table, and can be made anew from that."""
+        """Whether it is derived from another table, and can be rebuilt from that."""
         return self.content is SearchContent.EXTERNAL
 
     @property
     def is_contentless(self) -> bool:
-        """Whether there is nothing to read in it: columns are NULL, and some cannot even be counted."""
+        """Whether it has no content to read: its columns are NULL, and in some the rows cannot even be counted."""
         return self.content in (SearchContent.CONTENTLESS, SearchContent.CONTENTLESS_DELETE)
 
     @property
     def has_own_rows(self) -> bool:
-        """Whether reading it gives rows of its own: neither those of another table nor none."""
+        """Whether a read returns rows of its own: neither those of another table nor none."""
         return self.content in (None, SearchContent.OWN)
 
 
 class ColumnKind(IntEnum):
-    """Where the values of a column are, by the numbers of `table_xinfo`."""
+    """The kinds of columns, by the numbers of `table_xinfo`."""
 
     STORED = 0
     HIDDEN = 1
@@ -112,16 +112,16 @@ class ColumnKind(IntEnum):
 
 
 class ColumnFacts(NamedTuple):
-    """One column as `table_xinfo` gives it."""
+    """One column, as `table_xinfo` returns it."""
 
     name: str
     type: str
-    """As it is declared."""
+    """As declared."""
     not_null: bool
     default: str | None
     """An expression."""
     key: int
-    """Its place in the primary key, from 1; 0: it is no part of it."""
+    """Its position in the primary key, from 1; 0: it is not part of it."""
     kind: ColumnKind
 
     @property
@@ -134,14 +134,14 @@ class ColumnFacts(NamedTuple):
 
 
 def tables(connection: Connection, schema: str = "main") -> dict[str, TableFacts]:
-    """Return all tables and views of a database by name, SQLite's and ours included; it works with unknown modules."""
+    """Return all tables and views of a database by name, SQLite's and ours included; modules may be unknown."""
     return {facts.name: facts for facts in _facts(connection, schema, _entries(connection, schema))}
 
 
 def facts_of(connection: Connection, table: str, schema: str = "main") -> TableFacts | None:
-    """Return what kind of table one is; None where there is none of that name."""
+    """Return the facts of one table or view; None if there is none of that name."""
     if HAS_TABLE_LIST:
-        # This is asked often, and mostly of tables of which there is no more to say.
+        # This is called often, and mostly for tables that need no parsing.
         for name, listed in _listed(connection, schema, table).items():
             if listed.kind in (TableKind.ORDINARY, TableKind.VIEW):
                 return TableFacts(name, listed.kind, without_rowid=listed.without_rowid, strict=listed.strict)
@@ -165,13 +165,13 @@ def tables_of(connection: Connection, schema: str = "main") -> list[str]:
 
 
 def shadows_of(connection: Connection, table: str, schema: str = "main") -> list[str]:
-    """Return the names of the shadow tables in which a virtual table keeps what it has, sorted."""
+    """Return the names of the shadow tables in which a virtual table keeps its data, sorted."""
     shadows = (name for name, facts in tables(connection, schema).items() if facts.kind is TableKind.SHADOW)
     return sorted(name for name in shadows if name.lower().rpartition("_")[0] == table.lower())
 
 
 def ordinary_tables(connection: Connection, schema: str = "main") -> list[str]:
-    """Return the names of all ordinary tables, SQLite's and ours included: those whose columns can always be read."""
+    """Return the names of all ordinary tables, SQLite's and ours included: their columns can always be read."""
     return [name for name, facts in tables(connection, schema).items() if facts.kind is TableKind.ORDINARY]
 
 
@@ -197,7 +197,7 @@ class _Entry(NamedTuple):
 
 
 class _Listed(NamedTuple):
-    """What SQLite says of a table by itself."""
+    """The facts that SQLite itself states of a table."""
 
     kind: TableKind
     without_rowid: bool
@@ -205,10 +205,10 @@ class _Listed(NamedTuple):
 
 
 def _entries(connection: Connection, schema: str, table: str | None = None) -> list[_Entry]:
-    # By its old name: `sqlite_schema` is one only since SQLite 3.33.
+    # The old name: `sqlite_schema` exists only since SQLite 3.33.
     sql = f"SELECT name, type, rootpage, sql FROM {schema}.sqlite_master WHERE type IN ('table', 'view')"
-    one = () if table is None else (table,)
-    rows = connection.execute(f"{sql} AND name = ? COLLATE NOCASE" if one else sql, one).fetchall()
+    parameters = () if table is None else (table,)
+    rows = connection.execute(f"{sql} AND name = ? COLLATE NOCASE" if parameters else sql, parameters).fetchall()
     return [_Entry(str(name), str(kind), int(root or 0), str(text or "")) for name, kind, root, text in rows]
 
 
@@ -239,7 +239,7 @@ def _listed(connection: Connection, schema: str, table: str | None) -> dict[str,
 
 
 def _concluded(connection: Connection, schema: str, entries: list[_Entry]) -> dict[str, _Listed]:
-    """Return what `table_list` would say, for SQLite before 3.37.
+    """Return the rows that `table_list` would return, for SQLite before 3.37.
 
     The shadow tables of a module that is not built into SQLite count as ordinary ones, as they do with `table_list`
     where the module is not loaded.
@@ -260,7 +260,7 @@ def _concluded(connection: Connection, schema: str, entries: list[_Entry]) -> di
 
 
 def _is_without_rowid(connection: Connection, schema: str, table: str) -> bool:
-    # Of such a table it gives the columns of the key, of any other one nothing (sqlite.org/withoutrowid.html, 6).
+    # It returns the key's columns for such a table, and no rows for any other (sqlite.org/withoutrowid.html, 6).
     return connection.execute(f"PRAGMA {schema}.index_info({quoted(table)})").fetchone() is not None
 
 
@@ -271,9 +271,9 @@ def _virtual_tables(connection: Connection, schema: str) -> dict[str, VirtualTab
 
 
 def _is_the_apps(connection: Connection, schema: str, shadow: str) -> bool:
-    """Return whether a table is only called like a shadow table: SQLite goes by names.
+    """Return whether a table is the app's own and only has the name of a shadow table: SQLite goes by names.
 
-    With external content FTS makes no `NAME_content`, and what has that name is the app's: mostly the content itself.
+    With external content FTS makes no `NAME_content`; a table of that name is the app's, mostly the content itself.
     """
     owner, _, end = shadow.lower().rpartition("_")
     if end != _CONTENT:
@@ -311,7 +311,7 @@ def virtual_table(sql: str) -> VirtualTable | None:
 
 
 def _arguments(behind: Iterator[Token]) -> Iterator[tuple[Token, ...]]:
-    """Yield what stands between the commas of the first parentheses; commas in inner ones do not count."""
+    """Yield the arguments between the commas of the first parentheses; commas in inner ones do not count."""
     depth, argument = 0, list[Token]()
     for token in behind:
         outside = depth == 0
@@ -337,7 +337,7 @@ def _stripped(argument: list[Token]) -> tuple[Token, ...]:
 
 
 class _Search(NamedTuple):
-    """What the arguments of a virtual table say of its content; of one that is no search, the defaults."""
+    """The content of a search index, by its arguments; the defaults for any other virtual table."""
 
     content: SearchContent | None = None
     table: str = ""
@@ -350,7 +350,7 @@ def _search(virtual: VirtualTable) -> _Search:
     elif virtual.module == "fts4":
         options = dict(filter(None, map(_fts4_option, virtual.arguments)))
     elif virtual.module == "fts3":
-        # It has no options: such an argument is a column.
+        # FTS3 has no options: such an argument is a column.
         options = {}
     else:
         return _Search()
@@ -365,16 +365,16 @@ def _search(virtual: VirtualTable) -> _Search:
 
 
 def _fts5_option(argument: tuple[Token, ...]) -> tuple[str, str] | None:
-    """Return an argument `name = value` of FTS5; None for a column."""
+    """Return the name and value of an argument `name = value` of FTS5; None for a column."""
     parts = [token for token in argument if token.kind is not TokenKind.SPACE]
     if len(parts) < 2 or parts[0].kind is not TokenKind.WORD or parts[1].text != "=":
         return None
-    name = next((one for one in _FTS5_OPTIONS if one.startswith(parts[0].plain)), "")
+    name = next((option for option in _FTS5_OPTIONS if option.startswith(parts[0].plain)), "")
     return name, parts[2].name if parts[2:] else ""
 
 
 def _fts4_option(argument: tuple[Token, ...]) -> tuple[str, str] | None:
-    """Return an argument `name=value` of FTS4, which knows no space at the sign; None for a column."""
+    """Return the name and value of an argument `name=value` of FTS4, which allows no space there; None for a column."""
     if len(argument) < 2 or argument[1].text != "=":
         return None
     return argument[0].plain, unquoted("".join(token.text for token in argument[2:]))
@@ -399,7 +399,7 @@ def key_of(connection: Connection, table: str, schema: str = "main") -> list[str
 
 
 def rowid_of(connection: Connection, table: str, schema: str = "main") -> str | None:
-    """Return a name for a table's rowid that no column hides; None where it has no rowid, or no name for it is left."""
+    """Return a name for a table's rowid that no column hides; None if it has no rowid, or no such name is left."""
     facts = facts_of(connection, table, schema)
     if facts is None or facts.without_rowid or facts.kind is TableKind.VIEW:
         return None
@@ -416,5 +416,5 @@ def is_rowid(connection: Connection, table: str, schema: str = "main") -> bool:
 
 
 def quoted(name: str) -> str:
-    """Return a name as SQL wants it."""
+    """Return a name in double quotes, for SQL."""
     return '"' + name.replace('"', '""') + '"'

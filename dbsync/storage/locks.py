@@ -1,4 +1,4 @@
-"""Locks of the operating system; and the lock of a database, a file beside it that whoever changes or runs it holds."""
+"""Locks of the operating system, and the lock of a database: a file beside it, locked while it is changed or run."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ PROBES_COUNT: Final = 5
 
 
 class Lock:
-    """A lock of the operating system on one file: the kernel lets it go when its holder ends, however it ends.
+    """A lock of the operating system on one file: the kernel releases it when its holder ends, however it ends.
 
-    The file is never removed: a lock on a removed name would be two locks. Not for use by two threads at once.
+    The file is never removed: two processes could then lock two files of one name. Not for use by two threads at once.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,16 +33,16 @@ class Lock:
         return self._descriptor is not None
 
     def fileno(self) -> int:
-        """Return the locked descriptor, to be inherited by a child that is to go on holding the lock."""
+        """Return the locked descriptor, to be inherited by a child process that must keep holding the lock."""
         if self._descriptor is None:
             raise RuntimeError(f"{self.path} is not locked by this object")
         return self._descriptor
 
     def try_take(self) -> bool:
-        """Take the lock if nobody holds it; tells whether it is held now.
+        """Take the lock if it is free and return whether this object holds it now.
 
         Raises:
-            DiskProblem: the file cannot be made or opened, or its file system has no locks.
+            DiskProblem: the lock file cannot be made or opened, or its file system has no locks.
         """
         if self._descriptor is not None:
             raise RuntimeError(f"{self.path} is locked by this object already")
@@ -60,12 +60,13 @@ class Lock:
         return self.held
 
     def is_free(self) -> bool:
-        """Whether nobody holds the lock now. A question is never in the way of another one, nor of `take` for long.
+        """Return whether the lock is free now.
 
-        Whoever may read the file may ask: support looks at a till whose agent is another user.
+        A probe never blocks another probe, and `take` only briefly. It needs only the right to read the file: support
+        looks at a till whose agent runs as another user.
 
         Raises:
-            DiskProblem: the file cannot be read, or its file system has no locks.
+            DiskProblem: the lock file cannot be read, or its file system has no locks.
         """
         platform = this_platform()
         try:
@@ -78,7 +79,7 @@ class Lock:
                     os.close(descriptor)
                 if platform.shares_locks:
                     return False
-                # Without shared locks, another question may have been in the way, and is over at once.
+                # Without shared locks, another probe may have held the lock, which lasts only a moment.
                 time.sleep(POLL_SECONDS)
         except FileNotFoundError:
             return True
@@ -87,7 +88,7 @@ class Lock:
         return False
 
     def take(self, *, timeout_seconds: float) -> bool:
-        """Wait for the lock, at most `timeout_seconds`; tells whether it is held now."""
+        """Wait for the lock, at most `timeout_seconds`, and return whether this object holds it now."""
         deadline = time.monotonic() + timeout_seconds
         while not self.try_take():
             if time.monotonic() >= deadline:
@@ -96,7 +97,7 @@ class Lock:
         return True
 
     def release(self) -> None:
-        """Let the lock go; nothing happens if it is not held."""
+        """Release the lock; do nothing if it is not held."""
         if self._descriptor is not None:
             # Closing is the release: a child that inherited the descriptor keeps the lock on POSIX.
             os.close(self._descriptor)
@@ -114,16 +115,16 @@ class Lock:
 
 
 def lock_of(database: Path) -> Lock:
-    """The lock, not taken yet. Under whatever name a database is opened, it is one: SQLite follows links as well."""
+    """Return the lock of a database, not taken yet; one for all its names, because SQLite follows links as well."""
     return Lock(Path(f"{os.path.realpath(database)}.lock"))
 
 
 @contextmanager
 def locked(database: Path) -> Iterator[None]:
-    """Hold it.
+    """Hold the lock of a database inside the block.
 
     Raises:
-        Locked: another process has it; nobody waits here.
+        Locked: another process holds it; this does not wait.
     """
     lock = lock_of(database)
     if not lock.try_take():

@@ -1,4 +1,4 @@
-"""Copying a whole database in steps, in one transaction of its target, and not for ever where it is in the way."""
+"""Copies of a whole database in steps, in one transaction of the target, with an end if the copy is blocked."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from dbsync.progress import Told, Unit
 from dbsync.storage.connections import Connection, page_size_of, pages_of
 
 COPY_PAGES: Final = 4096
-"""Pages per step of a copy; steps cost nothing measurable and give progress, a deadline and an end."""
+"""Pages per step of a copy; steps cost nothing measurable and allow progress, a deadline and an end."""
 COPY_STALL_SECONDS: Final = 60.0
-"""A copy that makes no step for so long is ended: the library itself would try a locked source for ever."""
+"""A copy without a step for so long is ended: SQLite itself would retry a locked source forever."""
 COPY_AGAIN_COUNT: Final = 20
-"""How often a copy begins again because another process wrote, before it is put off to a quieter hour."""
+"""How often a copy begins again because another process wrote, before it is given up as locked."""
 
 
 def copy_over(
@@ -26,7 +26,7 @@ def copy_over(
     seconds: Callable[[], float],
     held: Callable[[], None] | None = None,
 ) -> None:
-    """Copy a whole database over a live one, as `copy` does; the live one takes the page size of the source."""
+    """Copy a whole database over a live one, as `copy` does; the live database gets the page size of the source."""
     if page_size_of(source) != page_size_of(live):
         # The page size of a WAL database cannot change (sqlite.org/pragma.html#pragma_page_size).
         live.execute("PRAGMA journal_mode=DELETE").fetchall()
@@ -41,16 +41,16 @@ def copy(
     seconds: Callable[[], float],
     held: Callable[[], None] | None = None,
 ) -> None:
-    """Copy a whole database in steps, in one transaction of the target; `told` gets bytes, done and total.
+    """Copy a whole database in steps, in one transaction of the target; `told` gets the bytes done and in total.
 
-    `held` is called once when the target is locked and nothing of it is committed, and may end the copy by an error; of
-    a source of one page alone it is called too late.
+    `held` is called once when the target is locked and nothing is committed, and may end the copy by an error. For a
+    source of one page it is called too late.
 
-    `Connection.backup` repeats a locked step for ever, and begins again after each write of another process to a
-    database in rollback mode; the callback is the only place from which it can be ended.
+    `Connection.backup` retries a locked step forever, and begins again after each write of another process to a
+    database in rollback mode; only its callback can end it.
     """
     page_bytes = page_size_of(source)
-    # The step that comes to the end commits: what is smaller than one is copied in two.
+    # The last step commits: a database smaller than one step is copied in two.
     pages = COPY_PAGES if held is None else min(COPY_PAGES, max(1, pages_of(source) // 2))
     last: list[float | int] = [seconds(), -1]
     again, is_held = 0, False

@@ -1,12 +1,12 @@
-"""The tokens of SQL text by SQLite's own rules, each with its place: the only module that cuts SQL apart.
+"""The tokens of SQL text by SQLite's own rules, each with its position: the only module that splits SQL.
 
-Every token is kept, white space and comments too. Joined, they give the text again, so that a part of a statement can
-be replaced without touching the rest. The rules are those of SQLite's tokenizer (tokenize.c): every character outside
+Every token is kept, white space and comments too. Joined, they are the text again, so that a part of a statement can
+be replaced without changing the rest. The rules are those of SQLite's tokenizer (tokenize.c): every character outside
 of ASCII belongs to a name, `1.5` and `<=` are one token each, and a doubled quote ends nothing. Not followed: variables
 in the spelling of Tcl, `$a(b)` and `$a::b`.
 
-It stands in `storage`, not in `schema`, because `introspection` needs it, and a package imports only what stands above
-it: which module a virtual table belongs to is said by its CREATE VIRTUAL TABLE statement alone.
+It is in `storage`, not in `schema`, because `introspection` needs it, and a package imports only packages above it.
+Only the CREATE VIRTUAL TABLE statement names the module of a virtual table.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ class TokenKind(StrEnum):
     QUOTED = "quoted"
     """A name in double quotes, backticks or brackets."""
     STRING = "string"
-    """In single quotes. SQLite takes it for a name where only a name can stand."""
+    """In single quotes. SQLite takes it for a name where only a name is possible."""
     BLOB = "blob"
     NUMBER = "number"
     VARIABLE = "variable"
     OPERATOR = "operator"
     """Also the comma, the semicolon and parentheses."""
     ILLEGAL = "illegal"
-    """What SQLite refuses: a quote that is not closed goes to the end of the text."""
+    """Text that SQLite refuses: a quote that is not closed extends to the end of the text."""
 
 
 _NUMBER: Final = r"(?: 0[xX][0-9a-fA-F]++ | (?: [0-9]++(?:\.[0-9]*+)?+ | \.[0-9]++ )(?:[eE][+-]?[0-9]++)?+ )"
 _IN_NAME: Final = r"[\w$\u0080-\U0010ffff]"
 # The groups are named by the kinds; those beginning with `bad` are illegal. Of the alternatives that match, the first
-# counts. `*+` never gives anything back, so that an open quote cannot end at the first half of a doubled one.
+# counts. `*+` never backtracks, so that an open quote cannot end at the first half of a doubled one.
 _TOKENS: Final = re.compile(
     rf"""
       (?P<space> \ufeff | [\t\n\f\r\ ][\t\n\v\f\r\ ]*+ )
@@ -68,13 +68,13 @@ class Token(NamedTuple):
 
     kind: TokenKind
     text: str
-    """As it stands there, quotes included."""
+    """As written, quotes included."""
     begin: int
-    """Where it begins in the text."""
+    """Its position in the text."""
 
     @property
     def end(self) -> int:
-        """The place behind it."""
+        """The position after its last character."""
         return self.begin + len(self.text)
 
     @property
@@ -84,12 +84,12 @@ class Token(NamedTuple):
 
     @property
     def plain(self) -> str:
-        """The form in which equal tokens are equal: a string as it is, all others without quotes and in lower case."""
+        """The form for comparing tokens: a string as written, all others without quotes and in lower case."""
         return self.text if self.kind is TokenKind.STRING else self.name.lower()
 
 
 def tokenize(sql: str, begin: int = 0) -> Iterator[Token]:
-    """Yield all tokens of an SQL text from a place on, white space and comments included; joined, they are the text."""
+    """Yield all tokens of an SQL text from `begin` on, white space and comments included; joined, they are the text."""
     for match in _TOKENS.finditer(sql, begin):
         yield Token(_KINDS.get(match.lastgroup or "", TokenKind.ILLEGAL), match[0], match.start())
 
@@ -100,7 +100,7 @@ def significant(sql: str) -> Iterator[Token]:
 
 
 def pieces_of(sql: str) -> list[str]:
-    """Return the words and signs of an SQL text as they stand there, without comments."""
+    """Return the words and signs of an SQL text as written, without comments."""
     return [token.text for token in significant(sql)]
 
 
@@ -110,7 +110,7 @@ def words_of(sql: str) -> list[str]:
 
 
 def unquoted(name: str) -> str:
-    """Return a name without its quotes; one without quotes as it is."""
+    """Return a name without its quotes, if it has any."""
     if name[:1] in ('"', "`", "'"):
         return name[1:-1].replace(name[0] * 2, name[0])
     return name[1:-1] if name.startswith("[") else name

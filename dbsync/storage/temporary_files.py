@@ -1,8 +1,8 @@
-"""Whose a file is in a folder that several databases may share, and the names of what is not finished yet.
+"""Owners of files in a folder that several databases may share, and the names of unfinished files.
 
-An app may have two databases in one folder, or one for each customer. Each has a lock of its own, so what is made for
-one must never be cleared, listed or taken for its own by another: unfinished files, backups' facts and lines of the
-flight record name the database.
+An app may have two databases in one folder, or one for each customer. Each has a lock of its own, so a run on one must
+never clear, list or use files that belong to another: unfinished files, backups' facts and lines of the flight record
+name the database.
 """
 
 from __future__ import annotations
@@ -19,41 +19,41 @@ _END: Final = "~"
 
 
 def owner_of(database: Path) -> str:
-    """A database's name, whatever link it is opened by. The name alone: folders are moved, and drives get letters."""
+    """Return a database's file name, links resolved, without its folder: folders move, and drive letters change."""
     return os.path.normcase(Path(os.path.realpath(database)).name)
 
 
 def part_of(final: Path, owner: str) -> Path:
-    """Return the name of a file until it is finished, beside its final one."""
+    """Return the path of a file until it is finished, beside its final one."""
     return final.with_name(f"{_tag(owner)}{final.name}")
 
 
 def scratch_of(folder: Path, owner: str, what: str) -> Path:
-    """Return the name of a file or folder that never gets another."""
+    """Return the path of a temporary file or folder that never gets a final name."""
     return folder / f"{_tag(owner)}{what}"
 
 
 def final_of(part: Path) -> Path:
-    """Return the name that a finished part gets."""
+    """Return the final path of a part."""
     return part.with_name(part.name.partition(_END)[2])
 
 
 def is_part(path: Path) -> bool:
-    """Return whether it is not finished, or of no use to anybody but who made it."""
+    """Return whether a file or folder is unfinished or temporary."""
     return path.name.startswith(PART)
 
 
 def clear(folder: Path, owner: str) -> None:
-    """Remove what a cut run for this database left; whoever calls holds the database's lock.
+    """Remove the parts that an interrupted run on this database left; the caller must hold the database's lock.
 
     Raises:
-        OSError: it cannot be removed.
+        OSError: a part cannot be removed.
     """
     for path in folder.glob(f"{escape(_tag(owner))}*"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
             continue
-        # On Windows nobody can remove what a program that outlived its run has open; it is in nobody's way.
+        # On Windows a file cannot be removed while a program that outlived its run has it open; it does no harm.
         with suppress(PermissionError):
             path.unlink(missing_ok=True)
 

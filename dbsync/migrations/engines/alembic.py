@@ -1,8 +1,8 @@
-"""Alembic's script directories: `env.py` and `versions/`, read without Alembic, run by the real one in our transaction.
+"""Alembic's script directories: `env.py` and `versions/`, read without Alembic, run by Alembic in our transaction.
 
-`env.py` is not run: it would open a connection of its own, on which Alembic commits after each revision or half of one
+`env.py` is not run: it would open its own connection, on which Alembic commits after a revision or within one
 (sqlalchemy/alembic#1553). A revision's `upgrade()` is called in the context that `env.py` would have made, on a
-connection that has no COMMIT. Reading a folder needs no Alembic, so a start with nothing to do costs no import of it.
+connection that has no COMMIT. Reading a folder needs no Alembic, so a start with nothing to do does not import it.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _INI: Final = "alembic.ini"
 
 
 class Alembic(Engine):
-    """A script directory. The table has one row for each newest revision; what these depend on was run too."""
+    """A script directory. The table has one row for each newest revision; the revisions that it depends on ran too."""
 
     name = EngineName.ALEMBIC
-    # The settings file is not in the folder of migrations: `load` says so.
+    # alembic.ini is not in the folder of migrations: a folder with it gets a clear error from `load`.
     marks = (ENV, f"{VERSIONS}/*.py", _INI)
     weak_marks = ()
     tables = (TABLE,)
@@ -50,10 +50,10 @@ class Alembic(Engine):
         return migration.path.name
 
     def load(self, folder: Path) -> tuple[Migration, ...]:
-        """Return the revisions from the base to the one head, parents first; of two that may come first, the lower id.
+        """Return the revisions from the base to the head, parents first; of two that may be next, the lower id first.
 
         Raises:
-            BadMigrations: it is no script directory, or something in it cannot be understood.
+            BadMigrations: the folder is not a script directory, or a file in it cannot be parsed.
         """
         if (folder / _INI).is_file() and not _is_script_directory(folder):
             cause = f"it has {_INI}: the folder of migrations is its script_location ({ENV} and {VERSIONS})"
@@ -77,7 +77,7 @@ class Alembic(Engine):
             MigrationFailed: Alembic is not installed, or the revision failed.
         """
         try:
-            import alembic as _  # noqa: F401 - whether it is there
+            import alembic as _  # noqa: F401 - checks that it is installed
             from sqlalchemy import create_engine
             from sqlalchemy.pool import StaticPool
         except ImportError as error:
@@ -97,7 +97,7 @@ class Alembic(Engine):
             engine.dispose()
 
     def recorded(self, connection: Connection, migrations: tuple[Migration, ...]) -> Recorded | None:
-        """Return the revisions that the rows name, the newest ones, and all that these depend on."""
+        """Return the newest revisions, which the rows name, and all that these depend on."""
         if not has_table(connection, TABLE):
             return _under_another_name(connection)
         rows = [str(row[0]) for row in connection.execute(f"SELECT {_COLUMN} FROM {TABLE}")]
@@ -113,7 +113,7 @@ class Alembic(Engine):
         return Recorded(frozenset(names), tuple(f"revision {row}" for row in rows if row not in revisions))
 
     def note(self, connection: Connection, migration: Migration) -> None:
-        """Write Alembic's own row: the newest revision in the place of its parents."""
+        """Write Alembic's own row: the newest revision replaces its parents."""
         connection.execute(
             f"CREATE TABLE IF NOT EXISTS {TABLE} (version_num VARCHAR(32) NOT NULL,"
             f" CONSTRAINT {TABLE}_pkc PRIMARY KEY (version_num))"
@@ -134,7 +134,7 @@ def _is_script_directory(folder: Path) -> bool:
 def _upgrade(folder: Path, migration: Migration, connection: EngineConnection, log: Callable[[str], None]) -> None:
     """Run `upgrade()` in the context that `env.py` would have made.
 
-    A block for autocommit is part of the one transaction, like all.
+    An autocommit block is part of the one transaction too.
     """
     from alembic.config import Config
     from alembic.operations import Operations
@@ -156,20 +156,20 @@ def _naming(folder: Path) -> dict[str, Any] | None:
     """Return the naming convention of the app's metadata, which `env.py` would have set: `[alembic.naming_convention]`.
 
     Raises:
-        BadMigrations: it is none.
+        BadMigrations: the setting is not a table of strings.
     """
     said = settings(folder).get("alembic", {})
     names = said.get("naming_convention") if isinstance(said, dict) else said
     if names is None:
         return None
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
-        cause = 'alembic.naming_convention has to be a table of texts, as `uq = "uq_%(table_name)s_%(column_0_name)s"`'
+        cause = 'alembic.naming_convention must be a table of strings, as `uq = "uq_%(table_name)s_%(column_0_name)s"`'
         raise BadMigrations(operation="read", path=folder / SETTINGS, cause=cause)
     return names
 
 
 def _under_another_name(connection: Connection) -> Recorded | None:
-    """Return why nothing is read where `version_table` was another name; the table is known by its one column."""
+    """Return a problem if `version_table` seems to have another name: a table with only that column; else None."""
     for table in ordinary_tables(connection):
         if [column.name for column in columns_of(connection, table)] == [_COLUMN]:
             rename = f"ALTER TABLE {quoted(table)} RENAME TO {TABLE}"

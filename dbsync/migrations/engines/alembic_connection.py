@@ -1,6 +1,6 @@
-"""What SQLAlchemy takes for a connection of sqlite3's. Every statement goes through the sandbox.
+"""A stand-in for a connection of sqlite3, for SQLAlchemy. Every statement runs in the sandbox.
 
-COMMIT, ROLLBACK and closing are dbsync's alone.
+Only dbsync commits, rolls back and closes.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from dbsync.storage.connections import Cursor
 from dbsync.storage.sql_tokens import words_of
 
 _ASKING_LENGTH: Final = 2
-"""`PRAGMA foreign_keys`."""
+"""The number of words in `PRAGMA foreign_keys`, which only reads the value."""
 
 
 class SandboxConnection:
-    """As much of sqlite3's as SQLAlchemy asks for."""
+    """The part of a connection of sqlite3 that SQLAlchemy uses."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox: Final = sandbox
@@ -36,16 +36,16 @@ class SandboxConnection:
         return self.cursor().execute(sql, parameters)
 
     def create_function(self, *arguments: Any, **values: Any) -> None:
-        """SQLAlchemy offers `regexp`; a schema that needed it could not be opened by the app's own SQLite."""
+        """Ignore a function of SQLAlchemy, such as `regexp`: the app's SQLite could not open a schema that needs it."""
 
     def commit(self) -> None:
-        """The whole run commits once."""
+        """Do nothing: the whole run commits once."""
 
     def rollback(self) -> None:
-        """An error undoes the migration's savepoint."""
+        """Do nothing: an error undoes the migration's savepoint."""
 
     def close(self) -> None:
-        """It stays open."""
+        """Do nothing: the connection stays open."""
 
 
 class _Cursor:
@@ -58,7 +58,7 @@ class _Cursor:
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> _Cursor:
         if foreign.is_passed_over(sql):
-            # Foreign keys are off; whoever asks is told so, and whoever sets them gets no row.
+            # Foreign keys are off: a query of the pragma returns that, and setting it returns no row.
             sql = "SELECT 0" if len(words_of(sql.rstrip("; \n"))) == _ASKING_LENGTH else "SELECT 0 WHERE 0"
         self._cursor = cursor_of(self._sandbox, sql, parameters)
         self.lastrowid = self._cursor.lastrowid

@@ -1,4 +1,4 @@
-"""Alembic's script directory, read by syntax tree without Alembic: a start with nothing to do imports none of it."""
+"""Alembic's script directory, read from syntax trees: a start with nothing to do does not import Alembic."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VERSIONS: Final = "versions"
 
 
 class Revision(NamedTuple):
-    """What a revision's file says of itself."""
+    """One revision, as its file declares it."""
 
     path: Path
     text: str
@@ -28,7 +28,7 @@ def revisions_of(folder: Path) -> dict[str, Revision]:
     """Return all revisions of a script directory.
 
     Raises:
-        BadMigrations: a file is none, one is there twice, or some lie where they are not read.
+        BadMigrations: a file is not a revision, a revision exists twice, or files are in folders that are not read.
     """
     place = folder / VERSIONS
     if not place.is_dir():
@@ -37,11 +37,12 @@ def revisions_of(folder: Path) -> dict[str, Revision]:
     found: dict[str, Revision] = {}
     for path in listed(place):
         if path.suffix == ".py" and path.name != "__init__.py":
-            one = revision_of(path, text_of(path))
-            if one.revision in found:
-                cause = f"revision {one.revision} is in {found[one.revision].path.name} and in {path.name}"
+            revision = revision_of(path, text_of(path))
+            if revision.revision in found:
+                other = found[revision.revision].path.name
+                cause = f"revision {revision.revision} is in {other} and in {path.name}"
                 raise BadMigrations(operation="read", path=folder, cause=cause)
-            found[one.revision] = one
+            found[revision.revision] = revision
         elif path.is_dir() and any(path.rglob("*.py")):
             cause = "Python files in folders within versions are not read (recursive_version_locations)"
             raise BadMigrations(operation="read", path=path, cause=f"{cause}: move them up, or out of it")
@@ -49,15 +50,15 @@ def revisions_of(folder: Path) -> dict[str, Revision]:
 
 
 def ordered(folder: Path, revisions: dict[str, Revision]) -> list[Revision]:
-    """From the base to the one head, parents first; of two that may come first, the lower id does.
+    """Return revisions from the base to the head, parents first; of two that may be next, the lower id first.
 
     Raises:
         BadMigrations: there are several heads, or a parent is missing.
     """
-    parents = {parent: one for one in revisions.values() for parent in one.parents}
+    parents = {parent: revision for revision in revisions.values() for parent in revision.parents}
     missing = sorted(parents.keys() - revisions.keys())
     if missing:
-        cause = f"revision {parents[missing[0]].revision} grows out of {missing[0]}, which is not in {VERSIONS}"
+        cause = f"revision {parents[missing[0]].revision} depends on {missing[0]}, which is missing from {VERSIONS}/"
         raise BadMigrations(operation="read", path=folder, cause=cause)
     heads = sorted(revisions.keys() - parents.keys())
     if len(heads) > 1:
@@ -67,10 +68,10 @@ def ordered(folder: Path, revisions: dict[str, Revision]) -> list[Revision]:
 
 
 def revision_of(path: Path, text: str) -> Revision:
-    """Return what one file says of itself.
+    """Return the revision that one file declares.
 
     Raises:
-        BadMigrations: it says nothing of the kind, or what is not supported.
+        BadMigrations: it declares none, or uses an option that is not supported.
     """
     try:
         said = {name: ast.literal_eval(value) for name, value in _assigned(ast.parse(text, str(path)))}
@@ -96,20 +97,20 @@ def _assigned(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
 
 
 def _ordered(folder: Path, revisions: dict[str, Revision]) -> Iterator[Revision]:
-    waiting = {one.revision: len(one.parents) for one in revisions.values()}
-    ready = [revision for revision, count in waiting.items() if count == 0]
+    waiting = {revision.revision: len(revision.parents) for revision in revisions.values()}
+    ready = [name for name, count in waiting.items() if count == 0]
     heapq.heapify(ready)
     done = 0
     while ready:
         current = heapq.heappop(ready)
         done += 1
         yield revisions[current]
-        for one in revisions.values():
-            if current in one.parents:
-                waiting[one.revision] -= 1
-                if waiting[one.revision] == 0:
-                    heapq.heappush(ready, one.revision)
+        for revision in revisions.values():
+            if current in revision.parents:
+                waiting[revision.revision] -= 1
+                if waiting[revision.revision] == 0:
+                    heapq.heappush(ready, revision.revision)
     if done < len(revisions):
-        left = sorted(revision for revision, count in waiting.items() if count > 0)
-        cause = f"revision {left[0]} grows out of itself"
+        left = sorted(name for name, count in waiting.items() if count > 0)
+        cause = f"revision {left[0]} depends on itself"
         raise BadMigrations(operation="read", path=folder, cause=cause)

@@ -1,7 +1,8 @@
 """Drizzle's folders and its table: one SQL file for each migration, in either of drizzle-kit's layouts.
 
-Drizzle itself runs what is newer than the newest time stamp in its table (drizzle-orm 0.45), or whatever its table does
-not name, in any order (1.0), and never looks at hashes (`sqlite-core/dialect`, `migrator.utils`). Here they decide.
+Drizzle itself runs all migrations newer than the newest time stamp in its table (drizzle-orm 0.45), or all that its
+table does not name, in any order (1.0). It never looks at hashes (`sqlite-core/dialect`, `migrator.utils`). Here they
+decide.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ _NEWER: Final = {"name", "applied_at"}
 
 
 class Drizzle(Engine):
-    """Either of drizzle-kit's layouts; the table is drizzle-orm's."""
+    """A folder in either of drizzle-kit's layouts; the table is drizzle-orm's."""
 
     name = EngineName.DRIZZLE
     marks = (drizzle_folders.JOURNAL,)
-    # Prisma's folders look alike; whoever keeps such ones beside another format says so in the settings.
+    # Prisma's folders look alike; a folder that has such ones beside another format needs an engine in its settings.
     weak_marks = (f"*/{drizzle_folders.FILE}",)
     tables = (TABLE,)
     kept_files = (
@@ -42,7 +43,7 @@ class Drizzle(Engine):
         return migration.path.parent.parent if _has_folder(migration) else migration.path.parent
 
     def file_label(self, migration: Migration) -> str:
-        """Return the name of its folder where it has one of its own: all files have the same name then."""
+        """Return the name of the migration's own folder if it has one: all files have the same name then."""
         return migration.path.parent.name if _has_folder(migration) else migration.path.name
 
     def load(self, folder: Path) -> tuple[Migration, ...]:
@@ -58,14 +59,14 @@ class Drizzle(Engine):
         )  # fmt: skip
 
     def run(self, sandbox: Sandbox, migration: Migration) -> None:
-        """Run the statements between breakpoints: one ends a statement, with or without a semicolon.
+        """Run the statements between breakpoints: a breakpoint ends a statement, with or without a semicolon.
 
         To SQLite a breakpoint would be a comment in the middle of a statement.
         """
         foreign.run(sandbox, checked_text(migration), cut=BREAKPOINT)
 
     def recorded(self, connection: Connection, migrations: tuple[Migration, ...]) -> Recorded | None:
-        """Return what ran, by name where the table has one and by the hash of a file's bytes: both must fit.
+        """Return the recorded migrations, by name if the table has names, and by the hash of the file; both must match.
 
         A checkout with other line ends is the same file; of two files with the same text the earlier one ran first.
         """
@@ -106,7 +107,7 @@ def _has_folder(migration: Migration) -> bool:
 
 
 def _table(entry: Entry) -> str:
-    """Return the statement with which drizzle-orm makes the table, 0.45 or 1.0."""
+    """Return the statement by which drizzle-orm creates the table, 0.45 or 1.0."""
     if entry.has_folder:
         columns = "id INTEGER PRIMARY KEY, hash text NOT NULL, created_at numeric, name text, applied_at TEXT"
     else:
@@ -115,12 +116,12 @@ def _table(entry: Entry) -> str:
 
 
 def _has_names(connection: Connection) -> bool:
-    """Return whether drizzle-orm 1.0 made the table, or brought it to its form."""
+    """Return whether drizzle-orm 1.0 created or upgraded the table."""
     return any(column.name == "name" for column in columns_of(connection, TABLE))
 
 
 def _under_another_name(connection: Connection) -> Recorded | None:
-    """Return why nothing is read where `migrationsTable` was another name; the table is known by its columns."""
+    """Return a problem if `migrationsTable` seems to have another name: a table with these columns; else None."""
     for table in ordinary_tables(connection):
         columns = {column.name for column in columns_of(connection, table)}
         if columns in (_COLUMNS, _COLUMNS | _NEWER):

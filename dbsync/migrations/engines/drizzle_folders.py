@@ -1,7 +1,7 @@
-"""What drizzle-kit keeps in its folder: up to 0.31 a journal and SQL files, since 1.0 a folder for each migration.
+"""The layouts of drizzle-kit's folder: up to 0.31 a journal and SQL files, since 1.0 a folder for each migration.
 
 0.31: `meta/_journal.json` and `0000_name.sql`. 1.0: `20240131120000_name/migration.sql` and `snapshot.json`, which
-names the snapshots that it grew out of. `drizzle-kit up` turns the first into the second, text for text.
+names the snapshots that it depends on. `drizzle-kit up` turns the first into the second, text for text.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ class Entry(NamedTuple):
     """The journal's tag, or the folder's name."""
     path: Path
     when: int
-    """What Drizzle writes as `created_at`: milliseconds."""
+    """The value of `created_at` in Drizzle's table: milliseconds."""
     has_folder: bool
-    """Of the layout of 1.0."""
+    """Whether it is in the layout of 1.0."""
 
 
 def entries(folder: Path) -> list[Entry]:
     """Return all migrations, in the order in which they were made.
 
     Raises:
-        BadMigrations: it is in both layouts, not for SQLite, Prisma's, or cannot be understood.
+        BadMigrations: the folder is in both layouts, not for SQLite, Prisma's, or cannot be parsed.
     """
-    places = [one for one in listed(folder) if (one / FILE).is_file()]
+    places = [path for path in listed(folder) if (path / FILE).is_file()]
     if not places or (folder / JOURNAL).is_file():
         if places:
             cause = (
@@ -57,22 +57,22 @@ def entries(folder: Path) -> list[Entry]:
         cause = "it is a folder of Prisma's, which is not read; a program of the app's own can run Prisma on a copy"
         raise BadMigrations(operation="read", path=folder, cause=cause)
     _check_dialect(places)
-    bare = [one.name for one in listed(folder) if one.name[:_TIME_LENGTH].isdecimal() and one not in places]
+    bare = [path.name for path in listed(folder) if path.name[:_TIME_LENGTH].isdecimal() and path not in places]
     if bare:
         raise BadMigrations(operation="read", path=folder, cause=f"{bare[0]} has no {FILE}: it was lost on the way")
-    return [Entry(one.name, one / FILE, _milliseconds(one), has_folder=True) for one in _ordered(places)]
+    return [Entry(place.name, place / FILE, _milliseconds(place), has_folder=True) for place in _ordered(places)]
 
 
 def hash_of(path: Path) -> Sha256:
-    """Return what Drizzle writes as `hash`."""
+    """Return the value that Drizzle writes as `hash`."""
     return Sha256(hashlib.sha256(_bytes(path)).hexdigest())
 
 
 def hashes_of(path: Path) -> set[str]:
-    """Return the same with either kind of line ends."""
+    """Return the hashes of a file as it is, and with either kind of line ends."""
     data = _bytes(path)
     lines = data.replace(b"\r\n", b"\n")
-    return {hashlib.sha256(one).hexdigest() for one in (data, lines, lines.replace(b"\n", b"\r\n"))}
+    return {hashlib.sha256(text).hexdigest() for text in (data, lines, lines.replace(b"\n", b"\r\n"))}
 
 
 def _journal(folder: Path) -> list[Entry]:
@@ -82,47 +82,48 @@ def _journal(folder: Path) -> list[Entry]:
         found = journal["entries"]
         if journal["dialect"] not in _DIALECTS:
             raise BadMigrations(operation="read", path=path, cause=f"it is for {journal['dialect']}, not for SQLite")
-        if not all(isinstance(one["tag"], str) and isinstance(one["when"], int) for one in found):
+        if not all(isinstance(entry["tag"], str) and isinstance(entry["when"], int) for entry in found):
             raise BadMigrations(operation="read", path=path, cause="an entry has no tag and time")
     except (OSError, ValueError, KeyError, TypeError) as cause:
         raise BadMigrations(operation="read", path=path, cause=f"it is no journal of Drizzle's: {cause!r}") from cause
-    tags = [one["tag"] for one in found]
-    twice = sorted({one for one in tags if tags.count(one) > 1})
+    tags = [entry["tag"] for entry in found]
+    twice = sorted({tag for tag in tags if tags.count(tag) > 1})
     if twice:
         raise BadMigrations(operation="read", path=path, cause=f"{twice[0]} is in it more than once")
-    lost = [one.name for one in listed(folder) if one.suffix == ".sql" and one.name[0].isdecimal()]
-    lost = [one for one in lost if one.removesuffix(".sql") not in tags]
+    lost = [file.name for file in listed(folder) if file.suffix == ".sql" and file.name[0].isdecimal()]
+    lost = [name for name in lost if name.removesuffix(".sql") not in tags]
     if lost:
-        # Two branches that each added an entry, merged by hand: Drizzle would never run it, and never say so.
+        # Two branches that each added an entry, merged by hand: Drizzle would never run it, and not report it.
         raise BadMigrations(operation="read", path=path, cause=f"it does not name {lost[0]}: a merge may have lost it")
-    return [Entry(one["tag"], folder / f"{one['tag']}.sql", one["when"], has_folder=False) for one in found]
+    return [Entry(entry["tag"], folder / f"{entry['tag']}.sql", entry["when"], has_folder=False) for entry in found]
 
 
 def _ordered(places: list[Path]) -> Iterator[Path]:
-    """By the time in front. Of what was made in one second the snapshots say what grew out of what.
+    """Yield folders by the time in their names; folders of the same second by the dependencies of their snapshots.
 
-    Drizzle itself goes by the whole name, so that after `drizzle-kit up` a table may be altered before it is made.
+    Drizzle itself sorts by the whole name, so that after `drizzle-kit up` a table may be altered before it is created.
     """
-    for second, same in groupby(sorted(places, key=lambda one: one.name), lambda one: one.name[:_TIME_LENGTH]):
+    for second, same in groupby(sorted(places, key=lambda place: place.name), lambda place: place.name[:_TIME_LENGTH]):
         left = list(same)
         if len(left) == 1:
             yield left[0]
             continue
-        said = {one: _snapshot(one) for one in left}
-        if not all(one.get("id") for one in said.values()):
-            names = " or ".join(one.name for one in left)
+        snapshots = {place: _snapshot(place) for place in left}
+        if not all(snapshot.get("id") for snapshot in snapshots.values()):
+            names = " or ".join(place.name for place in left)
             cause = f"without {SNAPSHOT} nobody can tell which of {second} comes first: {names}"
             raise BadMigrations(operation="read", path=left[0].parent, cause=cause)
         while left:
-            waiting = {said[one]["id"] for one in left}
-            # Two that grow out of each other: the name has the last word.
-            first = next((one for one in left if not waiting.intersection(said[one].get("prevIds", ()))), left[0])
+            waiting = {snapshots[place]["id"] for place in left}
+            # If two depend on each other, the lower name is first.
+            free = (place for place in left if not waiting.intersection(snapshots[place].get("prevIds", ())))
+            first = next(free, left[0])
             left.remove(first)
             yield first
 
 
 def _snapshot(place: Path) -> dict[str, Any]:
-    """Empty where there is none: Drizzle's migrator needs none."""
+    """Return a folder's snapshot; empty if there is none, because Drizzle's migrator needs none."""
     path = place / SNAPSHOT
     try:
         found = json.loads(path.read_bytes())
@@ -136,7 +137,7 @@ def _snapshot(place: Path) -> dict[str, Any]:
 
 
 def _check_dialect(places: list[Path]) -> None:
-    """One folder is for one kind of database: any snapshot tells."""
+    """Refuse a folder for another kind of database; any one snapshot names the kind for all."""
     dialect = _snapshot(places[-1]).get("dialect", _DIALECTS[0])
     if dialect not in _DIALECTS:
         raise BadMigrations(operation="read", path=places[-1], cause=f"it is for {dialect}, not for SQLite")

@@ -1,4 +1,4 @@
-"""The interface of an engine: everything that dbsync knows of one format of migrations and of the tool behind it."""
+"""The interface of an engine: all that dbsync knows about one format of migrations and the tool behind it."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
 
 class Recorded(NamedTuple):
-    """What a tool's own table says."""
+    """The contents of a tool's own table."""
 
     names: frozenset[str]
-    """Names of migrations that it ran."""
+    """Names of the migrations that the tool ran."""
     unknown: tuple[str, ...] = ()
-    """What it names and the folder has not."""
+    """Entries of the table that the folder does not have."""
     problem: str = ""
-    """Why nothing can be told from it."""
+    """Why the table cannot be used."""
 
 
 class Engine(ABC):
     """One format of migrations.
 
-    Each is a module of this package that is named like its engine and has it as `ENGINE`; further modules of it begin
-    with its name. `registry` finds it. It keeps no state: one value serves all folders and databases.
+    Each engine is a module of this package with the engine's name, which has it as `ENGINE`; its further modules begin
+    with that name. `registry` finds it. It keeps no state: one value serves all folders and databases.
     """
 
     @property
@@ -49,7 +49,7 @@ class Engine(ABC):
     @property
     @abstractmethod
     def tables(self) -> tuple[str, ...]:
-        """The tables in which the tool keeps what it ran: no part of an app's schema."""
+        """The tables in which the tool records its migrations: not part of an app's schema."""
 
     @property
     @abstractmethod
@@ -69,7 +69,7 @@ class Engine(ABC):
         """Return all migrations of a folder, in the order in which they run, numbered from 1.
 
         Raises:
-            BadMigrations: something in it cannot be understood.
+            BadMigrations: a file in it cannot be parsed.
         """
 
     @abstractmethod
@@ -77,13 +77,13 @@ class Engine(ABC):
         """Run a migration in the open transaction.
 
         Raises:
-            MigrationFailed: it failed; the caller undoes its savepoint.
+            MigrationFailed: the migration failed; the caller undoes its savepoint.
         """
 
     @abstractmethod
     def recorded(self, connection: Connection, migrations: tuple[Migration, ...]) -> Recorded | None:
-        """Return what the tool's own table in the database says; None without such a table."""
+        """Return the contents of the tool's own table in the database; None without such a table."""
 
     @abstractmethod
     def note(self, connection: Connection, migration: Migration) -> None:
-        """Write into that table, in the same transaction, what the tool itself would have written."""
+        """Write into the tool's table, in the same transaction, the row that the tool itself would have written."""

@@ -1,4 +1,4 @@
-"""Shared by the engines of other tools: their SQL as it runs here, and declarations beside files of theirs."""
+"""Functions shared by the engines of other tools: running their SQL, and declarations beside their files."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def migration(
 ) -> Migration:
     """Make a migration of another tool's.
 
-    What it declares stands in its header or, where the tool must not see the file changed, in the folder's settings
-    under its name. In Python it must define `entry`.
+    Its declarations are in its header or, if the file must not change for the tool, in the folder's settings under its
+    name. In Python it must define `entry`.
     """
     values = {**metadata(path, text, entry=entry), **declared.get(name, {})}
     return built(path, text, values, number=number, name=name)._replace(engine=engine)
@@ -42,16 +42,16 @@ def declarations(folder: Path) -> dict[str, Any]:
     """Return the tables `[declared."NAME"]` of the folder's settings.
 
     Raises:
-        BadMigrations: one has a key that a header has not.
+        BadMigrations: `declared` is not a table.
     """
     found = settings(folder).get("declared", {})
     if not isinstance(found, dict):
-        raise BadMigrations(operation="read", path=folder / SETTINGS, cause="declared has to be a table")
+        raise BadMigrations(operation="read", path=folder / SETTINGS, cause="declared must be a table")
     return found
 
 
 def check_known(folder: Path, declared: dict[str, Any], names: set[str]) -> None:
-    """Refuse declarations that speak of no migration: a misspelt one would allow nothing."""
+    """Refuse declarations for migrations that do not exist: a misspelt name would allow nothing."""
     unknown = sorted(declared.keys() - names)
     if unknown:
         cause = f"it declares something of {unknown[0]}, which is not there"
@@ -59,11 +59,11 @@ def check_known(folder: Path, declared: dict[str, Any], names: set[str]) -> None
 
 
 def run(sandbox: Sandbox, text: str, *, cut: re.Pattern[str] | None = None) -> None:
-    """Run the statements of an SQL text, but for those that speak of transactions and foreign keys.
+    """Run the statements of an SQL text, except those about transactions and foreign keys.
 
-    Where `cut` matches, a statement ends, with or without a semicolon.
+    A match of `cut` ends a statement, with or without a semicolon.
     """
-    run_statements(sandbox, [one for one in _statements(text, cut) if not is_passed_over(one.sql)])
+    run_statements(sandbox, [statement for statement in _statements(text, cut) if not is_passed_over(statement.sql)])
 
 
 def _statements(text: str, cut: re.Pattern[str] | None) -> Iterator[Statement]:
@@ -71,11 +71,12 @@ def _statements(text: str, cut: re.Pattern[str] | None) -> Iterator[Statement]:
     for found in [*(cut.finditer(text) if cut else ()), None]:
         end = found.start() if found else len(text)
         lines_before = text.count("\n", 0, begin)
-        yield from (one._replace(line=one.line + lines_before) for one in numbered(text[begin:end]))
+        for statement in numbered(text[begin:end]):
+            yield statement._replace(line=statement.line + lines_before)
         begin = found.end() if found else end
 
 
 def is_passed_over(statement: str) -> bool:
-    """Return whether a statement speaks of transactions and foreign keys only."""
+    """Return whether a statement is only about transactions or foreign keys."""
     words = tuple(words_of(statement)[:2])
-    return any(words[: len(one)] == one for one in _PASSED_OVER)
+    return any(words[: len(head)] == head for head in _PASSED_OVER)

@@ -1,7 +1,7 @@
 """Plain numbered SQL of other tools: `001_init.sql`, `V2__more.sql`, `20240101_x.up.sql`, with or without an "up" mark.
 
-Order goes by the number in front, which may have gaps or be a time; our own number is the place in that order. Read,
-and kept up to date where they are there: `schema_migrations` (golang-migrate, dbmate) and `goose_db_version`.
+The order is that of the numbers, which may have gaps or be times; our own number is the position in that order. These
+tables are read, and updated if they exist: `schema_migrations` (golang-migrate, dbmate) and `goose_db_version`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ GOOSE: Final = "goose_db_version"
 
 
 class Numbered(Engine):
-    """The folders whose settings say so: files like these have no mark that could not be another format's."""
+    """A folder whose settings name this engine: such files have no mark that no other format has."""
 
     name = EngineName.NUMBERED
     marks = ()
@@ -47,7 +47,7 @@ class Numbered(Engine):
         return migration.path.name
 
     def load(self, folder: Path) -> tuple[Migration, ...]:
-        """Return the SQL files by the number in front of their names, without the ways down that some tools keep."""
+        """Return the SQL files by the number in front of their names, without the down migrations of some tools."""
         files = [path for path in listed(folder) if _is_read(path)]
         by_number: dict[int, Path] = {}
         for path in files:
@@ -66,16 +66,16 @@ class Numbered(Engine):
         )  # fmt: skip
 
     def run(self, sandbox: Sandbox, migration: Migration) -> None:
-        """Run what stands between the marks for up and down, or all of it where there are none."""
+        """Run the text between the marks for up and down, or all of it if there are none."""
         text = checked_text(migration)
         up, down = _UP.search(text), _DOWN.search(text)
         begin = up.end() if up else 0
         way_up = "\n" * text.count("\n", 0, begin) + text[begin : down.start() if down else None]
-        # A block of goose's is a statement of its own, with or without a semicolon.
+        # A block of goose is one statement, with or without a semicolon.
         foreign.run(sandbox, way_up, cut=_BLOCK)
 
     def recorded(self, connection: Connection, migrations: tuple[Migration, ...]) -> Recorded | None:
-        """Return what the tool's table says, else user_version, which many keep at the number of the newest file."""
+        """Return the migrations in the tool's table, else by user_version, often the number of the newest file."""
         known = {_number(migration.path): migration.name for migration in migrations}
         if has_table(connection, VERSIONS):
             rows = connection.execute(f"SELECT * FROM {VERSIONS}").fetchall()
@@ -83,17 +83,17 @@ class Numbered(Engine):
                 return _named(known, [str(row[0]) for row in rows])
             if any(row[1] for row in rows):
                 cause = f"its tool was cut in the middle of version {rows[0][0]} and left it marked as dirty"
-                return Recorded(frozenset(), problem=f"{cause}: mend that with the tool (`migrate force`) first")
+                return Recorded(frozenset(), problem=f"{cause}: fix that with the tool (`migrate force`) first")
             return _up_to(known, int(rows[0][0]) if rows else 0)
         if has_table(connection, GOOSE):
             ways = connection.execute(f"SELECT version_id, is_applied FROM {GOOSE} WHERE version_id > 0 ORDER BY id")
-            # Going back adds a row that says so: of each version the newest one counts.
+            # A down migration adds a row that says so: the newest row of each version counts.
             return _named(known, [str(version) for version, is_applied in dict(ways.fetchall()).items() if is_applied])
         version = version_of(connection)
         return _up_to(known, version) if version else None
 
     def note(self, connection: Connection, migration: Migration) -> None:
-        """Write into the tool's table where it keeps one; user_version is ours."""
+        """Write into the tool's table if there is one; user_version is ours."""
         number = _number(migration.path)
         if has_table(connection, VERSIONS):
             if _keeps_newest_only(connection):
@@ -110,15 +110,15 @@ ENGINE: Final = Numbered()
 
 
 def _keeps_newest_only(connection: Connection) -> bool:
-    """Return whether it is golang-migrate's, which has one row: the newest version, and whether it ended well."""
+    """Return whether the table is golang-migrate's, with one row: the newest version, and whether it is dirty."""
     return any(column.name.lower() == "dirty" for column in columns_of(connection, VERSIONS))
 
 
 def _named(known: dict[int, str], rows: list[str]) -> Recorded:
-    numbers = {int(one): one for one in rows if one.isdigit()}
-    unknown = [one for one in rows if not one.isdigit() or int(one) not in known]
+    numbers = {int(row) for row in rows if row.isdigit()}
+    unknown = [row for row in rows if not row.isdigit() or int(row) not in known]
     return Recorded(
-        frozenset(known[one] for one in numbers if one in known), tuple(f"version {one}" for one in unknown)
+        frozenset(known[number] for number in numbers if number in known), tuple(f"version {row}" for row in unknown)
     )
 
 
@@ -128,10 +128,10 @@ def _up_to(known: dict[int, str], version: int) -> Recorded:
 
 
 def _is_read(path: Path) -> bool:
-    """Return whether a file is a migration; those that are, and cannot be read here, leave no gap in silence.
+    """Return whether a file is a migration; one that cannot be read here is an error, not a silent gap.
 
     Raises:
-        BadMigrations: it is one in code, in a folder of its own, or spelt as no tool finds it everywhere.
+        BadMigrations: it is a migration in code, in a folder of its own, or with its extension in capitals.
     """
     cause = ""
     if path.is_dir() and any(path.glob("*.sql")):
@@ -146,7 +146,7 @@ def _is_read(path: Path) -> bool:
 
 
 def _text_of(path: Path) -> str:
-    """Return its text, if the marks in it can be meant in one way only."""
+    """Return a file's text, if its marks are unambiguous."""
     text = text_of(path)
     up, down = _UP.search(text), _DOWN.search(text)
     cause = ""

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 _NAME: Final = re.compile(r"^(\d{4})_([a-z][a-z0-9_]*)\.(sql|py|toml)$")
 _NUMBERED: Final = re.compile(r"^\d{4}_")
 _PACKAGE: Final = ("__init__.py", "__pycache__")
-"""What Python makes of a folder with migrations in Python."""
+"""Entries that Python adds to a folder with migrations in Python."""
 
 
 class Own(Engine):
-    """The folders that are nobody else's. Our history is written by whoever runs a migration, for all engines alike."""
+    """A folder of no other engine. The runner writes our history, for all engines alike."""
 
     name = EngineName.OWN
     marks = ()
@@ -48,7 +48,7 @@ class Own(Engine):
         paths = [path for path in inside if path.suffix.lower() in KINDS and path.name not in ("__init__.py", SETTINGS)]
         found = tuple(_load(path) for path in paths)
         if not found and any(path.name[0].isdigit() for path in inside):
-            # A release without migrations is one thing, a folder that nobody here can read is another.
+            # A release may have no migrations, but a folder of files that are not read here must not pass for one.
             cause = f"it has no migration that is read here, and {inside[0].name}: is it another tool's?"
             raise BadMigrations(operation="read", path=folder, cause=cause)
         numbers = [migration.number for migration in found]
@@ -62,7 +62,7 @@ class Own(Engine):
         return found
 
     def run(self, sandbox: Sandbox, migration: Migration) -> None:
-        """Run SQL statement by statement, or Python's `up(db)`; a program is `own_command`'s."""
+        """Run SQL statement by statement, or Python's `up(db)`; `own_command` runs programs."""
         match migration.kind:
             case MigrationKind.SQL:
                 sandbox.script(checked_text(migration))
@@ -74,7 +74,7 @@ class Own(Engine):
                 assert_never(migration.kind)
 
     def recorded(self, connection: Connection, migrations: tuple[Migration, ...]) -> Recorded | None:
-        """Return the names in the readable table: an older tool may have written that one alone."""
+        """Return the names in the readable table: an older tool may have written only that table."""
         if not has_table(connection, READABLE):
             return None
         names = {str(row[0]) for row in connection.execute(f"SELECT migration_name FROM {READABLE}")}
@@ -82,7 +82,7 @@ class Own(Engine):
         return Recorded(frozenset(names & known), tuple(sorted(names - known)))
 
     def note(self, connection: Connection, migration: Migration) -> None:
-        """Write nothing: `history` has done it."""
+        """Write nothing: `history` writes our rows."""
 
 
 ENGINE: Final = Own()
@@ -100,16 +100,16 @@ def _run_python(sandbox: Sandbox, migration: Migration) -> None:
 
 
 def is_all_ours(folder: Path) -> bool:
-    """Return whether everything in a folder is named as our migrations are: then it cannot be another tool's.
+    """Return whether all names in a folder are those of our migrations: then it cannot be another tool's.
 
     Raises:
-        BadMigrations: it cannot be read.
+        BadMigrations: the folder cannot be read.
     """
     return all(path.name in _PACKAGE or _NAME.match(path.name) for path in listed(folder))
 
 
 def passed_over(folder: Path) -> list[Path]:
-    """Return files that look like migrations and are none, as an editor leaves them: `0007_add_barcode.sql.txt`."""
+    """Return files that look like migrations but are not read, as editors leave them: `0007_add_barcode.sql.txt`."""
     return [path for path in listed(folder) if _NUMBERED.match(path.name) and path.suffix.lower() not in KINDS]
 
 
@@ -125,7 +125,7 @@ def _load(path: Path) -> Migration:
 
 
 def _command_metadata(path: Path, text: str) -> Mapping[str, Any]:
-    """Return what a program's file says of it: the words to start it with, and what proves its work."""
+    """Return the metadata of a program: the words that start it, and the queries that prove its work."""
     import tomllib
 
     try:
@@ -134,15 +134,15 @@ def _command_metadata(path: Path, text: str) -> Mapping[str, Any]:
         raise BadMigrations(operation="read", path=path, cause=str(cause)) from cause
     words = values.get("command")
     if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
-        raise BadMigrations(operation="read", path=path, cause="command has to be a list of words")
+        raise BadMigrations(operation="read", path=path, cause="command must be a list of strings")
     if not any("{database}" in word for word in words):
         raise BadMigrations(operation="read", path=path, cause="no word of the command is or holds {database}")
     proofs = values.get("proves", [])
     if not isinstance(proofs, list) or not all(isinstance(sql, str) for sql in proofs):
-        raise BadMigrations(operation="read", path=path, cause="proves has to be a list of queries")
+        raise BadMigrations(operation="read", path=path, cause="proves must be a list of queries")
     timeout_seconds = values.get("timeout_seconds", 1)
     if not isinstance(timeout_seconds, int | float) or timeout_seconds <= 0:
-        raise BadMigrations(operation="read", path=path, cause="timeout_seconds has to be a number above 0")
+        raise BadMigrations(operation="read", path=path, cause="timeout_seconds must be a number above 0")
     unknown = sorted(values.keys() - {*METADATA, "command", "timeout_seconds", "proves"})
     if unknown:
         raise BadMigrations(operation="read", path=path, cause=f"{', '.join(unknown)}: not known")

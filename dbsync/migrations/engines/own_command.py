@@ -1,10 +1,10 @@
-"""A migration that a program of the app's own does: `NNNN_name.toml` with its words. It gets a copy of the database.
+"""Migrations by a program of the app's own: `NNNN_name.toml` with its words. It gets a copy of the database.
 
     command = ["../pos-tool", "migrate", "--to", "7", "{database}"]
     timeout_seconds = 900
 
-A first word with a slash is taken from the folder of migrations; `{python}` is the Python that runs dbsync. `proves`
-has queries that give something true once the program did what it is for: a status of 0 alone is only its word.
+A first word with a slash is relative to the folder of migrations; `{python}` is the Python that runs dbsync. `proves`
+has queries that return a true value once the program has done its work: a status of 0 alone proves nothing.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ LINE_LIMIT: Final = 200
 
 
 def run(connection: Connection, migration: Migration, log: Callable[[str], None]) -> None:
-    """Run the program on the copy that a connection is to, and lets go of it meanwhile.
+    """Run the program on the copy that `connection` has open, and end the open transaction for that time.
 
     Raises:
-        MigrationFailed: the program failed, or what it left is not what it was given.
+        MigrationFailed: the program failed, or did not leave the copy as a valid database of the same file.
     """
     path = Path(connection.execute("PRAGMA database_list").fetchone()[2])
     if not path.name:
@@ -46,13 +46,13 @@ def run(connection: Connection, migration: Migration, log: Callable[[str], None]
 
 
 def _run(said: dict[str, Any], migration: Migration, database: Path, log: Callable[[str], None]) -> None:
-    """What it prints goes to the log, line by line.
+    """Run the program and write its output to the log, line by line.
 
-    It prints into a file: a pipe would stay open for as long as anything lives that it started.
+    The output goes to a file: a pipe would stay open as long as any of its child processes runs.
     """
     timeout_seconds = float(said.get("timeout_seconds", TIMEOUT_SECONDS))
     folder = migration.path.parent
-    words = [_filled(str(one), database) for one in said["command"]]
+    words = [_filled(str(word), database) for word in said["command"]]
     if "/" in words[0] and not Path(words[0]).is_absolute():
         words[0] = str(folder / words[0])
     with tempfile.TemporaryFile() as output:
@@ -67,7 +67,7 @@ def _run(said: dict[str, Any], migration: Migration, database: Path, log: Callab
         except subprocess.TimeoutExpired as cause:
             raise _failed(migration, f"it did not end within {timeout_seconds:.0f} seconds") from cause
         finally:
-            # Also what it started: something that goes on writing would write into a copy that is gone.
+            # Child processes too: one that keeps writing would write into a copy that no longer exists.
             this_platform().end_tree(process)
         last = ""
         output.seek(0)
@@ -83,9 +83,9 @@ def _run(said: dict[str, Any], migration: Migration, database: Path, log: Callab
 
 
 def _readable(line: bytes) -> str:
-    """Without what would move a terminal's cursor or colour it."""
+    """Return a line of output without characters that move a terminal's cursor or colour it."""
     text = line.decode("utf-8", "replace").rstrip()
-    return "".join(one if one.isprintable() else " " for one in text)[:LINE_LIMIT].rstrip()
+    return "".join(letter if letter.isprintable() else " " for letter in text)[:LINE_LIMIT].rstrip()
 
 
 def _filled(word: str, database: Path) -> str:

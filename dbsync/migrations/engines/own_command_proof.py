@@ -1,4 +1,4 @@
-"""What a program of the app's own has left of its copy: looked at before anything is taken over from it."""
+"""Checks of the copy that a program of the app's own has left, before anything is taken over from it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from dbsync.storage.introspection import OUR_TABLES, has_table, version_of
 
 
 class Before(NamedTuple):
-    """What has to be the same after the program, and what tells whether it did anything."""
+    """The facts that must be the same after the program, and those that show whether it wrote anything."""
 
     file: tuple[int, int]
-    """Which file it is, by device and number: a name can be given to another one."""
+    """The identity of the file, by device and inode number: a name can be given to another file."""
     histories: tuple[list[object], list[object]]
     user_version: int
     data_version: int
@@ -27,7 +27,7 @@ class Before(NamedTuple):
 
 
 def before(connection: Connection, path: Path) -> Before:
-    """Return one look, before the program starts."""
+    """Return the facts of the copy before the program starts."""
     return Before(_file(path), _histories(connection), version_of(connection), _data_version(connection))
 
 
@@ -35,28 +35,29 @@ def check(
     connection: Connection, migration: Migration, path: Path, was: Before, *, proofs: list[str],
     log: Callable[[str], None],
 ) -> None:  # fmt: skip
-    """Begin a transaction on what the program left, if it is still the database that it was given.
+    """Begin a transaction on the copy that the program left, if it is still the database that it was given.
 
     Args:
-        connection: the one that is open since before.
-        migration: whose program it was.
-        path: of the copy.
-        was: how it was before.
-        proofs: queries of the migration's, each of which has to give something that is true.
-        log: told when the program wrote nothing.
+        connection: the connection that was open before the program started.
+        migration: the migration of the program.
+        path: the path of the copy.
+        was: the facts before the program started.
+        proofs: queries of the migration, each of which must return a true value.
+        log: gets a line if the program wrote nothing.
 
     Raises:
-        MigrationFailed: it is not, or something that was to be there is not.
+        MigrationFailed: it is another database, or a proof failed.
     """
     if _file(path) != was.file:
-        raise _failed(migration, "it removed or replaced the file of its copy: it has to write into the one it gets")
+        raise _failed(migration, "it removed or replaced the file of its copy: it must write into the one it gets")
     try:
         connection.execute("BEGIN IMMEDIATE")
         problem = check_soundness(connection)
         histories, user_version = _histories(connection), version_of(connection)
     except sqlite3.Error as error:
         locked = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
-        cause = "it left its copy locked: something that it started goes on" if locked else f"it left its copy: {error}"
+        still_running = "the program left the copy locked; one of its child processes is still running"
+        cause = still_running if locked else f"it left its copy: {error}"
         raise _failed(migration, cause) from error
     if problem is not None:
         raise _failed(migration, f"it left its copy damaged: {problem}")

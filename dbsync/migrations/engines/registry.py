@@ -1,8 +1,9 @@
-"""Which engine a folder of migrations belongs to: `EngineName` lists them, and each is loaded when it is needed.
+"""The engine of a folder of migrations: `EngineName` lists the engines, and each is loaded when it is needed.
 
 An engine reads its folder into migrations, runs one in the open transaction, and knows the table in which its tool
-keeps what it ran: read to adopt a database, and written beside our own history, so that the tool agrees with us after.
-All of them run inside the one transaction; what cannot, a program of the app's own, is a migration of kind "command".
+records its migrations. It is read to adopt a database, and written beside our own history, so that the tool agrees
+with us afterwards. All engines run inside the one transaction; a program of the app's own cannot, and is a migration of
+kind "command".
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ from dbsync.model import EngineName
 
 
 def named(name: EngineName) -> Engine:
-    """Return an engine by its name; nothing of it is loaded before."""
+    """Return an engine by its name, loading its module first."""
     return cast("Engine", import_module(f"{__package__}.{name}").ENGINE)
 
 
 def engine_of(folder: Path) -> Engine:
-    """Return the engine of a folder, by marks that cannot be mistaken or by its settings; ours where there are none.
+    """Return the engine of a folder, by unambiguous marks or by its settings; ours if there are none.
 
-    A folder in which all is named as we name it is ours without a look at the other engines.
+    A folder in which all names are those of our migrations is ours, without loading the other engines.
 
     Raises:
-        BadMigrations: it cannot be looked into, or its settings name no engine.
+        BadMigrations: the folder cannot be read, or its settings name an unknown engine.
     """
     try:
         if own.is_all_ours(folder):
@@ -45,12 +46,12 @@ def engine_of(folder: Path) -> Engine:
             return named(_checked(said, folder))
         return next((engine for engine in others if is_marked(folder, engine.weak_marks)), own.ENGINE)
     except OSError as cause:
-        # `is_file` raises what is neither yes nor no, a folder above that may not be entered for instance.
+        # `is_file` raises if it cannot determine the answer, for instance below a folder without permission.
         raise unreadable(folder, cause) from cause
 
 
 def is_marked(folder: Path, marks: Iterable[str]) -> bool:
-    """Return whether a folder has a file that one of the patterns names."""
+    """Return whether a folder has a file that matches one of the patterns."""
     return any((folder / mark).is_file() if "*" not in mark else any(folder.glob(mark)) for mark in marks)
 
 

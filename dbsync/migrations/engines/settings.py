@@ -1,4 +1,4 @@
-"""The settings of a folder of migrations, `engine.toml`: which engine, and what is declared of files of other tools."""
+"""The settings of a folder of migrations, `engine.toml`: its engine, and declarations for files of other tools."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Final
 from dbsync.errors import BadMigrations
 
 SETTINGS: Final = "engine.toml"
-"""In the folder of migrations: `engine = "numbered"`, and what is declared of files that must not be edited."""
+"""In the folder of migrations: `engine = "numbered"`, and declarations for files that must not be edited."""
 
 
 def settings(folder: Path) -> dict[str, object]:
-    """Return what the folder's settings say; empty without any.
+    """Return the folder's settings; empty without any.
 
     Raises:
-        BadMigrations: they cannot be read.
+        BadMigrations: the settings cannot be read.
     """
     path = folder / SETTINGS
     if not path.is_file():

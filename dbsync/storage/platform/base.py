@@ -27,8 +27,8 @@ class Platform(ABC):
     def try_lock(self, descriptor: int, *, shared: bool) -> bool:
         """Lock an open file if no other process holds a lock on it; return whether it is locked now.
 
-        Closing the descriptor is the release, and there is no other: a child that inherited it goes on holding the
-        lock. Where `shares_locks` is false, `shared` makes no difference.
+        Closing the descriptor is the only release: a child process that inherited it keeps the lock. Where
+        `shares_locks` is false, `shared` makes no difference.
         """
 
     # files ---------------------------------------------------------------------------------------------------------
@@ -39,7 +39,7 @@ class Platform(ABC):
 
     @abstractmethod
     def replace(self, *, source: Path, target: Path) -> None:
-        """Rename over `target`; wait, within bounds, for a program that only happens to read one of the two."""
+        """Rename over `target`; wait, within bounds, for a program that has one of the two open for reading."""
 
     @abstractmethod
     def sync_file(self, path: Path) -> None:
@@ -95,5 +95,5 @@ class Platform(ABC):
     def termination_handled(self, handler: Callable[[int], NoReturn]) -> AbstractContextManager[None]:
         """Inside the block, call `handler` with the number of a signal by which the system asks this process to end.
 
-        A signal that somebody else handles, or ignores, is left to them. For the main thread only.
+        A signal that has another handler, or is ignored, is left alone. For the main thread only.
         """

@@ -91,7 +91,7 @@ class WindowsPlatform(Platform):
         )
 
     def end_tree(self, process: subprocess.Popen[bytes]) -> None:
-        """End the program itself. Its child processes go on: they are in no job object."""
+        """End the program itself. Its child processes keep running: they are in no job object."""
         if process.poll() is None:
             process.kill()
         process.wait()

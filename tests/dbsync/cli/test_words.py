@@ -43,7 +43,7 @@ def test_what_was_not_agreed_to_is_not_done_and_says_how_to_agree(
     as_json = ["--json"] if how == "--json" else []
     done = dbsync(command, *words[command], "--database", database, *as_json, typed=None if as_json else how)
     assert done.returncode == 4
-    assert f"{cause}. Nothing was changed. Say --yes" in done.stderr
+    assert f"{cause}. Nothing was changed. Pass --yes" in done.stderr
     if as_json:
         assert json.loads(done.stdout)["error"] == "NotAgreed"
     assert (dump(database), files(database.parent)) == (before, there)

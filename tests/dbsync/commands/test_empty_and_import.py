@@ -146,7 +146,7 @@ def test_a_backup_that_cannot_be_compared_can_be_restored_and_what_is_not_known_
     assert "must use the same text encoding" in told["not_known"]
     done = dbsync("restore", other, "--database", database, "--yes")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "what was done since then cannot be told: attached databases must use the same" in done.stdout
+    assert "cannot determine what was recorded since then: attached databases must use the same" in done.stdout
     assert ask(database, "PRAGMA encoding") == "UTF-16be"
     (kept,) = database.parent.glob("*before-restore*.db")
     live_effects = effects(database)

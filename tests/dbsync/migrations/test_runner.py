@@ -82,7 +82,7 @@ def test_an_unknown_quoted_name_is_no_text(tmp_path: Path) -> None:
     outcome = upgrade(database, written(tmp_path / "m", 'UPDATE products SET name = "termianl_id";', after=2))
     assert outcome.name == "MIGRATION_FAILED"
     assert "termianl_id" in outcome.cause
-    assert outcome.hint == "Put texts in single quotes."
+    assert outcome.hint == "Put strings in single quotes."
     assert version(database) == 2
 
 
@@ -203,9 +203,9 @@ def test_gaps_and_duplicates_are_refused_before_anything_is_touched(
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        ("changes = 'update a.x'", "changes has to be a list of texts"),
-        ("changes = 5", "changes has to be a list of texts"),
-        ("WHAT = 'drop a'\nchanges = [WHAT]", r"changes has to be written out.*\(line 2\)"),
+        ("changes = 'update a.x'", "changes must be a list of strings"),
+        ("changes = 5", "changes must be a list of strings"),
+        ("WHAT = 'drop a'\nchanges = [WHAT]", r"changes must be written out.*\(line 2\)"),
     ],
 )
 def test_a_declaration_in_another_form_is_refused_and_never_taken_apart(tmp_path: Path, text: str, word: str) -> None:

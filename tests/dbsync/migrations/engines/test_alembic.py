@@ -122,7 +122,7 @@ def test_the_naming_convention_that_env_py_tells_alembic_stands_in_the_settings(
         assert fingerprint(one) == fingerprint(other)
     for wrong in ("[alembic]\nnaming_convention = 3", "alembic = 3", "[alembic.naming_convention]\nuq = 3"):
         (project.scripts / "engine.toml").write_text(wrong)
-        with pytest.raises(BadMigrations, match="naming_convention has to be a table of texts"):
+        with pytest.raises(BadMigrations, match="naming_convention must be a table of strings"):
             migration_folder.load(project.scripts)
 
 
@@ -185,8 +185,8 @@ def around(project: Alembic) -> None:
         (elsewhere, r"no folder versions; other places \(version_locations\) are not read"),
         (below, "in folders within versions are not read"),
         (twice, "is in .* and in "),
-        (parted, "grows out of .*, which is not in versions"),
-        (around, "grows out of itself"),
+        (parted, "depends on .*, which is missing from versions/"),
+        (around, "depends on itself"),
     ],
 )
 def test_revisions_that_lie_where_they_are_not_read_are_missed(project: Alembic, spoil: object, cause: str) -> None:

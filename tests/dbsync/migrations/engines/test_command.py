@@ -175,7 +175,7 @@ def test_what_a_program_started_is_ended_with_it_or_the_copy_is_not_taken(
     with os.fdopen(os.open(tmp_path / "held", os.O_RDWR), "wb"):
         outcome = upgrade(database, found)
     if own_session:
-        assert "it left its copy locked: something that it started goes on" in outcome.cause
+        assert "the program left the copy locked; one of its child processes is still running" in outcome.cause
         assert (outcome.name, database.read_bytes()) == ("MIGRATION_FAILED", content)
     else:
         assert (outcome.name, version(database)) == ("MIGRATED", 5), outcome.cause
@@ -326,12 +326,12 @@ def test_a_new_shop_is_made_by_the_program_as_well(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "cause"),
     [
-        ("command = 'pos-tool'", "command has to be a list of words"),
+        ("command = 'pos-tool'", "command must be a list of strings"),
         ("command = ['pos-tool']", "no word of the command is or holds {database}"),
         ("command = ['pos-tool', '{database}']\nretries = 3", "retries: not known"),
-        ("command = ['pos-tool', '{database}']\nproves = 'SELECT 1'", "proves has to be a list of queries"),
-        ("command = ['pos-tool', '{database}']\ntimeout_seconds = 'long'", "timeout_seconds has to be a number"),
-        ("command = ['pos-tool', '{database}']\ntimeout_seconds = 0", "timeout_seconds has to be a number"),
+        ("command = ['pos-tool', '{database}']\nproves = 'SELECT 1'", "proves must be a list of queries"),
+        ("command = ['pos-tool', '{database}']\ntimeout_seconds = 'long'", "timeout_seconds must be a number"),
+        ("command = ['pos-tool', '{database}']\ntimeout_seconds = 0", "timeout_seconds must be a number"),
         ("command = [", "Unclosed array|Invalid value|Expected"),
     ],
 )
