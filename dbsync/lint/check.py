@@ -202,7 +202,7 @@ def _not_tried(before: Path, found: tuple[Migration, ...]) -> str:
 
 
 def _twice(found: tuple[Migration, ...], before: Path | None, scratch: Path) -> list[Problem]:
-    """Run the pending migrations on two copies, the second on another day; return a problem for each table that differs.
+    """Run the pending migrations on two copies, the second on another day; return a problem per differing table.
 
     Without a database, the runs start from the result of the first migration, which is never run again.
     """
