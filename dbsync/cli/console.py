@@ -180,7 +180,7 @@ class JsonLines:
 
 
 def printable(text: str) -> str:
-    """Return a string without characters that can steer a terminal or break a page: names come from anywhere."""
+    """Return a string without characters that steer a terminal or break a page: names come from databases and files."""
     return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 

@@ -23,7 +23,7 @@ from dbsync.storage.locks import locked
 @as_json
 @on_database
 def command(place: Place, *, folder: Path | None, backup: Path | None, export: Path | None, as_json: bool) -> None:
-    """Show what people did since a backup, and what going back loses.
+    """Show the changes since a backup, and what going back loses.
 
     Changes nothing.
     """

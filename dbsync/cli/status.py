@@ -18,7 +18,7 @@ from dbsync.storage import connections
 @as_json
 @on_database
 def command(place: Place, *, folder: Path | None, as_json: bool) -> None:
-    """Show the schema, pending migrations, the last run and backups."""
+    """Show the schema, pending migrations, last run and backups."""
     facts = place.effects().look()
     found = migration_folder.load(folder) if folder is not None else ()
     pending = [f"{migration.number:04d}_{migration.name}" for migration in found if migration.number > facts.version]

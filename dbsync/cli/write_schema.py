@@ -19,7 +19,7 @@ from dbsync.storage import connections, files, introspection
 @as_json
 @on_database
 def command(place: Place, *, file: Path, as_json: bool) -> None:
-    """Write a database's structure into FILE, as the first migration.
+    """Write a database's structure into FILE, as first migration.
 
     Call it 0001_initial_schema.sql.
     """
