@@ -1,4 +1,4 @@
-"""The migrations kept beside the backup that was made for them: the older release, which goes back, has none of them.
+"""The migrations kept beside the backup that was made for them, because the older release does not have them.
 
 `<backup>.migrations/` holds what the loader reads of the newer release's folder, whatever its engine: loading it gives
 the same migrations with the same hashes. A program that a command runs is not in it, nor are files that only the code
@@ -19,17 +19,17 @@ from dbsync.storage import files, temporary_files
 
 
 def keep(kept: Path, pending: tuple[Migration, ...], *, owner: str) -> None:
-    """Keep the folder that these migrations are from beside a backup, durably, before that gets its name.
+    """Copy the folder of these migrations to a place beside their backup, durably, before the backup gets its name.
 
     A crash leaves a part, or a folder without a backup: neither counts, and the next run clears both.
 
     Args:
         kept: the backup's final name.
-        pending: what is to run.
+        pending: the migrations that are to run.
         owner: the database's name, as the backup has it.
 
     Raises:
-        TillkeeperError: it could not be kept; nothing is left of it.
+        TillkeeperError: the folder could not be kept; nothing is left of it.
     """
     engine = registry.named(pending[0].engine)
     source, final = engine.folder_of(pending[0]), catalog.migrations_path(kept)
@@ -49,26 +49,26 @@ def keep(kept: Path, pending: tuple[Migration, ...], *, owner: str) -> None:
 
 
 def beside(kept: Path) -> tuple[Migration, ...]:
-    """Return the migrations that lie beside a backup; none where none were kept.
+    """Return the migrations beside a backup; none if none were kept.
 
     Raises:
-        BadMigrations: they are there and cannot be understood.
+        BadMigrations: they exist and cannot be loaded.
     """
     folder = catalog.migrations_path(kept)
     return migration_folder.load(folder) if folder.is_dir() else ()
 
 
 def chosen(*, folder: Path | None, kept: Path) -> tuple[Migration, ...]:
-    """Return the migrations of a folder of choice; without one, those that lie beside the backup.
+    """Return the migrations of a given folder; without one, those beside the backup.
 
     Raises:
-        BackupUnusable: none were given, and none are beside it.
-        BadMigrations: they cannot be understood.
+        BackupUnusable: no folder was given, and no migrations are beside the backup.
+        BadMigrations: they cannot be loaded.
     """
     if folder is not None:
         return migration_folder.load(folder)
     found = beside(kept)
     if not found:
-        hint = "Say --migrations with the folder of the newer release."
+        hint = "Pass --migrations with the folder of the newer release."
         raise BackupUnusable(operation="go back to", path=kept, cause="no migrations are kept beside it", hint=hint)
     return found

@@ -1,4 +1,4 @@
-"""Backups as files: names, the facts beside them, which there are, which are removed. `snapshot` makes the copies."""
+"""Backups as files: names, the facts beside them, listing, rotation. `snapshot` makes the copies."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ FACTS: Final = ".json"
 MIGRATIONS: Final = ".migrations"
 COMPRESSED: Final = ".zst"
 KEPT_COUNT: Final = 10
-"""Migration backups that rotation leaves (requirement S94); the pinned ones come on top."""
+"""Number of migration backups that rotation leaves (requirement S94); pinned ones are kept in addition."""
 _VERSION: Final = re.compile(r"-v(\d+)-")
 _STAMP: Final = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})[T-](\d{2})-?(\d{2})-?(\d{2})(?:-(\d{3})Z?)?\.db(?:\.zst)?$")
 
 
 def migration_name(prefix: str, version: SchemaNumber, now: datetime) -> str:
-    """`auraswift-backup-v2-2024-01-15T10-35-00-444Z.db`: the version before the migration (requirements S46, S90)."""
+    """Return `auraswift-backup-v2-2024-01-15T10-35-00-444Z.db`, with the version before (requirements S46, S90)."""
     return f"{prefix}-backup-v{version}-{files.utc_stamp(now)}.db"
 
 
 def beside_name(database: Path, operation: str, now: datetime) -> str:
-    """`pos_system-backup-before-restore-2024-01-15T10-35-00-444Z.db`, beside the database (requirement S93)."""
+    """Return `pos_system-backup-before-restore-2024-01-15T10-35-00-444Z.db`, beside the database (requirement S93)."""
     return f"{database.stem}-backup-{operation}-{files.utc_stamp(now)}.db"
 
 
 def free_name(folder: Path, name: str) -> Path:
-    """Return a path that nothing has yet: two backups of one millisecond, or a clock set back, must not meet."""
+    """Return a path that is not taken: two backups of one millisecond, or a clock set back, must not collide."""
     path, number = folder / name, 1
     while files.is_there(find(path)):
         number += 1
@@ -44,63 +44,63 @@ def free_name(folder: Path, name: str) -> Path:
 
 
 def list_backups(*, backups: Path, database: Path) -> list[Backup]:
-    """Return all backups of a database, newest first by sequence; those without facts are the oldest, and not verified.
+    """Return all backups of a database, newest first by sequence; those without facts come last, as not verified.
 
-    What is known to be of another database is left out: restoring it here would lose all sales at once.
+    A backup that is known to be of another database is left out: restoring it here would lose all sales at once.
     """
     owner = temporary_files.owner_of(database)
-    return [one for one in list_all(backups=backups, database=database) if one.database in ("", owner)]
+    return [backup for backup in list_all(backups=backups, database=database) if backup.database in ("", owner)]
 
 
 def list_all(*, backups: Path, database: Path) -> list[Backup]:
-    """As `list_backups`, with those of other databases that share the folder."""
+    """Return the backups as `list_backups` does, with those of other databases that share the folder."""
     paths = [*files.listed(backups, "*.db"), *files.listed(database.parent, f"{escape(database.stem)}-backup-*.db")]
-    # Where a cut has left both, the plain one counts.
-    paths += [one for one in files.listed(backups, f"*.db{COMPRESSED}") if not one.with_suffix("").exists()]
+    # If a crash has left both, the plain backup counts.
+    paths += [path for path in files.listed(backups, f"*.db{COMPRESSED}") if not path.with_suffix("").exists()]
     found = {path: read(path) for path in paths if _may_be_one(path) and path != database}
-    return sorted(found.values(), key=lambda one: (one.sequence, one.made_at, one.path.name), reverse=True)
+    return sorted(found.values(), key=lambda backup: (backup.sequence, backup.made_at, backup.path.name), reverse=True)
 
 
 def _may_be_one(path: Path) -> bool:
-    """Return what else lies among backups, such as a folder or a link to a disk that is away, stops no command."""
+    """Return whether a path may be a backup; a folder or a link to a missing disk among them must stop no command."""
     return path.is_file() and not temporary_files.is_part(path)
 
 
 def next_sequence(*, backups: Path, database: Path) -> int:
-    """Order goes by this number, never by a clock."""
-    return 1 + max((one.sequence for one in list_backups(backups=backups, database=database)), default=0)
+    """Return the next sequence number: backups are ordered by it, never by a clock."""
+    return 1 + max((backup.sequence for backup in list_backups(backups=backups, database=database)), default=0)
 
 
 def write_facts(backup: Backup) -> None:
-    """Write the facts beside a backup, durably; before the backup gets its name, so that it never is without."""
+    """Write the facts beside a backup, durably, before the backup gets its name: it is never without them."""
     facts = {"format": FORMAT, **backup._asdict()}
     del facts["path"]
     files.write_json(facts_path(backup.path), facts)
 
 
 def facts_path(path: Path) -> Path:
-    """Return where the facts of a backup lie."""
+    """Return the path of the facts of a backup."""
     return path.with_name(path.name + FACTS)
 
 
 def migrations_path(path: Path) -> Path:
-    """Where the migrations lie for which a backup was made: going back needs them, and the older release has none."""
+    """Return the path of the migrations kept for a backup: going back needs them, and the older release has none."""
     return path.with_name(path.name.removesuffix(COMPRESSED) + MIGRATIONS)
 
 
 def compressed_path(path: Path) -> Path:
-    """Return the name of a backup once it is compressed."""
+    """Return the path of a backup once it is compressed."""
     return path.with_name(path.name + COMPRESSED)
 
 
 def find(path: Path) -> Path:
-    """Return a backup by the name that it was given, compressed since or not."""
+    """Return the path of a backup by the name that it was given, compressed since or not."""
     small = compressed_path(path)
     return path if files.is_there(path) or not files.is_there(small) else small
 
 
 def check_file(path: Path) -> Backup:
-    """Return the facts of a backup whose file is still what they say.
+    """Return the facts of a backup whose file still matches them.
 
     Raises:
         BackupUnusable: it is gone, or differs from its checksum.
@@ -119,37 +119,39 @@ def check_file(path: Path) -> Backup:
 def rotate(
     *, backups: Path, database: Path, keep_count: int, pinned: tuple[Path, ...], dry_run: bool = False
 ) -> list[Path]:
-    """Remove the oldest migration backups over the limit; returns what was removed.
+    """Remove the oldest migration backups over the limit and return their paths.
 
-    Only migration backups count, and these are never removed: the pinned ones, the newest good one, the last of each
-    older schema (requirements S172, S173). Ten restarts of a failing update therefore cannot push out the one that
-    matters.
+    Only migration backups count. Never removed are the pinned ones, the newest verified one, and the newest verified
+    one of each older schema (requirements S172, S173). Ten restarts of a failing update therefore cannot push out the
+    backup that matters.
     """
-    migration = [one for one in list_backups(backups=backups, database=database) if one.kind == BackupKind.MIGRATION]
-    newest_of_each = {one.version: one.path for one in reversed(migration) if one.verified}
+    migration = [
+        backup for backup in list_backups(backups=backups, database=database) if backup.kind == BackupKind.MIGRATION
+    ]
+    newest_of_each = {backup.version: backup.path for backup in reversed(migration) if backup.verified}
     keep = {*pinned, *newest_of_each.values()}
     removed = []
-    for one in migration[keep_count:]:
-        if one.path not in keep:
+    for backup in migration[keep_count:]:
+        if backup.path not in keep:
             if not dry_run:
-                remove(one.path)
-            removed.append(one.path)
+                remove(backup.path)
+            removed.append(backup.path)
     return removed
 
 
 def clear_parts(*, backups: Path, database: Path, prefix: str) -> None:
-    """Remove what a cut run for this database left; a final name means finished, so nothing else is unfinished."""
+    """Remove the remains of an interrupted run for this database; a backup under its final name is complete."""
     for folder in {backups, database.parent}:
         try:
             temporary_files.clear(folder, temporary_files.owner_of(database))
-            for one in {prefix, database.stem}:
-                # Facts that were cut while they were written: no other write has their name, to replace them.
-                for path in files.listed(folder, f"{files.NEW}{escape(one)}-backup-*{FACTS}"):
+            for stem in {prefix, database.stem}:
+                # Facts whose write was interrupted: no later write has the same name and would replace them.
+                for path in files.listed(folder, f"{files.NEW}{escape(stem)}-backup-*{FACTS}"):
                     path.unlink(missing_ok=True)
         except OSError as cause:
             raise disk_problem("clear", folder, cause) from cause
-    # Kept before their backup gets its name: those of another prefix may be of a neighbour's run that is under way.
-    left = [files.listed(backups, f"{escape(one)}-backup-v*.db{MIGRATIONS}") for one in {prefix, database.stem}]
+    # Kept before their backup gets its name: those of another prefix may belong to a run on another database.
+    left = [files.listed(backups, f"{escape(stem)}-backup-v*.db{MIGRATIONS}") for stem in {prefix, database.stem}]
     for path in chain(*left):
         if not find(path.with_name(path.name.removesuffix(MIGRATIONS))).exists():
             shutil.rmtree(path, ignore_errors=True)
@@ -159,17 +161,17 @@ def remove(path: Path) -> None:
     """Remove a backup with its facts and the migrations beside it."""
     try:
         plain = path.with_suffix("") if path.suffix == COMPRESSED else path
-        for one in (plain, compressed_path(plain)):
-            # The backup first: facts without a backup are passed over, a backup without facts would look hand-made.
-            one.unlink(missing_ok=True)
-            facts_path(one).unlink(missing_ok=True)
+        for file in (plain, compressed_path(plain)):
+            # The backup first: facts without a backup are ignored, a backup without facts would look hand-made.
+            file.unlink(missing_ok=True)
+            facts_path(file).unlink(missing_ok=True)
         shutil.rmtree(migrations_path(path), ignore_errors=True)
     except OSError as cause:
         raise disk_problem("remove", path, cause) from cause
 
 
 def remove_plain(path: Path) -> None:
-    """Remove a backup of which there is a compressed one now; the migrations beside it stay."""
+    """Remove a backup that now has a compressed copy; the migrations beside it stay."""
     try:
         path.unlink(missing_ok=True)
         facts_path(path).unlink(missing_ok=True)
@@ -178,11 +180,11 @@ def remove_plain(path: Path) -> None:
 
 
 def read(path: Path) -> Backup:
-    """Return the facts beside a file, as far as there are any; else what its name says, and not verified."""
+    """Return the facts beside a file; without readable facts what its name says, as not verified."""
     try:
         small = facts_path(compressed_path(path))
         if files.is_there(small) and not files.is_there(facts_path(path)):
-            # Somebody decompressed it by hand, where no zstd is: what is known of it is known still.
+            # Decompressed by hand, on a machine without zstd: the facts of the compressed backup still apply.
             backup = _from_facts(path, files.read_json(small))
             return backup._replace(
                 sha256=backup.content_sha256,
@@ -215,7 +217,7 @@ def _from_facts(path: Path, facts: dict[str, Any]) -> Backup:
 
 
 def _from_name(path: Path) -> Backup:
-    """Return a file that some person or an older tool made: what its name says, and nothing taken for certain."""
+    """Return the facts that the name of a file from a person or an older tool gives, with nothing taken for certain."""
     version, stamp = _VERSION.search(path.name), _STAMP.search(path.name)
     by_hand = version is None or f"-backup-{BackupKind.MANUAL}-" in path.name
     kind: BackupKind | str = BackupKind.MANUAL if by_hand else BackupKind.MIGRATION

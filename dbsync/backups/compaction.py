@@ -1,4 +1,4 @@
-"""Old migration backups made small: compressed, read back, and only then taken in the place of the plain ones."""
+"""Compresses old migration backups: each is read back before it takes the place of the plain one."""
 
 from __future__ import annotations
 
@@ -11,33 +11,35 @@ from dbsync.model import Backup, BackupKind
 from dbsync.storage import files, temporary_files
 
 PLAIN_COUNT: Final = 3
-"""The newest stay plain: they are the likely ones, and restoring them needs no zstd."""
+"""Number of newest backups that stay plain: they are the likeliest to be restored, and that needs no zstd."""
 
 
 class Packed(NamedTuple):
-    """What became of one old backup."""
+    """The result for one old backup."""
 
     path: Path
     before_bytes: int
     after_bytes: int
     cause: str = ""
-    """Why it was left as it is; empty: it was compressed."""
+    """The reason why it was left as it is; empty: it was compressed."""
 
 
 def old_ones(*, backups: Path, database: Path, plain_count: int) -> list[Backup]:
-    """Return the migration backups to compress: good, plain, and not among the newest."""
+    """Return the migration backups to compress: verified, plain, and not among the newest."""
     listed = [
-        one for one in catalog.list_backups(backups=backups, database=database) if one.kind == BackupKind.MIGRATION
+        backup
+        for backup in catalog.list_backups(backups=backups, database=database)
+        if backup.kind == BackupKind.MIGRATION
     ]
-    return [one for one in listed[plain_count:] if one.verified and one.path.suffix != catalog.COMPRESSED]
+    return [backup for backup in listed[plain_count:] if backup.verified and backup.path.suffix != catalog.COMPRESSED]
 
 
 def pack(one: Backup) -> Packed:
-    """Compress one backup. One that is not what was written is left alone, and named.
+    """Compress one backup. A backup that differs from its checksum is left alone, and reported.
 
     Raises:
-        BackupUnusable: there is no zstd here; nothing was changed.
-        DiskFull: and the like; the plain one is still there.
+        BackupUnusable: there is no zstd, or the result does not read back the same; nothing was changed.
+        DiskFull: or another disk problem; the plain backup is still there.
     """
     try:
         catalog.check_file(one.path)
@@ -54,7 +56,7 @@ def pack(one: Backup) -> Packed:
             path=part, sha256=files.sha256_of(part), size_bytes=part.stat().st_size,
             content_sha256=one.sha256, content_size_bytes=one.size_bytes,
         )  # fmt: skip
-        # A crash after this: both are there, and the plain one counts; the next time does it again.
+        # A crash after this leaves both: the plain one counts, and the next call compresses it again.
         kept = snapshot.keep_part(facts)
     finally:
         snapshot.drop_part(part)

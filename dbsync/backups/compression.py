@@ -1,7 +1,7 @@
 """zstd, where it is installed: compressing a file, and opening a compressed backup. Only this file imports the library.
 
-Python has it from 3.14 on (`compression.zstd`); before, `backports.zstd` is the same code. Nothing needs it but backups
-that somebody had compressed.
+Python has it from 3.14 on (`compression.zstd`); before, `backports.zstd` is the same code. Only compressed backups need
+it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 LEVEL: Final = 3
-"""Measured on a shop's database: to 0.29 of its size, and higher levels give little more for much time."""
+"""Measured on a shop's database: to 0.29 of its size; higher levels save little more and take much longer."""
 CHUNK_BYTES: Final = 1 << 20
 
 
@@ -31,8 +31,8 @@ def squeeze(*, source: Path, target: Path) -> None:
     """Compress a file into a new one, with zstd's own checksum in it.
 
     Raises:
-        BackupUnusable: there is no zstd here.
-        DiskFull: and the like; nothing is left of it.
+        BackupUnusable: there is no zstd in this Python.
+        DiskFull: or another disk problem; nothing is left of the new file.
     """
     zstd = _library("compress", source)
     options = {zstd.CompressionParameter.compression_level: LEVEL, zstd.CompressionParameter.checksum_flag: 1}
@@ -45,11 +45,11 @@ def squeeze(*, source: Path, target: Path) -> None:
 
 
 def expand(*, source: Path, target: Path | None = None) -> str:
-    """Decompress a file, to nowhere without a target; returns the SHA-256 of what was in it.
+    """Decompress a file, discarding the content without a target, and return the SHA-256 of the content.
 
     Raises:
-        BackupUnusable: it is not sound, or there is no zstd here.
-        DiskFull: and the like.
+        BackupUnusable: the file is not sound, or there is no zstd in this Python.
+        DiskFull: or another disk problem.
     """
     zstd, digest = _library("open", source), hashlib.sha256()
     try:
@@ -66,10 +66,10 @@ def expand(*, source: Path, target: Path | None = None) -> str:
 
 @contextmanager
 def plain(path: Path) -> Iterator[Path]:
-    """A backup as a database that SQLite can open: itself, or a scratch file, removed after; a crash leaves a part.
+    """A backup as a database that SQLite can open: itself, or a scratch file, removed afterwards; a crash leaves it.
 
     Raises:
-        BackupUnusable: it is compressed, and cannot be decompressed here or is not what was compressed.
+        BackupUnusable: it is compressed, and cannot be decompressed here or differs from what was compressed.
     """
     found = catalog.find(path)
     if found.suffix != catalog.COMPRESSED:

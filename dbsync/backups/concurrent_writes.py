@@ -1,4 +1,4 @@
-"""Whether anybody wrote into a database since it was put aside: what came after would be lost with what is replaced."""
+"""Detects writes into a database after it was set aside: they would be lost when it is replaced."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dbsync.storage.connections import Connection, is_wal, open_writing, page_si
 
 
 class Watch:
-    """One connection that is open from before a database is put aside until another one goes over it.
+    """A connection that is open from before a database is set aside until another one replaces it.
 
-    `PRAGMA data_version` of one connection differs where another one has committed in between
-    (sqlite.org/pragma.html#pragma_data_version). It holds no lock while it waits: an app may go on selling, and what is
-    replaced then is put off.
+    `PRAGMA data_version` of a connection changes if another connection has committed in between
+    (sqlite.org/pragma.html#pragma_data_version). A watch holds no lock while it waits: an app may go on selling, and
+    the replacement is then put off.
     """
 
     def __init__(self, database: Path) -> None:
@@ -23,10 +23,10 @@ class Watch:
         self._seen = 0
 
     def begin(self) -> None:
-        """Begin anew. A database that cannot be read is not watched: nobody can sell into it.
+        """Begin to watch anew. A database that cannot be read is not watched: no app can sell into it.
 
         Raises:
-            Locked: somebody has it for himself alone.
+            Locked: another process has it exclusively.
         """
         self.close()
         try:
@@ -40,39 +40,39 @@ class Watch:
             self.close()
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the connection, if there is one."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
 
     def check(self) -> None:
-        """Ask while nobody else can write; nothing happens if nothing is watched.
+        """Check for writes, while no other process can write; do nothing if nothing is watched.
 
         Raises:
-            Locked: somebody has written.
+            Locked: another process has written.
         """
         if self._connection is not None and _changes(self._connection) != self._seen:
             cause = "somebody wrote into it since it was put aside"
             raise Locked(operation="replace", path=self._database, cause=cause)
 
     def wants_it_alone(self, *, page_bytes: int, pages_count: int) -> bool:
-        """Whether it can be asked only with the database for oneself, before another one of such pages goes over it.
+        """Return whether `check` needs exclusive access before a database with such pages replaces the watched one.
 
-        While a WAL database is being written others read it, this watch too: `copy` asks in between. In the
-        other modes nobody can, one page is no in between, and another page size ends the WAL mode.
+        While a WAL database is written, others can read it, this watch too: the copy checks between its steps. In the
+        other modes no other can; a single page has no step in between; and another page size ends the WAL mode.
         """
         if self._connection is None:
             return False
         return pages_count < 2 or not is_wal(self._connection) or page_size_of(self._connection) != page_bytes
 
     def taken(self) -> Connection:
-        """Return the connection, from now on the only one that can write; the caller closes it.
+        """Return the connection, which from now on is the only one that can write; the caller closes it.
 
-        In the exclusive locking mode it keeps its lock between two transactions, as the backup API wants its target
-        without one (sqlite.org/pragma.html#pragma_locking_mode). In WAL mode nobody else may have the database open.
+        In exclusive locking mode it keeps its lock between two transactions, because the backup API needs a target
+        without one (sqlite.org/pragma.html#pragma_locking_mode). In WAL mode no other may have the database open.
 
         Raises:
-            Locked: somebody has written, or is in the way.
+            Locked: another process has written, or holds a lock.
         """
         assert self._connection is not None, "only where it is watched"
         connection = self._connection

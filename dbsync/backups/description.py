@@ -1,4 +1,4 @@
-"""What a backup is, for people and as JSON: the same in every command of `dbsync` and `updater`."""
+"""The description of a backup, for people and as JSON: the same in every command of `dbsync` and `updater`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PURPOSES: Final[dict[str, str]] = {
 
 
 def purpose_of(backup: Backup) -> str:
-    """Return what a backup is for."""
+    """Return the purpose of a backup."""
     return _PURPOSES[backup.kind].format(version=backup.version) if backup.kind in _PURPOSES else backup.kind
 
 

@@ -1,6 +1,6 @@
-"""A damaged database that was to be migrated: copied aside once, as not verified, before anybody tries to mend it.
+"""Quarantine: a damaged database that was to be migrated is copied aside once, before anybody tries to repair it.
 
-Such a copy is what a recovery starts from. It is of a kind of its own, so it pushes no good backup out.
+A recovery starts from such a copy. It counts as not verified. It has a kind of its own, so it displaces no good backup.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dbsync.storage import files, temporary_files
 from dbsync.storage.connections import check_soundness, open_copy, translated
 
 KEPT_COUNT: Final = 3
-"""Of different content: a damaged database that goes on being written must not fill the disk."""
+"""Number of copies of different content: a damaged database that is still written must not fill the disk."""
 
 
 def keep(database: Path, facts: Backup, *, prefix: str, least_free_bytes: int, told: Told) -> Path | None:
@@ -27,13 +27,13 @@ def keep(database: Path, facts: Backup, *, prefix: str, least_free_bytes: int, t
 
     Args:
         database: the file; nobody in this process has it open.
-        facts: of the copy; its path says the folder.
+        facts: of the copy; its path names the folder.
         prefix: first part of the copy's name.
-        least_free_bytes: of space that have to be left.
-        told: of pages that were copied.
+        least_free_bytes: free space that must be left.
+        told: receives the progress of the copy.
 
     Returns:
-        The copy; None where it is sound after all, where there is no space, or where it cannot be read as a file.
+        The copy; None if it is sound after all, if there is no space, or if the database cannot be read as a file.
     """
     folder = facts.path.parent
     try:
@@ -46,20 +46,20 @@ def keep(database: Path, facts: Backup, *, prefix: str, least_free_bytes: int, t
         part = _copied(database, facts._replace(path=final, kind=BackupKind.DAMAGED, verified=False), told)
         if part is None:
             return None
-        # A crash from here on leaves journals without a database: not listed, and the next run puts them there again.
-        for one in snapshot.sidecars(part.path):
-            if one.exists():
-                files.rename_durably(source=one, target=temporary_files.final_of(one))
+        # A crash from here on leaves journals without a database: they are not listed, and the next run replaces them.
+        for journal in snapshot.sidecars(part.path):
+            if journal.exists():
+                files.rename_durably(source=journal, target=temporary_files.final_of(journal))
         kept = snapshot.keep_part(snapshot.measure_part(part)).path
         _forget_the_oldest(folder, database)
         return kept
     except (TillkeeperError, OSError):
-        # The refusal that this belongs to stands all the same, and the database is as it was.
+        # The run is refused in any case, and the database is unchanged.
         return None
 
 
 def _copied(database: Path, facts: Backup, told: Told) -> Backup | None:
-    """Through SQLite where it can be read to the end, else its files; None for a copy that is sound."""
+    """Copy through SQLite if it can read the database to the end, else the files; return None if the copy is sound."""
     try:
         part = snapshot.copy_to_part(facts, source=database, final=facts.path, told=told)
     except Damaged:
@@ -96,7 +96,11 @@ def _digest(database: Path) -> str:
 
 
 def _forget_the_oldest(backups: Path, database: Path) -> None:
-    kept = [one for one in catalog.list_backups(backups=backups, database=database) if one.kind == BackupKind.DAMAGED]
-    for one in kept[KEPT_COUNT:]:
-        snapshot.drop_part(one.path)
-        catalog.facts_path(one.path).unlink(missing_ok=True)
+    kept = [
+        backup
+        for backup in catalog.list_backups(backups=backups, database=database)
+        if backup.kind == BackupKind.DAMAGED
+    ]
+    for backup in kept[KEPT_COUNT:]:
+        snapshot.drop_part(backup.path)
+        catalog.facts_path(backup.path).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Puts a backup over a live database, keeps the live one aside before, and checks a backup before it is used."""
+"""Puts a backup over a live database, sets the live one aside before, and checks a backup before it is used."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ NEWEST_WRITE_VERSION: Final = 2
 def restore_over(*, source: Path, database: Path, told: Told, watch: Watch | None = None) -> None:
     """Put a copy over a live database through the backup API: one transaction on the live file.
 
-    Never by files: a left-over `-wal` would be replayed over the restored file.
+    Never by replacing files: a left-over `-wal` would be replayed over the restored file.
 
     Raises:
         BackupUnusable: the copy cannot be opened.
-        Locked: somebody wrote into the database since `watch` began; it is as it was.
+        Locked: another process wrote into the database since `watch` began; the database is unchanged.
         DiskProblem: the restored database is not sound when it is read back; the copy is still there.
     """
     with (
@@ -68,7 +68,7 @@ def _copy_over(database: Path, kept: Connection, told: Told, watch: Watch) -> No
     except sqlite3.DatabaseError as error:
         if kind_of(error) is not Damaged:
             raise
-        watch.close()  # nobody sells into what SQLite calls damaged
+        watch.close()  # no app sells into a database that SQLite calls damaged
     with closing(open_writing(database, create=True)) as live:
         copy_over(kept, live, told=told, seconds=time.monotonic, held=watch.check)
 
@@ -76,11 +76,11 @@ def _copy_over(database: Path, kept: Connection, told: Told, watch: Watch) -> No
 def check_backup_file(path: Path) -> Backup:
     """Return the facts of a backup that can be restored.
 
-    One that was verified when it was made, and has not changed by a byte since, is as sound as it was: it is read once,
-    for its checksum. Any other is looked at as a database.
+    A backup that was verified when it was made, and has not changed by a byte since, is as sound as it was: it is read
+    once, for its checksum. Any other is checked as a database.
 
     Raises:
-        BackupUnusable: it is gone, changed, or not sound; or a part of it lies in a file beside it.
+        BackupUnusable: it is gone, changed, or not sound; or a part of it is in a file beside it.
     """
     _check_whole(catalog.find(path))
     facts = catalog.check_file(path)
@@ -103,9 +103,9 @@ def check_backup_file(path: Path) -> Backup:
 
 
 def _check_whole(path: Path) -> None:
-    """Refuse a backup of which a part lies beside it: a finished copy is one file.
+    """Refuse a backup of which a part is in a file beside it: a finished copy is one file.
 
-    What another program has not yet taken into it, or undone in it, would be lost.
+    Changes that another program has not yet merged into it, or rolled back in it, would be lost.
     """
     beside = [file for file in sidecars(path) if not file.name.endswith("-shm") and files.size_of(file)]
     if beside:
@@ -114,26 +114,26 @@ def _check_whole(path: Path) -> None:
 
 
 def put_aside(facts: Backup, *, database: Path, final: Path, told: Told, watch: Watch, moves: bool = True) -> Backup:
-    """Keep the live database under another name; one that can still be read is copied, a ruined one is moved.
+    """Keep the live database under another name: copied if it can still be read, moved if it is ruined.
 
-    Returns when it is durable: only then may anything be put over the live one.
+    Returns when the result is durable: only then may the live database be replaced.
 
     Args:
         database: the file.
-        final: what to keep it as.
-        facts: of what is kept.
-        told: of bytes that were copied.
+        final: the path to keep it under.
+        facts: of the result.
+        told: receives the progress of the copy.
         watch: begins before the copy does; a database that is moved is not watched.
-        moves: whether a ruined one is moved: only where another one takes its place whatever happens.
+        moves: whether a ruined database is moved: only if another one takes its place in any case.
 
     Raises:
         Damaged: it is ruined and may not be moved; nothing was changed.
         DiskProblem: it could not be kept; nothing was changed.
     """
     if moves and _is_only_read(database):
-        # SQLite would not put anything over it.
+        # SQLite would not write over it.
         return _move_aside(database, final, facts)
-    # After the look at the header: opening and closing the file drops the locks that this process has on it.
+    # Only after the header was read: closing that file drops the locks that this process has on it.
     watch.begin()
     try:
         part = snapshot.copy_to_part(facts, source=database, final=final, told=told)
@@ -146,9 +146,9 @@ def put_aside(facts: Backup, *, database: Path, final: Path, told: Told, watch: 
 
 
 def _is_only_read(database: Path) -> bool:
-    """Return whether SQLite takes a file for one of a later format, which it reads and never writes.
+    """Return whether the header names a later file format, which SQLite reads and never writes.
 
-    A damaged byte of its header does that (sqlite.org/fileformat2.html#file_format_version_numbers).
+    A damaged byte of the header is enough (sqlite.org/fileformat2.html#file_format_version_numbers).
     """
     try:
         with database.open("rb") as file:
@@ -159,10 +159,10 @@ def _is_only_read(database: Path) -> bool:
 
 
 def _inspected(part: Backup) -> Backup:
-    """Return the facts of a copy, verified or not.
+    """Return the facts of a copy, marked as verified or not.
 
-    A copy has every page, sound or not: one that cannot be checked, for want of a collation of the app's own for
-    instance, is kept as not verified.
+    A copy has every page, sound or not. If it cannot be checked, for example because a collation of the app is
+    missing, it is kept as not verified.
     """
     try:
         problem, _, seen = snapshot.inspect_part("check the copy", part)
@@ -176,8 +176,8 @@ def _inspected(part: Backup) -> Backup:
 def _move_aside(database: Path, final: Path, facts: Backup) -> Backup:
     """Move a ruined database, its journals first.
 
-    A database without its hot journal is no worse than ruined; a journal left behind alone would be replayed over the
-    next database of that name.
+    A crash in between leaves a database without its hot journal, which is no worse than ruined. A journal left behind
+    alone would be replayed over the next database of that name.
     """
     for journal in sidecars(database):
         if journal.exists():

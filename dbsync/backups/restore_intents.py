@@ -1,4 +1,4 @@
-"""A person's restore under way, on disk: what a repeat of it has to know (format 1)."""
+"""The record on disk of a person's restore under way, for a repeat of it (format 1)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dbsync.storage import files
 
 
 def read(backups: Path, intent_id: str) -> Intent | None:
-    """The intent of that name. One that cannot be read was not begun: its restore starts anew and puts aside again."""
+    """Return the intent of that name; None if none can be read: its restore starts anew and sets aside again."""
     try:
         found = files.read_json(_path(backups, intent_id))
         return Intent(intent_id, str(found["backup"]), found["set_aside"], bool(found["done"]))
@@ -19,7 +19,7 @@ def read(backups: Path, intent_id: str) -> Intent | None:
 
 
 def write(backups: Path, intent: Intent) -> None:
-    """Write it durably."""
+    """Write an intent durably."""
     files.write_json(_path(backups, intent.intent_id), {"format": 1, **intent._asdict()})
 
 

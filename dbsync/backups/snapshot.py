@@ -36,7 +36,7 @@ def copy_to_part(
     live: Connection | None = None,
     writer: Connection | None = None,
 ) -> Backup:
-    """Copy a live database, as it stands, to the temporary name of `final`. A crash leaves a part, which is cleared.
+    """Copy a live database, as it stands, to the temporary name of `final`. The next run clears a part left by a crash.
 
     Raises:
         TillkeeperError: by meaning (DiskFull, Locked, Damaged …); the part is removed.
@@ -55,18 +55,18 @@ def copy_database(
     writer: Connection | None = None,
     opened: Callable[[Path], Connection] = open_reading,
 ) -> None:
-    """Copy a live database, as it stands, to a file of its own that nobody else has.
+    """Copy a live database, as it stands, to a file that no other process uses.
 
     Args:
         source: the database.
         target: the file.
-        told: of pages that were copied.
-        live: the connection that has the source for itself alone; without one, one is opened.
-        writer: one that has begun to write the source, and has written nothing yet: the copy may then share its blocks.
-        opened: how.
+        told: receives the progress of the copy.
+        live: the connection that has exclusive access to the source; without one, a connection is opened.
+        writer: a connection that has begun to write and has written nothing yet: the copy may then share blocks.
+        opened: opens the source.
 
     Raises:
-        TillkeeperError: by meaning; nothing is left of it.
+        TillkeeperError: by meaning; nothing is left of the copy.
     """
     try:
         target.unlink(missing_ok=True)
@@ -76,11 +76,11 @@ def copy_database(
             if not shared:
                 with nullcontext(live) if live is not None else closing(opened(source)) as reading:
                     if live is None and is_wal(reading):
-                        # One picture while others go on writing; in the other modes that would keep them from it.
+                        # One snapshot while others go on writing; in the other modes it would block them.
                         reading.execute("BEGIN")
                         reading.execute("SELECT count(*) FROM sqlite_schema").fetchone()
                     copy(reading, copied, told=told, seconds=time.monotonic)
-            # A copy of a WAL database says WAL in its header and would want files beside it.
+            # A copy of a WAL database says WAL in its header and would need files beside it.
             copied.execute("PRAGMA journal_mode=DELETE").fetchall()
     except TillkeeperError:
         drop_part(target)
@@ -93,7 +93,7 @@ def check_part(part: Backup) -> Backup:
     """Open a copy anew, check it, and return its facts with size and checksum.
 
     Raises:
-        Damaged: it is not sound, or not of the version that it was taken for: so is what it was copied from.
+        Damaged: the copy is not sound, or not of the expected version; the same holds for its source.
     """
     try:
         problem, version, seen = inspect_part("check the backup", part)
@@ -125,7 +125,7 @@ def inspect_part(operation: str, part: Backup) -> tuple[str | None, int, Backup]
 
 
 def keep_part(part: Backup) -> Backup:
-    """Give a copy its final name, durably. A crash before the rename leaves facts without a backup: passed over."""
+    """Give a copy its final name, durably. A crash before the rename leaves facts alone, which are ignored."""
     final = part._replace(path=temporary_files.final_of(part.path))
     catalog.write_facts(final)
     files.rename_durably(source=part.path, target=final.path)
@@ -138,33 +138,33 @@ def drop_part(path: Path) -> None:
         try:
             file.unlink(missing_ok=True)
         except OSError:
-            # It is in nobody's way but its space; the next run clears it.
+            # It only takes space; the next run clears it.
             continue
 
 
 def drop_folder(folder: Path) -> None:
-    """Remove a folder of scratch files; nothing happens if there is none."""
+    """Remove a folder of scratch files, if it exists."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def sidecars(path: Path) -> list[Path]:
-    """Return the names of the files that belong to a database file and must never be parted from it."""
+    """Return the paths of the files that belong to a database file and must never be separated from it."""
     return [path.with_name(path.name + ending) for ending in ("-wal", "-shm", "-journal")]
 
 
 def files_of(database: Path) -> list[Path]:
-    """Return the database and the journals that SQLite would play back into it, as far as they exist.
+    """Return the database and the journals that SQLite would replay into it, as far as they exist.
 
-    Without the `-shm`: it is made anew by whoever opens the database.
+    Without the `-shm`: SQLite makes it anew when the database is opened.
     """
     return [file for file in (database, *sidecars(database)) if file.exists() and not file.name.endswith("-shm")]
 
 
 def scratch_copy(*, source: Path, target: Path, told: Told) -> None:
-    """Copy a finished file, which nobody has open with locks, to a throw-away one that may be changed.
+    """Copy a finished file, on which no process has locks, to a scratch file that may be changed.
 
-    As bytes: a copy through SQLite takes four times as long, and what a live database needs of it, a finished file
-    does not. Nothing is made durable.
+    As bytes: a copy through SQLite takes four times as long, and only a live database needs it. Nothing is made
+    durable.
     """
     drop_part(target)
     try:

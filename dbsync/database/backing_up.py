@@ -23,7 +23,7 @@ class BackingUp(Shared):
 
     def equals(self, backup: Path) -> bool:
         kept = catalog.find(backup)
-        # A run works with its backup until COMMIT: for one that was compressed since, it makes a new one.
+        # A run works with its backup until COMMIT: instead of a compressed one it makes a new one.
         if not kept.is_file() or (self._begun is not None and kept.suffix == catalog.COMPRESSED):
             return False
         with (
@@ -64,10 +64,10 @@ class BackingUp(Shared):
         return kept
 
     def make_backup(self, to: Path | None = None) -> Backup:
-        """Make a person's backup, checked, at a place of choice or among the others (requirements S101, S188).
+        """Make a checked backup for a person, at a given path or among the others (requirements S101, S188).
 
         Raises:
-            TillkeeperError: by meaning; nothing is left of it.
+            TillkeeperError: by meaning; nothing is left of the backup.
         """
         self.clear()
         now = datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""Compares the database with a backup: what people did since, and what of it a restore would lose."""
+"""Compares the database with a backup: the changes since, and which of them a restore would lose."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dbsync.verification import table_diff
 
 
 class Comparing(Shared):
-    """The effects that find what people did since a backup or since COMMIT."""
+    """The effects that find the changes since a backup or since COMMIT."""
 
     def changed_since_commit(
         self, content_sha256: Sha256 | None, backup: Backup | None, migrations: tuple[Migration, ...]
@@ -34,7 +34,7 @@ class Comparing(Shared):
             with self._as_committed(backup, known) as scratch:
                 return self._compared(scratch)
         except TillkeeperError:
-            # A database or a backup that cannot be compared counts as changed; what follows puts it aside first.
+            # A database or a backup that cannot be compared counts as changed; the next step sets it aside first.
             return Change(known=False)
 
     def lost_since_commit(self, backup: Backup, migrations: tuple[Migration, ...]) -> tuple[Loss, ...]:
@@ -55,7 +55,7 @@ class Comparing(Shared):
         except TillkeeperError as error:
             if isinstance(error, Locked):
                 raise
-            # Another text encoding, a collation of the app's own: what cannot be counted may still be put in place.
+            # Another text encoding, or a collation of the app: a backup that cannot be compared may still be restored.
             return Change(known=False, cause=error.cause)
 
     def export_loss(self, migrations: tuple[Migration, ...], *, base: Backup, aside: Backup) -> Path | None:
@@ -72,12 +72,12 @@ class Comparing(Shared):
             files.sync_tree(folder)
             return folder if written else None
         except (TillkeeperError, OSError):
-            # What was put aside is complete and durable; the export is a convenience made of it, and can be made later.
+            # The set-aside copy is complete and durable; the export is derived from it, and can be made later.
             return None
 
     @contextmanager
     def _as_committed(self, base: Backup, migrations: tuple[Migration, ...]) -> Iterator[Path]:
-        """Migrate a scratch copy of a backup: the database as it was at COMMIT, before people wrote."""
+        """A migrated scratch copy of a backup: the database as it was at COMMIT, before people wrote."""
         restore.check_backup_file(base.path)
         scratch = self._scratch("base")
         try:
@@ -90,7 +90,7 @@ class Comparing(Shared):
     def _first_written(self, base: Backup, migrations: tuple[Migration, ...]) -> Change | None:
         """Return the first change, if the backup shows one without being migrated.
 
-        It does where the migrations left every value in its place.
+        It does if the migrations left every value in its place.
         """
         if not row_translation.conserves(
             tuple(migration for migration in migrations if migration.number > base.version)
@@ -106,7 +106,7 @@ class Comparing(Shared):
 
     @contextmanager
     def _beside(self, path: Path) -> Iterator[connections.Connection]:
-        """Open the live database, for reading, with another one attached as `base`."""
+        """The live database, open for reading, with another one attached as `base`."""
         with (
             compression.plain(path) as plain,
             connections.translated("compare with", path),

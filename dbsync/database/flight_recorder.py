@@ -1,4 +1,4 @@
-"""The flight recorder: what was tried and how it ended, outside the database, because a restore rewinds the inside."""
+"""The flight recorder: the record of all runs, outside the database, because a restore rewinds the database."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIZE_LIMIT_BYTES: Final = 500_000
 
 
 class FlightRecorder:
-    """One append-only file in the backups' folder; each line says of which database it is."""
+    """An append-only file in the backups' folder; each line names its database."""
 
     def __init__(self, backups: Path, database: Path) -> None:
         self.path: Final = backups / NAME
@@ -33,7 +33,7 @@ class FlightRecorder:
         files.append_line(self.path, json.dumps(whole, ensure_ascii=False, sort_keys=True))
 
     def lines(self) -> list[dict[str, Any]]:
-        """Return everything that is on record of this database, oldest first; a torn line is passed over."""
+        """Return all records of this database, oldest first; a torn line is skipped."""
         found: list[dict[str, Any]] = []
         for path in (self.path.with_suffix(".jsonl.1"), self.path):
             try:
@@ -50,14 +50,14 @@ class FlightRecorder:
         return found
 
     def last_schema(self) -> SchemaNumber | None:
-        """Return the schema that the newest run left, of those that left one; None: none is on record."""
+        """Return the schema that the newest run left, of those that left one; None if none is on record."""
         schemas = [line.get("after") for line in ended(self.lines())]
         return next(
             (SchemaNumber(schema) for schema in reversed(schemas) if isinstance(schema, int) and schema > 0), None
         )
 
     def tried(self, run: str) -> Tried:
-        """Return how the last runs of that name ended: as far back as they failed in the same way, or did not end."""
+        """Return how the last runs of that name ended: back as far as they failed alike, or did not end."""
         ways: list[str] = []
         cut_count, open_now = 0, False
         for line in self.lines():
@@ -74,7 +74,7 @@ class FlightRecorder:
 
 
 def ended(lines: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the lines that tell how a run ended, oldest first."""
+    """Return the lines that record the end of a run, oldest first."""
     return [line for line in lines if line.get("event") == FlightEvent.ENDED]
 
 

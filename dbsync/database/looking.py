@@ -1,4 +1,4 @@
-"""Looks at the database: its state, its history, what shows its schema, and whether a run would fail."""
+"""Looks at the database: its state, its history, the evidence for its schema, and whether a run would fail."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from dbsync.storage import connections
 
 
 class Looking(Shared):
-    """The effects that look at the database, and make sure that a run finds what it needs; nothing in it changes."""
+    """The effects that look at the database, and check that a run has what it needs; nothing in it changes."""
 
     _cleared = False
-    """Whether the remains of runs that were cut have been removed, as far as that can be done."""
+    """Whether the remains of interrupted runs have been removed, as far as possible."""
 
     def look(self) -> Facts:
         return connections.look(self.database, had_data=self.traces)
 
     def traces(self) -> str:
-        """Return a sentence about what shows that there was a database with data here; empty if nothing does."""
+        """Return the evidence, in a sentence, that there was a database with data here; empty if there is none."""
         kept = [
             backup
             for backup in catalog.list_backups(backups=self.backups, database=self.database)
@@ -43,7 +43,7 @@ class Looking(Shared):
             return recognition.recognise(live, migrations)
 
     def clear(self) -> None:
-        # Once: what this process has begun since is its own.
+        # Only once: files begun since may be of this process.
         if self._cleared:
             return
         self._cleared = True

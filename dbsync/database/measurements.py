@@ -1,4 +1,4 @@
-"""What rehearsals leave: a record that tells a run what it will take, and the scratch files of one that was killed."""
+"""Measurements of rehearsals, which tell a run its time and space; and the scratch files of a killed rehearsal."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from dbsync.storage.locks import Lock
 from dbsync.upgrade.outcome_record import FlightEvent
 
 LIKE_PART: Final = 0.2
-"""A database of up to this much more or less than the rehearsed one takes as much."""
+"""A measurement holds for a database that is larger or smaller than the rehearsed one by up to this part."""
 RESERVE_FACTOR: Final = 1.25
-"""On top of what was measured: the database may have grown, and SQLite sorts in files that are not seen."""
+"""Reserve on the measured space: the database may have grown, and SQLite sorts in files that are not seen."""
 
 
 class Measured(NamedTuple):
-    """What a rehearsal of the same migrations on a database of like size took."""
+    """The time and space that a rehearsal of the same migrations took on a database of similar size."""
 
     expected_seconds: float
-    """From the first byte of the backup to COMMIT, for the size of now."""
+    """From the first byte of the backup to COMMIT, for the present size."""
     needed_bytes: int
-    """Of the disk, for the backup, the journal, and what the database grows by."""
+    """Disk space for the backup, the journal, and the growth of the database."""
     by: str
-    """What has measured it, for people."""
+    """The source of the measurement, for people."""
 
 
 def place(*, backups: Path, database: Path) -> Path:
-    """Return the folder that a rehearsal works in; the name says that it is nobody's backup."""
+    """Return the folder that a rehearsal works in; its name shows that it holds no backup."""
     return backups / f".rehearsal-{temporary_files.owner_of(database)}"
 
 
 def lock_of(*, backups: Path, database: Path) -> Lock:
-    """Held while somebody rehearses."""
+    """Return the lock that is held during a rehearsal."""
     return Lock(backups / f".rehearsal-{temporary_files.owner_of(database)}.lock")
 
 
 def clear(*, backups: Path, database: Path) -> None:
-    """Remove what a killed rehearsal left; one that is under way is left alone."""
+    """Remove the remains of a killed rehearsal; one that is under way is left alone."""
     folder = place(backups=backups, database=database)
     if not files.is_there(folder):
         return
@@ -52,13 +52,13 @@ def clear(*, backups: Path, database: Path) -> None:
 
 def identity_of(pending: tuple[Migration, ...]) -> list[str]:
     """Return migrations as a record names them: number, name and the hash of the text."""
-    return [f"{one.number:04d}_{one.name} {one.sha256}" for one in pending]
+    return [f"{migration.number:04d}_{migration.name} {migration.sha256}" for migration in pending]
 
 
 def measured(lines: Iterable[Mapping[str, Any]], pending: tuple[Migration, ...], size_bytes: int) -> Measured | None:
-    """What the newest rehearsal of exactly these migrations has measured; None if it failed or was on another size."""
+    """Return the newest rehearsal's measurement of exactly these migrations; None if it failed or the size differs."""
     wanted = identity_of(pending)
-    found = [one for one in lines if one.get("event") == FlightEvent.REHEARSED and one.get("pending") == wanted]
+    found = [line for line in lines if line.get("event") == FlightEvent.REHEARSED and line.get("pending") == wanted]
     if not found or not pending:
         return None
     last = found[-1]

@@ -1,6 +1,6 @@
-"""The transaction that a run has open: in the live database, or in a copy that goes over it at the end.
+"""The open transaction of a run: in the live database, or in a copy that replaces its content at the end.
 
-A program of the app's own opens the database by itself and commits when it likes. It gets a copy, so the live database
+A program of the app opens the database by itself and commits when it likes. It gets a copy, so the live database
 is never half migrated, and needs no restore when the program fails or the power is cut (decision 12).
 """
 
@@ -19,7 +19,7 @@ from dbsync.storage.page_copy import copy_over
 
 
 class OpenTransaction(Protocol):
-    """One run's transaction on one database, begun."""
+    """The open transaction of a run on one database."""
 
     @property
     def connection(self) -> Connection:
@@ -27,16 +27,16 @@ class OpenTransaction(Protocol):
 
     @property
     def live(self) -> Connection | None:
-        """The connection through which alone the live database can be read now; None: any can."""
+        """The only connection that can read the live database now; None: any connection can."""
 
     def commit(self) -> None:
         """Make the live database the new one, in one step."""
 
     def rollback(self) -> None:
-        """Leave the live database the old one."""
+        """Leave the live database as it was."""
 
     def close(self) -> None:
-        """Let go; anything not committed is undone."""
+        """Close the connections; anything not committed is undone."""
 
 
 class InPlace:
@@ -54,7 +54,7 @@ class InPlace:
     def commit(self) -> None:
         """Commit, and let go."""
         self.connection.execute("COMMIT")
-        # The last connection takes the WAL into the file as it closes.
+        # The last connection merges the WAL into the file as it closes.
         self.close()
 
     def rollback(self) -> None:
@@ -71,9 +71,9 @@ class InPlace:
 
 
 class OnCopy:
-    """A transaction in a copy. The live database stays locked from before it is copied until the copy has gone over it.
+    """A transaction in a copy. The live database stays locked from before it is copied until the copy replaced it.
 
-    In the exclusive locking mode a connection keeps its lock between two transactions
+    In exclusive locking mode a connection keeps its lock between two transactions
     (sqlite.org/pragma.html#pragma_locking_mode), and the backup API wants a target with no transaction of its own.
     """
 
@@ -92,7 +92,7 @@ class OnCopy:
 
     @property
     def connection(self) -> Connection:
-        """The copy, made when it is first wanted. A crash leaves a part, which the next run clears."""
+        """The connection to the copy, made when first needed. A crash leaves a part, which the next run clears."""
         if self._copy is None:
             snapshot.copy_database(source=self._database, target=self._scratch, told=nobody, live=self.live)
             self._copy = open_writing(self._scratch)
@@ -108,7 +108,7 @@ class OnCopy:
         self.close()
 
     def rollback(self) -> None:
-        """There is nothing to undo in the live database; the copy goes when this is closed."""
+        """Do nothing: the live database is unchanged, and `close` removes the copy."""
 
     def close(self) -> None:
         """Close both connections, which unlocks the live database, and remove the copy."""
@@ -121,7 +121,7 @@ class OnCopy:
 
 @contextmanager
 def reading(begun: OpenTransaction | None, database: Path) -> Iterator[Connection]:
-    """Open the live database, as it was before the run, for reading."""
+    """The live database as it was before the run, open for reading."""
     if begun is not None and begun.live is not None:
         yield begun.live
         return

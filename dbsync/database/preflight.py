@@ -1,4 +1,4 @@
-"""What is found out before anything is touched: space, folders that cannot be written, another program on the file."""
+"""The checks before anything is touched: space, folders that cannot be written, another program on the file."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ LEAST_FREE_BYTES: Final = 50_000_000
 """Free space below which no migration starts, however small the database."""
 BACKUP_FACTOR: Final = 1.0
 JOURNAL_FACTOR: Final = 1.5
-"""Journal or WAL of a rebuild (measured up to 1.1 of the database) and what the database grows by."""
+"""Journal or WAL of a rebuild (measured up to 1.1 of the database), and the growth of the database."""
 
 
 class Space(NamedTuple):
-    """What a migration needs of one file system."""
+    """The space that a migration needs on one file system."""
 
     folder: Path
     required_bytes: int
@@ -30,19 +30,19 @@ class Space(NamedTuple):
 
     @property
     def enough(self) -> bool:
-        """Whether it is there."""
+        """Whether the required space is available."""
         return self.available_bytes >= self.required_bytes
 
 
 def size_of(database: Path) -> int:
-    """Return a database's bytes, with what has not been taken into it yet."""
+    """Return a database's size, with the WAL that has not been merged into it yet."""
     return files.size_of(database, Path(f"{database}-wal"))
 
 
 def space(
     *, database: Path, backups: Path, least_free_bytes: int = LEAST_FREE_BYTES, measured: Measured | None = None
 ) -> tuple[Space, ...]:
-    """What a migration needs where: 2.5 times the database, or what a rehearsal measured; never below the least."""
+    """Return the space needed, per folder: 2.5 times the database, or as a rehearsal measured; at least the least."""
     size_bytes = size_of(database)
     backup_bytes, journal_bytes = BACKUP_FACTOR * size_bytes, JOURNAL_FACTOR * size_bytes
     if measured is not None:
@@ -59,20 +59,20 @@ def space(
 def check_space(
     *, database: Path, backups: Path, least_free_bytes: int = LEAST_FREE_BYTES, measured: Measured | None = None
 ) -> None:
-    """Refuse with numbers what would fill the disk.
+    """Refuse, with numbers, a migration that would fill the disk.
 
     Raises:
         DiskFull: database size, required and available space are in its cause.
     """
-    for one in space(database=database, backups=backups, least_free_bytes=least_free_bytes, measured=measured):
-        _check_enough(one, database, "start the migration")
+    for needed in space(database=database, backups=backups, least_free_bytes=least_free_bytes, measured=measured):
+        _check_enough(needed, database, "start the migration")
 
 
 def check_rehearsal_space(*, database: Path, folder: Path, least_free_bytes: int = LEAST_FREE_BYTES) -> None:
     """Refuse a rehearsal that could take the space that the app needs to go on: two copies and a journal.
 
     Raises:
-        DiskFull: as above.
+        DiskFull: database size, required and available space are in its cause.
     """
     required_bytes = int((2 * BACKUP_FACTOR + JOURNAL_FACTOR) * size_of(database)) + least_free_bytes
     _check_enough(Space(folder, required_bytes, files.free_bytes(folder)), database, "rehearse")
@@ -90,7 +90,7 @@ def _check_enough(found: Space, database: Path, operation: str) -> None:
 def check_local(database: Path) -> None:
     """Refuse a database on a network file system, where two machines could write it at once.
 
-    Where the platform cannot say, nothing is refused.
+    If the platform cannot tell, nothing is refused.
 
     Raises:
         NetworkDrive: with the kind of file system.
@@ -104,7 +104,7 @@ def check_writable(folder: Path) -> None:
     """Refuse a folder in which no file can be made: SQLite needs that for its journal, backups for themselves.
 
     Raises:
-        ReadOnly: it cannot be made, or not be written.
+        ReadOnly: the folder cannot be made, or cannot be written.
     """
     probe = folder / f".write-probe-{os.getpid()}"
     try:
@@ -117,20 +117,20 @@ def check_writable(folder: Path) -> None:
 
 
 def check_alone(database: Path) -> None:
-    """Refuse a database that another program has open: that would go on with the old schema beside us.
+    """Refuse a database that another program has open: that would continue to use the old schema.
 
-    In WAL mode the exclusive locking mode fails if anybody merely has it open; in the other modes only a transaction
-    of the other program shows, and then the one that begins next finds it.
+    In WAL mode exclusive locking fails if another program merely has the database open. In the other modes only an open
+    transaction of the other program shows, and the next transaction to begin finds it.
 
     Raises:
-        Locked: somebody has it.
-        ReadOnly: it may not be written.
+        Locked: another program has it.
+        ReadOnly: the database may not be written.
     """
     with translated("open alone", database), closing(open_writing(database)) as connection:
         if is_wal(connection):
             connection.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()
         connection.execute("BEGIN IMMEDIATE")
-        # On a file that may only be read, this is a reader's transaction without a word: only a write tells.
+        # On a read-only file, this silently begins a read transaction: only a write fails.
         connection.execute(f"PRAGMA user_version={version_of(connection)}")
         connection.execute("ROLLBACK")
 

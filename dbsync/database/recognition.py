@@ -1,4 +1,4 @@
-"""What shows how far a database has come that has no history of ours: its structure, and another tool's own table."""
+"""The evidence for how far a database without our history has come: its structure, and another tool's own table."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ SHOWN_COUNT: Final = 5
 
 
 def recognise(connection: Connection, found: tuple[Migration, ...]) -> Recognised:
-    """Return what shows how far a database has come; reads only."""
+    """Return the evidence for how far a database has come; reads only."""
     is_like = fingerprint.fingerprint(connection)
     fits: list[SchemaNumber] = []
     nearest = (len(is_like) + 1, "")
     stopped: list[str] = []
     for number, fresh in enumerate(_each_fresh(found, stopped)):
-        differing = sorted({f"without {one}" for one in fresh - is_like} | {f"with {one}" for one in is_like - fresh})
+        differing = sorted(
+            {f"without {part}" for part in fresh - is_like} | {f"with {part}" for part in is_like - fresh}
+        )
         if not differing:
             fits.append(SchemaNumber(number))
         elif len(differing) <= nearest[0]:
@@ -51,13 +53,13 @@ def decided_adoption(connection: Connection, found: tuple[Migration, ...]) -> ad
 def as_adopted(
     facts: Facts, step: adoption_decision.Adopt, found: tuple[Migration, ...]
 ) -> tuple[Facts, tuple[Applied, ...]]:
-    """Return what an untracked database is known as once it is adopted."""
-    applied = tuple(Applied(one.number, one.name, one.sha256) for one in found[: step.version])
+    """Return the facts and the history that an untracked database has once it is adopted."""
+    applied = tuple(Applied(migration.number, migration.name, migration.sha256) for migration in found[: step.version])
     return facts._replace(state=State.OK, version=step.version), applied
 
 
 def adopt_copy(path: Path, found: tuple[Migration, ...]) -> None:
-    """Write into a throw-away copy of an untracked database what adopting it would write; nothing if it cannot be."""
+    """Adopt an untracked database in a scratch copy of it; do nothing if it cannot be adopted."""
     facts = look(path, opened=open_copy)
     if facts.state is not State.UNTRACKED:
         return
@@ -75,34 +77,40 @@ def adopt_copy(path: Path, found: tuple[Migration, ...]) -> None:
 def _write_adoption(connection: Connection, had: tuple[Migration, ...]) -> None:
     connection.execute("BEGIN")
     history.make_tables(connection)
-    for one in had:
+    for migration in had:
         history.add_migration(
-            connection, one, kind=history.HistoryKind.ADOPTED, trial_id=None, release=(None, None), at="", duration_ms=0
+            connection,
+            migration,
+            kind=history.HistoryKind.ADOPTED,
+            trial_id=None,
+            release=(None, None),
+            at="",
+            duration_ms=0,
         )
     connection.execute(f"PRAGMA user_version={len(had)}")
     connection.execute("COMMIT")
 
 
 def decided_on_copy(path: Path, found: tuple[Migration, ...]) -> decisions.UpgradeStep:
-    """Return what an upgrade would decide for a copy that nobody writes."""
+    """Return the decision of an upgrade for a copy that is not written."""
     facts = look(path, opened=open_copy)
     with translated("read the history", path), closing(open_copy(path)) as connection:
         return decisions.decide_upgrade(facts, history.applied(connection), found, None)
 
 
 def _each_fresh(found: tuple[Migration, ...], stopped: list[str]) -> Iterator[frozenset[str]]:
-    """The structures of all schemas of a release, from nothing to the newest; `stopped` gets why not all of them."""
+    """Yield the structures of all schemas of a release, from empty to newest; `stopped` gets why some are missing."""
     with closing(open_scratch()) as connection:
         yield fingerprint.fingerprint(connection)
-        for one in found:
-            if one.kind is MigrationKind.COMMAND:
-                stopped.append(f"schema {one.number} is a program's, and not known without running it")
+        for migration in found:
+            if migration.kind is MigrationKind.COMMAND:
+                stopped.append(f"schema {migration.number} is a program's, and not known without running it")
                 return
             try:
-                with translated("make a fresh database", one.path, otherwise=MigrationFailed):
-                    runner.run_all(connection, (one,))
+                with translated("make a fresh database", migration.path, otherwise=MigrationFailed):
+                    runner.run_all(connection, (migration,))
             except TillkeeperError as error:
                 # The schemas before it are known, and one of them may fit.
-                stopped.append(f"schema {one.number} cannot be made: {error.cause}")
+                stopped.append(f"schema {migration.number} cannot be made: {error.cause}")
                 return
             yield fingerprint.fingerprint(connection)

@@ -1,4 +1,4 @@
-"""Records a run: the flight record, the events for whoever watches, and how earlier runs ended."""
+"""Records a run: the flight record, the events for observers, and how earlier runs ended."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Recording(Shared):
         if event is FlightEvent.STARTED and self._measured is not None:
             facts["expected_seconds"] = round(self._measured.expected_seconds, 3)
         self._tell(Event.of(event, facts))
-        # What came before a run is not its own: a process may do several.
+        # Time spent before a run is not its own: a process may do several runs.
         spent = self._meter.take_spent() if event in (FlightEvent.LOOKED, FlightEvent.ENDED) else {}
         phases = {"phases": spent} if event is FlightEvent.ENDED and spent else {}
         try:

@@ -1,4 +1,4 @@
-"""Goes back: the database is put aside, older data is carried back or a backup restored, an intent says how far."""
+"""Goes back: sets the database aside, carries data back or restores a backup, and records the intent."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from dbsync.upgrade.outcome_record import FlightEvent
 
 
 class Restoring(Shared):
-    """The effects that put another database in the place of the live one."""
+    """The effects that replace the live database by another one."""
 
     def put_aside(self, kind: BackupKind, *, moves: bool = True) -> Backup | None:
-        """Copy the live database beside it; a ruined one is moved, if `moves`: where another takes its place."""
+        """Copy the live database to a file beside it; move a ruined one if `moves`: another one takes its place."""
         facts = self.look()
         if facts.state is State.MISSING:
             return None
@@ -41,7 +41,7 @@ class Restoring(Shared):
         try:
             snapshot.copy_database(source=self.database, target=now, told=self._meter.phase(WorkPhase.COPY))
             carried = self._carried(now, base, migrations, into, reports or scratch)
-            # What was written into a folder that goes again is not there to be named.
+            # Files in a folder that is removed again must not be named.
             return carried if reports else carried._replace(parked=None, export=None)
         finally:
             snapshot.drop_part(now)
@@ -63,7 +63,7 @@ class Restoring(Shared):
         try:
             snapshot.drop_part(path) if temporary_files.is_part(path) else catalog.remove(path)
         except TillkeeperError:
-            # It takes space, and is as true as any other copy.
+            # It only takes space, and is as true as any other copy.
             return
 
     def keep_carried(self, carried: Carried, base: Backup) -> Backup:
@@ -87,7 +87,7 @@ class Restoring(Shared):
             source=backup, database=self.database, told=self._meter.phase(WorkPhase.RESTORE), watch=self._watch
         )
         if temporary_files.is_part(backup):
-            # What was carried back has served; a crash before this leaves it for the next run to clear.
+            # The carried-back copy is no longer needed; a crash before this leaves it for the next run to clear.
             snapshot.drop_part(backup)
 
     def read_intent(self, intent_id: str) -> Intent | None:

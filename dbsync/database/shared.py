@@ -19,7 +19,7 @@ from dbsync.storage import connections, files, temporary_files
 from dbsync.upgrade.effects import Effects
 
 PROCESS: Final = files.random_name()
-"""In the names of scratch files: a program that outlives a killed run must not write into the next one's copy."""
+"""A part of scratch file names: a program that outlives a killed run must not write into the next run's copy."""
 
 
 class Shared(Effects):
@@ -30,11 +30,11 @@ class Shared(Effects):
     Args:
         database: the file; need not exist.
         backups: the folder of migration backups and of the flight record.
-        prefix: first part of migration backups' names.
-        progress: told of every event; whatever it raises is swallowed.
-        reports: where loss reports go; beside the backups by default.
+        prefix: first part of the names of migration backups.
+        progress: receives every event; an error that it raises is ignored.
+        reports: the folder of loss reports; beside the backups by default.
         backups_kept_count: how many migration backups rotation leaves.
-        least_free_bytes: below this much free space nothing is migrated.
+        least_free_bytes: free space below which nothing is migrated.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class Shared(Effects):
         self._flight: Final = FlightRecorder(backups, database)
         self._watch: Final = Watch(database)
         self._begun: OpenTransaction | None = None
-        """The transaction that is open."""
+        """The open transaction."""
         self._pending: tuple[Migration, ...] = ()
         """The migrations of this run, as of `preflight`."""
         self._measured: measurements.Measured | None = None
-        """A rehearsal of just these migrations, if there is one."""
+        """The measurement of a rehearsal of exactly these migrations, if there is one."""
 
     def _facts(self, path: Path, kind: BackupKind, version: SchemaNumber, now: datetime) -> Backup:
         """Return the facts of a backup that is about to be made, without size and checksum."""
@@ -75,12 +75,12 @@ class Shared(Effects):
         )  # fmt: skip
 
     def _scratch(self, what: str) -> Path:
-        """Return the name of a scratch file; a run that is cut leaves it to the next one's `clear`."""
+        """Return the path of a scratch file; an interrupted run leaves it to the `clear` of the next one."""
         return temporary_files.scratch_of(self.backups, temporary_files.owner_of(self.database), f"{PROCESS}-{what}")
 
     @contextmanager
     def _reading(self, operation: str) -> Iterator[connections.Connection]:
-        """Open the live database for reading; a failure of SQLite's is one of this operation on it."""
+        """The live database, open for reading; an error of SQLite is raised as one of this operation."""
         with (
             connections.translated(operation, self.database),
             closing(connections.open_reading(self.database)) as live,
@@ -95,7 +95,7 @@ class Shared(Effects):
 
 
 def known_migrations(base: Backup, migrations: tuple[Migration, ...]) -> tuple[Migration, ...]:
-    """Return the migrations; those that lie beside the backup where the release that has them is gone."""
+    """Return the migrations; those beside the backup if the release that has them is gone."""
     return migrations or bundled_migrations.beside(base.path)
 
 

@@ -1,4 +1,4 @@
-"""What is known of a database's past: its own history, every run that was tried, and the backups beside it."""
+"""The past of a database: its own history, every run that was tried, and the backups beside it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ORDER: Final = tuple(WorkPhase)
 
 
 class RunKind(StrEnum):
-    """What was tried."""
+    """The kinds of runs."""
 
     UPGRADE = "upgrade"
     GOING_BACK = "going back"
@@ -32,17 +32,17 @@ class RunKind(StrEnum):
 
 
 class RunVerdict(StrEnum):
-    """How a run ended, for people."""
+    """The result of a run, for people."""
 
     GOOD = "good"
     BAD = "bad"
-    """Tried and undone, or cut."""
+    """Tried and undone, or interrupted."""
     REFUSED = "refused"
     """Nothing was done."""
 
 
 class Run(NamedTuple):
-    """Something that was tried, as the flight record has it."""
+    """A run, as the flight record has it."""
 
     kind: RunKind
     at: str
@@ -61,26 +61,26 @@ class Run(NamedTuple):
     phases: Mapping[str, float] = {}
     """Seconds of each phase."""
     times: int = 1
-    """How many of them came one after the other; only of those that found nothing to do."""
+    """How many such runs came one after the other; more than one only if they found nothing to do."""
 
 
 class LastRun(NamedTuple):
-    """How the last run on a database ended: the one answer to this question, for every command and page."""
+    """The end of the last run on a database: the one answer to this question, for every command and page."""
 
     run: Run | None = None
-    """The newest run that is on record, which may have no end; None: there is none. A rehearsal is no run."""
+    """The newest run that is on record, which may have no end; None if there is none. A rehearsal does not count."""
     ended: Mapping[str, Any] | None = None
-    """The newest line that tells how a run ended."""
+    """The newest line that records the end of a run."""
     error: Mapping[str, Any] | None = None
-    """The newest of these that has a cause."""
+    """The newest of these lines that has a cause."""
 
     @property
     def unfinished_since(self) -> str:
-        """When the last run began, if it has no end on record: it was cut, or is under way. Else empty."""
+        """The time at which the last run began, if it has no end on record: it was cut, or is under way. Else empty."""
         return self.run.at if self.run is not None and not self.run.outcome else ""
 
     def as_json(self) -> dict[str, Any]:
-        """Return what commands print with --json; the lines are as they are on record."""
+        """Return the keys that commands print with --json; the lines are as they are on record."""
         return {"last_run": self.ended, "last_error": self.error, "unfinished_since": self.unfinished_since}
 
 
@@ -102,15 +102,15 @@ class Past(NamedTuple):
 
     @property
     def last_run(self) -> LastRun:
-        """How the last run ended."""
+        """The last run, and how it ended."""
         return last_run(self.lines)
 
 
 def past_of(effects: LiveEffects) -> Past:
-    """Read it together; changes nothing.
+    """Return the past of a database; changes nothing.
 
     Raises:
-        TillkeeperError: something that is there cannot be read.
+        TillkeeperError: a part that exists cannot be read.
     """
     database = effects.database
     facts = effects.look()
@@ -149,7 +149,7 @@ def ended_in_words(line: Mapping[str, Any] | None) -> str:
 
 
 def runs_of(lines: Iterable[Mapping[str, Any]]) -> tuple[Run, ...]:
-    """Return the runs that a flight record tells of. One that began and has no end was cut, unless it is under way."""
+    """Return the runs of a flight record. One that began and has no end was cut, unless it is under way."""
     found: list[Run] = []
     looked: Mapping[str, Any] | None = None
     started = False
@@ -177,7 +177,7 @@ def _cut(found: list[Run], looked: Mapping[str, Any] | None) -> None:
 
 
 def _add(found: list[Run], run: Run) -> None:
-    """Start that found nothing to do are most of them: one line for those in a row."""
+    """Add a run: runs in a row that found nothing to do, as most do, share one line."""
     last = found[-1] if found else None
     if last is not None and run.outcome == last.outcome == OutcomeName.UP_TO_DATE:
         found[-1] = last._replace(until=run.until, times=last.times + 1)
@@ -216,7 +216,7 @@ def _rehearsal(line: Mapping[str, Any]) -> Run:
     names = line.get("migrations")
     return Run(
         RunKind.REHEARSAL, _text(line, "at"), _text(line, "at"), verdict, verdict, cause=_text(line, "cause"),
-        migration=", ".join(str(one) for one in names) if isinstance(names, list) else "",
+        migration=", ".join(str(name) for name in names) if isinstance(names, list) else "",
         seconds=_seconds(line.get("seconds")),
     )  # fmt: skip
 

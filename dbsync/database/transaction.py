@@ -1,4 +1,4 @@
-"""The one write transaction on the database: begin, apply, verify, commit, and the look at what was committed."""
+"""The one write transaction on the database: begin, apply, verify, commit, and the check of the committed database."""
 
 from __future__ import annotations
 
@@ -69,20 +69,20 @@ class Transaction(Shared):
     def _refuse_unsound(self) -> None:
         """Refuse a database that is not sound.
 
-        Writing into one whose list of free pages is damaged can make its file as large as any number says.
+        Writing into one whose list of free pages is damaged can make its file arbitrarily large.
         """
         try:
             with connections.translated("check", self.database, otherwise=VerificationFailed):
                 problem = connections.check_soundness(self._open)
         except VerificationFailed:
-            # For want of a collation of the app's own nobody can tell; the backup before a migration is refused then.
+            # It cannot be checked without a collation of the app; then the backup before a migration is refused.
             return
         if problem is not None:
             hint = "Nothing was changed. `dbsync repair` reads into a new file what can be read of it."
             raise Damaged(operation="adopt", path=self.database, cause=problem, hint=hint)
 
     def _tell_its_tool(self, migrations: tuple[Migration, ...]) -> None:
-        """Put on another tool's record the migrations that are not there yet: it would run them again."""
+        """Record the migrations in the other tool's own table, where missing: it would run them again."""
         engine = registry.named(migrations[0].engine)
         said = engine.recorded(self._open, migrations)
         for migration in migrations:

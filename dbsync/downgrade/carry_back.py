@@ -1,11 +1,11 @@
-"""Going back without losing a sale: what people did since the migration, done again on the backup, and proven.
+"""Going back without losing a sale: replays the changes since the migration on the backup, and proves the result.
 
-`base = migrate(backup)`; `change = diff(base, now)`: exactly what people did; each changed row is translated down onto
-a copy of the backup; the result is migrated up again and compared with now. An empty difference proves that nothing is
-lost, anything else is the exact report. It needs nothing of the app, and works after crashes.
+`base = migrate(backup)`; `change = diff(base, now)`: exactly the changes that people made. Each changed row is
+translated down onto a copy of the backup; the result is migrated up again and compared with now. An empty difference
+proves that nothing is lost, any other is the exact report. It needs nothing of the app, and works after crashes.
 
-Of migrations that leave every value where it was, the backup itself is the base, as far as it has tables and columns:
-that saves a copy and a run of them. Where its proof finds any difference, the way above is gone for the exact report.
+If the migrations leave every value where it was, the backup itself is the base, as far as it has tables and columns:
+that saves a copy and a run of them. If its proof finds any difference, the steps above follow for the exact report.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ PARKED: Final = "parked.jsonl"
 def carry_back(
     migrations: tuple[Migration, ...], *, now: Path, backup: Path, into: Path, reports: Path, told: Told
 ) -> Carried:
-    """Make the older database with what people did since.
+    """Make the older database with the changes that people made since.
 
     Args:
-        now: a finished copy of the newer database; nobody writes it.
+        now: a finished copy of the newer database, which is not written.
         backup: the exact state before the migration.
-        migrations: all that the newer release has.
-        into: where to make it; scratch files are made beside it and removed.
-        reports: a folder for what the older schema cannot hold (`parked.jsonl`, one row in a line) and for what the
-            result lacks (CSV and SQL); made only if there is anything.
-        told: of bytes that were copied and rows that were done again.
+        migrations: all migrations of the newer release.
+        into: the path of the result; scratch files are made beside it and removed.
+        reports: a folder for values that the older schema cannot hold (`parked.jsonl`, one row in a line) and for rows
+            that the result lacks (CSV and SQL); made only if there are any.
+        told: receives the progress in bytes copied and in rows replayed.
 
     Raises:
-        TillkeeperError: it could not be made; nothing is left of it.
+        TillkeeperError: the older database could not be made; nothing is left of it.
     """
-    # What an earlier report left here is not of this one.
+    # A file of an earlier report does not belong to this one.
     (reports / PARKED).unlink(missing_ok=True)
     try:
         with compression.plain(backup) as plain:
@@ -63,15 +63,15 @@ def carry_back(
 def _newer(backup: Path, migrations: tuple[Migration, ...]) -> tuple[Migration, ...]:
     with translated("look at", backup), closing(open_copy(backup)) as connection:
         version = version_of(connection)
-    return tuple(one for one in migrations if one.number > version)
+    return tuple(migration for migration in migrations if migration.number > version)
 
 
 def _by_backup(now: Path, backup: Path, newer: tuple[Migration, ...], into: Path, told: Told) -> bool:
-    """With the backup as the base. False: something would be different, or could not be done."""
+    """Carry back with the backup as the base; return False if anything would differ, or could not be done."""
     told(0, 0, "copying the backup")
     snapshot.scratch_copy(source=backup, target=into, told=told)
     try:
-        # Only what both have is done again: nothing is without a place.
+        # Only tables and columns of both sides are replayed: every value has a place.
         _do_again(now, backup, into, (), into.with_name(PARKED), told)
         return _proven(now, into, newer, told)
     except MigrationFailed:
@@ -79,9 +79,10 @@ def _by_backup(now: Path, backup: Path, newer: tuple[Migration, ...], into: Path
 
 
 def _proven(now: Path, into: Path, newer: tuple[Migration, ...], told: Told) -> bool:
-    """Go up in a transaction that is rolled back: the file that was proven is the one that is restored.
+    """Return whether migrating the result up again gives the newer database, in a transaction that is rolled back.
 
-    In WAL mode, so that the file itself stays as it is and can be checked meanwhile.
+    The file that was proven is thus the one that is restored. In WAL mode the file itself stays as it is and can be
+    checked meanwhile.
     """
     with translated("prove", into, otherwise=MigrationFailed), closing(open_scratch(into)) as connection:
         connection.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()
@@ -116,7 +117,7 @@ def _by_base(
         snapshot.scratch_copy(source=backup, target=into, told=told)
         parked = reports / PARKED
         _do_again(now, base, into, newer, parked, told)
-        # Three copies at once are enough, and each may be as large as the database.
+        # No more than three copies at once: each may be as large as the database.
         snapshot.drop_part(base)
         with Beside(lambda: _check(into)) as check:
             told(0, 0, "copying the result")
@@ -125,8 +126,8 @@ def _by_base(
             runner.migrate_up(again, newer)
             losses, exported = _proof(now, again, reports)
         check.result()
-        # A value that the migrations make again by themselves had no place, and is not lost.
-        parked_count = row_replay.keep_parked(parked, frozenset(one.table for one in losses))
+        # A parked value that the migrations make again by themselves is not lost.
+        parked_count = row_replay.keep_parked(parked, frozenset(loss.table for loss in losses))
         files.sync_file(into)
         if parked_count or exported:
             files.sync_tree(reports)
@@ -174,7 +175,7 @@ def _check(path: Path) -> None:
 
 
 class _Quiet:
-    """Triggers are away while rows are done again: what they did is among the rows already."""
+    """A context without triggers while rows are replayed: the effects of the triggers are among the rows already."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection: Final = connection
@@ -193,9 +194,9 @@ class _Quiet:
 
 
 def _raise_marks(connection: Connection, translate: row_translation.Translator) -> None:
-    """A receipt's number that the newer version has given out is not given out again by the older one.
+    """Raise the AUTOINCREMENT counters: the older version must not reuse a receipt number of the newer one.
 
-    Also where it was the first of its table, and is removed since: then the older one has no mark yet.
+    Also if it was the first id of its table, and its row is removed since: then the older one has no counter yet.
     """
     if not all(has_table(connection, "sqlite_sequence", schema) for schema in ("main", row_replay.NOW)):
         return

@@ -17,7 +17,7 @@ BASE: Final = "base"
 
 
 class Change(NamedTuple):
-    """One row that somebody added, changed or removed."""
+    """One row that was added, changed or removed."""
 
     table: str
     before: Record | None
@@ -27,11 +27,11 @@ class Change(NamedTuple):
 def changes(connection: Connection) -> Iterator[Change]:
     """Yield the rows in which NOW differs from BASE, both attached, in the tables and columns that both have.
 
-    Tables by name, parents before children in no particular order: foreign keys are off where this is done again.
+    Tables by name, parents before children in no particular order: foreign keys are off during the replay.
     """
-    known = {one.lower() for one in tables_of(connection, BASE)}
+    known = {name.lower() for name in tables_of(connection, BASE)}
     for table, facts in sorted(app_tables(connection, NOW).items()):
-        # A search index over another table follows from that; of one without content nothing can be read.
+        # A search index over another table follows from that table; a contentless one cannot be read.
         if table.lower() not in known or not facts.has_own_rows:
             continue
         columns, key = _columns(connection, table)
@@ -40,11 +40,11 @@ def changes(connection: Connection) -> Iterator[Change]:
 
 
 def _of_table(connection: Connection, table: str, columns: list[str], key: list[str]) -> Iterator[Change]:
-    names = [*columns, *(one for one in key or ["rowid"] if one not in columns)]
+    names = [*columns, *(column for column in key or ["rowid"] if column not in columns)]
     twins = Twins(connection, table, tuple(columns), tuple(key), now=NOW, base=BASE)
 
     def listed(side: str) -> str:
-        return ", ".join(f"{side}.{_name(one)}" for one in names)
+        return ", ".join(f"{side}.{_name(name)}" for name in names)
 
     for row in connection.execute(f"SELECT {listed('b')} {twins.removed}"):
         yield Change(table, dict(zip(names, row, strict=True)), None)
@@ -56,7 +56,7 @@ def _of_table(connection: Connection, table: str, columns: list[str], key: list[
 
 
 def _columns(connection: Connection, table: str) -> tuple[list[str], list[str]]:
-    """Return what can be written, and what rows are known by: the primary key that both have; else empty, the rowid."""
+    """Return the writable columns, and the primary key that both sides have; else an empty one, for the rowid."""
     before = {column.name.lower() for column in columns_of(connection, table, BASE)}
     columns = [
         column.name
@@ -64,7 +64,7 @@ def _columns(connection: Connection, table: str) -> tuple[list[str], list[str]]:
         if column.is_written and column.name.lower() in before
     ]
     key = key_of(connection, table, NOW)
-    same_key = [one.lower() for one in key] == [one.lower() for one in key_of(connection, table, BASE)]
+    same_key = [column.lower() for column in key] == [column.lower() for column in key_of(connection, table, BASE)]
     if not same_key or (key and any(null_keys(connection, table, tuple(key), side) for side in (NOW, BASE))):
         return columns, []
     return columns, key
@@ -112,7 +112,7 @@ class Replay:
         return Placed(known, kept, placed.later)
 
     def _written(self, table: str) -> dict[str, str]:
-        """Return the columns that can be written, by their names in lower case."""
+        """Return the writable columns, by their names in lower case."""
         if table not in self._names:
             columns = columns_of(self._connection, table)
             self._names[table] = {column.name.lower(): column.name for column in columns if column.is_written}
@@ -120,9 +120,9 @@ class Replay:
 
     def _insert(self, row: Placed) -> None:
         table, values, _ = row
-        # A row without a key of its own gets whatever number is free.
+        # A row without a key of its own gets any free rowid.
         values = {name: value for name, value in values.items() if name != "rowid" or self._is_virtual(table)}
-        names = ", ".join(_name(one) for one in values)
+        names = ", ".join(_name(name) for name in values)
         marks = ", ".join("?" for _ in values)
         self._connection.execute(f"INSERT INTO main.{quoted(table)} ({names}) VALUES ({marks})", tuple(values.values()))
 
@@ -132,7 +132,7 @@ class Replay:
         if not new:
             return
         where, values = self._where(table, old)
-        sets = ", ".join(f"{quoted(one)} = ?" for one in new)
+        sets = ", ".join(f"{quoted(name)} = ?" for name in new)
         self._connection.execute(f"UPDATE main.{quoted(table)} SET {sets} WHERE {where}", (*new.values(), *values))
 
     def _delete(self, row: Placed) -> None:
@@ -141,23 +141,23 @@ class Replay:
 
     def _where(self, table: str, row: Record) -> tuple[str, tuple[Any, ...]]:
         key = key_of(self._connection, table)
-        if key and all(row.get(one) is not None for one in key):
-            return " AND ".join(f"{quoted(one)} = ?" for one in key), tuple(row[one] for one in key)
+        if key and all(row.get(column) is not None for column in key):
+            return " AND ".join(f"{quoted(column)} = ?" for column in key), tuple(row[column] for column in key)
         if self._is_virtual(table):
             return "rowid = ?", (row["rowid"],)
         columns = [name for name in row if name != "rowid"]
-        equal = " AND ".join(f"{quoted(one)} IS ?" for one in columns)
-        # Of rows that are equal in everything it does not matter which one it is; but it is only one.
+        equal = " AND ".join(f"{quoted(column)} IS ?" for column in columns)
+        # Among rows that are equal in everything any will do, but only one of them.
         inner = f"SELECT rowid FROM main.{quoted(table)} WHERE {equal} ORDER BY rowid = ? DESC LIMIT 1"
-        return f"rowid = ({inner})", (*(row[one] for one in columns), row.get("rowid"))
+        return f"rowid = ({inner})", (*(row[column] for column in columns), row.get("rowid"))
 
     def _is_virtual(self, table: str) -> bool:
         return self._known[table.lower()].is_virtual
 
     def _park_rest(self, change: Change, after: Placed) -> None:
-        """Values of columns that the older schema does not have, as far as somebody set them."""
+        """Park the values of columns that the older schema does not have, as far as somebody set them."""
         assert change.after is not None
-        taken = {one.lower() for one in after.row} - {one.lower() for one in after.later}
+        taken = {name.lower() for name in after.row} - {name.lower() for name in after.later}
         before = change.before or {}
         rest = {
             name: value
@@ -175,9 +175,9 @@ class Replay:
 
 
 def keep_parked(path: Path, tables: frozenset[str]) -> int:
-    """Keep in a side file the rows of some tables only and return their count.
+    """Keep only the rows of some tables in a side file and return their count.
 
-    Without any the file goes, and its folder if nothing else is in it.
+    If there are none, the file is removed, and its folder if nothing else is in it.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)

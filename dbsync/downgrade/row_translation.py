@@ -1,4 +1,4 @@
-"""Translates a row of the newer schema to a row of the older: declared changes backwards, and `down_row`."""
+"""Translates a row of the newer schema to the older: reverses declared changes, and calls `down_row`."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from dbsync.schema.declarations import Declared, declared, same
 Record = dict[str, Any]
 """A row: its values by the names of its columns."""
 Down = Callable[[str, Record], Record | None]
-"""`down_row` of a migration: table and row as they are after it; returns the row before it, None if it has no place."""
+"""`down_row` of a migration: receives table and row after it; returns the row before it, None if it has no place."""
 
 
 def conserves(newer: tuple[Migration, ...]) -> bool:
     """Return whether migrations leave every value in its place: they declare nothing else, as was proven when they ran.
 
-    What they drop or add does not count, unless a later one may have made another thing of the same name.
+    Drops and additions do not count, unless a later migration may have made another object of the same name.
     """
-    if any(one.kind is MigrationKind.COMMAND or _down_row(one) is not None for one in newer):
+    if any(migration.kind is MigrationKind.COMMAND or _down_row(migration) is not None for migration in newer):
         return False
     said = declared(newer)
-    if any(said.gone_in_between(*one) for one in said.drops if one[0] in ("table", "column")):
+    if any(said.gone_in_between(*drop) for drop in said.drops if drop[0] in ("table", "column")):
         return False
     return not (said.tables or said.columns or said.updates or said.retypes or said.inserts or said.deletes)
 
@@ -40,17 +40,17 @@ class Placed(NamedTuple):
     table: str
     row: Record
     later: frozenset[str]
-    """Columns, as the newer schema calls them, that came after another of their name: no value of theirs is in it."""
+    """Columns, by their newer names, that came after another one of that name: the row holds none of their values."""
 
 
 class Translator:
-    """Rows of the newer schema in terms of the older one: same names, declared renames, and `down_row`."""
+    """A translator of rows to the older schema: same names, declared renames, and `down_row`."""
 
     def __init__(self, newer: tuple[Migration, ...]) -> None:
-        self._steps: Final = [(declared((one,)), _down_row(one)) for one in reversed(newer)]
+        self._steps: Final = [(declared((migration,)), _down_row(migration)) for migration in reversed(newer)]
 
     def table_of(self, table: str) -> str | None:
-        """Return the older name of a table; None: it came later."""
+        """Return the older name of a table; None if it came later."""
         for step, _ in self._steps:
             if _is_made_later(step, table):
                 return None
@@ -58,13 +58,13 @@ class Translator:
         return table
 
     def __call__(self, table: str, row: Record) -> Placed | None:
-        """Return table and row as they were; None: a migration says that the older schema has no place for it."""
+        """Return table and row in the older schema; None if it has no place for them."""
         row, whole, later = dict(row), row, frozenset[str]()
         for step, down in self._steps:
             if _is_made_later(step, table):
                 return None
             without = _without_later_ones(step, table, row)
-            # Under another name than its own a value has been placed by a step, and is not one that came later.
+            # A value under another name than its own was placed by a step: its column did not come later.
             later |= (row.keys() - without.keys()) & whole.keys()
             row = without
             if down is not None:
@@ -80,13 +80,13 @@ def _called(down: Down, table: str, row: Record) -> Record | None:
     try:
         return down(table, dict(row))
     except (Exception, SystemExit) as error:
-        # Only the kind of error: its text may hold a value, and values are personal.
+        # Only the type of the error: its text may hold a value, and values are personal.
         cause = f"down_row of {table} failed: {type(error).__name__}"
         raise MigrationFailed(operation="carry back", cause=cause) from error
 
 
 def _is_made_later(step: Declared, table: str) -> bool:
-    """Return whether a name was free after a step, so that its owner came with a later one and is another table."""
+    """Return whether a name was free after a step: the table that has it came with a later step."""
     if any(same(after, table) for after in step.tables.values()):
         return False
     return table.lower() in step.tables or ("table", table.lower()) in step.drops

@@ -1,7 +1,7 @@
-"""How far a database has come that has no history of ours: a decision over what shows it. Nothing is guessed.
+"""Decides which schema a database without our history has, from the evidence found. Nothing is guessed.
 
-Two things can show it: the table in which another tool kept what it ran, and the structure itself, compared with what
-each schema of this release is when it is made fresh. Where they disagree, nothing is done.
+Two sources can show it: the table in which another tool recorded its migrations, and the structure itself, compared
+with that of each schema of this release when it is made fresh. If they disagree, nothing is done.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _ASK = "Nothing was changed. `dbsync baseline --dry-run` shows what was found; `
 
 
 class Adopt(NamedTuple):
-    """The database has had the first `version` migrations."""
+    """The decision to record that the database has had the first `version` migrations."""
 
     version: SchemaNumber
 
@@ -30,9 +30,9 @@ def decide_adoption(
     """Return which schema a database without our history has.
 
     Args:
-        found: what shows it.
-        migrations: all that the release has, by number.
-        at: what a person says it is; it has to fit all the same.
+        found: the evidence.
+        migrations: all migrations of the release, by number.
+        at: the schema that a person names; it must fit all the same.
     """
     count = _recorded(found, migrations)
     if isinstance(count, Refuse):
@@ -40,14 +40,14 @@ def decide_adoption(
     if not found.fits:
         return _refuse(f"its structure is none of this release's: {found.nearest}")
     if count is not None and count not in found.fits:
-        others = " or ".join(str(one) for one in found.fits)
+        others = " or ".join(str(schema) for schema in found.fits)
         return _refuse(f"its own table says that it had {count} migrations, and its structure is that of {others}")
     if at is not None and (at not in found.fits or count not in (None, at)):
         return _refuse(f"it is not at {at}: what shows it says {_said(found, count)}")
     chosen = at if at is not None else count
     if chosen is None and len(found.fits) > 1:
-        between = " and ".join(str(one) for one in found.fits)
-        return _refuse(f"its structure is that of {between}, which differ in content only: say which with --at")
+        between = " and ".join(str(schema) for schema in found.fits)
+        return _refuse(f"its structure is that of {between}, which differ in content only: pass one with --at")
     version = chosen if chosen is not None else found.fits[0]
     if found.user_version not in (0, version):
         return _refuse(f"the app keeps {found.user_version} in user_version, where dbsync would keep {version}")
@@ -55,7 +55,7 @@ def decide_adoption(
 
 
 def _recorded(found: Recognised, migrations: tuple[Migration, ...]) -> SchemaNumber | Refuse | None:
-    """Return how many migrations its own table names, if these are the first ones without a gap."""
+    """Return how many migrations the database's own table names, if they are the first ones without a gap."""
     if found.problem:
         return Refuse(OutcomeName.HISTORY_DIFFERS, found.problem, _ASK)
     if found.recorded is None:
@@ -65,7 +65,7 @@ def _recorded(found: Recognised, migrations: tuple[Migration, ...]) -> SchemaNum
         count += 1
     if len(found.recorded) > count:
         skipped = migrations[count].name
-        later = next(one.name for one in migrations[count:] if one.name in found.recorded)
+        later = next(migration.name for migration in migrations[count:] if migration.name in found.recorded)
         return _refuse(f"it had {later} and never {skipped}, which comes before it")
     if found.unknown:
         if count == len(migrations):
@@ -76,7 +76,7 @@ def _recorded(found: Recognised, migrations: tuple[Migration, ...]) -> SchemaNum
 
 
 def _said(found: Recognised, count: SchemaNumber | None) -> str:
-    return str(count) if count is not None else " or ".join(str(one) for one in found.fits)
+    return str(count) if count is not None else " or ".join(str(schema) for schema in found.fits)
 
 
 def _refuse(cause: str) -> Refuse:

@@ -1,4 +1,4 @@
-"""Brings a database to the release that is about to start: look, decide, perform, until ready or undone.
+"""Brings a database to the release that is about to start: observe, decide, act, until ready or undone.
 
 The caller holds the database lock. Nothing here touches a file or SQLite: every effect is a method of `Effects`.
 """
@@ -33,7 +33,7 @@ _FALLBACK = {
     RunPhase.VERIFY: OutcomeName.VERIFICATION_FAILED,
     RunPhase.COMMIT: OutcomeName.COMMIT_FAILED,
 }
-"""What a problem without a name of its own means, by the phase in which it came."""
+"""The outcome of an error that has none of its own, by the phase in which it was raised."""
 
 
 def upgrade(
@@ -51,17 +51,17 @@ def upgrade(
 
     Args:
         effects: the database.
-        migrations: all that the release has, by number.
+        migrations: all migrations of the release, by number.
         trial_id: the trial in which this happens; its row is written with the migrations.
         release_id: identity of the release, for the history.
         release_version: its version, for the history.
-        earlier_backup: what an earlier attempt of the same trial took; used only if it equals the database now.
-        recorder: told of the backup and of the content as of COMMIT.
-        again: a person wants it tried, however often it failed before.
+        earlier_backup: the backup of an earlier attempt of the same trial; used only if it equals the database now.
+        recorder: receives the backup and the digest of the content as of COMMIT.
+        again: whether a person wants a retry, however often it failed before.
 
     Returns:
-        The outcome; never an exception of ours. Anything but `ready` means that the database is as it was; one that
-        had no history of ours may have one now, and is otherwise as it was.
+        The outcome; never an exception of ours. Anything but `ready` means that the database is unchanged; one
+        without our history may have one now, and is otherwise unchanged.
     """
     release = (release_id, release_version)
     return _Upgrade(effects, migrations, trial_id, release, earlier_backup, recorder, again).run()
@@ -166,9 +166,9 @@ class _Upgrade:
                 assert_never(step)
 
     def _adopt(self) -> decisions.Refuse | None:
-        """Write down which schema the database has, in a step of its own: every backup then says it by itself.
+        """Record which schema the database has, in a step of its own, so that every backup shows it; or return why not.
 
-        A crash after it, or a failure of what follows, leaves the app's own tables as they were.
+        A crash after it, or a failure of a later step, leaves the app's own tables as they were.
         """
         step = adoption_decision.decide_adoption(self.effects.recognise(self.migrations), self.migrations)
         match step:
@@ -192,7 +192,7 @@ class _Upgrade:
         part = self.effects.copy_backup(self.version or NO_SCHEMA, self.trial_id)
         self.backup = self.effects.keep_backup(self.effects.check_backup(part))
         if self.recorder is not None:
-            # A crash before this: the backup is there under its name, with the trial in its facts.
+            # A crash before this leaves the backup under its name, with the trial in its facts.
             self.recorder.backup_made(self.backup)
 
     def _committed(self, step: decisions.Migrate) -> Outcome:
@@ -203,9 +203,9 @@ class _Upgrade:
         return self._ended(OutcomeName.CREATED if step.fresh else OutcomeName.MIGRATED, digest=digest)
 
     def _noted(self) -> Sha256 | None:
-        """Return what is done with a database that is the new one and sound: a failure here changes nothing about that.
+        """Record and return the digest of a database that is committed and sound; a failure here does not change that.
 
-        Without the digest going back compares row by row; a backup too many goes the next time.
+        Without the digest, going back compares row by row. A backup over the limit is removed the next time.
         """
         digest = None
         try:
@@ -225,7 +225,7 @@ class _Upgrade:
                 # A run that fails at every start makes a backup each time: they must not fill the disk.
                 self.effects.rotate_backups((self.backup.path,))
         except (TillkeeperError, OSError):
-            # Closing the connection undoes it as well, and if this process dies SQLite does at the next opening.
+            # Closing the connection undoes it as well; if this process dies, SQLite does at the next opening.
             return
 
     def _ended(self, name: OutcomeName, *, cause: str = "", hint: str = "", digest: Sha256 | None = None) -> Outcome:

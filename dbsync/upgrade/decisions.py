@@ -1,4 +1,4 @@
-"""What is to be done with a database: decisions over values, nothing else."""
+"""Decisions on a database: pure functions of values."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from dbsync.upgrade.released_history import same_name
 
 
 class Nothing(NamedTuple):
-    """The database is where it should be."""
+    """The decision to do nothing: the database is where it should be."""
 
 
 class Migrate(NamedTuple):
-    """Run these, in one transaction; the trial's row goes with them."""
+    """The decision to run the pending migrations in one transaction, together with the trial's row."""
 
     pending: tuple[Migration, ...]
     adopted: tuple[Migration, ...]
     """Migrations that a readable history names and ours does not: their rows are written."""
     blessed: tuple[Migration, ...]
-    """Mended migrations whose older text the database has: recorded, not run."""
+    """Fixed migrations whose older text the database has: recorded, not run."""
     backs_up: bool
     fresh: bool
 
 
 class Refuse(NamedTuple):
-    """Leave everything as it is."""
+    """The decision to leave everything as it is."""
 
     name: OutcomeName
     cause: str
@@ -60,12 +60,12 @@ _LOOK = (
 def decide_upgrade(
     facts: Facts, history: tuple[Applied, ...], migrations: tuple[Migration, ...], trial_id: TrialId | None
 ) -> UpgradeStep:
-    """Return what an upgrade to the newest of `migrations` takes.
+    """Return the step that brings a database to the newest of `migrations`.
 
     Args:
         facts: one look at the database.
-        history: what it says has been applied, by number.
-        migrations: all that the release has, by number, without gaps.
+        history: the migrations that it records as applied, by number.
+        migrations: all migrations of the release, by number, without gaps.
         trial_id: the trial in which this happens; its row is written even when no schema changes.
     """
     match facts.state:
@@ -86,7 +86,7 @@ def decide_upgrade(
 
 
 def _decide_without(facts: Facts, migrations: tuple[Migration, ...]) -> UpgradeStep:
-    """Return the step where there is no database: a new one is made only where there never was one with data."""
+    """Return the step for a missing or empty database: a new one is made only if there never was one with data."""
     if facts.had_data:
         what = "there is no database" if facts.state is State.MISSING else "the database is empty"
         return Refuse(OutcomeName.MISSING, f"{what}, and there was one with data before: {facts.detail}", _LOOK)
@@ -106,15 +106,15 @@ def _decide_tracked(
         return Refuse(
             OutcomeName.HISTORY_DIFFERS, other, "Nothing was changed. Ask the vendor for a release that fits."
         )
-    pending = tuple(one for one in migrations if one.number > facts.version)
+    pending = tuple(migration for migration in migrations if migration.number > facts.version)
     adopted = tuple(
-        one
-        for one, applied in zip(migrations, history, strict=False)
-        if not applied.sha256 and one.number <= facts.version
+        migration
+        for migration, applied in zip(migrations, history, strict=False)
+        if not applied.sha256 and migration.number <= facts.version
     )
     blessed = tuple(
-        one for one, applied in zip(migrations, history, strict=False)
-        if applied.sha256 and applied.sha256 != one.sha256
+        migration for migration, applied in zip(migrations, history, strict=False)
+        if applied.sha256 and applied.sha256 != migration.sha256
     )  # fmt: skip
     unmarked = trial_id is not None and facts.trial_id != trial_id
     if not (pending or unmarked or blessed):
@@ -123,7 +123,7 @@ def _decide_tracked(
 
 
 def differing(version: SchemaNumber, history: tuple[Applied, ...], migrations: tuple[Migration, ...]) -> str | None:
-    """Return why the database's history is not that of these migrations, a release's; None if it is."""
+    """Return why the database's history does not match the migrations of a release; None if it does."""
     if len(history) != version:
         return f"the database says it has schema {version} and its history names {len(history)} migrations"
     for applied, migration in zip(history, migrations, strict=False):
@@ -137,19 +137,19 @@ def differing(version: SchemaNumber, history: tuple[Applied, ...], migrations: t
 
 
 FAILED_LIMIT: Final = 2
-"""What failed so often in the same way is not tried once more."""
+"""Failures with the same error after which a run is not retried."""
 CUT_LIMIT: Final = 10
-"""Runs that were cut, by the power or by a crash of the whole process, before it is taken for a failure."""
+"""Runs cut by a power failure or a crash of the process after which this counts as a failure."""
 
 
 def name_of_run(version: SchemaNumber, pending: tuple[Migration, ...], trial_id: TrialId | None) -> str:
-    """The same for every run that would do the same: from the same schema, with the same texts, in the same trial."""
-    texts = "-".join(one.sha256[:12] for one in pending)
+    """Return the name that runs from the same schema, with the same texts, in the same trial have in common."""
+    texts = "-".join(migration.sha256[:12] for migration in pending)
     return f"v{version}-{texts}-{trial_id or 'no-trial'}"
 
 
 def decide_again(tried: Tried) -> Refuse | None:
-    """Return whether the same migrations may be tried on the same schema once more; None: yes."""
+    """Return why the same migrations may not be retried on the same schema; None if they may."""
     if tried.failed_count >= FAILED_LIMIT:
         cause = f"it failed {tried.failed_count} times in the same way: {tried.cause}"
     elif tried.cut_count >= CUT_LIMIT:
@@ -164,22 +164,22 @@ def decide_again(tried: Tried) -> Refuse | None:
 
 
 class Keep(NamedTuple):
-    """The database stays as it is and the older release works on it."""
+    """The decision to leave the database as it is: the older release works on it."""
 
 
 class Stay(NamedTuple):
-    """The database stays as it is and the newer release goes on: a person must decide."""
+    """The decision to leave the database and the newer release as they are: a person must decide."""
 
 
 class Restore(NamedTuple):
-    """The backup goes over the database."""
+    """The decision to restore the backup over the database."""
 
     aside: bool
-    """Whether the database is put aside first and the loss exported."""
+    """Whether the database is set aside first and the loss exported."""
 
 
 class CarryBack(NamedTuple):
-    """Put the database aside, and try to carry what people did back to the older schema."""
+    """The decision to set the database aside, and to try to carry people's changes back to the older schema."""
 
 
 ReturnStep = Keep | Stay | Restore | CarryBack | Refuse
@@ -188,14 +188,14 @@ ReturnStep = Keep | Stay | Restore | CarryBack | Refuse
 def decide_return(
     facts: Facts, change: Change, *, migrated: bool, has_backup: bool, older_schema: SchemaNumber, ever_confirmed: bool
 ) -> ReturnStep:
-    """Return what becomes of a database whose trial was given up.
+    """Return the step for a database whose trial was given up.
 
     Args:
         facts: one look; its newest trial row is the trial's, or it cannot be read.
-        change: what people did since COMMIT.
+        change: the changes that people made since COMMIT.
         migrated: whether the trial changed the schema at all.
-        has_backup: whether the trial's backup is there.
-        older_schema: the schema number of the release that is gone back to.
+        has_backup: whether the trial's backup exists.
+        older_schema: the schema number of the older release.
         ever_confirmed: whether the candidate ever worked here.
     """
     if not migrated:
@@ -218,17 +218,18 @@ def decide_return(
 
 
 class RestoreCarried(NamedTuple):
-    """What was carried back goes over the database; where it lacks something, that is exported and told."""
+    """The decision to restore the carried-back database; changes that it lacks are exported and reported."""
 
 
 CarriedStep = RestoreCarried | Stay | Restore
 
 
 def decide_carried(carried: Carried | None, *, ever_confirmed: bool) -> CarriedStep:
-    """Return what becomes of a database that people wrote into, once it was tried to carry that back.
+    """Return the step for a database that people wrote into, after the attempt to carry their changes back.
 
-    Proven lossless is done, also by itself. Otherwise a candidate that was ever confirmed stays until a person decides;
-    and where it never was, a till must start: the best there is, with the loss told and exported.
+    A result that is proven lossless is restored, also without a person. Otherwise a candidate that was ever confirmed
+    stays until a person decides. If it never was, the till must start: the best database available is restored, with
+    the loss reported and exported.
     """
     if carried is not None and not carried.losses:
         return RestoreCarried()
@@ -238,22 +239,22 @@ def decide_carried(carried: Carried | None, *, ever_confirmed: bool) -> CarriedS
 
 
 class PutAside(NamedTuple):
-    """Keep the live database first, then restore."""
+    """The decision to set the live database aside first, then restore."""
 
 
 class Overwrite(NamedTuple):
-    """The live database is the one that is kept already: restore."""
+    """The decision to restore at once: the live database is already set aside."""
 
 
 class Finished(NamedTuple):
-    """The restore was done."""
+    """The decision to do nothing more: the restore was done."""
 
 
 RestoreStep = PutAside | Overwrite | Finished
 
 
 def decide_restore(intent: Intent | None, *, equals_backup: bool, equals_aside: bool) -> RestoreStep:
-    """Return where a person's restore stands: it goes on only while the live content is what was put aside."""
+    """Return the step of a person's restore: it resumes only while the live content equals the set-aside copy."""
     if intent is not None and (intent.done or equals_backup):
         return Finished()
     if intent is not None and intent.set_aside is not None and equals_aside:

@@ -1,9 +1,9 @@
-"""Every effect the coordinator has: one method each.
+"""The effects of the coordinator: one method each.
 
-`database.live` does them for real, with a module for each group of them; the tests' simulator does them in memory.
+`database.live` implements them for real, with a module for each group of them; the tests' simulator does in memory.
 
-The plug may be pulled between any two of them. Until `commit` returns nothing has changed; after it the database is the
-new one in one step. All raise `TillkeeperError` and nothing else.
+Power may fail between any two of them. Until `commit` returns nothing has changed; after it the database is the new one
+in one step. All raise `TillkeeperError` and nothing else.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from dbsync.model import (
 )
 
 if TYPE_CHECKING:
-    # Not on the way of a launch.
+    # Not imported during a launch.
     from dbsync.upgrade.outcome_record import FlightEvent
 
 
@@ -40,11 +40,11 @@ class Recorder(ABC):
 
     @abstractmethod
     def backup_made(self, backup: Backup) -> None:
-        """A backup is complete under its final name."""
+        """Record a backup that is complete under its final name."""
 
     @abstractmethod
     def content_noted(self, sha256: Sha256) -> None:
-        """The SHA-256 of the database file as of COMMIT."""
+        """Record the SHA-256 of the database file as of COMMIT."""
 
 
 class Effects(ABC):
@@ -61,15 +61,15 @@ class Effects(ABC):
 
     @abstractmethod
     def clear(self) -> None:
-        """Remove the remains of runs that were cut, as far as possible: they take needed space. Never raises."""
+        """Remove the remains of interrupted runs, as far as possible: they take needed space. Never raises."""
 
     @abstractmethod
     def recognise(self, migrations: tuple[Migration, ...]) -> Recognised:
-        """Return what shows how far a database without our history has come."""
+        """Return the evidence for how far a database without our history has come."""
 
     @abstractmethod
     def preflight(self, pending: tuple[Migration, ...]) -> None:
-        """Refuse a run that would fail: no space, a foreign lock, a folder that cannot be written, damage."""
+        """Refuse a run that would fail: no space, another program's lock, a folder that cannot be written, damage."""
 
     # backing up
     @abstractmethod
@@ -103,7 +103,7 @@ class Effects(ABC):
 
     @abstractmethod
     def check_now(self) -> None:
-        """Check a database of which there is no backup to check, because it is new."""
+        """Check a new database, of which there is no backup to check."""
 
     @abstractmethod
     def apply(
@@ -113,11 +113,11 @@ class Effects(ABC):
 
     @abstractmethod
     def note_history(self, *, kept: tuple[Migration, ...], blessed: tuple[Migration, ...]) -> None:
-        """Write history rows for migrations that the database has already: adopted ones, and mended ones."""
+        """Write history rows for migrations that the database has already: adopted ones, and fixed ones."""
 
     @abstractmethod
     def adopt(self, migrations: tuple[Migration, ...]) -> None:
-        """Record that the database has had these all along; the history is made where there is none."""
+        """Record that the database has had these migrations all along; create the history if there is none."""
 
     @abstractmethod
     def mark_trial(self, trial_id: TrialId, release: tuple[ReleaseId | None, str | None]) -> None:
@@ -125,7 +125,7 @@ class Effects(ABC):
 
     @abstractmethod
     def verify(self, migrations: tuple[Migration, ...], backup: Backup | None) -> None:
-        """Check what the transaction would commit."""
+        """Verify the content that the transaction would commit."""
 
     @abstractmethod
     def commit(self) -> None:
@@ -133,11 +133,11 @@ class Effects(ABC):
 
     @abstractmethod
     def rollback(self) -> None:
-        """Undo the open transaction; nothing happens if none is open."""
+        """Undo the open transaction, if there is one."""
 
     @abstractmethod
     def check_committed(self) -> None:
-        """Open the database anew and check it, read from the disk."""
+        """Open the database anew and check it as read from the disk."""
 
     @abstractmethod
     def content_digest(self) -> Sha256 | None:
@@ -165,7 +165,7 @@ class Effects(ABC):
     # restoring
     @abstractmethod
     def check_usable(self, backup: Path) -> None:
-        """Refuse a backup that is not what its facts say."""
+        """Refuse a backup that does not match its facts."""
 
     @abstractmethod
     def put_aside(self, kind: BackupKind) -> Backup | None:
@@ -176,12 +176,12 @@ class Effects(ABC):
         """Make the older database with the changes since, and a proof of what it holds.
 
         Raises:
-            TillkeeperError: it cannot be made; on record, and nothing is left of it.
+            TillkeeperError: it cannot be made; the failure is on record, and nothing is left of the attempt.
         """
 
     @abstractmethod
     def try_carrying(self, base: Backup, migrations: tuple[Migration, ...]) -> Carried:
-        """Do as `carry_back` on copies that are removed again; return what the result would hold."""
+        """Do as `carry_back` on copies that are removed again, and return what the result would hold."""
 
     @abstractmethod
     def keep_carried(self, carried: Carried, base: Backup) -> Backup:
@@ -189,7 +189,7 @@ class Effects(ABC):
 
     @abstractmethod
     def discard(self, path: Path) -> None:
-        """Remove a copy that nobody needs: one that was carried back or put aside in vain. Never raises."""
+        """Remove a copy that is not needed: one that was carried back or set aside in vain. Never raises."""
 
     @abstractmethod
     def restore(self, backup: Path) -> None:
@@ -197,7 +197,7 @@ class Effects(ABC):
 
     @abstractmethod
     def read_intent(self, intent_id: str) -> Intent | None:
-        """Return a person's restore that was begun."""
+        """Return the intent of a person's restore, if one was begun."""
 
     @abstractmethod
     def write_intent(self, intent: Intent) -> None:
@@ -210,7 +210,7 @@ class Effects(ABC):
 
     @abstractmethod
     def record(self, event: FlightEvent, **facts: str | float | None) -> None:
-        """Append to the flight recorder, outside the database, and send the event to those who watch."""
+        """Append to the flight recorder, outside the database, and send the event to observers."""
 
     @abstractmethod
     def seconds(self) -> float:

@@ -1,4 +1,4 @@
-"""The events of the flight record, which lies outside the database because a restore rewinds the inside."""
+"""The events of the flight record, which lies outside the database because a restore rewinds the database."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dbsync.upgrade.effects import Effects
 
 
 class FlightEvent(StrEnum):
-    """The events that stand in the flight record of a database."""
+    """The events in the flight record of a database."""
 
     LOOKED = "looked"
     STARTED = "started"
@@ -24,7 +24,7 @@ class FlightEvent(StrEnum):
 
 
 def record_end(effects: Effects, outcome: Outcome, run: str | None = None) -> None:
-    """Record an outcome, of a run by its name; a record that cannot be written changes nothing."""
+    """Record an outcome, with the name of its run; a record that cannot be written changes nothing."""
     try:
         effects.record(
             FlightEvent.ENDED,
@@ -38,5 +38,5 @@ def record_end(effects: Effects, outcome: Outcome, run: str | None = None) -> No
             run=run,
         )
     except TillkeeperError:
-        # The record is for people; the outcome that it would have told is returned all the same.
+        # The record is for people; the outcome is returned all the same.
         return

@@ -1,4 +1,4 @@
-"""Whether migrations go on from released ones, which stay by number, name and text: a decision over values."""
+"""Compares migrations with released ones, which must keep number, name and text: a decision over values."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from dbsync.model import SchemaNumber, Sha256
 
 
 class Entry(Protocol):
-    """A migration by what it is known by."""
+    """A migration by its identity."""
 
     @property
     def number(self) -> SchemaNumber:
-        """Its place."""
+        """The number of the migration."""
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """The name of the migration."""
 
     @property
     def sha256(self) -> Sha256:
-        """The hash of its text."""
+        """The hash of the migration's text."""
 
     @property
     def replaces(self) -> tuple[Sha256, ...]:
-        """Hash of texts that it mends."""
+        """The hashes of the texts that it replaces."""
 
 
 class Kind(StrEnum):
-    """How a migration differs from the released one."""
+    """The ways in which a migration differs from the released one."""
 
     MISSING = "missing"
     RENAMED = "renamed"
     RENUMBERED = "renumbered"
     EDITED = "edited"
     MENDED = "mended"
-    """Edited, and it says which text it replaces: allowed if both end in the same structure."""
+    """Edited, and it declares which text it replaces: allowed if both end in the same structure."""
 
 
 class Departure(NamedTuple):
@@ -51,13 +51,13 @@ class Departure(NamedTuple):
     what: str
     """The end of a sentence that begins with the migration."""
     safe: str
-    """The safe way."""
+    """The safe way to make the change."""
 
 
 def same_name(one: str, other: str, *, same_text: bool) -> bool:
     """Return whether two migrations of one number have one name.
 
-    The digits with which another tool orders its files are no part of it where the text is the same: `drizzle-kit up`
+    The digits with which another tool orders its files are no part of it if the text is the same: `drizzle-kit up`
     makes `0001_barcode` into `20240131120000_barcode`. Names of our own do not begin with digits.
     """
     return one == other or (same_text and _without_digits(one) == _without_digits(other))
@@ -69,14 +69,14 @@ def _without_digits(name: str) -> str:
 
 
 def departures(*, earlier: Sequence[Entry], now: Sequence[Entry]) -> Iterator[Departure]:
-    """Where `now` is not what was released as `earlier`; nothing where it goes on from it (requirements S61 to S63)."""
-    by_number, by_name = {one.number: one for one in now}, {one.name: one for one in now}
-    names = {one.name for one in earlier}
+    """Yield where `now` departs from the release `earlier`; additions are no departure (requirements S61 to S63)."""
+    by_number, by_name = {entry.number: entry for entry in now}, {entry.name: entry for entry in now}
+    names = {entry.name for entry in earlier}
     for before in earlier:
         after, moved = by_number.get(before.number), by_name.get(before.name)
 
-        def departure(kind: Kind, what: str, safe: str, one: Entry = before) -> Departure:
-            return Departure(one.number, one.name, kind, what, safe)
+        def departure(kind: Kind, what: str, safe: str, entry: Entry = before) -> Departure:
+            return Departure(entry.number, entry.name, kind, what, safe)
 
         if after is not None and after.sha256 == before.sha256 and same_name(before.name, after.name, same_text=True):
             continue
@@ -88,7 +88,7 @@ def departures(*, earlier: Sequence[Entry], now: Sequence[Entry]) -> Iterator[De
         elif after.name != before.name:
             yield departure(Kind.RENAMED, f"is now called {after.name}", "Add a new number instead.")
         elif after.sha256 != before.sha256 and before.sha256 in after.replaces:
-            yield departure(Kind.MENDED, "was mended", "")
+            yield departure(Kind.MENDED, "was fixed", "")
         elif after.sha256 != before.sha256:
-            safe = f"Add a new one; or, if it failed in the field, mend it and say that it replaces {before.sha256}"
+            safe = f"Add a new one; or, if it failed in the field, fix it and say that it replaces {before.sha256}"
             yield departure(Kind.EDITED, "was changed", safe)

@@ -1,4 +1,4 @@
-"""Takes a database back: after a give-up, or because a person wants it; what was recorded since is never just lost.
+"""Takes a database back, after a give-up or for a person; data that was recorded since is never silently lost.
 
 The caller holds the database lock. Nothing here touches a file or SQLite: every effect is a method of `Effects`.
 """
@@ -39,7 +39,7 @@ Params = ParamSpec("Params")
 def _settled(
     going: Callable[Concatenate[Effects, Params], Returned],
 ) -> Callable[Concatenate[Effects, Params], Returned]:
-    """Make a way back never raise an error of ours or of the disk: it returns and records why nothing came back."""
+    """Make a function raise no error of ours or of the disk: it records and returns why nothing was restored."""
 
     @wraps(going)
     def settled(effects: Effects, /, *args: Params.args, **kwargs: Params.kwargs) -> Returned:
@@ -64,14 +64,14 @@ def go_back(
 ) -> Returned:
     """Settle the database of a trial that was given up.
 
-    Guarded by the trial's row in the database: where it is not the newest, there is nothing to take back, so a repeat
-    does nothing and what was sold in between is safe.
+    Guarded by the trial's row in the database: if it is not the newest, there is nothing to take back. A repeat thus
+    does nothing, and sales in between are safe.
     """
     facts = effects.look()
     damaged = facts.state is State.UNREADABLE
     if not damaged and facts.trial_id != trial_id:
         return Returned(None, Outcome(OutcomeName.NOTHING_TO_RESTORE))
-    migrated = damaged or any(one.trial_id == trial_id for one in effects.history())
+    migrated = damaged or any(applied.trial_id == trial_id for applied in effects.history())
     change = Change(known=False)
     if migrated and not damaged:
         change = effects.changed_since_commit(content_sha256, backup, migrations)
@@ -116,7 +116,7 @@ def _carry_back(
     version: SchemaNumber,
     ever_confirmed: bool,
 ) -> Returned:
-    """People wrote since COMMIT. The newer database is put aside, durably, before anything else is tried."""
+    """Carry back what people wrote since COMMIT; the newer database is set aside, durably, before that is tried."""
     effects.check_usable(backup.path)
     aside = effects.put_aside(BackupKind.BEFORE_RESTORE)
     carried, why_not = None, ""
@@ -124,7 +124,7 @@ def _carry_back(
         carried = effects.carry_back(migrations, base=backup, aside=aside) if aside is not None else None
     except TillkeeperError as error:
         why_not = f"what was recorded since is not in it: {error.cause}"
-    # One so ruined that it could only be moved cannot stay, whoever worked with it.
+    # A database so ruined that it could only be moved cannot stay, even if its candidate was confirmed.
     stays = ever_confirmed and effects.look().state is not State.MISSING
     step = decisions.decide_carried(carried, ever_confirmed=stays)
     match step:
@@ -155,7 +155,7 @@ def _carry_back(
 def _lost(
     effects: Effects, backup: Backup, migrations: tuple[Migration, ...], carried: Carried | None
 ) -> tuple[Loss, ...]:
-    """Return the changes since COMMIT; the copy that was carried back in vain goes first."""
+    """Return the changes since COMMIT, after removing the copy that was carried back in vain."""
     if carried is not None:
         effects.discard(carried.path)
     return effects.lost_since_commit(backup, migrations)
@@ -188,10 +188,10 @@ def _not_returned(effects: Effects, error: TillkeeperError) -> Returned:
 
 @_settled
 def restore(effects: Effects, *, backup: Path, intent_id: str) -> Returned:
-    """Restore for a person: the live database is put aside, then the backup takes its place.
+    """Restore a backup for a person: set the live database aside, then replace it by the backup.
 
-    Repeatable under the same `intent_id`: it goes on where it was cut, and a database in which somebody wrote since is
-    put aside again before it is replaced.
+    Repeatable under the same `intent_id`: it resumes where it was cut, and a database that was written since is set
+    aside again before it is replaced.
     """
     intent = effects.read_intent(intent_id)
     if intent is not None and intent.done:
@@ -232,7 +232,7 @@ def what_would_be_lost(effects: Effects, *, backup: Path) -> Change:
     """Return the changes since a backup was made, per table, or why they cannot be determined; changes nothing.
 
     Raises:
-        BackupUnusable: the backup is not what its facts say.
+        BackupUnusable: the backup does not match its facts.
         TryLater: the database cannot be read now.
     """
     effects.check_usable(backup)

@@ -1,4 +1,4 @@
-"""What is checked before COMMIT: soundness, foreign keys, structure, conservation. Each check is a function."""
+"""The checks before COMMIT: soundness, foreign keys, structure, conservation. Each check is a function."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dbsync.storage.introspection import quoted, tables_of, version_of
 from dbsync.verification.conservation import OLD, findings
 
 LIMIT_SECONDS: Final = 900.0
-"""How long the proof that nothing else changed may take."""
+"""Time limit for the proof that nothing else changed."""
 SHOWN_COUNT: Final = 5
 MISMATCH: Final = ""
 """Stands for the parent where a foreign key refers to columns that are no key; no table has this name."""
@@ -28,15 +28,15 @@ class Case(NamedTuple):
     """Input of a verification check."""
 
     connection: Connection
-    """In the open transaction: the database as it would be."""
+    """In the open transaction: the database as it would be committed."""
     migrations: tuple[Migration, ...]
-    """All that the release has."""
+    """All migrations of the release."""
     has_old: bool
-    """Whether the database as it was is attached as OLD; False for a fresh one."""
+    """Whether the database before the migration is attached as OLD; False for a fresh database."""
     touched: Written | None = None
-    """What was written, as the authorizer saw it; None: unknown."""
+    """The writes, as the authorizer saw them; None: unknown."""
     told: Told = nobody
-    """Learns which check runs, and how many rows of how many are compared."""
+    """Receives the name of the running check, and how many of how many rows are compared."""
 
 
 Check = Callable[[Case], list[str]]
@@ -46,11 +46,11 @@ def verify(case: Case, checks: tuple[Check, ...]) -> None:
     """Run every check.
 
     Raises:
-        VerificationFailed: with everything that was found, in sentences.
+        VerificationFailed: with the findings, as sentences.
     """
     found = []
     for check in checks:
-        # What SQLite checks by itself has no measure.
+        # Checks that SQLite runs by itself report no progress.
         case.told(0, 0, check.__name__.replace("_", " "))
         found += check(case)
     if found:
@@ -59,19 +59,19 @@ def verify(case: Case, checks: tuple[Check, ...]) -> None:
 
 
 def soundness(case: Case) -> list[str]:
-    """`quick_check`, which works inside the transaction and sees what it would commit."""
+    """Return the problem that `quick_check` finds: it works inside the transaction and sees what would be committed."""
     problem = check_soundness(case.connection)
     return [] if problem is None else [f"the database would not be sound: {problem}"]
 
 
 def foreign_keys(case: Case) -> list[str]:
-    """Violations that are new: one that was there before must not stop updates for ever.
+    """Return the new violations; one that existed before must not stop updates for ever.
 
-    Only tables that were written, are new, or refer to one that was written are looked at: no other can have changed.
+    Only tables that are new, were written, or refer to a written table are checked: no other can have changed.
     """
     tables = _to_look_at(case)
     now = _violations(case.connection, "main", tables)
-    # Looking for the ones that were there before costs as much again: only where there are any.
+    # Counting the earlier violations costs as much again: only if there are any now.
     before = _violations(case.connection, OLD, tables) if case.has_old and now else {}
     found = []
     for (table, parent), count in now.items():
@@ -87,7 +87,7 @@ def _to_look_at(case: Case) -> list[str]:
     tables = tables_of(case.connection)
     if case.touched is None or not case.has_old:
         return tables
-    before, touched = {one.lower() for one in tables_of(case.connection, OLD)}, tables_in(case.touched)
+    before, touched = {name.lower() for name in tables_of(case.connection, OLD)}, tables_in(case.touched)
     found = []
     for table in tables:
         rows = case.connection.execute(f"PRAGMA main.foreign_key_list({quoted(table)})").fetchall()
@@ -99,7 +99,7 @@ def _to_look_at(case: Case) -> list[str]:
 
 def _violations(connection: Connection, name: str, tables: list[str]) -> dict[tuple[str, str], int]:
     found: dict[tuple[str, str], int] = {}
-    known = {one.lower() for one in tables_of(connection, name)}
+    known = {name.lower() for name in tables_of(connection, name)}
     for table in tables:
         if table.lower() in known:
             try:
@@ -108,38 +108,40 @@ def _violations(connection: Connection, name: str, tables: list[str]) -> dict[tu
             except sqlite3.OperationalError as error:
                 if "mismatch" not in str(error):
                     raise
-                # What it refers to has no unique index: nothing can be checked, which is one violation of its own.
+                # The referenced columns have no unique index: nothing can be checked, which counts as one violation.
                 found[table, MISMATCH] = 1
     return found
 
 
 def structure(case: Case) -> list[str]:
-    """Return a migrated database has the structure of a fresh one; differences that were there before are no failure.
+    """Return how the structure differs from that of a fresh database; earlier differences are no failure.
 
-    What a program of the app's own would make of nothing is not known: there conservation alone judges.
+    The structure that a program of the app would make from nothing is unknown: there conservation alone judges.
     """
-    if any(one.kind is MigrationKind.COMMAND for one in case.migrations):
+    if any(migration.kind is MigrationKind.COMMAND for migration in case.migrations):
         return []
     drift = _drift(case.connection, "main", case.migrations)
     if case.has_old:
         version = version_of(case.connection, OLD)
-        drift -= _drift(case.connection, OLD, tuple(one for one in case.migrations if one.number <= version))
-    return [f"the structure differs from a fresh database: {one}" for one in sorted(drift)]
+        drift -= _drift(
+            case.connection, OLD, tuple(migration for migration in case.migrations if migration.number <= version)
+        )
+    return [f"the structure differs from a fresh database: {difference}" for difference in sorted(drift)]
 
 
 def _drift(connection: Connection, name: str, migrations: tuple[Migration, ...]) -> set[str]:
     found, wanted = fingerprint(connection, name), fresh_structure(migrations)
-    return {f"without {one}" for one in wanted - found} | {f"with {one}" for one in found - wanted}
+    return {f"without {part}" for part in wanted - found} | {f"with {part}" for part in found - wanted}
 
 
 def conserved(case: Case) -> list[str]:
-    """Whatever is different and not declared by a migration that runs now."""
+    """Return the differences that no migration of this run declares."""
     if not case.has_old:
         return []
     version = version_of(case.connection, OLD)
-    allowed = declared(one for one in case.migrations if one.number > version)
+    allowed = declared(migration for migration in case.migrations if migration.number > version)
     found = findings(case.connection, allowed, written=case.touched, limit_seconds=LIMIT_SECONDS, heard=case.told)
-    return [one.sentence for one in found]
+    return [finding.sentence for finding in found]
 
 
 CHECKS: Final[tuple[Check, ...]] = (soundness, foreign_keys, structure, conserved)

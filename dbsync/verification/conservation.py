@@ -1,7 +1,7 @@
-"""Whatever is different and not declared fails the migration: every row and definition against the backup, in SQL.
+"""The conservation check: every row and definition must equal the backup's, in SQL, unless a change is declared.
 
-Every old row has to find a new row that is equal in its key and in every common column that no migration declared, in
-value and storage class, and the counts have to agree.
+Every old row must match a new row that is equal in its key and in every common column that no migration declared, in
+value and storage class, and the counts must agree.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dbsync.verification.search_indexes import does_not_fit
 OLD: Final = "dbsync_before"
 """The name under which the backup is attached."""
 STEPS: Final = 100_000
-"""Steps of SQLite's machine between two looks at the clock."""
+"""Steps of SQLite's virtual machine between two checks of the time limit."""
 
 
 def findings(
@@ -38,15 +38,15 @@ def findings(
     skip: bool = True,
     heard: Told = nobody,
 ) -> list[Finding]:
-    """Compare the open transaction with the attached backup.
+    """Compare the open transaction with the attached backup and return the undeclared differences.
 
     Args:
-        connection: the database as it would be, with the one before attached as OLD.
+        connection: the database as it would be committed, with the database before attached as OLD.
         allowed: what the migrations declare.
-        written: what was written, as the authorizer saw it; None: unknown, so every table is compared.
-        limit_seconds: how long it may take.
-        skip: whether the rows of a table that was not written are taken for unchanged if there are as many.
-        heard: learns after each table how many of the old rows have been compared.
+        written: the writes, as the authorizer saw them; None: unknown, so every table is compared.
+        limit_seconds: time limit of the comparison.
+        skip: whether the rows of a table that was not written count as unchanged if their number is the same.
+        heard: receives, table by table, how many of the old rows have been compared.
     """
     deadline = time.monotonic() + limit_seconds
     connection.set_progress_handler(lambda: time.monotonic() > deadline, STEPS)
@@ -73,7 +73,7 @@ def findings(
 class _Seen(NamedTuple):
     written: Written | None
     skipping: frozenset[str] | None
-    """The tables that were written, if the rows of others need not be looked at; else None."""
+    """The tables that were written, if the rows of others need not be compared; else None."""
 
     def no_write_to(self, name: str) -> bool:
         return self.skipping is not None and name not in self.skipping
@@ -122,7 +122,7 @@ def _tables(
 
 
 def _can_be_read(connection: Connection, name: str) -> bool:
-    """Return whether a table could be read before: one that could not be is no worse now, and must not stop updates."""
+    """Return whether a table could be read before; an unreadable one is no worse now, and must not stop updates."""
     try:
         _count(connection, OLD, name)
     except sqlite3.DatabaseError:
@@ -138,10 +138,12 @@ def _content(
     rows = _rows_of(connection, allowed, old, new, old_count)
     yield from (
         Finding(
-            f"column {old.name}.{one} is gone", f"drop column {written_name(old.name)}.{written_name(one)}", by(one)
+            f"column {old.name}.{column} is gone",
+            f"drop column {written_name(old.name)}.{written_name(column)}",
+            by(column),
         )
-        for one in rows.gone
-        if ("column", f"{lower}.{one.lower()}") not in allowed.drops
+        for column in rows.gone
+        if ("column", f"{lower}.{column.lower()}") not in allowed.drops
     )
     if not old.is_virtual and not rows.special and seen.no_write_to(lower):
         count = _count(connection, OLD, old.name) if old_count is None else old_count
@@ -174,7 +176,7 @@ def _rows_of(
         after = allowed.columns.get((lower, column.lower()), column)
         target = now.get(after.lower())
         if not source.is_written or (target is not None and not target.is_written):
-            # Generated ones follow from the others; hidden ones of virtual tables are arguments, not content.
+            # Generated columns follow from the others; hidden columns of virtual tables are arguments, not content.
             continue
         if allowed.gone_in_between("column", f"{lower}.{column.lower()}"):
             continue
@@ -190,7 +192,7 @@ def _rows_of(
 
 
 def _marks(connection: Connection, allowed: Declared) -> Iterator[Finding]:
-    """AUTOINCREMENT marks never fall: a number on a receipt must not be given out twice."""
+    """Yield the AUTOINCREMENT counters that dropped: a number on a receipt must not be reused."""
     before, now = _sequence(connection, OLD), _sequence(connection, "main")
     kinds = _kinds(connection, "main")
     for table, mark in before.items():
@@ -198,8 +200,9 @@ def _marks(connection: Connection, allowed: Declared) -> Iterator[Finding]:
         if after in kinds and now.get(after, 0) < mark and table not in allowed.resets:
             if allowed.gone_in_between("table", table):
                 continue
-            told = f"the mark of {table} fell from {mark} to {now.get(after, 0)}: numbers would be given out again"
-            yield Finding(told, f"reset {written_name(table)}")
+            count = now.get(after, 0)
+            what = f"AUTOINCREMENT counter of {table} dropped from {mark} to {count}; ids would be reused"
+            yield Finding(what, f"reset {written_name(table)}")
 
 
 def _sequence(connection: Connection, schema: str) -> dict[str, int]:
@@ -217,7 +220,7 @@ def _count(connection: Connection, schema: str, table: str) -> int:
 
 
 def _count_if_readable(connection: Connection, old: TableFacts) -> int | None:
-    """Return how many rows to compare; None where comparing will say what is wrong with it."""
+    """Return how many rows to compare; None for a virtual table, or if the comparison will report why not."""
     try:
         return None if old.is_virtual else _count(connection, OLD, old.name)
     except sqlite3.DatabaseError as error:

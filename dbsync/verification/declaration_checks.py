@@ -1,8 +1,8 @@
-"""Whether declarations can be meant: names that are there, and expressions that SQLite takes on the tables of a run.
+"""Checks on declarations: names must exist, and SQLite must accept expressions on the tables of a run.
 
-An expression speaks of one migration's before and after. A till that skips releases runs several at once, and the
-columns of one may be gone by the end: there it proves nothing about the whole way and is weakened to "may differ", as
-two declarations of one column are (`changes.declared`).
+An expression compares the rows before and after one migration. A terminal that skips releases runs several at once, and
+the columns of one may be gone by the end: there it proves nothing about all of them together and is weakened to "may
+differ", as two declarations of one column are (`declarations.declared`).
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class _Expression(NamedTuple):
 
 
 def usable(connection: Connection, allowed: Declared, old: str) -> tuple[Declared, list[Finding]]:
-    """The declarations without expressions that this run cannot use, and what is wrong with them if it is one's own.
+    """Return the declarations without unusable expressions, and findings for these if the run is one migration.
 
     Args:
-        connection: the database as it would be, with the one before attached as `old`.
+        connection: the database as it would be committed, with the database before attached as `old`.
         allowed: what the migrations of this run declare.
-        old: the name of the one before.
+        old: the schema name of the database before.
     """
     updates, inserts, deletes = dict(allowed.updates), dict(allowed.inserts), dict(allowed.deletes)
     wrong = []
@@ -46,7 +46,7 @@ def usable(connection: Connection, allowed: Declared, old: str) -> tuple[Declare
         expression = _Expression(f"{verb} {text}", text, tuple(named[side] for side in sides))
         cause = _cause(connection, expression)
         if cause and allowed.migrations_count == 1:
-            what = f"the declaration `{expression.line}` cannot be used: {cause} ({SIDES})"
+            what = f"the declaration `{expression.line}` is invalid: {cause} ({SIDES})"
             wrong.append(Finding(what, ""))
         return bool(cause)
 
@@ -73,10 +73,11 @@ def _cause(connection: Connection, expression: _Expression) -> str:
 
 
 def unknown(connection: Connection, allowed: Declared, old: str) -> Iterator[tuple[str, str]]:
-    """Yield what one migration declares and cannot mean: what, and the nearest name that is there, if any.
+    """Yield the declarations of one migration that must be mistakes: a sentence, and the nearest existing name, if any.
 
-    A name that is not there, before or after, is mostly a slip, which would only show on a till. A table or column that
-    is declared to go and is there after it would be taken for another one of that name (`Declared.gone_in_between`).
+    A name that exists neither before nor after is mostly a typing error, which would only show on a terminal. A table
+    or column that is declared as dropped and exists afterwards would be taken for another one of that name
+    (`Declared.gone_in_between`).
     """
     tables = {**_lower(tables_of(connection, old)), **_lower(tables_of(connection))}
     columns = _columns(connection, old) | _columns(connection, "main")
@@ -87,8 +88,8 @@ def unknown(connection: Connection, allowed: Declared, old: str) -> Iterator[tup
         for schema in (old, "main")
         for kind, name in connection.execute(f"SELECT type, name FROM {schema}.sqlite_schema")
     }
-    left = _columns(connection, "main") | {one.lower() for one in tables_of(connection)}
-    taken = {one.lower() for one in allowed.tables.values()} | _new_names(allowed)
+    left = _columns(connection, "main") | {name.lower() for name in tables_of(connection)}
+    taken = {name.lower() for name in allowed.tables.values()} | _new_names(allowed)
     for kind, name in sorted(allowed.drops):
         if kind in ("table", "column") and name in left - taken:
             yield f"it declares that {kind} {name} is dropped, which is there after it", ""
@@ -96,7 +97,8 @@ def unknown(connection: Connection, allowed: Declared, old: str) -> Iterator[tup
         there = columns if kind == "column" else tables.keys() if kind == "table" else _of_kind(objects, kind)
         if name not in there:
             near = get_close_matches(name, sorted(there), 1)
-            yield f"it declares a change of {kind} {name}, which is not there, before or after", near[0] if near else ""
+            what = f"it declares a change to {kind} {name}, which does not exist before or after the migration"
+            yield what, near[0] if near else ""
 
 
 def _columns(connection: Connection, schema: str) -> set[str]:
@@ -108,7 +110,7 @@ def _columns(connection: Connection, schema: str) -> set[str]:
 
 
 def _new_names(allowed: Declared) -> set[str]:
-    """Return columns that got the name of another one."""
+    """Return the renamed columns under their new names."""
     return {f"{table}.{after.lower()}" for (table, _), after in allowed.columns.items()}
 
 
@@ -126,4 +128,4 @@ def _of_kind(objects: set[tuple[str, str]], kind: str) -> set[str]:
 
 
 def _lower(names: list[str]) -> dict[str, str]:
-    return {one.lower(): one for one in names if one not in NOT_THE_APPS}
+    return {name.lower(): name for name in names if name not in NOT_THE_APPS}

@@ -1,4 +1,4 @@
-"""What is defined otherwise than it was, or forgotten, and not declared: tables, indexes, triggers, views."""
+"""Undeclared changes and losses in the definitions of tables, indexes, triggers and views."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dbsync.verification.finding import Finding, written_name
 
 
 def in_table(connection: Connection, allowed: Declared, old: str, new: str, schema: str) -> Iterator[Finding]:
-    """Yield what a plain table has lost or has otherwise; `schema` is the name of the database as it was."""
+    """Yield the losses and changes in an ordinary table's definition; `schema` is the name of the database before."""
     lower = old.lower()
     if ("table", lower) in allowed.redefines:
         return
@@ -26,22 +26,23 @@ def in_table(connection: Connection, allowed: Declared, old: str, new: str, sche
         if has is None or free:
             continue
         was = was._replace(expression=tuple(renamed.get(word, word) for word in was.expression))  # noqa: PLW2901
-        # Tighter is no loss: NOT NULL may be added without a word.
+        # Tighter is no loss: NOT NULL may be added undeclared.
         loosened = was.not_null and not has.not_null
         if was._replace(not_null=has.not_null) != has or loosened:
             parts = [name for name in was._fields if getattr(was, name) != getattr(has, name)]
-            words = ", ".join(parts).replace("kind", "type").replace("_", " ")
-            yield Finding(f"{old}.{column} is defined otherwise ({words})", f"redefine {table}.{written_name(column)}")
+            words = ", ".join(parts).replace("kind", "type").replace("not_null", "NOT NULL").replace("_", " ")
+            what = f"column {old}.{column}: definition changed ({words})"
+            yield Finding(what, f"redefine {table}.{written_name(column)}")
     if before.columns.keys() & now.columns.keys() or before.columns.keys() == now.columns.keys():
         for what in _forgotten(before, now, allowed, lower):
             yield Finding(f"{old} has lost {what}", f"redefine {table}")
 
 
 def in_virtual(connection: Connection, allowed: Declared, old: str, new: str, schema: str) -> Iterator[Finding]:
-    """Yield whether a virtual table is made otherwise: by other columns, or with other options."""
+    """Yield a finding if the definition of a virtual table changed: other columns, or other options."""
     was, has = virtual_of(connection, old, schema), virtual_of(connection, new, "main")
     if was != has and not _only_renamed(allowed, was, has) and ("table", old.lower()) not in allowed.redefines:
-        yield Finding(f"{old} is defined otherwise", f"redefine {written_name(old)}")
+        yield Finding(f"table {old}: definition changed", f"redefine {written_name(old)}")
 
 
 def _forgotten(before: Table, now: Table, allowed: Declared, lower: str) -> Iterator[str]:
@@ -53,25 +54,25 @@ def _forgotten(before: Table, now: Table, allowed: Declared, lower: str) -> Iter
     for words in sorted(before.checks - now.checks):
         if tuple(renamed.get(word, word) for word in words) not in now.checks and not dropped & set(words):
             yield f"CHECK ({' '.join(words)})"
-    yield from (f"the foreign key {one}" for one in _keys_lost(before, now, allowed, lower, dropped))
+    yield from (f"the foreign key {key}" for key in _keys_lost(before, now, allowed, lower, dropped))
     for columns in sorted(before.uniques - now.uniques):
         moved = tuple((renamed.get(column, column), collation) for column, collation in columns)
         if moved not in now.uniques and not dropped & {column for column, _ in columns}:
             yield f"UNIQUE ({', '.join(f'{column} {collation}' for column, collation in columns)})"
-    yield from (one.upper() for one in sorted(before.options - now.options))
+    yield from (option.upper() for option in sorted(before.options - now.options))
 
 
 def _keys_lost(before: Table, now: Table, allowed: Declared, lower: str, dropped: set[str]) -> Iterator[ForeignKey]:
-    for one in sorted(before.foreign_keys - now.foreign_keys):
-        # What it refers to may have been renamed as well as what it consists of.
+    for key in sorted(before.foreign_keys - now.foreign_keys):
+        # Its own columns may have been renamed, and those that it refers to as well.
         pairs = [
-            (_renamed(allowed, lower, column), _renamed(allowed, one.parent, target)) for column, target in one.pairs
+            (_renamed(allowed, lower, column), _renamed(allowed, key.parent, target)) for column, target in key.pairs
         ]
-        parent = allowed.tables.get(one.parent, one.parent).lower()
-        moved = one._replace(parent=parent, pairs=tuple(pairs))
-        gone = {column for column, _ in one.pairs} & dropped
-        if moved not in now.foreign_keys and not gone and ("table", one.parent) not in allowed.drops:
-            yield one
+        parent = allowed.tables.get(key.parent, key.parent).lower()
+        moved = key._replace(parent=parent, pairs=tuple(pairs))
+        gone = {column for column, _ in key.pairs} & dropped
+        if moved not in now.foreign_keys and not gone and ("table", key.parent) not in allowed.drops:
+            yield key
 
 
 def _renamed(allowed: Declared, table: str, column: str) -> str:
@@ -79,7 +80,7 @@ def _renamed(allowed: Declared, table: str, column: str) -> str:
 
 
 def in_objects(connection: Connection, allowed: Declared, old: str) -> Iterator[Finding]:
-    """Indexes, triggers and views that are gone or are otherwise; `old` is the name of the database as it was."""
+    """Yield the indexes, triggers and views that are gone or changed; `old` is the name of the database before."""
     for kind in KINDS:
         before, now = objects(connection, old, kind), objects(connection, "main", kind)
         texts = set(now.values())
@@ -91,25 +92,25 @@ def in_objects(connection: Connection, allowed: Declared, old: str) -> Iterator[
             if name not in now and (was in texts or (kind, name) in allowed.drops or _went_with(allowed, was)):
                 continue
             verb = "redefine" if name in now else "drop"
-            what = "is defined otherwise" if name in now else "is gone"
+            what = ": definition changed" if name in now else " is gone"
             if name in now and _only_renamed(allowed, was, now[name]):
                 continue
-            yield Finding(f"{kind} {name} {what}", f"{verb} {kind} {written_name(name)}")
+            yield Finding(f"{kind} {name}{what}", f"{verb} {kind} {written_name(name)}")
 
 
 def _went_with(allowed: Declared, words: tuple[str, ...]) -> bool:
-    """Return an index or trigger of a table whose drop is declared goes with it."""
+    """Return whether an index or trigger belongs to a table whose drop is declared."""
     dropped = {name for kind, name in allowed.drops if kind == "table"}
     return any(words[index] == "on" and words[index + 1] in dropped for index in range(len(words) - 1))
 
 
 def _only_renamed(allowed: Declared, was: tuple[str, ...], has: tuple[str, ...]) -> bool:
-    """Return whether every word is as it was, or a declared new name in the place of its old one.
+    """Return whether every word is unchanged, or a declared new name in the place of its old one.
 
-    Not every place of an old name has the new one: other tables may have a column of that name.
+    Not every occurrence of an old name must be replaced: other tables may have a column of that name.
     """
     names = {(old, new.lower()) for old, new in allowed.tables.items()}
     names |= {(key[1], new.lower()) for key, new in allowed.columns.items()}
     return len(was) == len(has) and all(
-        one == other or (one, other) in names for one, other in zip(was, has, strict=True)
+        before == after or (before, after) in names for before, after in zip(was, has, strict=True)
     )

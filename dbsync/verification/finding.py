@@ -1,4 +1,4 @@
-"""One thing that is different and not declared, and how it is told."""
+"""An undeclared difference, and its wording."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from dbsync.storage.introspection import quoted
 
 
 class Finding(NamedTuple):
-    """One thing that is different and not declared. Keys are named, values never: they may be personal."""
+    """An undeclared difference. Keys are named, values never: they may be personal."""
 
     what: str
     declare: str
-    """The line that would allow it; empty where nothing can."""
+    """The line that would allow it; empty if nothing can."""
     by: str = ""
-    """Which statements wrote there, where that is known."""
+    """The statements that wrote there; empty if unknown."""
 
     @property
     def told(self) -> str:
-        """What it is and who wrote it."""
+        """The difference, with the statements that wrote it."""
         return f"{self.what}, written by {self.by}" if self.by else self.what
 
     @property
     def sentence(self) -> str:
-        """For people."""
+        """The finding for people, with the line that would allow it."""
         return f"{self.told} (allow it with `changes: {self.declare}`)" if self.declare else self.told
 
 

@@ -1,4 +1,4 @@
-"""Which rows of two attached databases have no equal on the other side: the SQL that finds them."""
+"""The SQL that finds the rows of two attached databases without an equal on the other side."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from dbsync.verification.row_matching import affinity, same_cell
 class Twins:
     """The rows of one table, `n` (now) and `b` (base), as the part of a query from its FROM on.
 
-    Rows belong together by key. One that is the rowid, or the order in which the table lies, is read along on both
-    sides at once. Any other one has an index in which rows that lie together are spread, and finding each there is
-    slow: so each row is held against the row with its rowid first, which mostly is the same, and only where it is not
-    the index is asked. A key is matched with `=`, because only with it SQLite walks both sides in step.
+    Rows belong together by key. A key that is the rowid, or the order in which the table is stored, is read on both
+    sides in one pass. Any other key has an index in which neighbouring rows are spread, and finding each row there is
+    slow. So each row is compared with the row of the same rowid first, which mostly is the same, and the index is used
+    only if it is not. A key is matched with `=`, because only with it SQLite walks both sides in step.
     """
 
     def __init__(
         self, connection: Connection, table: str, columns: tuple[str, ...], key: tuple[str, ...], *, now: str, base: str
     ) -> None:
-        """Look at both sides.
+        """Read the columns and rowids of both sides.
 
         Args:
             connection: where both are attached.
             table: its name on both sides.
-            columns: what is compared.
-            key: columns that are unique and never NULL; empty: rows are known by their rowid.
+            columns: the columns that are compared.
+            key: columns that are unique and never NULL; empty: rows are identified by their rowid.
             now: schema name of one side.
             base: schema name of the other.
         """
@@ -35,14 +35,14 @@ class Twins:
         self._base: Final = f"{base}.{quoted(table)}"
         mine, theirs = (rowid_of(connection, table, side) for side in (now, base))
         own = all(is_rowid(connection, table, side) for side in (now, base))
-        self._key: Final = tuple(quoted(one) for one in key)
+        self._key: Final = tuple(quoted(name) for name in key)
         self._rowids: Final = (mine or "rowid", theirs or "rowid")
         self._spread: Final = bool(key) and not own and mine is not None and theirs is not None
         self._columns: Final = self._compared(connection, table, columns, (now, base))
 
     @property
     def removed(self) -> str:
-        """Rows `b` of base that now has not."""
+        """Rows `b` of base that now lacks."""
         on, (mine, theirs) = self._on("n", "b"), self._rowids
         if not self._spread:
             return f"FROM {self._base} b LEFT JOIN {self._now} n ON {on} WHERE {self._missing('n', mine)}"
@@ -53,11 +53,11 @@ class Twins:
 
     @property
     def changed(self) -> str:
-        """Rows `n` of now and `b` of base with the same key and another cell."""
+        """Rows `n` of now and `b` of base with the same key and a different cell."""
         on, (mine, theirs) = self._on("n", "b"), self._rowids
         if not self._spread:
             return f"FROM {self._now} n JOIN {self._base} b ON {on} WHERE NOT {self._equal('n', 'b')}"
-        # CROSS JOIN keeps this order (sqlite.org/optoverview.html, 6): the index is asked for the rest only.
+        # CROSS JOIN keeps this order (sqlite.org/optoverview.html, 6): the index is used for the rest only.
         return (
             f"FROM {self._now} n LEFT JOIN {self._base} r ON r.{theirs} = n.{mine} CROSS JOIN {self._base} b ON {on}"
             f" WHERE (r.{theirs} IS NULL OR NOT {self._equal('n', 'r')}) AND NOT {self._equal('n', 'b')}"
@@ -65,7 +65,7 @@ class Twins:
 
     @property
     def added(self) -> str:
-        """Rows `n` of now that base has not."""
+        """Rows `n` of now that base lacks."""
         on, (mine, theirs) = self._on("n", "b"), self._rowids
         if not self._spread:
             return f"FROM {self._now} n LEFT JOIN {self._base} b ON {on} WHERE {self._missing('b', theirs)}"
@@ -83,7 +83,7 @@ class Twins:
         return f"{side}.{self._key[0] if self._key else rowid} IS NULL"
 
     def _elsewhere(self, side: str, rowid: str) -> str:
-        """Return whether the row at the same rowid has another key, or none is there."""
+        """Return the condition that the row at the same rowid has another key, or does not exist."""
         same = " AND ".join(f"r.{name} = {side}.{name}" for name in self._key)
         return f"(r.{rowid} IS NULL OR NOT ({same}))"
 
@@ -101,13 +101,13 @@ class Twins:
         ]
         found = []
         for name in columns:
-            mine, theirs = (one[name.lower()] for one in kinds)
+            mine, theirs = (side_kinds[name.lower()] for side_kinds in kinds)
             found.append((quoted(name), mine != theirs or mine == "blob"))
         return found
 
 
 def null_keys(connection: Connection, table: str, key: tuple[str, ...], schema: str) -> bool:
-    """Return whether a key lets rows be told apart: SQLite allows NULL in most primary keys, and any number of them."""
-    nulls = " OR ".join(f"{quoted(one)} IS NULL" for one in key)
+    """Return whether a key contains NULL and so does not identify rows; SQLite allows that in most primary keys."""
+    nulls = " OR ".join(f"{quoted(name)} IS NULL" for name in key)
     found = connection.execute(f"SELECT 1 FROM {schema}.{quoted(table)} WHERE {nulls} LIMIT 1").fetchone()
     return found is not None

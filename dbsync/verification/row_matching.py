@@ -1,4 +1,4 @@
-"""Whether the rows of a table are the rows that were there: by rowid, by primary key, or by content."""
+"""Matching of a table's rows before and after: by rowid, by primary key, or by content."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _REAL: Final = ("real", "floa", "doub")
 
 
 class Keyed(NamedTuple):
-    """A table on both sides, and what its rows are known by."""
+    """A table on both sides, and the key that identifies its rows."""
 
     old: str
     new: str
@@ -29,9 +29,9 @@ class Keyed(NamedTuple):
 def keyed_by(
     connection: Connection, old: str, new: str, schema: str, renamed: Mapping[tuple[str, str], str]
 ) -> tuple[tuple[str, str], ...]:
-    """Return the primary key, if both sides have the same."""
+    """Return the primary key, if it is the same on both sides; else an empty one."""
     before, now = key_of(connection, old, schema), key_of(connection, new)
-    after = [renamed.get((old.lower(), one.lower()), one) for one in before]
+    after = [renamed.get((old.lower(), name.lower()), name) for name in before]
     return tuple(zip(before, now, strict=True)) if [x.lower() for x in after] == [x.lower() for x in now] else ()
 
 
@@ -42,11 +42,11 @@ class Pair(NamedTuple):
     new: str
     cell: Cell | None = None
     loose: bool = False
-    """Its storage class may differ."""
+    """Whether its storage class may differ."""
 
 
 class Rows:
-    """The rows of one table, before and after. Results are remembered: asking twice costs nothing."""
+    """The rows of one table, before and after. Results are cached."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Rows:
     # ------------------------------------------------------------------------------------------------------- answers
 
     def differing(self) -> Iterator[tuple[str, int, list[str]]]:
-        """Yield columns in which rows that found each other differ: name, how many, a few keys."""
+        """Yield the columns in which matched rows differ: name, number of rows, a few keys."""
         if self.proven or not self._on or not self._pairs:
             return
         sums = ", ".join(f"coalesce(sum(NOT {self._equal(pair)}), 0)" for pair in self._pairs)
@@ -86,14 +86,14 @@ class Rows:
                 yield pair.old, int(str(count)), self._keys(different, "o")
 
     def only_retyped(self, column: str) -> bool:
-        """Return whether a column's values are the same and only their storage class is not."""
-        pair = next(one for one in self._pairs if one.old == column)
+        """Return whether a column's values are the same and only their storage class differs."""
+        pair = next(pair for pair in self._pairs if pair.old == column)
         loose = self._equal(Pair(pair.old, pair.new, loose=True))
         found = self._one(f"SELECT 1 FROM {self._new} n JOIN {self._old} o ON {self._on} WHERE NOT {loose} LIMIT 1")
         return not found
 
     def missing(self, where: str | None, *, declared: bool) -> tuple[int, list[str]]:
-        """Old rows that found no new one, but for those whose deletion is declared."""
+        """Return how many old rows have no new row, and a few keys; declared deletions do not count."""
         if self.proven or (declared and where is None):
             return 0, []
         if not self._on:
@@ -102,7 +102,7 @@ class Rows:
         return self._counted(unmatched, where, "o")
 
     def added(self, where: str | None, *, declared: bool) -> tuple[int, list[str]]:
-        """New rows that found no old one, but for those whose insertion is declared."""
+        """Return how many new rows have no old row, and a few keys; declared insertions do not count."""
         if self.proven or (declared and where is None):
             return 0, []
         if not self._on:
@@ -115,7 +115,7 @@ class Rows:
         return self._surplus(self._new, self._old, "n"), self._surplus(self._old, self._new, "o")
 
     def new_by_content(self) -> Iterator[Row]:
-        """Yield the cells of the rows that are new, whatever their keys; each as often as it is."""
+        """Yield the cells of the rows that are new, whatever their keys; each as often as it occurs."""
         cells = ", ".join(f"c{number}" for number in range(len(self._pairs)))
         for *row, left in self._connection.execute(
             f"SELECT {cells}, left FROM ({self._left_over(self._new, self._old, 'n')})"
@@ -126,7 +126,7 @@ class Rows:
 
     @cached_property
     def proven(self) -> bool:
-        """Count equal and no row under another rowid or with another cell: the quick way, and mostly the last one."""
+        """Whether the counts are equal and no row has another rowid or a different cell: quick, and mostly enough."""
         old_count = self._old_count
         if old_count is None:
             old_count = int(str(self._one(f"SELECT count(*) FROM {self._old}")[0]))
@@ -144,7 +144,7 @@ class Rows:
 
     @cached_property
     def _on(self) -> str:
-        """What rows are matched by, once they are known to differ; empty: by content."""
+        """The condition that matches rows, once they are known to differ; empty: they are matched by content."""
         if self.proven:
             return ""
         key = self._table.key
@@ -172,21 +172,21 @@ class Rows:
         return not self._surplus(self._old, self._new, "o") and not self._surplus(self._new, self._old, "n")
 
     def _surplus(self, one: str, other: str, side: str) -> int:
-        """Return how many rows of one side have no equal on the other; equal ones are counted, not merged."""
+        """Return how many rows of one side have no equal on the other; equal rows are counted, not merged."""
         if not self._pairs:
             counts = [self._one(f"SELECT count(*) FROM {each}")[0] for each in (one, other)]
             return max(0, int(str(counts[0])) - int(str(counts[1])))
         return int(str(self._one(f"SELECT coalesce(sum(left), 0) FROM ({self._left_over(one, other, side)})")[0]))
 
     def _left_over(self, one: str, other: str, side: str) -> str:
-        """Return the query for those rows: their cells, their storage classes, and how many there are of each."""
+        """Return the query for the rows without an equal: cells, storage classes, and how many there are of each."""
         mine, theirs = [pair.old for pair in self._pairs], [pair.new for pair in self._pairs]
         mine, theirs = (mine, theirs) if side == "o" else (theirs, mine)
 
         def grouped(source: str, columns: list[str]) -> str:
             cells = ", ".join(
-                f"+{quoted(one)} COLLATE BINARY AS c{number}, typeof({quoted(one)}) AS t{number}"
-                for number, one in enumerate(columns)
+                f"+{quoted(column)} COLLATE BINARY AS c{number}, typeof({quoted(column)}) AS t{number}"
+                for number, column in enumerate(columns)
             )
             return f"SELECT {names}, count(*) AS many FROM (SELECT {cells} FROM {source}) GROUP BY {names}"
 
@@ -240,10 +240,11 @@ class Rows:
 
 
 def same_cell(one: str, other: str, *, strict: bool) -> str:
-    """SQL for: two cells are equal in value and storage class.
+    """Return the SQL condition that two cells are equal in value and storage class.
 
-    `+` takes the affinity away and BINARY the collation: 1 and '1', 'a' and 'A' are different here. What columns of one
-    affinity hold can differ in class alone (1 and 1.0) only where that is none: there and for two affinities, `strict`.
+    `+` removes the affinity and BINARY the collation: 1 and '1', 'a' and 'A' are different here. Values in columns of
+    one affinity can differ in class alone (1 and 1.0) only if that affinity is none. Pass `strict` there, and for
+    columns of two affinities.
     """
     equal = f"+{one} IS +{other} COLLATE BINARY"
     return f"({equal} AND typeof({one}) = typeof({other}))" if strict else f"({equal})"
@@ -254,8 +255,8 @@ def affinity(kind: str) -> str:
     lower = kind.lower()
     if "int" in lower:
         return "integer"
-    if any(one in lower for one in _TEXT):
+    if any(part in lower for part in _TEXT):
         return "text"
     if "blob" in lower or not lower or lower == "any":
         return "blob"
-    return "real" if any(one in lower for one in _REAL) else "numeric"
+    return "real" if any(part in lower for part in _REAL) else "numeric"

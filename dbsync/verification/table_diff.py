@@ -1,4 +1,4 @@
-"""What is different between two databases, table by table, in SQL: counts, rows, whether they are the same."""
+"""Differences between two databases, table by table, in SQL: counts, rows, whether they are the same."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class Shared(NamedTuple):
 
 
 def differences(connection: Connection, base: str, *, only: frozenset[str] | None = None) -> tuple[Loss, ...]:
-    """Return what `main` has that `base` (an attached database) has not, and the reverse; only tables that differ.
+    """Return how `main` differs from `base` (an attached database), per table; only tables that differ.
 
-    Tables of one side only count whole: all their rows are added, or removed. `only` names, in lower case, the tables
-    that can differ; None: any.
+    A table on one side only counts as a whole: all its rows are added, or removed. `only` names, in lower case, the
+    tables that can differ; None: any.
     """
     found = []
     now, before = app_tables(connection), app_tables(connection, base)
@@ -63,10 +63,10 @@ def differences(connection: Connection, base: str, *, only: frozenset[str] | Non
 
 
 def first_written(connection: Connection, base: str) -> Loss | None:
-    """Return one table in which the rows differ, in the columns that both have; None: there is none."""
+    """Return the first table whose rows differ, in the columns that both sides have; None if there is none."""
     now, before = app_tables(connection), app_tables(connection, base)
     losses = (_difference(connection, base, now[name], before[name]) for name in sorted(now) if name in before)
-    return next((one for one in losses if one.added or one.changed or one.removed), None)
+    return next((loss for loss in losses if loss.added or loss.changed or loss.removed), None)
 
 
 def shared(connection: Connection, base: str, table: str) -> Shared:
@@ -81,7 +81,7 @@ def shared(connection: Connection, base: str, table: str) -> Shared:
 
 
 def same(connection: Connection, base: str) -> bool:
-    """Return whether two databases have the same version, structure and content; ours and the trial rows included."""
+    """Return whether two databases have the same version, structure and content, history and trial rows included."""
     if version_of(connection) != version_of(connection, base):
         return False
     if fingerprint(connection) != fingerprint(connection, base) or differences(connection, base):
@@ -101,9 +101,9 @@ def _difference(connection: Connection, base: str, now: TableFacts, before: Tabl
 
 
 def _loss_of_entries(connection: Connection, base: str, search: str) -> Loss:
-    """Return how a search without content differs, by the tables that keep its index: its own columns are all NULL.
+    """Return how a contentless search index differs, by its shadow tables: its own columns are all NULL.
 
-    Where only the index itself differs, it is said of one entry: of how many cannot be told.
+    If only the index itself differs, one changed entry is reported: the number cannot be determined.
     """
     now, before = shadows_of(connection, search), shadows_of(connection, search, base)
     losses = {name: _loss(connection, base, shared(connection, base, name)) for name in now if name in before}
@@ -115,7 +115,7 @@ def _loss_of_entries(connection: Connection, base: str, search: str) -> Loss:
 
 
 def _count(connection: Connection, schema: str, table: TableFacts) -> int:
-    """Return how many rows a table has; of a search without content, how many entries, 1 where that cannot be told."""
+    """Return how many rows a table has; for a contentless search index how many entries, 1 if that is unknown."""
     if not table.is_contentless:
         return _one(connection, f"SELECT count(*) FROM {schema}.{quoted(table.name)}")
     entries = f"{table.name}{_ENTRIES}"
@@ -125,24 +125,24 @@ def _count(connection: Connection, schema: str, table: TableFacts) -> int:
 
 def _loss(connection: Connection, base: str, table: Shared) -> Loss:
     rows = _by_content(connection, base, table)
-    # Looking for a rowid in a virtual table may mean reading all of it: there the quick way is none.
+    # Looking for a rowid in a virtual table may mean reading all of it: there the quick way is not quick.
     if not table.columns or (not table.virtual and rows.proven):
         return Loss(table.table, 0, 0, 0)
-    if table.key and not any(null_keys(connection, table.table, table.key, one) for one in ("main", base)):
+    if table.key and not any(null_keys(connection, table.table, table.key, side) for side in ("main", base)):
         twins = Twins(connection, table.table, table.columns, table.key, now="main", base=base)
-        counts = [_one(connection, f"SELECT count(*) {one}") for one in (twins.added, twins.changed, twins.removed)]
+        counts = [_one(connection, f"SELECT count(*) {query}") for query in (twins.added, twins.changed, twins.removed)]
         return Loss(table.table, *counts)
     added, removed = rows.counted_by_content()
     return Loss(table.table, added, 0, removed)
 
 
 def _by_content(connection: Connection, base: str, table: Shared) -> Rows:
-    pairs = tuple(Pair(one, one) for one in table.columns)
+    pairs = tuple(Pair(column, column) for column in table.columns)
     return Rows(connection, base, Keyed(table.table, table.table, (), table.virtual), pairs, ())
 
 
 def export(connection: Connection, base: str, losses: tuple[Loss, ...], folder: Path) -> list[Path]:
-    """Write the rows that `main` has and `base` has not, for each differing table, as CSV and as SQL INSERTs."""
+    """Write the rows that `main` has and `base` lacks, for each differing table, as CSV and as SQL INSERTs."""
     written: list[Path] = []
     before = set(tables_of(connection, base))
     for loss in losses:
@@ -163,21 +163,21 @@ def export(connection: Connection, base: str, losses: tuple[Loss, ...], folder: 
 def _rows(connection: Connection, base: str, table: Shared, *, known: bool) -> Callable[[], Iterator[Row]]:
     if known:
         return _by_content(connection, base, table).new_by_content
-    columns = ", ".join(quoted(one) for one in table.columns)
+    columns = ", ".join(quoted(column) for column in table.columns)
     return lambda: connection.execute(f"SELECT {columns} FROM main.{quoted(table.table)}")
 
 
 def _write(folder: Path, table: Shared, rows: Callable[[], Iterator[Row]]) -> list[Path]:
-    stem = "".join(one if one.isalnum() or one in "_-" else "_" for one in table.table)
+    stem = "".join(character if character.isalnum() or character in "_-" else "_" for character in table.table)
     as_csv, as_sql = folder / f"{stem}.csv", folder / f"{stem}.sql"
     with as_csv.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(table.columns)
         writer.writerows(rows())
-    columns = ", ".join(quoted(one) for one in table.columns)
+    columns = ", ".join(quoted(column) for column in table.columns)
     with as_sql.open("w", encoding="utf-8") as file:
         for row in rows():
-            values = ", ".join(_literal(one) for one in row)
+            values = ", ".join(_literal(value) for value in row)
             file.write(f"INSERT INTO {quoted(table.table)} ({columns}) VALUES ({values});\n")
     return [as_csv, as_sql]
 

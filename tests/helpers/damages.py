@@ -150,22 +150,22 @@ DAMAGES = {
     "a table renamed": ('ALTER TABLE "table" RENAME TO tables;', "table table with 2 rows is gone", "drop table table"),
     "an index gone": ("DROP INDEX product_code;", "index product_code is gone", "drop index product_code"),
     "an index on something else": (
-        "DROP INDEX product_code; CREATE INDEX product_code ON product(name);", "index product_code is defined otherwise",
+        "DROP INDEX product_code; CREATE INDEX product_code ON product(name);", "index product_code: definition changed",
         "redefine index product_code",
     ),
     "a view gone": ("DROP VIEW cheap;", "view cheap is gone", "drop view cheap"),
     "a view that says something else": (
-        "DROP VIEW cheap; CREATE VIEW cheap AS SELECT id FROM product WHERE price < 2;", "view cheap is defined otherwise",
+        "DROP VIEW cheap; CREATE VIEW cheap AS SELECT id FROM product WHERE price < 2;", "view cheap: definition changed",
         "redefine view cheap",
     ),
     "a trigger gone": ("DROP TRIGGER gone;", "trigger gone is gone", "drop trigger gone"),
     "a trigger gone with a rebuild": (
         rebuild("nokey", "a, b TEXT", "a, b"), "trigger gone is gone", "drop trigger gone",
     ),
-    "a forgotten collation": (rebuilt("name TEXT COLLATE NOCASE", "name TEXT"), "product.name is defined otherwise (collation)", "redefine product.name"),
+    "a forgotten collation": (rebuilt("name TEXT COLLATE NOCASE", "name TEXT"), "product.name: definition changed (collation)", "redefine product.name"),
     "a forgotten check": (rebuilt(" CHECK (price >= 0)"), "product has lost CHECK (price >= 0)", "redefine product"),
-    "a forgotten not null": (rebuilt("REAL NOT NULL", "REAL"), "product.price is defined otherwise (not null)", "redefine product.price"),
-    "a forgotten default": (rebuilt(" DEFAULT 0"), "product.stock is defined otherwise (default)", "redefine product.stock"),
+    "a forgotten not null": (rebuilt("REAL NOT NULL", "REAL"), "product.price: definition changed (NOT NULL)", "redefine product.price"),
+    "a forgotten default": (rebuilt(" DEFAULT 0"), "product.stock: definition changed (default)", "redefine product.stock"),
     "another type": (rebuilt("price REAL", "price NUMERIC"), "product.price", "product.price"),
     "a forgotten on delete": (
         rebuild("soft", "id INTEGER PRIMARY KEY, parent TEXT REFERENCES parent(id)", "id, parent"),
@@ -183,7 +183,7 @@ DAMAGES = {
             "child", "id INTEGER PRIMARY KEY AUTOINCREMENT, parent TEXT REFERENCES parent(id) ON DELETE CASCADE, note TEXT",
             "id, parent, note",
         ),
-        "the mark of child fell from 5 to 4", "reset child",
+        "AUTOINCREMENT counter of child dropped from 5 to 4", "reset child",
     ),
     "a forgotten unique": (
         rebuild("parent", "id TEXT PRIMARY KEY, name TEXT NOT NULL COLLATE NOCASE", "id, name"), "parent has lost UNIQUE (name nocase)",
@@ -243,10 +243,10 @@ DAMAGES = {
         THROUGH_A_VIEW,
         "soft.parent: 2 rows differ, keys 1, 3, written by INSERT INTO door (0002_step.sql line 4, through trigger opened)", "update soft.parent",
     ),
-    "a generated column that says something else": (rebuilt("stock * 2", "stock * 3"), "product.double is defined otherwise (expression)", "redefine product.double"),
+    "a generated column that says something else": (rebuilt("stock * 2", "stock * 3"), "product.double: definition changed (expression)", "redefine product.double"),
     "a search with other options": (
         OTHER_OPTIONS,
-        "search is defined otherwise", "redefine search",
+        "table search: definition changed", "redefine search",
     ),
     "a rebuild that renumbers under a search": (
         rebuild("memo", "code TEXT, body TEXT", "code, body").replace("FROM memo;", "FROM memo ORDER BY code DESC;"),

@@ -103,7 +103,7 @@ def test_downgrade_and_diff_need_nothing_of_the_release_that_is_gone(tmp_path: P
     before = dump(database)
     refused = dbsync("downgrade", *place, "--yes")
     assert refused.returncode == 4
-    assert "no migrations are kept beside it. Say --migrations with the folder" in refused.stderr
+    assert "no migrations are kept beside it. Pass --migrations with the folder" in refused.stderr
     assert dump(database) == before
 
 

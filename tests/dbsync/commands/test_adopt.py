@@ -199,7 +199,7 @@ def test_what_differs_in_content_only_is_asked_for(tmp_path: Path) -> None:
     with closing(sqlite3.connect(database)) as live, live:
         live.execute("CREATE TABLE a (x)")
     folder = found[0].path.parent
-    assert "say which with --at" in run(database, folder, "baseline").stderr
+    assert "pass one with --at" in run(database, folder, "baseline").stderr
     assert run(database, folder, "baseline", "--at", "1").returncode == 0
     assert version(database) == 1
 

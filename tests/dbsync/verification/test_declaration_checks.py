@@ -58,10 +58,10 @@ def test_an_expression_that_sqlite_does_not_take_is_named_before_the_release_and
     before = ask(database, "SELECT group_concat(cents) FROM sales")
     said = problems(tmp_path)[0][0]
     assert said.startswith(f"the declaration `{line.partition(' where')[0].partition(',')[0]}")
-    assert f"` cannot be used: {cause}" in said or cause in said
+    assert f"` is invalid: {cause}" in said or cause in said
     outcome = upgrade(database, found)
     assert outcome.name == "VERIFICATION_FAILED"
-    assert "cannot be used: " in outcome.cause
+    assert "` is invalid: " in outcome.cause
     assert cause in outcome.cause
     assert (version(database), ask(database, "SELECT group_concat(cents) FROM sales")) == (1, before)
 
@@ -89,7 +89,9 @@ def test_a_name_that_is_not_there_is_a_slip_and_the_nearest_one_is_named(
 ) -> None:
     shop(tmp_path, f"-- changes: {line}\nSELECT 1;")
     safe = f"Is {near} meant?" if near else ""
-    assert problems(tmp_path) == [(f"it declares a change of {what}, which is not there, before or after", safe)]
+    assert problems(tmp_path) == [
+        (f"it declares a change to {what}, which does not exist before or after the migration", safe)
+    ]
 
 
 @pytest.mark.parametrize(
