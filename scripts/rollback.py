@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Goes back to a version that worked, with the database that fits it, when everything else is broken.
+"""Go back to a version that worked, with a database that fits it, when everything else is broken.
 
-Needs nothing but Python 3.11 and this tree: python3 -I -S scripts/rollback.py --help
+Needs only Python 3.11 and this source tree: python3 -I -S scripts/rollback.py --help
 """
 
 import argparse
@@ -36,12 +36,12 @@ def _say(line: str) -> None:
 
 
 def main() -> int:
-    """Runs the command; returns its exit status."""
+    """Run the command and return its exit status."""
     arguments = vars(_arguments())
-    if sys.version_info < (3, 11):  # noqa: UP036 - it is run with whatever Python there is
+    if sys.version_info < (3, 11):  # noqa: UP036 - it must run with any Python that is installed
         _say(f"Python 3.11 or newer is needed; this is {sys.version.split()[0]}.")
         return 4  # refused (dbsync/outcomes.py, which an older Python cannot read)
-    # -I and -S leave the tree this script lies in off the path: nothing installed is needed, or looked at.
+    # -I and -S keep the tree of this script off the path; no installed package is needed or read.
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     from dbsync.errors import TillkeeperError
     from updater import settings

@@ -203,7 +203,7 @@ def perform(till: Till, plan: Plan) -> Done:
 
 
 def _carry(till: Till, plan: Plan, intent_id: str) -> tuple[Backup | None, Path | None]:
-    """Put the current database aside, then write the older one with all later changes under a final name.
+    """Put the current database aside, then write the older one with the later changes under a final name.
 
     A crash in here leaves copies; the database is as it was and nothing is decided yet.
     """

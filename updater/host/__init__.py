@@ -1,8 +1,8 @@
-"""Differences between operating systems, one module per system: no other module of the updater asks which one this is.
+"""Differences between operating systems, one module per system; no other module of the updater checks the system.
 
-`base.Host` is the interface. `linux`, `macos` and `windows` implement all of it; `shared` is the part that all have in
-common, `posix` that of Linux and macOS. Every module can be imported on every system. A new system is a module with one
-class, and a line in SYSTEMS.
+`base.Host` is the interface. `linux`, `macos` and `windows` implement all of it; `shared` is the part common to all,
+`posix` the part common to Linux and macOS. Every module can be imported on every system. A new system is a module
+with one class, and a line in SYSTEMS.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SYSTEMS: Final = {
     "darwin": ("macos", "MacHost"),
     "win32": ("windows", "WindowsHost"),
 }
-"""`sys.platform` to the module in this package and its class."""
+"""`sys.platform` → module in this package and its class."""
 
 
 @cache
@@ -27,7 +27,7 @@ def this_host() -> Host:
     """Return the host that this process runs on; the first call loads its module.
 
     Raises:
-        UnsupportedSystem: no module here knows this system.
+        UnsupportedSystem: no module here supports this system.
     """
     if sys.platform not in SYSTEMS:
         from dbsync.errors import UnsupportedSystem
@@ -35,6 +35,6 @@ def this_host() -> Host:
         cause = f"the operating system {sys.platform} is not supported"
         raise UnsupportedSystem(operation="run", cause=cause, hint=f"Supported: {', '.join(SYSTEMS)}.")
     module, name = SYSTEMS[sys.platform]
-    # Not importlib.import_module: on the till's start-up path importlib is loaded for nothing else.
+    # Not importlib.import_module: nothing else on the till's start-up path loads importlib.
     found = __import__(f"{__name__}.{module}", fromlist=[name])
     return cast("Host", getattr(found, name)())

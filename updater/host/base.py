@@ -1,4 +1,4 @@
-"""Interface of the updater to the operating system; each system implements all of it."""
+"""Interface between the updater and the operating system; each system implements all of it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from dbsync.facts import ReleaseId, TrialId
 
 
 class RunningApp(NamedTuple):
-    """The note that the holder of the app lock wrote into it; None where it could not be read."""
+    """Note that the holder of the app lock wrote into it; fields are None where it could not be read."""
 
     lock_path: Path
     pid: int | None
     start_time: str | None
-    """As the system reports it: it tells this process from another one with a reused pid."""
+    """As the system reports it; distinguishes this process from another one with a reused pid."""
     trial_id: TrialId | None
     release_id: ReleaseId | None
     seconds: float
@@ -39,7 +39,7 @@ class App(ABC):
 
     @abstractmethod
     def poll(self) -> int | None:
-        """Return its exit code; None while it runs. -1 if it is not our child, whose code is unknown."""
+        """Return its exit code; None while it runs; -1 if it is not our child, because its code is unknown."""
 
     @abstractmethod
     def wait(self) -> int:
@@ -54,23 +54,23 @@ class Host(ABC):
     @property
     @abstractmethod
     def keeps_executable_bit(self) -> bool:
-        """Whether a file's mode says that it can be run."""
+        """Whether file modes on this system keep the executable bit."""
 
     @abstractmethod
     def platform_tag(self) -> str:
-        """Return the name that a manifest's platform is compared with, such as linux-x86_64."""
+        """Return the name that a manifest's platform is compared with, such as `linux-x86_64`."""
 
     @abstractmethod
     def default_folders(self, app: str) -> Folders:
-        """Return the usual places, as platformdirs names them (a test compares)."""
+        """Return the usual places, the same as those of platformdirs (a test compares them)."""
 
     @abstractmethod
     def boot_id(self) -> str:
-        """Return a name of this boot of the machine."""
+        """Return an id of this boot of the machine."""
 
     @abstractmethod
     def monotonic_seconds(self) -> float:
-        """Return a clock that all processes of one boot share and that nobody can set."""
+        """Return the time of a clock that all processes of one boot share and that cannot be set."""
 
     @abstractmethod
     def run_and_wait(
@@ -93,7 +93,7 @@ class Host(ABC):
         lock_path: Path,
         note: Mapping[str, str | None],
     ) -> App:
-        """Start the app with the app lock in its hands, from its first moment to its last.
+        """Start the app; it holds the app lock from its first moment to its last.
 
         Raises:
             AppAlreadyRunning: the lock is held.
@@ -102,7 +102,7 @@ class Host(ABC):
 
     @abstractmethod
     def running_app(self, lock_path: Path) -> RunningApp | None:
-        """Return who holds the app lock; None if nobody does."""
+        """Return the app that holds the app lock; None if the lock is free."""
 
     @abstractmethod
     def attach(self, running: RunningApp) -> App:
@@ -110,4 +110,4 @@ class Host(ABC):
 
     @abstractmethod
     def end_tree(self, app: App, *, grace_seconds: float) -> bool:
-        """End an app and all it started, kindly first; return whether everything is seen gone."""
+        """End an app and all processes it started, gracefully first; return whether all of them are gone."""

@@ -1,4 +1,4 @@
-"""Linux: /proc tells about boots and processes."""
+"""Linux: boots and processes as /proc reports them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,10 @@ class LinuxHost(PosixHost):
 
 
 def _stat(pid: str) -> list[str] | None:
-    """The fields of /proc/PID/stat from the state on (proc(5), field 3): a name may contain anything but is in ()."""
+    """Return the fields of /proc/PID/stat from the state on (proc(5), field 3).
+
+    The name before it may contain any character, but is in parentheses.
+    """
     try:
         text = (PROC / pid / "stat").read_text()
     except OSError:

@@ -1,4 +1,4 @@
-"""macOS: ps and sysctl tell about boots and processes. Written from the manual pages; not run on a Mac yet."""
+"""macOS: boots and processes as ps and sysctl report them. Implemented from the manual pages, but untested."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class MacHost(PosixHost):
         processes: dict[int, tuple[int, int]] = {}
         for line in self._ask(["/bin/ps", "-axo", "pid=,ppid=,sess=,pgid="]).splitlines():
             pid, parent, _, group = line.split()
-            # ps on macOS prints sessions as addresses; the group of a session leader has its number all the same.
+            # ps on macOS prints sessions as addresses; the process group of a session leader has the same number.
             processes[int(pid)] = (int(parent), int(group))
         return tree_of(leader, processes)
 

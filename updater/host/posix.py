@@ -19,7 +19,7 @@ from updater.host.shared import START_SECONDS, SharedHost
 
 POLL_SECONDS: Final = 0.02
 END_LIMIT_SECONDS: Final = 5.0
-"""How long after the last signal to wait until the kernel has taken everything away."""
+"""How long to wait after the last signal until the kernel has removed the processes."""
 
 
 class ChildApp(App):
@@ -32,11 +32,11 @@ class ChildApp(App):
         self._code: int | None = None
 
     def poll(self) -> int | None:
-        """Return the exit code; a signal that ended it counts negative."""
+        """Return the exit code; a signal that ended the app counts negative."""
         return self._reap(os.WNOHANG)
 
     def wait(self) -> int:
-        """Wait for the end; SIGTERM and SIGINT that reach the launcher meanwhile go to the app."""
+        """Wait for the end; forward SIGTERM and SIGINT that reach the launcher meanwhile to the app."""
         before = {number: signal.signal(number, self._forward) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             code = self._reap(0)
@@ -59,17 +59,17 @@ class ChildApp(App):
 
 
 class PosixHost(SharedHost):
-    """A system with fork, sessions and signals."""
+    """Host with fork, sessions and signals."""
 
     keeps_executable_bit = True
 
     @abstractmethod
     def members(self, leader: int) -> set[int]:
-        """Return the leader and every process that it or its children started, or that is in its session."""
+        """Return the leader, its descendants, and all processes in its session."""
 
     @abstractmethod
     def is_alive(self, pid: int) -> bool:
-        """Return whether a process runs; a dead one that nobody has waited for does not."""
+        """Return whether a process runs; a zombie does not."""
 
     def start_app(
         self,
@@ -90,7 +90,7 @@ class PosixHost(SharedHost):
                 self._become(command, env, cwd, lock, note, tell)
             os.close(tell)
             with os.fdopen(told, "rb") as pipe:
-                # Closed by exec: an empty read means that the app is running.
+                # exec closes the pipe: an empty read means that the app is running.
                 problem = pipe.read().decode()
             if problem:
                 os.waitpid(pid, 0)
@@ -113,7 +113,7 @@ class PosixHost(SharedHost):
     ) -> NoReturn:
         try:
             os.setsid()
-            # By the holder itself before it becomes the app, so that the note always speaks of the holder.
+            # The holder writes the note before it becomes the app, so the note always describes the holder.
             self.write_note(lock, os.getpid(), note)
             os.set_inheritable(lock.fileno(), True)
             empty = os.open(os.devnull, os.O_RDONLY)
@@ -123,7 +123,7 @@ class PosixHost(SharedHost):
         except OSError as cause:
             os.write(tell, (cause.strerror or str(cause)).encode())
         except BaseException as cause:  # noqa: BLE001
-            # Nothing of the launcher may go on running in this child, whatever went wrong.
+            # No code of the launcher may continue to run in this child, whatever failed.
             os.write(tell, repr(cause).encode())
         finally:
             os._exit(127)
@@ -133,7 +133,7 @@ class PosixHost(SharedHost):
         leader = app.pid if isinstance(app, ChildApp) else self._leader(running)
         if leader is None:
             return self.running_app(app.lock_path) is None
-        # Noted before the first signal: a child whose parent is gone can no longer be found by its parent.
+        # Listed before the first signal: a child whose parent is gone can no longer be found by its parent.
         members = self.members(leader)
         for number, limit_seconds in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, END_LIMIT_SECONDS)):
             members |= self.members(leader)

@@ -1,4 +1,4 @@
-"""The part that all systems share: the note in the app lock, an app that is not our child, a short command."""
+"""The part that all systems share: the note in the app lock, an app that is not our child, short commands."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from dbsync.storage.locks import Lock
 from updater.host.base import App, Host, RunningApp
 
 BOOT_ID_VARIABLE: Final = "TILLKEEPER_BOOT_ID"
-"""Overrides the boot's name: drills pretend a restart of the machine with it."""
+"""Overrides the boot id: drills simulate a restart of the machine with it."""
 START_SECONDS: Final = 2.0
-"""How long a start waits for the app lock: somebody may just be asking whether it is free."""
+"""How long a start waits for the app lock: another process may be checking whether it is free."""
 
 
 class SharedHost(Host):
-    """A system whose class adds its processes, clocks and places."""
+    """Host without the parts that differ: processes, clocks and places."""
 
     @abstractmethod
     def read_boot_id(self) -> str:
-        """Return the system's own name of this boot."""
+        """Return the system's own id of this boot."""
 
     @abstractmethod
     def start_time(self, pid: int) -> str | None:
@@ -75,7 +75,7 @@ class SharedHost(Host):
         return done.returncode, _tail(done.stdout)
 
     def write_note(self, lock: Lock, pid: int, note: Mapping[str, str | None]) -> None:
-        """Write into the held lock's own file who runs the app: `running_app` reads it."""
+        """Write a note about the process that runs the app into the held lock's file, for `running_app`."""
         facts = {
             **note, "pid": pid, "start_time": self.start_time(pid), "boot_id": self.boot_id(),
             "monotonic_seconds": self.monotonic_seconds(),
@@ -87,7 +87,7 @@ class SharedHost(Host):
 
 
 class LockedApp(App):
-    """An app that is not our child: it runs while its lock is held, and its exit code is not known."""
+    """App that is not our child: it runs while its lock is held, and its exit code is unknown."""
 
     def __init__(self, lock_path: Path, pid: int | None) -> None:
         self.lock_path = lock_path

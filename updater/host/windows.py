@@ -1,7 +1,7 @@
-"""Windows: a Job object holds the app's process tree. Written against the documented calls; not run on Windows yet.
+"""Windows: a Job object holds the app's process tree. Implemented from the documentation, but untested.
 
-The app lock cannot be inherited as a file lock here (a byte-range lock belongs to one handle of one process), so the
-launcher holds it for the app's life and the Job is closed with the launcher: an app never outlives its launcher.
+The app lock cannot be inherited here, because a byte-range lock belongs to one handle of one process. So the launcher
+holds it while the app runs, and the Job is closed with the launcher: an app never outlives its launcher.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ JOB_LIMIT_KILL_ON_CLOSE: Final = 0x2000
 JOB_LIMITS_SIZE_BYTES: Final = 144
 JOB_LIMIT_FLAGS_OFFSET: Final = 16
 ROUNDED_SECONDS: Final = 10
-"""Boot time is computed from two clocks; rounded, two looks at it agree."""
+"""The boot time is computed from two clocks; rounding makes two computations agree."""
 
 
 class WindowsApp(App):
@@ -91,7 +91,7 @@ class WindowsHost(SharedHost):
         return app.poll() is not None
 
     def start_time(self, pid: int) -> str | None:
-        """Return None: the time at which a process was created is not asked for."""
+        """Return None: the creation time of a process is not read."""
         return None
 
     def read_boot_id(self) -> str:

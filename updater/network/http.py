@@ -1,7 +1,7 @@
-"""HTTP as a till needs it: bounded in bytes, redirects, gaps and speed; and files that go on where they stopped.
+"""HTTP for a till: limits on bytes, redirects, gaps and speed; interrupted downloads are resumed.
 
-Used in the child process of `repository.child` only. A deadline over everything is the parent's: nothing in here can
-bound a name server, or a server that sends its headers letter by letter.
+Used only in the child process of `repository.child`. The parent sets the overall deadline: this module cannot bound a
+name server, or a server that sends its headers byte by byte.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from updater.model import Sha256
 REDIRECTS_COUNT: Final = 5
 CONNECT_SECONDS: Final = 10.0
 GAP_SECONDS: Final = 20.0
-"""The longest silence of a server in the middle of an answer."""
+"""Longest silence of a server in the middle of an answer."""
 RATE_WINDOW_SECONDS: Final = 10.0
 READ_BYTES: Final = 1 << 16
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
 class Trouble(Exception):
-    """A fetch that came to nothing: which answer it leads to, and why in words."""
+    """Failed fetch: the answer it leads to, and the cause."""
 
     def __init__(self, answer: Answer, detail: str) -> None:
         super().__init__(detail)
@@ -48,7 +48,7 @@ class Trouble(Exception):
 
 
 class Reply:
-    """An answer whose body has not been read yet."""
+    """HTTP answer whose body has not been read yet."""
 
     def __init__(self, response: urllib3.BaseHTTPResponse, url: str, least_rate: int) -> None:
         self.status: Final = response.status
@@ -58,10 +58,10 @@ class Reply:
         self._least_rate: Final = least_rate
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the body, as it arrives; ends with Trouble when the server stalls, drips or hangs up."""
+        """Yield the body as it arrives; raise Trouble if the server stalls, is too slow or closes the connection."""
         began, received_bytes = time.monotonic(), 0
         try:
-            # read1 gives what is there: reading a fixed amount would hide a drip behind one endless call.
+            # read1 returns the bytes at hand: reading a fixed amount would hide a very slow server in one endless call.
             while chunk := self._response.read1(READ_BYTES):
                 received_bytes += len(chunk)
                 yield chunk
@@ -75,25 +75,25 @@ class Reply:
             raise _trouble(self._url, cause) from cause
 
     def close(self) -> None:
-        """End the connection: what is left of the body is not waited for."""
+        """Close the connection without waiting for the rest of the body."""
         self._response.close()
 
 
 class Http:
-    """Fetches from any web server; through the system's proxy where it has one."""
+    """HTTP client for any web server; uses the system's proxy if there is one."""
 
     def __init__(self, *, least_rate: int) -> None:
         self._least_rate: Final = least_rate
         self._pools: dict[str, urllib3.PoolManager] = {}
         self.date: str | None = None
-        """The Date header of the last answer: not trusted, but a hint about whose clock is wrong."""
+        """Date header of the last answer: not trusted, but a hint which clock is wrong."""
 
     @contextmanager
     def get(self, url: str, *, start: int = 0) -> Iterator[Reply]:
         """Ask for a file, or for the rest of it from byte `start` on.
 
         Raises:
-            Trouble: no answer, or too many redirects. A status that is an error is an answer.
+            Trouble: no answer, or too many redirects. An error status counts as an answer.
         """
         reply = self._follow(url, start)
         self.date = reply.date or self.date
@@ -154,12 +154,13 @@ def _trouble(url: str, cause: Exception) -> Trouble:
 def fetch_file(
     http: Http, url: str, target: Path, *, size_bytes: int, sha256: Sha256, progress: Callable[[int], None]
 ) -> int:
-    """Fetch a file of known size and hash; goes on where an earlier try stopped. Returns the bytes fetched.
+    """Download a file of known size and hash, resuming an earlier try; return the number of bytes downloaded.
 
-    What arrives grows in `<target>.part`; the final name is given only to what has the right hash, durably.
+    Bytes are appended to `<target>.part`. Only a file with the right hash gets the final name, durably.
 
     Raises:
-        Trouble: it is not there yet; what is kept of it is good for the next try. REFUSED: it is not what was signed.
+        Trouble: the download is incomplete, and its part is kept for the next try; or, with the answer REFUSED, the
+            file differs from the signed one.
     """
     part = target.with_name(f"{target.name}.part")
     fetched_bytes = 0
@@ -172,7 +173,7 @@ def fetch_file(
         part.unlink()
         if start == 0:
             break
-        # What was there from an earlier try may have been the damage: once more, from nothing.
+        # The part from an earlier try may have been damaged: retry from the start.
     raise Trouble(Answer.REFUSED, f"{url}: it is not what was signed")
 
 
@@ -192,7 +193,7 @@ def _fetch_rest(
                 for chunk in reply.chunks():
                     done += len(chunk)
                     if done > size_bytes:
-                        # More than was signed: whatever it is, it is not it. The hash will say so.
+                        # Larger than signed, so it is another file; the hash check will refuse it.
                         break
                     file.write(chunk)
                     progress(done)

@@ -1,4 +1,4 @@
-"""From a folder as the build left it to a manifest: what the vendor says about it, and what is found in it."""
+"""Making a manifest from a build folder: the vendor's description of the bundle, and the files found in it."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def describe(*, bundle: Path, app: str, version: str | None, config: Path | None
 
     Args:
         bundle: the folder; nothing in it is changed.
-        app: the repository's app; the bundle's own word for it has to agree.
+        app: the repository's app; an app named in the bundle's description must be the same.
         version: the release's version; None takes it from the bundle's description.
-        config: the description, where it is not `tillkeeper.toml` in the bundle.
+        config: the description, if it is not `tillkeeper.toml` in the bundle.
 
     Raises:
-        BadBundle: it is empty, has links that leave it, its description is wrong, or its migrations are.
+        BadBundle: the bundle is empty, has links that leave it, or its description or migrations are invalid.
     """
     if not bundle.is_dir():
         raise BadBundle(operation="publish", path=bundle, cause="there is no such folder")
@@ -96,14 +96,14 @@ def describe(*, bundle: Path, app: str, version: str | None, config: Path | None
 
 
 def checked_version(text: object) -> str:
-    """Return a version in its normal form.
+    """Return a version that is in its normal form.
 
     Raises:
         BadBundle: it is missing, not a version (PEP 440), or not in its normal form.
     """
     if not isinstance(text, str) or not text:
         raise BadBundle(
-            operation="publish", cause="no version was given", hint="Say --version, or put it in tillkeeper.toml."
+            operation="publish", cause="no version was given", hint="Pass --version, or put it in tillkeeper.toml."
         )
     try:
         normal = str(Version(text))
@@ -120,7 +120,7 @@ def check_follows(*, earlier: Manifest, manifest: Manifest) -> None:
     """Refuse a release whose database could not follow the release before it (requirements S53, S61 to S63).
 
     Raises:
-        BadBundle: a released migration is missing, has another name, or was changed without saying that it replaces.
+        BadBundle: a released migration is missing, has another name, or was changed without naming it in `replaces`.
     """
     for departure in departures(earlier=earlier.migrations, now=manifest.migrations):
         if departure.kind is not Kind.MENDED:
@@ -143,14 +143,14 @@ def _read(path: Path) -> dict[str, Any]:
         raise BadBundle(operation="read", path=path, cause=f"{', '.join(unknown)}: not known")
     for key in ("arguments", "self_test"):
         if key in said and not (isinstance(said[key], list) and all(isinstance(item, str) for item in said[key])):
-            raise BadBundle(operation="read", path=path, cause=f"{key} has to be a list of texts")
+            raise BadBundle(operation="read", path=path, cause=f"{key} must be a list of strings")
     return said
 
 
 def _text(said: dict[str, Any], key: str, bundle: Path) -> str:
     value = said.get(key)
     if not isinstance(value, str):
-        raise BadBundle(operation="read", path=bundle / CONFIG_NAME, cause=f"{key} has to be a text")
+        raise BadBundle(operation="read", path=bundle / CONFIG_NAME, cause=f"{key} must be a string")
     try:
         return check_path(value)
     except ManifestError as error:
@@ -160,7 +160,7 @@ def _text(said: dict[str, Any], key: str, bundle: Path) -> str:
 def _migrations(bundle: Path, folder: object) -> tuple[MigrationEntry, ...]:
     if not isinstance(folder, str):
         raise BadBundle(
-            operation="read", path=bundle / CONFIG_NAME, cause="migrations has to name a folder in the bundle"
+            operation="read", path=bundle / CONFIG_NAME, cause="migrations must name a folder in the bundle"
         )
     try:
         found = migration_folder.load(bundle / check_path(folder))

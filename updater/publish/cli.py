@@ -1,4 +1,4 @@
-"""`updater publish …`: the commands of the release engineer."""
+"""`updater publish …`: commands of the release engineer."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _days(values: Iterable[str]) -> dict[str, int]:
 
 
 def _passwords(file: Path | None, *, new: bool = False) -> Passwords:
-    """Return where passwords come from: the file, the environment, or, at a terminal, a question asked once."""
+    """Return the source of passwords: the file, the environment or, at a terminal, one prompt."""
     asked: dict[str, str] = {}
 
     def password(role: str) -> str | None:

@@ -1,4 +1,4 @@
-"""From the workshop to the public folder, in the one order in which a client can look at any moment."""
+"""Copying from the workshop to the public folder, in the order that keeps it consistent for clients at any moment."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from updater.publish.signing import ROLES
 
 
 def deploy(*, work: Path, public: Path) -> int:
-    """Make the public folder what the workshop says; returns how many files were placed.
+    """Bring the public folder to the state of the workshop; return the number of files placed.
 
-    Targets under their hash, then roots, targets, snapshot, and timestamp.json last: the only file that is ever
-    replaced, and only after a fresh client has accepted all of it. A crash anywhere leaves clients with what they had,
-    and the next run finishes it.
+    Order: targets under their hash, then roots, targets, snapshot, and timestamp.json last. Only timestamp.json is ever
+    replaced, and only after a fresh client has accepted all of it. A crash anywhere leaves clients with the previous
+    state, and the next run finishes the copy.
 
     Raises:
-        PublishError: a file differs from what is signed, a public file has other bytes, or signatures are missing.
+        PublishError: a file differs from the signed one, a public file has other bytes, or signatures are missing.
     """
     metadata, targets = public / "metadata", public / "targets"
     for folder in (metadata, targets):
@@ -40,14 +40,14 @@ def deploy(*, work: Path, public: Path) -> int:
     timestamp = (work / "metadata" / "timestamp.json").read_bytes()
     check_with_a_fresh_client(public, timestamp)
     if not (metadata / "timestamp.json").exists() or (metadata / "timestamp.json").read_bytes() != timestamp:
-        # Commit point of a publish: before this rename nobody sees any of it.
+        # Commit point of a publish: before this rename no client sees any of it.
         files.write_durably(metadata / "timestamp.json", timestamp)
         placed += 1
     return placed
 
 
 def _signed(work: Path) -> dict[str, Metadata[Targets]]:
-    """Return the four roles of the workshop; all thresholds are met."""
+    """Return the four roles of the workshop, after checking that all thresholds are met."""
     found: dict[str, Metadata[Targets]] = {}
     for role in ROLES:
         try:
@@ -82,7 +82,7 @@ def _place_targets(staged: Path, public: Path, targets: Metadata[Targets]) -> in
 
 
 def _place(source: Path, target: Path) -> int:
-    """Copy a file to a name that is given once and for ever: an existing one has to have the same bytes."""
+    """Copy a file to a name that never changes; an existing file must have the same bytes. Return the files placed."""
     if target.exists():
         if files.sha256_of(target) != files.sha256_of(source):
             raise PublishError(
@@ -102,7 +102,7 @@ def _place(source: Path, target: Path) -> int:
 
 
 class _FromFolder(FetcherInterface):  # type: ignore[misc]
-    """Reads the public folder as a client would over HTTP, with one file not yet public."""
+    """Fetcher that reads the public folder as a client would over HTTP, with one file that is not public yet."""
 
     def __init__(self, metadata: Path, timestamp: bytes) -> None:
         self._metadata = metadata
@@ -122,7 +122,7 @@ def check_with_a_fresh_client(public: Path, timestamp: bytes) -> None:
     """Walk from the first root to the targets as a new terminal would.
 
     Raises:
-        PublishError: it would refuse what is about to be public.
+        PublishError: the client would refuse the files that are about to become public.
     """
     metadata = public / "metadata"
     with tempfile.TemporaryDirectory() as folder:

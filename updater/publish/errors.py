@@ -1,4 +1,4 @@
-"""What a publisher is told, in words."""
+"""Errors of publishing, as the release engineer reads them."""
 
 from __future__ import annotations
 

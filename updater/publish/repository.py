@@ -1,4 +1,4 @@
-"""The vendor's repository: make it, add a release, keep it fresh. Each ends with a public folder that is complete."""
+"""The vendor's repository: create it, add a release, refresh it. Each leaves a complete public folder."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from updater.publish.signing import ONLINE, ROLES, Passwords, Workshop, make_key
 
 CONFIG_NAME: Final = "publish.json"
 EXPIRATION_DAYS: Final[Mapping[str, int]] = {"root": 730, "targets": 90, "snapshot": 90, "timestamp": 14}
-"""A terminal whose repository is refreshed daily may be offline for two weeks and still look; roots are for years."""
+"""If the repository is refreshed daily, a terminal may be offline for two weeks; roots are valid for years."""
 
 
 class Config(NamedTuple):
-    """What a repository remembers."""
+    """Stored configuration of a repository."""
 
     app: str
     public: Path
@@ -37,7 +37,7 @@ class Config(NamedTuple):
 
 
 class Published(NamedTuple):
-    """What a publish came to."""
+    """Result of a publish."""
 
     version: str
     release_id: ReleaseId
@@ -45,17 +45,17 @@ class Published(NamedTuple):
     archive_size_bytes: int
     files_placed: int
     already: bool
-    """The release was signed already: a repeated publish that was cut has been finished."""
+    """True if the release was signed already: this run finished an interrupted publish."""
 
 
 def init(
     *, folder: Path, app: str, public: Path, keys: Path | None, passwords: Passwords, expiration_days: Mapping[str, int]
 ) -> Config:
-    """Make a repository: keys with passwords, four roles, the public folder. Repeating it finishes one that was cut.
+    """Make a repository: keys with passwords, four roles, the public folder. A repeat finishes an interrupted run.
 
     Raises:
         BadPassword: a password is missing or wrong.
-        PublishError: there is another repository.
+        PublishError: the folder holds another repository, or the app's name is invalid.
     """
     if not app or not all(character.isalnum() or character in "-_" for character in app):
         raise PublishError(operation="init", cause=f"{app!r} is no app name: letters, digits, - and _")
@@ -78,7 +78,7 @@ def load(folder: Path) -> Config:
     """Return the configuration of a repository.
 
     Raises:
-        PublishError: there is none, or it cannot be read.
+        PublishError: the folder has no repository, or its configuration cannot be read.
     """
     try:
         found = files.read_json(folder / CONFIG_NAME)
@@ -97,9 +97,9 @@ def release(
     """Publish a bundle as a new release.
 
     Raises:
-        BadBundle: it cannot be a release, is not newer, or its migrations do not follow the last release's.
+        BadBundle: the bundle cannot be a release, is not newer, or its migrations do not follow the last release's.
         BadPassword: a key's password is missing or wrong; nothing was signed.
-        PublishError: nothing became public.
+        PublishError: the publish failed; nothing became public.
     """
     config = load(folder)
     manifest = describe(bundle=bundle, app=config.app, version=version, config=config_file)
@@ -117,12 +117,12 @@ def release(
 
 
 def refresh(folder: Path, *, passwords: Passwords) -> int:
-    """Sign anew what expires: timestamp always, the others when half of their time is over. For a daily job.
+    """Sign expiring roles again: timestamp always, the others after half of their lifetime. For a daily job.
 
-    The root is looked at only where its key is at hand; it belongs on no machine that does a daily job.
+    Root is renewed only if its key is present; the key does not belong on a machine that runs a daily job.
 
     Returns:
-        How many files became public.
+        The number of files that became public.
     """
     config = load(folder)
     with _locked(folder):
@@ -134,7 +134,7 @@ def refresh(folder: Path, *, passwords: Passwords) -> int:
             left = getattr(workshop.roles, role).signed.expires.replace(tzinfo=UTC) - now
             if role == "timestamp" or left < timedelta(days=config.expiration_days[role] / 2):
                 workshop.refresh_expiration_date(role)
-                # Also where the new date is the old one, to the second.
+                # Also if the new date equals the old one, to the second.
                 getattr(workshop.roles, role).signed.version += 1
         return _publish(workshop, config)
 
@@ -158,7 +158,7 @@ def _publish(workshop: Workshop, config: Config) -> int:
 
 
 def _stage(workshop: Workshop, bundle: Path, manifest: Manifest, data: bytes) -> None:
-    """Put archive and manifest where they will be signed. A crash leaves files that nothing names."""
+    """Put archive and manifest into the workshop for signing. A crash leaves files that no metadata names."""
     archive = workshop.targets_dir / _archive_name(manifest)
     archive.unlink(missing_ok=True)
     try:

@@ -1,4 +1,4 @@
-"""A development server for a public folder: ranges and cache headers as the real site has them. Not for production."""
+"""Development server for a public folder, with the ranges and cache headers of the real site. Not for production."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._tell(f"{self.path} not found")
             return
         with file:
-            # Of the file that is open, never of the name: timestamp.json may have been replaced since, and a length of
-            # the newer one leaves the client waiting for bytes that nobody sends.
+            # The size of the open file, never of the name: timestamp.json may have been replaced since, and the length
+            # of the newer file would leave the client waiting for bytes that never come.
             size_bytes = os.fstat(file.fileno()).st_size
             asked = _RANGE.match(self.headers.get("Range") or "")
             start = min(int(asked[1]), size_bytes) if asked else 0
@@ -77,4 +77,4 @@ class _Handler(BaseHTTPRequestHandler):
             self._told(line)
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the base class names it so
-        """What the base class says goes nowhere: one line per request is told above."""
+        """Drop the base class's log lines: `_serve` reports one line per request."""

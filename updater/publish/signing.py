@@ -1,4 +1,4 @@
-"""tufup's roles, taught consistent snapshots, passwords that are given and not asked for, and the time of signing."""
+"""tufup's roles, extended by consistent snapshots, passwords without a prompt, and the time of signing."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ ROLES: Final = ("root", "targets", "snapshot", "timestamp")
 ONLINE: Final = ("targets", "snapshot", "timestamp")
 """The roles that a release needs; root's key is needed only to change keys."""
 Passwords = Callable[[str], str | None]
-"""Role → password of its key; None where none is known."""
+"""Role → password of its key; None if no password is known."""
 
 
 def make_keys(folder: Path, passwords: Passwords) -> None:
-    """Make the key pairs that are not there yet, one for each role, encrypted.
+    """Make the missing key pairs, one for each role, encrypted.
 
     Raises:
-        BadPassword: no password was given for a key that has to be made.
+        BadPassword: no password was given for a key that must be made.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for role in ROLES:
@@ -46,7 +46,7 @@ def make_keys(folder: Path, passwords: Passwords) -> None:
 
 
 class ConsistentRoles(Roles):  # type: ignore[misc]
-    """Every file under its version, metadata that names length and hash of what it points to."""
+    """Roles with every file under its version, and metadata with length and hash of the files it points to."""
 
     passwords: Passwords = staticmethod(lambda _: None)
 
@@ -56,7 +56,7 @@ class ConsistentRoles(Roles):  # type: ignore[misc]
         self.root.signed.consistent_snapshot = True
 
     def persist_role(self, role_name: str) -> None:
-        """The versioned file first: the plain one is tufup's own state, and says that the version is finished."""
+        """Write the versioned file first: the plain file is tufup's own state and marks the version as finished."""
         role = getattr(self, role_name)
         data = role.to_bytes(JSONSerializer(compact=False))
         files.write_durably(self.dir_path / f"{role.signed.version}.{role_name}.json", data)
@@ -64,7 +64,7 @@ class ConsistentRoles(Roles):  # type: ignore[misc]
         self._point_to(role_name, role.signed.version, data)
 
     def relink(self) -> None:
-        """Make snapshot and timestamp point to what is on disk: a publish that was cut left them behind."""
+        """Make snapshot and timestamp point to the files on disk: an interrupted publish leaves them outdated."""
         for role_name in ("targets", "snapshot"):
             path = self.dir_path / f"{role_name}.json"
             if path.exists():
@@ -78,13 +78,13 @@ class ConsistentRoles(Roles):  # type: ignore[misc]
             self.timestamp.signed.snapshot_meta = meta
 
     def get_latest_archive(self) -> TargetMeta | None:
-        """Return the newest archive. The original sorts all targets by version, and some of ours have none."""
+        """Return the newest archive; tufup would sort all targets by version, and some of ours have none."""
         names = [name for name in self.targets.signed.targets if name.endswith(".tar.gz")] if self.targets else []
         archives = sorted(TargetMeta(name) for name in names)
         return archives[-1] if archives else None
 
     def sign_role(self, role_name: str, private_key_path: Path | str) -> None:
-        """Sign with the given password; tufup would ask for it at the console."""
+        """Sign with the given password; tufup would prompt for it."""
         if role_name == "timestamp":
             self.timestamp.signed.unrecognized_fields[SIGNED_AT] = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
         key_name = Path(private_key_path).name
@@ -106,7 +106,7 @@ class Workshop(Repository):  # type: ignore[misc]
 
     @property
     def config_dict(self) -> dict[str, Any]:
-        """Nothing for tufup to keep in the current folder: `repository` has a file of its own."""
+        """Return nothing for tufup to store in the current folder: `repository` has a file of its own."""
         return {}
 
     @classmethod
@@ -115,10 +115,10 @@ class Workshop(Repository):  # type: ignore[misc]
         return {}
 
     def sign_and_store(self) -> None:
-        """Sign every role that changed and stores it in the workshop.
+        """Sign every changed role and store it in the workshop.
 
         Raises:
-            PublishError: a role could not be signed; what is public is untouched.
+            PublishError: a role could not be signed; the public folder is unchanged.
         """
         self.roles.relink()
         try:
@@ -129,10 +129,10 @@ class Workshop(Repository):  # type: ignore[misc]
             raise PublishError(operation="sign", path=self.repo_dir, cause=str(cause)) from cause
 
     def open(self) -> None:
-        """Load keys and metadata; makes the metadata that is not there yet.
+        """Load keys and metadata; make missing metadata.
 
         Raises:
-            PublishError: a file is not what it should be.
+            PublishError: a file is invalid.
         """
         for folder in (self.metadata_dir, self.targets_dir):
             folder.mkdir(parents=True, exist_ok=True)
@@ -144,7 +144,7 @@ class Workshop(Repository):  # type: ignore[misc]
             raise PublishError(operation="read the repository", path=self.repo_dir, cause=str(cause)) from cause
 
     def _load_keys_and_roles(self, create_keys: bool = False) -> None:  # noqa: ARG002
-        # The one private name of tufup's that we override: it would make its own Roles (tufup 0.10.0, pinned).
+        # The only private name of tufup that we override: it would make its own Roles (tufup 0.10.0, pinned).
         self.keys = Keys(
             dir_path=self.keys_dir, encrypted=self.encrypted_keys, key_map=self.key_map, thresholds=self.thresholds
         )
@@ -153,10 +153,10 @@ class Workshop(Repository):  # type: ignore[misc]
         self.roles.initialize(keys=self.keys, expiration_days=self.expiration_days)
 
     def check_keys(self, roles: Iterable[str]) -> None:
-        """Open the private keys once, before anything is signed: a wrong password leaves nothing half signed.
+        """Open the private keys once before signing, so that a wrong password leaves nothing half signed.
 
         Raises:
-            BadPassword: one of them does not open.
+            BadPassword: a key does not open.
         """
         for role_name in roles:
             path = self.keys.private_key_path(role_name)

@@ -1,1 +1,1 @@
-"""What a terminal tells people about itself. Reads only."""
+"""Reports of a terminal about itself, for people. Only reads."""

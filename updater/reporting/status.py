@@ -1,4 +1,4 @@
-"""What is going on on this terminal, as values, for people and as JSON. Reading only."""
+"""State of this terminal as values, for people and as JSON. Only reads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHOWN_BACKUPS_COUNT = 10
 
 
 def status(terminal: Terminal) -> dict[str, Any]:
-    """Versions, schema, phase, trial, last outcome, backups, free disk; made without changing anything."""
+    """Return versions, schema, phase, trial, last outcome, backups and free disk space; change nothing."""
     settings = terminal.settings
     view = terminal.look()
     journal = journal_of(view, now=terminal.now())
@@ -47,7 +47,7 @@ def status(terminal: Terminal) -> dict[str, Any]:
             "schema": view.database.version,
             "readable_from": view.database.readable_from,
             "fits": current is not None and fits(current, view.database),
-            # `last_outcome` is the updater's last event; these are of the database's own record, as in `dbsync status`.
+            # `last_outcome` is the updater's last event; these come from the database's record, as in `dbsync status`.
             **last_run(FlightRecorder(settings.backups, settings.database).lines()).as_json(),
         },
         "installed": sorted(terminal.versions.names()),

@@ -1,1 +1,1 @@
-"""The signed repository as a terminal sees it. The only package of a terminal that imports tuf."""
+"""The signed repository as a terminal sees it. The only package on a terminal that imports tuf."""

@@ -1,6 +1,6 @@
-"""The only file that knows TUF. Runs in a short-lived child: a JSON request on stdin, answers as JSON lines on stdout.
+"""The only module that uses TUF, run in a short-lived child: a JSON request on stdin, JSON lines as answers on stdout.
 
-Nothing that it returns has not been verified against the trusted root. Uses the public API of `tuf.ngclient` only.
+Everything that it returns was verified against the trusted root. It uses only the public API of `tuf.ngclient`.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from updater.network.http import Http, Trouble, fetch_file
 
 ROLES: Final = ("root", "timestamp", "snapshot", "targets")
 CLOCK_DOUBT: Final = timedelta(days=1)
-"""A server's clock that differs by more than this casts doubt on ours."""
+"""A difference to the server's clock above this makes this terminal's clock suspect."""
 MANIFEST_LIMIT_BYTES: Final = 32_000_000
 
 
 class _Fetcher(FetcherInterface):  # type: ignore[misc]
-    """TUF's requests over our own HTTP. Keeps the last real trouble, which TUF would wrap, and what was asked last."""
+    """Fetcher of TUF over our own HTTP. Keeps the last Trouble, which TUF would wrap, and the last URL."""
 
     def __init__(self, http: Http) -> None:
         self._http = http
@@ -47,7 +47,7 @@ class _Fetcher(FetcherInterface):  # type: ignore[misc]
         return self._body(url)
 
     def fetch(self, url: str) -> Iterator[bytes]:
-        """The body; opened at once, so that a missing next root is an HTTP error and not a surprise while reading."""
+        """Return the body, opened at once: a missing next root is then an HTTP error here, not while reading."""
         self.asked = url
         body = self._body(url)
         first = next(body, b"")
@@ -78,10 +78,10 @@ class Look:
         self.fetcher = _Fetcher(self.http)
 
     def run(self) -> dict[str, Any]:
-        """Refreshes, checks, and lists what is signed.
+        """Refresh and check the metadata; return all signed releases.
 
         Raises:
-            Trouble: with its name.
+            Trouble: with the answer that names the cause.
         """
         root = (self.trust / "root.json").read_bytes()
         for folder in (self.metadata, self.manifests):
@@ -98,7 +98,7 @@ class Look:
         except DownloadError as cause:
             raise self.fetcher.trouble or Trouble(Answer.REFUSED, str(cause)) from cause
         except DeserializationError as cause:
-            # A portal's login page, or half a file: whoever answered, it was not the repository.
+            # A portal's login page, or half a file: the answer did not come from the repository.
             raise Trouble(Answer.SERVER_WRONG, f"{self.base}: what came is not metadata ({cause})") from cause
         except (RepositoryError, ValueError, KeyError, TypeError) as cause:
             raise Trouble(Answer.REFUSED, f"{self.fetcher.asked}: {type(cause).__name__}: {cause}") from cause
@@ -111,7 +111,7 @@ class Look:
         if "bootstrap" in inspect.signature(Updater.__init__).parameters:
             options["bootstrap"] = root
         elif not _parses(self.metadata / "root.json"):
-            # A power cut can leave an empty root.json, which would end every later look: the trusted one goes back.
+            # A power cut can leave an empty root.json, which would fail every later look: restore the trusted root.
             files.write_durably(self.metadata / "root.json", root)
         self._drop_torn()
         return Updater(
@@ -130,7 +130,7 @@ class Look:
                 path.unlink()
 
     def _check_seen(self) -> None:
-        """What the files alone cannot hold: versions never fall, and time never goes back, even if they were lost."""
+        """Check that versions and time never go back, even if the metadata files were lost; remember both."""
         signed = {role: Metadata.from_file(str(self.metadata / f"{role}.json")).signed for role in ROLES}
         seen = _read_seen(self.trust / "seen.json")
         for role in ROLES:
@@ -148,7 +148,7 @@ class Look:
             files.write_json(self.trust / "seen.json", {"versions": versions, "floor": floor})
 
     def _expired(self, what: str) -> Trouble:
-        """Whose fault an expiry is: the repository's, or this terminal's clock's."""
+        """Return the Trouble of an expiry: caused by the repository, or by this terminal's clock."""
         theirs = _http_date(self.http.date)
         if theirs is not None and abs(theirs - self.now) > CLOCK_DOUBT:
             clocks = f"this terminal's clock says {self.now:%Y-%m-%d %H:%M}, the server's {theirs:%Y-%m-%d %H:%M} UTC"
@@ -166,7 +166,7 @@ class Look:
             stem = name.removesuffix(".manifest")
             if stem == name or not stem.startswith(f"{self.app}-" if self.app else ""):
                 continue
-            # Names come from the file on disk, what they stand for from what the client has verified in memory.
+            # Names come from the file on disk; their targets come from the metadata that the client verified in memory.
             manifest, archive = client.get_targetinfo(name), client.get_targetinfo(f"{stem}.tar.gz")
             if manifest is None or archive is None or manifest.length > MANIFEST_LIMIT_BYTES:
                 continue
@@ -248,7 +248,7 @@ def look(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def fetch(request: dict[str, Any]) -> dict[str, Any]:
-    """Download an archive; what one address left unfinished, the next goes on with."""
+    """Download an archive; the next address resumes what the previous one left unfinished."""
     first: Trouble | None = None
     target = Path(request["target"])
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Asks the repository in a child with a hard deadline: the parent stays small, and its kill bounds everything."""
+"""Queries of the repository in a child with a hard deadline: the parent stays small, and its kill bounds everything."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from updater.model import Limits, ReleaseId, Sha256
 
 
 class Source(NamedTuple):
-    """Where to ask, and within which bounds."""
+    """Addresses of a repository, and limits for asking it."""
 
     url: str
     mirrors: tuple[str, ...]
     trust_folder: Path
     app: str
-    """Empty: every app of the repository."""
+    """Empty for all apps of the repository."""
     look_seconds: float
     fetch_seconds: float
     minimum_bytes_per_second: int
 
 
 class Signed(NamedTuple):
-    """A release as the signed metadata has it."""
+    """Release as listed in the signed metadata."""
 
     manifest: Manifest
     manifest_bytes: bytes
@@ -44,7 +44,7 @@ class Signed(NamedTuple):
 
 
 class Looked(NamedTuple):
-    """What a look came to."""
+    """Result of a look."""
 
     answer: Answer
     detail: str
@@ -52,7 +52,7 @@ class Looked(NamedTuple):
 
 
 class Fetched(NamedTuple):
-    """What a download came to."""
+    """Result of a download."""
 
     answer: Answer
     detail: str
@@ -61,7 +61,7 @@ class Fetched(NamedTuple):
 
 
 def look(source: Source, *, now: datetime) -> Looked:
-    """Return one look: refreshed, verified metadata and the manifests of all signed releases, or why not."""
+    """Return the result of one look: all signed releases from refreshed, verified metadata, or the cause of failure."""
     request = {
         "do": "look",
         "bases": [source.url, *source.mirrors],
@@ -76,11 +76,11 @@ def look(source: Source, *, now: datetime) -> Looked:
 
 
 def only_app(url: str, root: bytes) -> str:
-    """Return the name of the app that a repository has releases of, verified against a trusted root.
+    """Return the name of the only app in a repository, verified against a trusted root.
 
     Raises:
-        TryLater: it cannot be asked now.
-        Refused: it does not pass verification, or has releases of no app or of several.
+        TryLater: the repository cannot be asked now.
+        Refused: the repository does not pass verification, or has releases of no app or of several.
     """
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "root.json").write_bytes(root)
@@ -98,7 +98,7 @@ def only_app(url: str, root: bytes) -> str:
 
 
 def fetch(source: Source, wanted: Signed, *, to: Path, progress: Callable[[int, int], None]) -> Fetched:
-    """Download a release's archive into the folder `to`; an earlier, unfinished download is gone on with."""
+    """Download a release's archive into the folder `to`; resume an earlier, unfinished download."""
     target = to / wanted.archive_name
     request = {
         "do": "fetch",
@@ -117,7 +117,7 @@ def fetch(source: Source, wanted: Signed, *, to: Path, progress: Callable[[int, 
 
 
 def _signed(found: dict[str, Any]) -> Signed | None:
-    """None for a release whose manifest this agent does not understand: perhaps a newer agent will."""
+    """Return a signed release; None if this agent does not understand its manifest, as a newer agent may."""
     data = Path(found["manifest"]).read_bytes()
     try:
         manifest = parse(data)
@@ -152,7 +152,7 @@ def _ask(
     except OSError as cause:
         return {"answer": Answer.TROUBLE, "detail": f"the child could not start: {cause.strerror or cause}"}
     late = threading.Event()
-    # Kill, not a polite end: a child that hangs in a name server's silence would not hear it.
+    # SIGKILL, not SIGTERM: a child that waits for a silent name server would not react.
     timer = threading.Timer(limit_seconds, _kill, (child, late))
     errors: list[bytes] = []
     reader = threading.Thread(target=lambda: errors.append(child.stderr.read()), daemon=True)  # type: ignore[union-attr]
@@ -163,11 +163,11 @@ def _ask(
         assert child.stdin is not None
         assert child.stdout is not None
         try:
-            # Left open: when this process dies, however it dies, its end of the pipe closes and the child ends too.
+            # Left open: when this process dies in any way, its end of the pipe closes and the child ends too.
             child.stdin.write(json.dumps(request).encode() + b"\n")
             child.stdin.flush()
         except OSError:
-            # It died before it listened; what it said is below.
+            # The child died before it read the request; its error output is used below.
             pass
         for line in child.stdout:
             last = json.loads(line)

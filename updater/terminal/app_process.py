@@ -1,4 +1,4 @@
-"""Starting and watching the app: its command, its environment, the confirm file, the wait until it confirms or ends."""
+"""Starting and watching the app: command, environment, confirm file, and the wait until it confirms or ends."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Watch:
             AppAlreadyRunning: another app holds the app lock.
         """
         if trial_id is not None:
-            # A confirm file of an earlier launch under this trial must not speak for this one.
+            # A confirm file of an earlier launch under this trial must not confirm this launch.
             for path in (self.confirm_file(trial_id), self._answer_file(trial_id)):
                 path.unlink(missing_ok=True)
         self._app = self._host.start_app(
@@ -63,7 +63,7 @@ class Watch:
         gc.enable()
 
     def attach(self) -> None:
-        """Take up an app that another launcher started; if it has just ended, the wait ends at once."""
+        """Attach to an app that another launcher started; if it has just ended, the wait ends at once."""
         running = self._host.running_app(self._lock_path)
         if running is None:
             self._app = None
@@ -72,7 +72,7 @@ class Watch:
         self._since = self._host.monotonic_seconds() - running.seconds
 
     def await_app(self, *, trial_id: TrialId | None, limit_seconds: float | None) -> AppEvent:
-        """Wait for the app's end; on trial also for a confirm by file or command, and for the limit."""
+        """Wait for the app's end; on trial, also for a confirm by file or command, or for the limit."""
         app = self._app
         if app is None:
             return AppEvent(AppEventKind.EXITED, -1)
@@ -97,7 +97,7 @@ class Watch:
         return self._settings.state / f"confirm-{trial_id}"
 
     def answer_confirm(self, trial_id: TrialId, answer: ConfirmAnswer) -> None:
-        """Answer a confirm by file; a crash before this: the app waits, and the next launcher answers."""
+        """Answer a confirm by file; after a crash before this, the app waits and the next launcher answers."""
         try:
             disk_files.write_durably(self._answer_file(trial_id), answer.encode())
             self.confirm_file(trial_id).unlink(missing_ok=True)
@@ -105,12 +105,12 @@ class Watch:
             raise disk_problem("answer the confirm", self.confirm_file(trial_id), cause) from cause
 
     def end_app(self) -> bool:
-        """End the app with all it started."""
+        """End the app and all processes it started; return whether all of them are gone."""
         grace_seconds = self._settings.limits.end_grace_seconds
         return self._app is None or self._host.end_tree(self._app, grace_seconds=grace_seconds)
 
     def note_start(self, release: Release, *, failed: bool) -> int:
-        """Return how many starts of this release have failed one after another. A good start costs no write."""
+        """Record a start and return the number of consecutive failed starts; a good start usually writes nothing."""
         count = self._failed_starts(release) + 1 if failed else 0
         if not failed and not self._starts_path.exists():
             return 0
@@ -120,7 +120,7 @@ class Watch:
             else:
                 self._starts_path.unlink(missing_ok=True)
         except (TillkeeperError, OSError):
-            # Only a count for support's attention: it must not stand between the clerk and the till.
+            # The count only alerts support: failing to write it must not stop the till.
             return count
         return count
 

@@ -1,4 +1,4 @@
-"""Where the updater meets dbsync: the terminal's database, the migrations inside a release, the backup of a trial."""
+"""The updater's use of dbsync: the terminal's database, the migrations inside a release, the backup of a trial."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def open_effects(settings: Settings, progress: Progress | None) -> LiveEffects:
 
 
 def look_at(settings: Settings) -> Facts:
-    """Return one cheap look at the database."""
+    """Return the facts of the database from one cheap look."""
     from dbsync.storage import connections
 
     return connections.look(settings.database, had_data=lambda: open_effects(settings, None).traces())
 
 
 def migrations_of(versions: Versions, release: Release) -> tuple[Migration, ...]:
-    """Return the migrations that ship inside an installed release; none when it has none or its folder is gone."""
+    """Return the migrations inside an installed release; empty if there are none or its folder is gone."""
     from dbsync.migrations import folder as migration_folder
 
     if release.folder not in versions.names():
@@ -50,7 +50,7 @@ def migrations_of(versions: Versions, release: Release) -> tuple[Migration, ...]
 
 
 def backup_of(settings: Settings, trial: Trial) -> Backup | None:
-    """Return the backup taken for a trial: as its file records it, or as the facts beside the backup name the trial."""
+    """Return the backup of a trial: the one its file records, or the one whose facts name the trial."""
     from dbsync.backups.catalog import list_backups
 
     found = list_backups(backups=settings.backups, database=settings.database)
@@ -60,7 +60,7 @@ def backup_of(settings: Settings, trial: Trial) -> Backup | None:
 
 
 def restore_is_done(settings: Settings, intent_id: str) -> bool:
-    """Return whether the restore that a person's rollback asked for is through."""
+    """Return whether the restore that a person's rollback requested is done."""
     from dbsync.backups import restore_intents
 
     intent = restore_intents.read(settings.backups, intent_id)

@@ -1,4 +1,4 @@
-"""What happened: one line per event, and a file in the outbox for what a person should know."""
+"""Events of a terminal: one line per event, and a file in the outbox for events that a person should know."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Events:
         self._reports_kept_count: Final = reports_kept_count
 
     def tell(self, report: Report, *, now: str, terminal_id: str) -> Path | None:
-        """Write an event; for an alarm a report too, whose path is returned.
+        """Write an event and, for an alarm, a report; return the path of the report.
 
-        Nothing here may stop a till: a disk that is too full for a line of history is not too full to sell.
+        A failure here never stops a till: a disk that is too full for a line of history is not too full to sell.
         """
         document = describe(report, now=now, terminal_id=terminal_id, kind=self._kind)
         try:
@@ -51,19 +51,19 @@ class Events:
         return path
 
     def _is_told(self, document: dict[str, Any]) -> bool:
-        """Whether the newest report says the same: a trouble that lasts is one report, not one every four hours."""
+        """Return whether the newest report says the same: a lasting problem gives one report, not one every cycle."""
         newest = max(self._outbox.glob("*.json"), default=None)
         known = _event(newest.read_bytes()) if newest is not None else None
         return known is not None and _trouble_of(known) == _trouble_of(document)
 
     def _rotate(self) -> None:
-        # A cut between the two renames loses the older half at worst, never the line that is written next.
+        # A crash around this rename loses the older half at worst, never the next line.
         if files.size_of(self._path) > self._size_limit_bytes:
             files.replace(source=self._path, target=self._path.with_suffix(".jsonl.1"))
 
 
 def describe(report: Report, *, now: str, terminal_id: str, kind: ProcessKind) -> dict[str, Any]:
-    """A report as the JSON that support reads (requirement S183): phase, cause, what was done, backup, next step."""
+    """Return a report as JSON for support (requirement S183): phase, cause, action taken, backup, next step."""
     outcome = report.outcome
     return {
         "format": 1,
@@ -108,7 +108,7 @@ def _tail(path: Path) -> list[dict[str, Any]]:
 
 
 def _trouble_of(event: dict[str, Any]) -> tuple[object, object, str]:
-    """Return what makes two reports the same trouble: megabytes that are free and other numbers change all the time."""
+    """Return the key by which two reports are the same problem, without numbers, which change all the time."""
     cause = "".join(character for character in str(event.get("cause")) if not character.isdigit())
     return event.get("outcome"), event.get("release_id"), cause
 

@@ -1,4 +1,4 @@
-"""A machine becomes a terminal: folders, trusted root, settings, terminal id. Repeating it finishes what was cut."""
+"""Installation of a terminal: folders, trusted root, settings, terminal id. A repeat finishes an interrupted run."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from updater.terminal.live import Terminal
 
 
 class Wish(NamedTuple):
-    """What the person asked for; None takes the default of this system."""
+    """Options of an installation, as a person gave them; None takes the default of this system."""
 
     app: str | None
-    """None: the only app of the repository."""
+    """None for the only app of the repository."""
     url: str
     root: Path
     settings: Path | None = None
@@ -36,7 +36,7 @@ class Wish(NamedTuple):
 
 
 def settings_for(wish: Wish, app: str) -> Settings:
-    """Return the settings that an installation writes: absolute paths, because a service's folders are not the clerk's.
+    """Return the settings of an installation, with absolute paths: a service and a clerk have different folders.
 
     Raises:
         SettingsError: data and program would share a folder.
@@ -69,11 +69,11 @@ def settings_for(wish: Wish, app: str) -> Settings:
 
 
 def prepare(wish: Wish) -> Settings:
-    """Make the folders, the trusted root and the settings file; everything durable, in an order that can be repeated.
+    """Make the folders, the trusted root and the settings file, durably and in an order that can be repeated.
 
     Raises:
-        Refused: the root file is missing, or differs from the one that this terminal trusts already.
-        SettingsError: an existing settings file is wrong, or the folders are.
+        Refused: the root file is missing, or differs from the root that this terminal trusts already.
+        SettingsError: an existing settings file or the folders are invalid.
     """
     root = _read_root(wish.root)
     settings = _existing(wish) or settings_for(wish, wish.app or only_app(wish.url.rstrip("/"), root))
@@ -93,13 +93,13 @@ def prepare(wish: Wish) -> Settings:
     files.write_durably(trusted, root)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Last: where the settings exist, folders and root do too.
+        # Last: if the settings exist, so do folders and root.
         files.write_durably(path, settings_file.to_toml(settings).encode())
     return settings
 
 
 def _existing(wish: Wish) -> Settings | None:
-    """Return the settings of an installation that is repeated."""
+    """Return the settings of the installation that is repeated; None for a first installation."""
     path = wish.settings or (this_host().default_folders(wish.app).settings_file if wish.app else None)
     return settings_file.load(_absolute(path)) if path is not None and path.exists() else None
 
@@ -127,6 +127,6 @@ def _absolute(path: Path) -> Path:
 
 
 def install(wish: Wish) -> tuple[Settings, Journal]:
-    """Return the whole installation; see `prepare` and `first_version`."""
+    """Install a terminal with its first version; return settings and journal. See `prepare` and `first_version`."""
     settings = prepare(wish)
     return settings, first_version(Terminal(settings, kind=ProcessKind.INSTALL), bundle=wish.bundle)

@@ -1,4 +1,4 @@
-"""The effects of a terminal, for real: files, locks, processes, the database, the repository."""
+"""The real effects of a terminal: files, locks, processes, the database, the repository."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class Terminal(Till):
     """One terminal.
 
     Args:
-        settings: where everything is.
-        kind: names the process for its event file.
-        download_progress: told of bytes done and in all while something is downloaded.
-        database_progress: told of dbsync's events.
-        app_arguments: what the app gets after the arguments of its manifest.
+        settings: paths and limits.
+        kind: kind of this process; names its event file.
+        download_progress: receives bytes done and bytes in all during a download.
+        database_progress: receives dbsync's events.
+        app_arguments: arguments for the app, after those of its manifest.
     """
 
     def __init__(

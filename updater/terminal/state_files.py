@@ -1,4 +1,4 @@
-"""The state folder: journal, trials, proofs, rejections as small JSON files, read with care and written durably."""
+"""The state folder: journal, trials, proofs, rejections as small JSON files, read defensively, written durably."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _WRONG: Final = (KeyError, TypeError, ValueError, AttributeError)
 
 
 class StateFolder:
-    """The state files of one terminal. Callers hold the terminal lock around every read-modify-write."""
+    """State files of one terminal. Callers hold the terminal lock around every read-modify-write."""
 
     def __init__(self, folder: Path) -> None:
         self.folder: Final = folder
@@ -58,7 +58,7 @@ class StateFolder:
         return _read(self._trials / f"{trial_id}.json", _trial)
 
     def read_trials(self, journal: Journal | None) -> tuple[Trial, ...]:
-        """All trials. One that the journal names but that cannot be read counts as given up: unknown means good."""
+        """Return all trials; an unreadable trial that the journal names counts as given up: unknown means good."""
         found = [(path, _read(path, _trial)) for path in _files(self._trials)]
         trials = [trial for _, trial in found if trial is not None]
         lost = [path.stem for path, trial in found if trial is None]
@@ -73,12 +73,12 @@ class StateFolder:
         return tuple(trials)
 
     def read_proofs(self) -> tuple[Proof, ...]:
-        """Return all proofs, by sequence; one that cannot be read proves nothing."""
+        """Return all readable proofs, by sequence; an unreadable proof proves nothing."""
         found = [_read(path, _proof) for path in _files(self._proofs)]
         return tuple(sorted((proof for proof in found if proof is not None), key=lambda proof: proof.sequence))
 
     def read_rejections(self, is_done: Callable[[str], bool]) -> tuple[Rejection, ...]:
-        """Return all rejections. `is_done` tells whether the restore that a person's rollback owes has been done."""
+        """Return all rejections; `is_done` returns whether the restore that a person's rollback owes is done."""
         found = [_read(path, _rejection) for path in _files(self._rejected)]
         return tuple(
             rejection._replace(done=rejection.backup is None or is_done(rejection.intent_id))
@@ -89,7 +89,7 @@ class StateFolder:
     # ---------------------------------------------------------------------------------------------------- writing
 
     def write_journal(self, journal: Journal) -> None:
-        """Write the journal durably, and `current`'s content is derived from it elsewhere."""
+        """Write the journal durably; the content of `current` is derived from it elsewhere."""
         self._write(self.journal_path, journal)
 
     def put_aside_journal(self) -> None:
@@ -118,7 +118,7 @@ class StateFolder:
             raise disk_problem("remove", path, cause) from cause
 
     def forget_trials(self, *, keep_count: int, keep: frozenset[TrialId]) -> None:
-        """Remove the oldest closed trial files; `keep` are trial ids that are still referred to."""
+        """Remove the oldest closed trial files, except those of the trial ids in `keep`, which are still referenced."""
         closed = [
             path for path in _files(self._trials)
             if path.stem not in keep and ((trial := _read(path, _trial)) is None or trial.closed)
@@ -169,7 +169,7 @@ def _read(path: Path, decode: Callable[[Mapping[str, Any]], Value]) -> Value | N
 
 
 def _plain(value: Any) -> Any:
-    """NamedTuples as objects; enums are strings already."""
+    """Return a value as plain JSON data: NamedTuples become objects; enums are strings already."""
     if hasattr(value, "_asdict"):
         return {name: _plain(part) for name, part in value._asdict().items()}
     return value
@@ -240,7 +240,7 @@ def _check_format(data: Mapping[str, Any]) -> None:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError("not a text")
+        raise TypeError("not a string")
     return value
 
 
