@@ -81,6 +81,20 @@ AGENTS: Final = (
 )  # fmt: skip
 """What only the agent and people's commands load, and may use libraries."""
 
+NETS: Final = {
+    "dbsync.upgrade.coordinator": "a run ends with a named outcome, whatever an effect lets through",
+    "dbsync.upgrade.restore_decision": "so does going back",
+    "dbsync.commands.downgrade": "and a person's downgrade",
+    "dbsync.database.restore": "what was tried to carry back is on record before it is given up",
+    "dbsync.database.comparing": "an export is a convenience: the restore goes on without it",
+    "dbsync.database.looking": "clearing left-overs stops nothing",
+    "dbsync.database.recording": "a record stops nothing",
+    "dbsync.backups.quarantine": "a copy of what is damaged stops nothing",
+    "updater.terminal.app_process": "a count for support stops no till",
+    "updater.terminal.events": "a line of history stops no till",
+}
+"""Who catches an OSError beside errors of ours, each with the reason; elsewhere it is one of ours by then."""
+
 VIEWS: Final = ("dbsync.cli", "updater.cli", "updater.publish.cli", "updater.__main__")
 """Who prints, asks and exits."""
 
@@ -369,6 +383,16 @@ def test_upgrade_touches_files_and_sqlite_through_its_effects_only() -> None:
             if isinstance(node, ast.Call):
                 called = ast.unparse(node.func)
                 assert called.rpartition(".")[2] not in FILE_EFFECTS, f"{name} calls {called}"
+
+
+def test_a_file_error_becomes_one_of_ours_where_it_arises() -> None:
+    """Nobody expects an OSError of a function of ours: only the last nets catch one beside our own errors."""
+    for name, path in NAMES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ExceptHandler) and node.type is not None:
+                caught = {ast.unparse(part) for part in ast.walk(node.type) if isinstance(part, ast.Name)}
+                if {"OSError", "TillkeeperError"} <= caught:
+                    assert name in NETS, f"{name}: let the function that calls the system raise one of ours"
 
 
 def test_one_file_opens_sqlite_and_only_views_print_ask_and_exit() -> None:

@@ -10,9 +10,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-from dbsync.errors import BackupUnusable, TillkeeperError, disk_problem
+from dbsync.errors import BackupUnusable, TillkeeperError
 from dbsync.model import NO_SCHEMA, NO_SHA256, Backup, BackupKind, SchemaNumber, Sha256, known
 from dbsync.storage import files, temporary_files
+from dbsync.storage.files import disk_errors
 
 FORMAT: Final = 1
 FACTS: Final = ".json"
@@ -142,14 +143,12 @@ def rotate(
 def clear_parts(*, backups: Path, database: Path, prefix: str) -> None:
     """Remove the remains of an interrupted run for this database; a backup under its final name is complete."""
     for folder in {backups, database.parent}:
-        try:
+        with disk_errors("clear", folder):
             temporary_files.clear(folder, temporary_files.owner_of(database))
             for stem in {prefix, database.stem}:
                 # Facts whose write was interrupted: no later write has the same name and would replace them.
                 for path in files.listed(folder, f"{files.NEW}{escape(stem)}-backup-*{FACTS}"):
                     path.unlink(missing_ok=True)
-        except OSError as cause:
-            raise disk_problem("clear", folder, cause) from cause
     # Kept before their backup gets its name: those of another prefix may belong to a run on another database.
     left = [files.listed(backups, f"{escape(stem)}-backup-v*.db{MIGRATIONS}") for stem in {prefix, database.stem}]
     for path in chain(*left):
@@ -159,24 +158,20 @@ def clear_parts(*, backups: Path, database: Path, prefix: str) -> None:
 
 def remove(path: Path) -> None:
     """Remove a backup with its facts and the migrations beside it."""
-    try:
+    with disk_errors("remove", path):
         plain = path.with_suffix("") if path.suffix == COMPRESSED else path
         for file in (plain, compressed_path(plain)):
             # The backup first: facts without a backup are ignored, a backup without facts would look hand-made.
             file.unlink(missing_ok=True)
             facts_path(file).unlink(missing_ok=True)
         shutil.rmtree(migrations_path(path), ignore_errors=True)
-    except OSError as cause:
-        raise disk_problem("remove", path, cause) from cause
 
 
 def remove_plain(path: Path) -> None:
     """Remove a backup that now has a compressed copy; the migrations beside it stay."""
-    try:
+    with disk_errors("remove", path):
         path.unlink(missing_ok=True)
         facts_path(path).unlink(missing_ok=True)
-    except OSError as cause:
-        raise disk_problem("remove", path, cause) from cause
 
 
 def read(path: Path) -> Backup:

@@ -11,7 +11,7 @@ from typing import Final
 from dbsync.backups import catalog, compression, snapshot
 from dbsync.backups.concurrent_writes import Watch
 from dbsync.backups.snapshot import sidecars
-from dbsync.errors import BackupUnusable, Damaged, DiskProblem, TillkeeperError, disk_problem
+from dbsync.errors import BackupUnusable, Damaged, DiskProblem, TillkeeperError
 from dbsync.model import NO_SHA256, Backup
 from dbsync.outcomes import OutcomeName
 from dbsync.progress import Told
@@ -27,6 +27,7 @@ from dbsync.storage.connections import (
     pages_of,
     translated,
 )
+from dbsync.storage.files import disk_errors
 from dbsync.storage.introspection import version_of
 from dbsync.storage.page_copy import copy_over
 
@@ -150,11 +151,8 @@ def _is_only_read(database: Path) -> bool:
 
     A damaged byte of the header is enough (sqlite.org/fileformat2.html#file_format_version_numbers).
     """
-    try:
-        with database.open("rb") as file:
-            header = file.read(WRITE_VERSION_AT + 1)
-    except OSError as cause:
-        raise disk_problem("read", database, cause) from cause
+    with disk_errors("read", database), database.open("rb") as file:
+        header = file.read(WRITE_VERSION_AT + 1)
     return header.startswith(b"SQLite format 3\0") and header[-1] > NEWEST_WRITE_VERSION
 
 

@@ -23,6 +23,7 @@ from dbsync.storage.connections import (
     open_writing,
     translated,
 )
+from dbsync.storage.files import disk_errors
 from dbsync.storage.introspection import version_of
 from dbsync.storage.page_copy import copy
 
@@ -167,12 +168,14 @@ def scratch_copy(*, source: Path, target: Path, told: Told) -> None:
     durable.
     """
     drop_part(target)
-    try:
-        with compression.plain(source) as plain, plain.open("rb") as kept, target.open("wb") as scratch:
-            total_bytes, done_bytes = plain.stat().st_size, 0
-            while chunk := kept.read(files.READ_SIZE_BYTES):
-                scratch.write(chunk)
-                done_bytes += len(chunk)
-                told(done_bytes, total_bytes)
-    except OSError as cause:
-        raise disk_problem("copy", target, cause) from cause
+    with (
+        disk_errors("copy", target),
+        compression.plain(source) as plain,
+        plain.open("rb") as kept,
+        target.open("wb") as scratch,
+    ):
+        total_bytes, done_bytes = plain.stat().st_size, 0
+        while chunk := kept.read(files.READ_SIZE_BYTES):
+            scratch.write(chunk)
+            done_bytes += len(chunk)
+            told(done_bytes, total_bytes)

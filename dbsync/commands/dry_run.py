@@ -15,7 +15,7 @@ from dbsync.commands import rehearse
 from dbsync.database import measurements, preflight, recognition
 from dbsync.database.flight_recorder import FlightRecorder
 from dbsync.database.live import LiveEffects
-from dbsync.errors import DiskFull, MigrationFailed, ReadOnly, TillkeeperError, disk_problem
+from dbsync.errors import DiskFull, MigrationFailed, ReadOnly, TillkeeperError
 from dbsync.migrations import history, runner
 from dbsync.migrations.migration_file import text_of
 from dbsync.model import NO_SCHEMA, Applied, Facts, Migration, MigrationKind, SchemaNumber, State
@@ -31,6 +31,7 @@ from dbsync.storage.connections import (
     open_writing,
     translated,
 )
+from dbsync.storage.files import disk_errors
 from dbsync.storage.introspection import TableKind, tables
 from dbsync.upgrade import adoption_decision, decisions
 
@@ -212,11 +213,9 @@ def _still(database: Path) -> Iterator[Path]:
     except ReadOnly:
         with tempfile.TemporaryDirectory() as folder:
             copied = Path(folder, database.name)
-            try:
+            with disk_errors("copy", database):
                 for file in snapshot.files_of(database):
                     shutil.copyfile(file, copied.with_name(file.name))
-            except OSError as cause:
-                raise disk_problem("copy", database, cause) from cause
             with translated("recover a copy of", database), closing(open_writing(copied)) as connection:
                 connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
             yield copied

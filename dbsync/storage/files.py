@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,6 +26,20 @@ READ_SIZE_BYTES: Final = 1 << 18
 
 NEW: Final = ".new-"
 """Prefix of a file's name until it is written. A crash leaves such a file; the next write of that name replaces it."""
+
+
+@contextmanager
+def disk_errors(operation: str, path: Path) -> Iterator[None]:
+    """A block of file calls whose failure is this operation's on this path: no OSError leaves it.
+
+    Raises:
+        DiskFull: there is no space.
+        DiskProblem: anything else.
+    """
+    try:
+        yield
+    except OSError as cause:
+        raise disk_problem(operation, path, cause) from cause
 
 
 def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:

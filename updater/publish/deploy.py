@@ -11,8 +11,8 @@ from tuf.api.exceptions import DownloadHTTPError, RepositoryError
 from tuf.api.metadata import Metadata, Root, Targets
 from tuf.ngclient import FetcherInterface, Updater
 
-from dbsync.errors import disk_problem
 from dbsync.storage import files
+from dbsync.storage.files import disk_errors
 from updater.publish.errors import PublishError
 from updater.publish.signing import ROLES
 
@@ -91,13 +91,11 @@ def _place(source: Path, target: Path) -> int:
             )  # fmt: skip
         return 0
     part = target.with_name(f".part-{target.name}")
-    try:
+    with disk_errors("deploy", target):
         # A copy, not a link: a tool that rewrites the staged file must not change the public one.
         shutil.copyfile(source, part)
         files.sync_file(part)
         files.rename_durably(source=part, target=target)
-    except OSError as cause:
-        raise disk_problem("deploy", target, cause) from cause
     return 1
 
 

@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from dbsync.errors import Refused, TillkeeperError, disk_problem
+from dbsync.errors import Refused, TillkeeperError
 from dbsync.storage import files as disk_files
+from dbsync.storage.files import disk_errors
 from updater.flows.effects import AppEvent, AppEventKind
 from updater.host import this_host
 from updater.host.base import App
@@ -98,11 +99,9 @@ class Watch:
 
     def answer_confirm(self, trial_id: TrialId, answer: ConfirmAnswer) -> None:
         """Answer a confirm by file; after a crash before this, the app waits and the next launcher answers."""
-        try:
+        with disk_errors("answer the confirm", self.confirm_file(trial_id)):
             disk_files.write_durably(self._answer_file(trial_id), answer.encode())
             self.confirm_file(trial_id).unlink(missing_ok=True)
-        except OSError as cause:
-            raise disk_problem("answer the confirm", self.confirm_file(trial_id), cause) from cause
 
     def end_app(self) -> bool:
         """End the app and all processes it started; return whether all of them are gone."""

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 from dbsync.errors import UnreadableFile, disk_problem
 from dbsync.facts import known
 from dbsync.storage import files
+from dbsync.storage.files import disk_errors
 from updater.model import (
     Act,
     Back,
@@ -111,11 +112,9 @@ class StateFolder:
     def remove_rejection(self, release_id: ReleaseId) -> None:
         """Lift a rejection durably."""
         path = self._rejected / f"{release_id}.json"
-        try:
+        with disk_errors("remove", path):
             path.unlink(missing_ok=True)
             files.sync_folder(self._rejected)
-        except OSError as cause:
-            raise disk_problem("remove", path, cause) from cause
 
     def forget_trials(self, *, keep_count: int, keep: frozenset[TrialId]) -> None:
         """Remove the oldest closed trial files, except those of the trial ids in `keep`, which are still referenced."""
@@ -129,7 +128,7 @@ class StateFolder:
 
     def sync(self) -> None:
         """Make durable everything that a look reads."""
-        try:
+        with disk_errors("sync", self.folder):
             for folder in (self._trials, self._proofs, self._rejected):
                 for path in _files(folder):
                     files.sync_file(path)
@@ -138,16 +137,12 @@ class StateFolder:
             if self.journal_path.exists():
                 files.sync_file(self.journal_path)
             files.sync_folder(self.folder)
-        except OSError as cause:
-            raise disk_problem("sync", self.folder, cause) from cause
 
     def _write(self, path: Path, value: Any) -> None:
-        try:
+        with disk_errors("make", path.parent):
             if not path.parent.is_dir():
                 path.parent.mkdir(parents=True)
                 files.sync_folder(path.parent.parent)
-        except OSError as cause:
-            raise disk_problem("make", path.parent, cause) from cause
         files.write_json(path, {"format": FORMAT, **_plain(value)})
 
 
