@@ -26,12 +26,12 @@ from updater.terminal.installation import Wish, install
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda text: "", "format: has to be 1"),
+        (lambda text: "", "format: must be 1"),
         (lambda text: "not = toml = at all", "Invalid value"),
-        (lambda text: text.replace("format = 1", "format = 7"), "format: has to be 1"),
+        (lambda text: text.replace("format = 1", "format = 7"), "format: must be 1"),
         (
             lambda text: text.replace("[limits]", "[limits]\nattempts_count = 'many'"),
-            "attempts_count: has to be a number",
+            "attempts_count: must be a number",
         ),
         (lambda text: text.replace("[limits]", "[limits]\nattemps_count = 1"), "attemps_count: not known"),
         (lambda text: text.replace('database = "/', 'database = "'), "is not an absolute path"),
