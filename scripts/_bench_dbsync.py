@@ -159,7 +159,7 @@ def _going_back(folder: Path, shop: Path, step: str, cp_seconds: float, rounds_c
             runs.append(_run(Path(place), "downgrade", database, migrations, step))
             assert runs[-1].told["totals"] == traded["totals"], "not everything is there"
     middle = statistics.median(one.seconds for one in runs)
-    say(f"\ngoing back over '{step}' with two days of sales, edits and voids; nothing lost, proven by going up again")
+    say(f"\ngoing back over '{step}' with two days of sales, edits and voids; verified: nothing is lost")
     _say_line("dbsync downgrade", runs)
     budget = f", budget {BACK_SECONDS:.0f} s: {'met' if middle <= BACK_SECONDS else 'NOT MET'}"
     say(f"    {middle / cp_seconds:.1f} x cp{budget if shop.stat().st_size > BACK_BYTES else ''}")

@@ -44,7 +44,7 @@ class TerminalOutcome(NamedOutcome):
         "The repository did not pass verification: tell the release engineer.", True,
     )
     CLOCK_SUSPECT = ("CLOCK_SUSPECT", "U-1004", Group.REFUSED, "", "Set this terminal's clock.", True)
-    TIMED_OUT = ("TIMED_OUT", "U-1005", Group.LATER, "", "The link was too slow; it goes on where it stopped.")
+    TIMED_OUT = ("TIMED_OUT", "U-1005", Group.LATER, "", "The link was too slow; the download resumes where it stopped.")
     STAGING_LATER = ("STAGING_LATER", "U-1006", Group.LATER, "", "It is tried again by itself.")
     STAGING_REFUSED = (
         "STAGING_REFUSED", "U-1007", Group.REFUSED, "",
