@@ -11,7 +11,8 @@ from dbsync.cli import history_page
 from dbsync.cli.console import lasted
 from dbsync.cli.output import tell
 from dbsync.cli.shared import FILE, Place, as_json, on_database, plain, tell_json
-from dbsync.database.timeline import Past, Run, past_of
+from dbsync.database.timeline import Past, Run, RunVerdict, past_of
+from dbsync.model import State
 from dbsync.storage import files
 
 
@@ -51,7 +52,7 @@ def _told(past: Past) -> dict[str, object]:
 
 
 def _lines(past: Past) -> list[str]:
-    state = "" if past.facts.state == "ok" else f", {past.facts.state}: {past.facts.detail}"
+    state = "" if past.facts.state is State.OK else f", {past.facts.state}: {past.facts.detail}"
     lines = [f"{past.database}, schema {past.facts.version}, {past.size_bytes / 1e6:.1f} MB{state}"]
     lines += ["", "applied"] if past.applied else []
     for row in past.applied:
@@ -70,9 +71,9 @@ def _line(run: Run) -> str:
     words = run.outcome or "no end on record: cut, or under way"
     if run.times > 1:
         words += f", {run.times} times until {run.until}"
-    if run.verdict == "good" and run.after is not None and run.before not in (None, run.after):
+    if run.verdict is RunVerdict.GOOD and run.after is not None and run.before not in (None, run.after):
         words += f", schema {run.before} to {run.after}"
-    where = " ".join(part for part in (run.phase, run.migration) if part) if run.verdict == "bad" else ""
+    where = " ".join(part for part in (run.phase, run.migration) if part) if run.verdict is RunVerdict.BAD else ""
     words += f" ({where})" if where else ""
     words += f": {run.cause}" if run.cause else ""
     spent = ", ".join(f"{name} {lasted(seconds)}" for name, seconds in run.phases.items()) if run.times == 1 else ""

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from dbsync.backups.description import purpose_of
 from dbsync.cli.console import lasted, printable
 from dbsync.cli.history_style import STYLE
-from dbsync.database.timeline import Past, Run
+from dbsync.database.timeline import Past, Run, RunKind, RunVerdict
 from dbsync.model import State
 
 _TIME: Final = re.compile(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?Z$")
@@ -59,7 +59,7 @@ def _facts(past: Past) -> str:
     good = facts.state is State.OK
     state = f'<span class="badge {"good" if good else "bad"}">{_text(facts.state)}</span>'
     last = past.last_run.run
-    bad = sum(run.verdict == "bad" for run in past.runs if run.kind != "rehearsal")
+    bad = sum(run.verdict is RunVerdict.BAD for run in past.runs if run.kind is not RunKind.REHEARSAL)
     verified = sum(backup.verified for backup in past.backups)
     tiles = [
         ("State", state + (f"<small>{_text(facts.detail)}</small>" if facts.detail else "")),
@@ -99,7 +99,7 @@ def _runs(past: Past) -> str:
         where = ", ".join(part for part in (run.phase, run.migration) if part)
         why = _text(run.cause or ("" if run.until else "No end is on record: it was cut, or is under way."))
         spent = ", ".join(f"{name} {lasted(seconds)}" for name, seconds in run.phases.items())
-        shown = where if run.verdict != "good" or run.kind == "rehearsal" else ""
+        shown = where if run.verdict is not RunVerdict.GOOD or run.kind is RunKind.REHEARSAL else ""
         parts = [
             f"<strong>{_text(shown)}</strong>" if shown else "",
             why,

@@ -17,7 +17,7 @@ from dbsync.cli.output import errors_told, tell
 from dbsync.database import preflight
 from dbsync.database.live import LiveEffects
 from dbsync.errors import BackupUnusable, NotAgreed
-from dbsync.model import Backup
+from dbsync.model import Backup, BackupKind
 from dbsync.progress import Progress
 
 FORMAT: Final = 1
@@ -113,7 +113,7 @@ def chosen_backup(place: Place, path: Path | None) -> Backup:
         meant = [catalog.find(file) for file in (path.absolute(), place.backups / path.name)]
         named = [backup for backup in listed if backup.path in meant]
     else:
-        named = [backup for backup in listed if backup.kind == "migration" and backup.verified]
+        named = [backup for backup in listed if backup.kind == BackupKind.MIGRATION and backup.verified]
     if not named:
         cause = "there is no good migration backup of this database"
         if path is not None:

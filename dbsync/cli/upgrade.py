@@ -60,8 +60,8 @@ def command(place: Place, *, folder: Path, dry_run: bool, on_copy: bool, again: 
 
 def _exit_status(found: dry_run_upgrade.DryRun) -> int:
     """Return the exit status that the upgrade itself would have, as far as is known."""
-    if found.would in OutcomeName.__members__:
-        return OutcomeName[found.would].exit_status
+    if isinstance(found.would, OutcomeName):
+        return found.would.exit_status
     if found.problem:
         return ExitStatus.FAILED
     return 0 if all(volume.enough for volume in found.space) else ExitStatus.TRY_LATER
@@ -96,7 +96,8 @@ def _lines(place: Place, found: dry_run_upgrade.DryRun) -> list[str]:
         enough = "" if volume.enough else ": NOT ENOUGH"
         sizes = f"{volume.required_bytes / 1e6:.1f} MB needed, {volume.available_bytes / 1e6:.1f} MB free{enough}"
         lines.append(f"space      {volume.folder}: {sizes}")
-    where = "a copy of the data, verified" if found.tried_on == "data" else "an empty copy of the schema"
+    on_data = found.tried_on is dry_run_upgrade.TriedOn.DATA
+    where = "a copy of the data, verified" if on_data else "an empty copy of the schema"
     if found.steps:
         lines.append(f"tried on   {where}: {found.problem or 'it goes well'}")
     for step in found.steps:
