@@ -36,10 +36,10 @@ class TillkeeperError(Exception):
     def __init__(self, *, operation: str, cause: str, path: Path | None = None, hint: str = "") -> None:
         self.operation = operation
         self.path = path
-        self.cause = cause
+        self.cause = cause = printable(cause)
         self.hint = hint or self.hint_by_default
         where = f" {path}" if path is not None else ""
-        super().__init__(f"could not {operation}{where}: {cause}")
+        super().__init__(printable(f"could not {operation}{where}: {cause}"))
 
     @property
     def exit_status(self) -> ExitStatus:
@@ -170,14 +170,39 @@ class CommitFailed(Failed):
     outcome = OutcomeName.COMMIT_FAILED
 
 
+class Unexpected(Failed):
+    """An exception that nothing expected: a fault of ours, of a library, or of a migration."""
+
+    hint_by_default = "Nothing was changed. Send the record to the vendor."
+
+
 def disk_problem(operation: str, path: Path, cause: OSError) -> DiskProblem:
     """Return the error for a failed file operation: `DiskFull` if space ran out, else `DiskProblem`."""
     kind = DiskFull if cause.errno in _FULL else DiskProblem
     return kind(operation=operation, path=path, cause=cause.strerror or str(cause))
 
 
-def wrapped(error: TillkeeperError | OSError) -> TillkeeperError:
-    """Return an error of ours unchanged; wrap an unexpected `OSError` as `DiskProblem`: it must not stop the till."""
+def wrapped(error: Exception) -> TillkeeperError:
+    """Return an error of ours unchanged, an `OSError` as a `DiskProblem`, any other exception as `Unexpected`.
+
+    For the last boundaries: an exception that no effect has put in words must not stop the till.
+    """
     if isinstance(error, TillkeeperError):
         return error
-    return disk_problem("use", Path(os.fsdecode(error.filename or "a file")), error)
+    if isinstance(error, OSError):
+        return disk_problem("use", Path(os.fsdecode(error.filename or "a file")), error)
+    return Unexpected(operation="finish", cause=described(error))
+
+
+def described(error: BaseException) -> str:
+    """Return the kind and the text of an exception, also of one whose text cannot be made or cannot be written."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - this is the end of the line: the text is only for people
+        text = "it has no text that can be shown"
+    return printable(f"{type(error).__name__}: {text}")
+
+
+def printable(text: str) -> str:
+    """Return a string that every file and console takes: what is not a character becomes its escape."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

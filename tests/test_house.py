@@ -82,16 +82,11 @@ AGENTS: Final = (
 """What only the agent and people's commands load, and may use libraries."""
 
 NETS: Final = {
-    "dbsync.upgrade.coordinator": "a run ends with a named outcome, whatever an effect lets through",
-    "dbsync.upgrade.restore_decision": "so does going back",
-    "dbsync.commands.downgrade": "and a person's downgrade",
     "dbsync.database.restore": "what was tried to carry back is on record before it is given up",
     "dbsync.database.comparing": "an export is a convenience: the restore goes on without it",
     "dbsync.database.looking": "clearing left-overs stops nothing",
-    "dbsync.database.recording": "a record stops nothing",
     "dbsync.backups.quarantine": "a copy of what is damaged stops nothing",
     "updater.terminal.app_process": "a count for support stops no till",
-    "updater.terminal.events": "a line of history stops no till",
 }
 """Who catches an OSError beside errors of ours, each with the reason; elsewhere it is one of ours by then."""
 

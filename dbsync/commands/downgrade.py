@@ -71,7 +71,7 @@ def downgrade(effects: LiveEffects, base: Backup, migrations: tuple[Migration, .
             return Returned(None, refused, None, carried.losses, carried.export)
         # Read back and checked by the restore itself.
         effects.restore(carried.path)
-    except (TillkeeperError, OSError) as raised:
+    except Exception as raised:  # noqa: BLE001 - whatever an effect raises, the outcome has a name
         last = wrapped(raised)
         return Returned(
             None, Outcome(OutcomeName.RESTORE_PENDING, phase=RunPhase.GOING_BACK, cause=last.cause, hint=last.hint)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 from dbsync.database.shared import Shared, timestamp
-from dbsync.errors import TillkeeperError
 from dbsync.model import Tried
 from dbsync.progress import Event
 from dbsync.upgrade.outcome_record import FlightEvent
@@ -26,7 +25,7 @@ class Recording(Shared):
         phases = {"phases": spent} if event is FlightEvent.ENDED and spent else {}
         try:
             self._flight.record({"event": event, "at": timestamp(), **facts, **phases})
-        except (TillkeeperError, OSError):
+        except Exception:  # noqa: BLE001 - of any type: JSON does not take every value
             # A record that cannot be written must not decide what becomes of a till's database.
             return
 

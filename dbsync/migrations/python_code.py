@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from dbsync.errors import MigrationFailed
+from dbsync.errors import MigrationFailed, described
 from dbsync.migrations.migration_file import checked_text
 from dbsync.model import Migration
 
@@ -46,5 +46,5 @@ def failed(migration: Migration, error: BaseException) -> MigrationFailed:
     """Return the error for an exception of a Python migration, with the line of its code that led to it."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == str(migration.path)]
-    cause = f"{type(error).__name__}: {error}" + (f" (line {lines[-1]})" if lines else "")
+    cause = described(error) + (f" (line {lines[-1]})" if lines else "")
     return MigrationFailed(operation="migrate", path=migration.path, cause=cause)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from dbsync.errors import TillkeeperError, wrapped
+from dbsync.errors import wrapped
 from dbsync.model import (
     NO_SCHEMA,
     Backup,
@@ -95,11 +95,15 @@ class _Upgrade:
     def run(self) -> Outcome:
         try:
             return self._run()
-        except (TillkeeperError, OSError) as raised:
+        except Exception as raised:  # noqa: BLE001 - whatever an effect raises, the run ends with a named outcome
             self._undo()
             error = wrapped(raised)
             name = error.outcome if isinstance(error.outcome, OutcomeName) else _FALLBACK[self.phase]
             return self._ended(name, cause=error.cause, hint=error.hint)
+        except BaseException:
+            # Ctrl-C, or the end of the process: no outcome, but the transaction goes before the exception does.
+            self._undo()
+            raise
 
     def _run(self) -> Outcome:
         effects = self.effects
@@ -214,8 +218,8 @@ class _Upgrade:
                 self.recorder.content_noted(digest)
             if self.backup is not None:
                 self.effects.rotate_backups((self.backup.path,))
-        except (TillkeeperError, OSError) as error:
-            self.effects.record(FlightEvent.NOT_NOTED, cause=str(error))
+        except Exception as error:  # noqa: BLE001 - the database is committed and sound: nothing undoes that
+            self.effects.record(FlightEvent.NOT_NOTED, cause=str(wrapped(error)))
         return digest
 
     def _undo(self) -> None:
@@ -224,7 +228,7 @@ class _Upgrade:
             if self.backup is not None:
                 # A run that fails at every start makes a backup each time: they must not fill the disk.
                 self.effects.rotate_backups((self.backup.path,))
-        except (TillkeeperError, OSError):
+        except Exception:  # noqa: BLE001 - the cause of the run's end is known already
             # Closing the connection undoes it as well; if this process dies, SQLite does at the next opening.
             return
 

@@ -39,13 +39,13 @@ Params = ParamSpec("Params")
 def _settled(
     going: Callable[Concatenate[Effects, Params], Returned],
 ) -> Callable[Concatenate[Effects, Params], Returned]:
-    """Make a function raise no error of ours or of the disk: it records and returns why nothing was restored."""
+    """Make a function raise nothing: it records and returns why nothing was restored."""
 
     @wraps(going)
     def settled(effects: Effects, /, *args: Params.args, **kwargs: Params.kwargs) -> Returned:
         try:
             return going(effects, *args, **kwargs)
-        except (TillkeeperError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever an effect raises, what is owed is told
             return _not_returned(effects, wrapped(error))
 
     return settled

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple, assert_never
 
-from dbsync.errors import Refused, TillkeeperError, TryLater
+from dbsync.errors import Refused, TillkeeperError, TryLater, wrapped
 from dbsync.outcomes import NamedOutcome
 from updater.answers import Answer, Catalog
 from updater.decisions import agent as decisions
@@ -35,10 +35,12 @@ def cycle(till: Till) -> Cycle:
         return Cycle(TerminalOutcome.ANOTHER_AGENT, "another agent is at work on this terminal", ())
     try:
         return _cycle(till)
-    except TillkeeperError as error:
+    except Exception as error:
         # Recorded here, once, whichever package raised the error; the caller continues or exits.
         till.tell(
-            Report(TerminalOutcome.CYCLE_FAILED, phase=ReportPhase.CYCLE, cause=str(error), done="the cycle ended")
+            Report(
+                TerminalOutcome.CYCLE_FAILED, phase=ReportPhase.CYCLE, cause=str(wrapped(error)), done="the cycle ended"
+            )
         )
         raise
     finally:
@@ -213,9 +215,9 @@ def run(till: Till, *, interval_seconds: float, jitter_seconds: float, told: Cal
     def ring() -> None:
         try:
             told(cycle(till))
-        except TillkeeperError as error:
+        except Exception as error:  # noqa: BLE001 - of any type
             # A cycle that could not even begin must not end the agent: the next cycle observes again.
-            told(Cycle(TerminalOutcome.CYCLE_FAILED, error.in_words, ()))
+            told(Cycle(TerminalOutcome.CYCLE_FAILED, wrapped(error).in_words, ()))
 
     scheduler = BlockingScheduler(timezone="UTC")
     scheduler.add_job(

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from dbsync import losses
-from dbsync.errors import TillkeeperError
 from dbsync.storage import files
 from updater.model import ProcessKind, Report
 
@@ -30,13 +29,13 @@ class Events:
 
         A failure here never stops a till: a disk that is too full for a line of history is not too full to sell.
         """
-        document = describe(report, now=now, terminal_id=terminal_id, kind=self._kind)
         try:
+            document = describe(report, now=now, terminal_id=terminal_id, kind=self._kind)
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._rotate()
             files.append_line(self._path, json.dumps(document, ensure_ascii=False, sort_keys=True))
             return self._report(document) if document["alarm"] else None
-        except (TillkeeperError, OSError):
+        except Exception:  # noqa: BLE001 - of any type: a report must not end what it reports on
             return None
 
     def _report(self, document: dict[str, Any]) -> Path | None:

@@ -1,0 +1,153 @@
+"""The last boundary of a run: whatever is raised inside, of any type and text, becomes a named outcome.
+
+The transaction is gone, the database is as it was and free, and the record has the cause.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from dbsync.database.flight_recorder import FlightRecorder
+from dbsync.database.live import LiveEffects
+from dbsync.errors import Locked, TillkeeperError, described, wrapped
+from dbsync.upgrade import coordinator, restore_decision
+from tests.helpers.shop import dump, effects, make_shop, released, sell, upgrade, written
+
+
+class Mute(Exception):
+    """Its text cannot be made."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+HARD: Final[dict[str, Callable[[], BaseException]]] = {
+    "without a text": Exception,
+    "a text that cannot be made": Mute,
+    "a text that cannot be encoded": lambda: RuntimeError("caf\udce9"),
+    "a text with a NUL and a new line": lambda: ValueError("a\0b\nc"),
+    "of Python's sqlite3, without a code": lambda: sqlite3.OperationalError("unable to open"),
+    "of ours, with a text that cannot be encoded": lambda: Locked(operation="open", cause="\udcff", path=Path("x")),
+    "memory": MemoryError,
+    "recursion": RecursionError,
+    "a key": lambda: KeyError("missing"),
+    "many": lambda: ExceptionGroup("two", [OSError(5, "I/O error"), Mute()]),
+}
+PLACES: Final = {
+    "preflight": "READ_ONLY",
+    "copy_backup": "CANNOT_BACK_UP",
+    "check_backup": "CANNOT_BACK_UP",
+    "keep_backup": "CANNOT_BACK_UP",
+    "apply": "MIGRATION_FAILED",
+    "verify": "VERIFICATION_FAILED",
+    "commit": "COMMIT_FAILED",
+}
+"""Effects, and the outcome of an exception in each that has none of its own."""
+
+
+def raising(database: Path, place: str, error: BaseException) -> LiveEffects:
+    """Return the real effects, one of which raises."""
+    found = effects(database)
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    setattr(found, place, fail)
+    return found
+
+
+def is_free(database: Path) -> bool:
+    """Return whether somebody else can write at once."""
+    with closing(sqlite3.connect(database, timeout=0, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("ROLLBACK")
+    return True
+
+
+@pytest.mark.parametrize("kind", HARD)
+@pytest.mark.parametrize("place", PLACES)
+def test_whatever_an_effect_raises_the_run_ends_with_a_name_and_the_database_as_it_was(
+    tmp_path: Path, place: str, kind: str
+) -> None:
+    database = make_shop(tmp_path, schema=2)
+    before, error = dump(database), HARD[kind]()
+    outcome = coordinator.upgrade(raising(database, place, error), migrations=released(tmp_path, 4))
+    assert outcome.name == ("LOCKED" if isinstance(error, Locked) else PLACES[place])
+    assert outcome.cause.encode()
+    assert outcome.hint
+    assert is_free(database), "while the exception lives"
+    assert (dump(database), error.__traceback__ is not None) == (before, True)
+    ended = FlightRecorder(database.parent / "backups", database).lines()[-1]
+    assert (ended["event"], ended["outcome"], ended["cause"]) == ("ended", outcome.name, outcome.cause)
+    assert upgrade(database, released(tmp_path, 4), again=True).name == "MIGRATED"
+
+
+@pytest.mark.parametrize("kind", HARD)
+def test_whatever_is_raised_while_going_back_what_is_owed_is_told_and_done_the_next_time(
+    tmp_path: Path, kind: str
+) -> None:
+    database = make_shop(tmp_path, schema=2)
+    kept = effects(database).make_backup()
+    sell(database)
+    before = dump(database)
+    broken = raising(database, "restore", HARD[kind]())
+    returned = restore_decision.restore(broken, backup=kept.path, intent_id="i1")
+    assert (returned.back, returned.outcome.name) == (None, "RESTORE_PENDING")
+    assert returned.outcome.cause.encode()
+    assert is_free(database)
+    assert dump(database) == before
+    again = restore_decision.restore(effects(database), backup=kept.path, intent_id="i1")
+    assert again.outcome.name == "RESTORED"
+    assert dump(database) == dump(kept.path)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "class Mute(Exception):\n        def __str__(self): raise ValueError\n    raise Mute",
+        "raise RuntimeError('caf\\udce9')",
+        "raise RecursionError",
+        "raise SystemExit(3)",
+        "raise KeyboardInterrupt",
+    ],
+)
+def test_a_migration_that_raises_what_is_hard_to_print_has_failed_like_any_other(tmp_path: Path, body: str) -> None:
+    database = make_shop(tmp_path, schema=2)
+    before = dump(database)
+    text = f'"""Fails."""\n\ndef up(db):\n    db.execute("CREATE TABLE gone (x)")\n    {body}\n'
+    found = written(tmp_path / "m", text, after=2)
+    if "KeyboardInterrupt" in body:
+        # A person's Ctrl-C is no failure of the release: it goes up, and nothing is left behind.
+        with pytest.raises(KeyboardInterrupt):
+            upgrade(database, found)
+    else:
+        outcome = upgrade(database, found)
+        assert outcome.name == "MIGRATION_FAILED"
+        assert outcome.cause.encode()
+    assert is_free(database)
+    assert dump(database) == before
+
+
+def test_a_nul_in_an_sql_file_is_a_failed_migration(tmp_path: Path) -> None:
+    database = make_shop(tmp_path, schema=2)
+    before = dump(database)
+    outcome = upgrade(database, written(tmp_path / "m", "CREATE TABLE a (x);\0\n", after=2))
+    assert outcome.name in ("MIGRATION_FAILED", "BAD_MIGRATIONS")
+    assert (dump(database), is_free(database)) == (before, True)
+
+
+@pytest.mark.parametrize("kind", HARD)
+def test_every_exception_has_words_that_can_be_written(kind: str) -> None:
+    error = HARD[kind]()
+    assert described(error).encode()
+    assert isinstance(error, Exception)
+    ours = wrapped(error)
+    assert isinstance(ours, TillkeeperError)
+    assert str(ours).encode()
+    assert ours.in_words.encode()
