@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -10,12 +11,15 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from dbsync.errors import Refused, TryLater
 from updater.answers import Answer
 from updater.manifest import Manifest, ManifestError, parse, release_id
 from updater.model import Limits, ReleaseId, Sha256
+
+CODE: Final = Path(__file__).resolve().parent.parent.parent
+"""The folder that holds our packages."""
 
 
 class Source(NamedTuple):
@@ -134,6 +138,16 @@ def _signed(found: dict[str, Any]) -> Signed | None:
     )
 
 
+def isolated(module: str) -> list[str]:
+    """Return the command that runs `main` of a module of ours, and takes no code from anywhere else.
+
+    Without `-I` the current folder, or one that the environment names, comes first on the path, and a file in it that
+    is named like a module would run with the agent's rights. What is installed is used; our code is this very tree.
+    """
+    start = f"import sys; sys.path.insert(0, sys.argv[1]); from {module} import main; main()"
+    return [sys.executable, "-I", "-c", start, str(CODE)]
+
+
 def _kill(child: subprocess.Popen[bytes], late: threading.Event) -> None:
     late.set()
     child.kill()
@@ -144,7 +158,9 @@ def _ask(
 ) -> dict[str, Any]:
     try:
         child = subprocess.Popen(
-            [sys.executable, "-m", "updater.repository.child"],
+            isolated("updater.repository.child"),
+            cwd=CODE,
+            env={name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
