@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         Refused,
         TillkeeperError,
         TryLater,
+        Unexpected,
         UnreadableFile,
         UnsupportedSystem,
         Untracked,
@@ -55,8 +56,8 @@ __all__ = [
     "Backup", "BackupKind", "BackupUnusable", "BadMigrations", "CommitFailed", "Damaged", "DiskFull", "DiskProblem",
     "Event", "EventKind", "Failed", "Imported", "Locked", "Loss", "Migration", "MigrationFailed", "MigrationKind",
     "Missing", "NetworkDrive", "NotAgreed", "Outcome", "OutcomeName", "Progress", "ReadOnly", "Refused",
-    "SchemaNumber", "Sha256", "TillkeeperError", "TryLater", "UnreadableFile", "UnsupportedSystem", "Untracked",
-    "VerificationFailed", "adopt_database", "create_backup", "empty_database", "get_current_version",
+    "SchemaNumber", "Sha256", "TillkeeperError", "TryLater", "Unexpected", "UnreadableFile", "UnsupportedSystem",
+    "Untracked", "VerificationFailed", "adopt_database", "create_backup", "empty_database", "get_current_version",
     "get_latest_version", "get_migration_by_version", "get_migration_history", "get_pending_migrations",
     "import_database", "initialize_versioning", "run_migrations", "verify_integrity",
 ]  # fmt: skip
