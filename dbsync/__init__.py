@@ -63,7 +63,7 @@ __all__ = [
 ]  # fmt: skip
 
 _MODULES = ("errors", "facts", "outcomes", "model", "progress", "commands.empty_and_import", "api")
-"""Where public names are looked for, in this order: each module needs those before it anyway."""
+"""The modules that have the public names, in the order of search: each needs those before it anyway."""
 
 
 if not TYPE_CHECKING:

@@ -29,17 +29,17 @@ class TillkeeperError(Exception):
 
     hint_by_default: ClassVar[str] = ""
     group: ClassVar[Group] = Group.REFUSED
-    """What the caller should do about it."""
+    """The action that the caller should take."""
     outcome: ClassVar[NamedOutcome | None] = None
     """The outcome that this error leads to; None: the phase in which it was raised decides."""
 
     def __init__(self, *, operation: str, cause: str, path: Path | None = None, hint: str = "") -> None:
         self.operation = operation
         self.path = path
-        self.cause = cause = printable(cause)
+        self.cause = cause = encodable(cause)
         self.hint = hint or self.hint_by_default
         where = f" {path}" if path is not None else ""
-        super().__init__(printable(f"could not {operation}{where}: {cause}"))
+        super().__init__(encodable(f"could not {operation}{where}: {cause}"))
 
     @property
     def exit_status(self) -> ExitStatus:
@@ -200,9 +200,9 @@ def described(error: BaseException) -> str:
         text = str(error)
     except Exception:  # noqa: BLE001 - this is the end of the line: the text is only for people
         text = "it has no text that can be shown"
-    return printable(f"{type(error).__name__}: {text}")
+    return encodable(f"{type(error).__name__}: {text}")
 
 
-def printable(text: str) -> str:
+def encodable(text: str) -> str:
     """Return a string that every file and console takes: what is not a character becomes its escape."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

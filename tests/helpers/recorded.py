@@ -17,9 +17,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from tests.helpers.places import ROOT
 from tests.recorder import BINARY, BOOT, PYTHON, TERMINAL, URL
 
-ROOT = Path(__file__).parent.parent.parent
 RECORDINGS = ROOT / "tests" / "fixtures" / "terminals"
 COMMITS = sorted(path.name for path in RECORDINGS.iterdir() if path.is_dir())
 COMMAND_SECONDS = 120.0

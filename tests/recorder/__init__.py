@@ -7,6 +7,6 @@ from typing import Final
 BOOT: Final = "recorded-boot"
 """The boot in which every command ran."""
 TERMINAL, PYTHON, URL = "@TERMINAL@", "@PYTHON@", "@URL@"
-"""What stands in text files for the terminal's folder, the interpreter, and the vendor's address."""
+"""Placeholders in text files for the terminal's folder, the interpreter, and the vendor's address."""
 BINARY: Final = (".db", ".zst", "-wal", "-shm", "-journal")
 """How the names of files end that are no texts: they hold no such place, and are copied as they are."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from pathlib import Path
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.helpers.places import ROOT
+
 SOURCES = sorted([*ROOT.glob("updater/**/*.py"), *ROOT.glob("dbsync/**/*.py")])
 ENUMERATIONS = (
     "Act", "Answer", "Back", "BackupKind", "By", "ConfirmAnswer", "FlightEvent", "HistoryKind", "OutcomeName", "Phase",

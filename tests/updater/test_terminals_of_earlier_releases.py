@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.places import ROOT
 from tests.helpers.recorded import (
     COMMITS,
     RECORDINGS,
-    ROOT,
     RecordedTerminal,
     commits_with,
     differing_files,

@@ -7,9 +7,10 @@ with one class, and a line in SYSTEMS.
 
 from __future__ import annotations
 
-import sys
 from functools import cache
 from typing import TYPE_CHECKING, Final, cast
+
+from dbsync.storage.platform import of_this_system
 
 if TYPE_CHECKING:
     from updater.host.base import Host
@@ -29,12 +30,4 @@ def this_host() -> Host:
     Raises:
         UnsupportedSystem: no module here supports this system.
     """
-    if sys.platform not in SYSTEMS:
-        from dbsync.errors import UnsupportedSystem
-
-        cause = f"the operating system {sys.platform} is not supported"
-        raise UnsupportedSystem(operation="run", cause=cause, hint=f"Supported: {', '.join(SYSTEMS)}.")
-    module, name = SYSTEMS[sys.platform]
-    # Not importlib.import_module: nothing else on the till's start-up path loads importlib.
-    found = __import__(f"{__name__}.{module}", fromlist=[name])
-    return cast("Host", getattr(found, name)())
+    return cast("Host", of_this_system(SYSTEMS, package=__name__))

@@ -7,6 +7,7 @@ two share. Every module can be imported on every system. A new system is a modul
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Final, cast
 
@@ -28,12 +29,21 @@ def this_platform() -> Platform:
     Raises:
         UnsupportedSystem: no module here knows this system.
     """
-    if sys.platform not in SYSTEMS:
+    return cast("Platform", of_this_system(SYSTEMS, package=__name__))
+
+
+def of_this_system(systems: Mapping[str, tuple[str, str]], *, package: str) -> object:
+    """Return what a package has for this system: an instance of the class on its line of the table.
+
+    Raises:
+        UnsupportedSystem: there is no line for this system.
+    """
+    if sys.platform not in systems:
         from dbsync.errors import UnsupportedSystem
 
         cause = f"the operating system {sys.platform} is not supported"
-        raise UnsupportedSystem(operation="run", cause=cause, hint=f"Supported: {', '.join(SYSTEMS)}.")
-    module, name = SYSTEMS[sys.platform]
-    # Not importlib.import_module: on the till's start-up path importlib is loaded for nothing else.
-    found = __import__(f"{__name__}.{module}", fromlist=[name])
-    return cast("Platform", getattr(found, name)())
+        raise UnsupportedSystem(operation="run", cause=cause, hint=f"Supported: {', '.join(systems)}.")
+    module, name = systems[sys.platform]
+    # Not importlib.import_module: nothing else on the till's start-up path loads importlib.
+    found: object = getattr(__import__(f"{package}.{module}", fromlist=[name]), name)()
+    return found
