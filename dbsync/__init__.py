@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         Locked,
         MigrationFailed,
         Missing,
+        MissingTool,
         NetworkDrive,
         NotAgreed,
         ReadOnly,
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Backup", "BackupKind", "BackupUnusable", "BadMigrations", "CommitFailed", "Damaged", "DiskFull", "DiskProblem",
     "Event", "EventKind", "Failed", "Imported", "Locked", "Loss", "Migration", "MigrationFailed", "MigrationKind",
-    "Missing", "NetworkDrive", "NotAgreed", "Outcome", "OutcomeName", "Progress", "ReadOnly", "Refused",
+    "Missing", "MissingTool", "NetworkDrive", "NotAgreed", "Outcome", "OutcomeName", "Progress", "ReadOnly", "Refused",
     "SchemaNumber", "Sha256", "TillkeeperError", "TryLater", "Unexpected", "UnreadableFile", "UnsupportedSystem",
     "Untracked", "VerificationFailed", "adopt_database", "create_backup", "empty_database", "get_current_version",
     "get_latest_version", "get_migration_by_version", "get_migration_history", "get_pending_migrations",

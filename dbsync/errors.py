@@ -158,6 +158,10 @@ class MigrationFailed(Failed):
     outcome = OutcomeName.MIGRATION_FAILED
 
 
+class MissingTool(MigrationFailed):
+    """The lack of a module or program that a migration uses, in the Python or on the machine that runs it now."""
+
+
 class VerificationFailed(Failed):
     """A migrated database that did not pass verification; the whole transaction was undone."""
 

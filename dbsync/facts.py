@@ -38,6 +38,9 @@ class State(StrEnum):
     MISSING = "missing"
     EMPTY = "empty"
     UNREADABLE = "unreadable"
+    """What SQLite calls damaged, or no database at all."""
+    UNAVAILABLE = "unavailable"
+    """It cannot be read now: the disk, or a permission, is in the way. That says nothing about its content."""
     LOCKED = "locked"
     UNTRACKED = "untracked"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from dbsync.model import Change, Loss
@@ -30,10 +31,24 @@ def not_known(cause: str) -> str:
     return f"cannot determine what was recorded since then: {cause}"
 
 
+def lost(losses: Iterable[Loss], *, not_known: str = "", kept: Path | None = None, export: Path | None = None) -> str:
+    """Return, in one line, how much is not in the live database any more and where it is kept."""
+    found = list(losses)
+    rows = sum(loss.added + loss.changed + loss.removed for loss in found)
+    tables = ", ".join(loss.table for loss in found)
+    what = f"{rows} changes since the backup are not in the live database ({tables})"
+    if not found:
+        what = f"what was recorded since the backup is not in the live database, and cannot be counted: {not_known}"
+    where = f"; kept in {kept}" if kept is not None else ""
+    return what + where + (f", exported to {export}" if export is not None else "")
+
+
 def since(change: Change) -> list[str]:
     """Return the changes since a backup, each as a complete sentence."""
     if not change.known:
         return [not_known(change.cause)]
+    if not change.losses and change.cause:
+        return [f"there is nothing to compare with the backup: {change.cause}"]
     if not change.losses:
         return ["since then, nothing was added, changed or removed in what both have"]
     return [f"since then, {counted(loss)}" for loss in change.losses]

@@ -229,7 +229,7 @@ class Outcome(NamedTuple):
 
 
 class Returned(NamedTuple):
-    """The end of a return to the older schema."""
+    """The end of a return to an older database."""
 
     back: Back | None
     """None: nothing was owed, or nothing could be done; the outcome says which."""
@@ -238,6 +238,13 @@ class Returned(NamedTuple):
     losses: tuple[Loss, ...] = ()
     export: Path | None = None
     parked: Path | None = None
+    not_known: str = ""
+    """Why the changes that are not in the database any more cannot be determined; empty if they can."""
+
+    @property
+    def pending(self) -> bool:
+        """Whether a return is owed and could not be done."""
+        return self.back is None and self.outcome.name is not OutcomeName.NOTHING_TO_RESTORE
 
 
 class Carried(NamedTuple):
@@ -268,9 +275,19 @@ class Change(NamedTuple):
 
 
 class Intent(NamedTuple):
-    """A person's restore in progress, recorded before it begins, so that a repeated call can resume it."""
+    """A restore in progress, recorded before it begins, so that a repeated call resumes it with the same promise."""
 
     intent_id: str
     backup: str
+    """The file that is put in the database's place: a backup, or the carried-back database."""
     set_aside: str | None = None
+    """The path at which the replaced database is kept. It may be named before it is there: a ruined one is moved."""
     done: bool = False
+    base: str | None = None
+    """The backup from which changes are carried back; None if `backup` is restored as it is."""
+    accepts_loss: bool = False
+    """Whether a person has agreed to `losses`, or to a loss that cannot be determined."""
+    losses: tuple[Loss, ...] = ()
+    """The changes that the restored database does not hold."""
+    not_known: str = ""
+    """Why these changes cannot be determined; empty if they can."""

@@ -171,6 +171,10 @@ class OutcomeName(NamedOutcome):
         "Free disk space; the report has the numbers.", True,
     )
     READ_ONLY = ("READ_ONLY", "U-3005", Group.LATER, CANNOT_OPEN, "Make the data folder writable.", True)
+    CANNOT_READ = (
+        "CANNOT_READ", "U-3024", Group.LATER, CANNOT_OPEN,
+        "The database cannot be read now: check the disk, and the rights of this user.", True,
+    )
     # nothing was changed; not before something else changes
     TOO_NEW = (
         "TOO_NEW", "U-3001", Group.REFUSED, CANNOT_OPEN,
@@ -204,6 +208,11 @@ class OutcomeName(NamedOutcome):
     RESTORED = (
         "RESTORED", "U-2101", Group.SETTLED, UNDONE, "Nothing: nothing had been recorded since.", False,
         "the database was restored from its backup; nothing had been recorded since",
+    )
+    RESTORED_WITH_LOSS = (
+        "RESTORED_WITH_LOSS", "U-2102", Group.LOSS, f"{UNDONE} {CALL}",
+        "Records made by the undone version were taken out; enter them again from the export.", True,
+        "the database was put aside and the backup restored; what was recorded since is exported",
     )
     CARRIED_BACK = (
         "CARRIED_BACK", "U-2108", Group.SETTLED, UNDONE,

@@ -16,7 +16,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--to", help="the version to go back to (default: the last one that worked)")
     parser.add_argument("--backup", type=Path, help="the backup to restore (default: the newest good one that fits)")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done and lost; change nothing")
-    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--yes", action="store_true", help="do not ask; nothing is ever lost by this")
+    parser.add_argument("--accept-loss", action="store_true", help="go back although something is lost; it is kept")
     parser.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
     return parser.parse_args()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dbsync.errors import Refused, TryLater
+from dbsync.outcomes import Group, OutcomeName
 from updater.outcomes import TerminalOutcome
 
 
@@ -16,6 +17,24 @@ class Busy(TryLater):
     """Another process of the product holds the terminal or its database."""
 
     outcome = TerminalOutcome.BUSY
+
+
+class WouldLose(Refused):
+    """A rollback after which the live database would lack something, to which nobody has agreed."""
+
+    group = Group.PERSON
+    outcome = OutcomeName.STAYS
+    hint_by_default = (
+        "Nothing was changed. Close the till and run it with --accept-loss to go back all the same: what the older"
+        " database lacks is kept and exported."
+    )
+
+
+class Owed(TryLater):
+    """A rollback that is decided and whose restore is not finished."""
+
+    outcome = OutcomeName.RESTORE_PENDING
+    hint_by_default = "The rollback is decided; the database is as it was. The next start of the till finishes it."
 
 
 class SettingsError(Refused):

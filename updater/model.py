@@ -215,7 +215,9 @@ class View(NamedTuple):
     installed: frozenset[str]
     """Names of the version folders; a folder that exists is complete."""
     journal_broken: bool = False
-    """True if the journal exists but cannot be read; False if it is absent."""
+    """True if the journal exists but its content is damaged; False if it is absent."""
+    journal_unavailable: bool = False
+    """True if the journal exists and cannot be read now: it must not be written anew."""
 
     def trial(self, trial_id: TrialId | None) -> Trial | None:
         """Return the trial of that name; None if it has not begun."""

@@ -28,6 +28,10 @@ class TerminalOutcome(NamedOutcome):
         "ROLLED_BACK", "U-0014", Group.DONE, "",
         "A person went back; what was replaced is kept beside the database.", True,
     )
+    ROLLED_BACK_WITH_LOSS = (
+        "ROLLED_BACK_WITH_LOSS", "U-2109", Group.LOSS, "",
+        "A person went back and agreed to a loss: enter what is missing again from the copy that is kept.", True,
+    )
     REJECTED_HERE = ("REJECTED_HERE", "U-0015", Group.DONE, "", ALLOW)
     UNSTAGED = ("UNSTAGED", "U-0016", Group.DONE)
     ALLOWED = ("ALLOWED", "U-0017", Group.DONE)
@@ -69,13 +73,11 @@ class TerminalOutcome(NamedOutcome):
     )
     TRIAL_LOST = ("TRIAL_LOST", "U-2009", Group.FAILED, UNDONE, "Check the disk. " + ALLOW, True)
     PERSON = ("PERSON", "U-2010", Group.DONE)
-    # the database after a give-up
-    RESTORED_WITH_LOSS = (
-        "RESTORED_WITH_LOSS", "U-2102", Group.LOSS, f"{UNDONE} {CALL}",
-        "Records made by the undone version were taken out; enter them again from the export.", True,
-        "the database was put aside and the backup restored; what was recorded since is exported",
-    )
     # no release can start
+    OPEN_MEANWHILE = (
+        "OPEN_MEANWHILE", "U-3025", Group.PERSON, f"You can sell. {CALL}",
+        "A rollback is not finished: `updater status` says why. The next start tries again.", True,
+    )
     BUSY = ("BUSY", "U-3003", Group.LATER, "The till is being updated. Please try again in a minute.")
     NOT_PREPARED = ("NOT_PREPARED", "U-3012", Group.REFUSED, CANNOT_OPEN, "See the report before this one.", True)
     NOTHING_INSTALLED = ("NOTHING_INSTALLED", "U-3013", Group.REFUSED, CANNOT_OPEN, "Run `updater install`.", True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import shutil
+from contextlib import suppress
 from datetime import datetime
 from glob import escape
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-from dbsync.errors import BackupUnusable, TillkeeperError
+from dbsync.errors import BackupUnusable, TillkeeperError, UnreadableFile
 from dbsync.model import NO_SCHEMA, NO_SHA256, Backup, BackupKind, SchemaNumber, Sha256, known
 from dbsync.storage import files, temporary_files
 from dbsync.storage.files import disk_errors
@@ -110,6 +111,10 @@ def check_file(path: Path) -> Backup:
     if not files.is_there(path) or not path.is_file():
         raise BackupUnusable(operation="use the backup", path=path, cause="there is no such file")
     backup = read(path)
+    if not backup.sha256 and files.is_there(facts_path(path)):
+        # Raises if they cannot be read now: without them the checksum would not be compared.
+        with suppress(UnreadableFile):
+            files.read_json(facts_path(path))
     if backup.sha256 and files.sha256_of(path) != backup.sha256:
         raise BackupUnusable(
             operation="use the backup", path=path, cause="it is not what was written: its checksum differs"

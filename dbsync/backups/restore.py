@@ -11,9 +11,8 @@ from typing import Final
 from dbsync.backups import catalog, compression, snapshot
 from dbsync.backups.concurrent_writes import Watch
 from dbsync.backups.snapshot import sidecars
-from dbsync.errors import BackupUnusable, Damaged, DiskProblem, TillkeeperError
+from dbsync.errors import BackupUnusable, Damaged, DiskProblem, TillkeeperError, VerificationFailed
 from dbsync.model import NO_SHA256, Backup
-from dbsync.outcomes import OutcomeName
 from dbsync.progress import Told
 from dbsync.storage import files
 from dbsync.storage.connections import (
@@ -33,6 +32,10 @@ from dbsync.storage.page_copy import copy_over
 
 WRITE_VERSION_AT: Final = 18
 NEWEST_WRITE_VERSION: Final = 2
+PAGE_OVERHEAD: Final = 20
+"""A frame of a WAL has 24 bytes beside its page, which has 512 bytes or more."""
+JOURNAL_SLACK_BYTES: Final = 1_000_000
+"""Headers of journals, and the small records that are written around a restore."""
 
 
 def restore_over(*, source: Path, database: Path, told: Told, watch: Watch | None = None) -> None:
@@ -114,76 +117,123 @@ def _check_whole(path: Path) -> None:
         raise BackupUnusable(operation="use the backup", path=path, cause=f"a part of it is still in {name}", hint=hint)
 
 
-def put_aside(facts: Backup, *, database: Path, final: Path, told: Told, watch: Watch, moves: bool = True) -> Backup:
-    """Keep the live database under another name: copied if it can still be read, moved if it is ruined.
+def put_aside(facts: Backup, *, database: Path, final: Path, told: Told, watch: Watch) -> Backup:
+    """Copy the live database to another name, whether its content is sound or not.
 
-    Returns when the result is durable: only then may the live database be replaced.
+    Returns when the copy is durable: only then may the live database be replaced.
 
     Args:
         database: the file.
         final: the path to keep it under.
         facts: of the result.
         told: receives the progress of the copy.
-        watch: begins before the copy does; a database that is moved is not watched.
-        moves: whether a ruined database is moved: only if another one takes its place in any case.
+        watch: begins before the copy does.
 
     Raises:
-        Damaged: it is ruined and may not be moved; nothing was changed.
-        DiskProblem: it could not be kept; nothing was changed.
+        Damaged: SQLite cannot read it as a database; `move_aside` keeps such a file.
+        Locked: another process writes it.
+        DiskProblem: it cannot be read now, or the copy cannot be written: the error names the file. Nothing is left.
     """
-    if moves and _is_only_read(database):
-        # SQLite would not write over it.
-        return _move_aside(database, final, facts)
+    check_format(database)
     # Only after the header was read: closing that file drops the locks that this process has on it.
     watch.begin()
     try:
         part = snapshot.copy_to_part(facts, source=database, final=final, told=told)
-    except (Damaged, DiskProblem) as error:
+    except DiskProblem as error:
         watch.close()
-        if not moves or error.outcome in (OutcomeName.NO_SPACE, OutcomeName.READ_ONLY):
-            raise
-        return _move_aside(database, final, facts)
-    return snapshot.keep_part(_inspected(part))
+        raise _of_its_object(error, source=database, target=final) from error
+    except BaseException:
+        watch.close()
+        raise
+    try:
+        return snapshot.keep_part(_inspected(part))
+    except BaseException:
+        watch.close()
+        snapshot.drop_part(part.path)
+        raise
 
 
-def _is_only_read(database: Path) -> bool:
-    """Return whether the header names a later file format, which SQLite reads and never writes.
+def _of_its_object(error: DiskProblem, *, source: Path, target: Path) -> TillkeeperError:
+    """Return the error of a failed copy, naming the source if it cannot be read by itself, else the target.
 
-    A damaged byte of the header is enough (sqlite.org/fileformat2.html#file_format_version_numbers).
+    Nothing here has the source open.
+    """
+    try:
+        with translated("read", source), closing(open_reading(source)) as reading:
+            reading.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        with disk_errors("read", source), source.open("rb") as file:
+            while file.read(files.READ_SIZE_BYTES):
+                pass
+    except TillkeeperError as problem:
+        return problem
+    return type(error)(operation="copy the database to", path=target, cause=error.cause)
+
+
+def check_format(database: Path) -> None:
+    """Refuse a file that SQLite would not write over. Only for a database that this process does not have open.
+
+    Its header names a later file format, which SQLite reads and never writes; a damaged byte of the header is enough
+    (sqlite.org/fileformat2.html#file_format_version_numbers).
+
+    Raises:
+        Damaged: it is such a file.
+        DiskProblem: it cannot be read now.
     """
     with disk_errors("read", database), database.open("rb") as file:
         header = file.read(WRITE_VERSION_AT + 1)
-    return header.startswith(b"SQLite format 3\0") and header[-1] > NEWEST_WRITE_VERSION
+    if header.startswith(b"SQLite format 3\0") and header[-1] > NEWEST_WRITE_VERSION:
+        cause = "its header names a file format that SQLite does not write"
+        raise Damaged(operation="replace", path=database, cause=cause)
 
 
 def _inspected(part: Backup) -> Backup:
-    """Return the facts of a copy, marked as verified or not.
+    """Return the facts of a durable copy, marked as verified or not.
 
     A copy has every page, sound or not. If it cannot be checked, for example because a collation of the app is
     missing, it is kept as not verified.
+
+    Raises:
+        DiskProblem: the copy cannot be made durable, or not be read back: it proves nothing.
     """
+    measured = snapshot.measure_part(part)
     try:
-        problem, _, seen = snapshot.inspect_part("check the copy", part)
-    except (Damaged, DiskProblem) as error:
-        if error.outcome in (OutcomeName.NO_SPACE, OutcomeName.READ_ONLY):
-            raise
-        return part._replace(sha256=files.sha256_of(part.path), size_bytes=part.path.stat().st_size, verified=False)
-    return seen._replace(verified=problem is None)
+        with (
+            translated("check the copy", part.path, otherwise=VerificationFailed),
+            closing(open_copy(part.path)) as connection,
+        ):
+            problem = check_soundness(connection)
+    except (Damaged, VerificationFailed) as error:
+        problem = error.cause
+    return measured._replace(verified=problem is None)
 
 
-def _move_aside(database: Path, final: Path, facts: Backup) -> Backup:
-    """Move a ruined database, its journals first.
+def move_aside(facts: Backup, *, database: Path) -> Backup:
+    """Move a ruined database, its journals first, to the path in `facts`; a repeat completes it.
 
     A crash in between leaves a database without its hot journal, which is no worse than ruined. A journal left behind
     alone would be replayed over the next database of that name.
+
+    Raises:
+        DiskProblem: it cannot be moved.
     """
+    final = facts.path
     for journal in sidecars(database):
-        if journal.exists():
+        if files.is_there(journal):
             files.rename_durably(
                 source=journal, target=journal.with_name(journal.name.replace(database.name, final.name, 1))
             )
-    files.sync_file(database)
-    kept = facts._replace(path=final, size_bytes=database.stat().st_size, verified=False, sha256=NO_SHA256)
+    kept = facts._replace(size_bytes=files.size_of(database), verified=False, sha256=NO_SHA256)
     catalog.write_facts(kept)
     files.rename_durably(source=database, target=final)
     return kept
+
+
+def journal_bytes(*, live: Path, source: Path) -> int:
+    """Return the most space that SQLite takes while `source` is copied over `live`.
+
+    In rollback mode the journal has every page of the live database, in WAL mode the log has every page of the source
+    (sqlite.org/fileformat2.html, 3 and 4); and the database may grow.
+    """
+    live_bytes, source_bytes = files.size_of(live, Path(f"{live}-wal")), files.size_of(source)
+    largest = max(live_bytes, source_bytes)
+    return largest + largest // PAGE_OVERHEAD + max(0, source_bytes - live_bytes) + JOURNAL_SLACK_BYTES

@@ -1,26 +1,56 @@
-"""The record on disk of a person's restore under way, for a repeat of it (format 1)."""
+"""The record on disk of a restore in progress, for a repeat of it (format 1)."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from dbsync.errors import TillkeeperError
-from dbsync.model import Intent
+from dbsync.errors import TillkeeperError, UnreadableFile
+from dbsync.model import Intent, Loss
 from dbsync.storage import files
 
 
 def read(backups: Path, intent_id: str) -> Intent | None:
-    """Return the intent of that name; None if none can be read: its restore starts anew and sets aside again."""
+    """Return the intent of that name; None if there is none, or its content is damaged.
+
+    Raises:
+        TryLater: it cannot be read now.
+    """
     try:
-        found = files.read_json(_path(backups, intent_id))
-        return Intent(intent_id, str(found["backup"]), found["set_aside"], bool(found["done"]))
-    except (FileNotFoundError, TillkeeperError, KeyError, TypeError):
+        return _intent(intent_id, files.read_json(_path(backups, intent_id)))
+    except (FileNotFoundError, UnreadableFile, KeyError, TypeError, ValueError):
         return None
 
 
 def write(backups: Path, intent: Intent) -> None:
     """Write an intent durably."""
-    files.write_json(_path(backups, intent.intent_id), {"format": 1, **intent._asdict()})
+    losses = [list(loss) for loss in intent.losses]
+    files.write_json(_path(backups, intent.intent_id), {"format": 1, **intent._asdict(), "losses": losses})
+
+
+def remove(backups: Path, intent_id: str) -> None:
+    """Remove an intent, durably as far as possible: without its rejection or trial nobody reads it."""
+    path = _path(backups, intent_id)
+    try:
+        with files.disk_errors("remove", path):
+            path.unlink(missing_ok=True)
+            files.sync_folder(path.parent)
+    except TillkeeperError:
+        return
+
+
+def _intent(intent_id: str, found: dict[str, Any]) -> Intent:
+    # Intents of earlier versions name neither base nor losses.
+    return Intent(
+        intent_id,
+        str(found["backup"]),
+        found["set_aside"],
+        bool(found["done"]),
+        found.get("base"),
+        bool(found.get("accepts_loss", False)),
+        tuple(Loss(str(table), *map(int, counts)) for table, *counts in found.get("losses", [])),
+        str(found.get("not_known", "")),
+    )
 
 
 def _path(backups: Path, intent_id: str) -> Path:

@@ -23,7 +23,6 @@ from dbsync.cli.shared import (
     yes_option,
 )
 from dbsync.commands import downgrade as go_back
-from dbsync.outcomes import ExitStatus
 from dbsync.storage.locks import locked
 
 
@@ -62,4 +61,7 @@ def command(
             tell(f"The newer database is kept: {returned.set_aside.path}")
         if returned.parked is not None:
             tell(f"What the older schema has no place for: {returned.parked}")
-    sys.exit(0 if returned.back is not None else returned.outcome.name.exit_status or ExitStatus.FAILED)
+        if returned.back is not None and returned.losses:
+            kept = returned.set_aside.path if returned.set_aside is not None else None
+            tell(f"LOST: {losses.lost(returned.losses, kept=kept, export=returned.export)}.")
+    sys.exit(returned.outcome.name.exit_status)

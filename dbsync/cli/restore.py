@@ -23,10 +23,11 @@ from dbsync.upgrade import restore_decision
 @click.command("restore")
 @click.argument("backup", type=FILE)
 @click.option("--dry-run", is_flag=True, help="Say what would be lost; change nothing.")
+@click.option("--accept-loss", is_flag=True, help="Restore although something is lost by it; it is kept.")
 @yes_option
 @as_json
 @on_database
-def command(place: Place, *, backup: Path, dry_run: bool, yes: bool, as_json: bool) -> None:
+def command(place: Place, *, backup: Path, dry_run: bool, accept_loss: bool, yes: bool, as_json: bool) -> None:
     """Put BACKUP in the database's place.
 
     The database as it is now is kept beside it first.
@@ -47,21 +48,29 @@ def command(place: Place, *, backup: Path, dry_run: bool, yes: bool, as_json: bo
             # For people, the losses are printed above.
             print_told({"done": False, **(known if as_json else {})}, as_json=as_json)
             return
-        ask("Restore now? What is replaced is kept.", operation="restore", path=path, yes=yes, as_json=as_json)
         # Before anything is copied: a database that another process writes cannot be replaced now.
         if effects.look().state is State.OK:
-            preflight.check_alone(place.database)
-        returned = restore_decision.restore(effects, backup=path.absolute(), intent_id=f"dbsync-{files.random_name()}")
+            preflight.check_not_in_use(place.database)
+        if accept_loss or change.unchanged:
+            ask("Restore now? What is replaced is kept.", operation="restore", path=path, yes=yes, as_json=as_json)
+        returned = restore_decision.restore(
+            effects, backup=path.absolute(), intent_id=f"dbsync-{files.random_name()}", accept_loss=accept_loss
+        )
+    kept = returned.set_aside.path if returned.set_aside else None
+    loses = returned.back is not None and bool(returned.losses or returned.not_known)
     told = {
         "done": returned.back is not None,
         "outcome": str(returned.outcome.name),
         "cause": returned.outcome.cause,
         "hint": returned.outcome.hint,
         "version": returned.outcome.version_after,
-        "kept": str(returned.set_aside.path) if returned.set_aside else None,
+        "kept": str(kept) if kept else None,
+        "lost": losses.as_json(returned.losses) if as_json else None,
     }
     print_told(told, as_json=as_json)
-    sys.exit(0 if returned.back is not None else returned.outcome.name.exit_status)
+    if loses and not as_json:
+        tell(f"LOST: {losses.lost(returned.losses, not_known=returned.not_known, kept=kept)}.")
+    sys.exit(returned.outcome.name.exit_status)
 
 
 def _check_own(place: Place, path: Path) -> None:

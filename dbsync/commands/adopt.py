@@ -79,7 +79,7 @@ def _state_of(facts: Facts) -> str:
 def _write(effects: LiveEffects, found: tuple[Migration, ...], *, kind: HistoryKind) -> Backup | None:
     effects.preflight(())
     adopted = kind is HistoryKind.ADOPTED
-    aside = effects.put_aside(BackupKind.BEFORE_BASELINE if adopted else BackupKind.BEFORE_STAMP, moves=False)
+    aside = effects.put_aside(BackupKind.BEFORE_BASELINE if adopted else BackupKind.BEFORE_STAMP)
     effects.begin()
     try:
         effects.adopt(found, kind=kind)

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from dbsync.database.live import LiveEffects
-from dbsync.errors import TillkeeperError, wrapped
-from dbsync.model import Back, Backup, BackupKind, Carried, Loss, Migration, Outcome, Returned, RunPhase, State
+from dbsync.errors import MissingTool, TillkeeperError, wrapped
+from dbsync.model import Back, Backup, Carried, Loss, Migration, Outcome, Returned, RunPhase, State
 from dbsync.outcomes import OutcomeName
-from dbsync.upgrade import decisions
+from dbsync.storage import files
+from dbsync.upgrade import decisions, preparation
 from dbsync.upgrade.effects import Effects
 from dbsync.upgrade.outcome_record import FlightEvent
+from dbsync.upgrade.preparation import Wish
 
 _ACCEPT: Final = "`dbsync diff` shows what; --accept-loss goes back all the same, and keeps it."
 _AS_IT_IS: Final = "`dbsync restore` puts the backup in its place as it is, and keeps the database of now."
@@ -45,41 +47,39 @@ def diff(effects: LiveEffects, base: Backup, migrations: tuple[Migration, ...], 
 def downgrade(effects: LiveEffects, base: Backup, migrations: tuple[Migration, ...], *, accept_loss: bool) -> Returned:
     """Put the database aside, then restore the older one with everything that people did since.
 
-    Repeatable: a cut before the restore leaves a copy that is not needed, a cut after it leaves the older database.
+    Repeatable: a cut before the restore leaves copies that are not needed, a cut after it leaves the older database.
     """
+    intent_id = f"dbsync-{files.random_name()}"
     try:
         effects.check_usable(base.path)
         migrations = _had(effects, migrations)
-        # Copied, never moved: the steps that follow may decide to leave the database where it is.
-        aside = effects.put_aside(BackupKind.BEFORE_RESTORE, moves=False)
-        if aside is None:
-            cause = "there is no database to go back from"
-            return Returned(None, Outcome(OutcomeName.STAYS, phase=RunPhase.GOING_BACK, cause=cause))
+        if effects.look().state is State.MISSING:
+            return _stays("there is no database to go back from")
         try:
-            carried = effects.carry_back(migrations, base=base, aside=aside)
-        except TillkeeperError as error:
-            why = f"it cannot be carried back: {_why_not(effects, migrations, error)}"
-            effects.discard(aside.path)
-            return Returned(None, Outcome(OutcomeName.STAYS, phase=RunPhase.GOING_BACK, cause=why, hint=_AS_IT_IS))
+            prepared = preparation.prepare(effects, Wish(intent_id, base, carries=True, migrations=migrations))
+        except preparation.CannotCarry as error:
+            return _stays(f"it cannot be carried back: {_why_not(effects, migrations, error)}", _AS_IT_IS)
+        carried = prepared.carried
+        assert carried is not None, "it was to be carried back"
         if carried.losses and not accept_loss:
-            # The database is where it was, so its copy, which is as large, is not needed.
-            effects.discard(carried.path)
-            effects.discard(aside.path)
-            refused = Outcome(
-                OutcomeName.STAYS, phase=RunPhase.GOING_BACK, cause="something would be lost", hint=_ACCEPT
-            )
-            return Returned(None, refused, None, carried.losses, carried.export)
-        # Read back and checked by the restore itself.
-        effects.restore(carried.path)
-    except Exception as raised:  # noqa: BLE001 - whatever an effect raises, the outcome has a name
+            preparation.abandon(effects, prepared)
+            return _stays("something would be lost", _ACCEPT)._replace(losses=carried.losses, export=carried.export)
+        preparation.complete(effects, prepared.intent)
+    except Exception as raised:
         last = wrapped(raised)
+        if isinstance(last, MissingTool):
+            raise last from raised
         return Returned(
             None, Outcome(OutcomeName.RESTORE_PENDING, phase=RunPhase.GOING_BACK, cause=last.cause, hint=last.hint)
         )
-    name = OutcomeName.RESTORED if carried.losses else OutcomeName.CARRIED_BACK
+    name = OutcomeName.RESTORED_WITH_LOSS if carried.losses else OutcomeName.CARRIED_BACK
     outcome = Outcome(name, version_after=base.version, phase=RunPhase.GOING_BACK)
     effects.record(FlightEvent.ENDED, outcome=name, after=base.version, phase=RunPhase.GOING_BACK)
-    return Returned(Back.DONE, outcome, aside, carried.losses, carried.export, carried.parked)
+    return Returned(Back.DONE, outcome, prepared.aside, carried.losses, carried.export, carried.parked)
+
+
+def _stays(cause: str, hint: str = "") -> Returned:
+    return Returned(None, Outcome(OutcomeName.STAYS, phase=RunPhase.GOING_BACK, cause=cause, hint=hint))
 
 
 def _why_not(effects: Effects, migrations: tuple[Migration, ...], error: TillkeeperError) -> str:

@@ -15,7 +15,7 @@ from dbsync.model import Backup, BackupKind, Migration, Outcome, State
 from dbsync.progress import nobody
 from dbsync.storage import files, temporary_files
 from dbsync.storage.connections import open_reading, open_writing, translated
-from dbsync.upgrade import coordinator
+from dbsync.upgrade import coordinator, preparation
 
 _KIND: Final = ("page_size", "encoding", "auto_vacuum", "application_id")
 
@@ -45,9 +45,7 @@ def empty(effects: LiveEffects, migrations: tuple[Migration, ...]) -> Backup | N
         outcome = _bring_up(work, migrations)
         if not outcome.ready:
             raise BackupUnusable(operation="empty", path=effects.database, cause=outcome.cause)
-        aside = effects.put_aside(BackupKind.BEFORE_EMPTY)
-        effects.restore(work)
-        return aside
+        return preparation.replace(effects, work, BackupKind.BEFORE_EMPTY)
 
 
 def import_file(effects: LiveEffects, path: Path, migrations: tuple[Migration, ...]) -> Imported:
@@ -65,8 +63,7 @@ def import_file(effects: LiveEffects, path: Path, migrations: tuple[Migration, .
             outcome = _bring_up(work, migrations)
             if not outcome.ready:
                 return Imported(None, outcome)
-            kept = effects.put_aside(BackupKind.BEFORE_IMPORT)
-            effects.restore(work)
+            kept = preparation.replace(effects, work, BackupKind.BEFORE_IMPORT)
             return Imported(kept, outcome)
     except TryLater:
         # The file is not the cause.

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from dbsync.backups import compression, restore, snapshot
+from dbsync.backups import catalog, compression, restore, snapshot
 from dbsync.database.shared import Shared, known_migrations
 from dbsync.downgrade import row_translation
-from dbsync.errors import Locked, TillkeeperError
+from dbsync.errors import DiskProblem, Locked, TillkeeperError, TryLater, VerificationFailed
 from dbsync.migrations import runner
-from dbsync.model import Backup, Change, Loss, Migration, Sha256, State
+from dbsync.model import Backup, Change, Facts, Loss, Migration, Sha256, State
 from dbsync.progress import WorkPhase
 from dbsync.storage import connections, files
 from dbsync.verification import table_diff
@@ -47,16 +47,30 @@ class Comparing(Shared):
     def changed_since(self, backup: Path) -> Change:
         facts = self.look()
         if facts.state in (State.MISSING, State.EMPTY):
-            return Change(known=True)
+            return self._change_without(backup, facts)
+        if facts.state is State.LOCKED:
+            raise Locked(operation="compare", path=self.database, cause=facts.detail)
+        if facts.state is State.UNAVAILABLE:
+            raise DiskProblem(operation="read", path=self.database, cause=facts.detail)
         if facts.state is not State.OK:
             return Change(known=False, cause=facts.detail)
         try:
             return self._compared(backup)
         except TillkeeperError as error:
-            if isinstance(error, Locked):
+            if isinstance(error, TryLater):
+                # It cannot be read now, which says nothing about what was recorded.
                 raise
             # Another text encoding, or a collation of the app: a backup that cannot be compared may still be restored.
             return Change(known=False, cause=error.cause)
+
+    def _change_without(self, backup: Path, facts: Facts) -> Change:
+        """Return the change of a database that is not there: unknown if a later copy of it is kept."""
+        sequence = catalog.read(catalog.find(backup)).sequence
+        listed = catalog.list_backups(backups=self.backups, database=self.database)
+        later = next((kept for kept in listed if kept.sequence > sequence), None)
+        if later is None:
+            return Change(known=True, cause=facts.gone)
+        return Change(known=False, cause=f"{facts.gone}; {later.path} is a later copy of it")
 
     def export_loss(self, migrations: tuple[Migration, ...], *, base: Backup, aside: Backup) -> Path | None:
         folder = self._reports / f"loss-{aside.path.stem}"
@@ -109,7 +123,8 @@ class Comparing(Shared):
         """The live database, open for reading, with another one attached as `base`."""
         with (
             compression.plain(path) as plain,
-            connections.translated("compare with", path),
+            # An error without a code of its own, such as a collation of the app, is not the disk's.
+            connections.translated("compare with", path, otherwise=VerificationFailed),
             closing(connections.open_reading(self.database)) as live,
         ):
             connections.attach_copy(live, plain, "base")

@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from dbsync.backups import catalog, restore
 from dbsync.database.measurements import RESERVE_FACTOR, Measured
 from dbsync.errors import DiskFull, NetworkDrive, ReadOnly, disk_problem
 from dbsync.storage import files
@@ -78,6 +79,25 @@ def check_rehearsal_space(*, database: Path, folder: Path, least_free_bytes: int
     _check_enough(Space(folder, required_bytes, files.free_bytes(folder)), database, "rehearse")
 
 
+def check_space_to_go_back(*, database: Path, base: Path, backups: Path, carries: bool) -> None:
+    """Refuse a return to an older database for which the disk has too little space, with numbers, before any copy.
+
+    It needs a copy of the database as it is, and what SQLite writes beside the database while it is replaced; and to
+    carry changes back, the older database. What a proof needs in addition is found by making it.
+
+    Raises:
+        DiskFull: database size, required and available space are in its cause.
+    """
+    size_bytes = size_of(database)
+    beside_bytes = size_bytes + restore.journal_bytes(live=database, source=catalog.find(base))
+    older_bytes = files.size_of(catalog.find(base)) if carries else 0
+    wanted = {database.parent: beside_bytes, backups: older_bytes}
+    if _device(database.parent) == _device(backups):
+        wanted = {database.parent: beside_bytes + older_bytes}
+    for folder, required_bytes in wanted.items():
+        _check_enough(Space(folder, required_bytes, files.free_bytes(folder)), database, "go back")
+
+
 def _check_enough(found: Space, database: Path, operation: str) -> None:
     if not found.enough:
         cause = (
@@ -131,6 +151,21 @@ def check_alone(database: Path) -> None:
             connection.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()
         connection.execute("BEGIN IMMEDIATE")
         # On a read-only file, this silently begins a read transaction: only a write fails.
+        connection.execute(f"PRAGMA user_version={version_of(connection)}")
+        connection.execute("ROLLBACK")
+
+
+def check_not_in_use(database: Path) -> None:
+    """Refuse a database in which another program reads or writes at this moment; having it open is no obstacle.
+
+    Raises:
+        Locked: another program has a transaction open.
+        ReadOnly: the database may not be written.
+        Damaged: SQLite cannot read it.
+    """
+    with translated("replace", database), closing(open_writing(database)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        # As in `check_alone`: only a write fails on a read-only file.
         connection.execute(f"PRAGMA user_version={version_of(connection)}")
         connection.execute("ROLLBACK")
 

@@ -19,18 +19,65 @@ from dbsync.upgrade.outcome_record import FlightEvent
 class Restoring(Shared):
     """The effects that replace the live database by another one."""
 
-    def put_aside(self, kind: BackupKind, *, moves: bool = True) -> Backup | None:
-        """Copy the live database to a file beside it; move a ruined one if `moves`: another one takes its place."""
+    def check_replaceable(self, base: Path, *, carries: bool) -> None:
+        preflight.check_writable(self.database.parent)
+        preflight.check_writable(self.backups)
+        self.clear()
+        preflight.check_space_to_go_back(database=self.database, base=base, backups=self.backups, carries=carries)
+        if self.look().state not in (State.MISSING, State.EMPTY):
+            restore.check_format(self.database)
+            preflight.check_not_in_use(self.database)
+
+    def put_aside(self, kind: BackupKind) -> Backup | None:
         facts = self.look()
         if facts.state is State.MISSING:
             return None
         preflight.check_writable(self.database.parent)
         self.clear()
-        now = datetime.now(UTC)
-        final = catalog.free_name(self.database.parent, catalog.beside_name(self.database, kind, now))
-        kept = self._facts(final, kind, facts.version, now)
+        final = self.name_aside(kind)
+        kept = self._facts(final, kind, facts.version, datetime.now(UTC))
         told = self._meter.phase(WorkPhase.PUT_ASIDE)
-        return restore.put_aside(kept, database=self.database, final=final, told=told, watch=self._watch, moves=moves)
+        return restore.put_aside(kept, database=self.database, final=final, told=told, watch=self._watch)
+
+    def name_aside(self, kind: BackupKind) -> Path:
+        name = catalog.beside_name(self.database, kind, datetime.now(UTC))
+        return catalog.free_name(self.database.parent, name)
+
+    def move_aside(self, path: Path, kind: BackupKind) -> Backup:
+        facts = self._facts(path, kind, self.look().version, datetime.now(UTC))
+        self._watch.close()
+        return restore.move_aside(facts, database=self.database)
+
+    def kept_at(self, path: Path) -> Backup | None:
+        found = catalog.find(path)
+        return catalog.read(found) if files.is_there(found) else None
+
+    def base_of(self, backup: Path) -> Backup | None:
+        wanted = self.kept_at(backup)
+        if wanted is None or wanted.kind == BackupKind.MIGRATION:
+            return wanted
+        listed = catalog.list_backups(backups=self.backups, database=self.database)
+        return next(
+            (
+                kept
+                for kept in listed
+                if kept.kind == BackupKind.MIGRATION and kept.verified and kept.version == wanted.version
+            ),
+            None,
+        )
+
+    def reserve(self, source: Path) -> None:
+        size_bytes = restore.journal_bytes(live=self.database, source=catalog.find(source))
+        kept = catalog.read(catalog.find(source))
+        # A compressed backup is unpacked before it is restored.
+        self._reserve.hold(size_bytes + 2 * kept.content_size_bytes)
+
+    def release_reserve(self) -> None:
+        try:
+            self._reserve.free()
+        except TillkeeperError:
+            # It only takes space; the next run clears it.
+            return
 
     def carry_back(self, migrations: tuple[Migration, ...], *, base: Backup, aside: Backup) -> Carried:
         into, reports = self._scratch("carried"), self._reports / f"carried-{aside.path.stem}"
@@ -73,7 +120,8 @@ class Restoring(Shared):
         part = temporary_files.part_of(final, temporary_files.owner_of(self.database))
         files.rename_durably(source=carried.path, target=part)
         facts = self._facts(part, BackupKind.CARRIED, base.version, now)
-        return snapshot.keep_part(snapshot.check_part(facts))
+        # Carrying back has checked it.
+        return snapshot.keep_part(snapshot.measure_part(facts))
 
     def check_usable(self, backup: Path) -> None:
         self._meter.phase(WorkPhase.CHECK_BACKUP)
@@ -83,6 +131,8 @@ class Restoring(Shared):
         restore.check_backup_file(backup)
 
     def restore(self, backup: Path) -> None:
+        # A crash from here on leaves nothing that is not in the intent: the next run reserves again.
+        self._reserve.free()
         restore.restore_over(
             source=backup, database=self.database, told=self._meter.phase(WorkPhase.RESTORE), watch=self._watch
         )
@@ -95,3 +145,6 @@ class Restoring(Shared):
 
     def write_intent(self, intent: Intent) -> None:
         restore_intents.write(self.backups, intent)
+
+    def remove_intent(self, intent_id: str) -> None:
+        restore_intents.remove(self.backups, intent_id)

@@ -16,6 +16,7 @@ from dbsync.database.open_transaction import OpenTransaction
 from dbsync.model import NO_SHA256, Backup, BackupKind, Migration, SchemaNumber
 from dbsync.progress import Meter, Progress, quiet, safe
 from dbsync.storage import connections, files, temporary_files
+from dbsync.storage.reserve import Reserve
 from dbsync.upgrade.effects import Effects
 
 PROCESS: Final = files.random_name()
@@ -58,6 +59,9 @@ class Shared(Effects):
         self._least_free_bytes: Final = least_free_bytes
         self._flight: Final = FlightRecorder(backups, database)
         self._watch: Final = Watch(database)
+        self._reserve: Final = Reserve(
+            temporary_files.scratch_of(database.parent, temporary_files.owner_of(database), "reserve")
+        )
         self._begun: OpenTransaction | None = None
         """The open transaction."""
         self._pending: tuple[Migration, ...] = ()

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import traceback
 from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from dbsync.errors import MigrationFailed, described
+from dbsync.errors import MigrationFailed, MissingTool, TillkeeperError, described, disk_problem
 from dbsync.migrations.migration_file import checked_text
 from dbsync.model import Migration
 
 STOPPED: Final = (Exception, SystemExit)
 """The exceptions that a migration's code may raise. SystemExit is a failure too: it must not end the app."""
+
+OF_THE_MACHINE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ENOMEM)
+"""Errors of files that say nothing about the code that met them."""
 
 
 def _unheard(line: str) -> None:
@@ -42,9 +46,15 @@ def _printed(log: Callable[[str], None], *words: object, sep: str | None = " ", 
         log(line)
 
 
-def failed(migration: Migration, error: BaseException) -> MigrationFailed:
-    """Return the error for an exception of a Python migration, with the line of its code that led to it."""
+def failed(migration: Migration, error: BaseException) -> TillkeeperError:
+    """Return the error for an exception of a Python migration, with the line of its code that led to it.
+
+    A disk that is full or fails, and a module that is not there, lie in this machine and not in the migration.
+    """
+    if isinstance(error, OSError) and error.errno in OF_THE_MACHINE:
+        return disk_problem("migrate", migration.path, error)
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == str(migration.path)]
     cause = described(error) + (f" (line {lines[-1]})" if lines else "")
-    return MigrationFailed(operation="migrate", path=migration.path, cause=cause)
+    kind = MissingTool if isinstance(error, ImportError) else MigrationFailed
+    return kind(operation="migrate", path=migration.path, cause=cause)

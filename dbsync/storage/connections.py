@@ -9,7 +9,7 @@ from pathlib import Path
 from stat import S_ISDIR
 from typing import Final
 
-from dbsync.errors import Damaged, DiskFull, DiskProblem, Locked, Missing, ReadOnly, TillkeeperError
+from dbsync.errors import Damaged, DiskFull, DiskProblem, Locked, Missing, ReadOnly, TillkeeperError, TryLater
 from dbsync.facts import Facts, SchemaNumber, State
 from dbsync.storage.files import is_there
 
@@ -175,12 +175,14 @@ def look(
         traces = had_data()
         return Facts(State.MISSING, detail=traces, had_data=bool(traces))
     except OSError as cause:
-        return Facts(State.UNREADABLE, detail=cause.strerror or str(cause))
+        return Facts(State.UNAVAILABLE, detail=cause.strerror or str(cause))
     try:
         with translated("look at", path), closing(opened(path)) as connection:
             return _facts(connection, had_data)
     except Locked as error:
         return Facts(State.LOCKED, detail=error.cause)
+    except TryLater as error:
+        return Facts(State.UNAVAILABLE, detail=error.cause)
     except TillkeeperError as error:
         return Facts(State.UNREADABLE, detail=error.cause)
 

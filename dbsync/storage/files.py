@@ -75,13 +75,16 @@ def read_json(path: Path) -> Any:
 
     Raises:
         FileNotFoundError: there is no such file.
-        UnreadableFile: the file is not JSON, or cannot be read.
+        UnreadableFile: the file is not JSON.
+        DiskProblem: the file cannot be read now, which says nothing about its content.
     """
     try:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
         raise
-    except (OSError, ValueError) as cause:
+    except OSError as cause:
+        raise disk_problem("read", path, cause) from cause
+    except (ValueError, RecursionError) as cause:
         raise UnreadableFile(operation="read", path=path, cause=str(cause)) from cause
 
 

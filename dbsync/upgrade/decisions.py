@@ -11,6 +11,7 @@ from dbsync.model import (
     Change,
     Facts,
     Intent,
+    Loss,
     Migration,
     SchemaNumber,
     State,
@@ -71,6 +72,8 @@ def decide_upgrade(
     match facts.state:
         case State.LOCKED:
             return Refuse(OutcomeName.LOCKED, facts.detail, "Close what has the database open, then try again.")
+        case State.UNAVAILABLE:
+            return Refuse(OutcomeName.CANNOT_READ, facts.detail, "Nothing was changed. Check the disk and the rights.")
         case State.UNREADABLE:
             hint = "Nothing was changed. `dbsync backups` lists what can be restored."
             return Refuse(OutcomeName.DAMAGED, facts.detail, hint)
@@ -238,25 +241,64 @@ def decide_carried(carried: Carried | None, *, ever_confirmed: bool) -> CarriedS
     return RestoreCarried() if carried is not None else Restore(aside=True)
 
 
-class PutAside(NamedTuple):
-    """The decision to set the live database aside first, then restore."""
+class Anew(NamedTuple):
+    """The decision to prepare everything anew: what was prepared does not fit the database any more."""
 
 
 class Overwrite(NamedTuple):
-    """The decision to restore at once: the live database is already set aside."""
+    """The decision to restore at once: the live database is already set aside, or is not there."""
+
+
+class MoveAside(NamedTuple):
+    """The decision to move the database, which is ruined, to the path in the intent, and to restore."""
 
 
 class Finished(NamedTuple):
     """The decision to do nothing more: the restore was done."""
 
 
-RestoreStep = PutAside | Overwrite | Finished
+RestoreStep = Anew | Overwrite | MoveAside | Finished
 
 
-def decide_restore(intent: Intent | None, *, equals_backup: bool, equals_aside: bool) -> RestoreStep:
-    """Return the step of a person's restore: it resumes only while the live content equals the set-aside copy."""
-    if intent is not None and (intent.done or equals_backup):
+def decide_restore(
+    facts: Facts, intent: Intent | None, *, went_back: bool, equals_backup: bool, equals_aside: bool, has_aside: bool
+) -> RestoreStep:
+    """Return the step of a restore that was decided and perhaps begun.
+
+    It continues only while the live content equals the set-aside copy: what was recorded since must not be lost.
+
+    Args:
+        facts: one look at the database.
+        intent: the record of the restore; None if there is none that can be read.
+        went_back: whether the live database has the older schema to which changes were carried back: it was restored,
+            and used since.
+        equals_backup: whether the live content equals the database that is to be restored.
+        equals_aside: whether it equals the set-aside copy.
+        has_aside: whether the set-aside copy is there.
+    """
+    if intent is None:
+        return Anew()
+    if intent.done or went_back or equals_backup:
         return Finished()
-    if intent is not None and intent.set_aside is not None and equals_aside:
-        return Overwrite()
-    return PutAside()
+    match facts.state:
+        case State.MISSING | State.EMPTY:
+            # A ruined database was moved aside, and the restore was cut. Or there was none from the beginning.
+            return Overwrite() if has_aside or intent.set_aside is None else Anew()
+        case State.UNREADABLE:
+            return MoveAside()
+        case State.OK | State.UNTRACKED | State.LOCKED | State.UNAVAILABLE:
+            return Overwrite() if equals_aside else Anew()
+        case _:
+            assert_never(facts.state)
+
+
+def within(losses: tuple[Loss, ...], before: tuple[Loss, ...]) -> bool:
+    """Return whether losses are no more, in any table, than those that a person has seen before."""
+    seen = {loss.table: loss for loss in before}
+    return all(
+        loss.table in seen
+        and loss.added <= seen[loss.table].added
+        and loss.changed <= seen[loss.table].changed
+        and loss.removed <= seen[loss.table].removed
+        for loss in losses
+    )

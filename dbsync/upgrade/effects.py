@@ -162,14 +162,52 @@ class Effects(ABC):
     def export_loss(self, migrations: tuple[Migration, ...], *, base: Backup, aside: Backup) -> Path | None:
         """Write the rows that would be missing from the restored database as CSV and SQL."""
 
-    # restoring
+    # the means of a restore, made before anything is decided
     @abstractmethod
     def check_usable(self, backup: Path) -> None:
         """Refuse a backup that does not match its facts."""
 
     @abstractmethod
+    def check_replaceable(self, base: Path, *, carries: bool) -> None:
+        """Refuse a restore for which another program is in the way, a folder cannot be written, or space is short.
+
+        Raises:
+            Damaged: SQLite cannot read the live database; it can only be moved.
+            TryLater: by meaning; nothing was changed.
+        """
+
+    @abstractmethod
     def put_aside(self, kind: BackupKind) -> Backup | None:
-        """Copy the live database to a pinned, synced file beside it; a damaged one is moved, with its journals."""
+        """Copy the live database to a pinned, synced file beside it; None if there is none.
+
+        Raises:
+            Damaged: SQLite cannot read the live database; it can only be moved.
+            TryLater: the copy cannot be made now; nothing is left of it.
+        """
+
+    @abstractmethod
+    def name_aside(self, kind: BackupKind) -> Path:
+        """Return a free path beside the live database, at which a ruined one can be kept."""
+
+    @abstractmethod
+    def kept_at(self, path: Path) -> Backup | None:
+        """Return the facts of the backup or set-aside copy of that path; None if there is no such file."""
+
+    @abstractmethod
+    def base_of(self, backup: Path) -> Backup | None:
+        """Return the migration backup from which changes can be carried back to the schema of `backup`."""
+
+    @abstractmethod
+    def reserve(self, source: Path) -> None:
+        """Hold the disk space that `restore` of that file takes, until `restore` begins or `release_reserve`.
+
+        Raises:
+            DiskFull: there is not so much; nothing is held.
+        """
+
+    @abstractmethod
+    def release_reserve(self) -> None:
+        """Give back the space that is held, if any. Never raises."""
 
     @abstractmethod
     def carry_back(self, migrations: tuple[Migration, ...], *, base: Backup, aside: Backup) -> Carried:
@@ -191,9 +229,14 @@ class Effects(ABC):
     def discard(self, path: Path) -> None:
         """Remove a copy that is not needed: one that was carried back or set aside in vain. Never raises."""
 
+    # the restore itself
+    @abstractmethod
+    def move_aside(self, path: Path, kind: BackupKind) -> Backup:
+        """Move a ruined database, with its journals, to the path that `name_aside` returned; repeatable."""
+
     @abstractmethod
     def restore(self, backup: Path) -> None:
-        """Put a backup over the live database in one transaction."""
+        """Put a backup over the live database in one transaction, with the space that is held for it."""
 
     @abstractmethod
     def read_intent(self, intent_id: str) -> Intent | None:
@@ -202,6 +245,10 @@ class Effects(ABC):
     @abstractmethod
     def write_intent(self, intent: Intent) -> None:
         """Write an intent durably."""
+
+    @abstractmethod
+    def remove_intent(self, intent_id: str) -> None:
+        """Remove the intent of a restore that was not begun. Never raises."""
 
     # recording
     @abstractmethod

@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Concatenate, ParamSpec, assert_never
+from typing import Concatenate, Final, ParamSpec, assert_never
 
-from dbsync.errors import TillkeeperError, wrapped
+from dbsync.errors import DiskProblem, Locked, TillkeeperError, wrapped
 from dbsync.model import (
     Back,
     Backup,
     BackupKind,
     Carried,
     Change,
+    Facts,
     Intent,
     Loss,
     Migration,
@@ -29,11 +30,16 @@ from dbsync.model import (
     TrialId,
 )
 from dbsync.outcomes import OutcomeName
-from dbsync.upgrade import decisions
+from dbsync.upgrade import decisions, preparation
 from dbsync.upgrade.effects import Effects
 from dbsync.upgrade.outcome_record import record_end
+from dbsync.upgrade.preparation import Prepared, Wish
 
 Params = ParamSpec("Params")
+DRY_RUN: Final = "`updater rollback --dry-run` shows what would be lost; with --accept-loss it goes back all the same."
+ACCEPT_LOSS: Final = (
+    "Nothing was changed. With --accept-loss it is restored all the same, and the current database is kept."
+)
 
 
 def _settled(
@@ -65,10 +71,12 @@ def go_back(
     """Settle the database of a trial that was given up.
 
     Guarded by the trial's row in the database: if it is not the newest, there is nothing to take back. A repeat thus
-    does nothing, and sales in between are safe.
+    does nothing, and sales in between are safe. A ruined database has no row: it is moved under an intent.
     """
-    facts = effects.look()
+    facts = _seen(effects)
     damaged = facts.state is State.UNREADABLE
+    if facts.state in (State.MISSING, State.EMPTY):
+        return _without_database(effects, facts, trial_id)
     if not damaged and facts.trial_id != trial_id:
         return Returned(None, Outcome(OutcomeName.NOTHING_TO_RESTORE))
     migrated = damaged or any(applied.trial_id == trial_id for applied in effects.history())
@@ -93,72 +101,124 @@ def go_back(
             return Returned(None, refused)
         case decisions.CarryBack():
             assert backup is not None
-            return _carry_back(effects, backup, migrations, facts.version, ever_confirmed)
+            return _carry_back(effects, Wish(trial_id, backup, carries=True, migrations=migrations), ever_confirmed)
         case decisions.Restore():
             assert backup is not None
-            return _restore(effects, backup, change, puts_aside=step.aside)
+            if step.aside:
+                return _restore_anyway(effects, Wish(trial_id, backup, carries=False), cause="")
+            effects.check_usable(backup.path)
+            effects.check_replaceable(backup.path, carries=False)
+            effects.reserve(backup.path)
+            # Commit point: one transaction on the live file. A crash before it repeats all of this; after it the row
+            # of the trial is gone.
+            effects.restore(backup.path)
+            return _returned(effects, Back.DONE, OutcomeName.RESTORED, backup.version)
         case _:
             assert_never(step)
 
 
-def _restore(effects: Effects, backup: Backup, change: Change, *, puts_aside: bool) -> Returned:
-    effects.check_usable(backup.path)
-    aside = effects.put_aside(BackupKind.BEFORE_RESTORE) if puts_aside else None
-    # Commit point: one transaction on the live file. A crash before it repeats all of this; after it the row is gone.
-    effects.restore(backup.path)
-    return _returned(effects, Back.DONE, OutcomeName.RESTORED, backup.version, aside=aside, losses=change.losses)
+def _carry_back(effects: Effects, wish: Wish, ever_confirmed: bool) -> Returned:
+    """Carry back what people wrote since COMMIT; the newer database is set aside, durably, before that is tried.
 
-
-def _carry_back(
-    effects: Effects,
-    backup: Backup,
-    migrations: tuple[Migration, ...],
-    version: SchemaNumber,
-    ever_confirmed: bool,
-) -> Returned:
-    """Carry back what people wrote since COMMIT; the newer database is set aside, durably, before that is tried."""
-    effects.check_usable(backup.path)
-    aside = effects.put_aside(BackupKind.BEFORE_RESTORE)
-    carried, why_not = None, ""
+    An attempt that could not be made now leaves everything as it is: it permits nothing.
+    """
     try:
-        carried = effects.carry_back(migrations, base=backup, aside=aside) if aside is not None else None
-    except TillkeeperError as error:
-        why_not = f"what was recorded since is not in it: {error.cause}"
-    # A database so ruined that it could only be moved cannot stay, even if its candidate was confirmed.
-    stays = ever_confirmed and effects.look().state is not State.MISSING
-    step = decisions.decide_carried(carried, ever_confirmed=stays)
+        prepared = preparation.prepare(effects, wish)
+    except preparation.CannotCarry as error:
+        # A ruined database cannot stay, even if its candidate was confirmed.
+        stays = ever_confirmed and not isinstance(error, preparation.Ruined)
+        return _uncarried(effects, wish, None, f"what was recorded since is not in it: {error.cause}", stays)
+    step = decisions.decide_carried(prepared.carried, ever_confirmed=ever_confirmed)
     match step:
         case decisions.RestoreCarried():
-            assert carried is not None
-            name = OutcomeName.RESTORED if carried.losses else OutcomeName.CARRIED_BACK
-            # Commit point, as in `_restore`: the row of the trial is not in what was carried back.
-            effects.restore(carried.path)
-            return _returned(
-                effects, Back.DONE, name, backup.version, aside=aside, losses=carried.losses, export=carried.export,
-                parked=carried.parked,
-            )  # fmt: skip
+            preparation.complete(effects, prepared.intent)
+            return _restored(effects, prepared.intent, wish.base, aside=prepared.aside, carried=prepared.carried)
         case decisions.Stay():
-            losses = _lost(effects, backup, migrations, carried)
-            return _returned(effects, Back.STAYS, OutcomeName.STAYS, version, cause=why_not, aside=aside, losses=losses)
+            return _uncarried(effects, wish, prepared, "", ever_confirmed)
         case decisions.Restore():
-            losses = _lost(effects, backup, migrations, carried)
-            export = effects.export_loss(migrations, base=backup, aside=aside) if aside is not None else None
-            effects.restore(backup.path)
-            return _returned(
-                effects, Back.DONE, OutcomeName.RESTORED, backup.version, cause=why_not, aside=aside, losses=losses,
-                export=export,
-            )  # fmt: skip
+            raise AssertionError("only without a carried-back database")
         case _:
             assert_never(step)
 
 
-def _lost(
-    effects: Effects, backup: Backup, migrations: tuple[Migration, ...], carried: Carried | None
-) -> tuple[Loss, ...]:
-    """Return the changes since COMMIT, after removing the copy that was carried back in vain."""
-    if carried is not None:
-        effects.discard(carried.path)
-    return effects.lost_since_commit(backup, migrations)
+def _uncarried(effects: Effects, wish: Wish, prepared: Prepared | None, cause: str, ever_confirmed: bool) -> Returned:
+    """Settle a database whose changes cannot be carried back: it stays, or the till must start without them."""
+    if prepared is None and not ever_confirmed:
+        return _restore_anyway(effects, wish._replace(carries=False), cause=cause)
+    losses = effects.lost_since_commit(wish.base, wish.migrations)
+    if prepared is not None:
+        losses = losses or prepared.intent.losses
+        preparation.abandon(effects, prepared)
+    version = effects.look().version
+    return _returned(effects, Back.STAYS, OutcomeName.STAYS, version, cause=cause, losses=losses)
+
+
+def _restore_anyway(effects: Effects, wish: Wish, *, cause: str) -> Returned:
+    """Restore the backup as it is: the till must start, and what the database held is kept and exported."""
+    losses = effects.lost_since_commit(wish.base, wish.migrations)
+    prepared = preparation.prepare(effects, wish)
+    export = None
+    if prepared.aside is not None:
+        export = effects.export_loss(wish.migrations, base=wish.base, aside=prepared.aside)
+    intent = prepared.intent._replace(losses=losses, not_known="" if losses else prepared.intent.not_known)
+    aside = preparation.complete(effects, intent)
+    return _restored(effects, intent, wish.base, aside=aside, cause=cause, export=export)
+
+
+def _without_database(effects: Effects, facts: Facts, trial_id: TrialId) -> Returned:
+    """Complete a return that was cut after its database was moved aside; without one, there is nothing to take back."""
+    begun = effects.read_intent(trial_id)
+    if begun is None or begun.done:
+        name = OutcomeName.MISSING if facts.had_data else OutcomeName.NOTHING_TO_RESTORE
+        return Returned(None, Outcome(name, phase=RunPhase.GOING_BACK, cause=facts.gone))
+    return _completed(effects, begun)
+
+
+def _seen(effects: Effects) -> Facts:
+    """Return the facts of the database.
+
+    Raises:
+        TryLater: it cannot be read now.
+    """
+    facts = effects.look()
+    match facts.state:
+        case State.LOCKED:
+            raise Locked(operation="go back", cause=facts.detail)
+        case State.UNAVAILABLE:
+            raise DiskProblem(operation="read the database", cause=facts.detail)
+        case State.OK | State.UNTRACKED | State.UNREADABLE | State.MISSING | State.EMPTY:
+            return facts
+        case _:
+            assert_never(facts.state)
+
+
+def _restored(
+    effects: Effects,
+    intent: Intent,
+    base: Backup | None,
+    *,
+    aside: Backup | None,
+    carried: Carried | None = None,
+    cause: str = "",
+    export: Path | None = None,
+) -> Returned:
+    """Return the end of a restore that is done, by what it lost."""
+    loses = bool(intent.losses or intent.not_known)
+    name = OutcomeName.RESTORED_WITH_LOSS if loses else OutcomeName.RESTORED
+    if intent.base is not None and not loses:
+        name = OutcomeName.CARRIED_BACK
+    returned = _returned(
+        effects,
+        Back.DONE,
+        name,
+        base.version if base is not None else effects.look().version,
+        cause=cause,
+        aside=aside,
+        losses=intent.losses,
+        export=carried.export if carried is not None else export,
+        parked=carried.parked if carried is not None else None,
+    )
+    return returned._replace(not_known=intent.not_known)
 
 
 def _returned(
@@ -187,45 +247,138 @@ def _not_returned(effects: Effects, error: TillkeeperError) -> Returned:
 
 
 @_settled
-def restore(effects: Effects, *, backup: Path, intent_id: str) -> Returned:
-    """Restore a backup for a person: set the live database aside, then replace it by the backup.
+def finish(effects: Effects, *, intent_id: str, backup: Path, migrations: tuple[Migration, ...] = ()) -> Returned:
+    """Finish a return that was decided, with the promise under which it was decided.
 
-    Repeatable under the same `intent_id`: it resumes where it was cut, and a database that was written since is set
-    aside again before it is replaced.
+    Repeatable under the same `intent_id`. A database that was written since it was set aside is prepared for anew, so
+    that these changes are carried back too; if that would lose more than a person has agreed to, nothing is restored.
+
+    Args:
+        effects: on the database.
+        intent_id: the name of the return.
+        backup: the file to restore, as the decision names it.
+        migrations: of the newer release; empty: those that are kept beside the backup.
     """
     intent = effects.read_intent(intent_id)
+    return _resumed(effects, intent) or _finish_anew(effects, intent_id, intent, backup, migrations)
+
+
+@_settled
+def restore(effects: Effects, *, backup: Path, intent_id: str, accept_loss: bool = False) -> Returned:
+    """Restore a backup as it is, for a person.
+
+    Repeatable under the same `intent_id`: it resumes where it was cut.
+
+    Args:
+        effects: on the database.
+        backup: the file.
+        intent_id: the name of this restore.
+        accept_loss: whether it is restored although the database has changes since, or they cannot be determined.
+    """
+    resumed = _resumed(effects, effects.read_intent(intent_id))
+    if resumed is not None:
+        return resumed
+    effects.check_usable(backup)
+    base = effects.kept_at(backup)
+    assert base is not None, "a usable backup is there"
+    prepared = preparation.prepare(effects, Wish(intent_id, base, carries=False))
+    if not prepared.change.unchanged and not accept_loss:
+        preparation.abandon(effects, prepared)
+        cause = prepared.intent.not_known or "what was recorded since the backup would be lost"
+        returned = _stays(effects, prepared.intent.losses, cause, hint=ACCEPT_LOSS)
+        return returned._replace(not_known=prepared.intent.not_known)
+    effects.write_intent(prepared.intent._replace(accepts_loss=accept_loss))
+    aside = preparation.complete(effects, prepared.intent)
+    return _restored(effects, prepared.intent, base, aside=aside)
+
+
+def _resumed(effects: Effects, intent: Intent | None) -> Returned | None:
+    """Resume a restore that is on record; return None if it must be prepared anew."""
     if intent is not None and intent.done:
         return Returned(None, Outcome(OutcomeName.NOTHING_TO_RESTORE))
-    effects.check_usable(backup)
-    step = decisions.decide_restore(
-        intent,
-        equals_backup=intent is not None and effects.equals(backup),
-        equals_aside=intent is not None and intent.set_aside is not None and effects.equals(Path(intent.set_aside)),
-    )
-    aside: Backup | None = None
-    losses: tuple[Loss, ...] = ()
+    facts = _seen(effects)
+    step = _next_step(effects, facts, intent)
     match step:
-        case decisions.PutAside():
-            losses = effects.changed_since(backup).losses
-            aside = effects.put_aside(BackupKind.BEFORE_RESTORE)
-            # A crash before this line leaves a copy too many; after it, a repeat knows what it finds.
-            intent = Intent(intent_id, str(backup), str(aside.path) if aside else None)
-            effects.write_intent(intent)
-            _overwrite(effects, backup)
+        case decisions.Anew():
+            return None
         case decisions.Overwrite():
-            _overwrite(effects, backup)
+            assert intent is not None
+            return _completed(effects, intent)
+        case decisions.MoveAside():
+            assert intent is not None
+            if _is_kept(effects, intent):
+                # The copy was complete, and the database has been ruined since: both are kept.
+                effects.move_aside(effects.name_aside(BackupKind.BEFORE_RESTORE), BackupKind.BEFORE_RESTORE)
+            return _completed(effects, intent)
         case decisions.Finished():
-            pass
+            assert intent is not None
+            base = effects.kept_at(Path(intent.backup))
+            preparation.end(effects, intent)
+            aside = effects.kept_at(Path(intent.set_aside)) if intent.set_aside is not None else None
+            return _restored(effects, intent, base, aside=aside)
         case _:
             assert_never(step)
-    assert intent is not None
-    effects.write_intent(intent._replace(done=True))
-    return _returned(effects, Back.DONE, OutcomeName.RESTORED, effects.look().version, aside=aside, losses=losses)
 
 
-def _overwrite(effects: Effects, backup: Path) -> None:
-    effects.restore(backup)
-    effects.check_committed()
+def _completed(effects: Effects, intent: Intent) -> Returned:
+    """Complete a restore that was cut; nothing was recorded since its database was set aside."""
+    effects.check_usable(Path(intent.backup))
+    effects.reserve(Path(intent.backup))
+    base = effects.kept_at(Path(intent.backup))
+    aside = preparation.complete(effects, intent)
+    return _restored(effects, intent, base, aside=aside)
+
+
+def _next_step(effects: Effects, facts: Facts, intent: Intent | None) -> decisions.RestoreStep:
+    source = effects.kept_at(Path(intent.backup)) if intent is not None else None
+    if intent is None or source is None:
+        return decisions.Anew()
+    sound = facts.state in (State.OK, State.UNTRACKED)
+    carried = intent.base is not None or source.kind == BackupKind.CARRIED
+    return decisions.decide_restore(
+        facts,
+        intent,
+        went_back=carried and facts.state is State.OK and facts.version <= source.version,
+        equals_backup=sound and effects.equals(source.path),
+        equals_aside=sound and intent.set_aside is not None and effects.equals(Path(intent.set_aside)),
+        has_aside=_is_kept(effects, intent),
+    )
+
+
+def _is_kept(effects: Effects, intent: Intent) -> bool:
+    return intent.set_aside is not None and effects.kept_at(Path(intent.set_aside)) is not None
+
+
+def _finish_anew(
+    effects: Effects, intent_id: str, intent: Intent | None, backup: Path, migrations: tuple[Migration, ...]
+) -> Returned:
+    base, carries = preparation.base_and_way(effects, backup, intent)
+    if effects.look().version <= base.version:
+        carries = False
+    try:
+        prepared = preparation.prepare(effects, Wish(intent_id, base, carries, migrations))
+    except preparation.CannotCarry as error:
+        return _stays(effects, (), error.cause)
+    accepted = intent is not None and intent.accepts_loss
+    same = intent is not None and preparation.agreed(prepared.intent.losses, intent.losses)
+    if prepared.change.unchanged or (accepted and same and prepared.change.known):
+        ready = prepared.intent._replace(accepts_loss=accepted)
+        effects.write_intent(ready)
+        aside = preparation.complete(effects, ready)
+        return _restored(effects, ready, base, aside=aside, carried=prepared.carried)
+    preparation.abandon(effects, prepared)
+    if intent is not None:
+        # What a person agreed to, for the next attempt.
+        effects.write_intent(intent)
+    cause = prepared.intent.not_known or "something recorded since would be lost"
+    return _stays(effects, prepared.intent.losses, cause)
+
+
+def _stays(effects: Effects, losses: tuple[Loss, ...], cause: str, *, hint: str = DRY_RUN) -> Returned:
+    """Return that nothing was restored, because a person must agree to a loss first."""
+    outcome = Outcome(OutcomeName.STAYS, phase=RunPhase.GOING_BACK, cause=cause, hint=hint)
+    record_end(effects, outcome)
+    return Returned(None, outcome, losses=losses)
 
 
 def what_would_be_lost(effects: Effects, *, backup: Path) -> Change:

@@ -158,7 +158,10 @@ def test_a_restore_that_is_killed_half_way_leaves_the_database_as_it_was(tmp_pat
     )  # fmt: skip
     assert done.returncode == -9
     assert dump(database) == before
-    assert restore_decision.restore(effects(database), backup=kept.path, intent_id="i").outcome.name == "RESTORED"
+    assert (
+        restore_decision.restore(effects(database), backup=kept.path, intent_id="i", accept_loss=True).outcome.name
+        == "RESTORED_WITH_LOSS"
+    )
     assert sales(database) == 100
 
 
@@ -233,7 +236,10 @@ def test_a_left_over_journal_of_a_newer_database_does_not_come_back_over_what_wa
             shutil.copy(one, tmp_path / one.name)
     for one in (database, Path(f"{database}-wal")):
         shutil.copy(tmp_path / one.name, one)
-    assert restore_decision.restore(effects(database), backup=kept.path, intent_id="i").outcome.name == "RESTORED"
+    assert (
+        restore_decision.restore(effects(database), backup=kept.path, intent_id="i", accept_loss=True).outcome.name
+        == "RESTORED_WITH_LOSS"
+    )
     assert dump(database) == dump(kept.path)
     sell(database)
     assert (version(database), sales(database)) == (2, 101)
@@ -248,7 +254,10 @@ def test_the_failed_attempt_is_remembered_although_the_restore_rewinds_the_datab
     (newest, *_) = [
         one for one in list_backups(backups=database.parent / "backups", database=database) if one.version == 2
     ]
-    assert restore_decision.restore(effects(database), backup=newest.path, intent_id="i").outcome.name == "RESTORED"
+    assert (
+        restore_decision.restore(effects(database), backup=newest.path, intent_id="i", accept_loss=True).outcome.name
+        == "RESTORED"
+    )
     ended = [
         line["outcome"]
         for line in FlightRecorder(database.parent / "backups", database).lines()
@@ -355,7 +364,7 @@ def test_a_ruined_database_stays_where_it_is_unless_another_takes_its_place(
     before = database.read_bytes()
     if what == "downgrade":
         returned = downgrade.downgrade(effects(database), base, found, accept_loss=False)
-        assert (returned.back, returned.outcome.name) == (None, "RESTORE_PENDING")
+        assert (returned.back, returned.outcome.name) == (None, "STAYS")
     else:
         with pytest.raises(Damaged):
             adopt.stamp(effects(database), found, at=SchemaNumber(4))

@@ -140,7 +140,7 @@ def _begin(world: World) -> None:
 def _rollback(world: World) -> None:
     till = SimulatedTill(world, "rollback")
     backups = till.effects.backups_newest_first()
-    perform(till, make_plan(till, to=None, backup=None, backups=backups, beside=Path("data")))
+    perform(till, make_plan(till, to=None, backup=None, backups=backups, beside=Path("data")), accept_loss=True)
 
 
 def run(story: Story, disturb: dict[int, str], *, order: str = "cashier") -> World:

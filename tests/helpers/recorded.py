@@ -113,10 +113,10 @@ class RecordedTerminal:
         done = self.run("-I", "-S", str(ROOT / "scripts" / "rollback.py"), *settings, *words, "--json")
         return done.returncode, json.loads(done.stdout)
 
-    def dbsync(self, command: str, *words: str, name: str = "shop.db") -> dict[str, Any]:
-        """Return the JSON answer of a command of dbsync that ends well."""
+    def dbsync(self, command: str, *words: str, name: str = "shop.db", status: int = 0) -> dict[str, Any]:
+        """Return the JSON answer of a command of dbsync that ends with this status."""
         done = self.run("-m", "dbsync", command, "--database", str(self.data / name), "--json", *words)
-        assert done.returncode == 0, done.stderr + done.stdout
+        assert done.returncode == status, done.stderr + done.stdout
         found: dict[str, Any] = json.loads(done.stdout)
         return found
 

@@ -248,10 +248,43 @@ class SimulatedEffects(Effects):
         if backup.name not in self.world.backups:
             raise TillkeeperError(operation="restore", cause="there is no such backup")
 
+    def check_replaceable(self, base: Path, *, carries: bool) -> None:
+        self._tick("check that the database can be replaced")
+
+    def name_aside(self, kind: BackupKind) -> Path:
+        raise Violated("the simulated database is sound")
+
+    def kept_at(self, path: Path) -> Facts_of_backup | None:
+        self._tick("look at a copy")
+        kept = self.world.backups.get(path.name)
+        return self._facts(path.name) if kept is not None and kept.final else None
+
+    def base_of(self, backup: Path) -> Facts_of_backup | None:
+        self._tick("look for a migration backup")
+        kept = self.world.backups.get(backup.name)
+        found = [
+            name
+            for name, one in self.world.backups.items()
+            if kept and one.final and one.kind == BackupKind.MIGRATION and one.content.version == kept.content.version
+        ]
+        return self._facts(found[-1]) if found else None
+
+    def reserve(self, source: Path) -> None:
+        self._tick("reserve space")
+
+    def release_reserve(self) -> None:
+        self._tick("release the space")
+
+    def move_aside(self, path: Path, kind: BackupKind) -> Facts_of_backup:
+        raise Violated("the simulated database is sound")
+
     def restore(self, backup: Path) -> None:
         self._tick("restore")
         self._holds_lock()
         self.world.database = self.world.backups[backup.name].content
+
+    def remove_intent(self, intent_id: str) -> None:
+        self.world.write(self.process, f"intent/{intent_id}", None)
 
     def read_intent(self, intent_id: str) -> Intent | None:
         found = self.world.visible().get(f"intent/{intent_id}")

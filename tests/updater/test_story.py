@@ -240,9 +240,16 @@ def test_a_rollback_to_a_named_version_and_backup(vendor: Vendor, till: Till) ->
     newest = max((till.folder / "data" / "backups").glob("*-v4-*.db"))
     too_new = till.run("rollback", "--to", "1.1", "--backup", str(till.folder / "nothing.db"), "--yes")
     assert "this is no backup of this terminal" in too_new.stderr
-    done = till.run("rollback", "--to", "1.1", "--backup", str(newest), "--yes", "--json")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["to"]["version"] == "1.1"
+    as_it_is = ["rollback", "--to", "1.1", "--backup", str(newest), "--yes"]
+    refused = till.run(*as_it_is)
+    assert (refused.returncode, "--accept-loss" in refused.stderr) == (5, True)
+    assert (version(till.database), till.status()["rejected"]) == (5, [])
+    done = till.run(*as_it_is, "--accept-loss", "--json")
+    assert done.returncode == 6, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["to"]["version"], told["outcome"]) == ("1.1", "ROLLED_BACK_WITH_LOSS")
+    assert {"table": "transactions", "added": 1, "changed": 0, "removed": 0} in told["lost"]
+    assert sales(Path(told["kept"])) == 102
     assert (version(till.database), sales(till.database)) == (4, 101)
     assert "till 1.1 is open" in till.launch(sell=1).stdout
     assert till.lost_receipts() == []

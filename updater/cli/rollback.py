@@ -17,6 +17,7 @@ from updater.settings import Settings
 @click.option("--backup", type=FILE, help="The backup to restore (default: the newest good one that fits).")
 @click.option("--dry-run", is_flag=True, help="Say what would be done and lost; change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--accept-loss", is_flag=True, help="Go back although something is lost; it is kept and exported.")
 @as_json
 @with_settings
 def command(settings: Settings, **values: Any) -> None:

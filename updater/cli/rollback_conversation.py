@@ -12,10 +12,10 @@ from dbsync.backups.catalog import list_backups
 from dbsync.backups.description import backup_json
 from dbsync.errors import NotAgreed
 from dbsync.model import Backup
+from updater.errors import WouldLose
 from updater.flows.launch import journal_of
-from updater.flows.rollback import Plan, choices, current_release, make_plan, perform
+from updater.flows.rollback import Plan, choices, current_release, lost_in_words, make_plan, perform
 from updater.model import ProcessKind
-from updater.outcomes import TerminalOutcome
 from updater.settings import Settings
 from updater.terminal.live import Terminal
 
@@ -28,6 +28,7 @@ def run(
     backup: Path | None,
     dry_run: bool,
     yes: bool,
+    accept_loss: bool,
     as_json: bool,
     ask: Callable[[str], bool],
     say: Callable[[str], Any],
@@ -47,19 +48,36 @@ def run(
     if not as_json:
         for line in _plan_lines(plan):
             say(line)
+    if plan.loses and not accept_loss:
+        raise WouldLose(operation="roll back", cause=_would_lose(plan))
     if not yes and (as_json or not ask("Go back now?")):
         raise NotAgreed(operation="roll back", cause="it was not agreed to")
-    did = perform(terminal, plan)
-    kept = str(did.kept) if did.kept else None
-    done = [
+    done = perform(terminal, plan, accept_loss=accept_loss)
+    kept = str(done.kept) if done.kept else None
+    lines = [
         f"{plan.to.version} starts next. {plan.current.version} is not tried again here (`updater allow` lifts that)."
     ]
-    if kept:
-        done.append(f"The database as it was is kept: {kept}")
-    if did.carried:
-        done.append("What was recorded since was carried back.")
-    _tell(say, {**facts, "done": True, "kept": kept, "carried": did.carried}, done, as_json=as_json)
-    return TerminalOutcome.ROLLED_BACK.exit_status
+    loses = bool(done.losses or done.not_known)
+    if done.carried:
+        lines.append(f"{'All else that' if loses else 'What'} was recorded since was carried back.")
+    if kept and not loses:
+        lines.append(f"The database as it was is kept: {kept}")
+    if loses:
+        # Last, because the last line is what people read.
+        lines.append(f"LOST: {lost_in_words(done)}.")
+    found = {
+        "done": True, "kept": kept, "carried": done.carried, "lost": losses.as_json(done.losses),
+        "lost_not_known": done.not_known, "export": str(done.export) if done.export else None,
+        "outcome": str(done.outcome),
+    }  # fmt: skip
+    _tell(say, {**facts, **found}, lines, as_json=as_json)
+    return done.outcome.exit_status
+
+
+def _would_lose(plan: Plan) -> str:
+    if plan.not_known:
+        return losses.not_known(plan.not_known)
+    return losses.lost(plan.losses).replace("are not", "would not be")
 
 
 def _listing(terminal: Terminal, backups: list[Backup]) -> dict[str, Any]:
@@ -116,6 +134,8 @@ def _plan_lines(plan: Plan) -> list[str]:
     kept = f"nothing is discarded: the current database will be kept in {plan.kept_beside}"
     if plan.not_known and not plan.carries:
         return [*lines, losses.not_known(plan.not_known), kept]
+    if plan.nothing_there:
+        return [*lines, "there is no database now: nothing is replaced"]
     if not plan.done and not plan.losses:
         return [*lines, "nothing has been recorded since; nothing is lost"]
     lines += ["recorded since then:", *losses.listed(plan.done)]

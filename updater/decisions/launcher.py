@@ -60,7 +60,8 @@ def _gone_back(trial: Trial | None, database: Facts) -> bool:
 
 def row_gone(trial: Trial, database: Facts) -> bool:
     """Return whether the database provably does not belong to that trial; an unreadable database proves nothing."""
-    return database.state not in (State.LOCKED, State.UNREADABLE) and database.trial_id != trial.trial_id
+    unknown = database.state in (State.LOCKED, State.UNREADABLE, State.UNAVAILABLE)
+    return not unknown and database.trial_id != trial.trial_id
 
 
 def _unless_rejected(
@@ -138,7 +139,7 @@ LaunchStep = Attach | Start | StepAlone
 
 
 def decide_launch(
-    view: View, journal: Journal | None, limits: Limits, *, refused: ReleaseId | None = None
+    view: View, journal: Journal | None, limits: Limits, *, refused: ReleaseId | None = None, owed: bool = False
 ) -> LaunchStep:
     """Return the launcher's next step.
 
@@ -148,11 +149,15 @@ def decide_launch(
         limits: bounds of a trial.
         refused: id of the candidate whose database could not be prepared in this run, with nothing changed; the good
             release starts this time and the trial stays open.
+        owed: whether a return of the database is owed and could not be done in this run: the till opens on whatever
+            fits the database meanwhile, even a rejected release.
     """
     if view.running is not None:
         return Attach(view.running)
     if view.database.state is State.LOCKED:
         return Refuse(OutcomeName.LOCKED, view.database.detail or "another process holds the database")
+    if owed:
+        return _meanwhile(view, journal)
     rollback = next((rejection for rejection in view.rejections if not rejection.done), None)
     if rollback is not None:
         return FinishRollback(rollback)
@@ -177,10 +182,27 @@ def decide_launch(
     return _ready_or_prepare(view, release, on_trial, limits, refused=refused)
 
 
+def _meanwhile(view: View, journal: Journal | None) -> LaunchStep:
+    """Return the start of a release that fits the database as it is; nothing is migrated while a return is owed."""
+    known: list[Release] = []
+    if journal is not None:
+        chosen = select(journal, view.trial(journal.trial_id), view.rejections, view.proofs, view.database)
+        known += [release for release in (chosen, journal.good, journal.candidate) if release is not None]
+    known += [proof.release for proof in reversed(view.proofs)]
+    known += [rejection.release for rejection in view.rejections]
+    sound = view.database.state is State.OK
+    for release in known:
+        if release.folder in view.installed and (release.schema == 0 or (sound and fits(release, view.database))):
+            return Start(release, None)
+    return Refuse(OutcomeName.RESTORE_PENDING, "no installed release fits the database as it is")
+
+
 def owing_trial(view: View, journal: Journal | None) -> Trial | None:
     """Return the given-up trial that the database still belongs to, or may belong to because it cannot be read."""
-    unreadable = view.database.state is State.UNREADABLE
-    trial_id = journal.trial_id if unreadable and journal is not None else view.database.trial_id
+    unknown = view.database.state in (State.UNREADABLE, State.UNAVAILABLE)
+    # It was moved aside, perhaps, by a return that was cut.
+    unknown = unknown or (view.database.state in (State.MISSING, State.EMPTY) and view.database.had_data)
+    trial_id = journal.trial_id if unknown and journal is not None else view.database.trial_id
     trial = view.trial(trial_id)
     owes = trial is not None and trial.verdict is Verdict.GIVEN_UP and trial.back is None
     return trial if owes else None

@@ -62,6 +62,8 @@ class _Run:
         self.limits = limits
         self.refused: ReleaseId | None = None
         self.last: Outcome | None = None
+        self.owed: Outcome | None = None
+        """Why a return of the database that is owed could not be done in this run."""
         self.notice = ""
         self.waited_seconds = 0.0
 
@@ -83,7 +85,7 @@ class _Run:
         """
         try:
             journal = view.journal or journal_of(view, now=self.till.now())
-            step = launcher.decide_launch(view, journal, self.limits, refused=self.refused)
+            step = launcher.decide_launch(view, journal, self.limits, refused=self.refused, owed=self.owed is not None)
             self._record(step, view.boot_id)
         except BaseException:
             self.till.release_database_lock()
@@ -140,6 +142,8 @@ class _Run:
                 case launcher.Refuse():
                     if step.outcome == OutcomeName.LOCKED and self.waited_seconds < self.limits.busy_seconds:
                         return self._wait(OutcomeName.LOCKED, step.cause)
+                    if self.owed is not None:
+                        return self.refuse(self.owed.name, self.owed.cause, told=True)
                     return self.refuse(step.outcome, step.cause)
                 case launcher.GiveUp():
                     # The give-up is recorded; the next look finds the return that the database owes.
@@ -178,13 +182,15 @@ class _Run:
 
         match step:
             case launcher.GoBack():
-                outcome = prepare_database.go_back(self.till, step.trial).outcome
+                returned = prepare_database.go_back(self.till, step.trial)
             case launcher.FinishRollback():
-                outcome = prepare_database.finish_rollback(self.till, step.rejection).outcome
+                returned = prepare_database.finish_rollback(self.till, step.rejection)
             case _:
                 assert_never(step)
-        failed = outcome.refused or outcome.failed
-        return self.refuse(outcome.name, outcome.cause, told=True) if failed else None
+        if returned.pending:
+            self.owed = returned.outcome
+            self.notice = TerminalOutcome.OPEN_MEANWHILE.clerk_sentence
+        return None
 
     # ------------------------------------------------------------------------------------------------------ app
 

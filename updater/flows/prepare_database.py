@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dbsync import losses
 from dbsync.model import Backup, Outcome, Returned, RunPhase
 from dbsync.upgrade import coordinator, restore_decision
 from dbsync.upgrade.effects import Recorder
@@ -85,7 +86,7 @@ def go_back(till: Till, trial: Trial) -> Returned:
         ever_confirmed=any(proof.release.release_id == trial.candidate.release_id for proof in view.proofs),
         migrations=till.migrations(trial.candidate),
     )
-    if returned.outcome.refused or returned.outcome.failed:
+    if returned.pending:
         till.tell(_report(returned.outcome, trial.candidate, done="nothing was changed", trial_id=trial.trial_id))
     elif returned.back is not None:
         with terminal_locked(till):
@@ -96,7 +97,7 @@ def go_back(till: Till, trial: Trial) -> Returned:
 
 
 def _tell_return(till: Till, trial: Trial, returned: Returned) -> None:
-    outcome = TerminalOutcome.RESTORED_WITH_LOSS if returned.losses else returned.outcome.name
+    outcome = returned.outcome.name
     till.tell(
         Report(
             outcome=outcome,
@@ -116,13 +117,30 @@ def _tell_return(till: Till, trial: Trial, returned: Returned) -> None:
 def finish_rollback(till: Till, rejection: Rejection) -> Returned:
     """Finish the restore of a person's rollback that was interrupted after its commit point."""
     assert rejection.backup is not None
-    returned = restore_decision.restore(till.database(), backup=Path(rejection.backup), intent_id=rejection.intent_id)
-    if returned.outcome.refused or returned.outcome.failed:
+    returned = restore_decision.finish(
+        till.database(),
+        intent_id=rejection.intent_id,
+        backup=Path(rejection.backup),
+        migrations=till.migrations(rejection.release),
+    )
+    if returned.pending:
         till.tell(_report(returned.outcome, rejection.release, done="nothing was changed", trial_id=None))
         return returned
-    kept = str(returned.set_aside.path) if returned.set_aside else None
+    loses = bool(returned.losses or returned.not_known)
+    kept = returned.set_aside.path if returned.set_aside is not None else None
     till.tell(
-        Report(TerminalOutcome.ROLLED_BACK, rejection.to, ReportPhase.ROLLBACK, backup=rejection.backup, kept=kept)
+        Report(
+            TerminalOutcome.ROLLED_BACK_WITH_LOSS if loses else TerminalOutcome.ROLLED_BACK,
+            rejection.to,
+            ReportPhase.ROLLBACK,
+            cause=losses.lost(returned.losses, not_known=returned.not_known, kept=kept) if loses else "",
+            done=f"{rejection.release.version} was rejected"
+            + (f"; {rejection.to.version} starts" if rejection.to is not None else ""),
+            backup=rejection.backup,
+            kept=str(kept) if kept is not None else None,
+            losses=returned.losses,
+            export=str(returned.export) if returned.export is not None else None,
+        )
     )
     return returned
 

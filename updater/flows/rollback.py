@@ -8,11 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from dbsync.errors import Refused, TillkeeperError, TryLater
-from dbsync.model import Backup, BackupKind, Carried, Change, Intent, Loss, Returned
-from dbsync.outcomes import Group
-from dbsync.upgrade import restore_decision
+from dbsync import losses
+from dbsync.errors import Refused, TillkeeperError, TryLater, wrapped
+from dbsync.model import Backup, BackupKind, Carried, Change, Loss
+from dbsync.upgrade import preparation, restore_decision
 from updater.decisions.launcher import fits, select
+from updater.errors import Owed, WouldLose
 from updater.flows.effects import Till, terminal_locked
 from updater.flows.launch import journal_of
 from updater.flows.settle_trial import fold, fold_rollback
@@ -40,14 +41,28 @@ class Plan(NamedTuple):
     """Cause for which carrying back failed when tried on copies; empty otherwise."""
     kept_beside: Path
     """The folder in which the current database would be kept."""
+    nothing_there: bool = False
+    """Whether there is no database now that could be compared, or kept."""
+
+    @property
+    def loses(self) -> bool:
+        """Whether the live database would lack something afterwards, or nobody can say that it would not."""
+        return self.backup is not None and bool(self.losses or (self.not_known and not self.carries))
 
 
 class Done(NamedTuple):
     """Result of a rollback."""
 
+    outcome: TerminalOutcome
     kept: Path | None
     """Path at which the replaced database is kept."""
     carried: bool
+    losses: tuple[Loss, ...]
+    """Changes that are not in the live database any more."""
+    not_known: str
+    """Why these cannot be determined; empty if they can."""
+    export: Path | None
+    """The folder with these changes as CSV and SQL."""
 
 
 def choices(view: View, current: Release) -> list[Release]:
@@ -95,14 +110,19 @@ def make_plan(till: Till, *, to: str | None, backup: Path | None, backups: list[
     chosen = _backup(view, target, backup, backups)
     change = restore_decision.what_would_be_lost(till.database(), backup=chosen.path) if chosen else Change(known=True)
     plan = Plan(
-        current, target, chosen, change.losses, change.losses, not_known=change.cause, carries=False, why_not="",
-        kept_beside=beside,
+        current, target, chosen, change.losses, change.losses, not_known="" if change.known else change.cause,
+        carries=False, why_not="", kept_beside=beside,
+        nothing_there=view.database.state in (State.MISSING, State.EMPTY),
     )  # fmt: skip
     if chosen is None or backup is not None or view.database.state is not State.OK:
         return plan
     try:
         return plan._replace(losses=_try_carrying(till, chosen, current).losses, carries=True)
     except TillkeeperError as error:
+        # What another Python, or a quieter moment, could do is no loss: it is raised.
+        hinders = preparation.classified(error, sound=True)
+        if not isinstance(hinders, preparation.CannotCarry):
+            raise hinders from error
         return plan._replace(why_not=error.cause)
 
 
@@ -159,13 +179,16 @@ def _backup(view: View, target: Release, path: Path | None, backups: list[Backup
     return fitting[0]
 
 
-def perform(till: Till, plan: Plan) -> Done:
-    """Roll back. The rejection is the commit point: the next start finishes a rollback that is interrupted after it.
+def perform(till: Till, plan: Plan, *, accept_loss: bool) -> Done:
+    """Roll back. Everything that it needs is made first; the rejection is the commit point.
+
+    A rollback that is interrupted after its commit point is finished by the next start, with the same promise.
 
     Raises:
-        TryLater: the app is running, or the database is being updated; nothing was changed.
-        TryLater, Refused: the restore cannot be done now, or at all; the rejection stands and the current database is
-            as it was.
+        TryLater: the app is running, another process has the database, the disk is in the way: nothing was changed.
+        Refused: it cannot be done at all; nothing was changed.
+        WouldLose: it would lose more than was agreed to; nothing was changed.
+        Owed: it is decided, and the restore could not be finished; the current database is as it was.
     """
     with terminal_locked(till):
         till.sync()
@@ -176,58 +199,92 @@ def perform(till: Till, plan: Plan) -> Done:
     try:
         # No app starts without the database lock: from here on no other process writes.
         intent_id = till.new_id()
-        carried, kept = _carry(till, plan, intent_id)
-        backup = carried or plan.backup
-        with terminal_locked(till):
-            rejection = _reject(till, till.look(), plan, backup, intent_id)
-        returned = _restore(till, backup, rejection)
+        prepared = _prepare(till, plan, intent_id, accept_loss=accept_loss)
+        rejection = _decide(till, plan, intent_id, prepared)
+        aside = _restore(till, prepared)
         with terminal_locked(till):
             fold_rollback(till, till.look(), rejection)
     finally:
         till.release_database_lock()
-    if returned is not None and returned.set_aside is not None:
-        kept = returned.set_aside.path
+    done = _done(till, plan, prepared, aside)
     till.tell(
         Report(
-            TerminalOutcome.ROLLED_BACK,
+            done.outcome,
             release=plan.to,
             phase=ReportPhase.ROLLBACK,
-            cause="a person went back",
+            cause="a person went back" + (f"; {lost_in_words(done)}" if done.losses or done.not_known else ""),
             done=f"{plan.current.version} was rejected; {plan.to.version} starts",
-            backup=str(backup.path) if backup else None,
-            kept=str(kept) if kept else None,
-            losses=plan.losses,
+            backup=str(plan.backup.path) if plan.backup else None,
+            kept=str(done.kept) if done.kept else None,
+            losses=done.losses,
+            export=str(done.export) if done.export else None,
         )
     )
-    return Done(kept, carried is not None)
+    return done
 
 
-def _carry(till: Till, plan: Plan, intent_id: str) -> tuple[Backup | None, Path | None]:
-    """Put the current database aside, then write the older one with the later changes under a final name.
+def lost_in_words(done: Done) -> str:
+    """Return the number of changes that are not in the live database any more, and where they are kept."""
+    return losses.lost(done.losses, not_known=done.not_known, kept=done.kept, export=done.export)
 
-    A crash in here leaves copies; the database is as it was and nothing is decided yet.
-    """
-    if not plan.carries or plan.backup is None:
-        return None, None
+
+def _prepare(till: Till, plan: Plan, intent_id: str, *, accept_loss: bool) -> preparation.Prepared | None:
+    """Make everything that the restore needs; nothing is left of it if the rollback is refused."""
+    if plan.backup is None:
+        return None
     effects = till.database()
-    aside = effects.put_aside(BackupKind.BEFORE_RESTORE)
-    cause, hint = "what was recorded since cannot be carried back after all", "--backup FILE restores one as it is."
+    wish = preparation.Wish(intent_id, plan.backup, carries=plan.carries, migrations=till.migrations(plan.current))
+    prepared = preparation.prepare(effects, wish)
+    change = prepared.change
+    if not change.unchanged:
+        shown = plan.loses and (preparation.agreed(change.losses, plan.losses) or not change.known)
+        if not (accept_loss and shown):
+            preparation.abandon(effects, prepared)
+            cause = change.cause or losses.lost(change.losses)
+            raise WouldLose(operation="roll back", cause=cause)
+        try:
+            effects.write_intent(prepared.intent._replace(accepts_loss=True))
+        except BaseException:
+            preparation.abandon(effects, prepared)
+            raise
+    return prepared
+
+
+def _decide(till: Till, plan: Plan, intent_id: str, prepared: preparation.Prepared | None) -> Rejection:
+    """Write the rejection: the commit point. If it is not there, nothing that was prepared is."""
     try:
-        carried = (
-            effects.carry_back(till.migrations(plan.current), base=plan.backup, aside=aside)
-            if aside is not None
-            else None
-        )
-    except TillkeeperError as error:
-        raise TryLater(operation="roll back", cause=f"{cause}: {error.cause}", hint=hint) from error
-    if carried is None or aside is None or len(carried.losses) > len(plan.losses):
-        raise TryLater(operation="roll back", cause=cause, hint=hint)
-    kept = effects.keep_carried(carried, plan.backup)
-    effects.write_intent(Intent(intent_id, str(kept.path), str(aside.path)))
-    return kept, aside.path
+        with terminal_locked(till):
+            return _reject(till, till.look(), plan, prepared, intent_id)
+    except BaseException:
+        # It may be there and not be durable: then the copies are needed, and the next start decides by what it finds.
+        if prepared is not None and not any(found.intent_id == intent_id for found in till.look().rejections):
+            preparation.abandon(till.database(), prepared)
+        raise
 
 
-def _reject(till: Till, view: View, plan: Plan, backup: Backup | None, intent_id: str) -> Rejection:
+def _restore(till: Till, prepared: preparation.Prepared | None) -> Backup | None:
+    """Restore with what was prepared; return what is kept of the replaced database."""
+    if prepared is None:
+        return None
+    try:
+        return preparation.complete(till.database(), prepared.intent)
+    except Exception as error:
+        raise Owed(operation="restore", path=Path(prepared.intent.backup), cause=wrapped(error).cause) from error
+
+
+def _done(till: Till, plan: Plan, prepared: preparation.Prepared | None, aside: Backup | None) -> Done:
+    if prepared is None:
+        return Done(TerminalOutcome.ROLLED_BACK, None, False, (), "", None)
+    intent, carried = prepared.intent, prepared.carried
+    outcome = TerminalOutcome.ROLLED_BACK if prepared.change.unchanged else TerminalOutcome.ROLLED_BACK_WITH_LOSS
+    kept = aside.path if aside is not None else None
+    export = carried.export if carried is not None else None
+    if outcome is TerminalOutcome.ROLLED_BACK_WITH_LOSS and export is None and plan.backup is not None and aside:
+        export = till.database().export_loss(till.migrations(plan.current), base=plan.backup, aside=aside)
+    return Done(outcome, kept, carried is not None, intent.losses, intent.not_known, export)
+
+
+def _reject(till: Till, view: View, plan: Plan, prepared: preparation.Prepared | None, intent_id: str) -> Rejection:
     journal = journal_of(view, now=till.now())
     trial = view.trial(journal.trial_id) if journal is not None else None
     rejection = Rejection(
@@ -238,14 +295,14 @@ def _reject(till: Till, view: View, plan: Plan, backup: Backup | None, intent_id
         at=till.now(),
         trial_id=trial.trial_id if trial else None,
         to=plan.to,
-        backup=str(backup.path) if backup else None,
+        backup=prepared.intent.backup if prepared is not None else None,
         intent_id=intent_id,
     )
     till.write_rejection(rejection)
     if trial is not None and trial.verdict is Verdict.OPEN:
         # A person's rollback of a begun trial gives that trial up. After a crash before this line, the launcher
         # finishes the restore that the rejection owes, which removes the trial's row.
-        till.write_trial(_given_up(trial, keeps=backup is None))
+        till.write_trial(_given_up(trial, keeps=prepared is None))
     return rejection
 
 
@@ -258,16 +315,6 @@ def _given_up(trial: Trial, *, keeps: bool) -> Trial:
         act=Act.NONE,
         back=Back.KEPT if keeps else None,
     )
-
-
-def _restore(till: Till, backup: Backup | None, rejection: Rejection) -> Returned | None:
-    if backup is None:
-        return None
-    returned = restore_decision.restore(till.database(), backup=backup.path, intent_id=rejection.intent_id)
-    if returned.outcome.refused or returned.outcome.failed:
-        kind = TryLater if returned.outcome.name.group is Group.LATER else Refused
-        raise kind(operation="restore", path=backup.path, cause=returned.outcome.cause, hint=returned.outcome.hint)
-    return returned
 
 
 def allow(till: Till, name: str) -> Release:

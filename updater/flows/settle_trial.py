@@ -67,6 +67,8 @@ def rebuild_journal(till: Till) -> tuple[NamedOutcome, str] | None:
         return TerminalOutcome.BUSY, "the journal is lost and the database is being updated; next time"
     try:
         view = till.look()
+        if view.journal_unavailable:
+            return TerminalOutcome.TROUBLE, "the journal cannot be read now; next time"
         rebuilt = rebuild(view, now=till.now())
         if rebuilt.journal is None:
             return TerminalOutcome.NOTHING_INSTALLED, "there is no journal and nothing that worked here before"

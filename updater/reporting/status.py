@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from dbsync import losses
 from dbsync.backups.catalog import list_backups
 from dbsync.backups.description import backup_json
 from dbsync.database.flight_recorder import FlightRecorder
 from dbsync.database.timeline import last_run
 from dbsync.errors import TillkeeperError
+from dbsync.model import Loss
 from dbsync.storage import files
-from updater.decisions.launcher import fits
+from updater.decisions.launcher import fits, owing_trial
 from updater.flows.launch import journal_of
 from updater.flows.rollback import choices, current_release
-from updater.model import Release, View
+from updater.model import Journal, Release, View
 from updater.outcomes import TerminalOutcome
 from updater.terminal import events
 from updater.terminal.live import Terminal
@@ -31,8 +33,10 @@ def status(terminal: Terminal) -> dict[str, Any]:
     happened = events.read(settings.state)
     alarms = [event for event in happened if event.get("alarm")]
     backups = list_backups(backups=settings.backups, database=settings.database)
+    owed = _owed(view, journal)
     return {
         "format": 1,
+        "owed": owed,
         "terminal": settings.terminal_id,
         "app": settings.app,
         "starts": _release(current),
@@ -67,14 +71,15 @@ def status(terminal: Terminal) -> dict[str, Any]:
         "backups_count": len(backups),
         "backups": [backup_json(backup) for backup in backups[:SHOWN_BACKUPS_COUNT]],
         "free_bytes": _free(terminal),
-        "next": _next(view, alarms),
+        "next": _next(view, alarms, owed),
     }  # fmt: skip
 
 
 def in_words(found: dict[str, Any]) -> list[str]:
     """Return the status as lines for a support engineer."""
     starts, database = found["starts"], found["database"]
-    lines = [
+    lines = [f"UNFINISHED {found['owed']}"] if found["owed"] else []
+    lines += [
         f"{found['app']} on {found['terminal']}: "
         + (f"{starts['version']} starts ({found['phase']})" if starts else "nothing can start"),
         f"database  schema {database['schema']}, {database['state']}, "
@@ -98,6 +103,9 @@ def in_words(found: dict[str, Any]) -> list[str]:
     if alarm:
         lines.append(f"alarm     {alarm['code']} {alarm['outcome']} at {alarm['at']}: {alarm['cause']}")
         lines += [f"          {label}: {alarm[key]}" for key, label in _ALARM_LINES if alarm.get(key)]
+        if alarm.get("losses"):
+            counts = [losses.counted(Loss(**loss)) for loss in alarm["losses"]]
+            lines.append(f"          not in the live database: {'; '.join(counts)}")
     lines.append(f"back to   {', '.join(found['can_go_back_to']) or 'nothing'}")
     lines.append(
         f"backups   {found['backups_count']}" + (f", newest {found['backups'][0]['path']}" if found["backups"] else "")
@@ -116,6 +124,19 @@ _ALARM_LINES = (
     ("export", "exported"),
     ("next", "next"),
 )
+
+
+def _owed(view: View, journal: Journal | None) -> str:
+    """Return the return of the database that is owed, with the command that finishes it; empty if none is."""
+    rejection = next((rejection for rejection in view.rejections if not rejection.done), None)
+    if rejection is not None and rejection.to is not None:
+        way = f"rollback from {rejection.release.version} to {rejection.to.version} is decided and not finished"
+        return f"{way}: the next start of the till finishes it; `updater rollback` does it now"
+    trial = owing_trial(view, journal)
+    if trial is None:
+        return ""
+    way = f"{trial.candidate.version} was given up, and the database is still that of its trial"
+    return f"{way}: the next start of the till takes it back"
 
 
 def _release(release: Release | None) -> dict[str, Any] | None:
@@ -139,7 +160,9 @@ def _free(terminal: Terminal) -> int | None:
         return None
 
 
-def _next(view: View, alarms: list[dict[str, Any]]) -> str:
+def _next(view: View, alarms: list[dict[str, Any]], owed: str) -> str:
     if view.journal is None:
         return TerminalOutcome.NOTHING_INSTALLED.hint if not view.proofs else "`updater check` rebuilds the journal"
+    if owed:
+        return owed
     return str(alarms[-1]["next"]) if alarms else "nothing"

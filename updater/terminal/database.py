@@ -60,8 +60,12 @@ def backup_of(settings: Settings, trial: Trial) -> Backup | None:
 
 
 def restore_is_done(settings: Settings, intent_id: str) -> bool:
-    """Return whether the restore that a person's rollback requested is done."""
+    """Return whether the restore that a person's rollback requested is done; not, if that cannot be read now."""
     from dbsync.backups import restore_intents
+    from dbsync.errors import DiskProblem
 
-    intent = restore_intents.read(settings.backups, intent_id)
+    try:
+        intent = restore_intents.read(settings.backups, intent_id)
+    except DiskProblem:
+        return False
     return intent is not None and intent.done

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from dbsync.errors import DiskProblem
 from dbsync.storage import files
 from dbsync.storage.locks import Lock, lock_of
 from updater.bundles import version_folders
@@ -85,7 +86,11 @@ class Terminal(Till):
         self._terminal_lock.release()
 
     def look(self) -> View:
-        journal, broken = self.files.read_journal()
+        unavailable = False
+        try:
+            journal, broken = self.files.read_journal()
+        except DiskProblem:
+            journal, broken, unavailable = None, False, True
         return View(
             journal=journal,
             trials=self.files.read_trials(journal),
@@ -96,6 +101,7 @@ class Terminal(Till):
             boot_id=self._host.boot_id(),
             installed=self.versions.names(),
             journal_broken=broken,
+            journal_unavailable=unavailable,
         )
 
     def sync(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from dbsync.errors import UnreadableFile, disk_problem
+from dbsync.errors import DiskProblem, UnreadableFile, disk_problem
 from dbsync.facts import known
 from dbsync.storage import files
 from dbsync.storage.files import disk_errors
@@ -46,7 +46,11 @@ class StateFolder:
     # ---------------------------------------------------------------------------------------------------- reading
 
     def read_journal(self) -> tuple[Journal | None, bool]:
-        """Return the journal, and whether there is one that cannot be read."""
+        """Return the journal, and whether there is one whose content is damaged.
+
+        Raises:
+            DiskProblem: it cannot be read now.
+        """
         try:
             return _journal(files.read_json(self.journal_path)), False
         except FileNotFoundError:
@@ -159,7 +163,7 @@ def _files(folder: Path) -> Iterator[Path]:
 def _read(path: Path, decode: Callable[[Mapping[str, Any]], Value]) -> Value | None:
     try:
         return decode(files.read_json(path))
-    except (FileNotFoundError, UnreadableFile, *_WRONG):
+    except (FileNotFoundError, UnreadableFile, DiskProblem, *_WRONG):
         return None
 
 

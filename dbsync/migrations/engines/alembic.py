@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from dbsync.errors import BadMigrations, MigrationFailed, TillkeeperError
+from dbsync.errors import BadMigrations, MissingTool, TillkeeperError
 from dbsync.migrations.engines import foreign
 from dbsync.migrations.engines.alembic_connection import SandboxConnection
 from dbsync.migrations.engines.alembic_folder import ENV, VERSIONS, ordered, revision_of, revisions_of
@@ -74,7 +74,7 @@ class Alembic(Engine):
         """Call the revision's `upgrade()` with Alembic's operations on the open transaction.
 
         Raises:
-            MigrationFailed: Alembic is not installed, or the revision failed.
+            MigrationFailed: Alembic is not installed (`MissingTool`), or the revision failed.
         """
         try:
             import alembic as _  # noqa: F401 - checks that it is installed
@@ -82,7 +82,7 @@ class Alembic(Engine):
             from sqlalchemy.pool import StaticPool
         except ImportError as error:
             hint = "Install it on the terminals: pip install 'tillkeeper[alembic]'"
-            raise MigrationFailed(
+            raise MissingTool(
                 operation="migrate", path=migration.path, cause=f"Alembic is not there: {error}", hint=hint
             ) from error
         engine = create_engine("sqlite://", creator=lambda: SandboxConnection(sandbox), poolclass=StaticPool)

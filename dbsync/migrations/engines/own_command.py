@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from dbsync.errors import MigrationFailed
+from dbsync.errors import MigrationFailed, MissingTool
 from dbsync.migrations.engines import own_command_proof as proof
 from dbsync.migrations.migration_file import checked_text
 from dbsync.model import Migration
@@ -61,7 +61,8 @@ def _run(said: dict[str, Any], migration: Migration, database: Path, log: Callab
                 words, cwd=folder, env={**os.environ, "DBSYNC_DATABASE": str(database)}, output=output
             )
         except OSError as cause:
-            raise _failed(migration, f"it could not be started: {cause.strerror or cause}") from cause
+            why = f"it could not be started: {cause.strerror or cause}"
+            raise MissingTool(operation="migrate", path=migration.path, cause=why) from cause
         try:
             process.wait(timeout=timeout_seconds)
         except subprocess.TimeoutExpired as cause:

@@ -68,6 +68,14 @@ class Platform(ABC):
     # processes -----------------------------------------------------------------------------------------------------
 
     @abstractmethod
+    def allocate(self, descriptor: int, size_bytes: int) -> None:
+        """Give an empty file that many bytes for which the disk has blocks, so that no other file can get them.
+
+        Raises:
+            OSError: there is not so much space.
+        """
+
+    @abstractmethod
     def lower_priority(self) -> None:
         """Lower the priority of this process, and that of its reading and writing where the system ties them.
 

@@ -37,6 +37,9 @@ class LinuxPlatform(PosixPlatform):
             return False
         return True
 
+    def allocate(self, descriptor: int, size_bytes: int) -> None:
+        os.posix_fallocate(descriptor, 0, size_bytes)  # type: ignore[attr-defined,unused-ignore]
+
     def network_kind(self, path: Path) -> str:
         try:
             lines = MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import IO, NoReturn
 
 NICER_BY: Final = 10
+ZEROS_BYTES: Final = 1 << 20
 
 
 class PosixPlatform(Platform):
@@ -43,6 +44,12 @@ class PosixPlatform(Platform):
 
     def sync_folder(self, folder: Path) -> None:
         _sync(folder)
+
+    def allocate(self, descriptor: int, size_bytes: int) -> None:
+        # Written, because an extended file has no blocks here.
+        zeros = memoryview(bytes(ZEROS_BYTES))
+        while size_bytes > 0:
+            size_bytes -= os.write(descriptor, zeros[: min(size_bytes, ZEROS_BYTES)])
 
     def lower_priority(self) -> None:
         # Linux takes the I/O priority from the nice value (man7.org, ioprio_set(2)).

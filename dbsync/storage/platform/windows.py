@@ -75,6 +75,10 @@ class WindowsPlatform(Platform):
         """Return None: the Restart Manager is not asked."""
         return None
 
+    def allocate(self, descriptor: int, size_bytes: int) -> None:
+        # NTFS allocates the clusters of a file as it is extended, unless it is sparse.
+        os.ftruncate(descriptor, size_bytes)
+
     def lower_priority(self) -> None:
         import ctypes
 

@@ -73,8 +73,8 @@ def test_a_compressed_backup_is_restored(tmp_path: Path, by_its_old_name: bool) 
     named = kept.path if by_its_old_name else small
     would = json.loads(dbsync("restore", named, "--database", database, "--dry-run", "--json").stdout)
     assert would["losses"], "what was sold since is counted"
-    done = dbsync("restore", named, "--database", database, "--yes")
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = dbsync("restore", named, "--database", database, "--yes", "--accept-loss")
+    assert done.returncode == 6, done.stdout + done.stderr
     assert dump(database) == before
     assert not [one for one in files(database.parent) if ".part-" in one]
 
@@ -209,7 +209,7 @@ def test_without_zstd_the_error_says_what_to_do_and_all_else_works(tmp_path: Pat
     assert catalog.list_backups(backups=database.parent / "backups", database=database)[-1] == kept, (
         "decompressed by hand"
     )
-    assert bare("restore", kept.path, "--yes").returncode == 0
+    assert bare("restore", kept.path, "--yes", "--accept-loss").returncode == 6
     assert dump(database) == before
     kept.path.write_bytes(b"something else")
     assert "checksum differs" in bare("restore", kept.path, "--yes").stderr
@@ -253,7 +253,7 @@ def test_a_cut_while_compressing_leaves_one_good_backup_and_the_next_time_ends_i
     catalog.clear_parts(backups=backups, database=database, prefix=database.stem)
     small = catalog.compressed_path(kept.path)
     assert [one.path for one in catalog.list_backups(backups=backups, database=database)][-1] == small
-    assert dbsync("restore", small, "--database", database, "--yes").returncode == 0
+    assert dbsync("restore", small, "--database", database, "--yes", "--accept-loss").returncode == 6
     assert dump(database) == before
     assert not kept.path.exists()
     assert not [one for one in files(database.parent) if ".part-" in one]

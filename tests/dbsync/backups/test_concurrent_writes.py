@@ -39,12 +39,12 @@ def test_a_sale_between_the_copy_and_the_restore_is_not_lost(tmp_path: Path, wal
     kept.with_name("kept.db.json").unlink()
     sell(database)
     count = sales(database)
-    returned = restore_decision.restore(busy(database), backup=kept, intent_id="i1")
+    returned = restore_decision.restore(busy(database), backup=kept, intent_id="i1", accept_loss=True)
     assert (returned.back, returned.outcome.name) == (None, "RESTORE_PENDING")
     assert returned.outcome.cause == "somebody wrote into it since it was put aside"
     assert sales(database) == count + 1
     # Once nobody sells, it goes through under the same name, and the sale is in what is kept.
-    assert restore_decision.restore(effects(database), backup=kept, intent_id="i1").back == "done"
+    assert restore_decision.restore(effects(database), backup=kept, intent_id="i1", accept_loss=True).back == "done"
     assert sales(database) == count - 1
     aside = [
         one.path
@@ -79,7 +79,7 @@ def test_a_till_that_only_has_the_database_open_is_restored_under_it(tmp_path: P
     sell(database)
     with closing(sqlite3.connect(database)) as idle:
         assert idle.execute("SELECT count(*) FROM transactions").fetchone()[0] == sales(database)
-        assert restore_decision.restore(effects(database), backup=kept, intent_id="i1").back == "done"
+        assert restore_decision.restore(effects(database), backup=kept, intent_id="i1", accept_loss=True).back == "done"
         assert idle.execute("SELECT count(*) FROM transactions").fetchone()[0] == sales(kept)
     assert dump(database) == dump(kept)
 
@@ -102,6 +102,6 @@ def test_what_cannot_be_committed_into_is_restored_over_all_the_same(tmp_path: P
         live.execute("BEGIN IMMEDIATE")
         with pytest.raises(sqlite3.DatabaseError, match="malformed"):
             live.execute("COMMIT")
-    returned = restore_decision.restore(effects(database), backup=kept, intent_id="i1")
+    returned = restore_decision.restore(effects(database), backup=kept, intent_id="i1", accept_loss=True)
     assert (returned.back, returned.outcome.name) == ("done", "RESTORED"), returned.outcome.cause
     assert dump(database) == dump(kept)

@@ -131,7 +131,7 @@ def test_an_emptied_database_is_of_the_kind_it_was_and_the_one_before_can_be_res
 
     assert (kind(), sales(database), version(database)) == (expected, 0, 5)
     (kept,) = database.parent.glob("*before-empty*.db")
-    assert dbsync("restore", kept, "--database", database, "--yes").returncode == 0
+    assert dbsync("restore", kept, "--database", database, "--yes", "--accept-loss").returncode == 6
     assert (kind(), sales(database), version(database)) == (expected, 100, 4)
 
 
@@ -144,14 +144,17 @@ def test_a_backup_that_cannot_be_compared_can_be_restored_and_what_is_not_known_
         live.execute("CREATE TABLE first (x)")
     told = json.loads(dbsync("restore", other, "--database", database, "--dry-run", "--json").stdout)
     assert "must use the same text encoding" in told["not_known"]
-    done = dbsync("restore", other, "--database", database, "--yes")
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = dbsync("restore", other, "--database", database, "--yes", "--accept-loss")
+    assert done.returncode == 6, done.stdout + done.stderr
     assert "cannot determine what was recorded since then: attached databases must use the same" in done.stdout
     assert ask(database, "PRAGMA encoding") == "UTF-16be"
     (kept,) = database.parent.glob("*before-restore*.db")
     live_effects = effects(database)
     live_effects.write_intent(Intent("again", str(kept), None))
-    assert restore_decision.restore(live_effects, backup=kept, intent_id="again").outcome.name == "RESTORED"
+    assert (
+        restore_decision.restore(live_effects, backup=kept, intent_id="again", accept_loss=True).outcome.name
+        == "RESTORED_WITH_LOSS"
+    )
     assert (ask(database, "PRAGMA encoding"), sales(database)) == ("UTF-8", 100)
     with closing(sqlite3.connect(database)) as live, live:
         live.create_collation("german", lambda one, two: (one > two) - (one < two))

@@ -119,7 +119,7 @@ def test_what_the_older_schema_cannot_hold_is_parked_and_reported_exactly(tmp_pa
         assert (returned.back, returned.outcome.name) == (Back.STAYS, "STAYS")
         assert (version(database), sales(database)) == (5, 148)
         return
-    assert (returned.back, returned.outcome.name) == (Back.DONE, "RESTORED")
+    assert (returned.back, returned.outcome.name) == (Back.DONE, "RESTORED_WITH_LOSS")
     assert [tuple(one) for one in returned.losses] == [("products", 0, 2, 0)]
     assert (version(database), sales(database)) == (2, 148)
     assert returned.parked is not None
@@ -331,7 +331,7 @@ def test_a_name_that_another_thing_has_now_is_not_taken_for_the_older_one(
     lost = Loss("t", 1, 0, 0) if "table" in name else Loss("t", 0, 1, 0)
     assert (refused.outcome.name, refused.losses, version(database)) == ("STAYS", (lost,), 3)
     returned = downgrade.downgrade(effects(database), base, found, accept_loss=True)
-    assert (returned.outcome.name, returned.parked is not None) == ("RESTORED", True)
+    assert (returned.outcome.name, returned.parked is not None) == ("RESTORED_WITH_LOSS", True)
     assert (version(database), ask(database, "SELECT cents FROM sales")) == (1, 500)
     assert ask(database, "SELECT group_concat(d) FROM t") == "old,older"
 

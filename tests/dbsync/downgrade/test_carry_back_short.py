@@ -96,7 +96,7 @@ def test_what_the_backup_cannot_show_is_found_by_the_proof_and_told_exactly(tmp_
     assert "migrating the backup" in told
     assert (version(database), len(rows(database, "sales"))) == (2, 2)
     gone, _ = back(database, found, accept_loss=True)
-    assert (gone.outcome.name, gone.parked is not None) == ("RESTORED", True)
+    assert (gone.outcome.name, gone.parked is not None) == ("RESTORED_WITH_LOSS", True)
     assert (version(database), rows(database, "sales")) == (1, [(1, "A", 100), (3, "C", 300)])
 
 

@@ -134,7 +134,7 @@ def test_entries_of_a_search_without_content_cannot_be_carried_and_that_is_said(
     assert (returned.outcome.name, returned.losses) == ("STAYS", (lost,)), returned.outcome.cause
     assert version(database) == 2
     returned = back(database, found, accept_loss=True)
-    assert (returned.outcome.name, returned.losses) == ("RESTORED", (lost,)), returned.outcome.cause
+    assert (returned.outcome.name, returned.losses) == ("RESTORED_WITH_LOSS", (lost,)), returned.outcome.cause
     assert rows(database, "SELECT count(*) FROM sale") == [(2,)]
     assert rows(database, "SELECT rowid FROM found WHERE found MATCH 'bread OR milk'") == [(1,)]
 

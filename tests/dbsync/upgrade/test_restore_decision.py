@@ -59,7 +59,7 @@ def test_a_database_so_ruined_that_it_can_only_be_moved_does_not_stay(
 
     monkeypatch.setattr(snapshot, "copy_to_part", ruined)
     returned = go_back(database, kept, content, tmp_path, confirmed=True)
-    assert (returned.back, returned.outcome.name) == (Back.DONE, "RESTORED")
+    assert (returned.back, returned.outcome.name) == (Back.DONE, "RESTORED_WITH_LOSS")
     assert dump(database) == before
     assert returned.set_aside is not None
     assert (returned.set_aside.verified, returned.set_aside.path.stat().st_size) == (False, 40_000)
@@ -70,8 +70,8 @@ def test_a_database_whose_header_says_that_it_is_of_a_later_sqlite_is_restored_o
     damaged = bytearray(database.read_bytes())
     damaged[18] = 129
     database.write_bytes(damaged)
-    returned = restore_decision.restore(effects(database), backup=kept.path, intent_id="i1")
-    assert (returned.back, returned.outcome.name) == (Back.DONE, "RESTORED")
+    returned = restore_decision.restore(effects(database), backup=kept.path, intent_id="i1", accept_loss=True)
+    assert (returned.back, returned.outcome.name) == (Back.DONE, "RESTORED_WITH_LOSS")
     assert dump(database) == before
     assert returned.set_aside is not None
     assert (returned.set_aside.verified, returned.set_aside.path.read_bytes()) == (False, bytes(damaged))
@@ -177,12 +177,12 @@ def test_a_stale_wal_beside_the_database_does_not_bring_the_new_schema_back(tmp_
 def test_a_persons_restore_can_be_repeated_and_keeps_what_was_sold_in_between(tmp_path: Path) -> None:
     database, kept, _, before = migrated(tmp_path)
     sell(database, 2)
-    first = restore_decision.restore(effects(database), backup=kept.path, intent_id="i1")
+    first = restore_decision.restore(effects(database), backup=kept.path, intent_id="i1", accept_loss=True)
     assert first.set_aside is not None
     assert (dump(database), sales(first.set_aside.path)) == (before, 102)
     sell(database)
     assert (
-        restore_decision.restore(effects(database), backup=kept.path, intent_id="i1").outcome.name
+        restore_decision.restore(effects(database), backup=kept.path, intent_id="i1", accept_loss=True).outcome.name
         == "NOTHING_TO_RESTORE"
     )
     assert sales(database) == 101
@@ -199,7 +199,7 @@ def test_a_persons_restore_that_was_cut_puts_aside_again_what_was_sold_since(tmp
     live.write_intent(Intent("i1", str(kept.path), str(aside.path)))
     # The plug was pulled here, before the restore; somebody sold, then the rollback was repeated.
     sell(database)
-    returned = restore_decision.restore(effects(database), backup=kept.path, intent_id="i1")
+    returned = restore_decision.restore(effects(database), backup=kept.path, intent_id="i1", accept_loss=True)
     assert returned.set_aside is not None
     assert returned.set_aside.path != aside.path
     assert sales(returned.set_aside.path) == 102
@@ -273,7 +273,7 @@ def test_where_nothing_can_be_carried_the_backup_is_restored_and_the_loss_export
         effects(database), trial_id=TrialId("t1"), backup=kept, content_sha256=None, older_schema=SchemaNumber(2),
         ever_confirmed=False, migrations=(),
     )  # fmt: skip
-    assert (returned.back, returned.outcome.name) == (Back.DONE, "RESTORED")
+    assert (returned.back, returned.outcome.name) == (Back.DONE, "RESTORED_WITH_LOSS")
     assert dump(database) == before
     assert returned.export is not None
     assert len((returned.export / "transactions.csv").read_text().splitlines()) == 4

@@ -1,0 +1,52 @@
+"""Disk space that is held by a file until the moment at which it is needed.
+
+A check of the free space is no space: between the check and the write, another program may take it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from dbsync.storage.files import disk_errors
+from dbsync.storage.platform import this_platform
+
+
+class Reserve:
+    """One file of allocated blocks, without content.
+
+    Args:
+        path: the file, on the disk on which the space will be needed. A crash leaves it; the next run removes it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path: Final = path
+
+    def hold(self, size_bytes: int) -> None:
+        """Allocate that many bytes, instead of those that are held.
+
+        Raises:
+            DiskFull: there is not so much space; nothing is held.
+            DiskProblem: the file cannot be made.
+        """
+        self.free()
+        try:
+            with disk_errors("reserve space in", self._path):
+                descriptor = this_platform().open_binary(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=0o600)
+                try:
+                    this_platform().allocate(descriptor, size_bytes)
+                finally:
+                    os.close(descriptor)
+        except BaseException:
+            self._path.unlink(missing_ok=True)
+            raise
+
+    def free(self) -> None:
+        """Give the space back, if any is held.
+
+        Raises:
+            DiskProblem: the file cannot be removed.
+        """
+        with disk_errors("free the space of", self._path):
+            self._path.unlink(missing_ok=True)

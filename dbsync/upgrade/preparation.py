@@ -1,0 +1,246 @@
+"""The means of a restore, complete and durable on disk before anything is decided; and the restore with them.
+
+A restore needs locks, a readable source, the modules of the migrations, a copy of the current database, perhaps the
+older database with the changes since and its proof, and space for SQLite's journal. `prepare` makes all of that, or
+leaves nothing and says why. The caller then decides (a rollback's rejection, a person's agreement), and `complete`
+cannot fail for want of means. A crash in between leaves copies and an intent, with which the next run continues.
+
+The caller holds the database lock. Nothing here touches a file or SQLite: every effect is a method of `Effects`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from dbsync.errors import (
+    BackupUnusable,
+    BadMigrations,
+    Damaged,
+    DiskProblem,
+    Locked,
+    MigrationFailed,
+    MissingTool,
+    TillkeeperError,
+    VerificationFailed,
+)
+from dbsync.model import Backup, BackupKind, Carried, Change, Intent, Loss, Migration, State
+from dbsync.upgrade import decisions
+from dbsync.upgrade.effects import Effects
+
+_IMPOSSIBLE = (MigrationFailed, VerificationFailed, BadMigrations)
+"""The errors that say that data and migrations do not allow a return, wherever it is tried."""
+
+
+class Wish(NamedTuple):
+    """A return to an older database, as a person or the launcher wants it."""
+
+    intent_id: str
+    base: Backup
+    carries: bool
+    """Whether the changes since the backup are carried back; else it is restored as it is."""
+    migrations: tuple[Migration, ...] = ()
+    """Of the newer release; empty: those that are kept beside the backup."""
+
+
+class Prepared(NamedTuple):
+    """Everything that a restore needs, on disk. Nothing is decided yet: `abandon` removes it."""
+
+    intent: Intent
+    aside: Backup | None
+    """The durable copy of the current database; None if there is none, or it is ruined and will be moved."""
+    carried: Carried | None
+
+    @property
+    def change(self) -> Change:
+        """The changes that the restored database would not hold."""
+        return Change(not self.intent.not_known, self.intent.losses, self.intent.not_known)
+
+
+class CannotCarry(MigrationFailed):
+    """Data and migrations that do not allow carrying the changes back: going back would lose them."""
+
+    hint_by_default = "Restoring the backup as it is loses what was recorded since."
+
+
+class Ruined(CannotCarry):
+    """A database that SQLite cannot read: nothing can be carried back from it, and no app can work on it."""
+
+
+def prepare(effects: Effects, wish: Wish) -> Prepared:
+    """Make everything that a restore needs. What would be lost is in the result, for the caller to decide on.
+
+    Raises:
+        TryLater: by meaning: a lock, the disk, a file that cannot be read now.
+        MissingTool: a migration needs a module or program that is not here: another Python may have it.
+        CannotCarry: the changes cannot be carried back at all.
+        BackupUnusable: the backup does not match its facts.
+    """
+    made: list[Path] = []
+    try:
+        return _prepared(effects, wish, made)
+    except BaseException:
+        _remove(effects, wish.intent_id, made)
+        raise
+
+
+def _prepared(effects: Effects, wish: Wish, made: list[Path]) -> Prepared:
+    effects.check_usable(wish.base.path)
+    facts = effects.look()
+    if facts.state is State.LOCKED:
+        raise Locked(operation="go back", cause=facts.detail)
+    if facts.state is State.UNAVAILABLE:
+        raise DiskProblem(operation="read the database", cause=facts.detail)
+    intent = Intent(wish.intent_id, str(wish.base.path))
+    ruined, aside, carried = facts.detail if facts.state is State.UNREADABLE else "", None, None
+    change = effects.changed_since(wish.base.path) if facts.state is not State.OK else Change(known=True)
+    try:
+        effects.check_replaceable(wish.base.path, carries=wish.carries)
+        if facts.state not in (State.MISSING, State.EMPTY):
+            aside, ruined = effects.put_aside(BackupKind.BEFORE_RESTORE), ""
+    except Damaged as error:
+        ruined, change = error.cause, Change(known=False, cause=error.cause)
+    if wish.carries and aside is None:
+        kind = Ruined if ruined else CannotCarry
+        raise kind(operation="carry back", cause=ruined or facts.gone)
+    if ruined:
+        # Moved only after the decision; until then it stays where it is.
+        intent = intent._replace(set_aside=str(effects.name_aside(BackupKind.BEFORE_RESTORE)))
+    if aside is not None:
+        made.append(aside.path)
+        intent = intent._replace(set_aside=str(aside.path))
+        if wish.carries:
+            carried = carry(effects, wish, aside)
+            made.append(carried.path)
+            kept = effects.keep_carried(carried, wish.base)
+            made[-1] = kept.path
+            intent, change = intent._replace(backup=str(kept.path), base=str(wish.base.path)), _lacking(carried)
+        else:
+            change = effects.changed_since(wish.base.path)
+    effects.reserve(Path(intent.backup))
+    not_known = "" if change.known else change.cause or "the database cannot be compared with the backup"
+    intent = intent._replace(losses=change.losses, not_known=not_known)
+    effects.write_intent(intent)
+    return Prepared(intent, aside, carried)
+
+
+def _lacking(carried: Carried) -> Change:
+    return Change(known=True, losses=carried.losses)
+
+
+def carry(effects: Effects, wish: Wish, aside: Backup) -> Carried:
+    """Make the older database with the changes since, and tell "cannot be made now" from "cannot be made".
+
+    Raises:
+        CannotCarry: no machine could make it.
+        TillkeeperError: another may, or this one later.
+    """
+    try:
+        return effects.carry_back(wish.migrations, base=wish.base, aside=aside)
+    except TillkeeperError as error:
+        raise classified(error, sound=aside.verified) from error
+
+
+def classified(error: TillkeeperError, *, sound: bool) -> TillkeeperError:
+    """Return the error of an attempt to carry back, by what the caller should do about it.
+
+    Args:
+        error: as the attempt raised it.
+        sound: whether the copy of the current database was checked and found sound: damage then is that of a scratch
+            file, which says nothing about the database.
+    """
+    if isinstance(error, MissingTool):
+        return error
+    if isinstance(error, _IMPOSSIBLE) or (isinstance(error, Damaged) and not sound):
+        return CannotCarry(operation="carry back", cause=error.cause)
+    if isinstance(error, Damaged):
+        return DiskProblem(operation="carry back", path=error.path, cause=error.cause)
+    return error
+
+
+def abandon(effects: Effects, prepared: Prepared) -> None:
+    """Remove everything that was prepared; the database is as it was. Never raises."""
+    intent = prepared.intent
+    made = [prepared.aside.path] if prepared.aside is not None else []
+    made += [Path(intent.backup)] if intent.base is not None else []
+    _remove(effects, intent.intent_id, made)
+
+
+def _remove(effects: Effects, intent_id: str, made: list[Path]) -> None:
+    effects.release_reserve()
+    effects.remove_intent(intent_id)
+    for path in reversed(made):
+        effects.discard(path)
+
+
+def complete(effects: Effects, intent: Intent) -> Backup | None:
+    """Restore what an intent names, and return what is kept of the replaced database.
+
+    Repeatable: one transaction on the live file replaces it; a ruined one was moved before, to the path that the
+    intent names, so that a repeat which finds no database knows why.
+
+    Raises:
+        TillkeeperError: the restore is owed still; what the intent names is on disk.
+    """
+    path = Path(intent.set_aside) if intent.set_aside is not None else None
+    aside = effects.kept_at(path) if path is not None else None
+    if path is not None and aside is None:
+        aside = effects.move_aside(path, BackupKind.BEFORE_RESTORE)
+    effects.restore(Path(intent.backup))
+    effects.check_committed()
+    end(effects, intent)
+    return aside
+
+
+def end(effects: Effects, intent: Intent) -> None:
+    """Record that a restore is done, and remove the carried-back copy: the live database is the same now."""
+    effects.write_intent(intent._replace(done=True))
+    if intent.base is not None:
+        # A crash before this leaves a backup too many.
+        effects.discard(Path(intent.backup))
+
+
+def replace(effects: Effects, source: Path, kind: BackupKind) -> Backup | None:
+    """Put a finished file in the database's place for a person, after setting the database aside.
+
+    Raises:
+        TillkeeperError: by meaning; the database is as it was, or it was ruined and is kept under its new name.
+    """
+    ruined: Path | None = None
+    try:
+        aside = effects.put_aside(kind)
+    except Damaged:
+        aside, ruined = None, effects.name_aside(kind)
+    try:
+        effects.reserve(source)
+    except BaseException:
+        if aside is not None:
+            effects.discard(aside.path)
+        raise
+    if ruined is not None:
+        aside = effects.move_aside(ruined, kind)
+    effects.restore(source)
+    return aside
+
+
+def agreed(losses: tuple[Loss, ...], before: tuple[Loss, ...]) -> bool:
+    """Return whether losses are no more, in any table, than those that a person has agreed to."""
+    return decisions.within(losses, before)
+
+
+def base_and_way(effects: Effects, backup: Path, intent: Intent | None) -> tuple[Backup, bool]:
+    """Return the backup from which an unfinished return starts anew, and whether changes are carried back from it.
+
+    Raises:
+        BackupUnusable: none of the two is there.
+    """
+    base = effects.kept_at(Path(intent.base)) if intent is not None and intent.base is not None else None
+    if base is not None:
+        return base, True
+    named = effects.kept_at(backup)
+    migration = effects.base_of(backup)
+    if migration is not None:
+        return migration, True
+    if named is None:
+        raise BackupUnusable(operation="finish going back", path=backup, cause="there is no such file")
+    return named, False
