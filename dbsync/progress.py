@@ -53,6 +53,7 @@ class EventKind(StrEnum):
     """text: path"""
     NOTHING_TO_BACK_UP = "nothing_to_back_up"
     INTEGRITY = "integrity"
+    """name: the check that was passed, as SQLite's pragma is called"""
     MIGRATION = "migration"
     """number, name, text: description"""
     LOG = "log"

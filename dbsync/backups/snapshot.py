@@ -16,11 +16,13 @@ from dbsync.storage import block_clone, files, temporary_files
 from dbsync.storage.background import Beside
 from dbsync.storage.connections import (
     Connection,
+    Thoroughness,
     check_soundness,
     is_wal,
     open_copy,
     open_reading,
     open_writing,
+    possible_check,
     translated,
 )
 from dbsync.storage.files import disk_errors
@@ -90,14 +92,14 @@ def copy_database(
         raise disk_problem("back up", target, cause) from cause
 
 
-def check_part(part: Backup) -> Backup:
-    """Open a copy anew, check it, and return its facts with size and checksum.
+def check_part(part: Backup, thoroughness: Thoroughness = Thoroughness.QUICK) -> Backup:
+    """Open a copy anew, check it, and return its facts with size, checksum and the check that it passed.
 
     Raises:
         Damaged: the copy is not sound, or not of the expected version; the same holds for its source.
     """
     try:
-        problem, version, seen = inspect_part("check the backup", part)
+        problem, version, seen = inspect_part("check the backup", part, thoroughness)
     except TillkeeperError:
         drop_part(part.path)
         raise
@@ -113,16 +115,21 @@ def measure_part(part: Backup) -> Backup:
     return part._replace(sha256=files.sha256_of(part.path), size_bytes=part.path.stat().st_size)
 
 
-def inspect_part(operation: str, part: Backup) -> tuple[str | None, int, Backup]:
-    """Make a copy durable and return its damage, its schema, and its facts with size and checksum."""
+def inspect_part(
+    operation: str, part: Backup, thoroughness: Thoroughness = Thoroughness.QUICK
+) -> tuple[str | None, int, Backup]:
+    """Make a copy durable and return its damage, its schema, and its facts with size, checksum and passed check."""
     files.sync_file(part.path)
     with (
         Beside(lambda: files.sha256_of(part.path)) as digest,
         translated(operation, part.path),
         closing(open_copy(part.path)) as connection,
     ):
-        problem, version = check_soundness(connection), version_of(connection)
-    return problem, version, part._replace(sha256=digest.result(), size_bytes=part.path.stat().st_size)
+        check = possible_check(connection, thoroughness)
+        problem, version = check_soundness(connection, check), version_of(connection)
+    checked = "" if problem is not None else str(check)
+    seen = part._replace(sha256=digest.result(), size_bytes=part.path.stat().st_size, checked=checked)
+    return problem, version, seen
 
 
 def keep_part(part: Backup) -> Backup:

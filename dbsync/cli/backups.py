@@ -49,8 +49,9 @@ def command(
         tell(f"no backups of this database in {place.backups}" + (f"; {others} of others" if others else ""))
     for backup in listed:
         good = "good" if backup.verified else "NOT VERIFIED"
+        good += f" ({backup.checked})" if backup.verified and backup.checked else ""
         size = f"{backup.size_bytes / 1e6:9.1f} MB"
-        tell(f"{backup.made_at}  v{backup.version}  {size}  {backup.kind:<14} {good:<12} {backup.path}")
+        tell(f"{backup.made_at}  v{backup.version}  {size}  {backup.kind:<14} {good:<22} {backup.path}")
 
 
 def _prune(place: Place, keep_count: int, *, dry_run: bool, as_json: bool) -> None:

@@ -10,6 +10,7 @@ from typing import Final, TextIO, assert_never
 
 from dbsync.outcomes import OutcomeName
 from dbsync.progress import Event, EventKind
+from dbsync.storage.connections import Thoroughness
 from dbsync.storage.platform import this_platform
 
 PLAIN: Final = {
@@ -41,7 +42,9 @@ def lines_of(event: Event) -> list[str]:  # noqa: C901 - one case per kind of ev
         case EventKind.NOTHING_TO_BACK_UP:
             return ["📦 Nothing to back up: there was no database before"]
         case EventKind.INTEGRITY:
-            return ["✅ Database integrity check passed"]
+            # Only the check that deserves the name is called so.
+            passed = "integrity check" if name == Thoroughness.FULL else "quick check"
+            return [f"✅ Database {passed} passed"]
         case EventKind.MIGRATION:
             return [f"📝 Migration v{number}: {name}", f"   {text}"]
         case EventKind.LOG:

@@ -24,7 +24,7 @@ from dbsync.verification import checks
 def command(place: Place, *, folder: Path, as_json: bool) -> None:
     """Check the database as it is; changes nothing.
 
-    Soundness, foreign keys, and its structure against that of a fresh database.
+    SQLite's integrity_check, foreign keys, and its structure against that of a fresh database.
     """
     facts = place.effects().look()
     found = _problems(place, facts, migration_folder.load(folder))
@@ -40,5 +40,6 @@ def _problems(place: Place, facts: Facts, found: tuple[Migration, ...]) -> list[
         return [f"its schema is {facts.version}, and the newest of these migrations {len(found)}"]
     with connections.translated("verify", place.database), closing(connections.open_reading(place.database)) as live:
         known = tuple(migration for migration in found if migration.number <= facts.version)
-        case = checks.Case(live, known, has_old=False)
+        check = connections.possible_check(live, connections.Thoroughness.FULL)
+        case = checks.Case(live, known, has_old=False, thoroughness=check)
         return [sentence for check in checks.CHECKS for sentence in check(case)]

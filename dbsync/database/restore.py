@@ -80,7 +80,7 @@ class Restoring(Shared):
         if backup.resolve() == self.database.resolve():
             # Reading the file would drop this process's locks on it (sqlite.org/howtocorrupt.html, 2.2).
             raise BackupUnusable(operation="use the backup", path=backup, cause="it is the database itself")
-        restore.check_backup_file(backup)
+        restore.check_backup_file(backup, self.thoroughness)
 
     def restore(self, backup: Path) -> None:
         restore.restore_over(

@@ -35,6 +35,7 @@ class Shared(Effects):
         reports: the folder of loss reports; beside the backups by default.
         backups_kept_count: how many migration backups rotation leaves.
         least_free_bytes: free space below which nothing is migrated.
+        thoroughness: how well databases and backups are checked: fully wherever no till waits.
     """
 
     def __init__(
@@ -47,9 +48,11 @@ class Shared(Effects):
         reports: Path | None = None,
         backups_kept_count: int = catalog.KEPT_COUNT,
         least_free_bytes: int = preflight.LEAST_FREE_BYTES,
+        thoroughness: connections.Thoroughness = connections.Thoroughness.QUICK,
     ) -> None:
         self.database: Final = database
         self.backups: Final = backups
+        self.thoroughness: Final = thoroughness
         self._prefix: Final = prefix or database.stem
         self._tell: Final = safe(progress)
         self._meter: Final = Meter(self._tell, self.seconds)

@@ -30,7 +30,7 @@ from dbsync.recovery.schema_recovery import (
 from dbsync.recovery.scratch_copy import copy_files, settle
 from dbsync.recovery.table_recovery import TableRepaired, read_all, read_marks, sources
 from dbsync.storage import files, temporary_files
-from dbsync.storage.connections import attach_copy, open_copy, open_scratch, translated
+from dbsync.storage.connections import Thoroughness, attach_copy, check_soundness, open_copy, open_scratch, translated
 from dbsync.storage.locks import lock_of
 from dbsync.verification import checks, table_diff
 
@@ -251,9 +251,9 @@ def _rebuild(work: Path, rebuilt: Rebuilt, schema: Schema, newest: Good | None, 
         meter.phase(WorkPhase.INDEXES)
         rebuilt.make_rest(version, application_id)
         meter.phase(WorkPhase.CHECK)
-        problems = [str(row[0]) for row in rebuilt.connection.execute("PRAGMA integrity_check(5)")]
-        if problems != ["ok"]:
-            raise DiskProblem(operation="check what was recovered", path=rebuilt.path, cause="; ".join(problems))
+        problem = check_soundness(rebuilt.connection, Thoroughness.FULL)
+        if problem is not None:
+            raise DiskProblem(operation="check what was recovered", path=rebuilt.path, cause=problem)
         references = tuple(checks.foreign_keys(checks.Case(rebuilt.connection, (), has_old=False)))
         rebuilt.close()
     meter.phase(WorkPhase.COMPARE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from enum import StrEnum
 from pathlib import Path
 from stat import S_ISDIR
 from typing import Final
@@ -23,6 +24,20 @@ LOOK_TIMEOUT_SECONDS: Final = 2.0
 WRITE_TIMEOUT_SECONDS: Final = 10.0
 HISTORY: Final = "dbsync_history"
 READABLE: Final = "schema_version"
+
+
+class Thoroughness(StrEnum):
+    """The checks of SQLite for a sound database; the value is the name of its pragma.
+
+    The quick one does not compare indexes with their tables, nor the order of an index: pages of an index that were
+    exchanged pass it. The full one takes about ten times as long (sqlite.org/pragma.html#pragma_integrity_check).
+    """
+
+    QUICK = "quick_check"
+    """While a till waits."""
+    FULL = "integrity_check"
+    """Wherever no till waits."""
+
 
 _CODES: Final[dict[int, type[TillkeeperError]]] = {
     sqlite3.SQLITE_BUSY: Locked,
@@ -236,7 +251,24 @@ def pages_of(connection: Connection) -> int:
     return int(connection.execute("PRAGMA page_count").fetchone()[0])
 
 
-def check_soundness(connection: Connection) -> str | None:
-    """Return the findings of `quick_check` in one sentence; None if there are none."""
-    found = [str(row[0]) for row in connection.execute("PRAGMA main.quick_check(5)")]
+def possible_check(connection: Connection, wanted: Thoroughness) -> Thoroughness:
+    """Return the check that runs when this one is wanted: the full one needs every collation and function of the app.
+
+    It compares the values of every index, so it cannot be compiled without them.
+    """
+    if wanted is Thoroughness.QUICK:
+        return wanted
+    try:
+        connection.execute("EXPLAIN PRAGMA main.integrity_check(5)").fetchall()
+    except sqlite3.OperationalError as error:
+        if kind_of(error) is None:
+            return Thoroughness.QUICK
+        raise
+    return wanted
+
+
+def check_soundness(connection: Connection, thoroughness: Thoroughness = Thoroughness.QUICK) -> str | None:
+    """Return the findings of a check in one sentence; None if there are none. See `possible_check`."""
+    check = possible_check(connection, thoroughness)
+    found = [str(row[0]) for row in connection.execute(f"PRAGMA main.{check}(5)")]
     return None if found == ["ok"] else "; ".join(found)
