@@ -71,6 +71,9 @@ class EventKind(StrEnum):
     ADOPTED = "adopted"
     NOT_CARRIED = "not_carried"
     NOT_NOTED = "not_noted"
+    SIDE_FILES_KEPT = "side_files_kept"
+    LOG_DAMAGED = "log_damaged"
+    """text: what may be lost, and the copy"""
     PROGRESS = "progress"
     """name: phase, text: the object of the step, done, total and unit: bytes, rows or statements, seconds: in this
     phase, per_second, remaining_seconds. A phase without a measure has total 0."""

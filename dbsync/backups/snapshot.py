@@ -12,7 +12,7 @@ from dbsync.backups import catalog, compression
 from dbsync.errors import Damaged, TillkeeperError, disk_problem
 from dbsync.model import Backup
 from dbsync.progress import Told
-from dbsync.storage import block_clone, files, temporary_files
+from dbsync.storage import block_clone, files, side_files, temporary_files
 from dbsync.storage.background import Beside
 from dbsync.storage.connections import (
     Connection,
@@ -25,7 +25,6 @@ from dbsync.storage.connections import (
     possible_check,
     translated,
 )
-from dbsync.storage.files import disk_errors
 from dbsync.storage.introspection import version_of
 from dbsync.storage.page_copy import copy
 
@@ -168,6 +167,20 @@ def files_of(database: Path) -> list[Path]:
     return [file for file in (database, *sidecars(database)) if file.exists() and not file.name.endswith("-shm")]
 
 
+def move_side_files(*, database: Path, final: Path) -> list[Path]:
+    """Move the side files that hold data of a missing or empty database to the name of a copy of it, durably.
+
+    Left where they are, SQLite would remove them, or replay them over the next database of that name.
+    """
+    moved = []
+    for path in side_files.with_data(database):
+        target = final.with_name(path.name.replace(database.name, final.name, 1))
+        files.sync_file(path)
+        files.rename_durably(source=path, target=target)
+        moved.append(target)
+    return moved
+
+
 def scratch_copy(*, source: Path, target: Path, told: Told) -> None:
     """Copy a finished file, on which no process has locks, to a scratch file that may be changed.
 
@@ -175,14 +188,5 @@ def scratch_copy(*, source: Path, target: Path, told: Told) -> None:
     durable.
     """
     drop_part(target)
-    with (
-        disk_errors("copy", target),
-        compression.plain(source) as plain,
-        plain.open("rb") as kept,
-        target.open("wb") as scratch,
-    ):
-        total_bytes, done_bytes = plain.stat().st_size, 0
-        while chunk := kept.read(files.READ_SIZE_BYTES):
-            scratch.write(chunk)
-            done_bytes += len(chunk)
-            told(done_bytes, total_bytes)
+    with compression.plain(source) as plain:
+        files.copy_bytes(source=plain, target=target, told=told)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import click
 
 from dbsync.backups import catalog, compaction
@@ -55,8 +57,9 @@ def command(
 
 
 def _prune(place: Place, keep_count: int, *, dry_run: bool, as_json: bool) -> None:
-    with locked(place.database):
-        place.effects().clear()
+    # A dry run takes no lock: that would make its file.
+    with nullcontext() if dry_run else locked(place.database):
+        place.effects(reads_only=dry_run).clear()
         gone = catalog.rotate(
             backups=place.backups, database=place.database, keep_count=keep_count, pinned=(), dry_run=dry_run
         )
@@ -70,8 +73,8 @@ def _prune(place: Place, keep_count: int, *, dry_run: bool, as_json: bool) -> No
 
 
 def _compress(place: Place, plain_count: int, *, dry_run: bool, as_json: bool) -> None:
-    with locked(place.database):
-        place.effects().clear()
+    with nullcontext() if dry_run else locked(place.database):
+        place.effects(reads_only=dry_run).clear()
         old = compaction.old_ones(backups=place.backups, database=place.database, plain_count=plain_count)
         if dry_run:
             done = [compaction.Packed(backup.path, backup.size_bytes, backup.size_bytes) for backup in old]

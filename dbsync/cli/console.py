@@ -61,6 +61,8 @@ def lines_of(event: Event) -> list[str]:  # noqa: C901 - one case per kind of ev
             ]
         case EventKind.UP_TO_DATE:
             return ["✅ Database is up to date!", f"✅ Database initialized successfully (v{number}/{event.total})"]
+        case EventKind.LOG_DAMAGED:
+            return [f"⚠️ The -wal of the database is damaged: {text}"]
         case EventKind.ENDED if name in (OutcomeName.RESTORED, OutcomeName.KEPT, OutcomeName.STAYS):
             return [f"✅ {name}"]
         case EventKind.ENDED if name == OutcomeName.COMMIT_FAILED:
@@ -70,7 +72,13 @@ def lines_of(event: Event) -> list[str]:  # noqa: C901 - one case per kind of ev
             ]
         case EventKind.ENDED:
             return [f"❌ {name}: {text}", "   The database is as it was before."]
-        case EventKind.PROGRESS | EventKind.ADOPTED | EventKind.NOT_CARRIED | EventKind.NOT_NOTED:
+        case (
+            EventKind.PROGRESS
+            | EventKind.ADOPTED
+            | EventKind.NOT_CARRIED
+            | EventKind.NOT_NOTED
+            | EventKind.SIDE_FILES_KEPT
+        ):
             return []
         case _:
             assert_never(event.kind)

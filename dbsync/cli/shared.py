@@ -36,7 +36,11 @@ class Place(NamedTuple):
     bars: Bars
 
     def effects(
-        self, progress: Progress | None = None, *, thoroughness: Thoroughness = Thoroughness.FULL
+        self,
+        progress: Progress | None = None,
+        *,
+        thoroughness: Thoroughness = Thoroughness.FULL,
+        reads_only: bool = False,
     ) -> LiveEffects:
         """Return the effects on the database; no till waits for a person's command."""
         return LiveEffects(
@@ -45,6 +49,7 @@ class Place(NamedTuple):
             prefix=self.prefix,
             progress=progress or self.bars,
             thoroughness=thoroughness,
+            reads_only=reads_only,
         )
 
     def check_writable(self) -> None:

@@ -49,7 +49,7 @@ def command(
     known = migration_folder.load(folder)
     if dry_run:
         with tidy_when_ended():
-            found = dry_run_upgrade.dry_run(place.effects(), known, on_copy=on_copy, progress=place.bars)
+            found = dry_run_upgrade.dry_run(place.effects(reads_only=True), known, on_copy=on_copy, progress=place.bars)
         _show(place, found, as_json=as_json)
         sys.exit(_exit_status(found))
     with locked(place.database):

@@ -110,7 +110,7 @@ class Comparing(Shared):
         with (
             compression.plain(path) as plain,
             connections.translated("compare with", path),
-            closing(connections.open_reading(self.database)) as live,
+            closing(self.opened(self.database)) as live,
         ):
             connections.attach_copy(live, plain, "base")
             yield live

@@ -22,15 +22,25 @@ class Restoring(Shared):
     def put_aside(self, kind: BackupKind, *, moves: bool = True) -> Backup | None:
         """Copy the live database to a file beside it; move a ruined one if `moves`: another one takes its place."""
         facts = self.look()
-        if facts.state is State.MISSING:
+        if facts.state is State.MISSING and not facts.had_data:
             return None
         preflight.check_writable(self.database.parent)
         self.clear()
         now = datetime.now(UTC)
         final = catalog.free_name(self.database.parent, catalog.beside_name(self.database, kind, now))
+        if facts.state in (State.MISSING, State.EMPTY):
+            self._keep_side_files(final)
+        if facts.state is State.MISSING:
+            return None
         kept = self._facts(final, kind, facts.version, now)
         told = self._meter.phase(WorkPhase.PUT_ASIDE)
         return restore.put_aside(kept, database=self.database, final=final, told=told, watch=self._watch, moves=moves)
+
+    def _keep_side_files(self, final: Path) -> None:
+        moved = snapshot.move_side_files(database=self.database, final=final)
+        if moved:
+            kept = ", ".join(path.name for path in moved)
+            self.record(FlightEvent.SIDE_FILES_KEPT, kept=kept)
 
     def carry_back(self, migrations: tuple[Migration, ...], *, base: Backup, aside: Backup) -> Carried:
         into, reports = self._scratch("carried"), self._reports / f"carried-{aside.path.stem}"
@@ -39,7 +49,8 @@ class Restoring(Shared):
     def try_carrying(self, base: Backup, migrations: tuple[Migration, ...], *, reports: Path | None = None) -> Carried:
         now, into, scratch = self._scratch("now"), self._scratch("carried"), self._scratch("reports")
         try:
-            snapshot.copy_database(source=self.database, target=now, told=self._meter.phase(WorkPhase.COPY))
+            told = self._meter.phase(WorkPhase.COPY)
+            snapshot.copy_database(source=self.database, target=now, told=told, opened=self.opened)
             carried = self._carried(now, base, migrations, into, reports or scratch)
             # Files in a folder that is removed again must not be named.
             return carried if reports else carried._replace(parked=None, export=None)

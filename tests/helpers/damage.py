@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import struct
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -36,3 +38,39 @@ def exchange_pages(database: Path) -> None:
             database.write_bytes(data)
             return
     raise AssertionError("no index has three pages")
+
+
+def flip(path: Path, at: int) -> None:
+    """Flips the bits of one byte of a file."""
+    with path.open("r+b") as file:
+        file.seek(at)
+        (byte,) = file.read(1)
+        file.seek(at)
+        file.write(bytes([byte ^ 0xFF]))
+
+
+def logged(database: Path, *, page_bytes: int = 4096, commits_count: int = 5) -> Path:
+    """A database as an app leaves it that dies: sales are committed in its log and nowhere else."""
+    subprocess.run([sys.executable, "-c", _DIES, database, str(page_bytes), str(commits_count)], check=True)
+    assert Path(f"{database}-wal").stat().st_size > 0
+    return database
+
+
+_DIES = """
+import os, sqlite3, sys
+app = sqlite3.connect(sys.argv[1], isolation_level=None)
+app.execute(f"PRAGMA page_size={sys.argv[2]}")
+app.execute("PRAGMA journal_mode=WAL").fetchall()
+app.execute("PRAGMA cache_size=1")
+app.execute("CREATE TABLE sale (id INTEGER PRIMARY KEY, note TEXT)")
+app.execute("INSERT INTO sale (note) VALUES ('old')")
+app.execute("DELETE FROM sale")
+app.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+app.execute("PRAGMA wal_autocheckpoint=0").fetchall()
+for number in range(int(sys.argv[3])):
+    app.execute("INSERT INTO sale (note) VALUES (?)", ("x" * 5000,))
+app.execute("BEGIN")
+for number in range(40):
+    app.execute("INSERT INTO sale (note) VALUES (?)", ("y" * 5000,))
+os._exit(0)
+"""
