@@ -20,6 +20,7 @@ from dbsync.migrations import folder as migration_folder
 from dbsync.model import NO_SCHEMA, Backup, Facts, Migration, Outcome, SchemaNumber, State
 from dbsync.progress import Progress, quiet
 from dbsync.storage import connections
+from dbsync.storage.connections import Thoroughness
 from dbsync.storage.locks import locked
 from dbsync.upgrade import coordinator
 
@@ -54,7 +55,8 @@ def run_migrations(
     """
     found = migration_folder.load(Path(folder))
     with locked(Path(database)):
-        return coordinator.upgrade(_effects(Path(database), backups, progress), migrations=found, again=again)
+        effects = _effects(Path(database), backups, progress, thoroughness=Thoroughness.QUICK)
+        return coordinator.upgrade(effects, migrations=found, again=again)
 
 
 def get_current_version(database: StrPath) -> SchemaNumber:
@@ -91,7 +93,7 @@ def create_backup(*, database: StrPath, to: StrPath | None = None, backups: StrP
 
 
 def verify_integrity(database: StrPath) -> bool:
-    """Return whether there is a database and SQLite's `quick_check` finds no fault in it.
+    """Return whether there is a database and SQLite's `integrity_check` finds no fault in it.
 
     Raises:
         Locked: another program is writing to it, so that it cannot be checked.
@@ -103,7 +105,7 @@ def verify_integrity(database: StrPath) -> bool:
     except Damaged:
         return False
     with connections.translated("check", path), closing(connections.open_reading(path)) as connection:
-        return connections.check_soundness(connection) is None
+        return connections.check_soundness(connection, Thoroughness.FULL) is None
 
 
 def get_migration_history(*, database: StrPath, backups: StrPath | None = None) -> dict[str, Any]:
@@ -149,6 +151,12 @@ def _looked(database: Path) -> Facts:
     return facts
 
 
-def _effects(database: Path, backups: StrPath | None, progress: Progress) -> LiveEffects:
+def _effects(
+    database: Path,
+    backups: StrPath | None,
+    progress: Progress,
+    *,
+    thoroughness: Thoroughness = Thoroughness.FULL,
+) -> LiveEffects:
     folder = Path(backups) if backups is not None else database.parent / "backups"
-    return LiveEffects(database.absolute(), backups=folder.absolute(), progress=progress)
+    return LiveEffects(database.absolute(), backups=folder.absolute(), progress=progress, thoroughness=thoroughness)

@@ -139,6 +139,8 @@ class Backup(NamedTuple):
     content_size_bytes: int = 0
     database: str = ""
     """The name of the database that was backed up; empty if it is not known."""
+    checked: str = ""
+    """The check of SQLite that it passed when it was made; empty if it is not known, or if it passed none."""
 
 
 class Applied(NamedTuple):

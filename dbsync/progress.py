@@ -53,6 +53,7 @@ class EventKind(StrEnum):
     """text: path"""
     NOTHING_TO_BACK_UP = "nothing_to_back_up"
     INTEGRITY = "integrity"
+    """name: the check that was passed, as SQLite's pragma is called"""
     MIGRATION = "migration"
     """number, name, text: description"""
     LOG = "log"
@@ -70,6 +71,9 @@ class EventKind(StrEnum):
     ADOPTED = "adopted"
     NOT_CARRIED = "not_carried"
     NOT_NOTED = "not_noted"
+    SIDE_FILES_KEPT = "side_files_kept"
+    LOG_DAMAGED = "log_damaged"
+    """text: what may be lost, and the copy"""
     PROGRESS = "progress"
     """name: phase, text: the object of the step, done, total and unit: bytes, rows or statements, seconds: in this
     phase, per_second, remaining_seconds. A phase without a measure has total 0."""

@@ -213,6 +213,7 @@ def _from_facts(path: Path, facts: dict[str, Any]) -> Backup:
         content_sha256=Sha256(str(facts.get("content_sha256", ""))),
         content_size_bytes=int(facts.get("content_size_bytes", 0)),
         database=str(facts.get("database", "")),
+        checked=str(facts.get("checked", "")),
     )
 
 

@@ -6,8 +6,8 @@ A recovery starts from such a copy. It counts as not verified. It has a kind of 
 from __future__ import annotations
 
 import hashlib
-import shutil
 from contextlib import closing
+from glob import escape
 from pathlib import Path
 from typing import Final
 
@@ -15,9 +15,12 @@ from dbsync.backups import catalog, snapshot
 from dbsync.errors import Damaged, TillkeeperError
 from dbsync.model import Backup, BackupKind
 from dbsync.progress import Told
-from dbsync.storage import files, temporary_files
+from dbsync.storage import files, notes, side_files, temporary_files
 from dbsync.storage.connections import check_soundness, open_copy, translated
 
+LOG_COPY: Final = "-damaged-log-"
+MOST_LOG_BYTES: Final = 64_000_000
+"""A larger log is not examined while a till waits: it takes about two seconds for so many bytes."""
 KEPT_COUNT: Final = 3
 """Number of copies of different content: a damaged database that is still written must not fill the disk."""
 
@@ -58,6 +61,50 @@ def keep(database: Path, facts: Backup, *, prefix: str, least_free_bytes: int, t
         return None
 
 
+def keep_log(*, database: Path, folder: Path, prefix: str, least_free_bytes: int) -> tuple[str, Path | None] | None:
+    """Copy a damaged write-ahead log aside before SQLite drops what it cannot read of it, once for each content.
+
+    Args:
+        database: the file; nobody in this process has it open.
+        folder: of the copy.
+        prefix: first part of the copy's name.
+        least_free_bytes: free space that must be left.
+
+    Returns:
+        What may be lost, and the copy, None if there was no space or it could not be made; None if nothing may be, or
+        if the copy is there already.
+    """
+    log = side_files.side_file(database, side_files.WAL)
+    try:
+        summary = notes.broken_log(database, size_limit_bytes=MOST_LOG_BYTES)
+        if summary is None:
+            return None
+        final = folder / f"{prefix}{LOG_COPY}{files.sha256_of(log)[:16]}.wal"
+        if files.is_there(final):
+            return None
+        if files.free_bytes(folder) < files.size_of(log) + least_free_bytes:
+            return summary.in_words, None
+    except TillkeeperError:
+        # The look that follows reports what cannot be read.
+        return None
+    part = temporary_files.part_of(final, temporary_files.owner_of(database))
+    try:
+        files.make_folder(folder)
+        files.copy_bytes(source=log, target=part)
+        files.sync_file(part)
+        files.rename_durably(source=part, target=final)
+        for old in sorted(files.listed(folder, f"{escape(prefix)}{LOG_COPY}*.wal"), key=_made)[:-KEPT_COUNT]:
+            old.unlink(missing_ok=True)
+    except (TillkeeperError, OSError):
+        snapshot.drop_part(part)
+        return summary.in_words, None
+    return summary.in_words, final
+
+
+def _made(path: Path) -> float:
+    return path.stat().st_mtime
+
+
 def _copied(database: Path, facts: Backup, told: Told) -> Backup | None:
     """Copy through SQLite if it can read the database to the end, else the files; return None if the copy is sound."""
     try:
@@ -80,7 +127,7 @@ def _files_copied(database: Path, facts: Backup) -> Backup:
     try:
         for source in snapshot.files_of(database):
             target = part.with_name(source.name.replace(database.name, part.name, 1))
-            shutil.copyfile(source, target)
+            files.copy_bytes(source=source, target=target)
             files.sync_file(target)
     except BaseException:
         snapshot.drop_part(part)

@@ -11,12 +11,13 @@ from typing import Final
 from dbsync.backups import catalog, compression, snapshot
 from dbsync.backups.concurrent_writes import Watch
 from dbsync.backups.snapshot import sidecars
-from dbsync.errors import BackupUnusable, Damaged, DiskProblem, TillkeeperError, VerificationFailed
+from dbsync.errors import BackupUnusable, Damaged, DiskProblem, TillkeeperError, TryLater, VerificationFailed
 from dbsync.model import NO_SHA256, Backup
 from dbsync.progress import Told
 from dbsync.storage import files
 from dbsync.storage.connections import (
     Connection,
+    Thoroughness,
     check_soundness,
     kind_of,
     open_copy,
@@ -77,32 +78,38 @@ def _copy_over(database: Path, kept: Connection, told: Told, watch: Watch) -> No
         copy_over(kept, live, told=told, seconds=time.monotonic, held=watch.check)
 
 
-def check_backup_file(path: Path) -> Backup:
+def check_backup_file(path: Path, thoroughness: Thoroughness = Thoroughness.QUICK) -> Backup:
     """Return the facts of a backup that can be restored.
 
-    A backup that was verified when it was made, and has not changed by a byte since, is as sound as it was: it is read
-    once, for its checksum. Any other is checked as a database.
+    A backup that passed this check when it was made, and has not changed by a byte since, is as sound as it was: it is
+    read once, for its checksum. Any other is checked as a database.
 
     Raises:
         BackupUnusable: it is gone, changed, or not sound; or a part of it is in a file beside it.
     """
     _check_whole(catalog.find(path))
     facts = catalog.check_file(path)
-    if facts.sha256 and facts.verified and facts.path.suffix != catalog.COMPRESSED:
+    passed = thoroughness is Thoroughness.QUICK or facts.checked == thoroughness
+    if facts.sha256 and facts.verified and passed and facts.path.suffix != catalog.COMPRESSED:
         return facts
     try:
         with (
             compression.plain(path) as plain,
-            translated("check the backup", path),
+            translated("check the backup", path, otherwise=VerificationFailed),
             closing(open_copy(plain)) as connection,
         ):
-            problem, version = check_soundness(connection), version_of(connection)
-    except BackupUnusable:
+            problem, version = check_soundness(connection, thoroughness), version_of(connection)
+    except (BackupUnusable, TryLater):
+        # What cannot be read now may be sound.
         raise
     except TillkeeperError as error:
         raise BackupUnusable(operation="use the backup", path=path, cause=error.cause) from error
     if problem is not None:
-        raise BackupUnusable(operation="use the backup", path=path, cause=problem)
+        hint = (
+            "Choose another backup (`dbsync backups` lists them), or read it into a new file:"
+            f" `dbsync repair --database {path} --into FILE`."
+        )
+        raise BackupUnusable(operation="use the backup", path=path, cause=problem, hint=hint)
     return facts._replace(version=version)
 
 

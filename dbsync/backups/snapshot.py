@@ -12,18 +12,19 @@ from dbsync.backups import catalog, compression
 from dbsync.errors import Damaged, TillkeeperError, disk_problem
 from dbsync.model import Backup
 from dbsync.progress import Told
-from dbsync.storage import block_clone, files, temporary_files
+from dbsync.storage import block_clone, files, side_files, temporary_files
 from dbsync.storage.background import Beside
 from dbsync.storage.connections import (
     Connection,
+    Thoroughness,
     check_soundness,
     is_wal,
     open_copy,
     open_reading,
     open_writing,
+    possible_check,
     translated,
 )
-from dbsync.storage.files import disk_errors
 from dbsync.storage.introspection import version_of
 from dbsync.storage.page_copy import copy
 
@@ -90,14 +91,14 @@ def copy_database(
         raise disk_problem("back up", target, cause) from cause
 
 
-def check_part(part: Backup) -> Backup:
-    """Open a copy anew, check it, and return its facts with size and checksum.
+def check_part(part: Backup, thoroughness: Thoroughness = Thoroughness.QUICK) -> Backup:
+    """Open a copy anew, check it, and return its facts with size, checksum and the check that it passed.
 
     Raises:
         Damaged: the copy is not sound, or not of the expected version; the same holds for its source.
     """
     try:
-        problem, version, seen = inspect_part("check the backup", part)
+        problem, version, seen = inspect_part("check the backup", part, thoroughness)
     except TillkeeperError:
         drop_part(part.path)
         raise
@@ -113,16 +114,21 @@ def measure_part(part: Backup) -> Backup:
     return part._replace(sha256=files.sha256_of(part.path), size_bytes=part.path.stat().st_size)
 
 
-def inspect_part(operation: str, part: Backup) -> tuple[str | None, int, Backup]:
-    """Make a copy durable and return its damage, its schema, and its facts with size and checksum."""
+def inspect_part(
+    operation: str, part: Backup, thoroughness: Thoroughness = Thoroughness.QUICK
+) -> tuple[str | None, int, Backup]:
+    """Make a copy durable and return its damage, its schema, and its facts with size, checksum and passed check."""
     files.sync_file(part.path)
     with (
         Beside(lambda: files.sha256_of(part.path)) as digest,
         translated(operation, part.path),
         closing(open_copy(part.path)) as connection,
     ):
-        problem, version = check_soundness(connection), version_of(connection)
-    return problem, version, part._replace(sha256=digest.result(), size_bytes=part.path.stat().st_size)
+        check = possible_check(connection, thoroughness)
+        problem, version = check_soundness(connection, check), version_of(connection)
+    checked = "" if problem is not None else str(check)
+    seen = part._replace(sha256=digest.result(), size_bytes=part.path.stat().st_size, checked=checked)
+    return problem, version, seen
 
 
 def keep_part(part: Backup) -> Backup:
@@ -161,6 +167,20 @@ def files_of(database: Path) -> list[Path]:
     return [file for file in (database, *sidecars(database)) if file.exists() and not file.name.endswith("-shm")]
 
 
+def move_side_files(*, database: Path, final: Path) -> list[Path]:
+    """Move the side files that hold data of a missing or empty database to the name of a copy of it, durably.
+
+    Left where they are, SQLite would remove them, or replay them over the next database of that name.
+    """
+    moved = []
+    for path in side_files.with_data(database):
+        target = final.with_name(path.name.replace(database.name, final.name, 1))
+        files.sync_file(path)
+        files.rename_durably(source=path, target=target)
+        moved.append(target)
+    return moved
+
+
 def scratch_copy(*, source: Path, target: Path, told: Told) -> None:
     """Copy a finished file, on which no process has locks, to a scratch file that may be changed.
 
@@ -168,14 +188,5 @@ def scratch_copy(*, source: Path, target: Path, told: Told) -> None:
     durable.
     """
     drop_part(target)
-    with (
-        disk_errors("copy", target),
-        compression.plain(source) as plain,
-        plain.open("rb") as kept,
-        target.open("wb") as scratch,
-    ):
-        total_bytes, done_bytes = plain.stat().st_size, 0
-        while chunk := kept.read(files.READ_SIZE_BYTES):
-            scratch.write(chunk)
-            done_bytes += len(chunk)
-            told(done_bytes, total_bytes)
+    with compression.plain(source) as plain:
+        files.copy_bytes(source=plain, target=target, told=told)

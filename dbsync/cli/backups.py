@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import click
 
 from dbsync.backups import catalog, compaction
@@ -49,13 +51,15 @@ def command(
         tell(f"no backups of this database in {place.backups}" + (f"; {others} of others" if others else ""))
     for backup in listed:
         good = "good" if backup.verified else "NOT VERIFIED"
+        good += f" ({backup.checked})" if backup.verified and backup.checked else ""
         size = f"{backup.size_bytes / 1e6:9.1f} MB"
-        tell(f"{backup.made_at}  v{backup.version}  {size}  {backup.kind:<14} {good:<12} {backup.path}")
+        tell(f"{backup.made_at}  v{backup.version}  {size}  {backup.kind:<14} {good:<22} {backup.path}")
 
 
 def _prune(place: Place, keep_count: int, *, dry_run: bool, as_json: bool) -> None:
-    with locked(place.database):
-        place.effects().clear()
+    # A dry run takes no lock: that would make its file.
+    with nullcontext() if dry_run else locked(place.database):
+        place.effects(reads_only=dry_run).clear()
         gone = catalog.rotate(
             backups=place.backups, database=place.database, keep_count=keep_count, pinned=(), dry_run=dry_run
         )
@@ -69,8 +73,8 @@ def _prune(place: Place, keep_count: int, *, dry_run: bool, as_json: bool) -> No
 
 
 def _compress(place: Place, plain_count: int, *, dry_run: bool, as_json: bool) -> None:
-    with locked(place.database):
-        place.effects().clear()
+    with nullcontext() if dry_run else locked(place.database):
+        place.effects(reads_only=dry_run).clear()
         old = compaction.old_ones(backups=place.backups, database=place.database, plain_count=plain_count)
         if dry_run:
             done = [compaction.Packed(backup.path, backup.size_bytes, backup.size_bytes) for backup in old]

@@ -10,6 +10,7 @@ from typing import Final, TextIO, assert_never
 
 from dbsync.outcomes import OutcomeName
 from dbsync.progress import Event, EventKind
+from dbsync.storage.connections import Thoroughness
 from dbsync.storage.platform import this_platform
 
 PLAIN: Final = {
@@ -41,7 +42,9 @@ def lines_of(event: Event) -> list[str]:  # noqa: C901 - one case per kind of ev
         case EventKind.NOTHING_TO_BACK_UP:
             return ["📦 Nothing to back up: there was no database before"]
         case EventKind.INTEGRITY:
-            return ["✅ Database integrity check passed"]
+            # Only the check that deserves the name is called so.
+            passed = "integrity check" if name == Thoroughness.FULL else "quick check"
+            return [f"✅ Database {passed} passed"]
         case EventKind.MIGRATION:
             return [f"📝 Migration v{number}: {name}", f"   {text}"]
         case EventKind.LOG:
@@ -58,6 +61,8 @@ def lines_of(event: Event) -> list[str]:  # noqa: C901 - one case per kind of ev
             ]
         case EventKind.UP_TO_DATE:
             return ["✅ Database is up to date!", f"✅ Database initialized successfully (v{number}/{event.total})"]
+        case EventKind.LOG_DAMAGED:
+            return [f"⚠️ The -wal of the database is damaged: {text}"]
         case EventKind.ENDED if name in (OutcomeName.RESTORED, OutcomeName.KEPT, OutcomeName.STAYS):
             return [f"✅ {name}"]
         case EventKind.ENDED if name == OutcomeName.COMMIT_FAILED:
@@ -67,7 +72,13 @@ def lines_of(event: Event) -> list[str]:  # noqa: C901 - one case per kind of ev
             ]
         case EventKind.ENDED:
             return [f"❌ {name}: {text}", "   The database is as it was before."]
-        case EventKind.PROGRESS | EventKind.ADOPTED | EventKind.NOT_CARRIED | EventKind.NOT_NOTED:
+        case (
+            EventKind.PROGRESS
+            | EventKind.ADOPTED
+            | EventKind.NOT_CARRIED
+            | EventKind.NOT_NOTED
+            | EventKind.SIDE_FILES_KEPT
+        ):
             return []
         case _:
             assert_never(event.kind)

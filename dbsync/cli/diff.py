@@ -31,7 +31,7 @@ def command(place: Place, *, folder: Path | None, backup: Path | None, export: P
     place.check_writable()
     known = bundled_migrations.chosen(folder=folder, kept=base.path)
     with locked(place.database):
-        found = go_back.diff(place.effects(), base, known, export=export)
+        found = go_back.diff(place.effects(reads_only=True), base, known, export=export)
     told = {
         "since": str(base.path),
         "done": losses.as_json(found.done),

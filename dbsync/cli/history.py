@@ -25,7 +25,7 @@ def command(place: Place, *, page: Path | None, as_json: bool) -> None:
 
     The first list is from the database, the second from the record beside it, which a restore keeps.
     """
-    past = past_of(place.effects())
+    past = past_of(place.effects(reads_only=True))
     if page is not None:
         files.write_durably(page.absolute(), history_page.page(past).encode("utf-8", "replace"))
     if as_json:

@@ -59,6 +59,8 @@ def _tell(found: Repaired, next_step: str) -> None:
         lines.append(f"  its schema could not be read whole; what was missing is from {found.schema_from}")
     if found.bad_blocks_count:
         lines.append(f"  the disk did not give {found.bad_blocks_count} blocks of 4096 bytes")
+    if found.log is not None and found.log.may_lose:
+        lines.append(f"  its -wal is damaged: {found.log.in_words}")
     lines += [f"  {_line(table)}" for table in found.tables]
     lines += [f"  not made: {reason}" for reason in found.not_made]
     lines += [f"  {reference}" for reference in found.references]

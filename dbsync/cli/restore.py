@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -12,10 +13,10 @@ from dbsync.backups import catalog
 from dbsync.cli.output import tell
 from dbsync.cli.shared import FILE, Place, as_json, ask, on_database, print_told, yes_option
 from dbsync.database import preflight
-from dbsync.errors import BackupUnusable
+from dbsync.errors import BackupUnusable, Locked
 from dbsync.model import State
 from dbsync.storage import files
-from dbsync.storage.locks import locked
+from dbsync.storage.locks import IN_USE, lock_of, locked
 from dbsync.storage.temporary_files import owner_of
 from dbsync.upgrade import restore_decision
 
@@ -38,8 +39,11 @@ def command(place: Place, *, backup: Path, dry_run: bool, accept_loss: bool, yes
     _check_own(place, path)
     if not dry_run:
         place.check_writable()
-    with locked(place.database):
-        effects = place.effects()
+    elif not lock_of(place.database).is_free():
+        # A dry run takes no lock: that would make its file.
+        raise Locked(operation="use", path=place.database, cause=IN_USE)
+    with nullcontext() if dry_run else locked(place.database):
+        effects = place.effects(reads_only=dry_run)
         change = restore_decision.what_would_be_lost(effects, backup=path)
         for line in () if as_json else losses.since(change):
             tell(line)

@@ -19,6 +19,7 @@ from dbsync.database.live import LiveEffects
 from dbsync.errors import BackupUnusable, NotAgreed
 from dbsync.model import Backup, BackupKind
 from dbsync.progress import Progress
+from dbsync.storage.connections import Thoroughness
 
 FORMAT: Final = 1
 """The format number of all --json output."""
@@ -34,9 +35,22 @@ class Place(NamedTuple):
     prefix: str | None
     bars: Bars
 
-    def effects(self, progress: Progress | None = None) -> LiveEffects:
-        """Return the effects on the database."""
-        return LiveEffects(self.database, backups=self.backups, prefix=self.prefix, progress=progress or self.bars)
+    def effects(
+        self,
+        progress: Progress | None = None,
+        *,
+        thoroughness: Thoroughness = Thoroughness.FULL,
+        reads_only: bool = False,
+    ) -> LiveEffects:
+        """Return the effects on the database; no till waits for a person's command."""
+        return LiveEffects(
+            self.database,
+            backups=self.backups,
+            prefix=self.prefix,
+            progress=progress or self.bars,
+            thoroughness=thoroughness,
+            reads_only=reads_only,
+        )
 
     def check_writable(self) -> None:
         """Refuse work that could not be finished, before anything is copied.

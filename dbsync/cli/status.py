@@ -8,7 +8,7 @@ import click
 
 from dbsync.cli.shared import Place, as_json, folder_option, on_database, print_told
 from dbsync.database.flight_recorder import FlightRecorder
-from dbsync.database.timeline import ended_in_words, last_run
+from dbsync.database.timeline import ended_in_words, last_run, notes_of
 from dbsync.migrations import folder as migration_folder
 from dbsync.storage import connections
 
@@ -19,10 +19,11 @@ from dbsync.storage import connections
 @on_database
 def command(place: Place, *, folder: Path | None, as_json: bool) -> None:
     """Show the schema, pending migrations, last run and backups."""
-    facts = place.effects().look()
+    facts = place.effects(reads_only=True).look()
     found = migration_folder.load(folder) if folder is not None else ()
     pending = [f"{migration.number:04d}_{migration.name}" for migration in found if migration.number > facts.version]
-    last = last_run(FlightRecorder(place.backups, place.database).lines())
+    lines = FlightRecorder(place.backups, place.database).lines()
+    last = last_run(lines)
     listed = place.listed()
     told = {
         "database": str(place.database),
@@ -35,6 +36,7 @@ def command(place: Place, *, folder: Path | None, as_json: bool) -> None:
         "backups_count": len(listed),
         "newest_backup": str(listed[0].path) if listed else None,
         "detail": facts.detail,
+        "notes": notes_of(place.database, lines),
         "sqlite": connections.LIBRARY_VERSION,
     }
     if not as_json:

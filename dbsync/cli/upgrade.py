@@ -15,6 +15,7 @@ from dbsync.cli.shared import Place, as_json, from_folder, on_database, plain, t
 from dbsync.commands import dry_run as dry_run_upgrade
 from dbsync.migrations import folder as migration_folder
 from dbsync.outcomes import ExitStatus, OutcomeName
+from dbsync.storage.connections import Thoroughness
 from dbsync.storage.locks import locked
 from dbsync.upgrade import coordinator
 
@@ -33,9 +34,12 @@ _WOULD = {
 @click.option(
     "--again", is_flag=True, help="Retry a migration that was blocked after failing twice with the same error."
 )
+@click.option("--quick", is_flag=True, help="A till waits: check by SQLite's quick_check instead of integrity_check.")
 @as_json
 @on_database
-def command(place: Place, *, folder: Path, dry_run: bool, on_copy: bool, again: bool, as_json: bool) -> None:
+def command(
+    place: Place, *, folder: Path, dry_run: bool, on_copy: bool, again: bool, quick: bool, as_json: bool
+) -> None:
     """Bring the database to the newest schema, or change nothing.
 
     Backup, migration and verification; all of it, or nothing.
@@ -45,12 +49,14 @@ def command(place: Place, *, folder: Path, dry_run: bool, on_copy: bool, again: 
     known = migration_folder.load(folder)
     if dry_run:
         with tidy_when_ended():
-            found = dry_run_upgrade.dry_run(place.effects(), known, on_copy=on_copy, progress=place.bars)
+            found = dry_run_upgrade.dry_run(place.effects(reads_only=True), known, on_copy=on_copy, progress=place.bars)
         _show(place, found, as_json=as_json)
         sys.exit(_exit_status(found))
     with locked(place.database):
         view = JsonLines(stdout()) if as_json else Transcript()
-        outcome = coordinator.upgrade(place.effects(view), migrations=known, again=again)
+        thoroughness = Thoroughness.QUICK if quick else Thoroughness.FULL
+        effects = place.effects(view, thoroughness=thoroughness)
+        outcome = coordinator.upgrade(effects, migrations=known, again=again)
     if as_json:
         tell_json({"kind": "outcome", **plain(outcome)}, on_one_line=True)
     elif outcome.hint and not outcome.ready:

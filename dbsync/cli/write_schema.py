@@ -28,7 +28,7 @@ def command(place: Place, *, file: Path, as_json: bool) -> None:
         raise Untracked(
             operation="write the schema", path=file, cause="there is a file of that name already", hint=hint
         )
-    with connections.translated("read", place.database), closing(connections.open_reading(place.database)) as live:
+    with connections.translated("read", place.database), closing(connections.open_undisturbed(place.database)) as live:
         if not introspection.tables_of(live):
             hint = "Is this the app's database? Nothing was written."
             raise Untracked(operation="write the schema", path=place.database, cause="it has no tables", hint=hint)

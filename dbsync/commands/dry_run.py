@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -10,7 +9,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple, assert_never
 
-from dbsync.backups import snapshot
 from dbsync.commands import rehearse
 from dbsync.database import measurements, preflight, recognition
 from dbsync.database.flight_recorder import FlightRecorder
@@ -31,7 +29,7 @@ from dbsync.storage.connections import (
     open_writing,
     translated,
 )
-from dbsync.storage.files import disk_errors
+from dbsync.storage.copied_files import copy_files
 from dbsync.storage.introspection import TableKind, tables
 from dbsync.upgrade import adoption_decision, decisions
 
@@ -212,10 +210,7 @@ def _still(database: Path) -> Iterator[Path]:
                 pass
     except ReadOnly:
         with tempfile.TemporaryDirectory() as folder:
-            copied = Path(folder, database.name)
-            with disk_errors("copy", database):
-                for file in snapshot.files_of(database):
-                    shutil.copyfile(file, copied.with_name(file.name))
+            copied = copy_files(database=database, folder=Path(folder))
             with translated("recover a copy of", database), closing(open_writing(copied)) as connection:
                 connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
             yield copied

@@ -14,7 +14,7 @@ from dbsync.migrations.folder import NONE, NONE_HINT
 from dbsync.model import Backup, BackupKind, Migration, Outcome, State
 from dbsync.progress import nobody
 from dbsync.storage import files, temporary_files
-from dbsync.storage.connections import open_reading, open_writing, translated
+from dbsync.storage.connections import Thoroughness, open_reading, open_writing, translated
 from dbsync.upgrade import coordinator, preparation
 
 _KIND: Final = ("page_size", "encoding", "auto_vacuum", "application_id")
@@ -42,7 +42,7 @@ def empty(effects: LiveEffects, migrations: tuple[Migration, ...]) -> Backup | N
     effects.preflight(())
     with _work_folder(effects) as work:
         _begin_like(effects, work)
-        outcome = _bring_up(work, migrations)
+        outcome = _bring_up(work, migrations, effects.thoroughness)
         if not outcome.ready:
             raise BackupUnusable(operation="empty", path=effects.database, cause=outcome.cause)
         return preparation.replace(effects, work, BackupKind.BEFORE_EMPTY)
@@ -60,7 +60,7 @@ def import_file(effects: LiveEffects, path: Path, migrations: tuple[Migration, .
     try:
         with _work_folder(effects) as work:
             snapshot.scratch_copy(source=path, target=work, told=nobody)
-            outcome = _bring_up(work, migrations)
+            outcome = _bring_up(work, migrations, effects.thoroughness)
             if not outcome.ready:
                 return Imported(None, outcome)
             kept = preparation.replace(effects, work, BackupKind.BEFORE_IMPORT)
@@ -99,6 +99,7 @@ def _begin_like(effects: LiveEffects, work: Path) -> None:
         made.execute("DROP TABLE first")
 
 
-def _bring_up(path: Path, migrations: tuple[Migration, ...]) -> Outcome:
-    made = LiveEffects(path, backups=path.parent / "backups", least_free_bytes=0)
+def _bring_up(path: Path, migrations: tuple[Migration, ...], thoroughness: Thoroughness) -> Outcome:
+    backups = path.parent / "backups"
+    made = LiveEffects(path, backups=backups, least_free_bytes=0, thoroughness=thoroughness)
     return coordinator.upgrade(made, migrations=migrations)

@@ -13,7 +13,7 @@ from dbsync import losses
 from dbsync.backups import snapshot
 from dbsync.database import measurements, preflight, recognition
 from dbsync.database.flight_recorder import FlightRecorder
-from dbsync.errors import Locked, MigrationFailed, TillkeeperError, VerificationFailed
+from dbsync.errors import Damaged, Locked, MigrationFailed, TillkeeperError, VerificationFailed
 from dbsync.migrations import runner
 from dbsync.migrations.write_log import tables_in
 from dbsync.model import NO_SHA256, Backup, BackupKind, Loss, Migration
@@ -22,7 +22,9 @@ from dbsync.schema import fingerprint
 from dbsync.storage import files
 from dbsync.storage.connections import (
     Connection,
+    Thoroughness,
     attach_copy,
+    check_soundness,
     is_wal,
     open_copy,
     open_reading,
@@ -149,9 +151,15 @@ def try_out(
     base_bytes = _checked(base).size_bytes
     # Committed data is read back from the disk and checked like the copy, so that time counts twice.
     backup_seconds, check_seconds = time.monotonic() - began, time.monotonic() - checking
+    # Not timed: the till will wait for the quick check only.
+    problem = _unsound(base)
+    if problem is not None:
+        raise Damaged(operation="rehearse", path=database, cause=problem)
     recognition.adopt_copy(base, found)
     snapshot.scratch_copy(source=base, target=scratch, told=meter.phase(WorkPhase.COPY))
     tried = _attempt(scratch, base, found, writes_ahead=writes_ahead, meter=meter, issued=issued)
+    if not tried.cause and (problem := _unsound(scratch)) is not None:
+        tried = tried._replace(cause=f"the database would not be sound: {problem}")
     after_bytes = scratch.stat().st_size
     needed_bytes = max(base_bytes, after_bytes) + tried.journal_bytes
     return Rehearsed(
@@ -216,6 +224,12 @@ def _checked(base: Path) -> Backup:
     return snapshot.check_part(
         Backup(base, BackupKind.REHEARSAL, version, NO_SHA256, size_bytes=0, sequence=0, made_at="")
     )
+
+
+def _unsound(copy: Path) -> str | None:
+    """Return the finding of the full check; None if there is none."""
+    with translated("check the copy", copy), closing(open_copy(copy)) as connection:
+        return check_soundness(connection, Thoroughness.FULL)
 
 
 def _journal_bytes(path: Path) -> int:

@@ -53,14 +53,14 @@ class BackingUp(Shared):
 
     def check_backup(self, part: Backup) -> Backup:
         self._meter.phase(WorkPhase.CHECK_BACKUP)
-        return snapshot.check_part(part)
+        return snapshot.check_part(part, self.thoroughness)
 
     def keep_backup(self, part: Backup) -> Backup:
         if part.kind == BackupKind.MIGRATION and self._pending:
             bundled_migrations.keep(temporary_files.final_of(part.path), self._pending, owner=part.database)
         kept = snapshot.keep_part(part)
         self._tell(Event(EventKind.BACKUP, text=str(kept.path)))
-        self._tell(Event(EventKind.INTEGRITY))
+        self._tell(Event(EventKind.INTEGRITY, name=kept.checked))
         return kept
 
     def make_backup(self, to: Path | None = None) -> Backup:
@@ -86,7 +86,8 @@ class BackingUp(Shared):
         part = snapshot.copy_to_part(
             part_facts, source=self.database, final=final, told=self._meter.phase(WorkPhase.BACKUP)
         )
-        return self.keep_backup(self.check_backup(part))
+        self._meter.phase(WorkPhase.CHECK_BACKUP)
+        return self.keep_backup(snapshot.check_part(part, connections.Thoroughness.FULL))
 
     def keep_damaged(self) -> Path | None:
         from dbsync.backups import quarantine

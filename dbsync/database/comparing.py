@@ -125,7 +125,7 @@ class Comparing(Shared):
             compression.plain(path) as plain,
             # An error without a code of its own, such as a collation of the app, is not the disk's.
             connections.translated("compare with", path, otherwise=VerificationFailed),
-            closing(connections.open_reading(self.database)) as live,
+            closing(self.opened(self.database)) as live,
         ):
             connections.attach_copy(live, plain, "base")
             yield live

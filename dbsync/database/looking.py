@@ -4,21 +4,52 @@ from __future__ import annotations
 
 from dbsync.backups import catalog
 from dbsync.database import measurements, preflight
-from dbsync.database.shared import Shared
+from dbsync.database.shared import Shared, timestamp
 from dbsync.errors import TillkeeperError
 from dbsync.migrations import history
 from dbsync.model import Applied, Facts, Migration, Recognised, State
-from dbsync.storage import connections
+from dbsync.progress import Event, EventKind
+from dbsync.storage import connections, files, side_files
+from dbsync.upgrade.outcome_record import FlightEvent
 
 
 class Looking(Shared):
     """The effects that look at the database, and check that a run has what it needs; nothing in it changes."""
 
+    _log_seen = False
     _cleared = False
     """Whether the remains of interrupted runs have been removed, as far as possible."""
 
     def look(self) -> Facts:
-        return connections.look(self.database, had_data=self.traces)
+        self._keep_log()
+        return connections.look(self.database, had_data=self.traces, opened=self.opened)
+
+    def _keep_log(self) -> None:
+        """Record a damaged `-wal` and copy it aside, before the first opening: closing the database removes it."""
+        if self._log_seen or self._reads_only or self._begun is not None:
+            return
+        self._log_seen = True
+        log = side_files.side_file(self.database, side_files.WAL)
+        try:
+            if files.size_of(log) <= side_files.WAL_HEADER_BYTES:
+                return
+            from dbsync.backups import quarantine
+
+            found = quarantine.keep_log(
+                database=self.database,
+                folder=self.backups,
+                prefix=self._prefix,
+                least_free_bytes=self._least_free_bytes,
+            )
+            if found is not None:
+                cause, kept = found
+                line = {"cause": cause, "kept": kept.name if kept is not None else ""}
+                self._flight.record({"event": FlightEvent.LOG_DAMAGED, "at": timestamp(), **line})
+                text = f"{cause}; {f'a copy is kept: {kept}' if kept is not None else 'there was no space for a copy'}"
+                self._tell(Event(EventKind.LOG_DAMAGED, text=text))
+        except TillkeeperError:
+            # A till must start: what is wrong with the database is found by the look that follows.
+            return
 
     def traces(self) -> str:
         """Return the evidence, in a sentence, that there was a database with data here; empty if there is none."""
@@ -44,7 +75,7 @@ class Looking(Shared):
 
     def clear(self) -> None:
         # Only once: files begun since may be of this process.
-        if self._cleared:
+        if self._cleared or self._reads_only:
             return
         self._cleared = True
         try:

@@ -22,6 +22,8 @@ class Recording(Shared):
         self._tell(Event.of(event, facts))
         # Time spent before a run is not its own: a process may do several runs.
         spent = self._meter.take_spent() if event in (FlightEvent.LOOKED, FlightEvent.ENDED) else {}
+        if self._reads_only:
+            return
         phases = {"phases": spent} if event is FlightEvent.ENDED and spent else {}
         try:
             self._flight.record({"event": event, "at": timestamp(), **facts, **phases})

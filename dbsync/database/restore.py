@@ -30,11 +30,15 @@ class Restoring(Shared):
 
     def put_aside(self, kind: BackupKind) -> Backup | None:
         facts = self.look()
-        if facts.state is State.MISSING:
+        if facts.state is State.MISSING and not facts.had_data:
             return None
         preflight.check_writable(self.database.parent)
         self.clear()
         final = self.name_aside(kind)
+        if facts.state in (State.MISSING, State.EMPTY):
+            self._keep_side_files(final)
+        if facts.state is State.MISSING:
+            return None
         kept = self._facts(final, kind, facts.version, datetime.now(UTC))
         told = self._meter.phase(WorkPhase.PUT_ASIDE)
         return restore.put_aside(kept, database=self.database, final=final, told=told, watch=self._watch)
@@ -79,6 +83,12 @@ class Restoring(Shared):
             # It only takes space; the next run clears it.
             return
 
+    def _keep_side_files(self, final: Path) -> None:
+        moved = snapshot.move_side_files(database=self.database, final=final)
+        if moved:
+            kept = ", ".join(path.name for path in moved)
+            self.record(FlightEvent.SIDE_FILES_KEPT, kept=kept)
+
     def carry_back(self, migrations: tuple[Migration, ...], *, base: Backup, aside: Backup) -> Carried:
         into, reports = self._scratch("carried"), self._reports / f"carried-{aside.path.stem}"
         return self._carried(aside.path, base, migrations, into, reports)
@@ -86,7 +96,8 @@ class Restoring(Shared):
     def try_carrying(self, base: Backup, migrations: tuple[Migration, ...], *, reports: Path | None = None) -> Carried:
         now, into, scratch = self._scratch("now"), self._scratch("carried"), self._scratch("reports")
         try:
-            snapshot.copy_database(source=self.database, target=now, told=self._meter.phase(WorkPhase.COPY))
+            told = self._meter.phase(WorkPhase.COPY)
+            snapshot.copy_database(source=self.database, target=now, told=told, opened=self.opened)
             carried = self._carried(now, base, migrations, into, reports or scratch)
             # Files in a folder that is removed again must not be named.
             return carried if reports else carried._replace(parked=None, export=None)
@@ -128,11 +139,14 @@ class Restoring(Shared):
         if backup.resolve() == self.database.resolve():
             # Reading the file would drop this process's locks on it (sqlite.org/howtocorrupt.html, 2.2).
             raise BackupUnusable(operation="use the backup", path=backup, cause="it is the database itself")
-        restore.check_backup_file(backup)
+        restore.check_backup_file(backup, self.thoroughness)
 
     def restore(self, backup: Path) -> None:
         # A crash from here on leaves nothing that is not in the intent: the next run reserves again.
         self._reserve.free()
+        if self.look().state in (State.MISSING, State.EMPTY):
+            # SQLite would replay a log that was left over into the restored database.
+            self._keep_side_files(self.name_aside(BackupKind.BEFORE_RESTORE))
         restore.restore_over(
             source=backup, database=self.database, told=self._meter.phase(WorkPhase.RESTORE), watch=self._watch
         )

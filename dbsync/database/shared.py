@@ -36,6 +36,10 @@ class Shared(Effects):
         reports: the folder of loss reports; beside the backups by default.
         backups_kept_count: how many migration backups rotation leaves.
         least_free_bytes: free space below which nothing is migrated.
+        thoroughness: how well databases and backups are checked: fully wherever no till waits.
+        reads_only: for commands that change nothing on the disk: the database is opened so that no file beside it
+            changes, nothing is recorded, and remains are left where they are. For processes that do not have the
+            database open otherwise.
     """
 
     def __init__(
@@ -48,9 +52,15 @@ class Shared(Effects):
         reports: Path | None = None,
         backups_kept_count: int = catalog.KEPT_COUNT,
         least_free_bytes: int = preflight.LEAST_FREE_BYTES,
+        thoroughness: connections.Thoroughness = connections.Thoroughness.QUICK,
+        reads_only: bool = False,
     ) -> None:
         self.database: Final = database
         self.backups: Final = backups
+        self.thoroughness: Final = thoroughness
+        self.opened: Final = connections.open_undisturbed if reads_only else connections.open_reading
+        """Opens the database for reading."""
+        self._reads_only: Final = reads_only
         self._prefix: Final = prefix or database.stem
         self._tell: Final = safe(progress)
         self._meter: Final = Meter(self._tell, self.seconds)
@@ -87,7 +97,7 @@ class Shared(Effects):
         """The live database, open for reading; an error of SQLite is raised as one of this operation."""
         with (
             connections.translated(operation, self.database),
-            closing(connections.open_reading(self.database)) as live,
+            closing(self.opened(self.database)) as live,
         ):
             yield live
 

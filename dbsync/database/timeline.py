@@ -18,6 +18,7 @@ from dbsync.model import Backup, Facts, RunPhase, State
 from dbsync.outcomes import OutcomeName
 from dbsync.progress import WorkPhase
 from dbsync.storage import connections, files
+from dbsync.storage.notes import notes_on
 from dbsync.upgrade.outcome_record import FlightEvent
 
 _ORDER: Final = tuple(WorkPhase)
@@ -116,7 +117,7 @@ def past_of(effects: LiveEffects) -> Past:
     facts = effects.look()
     applied: list[dict[str, object]] = []
     if facts.state is State.OK:
-        with connections.translated("read the history", database), closing(connections.open_reading(database)) as live:
+        with connections.translated("read the history", database), closing(effects.opened(database)) as live:
             applied = history.rows(live)
     lines = FlightRecorder(effects.backups, database).lines()
     return Past(
@@ -137,6 +138,17 @@ def last_run(lines: Sequence[Mapping[str, Any]]) -> LastRun:
     ends = ended(lines)
     errors = [line for line in ends if line.get("cause")]
     return LastRun(runs[-1] if runs else None, ends[-1] if ends else None, errors[-1] if errors else None)
+
+
+def notes_of(database: Path, lines: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return sentences on the files beside a database, and on the last damaged log on record; changes nothing."""
+    damaged = [line for line in lines if line.get("event") == FlightEvent.LOG_DAMAGED]
+    found = notes_on(database)
+    if damaged:
+        kept = _text(damaged[-1], "kept")
+        copy = f"a copy is kept: {kept}" if kept else "there was no space for a copy"
+        found.append(f"a damaged -wal was found at {_text(damaged[-1], 'at')}: {_text(damaged[-1], 'cause')}; {copy}")
+    return found
 
 
 def ended_in_words(line: Mapping[str, Any] | None) -> str:

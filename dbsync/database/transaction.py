@@ -31,10 +31,11 @@ class Transaction(Shared):
     def check_now(self) -> None:
         self._meter.phase(WorkPhase.CHECK)
         with connections.translated("check", self.database):
-            problem = connections.check_soundness(self._open)
+            check = connections.possible_check(self._open, self.thoroughness)
+            problem = connections.check_soundness(self._open, check)
         if problem is not None:
             raise VerificationFailed(operation="check", path=self.database, cause=problem)
-        self._tell(Event(EventKind.INTEGRITY))
+        self._tell(Event(EventKind.INTEGRITY, name=check))
 
     def apply(self, migration: Migration, trial_id: TrialId | None, release: Release) -> None:
         number, name = migration.number, migration.name
@@ -73,7 +74,7 @@ class Transaction(Shared):
         """
         try:
             with connections.translated("check", self.database, otherwise=VerificationFailed):
-                problem = connections.check_soundness(self._open)
+                problem = connections.check_soundness(self._open, self.thoroughness)
         except VerificationFailed:
             # It cannot be checked without a collation of the app; then the backup before a migration is refused.
             return
@@ -112,8 +113,10 @@ class Transaction(Shared):
             if backup is not None:
                 connections.attach_copy(self._open, backup.path, conservation.OLD)
             told = self._meter.phase(WorkPhase.VERIFY)
-            checks.verify(checks.Case(self._open, migrations, backup is not None, self._written, told), checks.CHECKS)
-        self._tell(Event(EventKind.INTEGRITY))
+            check = connections.possible_check(self._open, self.thoroughness)
+            case = checks.Case(self._open, migrations, backup is not None, self._written, told, check)
+            checks.verify(case, checks.CHECKS)
+        self._tell(Event(EventKind.INTEGRITY, name=check))
 
     def commit(self) -> None:
         self._meter.phase(WorkPhase.COMMIT)
@@ -136,7 +139,7 @@ class Transaction(Shared):
         self._meter.phase(WorkPhase.CHECK)
         try:
             with self._reading("check") as live:
-                problem = connections.check_soundness(live)
+                problem = connections.check_soundness(live, self.thoroughness)
         except TillkeeperError as error:
             raise CommitFailed(operation="check", path=self.database, cause=error.cause) from error
         if problem is not None:

@@ -16,7 +16,7 @@ from dbsync.migrations.folder import NONE, NONE_HINT, load, passed_over
 from dbsync.model import Migration, MigrationKind, SchemaNumber
 from dbsync.progress import nobody
 from dbsync.schema import declarations, fingerprint
-from dbsync.storage.connections import attach_copy, open_copy, open_scratch
+from dbsync.storage.connections import attach_copy, open_copy, open_scratch, open_undisturbed
 from dbsync.storage.introspection import version_of
 from dbsync.upgrade import decisions
 from dbsync.upgrade.released_history import Kind, departures
@@ -175,7 +175,7 @@ def _on_a_copy(found: tuple[Migration, ...], database: Path, scratch: Path) -> l
     """Return the problems on real rows: two runs with different results, and changes without a declaration."""
     before = scratch / "check-before.db"
     try:
-        snapshot.copy_database(source=database, target=before, told=nobody)
+        snapshot.copy_database(source=database, target=before, told=nobody, opened=open_undisturbed)
         cause = _not_tried(before, found)
         if cause:
             return [Problem(str(database), f"{cause}: nothing could be tried on it")]

@@ -29,9 +29,11 @@ from dbsync.recovery.schema_recovery import (
 )
 from dbsync.recovery.scratch_copy import copy_files, settle
 from dbsync.recovery.table_recovery import TableRepaired, read_all, read_marks, sources
-from dbsync.storage import files, temporary_files
-from dbsync.storage.connections import attach_copy, open_copy, open_scratch, translated
-from dbsync.storage.locks import lock_of
+from dbsync.storage import files, temporary_files, wal
+from dbsync.storage.connections import Thoroughness, attach_copy, check_soundness, open_copy, open_scratch, translated
+from dbsync.storage.locks import IN_USE, lock_of
+from dbsync.storage.notes import page_bytes_of
+from dbsync.storage.side_files import WAL, side_file
 from dbsync.verification import checks, table_diff
 
 SPACE_FACTOR: Final = 2.5
@@ -63,11 +65,14 @@ class Repaired(NamedTuple):
     """Differences from that backup: added is only in the result, removed only in the backup."""
     not_compared: str = ""
     """Why the result could not be compared with that backup; empty where it could."""
+    log: wal.Summary | None = None
+    """The frames of the database's `-wal`; None if there is none."""
 
     @property
     def whole(self) -> bool:
         """Whether everything was read and fitted; False where the schema was lost, as it cannot be known then."""
         lost = self.not_made or self.bad_blocks_count or self.schema_from != ITSELF
+        lost = lost or (self.log is not None and self.log.may_lose)
         return not lost and all(table.whole for table in self.tables)
 
 
@@ -119,13 +124,15 @@ def repair(
         folder.mkdir()
         work = folder / database.name
         bad_count = copy_files(meter.phase(WorkPhase.COPY), database=database, work=work)
+        # Before SQLite drops what it cannot read.
+        log = wal.summary_of(side_file(work, WAL), page_bytes=page_bytes_of(work))
         settle(work)
         with _newest_good(backups) as newest:
             schema = _schema(work, folder, newest, backups, migrations, last_version)
             rebuilt = Rebuilt(into, owner, Pages(work).header, schema.objects)
             try:
                 found = _rebuild(work, rebuilt, schema, newest, meter)
-                found = found._replace(bad_blocks_count=bad_count)
+                found = found._replace(bad_blocks_count=bad_count, log=log)
                 meter.phase(WorkPhase.SYNC)
                 return found._replace(aside=rebuilt.publish())
             finally:
@@ -149,9 +156,7 @@ def _check(database: Path, into: Path) -> None:
             hint = "Name a file that is not there yet."
             raise Refused(operation="recover into", path=path, cause="it is there already", hint=hint)
     if not lock_of(database).is_free():
-        raise Locked(
-            operation="recover", path=database, cause="another process is migrating or restoring it, or runs it"
-        )
+        raise Locked(operation="recover", path=database, cause=IN_USE)
     needed = int(SPACE_FACTOR * files.size_of(database, *snapshot.sidecars(database)))
     if files.free_bytes(into.parent) < needed:
         raise DiskFull(operation="recover into", path=into, cause=f"{needed / 1e6:.0f} MB are needed")
@@ -251,9 +256,9 @@ def _rebuild(work: Path, rebuilt: Rebuilt, schema: Schema, newest: Good | None, 
         meter.phase(WorkPhase.INDEXES)
         rebuilt.make_rest(version, application_id)
         meter.phase(WorkPhase.CHECK)
-        problems = [str(row[0]) for row in rebuilt.connection.execute("PRAGMA integrity_check(5)")]
-        if problems != ["ok"]:
-            raise DiskProblem(operation="check what was recovered", path=rebuilt.path, cause="; ".join(problems))
+        problem = check_soundness(rebuilt.connection, Thoroughness.FULL)
+        if problem is not None:
+            raise DiskProblem(operation="check what was recovered", path=rebuilt.path, cause=problem)
         references = tuple(checks.foreign_keys(checks.Case(rebuilt.connection, (), has_old=False)))
         rebuilt.close()
     meter.phase(WorkPhase.COMPARE)

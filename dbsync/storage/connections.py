@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from enum import StrEnum
 from pathlib import Path
 from stat import S_ISDIR
 from typing import Final
@@ -23,6 +24,20 @@ LOOK_TIMEOUT_SECONDS: Final = 2.0
 WRITE_TIMEOUT_SECONDS: Final = 10.0
 HISTORY: Final = "dbsync_history"
 READABLE: Final = "schema_version"
+
+
+class Thoroughness(StrEnum):
+    """The checks of SQLite for a sound database; the value is the name of its pragma.
+
+    The quick one does not compare indexes with their tables, nor the order of an index: pages of an index that were
+    exchanged pass it. The full one takes about ten times as long (sqlite.org/pragma.html#pragma_integrity_check).
+    """
+
+    QUICK = "quick_check"
+    """While a till waits."""
+    FULL = "integrity_check"
+    """Wherever no till waits."""
+
 
 _CODES: Final[dict[int, type[TillkeeperError]]] = {
     sqlite3.SQLITE_BUSY: Locked,
@@ -100,7 +115,7 @@ def open_untouched(path: Path) -> Connection:
     """
     beside = [path.with_name(path.name + ending).exists() for ending in ("-wal", "-shm")]
     writes_ahead = is_wal_file(path)
-    if writes_ahead and not any(beside):
+    if writes_ahead and not beside[0]:
         # No process has it open: opening it would make both files.
         return _readable(_connect(path, "ro&immutable=1", timeout_seconds=0))
     if writes_ahead:
@@ -111,6 +126,61 @@ def open_untouched(path: Path) -> Connection:
                 raise
             # Another process has it open, and the `-shm` has no free read mark: this reader must not write one.
     return _readable(_connect(path, "ro", timeout_seconds=LOOK_TIMEOUT_SECONDS))
+
+
+class _Recovered(sqlite3.Connection):
+    """A connection to a copy in a temporary folder, which is removed as it is closed."""
+
+    folder: Path | None = None
+
+    def close(self) -> None:
+        """Close the connection and remove the copy."""
+        import shutil
+
+        super().close()
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def open_undisturbed(path: Path) -> Connection:
+    """Return a connection to a live database that changes nothing on the disk: neither it nor a file beside it.
+
+    A database that only SQLite's recovery can read, after a crash, is copied into the temporary folder, with the files
+    beside it, and recovered there; no process has it open then. See `open_untouched` for what must not be open.
+
+    Raises:
+        Missing: there is no such database.
+        DiskFull: there is no space for the copy.
+        Locked: the database was opened while it was copied.
+    """
+    if not is_there(path):
+        raise _missing(path)
+    try:
+        return open_untouched(path)
+    except sqlite3.OperationalError as error:
+        if kind_of(error) is not ReadOnly:
+            raise
+    import shutil
+    import tempfile
+
+    from dbsync.storage.copied_files import copy_files
+
+    folder = Path(tempfile.mkdtemp())
+    try:
+        copied = copy_files(database=path, folder=folder)
+        address = f"{copied.absolute().as_uri()}?mode=rw"
+        connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=0, factory=_Recovered)
+        connection.folder = folder
+        try:
+            _readable(connection)
+            connection.execute("PRAGMA query_only=ON")
+        except BaseException:
+            connection.close()
+            raise
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return connection
 
 
 def _readable(connection: Connection) -> Connection:
@@ -145,9 +215,13 @@ def open_temporary() -> Connection:
 
 def _connect(path: Path, mode: str, *, timeout_seconds: float) -> Connection:
     if mode == "rw" and not is_there(path):
-        raise Missing(operation="open", path=path, cause="there is no such file")
+        raise _missing(path)
     address = f"{path.absolute().as_uri()}?mode={mode}"
     return sqlite3.connect(address, uri=True, isolation_level=None, timeout=timeout_seconds)
+
+
+def _missing(path: Path) -> Missing:
+    return Missing(operation="open", path=path, cause="there is no such file")
 
 
 def attach_copy(connection: Connection, path: Path, name: str) -> None:
@@ -169,13 +243,19 @@ def look(
         opened: opens the database.
     """
     try:
-        if S_ISDIR(path.stat().st_mode):
+        found = path.stat()
+        if S_ISDIR(found.st_mode):
             return Facts(State.UNREADABLE, detail="it is a folder")
+        if found.st_size == 0 and (left := _left_beside(path)):
+            # Not opened: SQLite removes the log of an empty database.
+            return Facts(State.EMPTY, detail=left, had_data=True)
     except FileNotFoundError:
-        traces = had_data()
+        traces = _left_beside(path) or had_data()
         return Facts(State.MISSING, detail=traces, had_data=bool(traces))
     except OSError as cause:
         return Facts(State.UNAVAILABLE, detail=cause.strerror or str(cause))
+    except TillkeeperError as error:
+        return Facts(State.UNAVAILABLE, detail=error.cause)
     try:
         with translated("look at", path), closing(opened(path)) as connection:
             return _facts(connection, had_data)
@@ -185,6 +265,12 @@ def look(
         return Facts(State.UNAVAILABLE, detail=error.cause)
     except TillkeeperError as error:
         return Facts(State.UNREADABLE, detail=error.cause)
+
+
+def _left_beside(path: Path) -> str:
+    from dbsync.storage import side_files
+
+    return side_files.data_in_words(path)
 
 
 def _facts(connection: Connection, had_data: Callable[[], str]) -> Facts:
@@ -238,7 +324,24 @@ def pages_of(connection: Connection) -> int:
     return int(connection.execute("PRAGMA page_count").fetchone()[0])
 
 
-def check_soundness(connection: Connection) -> str | None:
-    """Return the findings of `quick_check` in one sentence; None if there are none."""
-    found = [str(row[0]) for row in connection.execute("PRAGMA main.quick_check(5)")]
+def possible_check(connection: Connection, wanted: Thoroughness) -> Thoroughness:
+    """Return the check that runs when this one is wanted: the full one needs every collation and function of the app.
+
+    It compares the values of every index, so it cannot be compiled without them.
+    """
+    if wanted is Thoroughness.QUICK:
+        return wanted
+    try:
+        connection.execute("EXPLAIN PRAGMA main.integrity_check(5)").fetchall()
+    except sqlite3.OperationalError as error:
+        if kind_of(error) is None:
+            return Thoroughness.QUICK
+        raise
+    return wanted
+
+
+def check_soundness(connection: Connection, thoroughness: Thoroughness = Thoroughness.QUICK) -> str | None:
+    """Return the findings of a check in one sentence; None if there are none. See `possible_check`."""
+    check = possible_check(connection, thoroughness)
+    found = [str(row[0]) for row in connection.execute(f"PRAGMA main.{check}(5)")]
     return None if found == ["ok"] else "; ".join(found)

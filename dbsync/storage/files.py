@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from dbsync.errors import UnreadableFile, disk_problem
 from dbsync.facts import Sha256
@@ -86,6 +86,33 @@ def read_json(path: Path) -> Any:
         raise disk_problem("read", path, cause) from cause
     except (ValueError, RecursionError) as cause:
         raise UnreadableFile(operation="read", path=path, cause=str(cause)) from cause
+
+
+def copy_bytes(*, source: Path, target: Path, told: Callable[[int, int], None] | None = None) -> None:
+    """Copy a file to a new file as bytes; nothing is made durable, and a part of it may be left.
+
+    Args:
+        source: a file that no process writes.
+        target: the new file; one that exists is written over.
+        told: receives the bytes done and in total.
+
+    Raises:
+        DiskFull: there is no space for `target`.
+        DiskProblem: its `path` is the file that failed: `source` could not be read, or `target` not be written.
+    """
+    with disk_errors("read", source), source.open("rb") as kept:
+        total_bytes, done_bytes = os.fstat(kept.fileno()).st_size, 0
+        with disk_errors("write", target), target.open("wb") as copied:
+            while chunk := _read_chunk(kept, source):
+                copied.write(chunk)
+                done_bytes += len(chunk)
+                if told is not None:
+                    told(done_bytes, total_bytes)
+
+
+def _read_chunk(file: BinaryIO, path: Path) -> bytes:
+    with disk_errors("read", path):
+        return file.read(READ_SIZE_BYTES)
 
 
 def replace(*, source: Path, target: Path) -> None:

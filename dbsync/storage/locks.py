@@ -14,6 +14,7 @@ from dbsync.errors import DiskProblem, Locked, disk_problem
 from dbsync.storage.platform import this_platform
 
 POLL_SECONDS: Final = 0.02
+IN_USE: Final = "another process is migrating or restoring it, or runs it"
 PROBES_COUNT: Final = 5
 
 
@@ -128,6 +129,6 @@ def locked(database: Path) -> Iterator[None]:
     """
     lock = lock_of(database)
     if not lock.try_take():
-        raise Locked(operation="use", path=database, cause="another process is migrating or restoring it, or runs it")
+        raise Locked(operation="use", path=database, cause=IN_USE)
     with lock:
         yield

@@ -20,6 +20,10 @@ class FlightEvent(StrEnum):
     ENDED = "ended"
     REHEARSED = "rehearsed"
     ROTATED = "rotated"
+    SIDE_FILES_KEPT = "side_files_kept"
+    """Side files with data, of a database that was missing or empty, were moved aside before another took its place."""
+    LOG_DAMAGED = "log_damaged"
+    """Committed transactions may be lost in a damaged `-wal`, of which a copy was kept if there was space."""
 
 
 def record_end(effects: Effects, outcome: Outcome, run: str | None = None) -> None:

@@ -13,7 +13,7 @@ from dbsync.model import Migration, MigrationKind
 from dbsync.progress import Told, nobody
 from dbsync.schema.declarations import declared
 from dbsync.schema.fingerprint import fingerprint
-from dbsync.storage.connections import Connection, check_soundness
+from dbsync.storage.connections import Connection, Thoroughness, check_soundness
 from dbsync.storage.introspection import quoted, tables_of, version_of
 from dbsync.verification.conservation import OLD, findings
 
@@ -37,6 +37,7 @@ class Case(NamedTuple):
     """The writes, as the authorizer saw them; None: unknown."""
     told: Told = nobody
     """Receives the name of the running check, and how many of how many rows are compared."""
+    thoroughness: Thoroughness = Thoroughness.QUICK
 
 
 Check = Callable[[Case], list[str]]
@@ -59,8 +60,8 @@ def verify(case: Case, checks: tuple[Check, ...]) -> None:
 
 
 def soundness(case: Case) -> list[str]:
-    """Return the problem that `quick_check` finds: it works inside the transaction and sees what would be committed."""
-    problem = check_soundness(case.connection)
+    """Return the problem that SQLite finds: it works inside the transaction and sees what would be committed."""
+    problem = check_soundness(case.connection, case.thoroughness)
     return [] if problem is None else [f"the database would not be sound: {problem}"]
 
 

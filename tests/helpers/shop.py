@@ -10,6 +10,7 @@ from dbsync.database.live import LiveEffects
 from dbsync.migrations import folder as migration_folder
 from dbsync.model import Migration, Outcome, ReleaseId, TrialId
 from dbsync.progress import Progress, quiet
+from dbsync.storage.connections import Thoroughness
 from dbsync.upgrade import coordinator
 from tests.sample_till.bundles import copy_migrations
 from tests.sample_till.fill import fill
@@ -35,7 +36,13 @@ def written(folder: Path, *texts: str, after: int = 0) -> tuple[Migration, ...]:
     return migration_folder.load(folder)
 
 
-def effects(database: Path, progress: Progress = quiet, *, least_free_bytes: int = 0) -> LiveEffects:
+def effects(
+    database: Path,
+    progress: Progress = quiet,
+    *,
+    least_free_bytes: int = 0,
+    thoroughness: Thoroughness = Thoroughness.QUICK,
+) -> LiveEffects:
     """Real effects on a database, as a launcher has them."""
     return LiveEffects(
         database,
@@ -43,6 +50,7 @@ def effects(database: Path, progress: Progress = quiet, *, least_free_bytes: int
         prefix="auraswift",
         progress=progress,
         least_free_bytes=least_free_bytes,
+        thoroughness=thoroughness,
     )
 
 

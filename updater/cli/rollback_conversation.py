@@ -34,7 +34,7 @@ def run(
     say: Callable[[str], Any],
 ) -> int:
     """Run one `rollback` command and return its exit status; Tillkeeper's errors propagate to the caller."""
-    terminal = Terminal(settings, kind=ProcessKind.ROLLBACK)
+    terminal = Terminal(settings, kind=ProcessKind.ROLLBACK, reads_only=listing or dry_run)
     backups = list_backups(backups=settings.backups, database=settings.database)
     if listing:
         found = _listing(terminal, backups)

@@ -8,7 +8,7 @@ from dbsync import losses
 from dbsync.backups.catalog import list_backups
 from dbsync.backups.description import backup_json
 from dbsync.database.flight_recorder import FlightRecorder
-from dbsync.database.timeline import last_run
+from dbsync.database.timeline import last_run, notes_of
 from dbsync.errors import TillkeeperError
 from dbsync.model import Loss
 from dbsync.storage import files
@@ -32,6 +32,7 @@ def status(terminal: Terminal) -> dict[str, Any]:
     trial = view.trial(journal.trial_id) if journal is not None else None
     happened = events.read(settings.state)
     alarms = [event for event in happened if event.get("alarm")]
+    lines = FlightRecorder(settings.backups, settings.database).lines()
     backups = list_backups(backups=settings.backups, database=settings.database)
     owed = _owed(view, journal)
     return {
@@ -52,7 +53,8 @@ def status(terminal: Terminal) -> dict[str, Any]:
             "readable_from": view.database.readable_from,
             "fits": current is not None and fits(current, view.database),
             # `last_outcome` is the updater's last event; these come from the database's record, as in `dbsync status`.
-            **last_run(FlightRecorder(settings.backups, settings.database).lines()).as_json(),
+            **last_run(lines).as_json(),
+            "notes": notes_of(settings.database, lines),
         },
         "installed": sorted(terminal.versions.names()),
         "can_go_back_to": [release.version for release in choices(view, current)] if current else [],
@@ -86,6 +88,7 @@ def in_words(found: dict[str, Any]) -> list[str]:
         + ("fits" if database["fits"] else "does NOT fit what starts")
         + f"  {database['path']}",
     ]
+    lines += [f"          {note}" for note in database["notes"]]
     if found["candidate"]:
         lines.append(f"candidate {found['candidate']['version']}, schema {found['candidate']['schema']}")
     if found["trial"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from updater.bundles.version_folders import Versions
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from dbsync.progress import Progress
 
 
-def open_effects(settings: Settings, progress: Progress | None) -> LiveEffects:
+def open_effects(settings: Settings, progress: Progress | None, *, reads_only: bool = False) -> LiveEffects:
     """Return the coordinator's effects on this terminal's database; nothing is opened yet."""
     from dbsync.database.live import LiveEffects
     from dbsync.progress import quiet
@@ -27,14 +28,26 @@ def open_effects(settings: Settings, progress: Progress | None) -> LiveEffects:
         reports=settings.reports,
         backups_kept_count=settings.limits.backups_kept_count,
         least_free_bytes=settings.limits.least_free_bytes,
+        reads_only=reads_only,
     )
 
 
-def look_at(settings: Settings) -> Facts:
-    """Return the facts of the database from one cheap look."""
+def look_at(settings: Settings, *, reads_only: bool = False) -> Facts:
+    """Return the facts of the database from one cheap look; `reads_only` changes no file beside it either."""
     from dbsync.storage import connections
 
-    return connections.look(settings.database, had_data=lambda: open_effects(settings, None).traces())
+    if not reads_only and _has_log(settings):
+        # It may be damaged, and closing the database removes it.
+        return open_effects(settings, None).look()
+    opened = connections.open_undisturbed if reads_only else connections.open_reading
+    return connections.look(settings.database, had_data=lambda: open_effects(settings, None).traces(), opened=opened)
+
+
+def _has_log(settings: Settings) -> bool:
+    try:
+        return Path(f"{settings.database}-wal").stat().st_size > 0
+    except OSError:
+        return False
 
 
 def migrations_of(versions: Versions, release: Release) -> tuple[Migration, ...]:

@@ -50,6 +50,7 @@ class Terminal(Till):
         download_progress: receives bytes done and bytes in all during a download.
         database_progress: receives dbsync's events.
         app_arguments: arguments for the app, after those of its manifest.
+        reads_only: the database is looked at so that no file beside it changes, as `updater status` does.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Terminal(Till):
         download_progress: Callable[[int, int], None] | None = None,
         database_progress: Progress | None = None,
         app_arguments: tuple[str, ...] = (),
+        reads_only: bool = False,
     ) -> None:
         self._host: Final = this_host()
         self.settings: Final = settings
@@ -70,6 +72,7 @@ class Terminal(Till):
         self._database_lock: Final = lock_of(settings.database)
         self._agent_lock: Final = Lock(settings.state / "agent.lock")
         self._kind: Final = kind
+        self._reads_only: Final = reads_only or kind is ProcessKind.STATUS
         self._download_progress: Final = download_progress
         self._database_progress: Final = database_progress
         self._watch: Final = Watch(settings, self.files, app_arguments)
@@ -164,7 +167,7 @@ class Terminal(Till):
         if self._effects is None:
             from updater.terminal.database import open_effects
 
-            self._effects = open_effects(self.settings, self._database_progress)
+            self._effects = open_effects(self.settings, self._database_progress, reads_only=self._reads_only)
         return self._effects
 
     def migrations(self, release: Release) -> tuple[Migration, ...]:
@@ -180,7 +183,7 @@ class Terminal(Till):
     def _look_at_database(self) -> Facts:
         from updater.terminal.database import look_at
 
-        return look_at(self.settings)
+        return look_at(self.settings, reads_only=self._reads_only)
 
     def _restore_is_done(self, intent_id: str) -> bool:
         from updater.terminal.database import restore_is_done
