@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from dbsync.database.live import LiveEffects
-from dbsync.errors import TillkeeperError, wrapped
+from dbsync.errors import TillkeeperError, interrupts, wrapped
 from dbsync.model import Back, Backup, BackupKind, Carried, Loss, Migration, Outcome, Returned, RunPhase, State
 from dbsync.outcomes import OutcomeName
 from dbsync.upgrade import decisions
@@ -71,7 +71,10 @@ def downgrade(effects: LiveEffects, base: Backup, migrations: tuple[Migration, .
             return Returned(None, refused, None, carried.losses, carried.export)
         # Read back and checked by the restore itself.
         effects.restore(carried.path)
-    except Exception as raised:  # noqa: BLE001 - whatever an effect raises, the outcome has a name
+    except BaseException as raised:
+        # Whatever an effect raises, the outcome has a name.
+        if interrupts(raised):
+            raise
         last = wrapped(raised)
         return Returned(
             None, Outcome(OutcomeName.RESTORE_PENDING, phase=RunPhase.GOING_BACK, cause=last.cause, hint=last.hint)

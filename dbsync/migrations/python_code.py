@@ -5,14 +5,10 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from functools import partial
-from typing import Final
 
-from dbsync.errors import MigrationFailed, described
+from dbsync.errors import MigrationFailed, described, interrupts
 from dbsync.migrations.migration_file import checked_text
 from dbsync.model import Migration
-
-STOPPED: Final = (Exception, SystemExit)
-"""The exceptions that a migration's code may raise. SystemExit is a failure too: it must not end the app."""
 
 
 def _unheard(line: str) -> None:
@@ -32,7 +28,7 @@ def namespace_of(migration: Migration, log: Callable[[str], None] = _unheard) ->
     namespace["print"] = partial(_printed, log)
     try:
         exec(compile(text, str(migration.path), "exec"), namespace)  # noqa: S102 - signed code of the vendor
-    except STOPPED as error:
+    except BaseException as error:
         raise failed(migration, error) from error
     return namespace
 
@@ -43,7 +39,12 @@ def _printed(log: Callable[[str], None], *words: object, sep: str | None = " ", 
 
 
 def failed(migration: Migration, error: BaseException) -> MigrationFailed:
-    """Return the error for an exception of a Python migration, with the line of its code that led to it."""
+    """Return the error for an exception of a Python migration, with the line of its code that led to it.
+
+    Any exception is a failure, SystemExit too: it must not end the app. A person's Ctrl-C is raised again.
+    """
+    if interrupts(error):
+        raise error
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == str(migration.path)]
     cause = described(error) + (f" (line {lines[-1]})" if lines else "")

@@ -177,6 +177,27 @@ def decide_launch(
     return _ready_or_prepare(view, release, on_trial, limits, refused=refused)
 
 
+def decide_despite(view: View, journal: Journal | None) -> Attach | Start | None:
+    """Return the step after an error that nothing expected: an app that needs nothing written; None if none may start.
+
+    An open trial is left as it is, and the good release starts in the place of its candidate. Where the database is
+    owed a return or a restore, nothing starts: what would be recorded now could be taken out by it.
+    """
+    if view.running is not None:
+        return Attach(view.running)
+    owed = owing_trial(view, journal) is not None or any(not rejection.done for rejection in view.rejections)
+    if journal is None or owed:
+        return None
+    trial = view.trial(journal.trial_id)
+    release = select(journal, trial, view.rejections, view.proofs, view.database)
+    if release is not None and begun_or_new(journal, trial, release) is not None:
+        release = _unless_rejected(journal.good, journal.good, view.rejections, view.proofs)
+    if release is None or release.folder not in view.installed:
+        return None
+    sound = view.database.state is State.OK or (release.schema == 0 and view.database.state is not State.LOCKED)
+    return Start(release, None) if sound and fits(release, view.database) else None
+
+
 def owing_trial(view: View, journal: Journal | None) -> Trial | None:
     """Return the given-up trial that the database still belongs to, or may belong to because it cannot be read."""
     unreadable = view.database.state is State.UNREADABLE

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dbsync.model import Backup, Outcome, Returned, RunPhase
+from dbsync.errors import TillkeeperError
+from dbsync.model import Backup, Migration, Outcome, Returned, RunPhase
+from dbsync.outcomes import NamedOutcome, OutcomeName
 from dbsync.upgrade import coordinator, restore_decision
 from dbsync.upgrade.effects import Recorder
 from updater.flows.effects import Till, terminal_locked
-from updater.model import Act, Rejection, Release, Report, ReportPhase, Sha256, Trial, TrialId, Verdict
+from updater.model import Act, Back, Rejection, Release, Report, ReportPhase, Sha256, Trial, TrialId, Verdict
 from updater.outcomes import TerminalOutcome, done_sentence
 
 
@@ -42,20 +44,30 @@ def prepare(till: Till, release: Release, trial: Trial | None) -> Outcome:
 
     The attempt of a trial was counted before.
     """
-    outcome = coordinator.upgrade(
-        till.database(),
-        migrations=till.migrations(release),
-        trial_id=trial.trial_id if trial else None,
-        release_id=release.release_id,
-        release_version=release.version,
-        earlier_backup=till.backup_of(trial) if trial else None,
-        recorder=TrialRecorder(till, trial.trial_id) if trial else None,
-    )
+    try:
+        outcome = coordinator.upgrade(
+            till.database(),
+            migrations=till.migrations(release),
+            trial_id=trial.trial_id if trial else None,
+            release_id=release.release_id,
+            release_version=release.version,
+            earlier_backup=till.backup_of(trial) if trial else None,
+            recorder=TrialRecorder(till, trial.trial_id) if trial else None,
+        )
+    except TillkeeperError as error:
+        # The coordinator raises nothing: this is the release's folder, or the catalog of backups.
+        if not isinstance(error.outcome, OutcomeName):
+            raise
+        outcome = Outcome(error.outcome, phase=RunPhase.PREFLIGHT, cause=error.cause, hint=error.hint)
     if trial is not None:
         _end_attempt(till, trial.trial_id, outcome)
     if not outcome.ready:
-        done = "the database was left as it was" + (f"; {trial.good.version} starts" if trial else "")
-        till.tell(_report(outcome, release, done=done, trial_id=trial.trial_id if trial else None))
+        # On trial the good release opens: the database is as it was when that one worked on it.
+        committed = outcome.name is OutcomeName.COMMIT_FAILED
+        done = "the database was migrated, and is not proven" if committed else "the database was left as it was"
+        done += f"; {trial.good.version} starts" if trial else ""
+        report = _report(outcome, release, done=done, trial_id=trial.trial_id if trial else None)
+        till.tell(report._replace(opens=trial is not None))
     return outcome
 
 
@@ -83,10 +95,11 @@ def go_back(till: Till, trial: Trial) -> Returned:
         content_sha256=trial.content_sha256,
         older_schema=trial.good.schema,
         ever_confirmed=any(proof.release.release_id == trial.candidate.release_id for proof in view.proofs),
-        migrations=till.migrations(trial.candidate),
+        migrations=_migrations_of(till, trial.candidate),
     )
     if returned.outcome.refused or returned.outcome.failed:
-        till.tell(_report(returned.outcome, trial.candidate, done="nothing was changed", trial_id=trial.trial_id))
+        report = _report(returned.outcome, trial.candidate, done="nothing was changed", trial_id=trial.trial_id)
+        till.tell(report._replace(opens=False))
     elif returned.back is not None:
         with terminal_locked(till):
             current = till.read_trial(trial.trial_id) or trial
@@ -95,8 +108,23 @@ def go_back(till: Till, trial: Trial) -> Returned:
     return returned
 
 
+def _migrations_of(till: Till, release: Release) -> tuple[Migration, ...]:
+    """Return the migrations of a release; none if its folder is spoilt: copies of them lie beside the backup."""
+    try:
+        return till.migrations(release)
+    except TillkeeperError:
+        return ()
+
+
+def told_outcome(returned: Returned) -> NamedOutcome:
+    """Return the outcome under which a database that went back is reported: a loss has a name of its own."""
+    return (
+        TerminalOutcome.RESTORED_WITH_LOSS if returned.losses and returned.back is Back.DONE else returned.outcome.name
+    )
+
+
 def _tell_return(till: Till, trial: Trial, returned: Returned) -> None:
-    outcome = TerminalOutcome.RESTORED_WITH_LOSS if returned.losses else returned.outcome.name
+    outcome = told_outcome(returned)
     till.tell(
         Report(
             outcome=outcome,
