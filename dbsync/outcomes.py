@@ -133,7 +133,10 @@ class NamedOutcome(StrEnum):
     @property
     def when_open(self) -> str:
         """The clerk's sentence where an app opens all the same: it never says that none does."""
-        return self._coded(self.sentence.replace(CANNOT_OPEN, f"{CAN_SELL} {CALL}").replace(TRY_AGAIN, CAN_SELL))
+        shown: str = self.sentence
+        for shut in SHUT:
+            shown = shown.replace(shut, CAN_SELL)
+        return self._coded(shown)
 
     @property
     def when_shut(self) -> str:
@@ -149,7 +152,10 @@ CAN_SELL: Final = "You can sell."
 UNDONE: Final = f"The update was undone. {CAN_SELL}"
 CALL: Final = "Please call support."
 CANNOT_OPEN: Final = f"The till cannot open. {CALL}"
-TRY_AGAIN: Final = "The till is busy. Please try again in a minute."
+BUSY: Final = "The till is busy. Please try again in a minute."
+UPDATING: Final = "The till is being updated. Please try again in a minute."
+SHUT: Final = ("The till cannot open.", "The till cannot open yet.", BUSY, UPDATING)
+"""What a sentence says where nothing opens; beside an app that opens all the same it would be false."""
 ALLOW: Final = "A newer release will be tried by itself; `updater allow RELEASE` has this one tried again."
 
 
@@ -179,7 +185,7 @@ class OutcomeName(NamedOutcome):
     )
     # nothing was changed; later
     LOCKED = (
-        "LOCKED", "U-3002", Group.LATER, TRY_AGAIN,
+        "LOCKED", "U-3002", Group.LATER, BUSY,
         "Find the process that has the database open.",
     )
     NO_SPACE = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dbsync.outcomes import ALLOW, CALL, CANNOT_OPEN, UNDONE, Group, NamedOutcome, OutcomeName
+from dbsync.outcomes import ALLOW, CALL, CANNOT_OPEN, UNDONE, UPDATING, Group, NamedOutcome, OutcomeName
 
 
 class TerminalOutcome(NamedOutcome):
@@ -76,7 +76,7 @@ class TerminalOutcome(NamedOutcome):
         "the database was put aside and the backup restored; what was recorded since is exported",
     )
     # no release can start
-    BUSY = ("BUSY", "U-3003", Group.LATER, "The till is being updated. Please try again in a minute.")
+    BUSY = ("BUSY", "U-3003", Group.LATER, UPDATING)
     NOT_PREPARED = ("NOT_PREPARED", "U-3012", Group.REFUSED, CANNOT_OPEN, "See the report before this one.", True)
     NOTHING_INSTALLED = ("NOTHING_INSTALLED", "U-3013", Group.REFUSED, CANNOT_OPEN, "Run `updater install`.", True)
     ALL_REJECTED = (

@@ -128,8 +128,8 @@ def _print(line: str, stream: TextIO | None) -> None:
 def _open_streams() -> None:
     """Open the standard streams that this process was started without.
 
-    Their numbers would go to the next files that are opened. A lock under number 0 would be lost in the app, which
-    gets an empty input; one under number 1 would be written over by what the app prints.
+    Their numbers would go to the next files that are opened, here and in the app: a lock or a database under number 1
+    or 2 is written over by what a program prints.
     """
     for number in range(3):
         try:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -169,6 +172,35 @@ def test_a_candidate_with_spoilt_migrations_leaves_the_old_one_open(vendor: Vend
     assert (till.check().outcome, till.lost_receipts()) == ("REJECTED_HERE", [])
 
 
+CUT = """
+import os
+from updater.flows import prepare_database
+prepare_database._end_attempt = lambda *_: os._exit(9)
+from updater.__main__ import main
+main(["launch", "--", "--sell", "1"])
+"""
+"""A launch that is killed between the failure of the database's run, which is on record, and its verdict."""
+
+
+def test_a_migration_that_failed_twice_without_a_verdict_ends_its_trial_at_the_next_start(
+    vendor: Vendor, till: Till
+) -> None:
+    vendor.release("1.1", schema=6)
+    assert till.check().outcome == "SWAPPED"
+    for _ in range(2):
+        cut = subprocess.run(
+            [sys.executable, "-c", CUT], env=till.environment(), capture_output=True, text=True, check=False
+        )
+        assert cut.returncode == 9, cut.stderr
+    done = till.launch(sell=1)
+    assert (done.returncode, "till 1.0 is open" in done.stdout) == (0, True), done.stderr
+    assert "notice: You can sell. Please call support. Code U-3023." in done.stdout
+    assert till.report("FAILED_BEFORE")["clerk"] == "You can sell. Please call support. Code U-3023."
+    again = till.launch(sell=1)
+    assert ("till 1.0 is open" in again.stdout, "notice" in again.stdout) == (True, False)
+    assert (till.check().outcome, till.outcomes().count("FAILED_BEFORE")) == ("REJECTED_HERE", 1)
+
+
 def recorded(tmp_path: Path, scene: str) -> RecordedTerminal:
     return unpack("c0885e1", scene, tmp_path / "till", url="http://127.0.0.1:9")
 
@@ -257,6 +289,10 @@ def test_a_launch_without_standard_streams_gives_them_to_the_app_and_keeps_the_l
             while not till.held_receipts():
                 assert launcher.poll() is None, "the app runs"
             assert till.status()["app_running"] is True
+            if sys.platform == "linux":
+                pid = json.loads((till.settings.state / "app.lock").read_bytes())["pid"]
+                for process, number in itertools.product((pid, launcher.pid), range(3)):
+                    assert Path(f"/proc/{process}/fd/{number}").readlink() == Path(os.devnull)
             assert "The till is open already." in till.launch().stderr
         finally:
             launcher.terminate()
