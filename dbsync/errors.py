@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import errno
 import os
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import ClassVar, Final
 
 from dbsync.outcomes import ExitStatus, Group, NamedOutcome, OutcomeName
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+SHOWN_LIMIT: Final = 2000
+"""Characters of a foreign text that are shown: a report and a person need its beginning."""
+PLACES_LIMIT: Final = 3
+"""Lines of code that are named for an exception that nothing expected."""
 
 
 class TillkeeperError(Exception):
@@ -177,34 +181,72 @@ class CommitFailed(Failed):
 class Unexpected(Failed):
     """An exception that nothing expected: a fault of ours, of a library, or of a migration."""
 
-    hint_by_default = "Nothing was changed. Send the record to the vendor."
+    hint_by_default = "Send this message and the record of the run to the vendor."
 
 
 def disk_problem(operation: str, path: Path, cause: OSError) -> DiskProblem:
     """Return the error for a failed file operation: `DiskFull` if space ran out, else `DiskProblem`."""
     kind = DiskFull if cause.errno in _FULL else DiskProblem
-    return kind(operation=operation, path=path, cause=cause.strerror or str(cause))
+    return kind(operation=operation, path=path, cause=shown(cause.strerror or cause) or described(cause))
 
 
-def wrapped(error: Exception) -> TillkeeperError:
+def interrupts(error: BaseException) -> bool:
+    """Return whether an exception is a person's Ctrl-C, or a group that holds one; every other one is a failure.
+
+    A boundary catches `BaseException`, because code of a vendor raises any type, and raises these again.
+    """
+    waiting = [error]
+    while waiting:
+        inner = waiting.pop()
+        if isinstance(inner, KeyboardInterrupt):
+            return True
+        if isinstance(inner, BaseExceptionGroup):
+            waiting += inner.exceptions
+    return False
+
+
+def wrapped(error: BaseException) -> TillkeeperError:
     """Return an error of ours unchanged, an `OSError` as a `DiskProblem`, any other exception as `Unexpected`.
 
-    For the last boundaries: an exception that no effect has put in words must not stop the till.
+    For the last boundaries: an exception that no effect has put in words must not stop the till. It raises nothing
+    itself, whatever the exception is made of.
     """
-    if isinstance(error, TillkeeperError):
+    if isinstance(error, TillkeeperError) and isinstance(getattr(error, "cause", None), str):
         return error
     if isinstance(error, OSError):
-        return disk_problem("use", Path(os.fsdecode(error.filename or "a file")), error)
-    return Unexpected(operation="finish", cause=described(error))
+        name = error.filename if isinstance(error.filename, str | bytes) else ""
+        return disk_problem("use", Path(os.fsdecode(name or "a file")), error)
+    return Unexpected(operation="finish", cause=described(error) + _place_of(error))
 
 
 def described(error: BaseException) -> str:
     """Return the kind and the text of an exception, also of one whose text cannot be made or cannot be written."""
+    return encodable(f"{type(error).__name__}: {shown(error)}")
+
+
+def shown(value: object) -> str:
+    """Return the text of a value for people; one that cannot be made, or is very long, has words instead."""
     try:
-        text = str(error)
-    except Exception:  # noqa: BLE001 - this is the end of the line: the text is only for people
+        # A subclass of str may override anything: its own characters are copied.
+        text = str.__str__(str(value))
+    except BaseException as error:
+        # This is the end of the line: the text is only for people.
+        if interrupts(error):
+            raise
         text = "it has no text that can be shown"
-    return encodable(f"{type(error).__name__}: {text}")
+    cut = text if len(text) <= SHOWN_LIMIT else f"{text[:SHOWN_LIMIT]} … ({len(text)} characters)"
+    return encodable(cut)
+
+
+def _place_of(error: BaseException) -> str:
+    """Return the lines of code at which an exception was raised, innermost last; an empty string if there are none."""
+    places = []
+    trace = error.__traceback__
+    while trace is not None:
+        file = PurePath(trace.tb_frame.f_code.co_filename)
+        places.append("/".join([*file.parts[-2:-1], f"{file.name}:{trace.tb_lineno}"]))
+        trace = trace.tb_next
+    return f" (at {', '.join(places[-PLACES_LIMIT:])})" if places else ""
 
 
 def encodable(text: str) -> str:

@@ -55,7 +55,7 @@ class Group(StrEnum):
     REFUSED = "refused"
     """Change something else first; nothing was changed."""
     UNFIT = "unfit"
-    """Nothing was changed; this release does not fit this database. On trial, that ends the trial."""
+    """Nothing was changed; this release does not fit this database, or failed on it. On trial, that ends the trial."""
     FAILED = "failed"
     """The run failed and was undone. On trial, that ends the trial."""
     PERSON = "person"
@@ -128,12 +128,34 @@ class NamedOutcome(StrEnum):
     @property
     def clerk_sentence(self) -> str:
         """The clerk's sentence with its code, or an empty string."""
-        return f"{self.sentence} Code {self.code}." if self.sentence else ""
+        return self._coded(self.sentence)
+
+    @property
+    def when_open(self) -> str:
+        """The clerk's sentence where an app opens all the same: it never says that none does."""
+        shown: str = self.sentence
+        for shut in SHUT:
+            shown = shown.replace(shut, CAN_SELL)
+        return self._coded(shown)
+
+    @property
+    def when_shut(self) -> str:
+        """The clerk's sentence where no app opens: there always is one, and it never says that one does."""
+        says_so = self.sentence and CAN_SELL not in self.sentence
+        return self._coded(self.sentence if says_so or self.group is Group.DONE else CANNOT_OPEN)
+
+    def _coded(self, sentence: str) -> str:
+        return f"{sentence} Code {self.code}." if sentence else ""
 
 
-UNDONE: Final = "The update was undone. You can sell."
+CAN_SELL: Final = "You can sell."
+UNDONE: Final = f"The update was undone. {CAN_SELL}"
 CALL: Final = "Please call support."
 CANNOT_OPEN: Final = f"The till cannot open. {CALL}"
+BUSY: Final = "The till is busy. Please try again in a minute."
+UPDATING: Final = "The till is being updated. Please try again in a minute."
+SHUT: Final = ("The till cannot open.", "The till cannot open yet.", BUSY, UPDATING)
+"""What a sentence says where nothing opens; beside an app that opens all the same it would be false."""
 ALLOW: Final = "A newer release will be tried by itself; `updater allow RELEASE` has this one tried again."
 
 
@@ -163,7 +185,7 @@ class OutcomeName(NamedOutcome):
     )
     # nothing was changed; later
     LOCKED = (
-        "LOCKED", "U-3002", Group.LATER, "The till is busy. Please try again in a minute.",
+        "LOCKED", "U-3002", Group.LATER, BUSY,
         "Find the process that has the database open.",
     )
     NO_SPACE = (
@@ -196,8 +218,9 @@ class OutcomeName(NamedOutcome):
         "UNTRACKED", "U-3008", Group.REFUSED, CANNOT_OPEN,
         "The database's version is not known: ask the vendor.", True,
     )
+    # not tried again by itself: on trial, that ends the trial
     FAILED_BEFORE = (
-        "FAILED_BEFORE", "U-3023", Group.REFUSED, CANNOT_OPEN,
+        "FAILED_BEFORE", "U-3023", Group.UNFIT, CANNOT_OPEN,
         "The migration failed twice in the same way and is not tried again by itself: `dbsync upgrade --again`, or a newer release.",  # noqa: E501
         True,
     )
@@ -224,7 +247,7 @@ class OutcomeName(NamedOutcome):
         "the database stayed as it is; the older version works on it",
     )
     STAYS = (
-        "STAYS", "U-2104", Group.PERSON, f"You can sell. {CALL}",
+        "STAYS", "U-2104", Group.PERSON, f"{CAN_SELL} {CALL}",
         "The database cannot go back without loss: decide with `updater rollback --dry-run`.", True,
         "the database cannot go back without loss, so the newer version goes on",
     )

@@ -5,7 +5,9 @@ Needs only Python 3.11 and this source tree: python3 -I -S scripts/rollback.py -
 """
 
 import argparse
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -31,9 +33,13 @@ def _ask(question: str) -> bool:
 
 def _say(line: str) -> None:
     try:
-        print(line)
+        print(line, flush=True)
     except UnicodeEncodeError:
-        print(line.encode("ascii", "replace").decode())
+        print(line.encode("ascii", "replace").decode(), flush=True)
+    except (OSError, ValueError):
+        # Nobody reads it. The rest of the buffer must not fail at exit: that would replace the exit status.
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main() -> int:
@@ -44,14 +50,19 @@ def main() -> int:
         return 4  # refused (dbsync/outcomes.py, which an older Python cannot read)
     # -I and -S keep the tree of this script off the path; no installed package is needed or read.
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-    from dbsync.errors import TillkeeperError
-    from updater import settings
-    from updater.cli.rollback_conversation import run
+    from dbsync.errors import interrupts, wrapped
 
     try:
+        from updater import settings
+        from updater.cli.rollback_conversation import run
+
         loaded = settings.load(settings.find(arguments.pop("settings")))
         return run(loaded, ask=_ask, say=_say, **arguments)
-    except TillkeeperError as error:
+    except BaseException as raised:  # noqa: BLE001 - of any type: the last boundary
+        if interrupts(raised):
+            _say("Interrupted: nothing was changed, or the next start finishes it.")
+            return 130  # interrupted (dbsync/outcomes.py)
+        error = wrapped(raised)
         _say(f"Error: {error.in_words}")
         return error.exit_status
 

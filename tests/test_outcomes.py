@@ -158,3 +158,11 @@ def test_the_tables_for_support_are_the_programs_own() -> None:
     for status_of in ExitStatus:
         assert f"| {int(status_of)} | {status_of.name} | " in text
     assert text.count("| U-") == len(OUTCOMES)
+
+
+def test_no_sentence_contradicts_what_the_screen_shows() -> None:
+    for outcome in OUTCOMES:
+        assert not re.search("cannot open|try again|busy|being updated", outcome.when_open), outcome
+        assert "You can sell" not in outcome.when_shut, outcome
+        assert "undone" not in outcome.when_shut, outcome
+        assert outcome.group is Group.DONE or f"Code {outcome.code}." in outcome.when_shut, outcome

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dbsync.errors import Refused, TryLater
-from dbsync.outcomes import Group, OutcomeName
+from dbsync.errors import DiskProblem, Refused, TillkeeperError, TryLater
+from dbsync.outcomes import Group, NamedOutcome, OutcomeName
 from updater.outcomes import TerminalOutcome
 
 
@@ -42,3 +42,12 @@ class SettingsError(Refused):
 
     hint_by_default = "Fix the settings file, or run `updater install` again."
     outcome = TerminalOutcome.BAD_SETTINGS
+
+
+def outcome_of(error: TillkeeperError) -> NamedOutcome:
+    """Return the outcome of a launch or a confirm that ended with an error."""
+    if isinstance(error, DiskProblem):
+        return TerminalOutcome.STATE_NOT_WRITABLE
+    if error.outcome is not None:
+        return error.outcome
+    return TerminalOutcome.BUSY if isinstance(error, TryLater) else TerminalOutcome.CANNOT_START

@@ -245,6 +245,8 @@ class Report(NamedTuple):
     """Changes that people made since the backup and that a restore removed from the live database."""
     export: str | None = None
     trial_id: TrialId | None = None
+    opens: bool | None = None
+    """Whether an app opens all the same, which decides the clerk's sentence; None if it does not depend on this."""
 
 
 class Limits(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dbsync.outcomes import ALLOW, CALL, CANNOT_OPEN, UNDONE, Group, NamedOutcome, OutcomeName
+from dbsync.outcomes import ALLOW, CALL, CANNOT_OPEN, UNDONE, UPDATING, Group, NamedOutcome, OutcomeName
 
 
 class TerminalOutcome(NamedOutcome):
@@ -74,11 +74,7 @@ class TerminalOutcome(NamedOutcome):
     TRIAL_LOST = ("TRIAL_LOST", "U-2009", Group.FAILED, UNDONE, "Check the disk. " + ALLOW, True)
     PERSON = ("PERSON", "U-2010", Group.DONE)
     # no release can start
-    OPEN_MEANWHILE = (
-        "OPEN_MEANWHILE", "U-3025", Group.PERSON, f"You can sell. {CALL}",
-        "A rollback is not finished: `updater status` says why. The next start tries again.", True,
-    )
-    BUSY = ("BUSY", "U-3003", Group.LATER, "The till is being updated. Please try again in a minute.")
+    BUSY = ("BUSY", "U-3003", Group.LATER, UPDATING)
     NOT_PREPARED = ("NOT_PREPARED", "U-3012", Group.REFUSED, CANNOT_OPEN, "See the report before this one.", True)
     NOTHING_INSTALLED = ("NOTHING_INSTALLED", "U-3013", Group.REFUSED, CANNOT_OPEN, "Run `updater install`.", True)
     ALL_REJECTED = (

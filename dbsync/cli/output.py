@@ -12,7 +12,8 @@ from typing import Any, NoReturn, TextIO
 import click
 
 from dbsync.cli.console import printable, say
-from dbsync.errors import TillkeeperError, wrapped
+from dbsync.cli.table import CLICKS
+from dbsync.errors import TillkeeperError, interrupts, wrapped
 from dbsync.outcomes import ExitStatus
 from dbsync.storage.platform import this_platform
 
@@ -71,7 +72,7 @@ class Stopped(TillkeeperError):
 
 @contextmanager
 def errors_told(*, as_json: bool) -> Iterator[None]:
-    """A context that turns our errors, those of files, and Ctrl-C into sentences and exit codes.
+    """A context that turns whatever a command raises, and Ctrl-C, into sentences and exit codes.
 
     With JSON on stdout, other output, for example of a migration, goes to stderr.
     """
@@ -80,14 +81,14 @@ def errors_told(*, as_json: bool) -> Iterator[None]:
     try:
         with redirect_stdout(sys.stderr) if as_json else nullcontext():
             yield
-    except TillkeeperError as error:
-        raise Failure(error, as_json=as_json) from error
-    except OSError as cause:
-        raise Failure(wrapped(cause), as_json=as_json) from cause
-    except KeyboardInterrupt as cause:
+    except (*CLICKS, GeneratorExit):
+        raise
+    except BaseException as error:
+        if not interrupts(error):
+            raise Failure(wrapped(error), as_json=as_json) from error
         hint = "The database is as it was, or finished: never in between. `dbsync status` tells; it may be run again."
         stopped = Stopped(operation="finish", cause="it was interrupted", hint=hint)
-        raise Failure(stopped, as_json=as_json) from cause
+        raise Failure(stopped, as_json=as_json) from error
 
 
 @contextmanager

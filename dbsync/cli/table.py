@@ -1,11 +1,38 @@
-"""A group of commands from a table: the module of a command is imported when the command is used."""
+"""A group of commands from a table: the module of a command is imported when the command is used.
+
+The group is the last boundary of the command line: whatever is raised becomes a sentence and an exit status.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
+from typing import Any, Final
 
 import click
+
+from dbsync.cli.console import printable
+from dbsync.errors import interrupts, wrapped
+from dbsync.outcomes import ExitStatus
+
+CLICKS: Final = (click.ClickException, click.Abort, click.exceptions.Exit, SystemExit)
+"""The exceptions by which a command ends on purpose."""
+
+
+class Ended(click.ClickException):
+    """The end of a command by an exception: a sentence on stderr, and an exit status."""
+
+    def __init__(self, sentence: str, exit_status: ExitStatus) -> None:
+        super().__init__(printable(sentence))
+        self.exit_code: int = exit_status  # type: ignore[misc]
+
+
+def ended(error: BaseException) -> Ended:
+    """Return the end of a command for an exception of any type; never its traceback."""
+    if interrupts(error):
+        return Ended("interrupted: everything is as it was, or finished", ExitStatus.INTERRUPTED)
+    ours = wrapped(error)
+    return Ended(ours.in_words, ours.exit_status)
 
 
 class TableGroup(click.Group):
@@ -13,6 +40,16 @@ class TableGroup(click.Group):
 
     modules: Mapping[str, str] = {}
     """Names of commands, and the dotted names of their modules."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; whatever it raises becomes a sentence and an exit status."""
+        try:
+            return super().invoke(ctx)
+        except (*CLICKS, BrokenPipeError):
+            # A reader that stops is no failure; click ends the command.
+            raise
+        except BaseException as error:
+            raise ended(error) from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from dbsync.database.live import LiveEffects
-from dbsync.errors import MissingTool, TillkeeperError, wrapped
+from dbsync.errors import MissingTool, TillkeeperError, interrupts, wrapped
 from dbsync.model import Back, Backup, Carried, Loss, Migration, Outcome, Returned, RunPhase, State
 from dbsync.outcomes import OutcomeName
 from dbsync.storage import files
@@ -65,7 +65,10 @@ def downgrade(effects: LiveEffects, base: Backup, migrations: tuple[Migration, .
             preparation.abandon(effects, prepared)
             return _stays("something would be lost", _ACCEPT)._replace(losses=carried.losses, export=carried.export)
         preparation.complete(effects, prepared.intent)
-    except Exception as raised:
+    except BaseException as raised:
+        # Whatever an effect raises, the outcome has a name.
+        if interrupts(raised):
+            raise
         last = wrapped(raised)
         if isinstance(last, MissingTool):
             raise last from raised

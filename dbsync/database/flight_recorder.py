@@ -58,19 +58,24 @@ class FlightRecorder:
 
     def tried(self, run: str) -> Tried:
         """Return how the last runs of that name ended: back as far as they failed alike, or did not end."""
-        ways: list[str] = []
-        cut_count, open_now = 0, False
-        for line in self.lines():
-            if line.get("run") != run:
-                continue
-            if line.get("event") == FlightEvent.STARTED:
-                cut_count += open_now
-                open_now = True
-            elif line.get("event") == FlightEvent.ENDED:
-                cut_count, open_now = 0, False
-                way = f"{line.get('outcome')} {line.get('migration') or ''}: {line.get('cause')}"
-                ways = [*ways, way] if _is_failure(line) and ways[-1:] in ([], [way]) else [way] * _is_failure(line)
-        return Tried(len(ways), ways[-1] if ways else "", cut_count + open_now)
+        return tried_by(self.lines(), run)
+
+
+def tried_by(lines: Iterable[Mapping[str, Any]], run: str) -> Tried:
+    """Return how the last runs of that name ended, by the record."""
+    ways: list[str] = []
+    cut_count, open_now = 0, False
+    for line in lines:
+        if line.get("run") != run:
+            continue
+        if line.get("event") == FlightEvent.STARTED:
+            cut_count += open_now
+            open_now = True
+        elif line.get("event") == FlightEvent.ENDED:
+            cut_count, open_now = 0, False
+            way = f"{line.get('outcome')} {line.get('migration') or ''}: {line.get('cause')}"
+            ways = [*ways, way] if _is_failure(line) and ways[-1:] in ([], [way]) else [way] * _is_failure(line)
+    return Tried(len(ways), ways[-1] if ways else "", cut_count + open_now)
 
 
 def ended(lines: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -78,6 +83,6 @@ def ended(lines: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [line for line in lines if line.get("event") == FlightEvent.ENDED]
 
 
-def _is_failure(line: dict[str, Any]) -> bool:
+def _is_failure(line: Mapping[str, Any]) -> bool:
     name = OutcomeName.__members__.get(str(line.get("outcome")))
     return name is not None and name.failed and name is not OutcomeName.COMMIT_FAILED

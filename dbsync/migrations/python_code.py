@@ -8,12 +8,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from dbsync.errors import MigrationFailed, MissingTool, TillkeeperError, described, disk_problem
+from dbsync.errors import MigrationFailed, MissingTool, TillkeeperError, described, disk_problem, interrupts
 from dbsync.migrations.migration_file import checked_text
 from dbsync.model import Migration
-
-STOPPED: Final = (Exception, SystemExit)
-"""The exceptions that a migration's code may raise. SystemExit is a failure too: it must not end the app."""
 
 OF_THE_MACHINE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ENOMEM)
 """Errors of files that say nothing about the code that met them."""
@@ -36,7 +33,7 @@ def namespace_of(migration: Migration, log: Callable[[str], None] = _unheard) ->
     namespace["print"] = partial(_printed, log)
     try:
         exec(compile(text, str(migration.path), "exec"), namespace)  # noqa: S102 - signed code of the vendor
-    except STOPPED as error:
+    except BaseException as error:
         raise failed(migration, error) from error
     return namespace
 
@@ -49,8 +46,11 @@ def _printed(log: Callable[[str], None], *words: object, sep: str | None = " ", 
 def failed(migration: Migration, error: BaseException) -> TillkeeperError:
     """Return the error for an exception of a Python migration, with the line of its code that led to it.
 
-    A disk that is full or fails, and a module that is not there, lie in this machine and not in the migration.
+    Any exception is a failure, SystemExit too: it must not end the app. A person's Ctrl-C is raised again. A disk that
+    is full or fails, and a module that is not there, lie in this machine and not in the migration.
     """
+    if interrupts(error):
+        raise error
     if isinstance(error, OSError) and error.errno in OF_THE_MACHINE:
         return disk_problem("migrate", migration.path, error)
     frames = traceback.extract_tb(error.__traceback__)

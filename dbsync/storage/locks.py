@@ -100,9 +100,10 @@ class Lock:
     def release(self) -> None:
         """Release the lock; do nothing if it is not held."""
         if self._descriptor is not None:
-            # Closing is the release: a child that inherited the descriptor keeps the lock on POSIX.
-            os.close(self._descriptor)
-            self._descriptor = None
+            # Closing is the release, also if it reports an error: a child that inherited the descriptor keeps the lock
+            # on POSIX.
+            descriptor, self._descriptor = self._descriptor, None
+            os.close(descriptor)
 
     def __enter__(self) -> Self:
         if self._descriptor is None and not self.try_take():

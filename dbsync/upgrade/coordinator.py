@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from dbsync.errors import wrapped
+from dbsync.errors import interrupts, wrapped
 from dbsync.model import (
     NO_SCHEMA,
     Backup,
@@ -95,15 +95,15 @@ class _Upgrade:
     def run(self) -> Outcome:
         try:
             return self._run()
-        except Exception as raised:  # noqa: BLE001 - whatever an effect raises, the run ends with a named outcome
+        except BaseException as raised:
+            # Whatever an effect raises, the transaction goes first and the run ends with a named outcome. Only a
+            # person's Ctrl-C, or the end of the process, has none.
             self._undo()
+            if interrupts(raised):
+                raise
             error = wrapped(raised)
             name = error.outcome if isinstance(error.outcome, OutcomeName) else _FALLBACK[self.phase]
             return self._ended(name, cause=error.cause, hint=error.hint)
-        except BaseException:
-            # Ctrl-C, or the end of the process: no outcome, but the transaction goes before the exception does.
-            self._undo()
-            raise
 
     def _run(self) -> Outcome:
         effects = self.effects

@@ -10,7 +10,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, assert_never
 
-from dbsync.errors import DiskProblem, Locked, TillkeeperError, wrapped
+from dbsync.errors import DiskProblem, Locked, TillkeeperError, interrupts, wrapped
 from dbsync.model import (
     Back,
     Backup,
@@ -51,7 +51,10 @@ def _settled(
     def settled(effects: Effects, /, *args: Params.args, **kwargs: Params.kwargs) -> Returned:
         try:
             return going(effects, *args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - whatever an effect raises, what is owed is told
+        except BaseException as error:
+            # Whatever an effect raises, what is owed is told.
+            if interrupts(error):
+                raise
             return _not_returned(effects, wrapped(error))
 
     return settled

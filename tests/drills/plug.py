@@ -20,6 +20,7 @@ from dbsync.errors import TillkeeperError
 from dbsync.model import ReleaseId, SchemaNumber
 from tests.simulators.till import SimulatedTill
 from tests.simulators.world import Dead, Killed, PowerCut, Violated, World
+from updater.decisions.launcher import owing_trial
 from updater.flows.agent import cycle
 from updater.flows.confirm import confirm
 from updater.flows.first_install import first_version
@@ -97,10 +98,34 @@ def new_world(story: Story) -> World:
 
 def _act(world: World, step: str) -> None:
     """One step by one actor; our own errors are what a command would say, and end it."""
+    started, running, errors = len(world.started), world.app is not None, world.errors_count
     try:
         _actions()[step](world)
     except TillkeeperError as error:
         world.log.append(f"     {step}: {error}")
+    except Unforeseen:
+        if step.startswith("launch"):
+            raise world.violated("a launch let an error through") from None
+        if step == "install":
+            # The person who installs repeats it.
+            _act(world, step)
+    finally:
+        world.check_violations()
+    shut = not running and len(world.started) == started
+    if step.startswith("launch") and world.errors_count > errors and shut:
+        journal = world.visible().get("journal")
+        # A database that could not be checked after its commit is not opened in the same command.
+        unproven = world.told[-1].outcome == "COMMIT_FAILED"
+        fits = isinstance(journal, Journal) and journal.good.schema == world.database.version
+        if fits and not unproven and not _is_owed(world):
+            raise world.violated("an error kept the till shut, though the good release fits")
+
+
+def _is_owed(world: World) -> bool:
+    """Whether the database waits for a return or a restore, which nothing may come before."""
+    view = SimulatedTill(world, "launcher").look()
+    undone = any(not rejection.done for rejection in view.rejections)
+    return undone or owing_trial(view, view.journal) is not None
 
 
 def _actions() -> dict[str, Callable[[World], object]]:
@@ -163,7 +188,17 @@ def _guarded(world: World, step: str, story: Story) -> None:
             _guarded(world, "install", story)
 
 
+class Unforeseen(Exception):
+    """What nothing in the product expects; its text cannot be made."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
 def _disturbance(world: World, what: str, process: str, _: str) -> None:
+    if what == "error":
+        world.errors_count += 1
+        raise Unforeseen
     if what in ("cut", "cut, kept"):
         world.keep_pending_on_cut = what == "cut, kept"
         world.cut_power()
@@ -221,8 +256,19 @@ def close_app(world: World) -> None:
         world.app = None
 
 
-SINGLE = ("cut", "cut, kept", "kill", "launch2", "agent", "rollback", "confirm", "clock jumps", "lose journal")
-PAIRED = ("cut", "cut, kept", "kill")
+SINGLE = (
+    "cut",
+    "cut, kept",
+    "kill",
+    "launch2",
+    "agent",
+    "rollback",
+    "confirm",
+    "clock jumps",
+    "lose journal",
+    "error",
+)
+PAIRED = ("cut", "cut, kept", "kill", "error")
 
 
 def length_of(story: Story) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dbsync.errors import DiskFull, TryLater
+from dbsync.errors import DiskFull, Locked, ReadOnly, TryLater
 from dbsync.model import Migration, ReleaseId, TrialId
 from tests.drills import plug
 from tests.drills.plug import LIMITS, NEW, Story, new_world, run, settle
@@ -185,3 +185,68 @@ def _kill(world: World, process: str) -> None:
 
     world.kill(process)
     raise Killed
+
+
+REFUSED_TWICE = Story("v15", ("agent", *["launch"] * 4, "agent"), broken=True, ends_with="1.0")
+
+
+def test_v15_a_migration_that_is_not_tried_again_ends_its_trial_in_the_same_start() -> None:
+    # Its verdict is cut twice, after its failure is on record: the loop breaker refuses the third run.
+    first = moment(REFUSED_TWICE, "record ended", 1) + 1
+    second = moment(REFUSED_TWICE, "record ended", 2, {first: "kill"}) + 1
+    world = run(REFUSED_TWICE, {first: "kill", second: "kill"})
+    told = [report.outcome for report in world.told if report.trial_id is not None]
+    assert told == ["FAILED_BEFORE"]
+    assert [notice for _, notice in world.notices if notice] == ["You can sell. Please call support. Code U-3023."]
+    assert f"rejected/{NEW.release_id}" in world.visible()
+
+
+@pytest.mark.parametrize("refusing", ["preflight", "begin", "copy_backup"])
+def test_v16_a_refused_attempt_says_nothing_against_the_app_that_opens(
+    monkeypatch: pytest.MonkeyPatch, refusing: str
+) -> None:
+    for error in (DiskFull, Locked, ReadOnly):
+
+        def refuse(*_: object, error: type[TryLater] = error, **__: object) -> None:
+            raise error(operation="prepare", cause="not now")
+
+        monkeypatch.undo()
+        world = new_world(UPDATE)
+        monkeypatch.setattr(SimulatedEffects, refusing, refuse)
+        for step in ("agent", "launch", "launch"):
+            plug._act(world, step)
+        assert [version for version, _ in world.notices[-2:]] == ["1.0", "1.0"]
+        assert all("cannot open" not in notice and "try again" not in notice for _, notice in world.notices)
+
+
+def test_v17_what_was_taken_out_is_told_beside_the_old_version() -> None:
+    story = Story("v17", ("agent", "launch"), behaviour="sells_then_crash", carries=False)
+    world = new_world(story)
+    for step in story.steps:
+        plug._act(world, step)
+    assert world.notices[-1] == ("1.0", "The update was undone. You can sell. Please call support. Code U-2102.")
+
+
+def test_v18_a_candidate_that_stays_is_not_called_undone() -> None:
+    # It worked here once, a person went back from it and allowed it again; now it sells and crashes.
+    story = Story("v18", ("agent", "launch", "agent", "rollback", "launch", "agent", "allow", "agent"), carries=False)
+    world = new_world(story)
+    for step in story.steps:
+        plug._act(world, step)
+    world.behaviour["1.1"] = "sells_then_crash"
+    plug._act(world, "launch")
+    assert world.notices[-1] == ("1.1", "You can sell. Please call support. Code U-2104.")
+    assert [report.outcome for report in world.told][-1] == "STAYS", "nothing was taken out"
+
+
+def test_v19_a_release_without_a_trial_whose_migration_fails_says_that_nothing_opens() -> None:
+    story = Story("v19", ("agent", "launch"), broken=True)
+    world = new_world(story)
+    journal = world.visible()["journal"]
+    world.files["journal"] = journal._replace(good=NEW)
+    world.folders.add(NEW.folder)
+    for _ in range(4):
+        done = launch(SimulatedTill(world, "launcher"), LIMITS)
+        assert "The till cannot open. Please call support." in done.outcome.when_shut, done
+    assert done.outcome == "FAILED_BEFORE"
+    assert len(world.started) == 1, "only the one before"

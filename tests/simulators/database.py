@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dbsync.database.flight_recorder import tried_by
 from dbsync.errors import Locked, MigrationFailed, TillkeeperError
 from dbsync.model import (
     Applied,
@@ -25,7 +26,7 @@ from dbsync.model import (
 from dbsync.model import Backup as Facts_of_backup
 from dbsync.upgrade.effects import Effects
 from dbsync.upgrade.outcome_record import FlightEvent
-from tests.simulators.world import Backup, Database, Violated, World
+from tests.simulators.world import Backup, Database, World
 
 
 class SimulatedEffects(Effects):
@@ -40,15 +41,15 @@ class SimulatedEffects(Effects):
 
     def _holds_lock(self) -> None:
         if self.world.database_lock != self.process:
-            raise Violated(f"{self.process} changes the database without its lock")
+            raise self.world.violated(f"{self.process} changes the database without its lock")
         if self.world.app is not None:
-            raise Violated(f"{self.process} changes the database while the app runs")
+            raise self.world.violated(f"{self.process} changes the database while the app runs")
 
     @property
     def _open(self) -> Database:
         assert self.world.transaction is not None
         owner, content = self.world.transaction
-        assert owner == self.process
+        self.world.need(owner == self.process, f"{self.process} works in a transaction of {owner}")
         return content
 
     def _change(self, content: Database) -> None:
@@ -74,11 +75,11 @@ class SimulatedEffects(Effects):
         )
 
     def recognise(self, migrations: tuple[Migration, ...]) -> Recognised:
-        raise Violated("the simulated database is tracked")
+        raise self.world.violated("the simulated database is tracked")
 
     def tried(self, run: str) -> Tried:
         self._tick("read the flight record")
-        return Tried()
+        return tried_by(self.world.flight, run)
 
     def clear(self) -> None:
         """What cut runs left has no name here."""
@@ -133,7 +134,7 @@ class SimulatedEffects(Effects):
         self._tick("note history")
 
     def adopt(self, migrations: tuple[Migration, ...]) -> None:
-        raise Violated("the simulated database is tracked")
+        raise self.world.violated("the simulated database is tracked")
 
     def mark_trial(self, trial_id: TrialId, release: tuple[ReleaseId | None, str | None]) -> None:
         self._tick("mark the trial")
@@ -142,9 +143,9 @@ class SimulatedEffects(Effects):
     def verify(self, migrations: tuple[Migration, ...], backup: Facts_of_backup | None) -> None:
         self._tick("verify")
         if self.world.database.version and (backup is None or not self.world.backups[backup.path.name].durable):
-            raise Violated("migrated without a durable backup")
+            raise self.world.violated("migrated without a durable backup")
         if backup is not None and self.world.backups[backup.path.name].content != self.world.database:
-            raise Violated("the backup is not the state before the migration")
+            raise self.world.violated("the backup is not the state before the migration")
 
     def commit(self) -> None:
         self._tick("commit")
@@ -164,7 +165,7 @@ class SimulatedEffects(Effects):
         return _digest(self.world.database)
 
     def keep_damaged(self) -> Path | None:
-        raise Violated("the simulated database is sound")
+        raise self.world.violated("the simulated database is sound")
 
     def rotate_backups(self, pinned: tuple[Path, ...]) -> None:
         self._tick("rotate backups")
@@ -211,7 +212,7 @@ class SimulatedEffects(Effects):
     ) -> Carried:
         self._tick("carry back")
         if not self.world.backups[aside.path.name].durable:
-            raise Violated("carried back before the newer database was put aside")
+            raise self.world.violated("carried back before the newer database was put aside")
         before, now = self.world.backups[base.path.name].content, self.world.backups[aside.path.name].content
         new = now.sales - before.sales
         kept = new if self.world.carries else frozenset(sorted(new)[1:])
@@ -252,7 +253,7 @@ class SimulatedEffects(Effects):
         self._tick("check that the database can be replaced")
 
     def name_aside(self, kind: BackupKind) -> Path:
-        raise Violated("the simulated database is sound")
+        raise self.world.violated("the simulated database is sound")
 
     def kept_at(self, path: Path) -> Facts_of_backup | None:
         self._tick("look at a copy")
@@ -276,7 +277,7 @@ class SimulatedEffects(Effects):
         self._tick("release the space")
 
     def move_aside(self, path: Path, kind: BackupKind) -> Facts_of_backup:
-        raise Violated("the simulated database is sound")
+        raise self.world.violated("the simulated database is sound")
 
     def restore(self, backup: Path) -> None:
         self._tick("restore")
@@ -296,6 +297,7 @@ class SimulatedEffects(Effects):
 
     def record(self, event: FlightEvent, **facts: str | float | None) -> None:
         self._tick(f"record {event}")
+        self.world.flight.append({"event": event, **facts})
 
     def seconds(self) -> float:
         return self.world.clock_seconds

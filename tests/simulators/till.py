@@ -76,7 +76,7 @@ class SimulatedTill(Till):
 
     def write_journal(self, journal: Journal) -> None:
         self._locked()
-        assert not self.process.startswith("launcher"), "the launcher never writes the journal"
+        self.world.need(not self.process.startswith("launcher"), "the launcher never writes the journal")
         self.world.write(self.process, "journal", journal)
 
     def put_aside_journal(self) -> None:
@@ -86,7 +86,7 @@ class SimulatedTill(Till):
     def write_proof(self, proof: Proof) -> None:
         self._locked()
         name = f"proofs/{proof.sequence}-{proof.release.release_id}"
-        assert name not in self.world.visible(), "a proof is never rewritten"
+        self.world.need(name not in self.world.visible(), "a proof is never rewritten")
         self.world.write(self.process, name, proof)
 
     def write_rejection(self, rejection: Rejection) -> None:
@@ -112,7 +112,8 @@ class SimulatedTill(Till):
         return str(self.world.boot)
 
     def _locked(self) -> None:
-        assert self.world.terminal_lock == self.process, "state files change under the terminal lock only"
+        held = self.world.terminal_lock == self.process
+        self.world.need(held, "state files change under the terminal lock only")
 
     # ----------------------------------------------------------------------------------------------------- database
 
@@ -140,9 +141,11 @@ class SimulatedTill(Till):
 
     def start_app(self, release: Release, *, trial_id: TrialId | None, notice: str) -> None:
         self._tick(f"start {release.version}")
-        assert self.world.terminal_lock == self.process
-        assert self.world.database_lock == self.process, "a start without the database lock"
+        self.world.need(self.world.terminal_lock == self.process, "a start without the terminal lock")
+        self.world.need(self.world.database_lock == self.process, "a start without the database lock")
         self.world.check_start(release)
+        self.world.check_notice(release, notice)
+        self.world.notices.append((release.version, notice))
         self.world.app = App(release, trial_id)
         self.world.started.append((release.version, trial_id))
 

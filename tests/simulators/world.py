@@ -14,8 +14,11 @@ from dbsync.model import NO_SCHEMA, BackupKind, Facts, ReleaseId, SchemaNumber, 
 from updater.model import Release
 
 
-class Dead(BaseException):
-    """The process this is raised in is gone: nothing catches it on the way out but the test."""
+class Dead(KeyboardInterrupt):
+    """The process this is raised in is gone: nothing catches it on the way out but the test.
+
+    Of the one type that the product's last boundaries let through.
+    """
 
 
 class PowerCut(Dead):
@@ -116,6 +119,30 @@ class World:
     carries: bool = True
     """Whether what people did can be carried back to the older schema without loss."""
 
+    errors_count: int = 0
+    """How many effects have raised what nobody expects."""
+    violations: list[Violated] = field(default_factory=list)
+    """What was seen not to hold: the product's last boundaries catch it where it is raised."""
+    notices: list[tuple[str, str]] = field(default_factory=list)
+    """The version that opened, and the notice that it got."""
+    flight: list[dict[str, Any]] = field(default_factory=list)
+    """The flight record: each line is durable when it is written."""
+
+    def violated(self, text: str) -> Violated:
+        """Something that does not hold, to be raised at once and again when the step has ended."""
+        self.violations.append(Violated(text))
+        return self.violations[-1]
+
+    def need(self, holds: bool, text: str) -> None:
+        """It holds, or it is violated."""
+        if not holds:
+            raise self.violated(text)
+
+    def check_violations(self) -> None:
+        """Raises what a step has violated, also if the step went on."""
+        if self.violations:
+            raise self.violations[0]
+
     # --------------------------------------------------------------------------------------------------- the plug
 
     def tick(self, process: str, what: str) -> None:
@@ -191,7 +218,7 @@ class World:
         if self.app is None or not self.sells:
             return
         if self.transaction is not None:
-            raise Violated("a sale came while a migration was open: the app runs beside it")
+            raise self.violated("a sale came while a migration was open: the app runs beside it")
         self.sales += 1
         self.database = self.database.copy(sales=self.database.sales | {self.sales})
         self.acknowledged.add(self.sales)
@@ -201,17 +228,28 @@ class World:
     def check_start(self, release: Release) -> None:
         """What is true whenever an app starts: complete, not rejected, alone, and its schema fits the database."""
         if release.folder not in self.folders:
-            raise Violated(f"{release.version} started and is not complete")
+            raise self.violated(f"{release.version} started and is not complete")
         if self.app is not None:
-            raise Violated("two apps run")
+            raise self.violated("two apps run")
         if f"rejected/{release.release_id}" in self.visible():
-            raise Violated(f"{release.version} was rejected and started")
+            raise self.violated(f"{release.version} was rejected and started")
         if self.transaction is not None:
-            raise Violated("an app started during a migration")
+            raise self.violated("an app started during a migration")
         version, oldest = self.database.version, self.database.readable_from
         readable = oldest is not None and oldest <= release.schema < version
         if release.schema and version != release.schema and not readable:
-            raise Violated(f"{release.version} (schema {release.schema}) started on schema {version}")
+            raise self.violated(f"{release.version} (schema {release.schema}) started on schema {version}")
+
+    def check_notice(self, release: Release, notice: str) -> None:
+        """A notice is true beside the app that gets it: it opens, and what was undone is not what opens."""
+        if "cannot open" in notice or "try again" in notice:
+            raise self.violated(f"{release.version} opens and says: {notice}")
+        given_up = {
+            one.candidate.release_id for name, one in self.visible().items()
+            if name.startswith("trial/") and one.verdict == "given_up"
+        }  # fmt: skip
+        if "was undone" in notice and (release.release_id in given_up or not given_up):
+            raise self.violated(f"{release.version} opens and says: {notice}")
 
     def check_sales(self) -> None:
         """No recorded sale is lost: live, or in a copy that was put aside and reported."""
@@ -221,11 +259,11 @@ class World:
                 aside |= one.content.sales
         missing = self.acknowledged - set(self.database.sales)
         if missing - aside:
-            raise Violated(f"sales {sorted(missing - aside)} are lost")
+            raise self.violated(f"sales {sorted(missing - aside)} are lost")
 
     def check_confirms(self) -> None:
         """A confirm that was acknowledged stands."""
         for trial_id in self.acknowledged_confirms:
             trial = self.visible().get(f"trial/{trial_id}")
             if trial is not None and trial.verdict == "given_up" and trial.by == "machine":
-                raise Violated(f"trial {trial_id} was acknowledged as confirmed and given up")
+                raise self.violated(f"trial {trial_id} was acknowledged as confirmed and given up")

@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from dbsync.cli.output import tell
 from updater.cli.shared import as_json, terminal_of, with_settings
 from updater.model import ProcessKind
 from updater.settings import Settings
@@ -23,9 +24,9 @@ def command(settings: Settings, *, as_json: bool) -> None:
     with progress_bar.download_bar(quiet=as_json) as progress:
         ended = cycle(terminal_of(settings, ProcessKind.AGENT, progress=progress))
     if as_json:
-        click.echo(json.dumps(ended._asdict()))
+        tell(json.dumps(ended._asdict()))
     else:
         for line in ended.done:
-            click.echo(f"done: {line}")
-        click.echo(f"{ended.outcome}: {ended.reason}")
+            tell(f"done: {line}")
+        tell(f"{ended.outcome}: {ended.reason}")
     sys.exit(ended.outcome.exit_status)

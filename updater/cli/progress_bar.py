@@ -4,19 +4,37 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 @contextmanager
 def download_bar(*, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """Progress callback (bytes done, bytes in all), shown as a bar on a terminal."""
-    if quiet or not sys.stderr.isatty():
+    """Progress callback (bytes done, bytes in all), shown as a bar on a terminal; one that goes away fails nothing."""
+    if quiet or not _is_watched():
         yield lambda _done, _total: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     columns = (TextColumn("downloading"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("download", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    bar = Progress(*columns, console=Console(stderr=True))
+    task = bar.add_task("download", total=None)
+
+    def draw(done: int, total: int) -> None:
+        with suppress(OSError, ValueError):
+            bar.update(task, completed=done, total=total)
+
+    with suppress(OSError, ValueError):
+        bar.start()
+    try:
+        yield draw
+    finally:
+        with suppress(OSError, ValueError):
+            bar.stop()
+
+
+def _is_watched() -> bool:
+    try:
+        return sys.stderr is not None and sys.stderr.isatty()
+    except ValueError:
+        return False

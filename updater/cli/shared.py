@@ -33,7 +33,7 @@ class Failure(click.ClickException):
 
 @contextmanager
 def in_words() -> Iterator[None]:
-    """Context that turns Tillkeeper's errors into a message and an exit status; any other error shows its traceback."""
+    """Context that turns Tillkeeper's errors into a message and an exit status; all others are left to the group."""
     try:
         yield
     except TillkeeperError as error:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from dbsync.outcomes import ExitStatus, NamedOutcome
 from updater.outcomes import TerminalOutcome
 
 if TYPE_CHECKING:
-    from dbsync.errors import TillkeeperError
     from dbsync.progress import Event, Progress
     from updater.settings import Settings
 
@@ -21,59 +21,67 @@ _VIEWS: list[Progress] = []
 def launch(words: list[str]) -> int:
     """Run `updater launch [--settings FILE] [-- ARGUMENTS]`, the command of the till's shortcut."""
     if "--help" in words[:1]:
-        print("Usage: updater launch [--settings FILE] [-- ARGUMENTS for the app]")
+        _print("Usage: updater launch [--settings FILE] [-- ARGUMENTS for the app]", sys.stdout)
         return 0
-    from dbsync.errors import TillkeeperError
+    return _bounded(_launch, words)
+
+
+def _launch(words: list[str]) -> int:
+    _open_streams()
     from updater.flows.launch import launch as run
 
-    try:
-        settings, rest = _settings(words)
-        from updater.model import ProcessKind
-        from updater.terminal.live import Terminal
+    settings, rest = _settings(words)
+    from updater.model import ProcessKind
+    from updater.terminal.live import Terminal
 
-        terminal = Terminal(
-            settings, kind=ProcessKind.LAUNCHER, database_progress=_transcript, app_arguments=_after_dashes(rest)
-        )
-        launched = run(terminal, settings.limits)
-    except TillkeeperError as error:
-        # A durable write that failed ends the command before any step that depends on it.
-        return _say(_outcome_of(error), str(error), error.hint)
+    terminal = Terminal(
+        settings, kind=ProcessKind.LAUNCHER, database_progress=_transcript, app_arguments=_after_dashes(rest)
+    )
+    launched = run(terminal, settings.limits)
     if launched.outcome in (TerminalOutcome.APP_ENDED, TerminalOutcome.CLOSED_UNCONFIRMED):
         return launched.exit_code
     return _say(launched.outcome, launched.cause, launched.outcome.hint)
 
 
-def _outcome_of(error: TillkeeperError) -> NamedOutcome:
-    """Return the outcome of a launch or a confirm that ended with an error."""
-    from dbsync.errors import DiskProblem, TryLater
+def _bounded(command: Callable[[list[str]], int], words: list[str]) -> int:
+    """Run a command; whatever it raises, and whatever happens to its output, becomes an exit status."""
+    from dbsync.errors import interrupts, wrapped
 
-    if isinstance(error, DiskProblem):
-        return TerminalOutcome.STATE_NOT_WRITABLE
-    if error.outcome is not None:
-        return error.outcome
-    return TerminalOutcome.BUSY if isinstance(error, TryLater) else TerminalOutcome.CANNOT_START
+    try:
+        return command(words)
+    except BaseException as raised:  # noqa: BLE001 - of any type: the last boundary
+        if interrupts(raised):
+            _print("Interrupted: the database is as it was, or finished.", sys.stderr)
+            return ExitStatus.INTERRUPTED
+        # A durable write that failed ends the command before any step that depends on it.
+        from updater.errors import outcome_of
+
+        error = wrapped(raised)
+        return _say(outcome_of(error), str(error), error.hint)
+    finally:
+        _settle_streams()
 
 
 def confirm(words: list[str]) -> int:
     """Run `updater confirm` and return 0 (continue and sell) or 3 (the trial is over; close without selling)."""
     if "--help" in words[:1]:
-        print("Usage: updater confirm [--settings FILE]   (0: go on; 3: given up, close without selling)")
+        _print("Usage: updater confirm [--settings FILE]   (0: go on; 3: given up, close without selling)", sys.stdout)
         return 0
-    trial_id = os.environ.get("TILLKEEPER_TRIAL_ID")
-    if not trial_id:
+    if not os.environ.get("TILLKEEPER_TRIAL_ID"):
         return 0
-    from dbsync.errors import TillkeeperError
+    # A confirm that is not durable does not count: the app asks again or closes; the launcher counts it.
+    return _bounded(_confirm, words)
+
+
+def _confirm(words: list[str]) -> int:
     from updater.flows.confirm import ConfirmAnswer, confirm
 
-    try:
-        settings, _ = _settings(words)
-        from updater.model import ProcessKind, TrialId
-        from updater.terminal.live import Terminal
+    settings, _ = _settings(words)
+    from updater.model import ProcessKind, TrialId
+    from updater.terminal.live import Terminal
 
-        confirmed = confirm(Terminal(settings, kind=ProcessKind.CONFIRM), TrialId(trial_id)) is ConfirmAnswer.CONFIRMED
-    except TillkeeperError as error:
-        # A confirm that is not durable does not count: the app asks again or closes; the launcher counts it.
-        return _say(_outcome_of(error), str(error), error.hint)
+    terminal = Terminal(settings, kind=ProcessKind.CONFIRM)
+    confirmed = confirm(terminal, TrialId(os.environ["TILLKEEPER_TRIAL_ID"])) is ConfirmAnswer.CONFIRMED
     return ExitStatus.DONE if confirmed else ExitStatus.GIVEN_UP
 
 
@@ -101,12 +109,48 @@ def _after_dashes(words: list[str]) -> tuple[str, ...]:
 
 
 def _say(outcome: NamedOutcome, cause: str, hint: str) -> int:
-    """Print at most two lines: the clerk's sentence, and the cause for support. A console that fails is no failure."""
-    lines = [outcome.clerk_sentence] if outcome.sentence else []
-    lines += [f"{outcome}: {cause}. {hint}".strip()] if cause else []
-    try:
-        for line in lines:
-            print(line, file=sys.stderr)
-    except (OSError, ValueError):
-        pass
+    """Print at most two lines, the clerk's sentence and the cause for support, and return the exit status."""
+    _print(outcome.when_shut, sys.stderr)
+    if cause:
+        _print(f"{outcome}: {cause}. {hint}".strip(), sys.stderr)
     return outcome.exit_status
+
+
+def _print(line: str, stream: TextIO | None) -> None:
+    """Print a line, if there is one and a stream takes it: a console that fails is no failure."""
+    try:
+        if line and stream is not None:
+            print(line, file=stream, flush=True)
+    except (OSError, ValueError):
+        return
+
+
+def _open_streams() -> None:
+    """Open the standard streams that this process was started without.
+
+    Their numbers would go to the next files that are opened, here and in the app: a lock or a database under number 1
+    or 2 is written over by what a program prints.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+
+
+def _settle_streams() -> None:
+    """Drop what a stream cannot take, so that the end of this process does not fail on it.
+
+    Python writes the rest of the buffers as it ends, and a failure of that replaces the exit status.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            try:
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)
+            except (OSError, ValueError):
+                continue

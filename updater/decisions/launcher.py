@@ -157,7 +157,7 @@ def decide_launch(
     if view.database.state is State.LOCKED:
         return Refuse(OutcomeName.LOCKED, view.database.detail or "another process holds the database")
     if owed:
-        return _meanwhile(view, journal)
+        return meanwhile(view, journal)
     rollback = next((rejection for rejection in view.rejections if not rejection.done), None)
     if rollback is not None:
         return FinishRollback(rollback)
@@ -182,7 +182,7 @@ def decide_launch(
     return _ready_or_prepare(view, release, on_trial, limits, refused=refused)
 
 
-def _meanwhile(view: View, journal: Journal | None) -> LaunchStep:
+def meanwhile(view: View, journal: Journal | None) -> LaunchStep:
     """Return the start of a release that fits the database as it is; nothing is migrated while a return is owed."""
     known: list[Release] = []
     if journal is not None:
@@ -195,6 +195,27 @@ def _meanwhile(view: View, journal: Journal | None) -> LaunchStep:
         if release.folder in view.installed and (release.schema == 0 or (sound and fits(release, view.database))):
             return Start(release, None)
     return Refuse(OutcomeName.RESTORE_PENDING, "no installed release fits the database as it is")
+
+
+def decide_despite(view: View, journal: Journal | None) -> Attach | Start | None:
+    """Return the step after an error that nothing expected: an app that needs nothing written; None if none may start.
+
+    An open trial is left as it is, and the good release starts in the place of its candidate. Where the database is
+    owed a return or a restore, nothing starts: what would be recorded now could be taken out by it.
+    """
+    if view.running is not None:
+        return Attach(view.running)
+    owed = owing_trial(view, journal) is not None or any(not rejection.done for rejection in view.rejections)
+    if journal is None or owed:
+        return None
+    trial = view.trial(journal.trial_id)
+    release = select(journal, trial, view.rejections, view.proofs, view.database)
+    if release is not None and begun_or_new(journal, trial, release) is not None:
+        release = _unless_rejected(journal.good, journal.good, view.rejections, view.proofs)
+    if release is None or release.folder not in view.installed:
+        return None
+    sound = view.database.state is State.OK or (release.schema == 0 and view.database.state is not State.LOCKED)
+    return Start(release, None) if sound and fits(release, view.database) else None
 
 
 def owing_trial(view: View, journal: Journal | None) -> Trial | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple, assert_never
 
-from dbsync.errors import Refused, TillkeeperError, TryLater, wrapped
+from dbsync.errors import Refused, TillkeeperError, TryLater, interrupts, wrapped
 from dbsync.outcomes import NamedOutcome
 from updater.answers import Answer, Catalog
 from updater.decisions import agent as decisions
@@ -35,7 +35,9 @@ def cycle(till: Till) -> Cycle:
         return Cycle(TerminalOutcome.ANOTHER_AGENT, "another agent is at work on this terminal", ())
     try:
         return _cycle(till)
-    except Exception as error:
+    except BaseException as error:
+        if interrupts(error):
+            raise
         # Recorded here, once, whichever package raised the error; the caller continues or exits.
         till.tell(
             Report(
@@ -215,7 +217,9 @@ def run(till: Till, *, interval_seconds: float, jitter_seconds: float, told: Cal
     def ring() -> None:
         try:
             told(cycle(till))
-        except Exception as error:  # noqa: BLE001 - of any type
+        except BaseException as error:
+            if interrupts(error):
+                raise
             # A cycle that could not even begin must not end the agent: the next cycle observes again.
             told(Cycle(TerminalOutcome.CYCLE_FAILED, wrapped(error).in_words, ()))
 

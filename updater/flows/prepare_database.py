@@ -8,7 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from dbsync import losses
-from dbsync.model import Backup, Outcome, Returned, RunPhase
+from dbsync.errors import TillkeeperError
+from dbsync.model import Backup, Migration, Outcome, Returned, RunPhase
+from dbsync.outcomes import OutcomeName
 from dbsync.upgrade import coordinator, restore_decision
 from dbsync.upgrade.effects import Recorder
 from updater.flows.effects import Till, terminal_locked
@@ -43,20 +45,30 @@ def prepare(till: Till, release: Release, trial: Trial | None) -> Outcome:
 
     The attempt of a trial was counted before.
     """
-    outcome = coordinator.upgrade(
-        till.database(),
-        migrations=till.migrations(release),
-        trial_id=trial.trial_id if trial else None,
-        release_id=release.release_id,
-        release_version=release.version,
-        earlier_backup=till.backup_of(trial) if trial else None,
-        recorder=TrialRecorder(till, trial.trial_id) if trial else None,
-    )
+    try:
+        outcome = coordinator.upgrade(
+            till.database(),
+            migrations=till.migrations(release),
+            trial_id=trial.trial_id if trial else None,
+            release_id=release.release_id,
+            release_version=release.version,
+            earlier_backup=till.backup_of(trial) if trial else None,
+            recorder=TrialRecorder(till, trial.trial_id) if trial else None,
+        )
+    except TillkeeperError as error:
+        # The coordinator raises nothing: this is the release's folder, or the catalog of backups.
+        if not isinstance(error.outcome, OutcomeName):
+            raise
+        outcome = Outcome(error.outcome, phase=RunPhase.PREFLIGHT, cause=error.cause, hint=error.hint)
     if trial is not None:
         _end_attempt(till, trial.trial_id, outcome)
     if not outcome.ready:
-        done = "the database was left as it was" + (f"; {trial.good.version} starts" if trial else "")
-        till.tell(_report(outcome, release, done=done, trial_id=trial.trial_id if trial else None))
+        # On trial the good release opens: the database is as it was when that one worked on it.
+        committed = outcome.name is OutcomeName.COMMIT_FAILED
+        done = "the database was migrated, and is not proven" if committed else "the database was left as it was"
+        done += f"; {trial.good.version} starts" if trial else ""
+        report = _report(outcome, release, done=done, trial_id=trial.trial_id if trial else None)
+        till.tell(report._replace(opens=trial is not None))
     return outcome
 
 
@@ -84,16 +96,22 @@ def go_back(till: Till, trial: Trial) -> Returned:
         content_sha256=trial.content_sha256,
         older_schema=trial.good.schema,
         ever_confirmed=any(proof.release.release_id == trial.candidate.release_id for proof in view.proofs),
-        migrations=till.migrations(trial.candidate),
+        migrations=_migrations_of(till, trial.candidate),
     )
-    if returned.pending:
-        till.tell(_report(returned.outcome, trial.candidate, done="nothing was changed", trial_id=trial.trial_id))
-    elif returned.back is not None:
+    if returned.back is not None:
         with terminal_locked(till):
             current = till.read_trial(trial.trial_id) or trial
             till.write_trial(current._replace(back=returned.back))
         _tell_return(till, trial, returned)
     return returned
+
+
+def _migrations_of(till: Till, release: Release) -> tuple[Migration, ...]:
+    """Return the migrations of a release; none if its folder is spoilt: copies of them lie beside the backup."""
+    try:
+        return till.migrations(release)
+    except TillkeeperError:
+        return ()
 
 
 def _tell_return(till: Till, trial: Trial, returned: Returned) -> None:
@@ -123,8 +141,7 @@ def finish_rollback(till: Till, rejection: Rejection) -> Returned:
         backup=Path(rejection.backup),
         migrations=till.migrations(rejection.release),
     )
-    if returned.pending:
-        till.tell(_report(returned.outcome, rejection.release, done="nothing was changed", trial_id=None))
+    if returned.back is None:
         return returned
     loses = bool(returned.losses or returned.not_known)
     kept = returned.set_aside.path if returned.set_aside is not None else None
@@ -143,6 +160,12 @@ def finish_rollback(till: Till, rejection: Rejection) -> Returned:
         )
     )
     return returned
+
+
+def pending(returned: Returned, release: Release, trial_id: TrialId | None, *, opens: bool) -> Report:
+    """Return the report of a return that is owed and could not be done; `opens`: whether an app starts meanwhile."""
+    report = _report(returned.outcome, release, done="nothing was changed; it is tried again", trial_id=trial_id)
+    return report._replace(opens=opens, losses=returned.losses)
 
 
 def _report(outcome: Outcome, release: Release, *, done: str, trial_id: TrialId | None) -> Report:

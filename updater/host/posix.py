@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
-from dbsync.errors import Refused
+from dbsync.errors import Refused, described, shown
 from dbsync.storage.locks import Lock
 from dbsync.storage.platform import this_platform
 from updater.errors import AppAlreadyRunning
@@ -52,7 +52,12 @@ class ChildApp(App):
 
     def _reap(self, options: int) -> int | None:
         if self._code is None:
-            pid, status = os.waitpid(self._child, options)
+            try:
+                pid, status = os.waitpid(self._child, options)
+            except ChildProcessError:
+                # Somebody else has taken its status: all that is known is that it has ended.
+                self._code = -1
+                return self._code
             if pid:
                 self._code = os.waitstatus_to_exitcode(status)
         return self._code
@@ -84,6 +89,9 @@ class PosixHost(SharedHost):
         if not lock.take(timeout_seconds=START_SECONDS):
             raise AppAlreadyRunning(operation="start", path=lock_path, cause="the app is running already")
         try:
+            if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
+                # Inherited from the process that started this one: the system would drop the app's exit status.
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             told, tell = os.pipe()
             pid = os.fork()
             if pid == 0:
@@ -91,7 +99,7 @@ class PosixHost(SharedHost):
             os.close(tell)
             with os.fdopen(told, "rb") as pipe:
                 # exec closes the pipe: an empty read means that the app is running.
-                problem = pipe.read().decode()
+                problem = pipe.read().decode(errors="replace")
             if problem:
                 os.waitpid(pid, 0)
                 raise Refused(
@@ -121,10 +129,10 @@ class PosixHost(SharedHost):
             os.chdir(cwd)
             os.execve(command[0], list(command), dict(env))
         except OSError as cause:
-            os.write(tell, (cause.strerror or str(cause)).encode())
+            os.write(tell, shown(cause.strerror or cause).encode())
         except BaseException as cause:  # noqa: BLE001
             # No code of the launcher may continue to run in this child, whatever failed.
-            os.write(tell, repr(cause).encode())
+            os.write(tell, described(cause).encode())
         finally:
             os._exit(127)
 

@@ -22,7 +22,7 @@ from tuf.api.metadata import Metadata, TargetFile, Targets
 from tuf.api.serialization import DeserializationError
 from tuf.ngclient import FetcherInterface, Updater
 
-from dbsync.errors import TillkeeperError
+from dbsync.errors import TillkeeperError, wrapped
 from dbsync.outcomes import OutcomeName
 from dbsync.storage import files
 from updater.answers import Answer
@@ -271,20 +271,17 @@ def fetch(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Answer one request."""
-    request = json.loads(sys.stdin.readline())
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    """Answer one request; whatever is raised is an answer too."""
     try:
+        request = json.loads(sys.stdin.readline())
+        threading.Thread(target=_end_with_parent, daemon=True).start()
         answer = {"look": look, "fetch": fetch}[request["do"]](request)
     except Trouble as trouble:
         answer = {"answer": trouble.answer, "detail": trouble.detail}
-    except TillkeeperError as error:
-        answer = {
-            "answer": Answer.NO_SPACE if error.outcome == OutcomeName.NO_SPACE else Answer.TROUBLE,
-            "detail": str(error),
-        }
-    except OSError as error:
-        answer = {"answer": Answer.TROUBLE, "detail": str(error)}
+    except BaseException as raised:  # noqa: BLE001 - of any type: the parent tells a failure from a deadline by it
+        error = wrapped(raised)
+        full = error.outcome == OutcomeName.NO_SPACE
+        answer = {"answer": Answer.NO_SPACE if full else Answer.TROUBLE, "detail": str(error)}
     _tell(answer)
 
 

@@ -148,6 +148,15 @@ def isolated(module: str) -> list[str]:
     return [sys.executable, "-I", "-c", start, str(CODE)]
 
 
+def _parsed(line: bytes) -> dict[str, Any]:
+    """Return a line of the child's; an empty value for one that it did not mean as an answer."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def _kill(child: subprocess.Popen[bytes], late: threading.Event) -> None:
     late.set()
     child.kill()
@@ -186,7 +195,7 @@ def _ask(
             # The child died before it read the request; its error output is used below.
             pass
         for line in child.stdout:
-            last = json.loads(line)
+            last = _parsed(line)
             if "done" in last:
                 progress(last)
         child.wait()

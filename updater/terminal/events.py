@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dbsync import losses
+from dbsync.errors import interrupts
 from dbsync.storage import files
 from updater.model import ProcessKind, Report
 
@@ -35,7 +36,10 @@ class Events:
             self._rotate()
             files.append_line(self._path, json.dumps(document, ensure_ascii=False, sort_keys=True))
             return self._report(document) if document["alarm"] else None
-        except Exception:  # noqa: BLE001 - of any type: a report must not end what it reports on
+        except BaseException as error:
+            # Of any type: a report must not end what it reports on.
+            if interrupts(error):
+                raise
             return None
 
     def _report(self, document: dict[str, Any]) -> Path | None:
@@ -64,6 +68,7 @@ class Events:
 def describe(report: Report, *, now: str, terminal_id: str, kind: ProcessKind) -> dict[str, Any]:
     """Return a report as JSON for support (requirement S183): phase, cause, action taken, backup, next step."""
     outcome = report.outcome
+    sentences = {True: outcome.when_open, False: outcome.when_shut, None: outcome.clerk_sentence}
     return {
         "format": 1,
         "at": now,
@@ -83,7 +88,7 @@ def describe(report: Report, *, now: str, terminal_id: str, kind: ProcessKind) -
         "kept": report.kept,
         "losses": losses.as_json(report.losses),
         "export": report.export,
-        "clerk": outcome.clerk_sentence,
+        "clerk": sentences[report.opens],
         "next": outcome.hint,
     }
 

@@ -19,7 +19,7 @@ from dbsync.migrations.engines.alembic_folder import ENV, VERSIONS, ordered, rev
 from dbsync.migrations.engines.engine import Engine, Recorded
 from dbsync.migrations.engines.settings import SETTINGS, settings
 from dbsync.migrations.migration_file import text_of
-from dbsync.migrations.python_code import STOPPED, failed, namespace_of
+from dbsync.migrations.python_code import failed, namespace_of
 from dbsync.migrations.sandbox import Sandbox
 from dbsync.model import EngineName, Migration, SchemaNumber
 from dbsync.storage.connections import Connection
@@ -91,7 +91,7 @@ class Alembic(Engine):
                 _upgrade(self.folder_of(migration), migration, connection, sandbox.log)
         except TillkeeperError:
             raise
-        except STOPPED as error:
+        except BaseException as error:
             raise failed(migration, error) from error
         finally:
             engine.dispose()

@@ -14,7 +14,7 @@ from dbsync.errors import BadMigrations, TillkeeperError
 from dbsync.migrations.engines.engine import Engine, Recorded
 from dbsync.migrations.engines.settings import SETTINGS
 from dbsync.migrations.migration_file import KINDS, METADATA, built, checked_text, listed, metadata, text_of
-from dbsync.migrations.python_code import STOPPED, failed, namespace_of
+from dbsync.migrations.python_code import failed, namespace_of
 from dbsync.model import EngineName, Migration, MigrationKind, SchemaNumber
 from dbsync.storage.connections import HISTORY, READABLE, Connection
 from dbsync.storage.introspection import has_table
@@ -95,7 +95,7 @@ def _run_python(sandbox: Sandbox, migration: Migration) -> None:
         up(sandbox)
     except TillkeeperError:
         raise
-    except STOPPED as error:
+    except BaseException as error:
         raise failed(migration, error) from error
 
 

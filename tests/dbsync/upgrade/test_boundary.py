@@ -6,7 +6,6 @@ The transaction is gone, the database is as it was and free, and the record has 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -15,30 +14,11 @@ import pytest
 
 from dbsync.database.flight_recorder import FlightRecorder
 from dbsync.database.live import LiveEffects
-from dbsync.errors import Locked, TillkeeperError, described, wrapped
+from dbsync.errors import Locked, TillkeeperError, described, interrupts, wrapped
 from dbsync.upgrade import coordinator, restore_decision
+from tests.helpers.raised import HARD, INTERRUPTIONS
 from tests.helpers.shop import dump, effects, make_shop, released, sell, upgrade, written
 
-
-class Mute(Exception):
-    """Its text cannot be made."""
-
-    def __str__(self) -> str:
-        raise ValueError("no text")
-
-
-HARD: Final[dict[str, Callable[[], BaseException]]] = {
-    "without a text": Exception,
-    "a text that cannot be made": Mute,
-    "a text that cannot be encoded": lambda: RuntimeError("caf\udce9"),
-    "a text with a NUL and a new line": lambda: ValueError("a\0b\nc"),
-    "of Python's sqlite3, without a code": lambda: sqlite3.OperationalError("unable to open"),
-    "of ours, with a text that cannot be encoded": lambda: Locked(operation="open", cause="\udcff", path=Path("x")),
-    "memory": MemoryError,
-    "recursion": RecursionError,
-    "a key": lambda: KeyError("missing"),
-    "many": lambda: ExceptionGroup("two", [OSError(5, "I/O error"), Mute()]),
-}
 PLACES: Final = {
     "preflight": "READ_ONLY",
     "copy_backup": "CANNOT_BACK_UP",
@@ -114,6 +94,9 @@ def test_whatever_is_raised_while_going_back_what_is_owed_is_told_and_done_the_n
         "raise RuntimeError('caf\\udce9')",
         "raise RecursionError",
         "raise SystemExit(3)",
+        "raise GeneratorExit",
+        "class Own(BaseException): pass\n    raise Own",
+        "raise BaseExceptionGroup('two', [SystemExit(1), ValueError('caf\\udce9')])",
         "raise KeyboardInterrupt",
     ],
 )
@@ -146,8 +129,27 @@ def test_a_nul_in_an_sql_file_is_a_failed_migration(tmp_path: Path) -> None:
 def test_every_exception_has_words_that_can_be_written(kind: str) -> None:
     error = HARD[kind]()
     assert described(error).encode()
-    assert isinstance(error, Exception)
     ours = wrapped(error)
     assert isinstance(ours, TillkeeperError)
     assert str(ours).encode()
     assert ours.in_words.encode()
+    assert not interrupts(error)
+    assert len(str(ours)) < 4000
+
+
+@pytest.mark.parametrize("kind", INTERRUPTIONS)
+def test_a_persons_ctrl_c_goes_up_with_the_transaction_gone(tmp_path: Path, kind: str) -> None:
+    database = make_shop(tmp_path, schema=2)
+    before, error = dump(database), INTERRUPTIONS[kind]()
+    with pytest.raises(type(error)):
+        coordinator.upgrade(raising(database, "verify", error), migrations=released(tmp_path, 4))
+    assert (dump(database), is_free(database)) == (before, True)
+
+
+def test_what_nothing_expected_says_where_it_arose() -> None:
+    def deep() -> None:
+        raise KeyError("x")
+
+    with pytest.raises(KeyError) as caught:
+        deep()
+    assert "upgrade/test_boundary.py:" in str(wrapped(caught.value))

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from dbsync.errors import TillkeeperError
 from tests.helpers.places import ROOT
+from tests.helpers.raised import HARD
 from tests.helpers.recorded import RecordedTerminal, unpack
 from updater import settings
 from updater.answers import Catalog
@@ -58,20 +60,11 @@ def test_a_database_that_somebody_holds_is_tried_later_by_every_command(tmp_path
     assert till.sales() == till.receipts()
 
 
-class Mute(Exception):
-    """Its text cannot be made."""
-
-    def __str__(self) -> str:
-        raise ValueError("no text")
-
-
-@pytest.mark.parametrize(
-    "error", [Mute(), RuntimeError("caf\udce9"), KeyError("x"), MemoryError()], ids=lambda error: type(error).__name__
-)
+@pytest.mark.parametrize("kind", HARD)
 def test_whatever_a_cycle_raises_is_on_record_in_words_that_can_be_written(
-    tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "till"
+    folder, error = tmp_path / "till", HARD[kind]()
     till = unpack("c0885e1", "idle", folder, url="http://127.0.0.1:9")
     before = till.journal()
     terminal = Terminal(settings.load(folder / "settings.toml"), kind=ProcessKind.AGENT)
@@ -84,7 +77,8 @@ def test_whatever_a_cycle_raises_is_on_record_in_words_that_can_be_written(
         cycle(terminal)
     last = json.loads((folder / "state" / "events-agent.jsonl").read_text(encoding="utf-8").splitlines()[-1])
     assert (last["outcome"], last["phase"]) == ("CYCLE_FAILED", "cycle")
-    assert last["cause"].startswith(f"could not finish: {type(error).__name__}")
+    assert last["cause"].startswith("could not ")
+    assert isinstance(error, TillkeeperError | OSError) or type(error).__name__ in last["cause"]
     assert till.journal() == before
     assert terminal.try_agent_lock(), "the next cycle is not shut out"
     terminal.release_agent_lock()
