@@ -23,6 +23,8 @@ COLUMNS: Final = {
     "businesses": ["id", "name", "createdAt"],
 }
 """What every schema of the sample till has."""
+NEW_FILE: Final = ".new-"
+UNFINISHED: Final = (".part-", NEW_FILE, ".staging-", ".old-")
 SALES: Final = ("transactions", "transaction_items")
 
 
@@ -122,6 +124,20 @@ def kept_aside(folder: Path, live: Path, scratch: Path) -> frozenset[Receipt]:
         except NoPicture:
             continue
     return frozenset(found)
+
+
+def unfinished(folder: Path) -> list[str]:
+    """Return the unfinished files and folders that no later write of the same name will replace."""
+    return [
+        str(path.relative_to(folder))
+        for path in sorted(folder.rglob(".*"))
+        if path.name.startswith(UNFINISHED) and not _is_replaced(path)
+    ]
+
+
+def _is_replaced(path: Path) -> bool:
+    """Return whether the next write of a name that is there replaces this unfinished file."""
+    return path.name.startswith(NEW_FILE) and path.with_name(path.name.removeprefix(NEW_FILE)).exists()
 
 
 def databases_beside(folder: Path, live: Path) -> Iterable[Path]:

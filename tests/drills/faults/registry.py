@@ -24,6 +24,18 @@ def _terminal(stage: Stage) -> list[Flow]:
     return flows(stage)
 
 
+def _database(stage: Stage) -> list[Flow]:
+    from tests.drills.faults.database_flows import flows
+
+    return flows(stage)
+
+
+def _publish(stage: Stage) -> list[Flow]:
+    from tests.drills.faults.publish_flows import flows
+
+    return flows(stage)
+
+
 FAMILIES: Final = {
     "terminal": Family(
         (
@@ -34,6 +46,14 @@ FAMILIES: Final = {
         ),
         _terminal,
     ),
+    "database": Family(
+        (
+            "db-create", "db-upgrade", "db-upgrade-wal", "db-downgrade", "db-downgrade-wal", "db-restore",
+            "db-restore-wal", "db-backup", "db-repair", "db-empty", "db-import",
+        ),
+        _database,
+    ),
+    "vendor": Family(("publish", "refresh"), _publish, publish=True),
 }  # fmt: skip
 NAMES: Final = tuple(name for family in FAMILIES.values() for name in family.names)
 

@@ -19,6 +19,7 @@ from tests.drills.faults.pictures import (
     missing_rows,
     picture,
     receipts_in,
+    unfinished,
 )
 from tests.drills.faults.promises import Promise, Violation
 from tests.drills.faults.stage import LAUNCH, SALES_PER_START, Stage, rollback_script, updater
@@ -30,7 +31,6 @@ BOOTS_LIMIT: Final = 8
 """How many starts are tried before the judge says that it never settles."""
 HEADER_BYTES: Final = 100
 """Of an SQLite database: its counters change with each copy."""
-UNFINISHED: Final = (".part-", ".new-", ".staging-", ".old-")
 
 
 class Spec(NamedTuple):
@@ -244,17 +244,8 @@ class TerminalFlow(Flow):
         return any(path.read_bytes()[HEADER_BYTES:] == ruin[HEADER_BYTES:] for path in files if path.exists())
 
     def _litter(self) -> list[Violation]:
-        found = [
-            str(path.relative_to(self._stage.till))
-            for path in sorted(self._stage.till.rglob(".*"))
-            if path.name.startswith(UNFINISHED) and not _is_replaced(path)
-        ]
+        found = unfinished(self._stage.till)
         return [Violation(Promise.NO_LITTER, ", ".join(found[:4]))] if found else []
-
-
-def _is_replaced(path: Path) -> bool:
-    """Return whether the next write of a name that is there replaces this unfinished file."""
-    return path.name.startswith(".new-") and path.with_name(path.name.removeprefix(".new-")).exists()
 
 
 def _tail(ran: Ran) -> str:

@@ -18,6 +18,11 @@ WRITES: Final = frozenset(
 SYNCS: Final = frozenset({"fsync", "fdatasync", "syncfs"})
 DATABASE: Final = "data/pos_system.db"
 JOURNAL: Final = "state/journal.json"
+POINTERS: Final = {
+    JOURNAL: ("program/versions/", "state/", "data/"),
+    "public/metadata/timestamp.json": ("public/",),
+}
+"""Files that point to others, and the folders of those: terminals and clients begin with them."""
 _TRIAL: Final = re.compile(r"state/trial/[^/.][^/]*\.json")
 _APP: Final = re.compile(r"program/versions/[^/.][^/]*/till")
 
@@ -59,7 +64,7 @@ def _ours(calls: Iterable[Call]) -> list[Call]:
 
 def _only_shortens(call: Call) -> bool:
     """Return whether a call cuts pages off a database: its header says already that they are not part of it."""
-    return call.name == "ftruncate" and call.path == DATABASE
+    return call.name == "ftruncate" and PurePosixPath(call.path).name == PurePosixPath(DATABASE).name
 
 
 class _Unsynced:
@@ -121,12 +126,12 @@ def folder_synced_after_journal(calls: Sequence[Call]) -> list[Finding]:
 
 
 def pointer_last(calls: Sequence[Call]) -> list[Finding]:
-    """Find a journal of the terminal that is renamed into place while something it may point to is not durable."""
+    """Find a pointer that is renamed into place while something that it may point to is not durable."""
     found, unsynced = [], _Unsynced()
     shelved = ""
     for call in _ours(calls):
-        if call.name == "rename" and call.path == JOURNAL:
-            late = [path for path in unsynced.since if path.startswith(("program/versions/", "state/", "data/"))]
+        if call.name == "rename" and call.path in POINTERS:
+            late = [path for path in unsynced.since if path.startswith(POINTERS[call.path])]
             late = [path for path in late if not is_exempt(path) and not is_unfinished(path)]
             if late:
                 found.append(Finding(call.number, f"{call}: {late[0]} is not synced yet"))
