@@ -1,0 +1,305 @@
+"""The flows of dbsync alone: one database, one command, judged by content and by repeating the command."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from tests.drills.faults.engine import Engine, Ran
+from tests.drills.faults.flow import Command, Course, Flow
+from tests.drills.faults.modes import Mode
+from tests.drills.faults.pictures import (
+    NoPicture,
+    Picture,
+    databases_beside,
+    kept_aside,
+    missing_rows,
+    picture,
+    unfinished,
+)
+from tests.drills.faults.promises import Promise, Violation
+from tests.drills.faults.stage import Stage, clear, dbsync
+from tests.drills.faults.trace_rules import GENERAL
+from tests.drills.faults.truth import Told, false_sentences, kept_files
+from tests.sample_till.bundles import copy_migrations
+
+OLD: Final = 2
+NEW: Final = 6
+SALES_SINCE: Final = 7
+PAGE_BYTES: Final = 4096
+PRODUCTS_COUNT: Final = 60
+ITEMS_COUNT: Final = 400
+
+
+class Spec(NamedTuple):
+    """A flow in one line."""
+
+    name: str
+    scene: str
+    words: tuple[str, ...]
+    goal: int
+    """The schema that the database has when the command succeeded."""
+    loses: bool = False
+    """Whether it takes sales out of the live database, as it is told to; they must be kept beside it."""
+    untouched: bool = False
+    """Whether the bytes of the database must not change."""
+    status: int = 0
+    """The exit status of success."""
+
+
+class Shop:
+    """The scenes of one database."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage: Final = stage
+        self.folder: Final = stage.folder / "shop"
+        self.database: Final = self.folder / "pos_system.db"
+        self.scenes: Final = stage.folder / "shops"
+        self.migrations: Final = {number: stage.folder / f"migrations-{number}" for number in (OLD, NEW)}
+        self.other: Final = stage.folder / "other.db"
+        """A database that is imported; it does not lie on the disk that is disturbed."""
+        self.pictures: Final[dict[str, Picture | None]] = {"none": None}
+        self.objects: Final[dict[int, frozenset[tuple[str, str, str]]]] = {}
+
+    def build(self) -> None:
+        """Make the databases with the real commands."""
+        import tests.sample_till.fill as shop
+
+        for number, folder in self.migrations.items():
+            copy_migrations(folder, schema=number, mended=number == NEW)
+        clear(self.folder)
+        self.keep("none")
+        self._run(*self.upgrade_words(OLD))
+        shop.PRODUCTS_COUNT = PRODUCTS_COUNT
+        shop.fill(self.database, items_count=ITEMS_COUNT, duplicate_sku=True)
+        self.keep("old")
+        shutil.copy(self.database, self.other)
+        self._in_wal_mode("old-wal")
+        self.reset("old")
+        self._run(*self.upgrade_words(NEW))
+        self._sell()
+        self.keep("new")
+        self._in_wal_mode("new-wal")
+        self.reset("new")
+        data = bytearray(self.database.read_bytes())
+        data[2 * PAGE_BYTES : 4 * PAGE_BYTES] = os.urandom(2 * PAGE_BYTES)
+        self.database.write_bytes(data)
+        self.keep("ruined")
+        self.pictures["ruined"] = None
+        for scene in ("old", "old-wal", "new", "new-wal"):
+            self.reset(scene)
+            found = picture(self.database, self.stage.scratch)
+            self.pictures[scene] = found
+            self.objects[found.version] = found.objects
+
+    def upgrade_words(self, schema: int) -> tuple[str, ...]:
+        """Return the command that brings the database to a schema."""
+        return ("upgrade", *self.on_database, "--migrations", str(self.migrations[schema]))
+
+    @property
+    def on_database(self) -> tuple[str, ...]:
+        """The option that names the database."""
+        return ("--database", str(self.database))
+
+    def keep(self, scene: str) -> None:
+        """Take a snapshot."""
+        shutil.copytree(self.folder, self.scenes / scene)
+
+    def reset(self, scene: str) -> None:
+        """Put a snapshot in place."""
+        clear(self.folder)
+        shutil.copytree(self.scenes / scene, self.folder, dirs_exist_ok=True)
+
+    def backup(self) -> Path:
+        """Return the backup that the migration took."""
+        return next((self.scenes / "new" / "backups").glob("*-backup-v2-*.db"))
+
+    def _run(self, *words: str) -> None:
+        ran = self.stage.engine.run(dbsync(*words), {})
+        if ran.exit_code != 0:
+            raise RuntimeError(f"a scene cannot be built: {words}, exit status {ran.exit_code}\n{ran.output}")
+
+    def _sell(self) -> None:
+        with closing(sqlite3.connect(self.database)) as connection, connection:
+            for number in range(SALES_SINCE):
+                sale = connection.execute(
+                    "INSERT INTO transactions (receiptNumber, totalCents, paidWith, createdAt)"
+                    " VALUES (?, ?, 'cash', '2026-11-28T10:00:00Z')",
+                    (f"S{number}", 100 + number),
+                ).lastrowid
+                connection.execute(
+                    "INSERT INTO transaction_items (transactionId, productId, quantity, lineCents)"
+                    " VALUES (?, 'p1', 1, 1)",
+                    (sale,),
+                )
+
+    def _in_wal_mode(self, scene: str) -> None:
+        with closing(sqlite3.connect(self.database)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+        self.keep(scene)
+
+
+class DatabaseFlow(Flow):
+    """One dbsync command on one database."""
+
+    def __init__(self, shop: Shop, spec: Spec) -> None:
+        self._shop: Final = shop
+        self._spec: Final = spec
+        self.engine: Engine = shop.stage.engine
+        self.name = spec.name
+        self.folder = shop.folder
+        self.rules = GENERAL
+
+    def reset(self) -> None:
+        self._shop.reset(self._spec.scene)
+
+    def command(self) -> Command:
+        return dbsync(*self._spec.words)
+
+    def environment(self, boot: int) -> Mapping[str, str]:
+        return {}
+
+    def recovery(self) -> Command:
+        return self.command()
+
+    def judge(self, course: Course) -> list[Violation]:
+        violations = self.command_violations(course.ran, "the command")
+        violations += self._state("after the command")
+        violations += self._sentences(course.ran)
+        done = course.ran.exit_code == self._spec.status
+        if done and not self._at_goal():
+            violations.append(Violation(Promise.TRUTH, f"exit status {course.ran.exit_code}, and it is not done"))
+        if not done and not (self._at_goal() and not self._spec.untouched):
+            repeated = self.engine.run(self.command(), {})
+            violations += self.command_violations(repeated, "the repeated command")
+            if repeated.exit_code != self._spec.status:
+                text = f"exit status {repeated.exit_code}, {repeated.output.strip()[-240:]!r}"
+                violations.append(Violation(Promise.REPEATABLE, text))
+            violations += self._state("after the repeated command")
+            violations += self._sentences(repeated)
+        left = unfinished(self.folder)
+        if left and course.fault.mode is not Mode.KILL:
+            violations.append(Violation(Promise.NO_LITTER, ", ".join(left[:4])))
+        return violations
+
+    def _at_goal(self) -> bool:
+        if self._spec.untouched:
+            return True
+        now = self._picture(self._shop.database)
+        return now is not None and now.version == self._spec.goal
+
+    def _picture(self, path: Path) -> Picture | None:
+        try:
+            return picture(path, self._shop.stage.scratch)
+        except NoPicture:
+            return None
+
+    def _state(self, when: str) -> list[Violation]:
+        """Look at the live database and at every finished file beside it."""
+        found: list[tuple[Promise, str]] = []
+        before = self._shop.pictures[self._spec.scene]
+        if self._spec.untouched:
+            kept = (self._shop.scenes / self._spec.scene / self._shop.database.name).read_bytes()
+            if self._shop.database.read_bytes() != kept:
+                found.append((Promise.WHOLE, "the database was written, and must not be"))
+        now = self._picture(self._shop.database)
+        if before is not None:
+            found += self._content(before, now)
+        elif self._spec.scene == "none" and now is not None and now.version not in (0, self._spec.goal):
+            found.append((Promise.WHOLE, f"the new database has schema {now.version}"))
+        found += [(Promise.WHOLE, problem) for problem in self._other_files()]
+        return [Violation(promise, f"{when}: {text}") for promise, text in found]
+
+    def _content(self, before: Picture, now: Picture | None) -> list[tuple[Promise, str]]:
+        if now is None:
+            return [(Promise.WHOLE, "the live database cannot be read")]
+        found = [(Promise.WHOLE, problem) for problem in now.problems]
+        if now.version not in (before.version, self._spec.goal):
+            found.append((Promise.WHOLE, f"it has schema {now.version}"))
+        if self._shop.objects.get(now.version, frozenset()) != now.objects:
+            found.append((Promise.WHOLE, f"schema {now.version} has other objects than it should"))
+        if not self._spec.loses:
+            found += [(Promise.NOTHING_LOST, text) for text in missing_rows(before, now)]
+        lost = before.receipts - now.receipts
+        if lost:
+            nowhere = lost - kept_aside(self.folder, self._shop.database, self._shop.stage.scratch)
+            if nowhere or not self._spec.loses:
+                text = f"{len(lost)} sales are not in the live database, {len(nowhere)} of them nowhere"
+                found.append((Promise.NOTHING_LOST, text))
+        return found
+
+    def _other_files(self) -> Sequence[str]:
+        """Return what is wrong with finished database files beside the live one."""
+        found = []
+        for path in databases_beside(self.folder, self._shop.database):
+            seen = self._picture(path)
+            if self._spec.scene != "ruined" and (seen is None or seen.problems):
+                problem = "cannot be read" if seen is None else seen.problems[0]
+                found.append(f"{path.relative_to(self.folder)}: {problem}")
+        return found
+
+    def _sentences(self, ran: Ran) -> list[Violation]:
+        before = self._shop.pictures[self._spec.scene]
+        now = self._picture(self._shop.database)
+        lost = before.receipts - now.receipts if before is not None and now is not None else frozenset()
+        told = Told(
+            output=ran.output,
+            exit_code=ran.exit_code,
+            next_opened="",
+            sold_since_backup=SALES_SINCE if self._spec.scene.startswith("new") else 0,
+            lost_count=0 if self._spec.loses and LOSS_IS_NO_STATUS else len(lost),
+            changed=before is not None and now is not None and now.rows != before.rows,
+            missing_files=tuple(path for path in kept_files(ran.output) if not Path(path).exists()),
+        )
+        return [Violation(Promise.TRUTH, text) for text in false_sentences(told)]
+
+
+def _accepts_loss(command: str) -> tuple[str, ...]:
+    """Return the option that agrees to a loss, where a command has one."""
+    from dbsync.cli.main import COMMANDS
+
+    assert command in COMMANDS
+    import importlib
+
+    found = importlib.import_module(f"dbsync.cli.{command}").command
+    return ("--accept-loss",) if any(option.name == "accept_loss" for option in found.params) else ()
+
+
+LOSS_IS_NO_STATUS: Final = not _accepts_loss("restore")
+"""Whether a restore that loses sales still ends with 0, because a person chose it."""
+
+
+def specs(shop: Shop) -> list[Spec]:
+    """Return the flows."""
+    on, new = shop.on_database, ("--migrations", str(shop.migrations[NEW]))
+    backup = str(shop.folder / "backups" / shop.backup().name)
+    restore = ("restore", *on, "--yes", *_accepts_loss("restore"), backup)
+    lost = 0 if LOSS_IS_NO_STATUS else 6
+    return [
+        Spec("db-create", "none", shop.upgrade_words(NEW), NEW),
+        Spec("db-upgrade", "old", shop.upgrade_words(NEW), NEW),
+        Spec("db-upgrade-wal", "old-wal", shop.upgrade_words(NEW), NEW),
+        Spec("db-downgrade", "new", ("downgrade", *on, "--yes"), OLD),
+        Spec("db-downgrade-wal", "new-wal", ("downgrade", *on, "--yes"), OLD),
+        Spec("db-restore", "new", restore, OLD, loses=True, status=lost),
+        Spec("db-restore-wal", "new-wal", restore, OLD, loses=True, status=lost),
+        Spec("db-backup", "old", ("backup", *on), OLD, untouched=True),
+        Spec(
+            "db-repair", "ruined", ("repair", *on, *new, "--into", str(shop.folder / "repaired.db")), NEW,
+            untouched=True, status=1,
+        ),
+        Spec("db-empty", "old", ("empty", *on, *new, "--yes"), NEW, loses=True),
+        Spec("db-import", "new", ("import", *on, *new, "--yes", str(shop.other)), NEW, loses=True),
+    ]  # fmt: skip
+
+
+def flows(stage: Stage) -> list[Flow]:
+    """Build the databases and return the flows."""
+    shop = Shop(stage)
+    shop.build()
+    return [DatabaseFlow(shop, spec) for spec in specs(shop)]

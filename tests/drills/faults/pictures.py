@@ -1,0 +1,150 @@
+"""The content of a shop's database at one moment, by plain SQL, and the comparison with what was there before."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from tests.drills.content import content
+
+COLUMNS: Final = {
+    "transactions": ["receiptNumber", "totalCents", "paidWith", "createdAt", "shiftId"],
+    "transaction_items": ["transactionId", "productId", "quantity", "lineCents"],
+    # No sku: the corrected migration 6 renames one.
+    "products": ["id", "name", "priceCents", "categoryId", "businessId"],
+    "users": ["id", "username", "role", "businessId"],
+    "shifts": ["id", "userId", "openedAt"],
+    "categories": ["id", "name", "businessId"],
+    "businesses": ["id", "name", "createdAt"],
+}
+"""What every schema of the sample till has."""
+NEW_FILE: Final = ".new-"
+UNFINISHED: Final = (".part-", NEW_FILE, ".staging-", ".old-")
+SALES: Final = ("transactions", "transaction_items")
+
+
+class Receipt(NamedTuple):
+    """What a customer holds."""
+
+    number: str
+    cents: str
+    product: str
+
+
+class Picture(NamedTuple):
+    """Everything in a database that a migration must not lose."""
+
+    version: int
+    rows: dict[str, Counter[bytes]]
+    objects: frozenset[tuple[str, str, str]]
+    receipts: frozenset[Receipt]
+    stock: dict[str, int]
+    """For each product what is in stock plus what was sold: it never changes."""
+    problems: tuple[str, ...]
+    """What SQLite's own checks find."""
+
+
+class NoPicture(Exception):
+    """The database cannot be read."""
+
+
+def picture(database: Path, scratch: Path) -> Picture:
+    """Return the content of a database, through a copy with its side files: the database itself is not touched.
+
+    Raises:
+        NoPicture: it is missing, or cannot be read.
+    """
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    if not database.exists():
+        raise NoPicture("it is missing")
+    for ending in ("", "-wal", "-journal"):
+        side = Path(f"{database}{ending}")
+        if side.exists():
+            shutil.copy(side, scratch / side.name)
+    try:
+        return _picture(scratch / database.name)
+    except (sqlite3.Error, ValueError) as cause:
+        raise NoPicture(str(cause)) from cause
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _picture(copy: Path) -> Picture:
+    with closing(sqlite3.connect(copy)) as connection:
+        problems = [str(row[0]) for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
+        problems += [f"foreign key of {row[0]}" for row in connection.execute("PRAGMA foreign_key_check")]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        receipts = connection.execute(
+            "SELECT receiptNumber, totalCents, productId FROM transactions t"
+            " JOIN transaction_items i ON i.transactionId = t.id"
+        )
+        known = frozenset(Receipt(number, str(cents), product) for number, cents, product in receipts)
+        stock = dict(connection.execute("SELECT id, stock FROM products"))
+        for product, quantity in connection.execute("SELECT productId, quantity FROM transaction_items"):
+            stock[product] = stock.get(product, 0) + quantity
+    found = content(copy, COLUMNS)
+    objects = frozenset((kind, name, " ".join(sql.split())) for kind, name, sql in found.objects)
+    return Picture(version, found.rows, objects, known, stock, tuple(problems))
+
+
+def missing_rows(before: Picture, after: Picture) -> list[str]:
+    """Return what was there before and is not there after, in words; sales are counted by receipts, not here."""
+    found = []
+    for table, rows in before.rows.items():
+        missing = (rows - after.rows.get(table, Counter())).total()
+        if missing:
+            found.append(f"{missing} rows of {table} are missing")
+        if table not in SALES and (after.rows.get(table, Counter()) - rows).total():
+            found.append(f"rows of {table} have changed")
+    if before.stock != after.stock:
+        found.append("the stock does not agree with the sales")
+    return found
+
+
+def receipts_in(file: Path) -> list[Receipt]:
+    """Return what customers hold; a torn last line was never handed over."""
+    if not file.exists():
+        return []
+    lines = file.read_text(encoding="ascii").split("\n")[:-1]
+    return [Receipt(*line.split()) for line in lines]
+
+
+def kept_aside(folder: Path, live: Path, scratch: Path) -> frozenset[Receipt]:
+    """Return the receipts that other databases in a folder know: what was put aside, and backups."""
+    found: set[Receipt] = set()
+    for path in databases_beside(folder, live):
+        try:
+            found |= picture(path, scratch).receipts
+        except NoPicture:
+            continue
+    return frozenset(found)
+
+
+def unfinished(folder: Path) -> list[str]:
+    """Return the unfinished files and folders that no later write of the same name will replace."""
+    return [
+        str(path.relative_to(folder))
+        for path in sorted(folder.rglob(".*"))
+        if path.name.startswith(UNFINISHED) and not _is_replaced(path)
+    ]
+
+
+def _is_replaced(path: Path) -> bool:
+    """Return whether the next write of a name that is there replaces this unfinished file."""
+    return path.name.startswith(NEW_FILE) and path.with_name(path.name.removeprefix(NEW_FILE)).exists()
+
+
+def databases_beside(folder: Path, live: Path) -> Iterable[Path]:
+    """Return the finished database files of a folder, but for the live one."""
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path != live and not path.name.startswith(".") and ".db" in path.name
+        and not path.name.endswith(("-wal", "-shm", "-journal", ".lock", ".json"))
+    ]  # fmt: skip

@@ -1,0 +1,31 @@
+"""Sentences that hold after every case, and violations of them."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple
+
+
+class Promise(Enum):
+    """A sentence that must be true after a case."""
+
+    STARTS = "something complete starts"
+    FITS = "the database fits what starts"
+    NOTHING_LOST = "no recorded sale is lost"
+    SETTLES = "it settles within the allowed starts"
+    TRUTH = "no sentence shown to a person was false"
+    WHOLE = "every file under a final name is whole"
+    NO_TRACEBACK = "no traceback is shown"
+    NO_HANG = "every command ends"
+    NO_LITTER = "no unfinished file is left after settling"
+    REPEATABLE = "the same command can be repeated"
+
+
+class Violation(NamedTuple):
+    """A broken promise, with what was found."""
+
+    promise: Promise
+    found: str
+
+    def __str__(self) -> str:
+        return f"{self.promise.value}: {self.found}"

@@ -1,0 +1,77 @@
+"""All flows by family: which module has them, and whether they need the vendor's side of the product."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from tests.drills.faults.flow import Flow
+    from tests.drills.faults.stage import Stage
+
+
+class Family(NamedTuple):
+    """Flows that share their scenes."""
+
+    names: tuple[str, ...]
+    build: Callable[[Stage], list[Flow]]
+    publish: bool = False
+
+
+def _terminal(stage: Stage) -> list[Flow]:
+    from tests.drills.faults.terminal_flows import flows
+
+    return flows(stage)
+
+
+def _database(stage: Stage) -> list[Flow]:
+    from tests.drills.faults.database_flows import flows
+
+    return flows(stage)
+
+
+def _publish(stage: Stage) -> list[Flow]:
+    from tests.drills.faults.publish_flows import flows
+
+    return flows(stage)
+
+
+FAMILIES: Final = {
+    "terminal": Family(
+        (
+            "install", "check", "launch", "launch-wal", "launch-fail", "launch-crash", "launch-crash-wal",
+            "launch-exit", "launch-down", "fold", "fold-back", "rollback", "rollback-wal", "rollback-script",
+            "rollback-repeat",
+            "rollback-header", "rollback-pages",
+        ),
+        _terminal,
+    ),
+    "database": Family(
+        (
+            "db-create", "db-upgrade", "db-upgrade-wal", "db-downgrade", "db-downgrade-wal", "db-restore",
+            "db-restore-wal", "db-backup", "db-repair", "db-empty", "db-import",
+        ),
+        _database,
+    ),
+    "vendor": Family(("publish", "refresh"), _publish, publish=True),
+}  # fmt: skip
+NAMES: Final = tuple(name for family in FAMILIES.values() for name in family.names)
+
+
+def wanted(words: Iterable[str]) -> list[str]:
+    """Return the names of flows that words name: a flow, a family, or a beginning with `*`; all for no word.
+
+    Raises:
+        ValueError: a word names no flow.
+    """
+    found: list[str] = []
+    for word in words:
+        names = FAMILIES[word].names if word in FAMILIES else [name for name in NAMES if _is_named(name, word)]
+        if not names:
+            raise ValueError(f"{word} is no flow; there are: {', '.join([*FAMILIES, *NAMES])}")
+        found += names
+    return [name for name in NAMES if name in found] if found else list(NAMES)
+
+
+def _is_named(name: str, word: str) -> bool:
+    return name == word or (word.endswith("*") and name.startswith(word[:-1]))
