@@ -157,7 +157,8 @@ def decide_launch(
     if view.database.state is State.LOCKED:
         return Refuse(OutcomeName.LOCKED, view.database.detail or "another process holds the database")
     if owed:
-        return meanwhile(view, journal)
+        cause = "no installed release fits the database as it is"
+        return meanwhile(view, journal) or Refuse(OutcomeName.RESTORE_PENDING, cause)
     rollback = next((rejection for rejection in view.rejections if not rejection.done), None)
     if rollback is not None:
         return FinishRollback(rollback)
@@ -182,8 +183,11 @@ def decide_launch(
     return _ready_or_prepare(view, release, on_trial, limits, refused=refused)
 
 
-def meanwhile(view: View, journal: Journal | None) -> LaunchStep:
-    """Return the start of a release that fits the database as it is; nothing is migrated while a return is owed."""
+def meanwhile(view: View, journal: Journal | None) -> Start | None:
+    """Return the start of a release that fits the database as it is, even a rejected one; None if there is none.
+
+    For a return that is owed and could not be done: nothing is migrated meanwhile.
+    """
     known: list[Release] = []
     if journal is not None:
         chosen = select(journal, view.trial(journal.trial_id), view.rejections, view.proofs, view.database)
@@ -194,7 +198,7 @@ def meanwhile(view: View, journal: Journal | None) -> LaunchStep:
     for release in known:
         if release.folder in view.installed and (release.schema == 0 or (sound and fits(release, view.database))):
             return Start(release, None)
-    return Refuse(OutcomeName.RESTORE_PENDING, "no installed release fits the database as it is")
+    return None
 
 
 def decide_despite(view: View, journal: Journal | None) -> Attach | Start | None:

@@ -178,8 +178,7 @@ class _Run:
         release: Release | None = None
         if step is None and self.errors_count + 1 >= ERRORS_LIMIT:
             # A return that is owed failed each time: the till opens on what fits the database as it is.
-            meanwhile = launcher.meanwhile(view, journal)
-            step = meanwhile if isinstance(meanwhile, launcher.Start) else None
+            step = launcher.meanwhile(view, journal)
         match step:
             case launcher.Start():
                 self.notice = outcome_of(self.error).when_open
@@ -313,8 +312,7 @@ class _Run:
                 release = step.rejection.release
             case _:
                 assert_never(step)
-        opens = isinstance(meanwhile, launcher.Start)
-        self._tell(prepare_database.pending(returned, release, trial_id, opens=opens))
+        self._tell(prepare_database.pending(returned, release, trial_id, opens=meanwhile is not None))
 
     # ------------------------------------------------------------------------------------------------------ app
 

@@ -296,7 +296,7 @@ def test_what_failed_twice_in_the_same_way_is_not_tried_a_third_time(tmp_path: P
     assert first.name == second.name == "MIGRATION_FAILED"
     copies = files(database.parent)
     third = upgrade(database, found)
-    assert (third.name, third.refused) == ("FAILED_BEFORE", True)
+    assert (third.name, third.failed) == ("FAILED_BEFORE", True)
     assert first.cause in third.cause
     assert "--again" in third.hint
     assert (dump(database), files(database.parent)) == (before, copies), "no backup was made for it"
