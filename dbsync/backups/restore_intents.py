@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dbsync.errors import TillkeeperError
 from dbsync.model import Intent
-from dbsync.storage import files
+from dbsync.storage import files, temporary_files
 
 
 def read(backups: Path, intent_id: str) -> Intent | None:
@@ -18,9 +18,18 @@ def read(backups: Path, intent_id: str) -> Intent | None:
         return None
 
 
-def write(backups: Path, intent: Intent) -> None:
-    """Write an intent durably."""
-    files.write_json(_path(backups, intent.intent_id), {"format": 1, **intent._asdict()})
+def write(backups: Path, intent: Intent, *, owner: str) -> None:
+    """Write an intent durably; until it is finished its name has the database's, whose next run removes what is left.
+
+    Args:
+        backups: the folder.
+        intent: the intent.
+        owner: the database's name, by `temporary_files.owner_of`.
+    """
+    path = _path(backups, intent.intent_id)
+    part = temporary_files.part_of(path, owner)
+    files.write_json(part, {"format": 1, **intent._asdict()})
+    files.rename_durably(source=part, target=path)
 
 
 def _path(backups: Path, intent_id: str) -> Path:
