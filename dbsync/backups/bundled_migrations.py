@@ -7,11 +7,10 @@ of a Python migration opens: going back then needs the newer release itself (`--
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from dbsync.backups import catalog, snapshot
-from dbsync.errors import BackupUnusable, disk_problem
+from dbsync.errors import BackupUnusable
 from dbsync.migrations import folder as migration_folder
 from dbsync.migrations.engines import registry
 from dbsync.model import Migration
@@ -38,14 +37,14 @@ def keep(kept: Path, pending: tuple[Migration, ...], *, owner: str) -> None:
         snapshot.drop_folder(part)
         for path in sorted(file for mark in engine.kept_files for file in source.glob(mark) if file.is_file()):
             target = part / path.relative_to(source)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
+            files.make_folder(target.parent)
+            files.copy_bytes(source=path, target=target)
         files.sync_tree(part)
         snapshot.drop_folder(final)
         files.rename_durably(source=part, target=final)
-    except OSError as cause:
+    except BaseException:
         snapshot.drop_folder(part)
-        raise disk_problem("keep the migrations beside", kept, cause) from cause
+        raise
 
 
 def beside(kept: Path) -> tuple[Migration, ...]:

@@ -150,6 +150,8 @@ def clear_parts(*, backups: Path, database: Path, prefix: str) -> None:
     for folder in {backups, database.parent}:
         with disk_errors("clear", folder):
             temporary_files.clear(folder, temporary_files.owner_of(database))
+            for probe in files.listed(folder, f"{temporary_files.PROBE}*"):
+                probe.unlink(missing_ok=True)
             for stem in {prefix, database.stem}:
                 # Facts whose write was interrupted: no later write has the same name and would replace them.
                 for path in files.listed(folder, f"{files.NEW}{escape(stem)}-backup-*{FACTS}"):

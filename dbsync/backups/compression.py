@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dbsync.backups import catalog
-from dbsync.errors import BackupUnusable, disk_problem
+from dbsync.errors import BackupUnusable
 from dbsync.storage import files, temporary_files
+from dbsync.storage.files import disk_errors
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -37,11 +37,18 @@ def squeeze(*, source: Path, target: Path) -> None:
     zstd = _library("compress", source)
     options = {zstd.CompressionParameter.compression_level: LEVEL, zstd.CompressionParameter.checksum_flag: 1}
     try:
-        with source.open("rb") as file, zstd.open(target, "wb", options=options) as squeezed:
-            shutil.copyfileobj(file, squeezed, CHUNK_BYTES)
-    except OSError as cause:
-        target.unlink(missing_ok=True)
-        raise disk_problem("compress", source, cause) from cause
+        with (
+            disk_errors("read", source),
+            source.open("rb") as file,
+            disk_errors("write", target),
+            zstd.open(target, "wb", options=options) as squeezed,
+        ):
+            while chunk := _chunk(file, source):
+                squeezed.write(chunk)
+    except BaseException:
+        with suppress(OSError):
+            target.unlink(missing_ok=True)
+        raise
 
 
 def expand(*, source: Path, target: Path | None = None) -> str:
@@ -52,15 +59,19 @@ def expand(*, source: Path, target: Path | None = None) -> str:
         DiskFull: or another disk problem.
     """
     zstd, digest = _library("open", source), hashlib.sha256()
+    into = target or Path(os.devnull)
     try:
-        with zstd.open(source, "rb") as squeezed, (target or Path(os.devnull)).open("wb") as file:
-            while chunk := squeezed.read(CHUNK_BYTES):
+        with (
+            disk_errors("read", source),
+            zstd.open(source, "rb") as squeezed,
+            disk_errors("write", into),
+            into.open("wb") as file,
+        ):
+            while chunk := _chunk(squeezed, source):
                 digest.update(chunk)
                 file.write(chunk)
     except (zstd.ZstdError, EOFError) as cause:
         raise BackupUnusable(operation="decompress", path=source, cause=str(cause)) from cause
-    except OSError as cause:
-        raise disk_problem("decompress", source, cause) from cause
     return digest.hexdigest()
 
 
@@ -83,7 +94,14 @@ def plain(path: Path) -> Iterator[Path]:
             raise BackupUnusable(operation="decompress", path=found, cause="it is not what was compressed")
         yield scratch
     finally:
-        scratch.unlink(missing_ok=True)
+        with suppress(OSError):
+            scratch.unlink(missing_ok=True)
+
+
+def _chunk(file: Any, path: Path) -> bytes:
+    with disk_errors("read", path):
+        found: bytes = file.read(CHUNK_BYTES)
+        return found
 
 
 def _library(operation: str, path: Path) -> ModuleType | Any:

@@ -94,7 +94,7 @@ def keep_log(*, database: Path, folder: Path, prefix: str, least_free_bytes: int
         files.sync_file(part)
         files.rename_durably(source=part, target=final)
         for old in sorted(files.listed(folder, f"{escape(prefix)}{LOG_COPY}*.wal"), key=_made)[:-KEPT_COUNT]:
-            old.unlink(missing_ok=True)
+            snapshot.drop_part(old)
     except (TillkeeperError, OSError):
         snapshot.drop_part(part)
         return summary.in_words, None

@@ -7,7 +7,7 @@ from typing import Any
 
 from dbsync.errors import TillkeeperError, UnreadableFile
 from dbsync.model import Intent, Loss
-from dbsync.storage import files
+from dbsync.storage import files, temporary_files
 
 
 def read(backups: Path, intent_id: str) -> Intent | None:
@@ -22,10 +22,19 @@ def read(backups: Path, intent_id: str) -> Intent | None:
         return None
 
 
-def write(backups: Path, intent: Intent) -> None:
-    """Write an intent durably."""
+def write(backups: Path, intent: Intent, *, owner: str) -> None:
+    """Write an intent durably; until it is finished its name has the database's, whose next run removes what is left.
+
+    Args:
+        backups: the folder.
+        intent: the intent.
+        owner: the database's name, by `temporary_files.owner_of`.
+    """
+    path = _path(backups, intent.intent_id)
+    part = temporary_files.part_of(path, owner)
     losses = [list(loss) for loss in intent.losses]
-    files.write_json(_path(backups, intent.intent_id), {"format": 1, **intent._asdict(), "losses": losses})
+    files.write_json(part, {"format": 1, **intent._asdict(), "losses": losses})
+    files.rename_durably(source=part, target=path)
 
 
 def remove(backups: Path, intent_id: str) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing, nullcontext
 from pathlib import Path
 
 from dbsync.backups import catalog, compression
-from dbsync.errors import Damaged, TillkeeperError, disk_problem
+from dbsync.errors import Damaged, TillkeeperError
 from dbsync.model import Backup
 from dbsync.progress import Told
 from dbsync.storage import block_clone, files, side_files, temporary_files
@@ -25,8 +26,9 @@ from dbsync.storage.connections import (
     possible_check,
     translated,
 )
+from dbsync.storage.files import disk_errors
 from dbsync.storage.introspection import version_of
-from dbsync.storage.page_copy import copy
+from dbsync.storage.page_copy import copy, is_of_new_target
 
 
 def copy_to_part(
@@ -68,27 +70,48 @@ def copy_database(
         opened: opens the source.
 
     Raises:
-        TillkeeperError: by meaning; nothing is left of the copy.
+        TillkeeperError: by meaning; nothing is left of the copy. Its `path` is the file that failed: the source could
+            not be read (or is locked), or the target not be written.
     """
     try:
-        target.unlink(missing_ok=True)
-        with translated("back up", source):
+        with disk_errors("write", target):
+            target.unlink(missing_ok=True)
+        with translated("back up", source), disk_errors("write", target):
             shared = writer is not None and block_clone.copied(writer, target)
-        with translated("back up", source), closing(open_writing(target, create=True)) as copied:
+        with translated("write", target), closing(open_writing(target, create=True)) as copied:
             if not shared:
-                with nullcontext(live) if live is not None else closing(opened(source)) as reading:
-                    if live is None and is_wal(reading):
-                        # One snapshot while others go on writing; in the other modes it would block them.
-                        reading.execute("BEGIN")
-                        reading.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-                    copy(reading, copied, told=told, seconds=time.monotonic)
+                _copy_pages(source, copied, target=target, told=told, live=live, opened=opened)
             # A copy of a WAL database says WAL in its header and would need files beside it.
             copied.execute("PRAGMA journal_mode=DELETE").fetchall()
     except TillkeeperError:
         drop_part(target)
         raise
-    except OSError as cause:
-        raise disk_problem("back up", target, cause) from cause
+
+
+def _copy_pages(
+    source: Path,
+    copied: Connection,
+    *,
+    target: Path,
+    told: Told,
+    live: Connection | None,
+    opened: Callable[[Path], Connection],
+) -> None:
+    with (
+        translated("back up", source),
+        nullcontext(live) if live is not None else closing(opened(source)) as reading,
+    ):
+        if live is None and is_wal(reading):
+            # One snapshot while others go on writing; in the other modes it would block them.
+            reading.execute("BEGIN")
+            reading.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        try:
+            copy(reading, copied, told=told, seconds=time.monotonic)
+        except sqlite3.Error as error:
+            if not is_of_new_target(error):
+                raise
+            with translated("write", target):
+                raise
 
 
 def check_part(part: Backup, thoroughness: Thoroughness = Thoroughness.QUICK) -> Backup:

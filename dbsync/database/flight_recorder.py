@@ -28,7 +28,8 @@ class FlightRecorder:
         """Append one line, durably; the file is rotated once when it has grown too large."""
         files.make_folder(self.path.parent)
         if files.size_of(self.path) > SIZE_LIMIT_BYTES:
-            files.replace(source=self.path, target=self.path.with_suffix(".jsonl.1"))
+            with files.disk_errors("rotate", self.path):
+                files.replace(source=self.path, target=self.path.with_suffix(".jsonl.1"))
         whole = {"database": self._owner, **line}
         files.append_line(self.path, json.dumps(whole, ensure_ascii=False, sort_keys=True))
 

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from dbsync.backups import catalog, restore
 from dbsync.database.measurements import RESERVE_FACTOR, Measured
 from dbsync.errors import DiskFull, NetworkDrive, ReadOnly, disk_problem
-from dbsync.storage import files
+from dbsync.storage import files, temporary_files
 from dbsync.storage.connections import is_wal, open_writing, translated
 from dbsync.storage.introspection import version_of
 from dbsync.storage.platform import this_platform
@@ -126,11 +126,12 @@ def check_writable(folder: Path) -> None:
     Raises:
         ReadOnly: the folder cannot be made, or cannot be written.
     """
-    probe = folder / f".write-probe-{os.getpid()}"
+    probe = folder / f"{temporary_files.PROBE}{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"")
-        probe.unlink()
+        # Another process may have cleared it.
+        probe.unlink(missing_ok=True)
     except OSError as cause:
         problem = disk_problem("write", folder, cause)
         raise (problem if isinstance(problem, DiskFull) else _read_only(folder, problem.cause)) from cause

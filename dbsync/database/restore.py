@@ -158,7 +158,7 @@ class Restoring(Shared):
         return restore_intents.read(self.backups, intent_id)
 
     def write_intent(self, intent: Intent) -> None:
-        restore_intents.write(self.backups, intent)
+        restore_intents.write(self.backups, intent, owner=temporary_files.owner_of(self.database))
 
     def remove_intent(self, intent_id: str) -> None:
         restore_intents.remove(self.backups, intent_id)

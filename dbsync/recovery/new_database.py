@@ -147,8 +147,9 @@ class Rebuilt:
     def drop(self) -> None:
         """Remove the files that have no final name."""
         self.close()
+        # Quietly: the cause of the end is known already, and the next run removes what is left.
         for path in (self.path, self.path.with_name(self.path.name + ".aside")):
-            path.unlink(missing_ok=True)
+            snapshot.drop_part(path)
 
     def _make(self, entry: Object) -> None:
         if entry.sql:

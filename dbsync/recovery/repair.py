@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from dbsync.backups import bundled_migrations, compression, restore, snapshot
-from dbsync.errors import Damaged, DiskFull, DiskProblem, Locked, Refused, TillkeeperError, disk_problem
+from dbsync.errors import (
+    Damaged,
+    DiskFull,
+    DiskProblem,
+    Locked,
+    Refused,
+    TillkeeperError,
+    Unexpected,
+    described,
+    disk_problem,
+)
 from dbsync.migrations import runner
 from dbsync.model import Backup, Loss, Migration, SchemaNumber
 from dbsync.progress import Meter, Progress, WorkPhase, quiet
@@ -30,7 +40,15 @@ from dbsync.recovery.schema_recovery import (
 from dbsync.recovery.scratch_copy import copy_files, settle
 from dbsync.recovery.table_recovery import TableRepaired, read_all, read_marks, sources
 from dbsync.storage import files, temporary_files, wal
-from dbsync.storage.connections import Thoroughness, attach_copy, check_soundness, open_copy, open_scratch, translated
+from dbsync.storage.connections import (
+    Thoroughness,
+    attach_copy,
+    check_soundness,
+    kind_of,
+    open_copy,
+    open_scratch,
+    translated,
+)
 from dbsync.storage.locks import IN_USE, lock_of
 from dbsync.storage.notes import page_bytes_of
 from dbsync.storage.side_files import WAL, side_file
@@ -116,12 +134,41 @@ def repair(
         TillkeeperError: by meaning; only the damaged file is left, as it was.
     """
     _check(database, into)
+    with _alone(database):
+        return _repair(database, into, backups, migrations, last_version, progress)
+
+
+@contextmanager
+def _alone(database: Path) -> Iterator[None]:
+    """Hold the lock of the database, so that no run on it clears the work; on a read-only disk there is none."""
+    lock = lock_of(database)
+    try:
+        taken = lock.try_take()
+    except DiskProblem:
+        taken = lock.is_free()
+    if not taken:
+        raise Locked(operation="recover", path=database, cause=IN_USE)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _repair(
+    database: Path,
+    into: Path,
+    backups: list[Backup],
+    migrations: tuple[Migration, ...],
+    last_version: SchemaNumber | None,
+    progress: Progress,
+) -> Repaired:
     owner = temporary_files.owner_of(database)
     folder, meter = temporary_files.scratch_of(into.parent, owner, f"{into.name}.work"), Meter(progress)
     try:
         # A killed recovery into the same file left this folder.
         snapshot.drop_folder(folder)
-        folder.mkdir()
+        with files.disk_errors("make", folder):
+            folder.mkdir()
         work = folder / database.name
         bad_count = copy_files(meter.phase(WorkPhase.COPY), database=database, work=work)
         # Before SQLite drops what it cannot read.
@@ -140,10 +187,22 @@ def repair(
     except Refused as error:
         # The error names the scratch copy, which the user does not know.
         raise type(error)(operation=error.operation, path=database, cause=error.cause, hint=error.hint) from error
-    except OSError as cause:
-        raise disk_problem("recover", database, cause) from cause
+    except Exception as raised:
+        raise _as_ours(raised, database, into) from raised
     finally:
         snapshot.drop_folder(folder)
+
+
+def _as_ours(raised: Exception, database: Path, into: Path) -> TillkeeperError:
+    """Return an error of ours for whatever ended a recovery; the damaged file itself is only copied."""
+    if isinstance(raised, TillkeeperError):
+        return raised
+    if isinstance(raised, OSError):
+        return disk_problem("recover into", into, raised)
+    if isinstance(raised, sqlite3.Error):
+        kind = kind_of(raised) or Damaged
+        return kind(operation="recover", path=database if kind is Damaged else into, cause=str(raised))
+    return Unexpected(operation="recover", path=database, cause=described(raised))
 
 
 def _check(database: Path, into: Path) -> None:
@@ -155,8 +214,6 @@ def _check(database: Path, into: Path) -> None:
         if files.is_there(path):
             hint = "Name a file that is not there yet."
             raise Refused(operation="recover into", path=path, cause="it is there already", hint=hint)
-    if not lock_of(database).is_free():
-        raise Locked(operation="recover", path=database, cause=IN_USE)
     needed = int(SPACE_FACTOR * files.size_of(database, *snapshot.sidecars(database)))
     if files.free_bytes(into.parent) < needed:
         raise DiskFull(operation="recover into", path=into, cause=f"{needed / 1e6:.0f} MB are needed")

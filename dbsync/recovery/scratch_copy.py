@@ -31,7 +31,13 @@ def copy_files(told: Told, *, database: Path, work: Path) -> int:
 
 def _copy_bytes(source: Path, target: Path, size_bytes: int, told: Told) -> int:
     bad_count, at = 0, 0
-    with source.open("rb", buffering=0) as file, target.open("wb") as copied:
+    # Of the source only the opening may fail: what cannot be read of it counts as empty.
+    with (
+        disk_files.disk_errors("read", source),
+        source.open("rb", buffering=0) as file,
+        disk_files.disk_errors("write", target),
+        target.open("wb") as copied,
+    ):
         while at < size_bytes:
             try:
                 file.seek(at)

@@ -58,11 +58,11 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         finally:
             os.close(descriptor)
         replace(source=temporary, target=path)
-        sync_folder(path.parent)
     except OSError as cause:
         # The old content is still there. The temporary file takes space, and a lack of space may be the cause.
         _remove_quietly(temporary)
         raise disk_problem("write", path, cause) from cause
+    sync_folder(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -124,15 +124,14 @@ def rename_durably(*, source: Path, target: Path) -> None:
     """Rename a finished, synced file or folder to its final name and make the names durable.
 
     Raises:
-        DiskProblem: the rename failed; `source` is still there under its own name.
+        DiskProblem: the rename failed, and `source` is still there under its own name; or a folder could not be
+            synced, and a power cut may undo the rename.
     """
-    try:
+    with disk_errors("rename", target):
         replace(source=source, target=target)
-        sync_folder(target.parent)
-        if source.parent != target.parent:
-            sync_folder(source.parent)
-    except OSError as cause:
-        raise disk_problem("rename", target, cause) from cause
+    sync_folder(target.parent)
+    if source.parent != target.parent:
+        sync_folder(source.parent)
 
 
 def sync_file(path: Path) -> None:
@@ -144,13 +143,26 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    this_platform().sync_folder(folder)
+    """Make the names in a folder durable.
+
+    Raises:
+        DiskProblem: they may not be durable; a step that relies on it must end.
+    """
+    with disk_errors("sync", folder):
+        this_platform().sync_folder(folder)
 
 
 def sync_tree(folder: Path) -> None:
-    """Make a whole folder durable: every file, then every folder from the innermost outwards."""
-    for parent, _, names in os.walk(folder, topdown=False):
+    """Make a whole folder durable: every file, then every folder from the innermost outwards.
+
+    Raises:
+        DiskProblem: a part of it may not be durable, or cannot be read.
+    """
+
+    def unreadable(cause: OSError) -> None:
+        raise disk_problem("sync", Path(os.fsdecode(cause.filename or folder)), cause) from cause
+
+    for parent, _, names in os.walk(folder, topdown=False, onerror=unreadable):
         for name in names:
             path = Path(parent, name)
             if not path.is_symlink():

@@ -18,6 +18,30 @@ COPY_AGAIN_COUNT: Final = 20
 """How often a copy begins again because another process wrote, before it is given up as locked."""
 
 
+_READING: Final = frozenset(
+    (
+        sqlite3.SQLITE_IOERR_READ,
+        sqlite3.SQLITE_IOERR_SHORT_READ,
+        sqlite3.SQLITE_IOERR_CORRUPTFS,
+        sqlite3.SQLITE_IOERR_DATA,
+    )
+)
+_WRITING: Final = frozenset((sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN))
+
+
+def is_of_new_target(error: sqlite3.Error) -> bool:
+    """Return whether a copy into a new file failed because of that file, and not because of its source.
+
+    SQLite reports one error for both. A new file has nothing to read; of the source nothing is written.
+    """
+    code = getattr(error, "sqlite_errorcode", None)
+    if not isinstance(code, int):
+        return False
+    if code & 0xFF == sqlite3.SQLITE_IOERR:
+        return code not in _READING
+    return code & 0xFF in _WRITING
+
+
 def copy_over(
     source: Connection,
     live: Connection,

@@ -14,7 +14,11 @@ from glob import escape
 from pathlib import Path
 from typing import Final
 
+from dbsync.storage.files import NEW
+
 PART: Final = ".part-"
+PROBE: Final = ".write-probe-"
+"""Prefix of an empty file that is made and removed at once, to see whether a folder may be written."""
 _END: Final = "~"
 
 
@@ -49,7 +53,9 @@ def clear(folder: Path, owner: str) -> None:
     Raises:
         OSError: a part cannot be removed.
     """
-    for path in folder.glob(f"{escape(_tag(owner))}*"):
+    tag = escape(_tag(owner))
+    # A part that is written as a whole has a name of its own until it is.
+    for path in (*folder.glob(f"{tag}*"), *folder.glob(f"{NEW}{tag}*")):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
             continue

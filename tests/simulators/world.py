@@ -231,7 +231,7 @@ class World:
             raise self.violated(f"{release.version} started and is not complete")
         if self.app is not None:
             raise self.violated("two apps run")
-        if f"rejected/{release.release_id}" in self.visible():
+        if f"rejected/{release.release_id}" in self.visible() and not self.owes():
             raise self.violated(f"{release.version} was rejected and started")
         if self.transaction is not None:
             raise self.violated("an app started during a migration")
@@ -239,6 +239,15 @@ class World:
         readable = oldest is not None and oldest <= release.schema < version
         if release.schema and version != release.schema and not readable:
             raise self.violated(f"{release.version} (schema {release.schema}) started on schema {version}")
+
+    def owes(self) -> bool:
+        """Whether a person's rollback is decided and its restore is not done: the till opens meanwhile on what fits."""
+        seen = self.visible()
+        return any(
+            one.backup is not None and not (f"intent/{one.intent_id}" in seen and seen[f"intent/{one.intent_id}"].done)
+            for name, one in seen.items()
+            if name.startswith("rejected/")
+        )
 
     def check_notice(self, release: Release, notice: str) -> None:
         """A notice is true beside the app that gets it: it opens, and what was undone is not what opens."""

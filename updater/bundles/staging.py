@@ -10,6 +10,7 @@ from typing import Final
 from packaging.version import InvalidVersion, Version
 
 from dbsync.errors import Refused, TryLater
+from dbsync.storage.files import disk_errors
 from updater import __version__
 from updater.answers import Answer, Catalog, Offer
 from updater.bundles.version_folders import Versions
@@ -95,7 +96,9 @@ class Staging:
     def shelve(self, offer: Offer, staging: Path) -> None:
         """Make the folder durable, give it its final name and remove the archive."""
         self._versions.shelve(staging, offer.release.folder)
-        (self._settings.downloads / self._known(offer).archive_name).unlink(missing_ok=True)
+        archive = self._settings.downloads / self._known(offer).archive_name
+        with disk_errors("remove", archive):
+            archive.unlink(missing_ok=True)
 
     def tidy(self, keep: frozenset[ReleaseId]) -> None:
         """Remove version folders that nothing refers to."""
