@@ -189,7 +189,14 @@ ReturnStep = Keep | Stay | Restore | CarryBack | Refuse
 
 
 def decide_return(
-    facts: Facts, change: Change, *, migrated: bool, has_backup: bool, older_schema: SchemaNumber, ever_confirmed: bool
+    facts: Facts,
+    change: Change,
+    *,
+    migrated: bool,
+    created: bool,
+    has_backup: bool,
+    older_schema: SchemaNumber,
+    ever_confirmed: bool,
 ) -> ReturnStep:
     """Return the step for a database whose trial was given up.
 
@@ -197,6 +204,7 @@ def decide_return(
         facts: one look; its newest trial row is the trial's, or it cannot be read.
         change: the changes that people made since COMMIT.
         migrated: whether the trial changed the schema at all.
+        created: whether the trial made the database: there is nothing to go back to.
         has_backup: whether the trial's backup exists.
         older_schema: the schema number of the older release.
         ever_confirmed: whether the candidate ever worked here.
@@ -209,7 +217,7 @@ def decide_return(
         return Keep()
     if has_backup and facts.state is State.OK:
         return CarryBack()
-    if ever_confirmed:
+    if ever_confirmed or (created and not has_backup):
         return Stay()
     if not has_backup:
         return Refuse(

@@ -82,7 +82,8 @@ def go_back(
         return _without_database(effects, facts, trial_id)
     if not damaged and facts.trial_id != trial_id:
         return Returned(None, Outcome(OutcomeName.NOTHING_TO_RESTORE))
-    migrated = damaged or any(applied.trial_id == trial_id for applied in effects.history())
+    applied = () if damaged else effects.history()
+    migrated = damaged or any(migration.trial_id == trial_id for migration in applied)
     change = Change(known=False)
     if migrated and not damaged:
         change = effects.changed_since_commit(content_sha256, backup, migrations)
@@ -90,6 +91,7 @@ def go_back(
         facts,
         change,
         migrated=migrated,
+        created=bool(applied) and applied[0].trial_id == trial_id,
         has_backup=backup is not None,
         older_schema=older_schema,
         ever_confirmed=ever_confirmed,

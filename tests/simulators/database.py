@@ -69,7 +69,7 @@ class SimulatedEffects(Effects):
                 SchemaNumber(number),
                 f"m{number}",
                 Sha256(f"sha{number}"),
-                content.migrated_by if number == content.version else None,
+                content.migrated_by if number == content.version else content.created_by if number == 1 else None,
             )
             for number in range(1, content.version + 1)
         )
@@ -128,7 +128,12 @@ class SimulatedEffects(Effects):
         if migration.number in self.world.broken_migrations:
             raise MigrationFailed(operation="migrate", cause="this shop's data does not allow it")
         oldest = self.world.readable_from.get(migration.number)
-        self._change(self._open.copy(version=migration.number, readable_from=oldest, exists=True, migrated_by=trial_id))
+        made_by = self._open.created_by if self._open.exists else trial_id
+        self._change(
+            self._open.copy(
+                version=migration.number, readable_from=oldest, exists=True, migrated_by=trial_id, created_by=made_by
+            )
+        )
 
     def note_history(self, *, kept: tuple[Migration, ...], blessed: tuple[Migration, ...]) -> None:
         self._tick("note history")

@@ -45,6 +45,8 @@ class Database:
     exists: bool = True
     migrated_by: TrialId | None = None
     """The trial that brought it to its version."""
+    created_by: TrialId | None = None
+    """The trial that made it."""
 
     def copy(self, **changes: Any) -> Database:
         """A copy with changes."""
