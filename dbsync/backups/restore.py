@@ -214,6 +214,19 @@ def _inspected(part: Backup) -> Backup:
     return measured._replace(verified=problem is None)
 
 
+def is_sound(copy: Path) -> bool:
+    """Return whether SQLite finds no damage in a finished copy.
+
+    Raises:
+        DiskProblem: it cannot be read now.
+    """
+    try:
+        with translated("check", copy), closing(open_copy(copy)) as connection:
+            return check_soundness(connection) is None
+    except Damaged:
+        return False
+
+
 def move_aside(facts: Backup, *, database: Path) -> Backup:
     """Move a ruined database, its journals first, to the path in `facts`; a repeat completes it.
 

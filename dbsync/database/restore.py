@@ -9,7 +9,7 @@ from dbsync.backups import catalog, restore, restore_intents, snapshot
 from dbsync.database import preflight
 from dbsync.database.shared import Shared, known_migrations
 from dbsync.downgrade import carry_back
-from dbsync.errors import BackupUnusable, TillkeeperError, wrapped
+from dbsync.errors import BackupUnusable, Damaged, DiskProblem, TillkeeperError, wrapped
 from dbsync.model import Backup, BackupKind, Carried, Intent, Migration, State
 from dbsync.progress import WorkPhase
 from dbsync.storage import files, temporary_files
@@ -115,6 +115,9 @@ class Restoring(Shared):
             return carry_back.carry_back(known, now=now, backup=base.path, into=into, reports=reports, told=told)
         except (TillkeeperError, OSError) as error:
             self.record(FlightEvent.NOT_CARRIED, cause=str(error))
+            if isinstance(error, Damaged) and restore.is_sound(now):
+                # Damage of a scratch file says nothing about the database.
+                raise DiskProblem(operation="carry back", path=error.path, cause=error.cause) from error
             raise wrapped(error) from error
 
     def discard(self, path: Path) -> None:

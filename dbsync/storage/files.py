@@ -175,11 +175,14 @@ def append_line(path: Path, line: str) -> None:
     try:
         descriptor = this_platform().open_binary(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, mode=0o644)
         try:
-            start = b"" if _ends_with_newline(descriptor) else b"\n"
+            is_new = os.lseek(descriptor, 0, os.SEEK_END) == 0
+            start = b"" if is_new or _ends_with_newline(descriptor) else b"\n"
             _write_all(descriptor, start + line.encode() + b"\n")
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+        if is_new:
+            sync_folder(path.parent)
     except OSError as cause:
         raise disk_problem("append", path, cause) from cause
 
@@ -207,13 +210,16 @@ def nearest_folder(path: Path) -> Path:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it; do nothing if it exists.
+    """Make a folder and those above it, durably; do nothing if it exists.
 
     Raises:
         DiskProblem: the folder cannot be made.
     """
     try:
+        if folder.is_dir():
+            return
         folder.mkdir(parents=True, exist_ok=True)
+        sync_folder(folder.parent)
     except OSError as cause:
         raise disk_problem("make", folder, cause) from cause
 
@@ -300,9 +306,6 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 
 def _ends_with_newline(descriptor: int) -> bool:
-    size_bytes = os.lseek(descriptor, 0, os.SEEK_END)
-    if size_bytes == 0:
-        return True
     os.lseek(descriptor, -1, os.SEEK_END)
     return os.read(descriptor, 1) == b"\n"
 

@@ -28,7 +28,7 @@ from dbsync.model import Backup, BackupKind, Carried, Change, Intent, Loss, Migr
 from dbsync.upgrade import decisions
 from dbsync.upgrade.effects import Effects
 
-_IMPOSSIBLE = (MigrationFailed, VerificationFailed, BadMigrations)
+_IMPOSSIBLE = (MigrationFailed, VerificationFailed, BadMigrations, Damaged)
 """The errors that say that data and migrations do not allow a return, wherever it is tried."""
 
 
@@ -138,24 +138,17 @@ def carry(effects: Effects, wish: Wish, aside: Backup) -> Carried:
     try:
         return effects.carry_back(wish.migrations, base=wish.base, aside=aside)
     except TillkeeperError as error:
-        raise classified(error, sound=aside.verified) from error
+        raise classified(error) from error
 
 
-def classified(error: TillkeeperError, *, sound: bool) -> TillkeeperError:
+def classified(error: TillkeeperError) -> TillkeeperError:
     """Return the error of an attempt to carry back, by what the caller should do about it.
 
-    Args:
-        error: as the attempt raised it.
-        sound: whether the copy of the current database was checked and found sound: damage then is that of a scratch
-            file, which says nothing about the database.
+    Damage is that of the database itself: an effect raises that of a scratch file as a problem of the disk.
     """
-    if isinstance(error, MissingTool):
+    if isinstance(error, MissingTool) or not isinstance(error, _IMPOSSIBLE):
         return error
-    if isinstance(error, _IMPOSSIBLE) or (isinstance(error, Damaged) and not sound):
-        return CannotCarry(operation="carry back", cause=error.cause)
-    if isinstance(error, Damaged):
-        return DiskProblem(operation="carry back", path=error.path, cause=error.cause)
-    return error
+    return CannotCarry(operation="carry back", cause=error.cause)
 
 
 def abandon(effects: Effects, prepared: Prepared) -> None:

@@ -120,7 +120,7 @@ def make_plan(till: Till, *, to: str | None, backup: Path | None, backups: list[
         return plan._replace(losses=_try_carrying(till, chosen, current).losses, carries=True)
     except TillkeeperError as error:
         # What another Python, or a quieter moment, could do is no loss: it is raised.
-        hinders = preparation.classified(error, sound=True)
+        hinders = preparation.classified(error)
         if not isinstance(hinders, preparation.CannotCarry):
             raise hinders from error
         return plan._replace(why_not=error.cause)

@@ -32,7 +32,7 @@ class Events:
         """
         try:
             document = describe(report, now=now, terminal_id=terminal_id, kind=self._kind)
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            files.make_folder(self._path.parent)
             self._rotate()
             files.append_line(self._path, json.dumps(document, ensure_ascii=False, sort_keys=True))
             return self._report(document) if document["alarm"] else None
@@ -43,7 +43,7 @@ class Events:
             return None
 
     def _report(self, document: dict[str, Any]) -> Path | None:
-        self._outbox.mkdir(exist_ok=True)
+        files.make_folder(self._outbox)
         if self._is_told(document):
             return None
         stamp = document["at"].replace(":", "-").replace(".", "-")

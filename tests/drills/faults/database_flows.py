@@ -252,7 +252,7 @@ class DatabaseFlow(Flow):
             exit_code=ran.exit_code,
             next_opened="",
             sold_since_backup=SALES_SINCE if self._spec.scene.startswith("new") else 0,
-            lost_count=0 if self._spec.loses and LOSS_IS_NO_STATUS else len(lost),
+            lost_count=0 if self._spec.loses and not self._spec.status else len(lost),
             changed=before is not None and now is not None and now.rows != before.rows,
             missing_files=tuple(path for path in kept_files(ran.output) if not Path(path).exists()),
         )

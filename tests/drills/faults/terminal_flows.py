@@ -263,6 +263,7 @@ def specs(install_words: tuple[str, ...] = ()) -> list[Spec]:
     """Return the flows of a terminal."""
     launch: Callable[[], object] = updater(*LAUNCH)
     rollback: Callable[[], object] = updater("rollback", "--yes")
+    ruined: Callable[[], object] = updater("rollback", "--yes", "--accept-loss")
     return [
         Spec("install", "install", updater(*install_words), repeat=True),
         Spec("check", "check", updater("check")),
@@ -279,6 +280,6 @@ def specs(install_words: tuple[str, ...] = ()) -> list[Spec]:
         Spec("rollback-wal", "rollback-wal", rollback),
         Spec("rollback-script", "rollback", rollback_script("--yes")),
         Spec("rollback-repeat", "rollback", rollback, repeat=True),
-        Spec("rollback-header", "rollback-header", rollback, repeat=True),
-        Spec("rollback-pages", "rollback-pages", rollback, repeat=True),
+        Spec("rollback-header", "rollback-header", ruined, repeat=True),
+        Spec("rollback-pages", "rollback-pages", ruined, repeat=True),
     ]

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 NOTHING_SINCE: Final = "nothing has been recorded since"
 CANNOT_OPEN: Final = "The till cannot open"
 LOSSES: Final = (
+    "not in the live database",
     "are missing from the live database",
     "is not in the restored database",
     "none of it is in",
