@@ -114,8 +114,9 @@ def _act(world: World, step: str) -> None:
     shut = not running and len(world.started) == started
     if step.startswith("launch") and world.errors_count > errors and shut:
         journal = world.visible().get("journal")
-        # A database that could not be checked after its commit is not opened in the same command.
-        unproven = world.told[-1].outcome == "COMMIT_FAILED"
+        # A database that could not be checked after its commit is not opened in the same command, nor one whose
+        # restore has no end on record.
+        unproven = world.told[-1].outcome in ("COMMIT_FAILED", "RESTORE_PENDING")
         fits = isinstance(journal, Journal) and journal.good.schema == world.database.version
         if fits and not unproven and not _is_owed(world):
             raise world.violated("an error kept the till shut, though the good release fits")
