@@ -21,7 +21,7 @@ FROZEN_WORD: Final = "--tillkeeper-child"
 CODE: Final = Path(__file__).resolve().parent.parent.parent
 """The folder, or the zip archive, that holds our packages."""
 FOLDER: Final = CODE if CODE.is_dir() else CODE.parent
-"""The working folder of our children: it always exists, and belongs to whoever installed the product."""
+"""The working folder of our children: it always exists, and belongs to the owner of the installation."""
 SYSTEM_ENVIRONMENT: Final[Mapping[str, str]] = {"LC_ALL": "C"}
 """The whole environment of a tool of the system, which is started by its absolute path."""
 _START: Final = "import sys; sys.path.insert(0, sys.argv.pop(1)); from {} import main; main()"
@@ -44,7 +44,7 @@ def serve(words: Sequence[str]) -> bool:
     """Be the child that a frozen program asked itself to be; return whether this process was one.
 
     Called first by the command line. A program that was frozen around our packages and does not call this is never
-    started as a child: it would run once more instead.
+    started as a child: it would run itself again instead.
     """
     if not _is_frozen():
         return False
