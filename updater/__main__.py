@@ -10,6 +10,11 @@ from collections.abc import Sequence
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if vars(sys).get("frozen"):
+        from dbsync.storage import children
+
+        if children.serve(words):
+            return
     if words[:1] == ["launch"]:
         sys.exit(_launch(words[1:]))
     if words[:1] == ["confirm"]:

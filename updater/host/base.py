@@ -76,9 +76,9 @@ class Host(ABC):
     def run_and_wait(
         self, command: Sequence[str], *, timeout_seconds: float, env: Mapping[str, str] | None, cwd: Path
     ) -> tuple[int | None, str]:
-        """Run a short command; return its exit code and the end of its output.
+        """Run a short command, end all that it started, and return its exit code and the end of its output.
 
-        The code is None if it did not end in time and was killed.
+        The code is None if it did not end in time and was killed. Without `env` it gets that of a child of ours.
         """
 
     # the app -------------------------------------------------------------------------------------------------------

@@ -12,10 +12,13 @@ from typing import Any, Final
 
 from dbsync.facts import ReleaseId, TrialId
 from dbsync.storage.locks import Lock
+from dbsync.storage.platform import this_platform
 from updater.host.base import App, Host, RunningApp
 
 BOOT_ID_VARIABLE: Final = "TILLKEEPER_BOOT_ID"
 """Overrides the boot id: drills simulate a restart of the machine with it."""
+TAIL_SIZE_BYTES: Final = 65536
+"""The end of a command's output that is read."""
 START_SECONDS: Final = 2.0
 """How long a start waits for the app lock: another process may be checking whether it is free."""
 
@@ -62,17 +65,25 @@ class SharedHost(Host):
         self, command: Sequence[str], *, timeout_seconds: float, env: Mapping[str, str] | None, cwd: Path
     ) -> tuple[int | None, str]:
         import subprocess
+        import tempfile
 
-        try:
-            done = subprocess.run(
-                command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT, timeout=timeout_seconds, check=False,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired as late:
-            return None, _tail(late.output)
-        except OSError as cause:
-            return 127, cause.strerror or str(cause)
-        return done.returncode, _tail(done.stdout)
+        from dbsync.storage import children
+
+        environment = children.isolated() if env is None else env
+        # A file, not a pipe: a process that the command started would keep a pipe open after its end.
+        with tempfile.TemporaryFile() as output:
+            try:
+                process = this_platform().start_tree(command, cwd=cwd, env=environment, output=output)
+            except OSError as cause:
+                return 127, cause.strerror or str(cause)
+            try:
+                code = process.wait(timeout=timeout_seconds)
+            except subprocess.TimeoutExpired:
+                code = None
+            finally:
+                this_platform().end_tree(process)
+            output.seek(max(0, output.seek(0, os.SEEK_END) - TAIL_SIZE_BYTES))
+            return code, output.read().decode(errors="replace")
 
     def write_note(self, lock: Lock, pid: int, note: Mapping[str, str | None]) -> None:
         """Write a note about the process that runs the app into the held lock's file, for `running_app`."""
@@ -116,7 +127,3 @@ def _read_note(lock_path: Path) -> dict[str, Any]:
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
-
-
-def _tail(output: bytes | None) -> str:
-    return (output or b"")[-65536:].decode(errors="replace")

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
-from dbsync.errors import Refused, TryLater
+from dbsync.errors import Refused, TryLater, shown
+from dbsync.storage import children
+from dbsync.storage.platform import this_platform
 from updater.answers import Answer
 from updater.manifest import Manifest, ManifestError, parse, release_id
 from updater.model import Limits, ReleaseId, Sha256
-
-CODE: Final = Path(__file__).resolve().parent.parent.parent
-"""The folder that holds our packages."""
 
 
 class Source(NamedTuple):
@@ -138,16 +135,6 @@ def _signed(found: dict[str, Any]) -> Signed | None:
     )
 
 
-def isolated(module: str) -> list[str]:
-    """Return the command that runs `main` of a module of ours, and takes no code from anywhere else.
-
-    Without `-I` the current folder, or one that the environment names, comes first on the path, and a file in it that
-    is named like a module would run with the agent's rights. What is installed is used; our code is this very tree.
-    """
-    start = f"import sys; sys.path.insert(0, sys.argv[1]); from {module} import main; main()"
-    return [sys.executable, "-I", "-c", start, str(CODE)]
-
-
 def _parsed(line: bytes) -> dict[str, Any]:
     """Return a line of the child's; an empty value for one that it did not mean as an answer."""
     try:
@@ -159,23 +146,23 @@ def _parsed(line: bytes) -> dict[str, Any]:
 
 def _kill(child: subprocess.Popen[bytes], late: threading.Event) -> None:
     late.set()
-    child.kill()
+    this_platform().end_tree(child)
 
 
 def _ask(
     request: dict[str, Any], *, limit_seconds: float, progress: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
     try:
-        child = subprocess.Popen(
-            isolated("updater.repository.child"),
-            cwd=CODE,
-            env={name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+        child = this_platform().start_tree(
+            children.command("updater.repository.child"),
+            cwd=children.FOLDER,
+            env=children.isolated(),
+            source=subprocess.PIPE,
+            output=subprocess.PIPE,
+            errors=subprocess.PIPE,
         )
-    except OSError as cause:
-        return {"answer": Answer.TROUBLE, "detail": f"the child could not start: {cause.strerror or cause}"}
+    except (OSError, children.NoPython) as cause:
+        return {"answer": Answer.TROUBLE, "detail": f"the child could not start: {shown(cause)}"}
     late = threading.Event()
     # SIGKILL, not SIGTERM: a child that waits for a silent name server would not react.
     timer = threading.Timer(limit_seconds, _kill, (child, late))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -146,7 +148,7 @@ class Watch:
 
     def _environment(self, release: Release, *, trial_id: TrialId | None, notice: str) -> dict[str, str]:
         ours = {f"TILLKEEPER_{name}" for name in ENVIRONMENT}
-        values = {name: value for name, value in os.environ.items() if name not in ours}
+        values = {name: value for name, value in _inherited().items() if name not in ours}
         values["TILLKEEPER_SETTINGS"] = str(self._settings.path)
         values["TILLKEEPER_DATABASE"] = str(self._settings.database)
         values["TILLKEEPER_RELEASE"] = release.version
@@ -169,3 +171,13 @@ class Watch:
 
     def _seconds(self) -> float:
         return self._host.monotonic_seconds() - self._since
+
+
+def _inherited() -> Mapping[str, str]:
+    """Return the environment that this launcher was started with."""
+    if not vars(sys).get("frozen"):
+        return os.environ
+    # Here, because no other start needs it: the start of a frozen program changes its environment.
+    from dbsync.storage import children
+
+    return children.inherited()

@@ -9,9 +9,7 @@ has queries that return a true value once the program has done its work: a statu
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 import tempfile
 import tomllib
 from collections.abc import Callable
@@ -22,6 +20,7 @@ from dbsync.errors import MigrationFailed, MissingTool
 from dbsync.migrations.engines import own_command_proof as proof
 from dbsync.migrations.migration_file import checked_text
 from dbsync.model import Migration
+from dbsync.storage import children
 from dbsync.storage.connections import Connection
 from dbsync.storage.platform import this_platform
 
@@ -52,13 +51,16 @@ def _run(said: dict[str, Any], migration: Migration, database: Path, log: Callab
     """
     timeout_seconds = float(said.get("timeout_seconds", TIMEOUT_SECONDS))
     folder = migration.path.parent
-    words = [_filled(str(word), database) for word in said["command"]]
+    try:
+        words = [_filled(str(word), database) for word in said["command"]]
+    except children.NoPython as cause:
+        raise _failed(migration, f"it could not be started: {cause}") from cause
     if "/" in words[0] and not Path(words[0]).is_absolute():
         words[0] = str(folder / words[0])
     with tempfile.TemporaryFile() as output:
         try:
             process = this_platform().start_tree(
-                words, cwd=folder, env={**os.environ, "DBSYNC_DATABASE": str(database)}, output=output
+                words, cwd=folder, env=children.isolated(DBSYNC_DATABASE=str(database)), output=output
             )
         except OSError as cause:
             why = f"it could not be started: {cause.strerror or cause}"
@@ -90,7 +92,8 @@ def _readable(line: bytes) -> str:
 
 
 def _filled(word: str, database: Path) -> str:
-    return word.replace("{database}", str(database)).replace("{python}", sys.executable)
+    filled = word.replace("{database}", str(database))
+    return filled.replace("{python}", children.python()) if "{python}" in filled else filled
 
 
 def _failed(migration: Migration, cause: str) -> MigrationFailed:

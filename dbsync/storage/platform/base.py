@@ -85,9 +85,19 @@ class Platform(ABC):
 
     @abstractmethod
     def start_tree(
-        self, command: Sequence[str], *, cwd: Path, env: Mapping[str, str], output: IO[bytes]
+        self,
+        command: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        output: IO[bytes] | int,
+        source: int | None = None,
+        errors: int | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Start a program without input, apart from this process's terminal, so that `end_tree` can end it."""
+        """Start a program apart from this process's terminal, so that `end_tree` can end it.
+
+        Without `source` it has no input; without `errors` they go to its output.
+        """
 
     @abstractmethod
     def end_tree(self, process: subprocess.Popen[bytes]) -> None:

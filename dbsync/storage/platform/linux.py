@@ -23,12 +23,15 @@ class LinuxPlatform(PosixPlatform):
     def clone_file(self, *, source: Path, target: Path) -> bool:
         import subprocess
 
-        words = [str(CLONE_PROGRAM), "--reflink=always", "--", str(source), str(target)]
+        from dbsync.storage.children import SYSTEM_ENVIRONMENT
+
+        words = [str(CLONE_PROGRAM), "--reflink=always", "--", str(source.absolute()), str(target.absolute())]
         nowhere = subprocess.DEVNULL
         try:
             done = subprocess.run(
-                words, stdin=nowhere, stdout=nowhere, stderr=nowhere, check=False, timeout=CLONE_TIMEOUT_SECONDS
-            )
+                words, cwd="/", env=SYSTEM_ENVIRONMENT, stdin=nowhere, stdout=nowhere, stderr=nowhere, check=False,
+                timeout=CLONE_TIMEOUT_SECONDS,
+            )  # fmt: skip
         except (OSError, subprocess.TimeoutExpired):
             target.unlink(missing_ok=True)
             return False

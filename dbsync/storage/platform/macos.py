@@ -25,10 +25,12 @@ class MacPlatform(PosixPlatform):
     def holder_of(self, path: Path) -> int | None:
         import subprocess
 
+        from dbsync.storage.children import SYSTEM_ENVIRONMENT
+
         try:
             asked = subprocess.run(
-                [LSOF, "-t", str(path)], stdin=subprocess.DEVNULL, capture_output=True, check=False,
-                timeout=ASK_TIMEOUT_SECONDS,
+                [LSOF, "-t", str(path.absolute())], cwd="/", env=SYSTEM_ENVIRONMENT, stdin=subprocess.DEVNULL,
+                capture_output=True, check=False, timeout=ASK_TIMEOUT_SECONDS,
             )  # fmt: skip
         except (OSError, subprocess.TimeoutExpired):
             return None

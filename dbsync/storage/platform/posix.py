@@ -59,14 +59,26 @@ class PosixPlatform(Platform):
             return
 
     def start_tree(
-        self, command: Sequence[str], *, cwd: Path, env: Mapping[str, str], output: IO[bytes]
+        self,
+        command: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        output: IO[bytes] | int,
+        source: int | None = None,
+        errors: int | None = None,
     ) -> subprocess.Popen[bytes]:
         import subprocess
 
         return subprocess.Popen(
-            command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            command,
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.DEVNULL if source is None else source,
+            stdout=output,
+            stderr=subprocess.STDOUT if errors is None else errors,
             start_new_session=True,
-        )  # fmt: skip
+        )
 
     def end_tree(self, process: subprocess.Popen[bytes]) -> None:
         import signal
