@@ -34,6 +34,8 @@ class Settings(NamedTuple):
     backup_prefix: str
     interpreters: Mapping[str, str]
     """Interpreter role in a manifest → program on this terminal."""
+    python: str
+    """The Python with which this was installed; empty if it is not known, or is no program of its own."""
     window_from: str
     window_until: str
     """Swaps happen between these times of day, local time, "HH:MM"; equal times mean always."""
@@ -128,8 +130,8 @@ def to_toml(settings: Settings) -> str:
     """Return the text of a settings file that `load` reads back; limits only where they differ from the defaults."""
     defaults = Limits()._asdict()
     lines = [f"format = {FORMAT}"]
-    names = ("app", "terminal_id", "url", "program", "state", "data", "database", "backups", "backup_prefix")
-    lines += [f"{name} = {_quoted(str(getattr(settings, name)))}" for name in names]
+    names = ("app", "terminal_id", "url", "program", "state", "data", "database", "backups", "backup_prefix", "python")
+    lines += [f"{name} = {_quoted(str(getattr(settings, name)))}" for name in names if getattr(settings, name)]
     lines.append(f"mirrors = [{', '.join(_quoted(mirror) for mirror in settings.mirrors)}]")
     lines += ["", "[interpreters]"]
     lines += [f"{_quoted(role)} = {_quoted(place)}" for role, place in sorted(settings.interpreters.items())]
@@ -156,6 +158,9 @@ class _Reader:
         if not isinstance(value, str) or not value:
             raise self.wrong(key, "missing" if value is None else "must be a string")
         return value
+
+    def text_if_any(self, key: str) -> str:
+        return self.text(key) if key in self.table else ""
 
     def folder(self, key: str) -> Path:
         value = Path(self.text(key))
@@ -204,6 +209,7 @@ def _build(read: _Reader) -> Settings:
         backups=read.folder("backups"),
         backup_prefix=read.text("backup_prefix"),
         interpreters={role: interpreters.text(role) for role in list(interpreters.table)},
+        python=read.text_if_any("python"),
         window_from=_time_of_day(window, "from"),
         window_until=_time_of_day(window, "until"),
         interval_seconds=agent.number("interval_seconds", 4 * 3600.0, least=1),

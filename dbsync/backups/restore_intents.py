@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,13 @@ def write(backups: Path, intent: Intent, *, owner: str) -> None:
     path = _path(backups, intent.intent_id)
     part = temporary_files.part_of(path, owner)
     losses = [list(loss) for loss in intent.losses]
-    files.write_json(part, {"format": 1, **intent._asdict(), "losses": losses})
-    files.rename_durably(source=part, target=path)
+    try:
+        files.write_json(part, {"format": 1, **intent._asdict(), "losses": losses})
+        files.rename_durably(source=part, target=path)
+    except TillkeeperError:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
 
 
 def remove(backups: Path, intent_id: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from dbsync.database.live import LiveEffects
-from dbsync.errors import MissingTool, TillkeeperError, interrupts, wrapped
+from dbsync.errors import TillkeeperError, interrupts, wrapped
 from dbsync.model import Back, Backup, Carried, Loss, Migration, Outcome, Returned, RunPhase, State
 from dbsync.outcomes import OutcomeName
 from dbsync.storage import files
@@ -70,7 +70,7 @@ def downgrade(effects: LiveEffects, base: Backup, migrations: tuple[Migration, .
         if interrupts(raised):
             raise
         last = wrapped(raised)
-        if isinstance(last, MissingTool):
+        if isinstance(last, preparation.NeedsTool):
             raise last from raised
         return Returned(
             None, Outcome(OutcomeName.RESTORE_PENDING, phase=RunPhase.GOING_BACK, cause=last.cause, hint=last.hint)

@@ -21,6 +21,7 @@ from dbsync.errors import (
     Locked,
     MigrationFailed,
     MissingTool,
+    Refused,
     TillkeeperError,
     VerificationFailed,
 )
@@ -63,6 +64,12 @@ class CannotCarry(MigrationFailed):
     hint_by_default = "Restoring the backup as it is loses what was recorded since."
 
 
+class NeedsTool(Refused):
+    """A return that needs a module or program which is not here: that is no loss, another Python may have it."""
+
+    hint_by_default = "Nothing was changed. Use the Python of this terminal, or install what is missing."
+
+
 class Ruined(CannotCarry):
     """A database that SQLite cannot read: nothing can be carried back from it, and no app can work on it."""
 
@@ -72,7 +79,7 @@ def prepare(effects: Effects, wish: Wish) -> Prepared:
 
     Raises:
         TryLater: by meaning: a lock, the disk, a file that cannot be read now.
-        MissingTool: a migration needs a module or program that is not here: another Python may have it.
+        NeedsTool: a migration needs a module or program that is not here.
         CannotCarry: the changes cannot be carried back at all.
         BackupUnusable: the backup does not match its facts.
     """
@@ -146,7 +153,9 @@ def classified(error: TillkeeperError) -> TillkeeperError:
 
     Damage is that of the database itself: an effect raises that of a scratch file as a problem of the disk.
     """
-    if isinstance(error, MissingTool) or not isinstance(error, _IMPOSSIBLE):
+    if isinstance(error, MissingTool):
+        return NeedsTool(operation="carry back", path=error.path, cause=error.cause)
+    if not isinstance(error, _IMPOSSIBLE):
         return error
     return CannotCarry(operation="carry back", cause=error.cause)
 

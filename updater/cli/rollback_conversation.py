@@ -12,9 +12,11 @@ from dbsync.backups.catalog import list_backups
 from dbsync.backups.description import backup_json
 from dbsync.errors import NotAgreed
 from dbsync.model import Backup
+from dbsync.storage.platform import this_platform
+from dbsync.upgrade.preparation import NeedsTool
 from updater.errors import WouldLose
 from updater.flows.launch import journal_of
-from updater.flows.rollback import Plan, choices, current_release, lost_in_words, make_plan, perform
+from updater.flows.rollback import Plan, choices, current_release, end_if_done, lost_in_words, make_plan, perform
 from updater.model import ProcessKind
 from updater.settings import Settings
 from updater.terminal.live import Terminal
@@ -34,11 +36,42 @@ def run(
     say: Callable[[str], Any],
 ) -> int:
     """Run one `rollback` command and return its exit status; Tillkeeper's errors propagate to the caller."""
+    try:
+        return _run(
+            settings, listing=listing, to=to, backup=backup, dry_run=dry_run, yes=yes, accept_loss=accept_loss,
+            as_json=as_json, ask=ask, say=say,
+        )  # fmt: skip
+    except NeedsTool as error:
+        if not settings.python:
+            raise
+        words = [settings.python, "-m", "updater", "rollback", "--settings", str(settings.path)]
+        hint = f"Nothing was changed. Use this Python: `{this_platform().command_line(words)}`."
+        raise NeedsTool(operation=error.operation, path=error.path, cause=error.cause, hint=hint) from error
+
+
+def _run(
+    settings: Settings,
+    *,
+    listing: bool,
+    to: str | None,
+    backup: Path | None,
+    dry_run: bool,
+    yes: bool,
+    accept_loss: bool,
+    as_json: bool,
+    ask: Callable[[str], bool],
+    say: Callable[[str], Any],
+) -> int:
     terminal = Terminal(settings, kind=ProcessKind.ROLLBACK, reads_only=listing or dry_run)
     backups = list_backups(backups=settings.backups, database=settings.database)
     if listing:
         found = _listing(terminal, backups)
         _tell(say, found, _listing_lines(found), as_json=as_json)
+        return 0
+    if to is None and backup is None and not dry_run and (ended := end_if_done(terminal)) is not None:
+        assert ended.to is not None
+        line = f"Nothing to do: {ended.to.version} starts next; the rollback from {ended.release.version} is done."
+        _tell(say, {"format": 1, "done": True, "to": ended.to._asdict()}, [line], as_json=as_json)
         return 0
     plan = make_plan(terminal, to=to, backup=backup, backups=backups, beside=settings.database.parent)
     facts = _facts(plan)

@@ -85,6 +85,32 @@ def current_release(view: View, journal: Journal | None) -> Release | None:
     return select(journal, view.trial(journal.trial_id), view.rejections, view.proofs, view.database)
 
 
+def end_if_done(till: Till) -> Rejection | None:
+    """End a rollback whose restore is done, and return it; None if there is none to end.
+
+    A command that was cut may be repeated: it must not go back once more. A rollback is remembered as long as there is
+    nothing else to go back to, or until its proof is written.
+    """
+    with terminal_locked(till):
+        view = till.look()
+        journal = journal_of(view, now=till.now())
+        current = current_release(view, journal)
+        done = [
+            rejection
+            for rejection in view.rejections
+            if rejection.by is By.PERSON and rejection.done and rejection.to is not None and rejection.to == current
+        ]
+        if not done or view.running is not None:
+            return None
+        proven = {proof.trial_id for proof in view.proofs}
+        ended = next((rejection for rejection in done if rejection.intent_id not in proven), None)
+        if ended is not None:
+            fold_rollback(till, view, ended)
+            return ended
+        assert current is not None
+        return done[-1] if not choices(view, current) else None
+
+
 def make_plan(till: Till, *, to: str | None, backup: Path | None, backups: list[Backup], beside: Path) -> Plan:
     """Return the plan of a rollback; change nothing.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dbsync.errors import Refused
-from dbsync.storage import files
+from dbsync.storage import children, files
 from updater import settings as settings_file
 from updater.flows.first_install import first_version
 from updater.host import this_host
@@ -58,6 +58,7 @@ def settings_for(wish: Wish, app: str) -> Settings:
         backups=database.parent / "backups",
         backup_prefix=wish.backup_prefix or database.stem,
         interpreters=dict(wish.interpreters),
+        python=_own_python(),
         window_from="00:00",
         window_until="00:00",
         interval_seconds=4 * 3600.0,
@@ -66,6 +67,14 @@ def settings_for(wish: Wish, app: str) -> Settings:
     )
     settings_file.check_apart(built)
     return built
+
+
+def _own_python() -> str:
+    """Return the Python that installs this; empty for a frozen program."""
+    try:
+        return children.python()
+    except children.NoPython:
+        return ""
 
 
 def prepare(wish: Wish) -> Settings:
