@@ -57,9 +57,13 @@ def command(place: Place, *, backup: Path, dry_run: bool, accept_loss: bool, yes
             preflight.check_not_in_use(place.database)
         if accept_loss or change.unchanged:
             ask("Restore now? What is replaced is kept.", operation="restore", path=path, yes=yes, as_json=as_json)
+        intent_id = f"dbsync-{files.random_name()}"
         returned = restore_decision.restore(
-            effects, backup=path.absolute(), intent_id=f"dbsync-{files.random_name()}", accept_loss=accept_loss
+            effects, backup=path.absolute(), intent_id=intent_id, accept_loss=accept_loss
         )
+        if returned.back is not None:
+            # Nobody repeats this restore by its name.
+            effects.remove_intent(intent_id)
     kept = returned.set_aside.path if returned.set_aside else None
     loses = returned.back is not None and bool(returned.losses or returned.not_known)
     told = {

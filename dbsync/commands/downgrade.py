@@ -65,6 +65,8 @@ def downgrade(effects: LiveEffects, base: Backup, migrations: tuple[Migration, .
             preparation.abandon(effects, prepared)
             return _stays("something would be lost", _ACCEPT)._replace(losses=carried.losses, export=carried.export)
         preparation.complete(effects, prepared.intent)
+        # Nobody repeats this downgrade by its name.
+        effects.remove_intent(intent_id)
     except BaseException as raised:
         # Whatever an effect raises, the outcome has a name.
         if interrupts(raised):

@@ -1,0 +1,217 @@
+"""A person's rollback when something fails on the way: nothing is written without its means, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from dbsync.backups import restore, snapshot
+from dbsync.backups.catalog import list_backups
+from dbsync.errors import DiskProblem
+from dbsync.storage import temporary_files
+from tests.helpers.places import ROOT
+from tests.helpers.recorded import RecordedTerminal, unpack
+from updater import settings
+from updater.errors import Owed
+from updater.flows.rollback import make_plan, perform
+from updater.model import ProcessKind
+from updater.terminal.live import Terminal
+
+NOWHERE = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+def till(tmp_path: Path) -> RecordedTerminal:
+    """A terminal that was updated from 1.0 (schema 1) to 2.0 (schema 3), and has sold since."""
+    return unpack("c0885e1", "updated", tmp_path / "till", url=NOWHERE)
+
+
+def database_of(till: RecordedTerminal) -> Path:
+    return till.data / "pos_system.db"
+
+
+def files_of(till: RecordedTerminal) -> dict[str, bytes]:
+    """Everything that a decided rollback would change, by path; not what a look may add to the records of events."""
+    found = [path for folder in (till.data, till.state) for path in folder.rglob("*") if path.is_file()]
+    return {
+        path.relative_to(till.folder).as_posix(): path.read_bytes()
+        for path in found
+        if not path.name.startswith(("events-", "dbsync-flight")) and not path.name.endswith(".lock")
+    }
+
+
+def rollback_here(till: RecordedTerminal) -> None:
+    """Roll back in this process, where a test can make a step fail."""
+    terminal = Terminal(settings.load(till.folder / "settings.toml", {}), kind=ProcessKind.ROLLBACK)
+    backups = list_backups(backups=till.backups, database=database_of(till))
+    plan = make_plan(terminal, to=None, backup=None, backups=backups, beside=till.data)
+    perform(terminal, plan, accept_loss=False)
+
+
+@pytest.mark.parametrize("command", [["-m", "updater", "rollback"], [str(ROOT / "scripts" / "rollback.py")]])
+def test_a_database_that_somebody_holds_leaves_nothing_decided(till: RecordedTerminal, command: list[str]) -> None:
+    before = files_of(till)
+    with closing(sqlite3.connect(database_of(till), isolation_level=None)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        done = till.run(*command, "--yes")
+        holder.execute("ROLLBACK")
+    assert done.returncode == 75, done.stdout + done.stderr
+    assert files_of(till) == before
+    status = till.status()
+    assert (status["owed"], status["rejected"], status["starts"]["version"]) == ("", [], "2.0")
+    assert till.launch() == (0, "2.0")
+    assert till.sales() == till.receipts()
+    again = till.run(*command, "--yes")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert (till.schema(), till.sales()) == (1, till.receipts())
+
+
+BARE = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+from dbsync.migrations import python_code
+real = python_code.checked_text
+python_code.checked_text = lambda migration: "import alembic\\n" + real(migration)
+import runpy
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""Runs a script in a Python without installed packages, on a release whose migrations import one."""
+
+
+def test_a_module_that_a_bare_python_lacks_is_no_loss(till: RecordedTerminal) -> None:
+    path = till.folder / "settings.toml"
+    path.write_text(f"python = {json.dumps(sys.executable)}\n" + path.read_text())
+    before, sold = files_of(till), till.receipts()
+    script = [str(ROOT / "scripts" / "rollback.py"), "--settings", str(path), "--yes"]
+    done = till.run("-I", "-S", "-c", BARE, str(ROOT), *script)
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "No module named 'alembic'" in done.stdout
+    hint = f"Use this Python: `{sys.executable} -m updater rollback --settings {path}`"
+    assert hint in done.stdout
+    assert files_of(till) == before
+    full = till.run(*hint.split("`")[1].split()[1:], "--yes")
+    assert full.returncode == 0, full.stderr
+    assert (till.schema(), till.sales()) == (1, sold)
+
+
+def lossy(till: RecordedTerminal) -> Path:
+    """Return a backup of an older content of the same database, for a restore that loses what was sold since."""
+    (backup,) = till.backups.glob("*-v1-*.db")
+    return backup
+
+
+def test_yes_never_loses_and_accept_loss_says_how_much_and_where_it_is(till: RecordedTerminal) -> None:
+    sold, backup = till.receipts(), lossy(till)
+    before = files_of(till)
+    refused = till.run("-m", "updater", "rollback", "--backup", str(backup), "--yes")
+    assert refused.returncode == 5, refused.stdout + refused.stderr
+    assert "would not be in the live database (rates, sales)" in refused.stderr
+    assert files_of(till) == before
+    done = till.run("-m", "updater", "rollback", "--backup", str(backup), "--yes", "--accept-loss")
+    assert done.returncode == 6, done.stdout + done.stderr
+    (aside,) = till.data.glob("*-backup-before-restore-*.db")
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("LOST: 4 changes since the backup are not in the live database (rates, sales); kept in ")
+    assert str(aside) in last
+    assert till.sales(aside) == sold
+    assert (till.schema(), len(till.sales())) == (1, len(sold) - 2)
+    (report,) = (till.state / "outbox").glob("*.json")
+    told = json.loads(report.read_text())
+    assert (told["outcome"], told["code"], told["kept"]) == ("ROLLED_BACK_WITH_LOSS", "U-2109", str(aside))
+    assert sum(loss["added"] for loss in told["losses"]) == 4
+    shown = till.run("-m", "updater", "status").stdout
+    assert "not in the live database: rates: 2 added" in shown
+    assert str(aside) in shown
+
+
+@pytest.mark.parametrize("what", ["the copy", "its sync"])
+def test_a_copy_that_cannot_be_written_is_not_the_databases_fault(
+    till: RecordedTerminal, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    before, place = files_of(till), database_of(till).stat().st_ino
+
+    def fails(*_: object, **__: object) -> None:
+        raise DiskProblem(operation="write", path=till.data / "copy", cause="Input/output error")
+
+    monkeypatch.setattr(snapshot, "copy_to_part" if what == "the copy" else "measure_part", fails)
+    with pytest.raises(DiskProblem) as caught:
+        rollback_here(till)
+    assert "Input/output error" in str(caught.value)
+    assert files_of(till) == before
+    assert database_of(till).stat().st_ino == place
+    monkeypatch.undo()
+    rollback_here(till)
+    assert (till.schema(), till.sales()) == (1, till.receipts())
+
+
+def test_a_rollback_that_is_owed_is_finished_with_what_was_sold_meanwhile(
+    till: RecordedTerminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise DiskProblem(operation="restore", path=database_of(till), cause="Input/output error")
+
+    monkeypatch.setattr(restore, "restore_over", fails)
+    with pytest.raises(Owed):
+        rollback_here(till)
+    assert (till.schema(), till.sales()) == (3, till.receipts())
+    first = till.run("-m", "updater", "status").stdout.splitlines()[0]
+    assert first.startswith("UNFINISHED rollback from 2.0 to 1.0 is decided and not finished: the next start")
+    # As long as no space can be reserved, the till opens on what fits the database: the rejected release.
+    in_the_way = temporary_files.scratch_of(till.data, "pos_system.db", "reserve")
+    in_the_way.mkdir()
+    done = till.run("-m", "updater", "launch", "--", "--sell", "1")
+    assert (done.returncode, "2.0 is open" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert "cannot open" not in done.stdout + done.stderr
+    assert (till.schema(), till.sales()) == (3, till.receipts())
+    assert till.status()["owed"]
+    in_the_way.rmdir()
+    assert till.launch() == (0, "1.0")
+    assert (till.schema(), till.sales()) == (1, till.receipts())
+    assert till.status()["owed"] == ""
+    assert till.reports()[-1] == "U-0014"
+
+
+RUINED = """
+import os, sys
+from dbsync.backups import restore
+real = restore.copy_over
+def cut(*given, **named):
+    os._exit(9)
+restore.copy_over = cut
+from updater.__main__ import main
+sys.argv = ["updater", "rollback", "--yes", "--accept-loss"]
+main()
+"""
+
+
+def test_a_rollback_of_a_ruined_database_that_is_cut_is_finished_by_the_next_start(till: RecordedTerminal) -> None:
+    database = database_of(till)
+    ruined = b"\x00" * 100 + database.read_bytes()[100:]
+    database.write_bytes(ruined)
+    refused = till.run("-m", "updater", "rollback", "--yes")
+    assert (refused.returncode, database.read_bytes()) == (5, ruined), refused.stdout + refused.stderr
+    assert "nothing has been recorded" not in refused.stdout + refused.stderr
+    assert till.run("-c", RUINED).returncode == 9
+    (aside,) = till.data.glob("*-backup-before-restore-*.db")
+    assert aside.read_bytes() == ruined
+    assert not database.exists() or database.stat().st_size == 0
+    assert till.run("-m", "updater", "status").stdout.startswith("UNFINISHED")
+    assert till.launch() == (0, "1.0")
+    assert (till.schema(), aside.read_bytes() == ruined) == (1, True)
+    assert set(till.sales()) <= set(till.receipts())
+    assert till.reports()[-1] == "U-2109"
+
+
+def test_a_repeated_rollback_that_is_done_does_not_go_back_once_more(till: RecordedTerminal) -> None:
+    assert till.run("-m", "updater", "rollback", "--yes").returncode == 0
+    after = files_of(till)
+    again = till.run("-m", "updater", "rollback", "--yes")
+    assert again.returncode == 0
+    assert again.stdout == "Nothing to do: 1.0 starts next; the rollback from 2.0 is done.\n"
+    assert files_of(till) == after
