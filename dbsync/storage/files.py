@@ -133,11 +133,14 @@ def append_line(path: Path, line: str) -> None:
     try:
         descriptor = this_platform().open_binary(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, mode=0o644)
         try:
+            is_new = os.fstat(descriptor).st_size == 0
             start = b"" if _ends_with_newline(descriptor) else b"\n"
             _write_all(descriptor, start + line.encode() + b"\n")
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+        if is_new:
+            sync_folder(path.parent)
     except OSError as cause:
         raise disk_problem("append", path, cause) from cause
 

@@ -39,7 +39,9 @@ class Events:
             return None
 
     def _report(self, document: dict[str, Any]) -> Path | None:
-        self._outbox.mkdir(exist_ok=True)
+        if not self._outbox.is_dir():
+            self._outbox.mkdir(exist_ok=True)
+            files.sync_folder(self._outbox.parent)
         if self._is_told(document):
             return None
         stamp = document["at"].replace(":", "-").replace(".", "-")

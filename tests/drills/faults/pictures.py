@@ -23,6 +23,7 @@ COLUMNS: Final = {
     "businesses": ["id", "name", "createdAt"],
 }
 """What every schema of the sample till has."""
+SMALL_BYTES: Final = 4096
 NEW_FILE: Final = ".new-"
 UNFINISHED: Final = (".part-", NEW_FILE, ".staging-", ".old-")
 SALES: Final = ("transactions", "transaction_items")
@@ -127,17 +128,19 @@ def kept_aside(folder: Path, live: Path, scratch: Path) -> frozenset[Receipt]:
 
 
 def unfinished(folder: Path) -> list[str]:
-    """Return the unfinished files and folders that no later write of the same name will replace."""
+    """Return the unfinished files and folders, but for small ones of state files.
+
+    A cut write of a state file leaves a few hundred bytes, which the next write of that name replaces.
+    """
     return [
         str(path.relative_to(folder))
         for path in sorted(folder.rglob(".*"))
-        if path.name.startswith(UNFINISHED) and not _is_replaced(path)
+        if path.name.startswith(UNFINISHED) and not (path.name.startswith(NEW_FILE) and _is_small(path))
     ]
 
 
-def _is_replaced(path: Path) -> bool:
-    """Return whether the next write of a name that is there replaces this unfinished file."""
-    return path.name.startswith(NEW_FILE) and path.with_name(path.name.removeprefix(NEW_FILE)).exists()
+def _is_small(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size <= SMALL_BYTES
 
 
 def databases_beside(folder: Path, live: Path) -> Iterable[Path]:
@@ -145,6 +148,7 @@ def databases_beside(folder: Path, live: Path) -> Iterable[Path]:
     return [
         path
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path != live and not path.name.startswith(".") and ".db" in path.name
+        if path.is_file() and path != live and ".db" in path.name
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
         and not path.name.endswith(("-wal", "-shm", "-journal", ".lock", ".json"))
     ]  # fmt: skip
