@@ -26,6 +26,8 @@ COLUMNS: Final = {
 SMALL_BYTES: Final = 4096
 NEW_FILE: Final = ".new-"
 UNFINISHED: Final = (".part-", NEW_FILE, ".staging-", ".old-")
+SALE_BYTES: Final = 85
+"""Of a sale with its index entry, about."""
 SALES: Final = ("transactions", "transaction_items")
 
 
@@ -92,6 +94,41 @@ def _picture(copy: Path) -> Picture:
     found = content(copy, COLUMNS)
     objects = frozenset((kind, name, " ".join(sql.split())) for kind, name, sql in found.objects)
     return Picture(version, found.rows, objects, known, stock, tuple(problems))
+
+
+def grow(database: Path, size_bytes: int) -> None:
+    """Record sales until a database has about that size."""
+    size_before = database.stat().st_size
+    count = max(0, size_bytes - size_before) // SALE_BYTES
+    with closing(sqlite3.connect(database)) as connection, connection:
+        first = connection.execute("SELECT coalesce(max(id), 0) + 1 FROM transactions").fetchone()[0]
+        connection.executemany(
+            "INSERT INTO transactions (id, receiptNumber, totalCents, paidWith, createdAt)"
+            " VALUES (?, ?, ?, 'cash', '2026-11-28T10:00:00Z')",
+            ((number, f"G{number:012d}", number % 900) for number in range(first, first + count)),
+        )
+
+
+def in_words(live: Path, folder: Path, scratch: Path) -> str:
+    """Return which schema and how many sales the live database and the other ones have."""
+
+    def described(path: Path) -> str:
+        try:
+            found = picture(path, scratch)
+        except NoPicture as cause:
+            return str(cause)
+        return f"schema {found.version}, {found.rows['transactions'].total()} sales"
+
+    lines = [f"live: {described(live)}"]
+    lines += [f"kept: {described(path)} in {path.name}" for path in databases_beside(folder, live)]
+    return "; ".join(lines)
+
+
+def sales_lost(before: Picture | None, now: Picture | None) -> int:
+    """Return how many sales a database had before and has not now; 0 where that cannot be told."""
+    if before is None or now is None:
+        return 0
+    return (before.rows["transactions"] - now.rows["transactions"]).total()
 
 
 def missing_rows(before: Picture, after: Picture) -> list[str]:
