@@ -132,13 +132,18 @@ class Versions:
             (folder / path).unlink()
 
     def shelve(self, staging: Path, name: str) -> None:
-        """Make the files durable, then give the folder its final name; from then on it counts as complete."""
+        """Make the files durable, then give the folder its final name; from then on it counts as complete.
+
+        Raises:
+            DiskFull, DiskProblem: a file cannot be made durable; nothing has the final name.
+        """
         target = self.root / name
         if target.is_dir():
             # An earlier run was interrupted after this rename; the existing folder is complete and never overwritten.
             self._discard(staging)
             return
-        files.sync_tree(staging)
+        with files.disk_errors("shelve", target):
+            files.sync_tree(staging)
         files.rename_durably(source=staging, target=target)
 
     # ------------------------------------------------------------------------------------------------------- cleanup

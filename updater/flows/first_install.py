@@ -8,7 +8,7 @@ from dbsync.errors import Refused, TryLater
 from updater.answers import Answer, Catalog, Offer
 from updater.decisions.journal_rebuild import next_sequence
 from updater.flows.effects import Till, terminal_locked
-from updater.model import Journal, Phase, Proof, ProvenBy, Report, ReportPhase
+from updater.model import Journal, Phase, Proof, ProvenBy, Release, Report, ReportPhase, View
 from updater.outcomes import TerminalOutcome
 
 
@@ -28,6 +28,9 @@ def first_version(till: Till, *, bundle: Path | None = None) -> Journal:
         view = till.look()
         if view.journal is not None:
             return view.journal
+        cut_short = _cut_short(view)
+        if cut_short is not None:
+            return _begin(till, cut_short)
         if view.journal_broken or view.proofs:
             raise TryLater(
                 operation="install", cause="this terminal had a journal and lost it",
@@ -42,9 +45,23 @@ def first_version(till: Till, *, bundle: Path | None = None) -> Journal:
             return view.journal
         # The proof first: a crash before the journal leaves a terminal that a repeated install or a rebuild finishes.
         till.write_proof(Proof(next_sequence(view.proofs), offer.release, ProvenBy.INSTALLED, None, till.now()))
-        journal = Journal(Phase.IDLE, good=offer.release)
-        till.write_journal(journal)
-    till.tell(Report(TerminalOutcome.INSTALLED, offer.release, ReportPhase.INSTALL))
+        return _begin(till, offer.release)
+
+
+def _cut_short(view: View) -> Release | None:
+    """Return the release of an installation that was interrupted between proof and journal; None if there is none."""
+    if view.journal_broken or view.trials or view.rejections or len(view.proofs) != 1:
+        return None
+    (proof,) = view.proofs
+    is_whole = proof.why == ProvenBy.INSTALLED and proof.release.folder in view.installed
+    return proof.release if is_whole else None
+
+
+def _begin(till: Till, release: Release) -> Journal:
+    """Write the first journal, under the terminal lock."""
+    journal = Journal(Phase.IDLE, good=release)
+    till.write_journal(journal)
+    till.tell(Report(TerminalOutcome.INSTALLED, release, ReportPhase.INSTALL))
     return journal
 
 

@@ -72,7 +72,10 @@ def look(source: Source, *, now: datetime) -> Looked:
         "minimum_bytes_per_second": source.minimum_bytes_per_second,
     }
     answer = _ask(request, limit_seconds=source.look_seconds, progress=lambda _: None)
-    found = [_signed(offer) for offer in answer.get("offers", ())]
+    try:
+        found = [_signed(offer) for offer in answer.get("offers", ())]
+    except OSError as cause:
+        return Looked(Answer.TROUBLE, f"a manifest cannot be read: {cause.filename}: {cause.strerror or cause}")
     return Looked(Answer(answer["answer"]), answer["detail"], tuple(signed for signed in found if signed is not None))
 
 

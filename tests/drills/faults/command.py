@@ -14,14 +14,17 @@ from pathlib import Path
 from queue import Queue
 from typing import Any, Final
 
-from tests.drills.faults import native_code, rare_states
+from tests.drills.faults import native_code, rare_states, small_disks
 from tests.drills.faults.modes import ERRORS, KILLS, Mode
 from tests.drills.faults.registry import wanted
 from tests.drills.faults.report import Report, in_words
 from tests.drills.faults.worker import Job
 from tests.helpers.places import ROOT
 
-KINDS: Final[dict[str, tuple[Mode, ...]]] = {"trace": (), "kill": KILLS, "errors": ERRORS}
+KINDS: Final[dict[str, tuple[Mode, ...]]] = {"trace": (), "kill": KILLS, "errors": ERRORS, "disk": ()}
+DISK_LINES_COUNT: Final = 6
+ON_DISKS: Final = ("rollback", "rollback-script", "db-downgrade", "db-restore")
+"""The flows that a drill of small disks has, unless others are named: those that need space for several copies."""
 DESCRIPTION: Final = """\
 Every file call of a flow of the product is disturbed, and then four sentences must be true: something complete starts,
 its database fits it, no recorded sale is lost, and it settles. No sentence shown to a person may be false."""
@@ -33,7 +36,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "kind", choices=list(KINDS),
         help="trace: the order of durable writes in one run of each flow; kill: the power is cut, or a process is "
-        "killed, at each call; errors: each call fails, once and from there on",
+        "killed, at each call; errors: each call fails, once and from there on; disk: the flow runs on small disks",
     )  # fmt: skip
     parser.add_argument(
         "flows", nargs="*", metavar="FLOW", help="a flow, a family, or a beginning with *; default: all"
@@ -49,6 +52,13 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--twice", type=int, default=0, metavar="K", help="cut the power again, at K points of the next start"
     )
+    parser.add_argument(
+        "--free", type=float, action="append", metavar="X",
+        help="disk: free space, in sizes of the database; may be repeated (default: 0.5, 1, 2, 3, 4, 6)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--size", type=float, default=small_disks.SIZE_MEGABYTES, metavar="MEGABYTES", help="disk: of the database"
+    )
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="workers at the same time")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write each case as a line of JSON")
     parser.add_argument("--output", action="store_true", help="show the output of commands that broke a promise")
@@ -60,8 +70,12 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = arguments()
     options = parser.parse_args(words)
     modes = tuple(Mode(word) for word in options.mode) if options.mode else KINDS[options.kind]
+    on_disks = options.kind == "disk"
+    if on_disks and not small_disks.can_mount():
+        print(f"SKIPPED  {small_disks.NO_MOUNT}")
+        return 0
     try:
-        flows = wanted(options.flows)
+        flows = wanted(options.flows or (ON_DISKS if on_disks else ()))
         shim = native_code.shim()
     except (ValueError, native_code.CannotDrill) as cause:
         print(cause, file=sys.stderr)
@@ -70,8 +84,10 @@ def main(words: Sequence[str] | None = None) -> int:
     report = Report(twice=options.twice > 0)
     job = Job(
         tuple(flows), tuple(mode.value for mode in modes), options.sample, options.twice, 0, max(1, options.jobs),
-        str(shim),
+        str(shim), tuple(options.free or small_disks.FACTORS) if on_disks else (), int(options.size * 1e6),
     )  # fmt: skip
+    if on_disks:
+        return _disks(job._replace(shares_count=1), options.json)
     for told in _told(job, options.json):
         report.add(told)
         if told["kind"] == "case" and told["violations"]:
@@ -83,6 +99,25 @@ def main(words: Sequence[str] | None = None) -> int:
     if options.sample.replace(",", "").isdecimal():
         expected = []
     return _end(report, expected if modes else [], time.monotonic() - began)
+
+
+def _disks(job: Job, record: Path | None) -> int:
+    """Run flows on small disks, print what they say and what is the case after them, and return the exit status."""
+    good = True
+    for told in _told(job, record):
+        if told["kind"] != "disk":
+            print("\n".join(told["violations"]))
+            good = False
+            continue
+        good = good and not told["violations"]
+        status = "it did not end" if told["exit"] is None else f"exit status {told['exit']}"
+        print(f"{told['flow']}, {told['factor']} x the database free: {status}, {told['seconds']:.1f} seconds")
+        print("\n".join(f"        | {line}" for line in told["output"].splitlines()[-DISK_LINES_COUNT:]))
+        print(f"        {told['state']}")
+        for text in told["violations"]:
+            print(f"BROKEN  {text}")
+    print("no promise was broken" if good else "NOT GOOD", flush=True)
+    return 0 if good else 1
 
 
 def _end(report: Report, expected: Sequence[str], seconds: float) -> int:

@@ -28,6 +28,8 @@ class Course(NamedTuple):
     ran: Ran
     again: Ran | None = None
     """The recovery in which the power was cut a second time."""
+    lasting: bool = False
+    """Whether the cause of a failure is still there: a command that is repeated may fail again."""
 
     @property
     def same_boot(self) -> bool:
@@ -66,6 +68,18 @@ class Flow(ABC):
     @abstractmethod
     def recovery(self) -> Command:
         """Return what a person or the machine does next: the run that a second fault disturbs."""
+
+    def grown(self, size_bytes: int) -> tuple[Flow, Path]:
+        """Return this flow with a database of about that size, and the path of the database.
+
+        Raises:
+            NotImplementedError: small disks are nothing to this flow.
+        """
+        raise NotImplementedError
+
+    def state(self) -> str:
+        """Return what is live and what is kept beside it, in words."""
+        return ""
 
     @abstractmethod
     def judge(self, course: Course) -> list[Violation]:

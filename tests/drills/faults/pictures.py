@@ -23,8 +23,11 @@ COLUMNS: Final = {
     "businesses": ["id", "name", "createdAt"],
 }
 """What every schema of the sample till has."""
+SMALL_BYTES: Final = 4096
 NEW_FILE: Final = ".new-"
 UNFINISHED: Final = (".part-", NEW_FILE, ".staging-", ".old-")
+SALE_BYTES: Final = 85
+"""Of a sale with its index entry, about."""
 SALES: Final = ("transactions", "transaction_items")
 
 
@@ -93,6 +96,41 @@ def _picture(copy: Path) -> Picture:
     return Picture(version, found.rows, objects, known, stock, tuple(problems))
 
 
+def grow(database: Path, size_bytes: int) -> None:
+    """Record sales until a database has about that size."""
+    size_before = database.stat().st_size
+    count = max(0, size_bytes - size_before) // SALE_BYTES
+    with closing(sqlite3.connect(database)) as connection, connection:
+        first = connection.execute("SELECT coalesce(max(id), 0) + 1 FROM transactions").fetchone()[0]
+        connection.executemany(
+            "INSERT INTO transactions (id, receiptNumber, totalCents, paidWith, createdAt)"
+            " VALUES (?, ?, ?, 'cash', '2026-11-28T10:00:00Z')",
+            ((number, f"G{number:012d}", number % 900) for number in range(first, first + count)),
+        )
+
+
+def in_words(live: Path, folder: Path, scratch: Path) -> str:
+    """Return which schema and how many sales the live database and the other ones have."""
+
+    def described(path: Path) -> str:
+        try:
+            found = picture(path, scratch)
+        except NoPicture as cause:
+            return str(cause)
+        return f"schema {found.version}, {found.rows['transactions'].total()} sales"
+
+    lines = [f"live: {described(live)}"]
+    lines += [f"kept: {described(path)} in {path.name}" for path in databases_beside(folder, live)]
+    return "; ".join(lines)
+
+
+def sales_lost(before: Picture | None, now: Picture | None) -> int:
+    """Return how many sales a database had before and has not now; 0 where that cannot be told."""
+    if before is None or now is None:
+        return 0
+    return (before.rows["transactions"] - now.rows["transactions"]).total()
+
+
 def missing_rows(before: Picture, after: Picture) -> list[str]:
     """Return what was there before and is not there after, in words; sales are counted by receipts, not here."""
     found = []
@@ -127,17 +165,19 @@ def kept_aside(folder: Path, live: Path, scratch: Path) -> frozenset[Receipt]:
 
 
 def unfinished(folder: Path) -> list[str]:
-    """Return the unfinished files and folders that no later write of the same name will replace."""
+    """Return the unfinished files and folders, but for small ones of state files.
+
+    A cut write of a state file leaves a few hundred bytes, which the next write of that name replaces.
+    """
     return [
         str(path.relative_to(folder))
         for path in sorted(folder.rglob(".*"))
-        if path.name.startswith(UNFINISHED) and not _is_replaced(path)
+        if path.name.startswith(UNFINISHED) and not (path.name.startswith(NEW_FILE) and _is_small(path))
     ]
 
 
-def _is_replaced(path: Path) -> bool:
-    """Return whether the next write of a name that is there replaces this unfinished file."""
-    return path.name.startswith(NEW_FILE) and path.with_name(path.name.removeprefix(NEW_FILE)).exists()
+def _is_small(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size <= SMALL_BYTES
 
 
 def databases_beside(folder: Path, live: Path) -> Iterable[Path]:
@@ -145,6 +185,7 @@ def databases_beside(folder: Path, live: Path) -> Iterable[Path]:
     return [
         path
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path != live and not path.name.startswith(".") and ".db" in path.name
+        if path.is_file() and path != live and ".db" in path.name
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
         and not path.name.endswith(("-wal", "-shm", "-journal", ".lock", ".json"))
     ]  # fmt: skip

@@ -16,6 +16,8 @@ class Family(NamedTuple):
     names: tuple[str, ...]
     build: Callable[[Stage], list[Flow]]
     publish: bool = False
+    hidden: bool = False
+    """Whether its flows run only where they are named."""
 
 
 def _terminal(stage: Stage) -> list[Flow]:
@@ -32,6 +34,12 @@ def _database(stage: Stage) -> list[Flow]:
 
 def _publish(stage: Stage) -> list[Flow]:
     from tests.drills.faults.publish_flows import flows
+
+    return flows(stage)
+
+
+def _own(stage: Stage) -> list[Flow]:
+    from tests.drills.faults.own_flows import flows
 
     return flows(stage)
 
@@ -54,8 +62,12 @@ FAMILIES: Final = {
         _database,
     ),
     "vendor": Family(("publish", "refresh"), _publish, publish=True),
+    "own": Family(
+        ("own-right", "own-no-sync", "own-no-folder-sync", "own-in-place", "own-short"), _own, hidden=True
+    ),
 }  # fmt: skip
 NAMES: Final = tuple(name for family in FAMILIES.values() for name in family.names)
+SHOWN: Final = tuple(name for family in FAMILIES.values() for name in family.names if not family.hidden)
 
 
 def wanted(words: Iterable[str]) -> list[str]:
@@ -68,9 +80,9 @@ def wanted(words: Iterable[str]) -> list[str]:
     for word in words:
         names = FAMILIES[word].names if word in FAMILIES else [name for name in NAMES if _is_named(name, word)]
         if not names:
-            raise ValueError(f"{word} is no flow; there are: {', '.join([*FAMILIES, *NAMES])}")
+            raise ValueError(f"{word} is no flow; there are: {', '.join([*FAMILIES, *SHOWN])}")
         found += names
-    return [name for name in NAMES if name in found] if found else list(NAMES)
+    return [name for name in NAMES if name in found] if found else list(SHOWN)
 
 
 def _is_named(name: str, word: str) -> bool:

@@ -15,10 +15,12 @@ from tests.drills.faults.pictures import (
     Picture,
     Receipt,
     databases_beside,
+    in_words,
     kept_aside,
     missing_rows,
     picture,
     receipts_in,
+    sales_lost,
     unfinished,
 )
 from tests.drills.faults.promises import Promise, Violation
@@ -82,6 +84,13 @@ class TerminalFlow(Flow):
     def recovery(self) -> Command:
         return self._spec.command if self._spec.repeat else updater(*LAUNCH)
 
+    def grown(self, size_bytes: int) -> tuple[Flow, Path]:
+        scene = self._scenes.grow(self._spec.scene, size_bytes)
+        return TerminalFlow(self._scenes, self._spec._replace(scene=scene)), self._stage.database
+
+    def state(self) -> str:
+        return in_words(self._stage.database, self._stage.database.parent, self._stage.scratch)
+
     # ----------------------------------------------------------------------------------------------------- judging
 
     def judge(self, course: Course) -> list[Violation]:
@@ -93,7 +102,7 @@ class TerminalFlow(Flow):
         violations += self._whole_database(now)
         told = self._told(course.ran, now)
         boot = course.starts_before
-        if self._spec.repeat and course.ran.exit_code not in (0, LOSSY):
+        if self._spec.repeat and course.ran.exit_code not in (0, LOSSY) and not course.lasting:
             violations += self._repeat(boot)
         settled = self._settle(boot, violations)
         if course.again is None:
@@ -116,16 +125,13 @@ class TerminalFlow(Flow):
     def _told(self, ran: Ran, now: Picture | None) -> Told:
         """Return what a command said, and the facts as they are before the next start."""
         before = self._scenes.before[self._spec.scene]
-        at_start = receipts_in(self._stage.scenes / self._spec.scene / "receipts.txt")
-        had = before.picture.receipts if before.picture is not None else frozenset()
-        lost = [receipt for receipt in at_start if receipt in had and now is not None and receipt not in now.receipts]
         changed = before.picture is not None and (now is None or now.rows != before.picture.rows)
         return Told(
             output=ran.output,
             exit_code=ran.exit_code,
             next_opened="",
             sold_since_backup=before.sold_since_backup,
-            lost_count=len(lost),
+            lost_count=sales_lost(before.picture, now),
             changed=changed and not opened(ran.output),
             missing_files=tuple(path for path in kept_files(ran.output) if not Path(path).exists()),
         )

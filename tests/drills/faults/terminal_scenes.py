@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from tests.drills.faults import native_code
 from tests.drills.faults.engine import Ran
-from tests.drills.faults.pictures import Picture, picture, receipts_in
+from tests.drills.faults.pictures import Picture, grow, picture, receipts_in
 from tests.drills.faults.stage import LAUNCH, Stage, dbsync, updater
 from tests.helpers.vendor import Vendor
 from tests.sample_till.bundles import APP, copy_migrations
@@ -175,6 +175,17 @@ class Scenes:
         stage.database.write_bytes(data)
         stage.keep(name)
         self.before[name] = Before(None, bytes(data), 0)
+
+    def grow(self, scene: str, size_bytes: int) -> str:
+        """Keep a scene with a database of about that size, and return its name."""
+        name = f"{scene}-{size_bytes}"
+        if name not in self.before:
+            self.stage.reset(scene)
+            grow(self.stage.database, size_bytes)
+            self.stage.keep(name)
+            found = picture(self.stage.database, self.stage.scratch)
+            self.before[name] = self.before[scene]._replace(picture=found)
+        return name
 
     def _look(self) -> None:
         """Take the pictures of all scenes, and learn what each schema looks like."""

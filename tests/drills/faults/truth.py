@@ -53,6 +53,10 @@ def opened(output: str) -> str:
     return str(found[-1]) if found else ""
 
 
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".")]
+
+
 def kept_files(output: str) -> list[str]:
     """Return the files that an output says are kept."""
     return [path.rstrip(".,;") for path in _KEPT.findall(output)]
@@ -74,9 +78,12 @@ def starts_next(told: Told) -> str:
 
 
 def stays_open(told: Told) -> str:
-    """Return the version that was open and confirmed, where another one opens after it."""
+    """Return the version that was open and confirmed, where an older one opens after it.
+
+    A newer one may: the older version opened because the attempt to update failed for now.
+    """
     was = opened(told.output)
-    if was and told.next_opened and told.next_opened != was:
+    if was and told.next_opened and _numbers(told.next_opened) < _numbers(was):
         return f"{was} was open, and {told.next_opened} opens next"
     return ""
 

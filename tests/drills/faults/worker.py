@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from tests.drills.faults import cases, rare_states, trace_rules
+from tests.drills.faults import cases, rare_states, small_disks, trace_rules
 from tests.drills.faults.calls import Call, sampled
 from tests.drills.faults.cases import Case
 from tests.drills.faults.engine import Engine
@@ -41,6 +41,9 @@ class Job(NamedTuple):
     """This worker takes the cases whose number leaves this rest."""
     shares_count: int
     shim: str
+    factors: Sequence[float] = ()
+    """Not empty: the flows run on small disks, with free space of so many sizes of the database each."""
+    size_bytes: int = 0
 
 
 def work(job: Job) -> Iterator[dict[str, Any]]:
@@ -56,7 +59,7 @@ def work(job: Job) -> Iterator[dict[str, Any]]:
         try:
             flows = {flow.name: flow for flow in family.build(Stage(folder, engine))}
             for flow in names:
-                yield from _flow(job, flows[flow])
+                yield from _disks(job, flows[flow]) if job.factors else _flow(job, flows[flow])
         finally:
             engine.close()
             shutil.rmtree(folder, ignore_errors=True)
@@ -80,6 +83,17 @@ def _flow(job: Job, flow: Flow) -> Iterator[dict[str, Any]]:
             if number % job.shares_count == job.share:
                 for case in _cases(job, flow, mode, call):
                     yield _told(case, _reached(case, points))
+
+
+def _disks(job: Job, flow: Flow) -> Iterator[dict[str, Any]]:
+    grown, database = flow.grown(job.size_bytes)
+    for factor in job.factors:
+        found = small_disks.run(grown, database, factor)
+        yield {
+            "kind": "disk", "flow": flow.name, "factor": factor, "free_bytes": found.free_bytes,
+            "exit": found.ran.exit_code, "state": found.state, "output": found.ran.output, "seconds": found.ran.seconds,
+            "violations": [str(violation) for violation in found.violations],
+        }  # fmt: skip
 
 
 def _cases(job: Job, flow: Flow, mode: Mode, call: Call) -> Iterator[Case]:

@@ -1,0 +1,114 @@
+"""The fault drill as a test: it finds seeded mistakes, finds nothing in right code, and a sample of the product.
+
+All points of all flows: ./scripts/drill kill --jobs 2; ./scripts/drill errors --jobs 2
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.drills.faults import native_code, registry
+from tests.helpers.places import ROOT
+
+DRILL_SECONDS = 280.0
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason=native_code.ANOTHER_SYSTEM),
+]
+
+
+def drill(*words: str, root: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    return subprocess.run(
+        [sys.executable, "-m", "tests.drills.faults", *words],
+        cwd=root, env=environment, capture_output=True, encoding="utf-8", timeout=DRILL_SECONDS, check=False,
+    )  # fmt: skip
+
+
+def cases(path: Path) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [told for told in found if told["kind"] == "case"]
+
+
+# ---------------------------------------------------------------------------------------------------- the drill itself
+
+
+def test_a_file_that_is_replaced_rightly_breaks_no_promise(tmp_path: Path) -> None:
+    record = tmp_path / "cases.jsonl"
+    assert drill("trace", "own-right").returncode == 0
+    for kind in ("kill", "errors"):
+        done = drill(kind, "own-right", "--json", str(record))
+        assert done.returncode == 0, done.stdout
+        assert cases(record)
+        assert all(case["hit"] for case in cases(record))
+
+
+@pytest.mark.parametrize(
+    ("kind", "flow", "words"),
+    [
+        ("trace", "own-no-sync", "of its files not synced"),
+        ("trace", "own-no-folder-sync", "is not synced next"),
+        ("kill", "own-in-place", "every file under a final name is whole"),
+        ("errors", "own-in-place", "every file under a final name is whole"),
+        ("errors", "own-short", "exit status 0, and it is not done"),
+    ],
+)
+def test_a_seeded_mistake_is_found(kind: str, flow: str, words: str) -> None:
+    done = drill(kind, flow)
+    assert done.returncode == 1
+    assert words in done.stdout
+
+
+def test_a_sync_that_the_product_forgets_is_found(tmp_path: Path) -> None:
+    for name in ("dbsync", "updater", "tests", "scripts"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "fixtures"))
+    path = tmp_path / "dbsync" / "storage" / "files.py"
+    text = path.read_text(encoding="utf-8")
+    right = "            _write_all(descriptor, data)\n            os.fsync(descriptor)\n"
+    assert text.count(right) == 1
+    path.write_text(text.replace(right, "            _write_all(descriptor, data)\n"), encoding="utf-8")
+    done = drill("trace", "fold", root=tmp_path)
+    assert done.returncode == 1
+    assert "rename state/.new-journal.json -> state/journal.json: 1 of its files not synced" in done.stdout
+
+
+def test_the_points_of_a_flow_are_the_same_each_time(tmp_path: Path) -> None:
+    seen = []
+    for number in range(2):
+        record = tmp_path / f"{number}.jsonl"
+        drill("kill", "fold", "--mode", "plug", "--sample", "smart/5", "--json", str(record))
+        seen.append([(case["point"], case["call"].split()[0], case["hit"]) for case in cases(record)])
+    assert seen[0] == seen[1]
+    assert all(hit for _, _, hit in seen[0])
+
+
+def test_a_word_that_is_no_flow_is_refused() -> None:
+    done = drill("kill", "nonsense")
+    assert done.returncode == 2
+    assert "nonsense is no flow" in done.stderr
+
+
+def test_without_a_compiler_the_drill_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(native_code.CannotDrill, match="needs a C compiler"):
+        native_code.compiler()
+
+
+# ---------------------------------------------------------------------------------------------------------- the product
+
+BEING_REBUILT = "going back under faults is being rebuilt"
+GOING_BACK = tuple(name for name in registry.SHOWN if "rollback" in name or name.startswith(("db-down", "db-restore")))
+
+
+def test_every_flow_writes_in_a_durable_order() -> None:
+    done = drill("trace")
+    assert done.returncode == 0, done.stdout

@@ -1,0 +1,189 @@
+"""The pure parts of the fault drill: rules over the order of calls, rules over sentences, selection of points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.drills.faults import rare_states, trace_rules
+from tests.drills.faults.calls import IS_WRITE, TAKES_SPACE, Call, parsed, sampled, smart
+from tests.drills.faults.modes import Mode
+from tests.drills.faults.trace_rules import Rule
+from tests.drills.faults.truth import Told, false_sentences
+
+SYNCED_STATE = (
+    "write state/.new-a.json",
+    "fsync state/.new-a.json",
+    "rename state/.new-a.json -> state/a.json",
+    "fsync state",
+)
+SHELVED = (
+    "mkdir program/versions/.staging-1", "write program/versions/.staging-1/app",
+    "fsync program/versions/.staging-1/app",
+    "fsync program/versions/.staging-1", "rename program/versions/.staging-1 -> program/versions/1",
+    "fsync program/versions",
+)  # fmt: skip
+SWAPPED = (
+    "write state/.new-journal.json", "fsync state/.new-journal.json",
+    "rename state/.new-journal.json -> state/journal.json", "fsync state",
+)  # fmt: skip
+COUNTED = (
+    "write state/trial/.new-t.json", "fsync state/trial/.new-t.json",
+    "rename state/trial/.new-t.json -> state/trial/t.json", "fsync state/trial",
+)  # fmt: skip
+MIGRATED = (
+    "pwrite data/pos_system.db-journal", "fdatasync data/pos_system.db-journal", "pwrite data/pos_system.db",
+    "fdatasync data/pos_system.db", "unlink data/pos_system.db-journal", "fdatasync data",
+)  # fmt: skip
+TIMESTAMP = "public/metadata/timestamp.json"
+STARTED = ("exec program/versions/1.1-abc/till",)
+TRIAL = (*COUNTED, *MIGRATED, *COUNTED, *STARTED)
+
+
+def calls(*lines: str, program: str = "python", process: int = 0) -> list[Call]:
+    found = []
+    for number, line in enumerate(lines, 1):
+        name, _, rest = line.partition(" ")
+        source, _, path = rest.rpartition(" -> ")
+        kind = {
+            "write": TAKES_SPACE | IS_WRITE,
+            "pwrite": TAKES_SPACE | IS_WRITE,
+            "mkdir": TAKES_SPACE,
+            "open": TAKES_SPACE,
+        }
+        found.append(Call(0 if name == "exec" else number, process, program, kind.get(name, 0), name, path, source))
+    return found
+
+
+def without(lines: Sequence[str], *gone: str) -> list[str]:
+    left = [line for line in lines if line not in gone]
+    assert len(left) < len(lines)
+    return left
+
+
+@pytest.mark.parametrize("lines", [SYNCED_STATE, (*SHELVED, *SWAPPED), TRIAL], ids=["state file", "swap", "trial"])
+def test_the_right_order_is_found_right(lines: Sequence[str]) -> None:
+    assert trace_rules.findings(calls(*lines), trace_rules.GENERAL) == []
+
+
+def test_a_trial_in_the_right_order_is_found_right() -> None:
+    assert trace_rules.findings(calls(*TRIAL), trace_rules.TRIAL) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "lines"),
+    [
+        (trace_rules.synced_before_rename, without(SYNCED_STATE, "fsync state/.new-a.json")),
+        (trace_rules.synced_before_rename, without(SHELVED, "fsync program/versions/.staging-1/app")),
+        (trace_rules.folder_synced_after_rename, without(SYNCED_STATE, "fsync state")),
+        (trace_rules.folder_synced_after_rename, [*SYNCED_STATE[:3], "write state/b.json", "fsync state"]),
+        (trace_rules.folder_synced_after_rename, ["rename state/a.json -> data/a.json", "fsync data"]),
+        (trace_rules.folder_synced_after_journal, without(MIGRATED, "fdatasync data")),
+        (trace_rules.pointer_last, [*SHELVED[:5], *SWAPPED]),
+        (trace_rules.pointer_last, ["write data/pos_system.db", *SWAPPED]),
+        (trace_rules.pointer_last, ["write public/targets/a", "rename public/metadata/.t -> " + TIMESTAMP]),
+        (trace_rules.counted_before_acts, [*MIGRATED, *COUNTED, *STARTED]),
+        (trace_rules.counted_before_acts, [*COUNTED[:3], *MIGRATED, *COUNTED, *STARTED]),
+        (trace_rules.counted_before_acts, [*COUNTED, *MIGRATED, *STARTED, *COUNTED]),
+        (trace_rules.counted_before_acts, [*COUNTED, *MIGRATED, *COUNTED[:3], *STARTED]),
+        (trace_rules.durable_at_end, ["write state/events.jsonl"]),
+        (trace_rules.names_durable_at_end, ["mkdir state/outbox"]),
+        (trace_rules.names_durable_at_end, ["open state/a.jsonl", "write state/a.jsonl", "fsync state/a.jsonl"]),
+    ],
+)  # fmt: skip
+def test_a_wrong_order_is_found(rule: Rule, lines: Sequence[str]) -> None:
+    assert len(rule(calls(*lines))) == 1
+
+
+def test_what_the_app_writes_is_the_apps_affair() -> None:
+    assert trace_rules.findings(calls("write state/a.json", program="till"), trace_rules.GENERAL) == []
+
+
+def test_calls_of_another_process_come_in_between() -> None:
+    ours, others = calls(*SYNCED_STATE), calls("write data/x", process=1, program="till")
+    assert trace_rules.findings([*ours[:3], *others, *ours[3:]], trace_rules.GENERAL) == []
+
+
+TRUE = Told("1.0 starts next. 1.1 is not tried again here", 0, "1.0")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        TRUE,
+        Told("till 1.0 is open", 0, "1.1"),  # an attempt to update that failed for now
+        Told("nothing has been recorded since; nothing is lost", 0, "1.0"),
+        Told("The till cannot open. Please call support.", 75, "1.0"),
+        Told("4 records are missing from the live database: they are kept", 6, "1.0", lost_count=4),
+        Told("Error: the app is running. Nothing was changed.", 75, "1.1"),
+    ],
+)
+def test_a_true_sentence_is_no_violation(told: Told) -> None:
+    assert false_sentences(told) == []
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        TRUE._replace(next_opened="1.1"),
+        Told("till 1.1 is open", 0, "1.0"),
+        Told("nothing has been recorded since; nothing is lost", 0, "1.0", sold_since_backup=2),
+        Told("notice: The till cannot open. Please call support.\ntill 1.0 is open", 0, "1.0"),
+        TRUE._replace(lost_count=4),
+        Told("done", 6, "1.0", lost_count=4),
+        Told("Error: it failed. Nothing was changed.", 75, "1.1", changed=True),
+        Told("The database as it was is kept: /data/x.db", 0, "1.0", missing_files=("/data/x.db",)),
+    ],
+)
+def test_a_false_sentence_is_found(told: Told) -> None:
+    assert len(false_sentences(told)) == 1
+
+
+def test_of_a_run_of_writes_the_first_the_last_and_every_eighth_matter() -> None:
+    run = calls("open a", *["pwrite a"] * 20, "fsync a", "pwrite b")
+    assert [call.number for call in smart(run)] == [1, 2, 10, 18, 21, 22, 23]
+    assert [call.number for call in sampled(run, "smart/3")] == [1, 18, 23]
+    assert [call.number for call in sampled(run, "all/10")] == [1, 11, 21]
+    assert [call.number for call in sampled(run, "3,17")] == [3, 17]
+    with pytest.raises(ValueError, match="no sample"):
+        sampled(run, "some")
+
+
+def test_a_log_is_read_in_the_order_of_its_numbers_and_marks_keep_their_place() -> None:
+    log = (
+        "2\t71\tpython\t0\tfsync\t/case/a\t\n1\t70\tpython\t3\twrite\t/case/a\t\n1\t70\tpython\t0\texec\t/case/till\t\n"
+        "3\t72\ttill\t0\trename\t/case/b\t/case/a\n4\t72\ttorn"
+    )
+    assert [(call.number, call.process, str(call)) for call in parsed(log, Path("/case"))] == [
+        (1, 0, "write a"),
+        (0, 0, "exec till"),
+        (2, 1, "fsync a"),
+        (3, 2, "rename a -> b"),
+    ]
+
+
+def test_a_fault_fits_only_calls_that_it_can_disturb() -> None:
+    write, sync, mark = calls("write a", "fsync a", "exec till")
+    sale = write._replace(program="till")
+    assert [mode for mode in Mode if mode.fits(write)] == list(Mode)
+    assert not any(mode.fits(sync) for mode in (Mode.ENOSPC, Mode.FULL_ON, Mode.SHORT))
+    assert [mode for mode in Mode if mode.fits(sale)] == [Mode.PLUG, Mode.KILL]
+    assert not any(mode.fits(mark) for mode in Mode)
+
+
+def test_a_rare_state_is_demanded_where_a_flow_and_a_fault_can_reach_it() -> None:
+    names = {state.name for state in rare_states.expected(["rollback"], [Mode.FULL_ON], twice=False)}
+    assert names == {"the disk is full after the commit point of a rollback"}
+    assert rare_states.expected(["backup"], list(Mode), twice=True) == []
+    assert any(state.twice for state in rare_states.expected(["launch"], [Mode.PLUG], twice=True))
+
+
+def test_a_rare_state_is_reached_at_its_points_only() -> None:
+    (state,) = rare_states.expected(["rollback"], [Mode.FULL_ON], twice=False)
+    course = calls(
+        "write state/rejected/.new-r.json", "rename state/rejected/.new-r.json -> state/rejected/r.json", "fsync state",
+        "pwrite data/pos_system.db",
+    )  # fmt: skip
+    assert [call.number for call in state.points(course, Mode.FULL_ON)] == [4]
