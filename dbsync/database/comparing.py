@@ -9,7 +9,7 @@ from pathlib import Path
 from dbsync.backups import catalog, compression, restore, snapshot
 from dbsync.database.shared import Shared, known_migrations
 from dbsync.downgrade import row_translation
-from dbsync.errors import DiskProblem, Locked, TillkeeperError, TryLater, VerificationFailed
+from dbsync.errors import Damaged, DiskProblem, Locked, TillkeeperError, TryLater, VerificationFailed
 from dbsync.migrations import runner
 from dbsync.model import Backup, Change, Facts, Loss, Migration, Sha256, State
 from dbsync.progress import WorkPhase
@@ -57,9 +57,11 @@ class Comparing(Shared):
         try:
             return self._compared(backup)
         except TillkeeperError as error:
+            if isinstance(error, Damaged):
+                error = self._confirmed(error)
             if isinstance(error, TryLater):
                 # It cannot be read now, which says nothing about what was recorded.
-                raise
+                raise error
             # Another text encoding, or a collation of the app: a backup that cannot be compared may still be restored.
             return Change(known=False, cause=error.cause)
 
@@ -75,7 +77,7 @@ class Comparing(Shared):
     def export_loss(self, migrations: tuple[Migration, ...], *, base: Backup, aside: Backup) -> Path | None:
         folder = self._reports / f"loss-{aside.path.stem}"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            files.make_folder(folder)
             with (
                 self._as_committed(base, known_migrations(base, migrations)) as scratch,
                 connections.translated("export", aside.path),
@@ -84,6 +86,8 @@ class Comparing(Shared):
                 connections.attach_copy(kept, scratch, "base")
                 written = table_diff.export(kept, "base", table_diff.differences(kept, "base"), folder)
             files.sync_tree(folder)
+            if not written:
+                snapshot.drop_folder(folder)
             return folder if written else None
         except (TillkeeperError, OSError):
             # The set-aside copy is complete and durable; the export is derived from it, and can be made later.

@@ -26,7 +26,10 @@ class Restoring(Shared):
         preflight.check_space_to_go_back(database=self.database, base=base, backups=self.backups, carries=carries)
         if self.look().state not in (State.MISSING, State.EMPTY):
             restore.check_format(self.database)
-            preflight.check_not_in_use(self.database)
+            try:
+                preflight.check_not_in_use(self.database)
+            except Damaged as error:
+                raise self._confirmed(error) from error
 
     def put_aside(self, kind: BackupKind) -> Backup | None:
         facts = self.look()
@@ -41,7 +44,10 @@ class Restoring(Shared):
             return None
         kept = self._facts(final, kind, facts.version, datetime.now(UTC))
         told = self._meter.phase(WorkPhase.PUT_ASIDE)
-        return restore.put_aside(kept, database=self.database, final=final, told=told, watch=self._watch)
+        try:
+            return restore.put_aside(kept, database=self.database, final=final, told=told, watch=self._watch)
+        except Damaged as error:
+            raise self._confirmed(error) from error
 
     def name_aside(self, kind: BackupKind) -> Path:
         name = catalog.beside_name(self.database, kind, datetime.now(UTC))
@@ -132,10 +138,14 @@ class Restoring(Shared):
         name = f"{self._prefix}-backup-{BackupKind.CARRIED}-v{base.version}-{files.utc_stamp(now)}.db"
         final = catalog.free_name(self.backups, name)
         part = temporary_files.part_of(final, temporary_files.owner_of(self.database))
-        files.rename_durably(source=carried.path, target=part)
-        facts = self._facts(part, BackupKind.CARRIED, base.version, now)
-        # Carrying back has checked it.
-        return snapshot.keep_part(snapshot.measure_part(facts))
+        try:
+            files.rename_durably(source=carried.path, target=part)
+            facts = self._facts(part, BackupKind.CARRIED, base.version, now)
+            # Carrying back has checked it.
+            return snapshot.keep_part(snapshot.measure_part(facts))
+        except BaseException:
+            snapshot.drop_part(part)
+            raise
 
     def check_usable(self, backup: Path) -> None:
         self._meter.phase(WorkPhase.CHECK_BACKUP)

@@ -13,6 +13,7 @@ from dbsync.backups.concurrent_writes import Watch
 from dbsync.database import measurements, preflight
 from dbsync.database.flight_recorder import FlightRecorder
 from dbsync.database.open_transaction import OpenTransaction
+from dbsync.errors import Damaged, DiskProblem, TillkeeperError
 from dbsync.model import NO_SHA256, Backup, BackupKind, Migration, SchemaNumber
 from dbsync.progress import Meter, Progress, quiet, safe
 from dbsync.storage import connections, files, temporary_files
@@ -100,6 +101,20 @@ class Shared(Effects):
             closing(self.opened(self.database)) as live,
         ):
             yield live
+
+    def _confirmed(self, error: Damaged) -> TillkeeperError:
+        """Return the error if the live database is damaged indeed, else one that says to try later.
+
+        SQLite also calls a file damaged of which one page could not be read once.
+        """
+        try:
+            with self._reading("check") as live:
+                problem = connections.check_soundness(live)
+        except TillkeeperError as again:
+            return again
+        if problem is not None:
+            return error
+        return DiskProblem(operation=error.operation, path=self.database, cause="a part of it could not be read once")
 
     @property
     def _open(self) -> connections.Connection:

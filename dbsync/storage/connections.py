@@ -256,6 +256,12 @@ def look(
         return Facts(State.UNAVAILABLE, detail=cause.strerror or str(cause))
     except TillkeeperError as error:
         return Facts(State.UNAVAILABLE, detail=error.cause)
+    facts = _looked(path, had_data, opened)
+    # SQLite also calls a file damaged of which one page could not be read once: what is damaged is so the next time.
+    return _looked(path, had_data, opened) if facts.state is State.UNREADABLE else facts
+
+
+def _looked(path: Path, had_data: Callable[[], str], opened: Callable[[Path], Connection]) -> Facts:
     try:
         with translated("look at", path), closing(opened(path)) as connection:
             return _facts(connection, had_data)

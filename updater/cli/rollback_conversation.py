@@ -169,9 +169,10 @@ def _plan_lines(plan: Plan) -> list[str]:
         return [*lines, losses.not_known(plan.not_known), kept]
     if plan.nothing_there:
         return [*lines, "there is no database now: nothing is replaced"]
-    if not plan.done and not plan.losses:
+    if not plan.done and not plan.losses and not plan.not_known:
         return [*lines, "nothing has been recorded since; nothing is lost"]
-    lines += ["recorded since then:", *losses.listed(plan.done)]
+    counted = ["recorded since then:", *losses.listed(plan.done)]
+    lines += [losses.not_known(plan.not_known)] if plan.not_known else counted
     if plan.carries and not plan.losses:
         lines.append("all of it is carried back to the older schema, with proof: nothing is lost")
     elif plan.carries:

@@ -72,6 +72,18 @@ def backup_of(settings: Settings, trial: Trial) -> Backup | None:
     return next(iter([*recorded, *named]), None)
 
 
+def clear_leftovers(settings: Settings) -> None:
+    """Remove what runs on the database that were cut have left, as far as possible; the caller holds its lock."""
+    from dbsync.backups.catalog import clear_parts
+    from dbsync.errors import TillkeeperError
+
+    try:
+        clear_parts(backups=settings.backups, database=settings.database, prefix=settings.backup_prefix)
+    except (TillkeeperError, OSError):
+        # They only take space; the next cycle tries again.
+        return
+
+
 def restore_is_done(settings: Settings, intent_id: str) -> bool:
     """Return whether the restore that a person's rollback requested is done; not, if that cannot be read now."""
     from dbsync.backups import restore_intents

@@ -259,6 +259,14 @@ class Terminal(Till):
             keep_count=self.settings.limits.trials_kept_count,
             keep=frozenset(trial_id for trial_id in named if trial_id is not None),
         )
+        # A run that holds the lock has files of its own there.
+        if self.try_database_lock():
+            from updater.terminal.database import clear_leftovers
+
+            try:
+                clear_leftovers(self.settings)
+            finally:
+                self.release_database_lock()
 
     def in_window(self) -> bool:
         from datetime import datetime
