@@ -57,13 +57,12 @@ class Comparing(Shared):
         try:
             return self._compared(backup)
         except TillkeeperError as error:
-            if isinstance(error, Damaged):
-                error = self._confirmed(error)
-            if isinstance(error, TryLater):
+            cause = self._confirmed(error) if isinstance(error, Damaged) else error
+            if isinstance(cause, TryLater):
                 # It cannot be read now, which says nothing about what was recorded.
-                raise error
+                raise cause from error
             # Another text encoding, or a collation of the app: a backup that cannot be compared may still be restored.
-            return Change(known=False, cause=error.cause)
+            return Change(known=False, cause=cause.cause)
 
     def _change_without(self, backup: Path, facts: Facts) -> Change:
         """Return the change of a database that is not there: unknown if a later copy of it is kept."""

@@ -202,7 +202,7 @@ class Till(Records):
 
     @abstractmethod
     def tidy(self, keep: frozenset[ReleaseId]) -> None:
-        """Remove version folders, downloads, old trial files and copies that nothing refers to (`keep`: release ids)."""
+        """Remove folders, downloads, trial files and unfinished copies that nothing refers to (`keep`: release ids)."""
 
     @abstractmethod
     def in_window(self) -> bool:
