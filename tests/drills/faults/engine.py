@@ -152,6 +152,7 @@ class Engine:
             for source, target in ((empty, 0), (output, 1), (output, 2)):
                 os.dup2(source, target)
             sys.stdin, sys.stdout, sys.stderr = _streams()
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.environ.update(environment)
             os.environ.update(FAULT_STATE=str(self._state_path), DRILL_BELL=str(self._bell))
             forked_child.use()
