@@ -87,6 +87,7 @@ NETS: Final = {
     "dbsync.database.looking": "clearing left-overs stops nothing",
     "dbsync.backups.quarantine": "a copy of what is damaged stops nothing",
     "updater.terminal.app_process": "a count for support stops no till",
+    "updater.cli.shared": "a command of a person ends with a sentence, whatever the disk does",
 }
 """The modules that catch an OSError beside errors of ours, with the reason; elsewhere it is one of ours by then."""
 

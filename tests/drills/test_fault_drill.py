@@ -15,15 +15,22 @@ from typing import Any
 
 import pytest
 
-from tests.drills.faults import native_code, registry
+from tests.drills.faults import native_code, registry, small_disks
 from tests.helpers.places import ROOT
 
 DRILL_SECONDS = 280.0
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(sys.platform != "linux", reason=native_code.ANOTHER_SYSTEM),
-]
+
+def reason_not_to() -> str:
+    """Return why this machine cannot run the drill; empty if it can."""
+    try:
+        native_code.compiler()
+    except native_code.CannotDrill as cause:
+        return str(cause)
+    return ""
+
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(reason_not_to()), reason=reason_not_to())]
 
 
 def drill(*words: str, root: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -105,10 +112,41 @@ def test_without_a_compiler_the_drill_says_what_to_install(monkeypatch: pytest.M
 
 # ---------------------------------------------------------------------------------------------------------- the product
 
-BEING_REBUILT = "going back under faults is being rebuilt"
-GOING_BACK = tuple(name for name in registry.SHOWN if "rollback" in name or name.startswith(("db-down", "db-restore")))
+BACK = tuple(name for name in registry.SHOWN if "rollback" in name or name.startswith(("db-downgrade", "db-restore")))
+LAUNCHES = tuple(name for name in registry.SHOWN if name.startswith("launch"))
+OTHERS = tuple(name for name in registry.SHOWN if name not in (*BACK, *LAUNCHES))
 
 
 def test_every_flow_writes_in_a_durable_order() -> None:
     done = drill("trace")
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("kind", "flows", "words"),
+    [
+        pytest.param("kill", OTHERS, ("--sample", "smart/24"), id="kill-others"),
+        pytest.param("kill", LAUNCHES, ("--sample", "smart/32"), id="kill-launch"),
+        pytest.param("kill", BACK, ("--sample", "smart/24"), id="kill-back"),
+        pytest.param("errors", OTHERS, ("--sample", "smart/60"), id="errors-others"),
+        pytest.param("errors", LAUNCHES, ("--sample", "smart/90"), id="errors-launch"),
+        pytest.param("errors", BACK, ("--sample", "smart/90"), id="errors-back"),
+        pytest.param("kill", LAUNCHES, ("--sample", "smart/90", "--twice", "1"), id="twice-launch"),
+        pytest.param("kill", BACK, ("--sample", "smart/60", "--twice", "1"), id="twice-back"),
+    ],
+)
+def test_a_sample_of_all_faults_breaks_no_promise(kind: str, flows: tuple[str, ...], words: tuple[str, ...]) -> None:
+    done = drill(kind, *flows, *words)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.skipif(not small_disks.can_mount(), reason=small_disks.NO_MOUNT)
+def test_going_back_on_small_disks_breaks_no_promise() -> None:
+    done = drill("disk", "rollback", "rollback-script", "--size", "2")
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.skipif(not small_disks.can_mount(), reason=small_disks.NO_MOUNT)
+def test_dbsync_on_small_disks_breaks_no_promise() -> None:
+    done = drill("disk", "db-downgrade", "db-restore", "--size", "2")
     assert done.returncode == 0, done.stdout

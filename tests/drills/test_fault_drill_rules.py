@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.drills.faults import rare_states, trace_rules
-from tests.drills.faults.calls import IS_WRITE, TAKES_SPACE, Call, parsed, sampled, smart
+from tests.drills.faults.calls import IS_WRITE, TAKES_SPACE, Call, is_same_place, parsed, sampled, smart
 from tests.drills.faults.modes import Mode
 from tests.drills.faults.trace_rules import Rule
 from tests.drills.faults.truth import Told, false_sentences
@@ -162,6 +162,14 @@ def test_a_log_is_read_in_the_order_of_its_numbers_and_marks_keep_their_place() 
         (2, 1, "fsync a"),
         (3, 2, "rename a -> b"),
     ]
+
+
+def test_a_place_is_known_again_in_another_run() -> None:
+    first, again, other = calls(
+        "write data/.part-x~0123456789abcdef-now", "write data/.part-x~fedcba9876543210-now", "fsync data"
+    )
+    assert is_same_place(first, again)
+    assert not is_same_place(first, other)
 
 
 def test_a_fault_fits_only_calls_that_it_can_disturb() -> None:

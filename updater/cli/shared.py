@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from dbsync.errors import TillkeeperError
+from dbsync.errors import TillkeeperError, wrapped
 from updater import settings as settings_file
 from updater.model import ProcessKind
 from updater.settings import Settings
@@ -33,11 +33,15 @@ class Failure(click.ClickException):
 
 @contextmanager
 def in_words() -> Iterator[None]:
-    """Context that turns Tillkeeper's errors into a message and an exit status; all others are left to the group."""
+    """Context that turns our errors and those of files into a message and an exit status.
+
+    All others are left to the group.
+    """
     try:
         yield
-    except TillkeeperError as error:
-        raise Failure(error.in_words, error.exit_status) from error
+    except (TillkeeperError, OSError) as raised:
+        error = wrapped(raised)
+        raise Failure(error.in_words, error.exit_status) from raised
 
 
 def with_settings(command: Command) -> Command:

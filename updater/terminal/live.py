@@ -76,6 +76,8 @@ class Terminal(Till):
         self._download_progress: Final = download_progress
         self._database_progress: Final = database_progress
         self._watch: Final = Watch(settings, self.files, app_arguments)
+        self._was_unavailable = kind is ProcessKind.STATUS
+        """Whether a look has failed because a file could not be read; `status` shows what it can at once."""
         self._effects: Effects | None = None
         self._staging: Staging | None = None
 
@@ -89,6 +91,17 @@ class Terminal(Till):
         self._terminal_lock.release()
 
     def look(self) -> View:
+        try:
+            return self._look()
+        except DiskProblem:
+            # The till must start: what cannot be read twice counts as lost for it. Whoever writes the journal waits.
+            if self._kind not in (ProcessKind.LAUNCHER, ProcessKind.STATUS) or not self._was_unavailable:
+                self._was_unavailable = True
+                raise
+            self.files.tolerates_unavailable = True
+            return self._look()
+
+    def _look(self) -> View:
         unavailable = False
         try:
             journal, broken = self.files.read_journal()

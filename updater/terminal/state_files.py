@@ -38,6 +38,8 @@ class StateFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder: Final = folder
+        self.tolerates_unavailable: bool = False
+        """Whether a file that cannot be read now is read as one whose content is lost; else it raises DiskProblem."""
         self.journal_path: Final = folder / "journal.json"
         self._trials: Final = folder / "trial"
         self._proofs: Final = folder / "proofs"
@@ -60,11 +62,11 @@ class StateFolder:
 
     def read_trial(self, trial_id: TrialId) -> Trial | None:
         """Return one trial; None if it has not begun or its file cannot be read."""
-        return _read(self._trials / f"{trial_id}.json", _trial)
+        return self._read(self._trials / f"{trial_id}.json", _trial)
 
     def read_trials(self, journal: Journal | None) -> tuple[Trial, ...]:
         """Return all trials; an unreadable trial that the journal names counts as given up: unknown means good."""
-        found = [(path, _read(path, _trial)) for path in _files(self._trials)]
+        found = [(path, self._read(path, _trial)) for path in _files(self._trials)]
         trials = [trial for _, trial in found if trial is not None]
         lost = [path.stem for path, trial in found if trial is None]
         if journal is not None and journal.candidate is not None and journal.trial_id in lost:
@@ -79,12 +81,12 @@ class StateFolder:
 
     def read_proofs(self) -> tuple[Proof, ...]:
         """Return all readable proofs, by sequence; an unreadable proof proves nothing."""
-        found = [_read(path, _proof) for path in _files(self._proofs)]
+        found = [self._read(path, _proof) for path in _files(self._proofs)]
         return tuple(sorted((proof for proof in found if proof is not None), key=lambda proof: proof.sequence))
 
     def read_rejections(self, is_done: Callable[[str], bool]) -> tuple[Rejection, ...]:
         """Return all rejections; `is_done` returns whether the restore that a person's rollback owes is done."""
-        found = [_read(path, _rejection) for path in _files(self._rejected)]
+        found = [self._read(path, _rejection) for path in _files(self._rejected)]
         return tuple(
             rejection._replace(done=rejection.backup is None or is_done(rejection.intent_id))
             for rejection in found
@@ -124,7 +126,7 @@ class StateFolder:
         """Remove the oldest closed trial files, except those of the trial ids in `keep`, which are still referenced."""
         closed = [
             path for path in _files(self._trials)
-            if path.stem not in keep and ((trial := _read(path, _trial)) is None or trial.closed)
+            if path.stem not in keep and ((trial := self._read(path, _trial)) is None or trial.closed)
         ]  # fmt: skip
         closed.sort(key=lambda path: path.stat().st_mtime_ns)
         for path in closed[: max(0, len(closed) - keep_count)]:
@@ -142,6 +144,16 @@ class StateFolder:
                 files.sync_file(self.journal_path)
             files.sync_folder(self.folder)
 
+    def _read(self, path: Path, decode: Callable[[Mapping[str, Any]], Value]) -> Value | None:
+        try:
+            return decode(files.read_json(path))
+        except DiskProblem:
+            if not self.tolerates_unavailable:
+                raise
+            return None
+        except (FileNotFoundError, UnreadableFile, *_WRONG):
+            return None
+
     def _write(self, path: Path, value: Any) -> None:
         with disk_errors("make", path.parent):
             if not path.parent.is_dir():
@@ -158,13 +170,6 @@ def _files(folder: Path) -> Iterator[Path]:
     except OSError as cause:
         raise disk_problem("read", folder, cause) from cause
     return (path for path in names if path.suffix == ".json" and not path.name.startswith("."))
-
-
-def _read(path: Path, decode: Callable[[Mapping[str, Any]], Value]) -> Value | None:
-    try:
-        return decode(files.read_json(path))
-    except (FileNotFoundError, UnreadableFile, DiskProblem, *_WRONG):
-        return None
 
 
 def _plain(value: Any) -> Any:

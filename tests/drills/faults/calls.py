@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 TAKES_SPACE, IS_WRITE = 1, 2
 EIGHTH = 8
+_VARIES = re.compile(r"\d{4}-\d\d-\d\dT[\d-]+Z|[0-9a-f]{16,}|\d+(?=\.json)")
 
 
 class Call(NamedTuple):
@@ -82,9 +84,9 @@ def sampled(calls: Sequence[Call], sample: str) -> list[Call]:
     return chosen[:: int(step or 1)]
 
 
-def paths(calls: Iterable[Call]) -> set[str]:
-    """Return all paths that calls name."""
-    return {call.path for call in calls}
+def is_same_place(call: Call, later: Call) -> bool:
+    """Return whether a call of another run is the same, but for times and random parts in names."""
+    return (call.name, _VARIES.sub("", call.path)) == (later.name, _VARIES.sub("", later.path))
 
 
 def _same(before: Call, after: Call) -> bool:

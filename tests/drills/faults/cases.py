@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from tests.drills.faults.calls import Call
+from tests.drills.faults.calls import Call, is_same_place
 from tests.drills.faults.engine import Fault, Ran
 from tests.drills.faults.flow import Course, Flow
 from tests.drills.faults.modes import Mode
@@ -49,15 +49,18 @@ def play(flow: Flow, mode: Mode, call: Call, *, second: int = 0) -> Case:
 
 
 def play_twice(flow: Flow, mode: Mode, call: Call, *, count: int) -> Iterator[Case]:
-    """Run cases in which the recovery from a fault is cut, too: at its middle, and at points by chance."""
+    """Run cases in which the recovery from a fault is cut, too: at the same place, if it comes again, and by chance."""
     flow.reset()
     if not _disturbed(flow, mode, call).was_hit:
         return
+    nth = sum(is_same_place(call, earlier) for earlier in flow.engine.calls() if earlier.number <= call.number)
     boot = 1 if mode is Mode.PLUG else 0
-    recovery = flow.engine.run(flow.recovery(), flow.environment(boot), fault=Fault(Mode.PLUG, 0))
+    _, recovery = flow.engine.trace(flow.recovery(), flow.environment(boot))
     flow.engine.end_all()
-    points = range(1, recovery.points_count + 1)
-    for second in random.Random(call.number).sample(points, min(count, len(points))):
+    points = [later.number for later in recovery if later.number]
+    again = [later.number for later in recovery if later.number and is_same_place(call, later)][nth - 1 : nth]
+    by_chance = [point for point in random.Random(call.number).sample(points, len(points)) if point not in again]
+    for second in [*again, *by_chance][:count]:
         yield play(flow, mode, call, second=second)
 
 

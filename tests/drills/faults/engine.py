@@ -137,7 +137,11 @@ class Engine:
     ) -> tuple[Ran, list[Call]]:
         """Run a command undisturbed, and return its calls as well."""
         ran = self.run(command, environment, fault=Fault(mode, 0))
-        return ran, parsed(self._log.read_text(encoding="utf-8", errors="replace"), self._folder)
+        return ran, self.calls()
+
+    def calls(self) -> list[Call]:
+        """Return the calls of the last run that counted, up to its end or its fault."""
+        return parsed(self._log.read_text(encoding="utf-8", errors="replace"), self._folder)
 
     def _become(self, command: Callable[[], object], environment: Mapping[str, str]) -> NoReturn:
         """Be the command: its own output, its own environment, and an exit status as Python gives it."""
@@ -148,6 +152,7 @@ class Engine:
             for source, target in ((empty, 0), (output, 1), (output, 2)):
                 os.dup2(source, target)
             sys.stdin, sys.stdout, sys.stderr = _streams()
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.environ.update(environment)
             os.environ.update(FAULT_STATE=str(self._state_path), DRILL_BELL=str(self._bell))
             forked_child.use()

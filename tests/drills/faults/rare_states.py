@@ -55,6 +55,13 @@ def _next_after(first: Reaches) -> Reaches:
     return lambda calls, index: index > 0 and first(calls, index - 1)
 
 
+def _last(place: Reaches) -> Reaches:
+    """Return the last of these places."""
+    return lambda calls, index: (
+        place(calls, index) and not any(place(calls, later) for later in range(index + 1, len(calls)))
+    )
+
+
 def _anywhere(calls: Sequence[Call], index: int) -> bool:
     return True
 
@@ -103,6 +110,11 @@ STATES: Final = (
     RareState(
         "a failed migration is cut before its verdict", ("launch-fail",), (Mode.PLUG, Mode.KILL),
         _after(_is("open", "data/pos_system.db-journal"), _TRIAL),
+    ),
+    RareState(
+        "a failed migration is cut twice between its record and its verdict", ("launch-fail",), (Mode.PLUG, Mode.KILL),
+        _next_after(_last(_is("write", "data/backups/dbsync-flight.jsonl"))),
+        twice=True,
     ),
     RareState(
         "a trial is given up and its database is not back", ("launch-crash", "launch-exit"), (Mode.PLUG,),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -136,6 +137,8 @@ def _told(case: Case, reached: list[str]) -> dict[str, Any]:
 
 def main() -> int:
     """Run the job on the command line."""
+    # The command line ends a worker so; what it made has to go, and its processes have to end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     fields: dict[str, Any] = json.loads(sys.argv[1])
     job = Job(**fields)
     # The engine's runs have their own output; this one is the command line's alone.

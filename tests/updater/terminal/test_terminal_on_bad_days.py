@@ -197,6 +197,29 @@ def test_installing_twice_changes_nothing_and_another_root_is_refused(vendor: Ve
         till.install(other, url)
 
 
+def test_an_installation_that_was_cut_before_its_journal_is_finished_by_a_repeat(
+    vendor: Vendor, till: Till, url: str
+) -> None:
+    journal = till.settings.state / "journal.json"
+    before = journal.read_bytes()
+    journal.unlink()
+    till.install(vendor.root, url)
+    assert journal.read_bytes() == before
+    assert till.launch().returncode == 0
+
+
+def test_a_terminal_that_was_updated_and_lost_its_journal_is_not_installed_again(
+    vendor: Vendor, till: Till, url: str
+) -> None:
+    vendor.release("1.1", schema=4)
+    till.check()
+    till.launch()
+    till.check()
+    (till.settings.state / "journal.json").unlink()
+    with pytest.raises(TryLater, match="had a journal and lost it"):
+        till.install(vendor.root, url)
+
+
 def test_a_missing_root_file_is_said_so_before_anything_is_made(till: Till, url: str, tmp_path: Path) -> None:
     new = Till(tmp_path / "new")
     with pytest.raises(Refused, match="read the trusted root"):
