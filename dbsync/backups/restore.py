@@ -35,7 +35,7 @@ WRITE_VERSION_AT: Final = 18
 NEWEST_WRITE_VERSION: Final = 2
 PAGE_OVERHEAD: Final = 20
 """A frame of a WAL has 24 bytes beside its page, which has 512 bytes or more."""
-JOURNAL_SLACK_BYTES: Final = 1_000_000
+JOURNAL_SLACK_BYTES: Final = 250_000
 """Headers of journals, and the small records that are written around a restore."""
 
 

@@ -37,6 +37,9 @@ def write(backups: Path, intent: Intent, *, owner: str) -> None:
     try:
         files.write_json(part, {"format": 1, **intent._asdict(), "losses": losses})
         files.rename_durably(source=part, target=path)
+        # An earlier version that was cut has left this name, which no later write replaces.
+        with files.disk_errors("remove", path):
+            path.with_name(f"{files.NEW}{path.name}").unlink(missing_ok=True)
     except TillkeeperError:
         with suppress(OSError):
             part.unlink(missing_ok=True)

@@ -201,7 +201,7 @@ def _with_a_loss(shop: Shop, plan: Course) -> real_people.Lossy:
     assert refused["outcome"]["name"] == "STAYS", refused
     assert shop.database.read_bytes() == before
     returned = shop.dbsync("downgrade", "--yes", "--accept-loss", "--json")
-    assert returned["outcome"]["name"] == "RESTORED", returned
+    assert returned["outcome"]["name"] == "RESTORED_WITH_LOSS", returned
     assert differing(expected, content(shop.database)) == []
     parked = Path(returned["parked"]).read_text(encoding="utf-8").splitlines()
     assert len(parked) == lossy.notes_count, parked

@@ -88,8 +88,8 @@ def current_release(view: View, journal: Journal | None) -> Release | None:
 def end_if_done(till: Till) -> Rejection | None:
     """End a rollback whose restore is done, and return it; None if there is none to end.
 
-    A command that was cut may be repeated: it must not go back once more. A rollback is remembered as long as there is
-    nothing else to go back to, or until its proof is written.
+    A command that was cut may be repeated: it must not go back by another release. A rollback is remembered until its
+    proof is written, or as long as there is nothing else to go back to.
     """
     with terminal_locked(till):
         view = till.look()

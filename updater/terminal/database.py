@@ -79,7 +79,7 @@ def clear_leftovers(settings: Settings) -> None:
 
     try:
         clear_parts(backups=settings.backups, database=settings.database, prefix=settings.backup_prefix)
-    except (TillkeeperError, OSError):
+    except TillkeeperError:
         # They only take space; the next cycle tries again.
         return
 

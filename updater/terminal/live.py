@@ -94,7 +94,7 @@ class Terminal(Till):
         try:
             return self._look()
         except DiskProblem:
-            # The till must start: what cannot be read twice counts as lost for it. Whoever writes the journal waits.
+            # The till must start: what cannot be read twice counts as lost for it. Every other process waits.
             if self._kind not in (ProcessKind.LAUNCHER, ProcessKind.STATUS) or not self._was_unavailable:
                 self._was_unavailable = True
                 raise

@@ -152,7 +152,9 @@ def files_new(path: Path) -> Path:
     return path.with_name(f"{files.NEW}{path.name}")
 
 
-def test_an_intent_that_is_cut_while_it_is_written_carries_the_name_of_its_database(tmp_path: Path) -> None:
+def test_an_intent_that_is_cut_while_it_is_written_carries_the_name_of_its_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     database = make_shop(tmp_path, schema=2)
     found = effects(database)
     intent = Intent("one", "backup.db", None)
@@ -161,6 +163,15 @@ def test_an_intent_that_is_cut_while_it_is_written_carries_the_name_of_its_datab
     (found.backups / "restore-one.json" / "in the way").touch()
     with pytest.raises(DiskProblem):
         found.write_intent(intent)
+    assert not [path for path in found.backups.iterdir() if "restore-one" in path.name and path.is_file()]
+
+    def cut(**_: Path) -> None:
+        raise SystemExit("the process ends here")
+
+    monkeypatch.setattr(files, "rename_durably", cut)
+    with pytest.raises(SystemExit):
+        found.write_intent(intent)
+    monkeypatch.undo()
     (part,) = [path for path in found.backups.iterdir() if "restore-one" in path.name and path.is_file()]
     assert temporary_files.is_part(part)
     effects(database).make_backup()
