@@ -293,3 +293,5 @@ class Intent(NamedTuple):
     """The changes that the restored database does not hold."""
     not_known: str = ""
     """Why these changes cannot be determined; empty if they can."""
+    moves: bool = False
+    """Whether the database is ruined, and is moved to `set_aside` once the restore is decided."""

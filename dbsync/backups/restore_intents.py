@@ -68,6 +68,7 @@ def _intent(intent_id: str, found: dict[str, Any]) -> Intent:
         bool(found.get("accepts_loss", False)),
         tuple(Loss(str(table), *map(int, counts)) for table, *counts in found.get("losses", [])),
         str(found.get("not_known", "")),
+        bool(found.get("moves", False)),
     )
 
 

@@ -112,7 +112,8 @@ def _prepared(effects: Effects, wish: Wish, made: list[Path]) -> Prepared:
         raise kind(operation="carry back", cause=ruined or facts.gone)
     if ruined:
         # Moved only after the decision; until then it stays where it is.
-        intent = intent._replace(set_aside=str(effects.name_aside(BackupKind.BEFORE_RESTORE)))
+        place = effects.name_aside(BackupKind.BEFORE_RESTORE)
+        intent = intent._replace(set_aside=str(place), moves=True)
     if aside is not None:
         made.append(aside.path)
         intent = intent._replace(set_aside=str(aside.path))
@@ -187,6 +188,8 @@ def complete(effects: Effects, intent: Intent) -> Backup | None:
     path = Path(intent.set_aside) if intent.set_aside is not None else None
     aside = effects.kept_at(path) if path is not None else None
     if path is not None and aside is None:
+        if not intent.moves:
+            raise DiskProblem(operation="restore", path=path, cause="the copy of the current database is gone")
         aside = effects.move_aside(path, BackupKind.BEFORE_RESTORE)
     effects.restore(Path(intent.backup))
     effects.check_committed()

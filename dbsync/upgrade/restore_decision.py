@@ -136,7 +136,7 @@ def _carry_back(effects: Effects, wish: Wish, ever_confirmed: bool) -> Returned:
     step = decisions.decide_carried(prepared.carried, ever_confirmed=ever_confirmed)
     match step:
         case decisions.RestoreCarried():
-            preparation.complete(effects, prepared.intent)
+            _complete_once(effects, prepared.intent)
             return _restored(effects, prepared.intent, wish.base, aside=prepared.aside, carried=prepared.carried)
         case decisions.Stay():
             return _uncarried(effects, wish, prepared, "", ever_confirmed)
@@ -166,8 +166,15 @@ def _restore_anyway(effects: Effects, wish: Wish, *, cause: str) -> Returned:
     if prepared.aside is not None:
         export = effects.export_loss(wish.migrations, base=wish.base, aside=prepared.aside)
     intent = prepared.intent._replace(losses=losses, not_known="" if losses else prepared.intent.not_known)
-    aside = preparation.complete(effects, intent)
+    aside = _complete_once(effects, intent)
     return _restored(effects, intent, wish.base, aside=aside, cause=cause, export=export)
+
+
+def _complete_once(effects: Effects, intent: Intent) -> Backup | None:
+    """Complete the return of a trial: its row is gone from the database, and its intent is not read again."""
+    aside = preparation.complete(effects, intent)
+    effects.remove_intent(intent.intent_id)
+    return aside
 
 
 def _without_database(effects: Effects, facts: Facts, trial_id: TrialId) -> Returned:
@@ -176,7 +183,9 @@ def _without_database(effects: Effects, facts: Facts, trial_id: TrialId) -> Retu
     if begun is None or begun.done:
         name = OutcomeName.MISSING if facts.had_data else OutcomeName.NOTHING_TO_RESTORE
         return Returned(None, Outcome(name, phase=RunPhase.GOING_BACK, cause=facts.gone))
-    return _completed(effects, begun)
+    returned = _completed(effects, begun)
+    effects.remove_intent(trial_id)
+    return returned
 
 
 def _seen(effects: Effects) -> Facts:
@@ -311,9 +320,11 @@ def _resumed(effects: Effects, intent: Intent | None) -> Returned | None:
             return _completed(effects, intent)
         case decisions.MoveAside():
             assert intent is not None
-            if _is_kept(effects, intent):
-                # The copy was complete, and the database has been ruined since: both are kept.
-                effects.move_aside(effects.name_aside(BackupKind.BEFORE_RESTORE), BackupKind.BEFORE_RESTORE)
+            if not intent.moves:
+                # It was copied when it was sound, and has been ruined since: it is kept under a name of its own.
+                place = effects.name_aside(BackupKind.BEFORE_RESTORE)
+                intent = intent._replace(set_aside=str(place), moves=True)
+                effects.write_intent(intent)
             return _completed(effects, intent)
         case decisions.Finished():
             assert intent is not None

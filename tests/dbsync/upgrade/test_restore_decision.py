@@ -305,3 +305,15 @@ def test_an_earlier_attempts_backup_is_used_again_only_if_it_is_the_database_now
     assert outcome.backup is not None
     assert outcome.backup.path != earlier.path
     assert (sales(outcome.backup.path), sales(earlier.path)) == (101, 100)
+
+
+def test_a_database_that_the_trial_made_stays_because_there_is_nothing_to_go_back_to(tmp_path: Path) -> None:
+    database = tmp_path / "data" / "pos_system.db"
+    database.parent.mkdir()
+    made = upgrade(database, released(tmp_path, 4), trial_id="t1")
+    assert (made.name, made.backup) == ("CREATED", None)
+    before = dump(database)
+    returned = go_back(database, None, made.content_sha256, tmp_path)
+    assert (returned.back, returned.outcome.name) == (Back.STAYS, "STAYS")
+    assert dump(database) == before
+    assert [path.name for path in database.parent.glob("*before*")] == []

@@ -215,3 +215,20 @@ def test_a_repeated_rollback_that_is_done_does_not_go_back_once_more(till: Recor
     assert again.returncode == 0
     assert again.stdout == "Nothing to do: 1.0 starts next; the rollback from 2.0 is done.\n"
     assert files_of(till) == after
+
+
+def test_a_trial_that_cannot_be_read_now_is_not_given_up(tmp_path: Path) -> None:
+    till = unpack("c0885e1", "trial", tmp_path / "till", url=NOWHERE)
+    (file,) = (till.state / "trial").glob("*.json")
+    text = file.read_bytes()
+    before = (till.journal(), till.schema())
+    file.unlink()
+    # A folder in its place: it is there, and cannot be read as a file.
+    file.mkdir()
+    done = till.run("-m", "updater", "check")
+    assert done.returncode == 75, done.stdout + done.stderr
+    assert (till.journal(), till.rejections()) == (before[0], [])
+    file.rmdir()
+    file.write_bytes(text)
+    assert till.launch() == (0, "2.0")
+    assert (till.schema(), till.sales()) == (before[1], till.receipts())
