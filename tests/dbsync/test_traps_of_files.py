@@ -358,10 +358,13 @@ def test_a_ruined_database_stays_where_it_is_unless_another_takes_its_place(
     else:
 
         def ruined(*_: object, **__: object) -> Backup:
+            # Found while it is copied: the first look was good.
+            database.write_bytes(damaged)
             raise Damaged(operation="copy", cause="it is ruined after all")
 
         monkeypatch.setattr(snapshot, "copy_to_part", ruined)
-    before = database.read_bytes()
+    damaged = database.read_bytes()[:40_000] + bytes(len(database.read_bytes()) - 40_000)
+    before = database.read_bytes() if what == "downgrade" else damaged
     if what == "downgrade":
         returned = downgrade.downgrade(effects(database), base, found, accept_loss=False)
         assert (returned.back, returned.outcome.name) == (None, "STAYS")
