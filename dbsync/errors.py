@@ -118,14 +118,19 @@ class NotAgreed(Refused):
 class Missing(Refused):
     """A database that does not exist, or is empty although there was data in it."""
 
-    hint_by_default = "Check the path. Nothing was made; `dbsync backups` lists what can be restored."
+    hint_by_default = (
+        "Check the path. Nothing was made. `dbsync backups` lists the backups; `dbsync restore BACKUP` restores one."
+    )
     outcome = OutcomeName.MISSING
 
 
 class Damaged(Refused):
     """A damaged database, or a file that is not a SQLite database."""
 
-    hint_by_default = "Nothing was changed. `dbsync backups` lists what can be restored."
+    hint_by_default = (
+        "Nothing was changed. `dbsync backups` lists the backups; `dbsync restore BACKUP --accept-loss` restores one"
+        " and keeps the damaged file."
+    )
     outcome = OutcomeName.DAMAGED
 
 

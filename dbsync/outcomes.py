@@ -200,11 +200,13 @@ class OutcomeName(NamedOutcome):
     # nothing was changed; not before something else changes
     TOO_NEW = (
         "TOO_NEW", "U-3001", Group.REFUSED, CANNOT_OPEN,
-        "The database is newer than the program: update, or restore an older backup with `updater rollback`.", True,
+        "The database is newer than the program. `updater check` fetches a newer release. `dbsync downgrade --database FILE` goes back to an older schema with what was recorded since.",  # noqa: E501
+        True,
     )
     DAMAGED = (
         "DAMAGED", "U-3006", Group.REFUSED, CANNOT_OPEN,
-        "The database is damaged: `updater rollback` lists backups.", True,
+        "The database is damaged. `dbsync backups --database FILE` lists its backups. `dbsync restore BACKUP --database FILE --accept-loss` restores one and keeps the damaged file. `dbsync repair --database FILE --into NEW` reads what was recorded since.",  # noqa: E501
+        True,
     )
     NETWORK_DRIVE = (
         "NETWORK_DRIVE", "U-3022", Group.REFUSED, "",
@@ -212,7 +214,8 @@ class OutcomeName(NamedOutcome):
     )
     MISSING = (
         "MISSING", "U-3007", Group.REFUSED, CANNOT_OPEN,
-        "There was a database here and it is gone: look for it, or restore a backup with `updater rollback`.", True,
+        "There was a database here and it is gone. Look for it first. `dbsync backups --database FILE` lists its backups. `dbsync restore BACKUP --database FILE` restores one, with --accept-loss if a later copy is kept.",  # noqa: E501
+        True,
     )
     UNTRACKED = (
         "UNTRACKED", "U-3008", Group.REFUSED, CANNOT_OPEN,
@@ -234,8 +237,9 @@ class OutcomeName(NamedOutcome):
     )
     RESTORED_WITH_LOSS = (
         "RESTORED_WITH_LOSS", "U-2102", Group.LOSS, f"{UNDONE} {CALL}",
-        "Records made by the undone version were taken out; enter them again from the export.", True,
-        "the database was put aside and the backup restored; what was recorded since is exported",
+        "Records made since the backup were taken out. Enter them again from the export, or from the copy that is kept.",  # noqa: E501
+        True,
+        "an older database took its place; what that lacks is kept, and exported if it can be read",
     )
     CARRIED_BACK = (
         "CARRIED_BACK", "U-2108", Group.SETTLED, UNDONE,
@@ -248,15 +252,19 @@ class OutcomeName(NamedOutcome):
     )
     STAYS = (
         "STAYS", "U-2104", Group.PERSON, f"{CAN_SELL} {CALL}",
-        "The database cannot go back without loss: decide with `updater rollback --dry-run`.", True,
+        "The database cannot go back without loss. `updater rollback --dry-run` shows what would be lost. `updater rollback --accept-loss` goes back all the same.",  # noqa: E501
+        True,
         "the database cannot go back without loss, so the newer version goes on",
     )
     NOTHING_TO_RESTORE = ("NOTHING_TO_RESTORE", "U-2107", Group.SETTLED)
     RESTORE_PENDING = (
         "RESTORE_PENDING", "U-2105", Group.LATER, f"The till cannot open yet. {CALL}",
-        "See the cause; the next start goes on.", True,
+        "See the cause. The next start of the till tries again. `updater status` names what is unfinished.",
+        True,
     )
     BACKUP_UNUSABLE = (
-        "BACKUP_UNUSABLE", "U-2106", Group.REFUSED, CANNOT_OPEN, "Choose another backup: `updater rollback`.", True,
+        "BACKUP_UNUSABLE", "U-2106", Group.REFUSED, CANNOT_OPEN,
+        "`dbsync backups --database FILE` lists the backups. `updater rollback --backup BACKUP` restores another one.",
+        True,
     )
     # fmt: on

@@ -10,17 +10,28 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+# The words of `updater rollback --help`: a test compares them.
+_HEAD = "Go back to a version that worked, with the database that fits it. What is replaced is kept."
+_STATUSES = (
+    "Exit status 5: something would be lost, and nothing was changed; pass --accept-loss. 6: something was lost; the"
+    " last line names how much and where it is kept."
+)
+_BACKUP = "The backup to restore as it is (default: the newest good one that fits, with what was recorded since)."
+_ACCEPT_LOSS = "Go back even if something is lost. It is kept, and exported if it can be read."
+
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Go back to a version that worked. What is replaced is kept.")
-    parser.add_argument("--settings", type=Path, help="the terminal's settings file")
-    parser.add_argument("--list", dest="listing", action="store_true", help="show versions and backups; change nothing")
-    parser.add_argument("--to", help="the version to go back to (default: the last one that worked)")
-    parser.add_argument("--backup", type=Path, help="the backup to restore (default: the newest good one that fits)")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done and lost; change nothing")
-    parser.add_argument("--yes", action="store_true", help="do not ask; nothing is ever lost by this")
-    parser.add_argument("--accept-loss", action="store_true", help="go back although something is lost; it is kept")
-    parser.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
+    parser = argparse.ArgumentParser(description=_HEAD, epilog=_STATUSES)
+    parser.add_argument("--settings", type=Path, help="The terminal's settings file.")
+    parser.add_argument(
+        "--list", dest="listing", action="store_true", help="Show versions and backups; change nothing."
+    )
+    parser.add_argument("--to", help="The version to go back to (default: the last one that worked).")
+    parser.add_argument("--backup", type=Path, help=_BACKUP)
+    parser.add_argument("--dry-run", action="store_true", help="Show what would be done and lost; change nothing.")
+    parser.add_argument("--yes", action="store_true", help="Do not ask. This never accepts a loss.")
+    parser.add_argument("--accept-loss", action="store_true", help=_ACCEPT_LOSS)
+    parser.add_argument("--json", dest="as_json", action="store_true", help="Print JSON.")
     return parser.parse_args()
 
 

@@ -25,8 +25,8 @@ class WouldLose(Refused):
     group = Group.PERSON
     outcome = OutcomeName.STAYS
     hint_by_default = (
-        "Nothing was changed. Close the till and run it with --accept-loss to go back all the same: what the older"
-        " database lacks is kept and exported."
+        "Nothing was changed. Pass --accept-loss to go back all the same: what the older database lacks is kept, and"
+        " exported if it can be read."
     )
 
 
@@ -34,7 +34,10 @@ class Owed(TryLater):
     """A rollback that is decided and whose restore is not finished."""
 
     outcome = OutcomeName.RESTORE_PENDING
-    hint_by_default = "The rollback is decided; the database is as it was. The next start of the till finishes it."
+    hint_by_default = (
+        "The rollback is decided and not finished. Nothing that was recorded is discarded. The next start of the till"
+        " finishes it; `updater status` names it until then."
+    )
 
 
 class SettingsError(Refused):

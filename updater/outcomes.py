@@ -78,10 +78,12 @@ class TerminalOutcome(NamedOutcome):
     NOT_PREPARED = ("NOT_PREPARED", "U-3012", Group.REFUSED, CANNOT_OPEN, "See the report before this one.", True)
     NOTHING_INSTALLED = ("NOTHING_INSTALLED", "U-3013", Group.REFUSED, CANNOT_OPEN, "Run `updater install`.", True)
     ALL_REJECTED = (
-        "ALL_REJECTED", "U-3014", Group.PERSON, CANNOT_OPEN, "`updater allow` lifts a rejection.", True,
+        "ALL_REJECTED", "U-3014", Group.PERSON, CANNOT_OPEN,
+        "`updater status` lists the rejected releases. `updater allow RELEASE` lifts a rejection.", True,
     )
     FOLDER_MISSING = (
-        "FOLDER_MISSING", "U-3015", Group.REFUSED, CANNOT_OPEN, "`updater check` fetches it again; or roll back.", True,
+        "FOLDER_MISSING", "U-3015", Group.REFUSED, CANNOT_OPEN,
+        "`updater check` fetches it again. `updater rollback` goes back to another release.", True,
     )
     APP_WILL_NOT_END = (
         "APP_WILL_NOT_END", "U-3016", Group.PERSON, "Please restart this terminal.",

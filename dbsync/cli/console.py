@@ -63,15 +63,8 @@ def lines_of(event: Event) -> list[str]:  # noqa: C901 - one case per kind of ev
             return ["✅ Database is up to date!", f"✅ Database initialized successfully (v{number}/{event.total})"]
         case EventKind.LOG_DAMAGED:
             return [f"⚠️ The -wal of the database is damaged: {text}"]
-        case EventKind.ENDED if name in (OutcomeName.RESTORED, OutcomeName.KEPT, OutcomeName.STAYS):
-            return [f"✅ {name}"]
-        case EventKind.ENDED if name == OutcomeName.COMMIT_FAILED:
-            return [
-                f"❌ {name}: {text}",
-                "   `dbsync status` tells which schema it has; the backup from before is kept.",
-            ]
         case EventKind.ENDED:
-            return [f"❌ {name}: {text}", "   The database is as it was before."]
+            return _ended(name, text)
         case (
             EventKind.PROGRESS
             | EventKind.ADOPTED
@@ -82,6 +75,19 @@ def lines_of(event: Event) -> list[str]:  # noqa: C901 - one case per kind of ev
             return []
         case _:
             assert_never(event.kind)
+
+
+def _ended(name: str, text: str) -> list[str]:
+    """Return the lines for the end of a run: the second one says what became of the database."""
+    if name in (OutcomeName.RESTORED, OutcomeName.CARRIED_BACK, OutcomeName.KEPT, OutcomeName.STAYS):
+        return [f"✅ {name}"]
+    if name == OutcomeName.RESTORED_WITH_LOSS:
+        return [f"⚠️ {name}: {text}".rstrip(": "), "   What the live database lacks is kept beside it."]
+    became = {
+        str(OutcomeName.COMMIT_FAILED): "`dbsync status` tells which schema it has; the backup from before is kept.",
+        str(OutcomeName.RESTORE_PENDING): "Nothing that was recorded is discarded.",
+    }
+    return [f"❌ {name}: {text}", f"   {became.get(name, 'The database is as it was before.')}"]
 
 
 def command_line(words: Sequence[object]) -> str:

@@ -20,7 +20,7 @@ from dbsync.cli.shared import (
     on_database,
     plain,
     tell_json,
-    yes_option,
+    yes_without_loss,
 )
 from dbsync.commands import downgrade as go_back
 from dbsync.storage.locks import locked
@@ -29,8 +29,10 @@ from dbsync.storage.locks import locked
 @click.command("downgrade")
 @newer_folder
 @base_backup
-@click.option("--accept-loss", is_flag=True, help="Go back although something is lost; it is exported and kept.")
-@yes_option
+@click.option(
+    "--accept-loss", is_flag=True, help="Go back even if something is lost. It is kept, and exported if it can be read."
+)
+@yes_without_loss
 @as_json
 @on_database
 def command(
@@ -39,6 +41,9 @@ def command(
     """Go back to an older schema with all that was recorded since.
 
     The result is verified by migrating it forward again. The newer database is kept beside it.
+
+    Exit status 5: something would be lost, and nothing was changed; pass --accept-loss. 6: something was lost; the last
+    line names how much and where it is kept.
     """
     base = chosen_backup(place, backup)
     place.check_writable()

@@ -11,7 +11,7 @@ import click
 from dbsync import losses
 from dbsync.backups import catalog
 from dbsync.cli.output import tell
-from dbsync.cli.shared import FILE, Place, as_json, ask, on_database, print_told, yes_option
+from dbsync.cli.shared import FILE, Place, as_json, ask, on_database, print_told, yes_without_loss
 from dbsync.database import preflight
 from dbsync.errors import BackupUnusable, Locked
 from dbsync.model import State
@@ -23,15 +23,18 @@ from dbsync.upgrade import restore_decision
 
 @click.command("restore")
 @click.argument("backup", type=FILE)
-@click.option("--dry-run", is_flag=True, help="Say what would be lost; change nothing.")
-@click.option("--accept-loss", is_flag=True, help="Restore although something is lost by it; it is kept.")
-@yes_option
+@click.option("--dry-run", is_flag=True, help="Show what would be lost; change nothing.")
+@click.option("--accept-loss", is_flag=True, help="Restore even if something is lost. It is kept.")
+@yes_without_loss
 @as_json
 @on_database
 def command(place: Place, *, backup: Path, dry_run: bool, accept_loss: bool, yes: bool, as_json: bool) -> None:
     """Put BACKUP in the database's place.
 
     The database as it is now is kept beside it first.
+
+    Exit status 5: something would be lost, and nothing was changed; pass --accept-loss. 6: something was lost; the last
+    line names how much and where it is kept.
     """
     path = backup if files.is_there(catalog.find(backup)) else place.backups / backup.name
     if not files.is_there(catalog.find(path)):

@@ -113,6 +113,7 @@ from_folder = folder_option("The folder of migrations.", required=True)
 newer_folder = folder_option("The newer release's folder of migrations (default: what is kept beside the backup).")
 base_backup = click.option("--backup", type=FILE, help="The state before (default: the newest good migration backup).")
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+yes_without_loss = click.option("--yes", is_flag=True, help="Do not ask. This never accepts a loss.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

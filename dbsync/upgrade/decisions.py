@@ -49,12 +49,16 @@ class Refuse(NamedTuple):
 UpgradeStep = Nothing | Migrate | Refuse
 
 _UPDATE = (
-    "Install the newer release, or restore a backup that this one knows (`dbsync restore`; on a terminal `updater"
-    " rollback`)."
+    "Install the newer release (on a terminal: `updater check`). `dbsync downgrade` goes back to an older schema with"
+    " what was recorded since."
 )
 _LOOK = (
-    "Look for the database where it was before, or restore a backup (`dbsync restore`; on a terminal `updater"
-    " rollback`). Nothing was created."
+    "Nothing was created. Look for the database where it was before. `dbsync backups` lists the backups;"
+    " `dbsync restore BACKUP` restores one, with --accept-loss if a later copy is kept."
+)
+_RESTORE = (
+    "Nothing was changed. `dbsync backups` lists the backups; `dbsync restore BACKUP --accept-loss` restores one and"
+    " keeps the damaged file."
 )
 
 
@@ -75,8 +79,7 @@ def decide_upgrade(
         case State.UNAVAILABLE:
             return Refuse(OutcomeName.CANNOT_READ, facts.detail, "Nothing was changed. Check the disk and the rights.")
         case State.UNREADABLE:
-            hint = "Nothing was changed. `dbsync backups` lists what can be restored."
-            return Refuse(OutcomeName.DAMAGED, facts.detail, hint)
+            return Refuse(OutcomeName.DAMAGED, facts.detail, _RESTORE)
         case State.UNTRACKED:
             hint = "Nothing was changed: which version this is, is not guessed."
             return Refuse(OutcomeName.UNTRACKED, facts.detail, hint)
@@ -223,7 +226,7 @@ def decide_return(
         return Refuse(
             OutcomeName.BACKUP_UNUSABLE,
             "the backup of this trial is not there",
-            "Choose one: `updater rollback --list`, `dbsync backups`.",
+            "`updater rollback --list` lists the backups; `updater rollback --backup BACKUP` restores one as it is.",
         )
     return Restore(aside=True)
 

@@ -61,13 +61,17 @@ class Prepared(NamedTuple):
 class CannotCarry(MigrationFailed):
     """Data and migrations that do not allow carrying the changes back: going back would lose them."""
 
-    hint_by_default = "Restoring the backup as it is loses what was recorded since."
+    hint_by_default = (
+        "Nothing was changed. `updater rollback --dry-run` shows what restoring the backup as it is would lose."
+    )
 
 
 class NeedsTool(Refused):
-    """A return that needs a module or program which is not here: that is no loss, another Python may have it."""
+    """A return that needs a module or program that is not here. That is not a loss: another Python may have it."""
 
-    hint_by_default = "Nothing was changed. Use the Python of this terminal, or install what is missing."
+    hint_by_default = (
+        "Nothing was changed. Run the command with a Python that has this module, or install what is missing."
+    )
 
 
 class Ruined(CannotCarry):

@@ -36,9 +36,11 @@ from dbsync.upgrade.outcome_record import record_end
 from dbsync.upgrade.preparation import Prepared, Wish
 
 Params = ParamSpec("Params")
-DRY_RUN: Final = "`updater rollback --dry-run` shows what would be lost; with --accept-loss it goes back all the same."
+DRY_RUN: Final = (
+    "`updater rollback --dry-run` shows what would be lost. `updater rollback --accept-loss` goes back all the same."
+)
 ACCEPT_LOSS: Final = (
-    "Nothing was changed. With --accept-loss it is restored all the same, and the current database is kept."
+    "Nothing was changed. Pass --accept-loss to restore the backup all the same; the current database is kept."
 )
 
 

@@ -45,6 +45,8 @@ def run(
         if not settings.python:
             raise
         words = [settings.python, "-m", "updater", "rollback", "--settings", str(settings.path)]
+        words += ["--to", to] if to is not None else []
+        words += ["--dry-run"] if dry_run else []
         hint = f"Nothing was changed. Use this Python: `{this_platform().command_line(words)}`."
         raise NeedsTool(operation=error.operation, path=error.path, cause=error.cause, hint=hint) from error
 

@@ -6,7 +6,7 @@ Standard library only: `scripts/rollback.py` runs this with a bare Python when e
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from dbsync import losses
 from dbsync.errors import Refused, TillkeeperError, TryLater, wrapped
@@ -19,6 +19,11 @@ from updater.flows.launch import journal_of
 from updater.flows.settle_trial import fold, fold_rollback
 from updater.model import Act, Back, By, Journal, Rejection, Release, Report, ReportPhase, State, Trial, Verdict, View
 from updater.outcomes import TerminalOutcome
+
+RESTORE_ALONE: Final = (
+    "A damaged or missing database is restored without a change of release: `dbsync backups --database FILE` lists the"
+    " backups, `dbsync restore BACKUP --database FILE` restores one."
+)
 
 
 class Plan(NamedTuple):
@@ -131,7 +136,7 @@ def make_plan(till: Till, *, to: str | None, backup: Path | None, backups: list[
     journal = journal_of(view, now=till.now())
     current = current_release(view, journal)
     if current is None:
-        raise Refused(operation="roll back", cause="nothing is installed that could be gone back from")
+        raise Refused(operation="roll back", cause="no release is installed", hint="Run `updater install`.")
     target = _target(view, current, to)
     chosen = _backup(view, target, backup, backups)
     change = restore_decision.what_would_be_lost(till.database(), backup=chosen.path) if chosen else Change(known=True)
@@ -169,13 +174,14 @@ def _target(view: View, current: Release, to: str | None) -> Release:
     possible = choices(view, current)
     if to is None:
         if not possible:
-            raise Refused(operation="roll back", cause="no other release has worked on this terminal and is installed")
+            cause = "no other release has worked on this terminal and is installed"
+            raise Refused(operation="roll back", cause=cause, hint=RESTORE_ALONE)
         return possible[0]
     named = [release for release in possible if release.version == to or release.release_id.startswith(to)]
     if len(named) != 1:
         known = ", ".join(f"{release.version} ({release.release_id[:12]})" for release in possible) or "none"
         cause = f"{to} names {len(named)} releases that worked here; there are: {known}"
-        raise Refused(operation="roll back", cause=cause, hint="`--list` shows what can be gone back to.")
+        raise Refused(operation="roll back", cause=cause, hint="`updater rollback --list` lists the versions.")
     return named[0]
 
 
@@ -201,7 +207,7 @@ def _backup(view: View, target: Release, path: Path | None, backups: list[Backup
     fitting = fitting or [backup for backup in backups if backup.verified and backup.version < target.schema]
     if not fitting:
         cause = f"no good backup holds a schema that release {target.version} knows ({target.schema} or lower)"
-        raise Refused(operation="roll back", cause=cause, hint="Choose another version.")
+        raise Refused(operation="roll back", cause=cause, hint="`updater rollback --list` lists versions and backups.")
     return fitting[0]
 
 
@@ -214,7 +220,7 @@ def perform(till: Till, plan: Plan, *, accept_loss: bool) -> Done:
         TryLater: the app is running, another process has the database, the disk is in the way: nothing was changed.
         Refused: it cannot be done at all; nothing was changed.
         WouldLose: it would lose more than was agreed to; nothing was changed.
-        Owed: it is decided, and the restore could not be finished; the current database is as it was.
+        Owed: it is decided, and the restore could not be finished; nothing that was recorded is discarded.
     """
     with terminal_locked(till):
         till.sync()

@@ -11,12 +11,13 @@ from dbsync.database.flight_recorder import FlightRecorder
 from dbsync.database.timeline import last_run, notes_of
 from dbsync.errors import TillkeeperError
 from dbsync.model import Loss
+from dbsync.outcomes import Group
 from dbsync.storage import files
 from updater.decisions.launcher import fits, owing_trial
 from updater.flows.launch import journal_of
 from updater.flows.rollback import choices, current_release
 from updater.model import Journal, Release, View
-from updater.outcomes import TerminalOutcome
+from updater.outcomes import TerminalOutcome, named
 from updater.terminal import events
 from updater.terminal.live import Terminal
 
@@ -108,7 +109,7 @@ def in_words(found: dict[str, Any]) -> list[str]:
         lines += [f"          {label}: {alarm[key]}" for key, label in _ALARM_LINES if alarm.get(key)]
         if alarm.get("losses"):
             counts = [losses.counted(Loss(**loss)) for loss in alarm["losses"]]
-            lines.append(f"          not in the live database: {'; '.join(counts)}")
+            lines.append(f"          {_lacking(alarm['outcome'])}: {'; '.join(counts)}")
     lines.append(f"back to   {', '.join(found['can_go_back_to']) or 'nothing'}")
     lines.append(
         f"backups   {found['backups_count']}" + (f", newest {found['backups'][0]['path']}" if found["backups"] else "")
@@ -118,6 +119,12 @@ def in_words(found: dict[str, Any]) -> list[str]:
     )
     lines.append(f"next      {found['next']}")
     return lines
+
+
+def _lacking(outcome: str) -> str:
+    """Return the words before the losses of an alarm: whether they happened, or were the reason to change nothing."""
+    happened = named(outcome).group is Group.LOSS
+    return "not in the live database" if happened else "would be lost by going back"
 
 
 _ALARM_LINES = (
@@ -134,12 +141,13 @@ def _owed(view: View, journal: Journal | None) -> str:
     rejection = next((rejection for rejection in view.rejections if not rejection.done), None)
     if rejection is not None and rejection.to is not None:
         way = f"rollback from {rejection.release.version} to {rejection.to.version} is decided and not finished"
-        return f"{way}: the next start of the till finishes it; `updater rollback` does it now"
+        now = "`updater rollback` finishes it now, or names what it would lose"
+        return f"{way}: the next start of the till tries again; {now}"
     trial = owing_trial(view, journal)
     if trial is None:
         return ""
     way = f"{trial.candidate.version} was given up, and the database is still that of its trial"
-    return f"{way}: the next start of the till takes it back"
+    return f"{way}: the next start of the till tries to take it back; `updater rollback --dry-run` shows the way back"
 
 
 def _release(release: Release | None) -> dict[str, Any] | None:

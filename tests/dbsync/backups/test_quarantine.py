@@ -118,7 +118,10 @@ def test_a_full_disk_is_not_filled_further_and_the_refusal_is_the_same(tmp_path:
     outcome = coordinator.upgrade(effects(database, least_free_bytes=10**16), migrations=released(tmp_path, 4))
     assert (outcome.name, outcome.hint) == (
         "DAMAGED",
-        "Nothing was changed. `dbsync backups` lists what can be restored.",
+        (
+            "Nothing was changed. `dbsync backups` lists the backups; `dbsync restore BACKUP --accept-loss` restores"
+            " one and keeps the damaged file."
+        ),
     )
     assert files(database.parent) == {"pos_system.db", "backups/dbsync-flight.jsonl"}
 
