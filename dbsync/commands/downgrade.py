@@ -15,9 +15,7 @@ from dbsync.upgrade.effects import Effects
 from dbsync.upgrade.outcome_record import FlightEvent
 from dbsync.upgrade.preparation import Wish
 
-_ACCEPT: Final = (
-    "`dbsync diff` shows what would be lost. `dbsync downgrade --accept-loss` goes back all the same, and keeps it."
-)
+_ACCEPT: Final = "`dbsync diff` shows what would be lost; --accept-loss goes back all the same, and keeps it."
 _AS_IT_IS: Final = (
     "`dbsync restore BACKUP --accept-loss` restores the backup as it is, without what was recorded since, and keeps the"
     " current database."

@@ -1,6 +1,6 @@
-"""Disk space that is held by a file until the moment at which it is needed.
+"""Disk space that a file holds until it is needed.
 
-A check of the free space is no space: between the check and the write, another program may take it.
+A check of the free space is not enough: another program may take the space between the check and the write.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Reserve:
         """Allocate that many bytes, instead of those that are held.
 
         Raises:
-            DiskFull: there is not so much space; nothing is held.
+            DiskFull: there is not enough space; nothing is held.
             DiskProblem: the file cannot be made.
         """
         self.free()

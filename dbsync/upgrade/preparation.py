@@ -34,12 +34,12 @@ _IMPOSSIBLE = (MigrationFailed, VerificationFailed, BadMigrations, Damaged)
 
 
 class Wish(NamedTuple):
-    """A return to an older database, as a person or the launcher wants it."""
+    """A return to an older database that a person or the launcher requests."""
 
     intent_id: str
     base: Backup
     carries: bool
-    """Whether the changes since the backup are carried back; else it is restored as it is."""
+    """Whether the changes since the backup are carried back; otherwise the backup is restored as it is."""
     migrations: tuple[Migration, ...] = ()
     """Of the newer release; empty: those that are kept beside the backup."""
 
@@ -79,10 +79,10 @@ class Ruined(CannotCarry):
 
 
 def prepare(effects: Effects, wish: Wish) -> Prepared:
-    """Make everything that a restore needs. What would be lost is in the result, for the caller to decide on.
+    """Make everything that a restore needs. The result names the losses; the caller decides.
 
     Raises:
-        TryLater: by meaning: a lock, the disk, a file that cannot be read now.
+        TryLater: a lock, the disk, or a file that cannot be read now is in the way.
         NeedsTool: a migration needs a module or program that is not here.
         CannotCarry: the changes cannot be carried back at all.
         BackupUnusable: the backup does not match its facts.
@@ -145,7 +145,7 @@ def carry(effects: Effects, wish: Wish, aside: Backup) -> Carried:
 
     Raises:
         CannotCarry: no machine could make it.
-        TillkeeperError: another may, or this one later.
+        TillkeeperError: it cannot be made now, or not with this Python.
     """
     try:
         return effects.carry_back(wish.migrations, base=wish.base, aside=aside)
@@ -241,7 +241,7 @@ def base_and_way(effects: Effects, backup: Path, intent: Intent | None) -> tuple
     """Return the backup from which an unfinished return starts anew, and whether changes are carried back from it.
 
     Raises:
-        BackupUnusable: none of the two is there.
+        BackupUnusable: neither is there.
     """
     base = effects.kept_at(Path(intent.base)) if intent is not None and intent.base is not None else None
     if base is not None:

@@ -54,7 +54,7 @@ def _settled(
         try:
             return going(effects, *args, **kwargs)
         except BaseException as error:
-            # Whatever an effect raises, what is owed is told.
+            # An effect may raise any exception; the outcome names the return that is owed.
             if interrupts(error):
                 raise
             return _not_returned(effects, wrapped(error))

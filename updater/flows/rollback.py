@@ -150,7 +150,7 @@ def make_plan(till: Till, *, to: str | None, backup: Path | None, backups: list[
     try:
         return plan._replace(losses=_try_carrying(till, chosen, current).losses, carries=True)
     except TillkeeperError as error:
-        # What another Python, or a quieter moment, could do is no loss: it is raised.
+        # A missing module or a passing error is not a loss: it is raised.
         hinders = preparation.classified(error)
         if not isinstance(hinders, preparation.CannotCarry):
             raise hinders from error
