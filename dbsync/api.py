@@ -15,7 +15,7 @@ from typing import Any
 from dbsync.commands import adopt, empty_and_import
 from dbsync.database import flight_recorder, timeline
 from dbsync.database.live import LiveEffects
-from dbsync.errors import Damaged, Locked
+from dbsync.errors import Damaged, DiskProblem, Locked
 from dbsync.migrations import folder as migration_folder
 from dbsync.model import NO_SCHEMA, Backup, Facts, Migration, Outcome, SchemaNumber, State
 from dbsync.progress import Progress, quiet
@@ -146,6 +146,8 @@ def _looked(database: Path) -> Facts:
     facts = _effects(database, None, quiet).look()
     if facts.state is State.LOCKED:
         raise Locked(operation="look at", path=database, cause=facts.detail)
+    if facts.state is State.UNAVAILABLE:
+        raise DiskProblem(operation="look at", path=database, cause=facts.detail)
     if facts.state is State.UNREADABLE:
         raise Damaged(operation="look at", path=database, cause=facts.detail)
     return facts

@@ -36,7 +36,8 @@ def lost(losses: Iterable[Loss], *, not_known: str = "", kept: Path | None = Non
     found = list(losses)
     rows = sum(loss.added + loss.changed + loss.removed for loss in found)
     tables = ", ".join(loss.table for loss in found)
-    what = f"{rows} changes since the backup are not in the live database ({tables})"
+    changes = "1 change since the backup is" if rows == 1 else f"{rows} changes since the backup are"
+    what = f"{changes} not in the live database ({tables})"
     if not found:
         what = f"what was recorded since the backup is not in the live database, and cannot be counted: {not_known}"
     where = f"; kept in {kept}" if kept is not None else ""

@@ -88,14 +88,17 @@ def prepare(effects: Effects, wish: Wish) -> Prepared:
         BackupUnusable: the backup does not match its facts.
     """
     made: list[Path] = []
+    before = effects.read_intent(wish.intent_id)
     try:
-        return _prepared(effects, wish, made)
+        return _prepared(effects, wish, before, made)
     except BaseException:
-        _remove(effects, wish.intent_id, made)
+        _remove(effects, made)
+        if before is None:
+            effects.remove_intent(wish.intent_id)
         raise
 
 
-def _prepared(effects: Effects, wish: Wish, made: list[Path]) -> Prepared:
+def _prepared(effects: Effects, wish: Wish, before: Intent | None, made: list[Path]) -> Prepared:
     effects.check_usable(wish.base.path)
     facts = effects.look()
     if facts.state is State.LOCKED:
@@ -133,7 +136,18 @@ def _prepared(effects: Effects, wish: Wish, made: list[Path]) -> Prepared:
     not_known = "" if change.known else change.cause or "the database cannot be compared with the backup"
     intent = intent._replace(losses=change.losses, not_known=not_known)
     effects.write_intent(intent)
+    _forget(effects, before, intent)
     return Prepared(intent, aside, carried)
+
+
+def _forget(effects: Effects, before: Intent | None, intent: Intent) -> None:
+    """Remove the copies of an earlier attempt: the database was not replaced, so the new copies have all of it."""
+    if before is None or before.done:
+        return
+    if before.set_aside is not None and not before.moves and intent.set_aside not in (None, before.set_aside):
+        effects.discard(Path(before.set_aside))
+    if before.base is not None and before.backup != intent.backup:
+        effects.discard(Path(before.backup))
 
 
 def _lacking(carried: Carried) -> Change:
@@ -165,17 +179,34 @@ def classified(error: TillkeeperError) -> TillkeeperError:
     return CannotCarry(operation="carry back", cause=error.cause)
 
 
+def accepted(effects: Effects, prepared: Prepared) -> Prepared:
+    """Record that a person has agreed to the loss, if there is one; if that cannot be written, nothing is left.
+
+    Raises:
+        TryLater: it cannot be written now.
+    """
+    if prepared.change.unchanged:
+        return prepared
+    intent = prepared.intent._replace(accepts_loss=True)
+    try:
+        effects.write_intent(intent)
+    except BaseException:
+        abandon(effects, prepared)
+        raise
+    return prepared._replace(intent=intent)
+
+
 def abandon(effects: Effects, prepared: Prepared) -> None:
     """Remove everything that was prepared; the database is as it was. Never raises."""
     intent = prepared.intent
     made = [prepared.aside.path] if prepared.aside is not None else []
     made += [Path(intent.backup)] if intent.base is not None else []
-    _remove(effects, intent.intent_id, made)
+    _remove(effects, made)
+    effects.remove_intent(intent.intent_id)
 
 
-def _remove(effects: Effects, intent_id: str, made: list[Path]) -> None:
+def _remove(effects: Effects, made: list[Path]) -> None:
     effects.release_reserve()
-    effects.remove_intent(intent_id)
     for path in reversed(made):
         effects.discard(path)
 
@@ -241,15 +272,17 @@ def base_and_way(effects: Effects, backup: Path, intent: Intent | None) -> tuple
     """Return the backup from which an unfinished return starts anew, and whether changes are carried back from it.
 
     Raises:
-        BackupUnusable: neither is there.
+        BackupUnusable: it is not there.
     """
     base = effects.kept_at(Path(intent.base)) if intent is not None and intent.base is not None else None
     if base is not None:
         return base, True
     named = effects.kept_at(backup)
-    migration = effects.base_of(backup)
-    if migration is not None:
-        return migration, True
+    if named is None or named.kind in (BackupKind.MIGRATION, BackupKind.CARRIED):
+        # An earlier version wrote neither the base nor, before the restore began, an intent.
+        migration = effects.base_of(backup)
+        if migration is not None:
+            return migration, True
     if named is None:
         raise BackupUnusable(operation="finish going back", path=backup, cause="there is no such file")
     return named, False

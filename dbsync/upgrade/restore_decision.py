@@ -167,7 +167,9 @@ def _restore_anyway(effects: Effects, wish: Wish, *, cause: str) -> Returned:
     export = None
     if prepared.aside is not None:
         export = effects.export_loss(wish.migrations, base=wish.base, aside=prepared.aside)
-    intent = prepared.intent._replace(losses=losses, not_known="" if losses else prepared.intent.not_known)
+    losses = losses or prepared.intent.losses
+    not_known = "" if losses else prepared.intent.not_known or cause or "the database cannot be compared"
+    intent = prepared.intent._replace(losses=losses, not_known=not_known)
     aside = _complete_once(effects, intent)
     return _restored(effects, intent, wish.base, aside=aside, cause=cause, export=export)
 
@@ -303,7 +305,7 @@ def restore(effects: Effects, *, backup: Path, intent_id: str, accept_loss: bool
         cause = prepared.intent.not_known or "what was recorded since the backup would be lost"
         returned = _stays(effects, prepared.intent.losses, cause, hint=ACCEPT_LOSS)
         return returned._replace(not_known=prepared.intent.not_known)
-    effects.write_intent(prepared.intent._replace(accepts_loss=accept_loss))
+    prepared = preparation.accepted(effects, prepared)
     aside = preparation.complete(effects, prepared.intent)
     return _restored(effects, prepared.intent, base, aside=aside)
 
@@ -325,7 +327,8 @@ def _resumed(effects: Effects, intent: Intent | None) -> Returned | None:
             if not intent.moves:
                 # It was copied when it was sound, and has been ruined since: it is kept under a name of its own.
                 place = effects.name_aside(BackupKind.BEFORE_RESTORE)
-                intent = intent._replace(set_aside=str(place), moves=True)
+                cause = "the database was ruined after it was set aside"
+                intent = intent._replace(set_aside=str(place), moves=True, not_known=cause)
                 effects.write_intent(intent)
             return _completed(effects, intent)
         case decisions.Finished():
@@ -351,20 +354,21 @@ def _next_step(effects: Effects, facts: Facts, intent: Intent | None) -> decisio
     source = effects.kept_at(Path(intent.backup)) if intent is not None else None
     if intent is None or source is None:
         return decisions.Anew()
+    if (intent.losses or intent.not_known) and not intent.accepts_loss:
+        # It was cut before anybody was asked.
+        return decisions.Anew()
     sound = facts.state in (State.OK, State.UNTRACKED)
-    carried = intent.base is not None or source.kind == BackupKind.CARRIED
+    before = effects.kept_at(Path(intent.set_aside)) if intent.set_aside is not None else None
+    went = intent.base is not None or source.kind == BackupKind.CARRIED
+    went = went or (before is not None and before.version > source.version)
     return decisions.decide_restore(
         facts,
         intent,
-        went_back=carried and facts.state is State.OK and facts.version <= source.version,
+        went_back=went and facts.state is State.OK and facts.version <= source.version,
         equals_backup=sound and effects.equals(source.path),
         equals_aside=sound and intent.set_aside is not None and effects.equals(Path(intent.set_aside)),
-        has_aside=_is_kept(effects, intent),
+        has_aside=before is not None,
     )
-
-
-def _is_kept(effects: Effects, intent: Intent) -> bool:
-    return intent.set_aside is not None and effects.kept_at(Path(intent.set_aside)) is not None
 
 
 def _finish_anew(
@@ -377,17 +381,13 @@ def _finish_anew(
         prepared = preparation.prepare(effects, Wish(intent_id, base, carries, migrations))
     except preparation.CannotCarry as error:
         return _stays(effects, (), error.cause)
-    accepted = intent is not None and intent.accepts_loss
-    same = intent is not None and preparation.agreed(prepared.intent.losses, intent.losses)
-    if prepared.change.unchanged or (accepted and same and prepared.change.known):
-        ready = prepared.intent._replace(accepts_loss=accepted)
-        effects.write_intent(ready)
-        aside = preparation.complete(effects, ready)
-        return _restored(effects, ready, base, aside=aside, carried=prepared.carried)
+    if prepared.change.unchanged:
+        aside = preparation.complete(effects, prepared.intent)
+        return _restored(effects, prepared.intent, base, aside=aside, carried=prepared.carried)
+    # What a person agreed to was another loss: these changes came later, or are not the same.
     preparation.abandon(effects, prepared)
-    if intent is not None:
-        # What a person agreed to, for the next attempt.
-        effects.write_intent(intent)
+    # The next attempt starts from the same backup.
+    effects.write_intent(Intent(intent_id, str(base.path), base=str(base.path) if carries else None))
     cause = prepared.intent.not_known or "something recorded since would be lost"
     return _stays(effects, prepared.intent.losses, cause)
 

@@ -12,11 +12,21 @@ from dbsync.backups.catalog import list_backups
 from dbsync.backups.description import backup_json
 from dbsync.errors import NotAgreed
 from dbsync.model import Backup
+from dbsync.outcomes import ExitStatus
 from dbsync.storage.platform import this_platform
 from dbsync.upgrade.preparation import NeedsTool
 from updater.errors import WouldLose
 from updater.flows.launch import journal_of
-from updater.flows.rollback import Plan, choices, current_release, end_if_done, lost_in_words, make_plan, perform
+from updater.flows.rollback import (
+    Plan,
+    choices,
+    current_release,
+    end_if_done,
+    loss_of,
+    lost_in_words,
+    make_plan,
+    perform,
+)
 from updater.model import ProcessKind
 from updater.settings import Settings
 from updater.terminal.live import Terminal
@@ -73,8 +83,10 @@ def _run(
     if to is None and backup is None and not dry_run and (ended := end_if_done(terminal)) is not None:
         assert ended.to is not None
         line = f"Nothing to do: {ended.to.version} starts next; the rollback from {ended.release.version} is done."
-        _tell(say, {"format": 1, "done": True, "to": ended.to._asdict()}, [line], as_json=as_json)
-        return 0
+        lost = loss_of(terminal, ended)
+        facts = {"format": 1, "done": True, "to": ended.to._asdict(), "lost_in_words": lost}
+        _tell(say, facts, [line, *([f"LOST: {lost}."] if lost else [])], as_json=as_json)
+        return ExitStatus.DONE_WITH_LOSS if lost else ExitStatus.DONE
     plan = make_plan(terminal, to=to, backup=backup, backups=backups, beside=settings.database.parent)
     facts = _facts(plan)
     if dry_run:
@@ -112,7 +124,7 @@ def _run(
 def _would_lose(plan: Plan) -> str:
     if plan.not_known:
         return losses.not_known(plan.not_known)
-    return losses.lost(plan.losses).replace("are not", "would not be")
+    return losses.lost(plan.losses).replace(" are not ", " would not be ").replace(" is not ", " would not be ")
 
 
 def _listing(terminal: Terminal, backups: list[Backup]) -> dict[str, Any]:

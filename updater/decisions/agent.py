@@ -84,6 +84,11 @@ def decide_agent(view: View, catalog: Catalog | None, *, in_window: bool) -> Age
             return Wait(
                 TerminalOutcome.WAITING, f"{journal.candidate.version} is ready and waits until the app is closed"
             )
+        if any(not rejection.done for rejection in view.rejections):
+            return Wait(
+                TerminalOutcome.WAITING,
+                f"{journal.candidate.version} is ready and waits until the rollback is finished",
+            )
         if not in_window:
             return Wait(
                 TerminalOutcome.WAITING, f"{journal.candidate.version} is ready and waits for the update window"

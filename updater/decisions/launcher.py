@@ -186,12 +186,14 @@ def decide_launch(
 def meanwhile(view: View, journal: Journal | None) -> Start | None:
     """Return the start of a release that fits the database as it is, even a rejected one; None if there is none.
 
-    For a return that is owed and could not be done: nothing is migrated meanwhile.
+    For a return that is owed and could not be done: nothing is migrated meanwhile, and no trial begins.
     """
     known: list[Release] = []
     if journal is not None:
-        chosen = select(journal, view.trial(journal.trial_id), view.rejections, view.proofs, view.database)
-        known += [release for release in (chosen, journal.good, journal.candidate) if release is not None]
+        trial = view.trial(journal.trial_id)
+        chosen = select(journal, trial, view.rejections, view.proofs, view.database)
+        of_journal = [release for release in (chosen, journal.good, journal.candidate) if release is not None]
+        known += [release for release in of_journal if begun_or_new(journal, trial, release) is None]
     known += [proof.release for proof in reversed(view.proofs)]
     known += [rejection.release for rejection in view.rejections]
     sound = view.database.state is State.OK

@@ -96,7 +96,7 @@ def go_back(till: Till, trial: Trial) -> Returned:
         content_sha256=trial.content_sha256,
         older_schema=trial.good.schema,
         ever_confirmed=any(proof.release.release_id == trial.candidate.release_id for proof in view.proofs),
-        migrations=_migrations_of(till, trial.candidate),
+        migrations=migrations_of(till, trial.candidate),
     )
     if returned.back is not None:
         with terminal_locked(till):
@@ -106,7 +106,7 @@ def go_back(till: Till, trial: Trial) -> Returned:
     return returned
 
 
-def _migrations_of(till: Till, release: Release) -> tuple[Migration, ...]:
+def migrations_of(till: Till, release: Release) -> tuple[Migration, ...]:
     """Return the migrations of a release; none if its folder is spoilt: copies of them lie beside the backup."""
     try:
         return till.migrations(release)
@@ -139,7 +139,7 @@ def finish_rollback(till: Till, rejection: Rejection) -> Returned:
         till.database(),
         intent_id=rejection.intent_id,
         backup=Path(rejection.backup),
-        migrations=till.migrations(rejection.release),
+        migrations=migrations_of(till, rejection.release),
     )
     if returned.back is None:
         return returned

@@ -16,6 +16,7 @@ from updater.decisions.launcher import fits, select
 from updater.errors import Owed, WouldLose
 from updater.flows.effects import Till, terminal_locked
 from updater.flows.launch import journal_of
+from updater.flows.prepare_database import migrations_of
 from updater.flows.settle_trial import fold, fold_rollback
 from updater.model import Act, Back, By, Journal, Rejection, Release, Report, ReportPhase, State, Trial, Verdict, View
 from updater.outcomes import TerminalOutcome
@@ -100,6 +101,8 @@ def end_if_done(till: Till) -> Rejection | None:
         view = till.look()
         journal = journal_of(view, now=till.now())
         current = current_release(view, journal)
+        if view.database.state is not State.OK:
+            return None
         done = [
             rejection
             for rejection in view.rejections
@@ -111,9 +114,21 @@ def end_if_done(till: Till) -> Rejection | None:
         ended = next((rejection for rejection in done if rejection.intent_id not in proven), None)
         if ended is not None:
             fold_rollback(till, view, ended)
+            if lost := loss_of(till, ended):
+                # The command that did it was cut before it could say so.
+                till.tell(Report(TerminalOutcome.ROLLED_BACK_WITH_LOSS, ended.to, ReportPhase.ROLLBACK, cause=lost))
             return ended
         assert current is not None
         return done[-1] if not choices(view, current) else None
+
+
+def loss_of(till: Till, rejection: Rejection) -> str:
+    """Return, in one line, what a rollback that is done has lost and where it is kept; empty if it lost nothing."""
+    intent = till.database().read_intent(rejection.intent_id) if rejection.backup is not None else None
+    if intent is None or not (intent.losses or intent.not_known):
+        return ""
+    kept = Path(intent.set_aside) if intent.set_aside is not None else None
+    return losses.lost(intent.losses, not_known=intent.not_known, kept=kept)
 
 
 def make_plan(till: Till, *, to: str | None, backup: Path | None, backups: list[Backup], beside: Path) -> Plan:
@@ -165,7 +180,7 @@ def _try_carrying(till: Till, backup: Backup, current: Release) -> Carried:
     if not till.try_database_lock():
         raise TryLater(operation="roll back", cause="the database is being updated", hint="Wait until it is done.")
     try:
-        return till.database().try_carrying(backup, till.migrations(current))
+        return till.database().try_carrying(backup, migrations_of(till, current))
     finally:
         till.release_database_lock()
 
@@ -265,20 +280,17 @@ def _prepare(till: Till, plan: Plan, intent_id: str, *, accept_loss: bool) -> pr
     if plan.backup is None:
         return None
     effects = till.database()
-    wish = preparation.Wish(intent_id, plan.backup, carries=plan.carries, migrations=till.migrations(plan.current))
+    wish = preparation.Wish(intent_id, plan.backup, carries=plan.carries, migrations=migrations_of(till, plan.current))
     prepared = preparation.prepare(effects, wish)
     change = prepared.change
     if not change.unchanged:
-        shown = plan.loses and (preparation.agreed(change.losses, plan.losses) or not change.known)
+        counted = preparation.agreed(change.losses, plan.losses) if change.known else bool(plan.not_known)
+        shown = plan.loses and counted
         if not (accept_loss and shown):
             preparation.abandon(effects, prepared)
             cause = change.cause or losses.lost(change.losses)
             raise WouldLose(operation="roll back", cause=cause)
-        try:
-            effects.write_intent(prepared.intent._replace(accepts_loss=True))
-        except BaseException:
-            preparation.abandon(effects, prepared)
-            raise
+        return preparation.accepted(effects, prepared)
     return prepared
 
 
@@ -287,9 +299,11 @@ def _decide(till: Till, plan: Plan, intent_id: str, prepared: preparation.Prepar
     try:
         with terminal_locked(till):
             return _reject(till, till.look(), plan, prepared, intent_id)
-    except BaseException:
-        # It may be there and not be durable: then the copies are needed, and the next start decides by what it finds.
-        if prepared is not None and not any(found.intent_id == intent_id for found in till.look().rejections):
+    except BaseException as error:
+        if any(found.intent_id == intent_id for found in till.look().rejections):
+            # It is there, perhaps not durable: the copies are needed, and the next start decides by what it finds.
+            raise Owed(operation="decide the rollback", cause=wrapped(error).cause) from error
+        if prepared is not None:
             preparation.abandon(till.database(), prepared)
         raise
 
@@ -312,7 +326,7 @@ def _done(till: Till, plan: Plan, prepared: preparation.Prepared | None, aside: 
     kept = aside.path if aside is not None else None
     export = carried.export if carried is not None else None
     if outcome is TerminalOutcome.ROLLED_BACK_WITH_LOSS and export is None and plan.backup is not None and aside:
-        export = till.database().export_loss(till.migrations(plan.current), base=plan.backup, aside=aside)
+        export = till.database().export_loss(migrations_of(till, plan.current), base=plan.backup, aside=aside)
     return Done(outcome, kept, carried is not None, intent.losses, intent.not_known, export)
 
 
