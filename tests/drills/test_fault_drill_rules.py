@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.drills.faults import rare_states, trace_rules
+from tests.drills.faults import rare_states, records, trace_rules
 from tests.drills.faults.calls import IS_WRITE, TAKES_SPACE, Call, is_same_place, parsed, sampled, smart
 from tests.drills.faults.modes import Mode
 from tests.drills.faults.trace_rules import Rule
@@ -170,6 +171,51 @@ def test_a_place_is_known_again_in_another_run() -> None:
     )
     assert is_same_place(first, again)
     assert not is_same_place(first, other)
+
+
+def on_trial(folder: Path, **trial: object) -> Path:
+    """A terminal whose candidate is on trial: its journal, its version folders, and its trial if that has begun."""
+    releases = {
+        word: {"version": version, "release_id": f"{word:_<64}"}
+        for word, version in (("good", "1.0"), ("candidate", "1.1"))
+    }
+    for word, version in (("good", "1.0"), ("candidate", "1.1")):
+        (folder / "program" / "versions" / f"{version}-{word:_<12}").mkdir(parents=True)
+    (folder / "state" / "trial").mkdir(parents=True)
+    journal = {**releases, "phase": "SWAPPED", "trial_id": "t"}
+    (folder / "state" / "journal.json").write_text(json.dumps(journal))
+    if trial:
+        (folder / "state" / "trial" / "t.json").write_text(json.dumps(trial))
+    return folder
+
+
+def test_a_release_that_the_journal_names_and_that_is_not_there_is_found(tmp_path: Path) -> None:
+    till = on_trial(tmp_path)
+    assert records.missing_folders(till) == []
+    (till / "program" / "versions" / "1.1-candidate___").rmdir()
+    assert records.missing_folders(till) == ["the journal names 1.1 as candidate, and its version folder is not there"]
+    (till / "state" / "journal.json").write_text("torn")
+    assert records.missing_folders(till) == [], "a torn journal is another promise"
+
+
+@pytest.mark.parametrize(
+    ("trial", "counted"),
+    [
+        ({}, 0),
+        ({"verdict": "open", "launches_count": 0, "attempts_count": 1}, 0),
+        ({"verdict": "open", "launches_count": 1}, 1),
+        ({"verdict": "open", "launches_count": 0, "clean_exits_count": 1}, 1),
+        ({"verdict": "open", "launches_count": 1, "interruptions_count": 1}, 2),
+        ({"verdict": "confirmed", "launches_count": 0}, 2),
+    ],
+)
+def test_a_launch_on_trial_that_is_not_counted_is_found(tmp_path: Path, trial: dict[str, object], counted: int) -> None:
+    till = on_trial(tmp_path, **trial)
+    candidate, good = "exec program/versions/1.1-candidate___/till", "exec program/versions/1.0-good________/till"
+    for started in range(3):
+        found = records.uncounted_launches(till, calls(good, *[candidate] * started))
+        words = f"1.1 was started {started} times on trial, and {counted} are counted"
+        assert found == ([words] if started > counted else [])
 
 
 def test_a_fault_fits_only_calls_that_it_can_disturb() -> None:

@@ -15,6 +15,8 @@ class Promise(Enum):
     SETTLES = "it settles within the allowed starts"
     TRUTH = "no sentence shown to a person was false"
     WHOLE = "every file under a final name is whole"
+    NAMED = "what the journal names is there"
+    COUNTED = "a launch on trial is counted before it begins"
     NO_TRACEBACK = "no traceback is shown"
     NO_HANG = "every command ends"
     NO_LITTER = "no unfinished file is left after settling"

@@ -102,6 +102,7 @@ STATES: Final = (
         _next_after(_is("rename", "program/versions/")),
     ),
     RareState("a state file is written short", ("check", "fold"), (Mode.SHORT,), _is("write", "state/")),
+    RareState("an app on trial was started and has done nothing yet", _LAUNCHES, (Mode.PLUG,), _next_after(_RUNS)),
     RareState(
         "the launcher is killed while its app runs", _LAUNCHES, (Mode.KILL,), _after(_RUNS, _is("write", "state/"))
     ),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from tests.drills.faults import records
 from tests.drills.faults.engine import Engine, Ran
 from tests.drills.faults.flow import Command, Course, Flow
 from tests.drills.faults.modes import Mode
@@ -97,7 +98,7 @@ class TerminalFlow(Flow):
         violations = self.command_violations(course.ran, "the command")
         held = receipts_in(self._stage.receipts)
         if course.fault.mode is Mode.PLUG:
-            violations += self._whole_files()
+            violations += self._whole_files() + self._records(course)
         now = self._picture()
         violations += self._whole_database(now)
         told = self._told(course.ran, now)
@@ -162,6 +163,15 @@ class TerminalFlow(Flow):
             except ValueError:
                 found.append(f"{path.relative_to(self._stage.till)} is torn ({path.stat().st_size} bytes)")
         return [Violation(Promise.WHOLE, text) for text in found]
+
+    def _records(self, course: Course) -> list[Violation]:
+        """Look at what the records name and count, right after the power was cut."""
+        till = self._stage.till
+        found = [Violation(Promise.NAMED, text) for text in records.missing_folders(till)]
+        if course.again is None:
+            counted = records.uncounted_launches(till, self.engine.calls())
+            found += [Violation(Promise.COUNTED, text) for text in counted]
+        return found
 
     def _whole_database(self, now: Picture | None) -> list[Violation]:
         before = self._scenes.before[self._spec.scene].picture

@@ -148,7 +148,8 @@ def pointer_last(calls: Sequence[Call]) -> list[Finding]:
 def counted_before_acts(calls: Sequence[Call]) -> list[Finding]:
     """Find the first write of a migration, or the start of an app, that no durable count came before.
 
-    For runs on trial: an attempt is counted before the database is written, a launch before the app starts.
+    For runs on trial: an attempt is counted before the database is written, a launch before the app starts. The calls
+    show that a trial was written and not what: `records.uncounted_launches` looks at the counts.
     """
     found: list[Finding] = []
     counted = written = False

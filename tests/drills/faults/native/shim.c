@@ -136,7 +136,10 @@ static int point(int kind, const char *call, const char *path, const char *other
     long number = __sync_add_and_fetch(&state->count, 1);
     note(number, kind, call, path, other);
     int from_here = state->mode == EIO_FROM_HERE || state->mode == FULL_FROM_HERE;
-    if (state->at <= 0 || number < state->at || (number > state->at && !from_here)) return 0;
+    if (state->at <= 0 || number < state->at) return 0;
+    /* The power is off: nothing that another process does until it is ended may reach the disk. */
+    if (state->mode == PLUG && number > state->at) stop_here(SIGSTOP);
+    if (number > state->at && !from_here) return 0;
     int full = state->mode == FULL_ONCE || state->mode == FULL_FROM_HERE;
     if (full && !(kind & TAKES_SPACE)) return 0;
     if (state->mode == SHORT_ONCE && !(kind & IS_WRITE)) return 0;
