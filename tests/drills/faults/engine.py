@@ -80,6 +80,8 @@ class Engine:
         self._libc: Final = ctypes.CDLL(None)
         self._libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         self._kept: Final[set[int]] = set()
+        self.deadline_seconds = DEADLINE_SECONDS
+        """How long a command may take. A large database needs more."""
         self._text(1, str(self._log))
         self._text(2, str(self._bell))
 
@@ -110,7 +112,6 @@ class Engine:
         environment: Mapping[str, str],
         *,
         fault: Fault | None = None,
-        deadline_seconds: float = DEADLINE_SECONDS,
     ) -> Ran:
         """Run a command in a forked process; with a fault, one of its calls is disturbed.
 
@@ -124,7 +125,7 @@ class Engine:
         pid = os.fork()
         if pid == 0:
             self._become(command, environment)
-        code, rang, hung = self._await(pid, began + deadline_seconds)
+        code, rang, hung = self._await(pid, began + self.deadline_seconds)
         if rang or hung:
             self.end_all()
         hits, count = self._long(5), self._long(4)

@@ -27,6 +27,8 @@ SMALL_BYTES: Final = 4096
 NEW_FILE: Final = ".new-"
 UNFINISHED: Final = (".part-", NEW_FILE, ".staging-", ".old-")
 SALE_BYTES: Final = 85
+LARGE_BYTES: Final = 100_000_000
+LONG_RECEIPT_BYTES: Final = 3_900
 """Of a sale with its index entry, about."""
 SALES: Final = ("transactions", "transaction_items")
 
@@ -97,15 +99,16 @@ def _picture(copy: Path) -> Picture:
 
 
 def grow(database: Path, size_bytes: int) -> None:
-    """Record sales until a database has about that size."""
+    """Record sales until a database has about that size: a large one has long receipts, not millions of them."""
     size_before = database.stat().st_size
-    count = max(0, size_bytes - size_before) // SALE_BYTES
+    padding = "-" * (LONG_RECEIPT_BYTES if size_bytes > LARGE_BYTES else 0)
+    count = max(0, size_bytes - size_before) // (SALE_BYTES + len(padding))
     with closing(sqlite3.connect(database)) as connection, connection:
         first = connection.execute("SELECT coalesce(max(id), 0) + 1 FROM transactions").fetchone()[0]
         connection.executemany(
             "INSERT INTO transactions (id, receiptNumber, totalCents, paidWith, createdAt)"
             " VALUES (?, ?, ?, 'cash', '2026-11-28T10:00:00Z')",
-            ((number, f"G{number:012d}", number % 900) for number in range(first, first + count)),
+            ((number, f"G{number:012d}{padding}", number % 900) for number in range(first, first + count)),
         )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from tests.drills.faults.calls import Call
-from tests.drills.faults.engine import Fault, Ran
+from tests.drills.faults.engine import DEADLINE_SECONDS, Fault, Ran
 from tests.drills.faults.flow import Course, Flow
 from tests.drills.faults.modes import Mode
 from tests.drills.faults.promises import Violation
@@ -20,6 +20,7 @@ FACTORS: Final = (0.5, 1.0, 2.0, 3.0, 4.0, 6.0)
 SIZE_MEGABYTES: Final = 8.0
 NO_MOUNT: Final = "small disks need root: the drill mounts a file system of its own"
 AMPLE_BYTES: Final = 1 << 34
+LEAST_BYTES_PER_SECOND: Final = 1_000_000
 
 
 class OnDisk(NamedTuple):
@@ -43,6 +44,7 @@ def run(flow: Flow, database: Path, factor: float) -> OnDisk:
     with _mounted(flow.folder):
         flow.reset()
         size_bytes = database.stat().st_size
+        flow.engine.deadline_seconds = max(DEADLINE_SECONDS, size_bytes / LEAST_BYTES_PER_SECOND)
         found = os.statvfs(flow.folder)
         used_bytes = (found.f_blocks - found.f_bfree) * found.f_frsize
         _mount("-o", f"remount,size={used_bytes + int(factor * size_bytes)}", str(flow.folder))
