@@ -295,3 +295,8 @@ class Intent(NamedTuple):
     """Why these changes cannot be determined; empty if they can."""
     moves: bool = False
     """Whether the database is ruined, and is moved to `set_aside` once the restore is decided."""
+
+    @property
+    def carried(self) -> Path | None:
+        """The carried-back copy, which is of no use once the restore is done or given up; never a backup."""
+        return Path(self.backup) if self.base is not None and self.backup != self.base else None

@@ -146,8 +146,8 @@ def _forget(effects: Effects, before: Intent | None, intent: Intent) -> None:
         return
     if before.set_aside is not None and not before.moves and intent.set_aside not in (None, before.set_aside):
         effects.discard(Path(before.set_aside))
-    if before.base is not None and before.backup != intent.backup:
-        effects.discard(Path(before.backup))
+    if before.carried is not None and before.carried != intent.carried:
+        effects.discard(before.carried)
 
 
 def _lacking(carried: Carried) -> Change:
@@ -200,7 +200,7 @@ def abandon(effects: Effects, prepared: Prepared) -> None:
     """Remove everything that was prepared; the database is as it was. Never raises."""
     intent = prepared.intent
     made = [prepared.aside.path] if prepared.aside is not None else []
-    made += [Path(intent.backup)] if intent.base is not None else []
+    made += [intent.carried] if intent.carried is not None else []
     _remove(effects, made)
     effects.remove_intent(intent.intent_id)
 
@@ -235,9 +235,9 @@ def complete(effects: Effects, intent: Intent) -> Backup | None:
 def end(effects: Effects, intent: Intent) -> None:
     """Record that a restore is done, and remove the carried-back copy: the live database is the same now."""
     effects.write_intent(intent._replace(done=True))
-    if intent.base is not None:
+    if intent.carried is not None:
         # A crash before this leaves a backup too many.
-        effects.discard(Path(intent.backup))
+        effects.discard(intent.carried)
 
 
 def replace(effects: Effects, source: Path, kind: BackupKind) -> Backup | None:

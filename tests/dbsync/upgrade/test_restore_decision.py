@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from dbsync.backups import catalog, snapshot
-from dbsync.errors import Damaged
+from dbsync.downgrade import carry_back
+from dbsync.errors import Damaged, MigrationFailed
+from dbsync.migrations import runner
 from dbsync.model import Back, Backup, BackupKind, Returned, SchemaNumber, Sha256, TrialId
 from dbsync.upgrade import restore_decision
 from tests.helpers.shop import ask, dump, effects, make_shop, released, sales, sell, upgrade, version
@@ -317,3 +319,20 @@ def test_a_database_that_the_trial_made_stays_because_there_is_nothing_to_go_bac
     assert (returned.back, returned.outcome.name) == (Back.STAYS, "STAYS")
     assert dump(database) == before
     assert [path.name for path in database.parent.glob("*before*")] == []
+
+
+def test_a_loss_that_cannot_be_counted_is_still_a_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database, kept, content, before = migrated(tmp_path)
+    sell(database, 2)
+
+    def fails(*_: object, **__: object) -> None:
+        raise MigrationFailed(operation="migrate", cause="no such function: vendor_round")
+
+    monkeypatch.setattr(runner, "migrate_up", fails)
+    monkeypatch.setattr(carry_back, "carry_back", fails)
+    returned = go_back(database, kept, content, tmp_path)
+    assert (returned.back, returned.outcome.name) == (Back.DONE, "RESTORED_WITH_LOSS")
+    assert dump(database) == before
+    assert returned.losses or returned.not_known
+    assert returned.set_aside is not None
+    assert sales(returned.set_aside.path) == 102

@@ -17,9 +17,26 @@ from dbsync.storage import temporary_files
 from tests.helpers.places import ROOT
 from tests.helpers.recorded import RecordedTerminal, unpack
 from updater import settings
+from updater.answers import Answer, Catalog
+from updater.decisions import agent, launcher
 from updater.errors import Owed
 from updater.flows.rollback import make_plan, perform
-from updater.model import ProcessKind
+from updater.model import (
+    By,
+    Facts,
+    Journal,
+    Limits,
+    Phase,
+    ProcessKind,
+    Rejection,
+    Release,
+    ReleaseId,
+    SchemaNumber,
+    State,
+    TrialId,
+    View,
+)
+from updater.outcomes import TerminalOutcome
 from updater.terminal.live import Terminal
 
 NOWHERE = "http://127.0.0.1:9"
@@ -232,3 +249,104 @@ def test_a_trial_that_cannot_be_read_now_is_not_given_up(tmp_path: Path) -> None
     file.write_bytes(text)
     assert till.launch() == (0, "2.0")
     assert (till.schema(), till.sales()) == (before[1], till.receipts())
+
+
+OWED = """
+from dbsync.backups import restore
+from dbsync.errors import DiskProblem
+def fails(*given, **named):
+    raise DiskProblem(operation="restore", cause="Input/output error")
+restore.restore_over = fails
+"""
+"""A disk on which no restore can be finished."""
+NOT_NOTED = """
+from dbsync.backups import restore_intents
+from dbsync.errors import DiskFull
+real = restore_intents.write
+def write(backups, intent, *, owner):
+    if intent.done:
+        raise DiskFull(operation="write", path=backups, cause="No space left on device")
+    return real(backups, intent, owner=owner)
+restore_intents.write = write
+"""
+"""A disk that is full when a restore that is done is to be noted."""
+CUT_BEFORE_IT_IS_REFUSED = """
+import os
+from dbsync.upgrade import preparation
+def cut(*given, **named):
+    os._exit(9)
+preparation.abandon = cut
+"""
+
+
+def disturbed(till: RecordedTerminal, what: str, *words: str) -> int:
+    """Run `updater` with a part of it replaced; return its exit status."""
+    start = f"{what}\nimport sys\nsys.argv = ['updater', *{list(words)!r}]\nfrom updater.__main__ import main\nmain()\n"
+    return till.run("-c", start).returncode
+
+
+def test_a_restore_that_is_done_and_not_noted_is_not_done_again_over_later_sales(till: RecordedTerminal) -> None:
+    as_it_is = ["rollback", "--backup", str(lossy(till)), "--yes", "--accept-loss"]
+    assert disturbed(till, NOT_NOTED, *as_it_is) == 75
+    assert till.schema() == 1
+    assert disturbed(till, NOT_NOTED, "launch", "--", "--sell", "1") == 0
+    live = till.sales()
+    assert live[-1] == till.receipts()[-1]
+    assert till.launch() == (0, "1.0")
+    assert till.sales()[: len(live)] == live
+    assert till.status()["owed"] == ""
+
+
+def test_a_database_that_is_ruined_while_a_rollback_is_owed_is_a_loss_that_is_said(till: RecordedTerminal) -> None:
+    assert disturbed(till, OWED, "rollback", "--yes") == 75
+    assert disturbed(till, OWED, "launch", "--", "--sell", "1") == 0
+    database_of(till).write_bytes(b"\x00" * 100 + database_of(till).read_bytes()[100:])
+    assert till.launch() == (0, "1.0")
+    assert till.reports()[-1] == "U-2109"
+    assert len(list(till.data.glob("*-backup-before-restore-*.db"))) == 2
+    assert (
+        "cannot be counted: the database was ruined after it was set aside"
+        in till.run("-m", "updater", "status").stdout
+    )
+
+
+def test_a_loss_that_nobody_was_asked_about_is_refused_also_after_a_cut(till: RecordedTerminal) -> None:
+    assert disturbed(till, OWED, "rollback", "--yes") == 75
+    with closing(sqlite3.connect(database_of(till))) as live, live:
+        live.execute("CREATE TABLE later (id INTEGER PRIMARY KEY, note TEXT)")
+        live.execute("INSERT INTO later VALUES (1, 'the older schema has no place for it')")
+    assert disturbed(till, CUT_BEFORE_IT_IS_REFUSED, "launch", "--", "--sell", "1") == 9
+    assert till.launch() == (0, "2.0")
+    assert till.schema() == 3
+    assert till.launch() == (0, "2.0")
+    assert (till.schema(), till.sales()) == (3, till.receipts())
+    first = till.run("-m", "updater", "status").stdout.splitlines()[0]
+    assert first.startswith("UNFINISHED rollback from 2.0 to 1.0")
+    assert len(list(till.data.glob("*-backup-before-restore-*.db"))) <= 1, "each attempt removes what it made"
+    assert len(list(till.backups.glob("*-v1-*.db"))) == 1, "the backup of the migration stays"
+    assert till.run("-m", "updater", "rollback", "--yes").returncode == 5
+    assert till.run("-m", "updater", "rollback", "--yes", "--accept-loss").returncode == 6
+    assert (till.schema(), till.sales()) == (1, till.receipts())
+
+
+def test_no_trial_begins_and_nothing_is_swapped_in_while_a_rollback_is_owed() -> None:
+    old, new, newer = (
+        Release(ReleaseId(version * 8), version, SchemaNumber(schema))
+        for version, schema in (("1.0", 1), ("2.0", 3), ("3.0", 3))
+    )
+    rejection = Rejection(
+        release=new, by=By.PERSON, outcome=TerminalOutcome.ROLLED_BACK, reason="", at="", to=old, backup="b",
+        intent_id="i", done=False,
+    )  # fmt: skip
+    swapped = Journal(Phase.SWAPPED, good=new, candidate=newer, trial_id=TrialId("t3"), previous=old)
+    facts = Facts(State.OK, SchemaNumber(3), None, TrialId("t2"))
+    view = View(
+        journal=swapped, trials=(), proofs=(), rejections=(rejection,), database=facts, running=None, boot_id="b",
+        installed=frozenset(release.folder for release in (old, new, newer)),
+    )  # fmt: skip
+    assert launcher.decide_launch(view, swapped, Limits(), owed=True) == launcher.Start(new, None)
+    staged = swapped._replace(phase=Phase.STAGED, trial_id=None)
+    catalog = Catalog(Answer.OK, "", (), frozenset({new.release_id, newer.release_id}))
+    step = agent.decide_agent(view._replace(journal=staged), catalog, in_window=True)
+    assert isinstance(step, agent.Wait)
+    assert "until the rollback is finished" in step.reason
