@@ -9,7 +9,7 @@ from dbsync.backups import catalog, restore, restore_intents, snapshot
 from dbsync.database import preflight
 from dbsync.database.shared import Shared, known_migrations
 from dbsync.downgrade import carry_back
-from dbsync.errors import BackupUnusable, Damaged, DiskProblem, TillkeeperError, wrapped
+from dbsync.errors import BackupUnusable, Damaged, DiskFull, DiskProblem, TillkeeperError, wrapped
 from dbsync.model import Backup, BackupKind, Carried, Intent, Migration, State
 from dbsync.progress import WorkPhase
 from dbsync.storage import files, temporary_files
@@ -80,7 +80,12 @@ class Restoring(Shared):
         size_bytes = restore.journal_bytes(live=self.database, source=catalog.find(source))
         kept = catalog.read(catalog.find(source))
         # A compressed backup is unpacked before it is restored.
-        self._reserve.hold(size_bytes + 2 * kept.content_size_bytes)
+        try:
+            self._reserve.hold(size_bytes + 2 * kept.content_size_bytes)
+        except DiskFull as full:
+            required, available = size_bytes / 1e6, files.free_bytes(self.database.parent) / 1e6
+            cause = f"Replacing the database takes up to {required:.1f} MB, available {available:.1f}"
+            raise DiskFull(operation="reserve space", path=self.database.parent, cause=cause) from full
 
     def release_reserve(self) -> None:
         try:
@@ -107,6 +112,12 @@ class Restoring(Shared):
             carried = self._carried(now, base, migrations, into, reports or scratch)
             # Files in a folder that is removed again must not be named.
             return carried if reports else carried._replace(parked=None, export=None)
+        except DiskFull:
+            snapshot.drop_part(now)
+            snapshot.drop_part(into)
+            # With numbers, if it is the space for the return itself that is short.
+            preflight.check_space_to_go_back(database=self.database, base=base.path, backups=self.backups, carries=True)
+            raise
         finally:
             snapshot.drop_part(now)
             snapshot.drop_part(into)
