@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 CHUNK_BYTES: Final = 1 << 16
 _RANGE: Final = re.compile(r"^bytes=(\d+)-$")
@@ -18,7 +19,14 @@ _NAME: Final = re.compile(r"^/(metadata|targets)/([A-Za-z0-9][A-Za-z0-9._+-]*)$"
 
 def make_server(public: Path, *, port: int = 0, told: Callable[[str], None] | None = None) -> ThreadingHTTPServer:
     """Return a server on loopback; port 0 takes a free one."""
-    return ThreadingHTTPServer(("127.0.0.1", port), partial(_Handler, public, told))
+    return _Server(("127.0.0.1", port), partial(_Handler, public, told))
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing about a client that went away; show any other error."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
