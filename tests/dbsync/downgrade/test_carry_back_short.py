@@ -108,7 +108,7 @@ def test_two_rows_that_would_be_one_for_the_older_schema_are_told_and_nothing_is
     returned, _ = back(database, found)
     why = "it cannot be carried back: UNIQUE constraint failed: sales.receipt"
     assert (returned.outcome.name, returned.outcome.cause) == ("STAYS", why)
-    assert "puts the backup in its place" in returned.outcome.hint
+    assert "restores the backup as it is" in returned.outcome.hint
     assert (version(database), len(rows(database, "sales"))) == (2, 4)
 
 
