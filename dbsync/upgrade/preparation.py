@@ -11,7 +11,7 @@ The caller holds the database lock. Nothing here touches a file or SQLite: every
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 from dbsync.errors import (
     BackupUnusable,
@@ -25,8 +25,7 @@ from dbsync.errors import (
     TillkeeperError,
     VerificationFailed,
 )
-from dbsync.model import Backup, BackupKind, Carried, Change, Intent, Loss, Migration, State
-from dbsync.upgrade import decisions
+from dbsync.model import Backup, BackupKind, Carried, Change, Facts, Intent, Migration, State
 from dbsync.upgrade.effects import Effects
 
 _IMPOSSIBLE = (MigrationFailed, VerificationFailed, BadMigrations, Damaged)
@@ -78,6 +77,24 @@ class Ruined(CannotCarry):
     """A database that SQLite cannot read: nothing can be carried back from it, and no app can work on it."""
 
 
+def seen(effects: Effects) -> Facts:
+    """Return the facts of the database.
+
+    Raises:
+        TryLater: it cannot be read now.
+    """
+    facts = effects.look()
+    match facts.state:
+        case State.LOCKED:
+            raise Locked(operation="go back", cause=facts.detail)
+        case State.UNAVAILABLE:
+            raise DiskProblem(operation="read the database", cause=facts.detail)
+        case State.OK | State.UNTRACKED | State.UNREADABLE | State.MISSING | State.EMPTY:
+            return facts
+        case _:
+            assert_never(facts.state)
+
+
 def prepare(effects: Effects, wish: Wish) -> Prepared:
     """Make everything that a restore needs. The result names the losses; the caller decides.
 
@@ -100,11 +117,7 @@ def prepare(effects: Effects, wish: Wish) -> Prepared:
 
 def _prepared(effects: Effects, wish: Wish, before: Intent | None, made: list[Path]) -> Prepared:
     effects.check_usable(wish.base.path)
-    facts = effects.look()
-    if facts.state is State.LOCKED:
-        raise Locked(operation="go back", cause=facts.detail)
-    if facts.state is State.UNAVAILABLE:
-        raise DiskProblem(operation="read the database", cause=facts.detail)
+    facts = seen(effects)
     intent = Intent(wish.intent_id, str(wish.base.path))
     ruined, aside, carried = facts.detail if facts.state is State.UNREADABLE else "", None, None
     change = effects.changed_since(wish.base.path) if facts.state is not State.OK else Change(known=True)
@@ -261,11 +274,6 @@ def replace(effects: Effects, source: Path, kind: BackupKind) -> Backup | None:
         aside = effects.move_aside(ruined, kind)
     effects.restore(source)
     return aside
-
-
-def agreed(losses: tuple[Loss, ...], before: tuple[Loss, ...]) -> bool:
-    """Return whether losses are no more, in any table, than those that a person has agreed to."""
-    return decisions.within(losses, before)
 
 
 def base_and_way(effects: Effects, backup: Path, intent: Intent | None) -> tuple[Backup, bool]:

@@ -10,7 +10,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, assert_never
 
-from dbsync.errors import DiskProblem, Locked, TillkeeperError, interrupts, wrapped
+from dbsync.errors import TillkeeperError, interrupts, wrapped
 from dbsync.model import (
     Back,
     Backup,
@@ -78,7 +78,7 @@ def go_back(
     Guarded by the trial's row in the database: if it is not the newest, there is nothing to take back. A repeat thus
     does nothing, and sales in between are safe. A ruined database has no row: it is moved under an intent.
     """
-    facts = _seen(effects)
+    facts = preparation.seen(effects)
     damaged = facts.state is State.UNREADABLE
     if facts.state in (State.MISSING, State.EMPTY):
         return _without_database(effects, facts, trial_id)
@@ -192,24 +192,6 @@ def _without_database(effects: Effects, facts: Facts, trial_id: TrialId) -> Retu
     return returned
 
 
-def _seen(effects: Effects) -> Facts:
-    """Return the facts of the database.
-
-    Raises:
-        TryLater: it cannot be read now.
-    """
-    facts = effects.look()
-    match facts.state:
-        case State.LOCKED:
-            raise Locked(operation="go back", cause=facts.detail)
-        case State.UNAVAILABLE:
-            raise DiskProblem(operation="read the database", cause=facts.detail)
-        case State.OK | State.UNTRACKED | State.UNREADABLE | State.MISSING | State.EMPTY:
-            return facts
-        case _:
-            assert_never(facts.state)
-
-
 def _restored(
     effects: Effects,
     intent: Intent,
@@ -314,7 +296,7 @@ def _resumed(effects: Effects, intent: Intent | None) -> Returned | None:
     """Resume a restore that is on record; return None if it must be prepared anew."""
     if intent is not None and intent.done:
         return Returned(None, Outcome(OutcomeName.NOTHING_TO_RESTORE))
-    facts = _seen(effects)
+    facts = preparation.seen(effects)
     step = _next_step(effects, facts, intent)
     match step:
         case decisions.Anew():

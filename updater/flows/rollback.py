@@ -12,6 +12,7 @@ from dbsync import losses
 from dbsync.errors import Refused, TillkeeperError, TryLater, wrapped
 from dbsync.model import Backup, BackupKind, Carried, Change, Loss
 from dbsync.upgrade import preparation, restore_decision
+from dbsync.upgrade.decisions import within
 from updater.decisions.launcher import fits, select
 from updater.errors import Owed, WouldLose
 from updater.flows.effects import Till, terminal_locked
@@ -284,7 +285,7 @@ def _prepare(till: Till, plan: Plan, intent_id: str, *, accept_loss: bool) -> pr
     prepared = preparation.prepare(effects, wish)
     change = prepared.change
     if not change.unchanged:
-        counted = preparation.agreed(change.losses, plan.losses) if change.known else bool(plan.not_known)
+        counted = within(change.losses, plan.losses) if change.known else bool(plan.not_known)
         shown = plan.loses and counted
         if not (accept_loss and shown):
             preparation.abandon(effects, prepared)
