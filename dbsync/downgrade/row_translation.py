@@ -43,11 +43,36 @@ class Placed(NamedTuple):
     """Columns, by their newer names, that came after another one of that name: the row holds none of their values."""
 
 
+class _EveryColumn(frozenset[str]):
+    """A set that has every column in it."""
+
+    def __contains__(self, column: object) -> bool:
+        return True
+
+
 class Translator:
     """A translator of rows to the older schema: same names, declared renames, and `down_row`."""
 
     def __init__(self, newer: tuple[Migration, ...]) -> None:
         self._steps: Final = [(declared((migration,)), _down_row(migration)) for migration in reversed(newer)]
+
+    @property
+    def has_down(self) -> bool:
+        """Whether a migration says itself how rows go back."""
+        return any(down is not None for _, down in self._steps)
+
+    def loose_columns(self, table: str) -> frozenset[str]:
+        """Return the older columns, in lower case, of which a migration declares that it changes values."""
+        found: set[str] = set()
+        for step, _ in self._steps:
+            old = _table_before(step, table).lower()
+            names = {after.lower(): before[1] for before, after in step.columns.items() if before[0] == old}
+            found = {names.get(column, column) for column in found}
+            found |= {column for at, column in [*step.updates, *step.retypes] if at == old}
+            table = old
+        if "*" in found:
+            return _EveryColumn()
+        return frozenset(found)
 
     def table_of(self, table: str) -> str | None:
         """Return the older name of a table; None if it came later."""

@@ -203,7 +203,9 @@ def open_scratch(path: Path | None = None) -> Connection:
         return sqlite3.connect(":memory:", isolation_level=None, uri=True)
     connection = _connect(path, "rwc", timeout_seconds=0)
     connection.execute("PRAGMA synchronous=OFF")
-    connection.execute("PRAGMA journal_mode=OFF").fetchall()
+    # With a journal, in a file: without one a failed statement leaves half of its rows, and ROLLBACK TO does nothing,
+    # silently (sqlite.org/pragma.html#pragma_journal_mode); in memory it may be as large as the database.
+    connection.execute("PRAGMA journal_mode=DELETE").fetchall()
     connection.execute("PRAGMA secure_delete=FAST").fetchall()
     return connection
 

@@ -17,7 +17,10 @@ from dbsync.model import TABLES_WITHOUT_ENGINE, EngineName, SchemaNumber
 from dbsync.storage.connections import HISTORY, READABLE, Connection
 from dbsync.storage.sql_tokens import Token, TokenKind, significant, tokenize, unquoted
 
-OUR_TABLES: Final = frozenset({HISTORY, READABLE})
+KEPT_ROWS: Final = "dbsync_kept_rows"
+KEPT_CELLS: Final = "dbsync_kept_cells"
+"""The tables of the complement (`dbsync.complement.kept`)."""
+OUR_TABLES: Final = frozenset({HISTORY, READABLE, KEPT_ROWS, KEPT_CELLS})
 TRACKERS: Final = frozenset(chain(TABLES_WITHOUT_ENGINE, *(engine.tables for engine in EngineName)))
 """Tables in which other tools record their migrations: not part of an app's schema, and written beside our history."""
 NOT_THE_APPS: Final = OUR_TABLES | TRACKERS

@@ -19,8 +19,9 @@ class Twins:
     """
 
     def __init__(
-        self, connection: Connection, table: str, columns: tuple[str, ...], key: tuple[str, ...], *, now: str, base: str
-    ) -> None:
+        self, connection: Connection, table: str, columns: tuple[str, ...], key: tuple[str, ...], *, now: str, base: str,
+        now_only: tuple[str, ...] = (),
+    ) -> None:  # fmt: skip
         """Read the columns and rowids of both sides.
 
         Args:
@@ -30,6 +31,7 @@ class Twins:
             key: columns that are unique and never NULL; empty: rows are identified by their rowid.
             now: schema name of one side.
             base: schema name of the other.
+            now_only: columns that only `now` has: a row with a value there counts as changed.
         """
         self._now: Final = f"{now}.{quoted(table)}"
         self._base: Final = f"{base}.{quoted(table)}"
@@ -38,6 +40,7 @@ class Twins:
         self._key: Final = tuple(quoted(name) for name in key)
         self._rowids: Final = (mine or "rowid", theirs or "rowid")
         self._spread: Final = bool(key) and not own and mine is not None and theirs is not None
+        self._now_only: Final = tuple(quoted(name) for name in now_only)
         self._columns: Final = self._compared(connection, table, columns, (now, base))
 
     @property
@@ -89,7 +92,9 @@ class Twins:
 
     def _equal(self, one: str, other: str) -> str:
         cells = [same_cell(f"{one}.{name}", f"{other}.{name}", strict=strict) for name, strict in self._columns]
-        return f"({' AND '.join(cells)})"
+        # `one` is always a row of now.
+        cells += [f"{one}.{name} IS NULL" for name in self._now_only]
+        return f"({' AND '.join(cells) or '1'})"
 
     @staticmethod
     def _compared(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from dbsync.model import Loss
 from dbsync.schema.fingerprint import fingerprint
-from dbsync.storage.connections import HISTORY, Connection, Row
+from dbsync.storage.connections import HISTORY, Connection, Row, kind_of
 from dbsync.storage.introspection import (
     ColumnKind,
     TableFacts,
@@ -19,12 +20,14 @@ from dbsync.storage.introspection import (
     has_table,
     key_of,
     quoted,
+    rowid_of,
     shadows_of,
     tables_of,
     version_of,
 )
 from dbsync.verification.keyed_matching import Twins, null_keys
 from dbsync.verification.row_matching import Keyed, Pair, Rows
+from dbsync.verification.structure_diff import structure_differences
 
 _ENTRIES: Final = "_docsize"
 """The end of the name of the table in which FTS4 and FTS5 keep one row for each entry."""
@@ -40,11 +43,14 @@ class Shared(NamedTuple):
     virtual: bool = False
 
 
-def differences(connection: Connection, base: str, *, only: frozenset[str] | None = None) -> tuple[Loss, ...]:
+def differences(
+    connection: Connection, base: str, *, only: frozenset[str] | None = None, whole: bool = False
+) -> tuple[Loss, ...]:
     """Return how `main` differs from `base` (an attached database), per table; only tables that differ.
 
     A table on one side only counts as a whole: all its rows are added, or removed. `only` names, in lower case, the
-    tables that can differ; None: any.
+    tables that can differ; None: any. `whole` is for two databases of one schema: then values in columns that only one
+    side has count too, and differences in structure follow as entries of their own.
     """
     found = []
     now, before = app_tables(connection), app_tables(connection, base)
@@ -52,20 +58,20 @@ def differences(connection: Connection, base: str, *, only: frozenset[str] | Non
         if table in now and table in before:
             if only is not None and table.lower() not in only:
                 continue
-            loss = _difference(connection, base, now[table], before[table])
+            loss = _difference(connection, base, now[table], before[table], whole)
         elif table in now:
             loss = Loss(table, _count(connection, "main", now[table]), 0, 0)
         else:
             loss = Loss(table, 0, 0, _count(connection, base, before[table]))
         if loss.added or loss.changed or loss.removed:
             found.append(loss)
-    return tuple(found)
+    return (*found, *(structure_differences(connection, base) if whole else ()))
 
 
 def first_written(connection: Connection, base: str) -> Loss | None:
     """Return the first table whose rows differ, in the columns that both sides have; None if there is none."""
     now, before = app_tables(connection), app_tables(connection, base)
-    losses = (_difference(connection, base, now[name], before[name]) for name in sorted(now) if name in before)
+    losses = (_difference(connection, base, now[name], before[name], False) for name in sorted(now) if name in before)
     return next((loss for loss in losses if loss.added or loss.changed or loss.removed), None)
 
 
@@ -94,10 +100,39 @@ def _history(connection: Connection, schema: str) -> list[Row]:
     return connection.execute(f"SELECT * FROM {schema}.{HISTORY}").fetchall() if known else []
 
 
-def _difference(connection: Connection, base: str, now: TableFacts, before: TableFacts) -> Loss:
+def _difference(connection: Connection, base: str, now: TableFacts, before: TableFacts, whole: bool) -> Loss:
     if now.is_contentless or before.is_contentless:
         return _loss_of_entries(connection, base, now.name)
-    return _loss(connection, base, shared(connection, base, now.name))
+    table = shared(connection, base, now.name)
+    try:
+        return _loss(connection, base, table, _only_now(connection, base, now.name) if whole else ())
+    except sqlite3.OperationalError as error:
+        if kind_of(error) is not None:
+            raise
+        return _loss_by_rowid(connection, base, table)
+
+
+def _loss_by_rowid(connection: Connection, base: str, table: Shared) -> Loss:
+    """Return how a table differs whose key SQLite cannot compare here, such as one with a collation of the app's.
+
+    A table of a module that is not here has its rows in other tables, which are compared by themselves.
+    """
+    try:
+        if rowid_of(connection, table.table) is None:
+            return Loss(table.table, 0, 1, 0)
+        twins = Twins(connection, table.table, table.columns, (), now="main", base=base)
+        counts = [_one(connection, f"SELECT count(*) {query}") for query in (twins.added, twins.changed, twins.removed)]
+    except sqlite3.OperationalError as error:
+        if kind_of(error) is not None:
+            raise
+        return Loss(table.table, 0, 0, 0)
+    return Loss(table.table, *counts)
+
+
+def _only_now(connection: Connection, base: str, table: str) -> tuple[str, ...]:
+    before = {column.name.lower() for column in columns_of(connection, table, base)}
+    now = columns_of(connection, table)
+    return tuple(column.name for column in now if column.is_written and column.name.lower() not in before)
 
 
 def _loss_of_entries(connection: Connection, base: str, search: str) -> Loss:
@@ -123,17 +158,22 @@ def _count(connection: Connection, schema: str, table: TableFacts) -> int:
     return _one(connection, f"SELECT count(*) FROM {schema}.{quoted(entries)}") if known else 1
 
 
-def _loss(connection: Connection, base: str, table: Shared) -> Loss:
+def _loss(connection: Connection, base: str, table: Shared, only_now: tuple[str, ...] = ()) -> Loss:
     rows = _by_content(connection, base, table)
+    # A row with a value in a column that the other side lacks differs.
+    values = " OR ".join(f"{quoted(name)} IS NOT NULL" for name in only_now)
+    more = _one(connection, f"SELECT count(*) FROM main.{quoted(table.table)} WHERE {values}") if values else 0
     # Looking for a rowid in a virtual table may mean reading all of it: there the quick way is not quick.
     if not table.columns or (not table.virtual and rows.proven):
-        return Loss(table.table, 0, 0, 0)
+        return Loss(table.table, 0, more, 0)
     if table.key and not any(null_keys(connection, table.table, table.key, side) for side in ("main", base)):
-        twins = Twins(connection, table.table, table.columns, table.key, now="main", base=base)
+        twins = Twins(
+            connection, table.table, table.columns, table.key, now="main", base=base, now_only=only_now
+        )  # fmt: skip
         counts = [_one(connection, f"SELECT count(*) {query}") for query in (twins.added, twins.changed, twins.removed)]
         return Loss(table.table, *counts)
     added, removed = rows.counted_by_content()
-    return Loss(table.table, added, 0, removed)
+    return Loss(table.table, added, more, removed)
 
 
 def _by_content(connection: Connection, base: str, table: Shared) -> Rows:

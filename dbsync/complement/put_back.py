@@ -1,0 +1,281 @@
+"""Puts the complement back when a database comes to the schema that can hold it.
+
+A cell is put back if it still is as the migrations make it. Where people changed it since, the later value stays and
+the kept one is reported. Nothing leaves the complement before it is live.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+from dbsync.complement import kept, references
+from dbsync.complement.exact_values import Value, bound, exact, same
+from dbsync.complement.final_rows import FinalRows
+from dbsync.complement.kept import KeptCell, KeptKind, KeptRow, Sides
+from dbsync.complement.quiet_triggers import without_triggers
+from dbsync.storage.connections import Connection, kind_of
+from dbsync.storage.introspection import app_tables, facts_of, is_rowid, key_of, quoted, tables
+from dbsync.storage.sql_tokens import words_of
+
+_STAGE: Final = "temp.dbsync_put_back_"
+
+
+class Conflict(NamedTuple):
+    """A kept row that could not be put back; it stays in the complement."""
+
+    table: str
+    key: str
+    """Its key in words; values of no other column."""
+    reason: str
+
+
+class PutBack(NamedTuple):
+    """The result of putting a complement back."""
+
+    rows_count: int = 0
+    conflicts: tuple[Conflict, ...] = ()
+
+    def __add__(self, other: object) -> PutBack:
+        """Return both results as one."""
+        assert isinstance(other, PutBack)
+        return PutBack(self.rows_count + other.rows_count, self.conflicts + other.conflicts)
+
+
+def put_back(connection: Connection, number: int) -> PutBack:
+    """Put back everything that waits for schema `number`, which the database has just reached, in the transaction."""
+    done = PutBack()
+    for generation in kept.generations(connection, number):
+        with exact(connection), without_triggers(connection):
+            done += _Generation(connection, number, generation).run()
+    if kept.exists(connection):
+        kept.drop_if_empty(connection)
+    return done
+
+
+class _Generation:
+    def __init__(self, connection: Connection, number: int, generation: int) -> None:
+        self._connection: Final = connection
+        self._rows: Final = list(kept.rows(connection, number, generation))
+        self._staged: Final[dict[str, FinalRows]] = {}
+        self._done: Final[set[int]] = set()
+        self._reasons: Final[dict[int, str]] = {}
+
+    def run(self) -> PutBack:
+        for row in self._rows:
+            if row.kind is KeptKind.OBJECT:
+                self._make(row)
+        known = {name.lower(): name for name in app_tables(self._connection)}
+        for row in self._rows:
+            if row.kind is KeptKind.OBJECT:
+                continue
+            table = known.get(row.table.lower())
+            if table is None:
+                self._reasons[row.id] = f"there is no table {row.table}"
+                continue
+            try:
+                self._stage(row, table)
+            except sqlite3.Error as error:
+                if kind_of(error) is not None:
+                    raise
+                self._reasons[row.id] = str(error)
+        self._apply()
+        return self._result()
+
+    def _make(self, row: KeptRow) -> None:
+        cells = {cell.column: cell.value for cell in row.cells}
+        try:
+            if _has_object(self._connection, cells):
+                self._done.add(row.id)
+                return
+            self._connection.execute(str(cells["sql"]))
+            self._done.add(row.id)
+        except sqlite3.Error as error:
+            if kind_of(error) is not None:
+                raise
+            self._reasons[row.id] = str(error)
+
+    def _stage(self, row: KeptRow, table: str) -> None:
+        lower = table.lower()
+        if lower not in self._staged:
+            self._staged[lower] = FinalRows(self._connection, table, stage=f"{_STAGE}{len(self._staged)}")
+        rows = self._staged[lower]
+        spelled = {name.lower(): name for name in rows.columns}
+        lacking = [cell.column for cell in row.cells if cell.column.lower() not in spelled and not _unchanged(cell)]
+        if lacking:
+            self._reasons[row.id] = f"there is no column {', '.join(lacking)}"
+        cells = {spelled[cell.column.lower()]: cell for cell in row.cells if cell.column.lower() in spelled}
+        place, now = self._found(rows, row, cells)
+        match row.kind:
+            case KeptKind.ADDED:
+                self._stage_added(rows, row, cells, now)
+            case KeptKind.REMOVED:
+                self._stage_removed(rows, row, cells, place=place, now=now)
+            case KeptKind.CHANGED:
+                self._stage_changed(rows, row, cells, place=place, now=now)
+
+    def _stage_added(
+        self, rows: FinalRows, row: KeptRow, cells: Mapping[str, KeptCell], now: Mapping[str, Value] | None
+    ) -> None:
+        if now is not None and all(same(now[name], cell.value) for name, cell in cells.items()):
+            # The migrations of this release make it by themselves.
+            self._done.add(row.id)
+        elif now is not None:
+            self._reasons[row.id] = "its key belongs to another row now"
+        elif row.id not in self._reasons:
+            # A column that came since has no kept cell: the row gets its default by the name's absence.
+            final = {name: cells[name].value if name in cells else None for name in rows.columns}
+            rows.add(row.id, place=None, old=None, final=final)
+
+    def _stage_removed(
+        self, rows: FinalRows, row: KeptRow, cells: Mapping[str, KeptCell], *, place: int | None,
+        now: Mapping[str, Value] | None,
+    ) -> None:  # fmt: skip
+        if now is None:
+            self._done.add(row.id)
+        elif any(not same(now[name], cell.predicted) for name, cell in cells.items()):
+            self._reasons[row.id] = "it was removed there, and changed here since"
+        else:
+            rows.add(row.id, place=place, old=now, final=None)
+
+    def _stage_changed(
+        self, rows: FinalRows, row: KeptRow, cells: Mapping[str, KeptCell], *, place: int | None,
+        now: Mapping[str, Value] | None,
+    ) -> None:  # fmt: skip
+        if now is None:
+            self._reasons.setdefault(row.id, "the row is not there any more")
+            return
+        if not self._same_row(rows, cells, now):
+            self._reasons[row.id] = "the row of this number may be another one"
+            return
+        final = dict(now)
+        for name, cell in cells.items():
+            if cell.sides is Sides.PREDICTED or same(now[name], cell.value):
+                continue
+            if _unchanged(cell):
+                continue
+            if cell.sides is Sides.VALUE or same(now[name], cell.predicted):
+                final[name] = cell.value
+            else:
+                self._reasons.setdefault(row.id, f"{name} was changed since")
+        if all(same(final[name], now[name]) for name in final):
+            if row.id not in self._reasons:
+                self._done.add(row.id)
+            return
+        rows.add(row.id, place=place, old=now, final=final)
+
+    def _found(
+        self, rows: FinalRows, row: KeptRow, cells: Mapping[str, KeptCell]
+    ) -> tuple[int | None, Mapping[str, Value] | None]:
+        """Return rowid and cells of the row in the database; by key, and without one by its content."""
+        side = "value" if row.kind is KeptKind.ADDED else "predicted"
+        keys = {name: cell for name, cell in cells.items() if cell.is_key}
+        by_key = bool(keys) and {name.lower() for name in rows.key} == {name.lower() for name in keys}
+        if not by_key and row.kind is KeptKind.ADDED:
+            # Equal rows without a key are as many as they are: this one is added to them.
+            return None, None
+        wanted = keys if by_key else cells
+        marks, values = bound(getattr(cell, side) for cell in wanted.values())
+        equal = "=" if by_key else "IS"
+        where = " AND ".join(f"{quoted(name)} {equal} {mark}" for name, mark in zip(wanted, marks, strict=True))
+        names = [rows.rowid or "NULL", *(quoted(name) for name in rows.columns)]
+        taken = f" AND {rows.rowid} NOT IN (SELECT place FROM {rows.stage} WHERE old)" if rows.rowid else ""
+        for place, *found in self._connection.execute(
+            f"SELECT {', '.join(names)} FROM main.{quoted(rows.table)} WHERE {where or '1'}{taken if not by_key else ''}",
+            values,
+        ):
+            now = dict(zip(rows.columns, found, strict=True))
+            if by_key or all(same(now[name], cell.predicted) for name, cell in cells.items()):
+                return place, now
+        return None, None
+
+    def _same_row(self, rows: FinalRows, cells: Mapping[str, KeptCell], now: Mapping[str, Value]) -> bool:
+        """Return whether the row of this key still is the one that is kept, and not a new one of the same number."""
+        if not rows.own_rowid or _never_reuses(self._connection, rows.table):
+            return True
+        here = [name for name, cell in cells.items() if _unchanged(cell)]
+        if all(same(now[name], cells[name].value) for name in here):
+            return True
+        for unique in _uniques(self._connection, rows.table):
+            both = [name for name in here if name.lower() in unique]
+            if len(both) == len(unique) and all(
+                now[name] is not None and same(now[name], cells[name].value) for name in both
+            ):
+                return True
+        return False
+
+    def _apply(self) -> None:
+        for rows in self._staged.values():
+            self._connection.execute("SAVEPOINT one_table")
+            try:
+                rows.apply()
+            except sqlite3.Error as error:
+                if kind_of(error) is not None:
+                    raise
+                self._connection.execute("ROLLBACK TO one_table")
+                sql = f"UPDATE {rows.stage} SET live = 0, cause = ?"
+                self._connection.execute(sql, (str(error),))
+            self._connection.execute("RELEASE one_table")
+        references.undo_orphans(self._connection, self._staged)
+
+    def _result(self) -> PutBack:
+        for rows in self._staged.values():
+            refusals = {refusal.tag: refusal.cause for refusal in rows.refusals()}
+            for (tag,) in self._connection.execute(f"SELECT tag FROM {rows.stage}").fetchall():
+                if tag in refusals:
+                    self._reasons[tag] = refusals[tag]
+                elif tag not in self._reasons:
+                    self._done.add(tag)
+            self._rebuild_searches_of(rows.table)
+            self._connection.execute(f"DROP TABLE {rows.stage}")
+        conflicts = []
+        for row in self._rows:
+            if row.id in self._reasons:
+                kept.refuse(self._connection, row.id, self._reasons[row.id])
+                conflicts.append(Conflict(row.table, _key_in_words(row), self._reasons[row.id]))
+            elif row.id in self._done:
+                kept.remove(self._connection, row.id)
+        return PutBack(len(self._done), tuple(conflicts))
+
+    def _rebuild_searches_of(self, table: str) -> None:
+        for name, facts in tables(self._connection).items():
+            if facts.is_external_search and facts.content_table.lower() == table.lower():
+                self._connection.execute(f"INSERT INTO main.{quoted(name)} ({quoted(name)}) VALUES ('rebuild')")
+
+
+def _unchanged(cell: KeptCell) -> bool:
+    return cell.sides is Sides.BOTH and same(cell.predicted, cell.value)
+
+
+def _key_in_words(row: KeptRow) -> str:
+    parts = [f"{cell.column}={cell.value if cell.sides is not Sides.PREDICTED else cell.predicted}"
+             for cell in row.cells if cell.is_key]  # fmt: skip
+    return ", ".join(parts)[:80].encode("utf-8", "replace").decode()
+
+
+def _has_object(connection: Connection, cells: Mapping[str, Any]) -> bool:
+    name, table = str(cells["name"]), str(cells["table"])
+    if cells["type"] == "column":
+        rows = connection.execute(f"PRAGMA main.table_xinfo({quoted(table)})").fetchall()
+        return any(str(row[1]).lower() == name.lower() for row in rows)
+    found = connection.execute(
+        "SELECT sql FROM main.sqlite_master WHERE type = ? AND lower(name) = lower(?)", (cells["type"], name)
+    ).fetchone()
+    return found is not None and words_of(str(found[0] or "")) == words_of(str(cells["sql"]))
+
+
+def _never_reuses(connection: Connection, table: str) -> bool:
+    row = connection.execute(
+        "SELECT sql FROM main.sqlite_master WHERE type = 'table' AND lower(name) = lower(?)", (table,)
+    ).fetchone()
+    return row is not None and "autoincrement" in words_of(str(row[0] or ""))
+
+
+def _uniques(connection: Connection, table: str) -> Iterator[set[str]]:
+    """Yield the columns of each UNIQUE constraint or index, in lower case, without those on expressions or a part."""
+    for _, index, unique, _, partial in connection.execute(f"PRAGMA main.index_list({quoted(table)})").fetchall():
+        if unique and not partial:
+            columns = [row[2] for row in connection.execute(f"PRAGMA main.index_info({quoted(index)})").fetchall()]
+            if all(column is not None for column in columns):
+                yield {str(column).lower() for column in columns}
