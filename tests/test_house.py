@@ -409,7 +409,7 @@ def test_one_module_asks_which_kind_a_table_is_and_one_cuts_sql() -> None:
     for name, path in NAMES.items():
         if name not in ("dbsync.storage.introspection", "dbsync.migrations.authorizer"):
             assert "table_list" not in path.read_text(encoding="utf-8"), f"{name}: ask introspection"
-        if is_below(name, SPEAKS_SQL):
+        if is_below(name, SPEAKS_SQL) and name != "dbsync.verification.exports":  # it cuts CSV
             assert "re" not in imports(path), f"{name}: storage.sql_tokens cuts SQL"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -23,6 +22,7 @@ from dbsync.storage.introspection import (
     tables_of,
     version_of,
 )
+from dbsync.verification import exports
 from dbsync.verification.keyed_matching import Twins, null_keys
 from dbsync.verification.row_matching import Keyed, Pair, Rows
 
@@ -142,7 +142,7 @@ def _by_content(connection: Connection, base: str, table: Shared) -> Rows:
 
 
 def export(connection: Connection, base: str, losses: tuple[Loss, ...], folder: Path) -> list[Path]:
-    """Write the rows that `main` has and `base` lacks, for each differing table, as CSV and as SQL INSERTs."""
+    """Write the rows that `main` has and `base` lacks, for each differing table, as CSV and as SQL (`exports`)."""
     written: list[Path] = []
     before = set(tables_of(connection, base))
     for loss in losses:
@@ -156,7 +156,7 @@ def export(connection: Connection, base: str, losses: tuple[Loss, ...], folder: 
                 loss.table, tuple(column.name for column in columns_of(connection, loss.table) if column.is_written), ()
             )
         rows = _rows(connection, base, table, known=loss.table in before)
-        written += _write(folder, table, rows)
+        written += exports.write(connection, table.table, table.columns, rows(), folder)
     return written
 
 
@@ -165,31 +165,6 @@ def _rows(connection: Connection, base: str, table: Shared, *, known: bool) -> C
         return _by_content(connection, base, table).new_by_content
     columns = ", ".join(quoted(column) for column in table.columns)
     return lambda: connection.execute(f"SELECT {columns} FROM main.{quoted(table.table)}")
-
-
-def _write(folder: Path, table: Shared, rows: Callable[[], Iterator[Row]]) -> list[Path]:
-    stem = "".join(character if character.isalnum() or character in "_-" else "_" for character in table.table)
-    as_csv, as_sql = folder / f"{stem}.csv", folder / f"{stem}.sql"
-    with as_csv.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(table.columns)
-        writer.writerows(rows())
-    columns = ", ".join(quoted(column) for column in table.columns)
-    with as_sql.open("w", encoding="utf-8") as file:
-        for row in rows():
-            values = ", ".join(_literal(value) for value in row)
-            file.write(f"INSERT INTO {quoted(table.table)} ({columns}) VALUES ({values});\n")
-    return [as_csv, as_sql]
-
-
-def _literal(value: object) -> str:
-    if value is None:
-        return "NULL"
-    if isinstance(value, bytes):
-        return f"x'{value.hex()}'"
-    if isinstance(value, int | float):
-        return repr(value)
-    return "'" + str(value).replace("'", "''") + "'"
 
 
 def _one(connection: Connection, sql: str) -> int:
