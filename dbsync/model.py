@@ -259,6 +259,13 @@ class Carried(NamedTuple):
     """Values for which the older schema has no place, one JSON line each."""
     export: Path | None = None
     """The folder with the changes that it does not hold, as CSV and SQL."""
+    unproven: str = ""
+    """Why it is not known whether it holds everything; empty: it is known."""
+
+    @property
+    def lossless(self) -> bool:
+        """Whether it is proven to hold everything."""
+        return not self.losses and not self.unproven
 
 
 class Change(NamedTuple):

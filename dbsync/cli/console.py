@@ -70,6 +70,7 @@ def lines_of(event: Event) -> list[str]:  # noqa: C901 - one case per kind of ev
             | EventKind.ADOPTED
             | EventKind.NOT_CARRIED
             | EventKind.NOT_NOTED
+            | EventKind.PUT_BACK
             | EventKind.SIDE_FILES_KEPT
         ):
             return []

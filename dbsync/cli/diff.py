@@ -35,7 +35,7 @@ def command(place: Place, *, folder: Path | None, backup: Path | None, export: P
     told = {
         "since": str(base.path),
         "done": losses.as_json(found.done),
-        "lossless": found.carried is not None and not found.carried.losses,
+        "lossless": found.carried is not None and found.carried.lossless,
         "lost": losses.as_json(found.carried.losses) if found.carried else None,
         "parked": str(found.carried.parked) if found.carried and found.carried.parked else None,
         "why_not": found.why_not,
@@ -47,11 +47,12 @@ def command(place: Place, *, folder: Path | None, backup: Path | None, export: P
     lines = losses.listed(
         found.done, nothing="nothing was changed" if found.carried is not None else "it cannot be determined"
     )
-    if found.carried is not None and not found.carried.losses:
+    if found.carried is not None and found.carried.lossless:
         lines.append("Downgrading loses nothing (verified by migrating the result forward again)")
     else:
         lines.append("going back would lose:")
         lines += losses.listed(found.carried.losses) if found.carried is not None else []
+        lines += [f"  {found.carried.unproven}"] if found.carried is not None and found.carried.unproven else []
         lines += [f"  it cannot be carried back: {found.why_not}"] if found.carried is None else []
     for line in lines:
         tell(line)

@@ -66,7 +66,8 @@ def command(
             tell(f"The newer database is kept: {returned.set_aside.path}")
         if returned.parked is not None:
             tell(f"What the older schema has no place for: {returned.parked}")
-        if returned.back is not None and returned.losses:
+        if returned.back is not None and (returned.losses or returned.not_known):
             kept = returned.set_aside.path if returned.set_aside is not None else None
-            tell(f"LOST: {losses.lost(returned.losses, kept=kept, export=returned.export)}.")
+            lost = losses.lost(returned.losses, not_known=returned.not_known, kept=kept, export=returned.export)
+            tell(f"LOST: {lost}.")
     sys.exit(returned.outcome.name.exit_status)

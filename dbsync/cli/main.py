@@ -29,6 +29,7 @@ COMMANDS: Final = {
     "empty": Line("empty"),
     "history": Line("history", answers=True),
     "import": Line("import_database"),
+    "kept": Line("kept", answers=True),
     "rehearse": Line("rehearse", answers=True),
     "repair": Line("repair"),
     "restore": Line("restore"),

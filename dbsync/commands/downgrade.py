@@ -64,9 +64,10 @@ def downgrade(effects: LiveEffects, base: Backup, migrations: tuple[Migration, .
             return _stays(f"it cannot be carried back: {_why_not(effects, migrations, error)}", _AS_IT_IS)
         carried = prepared.carried
         assert carried is not None, "it was to be carried back"
-        if carried.losses and not accept_loss:
+        if not carried.lossless and not accept_loss:
             preparation.abandon(effects, prepared)
-            return _stays("something would be lost", _ACCEPT)._replace(losses=carried.losses, export=carried.export)
+            cause = carried.unproven or "something would be lost"
+            return _stays(cause, _ACCEPT)._replace(losses=carried.losses, export=carried.export)
         preparation.complete(effects, prepared.intent)
         # Nobody repeats this downgrade by its name.
         effects.remove_intent(intent_id)
@@ -80,10 +81,11 @@ def downgrade(effects: LiveEffects, base: Backup, migrations: tuple[Migration, .
         return Returned(
             None, Outcome(OutcomeName.RESTORE_PENDING, phase=RunPhase.GOING_BACK, cause=last.cause, hint=last.hint)
         )
-    name = OutcomeName.RESTORED_WITH_LOSS if carried.losses else OutcomeName.CARRIED_BACK
+    name = OutcomeName.CARRIED_BACK if carried.lossless else OutcomeName.RESTORED_WITH_LOSS
     outcome = Outcome(name, version_after=base.version, phase=RunPhase.GOING_BACK)
     effects.record(FlightEvent.ENDED, outcome=name, after=base.version, phase=RunPhase.GOING_BACK)
-    return Returned(Back.DONE, outcome, prepared.aside, carried.losses, carried.export, carried.parked)
+    returned = Returned(Back.DONE, outcome, prepared.aside, carried.losses, carried.export, carried.parked)
+    return returned._replace(not_known=carried.unproven)
 
 
 def _stays(cause: str, hint: str = "") -> Returned:

@@ -83,7 +83,7 @@ class Counted(NamedTuple):
     schema: int
     table: str
     state: KeptState
-    count: int
+    rows_count: int
 
 
 def make_tables(connection: Connection) -> None:
@@ -175,8 +175,7 @@ def _kept_row(connection: Connection, schema: str, row: tuple[object, ...]) -> K
 def add(connection: Connection, row: KeptRow) -> None:
     """Write one row; its `id` is chosen anew."""
     cursor = connection.execute(
-        f"INSERT INTO main.{KEPT_ROWS} (schema, generation, kind, table_name, state, reason)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
+        f"INSERT INTO main.{KEPT_ROWS} (schema, generation, kind, table_name, state, reason) VALUES (?, ?, ?, ?, ?, ?)",
         (row.schema, row.generation, row.kind, row.table, row.state, row.reason),
     )
     for position, cell in enumerate(row.cells):

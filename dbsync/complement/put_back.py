@@ -11,15 +11,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from dbsync.complement import kept, references
-from dbsync.complement.exact_values import Value, bound, exact, same
+from dbsync.complement.exact_values import Value, bound, same
 from dbsync.complement.final_rows import FinalRows
 from dbsync.complement.kept import KeptCell, KeptKind, KeptRow, Sides
 from dbsync.complement.quiet_triggers import without_triggers
 from dbsync.storage.connections import Connection, kind_of
-from dbsync.storage.introspection import app_tables, facts_of, is_rowid, key_of, quoted, tables
+from dbsync.storage.introspection import app_tables, quoted, tables
+from dbsync.storage.raw_text import every_text
 from dbsync.storage.sql_tokens import words_of
 
 _STAGE: Final = "temp.dbsync_put_back_"
+_KEY_LIMIT: Final = 40
 
 
 class Conflict(NamedTuple):
@@ -47,7 +49,7 @@ def put_back(connection: Connection, number: int) -> PutBack:
     """Put back everything that waits for schema `number`, which the database has just reached, in the transaction."""
     done = PutBack()
     for generation in kept.generations(connection, number):
-        with exact(connection), without_triggers(connection):
+        with every_text(connection), without_triggers(connection):
             done += _Generation(connection, number, generation).run()
     if kept.exists(connection):
         kept.drop_if_empty(connection)
@@ -181,10 +183,8 @@ class _Generation:
         where = " AND ".join(f"{quoted(name)} {equal} {mark}" for name, mark in zip(wanted, marks, strict=True))
         names = [rows.rowid or "NULL", *(quoted(name) for name in rows.columns)]
         taken = f" AND {rows.rowid} NOT IN (SELECT place FROM {rows.stage} WHERE old)" if rows.rowid else ""
-        for place, *found in self._connection.execute(
-            f"SELECT {', '.join(names)} FROM main.{quoted(rows.table)} WHERE {where or '1'}{taken if not by_key else ''}",
-            values,
-        ):
+        select = f"SELECT {', '.join(names)} FROM main.{quoted(rows.table)} WHERE {where or '1'}"
+        for place, *found in self._connection.execute(select if by_key else select + taken, values):
             now = dict(zip(rows.columns, found, strict=True))
             if by_key or all(same(now[name], cell.predicted) for name, cell in cells.items()):
                 return place, now
@@ -249,9 +249,9 @@ def _unchanged(cell: KeptCell) -> bool:
 
 
 def _key_in_words(row: KeptRow) -> str:
-    parts = [f"{cell.column}={cell.value if cell.sides is not Sides.PREDICTED else cell.predicted}"
-             for cell in row.cells if cell.is_key]  # fmt: skip
-    return ", ".join(parts)[:80].encode("utf-8", "replace").decode()
+    keys = (cell for cell in row.cells if cell.is_key)
+    values = ((cell.column, cell.predicted if cell.sides is Sides.PREDICTED else cell.value) for cell in keys)
+    return ", ".join(f"{column}={value!r}"[:_KEY_LIMIT] for column, value in values)
 
 
 def _has_object(connection: Connection, cells: Mapping[str, Any]) -> bool:

@@ -134,9 +134,7 @@ def _refused_keys(connection: Connection, reference: Reference, parents: FinalRo
     ).fetchall()
 
 
-def _referring(
-    connection: Connection, reference: Reference, children: FinalRows, key: tuple[object, ...]
-) -> list[int]:
+def _referring(connection: Connection, reference: Reference, children: FinalRows, key: tuple[object, ...]) -> list[int]:
     names = _names(children, [column for column, _ in reference.pairs], "f")
     if names is None:
         return []

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from dbsync.backups import snapshot
+from dbsync.complement import kept
+from dbsync.complement.put_back import PutBack, put_back
 from dbsync.database.open_transaction import InPlace, OnCopy
 from dbsync.database.shared import Shared, timestamp
 from dbsync.errors import CommitFailed, Damaged, MigrationFailed, TillkeeperError, VerificationFailed
@@ -13,7 +17,10 @@ from dbsync.migrations.write_log import Written, together
 from dbsync.model import Backup, Migration, MigrationKind, Sha256, TrialId
 from dbsync.progress import Event, EventKind, WorkPhase
 from dbsync.storage import connections, files
+from dbsync.upgrade.outcome_record import FlightEvent
 from dbsync.verification import checks, conservation
+
+_BEFORE: Final = "before_migrations"
 
 
 class Transaction(Shared):
@@ -22,11 +29,17 @@ class Transaction(Shared):
     _written: Written | None = frozenset()
     """The writes of the migrations of this run, as the authorizer saw them; None: unknown."""
 
+    _saved: bool = False
+    """Whether the transaction can return to the state before the migrations."""
+    _trial: tuple[TrialId, Release] | None = None
+    """The trial whose row was written."""
+
     def begin(self) -> None:
         on_copy = any(migration.kind is MigrationKind.COMMAND for migration in self._pending)
         with connections.translated("open", self.database):
             self._begun = OnCopy(self.database, self._scratch("command")) if on_copy else InPlace(self.database)
             self._written = frozenset()
+            self._saved, self._trial = False, None
 
     def check_now(self) -> None:
         self._meter.phase(WorkPhase.CHECK)
@@ -38,6 +51,9 @@ class Transaction(Shared):
         self._tell(Event(EventKind.INTEGRITY, name=check))
 
     def apply(self, migration: Migration, trial_id: TrialId | None, release: Release) -> None:
+        if not self._saved and isinstance(self._begun, InPlace) and kept.exists(self._open):
+            self._open.execute(f"SAVEPOINT {_BEFORE}")
+            self._saved = True
         number, name = migration.number, migration.name
         self._tell(Event(EventKind.MIGRATION, number=number, name=name, text=migration.description))
         with connections.translated("migrate", self.database, otherwise=MigrationFailed):
@@ -106,6 +122,7 @@ class Transaction(Shared):
 
     def mark_trial(self, trial_id: TrialId, release: Release) -> None:
         with connections.translated("mark the trial", self.database):
+            self._trial = trial_id, release
             history.add_trial(self._open, trial_id=trial_id, release=release, at=timestamp())
 
     def verify(self, migrations: tuple[Migration, ...], backup: Backup | None) -> None:
@@ -117,6 +134,38 @@ class Transaction(Shared):
             case = checks.Case(self._open, migrations, backup is not None, self._written, told, check)
             checks.verify(case, checks.CHECKS)
         self._tell(Event(EventKind.INTEGRITY, name=check))
+
+    def put_back(self, pending: tuple[Migration, ...]) -> None:
+        with connections.translated("put back", self.database, otherwise=VerificationFailed):
+            waiting = kept.waiting_schemas(self._open) & {migration.number for migration in pending}
+            if not waiting:
+                return
+            if self._saved and waiting != {pending[-1].number}:
+                done = self._repeated(pending)
+            else:
+                done = put_back(self._open, pending[-1].number)
+        self.record(FlightEvent.PUT_BACK, rows=done.rows_count, conflicts=len(done.conflicts))
+        self._tell(Event(EventKind.LOG, text=f"put back {done.rows_count} rows that the older schema could not hold"))
+        for conflict in done.conflicts:
+            text = f"could not put back {conflict.table} {conflict.key}: {conflict.reason}; `dbsync kept` lists it"
+            self._tell(Event(EventKind.LOG, text=text))
+
+    def _repeated(self, pending: tuple[Migration, ...]) -> PutBack:
+        """Run the migrations again, which are verified by now, and put back after each what is kept for its schema.
+
+        The verification compares every row with the backup, so the kept rows could not be there before it.
+        """
+        self._open.execute(f"ROLLBACK TO {_BEFORE}")
+        trial_id, release = self._trial or (None, (None, None))
+        done = PutBack()
+        for migration in pending:
+            self.apply(migration, trial_id, release)
+            done += put_back(self._open, migration.number)
+        if trial_id is not None:
+            self.mark_trial(trial_id, release)
+        case = checks.Case(self._open, pending, has_old=False, thoroughness=self.thoroughness)
+        checks.verify(case, (checks.soundness,))
+        return done
 
     def commit(self) -> None:
         self._meter.phase(WorkPhase.COMMIT)

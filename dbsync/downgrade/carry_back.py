@@ -1,8 +1,10 @@
-"""Going back without losing a sale: replays the changes since the migration on the backup, and proves the result.
+"""Going back without losing a sale: carries the changes since the migration to the backup, and proves the result.
 
-`base = migrate(backup)`; `change = diff(base, now)`: exactly the changes that people made. Each changed row is
-translated down onto a copy of the backup; the result is migrated up again and compared with now. An empty difference
-proves that nothing is lost, any other is the exact report. It needs nothing of the app, and works after crashes.
+`base = migrate(backup)`; `base` against now: exactly the changes that people made. Each changed row is translated down
+onto a copy of the backup; the result is migrated up again and compared with now, structure and content. An empty
+difference proves that nothing is lost. Any other is the exact report, and is kept in the older database as its
+complement (`dbsync.complement`), which going up to the same schema puts back. It needs nothing of the app, and works
+after crashes. Nothing that one row, value, table or object does stops the rest.
 
 If the migrations leave every value where it was, the backup itself is the base, as far as it has tables and columns:
 that saves a copy and a run of them. If its proof finds any difference, the steps above follow for the exact report.
@@ -10,23 +12,47 @@ that saves a copy and a run of them. If its proof finds any difference, the step
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from dbsync.backups import compression, snapshot
-from dbsync.downgrade import row_replay, row_translation
+from dbsync.complement import kept
+from dbsync.complement.quiet_triggers import without_triggers
+from dbsync.downgrade import local_objects, older_rows, remainder, row_translation
+from dbsync.downgrade.local_objects import Local
+from dbsync.downgrade.older_rows import BASE, NOW, WORK
 from dbsync.errors import MigrationFailed
 from dbsync.migrations import runner
 from dbsync.model import Carried, Loss, Migration
 from dbsync.progress import Told, Unit
+from dbsync.schema.table_definition import virtual_of
 from dbsync.storage import files
 from dbsync.storage.background import Beside
-from dbsync.storage.connections import Connection, attach_copy, check_soundness, open_copy, open_scratch, translated
-from dbsync.storage.introspection import has_table, quoted, tables, version_of
+from dbsync.storage.connections import (
+    Connection,
+    attach_copy,
+    attach_scratch,
+    check_soundness,
+    kind_of,
+    open_copy,
+    open_scratch,
+    translated,
+)
+from dbsync.storage.introspection import (
+    TableKind,
+    app_tables,
+    has_table,
+    quoted,
+    shadows_of,
+    tables,
+    version_of,
+)
 from dbsync.storage.sql_tokens import words_of
 from dbsync.verification import table_diff
 
+AGAIN: Final = "again"
 PARKED: Final = "parked.jsonl"
 
 
@@ -71,8 +97,8 @@ def _by_backup(now: Path, backup: Path, newer: tuple[Migration, ...], into: Path
     told(0, 0, "copying the backup")
     snapshot.scratch_copy(source=backup, target=into, told=told)
     try:
-        # Only tables and columns of both sides are replayed: every value has a place.
-        _do_again(now, backup, into, (), into.with_name(PARKED), told)
+        # Only tables and columns of both sides are carried: every value has a place.
+        _do_again(now, backup, into, (), None, told)
         return _proven(now, into, newer, told)
     except MigrationFailed:
         return False
@@ -89,13 +115,14 @@ def _proven(now: Path, into: Path, newer: tuple[Migration, ...], told: Told) -> 
         connection.execute("PRAGMA journal_mode=WAL").fetchall()
         told(0, 0, "proving it")
         with Beside(lambda: _check(into)) as check:
-            attach_copy(connection, now, row_replay.NOW)
+            attach_copy(connection, now, NOW)
             connection.execute("PRAGMA foreign_keys=OFF")
             connection.execute("BEGIN")
-            runner.apply_all(connection, newer)
-            same = version_of(connection) == version_of(connection, row_replay.NOW)
-            same = same and not table_diff.differences(connection, row_replay.NOW)
-            same = same and not _lower_marks(connection, row_replay.NOW, "main")
+            runner.apply_all(connection, newer, puts_back=True)
+            same = version_of(connection) == version_of(connection, NOW)
+            same = same and not table_diff.differences(connection, NOW, whole=True)
+            same = same and not kept.exists(connection, NOW)
+            same = same and not _lower_marks(connection, NOW, "main")
             connection.execute("ROLLBACK")
         check.result()
         connection.execute("PRAGMA journal_mode=DELETE").fetchall()
@@ -107,34 +134,58 @@ def _by_base(
     now: Path, backup: Path, newer: tuple[Migration, ...], *, into: Path, reports: Path, told: Told
 ) -> Carried:
     base, again = into.with_name(f"{into.name}-base"), into.with_name(f"{into.name}-again")
+    parked = reports / PARKED
     try:
-        told(0, 0, "copying the backup")
-        snapshot.scratch_copy(source=backup, target=base, told=told)
-        told(0, 0, "migrating the backup")
-        runner.migrate_up(base, newer)
-        _check_version(now, base)
+        local = _make_base(now, backup, base, newer, told)
         told(0, 0, "copying the backup")
         snapshot.scratch_copy(source=backup, target=into, told=told)
-        parked = reports / PARKED
-        _do_again(now, base, into, newer, parked, told)
+        uncounted = _do_again(now, base, into, newer, local, told)
         # No more than three copies at once: each may be as large as the database.
         snapshot.drop_part(base)
         with Beside(lambda: _check(into)) as check:
             told(0, 0, "copying the result")
             snapshot.scratch_copy(source=into, target=again, told=told)
             told(0, 0, "proving it")
-            runner.migrate_up(again, newer)
-            losses, exported = _proof(now, again, reports)
+            unproven = _migrated_again(again, newer)
+            if unproven:
+                # The older database is complete, and going up from it fails: then all changes are kept.
+                snapshot.drop_part(again)
+                _make_base(now, backup, again, newer, told)
+            found = _proof(now, again, reports)
         check.result()
-        # A parked value that the migrations make again by themselves is not lost.
-        parked_count = row_replay.keep_parked(parked, frozenset(loss.table for loss in losses))
+        parked_count = _keep(now, again, into, parked)
         files.sync_file(into)
-        if parked_count or exported:
+        if parked_count or found.exported:
             files.sync_tree(reports)
     finally:
         snapshot.drop_part(base)
         snapshot.drop_part(again)
-    return Carried(into, losses, parked if parked_count else None, reports if exported else None)
+    losses = () if unproven else (*found.losses, *uncounted)
+    path, export = parked if parked_count else None, reports if found.exported else None
+    return Carried(into, losses, path, export, unproven)
+
+
+def _make_base(now: Path, backup: Path, base: Path, newer: tuple[Migration, ...], told: Told) -> Local:
+    """Make the database as the migrations left it, with the tables and columns that people made since, empty."""
+    told(0, 0, "copying the backup")
+    snapshot.scratch_copy(source=backup, target=base, told=told)
+    told(0, 0, "migrating the backup")
+    runner.migrate_up(base, newer)
+    _check_version(now, base)
+    with translated("carry back", base, otherwise=MigrationFailed), closing(open_scratch(base)) as connection:
+        attach_copy(connection, now, NOW)
+        local = local_objects.made_since(connection, NOW, "main")
+        local_objects.make_in_base(connection, NOW, local)
+    return local
+
+
+def _migrated_again(again: Path, newer: tuple[Migration, ...]) -> str:
+    """Return why the result cannot be migrated up again; empty: it was."""
+    try:
+        runner.migrate_up(again, newer)
+    except MigrationFailed as error:
+        return f"migrating the result up again fails: {error.cause}"
+    return ""
 
 
 def _check_version(now: Path, base: Path) -> None:
@@ -147,24 +198,56 @@ def _check_version(now: Path, base: Path) -> None:
         raise MigrationFailed(operation="carry back", path=now, cause=cause)
 
 
-def _do_again(now: Path, base: Path, into: Path, newer: tuple[Migration, ...], parked: Path, told: Told) -> None:
-    with translated("carry back", into, otherwise=MigrationFailed), closing(open_scratch(into)) as connection:
-        attach_copy(connection, now, row_replay.NOW)
-        attach_copy(connection, base, row_replay.BASE)
-        connection.execute("PRAGMA foreign_keys=OFF")
-        connection.execute("BEGIN")
-        with _Quiet(connection):
-            translate = row_translation.Translator(newer)
-            again = row_replay.Replay(connection, translate, parked)
-            done = 0
-            told(done, 0, "doing again", Unit.ROWS)
-            for done, change in enumerate(row_replay.changes(connection), 1):
-                again.do(change)
-                told(done, 0, "doing again", Unit.ROWS)
-            told(done, done, unit=Unit.ROWS)
-            _raise_marks(connection, translate)
-            _rebuild_searches(connection)
-        connection.execute("COMMIT")
+def _do_again(
+    now: Path, base: Path, into: Path, newer: tuple[Migration, ...], local: Local | None, told: Told
+) -> tuple[Loss, ...]:
+    """Bring the copy of the backup to the state that people left, as far as the older schema can hold it.
+
+    `local` is None where the backup itself is the base: then parts of the schema cannot be told apart.
+
+    Returns:
+        Losses that a comparison of rows does not show.
+    """
+    work = into.with_name(f"{into.name}-work")
+    translate = row_translation.Translator(newer)
+    try:
+        with translated("carry back", into, otherwise=MigrationFailed), closing(open_scratch(into)) as connection:
+            attach_copy(connection, now, NOW)
+            attach_copy(connection, base, BASE)
+            attach_scratch(connection, work, WORK)
+            connection.execute("PRAGMA foreign_keys=OFF")
+            connection.execute("BEGIN")
+            if local is not None:
+                local_objects.make_in_older(connection, NOW, local, translate)
+            with without_triggers(connection):
+                again = older_rows.OlderRows(connection, translate, local.column_names if local else frozenset())
+                again.carry(lambda done: told(done, 0, "doing again", Unit.ROWS))
+                _raise_marks(connection, translate)
+                lost = [Loss(f"rowids of {table}", 0, count, 0) for table, count in again.moved_rowids()]
+                lost += _renew_searches(connection, again.touched, translate)
+            if local is not None:
+                local_objects.make_objects(connection, NOW, BASE, newer)
+            connection.execute("COMMIT")
+    finally:
+        snapshot.drop_part(work)
+    return tuple(lost)
+
+
+def _keep(now: Path, again: Path, into: Path, parked: Path) -> int:
+    """Keep in the older database what it cannot hold, and return how many rows of it are in the file beside it."""
+    work = into.with_name(f"{into.name}-work")
+    try:
+        with translated("keep", into, otherwise=MigrationFailed), closing(open_scratch(into)) as connection:
+            attach_copy(connection, now, NOW)
+            attach_copy(connection, again, AGAIN)
+            attach_scratch(connection, work, WORK)
+            number = version_of(connection, NOW)
+            connection.execute("BEGIN")
+            count = remainder.keep(connection, now=NOW, predicted=AGAIN, number=number)
+            connection.execute("COMMIT")
+            return remainder.park(connection, number, parked) if count else 0
+    finally:
+        snapshot.drop_part(work)
 
 
 def _check(path: Path) -> None:
@@ -174,38 +257,19 @@ def _check(path: Path) -> None:
         raise MigrationFailed(operation="carry back", path=path, cause=problem)
 
 
-class _Quiet:
-    """A context without triggers while rows are replayed: the effects of the triggers are among the rows already."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection: Final = connection
-        self._triggers: list[tuple[str, str]] = []
-
-    def __enter__(self) -> None:
-        rows = self._connection.execute("SELECT name, sql FROM main.sqlite_schema WHERE type = 'trigger'").fetchall()
-        self._triggers = [(str(name), str(sql)) for name, sql in rows]
-        for name, _ in self._triggers:
-            self._connection.execute(f"DROP TRIGGER main.{quoted(name)}")
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            for _name, sql in self._triggers:
-                self._connection.execute(sql)
-
-
 def _raise_marks(connection: Connection, translate: row_translation.Translator) -> None:
     """Raise the AUTOINCREMENT counters: the older version must not reuse a receipt number of the newer one.
 
     Also if it was the first id of its table, and its row is removed since: then the older one has no counter yet.
     """
-    if not all(has_table(connection, "sqlite_sequence", schema) for schema in ("main", row_replay.NOW)):
+    if not all(has_table(connection, "sqlite_sequence", schema) for schema in ("main", NOW)):
         return
     numbered = {
         str(name).lower(): str(name)
         for name, sql in connection.execute("SELECT name, sql FROM main.sqlite_schema WHERE type = 'table'").fetchall()
         if "autoincrement" in words_of(str(sql or ""))
     }
-    for name, mark in connection.execute(f"SELECT name, max(seq) FROM {row_replay.NOW}.sqlite_sequence GROUP BY name"):
+    for name, mark in connection.execute(f"SELECT name, max(seq) FROM {NOW}.sqlite_sequence GROUP BY name"):
         table = numbered.get((translate.table_of(str(name)) or "").lower())
         if table is None:
             continue
@@ -214,21 +278,57 @@ def _raise_marks(connection: Connection, translate: row_translation.Translator) 
             connection.execute("INSERT INTO main.sqlite_sequence (name, seq) VALUES (?, ?)", (table, mark))
 
 
-def _rebuild_searches(connection: Connection) -> None:
-    for name, facts in tables(connection).items():
-        if facts.is_external_search:
-            connection.execute(f"INSERT INTO main.{quoted(name)} ({quoted(name)}) VALUES ('rebuild')")
+def _renew_searches(
+    connection: Connection, touched: frozenset[str], translate: row_translation.Translator
+) -> list[Loss]:
+    """Rebuild the search indexes over rows that were carried, and copy entries that have no rows to be made from.
+
+    Returns:
+        The indexes that cannot be rebuilt.
+    """
+    lost = []
+    kinds = tables(connection)
+    views = {facts.name.lower() for facts in kinds.values() if facts.kind is TableKind.VIEW}
+    for name, facts in kinds.items():
+        if facts.is_external_search and facts.content_table.lower() in touched | views:
+            connection.execute("SAVEPOINT one_search")
+            try:
+                connection.execute(f"INSERT INTO main.{quoted(name)} ({quoted(name)}) VALUES ('rebuild')")
+            except sqlite3.Error as error:
+                if kind_of(error) is not None:
+                    raise
+                connection.execute("ROLLBACK TO one_search")
+                lost.append(Loss(name, 0, 1, 0))
+            connection.execute("RELEASE one_search")
+    for name, facts in app_tables(connection, NOW).items():
+        older = kinds.get(name)
+        both = facts.is_contentless and older is not None and older.is_contentless
+        if both and translate.table_of(name) == name and _same_definition(connection, name):
+            older_rows.copy_entries(connection, shadows_of(connection, name))
+    return lost
 
 
-def _proof(now: Path, again: Path, reports: Path) -> tuple[tuple[Loss, ...], bool]:
+def _same_definition(connection: Connection, search: str) -> bool:
+    return virtual_of(connection, search, NOW) == virtual_of(connection, search, "main")
+
+
+class _Proof(NamedTuple):
+    losses: tuple[Loss, ...]
+    exported: bool
+
+
+def _proof(now: Path, again: Path, reports: Path) -> _Proof:
     with translated("compare", again), closing(open_copy(now)) as connection:
-        attach_copy(connection, again, "again")
-        losses = table_diff.differences(connection, "again")
-        marks = _lower_marks(connection, "main", "again")
+        attach_copy(connection, again, AGAIN)
+        losses = table_diff.differences(connection, AGAIN, whole=True)
+        marks = _lower_marks(connection, "main", AGAIN)
+        exported = False
         if losses:
             reports.mkdir(parents=True, exist_ok=True)
-            table_diff.export(connection, "again", losses, reports)
-    return (*losses, *marks), bool(losses)
+            exported = bool(table_diff.export(connection, AGAIN, losses, reports))
+            if not exported and not any(reports.iterdir()):
+                reports.rmdir()
+    return _Proof((*losses, *marks), exported)
 
 
 def _lower_marks(connection: Connection, now: str, again: str) -> tuple[Loss, ...]:

@@ -32,7 +32,7 @@ class Collected(NamedTuple):
     """Of both sides; those that only one side has last."""
     key: tuple[str, ...]
     """The primary key that both sides have; empty: rows belong together by rowid, or by content."""
-    count: int
+    rows_count: int
     only_now: frozenset[str]
     only_base: frozenset[str]
 
@@ -75,9 +75,7 @@ def collect(connection: Connection, table: str, sides: Sides, *, by_content: boo
             shape = shape._replace(key=())
             _by_twins(connection, table, sides, shape)
     count = connection.execute(f"SELECT count(*) FROM {sides.stage}").fetchone()[0]
-    return Collected(
-        table, shape.columns, shape.key, int(count), frozenset(shape.only_now), frozenset(shape.only_base)
-    )
+    return Collected(table, shape.columns, shape.key, int(count), frozenset(shape.only_now), frozenset(shape.only_base))
 
 
 def collect_one_sided(connection: Connection, table: str, sides: Sides) -> Collected:

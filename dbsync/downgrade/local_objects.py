@@ -7,8 +7,8 @@ refuses, or what would not work there, is left out, and the proof that follows f
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
 from contextlib import closing
+from itertools import count
 from typing import Final, NamedTuple
 
 from dbsync.downgrade.row_translation import Translator
@@ -22,6 +22,9 @@ KINDS: Final = ("index", "view", "trigger")
 """In the order in which they are made: a trigger may be on a view."""
 
 
+_NUMBERS: Final = count()
+
+
 class LocalColumn(NamedTuple):
     """A column that one side lacks."""
 
@@ -29,6 +32,18 @@ class LocalColumn(NamedTuple):
     name: str
     definition: str
     """As it stands in the CREATE TABLE statement."""
+
+
+class Local(NamedTuple):
+    """The tables and columns that people or the app made since the migration."""
+
+    tables: tuple[str, ...]
+    columns: tuple[LocalColumn, ...]
+
+    @property
+    def column_names(self) -> frozenset[tuple[str, str]]:
+        """Table and column, in lower case."""
+        return frozenset((column.table.lower(), column.name.lower()) for column in self.columns)
 
 
 class SchemaObject(NamedTuple):
@@ -72,7 +87,9 @@ def objects_only_in(connection: Connection, now: str, base: str) -> list[SchemaO
     rows = connection.execute(
         f"SELECT type, name, tbl_name, sql FROM {now}.sqlite_master WHERE sql IS NOT NULL ORDER BY rowid"
     ).fetchall()
-    found = [SchemaObject(str(kind), str(name), str(table), str(sql)) for kind, name, table, sql in rows if kind in KINDS]
+    found = [
+        SchemaObject(str(kind), str(name), str(table), str(sql)) for kind, name, table, sql in rows if kind in KINDS
+    ]
     found = [each for each in found if before.get((each.kind, each.name.lower())) != words_of(each.sql)]
     return sorted(found, key=lambda each: KINDS.index(each.kind))
 
@@ -110,34 +127,31 @@ def column_definition(sql: str, column: str) -> str | None:
     return None
 
 
-def make_in_base(connection: Connection, schema: str, tables: Iterable[str], columns: Iterable[LocalColumn]) -> None:
+def made_since(connection: Connection, now: str, base: str) -> Local:
+    """Return the tables and columns that `now` has and `base` lacks."""
+    return Local(tuple(tables_only_in(connection, now, base)), tuple(columns_only_in(connection, now, base)))
+
+
+def make_in_base(connection: Connection, schema: str, local: Local) -> None:
     """Make local tables, empty, and local columns in `main`, from their definitions in `schema`."""
-    for table in tables:
+    for table in local.tables:
         _tried(connection, sql_of(connection, "table", table, schema))
-    for column in columns:
+    for column in local.columns:
         _tried(connection, f"ALTER TABLE main.{quoted(column.table)} ADD COLUMN {column.definition}")
 
 
-def make_in_older(
-    connection: Connection,
-    schema: str,
-    tables: Iterable[str],
-    columns: Iterable[LocalColumn],
-    translate: Translator,
-) -> None:
+def make_in_older(connection: Connection, schema: str, local: Local, translate: Translator) -> None:
     """Make local tables, empty, and local columns in the older database `main`."""
-    for table in tables:
+    for table in local.tables:
         if facts_of(connection, table) is None:
             _tried(connection, sql_of(connection, "table", table, schema))
-    for column in columns:
+    for column in local.columns:
         older = translate.table_of(column.table)
         if older is not None:
             _tried(connection, f"ALTER TABLE main.{quoted(older)} ADD COLUMN {column.definition}")
 
 
-def make_objects(
-    connection: Connection, schema: str, base: str, newer: tuple[Migration, ...]
-) -> None:
+def make_objects(connection: Connection, schema: str, base: str, newer: tuple[Migration, ...]) -> None:
     """Make local indexes, views and triggers in the older database, and drop those that people dropped."""
     for gone in objects_only_in(connection, base, schema):
         if sql_of(connection, gone.kind, gone.name, schema):
@@ -193,7 +207,8 @@ def _broken(connection: Connection) -> set[str]:
             statements += [f"INSERT INTO {table} DEFAULT VALUES", f"DELETE FROM {table}", *sets]
         for statement in statements:
             try:
-                connection.execute(f"EXPLAIN {statement}").fetchall()
+                # With a number, because Python keeps statements, and EXPLAIN does not notice a change of the schema.
+                connection.execute(f"EXPLAIN /* {next(_NUMBERS)} */ {statement}").fetchall()
             except sqlite3.Error as error:
                 if kind_of(error) is not None:
                     raise
@@ -201,9 +216,7 @@ def _broken(connection: Connection) -> set[str]:
     return found
 
 
-def _with_older_names(
-    connection: Connection, schema: str, newer: tuple[Migration, ...]
-) -> dict[tuple[str, str], str]:
+def _with_older_names(connection: Connection, schema: str, newer: tuple[Migration, ...]) -> dict[tuple[str, str], str]:
     """Return the statements of all objects with the names that the older schema has for tables and columns.
 
     SQLite rewrites them itself: the renames of the migrations are undone on a copy that has the schema alone.

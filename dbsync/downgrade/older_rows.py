@@ -11,13 +11,14 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from dbsync.complement import references
-from dbsync.complement.exact_values import Value, bound, exact, same
+from dbsync.complement.exact_values import Value, bound, same
 from dbsync.complement.final_rows import FinalRows
 from dbsync.downgrade.changed_rows import ADDED, CHANGED, Collected, Sides, collect
 from dbsync.downgrade.row_translation import Placed, Record, Translator
 from dbsync.errors import MigrationFailed
 from dbsync.storage.connections import Connection, kind_of
 from dbsync.storage.introspection import app_tables, columns_of, key_of, quoted, rowid_of, tables_of
+from dbsync.storage.raw_text import every_text
 
 NOW: Final = "now"
 BASE: Final = "base"
@@ -53,7 +54,7 @@ class OlderRows:
             sqlite3.Error: the machine failed.
         """
         done = 0
-        with exact(self._connection):
+        with every_text(self._connection):
             for table, facts in sorted(app_tables(self._connection, NOW).items()):
                 # A search index over another table follows from that table; a contentless one cannot be read.
                 if facts.has_own_rows:
@@ -63,6 +64,11 @@ class OlderRows:
                 self._savepoint(rows.apply)
             references.follow_refused(self._connection, self._staged)
             references.keep_parents(self._connection, self._staged, self._older_only())
+
+    @property
+    def touched(self) -> frozenset[str]:
+        """The older tables, in lower case, of which rows were carried."""
+        return frozenset(self._staged)
 
     def moved_rowids(self) -> list[tuple[str, int]]:
         """Return the tables in which new rows have another rowid than they had, with their numbers."""
@@ -81,9 +87,9 @@ class OlderRows:
         def stage() -> None:
             nonlocal count
             found = collect(self._connection, table, Sides(NOW, BASE, _CHANGES))
-            count = found.count
+            count = found.rows_count
             # Removed rows first, so that a row that is found by content is not taken for another one.
-            for number in range(found.count):
+            for number in range(found.rows_count):
                 self._stage(found, self._change(found, number + 1))
 
         self._savepoint(stage)
@@ -226,11 +232,14 @@ class OlderRows:
         return self._defaults[table]
 
 
-def copy_shadows(connection: Connection, shadows: list[str]) -> None:
-    """Copy the tables in which a search index without content keeps its entries; the database is reopened afterwards."""
+def copy_entries(connection: Connection, shadows: list[str]) -> None:
+    """Copy the tables in which a search index without content keeps its entries, if people changed them."""
     for name in shadows:
-        connection.execute(f"DELETE FROM main.{quoted(name)}")
         rowid = rowid_of(connection, name)
         columns = [quoted(column.name) for column in columns_of(connection, name) if column.is_written]
         names = ", ".join([rowid, *columns] if rowid and not key_of(connection, name) else columns)
-        connection.execute(f"INSERT INTO main.{quoted(name)} ({names}) SELECT {names} FROM {NOW}.{quoted(name)}")
+        sides = [f"SELECT {names} FROM {side}.{quoted(name)}" for side in (NOW, BASE)]
+        both = [f"SELECT 1 FROM ({one} EXCEPT {other}) LIMIT 1" for one, other in (sides, sides[::-1])]
+        if any(connection.execute(sql).fetchone() for sql in both):
+            connection.execute(f"DELETE FROM main.{quoted(name)}")
+            connection.execute(f"INSERT INTO main.{quoted(name)} ({names}) SELECT {names} FROM {NOW}.{quoted(name)}")

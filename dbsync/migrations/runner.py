@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from dbsync.complement.put_back import put_back
 from dbsync.errors import MigrationFailed
 from dbsync.migrations import history
 from dbsync.migrations.engines import registry
@@ -81,10 +82,12 @@ def apply_all(
     *,
     told: Told = nobody,
     issued: Callable[[Migration, str], None] = lambda _migration, _sql: None,
+    puts_back: bool = False,
 ) -> Written | None:
     """Run migrations in the open transaction of a throw-away database and return their writes.
 
-    Their history rows have no trial, no release and no time. `issued` gets each statement before it runs.
+    Their history rows have no trial, no release and no time. `issued` gets each statement before it runs. With
+    `puts_back`, what the database has kept for each schema is put back when it comes to it, as on a till.
 
     Returns:
         Their writes; None: they may have written anything.
@@ -104,30 +107,32 @@ def apply_all(
             issued=partial(issued, migration),
         )
         written = together(written, applied.written)
+        if puts_back:
+            put_back(connection, migration.number)
     return written
 
 
-def run_all(connection: Connection, migrations: tuple[Migration, ...]) -> Written | None:
+def run_all(connection: Connection, migrations: tuple[Migration, ...], *, puts_back: bool = False) -> Written | None:
     """Run migrations on a throw-away database in a transaction of their own and return their writes.
 
     They run as they would on a till.
     """
     connection.execute("PRAGMA foreign_keys=OFF")
     connection.execute("BEGIN")
-    written = apply_all(connection, migrations)
+    written = apply_all(connection, migrations, puts_back=puts_back)
     connection.execute("COMMIT")
     return written
 
 
 def migrate_up(path: Path, migrations: tuple[Migration, ...]) -> tuple[Migration, ...]:
-    """Bring a throw-away file to the newest of `migrations` and return those that were pending.
+    """Bring a throw-away file to the newest of `migrations`, with what it has kept, and return those that were pending.
 
     Raises:
         TillkeeperError: a migration fails on it.
     """
     with translated("migrate a copy", path, otherwise=MigrationFailed), closing(open_scratch(path)) as connection:
         pending = tuple(migration for migration in migrations if migration.number > version_of(connection))
-        run_all(connection, pending)
+        run_all(connection, pending, puts_back=True)
     return pending
 
 

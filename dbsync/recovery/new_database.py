@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +11,7 @@ from typing import IO, Final
 from dbsync.backups import snapshot
 from dbsync.errors import DiskProblem, disk_problem
 from dbsync.recovery.pages import Header
-from dbsync.recovery.schema_recovery import BadText, Object
+from dbsync.recovery.schema_recovery import Object
 from dbsync.recovery.table_reader import Shelf
 from dbsync.storage import files, temporary_files
 from dbsync.storage.connections import Connection, Row, kind_of, open_scratch, translated
@@ -26,7 +25,9 @@ from dbsync.storage.introspection import (
     rowid_of,
     virtual_table,
 )
+from dbsync.storage.raw_text import BadText
 from dbsync.storage.sql_tokens import words_of
+from dbsync.verification import exports
 
 _ENCODINGS: Final = {1: "UTF-8", 2: "UTF-16le", 3: "UTF-16be"}
 
@@ -169,12 +170,12 @@ class Rebuilt:
                 raise error
 
     def _put_aside(self, shelf: Shelf, rowid: int | None, row: Row, *, cause: str) -> None:
-        values = {name: _shown(value) for name, value in zip(shelf.columns, row, strict=True)}
-        line = json.dumps({"table": shelf.name, "rowid": rowid, "cause": cause, "row": values}, ensure_ascii=False)
+        values = exports.as_json(dict(zip(shelf.columns, row, strict=True)))
+        line = exports.json_line({"table": shelf.name, "rowid": rowid, "cause": cause, "row": values})
         try:
             if self._aside is None:
                 self._aside = self.path.with_name(self.path.name + ".aside").open("w", encoding="utf-8")
-            self._aside.write(line + "\n")
+            self._aside.write(line)
         except OSError as problem:
             raise disk_problem("write", self.aside_path, problem) from problem
         self.aside_count[shelf.name] = self.aside_count.get(shelf.name, 0) + 1
@@ -188,9 +189,3 @@ def is_virtual(one: Object) -> bool:
 def is_unique(one: Object) -> bool:
     """Return whether an index is unique; such an index is made before the rows are written."""
     return one.kind == "index" and words_of(one.sql or "")[1:2] == ["unique"]
-
-
-def _shown(value: object) -> object:
-    if isinstance(value, bytes):
-        return {"bytes" if not isinstance(value, BadText) else "text": value.hex()}
-    return value

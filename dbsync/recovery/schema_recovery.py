@@ -12,6 +12,7 @@ from dbsync.recovery.pages import HEADER_BYTES, INDEX_LEAF, LEAF, Pages, Shape, 
 from dbsync.recovery.table_reader import Salvage, Shelf
 from dbsync.storage.connections import Connection, Row, open_reading
 from dbsync.storage.introspection import ColumnKind, columns_of, facts_of, is_rowid, key_of
+from dbsync.storage.raw_text import decoded
 from dbsync.verification.row_matching import affinity
 
 VERSION_AT: Final = 60
@@ -30,10 +31,6 @@ class Object(NamedTuple):
     sql: str | None
 
 
-class BadText(bytes):
-    """Text that is not UTF-8, unchanged."""
-
-
 def open_damaged(path: Path, *, writing: bool = False) -> Connection:
     """Return a connection to a scratch copy of a damaged database that reads all it can, also invalid UTF-8."""
     connection = open_reading(path)
@@ -42,15 +39,8 @@ def open_damaged(path: Path, *, writing: bool = False) -> Connection:
     # The readable part of the schema is used although the rest is not (sqlite.org/pragma.html#pragma_writable_schema).
     connection.execute("PRAGMA writable_schema=ON")
     connection.execute("PRAGMA cell_size_check=ON")
-    connection.text_factory = _text
+    connection.text_factory = decoded
     return connection
-
-
-def _text(data: bytes) -> str | BadText:
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return BadText(data)
 
 
 def read_schema(connection: Connection) -> tuple[list[Object], bool]:

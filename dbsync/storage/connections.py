@@ -231,6 +231,14 @@ def attach_copy(connection: Connection, path: Path, name: str) -> None:
     connection.execute(f"ATTACH ? AS {name}", (f"{path.absolute().as_uri()}?mode=ro&immutable=1",))
 
 
+def attach_scratch(connection: Connection, path: Path, name: str) -> None:
+    """Attach a new throw-away file, for rows on their way; it may become as large as the database."""
+    connection.execute(f"ATTACH ? AS {name}", (f"{path.absolute().as_uri()}?mode=rwc",))
+    connection.execute(f"PRAGMA {name}.synchronous=OFF")
+    # Its pages are new, so there is little to keep of them; with a file, COMMIT would need a journal over both.
+    connection.execute(f"PRAGMA {name}.journal_mode=MEMORY").fetchall()
+
+
 # ---------------------------------------------------------------------------------------------------------- looking
 
 

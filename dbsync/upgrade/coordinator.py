@@ -152,6 +152,7 @@ class _Upgrade:
         if step.pending:
             self.phase = RunPhase.VERIFY
             effects.verify(self.migrations, self.backup)
+            effects.put_back(step.pending)
         self.phase = RunPhase.COMMIT
         # Commit point: before this line the database is the old one, after it the new one, whatever happens.
         effects.commit()

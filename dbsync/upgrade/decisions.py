@@ -245,7 +245,7 @@ def decide_carried(carried: Carried | None, *, ever_confirmed: bool) -> CarriedS
     stays until a person decides. If it never was, the till must start: the best database available is restored, with
     the loss reported and exported.
     """
-    if carried is not None and not carried.losses:
+    if carried is not None and carried.lossless:
         return RestoreCarried()
     if ever_confirmed:
         return Stay()

@@ -128,6 +128,10 @@ class Effects(ABC):
         """Verify the content that the transaction would commit."""
 
     @abstractmethod
+    def put_back(self, pending: tuple[Migration, ...]) -> None:
+        """Put back what the database has kept for the schemas that it came to; conflicts are recorded, and stay."""
+
+    @abstractmethod
     def commit(self) -> None:
         """Commit the transaction, in one step."""
 

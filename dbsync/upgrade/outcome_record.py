@@ -18,6 +18,8 @@ class FlightEvent(StrEnum):
     NOT_CARRIED = "not_carried"
     NOT_NOTED = "not_noted"
     ENDED = "ended"
+    PUT_BACK = "put_back"
+    """Rows that an older schema could not hold were put back; those that could not be are still kept."""
     REHEARSED = "rehearsed"
     ROTATED = "rotated"
     SIDE_FILES_KEPT = "side_files_kept"

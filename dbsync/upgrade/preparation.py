@@ -164,7 +164,7 @@ def _forget(effects: Effects, before: Intent | None, intent: Intent) -> None:
 
 
 def _lacking(carried: Carried) -> Change:
-    return Change(known=True, losses=carried.losses)
+    return Change(not carried.unproven, carried.losses, carried.unproven)
 
 
 def carry(effects: Effects, wish: Wish, aside: Backup) -> Carried:

@@ -19,9 +19,16 @@ class Twins:
     """
 
     def __init__(
-        self, connection: Connection, table: str, columns: tuple[str, ...], key: tuple[str, ...], *, now: str, base: str,
+        self,
+        connection: Connection,
+        table: str,
+        columns: tuple[str, ...],
+        key: tuple[str, ...],
+        *,
+        now: str,
+        base: str,
         now_only: tuple[str, ...] = (),
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Read the columns and rowids of both sides.
 
         Args:

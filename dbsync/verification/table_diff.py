@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from dbsync.storage.introspection import (
     tables_of,
     version_of,
 )
+from dbsync.verification import exports
 from dbsync.verification.keyed_matching import Twins, null_keys
 from dbsync.verification.row_matching import Keyed, Pair, Rows
 from dbsync.verification.structure_diff import structure_differences
@@ -182,12 +182,15 @@ def _by_content(connection: Connection, base: str, table: Shared) -> Rows:
 
 
 def export(connection: Connection, base: str, losses: tuple[Loss, ...], folder: Path) -> list[Path]:
-    """Write the rows that `main` has and `base` lacks, for each differing table, as CSV and as SQL INSERTs."""
+    """Write the rows that `main` has and `base` lacks, for each differing table, as CSV and as SQL (`exports`)."""
     written: list[Path] = []
     before = set(tables_of(connection, base))
     for loss in losses:
         facts = facts_of(connection, loss.table)
-        if (not loss.added and not loss.changed) or (facts is not None and facts.is_contentless):
+        if facts is None:
+            # A part of the structure, or a table that is gone: there are no rows.
+            continue
+        if (not loss.added and not loss.changed) or facts.is_contentless:
             continue
         if loss.table in before:
             table = shared(connection, base, loss.table)
@@ -195,9 +198,27 @@ def export(connection: Connection, base: str, losses: tuple[Loss, ...], folder: 
             table = Shared(
                 loss.table, tuple(column.name for column in columns_of(connection, loss.table) if column.is_written), ()
             )
-        rows = _rows(connection, base, table, known=loss.table in before)
-        written += _write(folder, table, rows)
+        more = _only_now(connection, base, loss.table) if loss.table in before else ()
+        if more:
+            table, rows = (
+                table._replace(columns=(*table.columns, *more)),
+                _with_all_columns(connection, base, table, more),
+            )
+        else:
+            rows = _rows(connection, base, table, known=loss.table in before)()
+        written += exports.write(connection, table.table, table.columns, rows, folder)
     return written
+
+
+def _with_all_columns(connection: Connection, base: str, table: Shared, more: tuple[str, ...]) -> Iterator[Row]:
+    """Yield the rows that differ, with columns that `base` lacks."""
+    key = table.key
+    if key and any(null_keys(connection, table.table, key, side) for side in ("main", base)):
+        key = ()
+    twins = Twins(connection, table.table, table.columns, key, now="main", base=base, now_only=more)
+    cells = ", ".join(f"n.{quoted(column)}" for column in (*table.columns, *more))
+    for source in (twins.changed, twins.added):
+        yield from connection.execute(f"SELECT {cells} {source}")
 
 
 def _rows(connection: Connection, base: str, table: Shared, *, known: bool) -> Callable[[], Iterator[Row]]:
@@ -205,31 +226,6 @@ def _rows(connection: Connection, base: str, table: Shared, *, known: bool) -> C
         return _by_content(connection, base, table).new_by_content
     columns = ", ".join(quoted(column) for column in table.columns)
     return lambda: connection.execute(f"SELECT {columns} FROM main.{quoted(table.table)}")
-
-
-def _write(folder: Path, table: Shared, rows: Callable[[], Iterator[Row]]) -> list[Path]:
-    stem = "".join(character if character.isalnum() or character in "_-" else "_" for character in table.table)
-    as_csv, as_sql = folder / f"{stem}.csv", folder / f"{stem}.sql"
-    with as_csv.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(table.columns)
-        writer.writerows(rows())
-    columns = ", ".join(quoted(column) for column in table.columns)
-    with as_sql.open("w", encoding="utf-8") as file:
-        for row in rows():
-            values = ", ".join(_literal(value) for value in row)
-            file.write(f"INSERT INTO {quoted(table.table)} ({columns}) VALUES ({values});\n")
-    return [as_csv, as_sql]
-
-
-def _literal(value: object) -> str:
-    if value is None:
-        return "NULL"
-    if isinstance(value, bytes):
-        return f"x'{value.hex()}'"
-    if isinstance(value, int | float):
-        return repr(value)
-    return "'" + str(value).replace("'", "''") + "'"
 
 
 def _one(connection: Connection, sql: str) -> int:

@@ -152,6 +152,9 @@ class SimulatedEffects(Effects):
         if backup is not None and self.world.backups[backup.path.name].content != self.world.database:
             raise self.world.violated("the backup is not the state before the migration")
 
+    def put_back(self, pending: tuple[Migration, ...]) -> None:
+        self._tick("put back")
+
     def commit(self) -> None:
         self._tick("commit")
         self._holds_lock()

@@ -264,7 +264,7 @@ def test_tables_of_every_kind_go_back(tmp_path: Path) -> None:
         triggers = live.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall()
     assert triggers == [("indexed",)]
     # The default of the new column of `nokey` comes again by itself: nothing is parked.
-    assert (returned.parked, list((database.parent / "backups" / "reports").iterdir())) == (None, [])
+    assert (returned.parked, (database.parent / "backups" / "reports").exists()) == (None, False)
 
 
 def test_a_migration_that_is_not_the_same_twice_is_never_taken_for_proof(tmp_path: Path) -> None:

@@ -100,16 +100,18 @@ def test_what_the_backup_cannot_show_is_found_by_the_proof_and_told_exactly(tmp_
     assert (version(database), rows(database, "sales")) == (1, [(1, "A", 100), (3, "C", 300)])
 
 
-def test_two_rows_that_would_be_one_for_the_older_schema_are_told_and_nothing_is_put_over_the_database(
-    tmp_path: Path,
-) -> None:
+def test_two_rows_that_would_be_one_for_the_older_schema_are_told_and_the_rest_is_carried(tmp_path: Path) -> None:
     database, found = shop(tmp_path, UNDECLARED + REBUILD)
-    change(database, "INSERT INTO sales (receipt, cents) VALUES ('A', 999)")
+    change(database, "INSERT INTO sales (receipt, cents) VALUES ('A', 999), ('D', 400)")
     returned, _ = back(database, found)
-    why = "it cannot be carried back: UNIQUE constraint failed: sales.receipt"
-    assert (returned.outcome.name, returned.outcome.cause) == ("STAYS", why)
-    assert "restores the backup as it is" in returned.outcome.hint
-    assert (version(database), len(rows(database, "sales"))) == (2, 4)
+    assert (returned.outcome.name, returned.losses) == ("STAYS", (Loss("sales", 1, 0, 0),))
+    assert (version(database), len(rows(database, "sales"))) == (2, 5)
+    gone, _ = back(database, found, accept_loss=True)
+    assert gone.outcome.name == "RESTORED_WITH_LOSS"
+    assert (version(database), rows(database, "sales")[-1]) == (1, (5, "D", 400))
+    assert upgrade(database, found, trial_id="t2").name == "MIGRATED"
+    assert rows(database, "sales")[-2:] == [(4, "A", 999), (5, "D", 400)]
+    assert not ask(database, "SELECT count(*) FROM sqlite_schema WHERE name LIKE 'dbsync_kept%'")
 
 
 def test_values_that_a_migration_changed_come_back_as_they_were_even_where_going_up_again_proves_nothing(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dbsync.downgrade import row_replay
+from dbsync.downgrade.changed_rows import Sides, collect
 from dbsync.errors import DiskProblem
 from dbsync.storage import files as disk_files
 from dbsync.storage.connections import attach_copy, check_soundness, open_copy
@@ -82,14 +82,16 @@ def test_what_was_added_changed_and_removed_is_counted_and_found(
         attach_copy(connection, other, "base")
         assert table_diff.differences(connection, "base") == ()
     with closing(sqlite3.connect(":memory:", uri=True)) as connection:
-        attach_copy(connection, one, row_replay.NOW)
-        attach_copy(connection, other, row_replay.BASE)
-        found = list(row_replay.changes(connection))
-    kinds = Counter((change.before is not None, change.after is not None) for change in found)
-    assert (kinds[False, True], kinds[True, True], kinds[True, False]) == wanted
-    for change in found:
-        for row, rows in ((change.before, base), (change.after, now)):
-            assert row is None or rows[row["k"]] == (row["a"], row["b"])
+        attach_copy(connection, one, "now")
+        attach_copy(connection, other, "base")
+        found = collect(connection, "t", Sides("now", "base", "changes"))
+        cells = [f"{side}{found.columns.index(name)}" for side in "bn" for name in ("k", "a", "b")]
+        changes = connection.execute(f"SELECT kind, {', '.join(cells)} FROM changes").fetchall()
+    kinds = Counter(kind for kind, *_ in changes)
+    assert (kinds["added"], kinds["changed"], kinds["removed"]) == wanted
+    for kind, *cells in changes:
+        assert kind == "added" or base[cells[0]] == (cells[1], cells[2])
+        assert kind == "removed" or now[cells[3]] == (cells[4], cells[5])
 
 
 @pytest.mark.parametrize("sql", ["CREATE TABLE t (k, a, b)", "CREATE TABLE t (k TEXT PRIMARY KEY, a, b)"])

@@ -1,0 +1,172 @@
+"""The remainder: everything in the newer database that going up from the older one does not make again.
+
+It is the loss that is shown, and the complement that the older database keeps: both come from one comparison.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from dbsync.complement import kept
+from dbsync.complement.exact_values import same
+from dbsync.complement.kept import KeptCell, KeptKind, KeptRow, KeptState
+from dbsync.downgrade import local_objects
+from dbsync.downgrade.changed_rows import Collected, Sides, collect, collect_one_sided
+from dbsync.model import SchemaNumber
+from dbsync.storage import files
+from dbsync.storage.connections import Connection, kind_of
+from dbsync.storage.introspection import KEPT_CELLS, KEPT_ROWS, app_tables, quoted
+from dbsync.storage.raw_text import every_text
+from dbsync.verification import exports
+
+_STAGE: Final = "work.remainder"
+
+
+def keep(connection: Connection, *, now: str, predicted: str, number: SchemaNumber) -> int:
+    """Write into `main` what `now` has and `predicted` lacks, or has otherwise, and return how many rows that is.
+
+    Args:
+        connection: the older database, with a database `work` for rows on their way.
+        now: the name under which the newer database is attached.
+        predicted: that of the older database after the migrations.
+        number: the schema of both.
+    """
+    kept.make_tables(connection)
+    generation = kept.next_generation(connection)
+    count = _keep_earlier(connection, now, predicted)
+    count += _keep_objects(connection, now, predicted, number, generation)
+    before = {name.lower(): facts for name, facts in app_tables(connection, predicted).items()}
+    here = app_tables(connection, now)
+    for table, facts in sorted(here.items()):
+        if not facts.has_own_rows:
+            continue
+        if table.lower() not in before:
+            if not facts.is_virtual:
+                count += _keep_rows(
+                    connection, table, Sides(now, predicted, _STAGE), number, generation, one_sided=True
+                )
+            continue
+        count += _keep_rows(connection, table, Sides(now, predicted, _STAGE), number, generation)
+    kept.drop_if_empty(connection)
+    return count
+
+
+def _keep_rows(
+    connection: Connection, table: str, sides: Sides, number: SchemaNumber, generation: int, *, one_sided: bool = False
+) -> int:
+    connection.execute("SAVEPOINT kept")
+    try:
+        if one_sided:
+            found = collect_one_sided(connection, table, sides)
+        else:
+            found = collect(connection, table, sides, by_content=True)
+        if found.rows_count:
+            _copy_rows(connection, found, number, generation)
+        connection.execute(f"DROP TABLE {_STAGE}")
+    except sqlite3.Error as error:
+        if kind_of(error) is not None:
+            raise
+        # SQLite cannot evaluate the table: the export and the set-aside copy have its rows.
+        connection.execute("ROLLBACK TO kept")
+        connection.execute("RELEASE kept")
+        return 0
+    connection.execute("RELEASE kept")
+    return found.rows_count
+
+
+def _copy_rows(connection: Connection, found: Collected, number: SchemaNumber, generation: int) -> None:
+    """Copy the rows from the stage, one cell a line; SQLite copies them, so they stay exact."""
+    (first,) = connection.execute(f"SELECT coalesce(max(id), 0) FROM main.{KEPT_ROWS}").fetchone()
+    connection.execute(
+        f"INSERT INTO main.{KEPT_ROWS} (id, schema, generation, kind, table_name, state)"
+        f" SELECT {first} + seq, ?, ?, kind, ?, ? FROM {_STAGE} ORDER BY seq",
+        (number, generation, found.table, KeptState.WAITING),
+    )
+    keys = {name.lower() for name in found.key}
+    for position, column in enumerate(found.columns):
+        if column in found.only_now:
+            sides = f"'{kept.Sides.VALUE}'"
+        elif column in found.only_base:
+            sides = f"'{kept.Sides.PREDICTED}'"
+        else:
+            sides = (
+                f"CASE kind WHEN '{KeptKind.ADDED}' THEN '{kept.Sides.VALUE}'"
+                f" WHEN '{KeptKind.REMOVED}' THEN '{kept.Sides.PREDICTED}' ELSE '{kept.Sides.BOTH}' END"
+            )
+        connection.execute(
+            f"INSERT INTO main.{KEPT_CELLS} (row_id, position, column_name, is_key, sides, predicted, value)"
+            f" SELECT {first} + seq, {position}, ?, {int(column.lower() in keys)}, {sides}, b{position}, n{position}"
+            f" FROM {_STAGE} ORDER BY seq",
+            (column,),
+        )
+
+
+def _keep_objects(connection: Connection, now: str, predicted: str, number: SchemaNumber, generation: int) -> int:
+    found = [
+        ("table", table, table, local_objects.sql_of(connection, "table", table, now))
+        for table in local_objects.tables_only_in(connection, now, predicted)
+    ]
+    found += [
+        ("column", column.name, column.table, f"ALTER TABLE {quoted(column.table)} ADD COLUMN {column.definition}")
+        for column in local_objects.columns_only_in(connection, now, predicted)
+    ]
+    objects = local_objects.objects_only_in(connection, now, predicted)
+    found += [(made.kind, made.name, made.table, made.sql) for made in objects]
+    for kind, name, table, sql in found:
+        values = (("type", kind), ("name", name), ("table", table), ("sql", sql))
+        cells = tuple(KeptCell(column, False, kept.Sides.VALUE, None, value) for column, value in values)
+        row = KeptRow(0, number, generation, KeptKind.OBJECT, f"{kind} {name}", KeptState.WAITING, None, cells)
+        kept.add(connection, row)
+    return len(found)
+
+
+def _keep_earlier(connection: Connection, now: str, predicted: str) -> int:
+    """Keep what the newer database itself has kept, of still newer schemas or of conflicts, and would lose."""
+    with every_text(connection):
+        made = [(row.schema, row.kind, row.table, row.cells) for row in kept.all_rows(connection, predicted)]
+        count = 0
+        for row in kept.all_rows(connection, now):
+            part = (row.schema, row.kind, row.table, row.cells)
+            if part in made:
+                made.remove(part)
+                continue
+            kept.add(connection, row)
+            count += 1
+    return count
+
+
+def park(connection: Connection, number: SchemaNumber, path: Path) -> int:
+    """Write the values that are kept for a schema into a file beside the database and return how many lines it has.
+
+    One JSON object a line, with `table` and `row`: the key, and the cells that the older database does not have.
+    """
+    if not kept.exists(connection):
+        return 0
+    count = 0
+    with every_text(connection):
+        for row in kept.all_rows(connection):
+            if row.schema != number or row.state is not KeptState.WAITING or row.kind not in _PARKED:
+                continue
+            cells = {
+                cell.column: cell.value
+                for cell in row.cells
+                if cell.sides is not kept.Sides.PREDICTED and (cell.is_key or _differs(cell))
+            }
+            if not any(_differs(cell) for cell in row.cells):
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with files.disk_errors("write", path), path.open("a", encoding="utf-8", newline="\n") as file:
+                file.write(exports.json_line({"table": row.table, "row": exports.as_json(cells)}))
+            count += 1
+    return count
+
+
+_PARKED: Final = (KeptKind.ADDED, KeptKind.CHANGED)
+
+
+def _differs(cell: KeptCell) -> bool:
+    if cell.sides is kept.Sides.PREDICTED:
+        return False
+    return cell.value is not None if cell.sides is kept.Sides.VALUE else not same(cell.predicted, cell.value)
