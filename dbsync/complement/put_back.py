@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, assert_never
 
 from dbsync.complement import kept, references
 from dbsync.complement.exact_values import Value, bound, same
@@ -116,6 +116,10 @@ class _Generation:
                 self._stage_removed(rows, row, cells, place=place, now=now)
             case KeptKind.CHANGED:
                 self._stage_changed(rows, row, cells, place=place, now=now)
+            case KeptKind.OBJECT:
+                raise AssertionError("an object is no row")
+            case _:
+                assert_never(row.kind)
 
     def _stage_added(
         self, rows: FinalRows, row: KeptRow, cells: Mapping[str, KeptCell], now: Mapping[str, Value] | None

@@ -221,7 +221,8 @@ def _do_again(
                 local_objects.make_in_older(connection, NOW, local, translate)
             with without_triggers(connection):
                 again = older_rows.OlderRows(connection, translate, local.column_names if local else frozenset())
-                again.carry(lambda done: told(done, 0, "doing again", Unit.ROWS))
+                done = again.carry(lambda count: told(count, 0, "doing again", Unit.ROWS))
+                told(done, done, unit=Unit.ROWS)
                 _raise_marks(connection, translate)
                 lost = [Loss(f"rowids of {table}", 0, count, 0) for table, count in again.moved_rowids()]
                 lost += _renew_searches(connection, again.touched, translate)

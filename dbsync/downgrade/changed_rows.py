@@ -143,17 +143,17 @@ def _by_content(connection: Connection, table: str, sides: Sides, shape: _Shape)
     Two rows belong together if they have one rowid, or are equal in half of their cells.
     """
     numbers = [number for number, column in enumerate(shape.columns) if column in shape.both]
-    for kind, letter, one, other in ((ADDED, "n", sides.now, sides.base), (REMOVED, "b", sides.base, sides.now)):
+    for kind, letter, mine, other in ((ADDED, "n", sides.now, sides.base), (REMOVED, "b", sides.base, sides.now)):
         only = shape.only_now if letter == "n" else shape.only_base
         own = [*numbers, *(number for number, column in enumerate(shape.columns) if column in only)]
         names = "".join(f", {letter}{number}" for number in own)
         cells = "".join(f", r.{quoted(shape.columns[number])}" for number in own)
-        rowid = rowid_of(connection, table, one) or "NULL"
+        rowid = rowid_of(connection, table, mine) or "NULL"
         lacking = "".join(f" OR r.{quoted(column)} IS NOT NULL" for column in only) if letter == "n" else ""
-        many, few = (_numbered(connection, table, side, shape) for side in (one, other))
+        many, few = (_numbered(connection, table, side, shape) for side in (mine, other))
         connection.execute(
             f"INSERT INTO {sides.stage} (kind, {letter}_place{names}) SELECT '{kind}', r.{rowid}{cells}"
-            f" FROM {one}.{quoted(table)} r WHERE r.{rowid} IN (SELECT place FROM ({many}) JOIN"
+            f" FROM {mine}.{quoted(table)} r WHERE r.{rowid} IN (SELECT place FROM ({many}) JOIN"
             f" (SELECT {_grouped(shape)} FROM ({many}) EXCEPT SELECT {_grouped(shape)} FROM ({few}))"
             f" USING ({_grouped(shape)})){lacking}"
             if rowid != "NULL"
@@ -214,4 +214,4 @@ _FEW: Final = 200
 
 def _equal_count(before: tuple[object, ...], after: tuple[object, ...], shape: _Shape) -> int:
     pairs = zip(before[2 : 2 + len(shape.both)], after[2 : 2 + len(shape.both)], strict=True)
-    return sum(type(one) is type(other) and one == other for one, other in pairs)
+    return sum(type(cell) is type(other) and cell == other for cell, other in pairs)

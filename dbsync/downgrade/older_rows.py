@@ -47,8 +47,11 @@ class OlderRows:
         self._taken: Final[dict[str, set[int]]] = {}
         self._defaults: Final[dict[str, dict[str, Value]]] = {}
 
-    def carry(self, told: Callable[[int], None]) -> None:
+    def carry(self, told: Callable[[int], None]) -> int:
         """Bring every row that people changed to its state in the older schema, as far as that can be done.
+
+        Returns:
+            How many rows people changed.
 
         Raises:
             sqlite3.Error: the machine failed.
@@ -64,6 +67,7 @@ class OlderRows:
                 self._savepoint(rows.apply)
             references.follow_refused(self._connection, self._staged)
             references.keep_parents(self._connection, self._staged, self._older_only())
+        return done
 
     @property
     def touched(self) -> frozenset[str]:
@@ -239,7 +243,7 @@ def copy_entries(connection: Connection, shadows: list[str]) -> None:
         columns = [quoted(column.name) for column in columns_of(connection, name) if column.is_written]
         names = ", ".join([rowid, *columns] if rowid and not key_of(connection, name) else columns)
         sides = [f"SELECT {names} FROM {side}.{quoted(name)}" for side in (NOW, BASE)]
-        both = [f"SELECT 1 FROM ({one} EXCEPT {other}) LIMIT 1" for one, other in (sides, sides[::-1])]
+        both = [f"SELECT 1 FROM ({side} EXCEPT {other}) LIMIT 1" for side, other in (sides, sides[::-1])]
         if any(connection.execute(sql).fetchone() for sql in both):
             connection.execute(f"DELETE FROM main.{quoted(name)}")
             connection.execute(f"INSERT INTO main.{quoted(name)} ({names}) SELECT {names} FROM {NOW}.{quoted(name)}")
