@@ -58,7 +58,7 @@ class Place(NamedTuple):
         Raises:
             ReadOnly: the folder of backups, for copies and records, cannot be written.
         """
-        preflight.check_writable(self.backups)
+        preflight.check_writable(self.backups, like=self.database)
 
     def listed(self) -> list[Backup]:
         """Return the backups of the database, newest first."""

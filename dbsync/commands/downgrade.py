@@ -78,7 +78,7 @@ def downgrade(effects: LiveEffects, base: Backup, migrations: tuple[Migration, .
         if isinstance(last, preparation.NeedsTool):
             raise last from raised
         return Returned(
-            None, Outcome(OutcomeName.RESTORE_PENDING, phase=RunPhase.GOING_BACK, cause=last.cause, hint=last.hint)
+            None, Outcome(OutcomeName.RESTORE_PENDING, phase=RunPhase.GOING_BACK, cause=last.located, hint=last.hint)
         )
     name = OutcomeName.RESTORED_WITH_LOSS if carried.losses else OutcomeName.CARRIED_BACK
     outcome = Outcome(name, version_after=base.version, phase=RunPhase.GOING_BACK)

@@ -76,7 +76,7 @@ class Comparing(Shared):
     def export_loss(self, migrations: tuple[Migration, ...], *, base: Backup, aside: Backup) -> Path | None:
         folder = self._reports / f"loss-{aside.path.stem}"
         try:
-            files.make_folder(folder)
+            files.make_folder(folder, like=aside.path)
             with (
                 self._as_committed(base, known_migrations(base, migrations)) as scratch,
                 connections.translated("export", aside.path),
@@ -98,7 +98,9 @@ class Comparing(Shared):
         restore.check_backup_file(base.path)
         scratch = self._scratch("base")
         try:
-            snapshot.scratch_copy(source=base.path, target=scratch, told=self._meter.phase(WorkPhase.COMPARE))
+            snapshot.scratch_copy(
+                source=base.path, target=scratch, told=self._meter.phase(WorkPhase.COMPARE), like=self.database
+            )
             runner.migrate_up(scratch, migrations)
             yield scratch
         finally:

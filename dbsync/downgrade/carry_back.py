@@ -69,7 +69,7 @@ def _newer(backup: Path, migrations: tuple[Migration, ...]) -> tuple[Migration, 
 def _by_backup(now: Path, backup: Path, newer: tuple[Migration, ...], into: Path, told: Told) -> bool:
     """Carry back with the backup as the base; return False if anything would differ, or could not be done."""
     told(0, 0, "copying the backup")
-    snapshot.scratch_copy(source=backup, target=into, told=told)
+    snapshot.scratch_copy(source=backup, target=into, told=told, like=now)
     try:
         # Only tables and columns of both sides are replayed: every value has a place.
         _do_again(now, backup, into, (), into.with_name(PARKED), told)
@@ -109,19 +109,19 @@ def _by_base(
     base, again = into.with_name(f"{into.name}-base"), into.with_name(f"{into.name}-again")
     try:
         told(0, 0, "copying the backup")
-        snapshot.scratch_copy(source=backup, target=base, told=told)
+        snapshot.scratch_copy(source=backup, target=base, told=told, like=now)
         told(0, 0, "migrating the backup")
         runner.migrate_up(base, newer)
         _check_version(now, base)
         told(0, 0, "copying the backup")
-        snapshot.scratch_copy(source=backup, target=into, told=told)
+        snapshot.scratch_copy(source=backup, target=into, told=told, like=now)
         parked = reports / PARKED
         _do_again(now, base, into, newer, parked, told)
         # No more than three copies at once: each may be as large as the database.
         snapshot.drop_part(base)
         with Beside(lambda: _check(into)) as check:
             told(0, 0, "copying the result")
-            snapshot.scratch_copy(source=into, target=again, told=told)
+            snapshot.scratch_copy(source=into, target=again, told=told, like=now)
             told(0, 0, "proving it")
             runner.migrate_up(again, newer)
             losses, exported = _proof(now, again, reports)
@@ -226,7 +226,7 @@ def _proof(now: Path, again: Path, reports: Path) -> tuple[tuple[Loss, ...], boo
         losses = table_diff.differences(connection, "again")
         marks = _lower_marks(connection, "main", "again")
         if losses:
-            reports.mkdir(parents=True, exist_ok=True)
+            files.make_folder(reports, like=now)
             table_diff.export(connection, "again", losses, reports)
     return (*losses, *marks), bool(losses)
 

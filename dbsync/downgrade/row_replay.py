@@ -9,7 +9,10 @@ from typing import Any, Final, NamedTuple
 
 from dbsync.downgrade.row_translation import Placed, Record, Translator
 from dbsync.storage.connections import Connection
+from dbsync.storage.files import make_folder, write_durably
 from dbsync.storage.introspection import app_tables, columns_of, key_of, quoted, tables_of
+from dbsync.storage.raw_text import lines_of
+from dbsync.verification import exports
 from dbsync.verification.keyed_matching import Twins, null_keys
 
 NOW: Final = "now"
@@ -81,6 +84,7 @@ class Replay:
         self._connection: Final = connection
         self._translate: Final = translate
         self._parked: Final = parked
+        self._like: Final = Path(str(connection.execute("PRAGMA database_list").fetchone()[2]) or parked.parent)
         self._known: Final = {name.lower(): facts for name, facts in app_tables(connection).items()}
         self._names: Final[dict[str, dict[str, str]]] = {}
 
@@ -168,10 +172,8 @@ class Replay:
             self._park(change.table, {**_key_of(change.after, after.row), **rest})
 
     def _park(self, table: str, row: Mapping[str, Any]) -> None:
-        self._parked.parent.mkdir(parents=True, exist_ok=True)
-        plain = {name: value.hex() if isinstance(value, bytes) else value for name, value in row.items()}
-        with self._parked.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"table": table, "row": plain}, ensure_ascii=False) + "\n")
+        make_folder(self._parked.parent, like=self._like)
+        exports.append(self._parked, {"table": table, "row": exports.as_json(row)}, like=self._like)
 
 
 def keep_parked(path: Path, tables: frozenset[str]) -> int:
@@ -180,12 +182,12 @@ def keep_parked(path: Path, tables: frozenset[str]) -> int:
     If there are none, the file is removed, and its folder if nothing else is in it.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        lines = lines_of(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return 0
     kept = [line for line in lines if json.loads(line)["table"] in tables]
     if kept:
-        path.write_text("".join(kept), encoding="utf-8")
+        write_durably(path, "".join(f"{line}\n" for line in kept).encode(), like=path)
         return len(kept)
     path.unlink()
     if not any(path.parent.iterdir()):
