@@ -40,7 +40,7 @@ class TillkeeperError(Exception):
     def __init__(self, *, operation: str, cause: str, path: Path | None = None, hint: str = "") -> None:
         self.operation = operation
         self.path = path
-        self.cause = cause = encodable(cause)
+        self.cause = cause = encodable(cause if path is None else cause.removeprefix(f"{path}: "))
         self.hint = hint or self.hint_by_default
         where = f" {path}" if path is not None else ""
         super().__init__(encodable(f"could not {operation}{where}: {cause}"))
@@ -49,6 +49,11 @@ class TillkeeperError(Exception):
     def exit_status(self) -> ExitStatus:
         """The exit status of a command that ends with this error."""
         return self.outcome.exit_status if self.outcome is not None else self.group.exit_status
+
+    @property
+    def located(self) -> str:
+        """The cause with its path in front, for a record or an outcome that has no other place for it."""
+        return self.cause if self.path is None or str(self.path) in self.cause else f"{self.path}: {self.cause}"
 
     @property
     def in_words(self) -> str:

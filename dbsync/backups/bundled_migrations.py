@@ -17,7 +17,7 @@ from dbsync.model import Migration
 from dbsync.storage import files, temporary_files
 
 
-def keep(kept: Path, pending: tuple[Migration, ...], *, owner: str) -> None:
+def keep(kept: Path, pending: tuple[Migration, ...], *, owner: str, like: Path | None = None) -> None:
     """Copy the folder of these migrations to a place beside their backup, durably, before the backup gets its name.
 
     A crash leaves a part, or a folder without a backup: neither counts, and the next run clears both.
@@ -26,6 +26,7 @@ def keep(kept: Path, pending: tuple[Migration, ...], *, owner: str) -> None:
         kept: the backup's final name.
         pending: the migrations that are to run.
         owner: the database's name, as the backup has it.
+        like: the file whose owner and rights they get; without it, those of the backup.
 
     Raises:
         TillkeeperError: the folder could not be kept; nothing is left of it.
@@ -37,8 +38,8 @@ def keep(kept: Path, pending: tuple[Migration, ...], *, owner: str) -> None:
         snapshot.drop_folder(part)
         for path in sorted(file for mark in engine.kept_files for file in source.glob(mark) if file.is_file()):
             target = part / path.relative_to(source)
-            files.make_folder(target.parent)
-            files.copy_bytes(source=path, target=target)
+            files.make_folder(target.parent, like=like or kept)
+            files.copy_bytes(source=path, target=target, like=like or kept)
         files.sync_tree(part)
         snapshot.drop_folder(final)
         files.rename_durably(source=part, target=final)

@@ -73,11 +73,14 @@ def next_sequence(*, backups: Path, database: Path) -> int:
     return 1 + max((backup.sequence for backup in list_backups(backups=backups, database=database)), default=0)
 
 
-def write_facts(backup: Backup) -> None:
-    """Write the facts beside a backup, durably, before the backup gets its name: it is never without them."""
+def write_facts(backup: Backup, *, like: Path | None = None) -> None:
+    """Write the facts beside a backup, durably, before the backup gets its name: it is never without them.
+
+    They get the owner and the rights of `like`; without that, of the backup.
+    """
     facts = {"format": FORMAT, **backup._asdict()}
     del facts["path"]
-    files.write_json(facts_path(backup.path), facts)
+    files.write_json(facts_path(backup.path), facts, like=like or backup.path)
 
 
 def facts_path(path: Path) -> Path:

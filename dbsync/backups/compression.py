@@ -41,7 +41,8 @@ def squeeze(*, source: Path, target: Path) -> None:
             disk_errors("read", source),
             source.open("rb") as file,
             disk_errors("write", target),
-            zstd.open(target, "wb", options=options) as squeezed,
+            os.fdopen(files.new_file(target, like=source), "wb") as made,
+            zstd.open(made, "wb", options=options) as squeezed,
         ):
             while chunk := _chunk(file, source):
                 squeezed.write(chunk)
@@ -65,7 +66,7 @@ def expand(*, source: Path, target: Path | None = None) -> str:
             disk_errors("read", source),
             zstd.open(source, "rb") as squeezed,
             disk_errors("write", into),
-            into.open("wb") as file,
+            into.open("wb") if target is None else os.fdopen(files.new_file(target, like=source), "wb") as file,
         ):
             while chunk := _chunk(squeezed, source):
                 digest.update(chunk)

@@ -89,8 +89,8 @@ def keep_log(*, database: Path, folder: Path, prefix: str, least_free_bytes: int
         return None
     part = temporary_files.part_of(final, temporary_files.owner_of(database))
     try:
-        files.make_folder(folder)
-        files.copy_bytes(source=log, target=part)
+        files.make_folder(folder, like=database)
+        files.copy_bytes(source=log, target=part, like=database)
         files.sync_file(part)
         files.rename_durably(source=part, target=final)
         for old in sorted(files.listed(folder, f"{escape(prefix)}{LOG_COPY}*.wal"), key=_made)[:-KEPT_COUNT]:
@@ -127,7 +127,7 @@ def _files_copied(database: Path, facts: Backup) -> Backup:
     try:
         for source in snapshot.files_of(database):
             target = part.with_name(source.name.replace(database.name, part.name, 1))
-            files.copy_bytes(source=source, target=target)
+            files.copy_bytes(source=source, target=target, like=database)
             files.sync_file(target)
     except BaseException:
         snapshot.drop_part(part)

@@ -74,8 +74,12 @@ def _copy_over(database: Path, kept: Connection, told: Told, watch: Watch) -> No
         if kind_of(error) is not Damaged:
             raise
         watch.close()  # no app sells into a database that SQLite calls damaged
-    with closing(open_writing(database, create=True)) as live:
+    with closing(open_writing(database, create=True, like=_path_of(kept))) as live:
         copy_over(kept, live, told=told, seconds=time.monotonic, held=watch.check)
+
+
+def _path_of(kept: Connection) -> Path:
+    return Path(str(kept.execute("PRAGMA database_list").fetchone()[2]))
 
 
 def check_backup_file(path: Path, thoroughness: Thoroughness = Thoroughness.QUICK) -> Backup:
@@ -243,7 +247,7 @@ def move_aside(facts: Backup, *, database: Path) -> Backup:
                 source=journal, target=journal.with_name(journal.name.replace(database.name, final.name, 1))
             )
     kept = facts._replace(size_bytes=files.size_of(database), verified=False, sha256=NO_SHA256)
-    catalog.write_facts(kept)
+    catalog.write_facts(kept, like=database)
     files.rename_durably(source=database, target=final)
     return kept
 

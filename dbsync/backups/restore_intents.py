@@ -23,19 +23,20 @@ def read(backups: Path, intent_id: str) -> Intent | None:
         return None
 
 
-def write(backups: Path, intent: Intent, *, owner: str) -> None:
+def write(backups: Path, intent: Intent, *, owner: str, like: Path) -> None:
     """Write an intent durably; until it is finished its name has the database's, whose next run removes what is left.
 
     Args:
         backups: the folder.
         intent: the intent.
         owner: the database's name, by `temporary_files.owner_of`.
+        like: the database, whose owner and rights it gets.
     """
     path = _path(backups, intent.intent_id)
     part = temporary_files.part_of(path, owner)
     losses = [list(loss) for loss in intent.losses]
     try:
-        files.write_json(part, {"format": 1, **intent._asdict(), "losses": losses})
+        files.write_json(part, {"format": 1, **intent._asdict(), "losses": losses}, like=like)
         files.rename_durably(source=part, target=path)
         # An earlier version that was cut has left this name, which no later write replaces.
         with files.disk_errors("remove", path):

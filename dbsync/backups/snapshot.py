@@ -78,7 +78,7 @@ def copy_database(
             target.unlink(missing_ok=True)
         with translated("back up", source), disk_errors("write", target):
             shared = writer is not None and block_clone.copied(writer, target)
-        with translated("write", target), closing(open_writing(target, create=True)) as copied:
+        with translated("write", target), closing(open_writing(target, create=True, like=source)) as copied:
             if not shared:
                 _copy_pages(source, copied, target=target, told=told, live=live, opened=opened)
             # A copy of a WAL database says WAL in its header and would need files beside it.
@@ -157,7 +157,7 @@ def inspect_part(
 def keep_part(part: Backup) -> Backup:
     """Give a copy its final name, durably. A crash before the rename leaves facts alone, which are ignored."""
     final = part._replace(path=temporary_files.final_of(part.path))
-    catalog.write_facts(final)
+    catalog.write_facts(final, like=part.path)
     files.rename_durably(source=part.path, target=final.path)
     return final
 
@@ -204,12 +204,12 @@ def move_side_files(*, database: Path, final: Path) -> list[Path]:
     return moved
 
 
-def scratch_copy(*, source: Path, target: Path, told: Told) -> None:
+def scratch_copy(*, source: Path, target: Path, told: Told, like: Path | None = None) -> None:
     """Copy a finished file, on which no process has locks, to a scratch file that may be changed.
 
     As bytes: a copy through SQLite takes four times as long, and only a live database needs it. Nothing is made
-    durable.
+    durable. It gets the owner and the rights of `like`, the database; without it, those of `source`.
     """
     drop_part(target)
     with compression.plain(source) as plain:
-        files.copy_bytes(source=plain, target=target, told=told)
+        files.copy_bytes(source=plain, target=target, told=told, like=like or source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -11,6 +12,8 @@ from dbsync.backups import bundled_migrations
 from dbsync.cli.output import tell
 from dbsync.cli.shared import FOLDER, Place, as_json, base_backup, chosen_backup, newer_folder, on_database, tell_json
 from dbsync.commands import downgrade as go_back
+from dbsync.model import Backup
+from dbsync.outcomes import ExitStatus
 from dbsync.storage.locks import locked
 
 
@@ -25,7 +28,7 @@ from dbsync.storage.locks import locked
 def command(place: Place, *, folder: Path | None, backup: Path | None, export: Path | None, as_json: bool) -> None:
     """Show the changes since a backup, and what going back loses.
 
-    Changes nothing.
+    Changes nothing. Exit status 5: going back would lose something, or what was recorded cannot be carried back.
     """
     base = chosen_backup(place, backup)
     place.check_writable()
@@ -42,7 +45,13 @@ def command(place: Place, *, folder: Path | None, backup: Path | None, export: P
     }
     if as_json:
         tell_json(told)
-        return
+    else:
+        _tell(base, found)
+    if not told["lossless"]:
+        sys.exit(ExitStatus.NEEDS_PERSON)
+
+
+def _tell(base: Backup, found: go_back.Found) -> None:
     tell(f"since {base.path} (schema {base.version}, made {base.made_at}):")
     lines = losses.listed(
         found.done, nothing="nothing was changed" if found.carried is not None else "it cannot be determined"

@@ -27,7 +27,7 @@ def command(place: Place, *, page: Path | None, as_json: bool) -> None:
     """
     past = past_of(place.effects(reads_only=True))
     if page is not None:
-        files.write_durably(page.absolute(), history_page.page(past).encode("utf-8", "replace"))
+        files.write_durably(page.absolute(), history_page.page(past).encode("utf-8", "replace"), like=place.database)
     if as_json:
         tell_json(_told(past))
     elif page is not None:

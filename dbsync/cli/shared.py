@@ -23,8 +23,9 @@ from dbsync.storage.connections import Thoroughness
 
 FORMAT: Final = 1
 """The format number of all --json output."""
-FILE: Final = click.Path(path_type=Path, dir_okay=False)
-FOLDER: Final = click.Path(path_type=Path, file_okay=False)
+# A file that this account may not read is no mistake of usage: our errors say so, with the path and what to do.
+FILE: Final = click.Path(path_type=Path, dir_okay=False, readable=False)
+FOLDER: Final = click.Path(path_type=Path, file_okay=False, readable=False)
 
 
 class Place(NamedTuple):
@@ -58,7 +59,7 @@ class Place(NamedTuple):
         Raises:
             ReadOnly: the folder of backups, for copies and records, cannot be written.
         """
-        preflight.check_writable(self.backups)
+        preflight.check_writable(self.backups, like=self.database)
 
     def listed(self) -> list[Backup]:
         """Return the backups of the database, newest first."""

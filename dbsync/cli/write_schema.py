@@ -33,7 +33,7 @@ def command(place: Place, *, file: Path, as_json: bool) -> None:
             hint = "Is this the app's database? Nothing was written."
             raise Untracked(operation="write the schema", path=place.database, cause="it has no tables", hint=hint)
         text = adopt.written_schema(live)
-    files.write_durably(file, text.encode())
+    files.write_durably(file, text.encode(), like=place.database)
     if as_json:
         tell_json({"written": str(file.absolute())}, on_one_line=True)
     else:

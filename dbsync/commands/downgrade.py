@@ -79,7 +79,7 @@ def downgrade(effects: LiveEffects, base: Backup, migrations: tuple[Migration, .
         if isinstance(last, preparation.NeedsTool):
             raise last from raised
         return Returned(
-            None, Outcome(OutcomeName.RESTORE_PENDING, phase=RunPhase.GOING_BACK, cause=last.cause, hint=last.hint)
+            None, Outcome(OutcomeName.RESTORE_PENDING, phase=RunPhase.GOING_BACK, cause=last.located, hint=last.hint)
         )
     name = OutcomeName.CARRIED_BACK if carried.lossless else OutcomeName.RESTORED_WITH_LOSS
     outcome = Outcome(name, version_after=base.version, phase=RunPhase.GOING_BACK)

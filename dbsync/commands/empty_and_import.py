@@ -78,7 +78,7 @@ def _work_folder(effects: LiveEffects) -> Iterator[Path]:
     effects.clear()
     folder = temporary_files.scratch_of(effects.backups, temporary_files.owner_of(effects.database), "work")
     snapshot.drop_folder(folder)
-    files.make_folder(folder)
+    files.make_folder(folder, like=effects.database)
     try:
         yield folder / effects.database.name
     finally:
@@ -91,7 +91,7 @@ def _begin_like(effects: LiveEffects, work: Path) -> None:
         return
     with translated("look at", effects.database), closing(open_reading(effects.database)) as live:
         values = {name: live.execute(f"PRAGMA {name}").fetchone()[0] for name in _KIND}
-    with translated("make", work), closing(open_writing(work, create=True)) as made:
+    with translated("make", work), closing(open_writing(work, create=True, like=effects.database)) as made:
         for name, value in values.items():
             made.execute(f"PRAGMA {name}='{value}'").fetchall()
         # The first table fixes the encoding of a database; its page is used for the next table.

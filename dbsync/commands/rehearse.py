@@ -96,7 +96,7 @@ def rehearse(
         Locked: a rehearsal is under way already.
         TillkeeperError: the database cannot be copied now, or is not sound.
     """
-    preflight.check_writable(backups)
+    preflight.check_writable(backups, like=database)
     lock = measurements.lock_of(backups=backups, database=database)
     folder = measurements.place(backups=backups, database=database)
     if not lock.try_take():
@@ -105,7 +105,7 @@ def rehearse(
         # Killed here or later, the next rehearsal or run clears the folder.
         snapshot.drop_folder(folder)
         preflight.check_rehearsal_space(database=database, folder=backups, least_free_bytes=least_free_bytes)
-        folder.mkdir()
+        files.make_folder(folder, like=database)
         try:
             with translated("look at", database), closing(open_reading(database)) as connection:
                 writes_ahead = is_wal(connection)

@@ -57,7 +57,9 @@ class BackingUp(Shared):
 
     def keep_backup(self, part: Backup) -> Backup:
         if part.kind == BackupKind.MIGRATION and self._pending:
-            bundled_migrations.keep(temporary_files.final_of(part.path), self._pending, owner=part.database)
+            bundled_migrations.keep(
+                temporary_files.final_of(part.path), self._pending, owner=part.database, like=part.path
+            )
         kept = snapshot.keep_part(part)
         self._tell(Event(EventKind.BACKUP, text=str(kept.path)))
         self._tell(Event(EventKind.INTEGRITY, name=kept.checked))
@@ -77,7 +79,7 @@ class BackingUp(Shared):
         version = facts.version
         name = f"{self._prefix}-backup-{BackupKind.MANUAL}-v{version}-{files.utc_stamp(now)}.db"
         final = catalog.free_name(self.backups, name) if to is None else to.absolute()
-        preflight.check_writable(final.parent)
+        preflight.check_writable(final.parent, like=self.database)
         if files.is_there(final):
             hint = "Choose another name: nothing is written over."
             cause = "there is a file of that name already"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from dbsync.backups import catalog, compression, restore, snapshot
+from dbsync.backups import bundled_migrations, catalog, compression, restore, snapshot
 from dbsync.database.shared import Shared, known_migrations
 from dbsync.downgrade import row_translation
 from dbsync.errors import Damaged, DiskProblem, Locked, TillkeeperError, TryLater, VerificationFailed
@@ -55,7 +55,7 @@ class Comparing(Shared):
         if facts.state is not State.OK:
             return Change(known=False, cause=facts.detail)
         try:
-            return self._compared(backup)
+            return self._recorded_since(backup, facts) or self._compared(backup)
         except TillkeeperError as error:
             cause = self._confirmed(error) if isinstance(error, Damaged) else error
             if isinstance(cause, TryLater):
@@ -63,6 +63,23 @@ class Comparing(Shared):
                 raise cause from error
             # Another text encoding, or a collation of the app: a backup that cannot be compared may still be restored.
             return Change(known=False, cause=cause.cause)
+
+    def _recorded_since(self, backup: Path, facts: Facts) -> Change | None:
+        """Return the changes since a backup of an older schema, without those of the migrations beside it.
+
+        None if they cannot be told apart here; the direct comparison then counts both, which hides no change.
+        """
+        kept = catalog.read(catalog.find(backup))
+        try:
+            known = tuple(
+                migration for migration in bundled_migrations.beside(kept.path) if migration.number <= facts.version
+            )
+            if kept.version >= facts.version or not known or known[-1].number != facts.version:
+                return None
+            with self._as_committed(kept, known) as scratch:
+                return self._compared(scratch)
+        except TillkeeperError:
+            return None
 
     def _change_without(self, backup: Path, facts: Facts) -> Change:
         """Return the change of a database that is not there: unknown if a later copy of it is kept."""
@@ -76,7 +93,7 @@ class Comparing(Shared):
     def export_loss(self, migrations: tuple[Migration, ...], *, base: Backup, aside: Backup) -> Path | None:
         folder = self._reports / f"loss-{aside.path.stem}"
         try:
-            files.make_folder(folder)
+            files.make_folder(folder, like=aside.path)
             with (
                 self._as_committed(base, known_migrations(base, migrations)) as scratch,
                 connections.translated("export", aside.path),
@@ -98,7 +115,9 @@ class Comparing(Shared):
         restore.check_backup_file(base.path)
         scratch = self._scratch("base")
         try:
-            snapshot.scratch_copy(source=base.path, target=scratch, told=self._meter.phase(WorkPhase.COMPARE))
+            snapshot.scratch_copy(
+                source=base.path, target=scratch, told=self._meter.phase(WorkPhase.COMPARE), like=self.database
+            )
             runner.migrate_up(scratch, migrations)
             yield scratch
         finally:

@@ -22,23 +22,24 @@ class FlightRecorder:
 
     def __init__(self, backups: Path, database: Path) -> None:
         self.path: Final = backups / NAME
+        self._database: Final = database
         self._owner: Final = owner_of(database)
 
     def record(self, line: dict[str, Any]) -> None:
         """Append one line, durably; the file is rotated once when it has grown too large."""
-        files.make_folder(self.path.parent)
+        files.make_folder(self.path.parent, like=self._database)
         if files.size_of(self.path) > SIZE_LIMIT_BYTES:
             with files.disk_errors("rotate", self.path):
                 files.replace(source=self.path, target=self.path.with_suffix(".jsonl.1"))
         whole = {"database": self._owner, **line}
-        files.append_line(self.path, json.dumps(whole, ensure_ascii=False, sort_keys=True))
+        files.append_line(self.path, json.dumps(whole, ensure_ascii=False, sort_keys=True), like=self._database)
 
     def lines(self) -> list[dict[str, Any]]:
         """Return all records of this database, oldest first; a torn line is skipped."""
         found: list[dict[str, Any]] = []
         for path in (self.path.with_suffix(".jsonl.1"), self.path):
             try:
-                texts = path.read_bytes().splitlines()
+                texts = path.read_bytes().split(b"\n")
             except OSError:
                 continue
             for text in texts:

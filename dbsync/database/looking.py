@@ -87,8 +87,8 @@ class Looking(Shared):
     def preflight(self, pending: tuple[Migration, ...]) -> None:
         self._pending = pending
         preflight.check_local(self.database)
-        preflight.check_writable(self.database.parent)
-        preflight.check_writable(self.backups)
+        preflight.check_writable(self.database.parent, like=self.database)
+        preflight.check_writable(self.backups, like=self.database)
         self.clear()
         if pending:
             self._measured = measurements.measured(self._flight.lines(), pending, preflight.size_of(self.database))

@@ -36,7 +36,7 @@ def place(*, backups: Path, database: Path) -> Path:
 
 def lock_of(*, backups: Path, database: Path) -> Lock:
     """Return the lock that is held during a rehearsal."""
-    return Lock(backups / f".rehearsal-{temporary_files.owner_of(database)}.lock")
+    return Lock(backups / f".rehearsal-{temporary_files.owner_of(database)}.lock", like=database)
 
 
 def clear(*, backups: Path, database: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from dbsync.backups import catalog, restore
 from dbsync.database.measurements import RESERVE_FACTOR, Measured
-from dbsync.errors import DiskFull, NetworkDrive, ReadOnly, disk_problem
+from dbsync.errors import DiskFull, DiskProblem, NetworkDrive, ReadOnly
 from dbsync.storage import files, temporary_files
 from dbsync.storage.connections import is_wal, open_writing, translated
 from dbsync.storage.introspection import version_of
@@ -120,21 +120,27 @@ def check_local(database: Path) -> None:
         raise NetworkDrive(operation="migrate", path=database, cause=f"it lies on a network file system ({kind})")
 
 
-def check_writable(folder: Path) -> None:
+def check_writable(folder: Path, *, like: Path) -> None:
     """Refuse a folder in which no file can be made: SQLite needs that for its journal, backups for themselves.
+
+    Args:
+        folder: made if it is missing.
+        like: the database, whose owner and rights it gets then.
 
     Raises:
         ReadOnly: the folder cannot be made, or cannot be written.
     """
     probe = folder / f"{temporary_files.PROBE}{os.getpid()}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
-        # Another process may have cleared it.
-        probe.unlink(missing_ok=True)
-    except OSError as cause:
-        problem = disk_problem("write", folder, cause)
-        raise (problem if isinstance(problem, DiskFull) else _read_only(folder, problem.cause)) from cause
+        files.make_folder(folder, like=like)
+        with files.disk_errors("write", folder):
+            os.close(files.new_file(probe, like=like))
+            # Another process may have cleared it.
+            probe.unlink(missing_ok=True)
+    except DiskFull:
+        raise
+    except DiskProblem as problem:
+        raise ReadOnly(operation="write", path=problem.path, cause=problem.cause) from problem
 
 
 def check_alone(database: Path) -> None:
@@ -169,10 +175,6 @@ def check_not_in_use(database: Path) -> None:
         # As in `check_alone`: only a write fails on a read-only file.
         connection.execute(f"PRAGMA user_version={version_of(connection)}")
         connection.execute("ROLLBACK")
-
-
-def _read_only(folder: Path, cause: str) -> ReadOnly:
-    return ReadOnly(operation="write", path=folder, cause=cause)
 
 
 def _device(folder: Path) -> int:

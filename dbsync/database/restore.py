@@ -20,8 +20,8 @@ class Restoring(Shared):
     """The effects that replace the live database by another one."""
 
     def check_replaceable(self, base: Path, *, carries: bool) -> None:
-        preflight.check_writable(self.database.parent)
-        preflight.check_writable(self.backups)
+        preflight.check_writable(self.database.parent, like=self.database)
+        preflight.check_writable(self.backups, like=self.database)
         self.clear()
         preflight.check_space_to_go_back(database=self.database, base=base, backups=self.backups, carries=carries)
         if self.look().state not in (State.MISSING, State.EMPTY):
@@ -35,7 +35,7 @@ class Restoring(Shared):
         facts = self.look()
         if facts.state is State.MISSING and not facts.had_data:
             return None
-        preflight.check_writable(self.database.parent)
+        preflight.check_writable(self.database.parent, like=self.database)
         self.clear()
         final = self.name_aside(kind)
         if facts.state in (State.MISSING, State.EMPTY):
@@ -182,7 +182,8 @@ class Restoring(Shared):
         return restore_intents.read(self.backups, intent_id)
 
     def write_intent(self, intent: Intent) -> None:
-        restore_intents.write(self.backups, intent, owner=temporary_files.owner_of(self.database))
+        owner = temporary_files.owner_of(self.database)
+        restore_intents.write(self.backups, intent, owner=owner, like=self.database)
 
     def remove_intent(self, intent_id: str) -> None:
         restore_intents.remove(self.backups, intent_id)

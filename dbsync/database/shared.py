@@ -71,7 +71,7 @@ class Shared(Effects):
         self._flight: Final = FlightRecorder(backups, database)
         self._watch: Final = Watch(database)
         self._reserve: Final = Reserve(
-            temporary_files.scratch_of(database.parent, temporary_files.owner_of(database), "reserve")
+            temporary_files.scratch_of(database.parent, temporary_files.owner_of(database), "reserve"), like=database
         )
         self._begun: OpenTransaction | None = None
         """The open transaction."""

@@ -95,7 +95,7 @@ def _newer(backup: Path, migrations: tuple[Migration, ...]) -> tuple[Migration, 
 def _by_backup(now: Path, backup: Path, newer: tuple[Migration, ...], into: Path, told: Told) -> bool:
     """Carry back with the backup as the base; return False if anything would differ, or could not be done."""
     told(0, 0, "copying the backup")
-    snapshot.scratch_copy(source=backup, target=into, told=told)
+    snapshot.scratch_copy(source=backup, target=into, told=told, like=now)
     try:
         # Only tables and columns of both sides are carried: every value has a place.
         _do_again(now, backup, into, (), None, told)
@@ -138,13 +138,13 @@ def _by_base(
     try:
         local = _make_base(now, backup, base, newer, told)
         told(0, 0, "copying the backup")
-        snapshot.scratch_copy(source=backup, target=into, told=told)
+        snapshot.scratch_copy(source=backup, target=into, told=told, like=now)
         uncounted = _do_again(now, base, into, newer, local, told)
         # No more than three copies at once: each may be as large as the database.
         snapshot.drop_part(base)
         with Beside(lambda: _check(into)) as check:
             told(0, 0, "copying the result")
-            snapshot.scratch_copy(source=into, target=again, told=told)
+            snapshot.scratch_copy(source=into, target=again, told=told, like=now)
             told(0, 0, "proving it")
             unproven = _migrated_again(again, newer)
             if unproven:
@@ -168,7 +168,7 @@ def _by_base(
 def _make_base(now: Path, backup: Path, base: Path, newer: tuple[Migration, ...], told: Told) -> Local:
     """Make the database as the migrations left it, with the tables and columns that people made since, empty."""
     told(0, 0, "copying the backup")
-    snapshot.scratch_copy(source=backup, target=base, told=told)
+    snapshot.scratch_copy(source=backup, target=base, told=told, like=now)
     told(0, 0, "migrating the backup")
     runner.migrate_up(base, newer)
     _check_version(now, base)
@@ -214,6 +214,7 @@ def _do_again(
         with translated("carry back", into, otherwise=MigrationFailed), closing(open_scratch(into)) as connection:
             attach_copy(connection, now, NOW)
             attach_copy(connection, base, BASE)
+            files.make_empty(work, like=now)
             attach_scratch(connection, work, WORK)
             connection.execute("PRAGMA foreign_keys=OFF")
             connection.execute("BEGIN")
@@ -241,12 +242,13 @@ def _keep(now: Path, again: Path, into: Path, parked: Path) -> int:
         with translated("keep", into, otherwise=MigrationFailed), closing(open_scratch(into)) as connection:
             attach_copy(connection, now, NOW)
             attach_copy(connection, again, AGAIN)
+            files.make_empty(work, like=now)
             attach_scratch(connection, work, WORK)
             number = version_of(connection, NOW)
             connection.execute("BEGIN")
             count = remainder.keep(connection, now=NOW, predicted=AGAIN, number=number)
             connection.execute("COMMIT")
-            return remainder.park(connection, number, parked) if count else 0
+            return remainder.park(connection, number, parked, like=now) if count else 0
     finally:
         snapshot.drop_part(work)
 
@@ -325,7 +327,7 @@ def _proof(now: Path, again: Path, reports: Path) -> _Proof:
         marks = _lower_marks(connection, "main", AGAIN)
         exported = False
         if losses:
-            reports.mkdir(parents=True, exist_ok=True)
+            files.make_folder(reports, like=now)
             exported = bool(table_diff.export(connection, AGAIN, losses, reports))
             if not exported and not any(reports.iterdir()):
                 reports.rmdir()

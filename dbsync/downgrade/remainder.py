@@ -137,10 +137,11 @@ def _keep_earlier(connection: Connection, now: str, predicted: str) -> int:
     return count
 
 
-def park(connection: Connection, number: SchemaNumber, path: Path) -> int:
+def park(connection: Connection, number: SchemaNumber, path: Path, *, like: Path) -> int:
     """Write the values that are kept for a schema into a file beside the database and return how many lines it has.
 
-    One JSON object a line, with `table` and `row`: the key, and the cells that the older database does not have.
+    One JSON object a line, with `table` and `row`: the key, and the cells that the older database does not have. The
+    file gets owner and rights of `like`.
     """
     if not kept.exists(connection):
         return 0
@@ -156,9 +157,8 @@ def park(connection: Connection, number: SchemaNumber, path: Path) -> int:
             }
             if not any(_differs(cell) for cell in row.cells):
                 continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with files.disk_errors("write", path), path.open("a", encoding="utf-8", newline="\n") as file:
-                file.write(exports.json_line({"table": row.table, "row": exports.as_json(cells)}))
+            files.make_folder(path.parent, like=like)
+            exports.append(path, {"table": row.table, "row": exports.as_json(cells)}, like=like)
             count += 1
     return count
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple, assert_never
 
 from dbsync.errors import BadMigrations
-from dbsync.migrations.migration_file import HEADER, header_of, text_of
+from dbsync.migrations.migration_file import HEADER, header_of, sql_lines, text_of
 from dbsync.model import EngineName, Migration, MigrationKind
 from dbsync.schema.declarations import Declared, cell_of, declared
 from dbsync.schema.sql_text import rename_of, split
@@ -96,7 +96,7 @@ def risks(migration: Migration) -> list[Risk]:
 def _unread(text: str) -> Iterator[Risk]:
     """Yield a risk for each line that was meant as a header of the migration and is not read as one."""
     header = header_of(text)
-    for number, line in enumerate(text.splitlines()):
+    for number, line in enumerate(sql_lines(text)):
         if _NEARLY.match(line) and not (number < len(header) and HEADER.match(line)):
             yield Risk(f"`{line.strip()}` is not read", _WHERE_IT_IS_READ)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dbsync.errors import BadMigrations, MigrationFailed
 from dbsync.model import Migration, MigrationKind, SchemaNumber, Sha256
+from dbsync.storage.raw_text import lines_of
 
 if TYPE_CHECKING:
     import ast
@@ -113,7 +114,12 @@ def built(path: Path, text: str, values: Mapping[str, Any], *, number: SchemaNum
 
 def header_of(text: str) -> list[str]:
     """Return the lines before the first statement, some of which are metadata."""
-    return list(takewhile(lambda line: not line.strip() or line.startswith("--"), text.splitlines()))
+    return list(takewhile(lambda line: not line.strip() or line.startswith("--"), sql_lines(text)))
+
+
+def sql_lines(text: str) -> list[str]:
+    """Return the lines of an SQL file by SQLite's rule: a comment ends at a newline and nowhere else."""
+    return [line.removesuffix("\r") for line in lines_of(text)]
 
 
 def _sql_metadata(text: str) -> dict[str, Any]:

@@ -49,6 +49,7 @@ class Sandbox(Helpers):
         place: str = "",
     ) -> None:
         self._connection = connection
+        self._file = str(connection.execute("PRAGMA database_list").fetchone()[2])
         self._log = log
         self._source = source
         self._told = told
@@ -139,7 +140,8 @@ class Sandbox(Helpers):
     def _failure(self, error: sqlite3.Error, sql: str) -> TillkeeperError:
         cause = self._why_refused or str(error)
         kind = kind_of(error) or MigrationFailed
-        return kind(operation="migrate", cause=f"{cause} ({self._where()}: {shown(sql)})")
+        path = Path(self._file) if self._file and kind is not MigrationFailed else None
+        return kind(operation="migrate", path=path, cause=f"{cause} ({self._where()}: {shown(sql)})")
 
     def _where(self) -> str:
         """Return the line that the migration is executing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable
 from functools import partial
@@ -38,9 +39,12 @@ def aside_of(into: Path) -> Path:
 
 
 class Rebuilt:
-    """A database under construction, under a temporary name. A crash leaves only that file, never the final name."""
+    """A database under construction, under a temporary name. A crash leaves only that file, never the final name.
 
-    def __init__(self, into: Path, owner: str, header: Header, objects: list[Object]) -> None:
+    Its files get the owner and the rights of `like`, the damaged database.
+    """
+
+    def __init__(self, into: Path, owner: str, header: Header, objects: list[Object], *, like: Path) -> None:
         self.path: Final = temporary_files.part_of(into, owner)
         self.aside_path: Final = aside_of(into)
         self.not_made: list[str] = []
@@ -48,9 +52,11 @@ class Rebuilt:
         self.aside_count: dict[str, int] = {}
         self._into: Final = into
         self._objects: Final = objects
+        self._like: Final = like
         self._aside: IO[str] | None = None
+        self._aside_part: Final = self.path.with_name(f"{self.path.name}.aside")
         snapshot.drop_part(self.path)
-        self.connection: Final[Connection] = open_scratch(self.path)
+        self.connection: Final[Connection] = open_scratch(self.path, like=like)
         execute = self.connection.execute
         execute(f"PRAGMA page_size={header.page_bytes}")
         execute(f"PRAGMA encoding='{_ENCODINGS.get(header.encoding, 'UTF-8')}'")
@@ -139,9 +145,8 @@ class Rebuilt:
         """
         files.sync_file(self.path)
         if self._aside is not None:
-            part = Path(self._aside.name)
-            files.sync_file(part)
-            files.rename_durably(source=part, target=self.aside_path)
+            files.sync_file(self._aside_part)
+            files.rename_durably(source=self._aside_part, target=self.aside_path)
         files.rename_durably(source=self.path, target=self._into)
         return self.aside_path if self._aside is not None else None
 
@@ -149,7 +154,7 @@ class Rebuilt:
         """Remove the files that have no final name."""
         self.close()
         # Quietly: the cause of the end is known already, and the next run removes what is left.
-        for path in (self.path, self.path.with_name(self.path.name + ".aside")):
+        for path in (self.path, self._aside_part):
             snapshot.drop_part(path)
 
     def _make(self, entry: Object) -> None:
@@ -174,7 +179,7 @@ class Rebuilt:
         line = exports.json_line({"table": shelf.name, "rowid": rowid, "cause": cause, "row": values})
         try:
             if self._aside is None:
-                self._aside = self.path.with_name(self.path.name + ".aside").open("w", encoding="utf-8")
+                self._aside = os.fdopen(files.new_file(self._aside_part, like=self._like), "w", encoding="utf-8")
             self._aside.write(line)
         except OSError as problem:
             raise disk_problem("write", self.aside_path, problem) from problem

@@ -167,8 +167,7 @@ def _repair(
     try:
         # A killed recovery into the same file left this folder.
         snapshot.drop_folder(folder)
-        with files.disk_errors("make", folder):
-            folder.mkdir()
+        files.make_folder(folder, like=database)
         work = folder / database.name
         bad_count = copy_files(meter.phase(WorkPhase.COPY), database=database, work=work)
         # Before SQLite drops what it cannot read.
@@ -176,7 +175,7 @@ def _repair(
         settle(work)
         with _newest_good(backups) as newest:
             schema = _schema(work, folder, newest, backups, migrations, last_version)
-            rebuilt = Rebuilt(into, owner, Pages(work).header, schema.objects)
+            rebuilt = Rebuilt(into, owner, Pages(work).header, schema.objects, like=database)
             try:
                 found = _rebuild(work, rebuilt, schema, newest, meter)
                 found = found._replace(bad_blocks_count=bad_count, log=log)
@@ -264,7 +263,7 @@ def _schema(
         source, name = (
             (alike.plain, str(alike.path))
             if alike is not None
-            else (_fresh(folder, migrations, version), "the migrations")
+            else (_fresh(folder, migrations, version, like=work), "the migrations")
         )
         if source is None:
             hint = "Pass --migrations, or put a good backup of this schema into the folder of backups."
@@ -290,12 +289,12 @@ def _kept(backups: list[Backup], version: SchemaNumber | None) -> tuple[Migratio
     return ()
 
 
-def _fresh(folder: Path, migrations: tuple[Migration, ...], version: SchemaNumber | None) -> Path | None:
+def _fresh(folder: Path, migrations: tuple[Migration, ...], version: SchemaNumber | None, *, like: Path) -> Path | None:
     wanted = tuple(migration for migration in migrations if version is None or migration.number <= version)
     if not wanted:
         return None
     path = folder / "fresh.db"
-    with translated("make", path), closing(open_scratch(path)) as connection:
+    with translated("make", path), closing(open_scratch(path, like=like)) as connection:
         runner.run_all(connection, wanted)
     return path
 

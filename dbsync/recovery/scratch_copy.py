@@ -36,7 +36,7 @@ def _copy_bytes(source: Path, target: Path, size_bytes: int, told: Told) -> int:
         disk_files.disk_errors("read", source),
         source.open("rb", buffering=0) as file,
         disk_files.disk_errors("write", target),
-        target.open("wb") as copied,
+        os.fdopen(disk_files.new_file(target, like=source), "wb") as copied,
     ):
         while at < size_bytes:
             try:

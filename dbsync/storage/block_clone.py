@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dbsync.storage.connections import Connection, is_wal
+from dbsync.storage.files import make_empty
 from dbsync.storage.platform import this_platform
 
 
@@ -24,6 +25,8 @@ def copied(live: Connection, target: Path) -> bool:
     source = _path_of(live)
     if source is None or not _stands_still(live, source):
         return False
+    # `cp` would make it with this process's owner and umask; it writes over what is there.
+    make_empty(target, like=source)
     return this_platform().clone_file(source=source, target=target)
 
 

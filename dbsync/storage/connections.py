@@ -12,7 +12,7 @@ from typing import Final
 
 from dbsync.errors import Damaged, DiskFull, DiskProblem, Locked, Missing, ReadOnly, TillkeeperError, TryLater
 from dbsync.facts import Facts, SchemaNumber, State
-from dbsync.storage.files import is_there
+from dbsync.storage.files import is_there, make_empty
 
 Connection = sqlite3.Connection
 Cursor = sqlite3.Cursor
@@ -79,13 +79,17 @@ def translated(operation: str, path: Path, *, otherwise: type[TillkeeperError] =
 # ---------------------------------------------------------------------------------------------------------- opening
 
 
-def open_writing(path: Path, *, create: bool = False) -> Connection:
+def open_writing(path: Path, *, create: bool = False, like: Path | None = None) -> Connection:
     """Return a connection for a migration or a restore.
+
+    With `create`, a missing file is made first, with the owner and the rights of `like`; without that, the folder's.
 
     Foreign keys are off before any transaction: inside one the pragma does nothing, and a table's rebuild would delete
     its children (sqlite.org/lang_altertable.html, 7). EXTRA, because FULL can lose an acknowledged commit in rollback
     journal mode (sqlite.org/pragma.html#pragma_synchronous).
     """
+    if create:
+        make_empty(path, like=like or path)
     connection = _connect(path, "rwc" if create else "rw", timeout_seconds=WRITE_TIMEOUT_SECONDS)
     try:
         connection.execute("PRAGMA foreign_keys=OFF")
@@ -197,10 +201,14 @@ def open_copy(path: Path) -> Connection:
     return _connect(path, "ro&immutable=1", timeout_seconds=0)
 
 
-def open_scratch(path: Path | None = None) -> Connection:
-    """Return a connection to a throw-away database: in memory, or in a file if it may be large."""
+def open_scratch(path: Path | None = None, *, like: Path | None = None) -> Connection:
+    """Return a connection to a throw-away database: in memory, or in a file if it may be large.
+
+    A missing file gets the owner and the rights of `like`; without that, the folder's owner.
+    """
     if path is None:
         return sqlite3.connect(":memory:", isolation_level=None, uri=True)
+    make_empty(path, like=like or path)
     connection = _connect(path, "rwc", timeout_seconds=0)
     connection.execute("PRAGMA synchronous=OFF")
     # With a journal, in a file: without one a failed statement leaves half of its rows, and ROLLBACK TO does nothing,
@@ -263,9 +271,9 @@ def look(
         traces = _left_beside(path) or had_data()
         return Facts(State.MISSING, detail=traces, had_data=bool(traces))
     except OSError as cause:
-        return Facts(State.UNAVAILABLE, detail=cause.strerror or str(cause))
+        return Facts(State.UNAVAILABLE, detail=f"{path}: {cause.strerror or cause}")
     except TillkeeperError as error:
-        return Facts(State.UNAVAILABLE, detail=error.cause)
+        return Facts(State.UNAVAILABLE, detail=error.located)
     facts = _looked(path, had_data, opened)
     # SQLite also calls a file damaged of which one page could not be read once: what is damaged is so the next time.
     return _looked(path, had_data, opened) if facts.state is State.UNREADABLE else facts
@@ -276,9 +284,9 @@ def _looked(path: Path, had_data: Callable[[], str], opened: Callable[[Path], Co
         with translated("look at", path), closing(opened(path)) as connection:
             return _facts(connection, had_data)
     except Locked as error:
-        return Facts(State.LOCKED, detail=error.cause)
+        return Facts(State.LOCKED, detail=error.located)
     except TryLater as error:
-        return Facts(State.UNAVAILABLE, detail=error.cause)
+        return Facts(State.UNAVAILABLE, detail=error.located)
     except TillkeeperError as error:
         return Facts(State.UNREADABLE, detail=error.cause)
 

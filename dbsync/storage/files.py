@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
@@ -42,8 +42,41 @@ def disk_errors(operation: str, path: Path) -> Iterator[None]:
         raise disk_problem(operation, path, cause) from cause
 
 
-def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+def new_file(path: Path, *, like: Path) -> int:
+    """Make an empty file in place of any of that name and return it open; a link there is removed, never followed.
+
+    Args:
+        path: the file.
+        like: the file whose owner and rights it gets (`Platform.create`), mostly the database.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    try:
+        return this_platform().create(path, like=like)
+    except FileExistsError:
+        path.unlink()
+        return this_platform().create(path, like=like)
+
+
+def make_empty(path: Path, *, like: Path) -> None:
+    """Make an empty file, for SQLite to write, unless there is one; SQLite gives the files beside it the same rights.
+
+    Raises:
+        DiskProblem: it cannot be made.
+    """
+    with disk_errors("make", path), suppress(FileExistsError):
+        os.close(this_platform().create(path, like=like))
+
+
+def write_durably(path: Path, data: bytes, *, mode: int = 0o644, like: Path | None = None) -> None:
     """Write `data` under `path` so that a power cut leaves the old content or the new, never a part.
+
+    Args:
+        path: the file.
+        data: its whole content.
+        mode: its mode before the umask, for a file that belongs to no database.
+        like: the file whose owner and rights it gets instead.
 
     Raises:
         DiskFull: there is no space; the old content is unchanged.
@@ -51,7 +84,10 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """
     temporary = path.with_name(f"{NEW}{path.name}")
     try:
-        descriptor = this_platform().open_binary(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode=mode)
+        if like is None:
+            descriptor = this_platform().open_binary(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode=mode)
+        else:
+            descriptor = new_file(temporary, like=like)
         try:
             _write_all(descriptor, data)
             os.fsync(descriptor)
@@ -65,9 +101,10 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     sync_folder(path.parent)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, *, like: Path | None = None) -> None:
     """Write a JSON document durably, keys sorted, one space of indent, so that people can read and compare it."""
-    write_durably(path, (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
+    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    write_durably(path, text.encode(), like=like)
 
 
 def read_json(path: Path) -> Any:
@@ -88,13 +125,16 @@ def read_json(path: Path) -> Any:
         raise UnreadableFile(operation="read", path=path, cause=str(cause)) from cause
 
 
-def copy_bytes(*, source: Path, target: Path, told: Callable[[int, int], None] | None = None) -> None:
+def copy_bytes(
+    *, source: Path, target: Path, told: Callable[[int, int], None] | None = None, like: Path | None = None
+) -> None:
     """Copy a file to a new file as bytes; nothing is made durable, and a part of it may be left.
 
     Args:
         source: a file that no process writes.
-        target: the new file; one that exists is written over.
+        target: the new file; one that exists is replaced.
         told: receives the bytes done and in total.
+        like: the file whose owner and rights it gets; without it, those of `source`.
 
     Raises:
         DiskFull: there is no space for `target`.
@@ -102,7 +142,7 @@ def copy_bytes(*, source: Path, target: Path, told: Callable[[int, int], None] |
     """
     with disk_errors("read", source), source.open("rb") as kept:
         total_bytes, done_bytes = os.fstat(kept.fileno()).st_size, 0
-        with disk_errors("write", target), target.open("wb") as copied:
+        with disk_errors("write", target), os.fdopen(new_file(target, like=like or source), "wb") as copied:
             while chunk := _read_chunk(kept, source):
                 copied.write(chunk)
                 done_bytes += len(chunk)
@@ -170,10 +210,13 @@ def sync_tree(folder: Path) -> None:
         sync_folder(Path(parent))
 
 
-def append_line(path: Path, line: str) -> None:
-    """Append one line in one write and make it durable; a crash leaves a torn last line, which readers skip."""
+def append_line(path: Path, line: str, *, like: Path | None = None) -> None:
+    """Append one line in one write and make it durable; a crash leaves a torn last line, which readers skip.
+
+    `like` is the file whose owner and rights a new file gets; then a link of that name is not followed.
+    """
     try:
-        descriptor = this_platform().open_binary(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, mode=0o644)
+        descriptor = _opened_to_append(path, like)
         try:
             is_new = os.lseek(descriptor, 0, os.SEEK_END) == 0
             start = b"" if is_new or _ends_with_newline(descriptor) else b"\n"
@@ -185,6 +228,15 @@ def append_line(path: Path, line: str) -> None:
             sync_folder(path.parent)
     except OSError as cause:
         raise disk_problem("append", path, cause) from cause
+
+
+def _opened_to_append(path: Path, like: Path | None) -> int:
+    flags = os.O_RDWR | os.O_APPEND
+    if like is None:
+        return this_platform().open_binary(path, flags | os.O_CREAT, mode=0o644)
+    with suppress(FileExistsError):
+        os.close(this_platform().create(path, like=like))
+    return this_platform().open_own(path, flags, like=like)
 
 
 def is_there(path: Path) -> bool:
@@ -209,8 +261,10 @@ def nearest_folder(path: Path) -> Path:
     return path
 
 
-def make_folder(folder: Path) -> None:
+def make_folder(folder: Path, *, like: Path | None = None) -> None:
     """Make a folder and those above it, durably; do nothing if it exists.
+
+    `like` is the file whose owner and rights they get (`Platform.create_folder`).
 
     Raises:
         DiskProblem: the folder cannot be made.
@@ -218,10 +272,23 @@ def make_folder(folder: Path) -> None:
     try:
         if folder.is_dir():
             return
-        folder.mkdir(parents=True, exist_ok=True)
+        if like is None:
+            folder.mkdir(parents=True, exist_ok=True)
+        else:
+            _make_folders(folder, like)
         sync_folder(folder.parent)
     except OSError as cause:
         raise disk_problem("make", folder, cause) from cause
+
+
+def _make_folders(folder: Path, like: Path) -> None:
+    if not folder.parent.is_dir():
+        _make_folders(folder.parent, like)
+    try:
+        this_platform().create_folder(folder, like=like)
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
 
 
 def listed(folder: Path, pattern: str) -> list[Path]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from dbsync.errors import DiskProblem, Locked, disk_problem
+from dbsync.storage.files import make_folder
 from dbsync.storage.platform import this_platform
 
 POLL_SECONDS: Final = 0.02
@@ -22,10 +23,15 @@ class Lock:
     """A lock of the operating system on one file: the kernel releases it when its holder ends, however it ends.
 
     The file is never removed: two processes could then lock two files of one name. Not for use by two threads at once.
+
+    Args:
+        path: the file, which has no content.
+        like: the database whose owner and rights a new file gets; then a link of that name is not followed.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, like: Path | None = None) -> None:
         self.path: Final = path
+        self._like: Final = like
         self._descriptor: int | None = None
 
     @property
@@ -49,8 +55,7 @@ class Lock:
             raise RuntimeError(f"{self.path} is locked by this object already")
         platform = this_platform()
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+            descriptor = self._opened()
             try:
                 self._descriptor = descriptor if platform.try_lock(descriptor, shared=False) else None
             finally:
@@ -59,6 +64,20 @@ class Lock:
         except OSError as cause:
             raise disk_problem("lock", self.path, cause) from cause
         return self.held
+
+    def _opened(self) -> int:
+        platform, like = this_platform(), self._like
+        if like is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            return os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        make_folder(self.path.parent, like=like)
+        with suppress(FileExistsError):
+            return platform.create(self.path, like=like)
+        try:
+            return platform.open_own(self.path, os.O_RDWR, like=like)
+        except PermissionError:
+            # Another account made it, for example root with an earlier version. Locking needs no right to write.
+            return platform.open_own(self.path, os.O_RDONLY, like=like)
 
     def is_free(self) -> bool:
         """Return whether the lock is free now.
@@ -118,7 +137,8 @@ class Lock:
 
 def lock_of(database: Path) -> Lock:
     """Return the lock of a database, not taken yet; one for all its names, because SQLite follows links as well."""
-    return Lock(Path(f"{os.path.realpath(database)}.lock"))
+    real = Path(os.path.realpath(database))
+    return Lock(real.with_name(f"{real.name}.lock"), like=real)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from dbsync.errors import Locked
@@ -87,11 +88,22 @@ def copy(
         again += remaining > last[1] >= 0
         if again > COPY_AGAIN_COUNT:
             cause = f"it was written {again} times while it was copied"
-            raise Locked(operation="copy", cause=cause, hint="Try again in a quieter hour; in WAL mode nobody waits.")
+            raise Locked(
+                operation="copy",
+                path=_path_of(source),
+                cause=cause,
+                hint="Try again in a quieter hour; in WAL mode nobody waits.",
+            )
         if remaining != last[1]:
             last[0], last[1] = seconds(), remaining
             told((total - remaining) * page_bytes, total * page_bytes, unit=Unit.BYTES)
         elif seconds() - last[0] > COPY_STALL_SECONDS:
-            raise Locked(operation="copy", cause=f"no page could be copied for {COPY_STALL_SECONDS:.0f} seconds")
+            cause = f"no page could be copied for {COPY_STALL_SECONDS:.0f} seconds"
+            raise Locked(operation="copy", path=_path_of(source), cause=cause)
 
     source.backup(target, pages=pages, progress=step, sleep=0.05)
+
+
+def _path_of(connection: Connection) -> Path | None:
+    name = str(connection.execute("PRAGMA database_list").fetchone()[2])
+    return Path(name) if name else None

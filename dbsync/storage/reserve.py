@@ -18,10 +18,12 @@ class Reserve:
 
     Args:
         path: the file, on the disk on which the space will be needed. A crash leaves it; the next run removes it.
+        like: the database, whose owner and rights it gets.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, like: Path) -> None:
         self._path: Final = path
+        self._like: Final = like
 
     def hold(self, size_bytes: int) -> None:
         """Allocate that many bytes, instead of those that are held.
@@ -33,7 +35,7 @@ class Reserve:
         self.free()
         try:
             with disk_errors("reserve space in", self._path):
-                descriptor = this_platform().open_binary(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=0o600)
+                descriptor = this_platform().create(self._path, like=self._like)
                 try:
                     this_platform().allocate(descriptor, size_bytes)
                 finally:

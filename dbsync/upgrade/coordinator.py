@@ -103,7 +103,8 @@ class _Upgrade:
                 raise
             error = wrapped(raised)
             name = error.outcome if isinstance(error.outcome, OutcomeName) else _FALLBACK[self.phase]
-            return self._ended(name, cause=error.cause, hint=error.hint)
+            # Causes of failures are compared from run to run, and a scratch file has another name in each.
+            return self._ended(name, cause=error.cause if name.failed else error.located, hint=error.hint)
 
     def _run(self) -> Outcome:
         effects = self.effects

@@ -189,7 +189,7 @@ def classified(error: TillkeeperError) -> TillkeeperError:
         return NeedsTool(operation="carry back", path=error.path, cause=error.cause)
     if not isinstance(error, _IMPOSSIBLE):
         return error
-    return CannotCarry(operation="carry back", cause=error.cause)
+    return CannotCarry(operation="carry back", path=error.path, cause=error.cause)
 
 
 def accepted(effects: Effects, prepared: Prepared) -> Prepared:

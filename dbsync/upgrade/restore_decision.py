@@ -241,7 +241,7 @@ def _returned(
 def _not_returned(effects: Effects, error: TillkeeperError) -> Returned:
     unusable = error.outcome is OutcomeName.BACKUP_UNUSABLE
     name = OutcomeName.BACKUP_UNUSABLE if unusable else OutcomeName.RESTORE_PENDING
-    outcome = Outcome(name, phase=RunPhase.GOING_BACK, cause=error.cause, hint=error.hint)
+    outcome = Outcome(name, phase=RunPhase.GOING_BACK, cause=error.located, hint=error.hint)
     record_end(effects, outcome)
     return Returned(None, outcome)
 

@@ -16,16 +16,17 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from dbsync.errors import UnreadableFile
 from dbsync.storage.connections import Connection, Row
-from dbsync.storage.files import disk_errors
+from dbsync.storage.files import disk_errors, make_empty, new_file
 from dbsync.storage.introspection import quoted
 from dbsync.storage.raw_text import BadText, decoded, every_text
 
@@ -53,7 +54,8 @@ def write(connection: Connection, table: str, columns: Sequence[str], rows: Iter
     """Write rows of a table as CSV and as SQL INSERTs and return both paths.
 
     Args:
-        connection: reads the rows; its database's encoding is that of the texts which are not UTF-8.
+        connection: reads the rows. The files get the owner and the rights of its database, and its encoding is that
+            of the texts which are not UTF-8.
         table: whose name gives the files theirs.
         columns: names, in the order of the values.
         rows: read once, while every text can be read.
@@ -63,18 +65,23 @@ def write(connection: Connection, table: str, columns: Sequence[str], rows: Iter
         DiskFull: or another disk problem.
     """
     encoding = str(connection.execute("PRAGMA encoding").fetchone()[0])
+    like = Path(str(connection.execute("PRAGMA database_list").fetchone()[2]) or folder)
     stem = folder / _stem(table)
     as_csv, as_sql = stem.with_name(f"{stem.name}.csv"), stem.with_name(f"{stem.name}.sql")
     into = f"INSERT INTO {quoted(table)} ({', '.join(quoted(column) for column in columns)}) VALUES"
     with ExitStack() as opened, every_text(connection):
         opened.enter_context(disk_errors("write", folder))
-        csv = opened.enter_context(as_csv.open("w", newline="", encoding="utf-8"))
-        sql = opened.enter_context(as_sql.open("w", newline="", encoding="utf-8"))
+        csv = opened.enter_context(_new_text(as_csv, like=like))
+        sql = opened.enter_context(_new_text(as_sql, like=like))
         csv.write(_csv_line(columns))
         for row in rows:
             csv.write(_csv_line(row))
             sql.write(f"{into} ({', '.join(literal(value, encoding=encoding) for value in row)});\n")
     return [as_csv, as_sql]
+
+
+def _new_text(path: Path, *, like: Path) -> TextIO:
+    return os.fdopen(new_file(path, like=like), "w", newline="", encoding="utf-8")
 
 
 def _stem(table: str) -> str:
@@ -237,6 +244,19 @@ def json_line(value: Mapping[str, Any]) -> str:
     """Return one line of a JSON file, with its end; no other character in it ends a line for any program."""
     line = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(", ", ": "))
     return line.translate(_JSON_SEPARATORS) + "\n"
+
+
+def append(path: Path, value: Mapping[str, Any], *, like: Path) -> None:
+    """Append a value as one line of a JSON file; a new one gets the owner and the rights of `like`.
+
+    Nothing is made durable.
+
+    Raises:
+        DiskProblem: it cannot be written.
+    """
+    make_empty(path, like=like)
+    with disk_errors("append", path), path.open("a", encoding="utf-8", newline="") as file:
+        file.write(json_line(value))
 
 
 def as_json(row: Mapping[str, object]) -> dict[str, object]:

@@ -59,7 +59,7 @@ def prepare(till: Till, release: Release, trial: Trial | None) -> Outcome:
         # The coordinator raises nothing: this is the release's folder, or the catalog of backups.
         if not isinstance(error.outcome, OutcomeName):
             raise
-        outcome = Outcome(error.outcome, phase=RunPhase.PREFLIGHT, cause=error.cause, hint=error.hint)
+        outcome = Outcome(error.outcome, phase=RunPhase.PREFLIGHT, cause=error.located, hint=error.hint)
     if trial is not None:
         _end_attempt(till, trial.trial_id, outcome)
     if not outcome.ready:

@@ -303,7 +303,7 @@ def _decide(till: Till, plan: Plan, intent_id: str, prepared: preparation.Prepar
     except BaseException as error:
         if any(found.intent_id == intent_id for found in till.look().rejections):
             # It is there, perhaps not durable: the copies are needed, and the next start decides by what it finds.
-            raise Owed(operation="decide the rollback", cause=wrapped(error).cause) from error
+            raise Owed(operation="decide the rollback", cause=wrapped(error).located) from error
         if prepared is not None:
             preparation.abandon(till.database(), prepared)
         raise
@@ -316,7 +316,7 @@ def _restore(till: Till, prepared: preparation.Prepared | None) -> Backup | None
     try:
         return preparation.complete(till.database(), prepared.intent)
     except Exception as error:
-        raise Owed(operation="restore", path=Path(prepared.intent.backup), cause=wrapped(error).cause) from error
+        raise Owed(operation="restore", path=Path(prepared.intent.backup), cause=wrapped(error).located) from error
 
 
 def _done(till: Till, plan: Plan, prepared: preparation.Prepared | None, aside: Backup | None) -> Done:

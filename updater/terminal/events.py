@@ -105,7 +105,7 @@ def _tail(path: Path) -> list[dict[str, Any]]:
     try:
         with path.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_SIZE_BYTES))
-            lines = file.read().splitlines()
+            lines = file.read().split(b"\n")
     except OSError:
         return []
     return [event for line in lines if (event := _event(line)) is not None]

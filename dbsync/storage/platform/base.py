@@ -38,6 +38,33 @@ class Platform(ABC):
         """Open a file as `os.open` does, never with line ends translated; return the descriptor."""
 
     @abstractmethod
+    def create(self, path: Path, *, like: Path) -> int:
+        """Make an empty file for reading and writing that gives nobody a right which `like` does not; return it open.
+
+        It has its rights before it has content, whatever the umask is. A privileged process gives it the owner and the
+        group of `like`. If `like` is missing, the nearest folder above it gives the owner, and the umask counts.
+
+        Raises:
+            FileExistsError: there is an entry of that name; a link is not followed.
+        """
+
+    @abstractmethod
+    def create_folder(self, folder: Path, *, like: Path) -> None:
+        """Make a folder as `create` makes a file; whoever may read `like` may enter it.
+
+        Raises:
+            FileExistsError: there is an entry of that name; a link is not followed.
+        """
+
+    @abstractmethod
+    def open_own(self, path: Path, flags: int, *, like: Path) -> int:
+        """Open a file of ours that exists, as `open_binary` does; a link is not followed.
+
+        If it gives more rights than `like`, or a privileged process left it as its own, that is corrected where this
+        process may.
+        """
+
+    @abstractmethod
     def replace(self, *, source: Path, target: Path) -> None:
         """Rename over `target`; wait, within bounds, for a program that has one of the two open for reading."""
 

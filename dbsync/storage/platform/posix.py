@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dbsync.storage.platform.base import Platform
 
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 
 NICER_BY: Final = 10
 ZEROS_BYTES: Final = 1 << 20
+FILE_OF_ONE: Final = 0o600
+FOLDER_OF_ONE: Final = 0o700
+NEW_FILE: Final = 0o644
+"""As SQLite makes a database, before the umask."""
+NEW_FOLDER: Final = 0o755
 
 
 class PosixPlatform(Platform):
@@ -34,6 +40,37 @@ class PosixPlatform(Platform):
 
     def open_binary(self, path: Path, flags: int, *, mode: int) -> int:
         return os.open(path, flags, mode)
+
+    def create(self, path: Path, *, like: Path) -> int:
+        model = _rights_of(like)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        descriptor = os.open(path, flags, NEW_FILE if model.mode is None else FILE_OF_ONE)
+        try:
+            _give(descriptor, model, model.mode)
+        except BaseException:
+            os.close(descriptor)
+            path.unlink()
+            raise
+        return descriptor
+
+    def create_folder(self, folder: Path, *, like: Path) -> None:
+        model = _rights_of(like)
+        folder.mkdir(NEW_FOLDER if model.mode is None else FOLDER_OF_ONE)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            # Entering needs x: whoever reads the database may read its backups.
+            _give(descriptor, model, None if model.mode is None else model.mode | (model.mode & 0o444) >> 2)
+        finally:
+            os.close(descriptor)
+
+    def open_own(self, path: Path, flags: int, *, like: Path) -> int:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW)
+        try:
+            _correct(descriptor, _rights_of(like))
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
 
     def replace(self, *, source: Path, target: Path) -> None:
         # An open file never blocks a rename here.
@@ -82,7 +119,6 @@ class PosixPlatform(Platform):
 
     def end_tree(self, process: subprocess.Popen[bytes]) -> None:
         import signal
-        from contextlib import suppress
 
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -99,6 +135,73 @@ class PosixPlatform(Platform):
         from dbsync.storage.platform.signals import handled
 
         return handled((signal.SIGTERM,), handler)
+
+
+class _Rights(NamedTuple):
+    """The rights on a file; without a mode there is no such file, and the owner is that of the folder."""
+
+    mode: int | None
+    user: int
+    group: int
+
+
+def _rights_of(like: Path) -> _Rights:
+    path = like
+    while True:
+        try:
+            # Through links, as SQLite opens a database.
+            found = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            if path == path.parent:
+                raise
+            path = path.parent
+            continue
+        known = stat.S_ISREG(found.st_mode)
+        # Its owner can give himself the right to write, and SQLite must write what it has made.
+        return _Rights((found.st_mode & 0o666) | FILE_OF_ONE if known else None, found.st_uid, found.st_gid)
+
+
+def _give(descriptor: int, model: _Rights, mode: int | None) -> None:
+    _give_owner(descriptor, model)
+    found = os.fstat(descriptor)
+    if mode is None:
+        # The umask has decided; one that takes the owner's own rights away helps nobody.
+        _set_mode(
+            descriptor, stat.S_IMODE(found.st_mode) | (FOLDER_OF_ONE if stat.S_ISDIR(found.st_mode) else FILE_OF_ONE)
+        )
+        return
+    if found.st_gid != model.group:
+        # Another group gets no more than everybody does.
+        mode &= ~0o070 | (mode & 0o007) << 3
+    _set_mode(descriptor, mode)
+
+
+def _give_owner(descriptor: int, model: _Rights) -> None:
+    # Some file systems, like FAT, have no owners: the mount decides there.
+    if os.geteuid() == 0:
+        with suppress(PermissionError):
+            os.fchown(descriptor, model.user, model.group)
+    elif os.fstat(descriptor).st_gid != model.group:
+        # Allowed to a member of that group.
+        with suppress(PermissionError):
+            os.fchown(descriptor, -1, model.group)
+
+
+def _set_mode(descriptor: int, mode: int) -> None:
+    if stat.S_IMODE(os.fstat(descriptor).st_mode) != mode:
+        with suppress(PermissionError):
+            os.fchmod(descriptor, mode)
+
+
+def _correct(descriptor: int, model: _Rights) -> None:
+    found = os.fstat(descriptor)
+    # Never a file that has another name: that may be anybody's.
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or model.mode is None:
+        return
+    if found.st_uid == 0 != model.user:
+        _give_owner(descriptor, model)
+    if stat.S_IMODE(found.st_mode) & ~model.mode and os.geteuid() in (0, found.st_uid):
+        _set_mode(descriptor, stat.S_IMODE(found.st_mode) & model.mode)
 
 
 def _sync(path: Path) -> None:

@@ -22,6 +22,13 @@ REPLACE_WAITS_SECONDS: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 SHARING_VIOLATIONS: Final = (5, 32, 33)
 BELOW_NORMAL: Final = 0x4000
 """BELOW_NORMAL_PRIORITY_CLASS (learn.microsoft.com, SetPriorityClass). The background mode below it can starve."""
+FILE_OBJECT: Final = 1
+"""SE_FILE_OBJECT (learn.microsoft.com, SE_OBJECT_TYPE)."""
+DACL: Final = 0x4
+PROTECTED_DACL, UNPROTECTED_DACL = 0x8000_0000, 0x2000_0000
+"""Parts of SECURITY_INFORMATION: the list of rights, and whether it also inherits those of the folder."""
+DACL_PROTECTED: Final = 0x1000
+"""SE_DACL_PROTECTED, in the control bits of a security descriptor."""
 
 
 class WindowsPlatform(Platform):
@@ -41,6 +48,20 @@ class WindowsPlatform(Platform):
 
     def open_binary(self, path: Path, flags: int, *, mode: int) -> int:
         return os.open(path, flags | os.O_BINARY, mode)  # type: ignore[attr-defined,unused-ignore]
+
+    def create(self, path: Path, *, like: Path) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_BINARY  # type: ignore[attr-defined,unused-ignore]
+        descriptor = os.open(path, flags)
+        _copy_rights(source=like, target=path)
+        return descriptor
+
+    def create_folder(self, folder: Path, *, like: Path) -> None:
+        folder.mkdir()
+        _copy_rights(source=like, target=folder)
+
+    def open_own(self, path: Path, flags: int, *, like: Path) -> int:
+        """Open it; a link is followed: only administrators may make links here."""
+        return self.open_binary(path, flags, mode=0o666)
 
     def replace(self, *, source: Path, target: Path) -> None:
         for wait_seconds in (*REPLACE_WAITS_SECONDS, None):
@@ -124,3 +145,31 @@ class WindowsPlatform(Platform):
 
         # Nothing outside sends SIGTERM here; closing the console, or a parent, sends SIGBREAK.
         return handled((signal.SIGTERM, signal.SIGBREAK), handler)  # type: ignore[attr-defined,unused-ignore]
+
+
+def parts_to_set(control: int) -> int:
+    """Return the SECURITY_INFORMATION that gives a file the same list of rights, for the control bits of the model.
+
+    A list that is protected from the rights of its folder stays so; any other also inherits those of the new folder.
+    """
+    return DACL | (PROTECTED_DACL if control & DACL_PROTECTED else UNPROTECTED_DACL)
+
+
+def _copy_rights(*, source: Path, target: Path) -> None:
+    """Give a file the list of rights of another one; if Windows refuses, it keeps those that it has from its folder."""
+    import ctypes
+
+    library = ctypes.windll.advapi32  # type: ignore[attr-defined,unused-ignore]
+    rights, descriptor = ctypes.c_void_p(), ctypes.c_void_p()
+    control, revision = ctypes.c_ushort(), ctypes.c_ulong()
+    if library.GetNamedSecurityInfoW(
+        ctypes.c_wchar_p(str(source)), FILE_OBJECT, DACL, None, None, ctypes.byref(rights), None,
+        ctypes.byref(descriptor),
+    ):  # fmt: skip
+        return
+    try:
+        if library.GetSecurityDescriptorControl(descriptor, ctypes.byref(control), ctypes.byref(revision)):
+            parts = ctypes.c_ulong(parts_to_set(control.value))
+            library.SetNamedSecurityInfoW(ctypes.c_wchar_p(str(target)), FILE_OBJECT, parts, None, None, rights, None)
+    finally:
+        ctypes.windll.kernel32.LocalFree(descriptor)  # type: ignore[attr-defined,unused-ignore]
