@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -146,10 +146,38 @@ def _python_metadata(path: Path, text: str, entry: str) -> Mapping[str, Any]:
         for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
         if isinstance(target, ast.Name) and target.id in METADATA
     }
-    name = entry.partition("(")[0]
-    if not any(isinstance(node, ast.FunctionDef) and node.name == name for node in tree.body):
-        raise BadMigrations(operation="read", path=path, cause=f"it has no function {entry}")
+    _check_entry(path, tree, entry)
     return values
+
+
+def _check_entry(path: Path, tree: ast.Module, entry: str) -> None:
+    """Refuse a file without its function, or with one whose body a call would not run."""
+    import ast
+
+    name = entry.partition("(")[0]
+    named = [
+        node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name
+    ]
+    if not named:
+        raise BadMigrations(operation="read", path=path, cause=f"it has no function {entry}")
+    last = named[-1]
+    if isinstance(last, ast.AsyncFunctionDef):
+        cause, hint = f"{entry} is async, so a call would not run it", "Remove `async` and `await`."
+    elif any(isinstance(node, ast.Yield | ast.YieldFrom) for node in _own_nodes(last)):
+        cause, hint = f"{entry} contains yield, so a call would not run it", "Remove `yield`."
+    else:
+        return
+    raise BadMigrations(operation="read", path=path, cause=f"{cause} (line {last.lineno})", hint=hint)
+
+
+def _own_nodes(function: ast.AST) -> Iterator[ast.AST]:
+    """Yield the nodes of a function's body without those of the functions and classes in it."""
+    import ast
+
+    for node in ast.iter_child_nodes(function):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
+            yield node
+            yield from _own_nodes(node)
 
 
 def _literal(path: Path, name: str, node: ast.Assign | ast.AnnAssign) -> Any:

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from dbsync.schema.declarations import Declared
 from dbsync.storage.connections import LIBRARY_VERSION
+from dbsync.storage.introspection import TableKind
 from dbsync.verification.broken_objects import Broken, Undeclared, entry_of
 from dbsync.verification.compiling import Survey, Verb, result_of
 from dbsync.verification.schema_copy import Entry
@@ -122,7 +123,9 @@ def _culprits(each: Broken, after: Survey) -> list[Entry]:
         if guilty:
             return guilty
     mismatch = _MISMATCH.fullmatch(each.cause)
-    own = [entry for entry in naming if entry.type in ("table", "view") and entry.name.lower() == lower]
+    itself = [entry for entry in after.schema if entry.type in ("table", "view") and entry.name.lower() == lower]
+    # A search index names the table of its content in a string.
+    own = [entry for entry in itself if entry in naming or entry.kind is TableKind.VIRTUAL]
     referring = [entry for entry in naming if entry.type == "table" and entry.name.lower() != word]
     if mismatch:
         referring = [entry for entry in after.schema if entry.type == "table" and entry.name == mismatch[1]]

@@ -73,19 +73,34 @@ def soundness(case: Case) -> list[str]:
 def foreign_keys(case: Case) -> list[str]:
     """Return the new violations; one that existed before must not stop updates for ever.
 
-    Only tables that are new, were written, or refer to a written table are checked: no other can have changed.
+    Only tables that are new, were written, or refer to a written table are checked: no other can have changed. A table
+    whose renaming is declared is compared with itself under its old name, and so is a renamed parent.
     """
     tables = _to_look_at(case)
     now = _violations(case.connection, "main", tables)
     # Counting the earlier violations costs as much again: only if there are any now.
-    before = _violations(case.connection, OLD, tables) if case.has_old and now else {}
+    before = _violations_before(case, tables) if case.has_old and now else {}
     found = []
     for (table, parent), count in now.items():
-        more = count - before.get((table, parent), 0)
+        more = count - before.get((table.lower(), parent.lower()), 0)
         if more > 0 and parent == MISMATCH:
             found.append(f"{table} refers to columns that are not unique (foreign key mismatch)")
         elif more > 0:
             found.append(f"{more} rows of {table} refer to rows of {parent} that are not there")
+    return found
+
+
+def _violations_before(case: Case, tables: list[str]) -> dict[tuple[str, str], int]:
+    """Return the violations before the migration, by the names in lower case that the tables have after it."""
+    allowed = _allowed(case)
+    renamed = {old: new.lower() for old, new in allowed.tables.items() if not allowed.gone_in_between("table", old)}
+    former = {new: old for old, new in renamed.items()}
+    wanted = {former.get(table.lower(), table.lower()) for table in tables}
+    old_tables = [table for table in tables_of(case.connection, OLD) if table.lower() in wanted]
+    found: dict[tuple[str, str], int] = {}
+    for (table, parent), count in _violations(case.connection, OLD, old_tables).items():
+        key = renamed.get(table.lower(), table.lower()), renamed.get(parent.lower(), parent.lower())
+        found[key] = found.get(key, 0) + count
     return found
 
 
