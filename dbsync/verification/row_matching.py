@@ -250,9 +250,9 @@ class Rows:
 def same_cell(one: str, other: str, *, strict: bool) -> str:
     """Return the SQL condition that two cells are equal in value and storage class.
 
-    `+` removes the affinity and BINARY the collation: 1 and '1', 'a' and 'A', -0.0 and 0.0 are different here. Values in
-    columns of one affinity can differ in class or sign alone (1 and 1.0) only if that affinity is none. Pass `strict`
-    there, and for columns of two affinities; the connection must be made comparable first.
+    `+` removes the affinity and BINARY the collation: 1 and '1', 'a' and 'A', -0.0 and 0.0 are different here. Values
+    in columns of one affinity can differ in class or sign alone (1 and 1.0) only if that affinity is none. Pass
+    `strict` there, and for columns of two affinities; the connection must be made comparable first.
     """
     equal = f"+{one} IS +{other} COLLATE BINARY"
     return f"({equal} AND {_class(one)} = {_class(other)})" if strict else f"({equal})"

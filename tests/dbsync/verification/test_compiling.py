@@ -176,7 +176,8 @@ BREAKING = {
         "table c refers to columns of p that are no key of it",
     ),
     "one more column": (
-        SALE + "CREATE TABLE log (a); CREATE TRIGGER g AFTER DELETE ON sale BEGIN INSERT INTO log VALUES (old.id); END;",
+        SALE + "CREATE TABLE log (a);"
+        "CREATE TRIGGER g AFTER DELETE ON sale BEGIN INSERT INTO log VALUES (old.id); END;",
         SALE + "CREATE TABLE log (a, b);"
         "CREATE TRIGGER g AFTER DELETE ON sale BEGIN INSERT INTO log VALUES (old.id); END;", (),
         "trigger g on sale inserts without naming the columns, and their number changed: DELETE on sale fails",
@@ -228,8 +229,8 @@ HARMLESS = {
     "a failure that was there": (SALE + STAMP, SALE + STAMP + "CREATE TABLE t (a);", ()),
     "a new column beside it": (
         SALE + "CREATE TRIGGER g AFTER UPDATE ON sale BEGIN DELETE FROM nowhere; END;",
-        "CREATE TABLE sale (id INTEGER PRIMARY KEY, cents INT, more);"
-        "CREATE TRIGGER g AFTER UPDATE ON sale BEGIN DELETE FROM nowhere; END;", (),
+        SALE.replace(")", ", more)")
+        + "CREATE TRIGGER g AFTER UPDATE ON sale BEGIN DELETE FROM nowhere; END;", (),
     ),
     "a failure in a renamed table": (
         SALE + STAMP, (SALE + STAMP).replace(" sale ", " bill "), ("rename sale -> bill",),
@@ -320,12 +321,13 @@ DEADLY = {
     "a drop": (SALE + AUDIT + STAMP, "DROP TABLE audit;", "drop table audit"),
     "a rename aside": (
         SALE + AUDIT + STAMP,
-        "ALTER TABLE audit RENAME TO audit_old; CREATE TABLE audit (id INTEGER PRIMARY KEY, sale INT, who TEXT);"
-        " INSERT INTO audit SELECT * FROM audit_old; DROP TABLE audit_old;",
+        f"ALTER TABLE audit RENAME TO old; {AUDIT} INSERT INTO audit SELECT * FROM old; DROP TABLE old;",
         "redefine trigger stamp",
     ),
     "a view under a view": (
-        SALE + "CREATE VIEW v AS SELECT id FROM sale; CREATE VIEW w AS SELECT id FROM v;", "DROP VIEW v;", "drop view v",
+        SALE + "CREATE VIEW v AS SELECT id FROM sale; CREATE VIEW w AS SELECT id FROM v;",
+        "DROP VIEW v;",
+        "drop view v",
     ),
     "a parent": (
         SALE + "CREATE TABLE line (id INTEGER PRIMARY KEY, sale INT REFERENCES sale (id));", "DROP TABLE sale;",
