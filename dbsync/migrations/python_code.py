@@ -50,7 +50,7 @@ def refuse_unrun(migration: Migration, result: object) -> None:
     """Refuse the result of a function that has only prepared its statements, such as a generator or a coroutine.
 
     Raises:
-        MigrationFailed: the result is something that would still have to be run.
+        MigrationFailed: the result is something that the caller would still have to run.
     """
     if isinstance(result, _UNRUN) or callable(result):
         if isinstance(result, Coroutine | Generator):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from difflib import get_close_matches
 from typing import Final, NamedTuple
 
 from dbsync.schema.declarations import Declared
 from dbsync.storage.connections import LIBRARY_VERSION
 from dbsync.storage.introspection import TableKind
+from dbsync.storage.sqlite_messages import About, message_of
 from dbsync.verification.broken_objects import Broken, Undeclared, entry_of
 from dbsync.verification.compiling import Survey, Verb, result_of
 from dbsync.verification.schema_copy import Entry
@@ -16,12 +16,6 @@ from dbsync.verification.schema_copy import Entry
 EXAMINED_COUNT: Final = 8
 """Failures whose culprit is searched for; each search compiles one table several times."""
 SHOWN_COUNT: Final = 3
-_NO_TABLE: Final = re.compile(r"no such table: (?:main\.)?(.+)")
-_NO_COLUMN: Final = re.compile(r"no such column: (?:(.+)\.)?([^.]+)")
-_NO_COLUMN_NAMED: Final = re.compile(r"table (.+) has no column named (.+)")
-_COLUMN_COUNT: Final = re.compile(r"table (.+) has \d+ columns but \d+ values were supplied")
-_MISMATCH: Final = re.compile(r'foreign key mismatch - "(.+)" referencing "(.+)"')
-_A_VIEW: Final = re.compile(r"cannot modify (.+) because it is a view")
 REBUILD: Final = (
     "Make the new table under another name, copy, drop the old one and rename the new one, or use `db.rebuild_table`"
 )
@@ -50,7 +44,7 @@ class _Reason(NamedTuple):
 
 
 class _Told(NamedTuple):
-    """What fails for one reason; the keys of a dict are a set in order."""
+    """Objects that fail for one reason; the keys of a dict are a set in order."""
 
     culprits: dict[str, None]
     statements: dict[str, None]
@@ -104,7 +98,8 @@ def _named(entry: Entry) -> str:
 
 def _culprits(each: Broken, after: Survey) -> list[Entry]:
     """Return the triggers, or the view or table, whose own text fails."""
-    word = _missing(each.cause)
+    message = message_of(each.cause)
+    word = message.name.lower()
     naming = [entry for entry in after.schema if word and word in entry.words]
     lower = each.name.lower()
     if any(action.verb is not Verb.SELECT for action in each.actions):
@@ -122,25 +117,14 @@ def _culprits(each: Broken, after: Survey) -> list[Entry]:
         guilty = [] if fails_with([]) else [entry for entry in triggers if fails_with([entry])]
         if guilty:
             return guilty
-    mismatch = _MISMATCH.fullmatch(each.cause)
     itself = [entry for entry in after.schema if entry.type in ("table", "view") and entry.name.lower() == lower]
     # A search index names the table of its content in a string.
     own = [entry for entry in itself if entry in naming or entry.kind is TableKind.VIRTUAL]
     referring = [entry for entry in naming if entry.type == "table" and entry.name.lower() != word]
-    if mismatch:
-        referring = [entry for entry in after.schema if entry.type == "table" and entry.name == mismatch[1]]
+    if message.about is About.MISMATCH:
+        referring = [entry for entry in after.schema if entry.type == "table" and entry.name == message.of]
     views = [entry for entry in naming if entry.type == "view"]
     return (own or (views if each.actions[0].verb is Verb.SELECT else referring) or views)[:SHOWN_COUNT]
-
-
-def _missing(cause: str) -> str:
-    """Return the name in lower case that SQLite does not find; empty if it complains of something else."""
-    named = _NO_COLUMN_NAMED.fullmatch(cause)
-    table = _NO_TABLE.fullmatch(cause)
-    column = _NO_COLUMN.fullmatch(cause)
-    count = _COLUMN_COUNT.fullmatch(cause)
-    found = named[2] if named else table[1] if table else column[2] if column else count[1] if count else ""
-    return found.lower()
 
 
 # ------------------------------------------------------------------------------------------------------------ reasons
@@ -156,24 +140,24 @@ class _Why(NamedTuple):
 
     def of(self, culprit: Entry) -> _Reason:
         """Return what is wrong with a trigger, view or table."""
-        cause = self.each.cause
-        table, column = _NO_TABLE.fullmatch(cause), _NO_COLUMN.fullmatch(cause)
-        named, mismatch = _NO_COLUMN_NAMED.fullmatch(cause), _MISMATCH.fullmatch(cause)
-        if table:
-            return self._no_table(culprit, table[1])
-        if named:
-            return _Reason(f"use column {named[2]} of {named[1]}, {self._column([named[1].lower()], named[2])}")
-        if column:
-            return _Reason(self._no_column(culprit, column[1] or "", column[2]))
-        if _COLUMN_COUNT.fullmatch(cause):
-            return _Reason("insert without naming the columns, and their number changed")
-        if mismatch:
-            return _Reason(f"refer to columns of {mismatch[2]} that are no key of it")
-        return _Reason("fail")
+        about, name, of = message_of(self.each.cause)
+        match about:
+            case About.TABLE:
+                return self._no_table(culprit, name)
+            case About.COLUMN_OF_TABLE:
+                return _Reason(f"use column {name} of {of}, {self._column([of.lower()], name)}")
+            case About.COLUMN:
+                return _Reason(self._no_column(culprit, of, name))
+            case About.COLUMN_COUNT:
+                return _Reason("insert without naming the columns, and their number changed")
+            case About.MISMATCH:
+                return _Reason(f"refer to columns of {name} that are no key of it")
+            case _:
+                return _Reason("fail")
 
     def without_culprit(self) -> _Reason:
         """Return what is wrong where no trigger, view or reference is known to be the cause."""
-        if _A_VIEW.fullmatch(self.each.cause):
+        if message_of(self.each.cause).about is About.VIEW:
             lost = f"view {self.each.name} has lost its INSTEAD OF trigger"
             return _Reason(lost, "DROP VIEW drops it as well: create it again")
         return _Reason(f"{self.each.name} does not work")

@@ -7,7 +7,6 @@ as working nor as failing; where possible a placeholder takes their place, and t
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,18 +16,15 @@ from typing import Final, NamedTuple
 from dbsync.model import Need, NeedKind
 from dbsync.storage.connections import Connection
 from dbsync.storage.introspection import OUR_TABLES, ColumnFacts, TableFacts, TableKind, columns_of, quoted, tables
+from dbsync.storage.sqlite_messages import About, message_of
 from dbsync.verification.schema_copy import Entry, Schema, opened
 
 _LACKS: Final = {
-    NeedKind.FUNCTION: re.compile(r"(?:no such|unknown) function: (.+?)(?:\(\))?"),
-    NeedKind.COLLATION: re.compile(r"no such collation sequence: (.+)"),
-    NeedKind.MODULE: re.compile(r"no such module: (.+)"),
-    NeedKind.TOKENIZER: re.compile(r"(?:no such|unknown) tokenizer: (.+)"),
+    About.FUNCTION: NeedKind.FUNCTION,
+    About.COLLATION: NeedKind.COLLATION,
+    About.MODULE: NeedKind.MODULE,
+    About.TOKENIZER: NeedKind.TOKENIZER,
 }
-_CONSTRUCTOR: Final = re.compile(r"vtable constructor failed: (.+)")
-_NO_TABLE: Final = re.compile(r"no such table: (?:main\.)?(.+)")
-_IMPOSSIBLE: Final = ("because it is a view", "may not be modified")
-"""Statements that SQLite does not allow on this kind of object, which is no fault of it."""
 _BEFORE_A_CALL: Final = ("from", "join", ",")
 
 
@@ -92,7 +88,7 @@ def survey(schema: Schema) -> Survey:
     """Compile every statement on every table and view of a schema."""
     with opened(schema, names_only=True) as connection:
         made = _compiled(connection, schema)
-    suspicious = {key for key, result in made.results.items() if "no such column" in result.cause}
+    suspicious = {key for key, result in made.results.items() if message_of(result.cause).about is About.COLUMN}
     if suspicious:
         # Existing views and triggers may have strings in double quotes, which SQLite takes if no such column exists.
         with opened(schema, names_only=False) as connection:
@@ -159,7 +155,7 @@ def _statements(facts: TableFacts, columns: list[ColumnFacts]) -> Iterator[tuple
 def _result(connection: Connection, sql: str, schema: Schema) -> Compiled:
     with _placeholders(connection) as needs:
         cause = _cause(connection, sql, needs, schema)
-        if any(text in cause for text in _IMPOSSIBLE):
+        if message_of(cause).about in (About.VIEW, About.READ_ONLY):
             return IMPOSSIBLE
         if not cause:
             return Compiled(needs=frozenset(needs)) if needs else _WORKS
@@ -231,18 +227,15 @@ def _equal(_one: str, _other: str) -> int:
 
 
 def _need(cause: str, schema: Schema) -> Need | None:
-    for kind, pattern in _LACKS.items():
-        found = pattern.fullmatch(cause)
-        if found:
-            return Need(kind, found[1])
-    constructor = _CONSTRUCTOR.fullmatch(cause)
-    if constructor:
-        # Newer versions of SQLite do not say why.
-        words = next((entry.words for entry in schema if entry.name.lower() == constructor[1].lower()), [])
+    about, name, _ = message_of(cause)
+    if about in _LACKS:
+        return Need(_LACKS[about], name)
+    if about is About.CONSTRUCTOR:
+        words = next((entry.words for entry in schema if entry.name.lower() == name.lower()), [])
         return Need(NeedKind.MODULE, words[words.index("using") + 1]) if "using" in words[:-1] else None
-    table = _NO_TABLE.fullmatch(cause)
-    if table and any(_is_called(entry, table[1]) for entry in schema if entry.type in ("view", "trigger")):
-        return Need(NeedKind.MODULE, table[1])
+    bodies = [entry for entry in schema if entry.type in ("view", "trigger")]
+    if about is About.TABLE and any(_is_called(entry, name) for entry in bodies):
+        return Need(NeedKind.MODULE, name)
     return None
 
 

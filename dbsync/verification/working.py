@@ -15,7 +15,7 @@ from dbsync.verification.schema_copy import Entry, Schema
 
 
 class Judgement(NamedTuple):
-    """What a migration breaks, and what it needs of the app without saying so."""
+    """The objects that a migration breaks, and the needs of the app that no migration declares."""
 
     broken: list[Broken]
     failing: list[str]

@@ -32,7 +32,7 @@ def test_needs_are_read_from_a_header_in_sql_and_from_a_list_in_python(tmp_path:
 
 @pytest.mark.parametrize("line", ["REGEXP", "function", "functions REGEXP", "", "Function REGEXP"])
 def test_a_need_of_another_form_is_refused_with_the_forms(tmp_path: Path, line: str) -> None:
-    with pytest.raises(BadMigrations, match="the need .* is not understood") as caught:
+    with pytest.raises(BadMigrations, match=r"the need .* is not understood") as caught:
         written(tmp_path / "m", f"-- needs: {line}\nSELECT 1;")
     assert "`function NAME`" in caught.value.hint
 
@@ -43,6 +43,7 @@ def test_a_need_below_the_first_statement_is_told_as_not_read(tmp_path: Path) ->
     assert problem.what == "`-- needs: function REGEXP` is not read"
 
 
+STEPS = "def steps(db):\n    yield\n\n\ndef up(db):\n    return steps(db)\n"
 NOT_RUN = {
     "a generator": "def up(db):\n    db.execute('DELETE FROM sale')\n    yield\n",
     "a generator of others": "def up(db):\n    if db:\n        yield from ()\n",
@@ -50,7 +51,7 @@ NOT_RUN = {
     "the last one counts": "def up(db):\n    pass\n\n\ndef up(db):\n    yield\n",
 }
 RETURNS = {
-    "another generator": ("def steps(db):\n    yield\n\n\ndef up(db):\n    return steps(db)\n", "generator"),
+    "another generator": (STEPS, "generator"),
     "a coroutine": ("async def steps(db):\n    pass\n\n\ndef up(db):\n    return steps(db)\n", "coroutine"),
     "an asynchronous generator": (
         "async def steps(db):\n    yield\n\n\ndef up(db):\n    return steps(db)\n", "async_generator",
@@ -58,8 +59,7 @@ RETURNS = {
     "a function": ("def up(db):\n    return lambda: db.execute('DELETE FROM sale')\n", "function"),
     "a lazy map": ("def up(db):\n    return map(db.execute, ['DELETE FROM sale'])\n", "map"),
     "a context": (
-        "from contextlib import contextmanager\n\n\n@contextmanager\ndef steps(db):\n    yield\n\n\n"
-        "def up(db):\n    return steps(db)\n", "_GeneratorContextManager",
+        f"from contextlib import contextmanager\n\n\n@contextmanager\n{STEPS}", "_GeneratorContextManager",
     ),
 }  # fmt: skip
 RUN = {
