@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from dbsync.schema.declarations import Declared
@@ -99,6 +100,10 @@ def _named(entry: Entry) -> str:
 def _culprits(each: Broken, after: Survey) -> list[Entry]:
     """Return the triggers, or the view or table, whose own text fails."""
     message = message_of(each.cause)
+    if message.about is About.VIEW:
+        return []
+    if message.about is About.MISMATCH:
+        return [entry for entry in after.schema if entry.type == "table" and entry.name == message.of]
     word = message.name.lower()
     naming = [entry for entry in after.schema if word and word in entry.words]
     lower = each.name.lower()
@@ -120,9 +125,7 @@ def _culprits(each: Broken, after: Survey) -> list[Entry]:
     itself = [entry for entry in after.schema if entry.type in ("table", "view") and entry.name.lower() == lower]
     # A search index names the table of its content in a string.
     own = [entry for entry in itself if entry in naming or entry.kind is TableKind.VIRTUAL]
-    referring = [entry for entry in naming if entry.type == "table" and entry.name.lower() != word]
-    if message.about is About.MISMATCH:
-        referring = [entry for entry in after.schema if entry.type == "table" and entry.name == message.of]
+    referring = [entry for entry in naming if ("references", word) in pairwise(entry.words)]
     views = [entry for entry in naming if entry.type == "view"]
     return (own or (views if each.actions[0].verb is Verb.SELECT else referring) or views)[:SHOWN_COUNT]
 

@@ -30,6 +30,17 @@ def test_needs_are_read_from_a_header_in_sql_and_from_a_list_in_python(tmp_path:
     assert files(tmp_path) == {"m/0001_step.sql", "m/0002_step.py"}
 
 
+def test_needs_of_another_tools_file_stand_in_the_settings_of_its_folder(tmp_path: Path) -> None:
+    place = tmp_path / "m"
+    place.mkdir()
+    (place / "1_begin.sql").write_text(SHOP)
+    declared = '[declared.1_begin]\nneeds = ["function REGEXP"]\n'
+    (place / "engine.toml").write_text(f'engine = "numbered"\n{declared}')
+    (migration,) = folder.load(place)
+    assert migration.needs == (Need(NeedKind.FUNCTION, "REGEXP"),)
+    assert files(tmp_path) == {"m/1_begin.sql", "m/engine.toml"}
+
+
 @pytest.mark.parametrize("line", ["REGEXP", "function", "functions REGEXP", "", "Function REGEXP"])
 def test_a_need_of_another_form_is_refused_with_the_forms(tmp_path: Path, line: str) -> None:
     with pytest.raises(BadMigrations, match=r"the need .* is not understood") as caught:

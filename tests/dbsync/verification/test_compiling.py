@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -11,12 +12,13 @@ import pytest
 
 from dbsync.lint.check import check
 from dbsync.model import Migration, Need, NeedKind
-from dbsync.outcomes import OutcomeName
+from dbsync.outcomes import ExitStatus, OutcomeName
 from dbsync.schema.declarations import declared
 from dbsync.verification import compiling
 from dbsync.verification.compiling import IMPOSSIBLE, Action, Verb
 from dbsync.verification.schema_copy import Schema, schema_of
 from dbsync.verification.working import Judgement, judge
+from tests.dbsync.cli.test_check import dbsync
 from tests.helpers.shop import files, upgrade, written
 
 SELECT, INSERT, DELETE = Action(Verb.SELECT), Action(Verb.INSERT), Action(Verb.DELETE)
@@ -373,6 +375,48 @@ def test_what_is_broken_in_one_database_only_is_found_on_its_copy_and_no_line_is
     problems = check(folder=tmp_path / "m", database=database, scratch=tmp_path)
     assert [problem.safe for problem in problems] == [""]
     assert f"trigger stamp on sale {USES}" in problems[0].what
+    assert {name for name in files(tmp_path) if "/" not in name} == {"s.db"}
+
+
+@pytest.mark.parametrize(
+    "words", [("upgrade", "--dry-run"), ("upgrade", "--dry-run", "--on-copy"), ("rehearse",), ("check",)], ids=" ".join
+)
+def test_every_command_that_tries_a_migration_tells_what_it_would_break(tmp_path: Path, words: tuple[str, ...]) -> None:
+    found = written(tmp_path / "m", SALE + AUDIT + STAMP, "-- changes: drop table audit\nDROP TABLE audit;")
+    database = tmp_path / "s.db"
+    upgrade(database, found[:1])
+    content = database.read_bytes()
+    done = dbsync(*words, "--database", database, "--migrations", tmp_path / "m")
+    assert done.returncode == ExitStatus.FAILED, done.stdout + done.stderr
+    assert f"trigger stamp on sale {USES}" in " ".join(done.stdout.split())
+    assert database.read_bytes() == content
+
+
+def test_verify_tells_what_does_not_work_in_a_database_as_it_is_and_asks_for_no_declaration(tmp_path: Path) -> None:
+    found = written(tmp_path / "m", SALE)
+    database = tmp_path / "s.db"
+    upgrade(database, found)
+    words = ("verify", "--database", database, "--migrations", tmp_path / "m", "--json")
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE VIEW ours AS SELECT id FROM sale WHERE cents REGEXP '^1'")
+        connection.execute("CREATE VIEW dead AS SELECT id FROM nowhere")
+    problems = json.loads(dbsync(*words).stdout)["problems"]
+    about_views = [problem for problem in problems if "structure differs" not in problem]
+    assert about_views == [
+        "view dead uses table nowhere, which does not exist: SELECT on dead fails (no such table: main.nowhere)"
+    ]
+
+
+def test_an_update_is_not_stopped_by_what_a_shop_had_broken_before(tmp_path: Path) -> None:
+    found = written(tmp_path / "m", SALE, "ALTER TABLE sale ADD COLUMN more;")
+    database = tmp_path / "s.db"
+    upgrade(database, found[:1])
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE VIEW ours AS SELECT id FROM sale WHERE cents REGEXP '^1'")
+        connection.execute("CREATE VIEW dead AS SELECT id FROM nowhere")
+        connection.execute("CREATE TRIGGER dead_too AFTER INSERT ON sale BEGIN DELETE FROM nowhere; END")
+    outcome = upgrade(database, found)
+    assert outcome.name is OutcomeName.MIGRATED, outcome.cause
     assert {name for name in files(tmp_path) if "/" not in name} == {"s.db"}
 
 
