@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -36,6 +37,8 @@ __all__ = [
     "Loss",
     "Migration",
     "MigrationKind",
+    "Need",
+    "NeedKind",
     "Outcome",
     "Recognised",
     "ReleaseId",
@@ -85,6 +88,31 @@ class MigrationKind(StrEnum):
     """A program of the app's own, which works on a copy."""
 
 
+class NeedKind(StrEnum):
+    """The parts of SQLite that an app may add to its own connection, and that dbsync does not have."""
+
+    FUNCTION = "function"
+    COLLATION = "collation"
+    MODULE = "module"
+    """Of virtual tables and table-valued functions."""
+    TOKENIZER = "tokenizer"
+    """Of a search index."""
+
+
+class Need(NamedTuple):
+    """A function, collation, module or tokenizer of the app's that objects of its schema use."""
+
+    kind: NeedKind
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+    def is_in(self, declared: Iterable[Need]) -> bool:
+        """Return whether it is declared; SQLite compares these names without case."""
+        return any(need.kind is self.kind and need.name.lower() == self.name.lower() for need in declared)
+
+
 class Migration(NamedTuple):
     """One step from a schema to the next."""
 
@@ -99,6 +127,8 @@ class Migration(NamedTuple):
     kind: MigrationKind
     path: Path
     engine: EngineName = EngineName.OWN
+    needs: tuple[Need, ...] = ()
+    """What only the app has, and objects of this schema use."""
 
 
 class BackupKind(StrEnum):

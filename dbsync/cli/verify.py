@@ -29,7 +29,8 @@ from dbsync.verification import checks
 def command(place: Place, *, folder: Path, as_json: bool) -> None:
     """Check the database as it is; changes nothing.
 
-    SQLite's integrity_check, foreign keys, and its structure against that of a fresh database.
+    SQLite's integrity_check, foreign keys, its structure against that of a fresh database, and whether every table
+    and view works.
     """
     facts = place.effects(reads_only=True).look()
     found, checked = _problems(place, facts, migration_folder.load(folder))
@@ -57,7 +58,7 @@ def _problems(place: Place, facts: Facts, found: tuple[Migration, ...]) -> tuple
         closing(_examined(place, Path(folder))) as connection,
     ):
         thoroughness = connections.possible_check(connection, connections.Thoroughness.FULL)
-        case = checks.Case(connection, known, has_old=False, thoroughness=thoroughness)
+        case = checks.Case(connection, known, has_old=False, thoroughness=thoroughness, has_run=False)
         problems = [sentence for check in checks.CHECKS for sentence in check(case)]
     return problems, str(thoroughness)
 

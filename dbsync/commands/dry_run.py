@@ -19,6 +19,7 @@ from dbsync.migrations.migration_file import text_of
 from dbsync.model import NO_SCHEMA, Applied, Facts, Migration, MigrationKind, SchemaNumber, State
 from dbsync.outcomes import OutcomeName
 from dbsync.progress import Meter, Progress, quiet, safe
+from dbsync.schema.declarations import declared
 from dbsync.schema.sql_text import split
 from dbsync.storage.connections import (
     Connection,
@@ -32,6 +33,9 @@ from dbsync.storage.connections import (
 from dbsync.storage.copied_files import copy_files
 from dbsync.storage.introspection import TableKind, tables
 from dbsync.upgrade import adoption_decision, decisions
+from dbsync.verification.broken_causes import needs_sentence
+from dbsync.verification.schema_copy import Schema, schema_of
+from dbsync.verification.working import judge
 
 
 class Would(StrEnum):
@@ -119,7 +123,7 @@ def dry_run(
             # A failed run has measured nothing.
             measured = measured if problem else now
         else:
-            problem = _on_schema(path, facts, pending, issued)
+            problem = _on_schema(path, facts, found, pending, issued)
     return DryRun(
         would=decided.would,
         cause=decided.cause,
@@ -263,12 +267,16 @@ def _on_data(
     return done.cause, measurements.Measured(done.expected_seconds, done.needed_bytes, "this dry run")
 
 
-def _on_schema(path: Path, facts: Facts, pending: tuple[Migration, ...], issued: _Issued) -> str:
+def _on_schema(
+    path: Path, facts: Facts, found: tuple[Migration, ...], pending: tuple[Migration, ...], issued: _Issued
+) -> str:
     """Run the migrations on empty tables, one by one; return the first that fails and why, or an empty string."""
     with translated("try", path, otherwise=MigrationFailed), closing(open_scratch()) as scratch:
+        before: Schema | None = None
         if facts.state is State.OK and pending:
             with closing(open_untouched(path)) as source:
                 _copy_schema(source, scratch)
+                before = schema_of(source)
         scratch.execute("PRAGMA foreign_keys=OFF")
         scratch.execute("BEGIN")
         for migration in pending:
@@ -279,7 +287,16 @@ def _on_schema(path: Path, facts: Facts, pending: tuple[Migration, ...], issued:
                 runner.apply_all(scratch, (migration,), issued=issued)
             except TillkeeperError as error:
                 return f"v{migration.number} {migration.name}: {error.cause}"
-    return ""
+        return _broken(before, schema_of(scratch), pending, found)
+
+
+def _broken(before: Schema | None, after: Schema, pending: tuple[Migration, ...], found: tuple[Migration, ...]) -> str:
+    """Return what the migrations break, and what they need undeclared; empty if nothing."""
+    if not pending:
+        return ""
+    needs = [need for migration in found for need in migration.needs]
+    judgement = judge(before, after, declared(pending), needs)
+    return "; ".join([*judgement.failing, *map(needs_sentence, judgement.undeclared)])
 
 
 def _copy_schema(source: Connection, scratch: Connection) -> None:

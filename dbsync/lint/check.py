@@ -13,6 +13,7 @@ from dbsync.lint.environment import another_day
 from dbsync.lint.risks import SAME_TWICE, risks
 from dbsync.migrations import runner
 from dbsync.migrations.folder import NONE, NONE_HINT, load, passed_over
+from dbsync.migrations.migration_file import text_of
 from dbsync.model import Migration, MigrationKind, SchemaNumber
 from dbsync.progress import nobody
 from dbsync.schema import declarations, fingerprint
@@ -21,6 +22,11 @@ from dbsync.storage.introspection import version_of
 from dbsync.upgrade import decisions
 from dbsync.upgrade.released_history import Kind, departures
 from dbsync.verification import checks, conservation, declaration_checks, table_diff
+from dbsync.verification.broken_causes import needs_sentence
+from dbsync.verification.broken_objects import Undeclared
+from dbsync.verification.finding import Finding
+from dbsync.verification.schema_copy import Schema, schema_of
+from dbsync.verification.working import judge
 
 NOT_READ: Final = "looks like a migration but has an unsupported extension"
 NOT_READ_SAFE: Final = "Name it .sql or .py, or take it out of the folder."
@@ -54,7 +60,15 @@ def check(
         # The wrong folder must not pass in CI.
         return [Problem(str(folder), NONE, NONE_HINT)]
     problems = [Problem(str(path), NOT_READ, NOT_READ_SAFE) for path in passed_over(folder)]
-    problems += [Problem(_name(migration), risk.what, risk.safe) for migration in found for risk in risks(migration)]
+    broken = _broken(found)
+    for migration in found:
+        # What would only allow a migration that breaks the app is not offered.
+        breaks = any(problem.where == _name(migration) for problem in broken)
+        problems += [
+            Problem(_name(migration), risk.what, "" if breaks and risk.is_allowed_by_a_line else risk.safe)
+            for risk in risks(migration)
+        ]
+    problems += broken
     problems += _declarations(found)
     for place in released:
         problems += _against(found, place)
@@ -70,6 +84,51 @@ def check(
 
 def _name(migration: Migration) -> str:
     return f"{migration.number:04d}_{migration.name}"
+
+
+def _broken(found: tuple[Migration, ...]) -> list[Problem]:
+    """Return what does not work at the end, under the migration that breaks it, and the needs that none declares.
+
+    A migration may break what a later one makes work again: a terminal is judged after all that it runs.
+    """
+    if any(migration.kind is MigrationKind.COMMAND for migration in found):
+        return []
+    try:
+        steps = [declarations.declared((migration,)) for migration in found]
+        said, schemas = declarations.declared(found), _schemas(found)
+    except TillkeeperError:
+        # Wrong declarations, and migrations that fail, are problems of their own.
+        return []
+    needs = [need for migration in found for need in migration.needs]
+    fresh, later = (judge(before, schemas[-1], said, needs) for before in (None, schemas[0]))
+    problems = [_needed(found, need) for need in fresh.undeclared]
+    names = {each.name for each in (*fresh.broken, *later.broken)}
+    if names:
+        before: Schema | None = None
+        for migration, after, allowed in zip(found, schemas, steps, strict=True):
+            judgement = judge(before, after, allowed, needs, only=names)
+            problems += [Problem(_name(migration), sentence) for sentence in judgement.failing]
+            before = after
+    return problems
+
+
+def _schemas(found: tuple[Migration, ...]) -> list[Schema]:
+    """Return the schema of a fresh database after each migration."""
+    schemas = []
+    with closing(open_scratch()) as connection:
+        for migration in found:
+            runner.run_all(connection, (migration,))
+            schemas.append(schema_of(connection))
+    return schemas
+
+
+def _needed(found: tuple[Migration, ...], each: Undeclared) -> Problem:
+    """Return the problem of a need that none declares, under the last migration that names it."""
+    texts = [(migration, text_of(migration.path)) for migration in found]
+    naming = [migration for migration, text in texts if each.need.name.lower() in text.lower()] or list(found)
+    last = naming[-1]
+    line = f'needs = ["{each.need}"]' if last.kind is MigrationKind.PYTHON else f"-- needs: {each.need}"
+    return Problem(_name(last), needs_sentence(each), line)
 
 
 def _declarations(found: tuple[Migration, ...]) -> list[Problem]:
@@ -242,17 +301,44 @@ def _undeclared(found: tuple[Migration, ...], before: Path, scratch: Path) -> li
         snapshot.scratch_copy(source=before, target=step, told=nobody)
         with closing(open_copy(step)) as connection:
             pending = tuple(migration for migration in found if migration.number > version_of(connection))
-        problems = []
+        different = []
         for migration in pending:
-            problems += _different((migration,), step, scratch, goes_on=True)
-        if len(pending) > 1 and not problems:
-            problems += _different(pending, before, scratch, goes_on=False)
+            different += _different((migration,), step, scratch, goes_on=True)
+        if len(pending) > 1 and not different:
+            different += _different(pending, before, scratch, goes_on=False)
+        broken = _broken_on(before, step, found, pending)
     finally:
         snapshot.drop_part(step)
-    return problems
+    if broken:
+        # With these lines alone the migration would pass, and what it breaks would stay broken.
+        different = [(migration, finding.without_structural_advice) for migration, finding in different]
+    return [
+        *(Problem(_name(migration), finding.told, f"-- changes: {finding.declare}" if finding.declare else "")
+          for migration, finding in different),
+        *broken,
+    ]  # fmt: skip
 
 
-def _different(run: tuple[Migration, ...], base: Path, scratch: Path, *, goes_on: bool) -> list[Problem]:
+def _broken_on(
+    before: Path, after: Path, found: tuple[Migration, ...], pending: tuple[Migration, ...]
+) -> list[Problem]:
+    """Return what worked in a database and does not work after the pending migrations, local objects included."""
+    if not pending:
+        return []
+    with closing(open_copy(before)) as old, closing(open_copy(after)) as new:
+        needs = [need for migration in found for need in migration.needs]
+        judgement = judge(schema_of(old), schema_of(new), declarations.declared(pending), needs)
+    where = _name(pending[0]) if len(pending) == 1 else f"{_name(pending[0])} to {_name(pending[-1])}"
+    return [
+        *(Problem(where, sentence) for sentence in judgement.failing),
+        *(_needed(pending, need) for need in judgement.undeclared),
+    ]
+
+
+def _different(
+    run: tuple[Migration, ...], base: Path, scratch: Path, *, goes_on: bool
+) -> list[tuple[Migration, Finding]]:
+    """Run migrations on a copy and return the undeclared differences, each with the last migration of the run."""
     after = scratch / "check-after.db"
     try:
         snapshot.scratch_copy(source=base, target=after, told=nobody)
@@ -266,7 +352,4 @@ def _different(run: tuple[Migration, ...], base: Path, scratch: Path, *, goes_on
             after.replace(base)
     finally:
         snapshot.drop_part(after)
-    return [
-        Problem(_name(run[-1]), finding.told, f"-- changes: {finding.declare}" if finding.declare else "")
-        for finding in found
-    ]
+    return [(run[-1], finding) for finding in found]

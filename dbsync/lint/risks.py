@@ -40,11 +40,12 @@ _PYTHON_CLOCKS: Final = frozenset(
     ["datetime.now", "datetime.utcnow", "datetime.today", "date.today", "time.time", "time.time_ns", "os.urandom"]
 )
 _PYTHON_CHANCE: Final = ("random.", "secrets.", "uuid.uuid1", "uuid.uuid4")
-_NEARLY: Final = re.compile(r"^\s*(?:--|/\*)\s*(changes?|replaces?|readable[ _-]from)\s*:", re.IGNORECASE)
+_NEARLY: Final = re.compile(r"^\s*(?:--|/\*)\s*(changes?|replaces?|needs?|readable[ _-]from)\s*:", re.IGNORECASE)
 _WHERE_IT_IS_READ: Final = (
-    "Write it as `-- changes: …`, `-- replaces: …` or `-- readable_from: …`, at the beginning of a line and before the"
-    " first statement."
+    "Write it as `-- changes: …`, `-- needs: …`, `-- replaces: …` or `-- readable_from: …`, at the beginning of a line"
+    " and before the first statement."
 )
+_SAY_IT: Final = "Say it: "
 SAME_TWICE: Final = (
     "Take the value from a column of the row, or a constant: going back is proven by running the migration again."
 )
@@ -55,6 +56,11 @@ class Risk(NamedTuple):
 
     what: str
     safe: str
+
+    @property
+    def is_allowed_by_a_line(self) -> bool:
+        """Whether the safe way is a declaration, which changes nothing of what the statement does."""
+        return self.safe.startswith(_SAY_IT)
 
 
 def risks(migration: Migration) -> list[Risk]:
@@ -145,7 +151,7 @@ def _altering(statement: str, words: list[str], said: Declared, made: set[str]) 
     renamed = rename_of(statement)
     before, column = cell_of(said, (table, (rest or [""])[0]))
     if words[at : at + 1] == ["drop"] and not _allowed(said, "column", f"{before}.{column}", COMPUTED in words):
-        safe = f"Say it: `changes: drop column {table}.{rest[0]}`; and release an app before that does without it."
+        safe = f"{_SAY_IT}`changes: drop column {table}.{rest[0]}`; and release an app before that does without it."
         yield Risk("it drops a column without a declaration", safe)
     if (
         words[at : at + 1] == ["add"]
@@ -158,12 +164,12 @@ def _altering(statement: str, words: list[str], said: Declared, made: set[str]) 
         yield Risk("it adds a NOT NULL column without a default", safe)
     if renamed is not None and renamed.to and table not in made and said.tables.get(table, "") == "":
         safe = (
-            f"Say it: `changes: rename {table} -> {renamed.to}`. In a rebuild, make the new table, copy, drop, rename."
+            f"{_SAY_IT}`changes: rename {table} -> {renamed.to}`. In a rebuild, make the new table, copy, drop, rename."
         )
         yield Risk("it renames a table without a declaration", safe)
     if renamed is not None and not renamed.to and not any(key[0] == before for key in said.columns):
         says = f"`changes: rename {table}.{rest[0]} -> {table}.{rest[-1]}`"
-        safe = f"Say it: {says}; an older app does not know the new name."
+        safe = f"{_SAY_IT}{says}; an older app does not know the new name."
         yield Risk("it renames a column without a declaration", safe)
 
 
@@ -171,10 +177,10 @@ def _dropping(words: list[str], said: Declared, made: set[str], all_words: list[
     kind = words[1] if words[:1] == ["drop"] and len(words) > 1 else ""
     name = _name_at(words, 2)
     if kind == "table" and name not in made and not _allowed(said, kind, name, COMPUTED in name):
-        yield Risk("it drops a table without a declaration", f"Say it: `changes: drop table {name}`.")
+        yield Risk("it drops a table without a declaration", f"{_SAY_IT}`changes: drop table {name}`.")
     again = any(others[:1] == ["create"] and kind in others[1:4] for others in all_words)
     if kind in ("index", "trigger", "view") and not again and not _allowed(said, kind, name, COMPUTED in name):
-        safe = f"Say it: `changes: drop {kind} {name}`; or make it again in the same migration."
+        safe = f"{_SAY_IT}`changes: drop {kind} {name}`; or make it again in the same migration."
         article = "an" if kind == "index" else "a"
         yield Risk(f"it drops {article} {kind} without a declaration", safe)
 

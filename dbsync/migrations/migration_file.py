@@ -7,23 +7,26 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dbsync.errors import BadMigrations, MigrationFailed
-from dbsync.model import Migration, MigrationKind, SchemaNumber, Sha256
+from dbsync.model import Migration, MigrationKind, Need, NeedKind, SchemaNumber, Sha256
 from dbsync.storage.raw_text import lines_of
+from dbsync.storage.sql_tokens import unquoted
 
 if TYPE_CHECKING:
     import ast
 
-HEADER: Final = re.compile(r"^--\s*(description|changes|readable_from|replaces)\s*:\s*(.*?)\s*$")
+HEADER: Final = re.compile(r"^--\s*(description|changes|needs|readable_from|replaces)\s*:\s*(.*?)\s*$")
 KINDS: Final = {".sql": MigrationKind.SQL, ".py": MigrationKind.PYTHON, ".toml": MigrationKind.COMMAND}
 """By the extension of the file."""
-METADATA: Final = ("description", "changes", "readable_from", "replaces")
+METADATA: Final = ("description", "changes", "needs", "readable_from", "replaces")
 """The keys of a migration's metadata."""
+_LISTS: Final = ("changes", "needs", "replaces")
+"""Those that may occur more than once in a header."""
 _SHA256: Final = re.compile(r"^[0-9a-f]{64}$")
 _NO_FOLDER: Final = (FileNotFoundError, NotADirectoryError)
 
@@ -106,9 +109,10 @@ def built(path: Path, text: str, values: Mapping[str, Any], *, number: SchemaNum
         sha256=hash_of(text),
         replaces=_hashes(path, values.get("replaces", ())),
         readable_from=_number(path, values.get("readable_from"), number),
-        changes=tuple(_text(path, line) for line in _listed(path, values.get("changes", ()))),
+        changes=tuple(_text(path, line) for line in _listed(path, "changes", values.get("changes", ()))),
         kind=KINDS[path.suffix],
         path=path,
+        needs=tuple(_need(path, line) for line in _listed(path, "needs", values.get("needs", ()))),
     )
 
 
@@ -123,10 +127,10 @@ def sql_lines(text: str) -> list[str]:
 
 
 def _sql_metadata(text: str) -> dict[str, Any]:
-    values: dict[str, Any] = {"changes": [], "replaces": []}
+    values: dict[str, Any] = {key: [] for key in _LISTS}
     for match in filter(None, map(HEADER.match, header_of(text))):
         key, value = match[1], match[2]
-        if key in ("changes", "replaces"):
+        if key in _LISTS:
             values[key].append(value)
         else:
             values[key] = int(value) if key == "readable_from" and value.isdigit() else value
@@ -148,10 +152,38 @@ def _python_metadata(path: Path, text: str, entry: str) -> Mapping[str, Any]:
         for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
         if isinstance(target, ast.Name) and target.id in METADATA
     }
-    name = entry.partition("(")[0]
-    if not any(isinstance(node, ast.FunctionDef) and node.name == name for node in tree.body):
-        raise BadMigrations(operation="read", path=path, cause=f"it has no function {entry}")
+    _check_entry(path, tree, entry)
     return values
+
+
+def _check_entry(path: Path, tree: ast.Module, entry: str) -> None:
+    """Refuse a file without its function, or with one whose body a call would not run."""
+    import ast
+
+    name = entry.partition("(")[0]
+    named = [
+        node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name
+    ]
+    if not named:
+        raise BadMigrations(operation="read", path=path, cause=f"it has no function {entry}")
+    last = named[-1]
+    if isinstance(last, ast.AsyncFunctionDef):
+        cause, hint = f"{entry} is async, so a call would not run it", "Remove `async` and `await`."
+    elif any(isinstance(node, ast.Yield | ast.YieldFrom) for node in _own_nodes(last)):
+        cause, hint = f"{entry} contains yield, so a call would not run it", "Remove `yield`."
+    else:
+        return
+    raise BadMigrations(operation="read", path=path, cause=f"{cause} (line {last.lineno})", hint=hint)
+
+
+def _own_nodes(function: ast.AST) -> Iterator[ast.AST]:
+    """Yield the nodes of a function's body without those of the functions and classes in it."""
+    import ast
+
+    for node in ast.iter_child_nodes(function):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
+            yield node
+            yield from _own_nodes(node)
 
 
 def _literal(path: Path, name: str, node: ast.Assign | ast.AnnAssign) -> Any:
@@ -164,10 +196,23 @@ def _literal(path: Path, name: str, node: ast.Assign | ast.AnnAssign) -> Any:
         raise BadMigrations(operation="read", path=path, cause=why) from cause
 
 
-def _listed(path: Path, value: object) -> Iterable[object]:
+def _listed(path: Path, key: str, value: object) -> Iterable[object]:
     if not isinstance(value, list | tuple):
-        raise BadMigrations(operation="read", path=path, cause=f"changes must be a list of strings, not {value!r}")
+        raise BadMigrations(operation="read", path=path, cause=f"{key} must be a list of strings, not {value!r}")
     return value
+
+
+def _need(path: Path, value: object) -> Need:
+    kind, _, name = _text(path, value).strip().partition(" ")
+    name = unquoted(name.strip())
+    if kind not in list(NeedKind) or not name:
+        raise BadMigrations(
+            operation="read",
+            path=path,
+            cause=f"the need {value!r} is not understood",
+            hint="Write `function NAME`, `collation NAME`, `module NAME` or `tokenizer NAME`.",
+        )
+    return Need(NeedKind(kind), name)
 
 
 def _text(path: Path, value: object) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import traceback
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Final
 
@@ -14,6 +15,8 @@ from dbsync.model import Migration
 
 OF_THE_MACHINE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ENOMEM)
 """Errors of files that say nothing about the code that met them."""
+
+_UNRUN: Final = (Iterator, AsyncIterator, Awaitable, AbstractContextManager)
 
 
 def _unheard(line: str) -> None:
@@ -41,6 +44,20 @@ def namespace_of(migration: Migration, log: Callable[[str], None] = _unheard) ->
 def _printed(log: Callable[[str], None], *words: object, sep: str | None = " ", **_: object) -> None:
     for line in (" " if sep is None else sep).join(map(str, words)).splitlines():
         log(line)
+
+
+def refuse_unrun(migration: Migration, result: object) -> None:
+    """Refuse the result of a function that has only prepared its statements, such as a generator or a coroutine.
+
+    Raises:
+        MigrationFailed: the result is something that the caller would still have to run.
+    """
+    if isinstance(result, _UNRUN) or callable(result):
+        if isinstance(result, Coroutine | Generator):
+            # It will not run: without this, Python warns on standard error.
+            result.close()
+        cause = f"it returned {type(result).__name__} instead of running, so its statements were not run"
+        raise MigrationFailed(operation="migrate", path=migration.path, cause=cause)
 
 
 def failed(migration: Migration, error: BaseException) -> TillkeeperError:

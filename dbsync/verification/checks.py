@@ -9,13 +9,16 @@ from typing import Final, NamedTuple
 from dbsync.errors import VerificationFailed
 from dbsync.migrations.runner import fresh_structure
 from dbsync.migrations.write_log import Written, tables_in
-from dbsync.model import Migration, MigrationKind
+from dbsync.model import NO_SCHEMA, Migration, MigrationKind
 from dbsync.progress import Told, nobody
-from dbsync.schema.declarations import declared
+from dbsync.schema.declarations import Declared, declared
 from dbsync.schema.fingerprint import fingerprint
 from dbsync.storage.connections import Connection, Thoroughness, check_soundness
 from dbsync.storage.introspection import quoted, tables_of, version_of
+from dbsync.verification.broken_causes import needs_sentence
 from dbsync.verification.conservation import OLD, findings
+from dbsync.verification.schema_copy import schema_of
+from dbsync.verification.working import Judgement, judge
 
 LIMIT_SECONDS: Final = 900.0
 """Time limit for the proof that nothing else changed."""
@@ -38,6 +41,8 @@ class Case(NamedTuple):
     told: Told = nobody
     """Receives the name of the running check, and how many of how many rows are compared."""
     thoroughness: Thoroughness = Thoroughness.QUICK
+    has_run: bool = True
+    """Whether migrations ran; False: the database is examined as it is."""
 
 
 Check = Callable[[Case], list[str]]
@@ -68,19 +73,34 @@ def soundness(case: Case) -> list[str]:
 def foreign_keys(case: Case) -> list[str]:
     """Return the new violations; one that existed before must not stop updates for ever.
 
-    Only tables that are new, were written, or refer to a written table are checked: no other can have changed.
+    Only tables that are new, were written, or refer to a written table are checked: no other can have changed. A table
+    whose renaming is declared is compared with itself under its old name, and so is a renamed parent.
     """
     tables = _to_look_at(case)
     now = _violations(case.connection, "main", tables)
     # Counting the earlier violations costs as much again: only if there are any now.
-    before = _violations(case.connection, OLD, tables) if case.has_old and now else {}
+    before = _violations_before(case, tables) if case.has_old and now else {}
     found = []
     for (table, parent), count in now.items():
-        more = count - before.get((table, parent), 0)
+        more = count - before.get((table.lower(), parent.lower()), 0)
         if more > 0 and parent == MISMATCH:
             found.append(f"{table} refers to columns that are not unique (foreign key mismatch)")
         elif more > 0:
             found.append(f"{more} rows of {table} refer to rows of {parent} that are not there")
+    return found
+
+
+def _violations_before(case: Case, tables: list[str]) -> dict[tuple[str, str], int]:
+    """Return the violations before the migration, by the names in lower case that the tables have after it."""
+    allowed = _allowed(case)
+    renamed = {old: new.lower() for old, new in allowed.tables.items() if not allowed.gone_in_between("table", old)}
+    former = {new: old for old, new in renamed.items()}
+    wanted = {former.get(table.lower(), table.lower()) for table in tables}
+    old_tables = [table for table in tables_of(case.connection, OLD) if table.lower() in wanted]
+    found: dict[tuple[str, str], int] = {}
+    for (table, parent), count in _violations(case.connection, OLD, old_tables).items():
+        key = renamed.get(table.lower(), table.lower()), renamed.get(parent.lower(), parent.lower())
+        found[key] = found.get(key, 0) + count
     return found
 
 
@@ -139,10 +159,34 @@ def conserved(case: Case) -> list[str]:
     """Return the differences that no migration of this run declares."""
     if not case.has_old:
         return []
-    version = version_of(case.connection, OLD)
-    allowed = declared(migration for migration in case.migrations if migration.number > version)
+    allowed = _allowed(case)
     found = findings(case.connection, allowed, written=case.touched, limit_seconds=LIMIT_SECONDS, heard=case.told)
+    if any(finding.is_about_structure for finding in found) and _judged(case).failing:
+        # With the declaration alone the migration would pass this check, and what it breaks would stay broken.
+        found = [finding.without_structural_advice for finding in found]
     return [finding.sentence for finding in found]
 
 
-CHECKS: Final[tuple[Check, ...]] = (soundness, foreign_keys, structure, conserved)
+def objects_work(case: Case) -> list[str]:
+    """Return what the migration breaks: statements on tables and views that worked before, or on new ones."""
+    return _judged(case).failing
+
+
+def needs_declared(case: Case) -> list[str]:
+    """Return the functions and other parts of the app that the migration makes the schema need, undeclared."""
+    return [needs_sentence(need) for need in _judged(case).undeclared] if case.has_run else []
+
+
+def _judged(case: Case) -> Judgement:
+    before = schema_of(case.connection, OLD) if case.has_old else None
+    needs = [need for migration in case.migrations for need in migration.needs]
+    return judge(before, schema_of(case.connection), _allowed(case), needs)
+
+
+def _allowed(case: Case) -> Declared:
+    """Return what the migrations of this run declare."""
+    version = version_of(case.connection, OLD) if case.has_old else NO_SCHEMA
+    return declared(migration for migration in case.migrations if migration.number > version)
+
+
+CHECKS: Final[tuple[Check, ...]] = (soundness, foreign_keys, structure, objects_work, needs_declared, conserved)

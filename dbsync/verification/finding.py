@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from dbsync.storage.introspection import quoted
+
+_STRUCTURAL: Final = ("drop ", "redefine ", "rename ")
+"""The beginnings of declarations after which other objects may fail."""
 
 
 class Finding(NamedTuple):
@@ -25,6 +28,16 @@ class Finding(NamedTuple):
     def sentence(self) -> str:
         """The finding for people, with the line that would allow it."""
         return f"{self.told} (allow it with `changes: {self.declare}`)" if self.declare else self.told
+
+    @property
+    def is_about_structure(self) -> bool:
+        """Whether its line would allow that an object is gone, or is another one."""
+        return self.declare.startswith(_STRUCTURAL)
+
+    @property
+    def without_structural_advice(self) -> Finding:
+        """The finding without such a line."""
+        return self._replace(declare="") if self.is_about_structure else self
 
 
 def with_keys(what: str, keys: list[str]) -> str:

@@ -6,7 +6,7 @@ from typing import Final
 
 from dbsync.storage.connections import Connection
 from dbsync.storage.introspection import columns_of, is_rowid, quoted, rowid_of
-from dbsync.verification.row_matching import affinity, same_cell
+from dbsync.verification.row_matching import affinity, make_comparable, same_cell
 
 
 class Twins:
@@ -40,6 +40,7 @@ class Twins:
             base: schema name of the other.
             now_only: columns that only `now` has: a row with a value there counts as changed.
         """
+        make_comparable(connection)
         self._now: Final = f"{now}.{quoted(table)}"
         self._base: Final = f"{base}.{quoted(table)}"
         mine, theirs = (rowid_of(connection, table, side) for side in (now, base))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sqlite3
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from itertools import repeat
@@ -14,6 +16,7 @@ from dbsync.storage.introspection import columns_of, key_of, quoted, rowid_of
 KEYS_SHOWN: Final = 3
 _TEXT: Final = ("char", "clob", "text")
 _REAL: Final = ("real", "floa", "doub")
+_SIGN: Final = "dbsync_sign_of_zero"
 
 
 class Keyed(NamedTuple):
@@ -71,6 +74,7 @@ class Rows:
                 kinds[side, column.name.lower()] = affinity(column.type)
         self._kinds: Final = kinds
         self._rowids: Final = self._both_rowids(schema)
+        make_comparable(connection)
 
     # ------------------------------------------------------------------------------------------------------- answers
 
@@ -182,10 +186,11 @@ class Rows:
         """Return the query for the rows without an equal: cells, storage classes, and how many there are of each."""
         mine, theirs = [pair.old for pair in self._pairs], [pair.new for pair in self._pairs]
         mine, theirs = (mine, theirs) if side == "o" else (theirs, mine)
+        classes = [_class if self._is_strict(pair) else "typeof({})".format for pair in self._pairs]
 
         def grouped(source: str, columns: list[str]) -> str:
             cells = ", ".join(
-                f"+{quoted(column)} COLLATE BINARY AS c{number}, typeof({quoted(column)}) AS t{number}"
+                f"+{quoted(column)} COLLATE BINARY AS c{number}, {classes[number](quoted(column))} AS t{number}"
                 for number, column in enumerate(columns)
             )
             return f"SELECT {names}, count(*) AS many FROM (SELECT {cells} FROM {source}) GROUP BY {names}"
@@ -206,8 +211,7 @@ class Rows:
     def _equal(self, pair: Pair) -> str:
         old, new, cell, loose = pair
         o, n = f"o.{quoted(old)}", f"n.{quoted(new)}"
-        kinds = self._kinds.get(("o", old.lower())), self._kinds.get(("n", new.lower()))
-        equal = same_cell(o, n, strict=self._table.virtual or kinds[0] != kinds[1] or kinds[0] == "blob")
+        equal = same_cell(o, n, strict=self._is_strict(pair))
         if loose:
             text = f"CAST({o} AS TEXT) = CAST({n} AS TEXT) COLLATE BINARY"
             number = f"typeof({o}) IN ('integer', 'real') AND typeof({n}) IN ('integer', 'real') AND +{o} = +{n}"
@@ -218,6 +222,10 @@ class Rows:
         if cell is not None and cell.where is not None:
             return f"({equal} OR coalesce(({cell.where}), 0))"
         return equal
+
+    def _is_strict(self, pair: Pair) -> bool:
+        kinds = self._kinds.get(("o", pair.old.lower())), self._kinds.get(("n", pair.new.lower()))
+        return self._table.virtual or kinds[0] != kinds[1] or kinds[0] == "blob"
 
     def _counted(self, unmatched: str, where: str | None, side: str) -> tuple[int, list[str]]:
         condition = f" AND NOT coalesce(({where}), 0)" if where is not None else ""
@@ -242,12 +250,32 @@ class Rows:
 def same_cell(one: str, other: str, *, strict: bool) -> str:
     """Return the SQL condition that two cells are equal in value and storage class.
 
-    `+` removes the affinity and BINARY the collation: 1 and '1', 'a' and 'A' are different here. Values in columns of
-    one affinity can differ in class alone (1 and 1.0) only if that affinity is none. Pass `strict` there, and for
-    columns of two affinities.
+    `+` removes the affinity and BINARY the collation: 1 and '1', 'a' and 'A', -0.0 and 0.0 are different here. Values
+    in columns of one affinity can differ in class or sign alone (1 and 1.0) only if that affinity is none. Pass
+    `strict` there, and for columns of two affinities; the connection must be made comparable first.
     """
     equal = f"+{one} IS +{other} COLLATE BINARY"
-    return f"({equal} AND typeof({one}) = typeof({other}))" if strict else f"({equal})"
+    return f"({equal} AND {_class(one)} = {_class(other)})" if strict else f"({equal})"
+
+
+def _class(cell: str) -> str:
+    """Return the SQL for a cell's storage class, with the sign of a zero that has none in a comparison.
+
+    Only columns without an affinity keep -0.0: in all others SQLite stores a zero without a sign.
+    """
+    return f"CASE WHEN +{cell} = 0.0 AND typeof({cell}) = 'real' THEN {_SIGN}({cell}) ELSE typeof({cell}) END"
+
+
+def make_comparable(connection: Connection) -> None:
+    """Give a connection the function that `same_cell` uses; SQL itself cannot tell -0.0 from 0.0."""
+    try:
+        connection.execute(f"SELECT {_SIGN}(0.0)").fetchone()
+    except sqlite3.OperationalError:
+        connection.create_function(_SIGN, 1, _sign, deterministic=True)
+
+
+def _sign(zero: float) -> str:
+    return "-" if math.copysign(1, zero) < 0 else "+"
 
 
 def affinity(kind: str) -> str:

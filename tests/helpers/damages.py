@@ -255,7 +255,7 @@ DAMAGES = {
     "an area that the index lost": ("DELETE FROM area_rowid WHERE rowid = 1;", "the index area does not fit its content", ""),
     "a rebuild in the wrong order": (
         WRONG_ORDER,
-        "child has lost the foreign key parent no action cascade: parent>id", "redefine child",
+        "child has lost the foreign key parent no action cascade: parent>id", "which ALTER TABLE … RENAME put in the place of parent",
     ),
     "a key that is not deferred any more": (
         rebuild("late", "id INTEGER PRIMARY KEY, parent TEXT REFERENCES parent(id), code TEXT UNIQUE ON CONFLICT REPLACE", "id, parent, code"),

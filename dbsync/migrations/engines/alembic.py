@@ -19,7 +19,7 @@ from dbsync.migrations.engines.alembic_folder import ENV, VERSIONS, ordered, rev
 from dbsync.migrations.engines.engine import Engine, Recorded
 from dbsync.migrations.engines.settings import SETTINGS, settings
 from dbsync.migrations.migration_file import text_of
-from dbsync.migrations.python_code import failed, namespace_of
+from dbsync.migrations.python_code import failed, namespace_of, refuse_unrun
 from dbsync.migrations.sandbox import Sandbox
 from dbsync.model import EngineName, Migration, SchemaNumber
 from dbsync.storage.connections import Connection
@@ -149,7 +149,7 @@ def _upgrade(folder: Path, migration: Migration, connection: EngineConnection, l
         context = environment.get_context()
         context.autocommit_block = nullcontext  # type: ignore[method-assign, assignment]
         with Operations.context(context), connection.begin():
-            upgrade()
+            refuse_unrun(migration, upgrade())
 
 
 def _naming(folder: Path) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from dbsync.errors import BadMigrations, TillkeeperError
 from dbsync.migrations.engines.engine import Engine, Recorded
 from dbsync.migrations.engines.settings import SETTINGS
 from dbsync.migrations.migration_file import KINDS, METADATA, built, checked_text, listed, metadata, text_of
-from dbsync.migrations.python_code import failed, namespace_of
+from dbsync.migrations.python_code import failed, namespace_of, refuse_unrun
 from dbsync.model import EngineName, Migration, MigrationKind, SchemaNumber
 from dbsync.storage.connections import HISTORY, READABLE, Connection
 from dbsync.storage.introspection import has_table
@@ -92,7 +92,7 @@ def _run_python(sandbox: Sandbox, migration: Migration) -> None:
     up = namespace_of(migration, sandbox.log)["up"]
     assert callable(up)
     try:
-        up(sandbox)
+        refuse_unrun(migration, up(sandbox))
     except TillkeeperError:
         raise
     except BaseException as error:

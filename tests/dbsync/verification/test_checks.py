@@ -12,7 +12,7 @@ import pytest
 from dbsync.errors import VerificationFailed
 from dbsync.migrations import runner
 from dbsync.migrations.write_log import Write
-from dbsync.model import Migration
+from dbsync.model import Migration, SchemaNumber
 from dbsync.storage.connections import Connection, attach_copy, open_writing
 from dbsync.verification import checks
 from dbsync.verification.checks import Case
@@ -152,7 +152,48 @@ def test_conservation_needs_a_before_and_tells_what_would_allow_it(
     (told,) = checks.conserved(Case(connection, found, has_old=True, touched=touched("parent")))
     assert told.startswith("parent: 1 rows are gone, keys 2")
     assert "(allow it with `changes: delete parent`)" in told
-    assert (checks.soundness, checks.foreign_keys, checks.structure, checks.conserved) == checks.CHECKS
+    names = ["soundness", "foreign_keys", "structure", "objects_work", "needs_declared", "conserved"]
+    assert [check.__name__ for check in checks.CHECKS] == names
+
+
+RENAMES = {
+    "the child": (
+        "ALTER TABLE child RENAME TO Leaf", ["rename child -> Leaf"], "Leaf", "parent"
+    ),
+    "the parent": (
+        "ALTER TABLE parent RENAME TO Stem", ["rename parent -> Stem"], "child", "Stem"
+    ),
+    "both": (
+        "ALTER TABLE parent RENAME TO Stem; ALTER TABLE child RENAME TO Leaf",
+        ["rename parent -> Stem", "rename child -> Leaf"], "Leaf", "Stem",
+    ),
+    "columns": (
+        "ALTER TABLE parent RENAME id TO number; ALTER TABLE child RENAME parent TO stem",
+        ["rename parent.id -> parent.number", "rename child.parent -> child.stem"], "child", "parent",
+    ),
+    "both, exchanged": (
+        "ALTER TABLE parent RENAME TO x; ALTER TABLE child RENAME TO parent; ALTER TABLE x RENAME TO child",
+        ["rename parent -> x", "rename child -> parent", "rename x -> child"], "parent", "child",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RENAMES)
+def test_an_orphan_that_was_there_before_is_not_new_under_another_name(
+    place: tuple[Path, Connection, tuple[Migration, ...]], name: str
+) -> None:
+    now, connection, found = place
+    statements, lines, child, parent = RENAMES[name]
+    for statement in statements.split(";"):
+        connection.execute(statement)
+    renaming = found[0]._replace(number=SchemaNumber(2), changes=tuple(lines))
+    written_to = touched(*{each.lower() for each in ("parent", "child", child, parent)})
+    case = Case(connection, (*found, renaming), has_old=True, touched=written_to)
+    assert checks.foreign_keys(case) == []
+    columns = connection.execute(f"PRAGMA table_info({child})").fetchall()
+    connection.execute(f"INSERT INTO {child} ({columns[0][1]}, {columns[1][1]}) VALUES (7, 8)")
+    assert checks.foreign_keys(case) == [f"1 rows of {child} refer to rows of {parent} that are not there"]
+    assert files(now.parent) >= {"now.db", "before.db"}
 
 
 def test_a_problem_with_a_foreign_key_check_that_is_no_mismatch_is_not_hidden(
