@@ -83,7 +83,8 @@ def downgrade(effects: LiveEffects, base: Backup, migrations: tuple[Migration, .
     name = OutcomeName.RESTORED_WITH_LOSS if carried.losses else OutcomeName.CARRIED_BACK
     outcome = Outcome(name, version_after=base.version, phase=RunPhase.GOING_BACK)
     effects.record(FlightEvent.ENDED, outcome=name, after=base.version, phase=RunPhase.GOING_BACK)
-    return Returned(Back.DONE, outcome, prepared.aside, carried.losses, carried.export, carried.parked)
+    gaps = Path(prepared.intent.gaps) if prepared.intent.gaps is not None else None
+    return Returned(Back.DONE, outcome, prepared.aside, carried.losses, carried.export, carried.parked, gaps=gaps)
 
 
 def _stays(cause: str, hint: str = "") -> Returned:
