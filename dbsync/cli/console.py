@@ -77,6 +77,7 @@ def lines_of(event: Event) -> list[str]:  # noqa: C901 - one case per kind of ev
             | EventKind.NOT_CARRIED
             | EventKind.NOT_NOTED
             | EventKind.SIDE_FILES_KEPT
+            | EventKind.MARK_FORGOTTEN
         ):
             return []
         case _:
