@@ -84,8 +84,9 @@ def downgrade(effects: LiveEffects, base: Backup, migrations: tuple[Migration, .
     name = OutcomeName.CARRIED_BACK if carried.lossless else OutcomeName.RESTORED_WITH_LOSS
     outcome = Outcome(name, version_after=base.version, phase=RunPhase.GOING_BACK)
     effects.record(FlightEvent.ENDED, outcome=name, after=base.version, phase=RunPhase.GOING_BACK)
+    gaps = Path(prepared.intent.gaps) if prepared.intent.gaps is not None else None
     returned = Returned(Back.DONE, outcome, prepared.aside, carried.losses, carried.export, carried.parked)
-    return returned._replace(not_known=carried.unproven)
+    return returned._replace(not_known=carried.unproven, gaps=gaps)
 
 
 def _stays(cause: str, hint: str = "") -> Returned:
