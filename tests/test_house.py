@@ -32,6 +32,7 @@ LAYERS: Final = (
     "dbsync.upgrade",
     "dbsync.downgrade",
     "dbsync.database",
+    "dbsync.rehearsal",
     "dbsync.commands",
     "dbsync.recovery",
     "dbsync.lint",
@@ -109,6 +110,7 @@ SPEAKS_SQL: Final = (
     "dbsync.verification",
     "dbsync.downgrade",
     "dbsync.recovery",
+    "dbsync.rehearsal",
     "dbsync.commands",
 )
 """The packages that read SQL text, by its tokens: regular expressions are for names of files and lines of headers."""

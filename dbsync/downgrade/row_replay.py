@@ -180,7 +180,8 @@ def keep_parked(path: Path, tables: frozenset[str]) -> int:
     If there are none, the file is removed, and its folder if nothing else is in it.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        # Not `splitlines`: it also ends lines at characters of texts, such as U+2028.
+        lines = [f"{line}\n" for line in path.read_text(encoding="utf-8").split("\n") if line]
     except FileNotFoundError:
         return 0
     kept = [line for line in lines if json.loads(line)["table"] in tables]
