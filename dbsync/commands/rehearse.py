@@ -79,7 +79,7 @@ class Rehearsed(NamedTuple):
     """The size of the database now, its journal included."""
     after_bytes: int
     peak_bytes: int
-    """The most disk space that the rehearsal used: the copy, its baseline and journal."""
+    """The most disk space that the way forward used: the copy, its baseline and journal."""
     needed_bytes: int
     """The disk space that the migration itself would need: the peak without the database that is there already."""
     changes: tuple[Loss, ...]

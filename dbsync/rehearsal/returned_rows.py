@@ -186,7 +186,7 @@ class _Table:
         altered = []
         for what, keys in tally.wrong.items():
             columns = tuple(sorted(tally.wrong_columns)) if what == OTHER_VALUE else ()
-            altered.append(Altered(self.name, len(keys), columns, _shown(self.key, min(keys, key=repr)), what))
+            altered.append(Altered(self.name, len(keys), columns, shown(self.key, min(keys, key=repr)), what))
         if not (tally.added or tally.changed or tally.removed):
             return [], altered
         columns = tuple(sorted(tally.columns))
@@ -200,7 +200,7 @@ class _Table:
     def _judge(self, key: Key, after: Cells | None, back: Cells | None, tally: _Tally) -> None:
         before = self._edits()[key][0]
         old, new = self._older_rows(key)
-        tally.example = tally.example or _shown(self.key, key)
+        tally.example = tally.example or shown(self.key, key)
         tally.unmatched += before is not None and old is None and self.same_key
         if after is None:
             # People removed it and it is there again.
@@ -294,7 +294,7 @@ class _Table:
                 }  # fmt: skip
                 wrong = bool(found) or ((old is None or new is None) and before == after)
             if wrong:
-                rows, columns, example = rows + 1, columns | found, example or _shown(self.key, key)
+                rows, columns, example = rows + 1, columns | found, example or shown(self.key, key)
         return [Altered(self.name, rows, tuple(sorted(columns)), example, UNTOUCHED)] if rows else []
 
     def too_many(self) -> list[Altered]:
@@ -410,6 +410,6 @@ def _same(one: object, other: object) -> bool:
     return type(one) is type(other) and one == other
 
 
-def _shown(columns: tuple[str, ...], key: Key) -> str:
+def shown(columns: tuple[str, ...], key: Key) -> str:
     """Return a key for people, such as `id 17` or `code 'A'`."""
     return ", ".join(f"{name} {part!r}" for name, part in zip(columns, key, strict=True))

@@ -11,13 +11,13 @@ from typing import Any, Final, NamedTuple, assert_never
 from dbsync import losses
 from dbsync.backups import snapshot
 from dbsync.database import preflight
-from dbsync.downgrade.carry_back import carry_back
+from dbsync.downgrade import carry_back
 from dbsync.errors import RehearsalSkipped, TillkeeperError, TryLater, wrapped
 from dbsync.migrations import runner
 from dbsync.model import Loss, Migration
 from dbsync.outcomes import OutcomeName
 from dbsync.progress import Told, Unit
-from dbsync.rehearsal import made_up_trade, returned_rows
+from dbsync.rehearsal import down_rows, made_up_trade, returned_rows
 from dbsync.rehearsal.made_up_trade import TableTrade
 from dbsync.rehearsal.older_schema import OlderSchema
 from dbsync.rehearsal.returned_rows import Altered, Compared, NotHeld
@@ -45,6 +45,7 @@ ALLOW: Final = (
     " has no place there: docs/migrations.md."
 )
 NUMBERS: Final = "Keep the primary keys of existing rows, or return the old key in `down_row(table, row)`."
+_BY_KEY: Final = (returned_rows.OTHER_KEY, returned_rows.OTHER_REMOVED, returned_rows.UNTOUCHED)
 
 
 class WayBackResult(StrEnum):
@@ -180,20 +181,24 @@ def _tried(
     now, returned, again = work / "traded.db", work / "returned.db", work / "again.db"
     snapshot.scratch_copy(source=migrated, target=now, told=told)
     with OlderSchema(backup, newer) as older:
+        failing = tuple(down_rows.failing(newer[-1], migrated)) if newer else ()
         trade = _traded(now, older, told=told, deadline=deadline)
         try:
-            carried = carry_back(migrations, now=now, backup=backup, into=returned, reports=work / "reports", told=told)
+            carried = carry_back.carry_back(
+                migrations, now=now, backup=backup, into=returned, reports=work / "reports", told=told
+            )
         except TryLater:
             raise
         except Exception as error:  # noqa: BLE001 - a fault of going back is what is looked for
-            return WayBack(WayBackResult.IMPOSSIBLE, wrapped(error).cause, trade)
+            return WayBack(WayBackResult.IMPOSSIBLE, wrapped(error).cause, trade, altered=failing)
         not_again = _again(migrations, returned=returned, again=again, told=told)
         names = {"base": migrated, "backup": backup, "returned": returned}
         if not not_again:
             names["again"] = again
         told(0, 0, "comparing")
         found = _compared(now, names, older, deadline)
-    known = {finding.table.lower() for finding in (*found.not_held, *found.altered)}
+        found = found._replace(altered=(*failing, *found.altered))
+    known = {held.table.lower() for held in found.not_held} | {altered.table.lower() for altered in found.altered}
     return WayBack(
         _result(found, carried.losses),
         "",
@@ -256,13 +261,14 @@ def findings(found: WayBack) -> list[Finding]:
     where = "the way back"
     if found.result is WayBackResult.SKIPPED:
         return [Finding(where, f"{found.result}: it was not tried: {found.cause}", "", wrong=False)]
+    told = []
     if found.result is WayBackResult.IMPOSSIBLE:
-        return [Finding(where, f"what is recorded since cannot be carried back: {found.cause}", ALLOW, wrong=True)]
-    told = [
+        told = [Finding(where, f"what is recorded since cannot be carried back: {found.cause}", ALLOW, wrong=True)]
+    told += [
         Finding(
             altered.table,
             f"going back: {_counted(altered.rows)} {altered.what}{_in(altered.columns)}{_for_example(altered.example)}",
-            DECLARE if altered.what == returned_rows.OTHER_VALUE else NUMBERS,
+            NUMBERS if altered.what in _BY_KEY else DECLARE,
             wrong=True,
         )
         for altered in found.altered
