@@ -92,6 +92,13 @@ class DiskFull(DiskProblem):
     outcome = OutcomeName.NO_SPACE
 
 
+class RehearsalSkipped(TryLater):
+    """A rehearsal, or a part of it, that this machine has no space or no time for now; the release is not to blame."""
+
+    hint_by_default = "Free some disk space; the rehearsal is tried again the next time."
+    outcome = OutcomeName.REHEARSAL_SKIPPED
+
+
 class ReadOnly(DiskProblem):
     """A database or folder that cannot be written."""
 

@@ -197,6 +197,10 @@ class OutcomeName(NamedOutcome):
         "CANNOT_READ", "U-3024", Group.LATER, CANNOT_OPEN,
         "The database cannot be read now: check the disk, and the rights of this user.", True,
     )
+    REHEARSAL_SKIPPED = (
+        "REHEARSAL_SKIPPED", "U-3030", Group.LATER, "",
+        "Free disk space if the rehearsal is wanted: nothing waits for it.",
+    )
     # nothing was changed; not before something else changes
     TOO_NEW = (
         "TOO_NEW", "U-3001", Group.REFUSED, CANNOT_OPEN,

@@ -34,6 +34,7 @@ LAYERS: Final = (
     "dbsync.upgrade",
     "dbsync.downgrade",
     "dbsync.database",
+    "dbsync.rehearsal",
     "dbsync.commands",
     "dbsync.recovery",
     "dbsync.lint",
@@ -113,6 +114,7 @@ SPEAKS_SQL: Final = (
     "dbsync.counters",
     "dbsync.downgrade",
     "dbsync.recovery",
+    "dbsync.rehearsal",
     "dbsync.commands",
 )
 """The packages that read SQL text, by its tokens: regular expressions are for names of files and lines of headers."""

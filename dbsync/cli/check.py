@@ -10,8 +10,9 @@ import click
 
 from dbsync.cli.output import errors_told, tell, tidy_when_ended
 from dbsync.cli.shared import as_json, from_folder, tell_json
-from dbsync.lint.check import check
+from dbsync.lint.check import examine
 from dbsync.outcomes import ExitStatus
+from dbsync.rehearsal import way_back
 
 _FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
@@ -26,16 +27,23 @@ def command(folder: Path, released: tuple[Path, ...], database: Path | None, as_
     """Check in CI whether a folder of migrations may be released.
 
     Edited, missing or risky migrations; every schema to the newest; on a copy of a database: twice, and what is changed
-    without a declaration, with the line to paste.
+    without a declaration, with the line to paste; and once back after made-up
+    trade, with what going back would lose.
     """
     with errors_told(as_json=as_json), tidy_when_ended(), tempfile.TemporaryDirectory() as scratch:
-        problems = check(folder=folder, released=released, database=database, scratch=Path(scratch))
+        found = examine(folder=folder, released=released, database=database, scratch=Path(scratch))
+    problems, back = found.problems, found.way_back
     if as_json:
-        tell_json({"problems": [problem._asdict() for problem in problems]})
+        told = back.as_json() if back is not None else None
+        tell_json({"problems": [problem._asdict() for problem in problems], "way_back": told})
     for problem in () if as_json else problems:
         tell(f"{problem.where}: {problem.what}")
         if problem.safe:
             tell(f"    {problem.safe}")
+    if back is not None and not as_json:
+        tell(way_back.summary(back))
+        for line in way_back.in_words(back, notices_only=True):
+            tell(f"  {line}")
     if not problems and not as_json:
         tell("nothing to say against it")
     sys.exit(ExitStatus.FAILED if problems else 0)

@@ -16,6 +16,7 @@ from dbsync.errors import Missing
 from dbsync.migrations import folder as migration_folder
 from dbsync.model import State
 from dbsync.outcomes import ExitStatus
+from dbsync.rehearsal.way_back import in_words, summary
 from dbsync.storage.platform import this_platform
 
 
@@ -24,9 +25,10 @@ from dbsync.storage.platform import this_platform
 @as_json
 @on_database
 def command(place: Place, *, folder: Path, as_json: bool) -> None:
-    """Migrate and verify a copy, with the app running.
+    """Migrate and verify a copy, and go back once, with the app running.
 
-    Tells how it would go, how long it would take and what would change; leaves nothing behind.
+    Tells how it would go, how long it would take, what would change, and what going back would lose, after made-up
+    trade on the copy; leaves nothing behind.
     """
     known = migration_folder.load(folder)
     facts = place.effects().look()
@@ -36,7 +38,7 @@ def command(place: Place, *, folder: Path, as_json: bool) -> None:
     with tidy_when_ended():
         found = rehearse(known, database=place.database, backups=place.backups, progress=place.bars)
     if as_json:
-        tell_json({**found._asdict(), "changes": losses.as_json(found.changes)})
+        tell_json(found.as_json())
     else:
         names = ", ".join(found.migrations) or "nothing to run"
         tell(f"{'it would go well' if found.good else 'IT WOULD FAIL'}: {names}")
@@ -49,4 +51,8 @@ def command(place: Place, *, folder: Path, as_json: bool) -> None:
         tell(f"  {found.seconds:.1f} s here; the till would be closed for {about(found.expected_seconds)}")
         sizes = f"{found.size_bytes / 1e6:.1f} MB now, {found.after_bytes / 1e6:.1f} MB after"
         tell(f"  {sizes}; it would need {found.needed_bytes / 1e6:.1f} MB of disk")
+        if found.way_back is not None:
+            tell(summary(found.way_back))
+            for line in in_words(found.way_back):
+                tell(f"  {line}")
     sys.exit(0 if found.good else ExitStatus.FAILED)

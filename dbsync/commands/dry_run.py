@@ -13,7 +13,7 @@ from dbsync.commands import rehearse
 from dbsync.database import measurements, preflight, recognition
 from dbsync.database.flight_recorder import FlightRecorder
 from dbsync.database.live import LiveEffects
-from dbsync.errors import DiskFull, MigrationFailed, ReadOnly, TillkeeperError
+from dbsync.errors import DiskFull, MigrationFailed, ReadOnly, RehearsalSkipped, TillkeeperError
 from dbsync.migrations import history, runner
 from dbsync.migrations.migration_file import text_of
 from dbsync.model import NO_SCHEMA, Applied, Facts, Migration, MigrationKind, SchemaNumber, State
@@ -250,7 +250,7 @@ def _on_data(
     scratch = Path(tempfile.gettempdir())
     try:
         preflight.check_rehearsal_space(database=path, folder=scratch)
-    except DiskFull as error:
+    except RehearsalSkipped as error:
         raise DiskFull(
             operation="copy to", path=scratch, cause=error.cause, hint="Name a roomier folder by TMPDIR."
         ) from error

@@ -1,4 +1,4 @@
-"""Rehearsal: the migration runs on a copy of the database while the app runs; only a record is left."""
+"""Rehearsal: the migration runs on a copy of the database while the app runs, and back; only a record is left."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple, assert_never
+from typing import Any, Final, NamedTuple, assert_never
 
 from dbsync import losses
 from dbsync.backups import snapshot
@@ -18,6 +18,7 @@ from dbsync.migrations import runner
 from dbsync.migrations.write_log import tables_in
 from dbsync.model import NO_SHA256, Backup, BackupKind, Loss, Migration
 from dbsync.progress import Meter, Progress, WorkPhase, quiet, safe
+from dbsync.rehearsal.way_back import WayBack, try_back
 from dbsync.schema import fingerprint
 from dbsync.storage import files
 from dbsync.storage.connections import (
@@ -38,6 +39,10 @@ from dbsync.verification import checks, table_diff
 from dbsync.verification.conservation import OLD
 
 Issued = Callable[[Migration, str], None]
+BASE: Final = "base.db"
+"""The copy as it was, in the folder of a rehearsal."""
+MIGRATED: Final = "rehearsal.db"
+"""The copy that is migrated."""
 
 
 class Attempt(NamedTuple):
@@ -74,11 +79,18 @@ class Rehearsed(NamedTuple):
     """The size of the database now, its journal included."""
     after_bytes: int
     peak_bytes: int
-    """The most disk space that the rehearsal used: the copy, its baseline and journal."""
+    """The most disk space that the way forward used: the copy, its baseline and journal."""
     needed_bytes: int
     """The disk space that the migration itself would need: the peak without the database that is there already."""
     changes: tuple[Loss, ...]
     objects: tuple[str, ...]
+    way_back: WayBack | None = None
+    """How going back went after made-up trade on the copy; None: the migration failed, or there is nothing to run."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for programs."""
+        back = self.way_back.as_json() if self.way_back is not None else None
+        return {**self._asdict(), "changes": losses.as_json(self.changes), "way_back": back}
 
 
 def rehearse(
@@ -89,10 +101,12 @@ def rehearse(
     progress: Progress = quiet,
     least_free_bytes: int = preflight.LEAST_FREE_BYTES,
 ) -> Rehearsed:
-    """Take an online copy; check, migrate, verify and remove it; record the result and return it.
+    """Take an online copy; check, migrate, verify it, go back once and remove it; record the result and return it.
+
+    A way back that cannot be tried, or is impossible, is recorded; it does not make the rehearsal fail.
 
     Raises:
-        DiskFull: the rehearsal could take the space that the app needs to keep selling.
+        RehearsalSkipped: the rehearsal could take the space that the app needs to keep selling.
         Locked: a rehearsal is under way already.
         TillkeeperError: the database cannot be copied now, or is not sound.
     """
@@ -106,15 +120,24 @@ def rehearse(
         snapshot.drop_folder(folder)
         preflight.check_rehearsal_space(database=database, folder=backups, least_free_bytes=least_free_bytes)
         files.make_folder(folder, like=database)
+        meter = Meter(safe(progress))
         try:
             with translated("look at", database), closing(open_reading(database)) as connection:
                 writes_ahead = is_wal(connection)
-            done, pending = try_out(
-                found, Meter(safe(progress)), database=database, folder=folder, writes_ahead=writes_ahead
-            )
+            done, pending = try_out(found, meter, database=database, folder=folder, writes_ahead=writes_ahead)
+            if done.good and pending:
+                back = try_back(
+                    found,
+                    backup=folder / BASE,
+                    migrated=folder / MIGRATED,
+                    folder=folder,
+                    told=meter.phase(WorkPhase.CARRY_BACK),
+                    least_free_bytes=least_free_bytes,
+                )
+                done = done._replace(way_back=back)
         finally:
             snapshot.drop_folder(folder)
-    line = {**done._asdict(), "changes": losses.as_json(done.changes)}
+    line = {**done.as_json(), "way_back": done.way_back.as_record() if done.way_back is not None else None}
     identity = measurements.identity_of(pending)
     at = files.utc_text(datetime.now(UTC))
     FlightRecorder(backups, database).record({"event": FlightEvent.REHEARSED, "at": at, "pending": identity, **line})
@@ -143,7 +166,7 @@ def try_out(
         issued: receives each statement before it runs.
     """
     began = time.monotonic()
-    base, scratch = folder / "base.db", folder / "rehearsal.db"
+    base, scratch = folder / BASE, folder / MIGRATED
     size_bytes = preflight.size_of(database)
     snapshot.copy_database(source=database, target=base, told=meter.phase(WorkPhase.COPY), opened=opened)
     meter.phase(WorkPhase.CHECK_COPY)

@@ -70,3 +70,32 @@ def measured(lines: Iterable[Mapping[str, Any]], pending: tuple[Migration, ...],
     if not good or before <= 0 or abs(size_bytes - before) > LIKE_PART * before:
         return None
     return Measured(seconds * size_bytes / before, needed, f"the rehearsal of {at}")
+
+
+class WayBackTried(NamedTuple):
+    """The newest rehearsal on record that went back, or was to."""
+
+    at: str
+    """UTC."""
+    migrations: tuple[str, ...]
+    """The migrations that it ran forward and went back over."""
+    result: str
+    """A value of `dbsync.rehearsal.way_back.WayBackResult`."""
+    summary: str
+    """The result in one sentence."""
+
+    @property
+    def in_words(self) -> str:
+        """The result with its time, as one sentence."""
+        return f"the way back of {', '.join(self.migrations)} was rehearsed at {self.at}: {self.summary}"
+
+
+def way_back_tried(lines: Iterable[Mapping[str, Any]]) -> WayBackTried | None:
+    """Return how going back went in the newest rehearsal that has it on record; None if none has."""
+    rehearsals = [line for line in lines if line.get("event") == FlightEvent.REHEARSED]
+    for line in reversed(rehearsals):
+        found, names = line.get("way_back"), line.get("migrations")
+        if isinstance(found, dict) and isinstance(names, list):
+            named = tuple(str(name) for name in names)
+            return WayBackTried(str(line.get("at")), named, str(found.get("result")), str(found.get("summary")))
+    return None

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from dbsync.backups import catalog, restore
 from dbsync.database.measurements import RESERVE_FACTOR, Measured
-from dbsync.errors import DiskFull, DiskProblem, NetworkDrive, ReadOnly
+from dbsync.errors import DiskFull, DiskProblem, NetworkDrive, ReadOnly, RehearsalSkipped, TryLater
 from dbsync.storage import files, temporary_files
 from dbsync.storage.connections import is_wal, open_writing, translated
 from dbsync.storage.introspection import version_of
@@ -66,17 +66,37 @@ def check_space(
         DiskFull: database size, required and available space are in its cause.
     """
     for needed in space(database=database, backups=backups, least_free_bytes=least_free_bytes, measured=measured):
-        _check_enough(needed, database, "start the migration")
+        _check_enough(needed, size_of(database), "start the migration")
 
 
 def check_rehearsal_space(*, database: Path, folder: Path, least_free_bytes: int = LEAST_FREE_BYTES) -> None:
-    """Refuse a rehearsal that could take the space that the app needs to go on: two copies and a journal.
+    """Skip a rehearsal that could take the space that the app needs to go on: two copies and a journal.
 
     Raises:
-        DiskFull: database size, required and available space are in its cause.
+        RehearsalSkipped: database size, required and available space are in its cause.
     """
     required_bytes = int((2 * BACKUP_FACTOR + JOURNAL_FACTOR) * size_of(database)) + least_free_bytes
-    _check_enough(Space(folder, required_bytes, files.free_bytes(folder)), database, "rehearse")
+    found = Space(folder, required_bytes, files.free_bytes(folder))
+    _check_enough(found, size_of(database), "rehearse", RehearsalSkipped)
+
+
+def check_way_back_space(
+    *, sizes_bytes: tuple[int, int], copies_count: int, folder: Path, least_free_bytes: int = LEAST_FREE_BYTES
+) -> None:
+    """Skip the part of a rehearsal that goes back, if its copies could take the space that the app needs to go on.
+
+    Args:
+        sizes_bytes: the size of the database before the migration, and after it.
+        copies_count: how many further copies there are at once; a migration of one of them writes a journal.
+        folder: where they are made.
+        least_free_bytes: what is left free.
+
+    Raises:
+        RehearsalSkipped: database size, required and available space are in its cause.
+    """
+    required_bytes = int((copies_count * BACKUP_FACTOR + JOURNAL_FACTOR) * max(sizes_bytes)) + least_free_bytes
+    found = Space(folder, required_bytes, files.free_bytes(folder))
+    _check_enough(found, sizes_bytes[0], "try the way back", RehearsalSkipped)
 
 
 def check_space_to_go_back(*, database: Path, base: Path, backups: Path, carries: bool, raises: bool = False) -> None:
@@ -96,7 +116,7 @@ def check_space_to_go_back(*, database: Path, base: Path, backups: Path, carries
     if _device(database.parent) == _device(backups):
         wanted = {database.parent: beside_bytes + older_bytes}
     for folder, required_bytes in wanted.items():
-        _check_enough(Space(folder, required_bytes, files.free_bytes(folder)), database, "go back")
+        _check_enough(Space(folder, required_bytes, files.free_bytes(folder)), size_bytes, "go back")
 
 
 def check_space_to_raise(*, database: Path, source: Path, backups: Path) -> None:
@@ -105,16 +125,17 @@ def check_space_to_raise(*, database: Path, source: Path, backups: Path) -> None
     Raises:
         DiskFull: database size, required and available space are in its cause.
     """
-    _check_enough(Space(backups, files.size_of(source), files.free_bytes(backups)), database, "raise the counters")
+    found = Space(backups, files.size_of(source), files.free_bytes(backups))
+    _check_enough(found, size_of(database), "raise the counters")
 
 
-def _check_enough(found: Space, database: Path, operation: str) -> None:
+def _check_enough(found: Space, size_bytes: int, operation: str, kind: type[TryLater] = DiskFull) -> None:
     if not found.enough:
         cause = (
-            f"Database {size_of(database) / 1e6:.1f} MB, required {found.required_bytes / 1e6:.1f}, "
+            f"Database {size_bytes / 1e6:.1f} MB, required {found.required_bytes / 1e6:.1f}, "
             f"available {found.available_bytes / 1e6:.1f}"
         )
-        raise DiskFull(operation=operation, path=found.folder, cause=cause)
+        raise kind(operation=operation, path=found.folder, cause=cause)
 
 
 def check_local(database: Path) -> None:

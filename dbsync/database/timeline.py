@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from dbsync.backups import catalog
 from dbsync.counters.explanation import Explained
-from dbsync.database import preflight
+from dbsync.database import measurements, preflight
 from dbsync.database.flight_recorder import FlightRecorder, ended
 from dbsync.database.live import LiveEffects
 from dbsync.migrations import history
@@ -144,15 +144,19 @@ def last_run(lines: Sequence[Mapping[str, Any]]) -> LastRun:
     return LastRun(runs[-1] if runs else None, ends[-1] if ends else None, errors[-1] if errors else None)
 
 
-def notes_of(database: Path, lines: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return sentences on the files beside a database, and on the last damaged log on record; changes nothing."""
+def notes_of(database: Path, lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return sentences for `status`; changes nothing.
+
+    They are about the files beside a database, the last damaged log on record, and the last rehearsed way back.
+    """
     damaged = [line for line in lines if line.get("event") == FlightEvent.LOG_DAMAGED]
     found = notes_on(database)
     if damaged:
         kept = _text(damaged[-1], "kept")
         copy = f"a copy is kept: {kept}" if kept else "there was no space for a copy"
         found.append(f"a damaged -wal was found at {_text(damaged[-1], 'at')}: {_text(damaged[-1], 'cause')}; {copy}")
-    return found
+    tried = measurements.way_back_tried(lines)
+    return [*found, *([tried.in_words] if tried is not None else [])]
 
 
 def ended_in_words(line: Mapping[str, Any] | None) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, assert_never
 
 from dbsync.backups import snapshot
+from dbsync.database import preflight
 from dbsync.database.recognition import adopt_copy, decided_on_copy
 from dbsync.errors import TillkeeperError
 from dbsync.lint import counters
@@ -17,6 +18,8 @@ from dbsync.migrations.folder import NONE, NONE_HINT, load, passed_over
 from dbsync.migrations.migration_file import text_of
 from dbsync.model import Migration, MigrationKind, SchemaNumber
 from dbsync.progress import nobody
+from dbsync.rehearsal import way_back
+from dbsync.rehearsal.way_back import WayBack
 from dbsync.schema import declarations, fingerprint
 from dbsync.storage.connections import attach_copy, open_copy, open_scratch, open_undisturbed
 from dbsync.storage.introspection import version_of
@@ -42,24 +45,45 @@ class Problem(NamedTuple):
     """The safe way."""
 
 
+class Checked(NamedTuple):
+    """The result of a check."""
+
+    problems: list[Problem]
+    way_back: WayBack | None = None
+    """How going back went after made-up trade; None: there is no database, or there were other problems before."""
+
+
 def check(
     *, folder: Path, released: tuple[Path, ...] = (), database: Path | None = None, scratch: Path
 ) -> list[Problem]:
-    """Return all problems that can be found before a release.
+    """Return all problems that can be found before a release; see `examine`."""
+    return examine(folder=folder, released=released, database=database, scratch=scratch).problems
+
+
+def examine(
+    *,
+    folder: Path,
+    released: tuple[Path, ...] = (),
+    database: Path | None = None,
+    scratch: Path,
+    least_free_bytes: int = preflight.LEAST_FREE_BYTES,
+) -> Checked:
+    """Return all problems that can be found before a release, and what going back would lose.
 
     Args:
         folder: the migrations to check.
         released: folders of earlier releases.
         database: a database like those in the field, of an older schema; it is copied, never changed.
         scratch: an existing folder for copies, which are removed.
+        least_free_bytes: free space that the copies for going back leave to others.
     """
     try:
         found = load(folder)
     except TillkeeperError as error:
-        return [Problem(str(error.path or folder), error.cause)]
+        return Checked([Problem(str(error.path or folder), error.cause)])
     if not found:
         # The wrong folder must not pass in CI.
-        return [Problem(str(folder), NONE, NONE_HINT)]
+        return Checked([Problem(str(folder), NONE, NONE_HINT)])
     problems = [Problem(str(path), NOT_READ, NOT_READ_SAFE) for path in passed_over(folder)]
     broken = _broken(found)
     for migration in found:
@@ -79,9 +103,9 @@ def check(
         problems += _meant(found, scratch)
     if not problems:
         problems += _twice(found, None, scratch)
-    if not problems and database is not None:
-        problems += _on_a_copy(found, database, scratch)
-    return problems
+    if problems or database is None:
+        return Checked(problems)
+    return _on_a_copy(found, database, scratch, least_free_bytes)
 
 
 def _name(migration: Migration) -> str:
@@ -232,19 +256,43 @@ def _from_every_schema(found: tuple[Migration, ...], released: tuple[Path, ...])
     return problems
 
 
-def _on_a_copy(found: tuple[Migration, ...], database: Path, scratch: Path) -> list[Problem]:
-    """Return the problems on real rows: two runs with different results, and changes without a declaration."""
+def _on_a_copy(found: tuple[Migration, ...], database: Path, scratch: Path, least_free_bytes: int) -> Checked:
+    """Return the problems on real rows.
+
+    Two runs with different results, changes without a declaration, and wrong rows on the way back.
+    """
     before = scratch / "check-before.db"
     try:
         snapshot.copy_database(source=database, target=before, told=nobody, opened=open_undisturbed)
         cause = _not_tried(before, found)
         if cause:
-            return [Problem(str(database), f"{cause}: nothing could be tried on it")]
-        return [*_twice(found, before, scratch), *_undeclared(found, before, scratch)]
+            return Checked([Problem(str(database), f"{cause}: nothing could be tried on it")])
+        problems = [*_twice(found, before, scratch), *_undeclared(found, before, scratch)]
+        if problems:
+            return Checked(problems)
+        back = _back(found, before, scratch, least_free_bytes)
     except TillkeeperError as error:
-        return [Problem(str(database), error.cause)]
+        return Checked([Problem(str(database), error.cause)])
     finally:
         snapshot.drop_part(before)
+    if back is None:
+        return Checked([])
+    wrong = [Problem(finding.where, finding.what, finding.safe) for finding in way_back.findings(back) if finding.wrong]
+    return Checked(wrong, back)
+
+
+def _back(found: tuple[Migration, ...], before: Path, scratch: Path, least_free_bytes: int) -> WayBack | None:
+    """Go back once after made-up trade; None if no migration is pending."""
+    after = scratch / "check-after.db"
+    try:
+        snapshot.scratch_copy(source=before, target=after, told=nobody)
+        if not runner.migrate_up(after, found):
+            return None
+        return way_back.try_back(
+            found, backup=before, migrated=after, folder=scratch, told=nobody, least_free_bytes=least_free_bytes
+        )
+    finally:
+        snapshot.drop_part(after)
 
 
 def _not_tried(before: Path, found: tuple[Migration, ...]) -> str:

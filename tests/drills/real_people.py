@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dbsync.rehearsal.made_up_values import longer
 from tests.drills.content import columns, name, opened
 from tests.drills.real_course import LENGTH, NOTE, Course, people_have
 
@@ -142,11 +143,7 @@ def _one(
 
 
 def _another(value: Any, chance: random.Random) -> Any:
-    if isinstance(value, str):
-        return f"{value}~é{chance.randrange(10**6)}"
-    if isinstance(value, bytes):
-        return value + chance.randbytes(3)
-    return (value or 0) + 1 + chance.randrange(10**4)
+    return longer(value, 1 + chance.randrange(10**6))
 
 
 def _both(

@@ -96,7 +96,7 @@ def test_a_database_without_our_history_is_tried_from_the_schema_that_it_has(tmp
         live.executescript("DROP TABLE dbsync_history; DROP TABLE schema_version; PRAGMA user_version=0;")
     copy_migrations(tmp_path / "m", schema=4)
     done = dbsync("check", "--migrations", tmp_path / "m", "--database", database)
-    assert (done.returncode, done.stdout) == (0, "nothing to say against it\n"), done.stdout
+    assert (done.returncode, done.stdout.endswith("\nnothing to say against it\n")) == (0, True), done.stdout
     assert version(database) == 0
 
 

@@ -19,7 +19,7 @@ from dbsync.cli.console import Transcript
 from dbsync.commands.rehearse import rehearse
 from dbsync.database import measurements
 from dbsync.database.flight_recorder import FlightRecorder
-from dbsync.errors import DiskFull, Locked
+from dbsync.errors import Locked, RehearsalSkipped
 from dbsync.model import Migration
 from dbsync.progress import Event
 from dbsync.storage import files as disk_files
@@ -104,7 +104,7 @@ def test_a_till_sells_in_every_phase_of_a_rehearsal(tmp_path: Path, mode: str, m
 
         done = rehearse(found, database=database, backups=database.parent / "backups", progress=sell)
     assert (done.good, done.cause, done.migrations) == (True, "", ("v3 step",))
-    assert phases.keys() == {"copy", "check copy", "migrate", "verify", "compare"}
+    assert phases.keys() == {"copy", "check copy", "migrate", "verify", "compare", "carry back"}
     sold = sum(phases.values())
     assert (sold >= 8, sales(database), version(database)) == (True, 100 + sold, 2)
     assert ask(database, "PRAGMA journal_mode") == mode.lower()
@@ -364,7 +364,7 @@ def test_a_rehearsal_under_way_is_left_alone_by_the_run_and_by_another_rehearsal
 def test_a_rehearsal_takes_no_space_that_selling_needs(tmp_path: Path) -> None:
     database = make_shop(tmp_path, schema=2)
     before = files(database.parent)
-    with pytest.raises(DiskFull, match="required"):
+    with pytest.raises(RehearsalSkipped, match="required"):
         rehearse(
             released(tmp_path, 4), database=database, backups=database.parent / "backups", least_free_bytes=1 << 60
         )
