@@ -99,6 +99,8 @@ class Migration(NamedTuple):
     kind: MigrationKind
     path: Path
     engine: EngineName = EngineName.OWN
+    has_strings_in_double_quotes: bool = False
+    """Whether it is the text of an existing schema, in which SQLite takes some "text" for a string."""
 
 
 class BackupKind(StrEnum):

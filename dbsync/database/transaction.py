@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from dbsync.backups import snapshot
 from dbsync.database.open_transaction import InPlace, OnCopy
 from dbsync.database.shared import Shared, timestamp
@@ -9,10 +11,12 @@ from dbsync.errors import CommitFailed, Damaged, MigrationFailed, TillkeeperErro
 from dbsync.migrations import history, runner
 from dbsync.migrations.engines import registry
 from dbsync.migrations.history import HistoryKind, Release
+from dbsync.migrations.local_additions import Known
 from dbsync.migrations.write_log import Written, together
-from dbsync.model import Backup, Migration, MigrationKind, Sha256, TrialId
+from dbsync.model import Backup, Migration, MigrationKind, SchemaNumber, Sha256, TrialId
 from dbsync.progress import Event, EventKind, WorkPhase
 from dbsync.storage import connections, files
+from dbsync.storage.introspection import version_of
 from dbsync.verification import checks, conservation
 
 
@@ -22,11 +26,15 @@ class Transaction(Shared):
     _written: Written | None = frozenset()
     """The writes of the migrations of this run, as the authorizer saw them; None: unknown."""
 
+    _vendor_names: Mapping[SchemaNumber, Known] | None = None
+    """The names of the vendor's schema before and after each pending migration; None: not determined yet."""
+
     def begin(self) -> None:
         on_copy = any(migration.kind is MigrationKind.COMMAND for migration in self._pending)
         with connections.translated("open", self.database):
             self._begun = OnCopy(self.database, self._scratch("command")) if on_copy else InPlace(self.database)
             self._written = frozenset()
+            self._vendor_names = None
 
     def check_now(self) -> None:
         self._meter.phase(WorkPhase.CHECK)
@@ -37,10 +45,14 @@ class Transaction(Shared):
             raise VerificationFailed(operation="check", path=self.database, cause=problem)
         self._tell(Event(EventKind.INTEGRITY, name=check))
 
-    def apply(self, migration: Migration, trial_id: TrialId | None, release: Release) -> None:
+    def apply(
+        self, migration: Migration, among: tuple[Migration, ...], trial_id: TrialId | None, release: Release
+    ) -> None:
         number, name = migration.number, migration.name
         self._tell(Event(EventKind.MIGRATION, number=number, name=name, text=migration.description))
         with connections.translated("migrate", self.database, otherwise=MigrationFailed):
+            if self._vendor_names is None:
+                self._vendor_names = runner.vendor_names(among, version_of(self._open))
             applied = runner.apply(
                 self._open,
                 migration,
@@ -50,6 +62,7 @@ class Transaction(Shared):
                 milliseconds=lambda: int(self.seconds() * 1000),
                 log=lambda text: self._tell(Event(EventKind.LOG, text=text)),
                 told=self._meter.phase(WorkPhase.MIGRATE, text=f"v{number} {name}"),
+                known=self._vendor_names.get(number),
             )
         self._written = together(self._written, applied.written)
         self._tell(Event(EventKind.VERSION, number=number))

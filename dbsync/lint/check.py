@@ -15,7 +15,8 @@ from dbsync.migrations import runner
 from dbsync.migrations.folder import NONE, NONE_HINT, load, passed_over
 from dbsync.model import Migration, MigrationKind, SchemaNumber
 from dbsync.progress import nobody
-from dbsync.schema import declarations, fingerprint
+from dbsync.schema import declarations
+from dbsync.schema.fingerprint import structure_of
 from dbsync.storage.connections import attach_copy, open_copy, open_scratch, open_undisturbed
 from dbsync.storage.introspection import version_of
 from dbsync.upgrade import decisions
@@ -143,7 +144,7 @@ def _same_end(found: tuple[Migration, ...], earlier: tuple[Migration, ...], numb
         return [Problem(_name(found[number - 1]), f"a fresh database cannot be made: {error.cause}")]
     if fixed == broken:
         return []
-    differing = ", ".join(sorted(fixed ^ broken)[:3])
+    differing = ", ".join(sorted(fixed.sentences ^ broken.sentences)[:3])
     return [Problem(_name(found[number - 1]), f"it ends in another structure than what it replaces: {differing}")]
 
 
@@ -164,7 +165,7 @@ def _from_every_schema(found: tuple[Migration, ...], released: tuple[Path, ...])
             try:
                 runner.run_all(connection, begun)
                 runner.run_all(connection, found[len(begun) :])
-                if fingerprint.fingerprint(connection) != newest:
+                if structure_of(connection) != newest:
                     problems.append(Problem(where, "it does not end in the structure of a fresh database"))
             except TillkeeperError as error:
                 problems.append(Problem(where, error.cause))
@@ -215,7 +216,7 @@ def _twice(found: tuple[Migration, ...], before: Path | None, scratch: Path) -> 
             with closing(open_scratch(path)) as connection:
                 pending = tuple(migration for migration in found if migration.number > version_of(connection))
                 with another_day(connection) if path == twice else nullcontext():
-                    runner.run_all(connection, pending)
+                    runner.run_all(connection, pending, among=found)
         with closing(open_copy(once)) as connection:
             attach_copy(connection, twice, "twice")
             differing = [difference.table for difference in table_diff.differences(connection, "twice")]
@@ -244,22 +245,24 @@ def _undeclared(found: tuple[Migration, ...], before: Path, scratch: Path) -> li
             pending = tuple(migration for migration in found if migration.number > version_of(connection))
         problems = []
         for migration in pending:
-            problems += _different((migration,), step, scratch, goes_on=True)
+            problems += _different((migration,), found, step, scratch, goes_on=True)
         if len(pending) > 1 and not problems:
-            problems += _different(pending, before, scratch, goes_on=False)
+            problems += _different(pending, found, before, scratch, goes_on=False)
     finally:
         snapshot.drop_part(step)
     return problems
 
 
-def _different(run: tuple[Migration, ...], base: Path, scratch: Path, *, goes_on: bool) -> list[Problem]:
+def _different(
+    run: tuple[Migration, ...], found: tuple[Migration, ...], base: Path, scratch: Path, *, goes_on: bool
+) -> list[Problem]:
     after = scratch / "check-after.db"
     try:
         snapshot.scratch_copy(source=base, target=after, told=nobody)
         with closing(open_scratch(after)) as connection:
-            written = runner.run_all(connection, run)
+            written = runner.run_all(connection, run, among=found)
             attach_copy(connection, base, conservation.OLD)
-            found = conservation.findings(
+            differing = conservation.findings(
                 connection, declarations.declared(run), written=written, limit_seconds=checks.LIMIT_SECONDS, skip=False
             )
         if goes_on:
@@ -268,5 +271,5 @@ def _different(run: tuple[Migration, ...], base: Path, scratch: Path, *, goes_on
         snapshot.drop_part(after)
     return [
         Problem(_name(run[-1]), finding.told, f"-- changes: {finding.declare}" if finding.declare else "")
-        for finding in found
+        for finding in differing
     ]

@@ -18,11 +18,13 @@ from dbsync.model import Migration, MigrationKind, SchemaNumber, Sha256
 if TYPE_CHECKING:
     import ast
 
-HEADER: Final = re.compile(r"^--\s*(description|changes|readable_from|replaces)\s*:\s*(.*?)\s*$")
+HEADER: Final = re.compile(r"^--\s*(description|changes|readable_from|replaces|strings)\s*:\s*(.*?)\s*$")
 KINDS: Final = {".sql": MigrationKind.SQL, ".py": MigrationKind.PYTHON, ".toml": MigrationKind.COMMAND}
 """By the extension of the file."""
-METADATA: Final = ("description", "changes", "readable_from", "replaces")
+METADATA: Final = ("description", "changes", "readable_from", "replaces", "strings")
 """The keys of a migration's metadata."""
+DOUBLE_QUOTED: Final = "double-quoted"
+"""Of `strings`: SQLite takes some "text" of an existing schema for a string (sqlite.org/quirks.html, 8)."""
 _SHA256: Final = re.compile(r"^[0-9a-f]{64}$")
 _NO_FOLDER: Final = (FileNotFoundError, NotADirectoryError)
 
@@ -108,7 +110,15 @@ def built(path: Path, text: str, values: Mapping[str, Any], *, number: SchemaNum
         changes=tuple(_text(path, line) for line in _listed(path, values.get("changes", ()))),
         kind=KINDS[path.suffix],
         path=path,
+        has_strings_in_double_quotes=_strings(path, values.get("strings")),
     )
+
+
+def _strings(path: Path, value: object) -> bool:
+    if value not in (None, DOUBLE_QUOTED):
+        cause = f"strings can only be {DOUBLE_QUOTED!r}, not {value!r}"
+        raise BadMigrations(operation="read", path=path, cause=cause)
+    return value is not None
 
 
 def header_of(text: str) -> list[str]:
