@@ -156,6 +156,8 @@ class _Part:
                     # Of a type, or the columns of a foreign key: pragmas show these.
                     self._at -= 1
                     self._bracketed()
+                case _:
+                    continue
         if column:
             self._found.columns[column] = text
 

@@ -170,13 +170,18 @@ def test_a_misspelt_drop_is_still_found_before_a_release(tmp_path: Path) -> None
     assert problem.safe == "Is sale.cents meant?"
 
 
+ANOTHER_KEY = """-- changes: drop column sale.id
+-- changes: drop index by_cents
+CREATE TABLE t (cents INTEGER NOT NULL); INSERT INTO t SELECT cents FROM sale;
+DROP TABLE sale; ALTER TABLE t RENAME TO sale;
+"""
+
+
 @pytest.mark.parametrize(
     ("step", "cause", "line"),
     [
         (
-            "-- changes: drop column sale.id\n-- changes: drop index by_cents\n"
-            "CREATE TABLE t (cents INTEGER NOT NULL); INSERT INTO t SELECT cents FROM sale; DROP TABLE sale;"
-            "ALTER TABLE t RENAME TO sale;",
+            ANOTHER_KEY,
             'column sale.note, sale.twice "as" much was added to this database and cannot be kept: the key',
             "drop column sale.note",
         ),

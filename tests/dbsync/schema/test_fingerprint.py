@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -147,9 +147,10 @@ def pairs(draw: st.DrawFn) -> tuple[str, str, str]:
     if name == "option":
         changed = written._replace(option=draw(st.sampled_from(option.other)))
     else:
-        texts = list(getattr(written, name))
+        texts: Any = list(getattr(written, name))
         texts[number] = draw(st.sampled_from(groups[name][number].other))
-        changed = Pieces(*(texts if field == name else getattr(written, field) for field in Pieces._fields))
+        fields: dict[str, Any] = {**written._asdict(), name: texts}
+        changed = Pieces(**fields)
     return written.sql, otherwise.sql, changed.sql
 
 
