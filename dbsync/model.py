@@ -131,6 +131,8 @@ class Migration(NamedTuple):
     engine: EngineName = EngineName.OWN
     needs: tuple[Need, ...] = ()
     """What only the app has, and objects of this schema use."""
+    has_strings_in_double_quotes: bool = False
+    """Whether it is the text of an existing schema, in which SQLite takes some "text" for a string."""
 
 
 class BackupKind(StrEnum):

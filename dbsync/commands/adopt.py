@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from pathlib import Path
 from typing import assert_never
 
 from dbsync.backups import catalog
 from dbsync.database.live import LiveEffects
 from dbsync.errors import Damaged, TillkeeperError, Untracked
 from dbsync.migrations.history import HistoryKind
+from dbsync.migrations.migration_file import DOUBLE_QUOTED
+from dbsync.migrations.sandbox import Sandbox
 from dbsync.model import Backup, BackupKind, Facts, Migration, SchemaNumber, State
-from dbsync.storage.connections import Connection
+from dbsync.storage.connections import Connection, open_scratch
 from dbsync.storage.introspection import tables_of
 from dbsync.upgrade import adoption_decision, decisions
 
@@ -61,7 +65,7 @@ def written_schema(connection: Connection) -> str:
     """Return the structure of a database as the text of a first migration.
 
     Tables come first, then the objects that depend on them. The tables of SQLite, of other tools and of dbsync are left
-    out.
+    out. Where the schema has strings in double quotes, the text says so, and is run as it was made.
     """
     tables = {table.lower() for table in tables_of(connection)}
     rows = connection.execute(
@@ -69,7 +73,21 @@ def written_schema(connection: Connection) -> str:
         " ORDER BY CASE type WHEN 'table' THEN 1 WHEN 'index' THEN 2 WHEN 'view' THEN 3 ELSE 4 END, rowid"
     )
     kept = [str(sql) for kind, table, sql in rows if kind in ("view", "trigger") or str(table).lower() in tables]
-    return "-- description: The schema as it was adopted\n\n" + "".join(f"{sql};\n\n" for sql in kept)
+    text = "".join(f"{sql};\n\n" for sql in kept)
+    strings = f"-- strings: {DOUBLE_QUOTED}\n" if '"' in text and _has_strings_in_double_quotes(text) else ""
+    return f"-- description: The schema as it was adopted\n{strings}\n{text}"
+
+
+def _has_strings_in_double_quotes(text: str) -> bool:
+    """Return whether the rule for the SQL of migrations refuses a schema: there a "name" never is a string."""
+    with closing(open_scratch()) as connection:
+        connection.execute("BEGIN")
+        with Sandbox(connection, lambda _: None, Path()) as sandbox:
+            try:
+                sandbox.script(text)
+            except TillkeeperError:
+                return True
+    return False
 
 
 def _state_of(facts: Facts) -> str:

@@ -19,7 +19,7 @@ from dbsync.migrations.write_log import tables_in
 from dbsync.model import NO_SHA256, Backup, BackupKind, Loss, Migration
 from dbsync.progress import Meter, Progress, WorkPhase, quiet, safe
 from dbsync.rehearsal.way_back import WayBack, try_back
-from dbsync.schema import fingerprint
+from dbsync.schema.fingerprint import Structure, differences, structure_of
 from dbsync.storage import files
 from dbsync.storage.connections import (
     Connection,
@@ -220,7 +220,9 @@ def _attempt(
         with translated("rehearse", scratch, otherwise=MigrationFailed), closing(open_writing(scratch)) as connection:
             connection.execute(f"PRAGMA journal_mode={'WAL' if writes_ahead else 'DELETE'}").fetchall()
             connection.execute("BEGIN IMMEDIATE")
-            touched = runner.apply_all(connection, pending, told=meter.phase(WorkPhase.MIGRATE), issued=issued)
+            touched = runner.apply_all(
+                connection, pending, among=found, told=meter.phase(WorkPhase.MIGRATE), issued=issued
+            )
             with translated("rehearse", scratch, otherwise=VerificationFailed):
                 attach_copy(connection, base, OLD)
                 case = checks.Case(connection, found, has_old=True, touched=touched, told=meter.phase(WorkPhase.VERIFY))
@@ -228,7 +230,7 @@ def _attempt(
             meter.phase(WorkPhase.COMPARE)
             comparing = time.monotonic()
             changes = table_diff.differences(connection, OLD, only=None if touched is None else tables_in(touched))
-            before, after = fingerprint.fingerprint(connection, OLD), fingerprint.fingerprint(connection)
+            objects = _objects(structure_of(connection, OLD), structure_of(connection))
             # The comparison is for the reader of the result; the till does not wait for it.
             began += time.monotonic() - comparing
             journal_bytes = _journal_bytes(scratch)
@@ -237,8 +239,14 @@ def _attempt(
     except TillkeeperError as error:
         return Attempt(pending, error.cause, time.monotonic() - began)
     seconds = time.monotonic() - began
-    objects = [*(f"+ {part}" for part in sorted(after - before)), *(f"- {part}" for part in sorted(before - after))]
-    return Attempt(pending, "", seconds, journal_bytes, changes, tuple(objects))
+    return Attempt(pending, "", seconds, journal_bytes, changes, objects)
+
+
+def _objects(before: Structure, after: Structure) -> tuple[str, ...]:
+    """Return the changes of the structure: `+` made, `-` gone; first what was made."""
+    signs = {"with": "+", "without": "-"}
+    changed = (difference.partition(" ") for difference in differences(after, before))
+    return tuple(sorted(f"{signs[sign]} {part}" for sign, _, part in changed))
 
 
 def _checked(base: Path) -> Backup:

@@ -11,7 +11,7 @@ from dbsync.errors import MigrationFailed, TillkeeperError
 from dbsync.migrations import history, runner
 from dbsync.migrations.engines import registry
 from dbsync.model import Applied, EngineName, Facts, Migration, MigrationKind, Recognised, SchemaNumber, State
-from dbsync.schema import fingerprint
+from dbsync.schema.fingerprint import Structure, differences, structure_of
 from dbsync.storage.connections import Connection, look, open_copy, open_scratch, open_writing, translated
 from dbsync.storage.introspection import version_of
 from dbsync.upgrade import adoption_decision, decisions
@@ -21,14 +21,13 @@ SHOWN_COUNT: Final = 5
 
 def recognise(connection: Connection, found: tuple[Migration, ...]) -> Recognised:
     """Return the evidence for how far a database has come; reads only."""
-    is_like = fingerprint.fingerprint(connection)
+    is_like = structure_of(connection)
     fits: list[SchemaNumber] = []
-    nearest = (len(is_like) + 1, "")
+    nearest = (len(is_like.parts) + 1, "")
     stopped: list[str] = []
     for number, fresh in enumerate(_each_fresh(found, stopped)):
-        differing = sorted(
-            {f"without {part}" for part in fresh - is_like} | {f"with {part}" for part in is_like - fresh}
-        )
+        # A column that was added at the end of a table is the one that stands in the middle of a schema file.
+        differing = sorted(differences(is_like._replace(orders={}), fresh))
         if not differing:
             fits.append(SchemaNumber(number))
         elif len(differing) <= nearest[0]:
@@ -98,10 +97,10 @@ def decided_on_copy(path: Path, found: tuple[Migration, ...]) -> decisions.Upgra
         return decisions.decide_upgrade(facts, history.applied(connection), found, None)
 
 
-def _each_fresh(found: tuple[Migration, ...], stopped: list[str]) -> Iterator[frozenset[str]]:
+def _each_fresh(found: tuple[Migration, ...], stopped: list[str]) -> Iterator[Structure]:
     """Yield the structures of all schemas of a release, from empty to newest; `stopped` gets why some are missing."""
     with closing(open_scratch()) as connection:
-        yield fingerprint.fingerprint(connection)
+        yield structure_of(connection)
         for migration in found:
             if migration.kind is MigrationKind.COMMAND:
                 stopped.append(f"schema {migration.number} is a program's, and not known without running it")
@@ -113,4 +112,4 @@ def _each_fresh(found: tuple[Migration, ...], stopped: list[str]) -> Iterator[fr
                 # The schemas before it are known, and one of them may fit.
                 stopped.append(f"schema {migration.number} cannot be made: {error.cause}")
                 return
-            yield fingerprint.fingerprint(connection)
+            yield structure_of(connection)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from dbsync.backups import snapshot
@@ -13,10 +14,12 @@ from dbsync.errors import CommitFailed, Damaged, MigrationFailed, TillkeeperErro
 from dbsync.migrations import history, runner
 from dbsync.migrations.engines import registry
 from dbsync.migrations.history import HistoryKind, Release
+from dbsync.migrations.local_additions import Known
 from dbsync.migrations.write_log import Written, together
-from dbsync.model import Backup, Migration, MigrationKind, Sha256, TrialId
+from dbsync.model import Backup, Migration, MigrationKind, SchemaNumber, Sha256, TrialId
 from dbsync.progress import Event, EventKind, WorkPhase
 from dbsync.storage import connections, files
+from dbsync.storage.introspection import version_of
 from dbsync.upgrade.outcome_record import FlightEvent
 from dbsync.verification import checks, conservation
 
@@ -33,6 +36,10 @@ class Transaction(Shared):
     """Whether the transaction can return to the state before the migrations."""
     _trial: tuple[TrialId, Release] | None = None
     """The trial whose row was written."""
+    _among: tuple[Migration, ...] = ()
+    """All migrations of the release."""
+    _vendor_names: Mapping[SchemaNumber, Known] | None = None
+    """The names of the vendor's schema before and after each pending migration; None: not determined yet."""
 
     def begin(self) -> None:
         on_copy = any(migration.kind is MigrationKind.COMMAND for migration in self._pending)
@@ -40,6 +47,7 @@ class Transaction(Shared):
             self._begun = OnCopy(self.database, self._scratch("command")) if on_copy else InPlace(self.database)
             self._written = frozenset()
             self._saved, self._trial = False, None
+            self._vendor_names = None
 
     def check_now(self) -> None:
         self._meter.phase(WorkPhase.CHECK)
@@ -50,13 +58,18 @@ class Transaction(Shared):
             raise VerificationFailed(operation="check", path=self.database, cause=problem)
         self._tell(Event(EventKind.INTEGRITY, name=check))
 
-    def apply(self, migration: Migration, trial_id: TrialId | None, release: Release) -> None:
+    def apply(
+        self, migration: Migration, among: tuple[Migration, ...], trial_id: TrialId | None, release: Release
+    ) -> None:
+        self._among = among
         if not self._saved and isinstance(self._begun, InPlace) and kept.exists(self._open):
             self._open.execute(f"SAVEPOINT {_BEFORE}")
             self._saved = True
         number, name = migration.number, migration.name
         self._tell(Event(EventKind.MIGRATION, number=number, name=name, text=migration.description))
         with connections.translated("migrate", self.database, otherwise=MigrationFailed):
+            if self._vendor_names is None:
+                self._vendor_names = runner.vendor_names(among, version_of(self._open))
             applied = runner.apply(
                 self._open,
                 migration,
@@ -66,6 +79,7 @@ class Transaction(Shared):
                 milliseconds=lambda: int(self.seconds() * 1000),
                 log=lambda text: self._tell(Event(EventKind.LOG, text=text)),
                 told=self._meter.phase(WorkPhase.MIGRATE, text=f"v{number} {name}"),
+                known=self._vendor_names.get(number),
             )
         self._written = together(self._written, applied.written)
         self._tell(Event(EventKind.VERSION, number=number))
@@ -159,7 +173,7 @@ class Transaction(Shared):
         trial_id, release = self._trial or (None, (None, None))
         done = PutBack()
         for migration in pending:
-            self.apply(migration, trial_id, release)
+            self.apply(migration, self._among, trial_id, release)
             done += put_back(self._open, migration.number)
         if trial_id is not None:
             self.mark_trial(trial_id, release)

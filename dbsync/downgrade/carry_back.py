@@ -77,34 +77,43 @@ def carry_back(
     (reports / PARKED).unlink(missing_ok=True)
     try:
         with compression.plain(backup) as plain:
-            newer = _newer(plain, migrations)
-            if row_translation.conserves(newer) and _by_backup(now, plain, newer, into, told):
+            run = _run_on(plain, migrations)
+            if row_translation.conserves(run.newer) and _by_backup(now, plain, run, into, told):
                 return Carried(into, (), None, None)
-            return _by_base(now, plain, newer, into=into, reports=reports, told=told)
+            return _by_base(now, plain, run, into=into, reports=reports, told=told)
     except BaseException:
         snapshot.drop_part(into)
         raise
 
 
-def _newer(backup: Path, migrations: tuple[Migration, ...]) -> tuple[Migration, ...]:
+class _Run(NamedTuple):
+    """The migrations of a way back."""
+
+    known: tuple[Migration, ...]
+    """All of them."""
+    newer: tuple[Migration, ...]
+    """Those that the backup does not have."""
+
+
+def _run_on(backup: Path, migrations: tuple[Migration, ...]) -> _Run:
     with translated("look at", backup), closing(open_copy(backup)) as connection:
         version = version_of(connection)
-    return tuple(migration for migration in migrations if migration.number > version)
+    return _Run(migrations, tuple(migration for migration in migrations if migration.number > version))
 
 
-def _by_backup(now: Path, backup: Path, newer: tuple[Migration, ...], into: Path, told: Told) -> bool:
+def _by_backup(now: Path, backup: Path, migrations: _Run, into: Path, told: Told) -> bool:
     """Carry back with the backup as the base; return False if anything would differ, or could not be done."""
     told(0, 0, "copying the backup")
     snapshot.scratch_copy(source=backup, target=into, told=told, like=now)
     try:
         # Only tables and columns of both sides are carried: every value has a place.
         _do_again(now, backup, into, (), None, told)
-        return _proven(now, into, newer, told)
+        return _proven(now, into, migrations, told)
     except MigrationFailed:
         return False
 
 
-def _proven(now: Path, into: Path, newer: tuple[Migration, ...], told: Told) -> bool:
+def _proven(now: Path, into: Path, migrations: _Run, told: Told) -> bool:
     """Return whether migrating the result up again gives the newer database, in a transaction that is rolled back.
 
     The file that was proven is thus the one that is restored. In WAL mode the file itself stays as it is and can be
@@ -118,7 +127,7 @@ def _proven(now: Path, into: Path, newer: tuple[Migration, ...], told: Told) -> 
             attach_copy(connection, now, NOW)
             connection.execute("PRAGMA foreign_keys=OFF")
             connection.execute("BEGIN")
-            runner.apply_all(connection, newer, puts_back=True)
+            runner.apply_all(connection, migrations.newer, among=migrations.known, puts_back=True)
             same = version_of(connection) == version_of(connection, NOW)
             same = same and not table_diff.differences(connection, NOW, whole=True)
             same = same and not kept.exists(connection, NOW)
@@ -130,27 +139,25 @@ def _proven(now: Path, into: Path, newer: tuple[Migration, ...], told: Told) -> 
     return same
 
 
-def _by_base(
-    now: Path, backup: Path, newer: tuple[Migration, ...], *, into: Path, reports: Path, told: Told
-) -> Carried:
+def _by_base(now: Path, backup: Path, migrations: _Run, *, into: Path, reports: Path, told: Told) -> Carried:
     base, again = into.with_name(f"{into.name}-base"), into.with_name(f"{into.name}-again")
     parked = reports / PARKED
     try:
-        local = _make_base(now, backup, base, newer, told)
+        local = _make_base(now, backup, base, migrations, told)
         told(0, 0, "copying the backup")
         snapshot.scratch_copy(source=backup, target=into, told=told, like=now)
-        uncounted = _do_again(now, base, into, newer, local, told)
+        uncounted = _do_again(now, base, into, migrations.newer, local, told)
         # No more than three copies at once: each may be as large as the database.
         snapshot.drop_part(base)
         with Beside(lambda: _check(into)) as check:
             told(0, 0, "copying the result")
             snapshot.scratch_copy(source=into, target=again, told=told, like=now)
             told(0, 0, "proving it")
-            unproven = _migrated_again(again, newer)
+            unproven = _migrated_again(again, migrations)
             if unproven:
                 # The older database is complete, and going up from it fails: then all changes are kept.
                 snapshot.drop_part(again)
-                _make_base(now, backup, again, newer, told)
+                _make_base(now, backup, again, migrations, told)
             found = _proof(now, again, reports)
         check.result()
         parked_count = _keep(now, again, into, parked)
@@ -165,12 +172,12 @@ def _by_base(
     return Carried(into, losses, path, export, unproven)
 
 
-def _make_base(now: Path, backup: Path, base: Path, newer: tuple[Migration, ...], told: Told) -> Local:
+def _make_base(now: Path, backup: Path, base: Path, migrations: _Run, told: Told) -> Local:
     """Make the database as the migrations left it, with the tables and columns that people made since, empty."""
     told(0, 0, "copying the backup")
     snapshot.scratch_copy(source=backup, target=base, told=told, like=now)
     told(0, 0, "migrating the backup")
-    runner.migrate_up(base, newer)
+    runner.migrate_up(base, migrations.known)
     _check_version(now, base)
     with translated("carry back", base, otherwise=MigrationFailed), closing(open_scratch(base)) as connection:
         attach_copy(connection, now, NOW)
@@ -179,10 +186,10 @@ def _make_base(now: Path, backup: Path, base: Path, newer: tuple[Migration, ...]
     return local
 
 
-def _migrated_again(again: Path, newer: tuple[Migration, ...]) -> str:
+def _migrated_again(again: Path, migrations: _Run) -> str:
     """Return why the result cannot be migrated up again; empty: it was."""
     try:
-        runner.migrate_up(again, newer)
+        runner.migrate_up(again, migrations.known)
     except MigrationFailed as error:
         return f"migrating the result up again fails: {error.cause}"
     return ""

@@ -20,7 +20,8 @@ from dbsync.model import Migration, MigrationKind, SchemaNumber
 from dbsync.progress import nobody
 from dbsync.rehearsal import way_back
 from dbsync.rehearsal.way_back import WayBack
-from dbsync.schema import declarations, fingerprint
+from dbsync.schema import declarations
+from dbsync.schema.fingerprint import structure_of
 from dbsync.storage.connections import attach_copy, open_copy, open_scratch, open_undisturbed
 from dbsync.storage.introspection import version_of
 from dbsync.upgrade import decisions
@@ -228,7 +229,7 @@ def _same_end(found: tuple[Migration, ...], earlier: tuple[Migration, ...], numb
         return [Problem(_name(found[number - 1]), f"a fresh database cannot be made: {error.cause}")]
     if fixed == broken:
         return []
-    differing = ", ".join(sorted(fixed ^ broken)[:3])
+    differing = ", ".join(sorted(fixed.sentences ^ broken.sentences)[:3])
     return [Problem(_name(found[number - 1]), f"it ends in another structure than what it replaces: {differing}")]
 
 
@@ -249,7 +250,7 @@ def _from_every_schema(found: tuple[Migration, ...], released: tuple[Path, ...])
             try:
                 runner.run_all(connection, begun)
                 runner.run_all(connection, found[len(begun) :])
-                if fingerprint.fingerprint(connection) != newest:
+                if structure_of(connection) != newest:
                     problems.append(Problem(where, "it does not end in the structure of a fresh database"))
             except TillkeeperError as error:
                 problems.append(Problem(where, error.cause))
@@ -324,7 +325,7 @@ def _twice(found: tuple[Migration, ...], before: Path | None, scratch: Path) -> 
             with closing(open_scratch(path)) as connection:
                 pending = tuple(migration for migration in found if migration.number > version_of(connection))
                 with another_day(connection) if path == twice else nullcontext():
-                    runner.run_all(connection, pending)
+                    runner.run_all(connection, pending, among=found)
         with closing(open_copy(once)) as connection:
             attach_copy(connection, twice, "twice")
             differing = [difference.table for difference in table_diff.differences(connection, "twice")]
@@ -353,9 +354,9 @@ def _undeclared(found: tuple[Migration, ...], before: Path, scratch: Path) -> li
             pending = tuple(migration for migration in found if migration.number > version_of(connection))
         different = []
         for migration in pending:
-            different += _different((migration,), step, scratch, goes_on=True)
+            different += _different((migration,), found, step, scratch, goes_on=True)
         if len(pending) > 1 and not different:
-            different += _different(pending, before, scratch, goes_on=False)
+            different += _different(pending, found, before, scratch, goes_on=False)
         broken = _broken_on(before, step, found, pending)
     finally:
         snapshot.drop_part(step)
@@ -386,20 +387,20 @@ def _broken_on(
 
 
 def _different(
-    run: tuple[Migration, ...], base: Path, scratch: Path, *, goes_on: bool
+    run: tuple[Migration, ...], found: tuple[Migration, ...], base: Path, scratch: Path, *, goes_on: bool
 ) -> list[tuple[Migration, Finding]]:
     """Run migrations on a copy and return the undeclared differences, each with the last migration of the run."""
     after = scratch / "check-after.db"
     try:
         snapshot.scratch_copy(source=base, target=after, told=nobody)
         with closing(open_scratch(after)) as connection:
-            written = runner.run_all(connection, run)
+            written = runner.run_all(connection, run, among=found)
             attach_copy(connection, base, conservation.OLD)
-            found = conservation.findings(
+            differing = conservation.findings(
                 connection, declarations.declared(run), written=written, limit_seconds=checks.LIMIT_SECONDS, skip=False
             )
         if goes_on:
             after.replace(base)
     finally:
         snapshot.drop_part(after)
-    return [(run[-1], finding) for finding in found]
+    return [(run[-1], finding) for finding in differing]

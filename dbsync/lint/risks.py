@@ -40,10 +40,12 @@ _PYTHON_CLOCKS: Final = frozenset(
     ["datetime.now", "datetime.utcnow", "datetime.today", "date.today", "time.time", "time.time_ns", "os.urandom"]
 )
 _PYTHON_CHANCE: Final = ("random.", "secrets.", "uuid.uuid1", "uuid.uuid4")
-_NEARLY: Final = re.compile(r"^\s*(?:--|/\*)\s*(changes?|replaces?|needs?|readable[ _-]from)\s*:", re.IGNORECASE)
+_NEARLY: Final = re.compile(
+    r"^\s*(?:--|/\*)\s*(changes?|replaces?|needs?|readable[ _-]from|strings?)\s*:", re.IGNORECASE
+)
 _WHERE_IT_IS_READ: Final = (
-    "Write it as `-- changes: …`, `-- needs: …`, `-- replaces: …` or `-- readable_from: …`, at the beginning of a line"
-    " and before the first statement."
+    "Write it as `-- changes: …`, `-- needs: …`, `-- replaces: …`, `-- readable_from: …` or `-- strings: …`, at the"
+    " beginning of a line and before the first statement."
 )
 _SAY_IT: Final = "Say it: "
 SAME_TWICE: Final = (

@@ -20,13 +20,15 @@ from dbsync.storage.sql_tokens import unquoted
 if TYPE_CHECKING:
     import ast
 
-HEADER: Final = re.compile(r"^--\s*(description|changes|needs|readable_from|replaces)\s*:\s*(.*?)\s*$")
+HEADER: Final = re.compile(r"^--\s*(description|changes|needs|readable_from|replaces|strings)\s*:\s*(.*?)\s*$")
 KINDS: Final = {".sql": MigrationKind.SQL, ".py": MigrationKind.PYTHON, ".toml": MigrationKind.COMMAND}
 """By the extension of the file."""
-METADATA: Final = ("description", "changes", "needs", "readable_from", "replaces")
+METADATA: Final = ("description", "changes", "needs", "readable_from", "replaces", "strings")
 """The keys of a migration's metadata."""
 _LISTS: Final = ("changes", "needs", "replaces")
 """Those that may occur more than once in a header."""
+DOUBLE_QUOTED: Final = "double-quoted"
+"""Of `strings`: SQLite takes some "text" of an existing schema for a string (sqlite.org/quirks.html, 8)."""
 _SHA256: Final = re.compile(r"^[0-9a-f]{64}$")
 _NO_FOLDER: Final = (FileNotFoundError, NotADirectoryError)
 
@@ -113,7 +115,15 @@ def built(path: Path, text: str, values: Mapping[str, Any], *, number: SchemaNum
         kind=KINDS[path.suffix],
         path=path,
         needs=tuple(_need(path, line) for line in _listed(path, "needs", values.get("needs", ()))),
+        has_strings_in_double_quotes=_strings(path, values.get("strings")),
     )
+
+
+def _strings(path: Path, value: object) -> bool:
+    if value not in (None, DOUBLE_QUOTED):
+        cause = f"strings can only be {DOUBLE_QUOTED!r}, not {value!r}"
+        raise BadMigrations(operation="read", path=path, cause=cause)
+    return value is not None
 
 
 def header_of(text: str) -> list[str]:

@@ -7,7 +7,7 @@ one, rename; indexes, triggers, rowids and the AUTOINCREMENT counter are kept.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from dbsync.errors import MigrationFailed
@@ -40,6 +40,14 @@ class Helpers(ABC):
         """Return a name for a table's rowid; None where it has none, or no name for it is left."""
 
     @abstractmethod
+    def existing(self, sql: str) -> None:
+        """Run a statement of the database's own schema, which may have strings in double quotes."""
+
+    @abstractmethod
+    def is_local(self, kind: str, name: str) -> bool:
+        """Return whether no schema of the vendor has an index or trigger; it is made again after the migration."""
+
+    @abstractmethod
     def log(self, text: str) -> None:
         """Write one line to the run's log."""
 
@@ -64,7 +72,11 @@ class Helpers(ABC):
             copy: new column → expression over the old row; all other columns are copied by name.
         """
         body = definition if definition.lstrip().startswith("(") else f"({definition})"
-        self._rebuild(table, body, dict(copy or {}))
+        self._rebuild(table, lambda new: self.execute(f"CREATE TABLE {quoted(new)} {body}"), dict(copy or {}))
+
+    def rebuild_with(self, table: str, body: str, copy: Mapping[str, str]) -> None:
+        """Give a table a definition that consists of text that the database has or had, parentheses included."""
+        self._rebuild(table, lambda new: self.existing(f"CREATE TABLE {quoted(new)} {body}"), dict(copy))
 
     def add_foreign_key(self, table: str, column: str, references: str, on_delete: str = "NO ACTION") -> None:
         """Add a foreign key: `references` is like `categories(id)`. Rows without a parent are refused."""
@@ -75,7 +87,7 @@ class Helpers(ABC):
         )[0][0]
         self._refuse(lost, f"{lost} rows of {table} refer to rows of {parent.strip()} that are not there")
         clause = f"FOREIGN KEY ({quoted(column)}) REFERENCES {quoted(parent.strip())}({quoted(target.strip())})"
-        self._rebuild(table, self._with_constraint(table, f"{clause} ON DELETE {on_delete}"), {})
+        self.rebuild_with(table, self._with_constraint(table, f"{clause} ON DELETE {on_delete}"), {})
         self.log(f"✅ Foreign key of {table}.{column} added")
 
     def add_unique(self, table: str, columns: Sequence[str], settle: str = "refuse", name: str | None = None) -> None:
@@ -134,7 +146,7 @@ class Helpers(ABC):
         left = self.query(f"SELECT count(*) FROM {quoted(table)} WHERE {quoted(column)} IS NULL")[0][0]
         self._refuse(left, f"{left} rows of {table} have no {column} even so")
         parts, tail = self._definition(table)
-        self._rebuild(table, f"({','.join(with_not_null(part, column) for part in parts)}){tail}", {})
+        self.rebuild_with(table, f"({','.join(with_not_null(part, column) for part in parts)}){tail}", {})
         self.log(f"✅ {table}.{column} is NOT NULL")
 
     def backfill(self, table: str, column: str, expression: str, batch_rows: int = BATCH_ROWS) -> int:
@@ -173,21 +185,21 @@ class Helpers(ABC):
             self.log(f"ℹ️ {count} rows of {table} cleaned")
             count = self.query(broken)[0][0]
         self._refuse(count, f"{count} rows of {table} break CHECK ({check})")
-        self._rebuild(table, self._with_constraint(table, f"CHECK ({check})"), {})
+        self.rebuild_with(table, self._with_constraint(table, f"CHECK ({check})"), {})
         self.log(f"✅ CHECK added to {table}")
 
     # ------------------------------------------------------------------------------------------------------- rebuilds
 
-    def _rebuild(self, table: str, body: str, copy: dict[str, str]) -> None:
+    def _rebuild(self, table: str, make: Callable[[str], object], copy: dict[str, str]) -> None:
         new = f"dbsync_new_{table}"
         kept = self.query(
-            "SELECT sql FROM sqlite_schema WHERE lower(tbl_name) = lower(?) AND type IN ('index', 'trigger')"
-            " AND sql IS NOT NULL",
+            "SELECT type, name, sql FROM sqlite_schema WHERE lower(tbl_name) = lower(?)"
+            " AND type IN ('index', 'trigger') AND sql IS NOT NULL",
             (table,),
         )
         before = self.columns(table)
-        self.execute(f"CREATE TABLE {quoted(new)} {body}")
-        names = [name for name in self.columns(new) if name in copy or any(same(name, old) for old in before)]
+        make(new)
+        names = [name for name in self._written_columns(new) if name in copy or any(same(name, old) for old in before)]
         chosen = [copy.get(name, quoted(name)) for name in names]
         rowids = self._rowid(new), self._rowid(table)
         listed = [quoted(name) for name in names]
@@ -200,8 +212,10 @@ class Helpers(ABC):
         self.execute("PRAGMA legacy_alter_table=ON")
         self.execute(f"ALTER TABLE {quoted(new)} RENAME TO {quoted(table)}")
         self.execute("PRAGMA legacy_alter_table=OFF")
-        for (sql,) in kept:
-            self.execute(sql)
+        for kind, name, sql in kept:
+            # A local index may be on a column that is not there yet.
+            if not self.is_local(kind, name):
+                self.existing(sql)
 
     def _carry_mark(self, table: str, new: str) -> None:
         if not self.query("SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_sequence'"):
@@ -217,6 +231,10 @@ class Helpers(ABC):
         rows = self.query(f"PRAGMA table_info({quoted(table)})")
         keys = [row for row in rows if row[5]]
         return len(keys) == 1 and str(keys[0][2]).upper() == "INTEGER"
+
+    def _written_columns(self, table: str) -> list[str]:
+        """Return the columns that an INSERT may name: not the generated ones."""
+        return [str(row[1]) for row in self.query(f"PRAGMA table_xinfo({quoted(table)})") if row[6] == 0]
 
     def _definition(self, table: str) -> Definition:
         sql = str(self.query("SELECT sql FROM sqlite_schema WHERE lower(name) = lower(?)", (table,))[0][0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
@@ -9,14 +10,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dbsync.complement.put_back import put_back
-from dbsync.errors import MigrationFailed
-from dbsync.migrations import history
+from dbsync.errors import MigrationFailed, TillkeeperError
+from dbsync.migrations import history, local_additions
 from dbsync.migrations.engines import registry
+from dbsync.migrations.local_additions import Known
 from dbsync.migrations.sandbox import Sandbox, unheard
 from dbsync.migrations.write_log import Written, together
-from dbsync.model import Migration, MigrationKind, TrialId
+from dbsync.model import Migration, MigrationKind, SchemaNumber, TrialId
 from dbsync.progress import Told, nobody
-from dbsync.schema.fingerprint import fingerprint
+from dbsync.schema.fingerprint import Structure, structure_of
 from dbsync.storage.connections import Connection, open_scratch, translated
 from dbsync.storage.introspection import version_of
 
@@ -40,10 +42,12 @@ def apply(
     log: Callable[[str], None],
     told: Told = nobody,
     issued: Callable[[str], None] = unheard,
+    known: Known | None = None,
 ) -> Applied:
     """Run one migration and write its rows and `user_version`, in the open transaction.
 
     `told` gets its progress (statements of an SQL file, rows of a batch), `issued` each statement before it runs.
+    `known` are the names of the vendor's schema before and after it (`vendor_names`): additions of others are kept.
 
     Raises:
         MigrationFailed: a statement or the migration's code failed; the savepoint is undone.
@@ -62,8 +66,14 @@ def apply(
     connection.execute("SAVEPOINT migration")
     try:
         place = engine.file_label(migration)
-        with Sandbox(connection, log, migration.path, told, issued, place=place) as sandbox:
-            engine.run(sandbox, migration)
+        with Sandbox(
+            connection, log, migration.path, told, issued,
+            place=place, has_strings_in_double_quotes=migration.has_strings_in_double_quotes,
+        ) as sandbox:  # fmt: skip
+            if known is None:
+                engine.run(sandbox, migration)
+            else:
+                _with_additions(connection, sandbox, migration, known)
             sandbox.check_transaction()
         took = milliseconds() - began
         _record(connection, migration, trial_id=trial_id, release=release, at=at, took=took)
@@ -76,23 +86,64 @@ def apply(
     return Applied(took, frozenset(sandbox.written))
 
 
+def _with_additions(connection: Connection, sandbox: Sandbox, migration: Migration, known: Known) -> None:
+    additions = local_additions.take(connection, sandbox, migration, known)
+    sandbox.local = frozenset((found.kind, found.name.lower()) for found in additions.objects)
+    registry.named(migration.engine).run(sandbox, migration)
+    sandbox.local = frozenset()
+    local_additions.give_back(connection, sandbox, migration, additions)
+
+
+def vendor_names(migrations: tuple[Migration, ...], since: SchemaNumber) -> dict[SchemaNumber, Known]:
+    """Return the names of the vendor's schema before and after each migration that is newer than `since`.
+
+    It lacks those that cannot be run on a fresh database, and all behind them; a program of the app is one of them.
+
+    Args:
+        migrations: all migrations of a release; if the first ones are missing, nothing is known.
+        since: the schema of the database.
+    """
+    found: dict[SchemaNumber, Known] = {}
+    if not migrations or migrations[0].number != 1 or not 0 < since < migrations[-1].number:
+        return found
+    with closing(open_scratch()) as connection:
+        before = local_additions.names_of(connection)
+        for migration in migrations:
+            try:
+                if migration.kind is MigrationKind.COMMAND:
+                    return found
+                run_all(connection, (migration,))
+            except (TillkeeperError, sqlite3.Error):
+                # Whether that stops the run is for the run itself.
+                return found
+            if migration.number >= since:
+                after = local_additions.names_of(connection)
+                if migration.number > since:
+                    found[migration.number] = before | after
+                before = after
+    return found
+
+
 def apply_all(
     connection: Connection,
     migrations: tuple[Migration, ...],
     *,
+    among: tuple[Migration, ...] = (),
     told: Told = nobody,
     issued: Callable[[Migration, str], None] = lambda _migration, _sql: None,
     puts_back: bool = False,
 ) -> Written | None:
     """Run migrations in the open transaction of a throw-away database and return their writes.
 
-    Their history rows have no trial, no release and no time. `issued` gets each statement before it runs. With
-    `puts_back`, what the database has kept for each schema is put back when it comes to it, as on a till.
+    Their history rows have no trial, no release and no time. `issued` gets each statement before it runs. Local
+    additions are kept if `among` are all migrations of the release. With `puts_back`, what the database has kept for
+    each schema is put back when it comes to it, as on a till.
 
     Returns:
         Their writes; None: they may have written anything.
     """
     written: Written | None = frozenset()
+    names = vendor_names(among, version_of(connection))
     for migration in migrations:
         told(0, 0, f"v{migration.number} {migration.name}")
         applied = apply(
@@ -105,6 +156,7 @@ def apply_all(
             log=lambda _: None,
             told=told,
             issued=partial(issued, migration),
+            known=names.get(migration.number),
         )
         written = together(written, applied.written)
         if puts_back:
@@ -112,14 +164,20 @@ def apply_all(
     return written
 
 
-def run_all(connection: Connection, migrations: tuple[Migration, ...], *, puts_back: bool = False) -> Written | None:
+def run_all(
+    connection: Connection,
+    migrations: tuple[Migration, ...],
+    *,
+    among: tuple[Migration, ...] = (),
+    puts_back: bool = False,
+) -> Written | None:
     """Run migrations on a throw-away database in a transaction of their own and return their writes.
 
-    They run as they would on a till.
+    They run as they would on a till. Local additions are kept if `among` are all migrations of the release.
     """
     connection.execute("PRAGMA foreign_keys=OFF")
     connection.execute("BEGIN")
-    written = apply_all(connection, migrations, puts_back=puts_back)
+    written = apply_all(connection, migrations, among=among, puts_back=puts_back)
     connection.execute("COMMIT")
     return written
 
@@ -132,15 +190,15 @@ def migrate_up(path: Path, migrations: tuple[Migration, ...]) -> tuple[Migration
     """
     with translated("migrate a copy", path, otherwise=MigrationFailed), closing(open_scratch(path)) as connection:
         pending = tuple(migration for migration in migrations if migration.number > version_of(connection))
-        run_all(connection, pending, puts_back=True)
+        run_all(connection, pending, among=migrations, puts_back=True)
     return pending
 
 
-def fresh_structure(migrations: tuple[Migration, ...]) -> frozenset[str]:
+def fresh_structure(migrations: tuple[Migration, ...]) -> Structure:
     """Return the structure that all migrations give to an empty database."""
     with closing(open_scratch()) as connection:
         run_all(connection, migrations)
-        return fingerprint(connection)
+        return structure_of(connection)
 
 
 def _record(

@@ -9,7 +9,7 @@ import sqlite3
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from dbsync.errors import MigrationFailed, TillkeeperError
 from dbsync.migrations.authorizer import WRITES, why_not
@@ -20,6 +20,10 @@ from dbsync.schema.sql_text import COLUMNS, Statement, adds_column, head_of, num
 from dbsync.storage.connections import Connection, kind_of
 from dbsync.storage.introspection import columns_of, quoted, rowid_of
 from dbsync.storage.sql_tokens import pieces_of, unquoted
+
+STRINGS: Final = (
+    "Put strings in single quotes. Above the text of an existing schema, write `-- strings: double-quoted`."
+)
 
 
 def unheard(sql: str) -> None:
@@ -36,6 +40,7 @@ class Sandbox(Helpers):
         told: gets the progress of a step.
         issued: gets each statement before it runs.
         place: the name of the file in findings; its own name by default.
+        has_strings_in_double_quotes: whether the text is that of an existing schema, where "text" may be a string.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class Sandbox(Helpers):
         issued: Callable[[str], None] = unheard,
         *,
         place: str = "",
+        has_strings_in_double_quotes: bool = False,
     ) -> None:
         self._connection = connection
         self._file = str(connection.execute("PRAGMA database_list").fetchone()[2])
@@ -55,6 +61,9 @@ class Sandbox(Helpers):
         self._told = told
         self._issued = issued
         self._place = place or source.name
+        self._checks_names = not has_strings_in_double_quotes
+        self.local: frozenset[tuple[str, str]] = frozenset()
+        """The local indexes, triggers and views: kind, name in lower case."""
         self._statement = ""
         self._line = 0
         self._order = 0
@@ -86,6 +95,18 @@ class Sandbox(Helpers):
     def _rowid(self, table: str) -> str | None:
         """Return a name for a table's rowid that no column hides; None if it has none."""
         return rowid_of(self._connection, table)
+
+    def existing(self, sql: str) -> None:
+        """Run a statement of the database's own schema, which may have strings in double quotes."""
+        checked, self._checks_names = self._checks_names, False
+        try:
+            self._run(sql, ())
+        finally:
+            self._checks_names = checked
+
+    def is_local(self, kind: str, name: str) -> bool:
+        """Return whether no schema of the vendor has an index or trigger; it is made again after the migration."""
+        return (kind, name.lower()) in self.local
 
     def log(self, text: str) -> None:
         """Write one line to the run's log."""
@@ -163,7 +184,7 @@ class Sandbox(Helpers):
         (sqlite.org/quirks.html, 8). Disabling that (Python 3.12) would break triggers that a shop has already.
         """
         exact = strict(sql)
-        if exact == sql:
+        if exact == sql or not self._checks_names:
             return
         try:
             self._connection.execute(f"EXPLAIN {exact}", parameters).close()
@@ -175,7 +196,7 @@ class Sandbox(Helpers):
             raise MigrationFailed(
                 operation="migrate",
                 cause=f"{cause} ({self._where()}: {shown(sql)})",
-                hint="Put strings in single quotes.",
+                hint=STRINGS,
             ) from error
 
     def _compiles(self, sql: str, parameters: Sequence[Any]) -> bool:

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from dbsync.errors import BadMigrations
 from dbsync.model import Migration
+from dbsync.storage.introspection import quoted
 from dbsync.storage.sql_tokens import Token, TokenKind, significant
 
 KINDS: Final = ("index", "trigger", "view")
@@ -254,3 +255,8 @@ def _before(found: Declared, name: str) -> str:
 def same(one: str, other: str) -> bool:
     """Return whether two names are the same to SQLite."""
     return one.lower() == other.lower()
+
+
+def written_name(name: str) -> str:
+    """Return a name as a declaration would write it."""
+    return name if name.isidentifier() else quoted(name)

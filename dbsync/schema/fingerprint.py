@@ -1,56 +1,89 @@
-"""The structure of a database as a set of comparable sentences: columns, indexes, keys, triggers, views."""
+"""The structure of a database in full, as a set of comparable sentences, and how two structures differ."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import combinations
+from typing import NamedTuple
+
+from dbsync.schema.declarations import KINDS, written_name
+from dbsync.schema.table_definition import Table, named_objects, table_of, virtual_of
 from dbsync.storage.connections import Connection
-from dbsync.storage.introspection import columns_of, quoted, tables_of
+from dbsync.storage.introspection import app_tables
+
+
+class Structure(NamedTuple):
+    """The structure of a database, without SQLite's own objects and ours."""
+
+    parts: frozenset[str]
+    """One sentence for each element but the order of columns. Names are in lower case."""
+    orders: dict[str, tuple[str, ...]]
+    """The columns of each table in their order; names in lower case."""
+
+    @property
+    def sentences(self) -> frozenset[str]:
+        """One sentence for each element, and one for the order of each table's columns."""
+        orders = {written_name(table): ", ".join(map(written_name, names)) for table, names in self.orders.items()}
+        return self.parts | {f"columns of {table}: {names}" for table, names in orders.items()}
 
 
 def fingerprint(connection: Connection, schema: str = "main") -> frozenset[str]:
-    """Return one sentence for each element of the app's schema, without SQLite's own objects and ours.
+    """Return the structure of a database as a set of sentences: equal if and only if the structures are.
 
-    Neither the order of columns nor the spelling of a table's SQL counts: a column added by ALTER TABLE and one in a
-    new CREATE TABLE are the same column.
+    Spelling does not count: white space, comments, capitals of names, their quotes, the order and names of constraints,
+    a constraint of a column or the same of its table.
     """
-    found: set[str] = set()
-    for table in tables_of(connection, schema):
-        found.update(_table(connection, table, schema))
-    rows = connection.execute(
-        f"SELECT type, name, sql FROM {schema}.sqlite_schema WHERE type IN ('trigger', 'view') AND sql IS NOT NULL"
-    )
-    found.update(f"{kind} {name}: {_spaced(sql)}" for kind, name, sql in rows)
-    return frozenset(found)
+    return structure_of(connection, schema).sentences
 
 
-def _table(connection: Connection, table: str, schema: str) -> set[str]:
-    found = {f"table {table}"}
-    for column in columns_of(connection, table, schema):
-        facts = f"{column.type.upper()} notnull={int(column.not_null)} default={column.default}"
-        found.add(f"column {table}.{column.name}: {facts} key={column.key} hidden={column.kind.value}")
-    for row in connection.execute(f"PRAGMA {schema}.foreign_key_list({quoted(table)})"):
-        _, _, parent, child_column, parent_column, on_update, on_delete, _ = row
-        found.add(f"foreign key {table}.{child_column} -> {parent}.{parent_column} {on_update} {on_delete}")
-    for _, name, unique, origin, partial in connection.execute(
-        f"PRAGMA {schema}.index_list({quoted(table)})"
-    ).fetchall():
-        columns = connection.execute(f"PRAGMA {schema}.index_xinfo({quoted(name)})").fetchall()
-        parts = ", ".join(
-            f"{column[2]} {column[4]} {'desc' if column[3] else 'asc'}" for column in columns if column[5]
-        )
-        # SQLite names the index of a constraint by a number, which depends on the other constraints.
-        label = name if origin == "c" else "(constraint)"
-        sql = _index_sql(connection, name, schema) if origin == "c" else ""
-        found.add(f"index {table} {label} unique={unique} partial={partial} ({parts}){sql}")
-    return found
+def structure_of(connection: Connection, schema: str = "main") -> Structure:
+    """Return the structure of a database."""
+    parts = set[str]()
+    orders = {}
+    tables = app_tables(connection, schema)
+    for name, facts in sorted(tables.items()):
+        lower = name.lower()
+        table = table_of(connection, name, schema)
+        parts.update(_table(lower, table))
+        if facts.is_virtual:
+            parts.add(f"definition {written_name(lower)}: {' '.join(virtual_of(connection, name, schema))}")
+        orders[lower] = tuple(table.columns)
+    known = {name.lower() for name in tables}
+    for kind in KINDS:
+        for found in named_objects(connection, schema, kind):
+            if kind != "index" or found.table in known:
+                parts.add(f"{kind} {written_name(found.name.lower())}: {' '.join(found.words)}")
+    return Structure(frozenset(parts), orders)
 
 
-def _index_sql(connection: Connection, name: str, schema: str) -> str:
-    row = connection.execute(
-        f"SELECT sql FROM {schema}.sqlite_schema WHERE type = 'index' AND name = ?", (name,)
-    ).fetchone()
-    where = _spaced(row[0] or "").upper().partition(" WHERE ")[2] if row else ""
-    return f" where {where}" if where else ""
+def differences(found: Structure, wanted: Structure) -> set[str]:
+    """Return how a structure differs from another, as sentences.
+
+    Columns that only one of them has do not count as another order of those that both have. Each pair that changed
+    places is one difference, so that a difference stays the same when the table gets another column.
+    """
+    differing = {f"without {part}" for part in wanted.parts - found.parts}
+    differing |= {f"with {part}" for part in found.parts - wanted.parts}
+    for table in found.orders.keys() & wanted.orders.keys():
+        places = {column: place for place, column in enumerate(wanted.orders[table])}
+        shared = [column for column in found.orders[table] if column in places]
+        for first, second in combinations(shared, 2):
+            if places[first] > places[second]:
+                differing.add(f"with column {written_name(table)}.{written_name(first)} before {written_name(second)}")
+    return differing
 
 
-def _spaced(sql: str) -> str:
-    return " ".join(sql.replace('"', "").split())
+def _table(name: str, table: Table) -> Iterator[str]:
+    own = written_name(name)
+    yield " ".join([f"table {own}", *(option.upper() for option in sorted(table.options))])
+    for column, facts in table.columns.items():
+        default = facts.default or None
+        words = f"{facts.kind.upper()} notnull={int(facts.not_null)} default={default} key={facts.key}"
+        words += f" hidden={facts.generated.value}"
+        words += f" collate {facts.collation}" if facts.collation != "binary" else ""
+        words += f" on conflict {facts.conflict}" if facts.conflict else ""
+        words += f" as ({' '.join(facts.expression)})" if facts.expression else ""
+        yield f"column {own}.{written_name(column)}: {words}"
+    yield from (f"check {own}: {' '.join(check)}" for check in table.checks)
+    yield from (f"foreign key {own}: {key}" for key in table.foreign_keys)
+    yield from (f"constraint {own}: {unique}" for unique in table.uniques)

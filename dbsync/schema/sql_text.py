@@ -14,7 +14,7 @@ SHOWN_LENGTH: Final = 120
 COLUMNS: Final = "{columns}"
 """Placeholder for the assignments of an UPDATE."""
 _HEAD_ENDS: Final = frozenset(["set", "where", "values", "select", "as", "default", "using", "on", "(", ";"])
-_CONSTRAINTS: Final = frozenset(["constraint", "primary", "unique", "check", "foreign"])
+CONSTRAINTS: Final = frozenset(["constraint", "primary", "unique", "check", "foreign"])
 _VALUES: Final = (TokenKind.STRING, TokenKind.BLOB, TokenKind.NUMBER, TokenKind.ILLEGAL)
 _VERBS: Final = frozenset(["insert", "update", "delete", "replace"])
 
@@ -196,7 +196,7 @@ def with_not_null(part: str, column: str) -> str:
         outer.append(token.plain if depth == 0 else "")
     if not tokens or not same(tokens[0].name, column) or ("not", "null") in pairwise(outer):
         return part
-    if tokens[0].kind is TokenKind.WORD and tokens[0].plain in _CONSTRAINTS:
+    if tokens[0].kind is TokenKind.WORD and tokens[0].plain in CONSTRAINTS:
         # A column with such a name would be in quotes.
         return part
     # Not at the end of the text, which may be a comment.

@@ -148,7 +148,7 @@ class _Upgrade:
             effects.note_history(kept=step.adopted, blessed=step.blessed)
         for migration in step.pending:
             self.migration = migration
-            effects.apply(migration, self.trial_id, self.release)
+            effects.apply(migration, self.migrations, self.trial_id, self.release)
         self.migration = None
         if self.trial_id is not None:
             effects.mark_trial(self.trial_id, self.release)

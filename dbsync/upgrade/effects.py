@@ -108,9 +108,20 @@ class Effects(ABC):
 
     @abstractmethod
     def apply(
-        self, migration: Migration, trial_id: TrialId | None, release: tuple[ReleaseId | None, str | None]
+        self,
+        migration: Migration,
+        among: tuple[Migration, ...],
+        trial_id: TrialId | None,
+        release: tuple[ReleaseId | None, str | None],
     ) -> None:
-        """Run one migration in a savepoint, with its history rows. `release` is id and version."""
+        """Run one migration in a savepoint, with its history rows.
+
+        Args:
+            migration: the migration.
+            among: all migrations of the release: what none of their schemas has is kept.
+            trial_id: the trial in which this happens.
+            release: id and version.
+        """
 
     @abstractmethod
     def note_history(self, *, kept: tuple[Migration, ...], blessed: tuple[Migration, ...]) -> None:

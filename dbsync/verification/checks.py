@@ -12,11 +12,13 @@ from dbsync.migrations.write_log import Written, tables_in
 from dbsync.model import NO_SCHEMA, Migration, MigrationKind
 from dbsync.progress import Told, nobody
 from dbsync.schema.declarations import Declared, declared
-from dbsync.schema.fingerprint import fingerprint
+from dbsync.schema.fingerprint import differences, structure_of
 from dbsync.storage.connections import Connection, Thoroughness, check_soundness
 from dbsync.storage.introspection import quoted, tables_of, version_of
+from dbsync.storage.sql_tokens import words_of
 from dbsync.verification.broken_causes import needs_sentence
 from dbsync.verification.conservation import OLD, findings
+from dbsync.verification.definition_changes import only_renamed
 from dbsync.verification.schema_copy import schema_of
 from dbsync.verification.working import Judgement, judge
 
@@ -144,15 +146,19 @@ def structure(case: Case) -> list[str]:
     drift = _drift(case.connection, "main", case.migrations)
     if case.has_old:
         version = version_of(case.connection, OLD)
-        drift -= _drift(
-            case.connection, OLD, tuple(migration for migration in case.migrations if migration.number <= version)
-        )
+        earlier = tuple(migration for migration in case.migrations if migration.number <= version)
+        before = _drift(case.connection, OLD, earlier) if drift else set()
+        allowed = declared(case.migrations[len(earlier) :])
+        known = [tuple(words_of(difference)) for difference in before]
+        drift = {
+            difference for difference in drift - before
+            if not any(only_renamed(allowed, was, tuple(words_of(difference))) for was in known)
+        }  # fmt: skip
     return [f"the structure differs from a fresh database: {difference}" for difference in sorted(drift)]
 
 
 def _drift(connection: Connection, name: str, migrations: tuple[Migration, ...]) -> set[str]:
-    found, wanted = fingerprint(connection, name), fresh_structure(migrations)
-    return {f"without {part}" for part in wanted - found} | {f"with {part}" for part in found - wanted}
+    return differences(structure_of(connection, name), fresh_structure(migrations))
 
 
 def conserved(case: Case) -> list[str]:

@@ -14,12 +14,12 @@ from typing import Final, NamedTuple
 
 from dbsync.migrations.write_log import Written, tables_in, told
 from dbsync.progress import Told, Unit, nobody
-from dbsync.schema.declarations import Cell, Declared
+from dbsync.schema.declarations import Cell, Declared, written_name
 from dbsync.storage.connections import Connection
 from dbsync.storage.introspection import TableFacts, app_tables, columns_of, has_table, quoted
 from dbsync.verification.declaration_checks import usable
 from dbsync.verification.definition_changes import in_objects, in_table, in_virtual
-from dbsync.verification.finding import Finding, with_keys, written_name
+from dbsync.verification.finding import Finding, with_keys
 from dbsync.verification.row_matching import Keyed, Pair, Rows, keyed_by
 from dbsync.verification.search_indexes import does_not_fit
 

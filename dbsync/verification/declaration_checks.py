@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import NamedTuple
 
-from dbsync.schema.declarations import Cell, Declared
+from dbsync.schema.declarations import KINDS, Cell, Declared, written_name
+from dbsync.schema.table_definition import objects
 from dbsync.storage.connections import Connection
 from dbsync.storage.introspection import NOT_THE_APPS, columns_of, quoted, tables_of
-from dbsync.verification.finding import Finding, written_name
+from dbsync.verification.finding import Finding
 
 SIDES = "o.NAME is a value of the row before, n.NAME one of the row after"
 
@@ -75,15 +76,16 @@ def _cause(connection: Connection, expression: _Expression) -> str:
 def unknown(connection: Connection, allowed: Declared, old: str) -> Iterator[tuple[str, str]]:
     """Yield the declarations of one migration that must be mistakes: a sentence, and the nearest existing name, if any.
 
-    A name that exists neither before nor after is mostly a typing error, which would only show on a terminal. A table
-    or column that is declared as dropped and exists afterwards would be taken for another one of that name
-    (`Declared.gone_in_between`).
+    A name that exists neither before nor after is mostly a typing error, which would only show on a terminal. A drop of
+    such a name permits the loss of an addition that somebody made in the field, unless a name much like it is dropped
+    undeclared. A table or column that is declared as dropped and exists afterwards would be taken for another one of
+    that name (`Declared.gone_in_between`).
     """
     tables = {**_lower(tables_of(connection, old)), **_lower(tables_of(connection))}
     columns = _columns(connection, old) | _columns(connection, "main")
     columns |= {f"{old_name}.{column.rpartition('.')[2]}" for old_name, new in allowed.tables.items()
                 for column in columns if column.startswith(f"{new.lower()}.")}  # fmt: skip
-    objects = {
+    named = {
         (str(kind), str(name).lower())
         for schema in (old, "main")
         for kind, name in connection.execute(f"SELECT type, name FROM {schema}.sqlite_schema")
@@ -93,12 +95,27 @@ def unknown(connection: Connection, allowed: Declared, old: str) -> Iterator[tup
     for kind, name in sorted(allowed.drops):
         if kind in ("table", "column") and name in left - taken:
             yield f"it declares that {kind} {name} is dropped, which is there after it", ""
+    gone = _gone(connection, allowed, old)
     for kind, name in sorted(_named(allowed)):
-        there = columns if kind == "column" else tables.keys() if kind == "table" else _of_kind(objects, kind)
+        there = columns if kind == "column" else tables.keys() if kind == "table" else _of_kind(named, kind)
         if name not in there:
             near = get_close_matches(name, sorted(there), 1)
+            if (kind, name) in allowed.drops and not gone & {(kind, near_name) for near_name in near}:
+                # Somebody may have added it to a database in the field: no schema of the vendor has it.
+                continue
             what = f"it declares a change to {kind} {name}, which does not exist before or after the migration"
             yield what, near[0] if near else ""
+
+
+def _gone(connection: Connection, allowed: Declared, old: str) -> set[tuple[str, str]]:
+    """Return what is dropped without a declaration: a declared name that is much like it is a mistake."""
+    before, now = (
+        {("column", name) for name in _columns(connection, schema)}
+        | {("table", name.lower()) for name in tables_of(connection, schema)}
+        | {(kind, name) for kind in KINDS for name in objects(connection, schema, kind)}
+        for schema in (old, "main")
+    )
+    return before - now - allowed.drops
 
 
 def _columns(connection: Connection, schema: str) -> set[str]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dbsync.schema.declarations import KINDS, Declared
+from dbsync.schema.declarations import KINDS, Declared, written_name
 from dbsync.schema.table_definition import ForeignKey, Table, objects, table_of, virtual_of
 from dbsync.storage.connections import Connection
-from dbsync.verification.finding import Finding, written_name
+from dbsync.verification.finding import Finding
 
 
 def in_table(connection: Connection, allowed: Declared, old: str, new: str, schema: str) -> Iterator[Finding]:
@@ -33,6 +33,11 @@ def in_table(connection: Connection, allowed: Declared, old: str, new: str, sche
             words = ", ".join(parts).replace("kind", "type").replace("not_null", "NOT NULL").replace("_", " ")
             what = f"column {old}.{column}: definition changed ({words})"
             yield Finding(what, f"redefine {table}.{written_name(column)}")
+    order = [after for column in before.columns if (after := renamed.get(column, column)) in now.columns
+             and not allowed.gone_in_between("column", f"{lower}.{column}")]  # fmt: skip
+    if order != [column for column in now.columns if column in order]:
+        what = f"the columns of {old} changed their order ({', '.join(now.columns)}): SELECT * and INSERT without names"
+        yield Finding(f"{what} would take one for another", f"redefine {table}")
     if before.columns.keys() & now.columns.keys() or before.columns.keys() == now.columns.keys():
         for what in _forgotten(before, now, allowed, lower):
             yield Finding(f"{old} has lost {what}", f"redefine {table}")
@@ -41,7 +46,7 @@ def in_table(connection: Connection, allowed: Declared, old: str, new: str, sche
 def in_virtual(connection: Connection, allowed: Declared, old: str, new: str, schema: str) -> Iterator[Finding]:
     """Yield a finding if the definition of a virtual table changed: other columns, or other options."""
     was, has = virtual_of(connection, old, schema), virtual_of(connection, new, "main")
-    if was != has and not _only_renamed(allowed, was, has) and ("table", old.lower()) not in allowed.redefines:
+    if was != has and not only_renamed(allowed, was, has) and ("table", old.lower()) not in allowed.redefines:
         yield Finding(f"table {old}: definition changed", f"redefine {written_name(old)}")
 
 
@@ -55,10 +60,10 @@ def _forgotten(before: Table, now: Table, allowed: Declared, lower: str) -> Iter
         if tuple(renamed.get(word, word) for word in words) not in now.checks and not dropped & set(words):
             yield f"CHECK ({' '.join(words)})"
     yield from (f"the foreign key {key}" for key in _keys_lost(before, now, allowed, lower, dropped))
-    for columns in sorted(before.uniques - now.uniques):
-        moved = tuple((renamed.get(column, column), collation) for column, collation in columns)
-        if moved not in now.uniques and not dropped & {column for column, _ in columns}:
-            yield f"UNIQUE ({', '.join(f'{column} {collation}' for column, collation in columns)})"
+    for unique in sorted(before.uniques - now.uniques):
+        moved = tuple((renamed.get(column, column), collation) for column, collation in unique.columns)
+        if unique._replace(columns=moved) not in now.uniques and not dropped & {column for column, _ in unique.columns}:
+            yield str(unique)
     yield from (option.upper() for option in sorted(before.options - now.options))
 
 
@@ -93,7 +98,7 @@ def in_objects(connection: Connection, allowed: Declared, old: str) -> Iterator[
                 continue
             verb = "redefine" if name in now else "drop"
             what = ": definition changed" if name in now else " is gone"
-            if name in now and _only_renamed(allowed, was, now[name]):
+            if name in now and only_renamed(allowed, was, now[name]):
                 continue
             yield Finding(f"{kind} {name}{what}", f"{verb} {kind} {written_name(name)}")
 
@@ -104,7 +109,7 @@ def _went_with(allowed: Declared, words: tuple[str, ...]) -> bool:
     return any(words[index] == "on" and words[index + 1] in dropped for index in range(len(words) - 1))
 
 
-def _only_renamed(allowed: Declared, was: tuple[str, ...], has: tuple[str, ...]) -> bool:
+def only_renamed(allowed: Declared, was: tuple[str, ...], has: tuple[str, ...]) -> bool:
     """Return whether every word is unchanged, or a declared new name in the place of its old one.
 
     Not every occurrence of an old name must be replaced: other tables may have a column of that name.

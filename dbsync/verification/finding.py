@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from dbsync.storage.introspection import quoted
-
 _STRUCTURAL: Final = ("drop ", "redefine ", "rename ")
 """The beginnings of declarations after which other objects may fail."""
 
@@ -43,8 +41,3 @@ class Finding(NamedTuple):
 def with_keys(what: str, keys: list[str]) -> str:
     """Return a sentence with a few keys, if there are any."""
     return f"{what}, keys {', '.join(keys)}" if keys else what
-
-
-def written_name(name: str) -> str:
-    """Return a name as a declaration would write it."""
-    return name if name.isidentifier() else quoted(name)

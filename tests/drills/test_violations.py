@@ -117,13 +117,14 @@ def test_v10_what_the_old_version_sold_between_two_attempts_is_in_the_backup_tha
     def once_full(
         self: SimulatedEffects,
         migration: Migration,
+        among: tuple[Migration, ...],
         trial_id: TrialId | None,
         release: tuple[ReleaseId | None, str | None],
     ) -> None:
         if full and self.world.started and trial_id is not None:
             full.clear()
             raise DiskFull(operation="migrate", cause="no space")
-        right(self, migration, trial_id, release)
+        right(self, migration, among, trial_id, release)
 
     monkeypatch.setattr(SimulatedEffects, "apply", once_full)
     world = run(story, {})

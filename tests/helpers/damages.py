@@ -259,11 +259,15 @@ DAMAGES = {
     ),
     "a key that is not deferred any more": (
         rebuild("late", "id INTEGER PRIMARY KEY, parent TEXT REFERENCES parent(id), code TEXT UNIQUE ON CONFLICT REPLACE", "id, parent, code"),
-        "late has lost INITIALLY DEFERRED", "redefine late",
+        "late has lost the foreign key parent no action no action initially deferred: parent>id", "redefine late",
+    ),
+    "a rebuild with columns in another order": (
+        rebuild("soft", "parent TEXT REFERENCES parent(id) ON DELETE SET NULL, id INTEGER PRIMARY KEY", "id, parent"),
+        "the columns of soft changed their order (parent, id)", "redefine soft",
     ),
     "a conflict that is not settled any more": (
         rebuild("late", "id INTEGER PRIMARY KEY, parent TEXT REFERENCES parent(id) DEFERRABLE INITIALLY DEFERRED, code TEXT UNIQUE", "id, parent, code"),
-        "late has lost ON CONFLICT REPLACE", "redefine late",
+        "late has lost UNIQUE (code binary) on conflict replace", "redefine late",
     ),
 }  # fmt: skip
 
@@ -284,7 +288,7 @@ HARMLESS = {
     "a view added": "CREATE VIEW more AS SELECT 1;",
     "a lossless rebuild": rebuilt(),
     "a rebuild with a new column": rebuilt("code TEXT", "code TEXT, weight REAL"),
-    "a rebuild with columns in another order": rebuild("soft", "parent TEXT REFERENCES parent(id) ON DELETE SET NULL, id INTEGER PRIMARY KEY", "id, parent"),
+    "a rebuild with constraints spelt otherwise": rebuild("late", "id INTEGER CONSTRAINT k PRIMARY KEY, [parent] TEXT, code TEXT, FOREIGN KEY (parent) REFERENCES Parent(id) DEFERRABLE INITIALLY DEFERRED, UNIQUE (code) ON CONFLICT REPLACE", "id, parent, code"),
     "a rebuild without a key": rebuild('"table"', '"group" TEXT, "größe" INTEGER, "with space" TEXT', '"group", "größe", "with space"'),
     "an index renamed": "DROP INDEX product_code; CREATE INDEX code_of_product ON product (code);",
     "an index spelt otherwise": 'DROP INDEX product_code; create index "product_code" on "product"( code );',

@@ -123,7 +123,11 @@ class SimulatedEffects(Effects):
         return part
 
     def apply(
-        self, migration: Migration, trial_id: TrialId | None, release: tuple[ReleaseId | None, str | None]
+        self,
+        migration: Migration,
+        among: tuple[Migration, ...],
+        trial_id: TrialId | None,
+        release: tuple[ReleaseId | None, str | None],
     ) -> None:
         self._tick(f"migrate to {migration.number}")
         if migration.number in self.world.broken_migrations:

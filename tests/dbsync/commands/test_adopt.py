@@ -350,3 +350,60 @@ def test_runs_that_die_count_apart_and_longer(tmp_path: Path) -> None:
     assert dump(database) == before
     assert upgrade(database, released(tmp_path, 3)).ready, "another run is another matter"
     assert upgrade(database, found).ready
+
+
+QUOTED = """
+CREATE TABLE sale (id INTEGER PRIMARY KEY, status TEXT DEFAULT "open", old TEXT, CHECK (status IN ("open", "Paid")));
+CREATE INDEX sale_open ON sale(id) WHERE status = "open";
+CREATE VIEW unpaid AS SELECT id FROM sale WHERE status <> "Paid";
+CREATE TRIGGER settled AFTER UPDATE ON sale WHEN new.status = "Paid" BEGIN UPDATE sale SET old = "was " || id; END;
+"""
+OBJECTS = "CREATE TABLE sale (id INTEGER PRIMARY KEY, status TEXT, old TEXT);\n"
+REBUILT = '''"""A rebuild with the definition that there is."""
+def up(db):
+    db.not_null("sale", "status", "'open'")
+'''
+
+
+def write_schema(database: Path, folder: Path) -> None:
+    target = folder / "0001_initial_schema.sql"
+    subprocess.run([sys.executable, "-m", "dbsync", "write-schema", target, "--database", database], check=True)
+
+
+@pytest.mark.parametrize("schema", [QUOTED, *(OBJECTS + line for line in QUOTED.splitlines()[2:])])
+def test_a_schema_with_strings_in_double_quotes_is_taken_over(tmp_path: Path, schema: str) -> None:
+    database = tmp_path / "data" / "app.db"
+    database.parent.mkdir()
+    with closing(sqlite3.connect(database)) as live, live:
+        live.executescript(schema)
+        live.execute("INSERT INTO sale (status, old) VALUES ('Paid', 'x')")
+    folder = tmp_path / "m"
+    folder.mkdir()
+    write_schema(database, folder)
+    assert "\n-- strings: double-quoted\n" in (folder / "0001_initial_schema.sql").read_text()
+    done = run(database, folder, "baseline")
+    assert done.returncode == 0, done.stderr
+    (folder / "0002_note.sql").write_text("ALTER TABLE sale ADD COLUMN note TEXT;")
+    (folder / "0003_rebuilt.py").write_text(REBUILT)
+    done = run(database, folder, "upgrade")
+    assert done.returncode == 0, done.stdout
+    assert ask(database, "SELECT status || old FROM sale") == "Paidx"
+    fresh = tmp_path / "fresh" / "new.db"
+    fresh.parent.mkdir()
+    assert run(fresh, folder, "upgrade").returncode == 0, "a new shop is made by the same text"
+    assert version(fresh) == version(database) == 3
+
+
+def test_the_rule_for_new_sql_stays_for_every_other_text(tmp_path: Path) -> None:
+    database, folder = untracked(tmp_path, 2), tmp_path / "m"
+    folder.mkdir()
+    write_schema(database, folder)
+    assert "strings" not in (folder / "0001_initial_schema.sql").read_text()
+    assert run(database, folder, "baseline").returncode == 0
+    (folder / "0002_set.sql").write_text('UPDATE products SET name = "nmae";')
+    done = run(database, folder, "upgrade")
+    assert "no such column: nmae" in done.stdout
+    assert "Above the text of an existing schema, write `-- strings: double-quoted`" in done.stdout
+    (folder / "0002_set.sql").write_text("-- strings: single\nSELECT 1;")
+    assert "strings can only be 'double-quoted', not 'single'" in run(database, folder, "upgrade").stderr
+    assert version(database) == 1

@@ -179,7 +179,7 @@ def test_duplicates_of_a_table_without_rowids_are_settled_by_key(tmp_path: Path,
 
 
 def test_a_rebuild_keeps_rowids_whose_name_is_taken(tmp_path: Path) -> None:
-    body = "db.rebuild_table('taken', '_rowid_ TEXT, rowid TEXT, v TEXT')"
+    body = "db.rebuild_table('taken', 'v TEXT, rowid TEXT, _rowid_ TEXT, w TEXT')"
     database, outcome = run(tmp_path, body)
     assert outcome.name == "MIGRATED", outcome.cause
     assert ask(database, "SELECT oid || v || rowid || _rowid_ FROM taken") == "7axy"

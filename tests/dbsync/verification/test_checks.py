@@ -128,7 +128,7 @@ def test_drift_counts_only_where_it_is_new(place: tuple[Path, Connection, tuple[
     assert checks.structure(Case(connection, found, has_old=True)) == []
     connection.execute("CREATE INDEX by_parent ON child (parent)")
     (told,) = checks.structure(Case(connection, found, has_old=True))
-    assert told.startswith("the structure differs from a fresh database: with index child by_parent")
+    assert told.startswith("the structure differs from a fresh database: with index by_parent: create index on child")
     connection.execute("DROP TABLE child")
     told_of_loss = checks.structure(Case(connection, found, has_old=True))
     assert "the structure differs from a fresh database: without table child" in told_of_loss
