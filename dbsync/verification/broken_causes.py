@@ -15,7 +15,9 @@ from dbsync.verification.compiling import Survey, Verb, result_of
 from dbsync.verification.schema_copy import Entry
 
 EXAMINED_COUNT: Final = 8
-"""Failures whose culprit is searched for; each search compiles one table several times."""
+"""After so many failures, a culprit is searched for new causes only: each search compiles one table several times."""
+TRIED_COUNT: Final = 10
+"""Triggers that are tried one by one for one failure."""
 SHOWN_COUNT: Final = 3
 REBUILD: Final = (
     "Make the new table under another name, copy, drop the old one and rename the new one, or use `db.rebuild_table`"
@@ -26,12 +28,15 @@ def sentences(found: list[Broken], before: Survey | None, after: Survey, allowed
     """Return one sentence for each cause: the object that fails, why, and the statements that it makes fail."""
     told = dict[tuple[_Reason, str], _Told]()
     for index, each in enumerate(found):
-        guilty = _culprits(each, after) if index < EXAMINED_COUNT else []
         why = _Why(each, before, after, allowed)
-        for entry in guilty:
-            told.setdefault((why.of(entry), each.cause), _Told({}, {})).add(_named(entry), _statements(each))
-        if not guilty:
-            told.setdefault((why.without_culprit(), each.cause), _Told({}, {})).add("", _statements(each))
+        known = [same for (_, cause), same in told.items() if cause == each.cause]
+        if index >= EXAMINED_COUNT and known:
+            known[0].statements[_statements(each)] = None
+            continue
+        guilty = _culprits(each, after)
+        reasons = [(why.of(entry), _named(entry)) for entry in guilty] or [(why.without_culprit(), "")]
+        for reason, culprit in reasons:
+            told.setdefault((reason, each.cause), _Told({}, {})).add(culprit, _statements(each))
     return [same.sentence(reason, cause) for (reason, cause), same in told.items()]
 
 
@@ -107,27 +112,40 @@ def _culprits(each: Broken, after: Survey) -> list[Entry]:
     word = message.name.lower()
     naming = [entry for entry in after.schema if word and word in entry.words]
     lower = each.name.lower()
-    if any(action.verb is not Verb.SELECT for action in each.actions):
-        action = next(action for action in each.actions if action.verb is not Verb.SELECT)
-        triggers = [entry for entry in naming if entry.type == "trigger"]
-        triggers = triggers or [
-            entry for entry in after.schema if entry.type == "trigger" and entry.table.lower() == lower
-        ]
-
-        def fails_with(left: list[Entry]) -> bool:
-            schema = tuple(entry for entry in after.schema if entry in left or entry not in triggers)
-            result = result_of(schema, each.name, action)
-            return each.cause in (result.cause, result.keys_cause)
-
-        guilty = [] if fails_with([]) else [entry for entry in triggers if fails_with([entry])]
-        if guilty:
-            return guilty
+    guilty = _guilty_triggers(each, after, naming)
+    if guilty:
+        return guilty
     itself = [entry for entry in after.schema if entry.type in ("table", "view") and entry.name.lower() == lower]
     # A search index names the table of its content in a string.
     own = [entry for entry in itself if entry in naming or entry.kind is TableKind.VIRTUAL]
     referring = [entry for entry in naming if ("references", word) in pairwise(entry.words)]
     views = [entry for entry in naming if entry.type == "view"]
     return (own or (views if each.actions[0].verb is Verb.SELECT else referring) or views)[:SHOWN_COUNT]
+
+
+def _guilty_triggers(each: Broken, after: Survey, naming: list[Entry]) -> list[Entry]:
+    """Return the triggers with which a statement fails and without which it does not; most likely ones are tried first.
+
+    Args:
+        each: the failure.
+        after: the schema in which it fails.
+        naming: the objects whose SQL contains the name that SQLite does not find.
+    """
+    action = next((action for action in each.actions if action.verb is not Verb.SELECT), None)
+    if action is None:
+        return []
+    triggers = [entry for entry in after.schema if entry.type == "trigger"]
+    own = [entry for entry in triggers if entry.table.lower() == each.name.lower()]
+
+    def fails_without(some: list[Entry]) -> bool:
+        result = result_of(tuple(entry for entry in after.schema if entry not in some), each.name, action)
+        return each.cause in (result.cause, result.keys_cause)
+
+    for group in ([entry for entry in own if entry in naming], [entry for entry in triggers if entry in naming], own):
+        if group and not fails_without(group):
+            tried = group[:TRIED_COUNT] if len(group) > 1 else []
+            return [entry for entry in tried if fails_without([other for other in group if other != entry])] or group
+    return []
 
 
 # ------------------------------------------------------------------------------------------------------------ reasons

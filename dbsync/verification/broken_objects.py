@@ -167,7 +167,7 @@ def _is_touched(before: Survey, after: Survey, name: str, need: Need, allowed: D
     return any(not any(_is_renamed(was, entry.words, allowed) for was in known) for entry in own)
 
 
-def _is_renamed(was: list[str], has: list[str], allowed: Declared) -> bool:
+def _is_renamed(was: tuple[str, ...], has: tuple[str, ...], allowed: Declared) -> bool:
     """Return whether two definitions are equal but for declared new names."""
     names = {(old, new.lower()) for old, new in allowed.tables.items()}
     names |= {(key[1], new.lower()) for key, new in allowed.columns.items()}

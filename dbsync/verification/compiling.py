@@ -88,7 +88,9 @@ def survey(schema: Schema) -> Survey:
     """Compile every statement on every table and view of a schema."""
     with opened(schema, names_only=True) as connection:
         made = _compiled(connection, schema)
-    suspicious = {key for key, result in made.results.items() if message_of(result.cause).about is About.COLUMN}
+    suspicious = {
+        key for key, result in made.results.items() if result.cause and message_of(result.cause).about is About.COLUMN
+    }
     if suspicious:
         # Existing views and triggers may have strings in double quotes, which SQLite takes if no such column exists.
         with opened(schema, names_only=False) as connection:
@@ -155,10 +157,10 @@ def _statements(facts: TableFacts, columns: list[ColumnFacts]) -> Iterator[tuple
 def _result(connection: Connection, sql: str, schema: Schema) -> Compiled:
     with _placeholders(connection) as needs:
         cause = _cause(connection, sql, needs, schema)
-        if message_of(cause).about in (About.VIEW, About.READ_ONLY):
-            return IMPOSSIBLE
         if not cause:
             return Compiled(needs=frozenset(needs)) if needs else _WORKS
+        if message_of(cause).about in (About.VIEW, About.READ_ONLY):
+            return IMPOSSIBLE
         connection.execute("PRAGMA foreign_keys=OFF")
         try:
             without_keys = _cause(connection, sql, needs, schema)
@@ -231,7 +233,7 @@ def _need(cause: str, schema: Schema) -> Need | None:
     if about in _LACKS:
         return Need(_LACKS[about], name)
     if about is About.CONSTRUCTOR:
-        words = next((entry.words for entry in schema if entry.name.lower() == name.lower()), [])
+        words = next((entry.words for entry in schema if entry.name.lower() == name.lower()), ())
         return Need(NeedKind.MODULE, words[words.index("using") + 1]) if "using" in words[:-1] else None
     bodies = [entry for entry in schema if entry.type in ("view", "trigger")]
     if about is About.TABLE and any(_is_called(entry, name) for entry in bodies):

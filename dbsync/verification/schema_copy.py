@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from dbsync.schema.sql_text import strict
@@ -36,9 +37,14 @@ class Entry(NamedTuple):
     """Of a table; None for the rest."""
 
     @property
-    def words(self) -> list[str]:
+    def words(self) -> tuple[str, ...]:
         """The words of its SQL, names without quotes and in lower case."""
-        return words_of(self.sql)
+        return _words(self.sql)
+
+
+@lru_cache(maxsize=4096)
+def _words(sql: str) -> tuple[str, ...]:
+    return tuple(words_of(sql))
 
 
 Schema = tuple[Entry, ...]
