@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, assert_never
 
 from dbsync.schema.declarations import Declared
 from dbsync.storage.connections import LIBRARY_VERSION
@@ -173,8 +173,19 @@ class _Why(NamedTuple):
                 return _Reason("insert without naming the columns, and their number changed")
             case About.MISMATCH:
                 return _Reason(f"refer to columns of {name} that are no key of it")
-            case _:
+            case (
+                About.FUNCTION
+                | About.COLLATION
+                | About.MODULE
+                | About.TOKENIZER
+                | About.CONSTRUCTOR
+                | About.VIEW
+                | About.READ_ONLY
+                | About.OTHER
+            ):
                 return _Reason("fail")
+            case _:
+                assert_never(about)
 
     def without_culprit(self) -> _Reason:
         """Return what is wrong where no trigger, view or reference is known to be the cause."""
