@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dbsync.lint.check import check
-from dbsync.model import Migration, Need, NeedKind
+from dbsync.model import NO_SHA256, Migration, MigrationKind, Need, NeedKind, SchemaNumber
 from dbsync.outcomes import ExitStatus, OutcomeName
 from dbsync.schema.declarations import declared
 from dbsync.verification import compiling
@@ -42,7 +42,10 @@ def tax(connection: sqlite3.Connection) -> None:
 
 
 def judged(before: str, after: str, *, changes: tuple[str, ...] = (), needs: tuple[Need, ...] = ()) -> Judgement:
-    migration = Migration._make([2, "m", "", "", (), None, changes, "sql", Path("0002_m.sql"), "own", needs])
+    migration = Migration(
+        number=SchemaNumber(2), name="m", description="", sha256=NO_SHA256, replaces=(), readable_from=None,
+        changes=changes, kind=MigrationKind.SQL, path=Path("0002_m.sql"), needs=needs,
+    )  # fmt: skip
     return judge(schema(before, tax), schema(after, tax), declared([migration]), needs)
 
 
