@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from dbsync.rehearsal.older_schema import OlderSchema
 from dbsync.storage.connections import Connection
-from dbsync.storage.introspection import app_tables, columns_of, has_table, key_of, quoted
+from dbsync.storage.introspection import app_tables, columns_of, has_table, key_of, quoted, rowid_of
 from dbsync.verification.keyed_matching import null_keys
 
 Key = tuple[Any, ...]
@@ -163,6 +163,7 @@ class _Table:
         self.same_key: Final = bool(self.key) and older_key == tuple(self._places.get(column) for column in self.key)
         self._touched: dict[Key, tuple[Cells | None, Cells | None]] | None = None
         self._examined = 0
+        self._bags: dict[str, tuple[int, int]] = {}
 
     @property
     def added_count(self) -> int:
@@ -318,6 +319,11 @@ class _Table:
 
     def _content(self, side: str) -> tuple[int, int]:
         """Return how many rows `main` has more than a database of the same schema, and how many that one."""
+        if side not in self._bags:
+            self._bags[side] = self._bags_with(side)
+        return self._bags[side]
+
+    def _bags_with(self, side: str) -> tuple[int, int]:
         return _bags(self._connection, ("main", self.name), (side, self.name), self.columns)
 
     def _older_rows(self, key: Key) -> tuple[Cells | None, Cells | None]:
@@ -395,12 +401,21 @@ def _bags(
 ) -> tuple[int, int]:
     """Return how many rows one table has that the other lacks, and the reverse; equal rows count as often as they are.
 
-    A table is given as the name of its database and its own.
+    A table is given as the name of its database and its own. Rows that are equal at the same rowid cancel each other;
+    mostly these are nearly all, and only the rest is sorted.
     """
-    names = ", ".join(quoted(name) for name in columns)
-    exact = ", ".join(f"typeof({quoted(name)}), {quoted(name)} COLLATE BINARY" for name in columns)
-    parts = [f"SELECT {names}, {weight} AS weight FROM {schema}.{quoted(table)}"
-             for (schema, table), weight in ((one, 1), (other, -1))]  # fmt: skip
+    names = [quoted(name) for name in columns]
+    exact = ", ".join(f"typeof({name}), {name} COLLATE BINARY" for name in names)
+    parts = []
+    for (schema, table), (against, theirs), weight in ((one, other, 1), (other, one, -1)):
+        rowids = rowid_of(connection, table, schema), rowid_of(connection, theirs, against)
+        equal = " AND ".join(
+            f"+l.{name} IS +r.{name} COLLATE BINARY AND typeof(l.{name}) = typeof(r.{name})" for name in names
+        )
+        there = f"SELECT 1 FROM {against}.{quoted(theirs)} r WHERE r.{rowids[1]} = l.{rowids[0]} AND {equal}"
+        rest = f" WHERE NOT EXISTS ({there})" if None not in rowids else ""
+        listed = ", ".join(f"l.{name} AS {name}" for name in names)
+        parts.append(f"SELECT {listed}, {weight} AS weight FROM {schema}.{quoted(table)} l{rest}")
     sums = f"SELECT sum(weight) AS rest FROM ({' UNION ALL '.join(parts)}) GROUP BY {exact}"
     found = connection.execute(f"SELECT total(max(rest, 0)), total(max(-rest, 0)) FROM ({sums})").fetchone()
     return int(found[0]), int(found[1])
