@@ -164,6 +164,7 @@ class _Table:
         self._touched: dict[Key, tuple[Cells | None, Cells | None]] | None = None
         self._examined = 0
         self._bags: dict[str, tuple[int, int]] = {}
+        self._converted: dict[str, bool] = {}
 
     @property
     def added_count(self) -> int:
@@ -235,7 +236,7 @@ class _Table:
     def _is_known(self, name: str, value: Any, returned: Any) -> bool:
         """Return whether the older schema has a value for this one, so that it cannot be a matter of precision.
 
-        It has if migrations made the same value from an older row. It is no proof if they leave that value as it is.
+        It has if migrations made the same value from an older row.
         """
         self._examined += 1
         if value is None or self._examined > _CLOSELY_COUNT:
@@ -246,12 +247,21 @@ class _Table:
         sql = f"SELECT 1 FROM base.{table} b WHERE {of_base} LIMIT 1"
         if self._connection.execute(sql, (value, value)).fetchone() is None:
             return False
-        if not self.same_key or not _same(value, returned):
-            return True
-        on = " AND ".join(f"b.{quoted(key)} = o.{quoted(str(self._places[key]))}" for key in self.key)
-        same = f"SELECT 1 FROM base.{table} b JOIN backup.{quoted(str(self.older))} o ON {on}"
-        sql = f"{same} WHERE {of_base} AND o.{place} IS b.{column} LIMIT 1"
-        return self._connection.execute(sql, (value, value)).fetchone() is None
+        return not _same(value, returned) or self._is_converted(name)
+
+    def _is_converted(self, name: str) -> bool:
+        """Return whether migrations changed a column in every row, as a change of its meaning does; 0 is 0 in any unit.
+
+        If they left some rows as they were, they corrected data, and a value that came back by name is the right one.
+        """
+        if name not in self._converted:
+            column, place = f"b.{quoted(name)}", f"o.{quoted(str(self._places[name]))}"
+            on = " AND ".join(f"b.{quoted(key)} = o.{quoted(str(self._places[key]))}" for key in self.key)
+            rows = f"base.{quoted(self.name)} b JOIN backup.{quoted(str(self.older))} o ON {on}"
+            sql = f"SELECT 1 FROM {rows} WHERE {place} IS {column} AND {column} IS NOT NULL AND {column} NOT IN (0, '')"
+            same = self.same_key and self._connection.execute(f"{sql} LIMIT 1").fetchone() is not None
+            self._converted[name] = not same
+        return self._converted[name]
 
     def _filled(self, columns: tuple[str, ...]) -> bool:
         """Return whether migrations give the table rows, or the new columns values that differ."""
