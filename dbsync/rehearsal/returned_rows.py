@@ -241,7 +241,7 @@ class _Table:
         self._examined += 1
         if value is None or self._examined > _CLOSELY_COUNT:
             return False
-        column, place = quoted(name), quoted(str(self._places[name]))
+        column = quoted(name)
         of_base = f"b.{column} IS ? AND typeof(b.{column}) = typeof(?)"
         table = quoted(self.name)
         sql = f"SELECT 1 FROM base.{table} b WHERE {of_base} LIMIT 1"
