@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from dbsync.rehearsal.older_schema import OlderSchema
 from dbsync.storage.connections import Connection
-from dbsync.storage.introspection import app_tables, columns_of, has_table, key_of, quoted
+from dbsync.storage.introspection import app_tables, columns_of, has_table, key_of, quoted, rowid_of
 from dbsync.verification.keyed_matching import null_keys
 
 Key = tuple[Any, ...]
@@ -163,6 +163,8 @@ class _Table:
         self.same_key: Final = bool(self.key) and older_key == tuple(self._places.get(column) for column in self.key)
         self._touched: dict[Key, tuple[Cells | None, Cells | None]] | None = None
         self._examined = 0
+        self._bags: dict[str, tuple[int, int]] = {}
+        self._converted: dict[str, bool] = {}
 
     @property
     def added_count(self) -> int:
@@ -234,23 +236,32 @@ class _Table:
     def _is_known(self, name: str, value: Any, returned: Any) -> bool:
         """Return whether the older schema has a value for this one, so that it cannot be a matter of precision.
 
-        It has if migrations made the same value from an older row. It is no proof if they leave that value as it is.
+        It has if migrations made the same value from an older row.
         """
         self._examined += 1
         if value is None or self._examined > _CLOSELY_COUNT:
             return False
-        column, place = quoted(name), quoted(str(self._places[name]))
+        column = quoted(name)
         of_base = f"b.{column} IS ? AND typeof(b.{column}) = typeof(?)"
         table = quoted(self.name)
         sql = f"SELECT 1 FROM base.{table} b WHERE {of_base} LIMIT 1"
         if self._connection.execute(sql, (value, value)).fetchone() is None:
             return False
-        if not self.same_key or not _same(value, returned):
-            return True
-        on = " AND ".join(f"b.{quoted(key)} = o.{quoted(str(self._places[key]))}" for key in self.key)
-        same = f"SELECT 1 FROM base.{table} b JOIN backup.{quoted(str(self.older))} o ON {on}"
-        sql = f"{same} WHERE {of_base} AND o.{place} IS b.{column} LIMIT 1"
-        return self._connection.execute(sql, (value, value)).fetchone() is None
+        return not _same(value, returned) or self._is_converted(name)
+
+    def _is_converted(self, name: str) -> bool:
+        """Return whether migrations changed a column in every row, as a change of its meaning does; 0 is 0 in any unit.
+
+        If they left some rows as they were, they corrected data, and a value that came back by name is the right one.
+        """
+        if name not in self._converted:
+            column, place = f"b.{quoted(name)}", f"o.{quoted(str(self._places[name]))}"
+            on = " AND ".join(f"b.{quoted(key)} = o.{quoted(str(self._places[key]))}" for key in self.key)
+            rows = f"base.{quoted(self.name)} b JOIN backup.{quoted(str(self.older))} o ON {on}"
+            sql = f"SELECT 1 FROM {rows} WHERE {place} IS {column} AND {column} IS NOT NULL AND {column} NOT IN (0, '')"
+            same = self.same_key and self._connection.execute(f"{sql} LIMIT 1").fetchone() is not None
+            self._converted[name] = not same
+        return self._converted[name]
 
     def _filled(self, columns: tuple[str, ...]) -> bool:
         """Return whether migrations give the table rows, or the new columns values that differ."""
@@ -318,6 +329,11 @@ class _Table:
 
     def _content(self, side: str) -> tuple[int, int]:
         """Return how many rows `main` has more than a database of the same schema, and how many that one."""
+        if side not in self._bags:
+            self._bags[side] = self._bags_with(side)
+        return self._bags[side]
+
+    def _bags_with(self, side: str) -> tuple[int, int]:
         return _bags(self._connection, ("main", self.name), (side, self.name), self.columns)
 
     def _older_rows(self, key: Key) -> tuple[Cells | None, Cells | None]:
@@ -395,12 +411,21 @@ def _bags(
 ) -> tuple[int, int]:
     """Return how many rows one table has that the other lacks, and the reverse; equal rows count as often as they are.
 
-    A table is given as the name of its database and its own.
+    A table is given as the name of its database and its own. Rows that are equal at the same rowid cancel each other;
+    mostly these are nearly all, and only the rest is sorted.
     """
-    names = ", ".join(quoted(name) for name in columns)
-    exact = ", ".join(f"typeof({quoted(name)}), {quoted(name)} COLLATE BINARY" for name in columns)
-    parts = [f"SELECT {names}, {weight} AS weight FROM {schema}.{quoted(table)}"
-             for (schema, table), weight in ((one, 1), (other, -1))]  # fmt: skip
+    names = [quoted(name) for name in columns]
+    exact = ", ".join(f"typeof({name}), {name} COLLATE BINARY" for name in names)
+    parts = []
+    for (schema, table), (against, theirs), weight in ((one, other, 1), (other, one, -1)):
+        rowids = rowid_of(connection, table, schema), rowid_of(connection, theirs, against)
+        equal = " AND ".join(
+            f"+l.{name} IS +r.{name} COLLATE BINARY AND typeof(l.{name}) = typeof(r.{name})" for name in names
+        )
+        there = f"SELECT 1 FROM {against}.{quoted(theirs)} r WHERE r.{rowids[1]} = l.{rowids[0]} AND {equal}"
+        rest = f" WHERE NOT EXISTS ({there})" if None not in rowids else ""
+        listed = ", ".join(f"l.{name} AS {name}" for name in names)
+        parts.append(f"SELECT {listed}, {weight} AS weight FROM {schema}.{quoted(table)} l{rest}")
     sums = f"SELECT sum(weight) AS rest FROM ({' UNION ALL '.join(parts)}) GROUP BY {exact}"
     found = connection.execute(f"SELECT total(max(rest, 0)), total(max(-rest, 0)) FROM ({sums})").fetchone()
     return int(found[0]), int(found[1])

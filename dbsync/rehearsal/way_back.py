@@ -23,15 +23,13 @@ from dbsync.rehearsal.older_schema import OlderSchema
 from dbsync.rehearsal.returned_rows import Altered, Compared, NotHeld
 from dbsync.storage import files
 from dbsync.storage.connections import attach_copy, open_copy, open_scratch, translated
-from dbsync.storage.introspection import quoted, tables, version_of
+from dbsync.storage.introspection import KEPT_CELLS, KEPT_ROWS, quoted, tables, version_of
 
 LIMIT_SECONDS: Final = 900.0
 """Time limit for a return that is only tried."""
 COPIES_COUNT: Final = 3
 """Copies that the try makes at once, beside the backup and the migrated copy: the traded one, the returned one, and one
 that `carry_back` works on or the returned one migrated again."""
-_KEPT: Final = "dbsync_kept_"
-"""The beginning of the names of the tables in which a returned database keeps what the older schema cannot hold."""
 _STEPS_OF_SQLITE: Final = 100_000
 """Instructions of SQLite's virtual machine between two looks at the clock."""
 
@@ -78,6 +76,8 @@ class WayBack(NamedTuple):
     """What going back itself counts as lost, in tables that are in neither of these."""
     not_again: str = ""
     """Why the returned database could not be migrated forward again; empty if it could."""
+    unproven: str = ""
+    """Why going back itself could not determine whether it held everything; empty if it could."""
     seconds: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
@@ -206,6 +206,7 @@ def _tried(
         *found,
         counted=tuple(loss for loss in carried.losses if loss.table.lower() not in known),
         not_again=not_again,
+        unproven=carried.unproven,
     )
 
 
@@ -234,7 +235,7 @@ def _again(migrations: tuple[Migration, ...], *, returned: Path, again: Path, to
     snapshot.scratch_copy(source=returned, target=again, told=told)
     try:
         with translated("open", again), closing(open_scratch(again)) as connection:
-            for name in [name for name in tables(connection) if name.lower().startswith(_KEPT)]:
+            for name in {KEPT_ROWS, KEPT_CELLS} & tables(connection).keys():
                 connection.execute(f"DROP TABLE {quoted(name)}")
         told(0, 0, "migrating the returned database again")
         runner.migrate_up(again, migrations)
@@ -280,6 +281,9 @@ def findings(found: WayBack) -> list[Finding]:
     ]
     told += [Finding(loss.table, f"going back: lost: {losses.counted(loss)}", "", wrong=False)
              for loss in found.counted]  # fmt: skip
+    if found.unproven:
+        what = f"going back could not determine whether it held everything: {found.unproven}"
+        told.append(Finding(where, what, "", wrong=False))
     if found.not_again:
         what = f"the returned database could not be migrated forward again: {found.not_again}"
         told.append(Finding(where, what, "", wrong=False))
@@ -297,6 +301,8 @@ def _not_held(held: NotHeld) -> Finding:
         why, safe = f"{_counted(held.inexact_count)} come back with another value", DECLARE
     elif held.unmatched_count:
         why, safe = f"{_counted(held.unmatched_count)} have a key that no older row has", NUMBERS
+    elif held.added:
+        safe = ALLOW
     return Finding(
         held.table,
         f"going back would lose: {counts}{_in(held.columns)}: {why}{_for_example(held.example)}",
