@@ -53,7 +53,8 @@ class TillkeeperError(Exception):
     @property
     def located(self) -> str:
         """The cause with its path in front, for a record or an outcome that has no other place for it."""
-        return self.cause if self.path is None or str(self.path) in self.cause else f"{self.path}: {self.cause}"
+        where = "" if self.path is None else encodable(str(self.path))
+        return self.cause if where in self.cause else f"{where}: {self.cause}"
 
     @property
     def in_words(self) -> str:

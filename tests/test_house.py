@@ -303,12 +303,15 @@ def public_functions(tree: ast.AST) -> Iterator[ast.FunctionDef]:
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_two_paths_are_given_by_name(path: Path) -> None:
-    """A source that stands in the place of its target is found out when it has been written over."""
+    """A source that stands in the place of its target is found out when it has been written over.
+
+    `like`, after `*`, is only looked at: the file whose owner and rights another one gets.
+    """
     for function in public_functions(ast.parse(path.read_text(encoding="utf-8"))):
         by_place = [*function.args.posonlyargs, *function.args.args]
         paths = {
             argument.arg
-            for argument in (*by_place, *function.args.kwonlyargs)
+            for argument in (*by_place, *(named for named in function.args.kwonlyargs if named.arg != "like"))
             if argument.annotation is not None and ast.unparse(argument.annotation) in PATH_TYPES
         }
         assert len(paths) < 2 or not paths & {one.arg for one in by_place}, (

@@ -76,9 +76,18 @@ class Comparing(Shared):
             )
             if kept.version >= facts.version or not known or known[-1].number != facts.version:
                 return None
-            with self._as_committed(kept, known) as scratch:
+            if not self._reads_only:
+                with self._as_committed(kept, known) as scratch:
+                    return self._compared(scratch)
+            import tempfile
+
+            # Nothing changes in the folder of backups, not even its time.
+            with (
+                tempfile.TemporaryDirectory() as folder,
+                self._as_committed(kept, known, into=Path(folder, "base.db")) as scratch,
+            ):
                 return self._compared(scratch)
-        except TillkeeperError:
+        except (TillkeeperError, OSError):
             return None
 
     def _change_without(self, backup: Path, facts: Facts) -> Change:
@@ -110,10 +119,12 @@ class Comparing(Shared):
             return None
 
     @contextmanager
-    def _as_committed(self, base: Backup, migrations: tuple[Migration, ...]) -> Iterator[Path]:
+    def _as_committed(
+        self, base: Backup, migrations: tuple[Migration, ...], *, into: Path | None = None
+    ) -> Iterator[Path]:
         """A migrated scratch copy of a backup: the database as it was at COMMIT, before people wrote."""
         restore.check_backup_file(base.path)
-        scratch = self._scratch("base")
+        scratch = into or self._scratch("base")
         try:
             snapshot.scratch_copy(
                 source=base.path, target=scratch, told=self._meter.phase(WorkPhase.COMPARE), like=self.database

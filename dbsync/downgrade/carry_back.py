@@ -221,7 +221,6 @@ def _do_again(
         with translated("carry back", into, otherwise=MigrationFailed), closing(open_scratch(into)) as connection:
             attach_copy(connection, now, NOW)
             attach_copy(connection, base, BASE)
-            files.make_empty(work, like=now)
             attach_scratch(connection, work, WORK)
             connection.execute("PRAGMA foreign_keys=OFF")
             connection.execute("BEGIN")
@@ -249,13 +248,12 @@ def _keep(now: Path, again: Path, into: Path, parked: Path) -> int:
         with translated("keep", into, otherwise=MigrationFailed), closing(open_scratch(into)) as connection:
             attach_copy(connection, now, NOW)
             attach_copy(connection, again, AGAIN)
-            files.make_empty(work, like=now)
             attach_scratch(connection, work, WORK)
             number = version_of(connection, NOW)
             connection.execute("BEGIN")
             count = remainder.keep(connection, now=NOW, predicted=AGAIN, number=number)
             connection.execute("COMMIT")
-            return remainder.park(connection, number, parked, like=now) if count else 0
+            return remainder.park(connection, number, parked) if count else 0
     finally:
         snapshot.drop_part(work)
 

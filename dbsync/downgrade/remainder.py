@@ -137,15 +137,14 @@ def _keep_earlier(connection: Connection, now: str, predicted: str) -> int:
     return count
 
 
-def park(connection: Connection, number: SchemaNumber, path: Path, *, like: Path) -> int:
+def park(connection: Connection, number: SchemaNumber, path: Path) -> int:
     """Write the values that are kept for a schema into a file beside the database and return how many lines it has.
 
-    One JSON object a line, with `table` and `row`: the key, and the cells that the older database does not have. The
-    file gets owner and rights of `like`.
+    One JSON object a line, with `table` and `row`: the key, and the cells that the older database does not have.
     """
     if not kept.exists(connection):
         return 0
-    count = 0
+    count, like = 0, Path(str(connection.execute("PRAGMA database_list").fetchone()[2]) or path.parent)
     with every_text(connection):
         for row in kept.all_rows(connection):
             if row.schema != number or row.state is not KeptState.WAITING or row.kind not in _PARKED:

@@ -150,8 +150,7 @@ def try_back(
 
     work = folder / "way-back"
     try:
-        with files.disk_errors("make", work):
-            work.mkdir()
+        files.make_folder(work, like=backup)
         preflight.check_way_back_space(
             sizes_bytes=(files.size_of(backup), files.size_of(migrated)),
             copies_count=COPIES_COUNT,

@@ -10,7 +10,17 @@ from pathlib import Path
 from stat import S_ISDIR
 from typing import Final
 
-from dbsync.errors import Damaged, DiskFull, DiskProblem, Locked, Missing, ReadOnly, TillkeeperError, TryLater
+from dbsync.errors import (
+    Damaged,
+    DiskFull,
+    DiskProblem,
+    Locked,
+    Missing,
+    ReadOnly,
+    TillkeeperError,
+    TryLater,
+    encodable,
+)
 from dbsync.facts import Facts, SchemaNumber, State
 from dbsync.storage.files import is_there, make_empty
 
@@ -271,7 +281,7 @@ def look(
         traces = _left_beside(path) or had_data()
         return Facts(State.MISSING, detail=traces, had_data=bool(traces))
     except OSError as cause:
-        return Facts(State.UNAVAILABLE, detail=f"{path}: {cause.strerror or cause}")
+        return Facts(State.UNAVAILABLE, detail=encodable(f"{path}: {cause.strerror or cause}"))
     except TillkeeperError as error:
         return Facts(State.UNAVAILABLE, detail=error.located)
     facts = _looked(path, had_data, opened)

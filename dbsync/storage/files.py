@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -45,6 +46,8 @@ def disk_errors(operation: str, path: Path) -> Iterator[None]:
 def new_file(path: Path, *, like: Path) -> int:
     """Make an empty file in place of any of that name and return it open; a link there is removed, never followed.
 
+    A device of that name is opened.
+
     Args:
         path: the file.
         like: the file whose owner and rights it gets (`Platform.create`), mostly the database.
@@ -55,6 +58,10 @@ def new_file(path: Path, *, like: Path) -> int:
     try:
         return this_platform().create(path, like=like)
     except FileExistsError:
+        kind = path.lstat().st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISLNK(kind)):
+            # A device, for example: it is written to, and stays what it is.
+            return this_platform().open_binary(path, os.O_WRONLY, mode=0o600)
         path.unlink()
         return this_platform().create(path, like=like)
 

@@ -41,7 +41,7 @@ def test_a_sale_between_the_copy_and_the_restore_is_not_lost(tmp_path: Path, wal
     count = sales(database)
     returned = restore_decision.restore(busy(database), backup=kept, intent_id="i1", accept_loss=True)
     assert (returned.back, returned.outcome.name) == (None, "RESTORE_PENDING")
-    assert returned.outcome.cause == "somebody wrote into it since it was put aside"
+    assert returned.outcome.cause == f"{database}: somebody wrote into it since it was put aside"
     assert sales(database) == count + 1
     # Once nobody sells, it goes through under the same name, and the sale is in what is kept.
     assert restore_decision.restore(effects(database), backup=kept, intent_id="i1", accept_loss=True).back == "done"

@@ -187,7 +187,7 @@ def test_a_lock_that_stays_is_given_up_at_a_limit(tmp_path: Path, monkeypatch: p
     with closing(sqlite3.connect(database, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         outcome = upgrade(database, released(tmp_path, 4))
-        assert (outcome.name, outcome.cause) == ("LOCKED", "database is locked")
+        assert (outcome.name, outcome.cause) == ("LOCKED", f"{database}: database is locked")
         assert outcome.hint.startswith("Close the app and every tool")
         other.execute("ROLLBACK")
     assert (database.read_bytes(), files(database.parent)) == before

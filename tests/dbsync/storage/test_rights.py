@@ -36,6 +36,7 @@ ALLOWED = {
     "dbsync.verification.exports": {"open": "appends to a file that was made before"},
     "dbsync.backups.compression": {"open": "the null device"},
     "dbsync.migrations.engines.own_command": {"TemporaryFile": "without a name"},
+    "dbsync.database.comparing": {"TemporaryDirectory": "a folder for this account alone"},
     "dbsync.cli.check": {"TemporaryDirectory": "a folder for this account alone"},
     "dbsync.cli.verify": {"TemporaryDirectory": "a folder for this account alone"},
     "dbsync.commands.dry_run": {"TemporaryDirectory": "a folder for this account alone"},

@@ -245,10 +245,11 @@ def test_a_file_error_that_nobody_has_put_in_words_ends_a_run_and_not_the_progra
 
     live.preflight = denied  # type: ignore[assignment]
     outcome = coordinator.upgrade(live, migrations=released(tmp_path, 4))
-    assert (outcome.name, outcome.cause) == ("READ_ONLY", "Permission denied")
+    assert (outcome.name, outcome.cause) == ("READ_ONLY", f"{database.parent}: Permission denied")
     live.read_intent = denied  # type: ignore[assignment]
     returned = restore_decision.restore(live, backup=database, intent_id="i", accept_loss=True)
-    assert (returned.outcome.name, returned.outcome.cause) == ("RESTORE_PENDING", "Permission denied")
+    where = f"{database.parent}: Permission denied"
+    assert (returned.outcome.name, returned.outcome.cause) == ("RESTORE_PENDING", where)
     assert dump(database) == before
 
 
