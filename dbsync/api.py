@@ -120,7 +120,7 @@ def empty_database(*, database: StrPath, folder: StrPath) -> Backup | None:
     """Replace a database by an empty one of the newest schema; the old one is kept as a backup (requirement S91)."""
     found = migration_folder.load(Path(folder))
     with locked(Path(database)):
-        return empty_and_import.empty(_effects(Path(database), None, quiet), found)
+        return empty_and_import.empty(_effects(Path(database), None, quiet), found).kept
 
 
 def import_database(*, database: StrPath, file: StrPath, folder: StrPath) -> empty_and_import.Imported:

@@ -32,11 +32,13 @@ __all__ = [
     "Change",
     "EngineName",
     "Facts",
+    "Gap",
     "Intent",
     "Loss",
     "Migration",
     "MigrationKind",
     "Outcome",
+    "Raised",
     "Recognised",
     "ReleaseId",
     "Returned",
@@ -117,6 +119,8 @@ class BackupKind(StrEnum):
     BEFORE_IMPORT = "before-import"
     BEFORE_BASELINE = "before-baseline"
     BEFORE_STAMP = "before-stamp"
+    RAISED = "raised"
+    """A copy of a backup with its counters raised, which is restored in the place of it; not kept after that."""
     REHEARSAL = "rehearsal"
     """A copy that a rehearsal works on; it is never kept."""
 
@@ -242,6 +246,8 @@ class Returned(NamedTuple):
     parked: Path | None = None
     not_known: str = ""
     """Why the changes that are not in the database any more cannot be determined; empty if they can."""
+    gaps: Path | None = None
+    """The folder that explains the numbers which are skipped because counters were raised."""
 
     @property
     def pending(self) -> bool:
@@ -302,8 +308,47 @@ class Intent(NamedTuple):
     """Why these changes cannot be determined; empty if they can."""
     moves: bool = False
     """Whether the database is ruined, and is moved to `set_aside` once the restore is decided."""
+    raised_from: str | None = None
+    """The backup of which `backup` is a copy with raised counters; None if no counter had to be raised."""
+    gaps: str | None = None
+    """The folder that explains the numbers which are skipped; None if there are none that need it."""
 
     @property
-    def carried(self) -> Path | None:
-        """The carried-back copy, which is of no use once the restore is done or given up; never a backup."""
-        return Path(self.backup) if self.base is not None and self.backup != self.base else None
+    def made(self) -> Path | None:
+        """The copy that was made for this restore, carried back or with raised counters; never a backup.
+
+        It is of no use once the restore is done or given up.
+        """
+        is_carried = self.base is not None and self.backup != self.base
+        return Path(self.backup) if is_carried or self.raised_from is not None else None
+
+
+class Gap(NamedTuple):
+    """A counter that was raised, and the numbers that are skipped by that."""
+
+    counter: str
+    description: str
+    number: int | None
+    """The number that it would have had; None: none yet."""
+    raised_to: int
+    first: int
+    """The first number that is not given out again."""
+    last: int
+    not_believed: int | None = None
+    """A mark outside the database that is too high to be true, and was not used; None if there is none."""
+
+    @property
+    def in_words(self) -> str:
+        """The gap on one line."""
+        words = f"{self.counter}: raised from {'nothing' if self.number is None else self.number} to {self.raised_to}"
+        return f"{words}; {self.first} to {self.last} are not given out again"
+
+
+class Raised(NamedTuple):
+    """A database with raised counters, on disk."""
+
+    path: Path
+    """The source itself if it was a scratch file, else a copy of it."""
+    gaps: tuple[Gap, ...]
+    report: Path | None
+    """The folder that explains the gaps; None if none of them needs it."""

@@ -76,6 +76,12 @@ class EventKind(StrEnum):
     SIDE_FILES_KEPT = "side_files_kept"
     LOG_DAMAGED = "log_damaged"
     """text: what may be lost, and the copy"""
+    COUNTERS_RAISED = "counters_raised"
+    """text: the counters with their numbers, and the explanation"""
+    MARKS_DAMAGED = "marks_damaged"
+    """text: the file, and where it is kept"""
+    MARK_NOT_BELIEVED = "mark_not_believed"
+    """text: the counter, its mark, and the commands that settle it"""
     PROGRESS = "progress"
     """name: phase, text: the object of the step, done, total and unit: bytes, rows or statements, seconds: in this
     phase, per_second, remaining_seconds. A phase without a measure has total 0."""
@@ -106,7 +112,7 @@ class Event(NamedTuple):
         if kind is EventKind.STARTED:
             return Event(kind, total=int(facts["count"] or 0), seconds=float(facts.get("expected_seconds") or 0))
         if kind is not EventKind.ENDED:
-            return Event(kind)
+            return Event(kind, text=str(facts.get("text") or ""))
         outcome, seconds = str(facts["outcome"]), float(facts.get("seconds") or 0)
         if outcome in (OutcomeName.MIGRATED, OutcomeName.CREATED):
             return Event(EventKind.FINISHED, number=after - before, done=before, total=after, seconds=seconds)

@@ -13,6 +13,7 @@ from dbsync.backups import catalog, snapshot
 from dbsync.errors import BackupUnusable
 from dbsync.migrations import folder as migration_folder
 from dbsync.migrations.engines import registry
+from dbsync.migrations.engines.settings import COUNTERS
 from dbsync.model import Migration
 from dbsync.storage import files, temporary_files
 
@@ -35,7 +36,9 @@ def keep(kept: Path, pending: tuple[Migration, ...], *, owner: str) -> None:
     part = temporary_files.part_of(final, owner)
     try:
         snapshot.drop_folder(part)
-        for path in sorted(file for mark in engine.kept_files for file in source.glob(mark) if file.is_file()):
+        for path in sorted(
+            file for mark in (*engine.kept_files, COUNTERS) for file in source.glob(mark) if file.is_file()
+        ):
             target = part / path.relative_to(source)
             files.make_folder(target.parent)
             files.copy_bytes(source=path, target=target)

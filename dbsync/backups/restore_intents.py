@@ -58,7 +58,7 @@ def remove(backups: Path, intent_id: str) -> None:
 
 
 def _intent(intent_id: str, found: dict[str, Any]) -> Intent:
-    # Intents of earlier versions name neither base nor losses.
+    # Intents of earlier versions name neither base nor losses, and know no counters.
     return Intent(
         intent_id,
         str(found["backup"]),
@@ -69,6 +69,8 @@ def _intent(intent_id: str, found: dict[str, Any]) -> Intent:
         tuple(Loss(str(table), *map(int, counts)) for table, *counts in found.get("losses", [])),
         str(found.get("not_known", "")),
         bool(found.get("moves", False)),
+        found.get("raised_from"),
+        found.get("gaps"),
     )
 
 

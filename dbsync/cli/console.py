@@ -63,6 +63,12 @@ def lines_of(event: Event) -> list[str]:  # noqa: C901 - one case per kind of ev
             return ["✅ Database is up to date!", f"✅ Database initialized successfully (v{number}/{event.total})"]
         case EventKind.LOG_DAMAGED:
             return [f"⚠️ The -wal of the database is damaged: {text}"]
+        case EventKind.COUNTERS_RAISED:
+            return [f"🔢 {text}"]
+        case EventKind.MARKS_DAMAGED:
+            return [f"⚠️ The marks of the counters could not be read: {text}"]
+        case EventKind.MARK_NOT_BELIEVED:
+            return [f"⚠️ {text}"]
         case EventKind.ENDED:
             return _ended(name, text)
         case (

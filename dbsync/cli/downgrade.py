@@ -64,6 +64,8 @@ def command(
             tell(f"  {returned.outcome.hint}")
         if returned.set_aside is not None:
             tell(f"The newer database is kept: {returned.set_aside.path}")
+        if returned.gaps is not None:
+            tell(f"Numbers that are skipped are explained: {returned.gaps}")
         if returned.parked is not None:
             tell(f"What the older schema has no place for: {returned.parked}")
         if returned.back is not None and (returned.losses or returned.not_known):

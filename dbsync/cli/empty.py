@@ -26,5 +26,10 @@ def command(place: Place, *, folder: Path, yes: bool, as_json: bool) -> None:
     question = "Empty the database? It is kept beside it."
     ask(question, operation="empty", path=place.database, yes=yes, as_json=as_json)
     with locked(place.database):
-        aside = empty_and_import.empty(place.effects(), known)
-    print_told({"schema": len(known), "kept": str(aside.path) if aside else None}, as_json=as_json)
+        replaced = empty_and_import.empty(place.effects(), known)
+    told = {
+        "schema": len(known),
+        "kept": str(replaced.kept.path) if replaced.kept else None,
+        "gaps": str(replaced.gaps) if replaced.gaps else None,
+    }
+    print_told(told, as_json=as_json)

@@ -44,5 +44,6 @@ def command(place: Place, *, file: Path, folder: Path, yes: bool, as_json: bool)
     with locked(place.database):
         imported = empty_and_import.import_file(place.effects(), file.absolute(), known)
     told = {"kept": str(imported.kept.path) if imported.kept else None, **plain(imported.outcome)}
+    told["gaps"] = str(imported.gaps) if imported.gaps else None
     print_told(told, as_json=as_json)
     sys.exit(imported.outcome.name.exit_status)

@@ -76,6 +76,7 @@ def command(place: Place, *, backup: Path, dry_run: bool, accept_loss: bool, yes
         "hint": returned.outcome.hint,
         "version": returned.outcome.version_after,
         "kept": str(kept) if kept else None,
+        "gaps": str(returned.gaps) if returned.gaps else None,
         "lost": losses.as_json(returned.losses) if as_json else None,
     }
     print_told(told, as_json=as_json)

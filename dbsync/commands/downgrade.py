@@ -84,7 +84,8 @@ def downgrade(effects: LiveEffects, base: Backup, migrations: tuple[Migration, .
     name = OutcomeName.CARRIED_BACK if carried.lossless else OutcomeName.RESTORED_WITH_LOSS
     outcome = Outcome(name, version_after=base.version, phase=RunPhase.GOING_BACK)
     effects.record(FlightEvent.ENDED, outcome=name, after=base.version, phase=RunPhase.GOING_BACK)
-    returned = Returned(Back.DONE, outcome, prepared.aside, carried.losses, carried.export, carried.parked)
+    gaps = Path(prepared.intent.gaps) if prepared.intent.gaps is not None else None
+    returned = Returned(Back.DONE, outcome, prepared.aside, carried.losses, carried.export, carried.parked, gaps=gaps)
     return returned._replace(not_known=carried.unproven)
 
 

@@ -16,6 +16,7 @@ from dbsync.progress import nobody
 from dbsync.storage import files, temporary_files
 from dbsync.storage.connections import Thoroughness, open_reading, open_writing, translated
 from dbsync.upgrade import coordinator, preparation
+from dbsync.upgrade.preparation import Replaced
 
 _KIND: Final = ("page_size", "encoding", "auto_vacuum", "application_id")
 
@@ -27,9 +28,11 @@ class Imported(NamedTuple):
     """The database that was replaced."""
     outcome: Outcome
     """The outcome of upgrading the imported file, which takes the database's place only if that succeeded."""
+    gaps: Path | None = None
+    """The folder that explains the numbers which are skipped because counters were raised."""
 
 
-def empty(effects: LiveEffects, migrations: tuple[Migration, ...]) -> Backup | None:
+def empty(effects: LiveEffects, migrations: tuple[Migration, ...]) -> Replaced:
     """Keep the database as before-empty (requirement S91), then put an empty one of the newest schema in its place.
 
     The empty database has the page size, encoding, auto_vacuum and application_id of the old one, if that is sound.
@@ -45,7 +48,9 @@ def empty(effects: LiveEffects, migrations: tuple[Migration, ...]) -> Backup | N
         outcome = _bring_up(work, migrations, effects.thoroughness)
         if not outcome.ready:
             raise BackupUnusable(operation="empty", path=effects.database, cause=outcome.cause)
-        return preparation.replace(effects, work, BackupKind.BEFORE_EMPTY)
+        return preparation.replace(
+            effects, BackupKind.BEFORE_EMPTY, source=work, origin=effects.database, migrations=migrations
+        )
 
 
 def import_file(effects: LiveEffects, path: Path, migrations: tuple[Migration, ...]) -> Imported:
@@ -63,8 +68,10 @@ def import_file(effects: LiveEffects, path: Path, migrations: tuple[Migration, .
             outcome = _bring_up(work, migrations, effects.thoroughness)
             if not outcome.ready:
                 return Imported(None, outcome)
-            kept = preparation.replace(effects, work, BackupKind.BEFORE_IMPORT)
-            return Imported(kept, outcome)
+            replaced = preparation.replace(
+                effects, BackupKind.BEFORE_IMPORT, source=work, origin=path, migrations=migrations
+            )
+            return Imported(replaced.kept, outcome, replaced.gaps)
     except TryLater:
         # The file is not the cause.
         raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -87,7 +88,11 @@ class BackingUp(Shared):
             part_facts, source=self.database, final=final, told=self._meter.phase(WorkPhase.BACKUP)
         )
         self._meter.phase(WorkPhase.CHECK_BACKUP)
-        return self.keep_backup(snapshot.check_part(part, connections.Thoroughness.FULL))
+        kept = self.keep_backup(snapshot.check_part(part, connections.Thoroughness.FULL))
+        # The backup is good without it.
+        with suppress(TillkeeperError):
+            self.note_counters(())
+        return kept
 
     def keep_damaged(self) -> Path | None:
         from dbsync.backups import quarantine

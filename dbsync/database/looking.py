@@ -9,7 +9,7 @@ from dbsync.errors import TillkeeperError
 from dbsync.migrations import history
 from dbsync.model import Applied, Facts, Migration, Recognised, State
 from dbsync.progress import Event, EventKind
-from dbsync.storage import connections, files, side_files
+from dbsync.storage import connections, files, side_files, temporary_files
 from dbsync.upgrade.outcome_record import FlightEvent
 
 
@@ -81,6 +81,7 @@ class Looking(Shared):
         try:
             catalog.clear_parts(backups=self.backups, database=self.database, prefix=self._prefix)
             measurements.clear(backups=self.backups, database=self.database)
+            temporary_files.clear(self._reports, temporary_files.owner_of(self.database))
         except (TillkeeperError, OSError):
             return
 

@@ -79,23 +79,33 @@ def check_rehearsal_space(*, database: Path, folder: Path, least_free_bytes: int
     _check_enough(Space(folder, required_bytes, files.free_bytes(folder)), database, "rehearse")
 
 
-def check_space_to_go_back(*, database: Path, base: Path, backups: Path, carries: bool) -> None:
+def check_space_to_go_back(*, database: Path, base: Path, backups: Path, carries: bool, raises: bool = False) -> None:
     """Refuse a return to an older database for which the disk has too little space, with numbers, before any copy.
 
     It needs a copy of the database as it is, and what SQLite writes beside the database while it is replaced; and to
-    carry changes back, the older database. What a proof needs in addition is found by making it.
+    carry changes back, or to raise counters in it, the older database. What a proof needs in addition is found by
+    making it.
 
     Raises:
         DiskFull: database size, required and available space are in its cause.
     """
     size_bytes = size_of(database)
     beside_bytes = size_bytes + restore.journal_bytes(live=database, source=catalog.find(base))
-    older_bytes = files.size_of(catalog.find(base)) if carries else 0
+    older_bytes = files.size_of(catalog.find(base)) if carries or raises else 0
     wanted = {database.parent: beside_bytes, backups: older_bytes}
     if _device(database.parent) == _device(backups):
         wanted = {database.parent: beside_bytes + older_bytes}
     for folder, required_bytes in wanted.items():
         _check_enough(Space(folder, required_bytes, files.free_bytes(folder)), database, "go back")
+
+
+def check_space_to_raise(*, database: Path, source: Path, backups: Path) -> None:
+    """Refuse a copy with raised counters for which the disk has too little space, with numbers, before it is made.
+
+    Raises:
+        DiskFull: database size, required and available space are in its cause.
+    """
+    _check_enough(Space(backups, files.size_of(source), files.free_bytes(backups)), database, "raise the counters")
 
 
 def _check_enough(found: Space, database: Path, operation: str) -> None:

@@ -23,7 +23,10 @@ class Restoring(Shared):
         preflight.check_writable(self.database.parent)
         preflight.check_writable(self.backups)
         self.clear()
-        preflight.check_space_to_go_back(database=self.database, base=base, backups=self.backups, carries=carries)
+        raises = not carries and self.would_raise(base)
+        preflight.check_space_to_go_back(
+            database=self.database, base=base, backups=self.backups, carries=carries, raises=raises
+        )
         if self.look().state not in (State.MISSING, State.EMPTY):
             restore.check_format(self.database)
             try:
@@ -139,7 +142,11 @@ class Restoring(Shared):
 
     def discard(self, path: Path) -> None:
         try:
-            snapshot.drop_part(path) if temporary_files.is_part(path) else catalog.remove(path)
+            if path.is_dir():
+                # The explanation of something that was not done.
+                snapshot.drop_folder(path)
+            else:
+                snapshot.drop_part(path) if temporary_files.is_part(path) else catalog.remove(path)
         except TillkeeperError:
             # It only takes space, and is as true as any other copy.
             return

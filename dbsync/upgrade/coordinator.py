@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from dbsync.errors import interrupts, wrapped
+from dbsync.errors import BadMigrations, TillkeeperError, interrupts, wrapped
 from dbsync.model import (
     NO_SCHEMA,
     Backup,
@@ -130,6 +130,8 @@ class _Upgrade:
     def _migrate(self, step: decisions.Migrate) -> Outcome:
         effects = self.effects
         effects.preflight(step.pending)
+        if step.pending:
+            self._note_counters()
         effects.begin()
         self.phase = RunPhase.BACKUP
         if step.pending:
@@ -157,6 +159,15 @@ class _Upgrade:
         # Commit point: before this line the database is the old one, after it the new one, whatever happens.
         effects.commit()
         return self._committed(step)
+
+    def _note_counters(self) -> None:
+        """Record how high the counters are. A failure stops no migration: it replaces no database by an older one."""
+        try:
+            self.effects.note_counters(self.migrations)
+        except BadMigrations:
+            raise
+        except TillkeeperError as error:
+            self.effects.record(FlightEvent.NOT_NOTED, cause=str(error))
 
     def _decide(self, facts: Facts) -> decisions.UpgradeStep:
         history = self.effects.history() if facts.state is State.OK else ()
@@ -217,6 +228,7 @@ class _Upgrade:
             digest = self.effects.content_digest()
             if digest is not None and self.recorder is not None:
                 self.recorder.content_noted(digest)
+            self.effects.note_counters(self.migrations)
             if self.backup is not None:
                 self.effects.rotate_backups((self.backup.path,))
         except Exception as error:  # noqa: BLE001 - the database is committed and sound: nothing undoes that

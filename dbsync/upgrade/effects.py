@@ -22,6 +22,7 @@ from dbsync.model import (
     Intent,
     Loss,
     Migration,
+    Raised,
     Recognised,
     ReleaseId,
     SchemaNumber,
@@ -146,6 +147,48 @@ class Effects(ABC):
     @abstractmethod
     def content_digest(self) -> Sha256 | None:
         """Return the SHA-256 of the database file; None while a journal holds a part of the database."""
+
+    # counters
+    @abstractmethod
+    def note_counters(self, migrations: tuple[Migration, ...]) -> None:
+        """Record outside the database how high its counters are, and what the release declares; do nothing without one.
+
+        Raises:
+            BadMigrations: the declaration cannot be read.
+            TillkeeperError: the numbers cannot be read or written now.
+        """
+
+    @abstractmethod
+    def would_raise(self, backup: Path) -> bool:
+        """Return whether a restore of a backup, as it is, needs a copy of it with raised counters.
+
+        Raises:
+            TillkeeperError: that cannot be read now.
+        """
+
+    @abstractmethod
+    def raise_counters(
+        self, *, source: Path, backup: Path, kept: Path | None, migrations: tuple[Migration, ...], operation: str
+    ) -> Raised | None:
+        """Make a copy of a database that will be restored, in which no counter is lower than it was ever seen.
+
+        Before that, the numbers of the database that is replaced are recorded. Nothing is copied if no counter is
+        lower: None. A scratch file is raised in its place.
+
+        Args:
+            source: the finished file that will take the place of the database.
+            backup: the backup that it is, or was made of, for the explanation.
+            kept: the path at which the replaced database is kept, or will be; None if no copy is kept.
+            migrations: of the newer release; empty: what is known of earlier ones counts.
+            operation: the operation, in words, for the explanation.
+
+        Raises:
+            TillkeeperError: it cannot be made; nothing is left of it.
+        """
+
+    @abstractmethod
+    def counters_raised(self, raised: Intent) -> None:
+        """Record that a restore of raised counters is done; repeatable. Never raises."""
 
     # comparing
     @abstractmethod

@@ -26,6 +26,12 @@ class FlightEvent(StrEnum):
     """Side files with data, of a database that was missing or empty, were moved aside before another took its place."""
     LOG_DAMAGED = "log_damaged"
     """Committed transactions may be lost in a damaged `-wal`, of which a copy was kept if there was space."""
+    COUNTERS_RAISED = "counters_raised"
+    """A database took the place of another one, with counters raised to what they had been."""
+    MARKS_DAMAGED = "marks_damaged"
+    """The file of the counters' marks could not be read and was kept under another name."""
+    MARK_NOT_BELIEVED = "mark_not_believed"
+    """The mark of a counter outside the database was too high to be true, and was not used."""
 
 
 def record_end(effects: Effects, outcome: Outcome, run: str | None = None) -> None:

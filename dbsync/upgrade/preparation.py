@@ -11,7 +11,7 @@ The caller holds the database lock. Nothing here touches a file or SQLite: every
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple, assert_never
+from typing import Final, NamedTuple, assert_never
 
 from dbsync.errors import (
     BackupUnusable,
@@ -28,6 +28,8 @@ from dbsync.errors import (
 from dbsync.model import Backup, BackupKind, Carried, Change, Facts, Intent, Migration, State
 from dbsync.upgrade.effects import Effects
 
+RESTORE: Final = "restore of a backup as it is"
+CARRY_BACK: Final = "return to the older schema, with what was recorded since"
 _IMPOSSIBLE = (MigrationFailed, VerificationFailed, BadMigrations, Damaged)
 """The errors that say that data and migrations do not allow a return, wherever it is tried."""
 
@@ -41,6 +43,11 @@ class Wish(NamedTuple):
     """Whether the changes since the backup are carried back; otherwise the backup is restored as it is."""
     migrations: tuple[Migration, ...] = ()
     """Of the newer release; empty: those that are kept beside the backup."""
+
+    @property
+    def operation(self) -> str:
+        """The return in words, for the explanation of skipped numbers."""
+        return CARRY_BACK if self.carries else RESTORE
 
 
 class Prepared(NamedTuple):
@@ -109,7 +116,7 @@ def prepare(effects: Effects, wish: Wish) -> Prepared:
     try:
         return _prepared(effects, wish, before, made)
     except BaseException:
-        _remove(effects, made)
+        remove(effects, made)
         if before is None:
             effects.remove_intent(wish.intent_id)
         raise
@@ -145,22 +152,54 @@ def _prepared(effects: Effects, wish: Wish, before: Intent | None, made: list[Pa
             intent, change = intent._replace(backup=str(kept.path), base=str(wish.base.path)), _lacking(carried)
         else:
             change = effects.changed_since(wish.base.path)
+    unraised = intent.made
+    intent = with_raised_counters(effects, intent, wish.base.path, migrations=wish.migrations, operation=wish.operation)
+    made += [path for path in made_for(intent) if path not in made]
     effects.reserve(Path(intent.backup))
     not_known = "" if change.known else change.cause or "the database cannot be compared with the backup"
     intent = intent._replace(losses=change.losses, not_known=not_known)
     effects.write_intent(intent)
-    _forget(effects, before, intent)
+    forget(effects, before, intent)
+    drop_unraised(effects, unraised, intent)
     return Prepared(intent, aside, carried)
 
 
-def _forget(effects: Effects, before: Intent | None, intent: Intent) -> None:
+def with_raised_counters(
+    effects: Effects, intent: Intent, base: Path, *, migrations: tuple[Migration, ...], operation: str
+) -> Intent:
+    """Return the intent of a restore that leaves no counter lower than it was ever seen: of a copy, if one is lower.
+
+    The copy and the explanation of the skipped numbers are durable. Nothing is made if no counter is lower.
+
+    Raises:
+        TillkeeperError: it cannot be made; nothing is left of it.
+    """
+    kept = Path(intent.set_aside) if intent.set_aside is not None else None
+    raised = effects.raise_counters(
+        source=Path(intent.backup), backup=base, kept=kept, migrations=migrations, operation=operation
+    )
+    if raised is None:
+        return intent
+    gaps = str(raised.report) if raised.report is not None else None
+    return intent._replace(backup=str(raised.path), raised_from=str(base), gaps=gaps)
+
+
+def drop_unraised(effects: Effects, unraised: Path | None, intent: Intent) -> None:
+    """Remove the copy that was made for a restore before its counters were raised, once the intent names the other."""
+    if unraised is not None and unraised != intent.made:
+        effects.discard(unraised)
+
+
+def forget(effects: Effects, before: Intent | None, intent: Intent) -> None:
     """Remove the copies of an earlier attempt: the database was not replaced, so the new copies have all of it."""
     if before is None or before.done:
         return
     if before.set_aside is not None and not before.moves and intent.set_aside not in (None, before.set_aside):
         effects.discard(Path(before.set_aside))
-    if before.carried is not None and before.carried != intent.carried:
-        effects.discard(before.carried)
+    if before.made is not None and before.made != intent.made:
+        effects.discard(before.made)
+    if before.gaps is not None and before.gaps != intent.gaps:
+        effects.discard(Path(before.gaps))
 
 
 def _lacking(carried: Carried) -> Change:
@@ -212,13 +251,17 @@ def accepted(effects: Effects, prepared: Prepared) -> Prepared:
 def abandon(effects: Effects, prepared: Prepared) -> None:
     """Remove everything that was prepared; the database is as it was. Never raises."""
     intent = prepared.intent
-    made = [prepared.aside.path] if prepared.aside is not None else []
-    made += [intent.carried] if intent.carried is not None else []
-    _remove(effects, made)
+    remove(effects, [*([prepared.aside.path] if prepared.aside is not None else []), *made_for(intent)])
     effects.remove_intent(intent.intent_id)
 
 
-def _remove(effects: Effects, made: list[Path]) -> None:
+def made_for(intent: Intent) -> list[Path]:
+    """Return the copy and the explanation that were made for a restore, and for nothing else."""
+    return [Path(path) for path in (intent.made, intent.gaps) if path is not None]
+
+
+def remove(effects: Effects, made: list[Path]) -> None:
+    """Remove what was prepared, the newest first, and give back the space that is held. Never raises."""
     effects.release_reserve()
     for path in reversed(made):
         effects.discard(path)
@@ -246,15 +289,30 @@ def complete(effects: Effects, intent: Intent) -> Backup | None:
 
 
 def end(effects: Effects, intent: Intent) -> None:
-    """Record that a restore is done, and remove the carried-back copy: the live database is the same now."""
+    """Record that a restore is done, and remove the copy that was made for it: the live database is the same now."""
+    if intent.raised_from is not None:
+        effects.counters_raised(intent)
     effects.write_intent(intent._replace(done=True))
-    if intent.carried is not None:
+    if intent.made is not None:
         # A crash before this leaves a backup too many.
-        effects.discard(intent.carried)
+        effects.discard(intent.made)
 
 
-def replace(effects: Effects, source: Path, kind: BackupKind) -> Backup | None:
-    """Put a finished file in the database's place for a person, after setting the database aside.
+class Replaced(NamedTuple):
+    """The result of `replace`."""
+
+    kept: Backup | None
+    """The database that was replaced."""
+    gaps: Path | None
+    """The folder that explains the numbers which are skipped."""
+
+
+def replace(
+    effects: Effects, kind: BackupKind, *, source: Path, origin: Path, migrations: tuple[Migration, ...]
+) -> Replaced:
+    """Put a finished scratch file in the database's place for a person, after setting the database aside.
+
+    Its counters are raised before that. `origin` names, for the explanation, the file that it was made of.
 
     Raises:
         TillkeeperError: by meaning; the database is as it was, or it was ruined and is kept under its new name.
@@ -264,16 +322,24 @@ def replace(effects: Effects, source: Path, kind: BackupKind) -> Backup | None:
         aside = effects.put_aside(kind)
     except Damaged:
         aside, ruined = None, effects.name_aside(kind)
+    made = [aside.path] if aside is not None else []
+    kept = aside.path if aside is not None else ruined
     try:
+        intent = Intent(str(kind), str(source), set_aside=str(kept) if kept is not None else None)
+        operation = str(kind).removeprefix("before-")
+        intent = with_raised_counters(effects, intent, origin, migrations=migrations, operation=operation)
+        made += [Path(intent.gaps)] if intent.gaps is not None else []
         effects.reserve(source)
     except BaseException:
-        if aside is not None:
-            effects.discard(aside.path)
+        for path in made:
+            effects.discard(path)
         raise
     if ruined is not None:
         aside = effects.move_aside(ruined, kind)
     effects.restore(source)
-    return aside
+    if intent.raised_from is not None:
+        effects.counters_raised(intent)
+    return Replaced(aside, Path(intent.gaps) if intent.gaps is not None else None)
 
 
 def base_and_way(effects: Effects, backup: Path, intent: Intent | None) -> tuple[Backup, bool]:
@@ -285,7 +351,10 @@ def base_and_way(effects: Effects, backup: Path, intent: Intent | None) -> tuple
     base = effects.kept_at(Path(intent.base)) if intent is not None and intent.base is not None else None
     if base is not None:
         return base, True
-    named = effects.kept_at(backup)
+    # The decision may name a copy with raised counters, which is made anew.
+    origin = (intent.raised_from or intent.backup) if intent is not None else None
+    named = effects.kept_at(Path(origin)) if origin is not None else None
+    named = named or effects.kept_at(backup)
     if named is None or named.kind in (BackupKind.MIGRATION, BackupKind.CARRIED):
         # An earlier version wrote neither the base nor, before the restore began, an intent.
         migration = effects.base_of(backup)

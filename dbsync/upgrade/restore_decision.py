@@ -36,6 +36,8 @@ from dbsync.upgrade.outcome_record import record_end
 from dbsync.upgrade.preparation import Prepared, Wish
 
 Params = ParamSpec("Params")
+FINISH: Final = "restore that was interrupted"
+TRIAL: Final = "return of a trial that was given up"
 DRY_RUN: Final = (
     "`updater rollback --dry-run` shows what would be lost. `updater rollback --accept-loss` goes back all the same."
 )
@@ -113,15 +115,41 @@ def go_back(
             assert backup is not None
             if step.aside:
                 return _restore_anyway(effects, Wish(trial_id, backup, carries=False), cause="")
-            effects.check_usable(backup.path)
-            effects.check_replaceable(backup.path, carries=False)
-            effects.reserve(backup.path)
-            # Commit point: one transaction on the live file. A crash before it repeats all of this; after it the row
-            # of the trial is gone.
-            effects.restore(backup.path)
-            return _returned(effects, Back.DONE, OutcomeName.RESTORED, backup.version)
+            return _restore(effects, Wish(trial_id, backup, carries=False, migrations=migrations))
         case _:
             assert_never(step)
+
+
+def _restore(effects: Effects, wish: Wish) -> Returned:
+    """Restore a trial's backup over a database in which nothing was recorded since; it is not kept."""
+    backup = wish.base
+    effects.check_usable(backup.path)
+    effects.check_replaceable(backup.path, carries=False)
+    before = effects.read_intent(wish.intent_id)
+    intent = preparation.with_raised_counters(
+        effects, Intent(wish.intent_id, str(backup.path)), backup.path, migrations=wish.migrations, operation=TRIAL
+    )
+    try:
+        effects.reserve(Path(intent.backup))
+        if intent.raised_from is not None:
+            # The migrations gave out numbers: a repeat finds the copy by this, and removes it.
+            effects.write_intent(intent)
+            preparation.forget(effects, before, intent)
+    except BaseException:
+        preparation.remove(effects, preparation.made_for(intent))
+        raise
+    # Commit point: one transaction on the live file. A crash before it repeats all of this; after it the row of the
+    # trial is gone.
+    effects.restore(Path(intent.backup))
+    if intent.raised_from is not None:
+        preparation.end(effects, intent)
+        effects.remove_intent(intent.intent_id)
+    returned = _returned(effects, Back.DONE, OutcomeName.RESTORED, backup.version)
+    return returned._replace(gaps=_gaps_of(intent))
+
+
+def _gaps_of(intent: Intent) -> Path | None:
+    return Path(intent.gaps) if intent.gaps is not None else None
 
 
 def _carry_back(effects: Effects, wish: Wish, ever_confirmed: bool) -> Returned:
@@ -218,7 +246,7 @@ def _restored(
         export=carried.export if carried is not None else export,
         parked=carried.parked if carried is not None else None,
     )
-    return returned._replace(not_known=intent.not_known)
+    return returned._replace(not_known=intent.not_known, gaps=_gaps_of(intent))
 
 
 def _returned(
@@ -326,6 +354,14 @@ def _resumed(effects: Effects, intent: Intent | None) -> Returned | None:
 def _completed(effects: Effects, intent: Intent) -> Returned:
     """Complete a restore that was cut; nothing was recorded since its database was set aside."""
     effects.check_usable(Path(intent.backup))
+    earlier = intent
+    intent = preparation.with_raised_counters(
+        effects, intent, Path(intent.raised_from or intent.base or intent.backup), migrations=(), operation=FINISH
+    )
+    if intent != earlier:
+        # A version that raised no counters prepared it.
+        effects.write_intent(intent)
+        preparation.drop_unraised(effects, earlier.made, intent)
     effects.reserve(Path(intent.backup))
     base = effects.kept_at(Path(intent.backup))
     aside = preparation.complete(effects, intent)

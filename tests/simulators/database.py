@@ -16,6 +16,7 @@ from dbsync.model import (
     Loss,
     Migration,
     MigrationKind,
+    Raised,
     Recognised,
     ReleaseId,
     SchemaNumber,
@@ -178,6 +179,35 @@ class SimulatedEffects(Effects):
     def rotate_backups(self, pinned: tuple[Path, ...]) -> None:
         self._tick("rotate backups")
 
+    # counters ------------------------------------------------------------------------------------------------------
+
+    def note_counters(self, migrations: tuple[Migration, ...]) -> None:
+        self._tick("read the counters")
+        if self.world.database.number > self.world.visible().get("marks", 0):
+            self.world.write(self.process, "marks", self.world.database.number)
+
+    def would_raise(self, backup: Path) -> bool:
+        self._tick("compare counters")
+        return bool(self.world.backups[backup.name].content.number < self.world.visible().get("marks", 0))
+
+    def raise_counters(
+        self, *, source: Path, backup: Path, kept: Path | None, migrations: tuple[Migration, ...], operation: str
+    ) -> Raised | None:
+        self.note_counters(migrations)
+        mark, found = self.world.visible().get("marks", 0), self.world.backups[source.name]
+        if found.content.number >= mark:
+            return None
+        self._tick("copy with raised counters")
+        name = f"raised{len(self.world.backups)}"
+        raised = Backup(found.content.copy(number=mark), found.kind, None, final=True)
+        self.world.backups[name] = raised
+        self._tick("sync the copy with raised counters")
+        raised.durable = True
+        return Raised(Path(name), (), None)
+
+    def counters_raised(self, raised: Intent) -> None:
+        self._tick("record that counters were raised")
+
     # going back ----------------------------------------------------------------------------------------------------
 
     def changed_since_commit(
@@ -291,6 +321,7 @@ class SimulatedEffects(Effects):
         self._tick("restore")
         self._holds_lock()
         self.world.database = self.world.backups[backup.name].content
+        self.world.need(self.world.database.number >= self.world.highest_number, "a counter is lower than it was seen")
 
     def remove_intent(self, intent_id: str) -> None:
         self.world.write(self.process, f"intent/{intent_id}", None)

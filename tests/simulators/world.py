@@ -39,6 +39,8 @@ class Database:
 
     version: SchemaNumber = NO_SCHEMA
     sales: frozenset[int] = frozenset()
+    number: int = 0
+    """The counter of its receipts."""
     readable_from: SchemaNumber | None = None
     trial_id: TrialId | None = None
     release_id: ReleaseId | None = None
@@ -108,6 +110,8 @@ class World:
     boot: int = 1
     ids: int = 0
     sales: int = 0
+    highest_number: int = 0
+    """The highest number of a receipt that was ever given out."""
     acknowledged: set[int] = field(default_factory=set)
     acknowledged_confirms: set[str] = field(default_factory=set)
     started: list[tuple[str, str | None]] = field(default_factory=list)
@@ -222,7 +226,9 @@ class World:
         if self.transaction is not None:
             raise self.violated("a sale came while a migration was open: the app runs beside it")
         self.sales += 1
-        self.database = self.database.copy(sales=self.database.sales | {self.sales})
+        number = self.database.number + 1
+        self.database = self.database.copy(sales=self.database.sales | {self.sales}, number=number)
+        self.highest_number = max(self.highest_number, number)
         self.acknowledged.add(self.sales)
 
     # --------------------------------------------------------------------------------------------- the four sentences

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from dbsync.errors import BadMigrations, TillkeeperError
 from dbsync.migrations.engines.engine import Engine, Recorded
-from dbsync.migrations.engines.settings import SETTINGS
+from dbsync.migrations.engines.settings import COUNTERS, SETTINGS
 from dbsync.migrations.migration_file import KINDS, METADATA, built, checked_text, listed, metadata, text_of
 from dbsync.migrations.python_code import failed, namespace_of
 from dbsync.model import EngineName, Migration, MigrationKind, SchemaNumber
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 _NAME: Final = re.compile(r"^(\d{4})_([a-z][a-z0-9_]*)\.(sql|py|toml)$")
 _NUMBERED: Final = re.compile(r"^\d{4}_")
-_PACKAGE: Final = ("__init__.py", "__pycache__")
-"""Entries that Python adds to a folder with migrations in Python."""
+_NO_MIGRATIONS: Final = ("__init__.py", "__pycache__", COUNTERS)
+"""Entries beside our migrations: those that Python adds to a folder, and the declaration of counters."""
 
 
 class Own(Engine):
@@ -45,7 +45,9 @@ class Own(Engine):
 
     def load(self, folder: Path) -> tuple[Migration, ...]:
         inside = listed(folder)
-        paths = [path for path in inside if path.suffix.lower() in KINDS and path.name not in ("__init__.py", SETTINGS)]
+        paths = [
+            path for path in inside if path.suffix.lower() in KINDS and path.name not in (*_NO_MIGRATIONS, SETTINGS)
+        ]
         found = tuple(_load(path) for path in paths)
         if not found and any(path.name[0].isdigit() for path in inside):
             # A release may have no migrations, but a folder of files that are not read here must not pass for one.
@@ -105,7 +107,7 @@ def is_all_ours(folder: Path) -> bool:
     Raises:
         BadMigrations: the folder cannot be read.
     """
-    return all(path.name in _PACKAGE or _NAME.match(path.name) for path in listed(folder))
+    return all(path.name in _NO_MIGRATIONS or _NAME.match(path.name) for path in listed(folder))
 
 
 def passed_over(folder: Path) -> list[Path]:

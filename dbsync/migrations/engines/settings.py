@@ -10,6 +10,9 @@ from dbsync.errors import BadMigrations
 SETTINGS: Final = "engine.toml"
 """In the folder of migrations: `engine = "numbered"`, and declarations for files that must not be edited."""
 
+COUNTERS: Final = "counters.toml"
+"""In the folder of migrations of any engine: the numbers that must never run backwards (`dbsync.counters`)."""
+
 
 def settings(folder: Path) -> dict[str, object]:
     """Return the folder's settings; empty without any.
