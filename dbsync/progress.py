@@ -82,6 +82,7 @@ class EventKind(StrEnum):
     """text: the file, and where it is kept"""
     MARK_NOT_BELIEVED = "mark_not_believed"
     """text: the counter, its mark, and the commands that settle it"""
+    MARK_FORGOTTEN = "mark_forgotten"
     PROGRESS = "progress"
     """name: phase, text: the object of the step, done, total and unit: bytes, rows or statements, seconds: in this
     phase, per_second, remaining_seconds. A phase without a measure has total 0."""

@@ -244,6 +244,8 @@ class Report(NamedTuple):
     losses: "tuple[Loss, ...]" = ()
     """Changes that people made since the backup and that a restore removed from the live database."""
     export: str | None = None
+    gaps: str | None = None
+    """Folder that explains the numbers which are skipped because counters were raised."""
     trial_id: TrialId | None = None
     opens: bool | None = None
     """Whether an app opens all the same, which decides the clerk's sentence; None if it does not depend on this."""

@@ -78,6 +78,7 @@ def lines_of(event: Event) -> list[str]:  # noqa: C901 - one case per kind of ev
             | EventKind.NOT_NOTED
             | EventKind.PUT_BACK
             | EventKind.SIDE_FILES_KEPT
+            | EventKind.MARK_FORGOTTEN
         ):
             return []
         case _:

@@ -11,6 +11,7 @@ from dbsync.cli import history_page
 from dbsync.cli.console import lasted
 from dbsync.cli.output import tell
 from dbsync.cli.shared import FILE, Place, as_json, on_database, plain, tell_json
+from dbsync.counters import explanation
 from dbsync.database.timeline import Past, Run, RunVerdict, past_of
 from dbsync.model import State
 from dbsync.storage import files
@@ -48,6 +49,7 @@ def _told(past: Past) -> dict[str, object]:
         "attempts": [plain(run) for run in past.runs],
         "runs": past.lines,
         "backups": [backup_json(backup) for backup in past.backups],
+        "gaps": [explanation.as_json(explained) for explained in past.gaps],
     }
 
 
@@ -63,6 +65,8 @@ def _lines(past: Past) -> list[str]:
         lines.append(f"{row['applied_at']}  {row['kind']:<10} {took:>9}  {what}{of}")
     lines += ["", "tried"] if past.runs else []
     lines += [_line(run) for run in past.runs]
+    lines += ["", "skipped numbers"] if past.gaps else []
+    lines += [line for explained in past.gaps for line in explanation.in_words(explained)]
     return lines
 
 

@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "backups": Line("backups", answers=True),
     "baseline": Line("baseline"),
     "check": Line("check", answers=True),
+    "counters": Line("counters", answers=True),
     "diff": Line("diff", answers=True),
     "downgrade": Line("downgrade"),
     "empty": Line("empty"),

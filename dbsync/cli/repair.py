@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
@@ -13,6 +14,7 @@ from dbsync.cli.output import tell
 from dbsync.cli.shared import FILE, Place, as_json, folder_option, on_database, plain, tell_json
 from dbsync.database.flight_recorder import FlightRecorder
 from dbsync.migrations import folder as migration_folder
+from dbsync.model import Intent
 from dbsync.outcomes import ExitStatus
 from dbsync.recovery.repair import ITSELF, Repaired, repair
 from dbsync.recovery.table_reader import LEAST, MOST
@@ -34,6 +36,7 @@ def command(place: Place, *, into: Path, folder: Path | None, as_json: bool) -> 
     """
     known = migration_folder.load(folder) if folder is not None else ()
     last_schema = FlightRecorder(place.backups, place.database).last_schema()
+    effects = place.effects()
     found = repair(
         database=place.database,
         into=into.absolute(),
@@ -41,7 +44,10 @@ def command(place: Place, *, into: Path, folder: Path | None, as_json: bool) -> 
         migrations=known,
         last_version=last_schema,
         progress=place.bars,
+        raise_counters=partial(effects.raise_in_new, into=into.absolute()),
     )
+    if found.gaps is not None:
+        effects.counters_raised(Intent("repair", str(found.into), gaps=str(found.gaps)))
     words = ["dbsync", "import", found.into, "--database", place.database, "--migrations", folder or "FOLDER"]
     next_step = command_line(words)
     if as_json:
@@ -66,6 +72,8 @@ def _tell(found: Repaired, next_step: str) -> None:
     lines += [f"  {reference}" for reference in found.references]
     if found.aside is not None:
         lines.append(f"  rows that do not fit, one JSON line each: {found.aside}")
+    if found.gaps is not None:
+        lines.append(f"  numbers that are skipped are explained: {found.gaps}")
     if found.compared_with is None:
         lines.append("there is no good backup to compare with")
     else:

@@ -19,7 +19,8 @@ from dbsync.storage import connections
 @on_database
 def command(place: Place, *, folder: Path | None, as_json: bool) -> None:
     """Show the schema, pending migrations, last run and backups."""
-    facts = place.effects(reads_only=True).look()
+    effects = place.effects(reads_only=True)
+    facts = effects.look()
     found = migration_folder.load(folder) if folder is not None else ()
     pending = [f"{migration.number:04d}_{migration.name}" for migration in found if migration.number > facts.version]
     lines = FlightRecorder(place.backups, place.database).lines()
@@ -36,6 +37,7 @@ def command(place: Place, *, folder: Path | None, as_json: bool) -> None:
         "backups_count": len(listed),
         "newest_backup": str(listed[0].path) if listed else None,
         "detail": facts.detail,
+        "gaps": [str(explained.folder) for explained in effects.gaps()],
         "notes": notes_of(place.database, lines),
         "sqlite": connections.LIBRARY_VERSION,
     }

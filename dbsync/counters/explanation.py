@@ -1,6 +1,6 @@
 """The explanation of skipped numbers for an auditor: a folder with a text, a table and JSON, made before the act.
 
-`done.txt` is added when the database was replaced. Without it the operation was prepared, and perhaps never carried out.
+`done.txt` is added when the database was replaced. Without it the operation was prepared, perhaps never done.
 """
 
 from __future__ import annotations
@@ -89,15 +89,16 @@ def remove(folder: Path) -> None:
 
 def listed(reports: Path, *, owner: str) -> list[Explained]:
     """Return the explanations for a database, oldest first; a file that cannot be read as one is left out."""
-    found = []
-    for folder in sorted(files.listed(reports, f"{PREFIX}*")):
-        try:
-            explained = _explained(folder, files.read_json(folder / JSON))
-        except (FileNotFoundError, UnreadableFile, AttributeError, KeyError, TypeError, ValueError):
-            continue
-        if explained.why.database == owner:
-            found.append(explained)
-    return found
+    found = [read(folder) for folder in sorted(files.listed(reports, f"{PREFIX}*"))]
+    return [explained for explained in found if explained is not None and explained.why.database == owner]
+
+
+def read(folder: Path) -> Explained | None:
+    """Return the explanation in a folder; None if there is none that can be read."""
+    try:
+        return _explained(folder, files.read_json(folder / JSON))
+    except (FileNotFoundError, UnreadableFile, AttributeError, KeyError, TypeError, ValueError):
+        return None
 
 
 def _explained(folder: Path, told: dict[str, Any]) -> Explained:

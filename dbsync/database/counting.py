@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from dbsync.backups import catalog, compression, snapshot
 from dbsync.counters import decisions, explanation, marks, reading
 from dbsync.counters.declaration import Counter, Gaps, Holds
-from dbsync.counters.marks import Marks
+from dbsync.counters.marks import Mark, Marks
 from dbsync.database import preflight
 from dbsync.database.shared import Shared, timestamp
 from dbsync.errors import Damaged, Refused, TillkeeperError, TryLater, UnreadableFile
@@ -44,6 +44,16 @@ class Found(NamedTuple):
     def lower(self) -> Mapping[str, decisions.High]:
         """The counters that must be raised."""
         return decisions.lower(self.numbers, self.highs)
+
+
+class Shown(NamedTuple):
+    """A counter of the live database."""
+
+    counter: Counter
+    number: int | None
+    """Its number now; None: it has none yet."""
+    mark: Mark | None
+    """How high it was ever seen; None: not yet."""
 
 
 class Counting(Shared):
@@ -118,6 +128,87 @@ class Counting(Shared):
         owner = temporary_files.owner_of(self.database)
         why = explanation.Why(f"repair into {into}", owner, timestamp(), str(self.database), str(self.database))
         return Raised(into, _gaps(found), self._explained(why, found))
+
+    def gaps(self) -> list[explanation.Explained]:
+        """Return the explanations of skipped numbers, oldest first."""
+        found = explanation.listed(self._reports, owner=temporary_files.owner_of(self.database))
+        known = {explained.folder for explained in found}
+        # A terminal keeps its reports elsewhere; the record of its runs names them.
+        recorded = [line.get("report") for line in self._flight.lines() if line.get("report")]
+        others = {Path(str(folder)) for folder in recorded} - known
+        found += [explained for folder in others if (explained := explanation.read(folder)) is not None]
+        return sorted(found, key=lambda explained: explained.why.at)
+
+    def counters(self) -> list[Shown]:
+        """Return the counters of the database with their numbers and marks; changes nothing.
+
+        Raises:
+            TillkeeperError: the database or the marks cannot be read.
+        """
+        known = marks.read(self.marks_path) or Marks()
+        with self._reading("read the counters") as live:
+            version = version_of(live)
+            found = reading.with_marks(live, known.at(version))
+            numbers = reading.numbers(live, found, strictly=False)
+        return [
+            Shown(counter, numbers[counter.name], known.of(counter, version))
+            for counter in found
+            if counter.name in numbers
+        ]
+
+    def raise_to_mark(self, name: str) -> Raised | None:
+        """Raise a counter of the live database to its mark, also to one that is too high to be believed without a word.
+
+        Raises:
+            CounterNotRaised: there is no such counter, or it cannot be raised.
+            TillkeeperError: the database cannot be written now; nothing was changed.
+        """
+        shown = self._named(name)
+        if shown.mark is None or shown.mark.number <= (shown.number or 0):
+            return None
+        wanted = {shown.counter.name: decisions.High(shown.mark.number)}
+        with connections.translated("read the counters", self.database):
+            version = self.look().version
+        found = Found(version, (shown.counter,), {shown.counter.name: shown.number}, wanted)
+        owner = temporary_files.owner_of(self.database)
+        why = explanation.Why("raised by a person", owner, timestamp(), str(self.database), "")
+        report = self._explained(why, found)
+        try:
+            self._raise(self.database, found)
+        except BaseException:
+            if report is not None:
+                explanation.remove(report)
+            raise
+        self.counters_raised(Intent("counters", str(self.database), gaps=str(report) if report is not None else None))
+        return Raised(self.database, _gaps(found), report)
+
+    def forget_mark(self, name: str) -> Shown:
+        """Give the mark of a counter up: its number in the database is the mark from now on.
+
+        Raises:
+            CounterNotRaised: there is no such counter.
+            TillkeeperError: the marks cannot be written now; nothing was changed.
+        """
+        shown = self._named(name)
+        known = marks.read(self.marks_path) or Marks()
+        for forgotten in known.names_of(shown.counter, self.look().version):
+            known = known.without(forgotten)
+        known = known.with_numbers({shown.counter.name: shown.number}, timestamp())
+        marks.write(self.marks_path, known, owner=temporary_files.owner_of(self.database))
+        before = shown.mark.number if shown.mark is not None else None
+        self.record(FlightEvent.MARK_FORGOTTEN, text=shown.counter.name, before=before, after=shown.number)
+        return self._named(name)
+
+    def _named(self, name: str) -> Shown:
+        found = self.counters()
+        for shown in found:
+            if shown.counter.name.lower() == name.lower():
+                return shown
+        known = ", ".join(shown.counter.name for shown in found) or "none"
+        raise reading.CounterNotRaised(
+            operation="find the counter", path=self.database, cause=f"there is no {name}; there are: {known}",
+            hint="`dbsync counters --database FILE` lists them.",
+        )  # fmt: skip
 
     # the marks --------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from dbsync.backups import catalog
+from dbsync.counters.explanation import Explained
 from dbsync.database import preflight
 from dbsync.database.flight_recorder import FlightRecorder, ended
 from dbsync.database.live import LiveEffects
@@ -100,6 +101,8 @@ class Past(NamedTuple):
     """The flight record as it is."""
     backups: list[Backup]
     """Newest first."""
+    gaps: tuple[Explained, ...] = ()
+    """The explanations of numbers that were skipped, oldest first."""
 
     @property
     def last_run(self) -> LastRun:
@@ -129,6 +132,7 @@ def past_of(effects: LiveEffects) -> Past:
         runs=runs_of(lines),
         lines=lines,
         backups=catalog.list_backups(backups=effects.backups, database=database),
+        gaps=tuple(effects.gaps()),
     )
 
 

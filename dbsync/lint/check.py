@@ -9,6 +9,7 @@ from typing import Final, NamedTuple, assert_never
 from dbsync.backups import snapshot
 from dbsync.database.recognition import adopt_copy, decided_on_copy
 from dbsync.errors import TillkeeperError
+from dbsync.lint import counters
 from dbsync.lint.environment import another_day
 from dbsync.lint.risks import SAME_TWICE, risks
 from dbsync.migrations import runner
@@ -58,6 +59,7 @@ def check(
     problems += _declarations(found)
     for place in released:
         problems += _against(found, place)
+    problems += [Problem(where, what) for where, what in counters.problems(folder, found)]
     if not problems and not any(migration.kind is MigrationKind.COMMAND for migration in found):
         problems += _from_every_schema(found, released)
         problems += _meant(found, scratch)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -16,12 +16,13 @@ from dbsync.errors import (
     Locked,
     Refused,
     TillkeeperError,
+    TryLater,
     Unexpected,
     described,
     disk_problem,
 )
 from dbsync.migrations import runner
-from dbsync.model import Backup, Loss, Migration, SchemaNumber
+from dbsync.model import Backup, Loss, Migration, Raised, SchemaNumber
 from dbsync.progress import Meter, Progress, WorkPhase, quiet
 from dbsync.recovery.new_database import Rebuilt, aside_of
 from dbsync.recovery.orphan_trees import read_lost
@@ -41,6 +42,7 @@ from dbsync.recovery.scratch_copy import copy_files, settle
 from dbsync.recovery.table_recovery import TableRepaired, read_all, read_marks, sources
 from dbsync.storage import files, temporary_files, wal
 from dbsync.storage.connections import (
+    Connection,
     Thoroughness,
     attach_copy,
     check_soundness,
@@ -85,6 +87,8 @@ class Repaired(NamedTuple):
     """Why the result could not be compared with that backup; empty where it could."""
     log: wal.Summary | None = None
     """The frames of the database's `-wal`; None if there is none."""
+    gaps: Path | None = None
+    """The folder that explains the numbers which are skipped because counters were raised."""
 
     @property
     def whole(self) -> bool:
@@ -92,6 +96,14 @@ class Repaired(NamedTuple):
         lost = self.not_made or self.bad_blocks_count or self.schema_from != ITSELF
         lost = lost or (self.log is not None and self.log.may_lose)
         return not lost and all(table.whole for table in self.tables)
+
+
+Raising = Callable[[Connection], Raised | None]
+
+
+def no_counters(_connection: Connection) -> Raised | None:
+    """Raise nothing: the default where no marks are known."""
+    return None
 
 
 class Good(NamedTuple):
@@ -117,6 +129,7 @@ def repair(
     migrations: tuple[Migration, ...] = (),
     last_version: SchemaNumber | None = None,
     progress: Progress = quiet,
+    raise_counters: Raising = no_counters,
 ) -> Repaired:
     """Read everything readable into a new file and return the result.
 
@@ -127,6 +140,7 @@ def repair(
         migrations: the source of the schema where there is no other; may be empty.
         last_version: the schema number last on record, for a database that lost its header.
         progress: receives the progress.
+        raise_counters: raises the counters of the new file, which is open, to the highest number ever seen.
 
     Raises:
         Refused: it is no database, `into` exists, or the schema cannot be determined.
@@ -135,7 +149,7 @@ def repair(
     """
     _check(database, into)
     with _alone(database):
-        return _repair(database, into, backups, migrations, last_version, progress)
+        return _repair(database, into, backups, migrations, last_version, progress, raise_counters)
 
 
 @contextmanager
@@ -161,6 +175,7 @@ def _repair(
     migrations: tuple[Migration, ...],
     last_version: SchemaNumber | None,
     progress: Progress,
+    raise_counters: Raising,
 ) -> Repaired:
     owner = temporary_files.owner_of(database)
     folder, meter = temporary_files.scratch_of(into.parent, owner, f"{into.name}.work"), Meter(progress)
@@ -178,7 +193,7 @@ def _repair(
             schema = _schema(work, folder, newest, backups, migrations, last_version)
             rebuilt = Rebuilt(into, owner, Pages(work).header, schema.objects)
             try:
-                found = _rebuild(work, rebuilt, schema, newest, meter)
+                found = _rebuild(work, rebuilt, schema, newest, meter, raise_counters)
                 found = found._replace(bad_blocks_count=bad_count, log=log)
                 meter.phase(WorkPhase.SYNC)
                 return found._replace(aside=rebuilt.publish())
@@ -300,7 +315,9 @@ def _fresh(folder: Path, migrations: tuple[Migration, ...], version: SchemaNumbe
     return path
 
 
-def _rebuild(work: Path, rebuilt: Rebuilt, schema: Schema, newest: Good | None, meter: Meter) -> Repaired:
+def _rebuild(
+    work: Path, rebuilt: Rebuilt, schema: Schema, newest: Good | None, meter: Meter, raise_counters: Raising
+) -> Repaired:
     with translated("write", rebuilt.path):
         rebuilt.make_tables()
         told, found = meter.phase(WorkPhase.READ), sources(rebuilt, schema.objects)
@@ -312,6 +329,7 @@ def _rebuild(work: Path, rebuilt: Rebuilt, schema: Schema, newest: Good | None, 
         tables = read_lost(work, rebuilt, found, schema.objects, tables, told)
         meter.phase(WorkPhase.INDEXES)
         rebuilt.make_rest(version, application_id)
+        raised = _raised(rebuilt, raise_counters)
         meter.phase(WorkPhase.CHECK)
         problem = check_soundness(rebuilt.connection, Thoroughness.FULL)
         if problem is not None:
@@ -323,8 +341,23 @@ def _rebuild(work: Path, rebuilt: Rebuilt, schema: Schema, newest: Good | None, 
     return Repaired(
         temporary_files.final_of(rebuilt.path), (*tables.values(), *marks), version, None,
         tuple(rebuilt.not_made), schema.taken_from, 0, references,
-        newest.path if newest else None, losses, not_compared,
+        newest.path if newest else None, losses, not_compared, None, raised.report if raised is not None else None,
     )  # fmt: skip
+
+
+def _raised(rebuilt: Rebuilt, raise_counters: Raising) -> Raised | None:
+    """Raise the counters of the new file. One that cannot be raised is named: the rest is worth having all the same."""
+    rebuilt.connection.execute("BEGIN")
+    try:
+        raised = raise_counters(rebuilt.connection)
+    except TryLater:
+        raise
+    except TillkeeperError as error:
+        rebuilt.connection.execute("ROLLBACK")
+        rebuilt.not_made.append(f"counters: {error}")
+        return None
+    rebuilt.connection.execute("COMMIT")
+    return raised
 
 
 def compared(path: Path, newest: Good | None) -> tuple[tuple[Loss, ...], str]:

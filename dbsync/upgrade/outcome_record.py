@@ -32,6 +32,8 @@ class FlightEvent(StrEnum):
     """The file of the counters' marks could not be read and was kept under another name."""
     MARK_NOT_BELIEVED = "mark_not_believed"
     """The mark of a counter outside the database was too high to be true, and was not used."""
+    MARK_FORGOTTEN = "mark_forgotten"
+    """A person gave the mark of a counter up."""
 
 
 def record_end(effects: Effects, outcome: Outcome, run: str | None = None) -> None:

@@ -109,13 +109,15 @@ def _run(
         lines.append(f"{'All else that' if loses else 'What'} was recorded since was carried back.")
     if kept and not loses:
         lines.append(f"The database as it was is kept: {kept}")
+    if done.gaps is not None:
+        lines.append(f"Numbers that are skipped are explained: {done.gaps}")
     if loses:
         # Last, because the last line is what people read.
         lines.append(f"LOST: {lost_in_words(done)}.")
     found = {
         "done": True, "kept": kept, "carried": done.carried, "lost": losses.as_json(done.losses),
         "lost_not_known": done.not_known, "export": str(done.export) if done.export else None,
-        "outcome": str(done.outcome),
+        "outcome": str(done.outcome), "gaps": str(done.gaps) if done.gaps else None,
     }  # fmt: skip
     _tell(say, {**facts, **found}, lines, as_json=as_json)
     return done.outcome.exit_status

@@ -127,6 +127,7 @@ def _tell_return(till: Till, trial: Trial, returned: Returned) -> None:
             kept=str(returned.set_aside.path) if returned.set_aside else None,
             losses=returned.losses,
             export=str(returned.export) if returned.export else None,
+            gaps=str(returned.gaps) if returned.gaps else None,
             trial_id=trial.trial_id,
         )
     )
@@ -157,6 +158,7 @@ def finish_rollback(till: Till, rejection: Rejection) -> Returned:
             kept=str(kept) if kept is not None else None,
             losses=returned.losses,
             export=str(returned.export) if returned.export is not None else None,
+            gaps=str(returned.gaps) if returned.gaps is not None else None,
         )
     )
     return returned

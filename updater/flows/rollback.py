@@ -70,6 +70,8 @@ class Done(NamedTuple):
     """Why these cannot be determined; empty if they can."""
     export: Path | None
     """The folder with these changes as CSV and SQL."""
+    gaps: Path | None = None
+    """The folder that explains the numbers which are skipped because counters were raised."""
 
 
 def choices(view: View, current: Release) -> list[Release]:
@@ -266,6 +268,7 @@ def perform(till: Till, plan: Plan, *, accept_loss: bool) -> Done:
             kept=str(done.kept) if done.kept else None,
             losses=done.losses,
             export=str(done.export) if done.export else None,
+            gaps=str(done.gaps) if done.gaps else None,
         )
     )
     return done
@@ -328,7 +331,8 @@ def _done(till: Till, plan: Plan, prepared: preparation.Prepared | None, aside: 
     export = carried.export if carried is not None else None
     if outcome is TerminalOutcome.ROLLED_BACK_WITH_LOSS and export is None and plan.backup is not None and aside:
         export = till.database().export_loss(migrations_of(till, plan.current), base=plan.backup, aside=aside)
-    return Done(outcome, kept, carried is not None, intent.losses, intent.not_known, export)
+    gaps = Path(intent.gaps) if intent.gaps is not None else None
+    return Done(outcome, kept, carried is not None, intent.losses, intent.not_known, export, gaps)
 
 
 def _reject(till: Till, view: View, plan: Plan, prepared: preparation.Prepared | None, intent_id: str) -> Rejection:

@@ -132,6 +132,7 @@ _ALARM_LINES = (
     ("migration", "migration"),
     ("kept", "kept"),
     ("export", "exported"),
+    ("gaps", "skipped"),
     ("next", "next"),
 )
 

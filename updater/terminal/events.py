@@ -88,6 +88,7 @@ def describe(report: Report, *, now: str, terminal_id: str, kind: ProcessKind) -
         "kept": report.kept,
         "losses": losses.as_json(report.losses),
         "export": report.export,
+        "gaps": report.gaps,
         "clerk": sentences[report.opens],
         "next": outcome.hint,
     }
