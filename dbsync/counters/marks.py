@@ -49,17 +49,25 @@ class Marks(NamedTuple):
     def names_of(self, counter: Counter, version: int) -> tuple[str, ...]:
         """Return the names, in lower case, under which a counter of a database with that schema may be known.
 
-        The counter of AUTOINCREMENT is also known by its table, and by the names that the table had later.
+        The counter of AUTOINCREMENT is also known by its table, and by the names that the table had before and later.
         """
         names = [counter.name.lower()]
         if counter.is_mark:
-            table = counter.table.lower()
-            names.append(f"{MARK}{table}")
-            for rename in self.renames:
-                if rename.number > version and rename.before.lower() == table:
-                    table = rename.after.lower()
-                    names.append(f"{MARK}{table}")
+            names.append(f"{MARK}{counter.table.lower()}")
+            names += [f"{MARK}{table}" for table in self._other_names(counter.table.lower(), version)]
         return tuple(names)
+
+    def _other_names(self, table: str, version: int) -> list[str]:
+        later, earlier, found = table, table, list[str]()
+        for rename in self.renames:
+            if rename.number > version and rename.before.lower() == later:
+                later = rename.after.lower()
+                found.append(later)
+        for rename in reversed(self.renames):
+            if rename.number <= version and rename.after.lower() == earlier:
+                earlier = rename.before.lower()
+                found.append(earlier)
+        return found
 
     def of(self, counter: Counter, version: int) -> Mark | None:
         """Return the mark of a counter of a database with that schema."""

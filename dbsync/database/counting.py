@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from dbsync.backups import catalog, compression, snapshot
+from dbsync.backups import bundled_migrations, catalog, compression, snapshot
 from dbsync.counters import decisions, explanation, marks, reading
 from dbsync.counters.declaration import Counter, Gaps, Holds
 from dbsync.counters.marks import Mark, Marks
@@ -234,6 +234,8 @@ class Counting(Shared):
     ) -> tuple[Marks, Numbers | None]:
         """Write the marks, if anything is new, and return them with the numbers that were read now."""
         on_disk = self._marks()
+        if on_disk is None and not migrations:
+            migrations = self._newest_bundled()
         now = (on_disk or Marks()).with_release(migrations)
         if self._marks_lost:
             now = now.with_numbers(self._seen_in_copies(now), timestamp())
@@ -243,6 +245,14 @@ class Counting(Shared):
         if now != (on_disk or Marks()):
             marks.write(self.marks_path, now, owner=temporary_files.owner_of(self.database))
         return now, numbers
+
+    def _newest_bundled(self) -> tuple[Migration, ...]:
+        """Return the migrations of the newest release that is kept beside a backup; none if there is none."""
+        found: list[tuple[Migration, ...]] = [()]
+        for backup in catalog.list_backups(backups=self.backups, database=self.database):
+            with suppress(TillkeeperError):
+                found.append(bundled_migrations.beside(backup.path))
+        return max(found, key=len)
 
     def _live_numbers(self, known: Marks) -> Numbers | None:
         """Return the numbers in the live database; None if there is no database that can be read."""
