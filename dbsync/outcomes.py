@@ -197,6 +197,10 @@ class OutcomeName(NamedOutcome):
         "CANNOT_READ", "U-3024", Group.LATER, CANNOT_OPEN,
         "The database cannot be read now: check the disk, and the rights of this user.", True,
     )
+    MACHINE_PROBLEM = (
+        "MACHINE_PROBLEM", "U-3025", Group.LATER, CANNOT_OPEN,
+        "Something on this machine is in the way, not the release: see the cause. It is tried again by itself.", True,
+    )
     # nothing was changed; not before something else changes
     TOO_NEW = (
         "TOO_NEW", "U-3001", Group.REFUSED, CANNOT_OPEN,

@@ -10,7 +10,7 @@ from pathlib import Path
 from stat import S_ISDIR
 from typing import Final
 
-from dbsync.errors import Damaged, DiskFull, DiskProblem, Locked, Missing, ReadOnly, TillkeeperError, TryLater
+from dbsync.errors import Damaged, DiskProblem, Locked, Missing, NoMemory, ReadOnly, TillkeeperError, TryLater
 from dbsync.facts import Facts, SchemaNumber, State
 from dbsync.storage.files import is_there
 
@@ -39,27 +39,12 @@ class Thoroughness(StrEnum):
     """Wherever no till waits."""
 
 
-_CODES: Final[dict[int, type[TillkeeperError]]] = {
-    sqlite3.SQLITE_BUSY: Locked,
-    sqlite3.SQLITE_LOCKED: Locked,
-    sqlite3.SQLITE_PROTOCOL: Locked,
-    sqlite3.SQLITE_FULL: DiskFull,
-    sqlite3.SQLITE_READONLY: ReadOnly,
-    sqlite3.SQLITE_CANTOPEN: ReadOnly,
-    sqlite3.SQLITE_PERM: ReadOnly,
-    sqlite3.SQLITE_CORRUPT: Damaged,
-    sqlite3.SQLITE_NOTADB: Damaged,
-    sqlite3.SQLITE_IOERR: DiskProblem,
-}
-
-
 def kind_of(error: BaseException) -> type[TillkeeperError] | None:
-    """Return our class for an error of SQLite, by its primary code (sqlite.org/rescode.html); None for the rest."""
-    code = getattr(error, "sqlite_errorcode", None)
-    if code == sqlite3.SQLITE_IOERR_SHMSIZE:
-        # On a full disk the shared memory file of a WAL database cannot grow, and SQLite does not report "full".
-        return DiskFull
-    return _CODES.get(code & 0xFF) if isinstance(code, int) else None
+    """Return our class for an error of SQLite; None if it lies in the statement and its data (`storage.causes`)."""
+    # Not loaded at a start at which nothing fails.
+    from dbsync.storage import causes
+
+    return causes.kind_of(error)
 
 
 @contextmanager
@@ -71,7 +56,12 @@ def translated(operation: str, path: Path, *, otherwise: type[TillkeeperError] =
         cause = str(error)
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
             cause += ": it is something else, its beginning is damaged, or it is encrypted"
-        raise (kind_of(error) or otherwise)(operation=operation, path=path, cause=cause) from error
+        from dbsync.storage import causes
+
+        raise causes.raised_as(error, otherwise)(operation=operation, path=path, cause=cause) from error
+    except MemoryError as error:
+        # Python's module raises it in place of SQLITE_NOMEM.
+        raise NoMemory(operation=operation, path=path, cause="there is not enough memory") from error
     except UnicodeDecodeError as error:
         raise Damaged(operation=operation, path=path, cause="its schema is not readable text") from error
 
