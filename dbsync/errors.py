@@ -17,6 +17,11 @@ from dbsync.outcomes import ExitStatus, Group, NamedOutcome, OutcomeName
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 SHOWN_LIMIT: Final = 2000
 """Characters of a foreign text that are shown: a report and a person need its beginning."""
+UNPARSED_HINT: Final = (
+    "Nothing was changed, and no backup needs to be restored. Use a Python with a newer SQLite, or have the app drop"
+    " that object. If the newest SQLite cannot parse it either, its text is damaged:"
+    " `dbsync repair --database FILE --into NEW` reads the rest."
+)
 PLACES_LIMIT: Final = 3
 """Lines of code that are named for an exception that nothing expected."""
 
@@ -138,6 +143,13 @@ class Damaged(Refused):
         " and keeps the damaged file."
     )
     outcome = OutcomeName.DAMAGED
+
+
+class Unparsed(Refused):
+    """A schema with an object that this SQLite cannot parse. The pages of the database may all be sound."""
+
+    hint_by_default = UNPARSED_HINT
+    outcome = OutcomeName.SCHEMA_NOT_PARSED
 
 
 class NetworkDrive(Refused):

@@ -212,6 +212,11 @@ class OutcomeName(NamedOutcome):
         "The database is damaged. `dbsync backups --database FILE` lists its backups. `dbsync restore BACKUP --database FILE --accept-loss` restores one and keeps the damaged file. `dbsync repair --database FILE --into NEW` reads what was recorded since.",  # noqa: E501
         True,
     )
+    SCHEMA_NOT_PARSED = (
+        "SCHEMA_NOT_PARSED", "U-3026", Group.REFUSED, CANNOT_OPEN,
+        "The SQLite of this machine cannot parse an object in the database, which is not damaged: the cause names both. Use a newer SQLite, or have the app drop the object.",  # noqa: E501
+        True,
+    )
     NETWORK_DRIVE = (
         "NETWORK_DRIVE", "U-3022", Group.REFUSED, "",
         "The database lies on a network drive: move it to a disk of this machine.", True,

@@ -10,7 +10,7 @@ import click
 
 from dbsync.cli.output import errors_told, tell, tidy_when_ended
 from dbsync.cli.shared import as_json, from_folder, tell_json
-from dbsync.lint.check import check
+from dbsync.lint.check import check, not_evaluated
 from dbsync.outcomes import ExitStatus
 
 _FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
@@ -30,8 +30,11 @@ def command(folder: Path, released: tuple[Path, ...], database: Path | None, as_
     """
     with errors_told(as_json=as_json), tidy_when_ended(), tempfile.TemporaryDirectory() as scratch:
         problems = check(folder=folder, released=released, database=database, scratch=Path(scratch))
+        missing = not_evaluated(database) if database is not None else ()
     if as_json:
-        tell_json({"problems": [problem._asdict() for problem in problems]})
+        tell_json({"problems": [problem._asdict() for problem in problems], "not_evaluated": list(missing)})
+    for need in () if as_json else missing:
+        tell(f"not evaluated here: {need}")
     for problem in () if as_json else problems:
         tell(f"{problem.where}: {problem.what}")
         if problem.safe:

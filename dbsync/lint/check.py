@@ -16,8 +16,15 @@ from dbsync.migrations.folder import NONE, NONE_HINT, load, passed_over
 from dbsync.model import Migration, MigrationKind, SchemaNumber
 from dbsync.progress import nobody
 from dbsync.schema import declarations, fingerprint
-from dbsync.storage.connections import attach_copy, open_copy, open_scratch, open_undisturbed
-from dbsync.storage.introspection import version_of
+from dbsync.storage.connections import (
+    attach_copy,
+    open_copy,
+    open_scratch,
+    open_undisturbed,
+    tolerate,
+    translated,
+)
+from dbsync.storage.introspection import needs_of, version_of
 from dbsync.upgrade import decisions
 from dbsync.upgrade.released_history import Kind, departures
 from dbsync.verification import checks, conservation, declaration_checks, table_diff
@@ -184,6 +191,17 @@ def _on_a_copy(found: tuple[Migration, ...], database: Path, scratch: Path) -> l
         return [Problem(str(database), error.cause)]
     finally:
         snapshot.drop_part(before)
+
+
+def not_evaluated(database: Path) -> tuple[str, ...]:
+    """Return what the tables of a database need and this machine lacks, a sentence each; changes nothing.
+
+    Raises:
+        TillkeeperError: the database cannot be read.
+    """
+    with translated("look at", database), closing(open_undisturbed(database)) as connection:
+        unparsed = tolerate(connection)
+        return (*filter(None, [unparsed]), *needs_of(connection))
 
 
 def _not_tried(before: Path, found: tuple[Migration, ...]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dbsync.storage.connections import Connection
-from dbsync.storage.introspection import columns_of, quoted, tables_of
+from dbsync.storage.introspection import columns_of, quoted, tables_of, unusable_tables
 
 
 def fingerprint(connection: Connection, schema: str = "main") -> frozenset[str]:
@@ -15,6 +15,8 @@ def fingerprint(connection: Connection, schema: str = "main") -> frozenset[str]:
     found: set[str] = set()
     for table in tables_of(connection, schema):
         found.update(_table(connection, table, schema))
+    # Nothing but their SQL can be read.
+    found.update(f"table {name}: {_spaced(sql)}" for name, (_, sql) in unusable_tables(connection, schema).items())
     rows = connection.execute(
         f"SELECT type, name, sql FROM {schema}.sqlite_schema WHERE type IN ('trigger', 'view') AND sql IS NOT NULL"
     )

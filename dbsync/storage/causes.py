@@ -20,8 +20,10 @@ from dbsync.errors import (
     ReadOnly,
     TillkeeperError,
     TryLater,
+    Unparsed,
     disk_problem_kind,
 )
+from dbsync.storage.missing_parts import unparsed_of
 
 PRIMARY: Final[dict[int, type[TillkeeperError] | None]] = {
     sqlite3.SQLITE_ERROR: None,
@@ -92,6 +94,8 @@ def kind_of(error: BaseException) -> type[TillkeeperError] | None:
     code = getattr(error, "sqlite_errorcode", None)
     if not isinstance(code, int):
         return None
+    if code == sqlite3.SQLITE_CORRUPT and unparsed_of(error) is not None:
+        return Unparsed
     return EXTENDED.get(code) or PRIMARY.get(code & 0xFF)
 
 

@@ -37,6 +37,8 @@ class Thoroughness(StrEnum):
     """While a till waits."""
     FULL = "integrity_check"
     """Wherever no till waits."""
+    PAGES = "pages"
+    """Where this SQLite cannot parse the whole schema: the pages of objects that it can parse, and the free ones."""
 
 
 def kind_of(error: BaseException) -> type[TillkeeperError] | None:
@@ -54,6 +56,11 @@ def translated(operation: str, path: Path, *, otherwise: type[TillkeeperError] =
         yield
     except sqlite3.Error as error:
         cause = str(error)
+        if cause.startswith("malformed database schema"):
+            from dbsync.storage import missing_parts
+
+            unparsed = missing_parts.unparsed_of(error)
+            cause = unparsed.in_words if unparsed is not None else cause
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
             cause += ": it is something else, its beginning is damaged, or it is encrypted"
         from dbsync.storage import causes
@@ -175,11 +182,30 @@ def open_undisturbed(path: Path) -> Connection:
 
 def _readable(connection: Connection) -> Connection:
     try:
-        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        # It reads the header, for which the schema need not be parsed.
+        connection.execute("PRAGMA schema_version").fetchone()
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def tolerate(connection: Connection) -> str:
+    """Let a connection that changes no schema work with a schema that this SQLite can parse in part only.
+
+    Returns:
+        A sentence on what it cannot parse, with the version of SQLite; empty if it can parse all of it.
+
+    Raises:
+        sqlite3.Error: the database cannot be read for another reason.
+    """
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+    except sqlite3.DatabaseError as error:
+        from dbsync.storage import missing_parts
+
+        return missing_parts.tolerate(connection, error)
+    return ""
 
 
 def open_copy(path: Path) -> Connection:
@@ -280,6 +306,7 @@ def _left_beside(path: Path) -> str:
 
 
 def _facts(connection: Connection, had_data: Callable[[], str]) -> Facts:
+    unparsed = tolerate(connection)
     version = SchemaNumber(int(connection.execute("PRAGMA user_version").fetchone()[0]))
     tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
     if not tables and version == 0:
@@ -288,8 +315,8 @@ def _facts(connection: Connection, had_data: Callable[[], str]) -> Facts:
     if HISTORY not in tables:
         if READABLE not in tables or version == 0:
             what = f"it has {len(tables)} tables, user_version {version} and no history that says how it came to it"
-            return Facts(State.UNTRACKED, version, detail=what)
-        return Facts(State.OK, version)
+            return Facts(State.UNTRACKED, version, detail=what, unparsed=unparsed)
+        return Facts(State.OK, version, unparsed=unparsed)
     trial = connection.execute(
         f"SELECT trial_id, release_id FROM {HISTORY} WHERE kind = 'trial' ORDER BY sequence DESC LIMIT 1"
     ).fetchone() or (None, None)
@@ -297,7 +324,7 @@ def _facts(connection: Connection, had_data: Callable[[], str]) -> Facts:
         f"SELECT readable_from FROM {HISTORY} WHERE number = ? AND readable_from IS NOT NULL ORDER BY sequence DESC",
         (version,),
     ).fetchone()
-    return Facts(State.OK, version, readable[0] if readable else None, trial[0], trial[1])
+    return Facts(State.OK, version, readable[0] if readable else None, trial[0], trial[1], unparsed=unparsed)
 
 
 def is_wal(connection: Connection) -> bool:
@@ -335,8 +362,10 @@ def possible_check(connection: Connection, wanted: Thoroughness) -> Thoroughness
 
     It compares the values of every index, so it cannot be compiled without them.
     """
-    if wanted is Thoroughness.QUICK:
-        return wanted
+    if tolerate(connection):
+        return Thoroughness.PAGES
+    if wanted is not Thoroughness.FULL:
+        return Thoroughness.QUICK
     try:
         connection.execute("EXPLAIN PRAGMA main.integrity_check(5)").fetchall()
     except sqlite3.OperationalError as error:
@@ -347,7 +376,20 @@ def possible_check(connection: Connection, wanted: Thoroughness) -> Thoroughness
 
 
 def check_soundness(connection: Connection, thoroughness: Thoroughness = Thoroughness.QUICK) -> str | None:
-    """Return the findings of a check in one sentence; None if there are none. See `possible_check`."""
+    """Return the findings of a check in one sentence; None if there are none. See `possible_check`.
+
+    The quick check compares no values, so it also runs where a function or collation of the app is missing.
+    """
     check = possible_check(connection, thoroughness)
-    found = [str(row[0]) for row in connection.execute(f"PRAGMA main.{check}(5)")]
+    if check is Thoroughness.FULL:
+        found = [str(row[0]) for row in connection.execute(f"PRAGMA main.{check}(5)")]
+        return None if found == ["ok"] else "; ".join(found)
+    from dbsync.storage import missing_parts
+
+    # The pages of objects that are not known count as unused: all findings, and not the first five.
+    quick = "PRAGMA main.quick_check" + ("(5)" if check is Thoroughness.QUICK else f"({pages_of(connection) + 1})")
+    with missing_parts.stand_ins(connection, quick):
+        found = [str(row[0]) for row in connection.execute(quick)]
+    if check is Thoroughness.PAGES:
+        found = missing_parts.without_unused(found) or ["ok"]
     return None if found == ["ok"] else "; ".join(found)

@@ -121,7 +121,7 @@ class _Upgrade:
                 return self._ended(step.name, cause=step.cause, hint=step.hint)
             case decisions.Nothing():
                 effects.clear()
-                return self._ended(OutcomeName.UP_TO_DATE)
+                return self._ended(OutcomeName.UP_TO_DATE, cause=facts.unparsed)
             case decisions.Migrate():
                 return self._migrate(step)
             case _:

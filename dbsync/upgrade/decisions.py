@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple, assert_never
 
+from dbsync.errors import UNPARSED_HINT
 from dbsync.model import (
     NO_SCHEMA,
     Applied,
@@ -125,6 +126,10 @@ def _decide_tracked(
     unmarked = trial_id is not None and facts.trial_id != trial_id
     if not (pending or unmarked or blessed):
         return Nothing()
+    if facts.unparsed:
+        # A blessing is recorded another time.
+        needed = pending or unmarked
+        return Refuse(OutcomeName.SCHEMA_NOT_PARSED, facts.unparsed, UNPARSED_HINT) if needed else Nothing()
     return Migrate(pending, adopted, blessed, backs_up=bool(pending), fresh=False)
 
 
