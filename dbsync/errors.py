@@ -17,11 +17,6 @@ from dbsync.outcomes import ExitStatus, Group, NamedOutcome, OutcomeName
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 SHOWN_LIMIT: Final = 2000
 """Characters of a foreign text that are shown: a report and a person need its beginning."""
-UNPARSED_HINT: Final = (
-    "Nothing was changed, and no backup needs to be restored. Use a Python with a newer SQLite, or have the app drop"
-    " that object. If the newest SQLite cannot parse it either, its text is damaged:"
-    " `dbsync repair --database FILE --into NEW` reads the rest."
-)
 PLACES_LIMIT: Final = 3
 """Lines of code that are named for an exception that nothing expected."""
 
@@ -148,7 +143,7 @@ class Damaged(Refused):
 class Unparsed(Refused):
     """A schema with an object that this SQLite cannot parse. The pages of the database may all be sound."""
 
-    hint_by_default = UNPARSED_HINT
+    hint_by_default = OutcomeName.SCHEMA_NOT_PARSED.hint
     outcome = OutcomeName.SCHEMA_NOT_PARSED
 
 

@@ -214,7 +214,7 @@ class OutcomeName(NamedOutcome):
     )
     SCHEMA_NOT_PARSED = (
         "SCHEMA_NOT_PARSED", "U-3026", Group.REFUSED, CANNOT_OPEN,
-        "The SQLite of this machine cannot parse an object in the database, which is not damaged: the cause names both. Use a newer SQLite, or have the app drop the object.",  # noqa: E501
+        "The SQLite of this machine cannot parse an object in the database: the cause names both. Nothing was changed, and no backup needs to be restored. Use a newer SQLite, or have the app drop the object. If the newest SQLite cannot parse it either, its text is damaged: `dbsync repair --database FILE --into NEW` reads the rest.",  # noqa: E501
         True,
     )
     NETWORK_DRIVE = (

@@ -30,7 +30,7 @@ def command(folder: Path, released: tuple[Path, ...], database: Path | None, as_
     """
     with errors_told(as_json=as_json), tidy_when_ended(), tempfile.TemporaryDirectory() as scratch:
         problems = check(folder=folder, released=released, database=database, scratch=Path(scratch))
-        missing = not_evaluated(database) if database is not None else ()
+        missing = not_evaluated(database, scratch=Path(scratch)) if database is not None else ()
     if as_json:
         tell_json({"problems": [problem._asdict() for problem in problems], "not_evaluated": list(missing)})
     for need in () if as_json else missing:

@@ -19,6 +19,7 @@ from dbsync.schema import declarations, fingerprint
 from dbsync.storage.connections import (
     attach_copy,
     open_copy,
+    open_reading,
     open_scratch,
     open_undisturbed,
     tolerate,
@@ -193,15 +194,21 @@ def _on_a_copy(found: tuple[Migration, ...], database: Path, scratch: Path) -> l
         snapshot.drop_part(before)
 
 
-def not_evaluated(database: Path) -> tuple[str, ...]:
-    """Return what the tables of a database need and this machine lacks, a sentence each; changes nothing.
+def not_evaluated(database: Path, *, scratch: Path) -> tuple[str, ...]:
+    """Return what the tables of a database need and this machine lacks, a sentence each; it is copied, never changed.
 
     Raises:
         TillkeeperError: the database cannot be read.
     """
-    with translated("look at", database), closing(open_undisturbed(database)) as connection:
-        unparsed = tolerate(connection)
-        return (*filter(None, [unparsed]), *needs_of(connection))
+    copied = scratch / "check-needs.db"
+    try:
+        snapshot.copy_database(source=database, target=copied, told=nobody, opened=open_undisturbed)
+        # SQLite does not load the CHECK constraints of a database that it may only read.
+        with translated("look at", database), closing(open_reading(copied)) as connection:
+            unparsed = tolerate(connection)
+            return (*filter(None, [unparsed]), *needs_of(connection))
+    finally:
+        snapshot.drop_part(copied)
 
 
 def _not_tried(before: Path, found: tuple[Migration, ...]) -> str:

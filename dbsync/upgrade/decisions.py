@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple, assert_never
 
-from dbsync.errors import UNPARSED_HINT
 from dbsync.model import (
     NO_SCHEMA,
     Applied,
@@ -129,7 +128,8 @@ def _decide_tracked(
     if facts.unparsed:
         # A blessing is recorded another time.
         needed = pending or unmarked
-        return Refuse(OutcomeName.SCHEMA_NOT_PARSED, facts.unparsed, UNPARSED_HINT) if needed else Nothing()
+        name = OutcomeName.SCHEMA_NOT_PARSED
+        return Refuse(name, facts.unparsed, name.hint) if needed else Nothing()
     return Migrate(pending, adopted, blessed, backs_up=bool(pending), fresh=False)
 
 
