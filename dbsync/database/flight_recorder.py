@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from dbsync.model import SchemaNumber, Tried
+from dbsync.model import RunPhase, SchemaNumber, Tried
 from dbsync.outcomes import Group, OutcomeName
 from dbsync.storage import files
 from dbsync.storage.temporary_files import owner_of
@@ -84,6 +84,12 @@ def tried_by(lines: Iterable[Mapping[str, Any]], run: str) -> Tried:
 def ended(lines: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return the lines that record the end of a run, oldest first."""
     return [line for line in lines if line.get("event") == FlightEvent.ENDED]
+
+
+def ran_out_of_space(lines: Iterable[Mapping[str, Any]]) -> bool:
+    """Return whether the last run that got past its checks ended for want of space: then the backup was made in vain."""
+    ends = [line for line in ended(lines) if line.get("phase") != RunPhase.PREFLIGHT]
+    return bool(ends) and ends[-1].get("outcome") == OutcomeName.NO_SPACE
 
 
 def _is_of_the_machine(line: Mapping[str, Any]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dbsync.backups import catalog
 from dbsync.database import measurements, preflight
+from dbsync.database.flight_recorder import ran_out_of_space
 from dbsync.database.shared import Shared, timestamp
 from dbsync.errors import TillkeeperError
 from dbsync.migrations import history
@@ -99,6 +100,12 @@ class Looking(Shared):
                 backups=self.backups,
                 least_free_bytes=self._least_free_bytes,
                 measured=self._measured,
+            )
+            preflight.check_temporary(
+                database=self.database,
+                backups=self.backups,
+                least_free_bytes=self._least_free_bytes,
+                short_before=ran_out_of_space(self._flight.lines()),
             )
         if self.look().state is State.OK:
             preflight.check_alone(self.database)

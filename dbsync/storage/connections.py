@@ -327,6 +327,13 @@ def _facts(connection: Connection, had_data: Callable[[], str]) -> Facts:
     return Facts(State.OK, version, readable[0] if readable else None, trial[0], trial[1], unparsed=unparsed)
 
 
+def keeps_temporary_files() -> bool:
+    """Return whether SQLite makes temporary files at all, and does not keep them in memory (`SQLITE_TEMP_STORE`)."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        options = {str(row[0]) for row in connection.execute("PRAGMA compile_options")}
+    return not options & {"TEMP_STORE=2", "TEMP_STORE=3"}
+
+
 def is_wal(connection: Connection) -> bool:
     """Return whether a database is in WAL mode, without changing anything."""
     return str(connection.execute("PRAGMA journal_mode").fetchone()[0]).lower() == "wal"

@@ -11,7 +11,6 @@ import pytest
 from click.testing import CliRunner
 
 from dbsync.__main__ import main
-from dbsync.errors import TillkeeperError
 from dbsync.model import Intent, SchemaNumber
 from dbsync.storage import connections
 from dbsync.upgrade import restore_decision

@@ -206,7 +206,7 @@ def test_check_names_them_and_has_no_traceback(tmp_path: Path) -> None:
     database = make_shop(tmp_path, schema=2)
     with_the_apps_own(database)
     released(tmp_path, 4)
-    words = ["check", "--migrations", tmp_path / "migrations-4", "--database", database]
+    words: list[str | Path] = ["check", "--migrations", tmp_path / "migrations-4", "--database", database]
     done = dbsync(*words, "--json")
     assert json.loads(done.stdout) == {"format": 1, "problems": [], "not_evaluated": NEEDS}, done.stderr
     lines = dbsync(*words).stdout.splitlines()
