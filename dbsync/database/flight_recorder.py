@@ -87,7 +87,7 @@ def ended(lines: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def ran_out_of_space(lines: Iterable[Mapping[str, Any]]) -> bool:
-    """Return whether the last run that got past its checks ended for want of space: then the backup was made in vain."""
+    """Return whether the last run that got past its checks ended for want of space: its backup was in vain."""
     ends = [line for line in ended(lines) if line.get("phase") != RunPhase.PREFLIGHT]
     return bool(ends) and ends[-1].get("outcome") == OutcomeName.NO_SPACE
 
