@@ -208,9 +208,10 @@ def test_check_names_them_and_has_no_traceback(tmp_path: Path) -> None:
     released(tmp_path, 4)
     words: list[str | Path] = ["check", "--migrations", tmp_path / "migrations-4", "--database", database]
     done = dbsync(*words, "--json")
-    assert json.loads(done.stdout) == {"format": 1, "problems": [], "not_evaluated": NEEDS}, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["problems"], told["not_evaluated"]) == ([], NEEDS), done.stderr
     lines = dbsync(*words).stdout.splitlines()
-    assert lines[:-1] == [f"not evaluated here: {need}" for need in NEEDS]
+    assert [line for line in lines if "not evaluated" in line] == [f"not evaluated here: {need}" for need in NEEDS]
 
 
 def test_a_database_whose_first_migration_needs_a_function_of_the_app_is_adopted(tmp_path: Path) -> None:
