@@ -33,7 +33,7 @@ def command(folder: Path, released: tuple[Path, ...], database: Path | None, as_
     with errors_told(as_json=as_json), tidy_when_ended(), tempfile.TemporaryDirectory() as scratch:
         problems = check(folder=folder, released=released, database=database, scratch=Path(scratch))
         needed = None if problems else least_sqlite(load(folder))
-        missing = not_evaluated(database, scratch=Path(scratch)) if database is not None else ()
+        missing = not_evaluated(database=database, scratch=Path(scratch)) if database is not None else ()
     if as_json:
         least = needed._asdict() if needed is not None else None
         found = [problem._asdict() for problem in problems]

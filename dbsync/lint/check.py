@@ -194,7 +194,7 @@ def _on_a_copy(found: tuple[Migration, ...], database: Path, scratch: Path) -> l
         snapshot.drop_part(before)
 
 
-def not_evaluated(database: Path, *, scratch: Path) -> tuple[str, ...]:
+def not_evaluated(*, database: Path, scratch: Path) -> tuple[str, ...]:
     """Return what the tables of a database need and this machine lacks, a sentence each; it is copied, never changed.
 
     Raises:

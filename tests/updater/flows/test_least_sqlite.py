@@ -49,9 +49,7 @@ def test_it_waits_is_named_and_is_taken_by_a_newer_sqlite(
     assert till.check().outcome == "SWAPPED"
 
 
-def test_a_manifest_without_the_field_keeps_its_bytes_and_a_wrong_one_is_refused(
-    vendor: Vendor, tmp_path: Path
-) -> None:
+def test_a_manifest_without_the_field_keeps_its_bytes_and_a_wrong_one_is_refused(vendor: Vendor) -> None:
     vendor.release("1.1", schema=2)
     (path,) = vendor.public.glob("targets/*1.1.manifest")
     data = path.read_bytes()
