@@ -107,6 +107,12 @@ class ReadOnly(DiskProblem):
     outcome = OutcomeName.READ_ONLY
 
 
+class NoMemory(TryLater):
+    """A lack of memory."""
+
+    hint_by_default = "Close other programs, or restart this machine; nothing needs to be repaired."
+
+
 class Locked(TryLater):
     """A database that another process holds."""
 
@@ -145,6 +151,13 @@ class Damaged(Refused):
         " and keeps the damaged file."
     )
     outcome = OutcomeName.DAMAGED
+
+
+class Unparsed(Refused):
+    """A schema with an object that this SQLite cannot parse. The pages of the database may all be sound."""
+
+    hint_by_default = OutcomeName.SCHEMA_NOT_PARSED.hint
+    outcome = OutcomeName.SCHEMA_NOT_PARSED
 
 
 class NetworkDrive(Refused):
@@ -204,8 +217,15 @@ class Unexpected(Failed):
 
 def disk_problem(operation: str, path: Path, cause: OSError) -> DiskProblem:
     """Return the error for a failed file operation: `DiskFull` if space ran out, else `DiskProblem`."""
-    kind = DiskFull if cause.errno in _FULL else DiskProblem
+    kind = disk_problem_kind(cause)
     return kind(operation=operation, path=path, cause=shown(cause.strerror or cause) or described(cause))
+
+
+def disk_problem_kind(cause: OSError) -> type[DiskProblem]:
+    """Return our class for a failed file operation."""
+    if cause.errno in _FULL:
+        return DiskFull
+    return ReadOnly if cause.errno == errno.EROFS else DiskProblem
 
 
 def interrupts(error: BaseException) -> bool:
@@ -224,13 +244,15 @@ def interrupts(error: BaseException) -> bool:
 
 
 def wrapped(error: BaseException) -> TillkeeperError:
-    """Return an error of ours unchanged, an `OSError` as a `DiskProblem`, any other exception as `Unexpected`.
+    """Return an error of ours unchanged, what lies in this machine as such, any other exception as `Unexpected`.
 
     For the last boundaries: an exception that no effect has put in words must not stop the till. It raises nothing
     itself, whatever the exception is made of.
     """
     if isinstance(error, TillkeeperError) and isinstance(getattr(error, "cause", None), str):
         return error
+    if isinstance(error, MemoryError):
+        return NoMemory(operation="finish", cause="there is not enough memory" + _place_of(error))
     if isinstance(error, OSError):
         name = error.filename if isinstance(error.filename, str | bytes) else ""
         return disk_problem("use", Path(os.fsdecode(name or "a file")), error)

@@ -58,6 +58,8 @@ class Facts(NamedTuple):
     detail: str = ""
     had_data: bool = False
     """Backups, copies or records show that there was a database with data here."""
+    unparsed: str = ""
+    """A sentence on an object that this SQLite cannot parse: the schema cannot be changed with it. Else empty."""
 
     @property
     def gone(self) -> str:

@@ -201,6 +201,10 @@ class OutcomeName(NamedOutcome):
         "REHEARSAL_SKIPPED", "U-3030", Group.LATER, "",
         "Free disk space if the rehearsal is wanted: nothing waits for it.",
     )
+    MACHINE_PROBLEM = (
+        "MACHINE_PROBLEM", "U-3025", Group.LATER, CANNOT_OPEN,
+        "Something on this machine is in the way, not the release: see the cause. It is tried again by itself.", True,
+    )
     # nothing was changed; not before something else changes
     TOO_NEW = (
         "TOO_NEW", "U-3001", Group.REFUSED, CANNOT_OPEN,
@@ -210,6 +214,11 @@ class OutcomeName(NamedOutcome):
     DAMAGED = (
         "DAMAGED", "U-3006", Group.REFUSED, CANNOT_OPEN,
         "The database is damaged. `dbsync backups --database FILE` lists its backups. `dbsync restore BACKUP --database FILE --accept-loss` restores one and keeps the damaged file. `dbsync repair --database FILE --into NEW` reads what was recorded since.",  # noqa: E501
+        True,
+    )
+    SCHEMA_NOT_PARSED = (
+        "SCHEMA_NOT_PARSED", "U-3026", Group.REFUSED, CANNOT_OPEN,
+        "The SQLite of this machine cannot parse an object in the database: the cause names both. Nothing was changed, and no backup needs to be restored. Use a newer SQLite, or have the app drop the object. If the newest SQLite cannot parse it either, its text is damaged: `dbsync repair --database FILE --into NEW` reads the rest.",  # noqa: E501
         True,
     )
     NETWORK_DRIVE = (

@@ -49,3 +49,5 @@ class Catalog(NamedTuple):
     """Releases newer than the good one that this terminal can run, newest last."""
     signed: frozenset[ReleaseId] = frozenset()
     """Release ids of all releases that are signed now."""
+    needs_sqlite: str = ""
+    """The newest release that needs a newer SQLite than this terminal has, in words; empty if there is none."""

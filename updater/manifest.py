@@ -60,6 +60,8 @@ class Manifest(NamedTuple):
     migrations: tuple[MigrationEntry, ...]
     least_agent: str
     least_free_bytes: int
+    least_sqlite: str = ""
+    """The least SQLite that its migrations need, such as 3.35; empty: any. Manifests before it had none."""
 
     @property
     def schema(self) -> SchemaNumber:
@@ -69,7 +71,7 @@ class Manifest(NamedTuple):
 
 def to_bytes(manifest: Manifest) -> bytes:
     """Return the canonical bytes of a manifest; they are the same on every machine."""
-    document = {
+    document: dict[str, Any] = {
         "format": FORMAT,
         "app": manifest.app,
         "version": manifest.version,
@@ -93,6 +95,9 @@ def to_bytes(manifest: Manifest) -> bytes:
         "least_agent": manifest.least_agent,
         "least_free_bytes": manifest.least_free_bytes,
     }
+    if manifest.least_sqlite:
+        # Left out where there is none: the bytes of a manifest are its identity, and older ones have no such field.
+        document["least_sqlite"] = manifest.least_sqlite
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
@@ -214,9 +219,12 @@ def _manifest(document: Mapping[str, Any]) -> Manifest:
         migrations=() if migrations is None else tuple(_migration(migration) for migration in migrations["list"]),
         least_agent=str(document["least_agent"]),
         least_free_bytes=int(document["least_free_bytes"]),
+        least_sqlite=str(document.get("least_sqlite", "")),
     )
     if manifest.entry not in files:
         raise ValueError(f"the entry {manifest.entry} is not among the files")
+    if manifest.least_sqlite and not all(part.isdecimal() for part in manifest.least_sqlite.split(".")):
+        raise ValueError(f"least_sqlite {manifest.least_sqlite!r} is not a version of SQLite")
     if [migration.number for migration in manifest.migrations] != list(range(1, len(manifest.migrations) + 1)):
         raise ValueError("the migrations are not numbered 1, 2, 3 …")
     return manifest

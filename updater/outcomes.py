@@ -59,6 +59,11 @@ class TerminalOutcome(NamedOutcome):
         "JOURNAL_REBUILT", "U-1009", Group.DONE, "", "Check the disk: a state file was damaged.", True,
     )
     TROUBLE = ("TROUBLE", "U-1010", Group.LATER, "", "Something on this machine is in the way: see the cause.", True)
+    NEEDS_NEWER_SQLITE = (
+        "NEEDS_NEWER_SQLITE", "U-1011", Group.REFUSED, "",
+        "The newest release needs a newer SQLite than the agent's Python has. Update that Python; the next cycle takes the release.",
+        True,
+    )
     # trials that ended; the old version sells
     APP_FAILED = (
         "APP_FAILED", "U-2004", Group.FAILED, UNDONE, "Send the report to the vendor. " + ALLOW, True,

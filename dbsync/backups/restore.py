@@ -25,6 +25,7 @@ from dbsync.storage.connections import (
     open_writing,
     page_size_of,
     pages_of,
+    tolerate,
     translated,
 )
 from dbsync.storage.files import disk_errors
@@ -64,6 +65,7 @@ def restore_over(*, source: Path, database: Path, told: Told, watch: Watch | Non
 
 
 def _copy_over(database: Path, kept: Connection, told: Told, watch: Watch) -> None:
+    tolerate(kept)
     try:
         if watch.wants_it_alone(page_bytes=page_size_of(kept), pages_count=pages_of(kept)):
             with closing(watch.taken()) as live:

@@ -24,6 +24,7 @@ from dbsync.storage.connections import (
     open_reading,
     open_writing,
     possible_check,
+    tolerate,
     translated,
 )
 from dbsync.storage.files import disk_errors
@@ -81,6 +82,7 @@ def copy_database(
         with translated("write", target), closing(open_writing(target, create=True, like=source)) as copied:
             if not shared:
                 _copy_pages(source, copied, target=target, told=told, live=live, opened=opened)
+            tolerate(copied)
             # A copy of a WAL database says WAL in its header and would need files beside it.
             copied.execute("PRAGMA journal_mode=DELETE").fetchall()
     except TillkeeperError:
@@ -101,6 +103,8 @@ def _copy_pages(
         translated("back up", source),
         nullcontext(live) if live is not None else closing(opened(source)) as reading,
     ):
+        # A copy is one of pages: what the schema says need not be understood.
+        tolerate(reading)
         if live is None and is_wal(reading):
             # One snapshot while others go on writing; in the other modes it would block them.
             reading.execute("BEGIN")

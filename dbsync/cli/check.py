@@ -10,7 +10,9 @@ import click
 
 from dbsync.cli.output import errors_told, tell, tidy_when_ended
 from dbsync.cli.shared import as_json, from_folder, tell_json
-from dbsync.lint.check import examine
+from dbsync.lint.check import examine, not_evaluated
+from dbsync.lint.least_sqlite import least_sqlite
+from dbsync.migrations.folder import load
 from dbsync.outcomes import ExitStatus
 from dbsync.rehearsal import way_back
 
@@ -32,10 +34,18 @@ def command(folder: Path, released: tuple[Path, ...], database: Path | None, as_
     """
     with errors_told(as_json=as_json), tidy_when_ended(), tempfile.TemporaryDirectory() as scratch:
         found = examine(folder=folder, released=released, database=database, scratch=Path(scratch))
-    problems, back = found.problems, found.way_back
+        problems, back = found.problems, found.way_back
+        needed = None if problems else least_sqlite(load(folder))
+        missing = not_evaluated(database=database, scratch=Path(scratch)) if database is not None else ()
     if as_json:
         told = back.as_json() if back is not None else None
-        tell_json({"problems": [problem._asdict() for problem in problems], "way_back": told})
+        least = needed._asdict() if needed is not None else None
+        listed = [problem._asdict() for problem in problems]
+        tell_json({"problems": listed, "way_back": told, "not_evaluated": list(missing), "least_sqlite": least})
+    for need in () if as_json else missing:
+        tell(f"not evaluated here: {need}")
+    if needed is not None and not as_json:
+        tell(f"needs SQLite {needed.version}: {needed.feature} in {needed.where}")
     for problem in () if as_json else problems:
         tell(f"{problem.where}: {problem.what}")
         if problem.safe:

@@ -43,8 +43,8 @@ def lines_of(event: Event) -> list[str]:  # noqa: C901 - one case per kind of ev
             return ["📦 Nothing to back up: there was no database before"]
         case EventKind.INTEGRITY:
             # Only the check that deserves the name is called so.
-            passed = "integrity check" if name == Thoroughness.FULL else "quick check"
-            return [f"✅ Database {passed} passed"]
+            passed = {Thoroughness.FULL: "integrity check", Thoroughness.PAGES: "check of pages"}
+            return [f"✅ Database {passed.get(Thoroughness(name), 'quick check')} passed"]
         case EventKind.MIGRATION:
             return [f"📝 Migration v{number}: {name}", f"   {text}"]
         case EventKind.LOG:

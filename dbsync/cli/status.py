@@ -36,7 +36,7 @@ def command(place: Place, *, folder: Path | None, as_json: bool) -> None:
         **last.as_json(),
         "backups_count": len(listed),
         "newest_backup": str(listed[0].path) if listed else None,
-        "detail": facts.detail,
+        "detail": facts.detail or facts.unparsed,
         "gaps": [str(explained.folder) for explained in effects.gaps()],
         "notes": notes_of(place.database, lines),
         "sqlite": connections.LIBRARY_VERSION,

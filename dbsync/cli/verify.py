@@ -58,6 +58,9 @@ def _problems(place: Place, facts: Facts, found: tuple[Migration, ...]) -> tuple
         closing(_examined(place, Path(folder))) as connection,
     ):
         thoroughness = connections.possible_check(connection, connections.Thoroughness.FULL)
+        if facts.unparsed:
+            problem = connections.check_soundness(connection, thoroughness)
+            return [facts.unparsed, *([] if problem is None else [problem])], str(thoroughness)
         case = checks.Case(connection, known, has_old=False, thoroughness=thoroughness, has_run=False)
         problems = [sentence for check in checks.CHECKS for sentence in check(case)]
     return problems, str(thoroughness)

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from dbsync.model import SchemaNumber, Tried
-from dbsync.outcomes import OutcomeName
+from dbsync.model import RunPhase, SchemaNumber, Tried
+from dbsync.outcomes import Group, OutcomeName
 from dbsync.storage import files
 from dbsync.storage.temporary_files import owner_of
 from dbsync.upgrade.outcome_record import FlightEvent
@@ -75,6 +75,8 @@ def tried_by(lines: Iterable[Mapping[str, Any]], run: str) -> Tried:
             open_now = True
         elif line.get("event") == FlightEvent.ENDED:
             cut_count, open_now = 0, False
+            if _is_of_the_machine(line):
+                continue
             way = f"{line.get('outcome')} {line.get('migration') or ''}: {line.get('cause')}"
             ways = [*ways, way] if _is_failure(line) and ways[-1:] in ([], [way]) else [way] * _is_failure(line)
     return Tried(len(ways), ways[-1] if ways else "", cut_count + open_now)
@@ -83,6 +85,18 @@ def tried_by(lines: Iterable[Mapping[str, Any]], run: str) -> Tried:
 def ended(lines: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return the lines that record the end of a run, oldest first."""
     return [line for line in lines if line.get("event") == FlightEvent.ENDED]
+
+
+def ran_out_of_space(lines: Iterable[Mapping[str, Any]]) -> bool:
+    """Return whether the last run that got past its checks ended for want of space: its backup was in vain."""
+    ends = [line for line in ended(lines) if line.get("phase") != RunPhase.PREFLIGHT]
+    return bool(ends) and ends[-1].get("outcome") == OutcomeName.NO_SPACE
+
+
+def _is_of_the_machine(line: Mapping[str, Any]) -> bool:
+    """Return whether a run ended for a cause of the machine, which says nothing for or against the release."""
+    name = OutcomeName.__members__.get(str(line.get("outcome")))
+    return name is not None and name.group is Group.LATER
 
 
 def _is_failure(line: Mapping[str, Any]) -> bool:

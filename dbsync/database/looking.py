@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dbsync.backups import catalog
 from dbsync.database import measurements, preflight
+from dbsync.database.flight_recorder import ran_out_of_space
 from dbsync.database.shared import Shared, timestamp
 from dbsync.errors import TillkeeperError
 from dbsync.migrations import history
 from dbsync.model import Applied, Facts, Migration, Recognised, State
 from dbsync.progress import Event, EventKind
 from dbsync.storage import connections, files, side_files, temporary_files
+from dbsync.storage.introspection import needs_of
 from dbsync.upgrade.outcome_record import FlightEvent
 
 
@@ -65,6 +67,7 @@ class Looking(Shared):
 
     def history(self) -> tuple[Applied, ...]:
         with self._reading("read the history") as live:
+            connections.tolerate(live)
             return history.applied(live)
 
     def recognise(self, migrations: tuple[Migration, ...]) -> Recognised:
@@ -99,5 +102,22 @@ class Looking(Shared):
                 least_free_bytes=self._least_free_bytes,
                 measured=self._measured,
             )
+            preflight.check_temporary(
+                database=self.database,
+                backups=self.backups,
+                least_free_bytes=self._least_free_bytes,
+                short_before=ran_out_of_space(self._flight.lines()),
+            )
         if self.look().state is State.OK:
             preflight.check_alone(self.database)
+            if pending:
+                self._tell_needs()
+
+    def _tell_needs(self) -> None:
+        """Record and show which parts of the database cannot be evaluated here; what is untouched stops nothing."""
+        with self._reading("look at") as live:
+            needs = needs_of(live)
+        if needs:
+            self._flight.record({"event": FlightEvent.NOT_EVALUATED, "at": timestamp(), "needs": list(needs)})
+        for need in needs:
+            self._tell(Event(EventKind.LOG, text=f"not evaluated here: {need}"))

@@ -11,7 +11,7 @@ from dbsync.backups import catalog, restore
 from dbsync.database.measurements import RESERVE_FACTOR, Measured
 from dbsync.errors import DiskFull, DiskProblem, NetworkDrive, ReadOnly, RehearsalSkipped, TryLater
 from dbsync.storage import files, temporary_files
-from dbsync.storage.connections import is_wal, open_writing, translated
+from dbsync.storage.connections import is_wal, keeps_temporary_files, open_writing, translated
 from dbsync.storage.introspection import version_of
 from dbsync.storage.platform import this_platform
 
@@ -20,6 +20,10 @@ LEAST_FREE_BYTES: Final = 50_000_000
 BACKUP_FACTOR: Final = 1.0
 JOURNAL_FACTOR: Final = 1.5
 """Journal or WAL of a rebuild (measured up to 1.1 of the database), and the growth of the database."""
+
+
+TEMPORARY_FACTOR: Final = 1.0
+"""SQLite sorts for an index in its temporary folder: at most the keys of one index at a time."""
 
 
 class Space(NamedTuple):
@@ -67,6 +71,40 @@ def check_space(
     """
     for needed in space(database=database, backups=backups, least_free_bytes=least_free_bytes, measured=measured):
         _check_enough(needed, size_of(database), "start the migration")
+
+
+def check_temporary(
+    *, database: Path, backups: Path, least_free_bytes: int = LEAST_FREE_BYTES, short_before: bool = False
+) -> None:
+    """Refuse a migration for which SQLite's temporary folder is missing, full, or cannot be written.
+
+    How much a migration takes there depends on its statements: little for most, the keys of an index for one that makes
+    an index. So a little must be free; and if the last run of it ran out of space, as much as an index can need.
+
+    Args:
+        database: the file.
+        backups: the folder of backups.
+        least_free_bytes: the space that must be free, but never more than the database has.
+        short_before: whether the last run of the same migrations ended for want of space, after its backup.
+
+    Raises:
+        ReadOnly: no folder can be written.
+        DiskFull: database size, required and available space are in its cause.
+    """
+    if not keeps_temporary_files():
+        return
+    folder = this_platform().sqlite_temporary_folder()
+    if folder is None:
+        cause = "SQLite finds no folder for its temporary files that this user may write"
+        hint = "Name one by the environment variable SQLITE_TMPDIR (on Windows: TEMP), or make /tmp writable."
+        raise ReadOnly(operation="start the migration", cause=cause, hint=hint)
+    check_writable(folder, like=database)
+    size_bytes = size_of(database)
+    least_bytes = min(least_free_bytes, size_bytes)
+    apart = _device(folder) not in (_device(database.parent), _device(backups))
+    # On the disk of the database, the space for the journal is asked for already.
+    required_bytes = max(least_bytes, int(TEMPORARY_FACTOR * size_bytes)) if short_before and apart else least_bytes
+    _check_enough(Space(folder, required_bytes, files.free_bytes(folder)), size_bytes, "make temporary files")
 
 
 def check_rehearsal_space(*, database: Path, folder: Path, least_free_bytes: int = LEAST_FREE_BYTES) -> None:

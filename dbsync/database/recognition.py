@@ -40,7 +40,8 @@ def recognise(connection: Connection, found: tuple[Migration, ...]) -> Recognise
         unknown=said.unknown if said else (),
         problem=said.problem if said else "",
         fits=tuple(fits),
-        nearest="" if fits else "; ".join([*stopped, nearest[1]]),
+        # Next to a schema that could not be made, the nearest of the others says nothing.
+        nearest="" if fits else "; ".join(stopped) or nearest[1],
     )
 
 
@@ -107,7 +108,7 @@ def _each_fresh(found: tuple[Migration, ...], stopped: list[str]) -> Iterator[St
                 return
             try:
                 with translated("make a fresh database", migration.path, otherwise=MigrationFailed):
-                    runner.run_all(connection, (migration,))
+                    runner.run_for_structure(connection, (migration,))
             except TillkeeperError as error:
                 # The schemas before it are known, and one of them may fit.
                 stopped.append(f"schema {migration.number} cannot be made: {error.cause}")

@@ -121,6 +121,7 @@ def past_of(effects: LiveEffects) -> Past:
     applied: list[dict[str, object]] = []
     if facts.state is State.OK:
         with connections.translated("read the history", database), closing(effects.opened(database)) as live:
+            connections.tolerate(live)
             applied = history.rows(live)
     lines = FlightRecorder(effects.backups, database).lines()
     return Past(

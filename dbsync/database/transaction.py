@@ -102,12 +102,8 @@ class Transaction(Shared):
 
         Writing into one whose list of free pages is damaged can make its file arbitrarily large.
         """
-        try:
-            with connections.translated("check", self.database, otherwise=VerificationFailed):
-                problem = connections.check_soundness(self._open, self.thoroughness)
-        except VerificationFailed:
-            # It cannot be checked without a collation of the app; then the backup before a migration is refused.
-            return
+        with connections.translated("check", self.database, otherwise=VerificationFailed):
+            problem = connections.check_soundness(self._open, self.thoroughness)
         if problem is not None:
             hint = "Nothing was changed. `dbsync repair` reads into a new file what can be read of it."
             raise Damaged(operation="adopt", path=self.database, cause=problem, hint=hint)

@@ -22,8 +22,16 @@ from dbsync.rehearsal import way_back
 from dbsync.rehearsal.way_back import WayBack
 from dbsync.schema import declarations
 from dbsync.schema.fingerprint import structure_of
-from dbsync.storage.connections import attach_copy, open_copy, open_scratch, open_undisturbed
-from dbsync.storage.introspection import version_of
+from dbsync.storage.connections import (
+    attach_copy,
+    open_copy,
+    open_reading,
+    open_scratch,
+    open_undisturbed,
+    tolerate,
+    translated,
+)
+from dbsync.storage.introspection import needs_of, version_of
 from dbsync.upgrade import decisions
 from dbsync.upgrade.released_history import Kind, departures
 from dbsync.verification import checks, conservation, declaration_checks, table_diff
@@ -294,6 +302,23 @@ def _back(found: tuple[Migration, ...], before: Path, scratch: Path, least_free_
         )
     finally:
         snapshot.drop_part(after)
+
+
+def not_evaluated(*, database: Path, scratch: Path) -> tuple[str, ...]:
+    """Return what the tables of a database need and this machine lacks, a sentence each; it is copied, never changed.
+
+    Raises:
+        TillkeeperError: the database cannot be read.
+    """
+    copied = scratch / "check-needs.db"
+    try:
+        snapshot.copy_database(source=database, target=copied, told=nobody, opened=open_undisturbed)
+        # SQLite does not load the CHECK constraints of a database that it may only read.
+        with translated("look at", database), closing(open_reading(copied)) as connection:
+            unparsed = tolerate(connection)
+            return (*filter(None, [unparsed]), *needs_of(connection))
+    finally:
+        snapshot.drop_part(copied)
 
 
 def _not_tried(before: Path, found: tuple[Migration, ...]) -> str:

@@ -65,19 +65,24 @@ class Risk(NamedTuple):
         return self.safe.startswith(_SAY_IT)
 
 
-def risks(migration: Migration) -> list[Risk]:
-    """Return the risks in a migration's text. Python is parsed; strings in it that look like SQL are statements."""
+def statements_of(migration: Migration) -> list[str]:
+    """Return the statements in a migration's text; of Python those strings that look like SQL, of a program none."""
     match migration.kind:
         case MigrationKind.COMMAND:
             return []
         case MigrationKind.SQL:
-            text = text_of(migration.path)
-            statements = list(split(text))
+            return list(split(text_of(migration.path)))
         case MigrationKind.PYTHON:
-            text = text_of(migration.path)
-            statements = list(_in_python(text))
+            return list(_in_python(text_of(migration.path)))
         case _:
             assert_never(migration.kind)
+
+
+def risks(migration: Migration) -> list[Risk]:
+    """Return the risks in a migration's text. Python is parsed; strings in it that look like SQL are statements."""
+    if migration.kind is MigrationKind.COMMAND:
+        return []
+    text, statements = text_of(migration.path), statements_of(migration)
     try:
         said = declared([migration])
     except BadMigrations:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Final
 
-from dbsync.errors import MigrationFailed, MissingTool, TillkeeperError, described, disk_problem, interrupts
+from dbsync.errors import MigrationFailed, MissingTool, TillkeeperError, described, interrupts
 from dbsync.migrations.migration_file import checked_text
 from dbsync.model import Migration
-
-OF_THE_MACHINE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ENOMEM)
-"""Errors of files that say nothing about the code that met them."""
+from dbsync.storage.causes import of_this_machine
 
 _UNRUN: Final = (Iterator, AsyncIterator, Awaitable, AbstractContextManager)
 
@@ -64,14 +61,12 @@ def failed(migration: Migration, error: BaseException) -> TillkeeperError:
     """Return the error for an exception of a Python migration, with the line of its code that led to it.
 
     Any exception is a failure, SystemExit too: it must not end the app. A person's Ctrl-C is raised again. A disk that
-    is full or fails, and a module that is not there, lie in this machine and not in the migration.
+    is full or fails, and a lack of memory, lie in this machine and not in the migration (`storage.causes`).
     """
     if interrupts(error):
         raise error
-    if isinstance(error, OSError) and error.errno in OF_THE_MACHINE:
-        return disk_problem("migrate", migration.path, error)
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == str(migration.path)]
     cause = described(error) + (f" (line {lines[-1]})" if lines else "")
-    kind = MissingTool if isinstance(error, ImportError) else MigrationFailed
+    kind = of_this_machine(error) or (MissingTool if isinstance(error, ImportError) else MigrationFailed)
     return kind(operation="migrate", path=migration.path, cause=cause)

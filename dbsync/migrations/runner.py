@@ -19,6 +19,7 @@ from dbsync.migrations.write_log import Written, together
 from dbsync.model import Migration, MigrationKind, SchemaNumber, TrialId
 from dbsync.progress import Told, nobody
 from dbsync.schema.fingerprint import Structure, structure_of
+from dbsync.storage import missing_parts
 from dbsync.storage.connections import Connection, open_scratch, translated
 from dbsync.storage.introspection import version_of
 
@@ -194,10 +195,35 @@ def migrate_up(path: Path, migrations: tuple[Migration, ...]) -> tuple[Migration
     return pending
 
 
+def run_for_structure(connection: Connection, migrations: tuple[Migration, ...]) -> None:
+    """Run migrations on an empty throw-away database for its structure alone.
+
+    Functions and collations of the app that are missing here get stand-ins: the structure does not depend on their
+    results, the rows may.
+
+    Raises:
+        TillkeeperError: a migration fails for another reason.
+    """
+    stood_in: set[missing_parts.Stub] = set()
+    while True:
+        try:
+            run_all(connection, migrations)
+        except TillkeeperError as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            stub = missing_parts.stub_of(error.__cause__) if error.__cause__ is not None else None
+            if stub is None or stub in stood_in:
+                raise
+            missing_parts.add(connection, stub)
+            stood_in.add(stub)
+        else:
+            return
+
+
 def fresh_structure(migrations: tuple[Migration, ...]) -> Structure:
     """Return the structure that all migrations give to an empty database."""
     with closing(open_scratch()) as connection:
-        run_all(connection, migrations)
+        run_for_structure(connection, migrations)
         return structure_of(connection)
 
 

@@ -17,7 +17,8 @@ from dbsync.migrations.operations import Helpers
 from dbsync.migrations.write_log import Write, carried_over
 from dbsync.progress import Told, Unit, nobody
 from dbsync.schema.sql_text import COLUMNS, Statement, adds_column, head_of, numbered, rename_of, shown, strict, use_of
-from dbsync.storage.connections import Connection, kind_of
+from dbsync.storage.causes import raised_as
+from dbsync.storage.connections import Connection
 from dbsync.storage.introspection import columns_of, quoted, rowid_of
 from dbsync.storage.sql_tokens import pieces_of, unquoted
 
@@ -160,7 +161,7 @@ class Sandbox(Helpers):
 
     def _failure(self, error: sqlite3.Error, sql: str) -> TillkeeperError:
         cause = self._why_refused or str(error)
-        kind = kind_of(error) or MigrationFailed
+        kind = raised_as(error, MigrationFailed)
         path = Path(self._file) if self._file and kind is not MigrationFailed else None
         return kind(operation="migrate", path=path, cause=f"{cause} ({self._where()}: {shown(sql)})")
 

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from dbsync.schema.declarations import KINDS, written_name
 from dbsync.schema.table_definition import Table, named_objects, table_of, virtual_of
 from dbsync.storage.connections import Connection
-from dbsync.storage.introspection import app_tables
+from dbsync.storage.introspection import app_tables, unusable_tables
+from dbsync.storage.sql_tokens import words_of
 
 
 class Structure(NamedTuple):
@@ -48,6 +49,9 @@ def structure_of(connection: Connection, schema: str = "main") -> Structure:
         if facts.is_virtual:
             parts.add(f"definition {written_name(lower)}: {' '.join(virtual_of(connection, name, schema))}")
         orders[lower] = tuple(table.columns)
+    # Of a table that cannot be evaluated here, nothing but its SQL can be read.
+    for name, (_, sql) in unusable_tables(connection, schema).items():
+        parts.add(f"table {written_name(name.lower())}: {' '.join(words_of(sql))}")
     known = {name.lower() for name in tables}
     for kind in KINDS:
         for found in named_objects(connection, schema, kind):

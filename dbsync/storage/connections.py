@@ -12,10 +12,10 @@ from typing import Final
 
 from dbsync.errors import (
     Damaged,
-    DiskFull,
     DiskProblem,
     Locked,
     Missing,
+    NoMemory,
     ReadOnly,
     TillkeeperError,
     TryLater,
@@ -47,29 +47,16 @@ class Thoroughness(StrEnum):
     """While a till waits."""
     FULL = "integrity_check"
     """Wherever no till waits."""
-
-
-_CODES: Final[dict[int, type[TillkeeperError]]] = {
-    sqlite3.SQLITE_BUSY: Locked,
-    sqlite3.SQLITE_LOCKED: Locked,
-    sqlite3.SQLITE_PROTOCOL: Locked,
-    sqlite3.SQLITE_FULL: DiskFull,
-    sqlite3.SQLITE_READONLY: ReadOnly,
-    sqlite3.SQLITE_CANTOPEN: ReadOnly,
-    sqlite3.SQLITE_PERM: ReadOnly,
-    sqlite3.SQLITE_CORRUPT: Damaged,
-    sqlite3.SQLITE_NOTADB: Damaged,
-    sqlite3.SQLITE_IOERR: DiskProblem,
-}
+    PAGES = "pages"
+    """Where this SQLite cannot parse the whole schema: the pages of objects that it can parse, and the free ones."""
 
 
 def kind_of(error: BaseException) -> type[TillkeeperError] | None:
-    """Return our class for an error of SQLite, by its primary code (sqlite.org/rescode.html); None for the rest."""
-    code = getattr(error, "sqlite_errorcode", None)
-    if code == sqlite3.SQLITE_IOERR_SHMSIZE:
-        # On a full disk the shared memory file of a WAL database cannot grow, and SQLite does not report "full".
-        return DiskFull
-    return _CODES.get(code & 0xFF) if isinstance(code, int) else None
+    """Return our class for an error of SQLite; None if it lies in the statement and its data (`storage.causes`)."""
+    # Not loaded at a start at which nothing fails.
+    from dbsync.storage import causes
+
+    return causes.kind_of(error)
 
 
 @contextmanager
@@ -79,9 +66,19 @@ def translated(operation: str, path: Path, *, otherwise: type[TillkeeperError] =
         yield
     except sqlite3.Error as error:
         cause = str(error)
+        if cause.startswith("malformed database schema"):
+            from dbsync.storage import missing_parts
+
+            unparsed = missing_parts.unparsed_of(error)
+            cause = unparsed.in_words if unparsed is not None else cause
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
             cause += ": it is something else, its beginning is damaged, or it is encrypted"
-        raise (kind_of(error) or otherwise)(operation=operation, path=path, cause=cause) from error
+        from dbsync.storage import causes
+
+        raise causes.raised_as(error, otherwise)(operation=operation, path=path, cause=cause) from error
+    except MemoryError as error:
+        # Python's module raises it in place of SQLITE_NOMEM.
+        raise NoMemory(operation=operation, path=path, cause="there is not enough memory") from error
     except UnicodeDecodeError as error:
         raise Damaged(operation=operation, path=path, cause="its schema is not readable text") from error
 
@@ -199,11 +196,30 @@ def open_undisturbed(path: Path) -> Connection:
 
 def _readable(connection: Connection) -> Connection:
     try:
-        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        # It reads the header, for which the schema need not be parsed.
+        connection.execute("PRAGMA schema_version").fetchone()
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def tolerate(connection: Connection) -> str:
+    """Let a connection that changes no schema work with a schema that this SQLite can parse in part only.
+
+    Returns:
+        A sentence on what it cannot parse, with the version of SQLite; empty if it can parse all of it.
+
+    Raises:
+        sqlite3.Error: the database cannot be read for another reason.
+    """
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+    except sqlite3.DatabaseError as error:
+        from dbsync.storage import missing_parts
+
+        return missing_parts.tolerate(connection, error)
+    return ""
 
 
 def open_copy(path: Path) -> Connection:
@@ -308,6 +324,7 @@ def _left_beside(path: Path) -> str:
 
 
 def _facts(connection: Connection, had_data: Callable[[], str]) -> Facts:
+    unparsed = tolerate(connection)
     version = SchemaNumber(int(connection.execute("PRAGMA user_version").fetchone()[0]))
     tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
     if not tables and version == 0:
@@ -316,8 +333,8 @@ def _facts(connection: Connection, had_data: Callable[[], str]) -> Facts:
     if HISTORY not in tables:
         if READABLE not in tables or version == 0:
             what = f"it has {len(tables)} tables, user_version {version} and no history that says how it came to it"
-            return Facts(State.UNTRACKED, version, detail=what)
-        return Facts(State.OK, version)
+            return Facts(State.UNTRACKED, version, detail=what, unparsed=unparsed)
+        return Facts(State.OK, version, unparsed=unparsed)
     trial = connection.execute(
         f"SELECT trial_id, release_id FROM {HISTORY} WHERE kind = 'trial' ORDER BY sequence DESC LIMIT 1"
     ).fetchone() or (None, None)
@@ -325,7 +342,14 @@ def _facts(connection: Connection, had_data: Callable[[], str]) -> Facts:
         f"SELECT readable_from FROM {HISTORY} WHERE number = ? AND readable_from IS NOT NULL ORDER BY sequence DESC",
         (version,),
     ).fetchone()
-    return Facts(State.OK, version, readable[0] if readable else None, trial[0], trial[1])
+    return Facts(State.OK, version, readable[0] if readable else None, trial[0], trial[1], unparsed=unparsed)
+
+
+def keeps_temporary_files() -> bool:
+    """Return whether SQLite makes temporary files at all, and does not keep them in memory (`SQLITE_TEMP_STORE`)."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        options = {str(row[0]) for row in connection.execute("PRAGMA compile_options")}
+    return not options & {"TEMP_STORE=2", "TEMP_STORE=3"}
 
 
 def is_wal(connection: Connection) -> bool:
@@ -363,8 +387,10 @@ def possible_check(connection: Connection, wanted: Thoroughness) -> Thoroughness
 
     It compares the values of every index, so it cannot be compiled without them.
     """
-    if wanted is Thoroughness.QUICK:
-        return wanted
+    if tolerate(connection):
+        return Thoroughness.PAGES
+    if wanted is not Thoroughness.FULL:
+        return Thoroughness.QUICK
     try:
         connection.execute("EXPLAIN PRAGMA main.integrity_check(5)").fetchall()
     except sqlite3.OperationalError as error:
@@ -375,7 +401,20 @@ def possible_check(connection: Connection, wanted: Thoroughness) -> Thoroughness
 
 
 def check_soundness(connection: Connection, thoroughness: Thoroughness = Thoroughness.QUICK) -> str | None:
-    """Return the findings of a check in one sentence; None if there are none. See `possible_check`."""
+    """Return the findings of a check in one sentence; None if there are none. See `possible_check`.
+
+    The quick check compares no values, so it also runs where a function or collation of the app is missing.
+    """
     check = possible_check(connection, thoroughness)
-    found = [str(row[0]) for row in connection.execute(f"PRAGMA main.{check}(5)")]
+    if check is Thoroughness.FULL:
+        found = [str(row[0]) for row in connection.execute(f"PRAGMA main.{check}(5)")]
+        return None if found == ["ok"] else "; ".join(found)
+    from dbsync.storage import missing_parts
+
+    # The pages of objects that are not known count as unused: all findings, and not the first five.
+    quick = "PRAGMA main.quick_check" + ("(5)" if check is Thoroughness.QUICK else f"({pages_of(connection) + 1})")
+    with missing_parts.stand_ins(connection, quick):
+        found = [str(row[0]) for row in connection.execute(quick)]
+    if check is Thoroughness.PAGES:
+        found = missing_parts.without_unused(found) or ["ok"]
     return None if found == ["ok"] else "; ".join(found)

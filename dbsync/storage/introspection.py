@@ -14,7 +14,8 @@ from itertools import chain
 from typing import Final, NamedTuple
 
 from dbsync.model import TABLES_WITHOUT_ENGINE, EngineName, SchemaNumber
-from dbsync.storage.connections import HISTORY, READABLE, Connection
+from dbsync.storage import missing_parts
+from dbsync.storage.connections import HISTORY, READABLE, Connection, kind_of
 from dbsync.storage.sql_tokens import Token, TokenKind, significant, tokenize, unquoted
 
 KEPT_ROWS: Final = "dbsync_kept_rows"
@@ -81,6 +82,11 @@ class TableFacts(NamedTuple):
     """The table that a search index with external content shows."""
     without_rowid: bool = False
     strict: bool = False
+    unusable: str = ""
+    """Why SQLite cannot use a virtual table here, for example because its module is not loaded; empty if it can.
+
+    Neither its columns nor its rows can be read then. Its shadow tables count as ordinary ones.
+    """
 
     @property
     def is_virtual(self) -> bool:
@@ -152,14 +158,42 @@ def facts_of(connection: Connection, table: str, schema: str = "main") -> TableF
 
 
 def app_tables(connection: Connection, schema: str = "main") -> dict[str, TableFacts]:
-    """Return the app's own tables by name: without SQLite's and ours, shadow tables and views."""
+    """Return the app's own tables by name: without SQLite's and ours, shadow tables and views.
+
+    Without those that cannot be used here either (`unusable_tables`): nothing can be asked of them.
+    """
     return {
         name: facts
         for name, facts in tables(connection, schema).items()
         if facts.kind in (TableKind.ORDINARY, TableKind.VIRTUAL)
+        and not facts.unusable
         and not name.startswith("sqlite_")
         and name not in NOT_THE_APPS
     }
+
+
+def unusable_tables(connection: Connection, schema: str = "main") -> dict[str, tuple[str, str]]:
+    """Return the virtual tables that SQLite cannot use here, by name: the reason, and the SQL of each."""
+    entries = _entries(connection, schema)
+    found = {entry.name: entry.sql for entry in entries if entry.type == "table" and not entry.root}
+    reasons = {name: _why_unusable(connection, schema, name) for name in found}
+    return {name: (why, found[name]) for name, why in reasons.items() if why}
+
+
+def needs_of(connection: Connection) -> tuple[str, ...]:
+    """Return what the tables of a database need and this connection lacks, a sentence each; changes nothing.
+
+    Functions and collations in constraints, indexes and generated columns, and virtual tables that cannot be used.
+    """
+    found = [f"table {name}: {why}" for name, (why, _) in unusable_tables(connection).items()]
+    for entry in _entries(connection, "main"):
+        if entry.type == "table" and entry.root:
+            table = quoted(entry.name)
+            # The first computes the generated columns, the second everything else.
+            statements = f"SELECT * FROM main.{table}", f"PRAGMA main.integrity_check({table})"
+            with missing_parts.stand_ins(connection, *statements) as stubs:
+                found += [f"table {entry.name}: needs {stub.in_words}, which is the app's" for stub in stubs]
+    return tuple(sorted(found))
 
 
 def tables_of(connection: Connection, schema: str = "main") -> list[str]:
@@ -223,12 +257,13 @@ def _facts(
     listed = _listed(connection, schema, table) if HAS_TABLE_LIST else _concluded(connection, schema, entries)
     for name, _, _, sql in entries:
         kind, without_rowid, strict = listed.get(name) or _Listed(TableKind.ORDINARY, False, False)
-        if kind is TableKind.SHADOW and _is_the_apps(connection, schema, name):
+        if kind is TableKind.SHADOW and (_is_the_apps(connection, schema, name) or _is_left(connection, schema, name)):
             kind = TableKind.ORDINARY
         virtual = virtual_table(sql) if kind is TableKind.VIRTUAL else None
         search = _search(virtual) if virtual is not None else _Search()
         module = virtual.module if virtual is not None else ""
-        yield TableFacts(name, kind, module, search.content, search.table, without_rowid, strict)
+        why = _why_unusable(connection, schema, name) if kind is TableKind.VIRTUAL else ""
+        yield TableFacts(name, kind, module, search.content, search.table, without_rowid, strict, why)
 
 
 def _listed(connection: Connection, schema: str, table: str | None) -> dict[str, _Listed]:
@@ -283,6 +318,26 @@ def _is_the_apps(connection: Connection, schema: str, shadow: str) -> bool:
         return False
     virtual = _virtual_tables(connection, schema).get(owner)
     return virtual is not None and not _search(virtual).makes_content_table
+
+
+def _is_left(connection: Connection, schema: str, shadow: str) -> bool:
+    """Return whether the virtual table that a shadow table belongs to cannot be used: nothing else shows its rows."""
+    owner = shadow.rpartition("_")[0]
+    return owner.lower() in _virtual_tables(connection, schema) and bool(_why_unusable(connection, schema, owner))
+
+
+def _why_unusable(connection: Connection, schema: str, table: str) -> str:
+    """Return why SQLite cannot connect to a virtual table: its module, or a part of it, is not loaded here."""
+    try:
+        connection.execute(f"EXPLAIN SELECT 1 FROM {schema}.{quoted(table)}").close()
+    except sqlite3.OperationalError as error:
+        if kind_of(error) is None:
+            return str(error)
+        raise
+    except sqlite3.DatabaseError:
+        # What is damaged in it shows when it is read.
+        return ""
+    return ""
 
 
 # ------------------------------------------------------------------------------------------------------------ modules

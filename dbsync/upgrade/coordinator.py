@@ -21,7 +21,7 @@ from dbsync.model import (
     State,
     TrialId,
 )
-from dbsync.outcomes import OutcomeName
+from dbsync.outcomes import Group, OutcomeName
 from dbsync.upgrade import adoption_decision, decisions
 from dbsync.upgrade.effects import Effects, Recorder
 from dbsync.upgrade.outcome_record import FlightEvent, record_end
@@ -102,7 +102,7 @@ class _Upgrade:
             if interrupts(raised):
                 raise
             error = wrapped(raised)
-            name = error.outcome if isinstance(error.outcome, OutcomeName) else _FALLBACK[self.phase]
+            name = error.outcome if isinstance(error.outcome, OutcomeName) else self._named(error)
             # Causes of failures are compared from run to run, and a scratch file has another name in each.
             return self._ended(name, cause=error.cause if name.failed else error.located, hint=error.hint)
 
@@ -122,7 +122,7 @@ class _Upgrade:
                 return self._ended(step.name, cause=step.cause, hint=step.hint)
             case decisions.Nothing():
                 effects.clear()
-                return self._ended(OutcomeName.UP_TO_DATE)
+                return self._ended(OutcomeName.UP_TO_DATE, cause=facts.unparsed)
             case decisions.Migrate():
                 return self._migrate(step)
             case _:
@@ -235,6 +235,26 @@ class _Upgrade:
         except Exception as error:  # noqa: BLE001 - the database is committed and sound: nothing undoes that
             self.effects.record(FlightEvent.NOT_NOTED, cause=str(wrapped(error)))
         return digest
+
+    def _named(self, error: TillkeeperError) -> OutcomeName:
+        """Return the outcome of an error that has none of its own.
+
+        From the backup on, what may succeed later lies in this machine: it is not held against the release. An error of
+        COMMIT may come after the database is the new one, which then nothing has checked.
+        """
+        later = error.group is Group.LATER and self.phase is not RunPhase.PREFLIGHT
+        if not later or (self.phase is RunPhase.COMMIT and not self._is_as_before()):
+            return _FALLBACK[self.phase]
+        return OutcomeName.MACHINE_PROBLEM
+
+    def _is_as_before(self) -> bool:
+        """Return whether the database provably has neither the new schema nor the trial's row."""
+        try:
+            facts = self.effects.look()
+        except Exception:  # noqa: BLE001 - it is not known then
+            return False
+        is_old = facts.state in (State.MISSING, State.EMPTY) if not self.version else facts.version == self.version
+        return is_old and (self.trial_id is None or facts.trial_id != self.trial_id)
 
     def _undo(self) -> None:
         try:

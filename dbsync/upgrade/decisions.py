@@ -125,6 +125,11 @@ def _decide_tracked(
     unmarked = trial_id is not None and facts.trial_id != trial_id
     if not (pending or unmarked or blessed):
         return Nothing()
+    if facts.unparsed:
+        # A blessing is recorded another time.
+        needed = pending or unmarked
+        name = OutcomeName.SCHEMA_NOT_PARSED
+        return Refuse(name, facts.unparsed, name.hint) if needed else Nothing()
     return Migrate(pending, adopted, blessed, backs_up=bool(pending), fresh=False)
 
 

@@ -24,6 +24,8 @@ class FlightEvent(StrEnum):
     ROTATED = "rotated"
     SIDE_FILES_KEPT = "side_files_kept"
     """Side files with data, of a database that was missing or empty, were moved aside before another took its place."""
+    NOT_EVALUATED = "not_evaluated"
+    """Functions, collations and modules of the app that a table needs are not there: what needs them is not judged."""
     LOG_DAMAGED = "log_damaged"
     """Committed transactions may be lost in a damaged `-wal`, of which a copy was kept if there was space."""
     COUNTERS_RAISED = "counters_raised"

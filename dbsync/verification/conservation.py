@@ -16,7 +16,7 @@ from dbsync.migrations.write_log import Written, tables_in, told
 from dbsync.progress import Told, Unit, nobody
 from dbsync.schema.declarations import Cell, Declared, written_name
 from dbsync.storage.connections import Connection
-from dbsync.storage.introspection import TableFacts, app_tables, columns_of, has_table, quoted
+from dbsync.storage.introspection import TableFacts, app_tables, columns_of, has_table, quoted, unusable_tables
 from dbsync.verification.declaration_checks import usable
 from dbsync.verification.definition_changes import in_objects, in_table, in_virtual
 from dbsync.verification.finding import Finding, with_keys
@@ -56,6 +56,7 @@ def findings(
             return wrong
         return [
             *in_objects(connection, allowed, OLD),
+            *_unusable(connection, allowed),
             *_tables(connection, allowed, written, skip, heard),
             *_marks(connection, allowed),
         ]
@@ -119,6 +120,16 @@ def _tables(
             if _can_be_read(connection, old.name):
                 yield Finding(f"{old.name} cannot be read: {error}", "")
     heard(total, total, unit=Unit.ROWS)
+
+
+def _unusable(connection: Connection, allowed: Declared) -> Iterator[Finding]:
+    """Yield the virtual tables that cannot be used here and whose SQL changed; their shadow tables are compared."""
+    now = {name.lower(): sql for name, (_, sql) in unusable_tables(connection).items()}
+    for name, (why, sql) in unusable_tables(connection, OLD).items():
+        if now.get(name.lower()) == sql or ("table", name.lower()) in allowed.drops:
+            continue
+        what = "is gone" if name.lower() not in now else "has another definition"
+        yield Finding(f"table {name}, which cannot be read here ({why}), {what}", f"drop table {written_name(name)}")
 
 
 def _can_be_read(connection: Connection, name: str) -> bool:

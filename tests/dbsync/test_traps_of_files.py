@@ -331,16 +331,23 @@ def test_a_rebuild_under_a_search_is_right_by_the_helper_and_found_by_hand(tmp_p
     assert ask(database, "SELECT group_concat(code) FROM memo WHERE rowid IN (SELECT rowid FROM s('two'))") == "x"
 
 
-def test_a_collation_of_the_apps_own_is_refused_by_its_name_and_nothing_is_touched(tmp_path: Path) -> None:
+@pytest.mark.parametrize("writes", [False, True], ids=["elsewhere", "there"])
+def test_a_collation_of_the_apps_own_stops_only_what_needs_it_by_its_name(tmp_path: Path, writes: bool) -> None:
     database = make_shop(tmp_path, schema=2)
     with closing(sqlite3.connect(database)) as live:
         live.create_collation("german", lambda one, other: (one > other) - (one < other))
         live.execute("CREATE INDEX by_german ON products(name COLLATE german)")
     before = database.read_bytes()
-    outcome = upgrade(database, released(tmp_path, 4))
-    assert (outcome.ready, outcome.cause) == (False, "no such collation sequence: german")
-    assert database.read_bytes() == before
-    assert not list((database.parent / "backups").glob("*.db"))
+    sql = "UPDATE products SET name = 'Tee';" if writes else "CREATE TABLE notes (id INTEGER PRIMARY KEY);"
+    outcome = upgrade(database, written(tmp_path / "m", sql, after=2))
+    if writes:
+        assert (outcome.name, "no such collation sequence: german" in outcome.cause) == ("MIGRATION_FAILED", True)
+        assert database.read_bytes() == before
+    else:
+        assert outcome.name == "MIGRATED"
+        assert (version(database), sales(database)) == (3, 100)
+    (kept,) = (database.parent / "backups").glob("*.db")
+    assert dump(kept)[0] == "version 2"
 
 
 def test_a_database_with_a_collation_of_the_apps_own_is_never_moved_away(tmp_path: Path) -> None:
@@ -351,8 +358,8 @@ def test_a_database_with_a_collation_of_the_apps_own_is_never_moved_away(tmp_pat
     before = dump(database)
     kept = adopt.stamp(effects(database), released(tmp_path, 2), at=SchemaNumber(2))
     assert kept is not None
-    # It cannot be checked without the collation, so it is not verified; but it is all there, and so is the live one.
-    assert (kept.verified, kept.sha256, dump(kept.path)) == (False, disk_files.sha256_of(kept.path), before)
+    # The check of its pages does not need the collation.
+    assert (kept.verified, kept.sha256, dump(kept.path)) == (True, disk_files.sha256_of(kept.path), before)
     assert (version(database), sales(database)) == (2, 100)
 
 

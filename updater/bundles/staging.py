@@ -10,10 +10,12 @@ from typing import Final
 from packaging.version import InvalidVersion, Version
 
 from dbsync.errors import Refused, TryLater
+from dbsync.storage.connections import LIBRARY_VERSION
 from dbsync.storage.files import disk_errors
 from updater import __version__
 from updater.answers import Answer, Catalog, Offer
 from updater.bundles.version_folders import Versions
+from updater.decisions.agent import lacks_sqlite
 from updater.host import this_host
 from updater.manifest import Manifest
 from updater.model import Journal, Release, ReleaseId
@@ -38,13 +40,19 @@ class Staging:
         releases = [release for release in found.releases if release.manifest.app == self._settings.app]
         self._offers = {offer.release_id: offer for offer in releases}
         good = _version(journal.good.version) if journal is not None else None
-        newer = [
-            _offer(offer)
+        fitting = [
+            offer
             for offer in releases
             if (good is None or _version(offer.manifest.version) > good) and self._can_run(offer.manifest)
         ]
-        newer.sort(key=lambda offer: _version(offer.release.version))
-        return Catalog(found.answer, found.detail, tuple(newer), frozenset(self._offers))
+        fitting.sort(key=lambda offer: _version(offer.manifest.version))
+        lacking = [offer for offer in fitting if lacks_sqlite(offer.manifest.least_sqlite, LIBRARY_VERSION)]
+        newer = tuple(_offer(offer) for offer in fitting if offer not in lacking)
+        words = ""
+        if lacking and lacking[-1] is fitting[-1]:
+            manifest = lacking[-1].manifest
+            words = f"{manifest.version} needs SQLite {manifest.least_sqlite}, this terminal has {LIBRARY_VERSION}"
+        return Catalog(found.answer, found.detail, newer, frozenset(self._offers), words)
 
     def download(self, offer: Offer) -> Path:
         """Download and verify the archive into the downloads folder; resume an interrupted download.

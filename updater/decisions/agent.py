@@ -99,6 +99,15 @@ def decide_agent(view: View, catalog: Catalog | None, *, in_window: bool) -> Age
     return _nothing_new(view, catalog)
 
 
+def lacks_sqlite(least: str, here: str) -> bool:
+    """Return whether a release needs a newer SQLite (`least`, empty: any) than the one that is `here`."""
+    return bool(least) and _numbers(here) < _numbers(least)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
+
+
 def _to_settle(view: View, journal: Journal) -> Fold | FoldRollback | None:
     for trial in view.trials:
         if (trial.closed and trial.trial_id != journal.trial_id) or trial.verdict is Verdict.OPEN:
@@ -137,6 +146,8 @@ def _wanted(view: View, journal: Journal, catalog: Catalog) -> Offer | None:
 def _nothing_new(view: View, catalog: Catalog) -> Wait:
     if catalog.verdict is not Answer.OK:
         return Wait(catalog.verdict.outcome, catalog.detail)
+    if catalog.needs_sqlite:
+        return Wait(TerminalOutcome.NEEDS_NEWER_SQLITE, catalog.needs_sqlite)
     if catalog.newer:
         newest = catalog.newer[-1].release
         rejection = view.rejection(newest.release_id)

@@ -67,6 +67,8 @@ def _cycle(till: Till) -> Cycle:
             )
     else:
         wait = decisions.Wait(TerminalOutcome.GOES_IN_CIRCLES, f"no progress after {STEPS_LIMIT} steps")
+    if wait.outcome is TerminalOutcome.NEEDS_NEWER_SQLITE:
+        till.tell(Report(wait.outcome, phase=ReportPhase.LOOK, cause=wait.reason, done="nothing was changed"))
     with terminal_locked(till):
         _tidy(till)
     if catalog is not None and catalog.verdict is not Answer.OK and wait.outcome is not catalog.verdict.outcome:

@@ -89,5 +89,7 @@ def _newest(catalog: Catalog) -> Offer:
     if catalog.verdict is not Answer.OK:
         raise TryLater(operation="install", cause=f"{catalog.verdict}: {catalog.detail}", hint="Run it again later.")
     if not catalog.newer:
-        raise Refused(operation="install", cause="the repository has no release that this terminal can run")
+        cause = "the repository has no release that this terminal can run"
+        cause += f": {catalog.needs_sqlite}" if catalog.needs_sqlite else ""
+        raise Refused(operation="install", cause=cause)
     return catalog.newer[-1]

@@ -9,6 +9,7 @@ from typing import Any, Final
 from packaging.version import InvalidVersion, Version
 
 from dbsync.errors import BadMigrations
+from dbsync.lint.least_sqlite import least_sqlite
 from dbsync.migrations import folder as migration_folder
 from dbsync.upgrade.released_history import Kind, departures
 from updater import __version__
@@ -31,6 +32,7 @@ _KNOWN: Final = frozenset(
         "platform",
         "least_agent",
         "least_free_bytes",
+        "least_sqlite",
     ]
 )
 
@@ -92,7 +94,20 @@ def describe(*, bundle: Path, app: str, version: str | None, config: Path | None
         migrations=() if folder is None else _migrations(bundle, folder),
         least_agent=said.get("least_agent", __version__),
         least_free_bytes=int(said.get("least_free_bytes", 0)),
+        least_sqlite=_least_sqlite(said, bundle, folder),
     )
+
+
+def _least_sqlite(said: dict[str, Any], bundle: Path, folder: object) -> str:
+    """Return the least SQLite that a terminal must have: the pinned one, or the one that the migrations show."""
+    pinned = said.get("least_sqlite")
+    if pinned is not None:
+        if not isinstance(pinned, str) or not all(part.isdecimal() for part in pinned.split(".")):
+            cause = "least_sqlite must be a version of SQLite, such as 3.35"
+            raise BadBundle(operation="read", path=bundle / CONFIG_NAME, cause=cause)
+        return pinned
+    needed = least_sqlite(migration_folder.load(bundle / check_path(folder))) if isinstance(folder, str) else None
+    return needed.version if needed is not None else ""
 
 
 def checked_version(text: object) -> str:

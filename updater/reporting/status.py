@@ -55,7 +55,7 @@ def status(terminal: Terminal) -> dict[str, Any]:
             "fits": current is not None and fits(current, view.database),
             # `last_outcome` is the updater's last event; these come from the database's record, as in `dbsync status`.
             **last_run(lines).as_json(),
-            "notes": notes_of(settings.database, lines),
+            "notes": [*filter(None, [view.database.unparsed]), *notes_of(settings.database, lines)],
         },
         "installed": sorted(terminal.versions.names()),
         "can_go_back_to": [release.version for release in choices(view, current)] if current else [],

@@ -21,6 +21,7 @@ from dbsync.migrations.engines import own_command_proof as proof
 from dbsync.migrations.migration_file import checked_text
 from dbsync.model import Migration
 from dbsync.storage import children
+from dbsync.storage.causes import of_this_machine
 from dbsync.storage.connections import Connection
 from dbsync.storage.platform import this_platform
 
@@ -64,6 +65,9 @@ def _run(said: dict[str, Any], migration: Migration, database: Path, log: Callab
             )
         except OSError as cause:
             why = f"it could not be started: {cause.strerror or cause}"
+            machine = of_this_machine(cause)
+            if machine is not None and not isinstance(cause, PermissionError):
+                raise machine(operation="migrate", path=migration.path, cause=why) from cause
             raise MissingTool(operation="migrate", path=migration.path, cause=why) from cause
         try:
             process.wait(timeout=timeout_seconds)

@@ -89,6 +89,13 @@ class Platform(ABC):
         """Return the kind of network file system that a path lies on; empty if it is local or cannot be determined."""
 
     @abstractmethod
+    def sqlite_temporary_folder(self) -> Path | None:
+        """Return the folder in which SQLite makes its temporary files; None if it finds none that it may write.
+
+        Where it sorts for an index, and keeps what it must be able to undo (sqlite.org/tempfiles.html, 5).
+        """
+
+    @abstractmethod
     def holder_of(self, path: Path) -> int | None:
         """Return the pid of another process that has a file open; None if there is none, or it cannot be determined."""
 

@@ -76,6 +76,14 @@ class PosixPlatform(Platform):
         # An open file never blocks a rename here.
         source.replace(target)
 
+    def sqlite_temporary_folder(self) -> Path | None:
+        # The order of SQLite's `unixTempFileDir`, which asks for the same rights.
+        named = (os.environ.get(name) for name in ("SQLITE_TMPDIR", "TMPDIR"))
+        for folder in (*named, "/var/tmp", "/usr/tmp", "/tmp", "."):  # noqa: S108 - SQLite's own list
+            if folder and Path(folder).is_dir() and os.access(folder, os.W_OK | os.X_OK):
+                return Path(folder)
+        return None
+
     def sync_file(self, path: Path) -> None:
         _sync(path)
 

@@ -74,6 +74,11 @@ class WindowsPlatform(Platform):
                     raise
                 time.sleep(wait_seconds)
 
+    def sqlite_temporary_folder(self) -> Path | None:
+        # The order of GetTempPath, which SQLite asks (learn.microsoft.com, GetTempPathW).
+        named = (os.environ.get(name) for name in ("TMP", "TEMP", "USERPROFILE", "SYSTEMROOT"))
+        return next((Path(folder) for folder in named if folder and Path(folder).is_dir()), None)
+
     def sync_file(self, path: Path) -> None:
         descriptor = os.open(path, os.O_RDWR)
         try:

@@ -205,7 +205,7 @@ def test_a_module_that_is_not_there_stops_no_question(connection: sqlite3.Connec
     with closing(sqlite3.connect(":memory:")) as again:
         # It is read anew: this connection does not know what it wrote into the catalogue.
         connection.backup(again)
-        assert facts_of(again, "vec") == TableFacts("vec", VIRTUAL, "vec0")
+        assert facts_of(again, "vec") == TableFacts("vec", VIRTUAL, "vec0", unusable="no such module: vec0")
         assert {*EXPECTED, "vec", "vec_chunks"} <= tables(again).keys()
 
 

@@ -124,6 +124,7 @@ def test_only_the_full_check_is_called_an_integrity_check() -> None:
     assert said == {
         Thoroughness.QUICK: ["✅ Database quick check passed"],
         Thoroughness.FULL: ["✅ Database integrity check passed"],
+        Thoroughness.PAGES: ["✅ Database check of pages passed"],
     }
 
 
