@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -247,3 +249,17 @@ def test_rows_without_a_key_that_get_other_rowids_are_refused(tmp_path: Path) ->
     # Rows 1 and 3 became rows 1 and 2: which was which is not to be known, and a wrong value is worse than none.
     assert outcome.name == "VERIFICATION_FAILED"
     assert dump(database) == before
+
+
+def test_what_others_added_goes_back_with_what_was_sold_since(tmp_path: Path) -> None:
+    database, found = shop(tmp_path, BY_HAND)
+    assert upgrade(database, found).name == "MIGRATED"
+    with closing(sqlite3.connect(database)) as live, live:
+        live.execute("INSERT INTO sale (cents, note) VALUES (70, 'after')")
+        live.execute("UPDATE sale SET note = 'changed' WHERE id = 5")
+    command = [sys.executable, "-m", "dbsync", "downgrade", "--database", database, "--yes"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, "nothing was lost" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert rows(database, "SELECT id || note FROM sale ORDER BY id") == ["1none", "5changed", "9n9", "10after"]
+    assert objects(database) == ALL
+    assert version(database) == 1
