@@ -68,7 +68,6 @@ class Transaction(Shared):
         number, name = migration.number, migration.name
         self._tell(Event(EventKind.MIGRATION, number=number, name=name, text=migration.description))
         with connections.translated("migrate", self.database, otherwise=MigrationFailed):
-            self._among = among
             if self._vendor_names is None:
                 self._vendor_names = runner.vendor_names(among, version_of(self._open))
             applied = runner.apply(

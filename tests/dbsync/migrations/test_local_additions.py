@@ -257,7 +257,7 @@ def test_what_others_added_goes_back_with_what_was_sold_since(tmp_path: Path) ->
     with closing(sqlite3.connect(database)) as live, live:
         live.execute("INSERT INTO sale (cents, note) VALUES (70, 'after')")
         live.execute("UPDATE sale SET note = 'changed' WHERE id = 5")
-    command = [sys.executable, "-m", "dbsync", "downgrade", "--database", database, "--yes"]
+    command = [sys.executable, "-m", "dbsync", "downgrade", "--database", str(database), "--yes"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, "nothing was lost" in done.stdout) == (0, True), done.stdout + done.stderr
     assert rows(database, "SELECT id || note FROM sale ORDER BY id") == ["1none", "5changed", "9n9", "10after"]
