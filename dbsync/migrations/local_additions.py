@@ -17,13 +17,13 @@ from typing import Final, NamedTuple, Protocol
 
 from dbsync.errors import MigrationFailed, TillkeeperError
 from dbsync.migrations import migration_file
-from dbsync.model import Migration
+from dbsync.model import Migration, MigrationKind
 from dbsync.schema.create_table import is_constraint
 from dbsync.schema.declarations import KINDS, Declared, declared, written_name
 from dbsync.schema.sql_text import definition_of
 from dbsync.storage.connections import Connection, open_scratch
 from dbsync.storage.introspection import columns_of, facts_of, key_of, ordinary_tables, quoted, rowid_of, tables_of
-from dbsync.storage.sql_tokens import TokenKind, significant, tokenize
+from dbsync.storage.sql_tokens import TokenKind, significant, tokenize, words_of
 
 Known = frozenset[tuple[str, str, str]]
 """Names of a schema in lower case: (column | index | trigger | view, the table of a column, name)."""
@@ -65,7 +65,7 @@ class LocalColumns(NamedTuple):
 
 
 class LocalObject(NamedTuple):
-    """An index, trigger or view that no schema of the vendor has."""
+    """A table, index, trigger or view that no schema of the vendor has."""
 
     kind: str
     name: str
@@ -78,6 +78,8 @@ class Additions(NamedTuple):
     """The local additions that a migration must not lose."""
 
     columns: tuple[LocalColumns, ...]
+    tables: tuple[LocalObject, ...]
+    """Only those with foreign keys, which a rename or drop of another table changes."""
     objects: tuple[LocalObject, ...]
 
 
@@ -107,7 +109,12 @@ def take(connection: Connection, db: Rebuilds, migration: Migration, known: Know
     def is_named(name: str) -> bool:
         return name in words or (not name.isidentifier() and name in text)
 
-    columns = tuple(_columns(connection, known))
+    # SQL names every table that it changes.
+    may_change = [
+        table for table in tables_of(connection)
+        if migration.kind is not MigrationKind.SQL or is_named(table.lower())
+    ]  # fmt: skip
+    columns = tuple(_columns(connection, known, may_change))
     objects = tuple(found for found in _objects(connection, known) if not is_named(found.name.lower()))
     for found in columns:
         _save(connection, db, found)
@@ -115,7 +122,7 @@ def take(connection: Connection, db: Rebuilds, migration: Migration, known: Know
         # A trigger on a view goes with it.
         if local.kind != "index":
             db.existing(f"DROP {local.kind} IF EXISTS main.{quoted(local.name)}")
-    return Additions(columns, objects)
+    return Additions(columns, tuple(_tables(connection, known)), objects)
 
 
 def _body(migration: Migration) -> str:
@@ -145,7 +152,10 @@ def give_back(connection: Connection, db: Rebuilds, migration: Migration, additi
         if (lost.kind, lost.name.lower()) not in there | allowed.drops
         and ("table", lost.table.lower()) not in allowed.drops
     ]
-    texts = _followed(connection, allowed, missing) if allowed.tables or allowed.columns else {}
+    tables = [local for local in additions.tables if ("table", local.name.lower()) in there - allowed.drops]
+    texts = _followed(connection, allowed, [*tables, *missing]) if allowed.tables or allowed.columns else {}
+    for local in tables:
+        _give_back_keys(connection, db, local, texts.get(local.name, local.sql))
     for lost in missing:
         try:
             db.existing(texts.get(lost.name, lost.sql))
@@ -157,11 +167,11 @@ def give_back(connection: Connection, db: Rebuilds, migration: Migration, additi
 # ------------------------------------------------------------------------------------------------------------ columns
 
 
-def _columns(connection: Connection, known: Known) -> list[LocalColumns]:
-    ours = {table for kind, table, _ in known if kind == "column"}
+def _columns(connection: Connection, known: Known, may_change: list[str]) -> list[LocalColumns]:
+    ours = _tables_in(known)
     ordinary = {name.lower() for name in ordinary_tables(connection)}
     found = list[LocalColumns]()
-    for table in tables_of(connection):
+    for table in may_change:
         lower = table.lower()
         if lower not in ours or lower not in ordinary:
             # A table that somebody made is theirs as a whole, and no migration touches it.
@@ -181,10 +191,7 @@ def _columns(connection: Connection, known: Known) -> list[LocalColumns]:
 
 def _texts(connection: Connection, table: str) -> dict[str, str]:
     """Return the text of each column's definition by its name in lower case."""
-    row = connection.execute(
-        "SELECT sql FROM sqlite_master WHERE type = 'table' AND lower(name) = lower(?)", (table,)
-    ).fetchone()
-    definition = definition_of(str(row[0] or "")) if row else None
+    definition = definition_of(_sql_of(connection, table))
     parts = definition.parts if definition is not None else []
     tokens = [(part, list(significant(part))) for part in parts]
     return {named[0].name.lower(): part for part, named in tokens if named and not is_constraint(named)}
@@ -254,10 +261,7 @@ def _renamed(text: str, names: Mapping[str, str]) -> str:
 
 def _with_columns(connection: Connection, table: str, lost: list[LocalColumn]) -> str:
     """Return the body of a table's CREATE statement with columns in it, each behind the one that it stood behind."""
-    sql = connection.execute(
-        "SELECT sql FROM sqlite_master WHERE type = 'table' AND lower(name) = lower(?)", (table,)
-    ).fetchone()[0]
-    definition = definition_of(str(sql))
+    definition = definition_of(_sql_of(connection, table))
     if definition is None:
         raise MigrationFailed(operation="rebuild", cause=f"the definition of {table} is not understood")
     parts = [(part, list(significant(part))) for part in definition.parts]
@@ -284,15 +288,43 @@ def _objects(connection: Connection, known: Known) -> list[LocalObject]:
     return [local for local in found if local.kind in KINDS and (local.kind, "", local.name.lower()) not in known]
 
 
+def _tables(connection: Connection, known: Known) -> list[LocalObject]:
+    ordinary = {name.lower() for name in ordinary_tables(connection)} - _tables_in(known)
+    found = [(table, _sql_of(connection, table)) for table in tables_of(connection) if table.lower() in ordinary]
+    return [LocalObject("table", table, table, sql) for table, sql in found if "references" in words_of(sql)]
+
+
+def _tables_in(known: Known) -> set[str]:
+    return {table for kind, table, _ in known if kind == "column"}
+
+
+def _give_back_keys(connection: Connection, db: Rebuilds, local: LocalObject, sql: str) -> None:
+    """Let the foreign keys of a local table refer to the tables that they referred to, by their next names."""
+    definition = definition_of(sql)
+    if definition is not None and words_of(sql)[3:] != words_of(_sql_of(connection, local.name))[3:]:
+        db.rebuild_with(local.name, f"({','.join(definition.parts)}){definition.tail}", {})
+
+
+def _sql_of(connection: Connection, table: str) -> str:
+    row = connection.execute(
+        "SELECT sql FROM sqlite_master WHERE type = 'table' AND lower(name) = lower(?)", (table,)
+    ).fetchone()
+    return str(row[0] or "") if row else ""
+
+
 def _followed(connection: Connection, allowed: Declared, missing: list[LocalObject]) -> dict[str, str]:
     """Return the texts after the declared renames, as SQLite itself rewrites them, in a copy of the schema alone.
 
     There the names are set back, the objects are made with their old texts, and the names are changed again.
     """
-    rows = connection.execute("SELECT sql FROM sqlite_master WHERE type = 'table' AND rootpage > 0 AND sql IS NOT NULL")
+    local = {found.name for found in missing}
+    rows = connection.execute(
+        "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND rootpage > 0 AND sql IS NOT NULL"
+    ).fetchall()
     with closing(open_scratch()) as copy:
-        for (sql,) in rows.fetchall():
-            _if_possible(copy, str(sql))
+        for name, sql in rows:
+            if name not in local:
+                _if_possible(copy, str(sql))
         columns = [(old, column, new) for (old, column), new in allowed.columns.items()]
         for old, column, new in reversed(columns):
             table = quoted(allowed.tables.get(old, old))
@@ -306,7 +338,7 @@ def _followed(connection: Connection, allowed: Declared, missing: list[LocalObje
         for old, column, new in columns:
             table = quoted(allowed.tables.get(old, old))
             _if_possible(copy, f"ALTER TABLE {table} RENAME COLUMN {quoted(column)} TO {quoted(new)}")
-        made = copy.execute("SELECT name, sql FROM sqlite_master WHERE type <> 'table' AND sql IS NOT NULL").fetchall()
+        made = copy.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
         return {str(name): str(sql) for name, sql in made}
 
 

@@ -136,30 +136,33 @@ class _Part:
         text = ColumnText()
         while self._at < len(self._tokens):
             token = self._next()
-            match token.plain if token.kind is TokenKind.WORD else token.text:
-                case "constraint":
-                    # Its name is shown when it fails, and means nothing else.
-                    self._at += 1
-                case "primary" | "unique":
-                    self._unique(column, primary=token.plain == "primary")
-                case "check":
-                    self._found.checks.add(normal_words(self._bracketed(), self._found.names))
-                case "not" | "collate" | "as" as word:
-                    text = self._of_column(word, text)
-                case "default":
-                    self._default()
-                case "references":
-                    self._references()
-                case "deferrable":
-                    self._deferrable()
-                case "(":
-                    # Of a type, or the columns of a foreign key: pragmas show these.
-                    self._at -= 1
-                    self._bracketed()
-                case _:
-                    continue
+            word = token.plain if token.kind is TokenKind.WORD else token.text
+            if word in ("not", "collate", "as"):
+                text = self._of_column(word, text)
+            elif word in ("primary", "unique"):
+                self._unique(column, primary=word == "primary")
+            else:
+                self._clause(word)
         if column:
             self._found.columns[column] = text
+
+    def _clause(self, word: str) -> None:
+        """Read a clause that is the same for a column and for the table; other words are of a type or of no effect."""
+        if word == "constraint":
+            # Its name is shown when it fails, and means nothing else.
+            self._at += 1
+        elif word == "check":
+            self._found.checks.add(normal_words(self._bracketed(), self._found.names))
+        elif word == "default":
+            self._default()
+        elif word == "references":
+            self._references()
+        elif word == "deferrable":
+            self._deferrable()
+        elif word == "(":
+            # Of a type, or the columns of a foreign key: pragmas show these.
+            self._at -= 1
+            self._bracketed()
 
     def _of_column(self, word: str, text: ColumnText) -> ColumnText:
         if word == "collate":
