@@ -18,7 +18,7 @@ from dbsync.migrations import runner
 from dbsync.model import Carried, Migration
 from dbsync.progress import nobody
 from tests.drills.laws import judge, oracle, trade
-from tests.drills.laws.cells import Picture, opened, picture
+from tests.drills.laws.cells import opened, picture
 from tests.drills.laws.judge import Law, Violation
 from tests.drills.laws.kept import CELLS, ROWS, kept_in
 from tests.drills.laws.schemas import Schema, random_schema
@@ -74,7 +74,9 @@ class Case:
             "added there by people": self.local_after,
             f"on version {self.bottom} after going back": self.older_trade,
         }
-        parts += [f"-- {name}\n" + "\n".join(f"{s};" for s in statements) for name, statements in lists.items() if statements]
+        parts += [
+            f"-- {name}\n" + "\n".join(f"{s};" for s in statements) for name, statements in lists.items() if statements
+        ]
         return "\n".join(parts) + (f"\n-- by way of version {self.hop}" if self.hop else "")
 
 
@@ -90,10 +92,10 @@ def case_of(seed: int) -> Case:
     bottom = chance.randint(1, len(steps))
     older, newest = schemas[bottom - 1], schemas[-1]
     case = Case(seed, schemas, steps, [chance.random() < 0.3 for _ in steps], bottom, trade.fill(chance, older, 6))
-    if chance.random() < 0.25:
+    if chance.random() < 0.4:
         case.local_before = trade.additions(chance, older, "early")
     case.trades = [trade.edits(chance, newest, chance.randint(1, 8)) for _ in range(ROUNDS)]
-    if chance.random() < 0.25:
+    if chance.random() < 0.4:
         case.local_after = trade.additions(chance, newest, "late")
     case.older_trade = trade.edits(chance, older, chance.randint(1, 6))
     if len(schemas) - bottom > 1 and chance.random() < 0.5:
@@ -197,6 +199,8 @@ class Course:
         if isinstance(start, str):
             return Ended([], {}, start)
         backup, base = start
+        if self.case.local_before and not any(step.rows_change for step in self.steps):
+            self.take(judge.local("early", picture(backup), picture(base)), Law.LOCAL)
         self._identity(backup, base)
         for number, statements in enumerate(self.case.trades, 1):
             ended = self._round(number, backup, base, statements)
@@ -295,8 +299,10 @@ class Course:
         except TillkeeperError as error:
             self.found(Law.GOES_UP, f"after further trade: {error}")
             return
-        pictures: list[Picture] = [picture(path) for path in (now, alone, alone_later, up)]
-        found = judge.after_further_trade(judge.Further(*pictures, kept_in(up), self.rowids))
+        further = judge.Further(
+            picture(now), picture(alone), picture(alone_later), picture(up), kept_in(up), self.rowids
+        )
+        found = judge.after_further_trade(further)
         self.take(found, Law.LATER_WINS, Law.NOT_SILENT)
         self.check_sound(up, "gone up after further trade")
 

@@ -46,7 +46,9 @@ class Violation(NamedTuple):
         return f"{self.law.name} ({self.law.value}): {self.text}"
 
 
-def same_content(law: Law, before: Picture, after: Picture, *, rowids: frozenset[str] = frozenset()) -> Iterator[Violation]:
+def same_content(
+    law: Law, before: Picture, after: Picture, *, rowids: frozenset[str] = frozenset()
+) -> Iterator[Violation]:
     """Compare two databases in every row and every object.
 
     Args:
@@ -75,7 +77,11 @@ def _virtual(law: Law, before: Picture, after: Picture) -> Iterator[Violation]:
         if after.virtual.get(name) != rows:
             found = after.virtual.get(name)
             wanted = [row for row in rows if found is None or row not in found]
-            yield Violation(law, f"virtual table {name} lacks {wanted[:2]} and has besides {[r for r in found or [] if r not in rows][:2]}")
+            more = [row for row in found or [] if row not in rows]
+            yield Violation(
+                law,
+                f"virtual table {name} lacks {wanted[:2]} and has besides {more[:2]}",
+            )
 
 
 def _structure(law: Law, before: Sequence[Entry], after: Sequence[Entry]) -> Iterator[Violation]:
@@ -90,7 +96,9 @@ def _plain(entry: Entry) -> str:
     return f"{entry.kind} {entry.name.lower()}: {text}"
 
 
-def marks(law: Law, before: Mapping[str, int], after: Mapping[str, int], names: Mapping[str, str]) -> Iterator[Violation]:
+def marks(
+    law: Law, before: Mapping[str, int], after: Mapping[str, int], names: Mapping[str, str]
+) -> Iterator[Violation]:
     """Compare AUTOINCREMENT marks; `names` has the name after for each name before."""
     for name, mark in before.items():
         other = names.get(name)
@@ -98,7 +106,7 @@ def marks(law: Law, before: Mapping[str, int], after: Mapping[str, int], names: 
             yield Violation(law, f"the mark of {other} is {after.get(other, 0)}, and {mark} was given out")
 
 
-# ------------------------------------------------------------------------------------------------------------ going back
+# ----------------------------------------------------------------------------------------------------------- going back
 
 
 class Back(NamedTuple):
@@ -150,8 +158,8 @@ def _keyed(older: Schema, wanted: Expected, live: dict[Key, Exact]) -> Iterator[
             continue
         other = {c: exact for c, exact in row.items() if found.get(c, NULL) != exact}
         if other:
-            text = f"{wanted.name} {_shown(older, wanted, row)} has {_shown(older, wanted, {c: found.get(c, NULL) for c in other})}"
-            yield Violation(law, text)
+            shown = _shown(older, wanted, {c: found.get(c, NULL) for c in other})
+            yield Violation(law, f"{wanted.name} {_shown(older, wanted, row)} has {shown}")
     for place, row in live.items():
         if place in rows or place in wanted.loose:
             continue
@@ -161,7 +169,9 @@ def _keyed(older: Schema, wanted: Expected, live: dict[Key, Exact]) -> Iterator[
 def _bag(older: Schema, wanted: Expected, live: list[Exact]) -> Iterator[Violation]:
     rows = list(stored(older, wanted).values())
     names = {name for row in rows for name in row} - {NUMBER_OF_ROWID}
-    want, found = (Counter(tuple(sorted((str(n), row[n]) for n in names if n in row)) for row in each) for each in (rows, live))
+    want, found = (
+        Counter(tuple(sorted((str(n), row[n]) for n in names if n in row)) for row in each) for each in (rows, live)
+    )
     if not names:
         return
     for row in want - found:
@@ -174,7 +184,9 @@ def _bag(older: Schema, wanted: Expected, live: list[Exact]) -> Iterator[Violati
 def _shown(older: Schema, wanted: Expected, row: Exact) -> str:
     table = older.table(wanted.number) if isinstance(wanted.number, int) else None
     names = {column.number: column.name for column in table.columns} if table is not None else {}
-    return in_words({names.get(name, str(name)) if isinstance(name, int) else name: exact for name, exact in row.items()})
+    return in_words(
+        {names.get(name, str(name)) if isinstance(name, int) else name: exact for name, exact in row.items()}
+    )
 
 
 def _searched(back: Back) -> Iterator[Violation]:
@@ -187,7 +199,7 @@ def _searched(back: Back) -> Iterator[Violation]:
                 yield Violation(Law.SEARCH, text)
 
 
-# ------------------------------------------------------------------------------------------------------------------ kept
+# ----------------------------------------------------------------------------------------------------------------- kept
 
 
 def all_kept(now: Picture, again: Picture, kept: Sequence[KeptRow], rowids: frozenset[str]) -> Iterator[Violation]:
@@ -197,9 +209,9 @@ def all_kept(now: Picture, again: Picture, kept: Sequence[KeptRow], rowids: froz
         key = now.keys[name]
         if key == (ROWID,) and name not in rowids:
             lacking = bag(rows, without=(ROWID,)) - bag(again.tables.get(name, []), without=(ROWID,))
-            for row, count in lacking.items():
-                if sum(_holds(one, dict(row)) for one in mine) < count:
-                    yield Violation(Law.PARKED, f"{name} {in_words(dict(row))} is kept nowhere")
+            for cells, count in lacking.items():
+                if sum(_holds(one, dict(cells)) for one in mine) < count:
+                    yield Violation(Law.PARKED, f"{name} {in_words(dict(cells))} is kept nowhere")
             continue
         there = keyed(again.tables.get(name, []), key)
         for place, row in keyed(rows, key).items():
@@ -219,7 +231,7 @@ def _at(one: KeptRow, key: Sequence[str], place: Key) -> bool:
     return all(known.get(name) == exact for name, exact in wanted.items())
 
 
-# --------------------------------------------------------------------------------------------------------- further trade
+# -------------------------------------------------------------------------------------------------------- further trade
 
 
 class Further(NamedTuple):
@@ -248,7 +260,9 @@ def after_further_trade(further: Further) -> Iterator[Violation]:
             yield from _keyed_later(further, name, key)
     same = {name: name for name in further.newest.marks}
     yield from marks(Law.MARKS, further.newest.marks, further.up.marks, same)
-    yield from marks(Law.MARKS, further.alone_later.marks, further.up.marks, {name: name for name in further.alone_later.marks})
+    yield from marks(
+        Law.MARKS, further.alone_later.marks, further.up.marks, {name: name for name in further.alone_later.marks}
+    )
 
 
 def _keyed_later(further: Further, name: str, key: tuple[str, ...]) -> Iterator[Violation]:
@@ -267,7 +281,9 @@ def _keyed_later(further: Further, name: str, key: tuple[str, ...]) -> Iterator[
             edited = was is None or was.get(column) != exact
             allowed = {exact} if edited else {exact, (before or {}).get(column, exact)}
             if found.get(column) not in allowed:
-                yield Violation(Law.LATER_WINS, f"{name} {in_words(row)} has {column} {in_words({column: found.get(column, NULL)})}")
+                yield Violation(
+                    Law.LATER_WINS, f"{name} {in_words(row)} has {column} {in_words({column: found.get(column, NULL)})}"
+                )
     for place, row in newest.items():
         was, now, found = alone.get(place), later.get(place), up.get(place)
         mine = {c: exact for c, exact in row.items() if was is None or was.get(c) != exact}
@@ -293,6 +309,19 @@ def _bag_later(further: Further, name: str) -> Iterator[Violation]:
     for row, count in (newest - alone).items():
         if up[row] < count and not any(_holds(one, dict(row)) for one in kept):
             yield Violation(Law.NOT_SILENT, f"{name} {in_words(dict(row))} is neither live nor kept")
+
+
+def local(mark: str, before: Picture, after: Picture) -> Iterator[Violation]:
+    """What somebody added, each with `mark` in its name, is there after a migration as it was before."""
+    for entry in before.entries:
+        if entry.name.startswith(mark) and entry.name not in {other.name for other in after.entries}:
+            yield Violation(Law.LOCAL, f"{entry.kind} {entry.name} is gone")
+    was, now = (
+        Counter(row[f"{mark}_own"] for rows in picture.tables.values() for row in rows if f"{mark}_own" in row)
+        for picture in (before, after)
+    )
+    if was - now:
+        yield Violation(Law.LOCAL, f"the column {mark}_own lost {dict(was - now)}")
 
 
 def names_of(schema: Schema, kind: str) -> frozenset[str]:

@@ -34,7 +34,9 @@ def kept_in(path: Path) -> list[KeptRow]:
             return []
         columns = "row_id, column_name, is_key, predicted, typeof(predicted), value, typeof(value)"
         cells: dict[int, list[tuple[str, bool, Cell, Cell]]] = {}
-        for row_id, name, is_key, predicted, kind, value, kind_now in connection.execute(f"SELECT {columns} FROM {CELLS}"):
+        for row_id, name, is_key, predicted, kind, value, kind_now in connection.execute(
+            f"SELECT {columns} FROM {CELLS}"
+        ):
             pair = cell(predicted, kind.decode()), cell(value, kind_now.decode())
             cells.setdefault(row_id, []).append((name.decode().lower(), bool(is_key), *pair))
         rows = connection.execute(

@@ -1,4 +1,4 @@
-"""The oracle: what every cell must be after going back, known from the generator alone; none of dbsync's code is used."""
+"""The oracle: each cell after going back, known from the generator alone; none of dbsync's code is used."""
 
 from __future__ import annotations
 
@@ -53,15 +53,17 @@ def numbered(picture: Picture, schema: Schema) -> Content:
     for name, rows in picture.tables.items():
         table = by_name.get(name)
         if table is None:
-            found[name] = [dict(row) for row in rows]
+            found[name] = [_numbered_row(row, {}, set()) for row in rows]
             continue
         names: dict[str, Name] = {column.name.lower(): column.number for column in table.columns}
         names[ROWID] = NUMBER_OF_ROWID
         skipped = {column.name.lower() for column in table.columns if column.generated_from is not None}
-        found[table.number] = [
-            {names.get(column, column): exact for column, exact in row.items() if column not in skipped} for row in rows
-        ]
+        found[table.number] = [_numbered_row(row, names, skipped) for row in rows]
     return Content(found)
+
+
+def _numbered_row(row: Row, names: dict[str, Name], skipped: set[str]) -> Exact:
+    return {names.get(column, column): exact for column, exact in row.items() if column not in skipped}
 
 
 def image(content: Content, steps: Sequence[Step]) -> tuple[Content, dict[Name, list[Exact]]]:
@@ -73,10 +75,10 @@ def image(content: Content, steps: Sequence[Step]) -> tuple[Content, dict[Name, 
         for table in list(rows):
             if isinstance(table, str):
                 continue
-            kept = []
+            kept: list[Exact] = []
             for row in rows[table]:
                 try:
-                    kept.append(step.down(table, row))  # type: ignore[arg-type]
+                    kept.append(step.down(table, row))
                 except NoPlace:
                     refused.setdefault(table, []).append(row)
             rows[table] = kept
@@ -213,7 +215,12 @@ def _place(row: Exact, wanted: Expected) -> Key:
 
 
 def _tried(
-    scratch: sqlite3.Connection, wanted: Expected, names: dict[Name, str], rows: dict[Key, Exact], found: set[Key], order: int
+    scratch: sqlite3.Connection,
+    wanted: Expected,
+    names: dict[Name, str],
+    rows: dict[Key, Exact],
+    found: set[Key],
+    order: int,
 ) -> set[Key]:
     scratch.execute(f"DELETE FROM {quoted(wanted.name)}")
     for place in wanted.untouched:
@@ -263,7 +270,7 @@ def stored(older: Schema, wanted: Expected) -> dict[Key, Exact]:
     table = older.table(wanted.number)
     assert table is not None
     types = {column.number: column.type.replace("ANY", "") for column in table.written}
-    found = {}
+    found: dict[Key, Exact] = {}
     with closing(sqlite3.connect(":memory:")) as probe:
         probe.text_factory = bytes
         for row in wanted.rows:

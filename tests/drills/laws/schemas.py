@@ -13,7 +13,8 @@ COLUMNS: Final = ("a", "b", "c", "d", "price", "Name", "select", "x y")
 TYPES: Final = ("", "TEXT", "INTEGER", "REAL", "BLOB", "NUMERIC", "VARCHAR(9)")
 STRICT_TYPES: Final = ("TEXT", "INTEGER", "REAL", "BLOB", "ANY", "INT")
 CHECKS: Final = (
-    "{0} <> 'bad'", "length({0}) < 4 OR {0} IS NULL", "coalesce({0}, 0) <> 2", "typeof({0}) <> 'blob'", "{0} IS NOT 'a'",
+    "{0} <> 'bad'", "length({0}) < 4 OR {0} IS NULL", "coalesce({0}, 0) <> 2", "typeof({0}) <> 'blob'",
+    "{0} IS NOT 'a'",
 )  # fmt: skip
 CONFLICTS: Final = ("", "", "", "REPLACE", "IGNORE", "ROLLBACK", "FAIL", "ABORT")
 KEYS: Final = ("integer", "integer", "auto", "auto", "text", "pair", "without", "without pair", "bag", "rowid")
@@ -62,7 +63,9 @@ class Column:
         if self.parent is not None and (parent := schema.table(self.parent)) is not None:
             parts.append(f"REFERENCES {quoted(parent.name)}{self.on_delete}")
         if self.generated_from is not None:
-            parts.append(f"GENERATED ALWAYS AS (coalesce({quoted(table.column(self.generated_from).name)}, 'n') || '!')")
+            parts.append(
+                f"GENERATED ALWAYS AS (coalesce({quoted(table.column(self.generated_from).name)}, 'n') || '!')"
+            )
         return " ".join(filter(None, parts))
 
 
@@ -256,7 +259,9 @@ def random_thing(chance: random.Random, schema: Schema, table: Table) -> Thing |
     cell = quoted(column.name)
     match chance.choice(("index", "partial", "expression", "unique", "view", "trigger", "fts", "contentless", "rtree")):
         case "index":
-            return Thing("index", name, table.number, (column.number,), (f"CREATE INDEX {quoted(name)} ON {on} ({cell})",))
+            return Thing(
+                "index", name, table.number, (column.number,), (f"CREATE INDEX {quoted(name)} ON {on} ({cell})",)
+            )
         case "partial":
             sql = f"CREATE INDEX {quoted(name)} ON {on} ({cell}) WHERE {cell} = 'a'"
             return Thing("index", name, table.number, (column.number,), (sql,))
@@ -268,20 +273,25 @@ def random_thing(chance: random.Random, schema: Schema, table: Table) -> Thing |
             sql = f"CREATE UNIQUE INDEX {quoted(name)} ON {on} ({cell}){where}"
             return Thing("index", name, table.number, (column.number,), (sql,), unique=True)
         case "view":
-            return Thing("view", name, table.number, (column.number,), (f"CREATE VIEW {quoted(name)} AS SELECT {cell} FROM {on}",))
+            return Thing(
+                "view",
+                name,
+                table.number,
+                (column.number,),
+                (f"CREATE VIEW {quoted(name)} AS SELECT {cell} FROM {on}",),
+            )
         case "trigger":
-            ids = table.key if table.key else ()
-            if not ids or table.kind.startswith("without"):
+            if not table.key or table.kind.startswith("without"):
                 return None
             sql = (
-                f"CREATE TRIGGER {quoted(name)} AFTER INSERT ON {on} WHEN new.{cell} = 'b' BEGIN UPDATE {on} SET {cell} ="
-                f" 'B' WHERE rowid = new.rowid; END"
+                f"CREATE TRIGGER {quoted(name)} AFTER INSERT ON {on} WHEN new.{cell} = 'b' BEGIN"
+                f" UPDATE {on} SET {cell} = 'B' WHERE rowid = new.rowid; END"
             )
             return Thing("trigger", name, table.number, (column.number,), (sql,))
         case "fts" if table.kind in ("integer", "auto") and not schema.is_searched(table):
             return _search(name, table, column)
         case "contentless":
-            return _alone(name, table, f"fts5({quoted('w')}, content='')", f"(rowid, w) VALUES (1, 'old words')")
+            return _alone(name, table, f"fts5({quoted('w')}, content='')", "(rowid, w) VALUES (1, 'old words')")
         case "rtree":
             return _alone(name, table, "rtree(id, x0, x1)", "VALUES (1, 0.5, 1.5)")
     return None

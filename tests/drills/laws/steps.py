@@ -21,12 +21,11 @@ from tests.drills.laws.schemas import (
     Schema,
     Table,
     Thing,
-    random_column,
     random_table,
     random_thing,
 )
 
-Numbered = dict[int, Cell]
+Numbered = dict[int | str, Cell]
 """A row by the numbers of its columns; 0 is its rowid."""
 BOOM: Final = ("text", b"boom")
 GONE: Final = ("text", b"gone")
@@ -185,7 +184,11 @@ def tighten(chance: random.Random, schema: Schema) -> Step | None:
         )  # fmt: skip
     column.check = CHECKS[0]
     return _rebuilt(
-        "tighten by a CHECK", schema, table, column, f"UPDATE {_path(table)} SET {cell_name} = 'was bad' WHERE {cell_name} = 'bad'"
+        "tighten by a CHECK",
+        schema,
+        table,
+        column,
+        f"UPDATE {_path(table)} SET {cell_name} = 'was bad' WHERE {cell_name} = 'bad'",
     )
 
 
@@ -351,10 +354,11 @@ def split(chance: random.Random, schema: Schema) -> Step | None:
     table.columns.remove(old)
     was, on = quoted(old.name), _path(table)
     is_two = f"typeof({was}) = 'text' AND instr({was}, ' ') > 0"
+    head_of = f"CASE WHEN {is_two} THEN substr({was}, 1, instr({was}, ' ') - 1) ELSE {was} END"
+    rest_of = f"CASE WHEN {is_two} THEN substr({was}, instr({was}, ' ') + 1) END"
     statements = [
         f"ALTER TABLE {on} ADD COLUMN {quoted(first.name)}", f"ALTER TABLE {on} ADD COLUMN {quoted(rest.name)}",
-        f"UPDATE {on} SET {quoted(first.name)} = CASE WHEN {is_two} THEN substr({was}, 1, instr({was}, ' ') - 1) ELSE {was} END,"
-        f" {quoted(rest.name)} = CASE WHEN {is_two} THEN substr({was}, instr({was}, ' ') + 1) END",
+        f"UPDATE {on} SET {quoted(first.name)} = {head_of}, {quoted(rest.name)} = {rest_of}",
         f"ALTER TABLE {on} DROP COLUMN {was}",
     ]  # fmt: skip
     body = [
@@ -378,6 +382,6 @@ def split(chance: random.Random, schema: Schema) -> Step | None:
 
 
 MAKERS: Final[tuple[Make, ...]] = (
-    add_column, add_column, drop_column, rename_column, rename_table, loosen, loosen, loosen, tighten, new_table, drop_table,
-    new_thing, drop_thing, backfill, make_unique, seed, convert, convert, split,
+    add_column, add_column, drop_column, rename_column, rename_table, loosen, loosen, loosen, tighten, new_table,
+    drop_table, new_thing, drop_thing, backfill, make_unique, seed, convert, convert, split,
 )  # fmt: skip

@@ -86,11 +86,12 @@ def _swap(chance: random.Random, table: Table, column: Column) -> list[str]:
     on, name = quoted(table.name), quoted(column.name)
     key = quoted(table.column(table.key[0]).name)
     one, two = f"(SELECT min({key}) FROM {on})", f"(SELECT max({key}) FROM {on})"
+    done = chance.choice(("0", "1"))
     keep = f"CREATE TEMP TABLE IF NOT EXISTS swapped AS SELECT {name} AS v FROM {on} WHERE {key} = {one}"
     return [
         keep,
         f"UPDATE {on} SET {name} = 'swap' WHERE {key} = {one}",
-        f"UPDATE {on} SET {name} = (SELECT {name} FROM {on} WHERE {key} = {two}) WHERE {key} = {one} AND {chance.choice(('0', '1'))}",
+        f"UPDATE {on} SET {name} = (SELECT {name} FROM {on} WHERE {key} = {two}) WHERE {key} = {one} AND {done}",
         f"UPDATE {on} SET {name} = (SELECT v FROM swapped) WHERE {key} = {two}",
         "DROP TABLE IF EXISTS swapped",
     ]
@@ -101,7 +102,8 @@ def _swapped_keys(chance: random.Random, table: Table) -> list[str]:
     one, two = chance.sample(KEYS[:4] if table.kind in ("integer", "auto") else KEYS[6:], 2)
     aside = "-77" if table.kind in ("integer", "auto") else "'-77'"
     return [
-        f"UPDATE OR IGNORE {on} SET {key} = {new} WHERE {key} = {old}" for old, new in ((one, aside), (two, one), (aside, two))
+        f"UPDATE OR IGNORE {on} SET {key} = {new} WHERE {key} = {old}"
+        for old, new in ((one, aside), (two, one), (aside, two))
     ]
 
 
@@ -112,7 +114,7 @@ def insert(chance: random.Random, table: Table, *, numbered: bool = False) -> st
         if column.number in table.key:
             if table.kind in ("integer", "auto") and (numbered or chance.random() < 0.5):
                 continue
-            values[column.name] = chance.choice(KEYS[:6] if "INT" in column.type else KEYS[6:] + ("1", "NULL"))
+            values[column.name] = chance.choice(KEYS[:6] if "INT" in column.type else (*KEYS[6:], "1", "NULL"))
         elif column.parent is not None:
             values[column.name] = chance.choice(("1", "2", "3", "NULL"))
         elif chance.random() < 0.85:
@@ -159,4 +161,7 @@ def additions(chance: random.Random, schema: Schema, mark: str) -> list[str]:
             return [f"CREATE TRIGGER {mark}_trigger AFTER DELETE ON {on} BEGIN SELECT old.{quoted(other.name)}; END"]
         case "view":
             return [f"CREATE VIEW {mark}_view AS SELECT {quoted(other.name)} AS own FROM {on}"]
-    return [f"CREATE TABLE {mark}_table (k INTEGER PRIMARY KEY, own)", f"INSERT INTO {mark}_table (own) VALUES ({_value(chance)})"]
+    return [
+        f"CREATE TABLE {mark}_table (k INTEGER PRIMARY KEY, own)",
+        f"INSERT INTO {mark}_table (own) VALUES ({_value(chance)})",
+    ]
