@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -43,7 +43,10 @@ class Expected(NamedTuple):
     untouched: frozenset[Key]
     """Rows that nobody changed, of which each bit must stay."""
     loose: set[Key]
-    """Rows that the older schema refuses, or that have no place in it: live or parked."""
+    """Rows that the older schema refuses, or that have no place in it: live or parked.
+
+    Where rows are known by nothing: their places in `rows`, see `place_of`.
+    """
 
 
 def numbered(picture: Picture, schema: Schema) -> Content:
@@ -100,8 +103,10 @@ def expected(
     """
     newer = steps[-1].after
     was = numbered(backup, older)
-    (first, _), (last, refused) = image(numbered(base, newer), steps), image(numbered(now, newer), steps)
-    found = []
+    (first, never), (last, refused) = image(numbered(base, newer), steps), image(numbered(now, newer), steps)
+    # A row that had no place before anybody touched it stays as it was in the backup.
+    refused = {number: [row for row in rows if row not in never.get(number, [])] for number, rows in refused.items()}
+    found: list[Expected] = []
     for table in older.tables:
         after = newer.table(table.number)
         own = sorted({name for row in was.rows[table.number][:1] for name in row if isinstance(name, str)})
@@ -112,8 +117,7 @@ def expected(
             continue
         found.append(_of_table(table, columns, was=was, first=first, last=last, refused=refused))
     for one in found:
-        if one.key:
-            one.loose.update(_refused(path, older, one))
+        one.loose.update(_refused(path, older, one) if one.key else _refused_of_bag(path, older, one))
     _orphaned(older, found)
     return found
 
@@ -165,9 +169,10 @@ def _of_table(
             if earlier == row:
                 continue
         rows.append(kept)
+    gone = {tuple(row[part] for part in key) for row in refused.get(number, [])}
     for place in before:
-        if place not in base and place not in now:
-            # The migration removed it, and brings nothing in its place.
+        if place not in base and place not in now and place not in gone:
+            # The migration removed it or has no place for it, and nobody brought anything in its place.
             rows.append(_part(before[place], wanted))
             untouched.add(place)
     for row in refused.get(number, []):
@@ -186,12 +191,7 @@ def _refused(path: Path, older: Schema, wanted: Expected) -> set[Key]:
 
     A refused row leaves its older one, or nothing: a row that meets that one may be refused as well.
     """
-    with closing(opened(path)) as source, closing(sqlite3.connect(":memory:", isolation_level=None)) as scratch:
-        source.backup(scratch)
-        scratch.text_factory = bytes
-        scratch.execute("PRAGMA foreign_keys=OFF")
-        for (name,) in scratch.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
-            scratch.execute(f"DROP TRIGGER {quoted(name.decode())}")
+    with _scratch(path) as scratch:
         names = _names(older, wanted)
         by_key = {_place(row, wanted): row for row in wanted.rows}
         found = set(wanted.loose)
@@ -200,6 +200,34 @@ def _refused(path: Path, older: Schema, wanted: Expected) -> set[Key]:
             if tried == found:
                 return found
             found = tried
+
+
+@contextmanager
+def _scratch(path: Path) -> Iterator[sqlite3.Connection]:
+    """A copy of a database in memory, without triggers."""
+    with closing(opened(path)) as source, closing(sqlite3.connect(":memory:", isolation_level=None)) as scratch:
+        source.backup(scratch)
+        scratch.text_factory = bytes
+        scratch.execute("PRAGMA foreign_keys=OFF")
+        for (name,) in scratch.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            scratch.execute(f"DROP TRIGGER {quoted(name.decode())}")
+        yield scratch
+
+
+def _refused_of_bag(path: Path, older: Schema, wanted: Expected) -> set[Key]:
+    """Return the places of the rows that may be refused: all of them, if any is, because rows there have no names."""
+    names = _names(older, wanted)
+    with _scratch(path) as scratch:
+        for rows in (wanted.rows, wanted.rows[::-1]):
+            scratch.execute(f"DELETE FROM {quoted(wanted.name)}")
+            if not all(_inserted(scratch, wanted.name, names, row) for row in rows):
+                return {place_of(at) for at in range(len(wanted.rows))}
+    return set()
+
+
+def place_of(at: int) -> Key:
+    """Return the place of a row that is known by nothing."""
+    return (("integer", at),)
 
 
 def _names(older: Schema, wanted: Expected) -> dict[Name, str]:
@@ -281,7 +309,7 @@ def stored(older: Schema, wanted: Expected) -> dict[Key, Exact]:
             probe.execute(f"INSERT INTO probe VALUES ({', '.join(literal(exact) for exact in row.values())})")
             cells = read(probe).tables["probe"][0]
             exact_row: Exact = {name: cells[f"c{at}"] for at, name in enumerate(names)}
-            found[_place(row, wanted) if wanted.key else (("integer", len(found)),)] = exact_row
+            found[_place(row, wanted) if wanted.key else place_of(len(found))] = exact_row
     return found
 
 
