@@ -93,10 +93,10 @@ def case_of(seed: int) -> Case:
     older, newest = schemas[bottom - 1], schemas[-1]
     case = Case(seed, schemas, steps, [chance.random() < 0.3 for _ in steps], bottom, trade.fill(chance, older, 6))
     if chance.random() < 0.4:
-        case.local_before = trade.additions(chance, older, "early")
+        case.local_before = trade.additions(chance, older, judge.EARLY)
     case.trades = [trade.edits(chance, newest, chance.randint(1, 8)) for _ in range(ROUNDS)]
     if chance.random() < 0.4:
-        case.local_after = trade.additions(chance, newest, "late")
+        case.local_after = trade.additions(chance, newest, judge.LATE)
     case.older_trade = trade.edits(chance, older, chance.randint(1, 6))
     if len(schemas) - bottom > 1 and chance.random() < 0.5:
         case.hop = chance.randint(bottom + 1, len(schemas) - 1)
@@ -153,7 +153,7 @@ class Course:
             return None
         return made
 
-    def down(self, now: Path, backup: Path, to: int) -> tuple[Path, Carried] | None:
+    def down(self, now: Path, backup: Path, to: int) -> tuple[Path, list[Carried]] | None:
         """Return the older database; None if it could not be made, which breaks a law."""
         self._files += 1
         into, reports = self.folder / f"{self._files}-back.db", self.folder / f"{self._files}-reports"
@@ -166,7 +166,7 @@ class Course:
         except Exception as error:  # any exception breaks the law
             self.found(Law.GOES_BACK, f"to {to}: {type(error).__name__}: {error}")
             return None
-        return carried.path, carried
+        return carried.path, [carried]
 
     # --------------------------------------------------------------------------------------------------------- judging
 
@@ -200,7 +200,7 @@ class Course:
             return Ended([], {}, start)
         backup, base = start
         if self.case.local_before and not any(step.rows_change for step in self.steps):
-            self.take(judge.local("early", picture(backup), picture(base)), Law.LOCAL)
+            self.take(judge.local(judge.EARLY, picture(backup), picture(base)), Law.LOCAL)
         self._identity(backup, base)
         for number, statements in enumerate(self.case.trades, 1):
             ended = self._round(number, backup, base, statements)
@@ -232,22 +232,23 @@ class Course:
     def _round(self, number: int, backup: Path, base: Path, statements: Sequence[str]) -> tuple[Path, Path] | None:
         now = self.copy(base)
         trade.perform(now, [*statements, *(self.case.local_after if number == 1 else [])])
-        made = self._back(now, backup, base)
+        made = self._back(now, backup)
         if made is None:
             return None
         path, carried = made
         self._judge_back(path, backup=backup, base=base, now=now)
-        up = self._again(path, now, carried)
+        up = self._again(path, now, backup, carried)
         self._further(path, now)
         return (path, up) if up is not None else None
 
-    def _back(self, now: Path, backup: Path, base: Path) -> tuple[Path, Carried] | None:
+    def _back(self, now: Path, backup: Path) -> tuple[Path, list[Carried]] | None:
         hop = self.case.hop
         if hop is None:
             return self.down(now, backup, self.case.bottom)
         between = self.up(backup, hop)
         first = self.down(now, between, hop)
-        return self.down(first[0], backup, self.case.bottom) if first is not None else None
+        second = self.down(first[0], backup, self.case.bottom) if first is not None else None
+        return (second[0], [*first[1], *second[1]]) if first is not None and second is not None else None
 
     def _judge_back(self, made: Path, *, backup: Path, base: Path, now: Path) -> None:
         pictures = {name: picture(path) for name, path in {"backup": backup, "base": base, "now": now}.items()}
@@ -262,7 +263,7 @@ class Course:
         self.take(found, Law.UNTOUCHED, Law.LIVE, Law.STRANGE, Law.MARKS, Law.STRUCTURE, Law.SEARCH, Law.ORPHANS)
         self.check_sound(made, "gone back")
 
-    def _again(self, made: Path, now: Path, carried: Carried) -> Path | None:
+    def _again(self, made: Path, now: Path, backup: Path, carried: Sequence[Carried]) -> Path | None:
         """Going up again gives everything that there was."""
         alone = self.up_alone(made)
         kept, newest = kept_in(made), picture(now)
@@ -277,15 +278,20 @@ class Course:
             return None
         self.take(judge.same_content(Law.UP_AGAIN, newest, picture(up), rowids=self.rowids), Law.UP_AGAIN)
         self.check_sound(up, "gone up again")
-        self._words(carried, kept_count=len(kept), left=len(kept_in(up)))
+        self._words(carried, made=made, backup=backup, up=up)
         return up
 
-    def _words(self, carried: Carried, *, kept_count: int, left: int) -> None:
+    def _words(self, carried: Sequence[Carried], *, made: Path, backup: Path, up: Path) -> None:
+        """What is lost since the backup is said: it is kept, and the backup did not keep it yet."""
         self.asked(Law.WORDS)
-        if bool(carried.losses) != bool(kept_count):
-            self.found(Law.WORDS, f"{kept_count} rows are kept, and the losses are {carried.losses}")
+        losses = [loss for each in carried for loss in each.losses]
+        earlier = [row.content for row in kept_in(backup)]
+        kept = [row for row in kept_in(made) if row.content not in earlier]
+        if bool(losses) != bool(kept):
+            self.found(Law.WORDS, f"{kept[:2]} is kept, and the losses are {losses}")
+        left = kept_in(up)
         if left:
-            self.found(Law.WORDS, f"{left} rows are kept although everything is live again")
+            self.found(Law.WORDS, f"everything is live again, and still kept is {left[:2]}")
 
     def _further(self, made: Path, now: Path) -> None:
         later = self.copy(made)

@@ -25,6 +25,11 @@ class KeptRow(NamedTuple):
     predicted: dict[str, Cell]
     values: dict[str, Cell]
 
+    @property
+    def content(self) -> tuple[object, ...]:
+        """All of it but its number and its state."""
+        return (self.schema, self.kind, self.table, self.key, self.predicted, self.values)
+
 
 def kept_in(path: Path) -> list[KeptRow]:
     """Return what a database keeps; nothing if it has no such tables."""
