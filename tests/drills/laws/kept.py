@@ -53,7 +53,7 @@ def kept_in(path: Path) -> list[KeptRow]:
         found.append(
             KeptRow(
                 number, schema, kind.decode(), table.decode().lower(), state.decode(), reason.decode(),
-                {name: value for name, is_key, _, value in mine if is_key},
+                {name: was if kind == b"removed" else value for name, is_key, was, value in mine if is_key},
                 {name: predicted for name, _, predicted, _ in mine},
                 {name: value for name, _, _, value in mine},
             )

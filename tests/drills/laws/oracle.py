@@ -287,6 +287,10 @@ def _orphaned(older: Schema, found: list[Expected]) -> None:
                 there = {_place(row, parent) for row in parent.rows} - parent.loose if parent.key else set()
                 for row in one.rows if one.key else []:
                     value, place = row.get(column.number, NULL), _place(row, one)
+                    if (value,) in parent.before.keys() - there - parent.loose and place in one.untouched:
+                        # A row that only the older schema has needs the row that was removed.
+                        parent.loose.add((value,))
+                        changed = True
                     if value != NULL and (value,) not in there and place not in one.loose | one.untouched:
                         one.loose.add(place)
                         changed = True

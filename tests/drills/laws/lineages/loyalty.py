@@ -124,10 +124,13 @@ MIGRATIONS: Final = (FIRST, NAMES, TIERS, ARTICLES, PLACES)
 _SUPPLIERS: Final = (
     "SELECT count(*), group_concat(sku || '=' || coalesce(supplier, '-')) FROM (SELECT * FROM {} ORDER BY sku)"
 )
+_NAMES: Final = (
+    "SELECT group_concat(first || CASE last WHEN '' THEN '' ELSE ' ' || last END, '|')"
+    " FROM (SELECT first, last FROM members ORDER BY id)"
+)
 COUNTED: Final = {
-    "members": ("SELECT count(*), max(id), group_concat(email) FROM members",) * 5,
-    "names": ("SELECT group_concat(name, '|') FROM members",)
-    + ("SELECT group_concat(first || CASE last WHEN '' THEN '' ELSE ' ' || last END, '|') FROM members",) * 4,
+    "members": ("SELECT count(*), max(id), group_concat(email) FROM (SELECT * FROM members ORDER BY id)",) * 5,
+    "names": ("SELECT group_concat(name, '|') FROM (SELECT name FROM members ORDER BY id)",) + (_NAMES,) * 4,
     "cards": ("SELECT count(*), group_concat(number || member_id) FROM (SELECT * FROM cards ORDER BY number)",) * 5,
     "articles": (_SUPPLIERS.format("items"),) * 3 + (_SUPPLIERS.format("articles"),) * 2,
 }
