@@ -18,7 +18,7 @@ from dbsync.migrations import runner
 from dbsync.model import Carried, Migration
 from dbsync.progress import nobody
 from tests.drills.laws import judge, oracle, trade
-from tests.drills.laws.cells import opened, picture
+from tests.drills.laws.cells import Picture, in_words, opened, picture
 from tests.drills.laws.judge import Law, Violation
 from tests.drills.laws.kept import CELLS, ROWS, kept_in
 from tests.drills.laws.schemas import Schema, random_schema
@@ -260,8 +260,17 @@ class Course:
                 oracle.numbered(back, self.older),
             )
         )  # fmt: skip
-        self.take(found, Law.UNTOUCHED, Law.LIVE, Law.STRANGE, Law.MARKS, Law.STRUCTURE, Law.SEARCH, Law.ORPHANS)
+        self.take(iter([*found, *self._poorer(made, wanted, back)]), Law.PARTLY)
+        self.take(iter(()), Law.UNTOUCHED, Law.LIVE, Law.STRANGE, Law.MARKS, Law.STRUCTURE, Law.SEARCH, Law.ORPHANS)
         self.check_sound(made, "gone back")
+
+    def _poorer(self, made: Path, wanted: Sequence[oracle.Expected], back: Picture) -> Iterator[Violation]:
+        rows = oracle.numbered(back, self.older)
+        for table in wanted:
+            if table.key and not back.orphans:
+                for place, row in oracle.poorer(made, self.older, table, rows.keyed(table.number, table.key)):
+                    better = in_words({str(name): exact for name, exact in row.items()})
+                    yield Violation(Law.PARTLY, f"{table.name} {place}: {better} is possible")
 
     def _again(self, made: Path, now: Path, backup: Path, carried: Sequence[Carried]) -> Path | None:
         """Going up again gives everything that there was."""

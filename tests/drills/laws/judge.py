@@ -23,6 +23,7 @@ class Law(StrEnum):
     UNTOUCHED = "rows that nobody touched stay bit for bit"
     LIVE = "what the older schema can hold is live"
     PARKED = "what is not live is kept"
+    PARTLY = "a row that is refused keeps all its new cells but one, or its old state"
     STRANGE = "nothing is there that nobody wrote"
     MARKS = "numbers never run backwards"
     STRUCTURE = "the structure is as it was"

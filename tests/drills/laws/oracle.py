@@ -202,6 +202,38 @@ def _refused(path: Path, older: Schema, wanted: Expected) -> set[Key]:
             found = tried
 
 
+def poorer(made: Path, older: Schema, wanted: Expected, live: dict[Key, Exact]) -> Iterator[tuple[Key, Exact]]:
+    """Yield rows that were refused and are live in a poorer state than the older schema accepts, with a better one.
+
+    Args:
+        made: the older database.
+        older: its schema.
+        wanted: what its table was to be.
+        live: what is in it.
+    """
+    names = _names(older, wanted)
+    rows = {_place(row, wanted): row for row in wanted.rows}
+    with _scratch(made) as scratch:
+        for place in wanted.loose & wanted.before.keys() & rows.keys():
+            old, final, found = wanted.before[place], rows[place], live.get(place)
+            changed = [c for c in names if c in final and c in old and old[c] != final[c] and c not in wanted.key]
+            better = [{**final, column: old[column]} for column in changed] if len(changed) > 1 else []
+            if found is not None and any(found.get(column) != old[column] for column in changed):
+                continue
+            for row in [*better, *([] if found is not None else [old])]:
+                scratch.execute("SAVEPOINT tried")
+                where = " AND ".join(
+                    f"{names[part]} = {literal(exact)}" for part, exact in zip(wanted.key, place, strict=True)
+                )
+                scratch.execute(f"DELETE FROM {quoted(wanted.name)} WHERE {where}")
+                is_possible = _inserted(scratch, wanted.name, names, row)
+                scratch.execute("ROLLBACK TO tried")
+                scratch.execute("RELEASE tried")
+                if is_possible:
+                    yield place, row
+                    break
+
+
 @contextmanager
 def _scratch(path: Path) -> Iterator[sqlite3.Connection]:
     """A copy of a database in memory, without triggers."""
