@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.drills.faults import command, registry
+from tests.drills.laws import __main__ as laws
+from tests.drills.laws.judge import Law
 from tests.drills.seeded.__main__ import main
 from tests.drills.seeded.bugs import Bug, Runner, Verdict, apply, found_in, read, words_of
 from tests.helpers.places import ROOT
@@ -33,6 +35,10 @@ def test_a_seeded_bug_applies_and_its_check_is_there(name: str) -> None:
     if bug.check.startswith("drill "):
         options = command.arguments().parse_args(words_of(bug.check))
         assert registry.wanted(options.flows) == options.flows
+        return
+    if bug.check.startswith("laws "):
+        assert laws.arguments().parse_args(words_of(bug.check)).runs
+        assert bug.says.partition(" ")[0] in Law.__members__
         return
     path, _, test = words_of(bug.check)[0].partition("::")
     function = re.escape(test.partition("[")[0])

@@ -34,6 +34,7 @@ FAILED: Final = 1
 """The exit status with which a check says that something is wrong; any other says that it could not run."""
 _KINDS: Final = {
     "drill": ("tests.drills.faults",),
+    "laws": ("tests.drills.laws",),
     "pytest": ("pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"),
 }
 
@@ -60,7 +61,7 @@ class Bug(NamedTuple):
     path: Path
     sentence: str
     check: str
-    """A kind and its words: `drill trace fold`, or `pytest` and one node id."""
+    """A kind and its words: `drill trace fold`, `laws random --runs 20`, or `pytest` and one node id."""
     says: str
     """The part of the check's output that names this bug."""
 
@@ -121,6 +122,8 @@ def words_of(check: str) -> list[str]:
 def shown(check: str) -> str:
     """Return the command of a check, as a person enters it."""
     kind, _, rest = check.partition(" ")
+    if kind == "laws":
+        return f"python -m tests.drills.laws {rest}"
     return f"pytest '{rest}'" if kind == "pytest" else f"./scripts/{check}"
 
 

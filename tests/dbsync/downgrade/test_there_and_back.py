@@ -1,0 +1,123 @@
+"""There and back once: small forms of what the laws found on random databases (tests/drills/laws)."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import pytest
+
+from dbsync.downgrade import carry_back
+from dbsync.migrations import runner
+from dbsync.progress import nobody
+from tests.drills.laws.cells import picture
+from tests.drills.laws.course import problem_of
+from tests.drills.laws.judge import Law, same_content
+from tests.helpers.shop import written
+
+
+class There(NamedTuple):
+    """A database of the first version, its migrations, and what people do on the newest one."""
+
+    versions: tuple[str, ...]
+    filled: str
+    traded: str
+    older: str
+    """A query on the older database, and its rows."""
+    rows: list[tuple[object, ...]]
+    stops: tuple[int, ...] = ()
+    """Versions in between, at each of which it stops on the way up and on the way back."""
+
+
+CASES: Final = {
+    "a changed row keeps what only the older schema has": There(
+        (
+            "CREATE TABLE t (k INTEGER PRIMARY KEY AUTOINCREMENT, a, b);",
+            "-- changes: drop column t.b\nALTER TABLE t DROP COLUMN b;",
+        ),
+        "INSERT INTO t VALUES (1, 'x', 'mine'), (2, 'y', 'yours');",
+        "UPDATE t SET a = 'z' WHERE k = 1;",
+        "SELECT * FROM t ORDER BY k",
+        [(1, "z", "mine"), (2, "y", "yours")],
+    ),
+    "an index on a column that the older schema does not have is not made on a string": There(
+        ("CREATE TABLE sale (k INTEGER PRIMARY KEY, p);", "ALTER TABLE sale ADD COLUMN code TEXT;"),
+        "INSERT INTO sale VALUES (1, 1);",
+        'CREATE INDEX late ON sale ("code");',
+        "SELECT count(*) FROM sqlite_master WHERE name = 'late'",
+        [(0,)],
+    ),
+    "a text that is no UTF-8 in a new column of a table without a key": There(
+        ("CREATE TABLE t (a TEXT);", "ALTER TABLE t ADD COLUMN b;"),
+        "INSERT INTO t VALUES ('x');",
+        "INSERT INTO t VALUES ('y', CAST(x'ff41' AS TEXT));",
+        "SELECT a FROM t ORDER BY rowid",
+        [("x",), ("y",)],
+    ),
+    "a column that people added stands where it stood": There(
+        ("CREATE TABLE t (a TEXT UNIQUE);", "ALTER TABLE t ADD COLUMN c TEXT NOT NULL DEFAULT '0';"),
+        "INSERT INTO t VALUES ('x');",
+        "ALTER TABLE t ADD COLUMN own; UPDATE t SET own = 5;",
+        "SELECT a FROM t",
+        [("x",)],
+    ),
+    "the same by way of a version in between": There(
+        (
+            "CREATE TABLE t (k INTEGER PRIMARY KEY, a TEXT); CREATE TABLE n (x);",
+            "ALTER TABLE n ADD COLUMN b NUMERIC;",
+            "ALTER TABLE t ADD COLUMN c;",
+        ),
+        "INSERT INTO t VALUES (1, 'x');",
+        "ALTER TABLE t ADD COLUMN own; UPDATE t SET own = 5;",
+        "SELECT k, a FROM t",
+        [(1, "x")],
+        stops=(2,),
+    ),
+    "rows of a search index are found by rowids that the table itself does not have as its key": There(
+        (
+            "CREATE TABLE t (sku TEXT PRIMARY KEY, label TEXT);",
+            "CREATE VIRTUAL TABLE f USING fts5(label, content='t', content_rowid='rowid');\n"
+            "CREATE TRIGGER f_i AFTER INSERT ON t BEGIN INSERT INTO f (rowid, label) VALUES (new.rowid, new.label); END;",
+        ),
+        "INSERT INTO t VALUES ('a', 'apple');",
+        "INSERT INTO t (rowid, sku, label) VALUES (7, 'b', 'bread');",
+        "SELECT rowid, sku FROM t ORDER BY rowid",
+        [(1, "a"), (7, "b")],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_is_all_there_on_the_older_version_and_on_the_newer_one_again(tmp_path: Path, name: str) -> None:
+    case = CASES[name]
+    migrations = written(tmp_path / "migrations", *case.versions)
+    first = tmp_path / "version-1.db"
+    runner.migrate_up(first, migrations[:1])
+    perform(first, case.filled)
+    backups = [first]
+    for version in (*case.stops, len(migrations)):
+        backups.append(Path(shutil.copy(backups[-1], tmp_path / f"version-{version}.db")))
+        runner.migrate_up(backups[-1], migrations[:version])
+    newest = backups.pop()
+    perform(newest, case.traded)
+    now = newest
+    for number, backup in enumerate(reversed(backups)):
+        made, reports = tmp_path / f"made-{number}.db", tmp_path / f"reports-{number}"
+        known = migrations[: picture(now).version]
+        carry_back.carry_back(known, now=now, backup=backup, into=made, reports=reports, told=nobody)
+        now = made
+    with closing(sqlite3.connect(now)) as connection:
+        assert connection.execute(case.older).fetchall() == case.rows
+    again = Path(shutil.copy(now, tmp_path / "again.db"))
+    runner.migrate_up(again, migrations)
+    assert [str(found) for found in same_content(Law.UP_AGAIN, picture(newest), picture(again))] == []
+    assert problem_of(again) == ""
+
+
+def perform(path: Path, statements: str) -> None:
+    """Run statements of people."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript(statements)

@@ -1,0 +1,1 @@
+"""The laws of going back and up again, on random databases, judged by an oracle in plain SQL and Python."""
