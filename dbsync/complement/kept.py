@@ -18,7 +18,7 @@ from dbsync.storage.introspection import KEPT_CELLS, KEPT_ROWS, has_table
 _TABLES: Final = (
     f"""CREATE TABLE IF NOT EXISTS main.{KEPT_ROWS} (
         id INTEGER PRIMARY KEY, schema INTEGER NOT NULL, generation INTEGER NOT NULL, kind TEXT NOT NULL,
-        table_name TEXT NOT NULL, state TEXT NOT NULL, reason TEXT)""",
+        table_name TEXT NOT NULL, place INTEGER, state TEXT NOT NULL, reason TEXT)""",
     f"""CREATE TABLE IF NOT EXISTS main.{KEPT_CELLS} (
         row_id INTEGER NOT NULL, position INTEGER NOT NULL, column_name TEXT NOT NULL, is_key INTEGER NOT NULL,
         sides TEXT NOT NULL, predicted, value, PRIMARY KEY (row_id, position)) WITHOUT ROWID""",
@@ -72,6 +72,8 @@ class KeptRow(NamedTuple):
     generation: int
     kind: KeptKind
     table: str
+    place: int | None
+    """The rowid of an added row, which other rows may refer to."""
     state: KeptState
     reason: str | None
     cells: tuple[KeptCell, ...]
@@ -97,6 +99,12 @@ def drop_if_empty(connection: Connection) -> None:
     if connection.execute(f"SELECT 1 FROM main.{KEPT_ROWS} LIMIT 1").fetchone() is None:
         connection.execute(f"DROP TABLE main.{KEPT_CELLS}")
         connection.execute(f"DROP TABLE main.{KEPT_ROWS}")
+
+
+def drop(connection: Connection) -> None:
+    """Drop both tables with all that they hold, if they exist."""
+    for table in (KEPT_CELLS, KEPT_ROWS):
+        connection.execute(f"DROP TABLE IF EXISTS main.{table}")
 
 
 def exists(connection: Connection, schema: str = "main") -> bool:
@@ -140,7 +148,7 @@ def next_generation(connection: Connection) -> int:
 def rows(connection: Connection, number: int, generation: int) -> Iterator[KeptRow]:
     """Yield the rows of one generation that wait for a schema, in their order."""
     found = connection.execute(
-        f"SELECT id, schema, generation, kind, table_name, state, reason FROM main.{KEPT_ROWS}"
+        f"SELECT id, schema, generation, kind, table_name, place, state, reason FROM main.{KEPT_ROWS}"
         " WHERE schema = ? AND generation = ? AND state = ? ORDER BY id",
         (number, generation, KeptState.WAITING),
     ).fetchall()
@@ -152,13 +160,13 @@ def all_rows(connection: Connection, schema: str = "main") -> Iterator[KeptRow]:
     """Yield everything that is kept, oldest first."""
     if not exists(connection, schema):
         return
-    sql = f"SELECT id, schema, generation, kind, table_name, state, reason FROM {schema}.{KEPT_ROWS} ORDER BY id"
+    sql = f"SELECT id, schema, generation, kind, table_name, place, state, reason FROM {schema}.{KEPT_ROWS} ORDER BY id"
     for row in connection.execute(sql).fetchall():
         yield _kept_row(connection, schema, row)
 
 
 def _kept_row(connection: Connection, schema: str, row: tuple[object, ...]) -> KeptRow:
-    row_id, number, generation, kind, table, state, reason = row
+    row_id, number, generation, kind, table, place, state, reason = row
     cells = connection.execute(
         f"SELECT column_name, is_key, sides, predicted, value FROM {schema}.{KEPT_CELLS}"
         " WHERE row_id = ? ORDER BY position",
@@ -166,6 +174,7 @@ def _kept_row(connection: Connection, schema: str, row: tuple[object, ...]) -> K
     ).fetchall()
     return KeptRow(
         int(str(row_id)), int(str(number)), int(str(generation)), KeptKind(str(kind)), str(table),
+        None if place is None else int(str(place)),
         KeptState(str(state)), None if reason is None else str(reason),
         tuple(KeptCell(str(name), bool(key), Sides(sides), predicted, value)
               for name, key, sides, predicted, value in cells),

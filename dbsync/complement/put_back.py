@@ -130,9 +130,8 @@ class _Generation:
         elif now is not None:
             self._reasons[row.id] = "its key belongs to another row now"
         elif row.id not in self._reasons:
-            # A column that came since has no kept cell: the row gets its default by the name's absence.
             final = {name: cells[name].value if name in cells else None for name in rows.columns}
-            rows.add(row.id, place=None, old=None, final=final)
+            rows.add(row.id, place=row.place, old=None, final=final)
 
     def _stage_removed(
         self, rows: FinalRows, row: KeptRow, cells: Mapping[str, KeptCell], *, place: int | None,

@@ -49,6 +49,7 @@ from dbsync.storage.introspection import (
     tables,
     version_of,
 )
+from dbsync.storage.raw_text import every_text
 from dbsync.storage.sql_tokens import words_of
 from dbsync.verification import table_diff
 
@@ -224,6 +225,8 @@ def _do_again(
             attach_scratch(connection, work, WORK)
             connection.execute("PRAGMA foreign_keys=OFF")
             connection.execute("BEGIN")
+            # Whatever of it is live now is compared, and kept anew if it must be; the newer database has the rest.
+            kept.drop(connection)
             if local is not None:
                 local_objects.make_in_older(connection, NOW, local, translate)
             with without_triggers(connection):
@@ -251,7 +254,8 @@ def _keep(now: Path, again: Path, into: Path, parked: Path) -> int:
             attach_scratch(connection, work, WORK)
             number = version_of(connection, NOW)
             connection.execute("BEGIN")
-            count = remainder.keep(connection, now=NOW, predicted=AGAIN, number=number)
+            with every_text(connection):
+                count = remainder.keep(connection, now=NOW, predicted=AGAIN, number=number)
             connection.execute("COMMIT")
             return remainder.park(connection, number, parked) if count else 0
     finally:

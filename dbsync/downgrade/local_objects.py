@@ -13,10 +13,12 @@ from typing import Final, NamedTuple
 
 from dbsync.downgrade.row_translation import Translator
 from dbsync.model import Migration
+from dbsync.schema.create_table import is_constraint
 from dbsync.schema.declarations import declared
+from dbsync.schema.sql_text import definition_of
 from dbsync.storage.connections import Connection, kind_of, open_scratch
 from dbsync.storage.introspection import app_tables, columns_of, facts_of, quoted
-from dbsync.storage.sql_tokens import Token, significant, words_of
+from dbsync.storage.sql_tokens import TokenKind, significant, tokenize, words_of
 
 KINDS: Final = ("index", "view", "trigger")
 """In the order in which they are made: a trigger may be on a view."""
@@ -104,26 +106,11 @@ def sql_of(connection: Connection, kind: str, name: str, schema: str) -> str:
 
 def column_definition(sql: str, column: str) -> str | None:
     """Return the text of a column's definition in a CREATE TABLE statement; None if it is not in it."""
-    depth, start = 0, None
-    first: Token | None = None
-    for token in significant(sql):
-        if token.text == "(":
-            depth += 1
-            if depth == 1:
-                start, first = token.end, None
-                continue
-        elif token.text == ")":
-            depth -= 1
-        if start is None:
-            continue
-        if (depth == 1 and token.text == ",") or depth == 0:
-            if first is not None and first.name.lower() == column.lower():
-                return sql[start : token.begin].strip()
-            if depth == 0:
-                return None
-            start, first = token.end, None
-        elif first is None:
-            first = token
+    definition = definition_of(sql)
+    for part in definition.parts if definition is not None else []:
+        tokens = list(significant(part))
+        if tokens and not is_constraint(tokens) and tokens[0].name.lower() == column.lower():
+            return part
     return None
 
 
@@ -164,11 +151,21 @@ def make_objects(connection: Connection, schema: str, base: str, newer: tuple[Mi
         return
     older = _with_older_names(connection, schema, newer)
     for each in local:
-        sql = older.get((each.kind, each.name.lower()), each.sql)
+        sql = _with_names_as_names(older.get((each.kind, each.name.lower()), each.sql))
         before = sql_of(connection, each.kind, each.name, "main")
         if words_of(before) == words_of(sql):
             continue
         _replace(connection, each, sql, before)
+
+
+def _with_names_as_names(sql: str) -> str:
+    """Return a statement that fails where a name in double quotes names nothing, which SQLite may take for a string."""
+    return "".join(
+        f"`{token.name.replace('`', '``')}`"
+        if token.kind is TokenKind.QUOTED and token.text.startswith('"')
+        else token.text
+        for token in tokenize(sql)
+    )
 
 
 def _replace(connection: Connection, each: SchemaObject, sql: str, before: str) -> None:

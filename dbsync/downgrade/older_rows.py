@@ -46,6 +46,7 @@ class OlderRows:
         self._staged: Final[dict[str, FinalRows]] = {}
         self._taken: Final[dict[str, set[int]]] = {}
         self._defaults: Final[dict[str, dict[str, Value]]] = {}
+        self._answers: Final[dict[tuple[str, str], bool]] = {}
 
     def carry(self, told: Callable[[int], None]) -> int:
         """Bring every row that people changed to its state in the older schema, as far as that can be done.
@@ -119,8 +120,12 @@ class OlderRows:
         row = self._connection.execute(
             f"SELECT kind, b_place, n_place{both} FROM {_CHANGES} WHERE seq = ?", (seq,)
         ).fetchone()
-        before = dict(zip(found.columns, row[3::2], strict=True))
-        after = dict(zip(found.columns, row[4::2], strict=True))
+        before = {
+            name: value for name, value in zip(found.columns, row[3::2], strict=True) if name not in found.only_now
+        }
+        after = {
+            name: value for name, value in zip(found.columns, row[4::2], strict=True) if name not in found.only_base
+        }
         return _Change(row[0], row[1], row[2], before, after)
 
     def _stage(self, found: Collected, change: _Change) -> None:
@@ -128,11 +133,12 @@ class OlderRows:
         after = self._down(found.table, change.after) if change.kind in (ADDED, CHANGED) else None
         if change.kind == ADDED:
             if after is not None:
-                self._add(after, change.now_place if not found.key else None)
+                self._add(after, change.now_place)
             return
         if before is None:
             return
-        place, old = self._found(before, change.base_place)
+        loose = self._translate.loose_columns(found.table)
+        place, old = self._found(before, change.base_place, loose)
         if old is None:
             # A row that the migrations made, or renumbered: the older schema does not have it.
             return
@@ -140,7 +146,7 @@ class OlderRows:
         if change.kind == CHANGED:
             if after is None or after.table != before.table:
                 return
-            final = self._changed(found.table, before, after, old)
+            final = self._changed(loose, before, after, old)
             if final is None:
                 return
             rows.add(0, place=place, old=old, final=final)
@@ -155,9 +161,9 @@ class OlderRows:
         final = {name: after.row[name] if name in after.row else defaults[name] for name in rows.columns}
         rows.add(0, place=place if not rows.own_rowid else None, old=None, final=final)
 
-    def _changed(self, table: str, before: Placed, after: Placed, old: Record) -> Record | None:
+    def _changed(self, loose: frozenset[str], before: Placed, after: Placed, old: Record) -> Record | None:
         """Return the older row with the cells that people changed; None if it is not the row that they changed."""
-        loose, has_down = self._translate.loose_columns(table), self._translate.has_down
+        has_down = self._translate.has_down
         aligned = {name: same(before.row[name], old[name]) for name in before.row if name in old}
         if not has_down and any(not fits and name.lower() not in loose for name, fits in aligned.items()):
             return None
@@ -165,8 +171,9 @@ class OlderRows:
         for name, value in after.row.items():
             if name not in old or (name in before.row and same(value, before.row[name])):
                 continue
-            # A value that a migration converted, and cannot convert back, would be of another kind here.
-            if has_down or aligned.get(name, True):
+            # A value that a migration converted, and cannot convert back, would be of another kind here. One that it
+            # only filled in is of the same kind.
+            if has_down or aligned.get(name, True) or (old[name] is None and self._only_filled(before.table, name)):
                 final[name] = value
         return final
 
@@ -196,8 +203,11 @@ class OlderRows:
                 kept[names[name.lower()]] = value
         return Placed(known, kept, placed.later)
 
-    def _found(self, row: Placed, place: int | None) -> tuple[int | None, Record | None]:
-        """Return rowid and cells of a row of the older database; a row without a key is found by its content."""
+    def _found(self, row: Placed, place: int | None, loose: frozenset[str]) -> tuple[int | None, Record | None]:
+        """Return rowid and cells of a row of the older database; a row without a key is found by its content.
+
+        The migrations may have changed the `loose` columns: then the row is found by its rowid and the others.
+        """
         rows = self._rows(row.table)
         key = rows.key
         if key and all(row.row.get(column) is not None for column in key):
@@ -211,7 +221,65 @@ class OlderRows:
             found = self._first(rows, f"{rows.rowid} = ? AND {where}", [place, *values])
             if found[1] is not None:
                 return found
+            firm = {name: value for name, value in row.row.items() if name.lower() not in loose}
+            if len(firm) < len(row.row) and self._same_rowids(rows):
+                marks, fixed = bound(firm.values())
+                equal = [f"{quoted(name)} IS {mark}" for name, mark in zip(firm, marks, strict=True)]
+                return self._first(rows, " AND ".join([f"{rows.rowid} = ?", *equal]), [place, *fixed])
         return self._first(rows, where, values)
+
+    def _same_rowids(self, rows: FinalRows) -> bool:
+        """Return whether the migrations left every rowid of an older table as it was."""
+        return self._once(("rowids", rows.table), lambda: self._have_same_rowids(rows))
+
+    def _have_same_rowids(self, rows: FinalRows) -> bool:
+        newer = next((name for name in tables_of(self._connection, BASE) if self._is_before(name, rows.table)), None)
+        rowid = rowid_of(self._connection, newer, BASE) if newer is not None else None
+        if newer is None or rowid is None:
+            return False
+        mine, theirs = (
+            f"SELECT {rows.rowid} FROM main.{quoted(rows.table)}",
+            f"SELECT {rowid} FROM {BASE}.{quoted(newer)}",
+        )
+        counts = [self._connection.execute(f"SELECT count(*) FROM ({sql})").fetchone() for sql in (mine, theirs)]
+        other = self._connection.execute(f"SELECT 1 FROM ({mine} EXCEPT {theirs}) LIMIT 1").fetchone()
+        return counts[0] == counts[1] and other is None
+
+    def _only_filled(self, table: str, column: str) -> bool:
+        """Return whether the migrations changed no value of a column but NULL, so that values mean what they meant."""
+        return self._once(("filled", f"{table}.{column}"), lambda: self._is_only_filled(table, column))
+
+    def _is_only_filled(self, table: str, column: str) -> bool:
+        rows = self._rows(table)
+        newer = next((name for name in tables_of(self._connection, BASE) if self._is_before(name, table)), None)
+        if newer is None:
+            return False
+        key = [quoted(name) for name in rows.key]
+        if not key or self._translate.renames(newer):
+            rowid = rowid_of(self._connection, newer, BASE)
+            if rows.rowid is None or rowid is None or not self._same_rowids(rows):
+                return False
+            same_row = f"b.{rowid} = o.{rows.rowid}"
+        else:
+            same_row = " AND ".join(f"b.{name} = o.{name}" for name in key)
+        sql = (
+            f"SELECT 1 FROM main.{quoted(table)} o JOIN {BASE}.{quoted(newer)} b ON {same_row}"
+            f" WHERE o.{quoted(column)} IS NOT NULL AND b.{quoted(column)} IS NOT o.{quoted(column)} LIMIT 1"
+        )
+        try:
+            return self._connection.execute(sql).fetchone() is None
+        except sqlite3.OperationalError as error:
+            if kind_of(error) is not None:
+                raise
+            return False
+
+    def _is_before(self, newer: str, older: str) -> bool:
+        return (self._translate.table_of(newer) or "").lower() == older.lower()
+
+    def _once(self, question: tuple[str, str], answer: Callable[[], bool]) -> bool:
+        if question not in self._answers:
+            self._answers[question] = answer()
+        return self._answers[question]
 
     def _first(self, rows: FinalRows, where: str, values: list[Value]) -> tuple[int | None, Record | None]:
         names = [rows.rowid or "NULL", *(quoted(name) for name in rows.columns)]

@@ -80,8 +80,8 @@ def _copy_rows(connection: Connection, found: Collected, number: SchemaNumber, g
     """Copy the rows from the stage, one cell a line; SQLite copies them, so they stay exact."""
     (first,) = connection.execute(f"SELECT coalesce(max(id), 0) FROM main.{KEPT_ROWS}").fetchone()
     connection.execute(
-        f"INSERT INTO main.{KEPT_ROWS} (id, schema, generation, kind, table_name, state)"
-        f" SELECT {first} + seq, ?, ?, kind, ?, ? FROM {_STAGE} ORDER BY seq",
+        f"INSERT INTO main.{KEPT_ROWS} (id, schema, generation, kind, table_name, place, state)"
+        f" SELECT {first} + seq, ?, ?, kind, ?, n_place, ? FROM {_STAGE} ORDER BY seq",
         (number, generation, found.table, KeptState.WAITING),
     )
     keys = {name.lower() for name in found.key}
@@ -117,7 +117,7 @@ def _keep_objects(connection: Connection, now: str, predicted: str, number: Sche
     for kind, name, table, sql in found:
         values = (("type", kind), ("name", name), ("table", table), ("sql", sql))
         cells = tuple(KeptCell(column, False, kept.Sides.VALUE, None, value) for column, value in values)
-        row = KeptRow(0, number, generation, KeptKind.OBJECT, f"{kind} {name}", KeptState.WAITING, None, cells)
+        row = KeptRow(0, number, generation, KeptKind.OBJECT, f"{kind} {name}", None, KeptState.WAITING, None, cells)
         kept.add(connection, row)
     return len(found)
 

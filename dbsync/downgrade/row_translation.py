@@ -61,6 +61,11 @@ class Translator:
         """Whether a migration says itself how rows go back."""
         return any(down is not None for _, down in self._steps)
 
+    def renames(self, table: str) -> bool:
+        """Return whether a migration renames columns of a table."""
+        older = (self.table_of(table) or table).lower()
+        return any(before[0] in (older, table.lower()) for step, _ in self._steps for before in step.columns)
+
     def loose_columns(self, table: str) -> frozenset[str]:
         """Return the older columns, in lower case, of which a migration declares that it changes values."""
         found: set[str] = set()

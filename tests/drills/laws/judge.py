@@ -96,7 +96,10 @@ def _structure(law: Law, before: Sequence[Entry], after: Sequence[Entry]) -> Ite
 
 
 def _plain(entry: Entry) -> str:
-    text = "".join(entry.sql.replace('"', "").split()).lower()
+    """Return an entry without its spelling; the order of columns does not count: one that people added comes last."""
+    text = "".join(entry.sql.replace('"', "").replace("`", "").split()).lower()
+    if entry.kind == "table":
+        text = ",".join(sorted(text.partition("(")[2].removesuffix(")").split(",")))
     return f"{entry.kind} {entry.name.lower()}: {text}"
 
 
