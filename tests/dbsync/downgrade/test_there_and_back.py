@@ -32,6 +32,11 @@ class There(NamedTuple):
     """Versions in between, at each of which it stops on the way up and on the way back."""
 
 
+SEARCH: Final = """\
+CREATE VIRTUAL TABLE f USING fts5(label, content='t', content_rowid='rowid');
+INSERT INTO f (f) VALUES ('rebuild');
+CREATE TRIGGER f_i AFTER INSERT ON t BEGIN INSERT INTO f (rowid, label) VALUES (new.rowid, new.label); END;
+"""
 CASES: Final = {
     "a changed row keeps what only the older schema has": There(
         (
@@ -79,9 +84,7 @@ CASES: Final = {
     "rows of a search index are found by rowids that the table itself does not have as its key": There(
         (
             "CREATE TABLE t (sku TEXT PRIMARY KEY, label TEXT);",
-            "CREATE VIRTUAL TABLE f USING fts5(label, content='t', content_rowid='rowid');\n"
-            "INSERT INTO f (f) VALUES ('rebuild');\n"
-            "CREATE TRIGGER f_i AFTER INSERT ON t BEGIN INSERT INTO f (rowid, label) VALUES (new.rowid, new.label); END;",
+            SEARCH,
         ),
         "INSERT INTO t VALUES ('a', 'apple');",
         "INSERT INTO t (rowid, sku, label) VALUES (7, 'b', 'bread');",

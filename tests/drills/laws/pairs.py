@@ -63,6 +63,7 @@ def run(pair: Pair, folder: Path, *, seed: int = 1, edits_count: int = EDITS_COU
     database.parent.mkdir()
     _expect(upgrade(database, found[: pair.older]).ready, "the first schema")
     shop_trade.work(database, seed=seed, count=FILLED_COUNT)
+    before = picture(database)
     outcome = upgrade(database, found)
     _expect(outcome.ready, f"going up: {outcome.name} {outcome.cause}")
     base = picture(database)
@@ -80,6 +81,7 @@ def run(pair: Pair, folder: Path, *, seed: int = 1, edits_count: int = EDITS_COU
     violations = [
         *judge.all_kept(picture(now), picture(_alone(made, folder, found)), kept, frozenset()),
         *_carried(picture(now), picture(made), kept),
+        *_older_alone(before, picture(now), picture(made)),
         *_counted(lineage, pair, now=now, made=made, kept=kept),
         *_said(returned, kept),
     ]
@@ -140,6 +142,21 @@ def _carried(now: Picture, made: Picture, kept: Sequence[KeptRow]) -> Iterator[V
         for place in live.keys() - keyed(rows, key).keys():
             if not any({**one.values, **one.predicted, **one.key}.get(key[0]) == place[0] for one in mine):
                 yield Violation(Law.STRANGE, f"{name} {place} was removed, and is there")
+
+
+def _older_alone(before: Picture, now: Picture, made: Picture) -> Iterator[Violation]:
+    """Cells of columns that only the older version has are what they were: nobody can have changed them."""
+    for name, rows in before.tables.items():
+        key = before.keys[name]
+        if key == (ROWID,) or name not in now.tables or not now.tables[name]:
+            continue
+        later = now.tables[name][0].keys()
+        live = keyed(made.tables.get(name, []), key)
+        for place, row in keyed(rows, key).items():
+            found = live.get(place, row)
+            other = [c for c, exact in row.items() if c not in later and found.get(c) != exact]
+            if other:
+                yield Violation(Law.UNTOUCHED, f"{name} {place}: {other} changed")
 
 
 def _counted(lineage: Lineage, pair: Pair, *, now: Path, made: Path, kept: Sequence[KeptRow]) -> Iterator[Violation]:

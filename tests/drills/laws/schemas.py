@@ -223,7 +223,7 @@ def random_column(chance: random.Random, schema: Schema, table: Table, names: se
     type_ = chance.choice(STRICT_TYPES if table.strict else TYPES)
     column = Column(schema.number(), schema.free_name(chance, COLUMNS, names), type_)
     draw = chance.random()
-    if draw < 0.15:
+    if draw < 0.22:
         column.unique, column.conflict = True, chance.choice(CONFLICTS)
     elif draw < 0.35:
         column.check = chance.choice(CHECKS)

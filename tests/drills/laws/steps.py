@@ -157,7 +157,8 @@ def loosen(chance: random.Random, schema: Schema) -> Step | None:
     columns = [column for column in table.free if column.check or column.not_null or column.unique]
     if not columns:
         return None
-    column = chance.choice(columns)
+    unique = [column for column in columns if column.unique]
+    column = chance.choice(unique if unique and chance.random() < 0.6 else columns)
     column.check, column.not_null, column.unique, column.conflict = "", False, False, ""
     return _rebuilt("loosen a constraint", schema, table, column)
 

@@ -64,6 +64,10 @@ def _edit(chance: random.Random, table: Table) -> list[str]:
         return [insert(chance, table)]
     if draw < 0.5 and table.free:
         column = quoted(chance.choice(table.free).name)
+        if chance.random() < 0.25:
+            # Two rows meet in one value.
+            value = f"(SELECT {column} FROM {on} WHERE {column} IS NOT NULL ORDER BY {chance.choice(('1', '1 DESC'))})"
+            return [f"UPDATE {on} SET {column} = {value} WHERE {_some(chance, table)}"]
         return [f"UPDATE {on} SET {column} = {_value(chance)} WHERE {_some(chance, table)}"]
     if draw < 0.62:
         return [f"DELETE FROM {on} WHERE {_some(chance, table)}"]
