@@ -285,7 +285,9 @@ class Course:
             if alone is not None:
                 self.found(Law.GOES_UP, str(error))
             return None
-        self.take(judge.same_content(Law.UP_AGAIN, newest, picture(up), rowids=self.rowids), Law.UP_AGAIN)
+        said = frozenset(loss.table.lower() for each in carried for loss in each.losses) & _contentless(now)
+        found = judge.same_content(Law.UP_AGAIN, newest, picture(up), rowids=self.rowids, said=said)
+        self.take(found, Law.UP_AGAIN)
         self.check_sound(up, "gone up again")
         self._words(carried, made=made, backup=backup, up=up)
         return up
@@ -293,7 +295,8 @@ class Course:
     def _words(self, carried: Sequence[Carried], *, made: Path, backup: Path, up: Path) -> None:
         """What is lost since the backup is said: it is kept, and the backup did not keep it yet."""
         self.asked(Law.WORDS)
-        losses = [loss for each in carried for loss in each.losses]
+        unreadable = _contentless(made) | _contentless(up)
+        losses = [loss for each in carried for loss in each.losses if loss.table.lower() not in unreadable]
         earlier = [row.content for row in kept_in(backup)]
         kept = [row for row in kept_in(made) if row.content not in earlier]
         if bool(losses) != bool(kept):
@@ -320,6 +323,13 @@ class Course:
         found = judge.after_further_trade(further)
         self.take(found, Law.LATER_WINS, Law.NOT_SILENT)
         self.check_sound(up, "gone up after further trade")
+
+
+def _contentless(path: Path) -> frozenset[str]:
+    """Return the names of the search indexes whose entries cannot be read."""
+    with closing(sqlite3.connect(path)) as connection:
+        query = "SELECT lower(name) FROM sqlite_master WHERE sql LIKE 'CREATE VIRTUAL%' AND sql LIKE ?"
+        return frozenset(name for (name,) in connection.execute(query, ("%content=''%",)).fetchall())
 
 
 def problem_of(path: Path) -> str:
