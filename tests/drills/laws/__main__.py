@@ -1,4 +1,4 @@
-"""Runs the laws: `python -m tests.drills.laws [random | lineages | faults] [--runs N] [--seed S] [--jobs N]`."""
+"""Runs the laws: `python -m tests.drills.laws [random | scenes | lineages | faults] [--runs N] [--seed S]`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from tests.drills.faults import native_code
 from tests.drills.laws import faults, pairs
 from tests.drills.laws.course import Case, Course, Ended, case_of, shrunk
 from tests.drills.laws.judge import Law, Violation
+from tests.drills.laws.scenes import SCENES
 
 IN_MEMORY: Final = Path("/dev/shm")
 SHOWN_COUNT: Final = 3
@@ -69,7 +70,8 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.drills.laws", description=__doc__)
     parser.add_argument(
         "kind", nargs="?", choices=list(KINDS), default="random",
-        help="random: schemas, migrations and trade by chance; lineages: every pair of versions of three apps; "
+        help="scenes: cases written by hand; random: schemas, migrations and trade by chance; "
+        "lineages: every pair of versions of three apps; "
         "faults: going back and up again on the production path, while calls to the disk fail",
     )  # fmt: skip
     parser.add_argument("--runs", type=int, default=200, help="how many cases (default: 200)")
@@ -113,6 +115,17 @@ def run_pair(pair: pairs.Pair, seed: int = 1, edits_count: int = pairs.EDITS_COU
         return pairs.run(pair, Path(folder).resolve(), seed=seed, edits_count=edits_count)
 
 
+def of_scenes(options: argparse.Namespace) -> int:
+    """Run the cases that are written by hand."""
+    good = True
+    for name, case in SCENES.items():
+        ended = run(case)
+        wrong = [ended.skipped] if ended.skipped else [str(violation) for violation in ended.violations]
+        good = good and not wrong
+        print(f"{name}: {wrong[0] if wrong else 'every law holds'}", flush=True)
+    return 0 if good else 1
+
+
 def of_lineages(options: argparse.Namespace) -> int:
     """Run every pair of versions."""
     good = True
@@ -154,6 +167,7 @@ def with_faults(options: argparse.Namespace) -> int:
 
 
 KINDS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
+    "scenes": of_scenes,
     "random": by_chance,
     "lineages": of_lineages,
     "faults": with_faults,

@@ -307,7 +307,15 @@ def convert(chance: random.Random, schema: Schema) -> Step | None:
         f"UPDATE {on} SET {name} = CASE typeof({was}) WHEN 'integer' THEN {was} / 100.0 ELSE {was} END",
         f"ALTER TABLE {on} DROP COLUMN {was}",
     ]
-    fails = chance.random() < 0.5
+    body, down = cents_again(table, old=old, new=new, fails=chance.random() < 0.5)
+    return Step("convert cents", schema, [f"drop column {_path(table, old)}"], statements, down_row=body, down=down)
+
+
+def cents_again(
+    table: Table, *, old: Column, new: Column, fails: bool
+) -> tuple[str, Callable[[int, Numbered], Numbered]]:
+    """Return `down_row` in Python for euros, and the oracle's own; `fails` makes it raise on one value."""
+    number = table.number
     body = [
         f"if table != {table.name!r} or {new.name!r} not in row:", "    return row", f"value = row.pop({new.name!r})",
         "if value == 'gone':", "    return None",
@@ -316,8 +324,8 @@ def convert(chance: random.Random, schema: Schema) -> Step | None:
         f"row[{old.name!r}] = value", "return row",
     ]  # fmt: skip
 
-    def down(number: int, row: Numbered) -> Numbered:
-        if number != table.number or new.number not in row:
+    def down(in_table: int, row: Numbered) -> Numbered:
+        if in_table != number or new.number not in row:
             return row
         rest = {column: exact for column, exact in row.items() if column != new.number}
         exact = row[new.number]
@@ -325,9 +333,7 @@ def convert(chance: random.Random, schema: Schema) -> Step | None:
             raise NoPlace
         return {**rest, old.number: _cents(exact)}
 
-    return Step(
-        "convert cents", schema, [f"drop column {_path(table, old)}"], statements, down_row="\n".join(body), down=down
-    )
+    return "\n".join(body), down
 
 
 def _cents(exact: Cell) -> Cell:
