@@ -65,7 +65,7 @@ CASES: Final = {
     "a column that people added, before one of the migrations": There(
         ("CREATE TABLE t (a TEXT UNIQUE);", "ALTER TABLE t ADD COLUMN c TEXT NOT NULL DEFAULT '0';"),
         "INSERT INTO t VALUES ('x');",
-        "ALTER TABLE t ADD COLUMN own; UPDATE t SET own = 5;",
+        "ALTER TABLE t ADD COLUMN late_own; UPDATE t SET late_own = 5;",
         "SELECT a FROM t",
         [("x",)],
     ),
@@ -76,7 +76,7 @@ CASES: Final = {
             "ALTER TABLE t ADD COLUMN c;",
         ),
         "INSERT INTO t VALUES (1, 'x');",
-        "ALTER TABLE t ADD COLUMN own; UPDATE t SET own = 5;",
+        "ALTER TABLE t ADD COLUMN late_own; UPDATE t SET late_own = 5;",
         "SELECT k, a FROM t",
         [(1, "x")],
         stops=(2,),

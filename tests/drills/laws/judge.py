@@ -102,10 +102,11 @@ def _structure(law: Law, before: Sequence[Entry], after: Sequence[Entry]) -> Ite
 
 
 def _plain(entry: Entry) -> str:
-    """Return an entry without its spelling; the order of columns does not count: one that people added comes last."""
+    """Return an entry without its spelling; a column that people added counts, and its place does not."""
     text = "".join(entry.sql.replace('"', "").replace("`", "").split()).lower()
-    if entry.kind == "table":
-        text = ",".join(sorted(text.partition("(")[2].removesuffix(")").split(",")))
+    for own in (f"{EARLY}_own", f"{LATE}_own"):
+        if entry.kind == "table" and f",{own}" in text:
+            text = f"{text.replace(f',{own}', '')},{own}"
     return f"{entry.kind} {entry.name.lower()}: {text}"
 
 
