@@ -24,6 +24,11 @@ from tests.helpers.shop import effects, upgrade, written
 
 FILLED_COUNT: Final = 250
 EDITS_COUNT: Final = 1000
+DROPPED: Final = frozenset({"products.stock"})
+"""Columns that a later version drops without a way back."""
+BY_ROWID: Final = frozenset({"article_search"})
+"""Search indexes over a table with another key: a row that is removed and made again may get its earlier rowid. They
+are judged by SQLite's own comparison with their content."""
 
 
 class Pair(NamedTuple):
@@ -86,7 +91,7 @@ def run(pair: Pair, folder: Path, *, seed: int = 1, edits_count: int = EDITS_COU
         *_said(returned, kept),
     ]
     if again.ready:
-        violations += judge.same_content(Law.UP_AGAIN, picture(now), picture(database))
+        violations += judge.same_content(Law.UP_AGAIN, picture(now), picture(database), said=BY_ROWID)
     else:
         violations.append(Violation(Law.GOES_UP, f"{again.name}: {again.cause}"))
     problems = {name: problem_of(path) for name, path in {"gone back": made, "gone up again": database}.items()}
@@ -145,16 +150,16 @@ def _carried(now: Picture, made: Picture, kept: Sequence[KeptRow]) -> Iterator[V
 
 
 def _older_alone(before: Picture, now: Picture, made: Picture) -> Iterator[Violation]:
-    """Cells of columns that only the older version has are what they were: nobody can have changed them."""
+    """Cells of columns that a later version dropped are what they were: nobody can have changed them."""
     for name, rows in before.tables.items():
         key = before.keys[name]
         if key == (ROWID,) or name not in now.tables or not now.tables[name]:
             continue
-        later = now.tables[name][0].keys()
         live = keyed(made.tables.get(name, []), key)
         for place, row in keyed(rows, key).items():
             found = live.get(place, row)
-            other = [c for c, exact in row.items() if c not in later and found.get(c) != exact]
+            gone = [c for c in row if f"{name}.{c}" in DROPPED and c not in now.tables[name][0]]
+            other = [c for c in gone if found.get(c) != row[c]]
             if other:
                 yield Violation(Law.UNTOUCHED, f"{name} {place}: {other} changed")
 
