@@ -32,6 +32,16 @@ class There(NamedTuple):
     """Versions in between, at each of which it stops on the way up and on the way back."""
 
 
+PLACES: Final = """\
+-- changes: drop table bins
+CREATE TABLE places (code, sku REFERENCES items (sku));
+INSERT INTO places SELECT code, sku FROM bins;
+DROP TABLE bins;
+"""
+BINS: Final = (
+    "CREATE TABLE items (sku TEXT PRIMARY KEY, n); CREATE TABLE bins (code, sku REFERENCES items (sku));", PLACES,
+)  # fmt: skip
+"""Only the older version has a table whose rows refer to rows of another one."""
 SEARCH: Final = """\
 CREATE VIRTUAL TABLE f USING fts5(label, content='t', content_rowid='rowid');
 INSERT INTO f (f) VALUES ('rebuild');
@@ -68,6 +78,27 @@ CASES: Final = {
         "ALTER TABLE t ADD COLUMN late_own; UPDATE t SET late_own = 5;",
         "SELECT a FROM t",
         [("x",)],
+    ),
+    "a row is removed to which only the older version refers": There(
+        BINS,
+        "INSERT INTO items VALUES ('a', 1), ('c', 3); INSERT INTO bins VALUES ('bin', 'a');",
+        "DELETE FROM places; DELETE FROM items WHERE sku = 'a';",
+        "SELECT count(*) FROM pragma_foreign_key_check",
+        [(0,)],
+    ),
+    "a row gets another key to which only the older version refers": There(
+        BINS,
+        "INSERT INTO items VALUES ('a', 1), ('c', 3); INSERT INTO bins VALUES ('bin', 'a');",
+        "DELETE FROM places; UPDATE items SET sku = 'b' WHERE sku = 'a';",
+        "SELECT count(*) FROM pragma_foreign_key_check",
+        [(0,)],
+    ),
+    "a row is removed to which only the older version refers, and another one takes its place": There(
+        BINS,
+        "INSERT INTO items VALUES ('a', 1), ('c', 3); INSERT INTO bins VALUES ('bin', 'a');",
+        "DELETE FROM places; DELETE FROM items WHERE sku = 'a'; INSERT INTO items (rowid, sku, n) VALUES (1, 'd', 4);",
+        "SELECT count(*) FROM pragma_foreign_key_check",
+        [(0,)],
     ),
     "the same by way of a version in between": There(
         (

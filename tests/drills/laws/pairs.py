@@ -87,6 +87,7 @@ def run(pair: Pair, folder: Path, *, seed: int = 1, edits_count: int = EDITS_COU
         *judge.all_kept(picture(now), picture(_alone(made, folder, found)), kept, frozenset()),
         *_carried(picture(now), picture(made), kept),
         *_older_alone(before, picture(now), picture(made)),
+        *_orphans(before, picture(now), picture(made)),
         *_counted(lineage, pair, now=now, made=made, kept=kept),
         *_said(returned, kept),
     ]
@@ -162,6 +163,13 @@ def _older_alone(before: Picture, now: Picture, made: Picture) -> Iterator[Viola
             other = [c for c in gone if found.get(c) != row[c]]
             if other:
                 yield Violation(Law.UNTOUCHED, f"{name} {place}: {other} changed")
+
+
+def _orphans(before: Picture, now: Picture, made: Picture) -> Iterator[Violation]:
+    """No row of the older database refers to a row that is not there, unless one did already."""
+    for pair, count in made.orphans.items():
+        if count > before.orphans[pair] and not now.orphans:
+            yield Violation(Law.ORPHANS, f"{count} rows of {pair[0]} refer to no row of {pair[1]}")
 
 
 def _counted(lineage: Lineage, pair: Pair, *, now: Path, made: Path, kept: Sequence[KeptRow]) -> Iterator[Violation]:
