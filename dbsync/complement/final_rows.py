@@ -162,7 +162,7 @@ class FinalRows:
                     if self._insert({**final, **{name: old[name] for name in names}}, place) is None:
                         self._note(seq, PARTLY, cause)
                         return
-            if self._insert(old, place) is None:
+            if self._put_old(seq, old, place):
                 self._note(seq, PARTLY, cause)
                 return
         self._note(seq, ABSENT, cause)
@@ -173,14 +173,24 @@ class FinalRows:
         self._delete(final, place)
         if old is not None:
             self._delete(old, place)
-        restored = old is not None and self._insert(old, place) is None
+        restored = old is not None and self._put_old(seq, old, place)
         self._note(seq, PARTLY if restored else ABSENT, cause)
 
     def restore(self, seq: int, cause: str) -> None:
         """Put a row back that was to go."""
         place, old, _ = self._row(seq)
-        if old is not None and self._insert(old, place) is None:
+        if old is not None and self._put_old(seq, old, place):
             self._note(seq, PARTLY, cause)
+
+    def _put_old(self, seq: int, old: Cells, place: int | None) -> bool:
+        """Insert a row as it was; at another rowid, if a new row has taken its own and no column shows it."""
+        if self._insert(old, place) is None:
+            return True
+        if not self._explicit or self._insert(old, None) is not None:
+            return False
+        sql = f"UPDATE {self.stage} SET place = ?, moved = 1 WHERE seq = ?"
+        self._connection.execute(sql, (self._last, seq))
+        return True
 
     # --------------------------------------------------------------------------------------------------------- rows
 

@@ -69,7 +69,7 @@ def follow_refused(connection: Connection, staged: Staged) -> None:
 
 
 def keep_parents(connection: Connection, staged: Staged, tables: Iterable[str]) -> None:
-    """Put removed rows back to which rows of `tables` refer: tables that only the older schema has."""
+    """Put rows back, or their keys, to which rows of `tables` refer: tables that only the older schema has."""
     for reference in references(connection, tables):
         parents = staged.get(reference.parent.lower())
         if parents is None:
@@ -80,12 +80,17 @@ def keep_parents(connection: Connection, staged: Staged, tables: Iterable[str]) 
         match = " AND ".join(
             f"c.{quoted(column)} = s.{name}" for (column, _), name in zip(reference.pairs, names, strict=True)
         )
+        there = " AND ".join(
+            f"p.{quoted(target)} = s.{name}" for (_, target), name in zip(reference.pairs, names, strict=True)
+        )
         rows = connection.execute(
-            f"SELECT s.seq FROM {parents.stage} s WHERE s.old AND NOT s.final"
+            f"SELECT s.seq, s.final FROM {parents.stage} s WHERE s.old"
             f" AND EXISTS (SELECT 1 FROM main.{quoted(reference.child)} c WHERE {match})"
+            f" AND NOT EXISTS (SELECT 1 FROM main.{quoted(reference.parent)} p WHERE {there})"
         ).fetchall()
-        for (seq,) in rows:
-            parents.restore(seq, f"rows of {reference.child}, which the newer schema does not have, refer to it")
+        cause = f"rows of {reference.child}, which the newer schema does not have, refer to it"
+        for seq, changes in rows:
+            parents.undo(seq, cause) if changes else parents.restore(seq, cause)
 
 
 def undo_orphans(connection: Connection, staged: Staged) -> None:
