@@ -1,4 +1,4 @@
-"""The explanation of skipped numbers for an auditor: a folder with a text, a table and JSON, made before the act.
+"""The explanation of skipped numbers for an auditor: a folder with a letter, a table and JSON, made before the act.
 
 `done.txt` is added when the database was replaced. Without it the operation was prepared, perhaps never done.
 """

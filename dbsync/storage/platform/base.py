@@ -50,7 +50,7 @@ class Platform(ABC):
 
     @abstractmethod
     def create_folder(self, folder: Path, *, like: Path) -> None:
-        """Make a folder as `create` makes a file; whoever may read `like` may enter it.
+        """Make a folder as `create` makes a file; an account that may read `like` may enter it.
 
         Raises:
             FileExistsError: there is an entry of that name; a link is not followed.

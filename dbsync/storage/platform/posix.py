@@ -58,7 +58,7 @@ class PosixPlatform(Platform):
         folder.mkdir(NEW_FOLDER if model.mode is None else FOLDER_OF_ONE)
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
-            # Entering needs x: whoever reads the database may read its backups.
+            # Entering needs x: an account that reads the database may read its backups.
             _give(descriptor, model, None if model.mode is None else model.mode | (model.mode & 0o444) >> 2)
         finally:
             os.close(descriptor)
