@@ -69,7 +69,9 @@ class Counter(NamedTuple):
         """The query that returns its number."""
         if self.query:
             return self.query
-        column, table = quoted(self.column), quoted(self.table)
+        table = quoted(self.table)
+        # Without its table, a quoted name of no column is a text to SQLite, and no error.
+        column = f"{table}.{quoted(self.column)}"
         return (
             f"SELECT {column} FROM {table} WHERE {self.where}" if self.where else f"SELECT max({column}) FROM {table}"
         )

@@ -24,7 +24,7 @@ def declared(folder: Path, text: str) -> tuple[Counter, ...]:
 def test_a_counter_is_read_with_its_defaults(tmp_path: Path) -> None:
     (counter,) = declared(tmp_path, ROW)
     assert (counter.holds, counter.gaps, counter.is_mark) == (Holds.LAST, Gaps.RECORD, False)
-    assert counter.reads == 'SELECT "value" FROM "settings" WHERE key = \'next\''
+    assert counter.reads == 'SELECT "settings"."value" FROM "settings" WHERE key = \'next\''
     assert counter.raises == 'UPDATE "settings" SET "value" = ? WHERE key = \'next\''
     assert declaration.from_json(declaration.as_json(counter)) == counter
     assert declaration.load(tmp_path / "nowhere") == ()

@@ -42,6 +42,13 @@ def test_numbers_are_read_in_every_form(shop: sqlite3.Connection) -> None:
     assert reading.numbers(shop, (own, own._replace(name="other", column="no"))) == {"ids": 7}
 
 
+def test_a_column_that_a_schema_lacks_is_not_read_as_a_text(shop: sqlite3.Connection) -> None:
+    later = ROW._replace(name="later", column="amount")
+    highest = Counter("highest", "x", "settings", "amount", update="UPDATE settings SET amount = ?")
+    assert reading.numbers(shop, (ROW, later, highest)) == {"row": 41}
+    assert reading.raise_counters(shop, (ROW, later, highest), {"later": High(50), "highest": High(50)}) == {}
+
+
 @pytest.mark.parametrize("value", ["'abc'", "1.5", "-1", "x'00'", "9223372036854775808.0"])
 def test_a_value_that_is_no_integer_is_an_error_where_it_matters(shop: sqlite3.Connection, value: str) -> None:
     shop.execute(f"UPDATE settings SET value = {value}")
