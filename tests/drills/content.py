@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-NOT_THE_APPS = ("dbsync_history", "schema_version")
+NOT_THE_APPS = ("dbsync_history", "schema_version", "dbsync_kept_rows", "dbsync_kept_cells")
 
 
 class Content(NamedTuple):

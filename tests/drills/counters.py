@@ -70,6 +70,8 @@ gaps = "free"
 """
 LATEST: Final = len(STEPS)
 KEPT_COPIES: Final = 25
+TOLD_EVERY: Final = 100
+"""After how many operations a long drill shows how far it is."""
 NEXT: Final = "receipt"
 FREE: Final = "sync"
 Numbers = dict[str, int]
@@ -161,6 +163,9 @@ class Drill:
                 self.operations[kind.__name__.strip("_")] += 1
                 self._judge(kind.__name__, source)
             self._forget_copies()
+            done = sum(self.operations.values())
+            if source is not None and done % TOLD_EVERY == 0:
+                print(f"{done} operations, {time.monotonic() - began:.0f} s, raised: {dict(self.raised)}", flush=True)
         seconds = time.monotonic() - began
         return Figures(dict(self.operations), dict(self.raised), len(self.explained), self.highest, seconds)
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from tests.drills.faults import kept_values
 from tests.drills.faults.engine import Engine, Ran
 from tests.drills.faults.flow import Command, Course, Flow
+from tests.drills.faults.kept_values import Numbers, Values
 from tests.drills.faults.pictures import (
     NoPicture,
     Picture,
@@ -23,6 +25,7 @@ from tests.drills.faults.pictures import (
     picture,
     sales_lost,
     unfinished,
+    values_aside,
 )
 from tests.drills.faults.promises import Promise, Violation
 from tests.drills.faults.stage import Stage, clear, dbsync
@@ -56,6 +59,8 @@ class Spec(NamedTuple):
     """A new file that the command makes."""
     status: int = 0
     """The exit status of success."""
+    source: Numbers | None = None
+    """The counters of the backup or file that takes the place of the database as it is; None: of the database."""
 
 
 class Shop:
@@ -64,6 +69,12 @@ class Shop:
     def __init__(self, stage: Stage) -> None:
         self.stage: Final = stage
         self.folder: Final = stage.folder / "shop"
+        self.holds_from: int = NEW
+        """The schema from which the values of `kept_values` have a place."""
+        self.refused: Values = frozenset()
+        """Those whose row is not there any more when they come back."""
+        self.seen: Final[dict[str, Numbers]] = {}
+        """How high the counters of a scene were ever seen, where that is more than they are."""
         self.database: Final = self.folder / "pos_system.db"
         self.scenes: Final = stage.folder / "shops"
         self.migrations: Final = {number: stage.folder / f"migrations-{number}" for number in (OLD, NEW)}
@@ -80,15 +91,15 @@ class Shop:
             copy_migrations(folder, schema=number, mended=number == NEW)
         clear(self.folder)
         self.keep("none")
-        self._run(*self.upgrade_words(OLD))
+        self.run(*self.upgrade_words(OLD))
         shop.PRODUCTS_COUNT = PRODUCTS_COUNT
         shop.fill(self.database, items_count=ITEMS_COUNT, duplicate_sku=True)
         self.keep("old")
         shutil.copy(self.database, self.other)
         self._in_wal_mode("old-wal")
         self.reset("old")
-        self._run(*self.upgrade_words(NEW))
-        self._sell()
+        self.run(*self.upgrade_words(NEW))
+        sell(self.database, range(SALES_SINCE))
         self.keep("new")
         self._in_wal_mode("new-wal")
         self.reset("new")
@@ -97,7 +108,11 @@ class Shop:
         self.database.write_bytes(data)
         self.keep("ruined")
         self.pictures["ruined"] = None
-        for scene in ("old", "old-wal", "new", "new-wal"):
+        self.look("old", "old-wal", "new", "new-wal")
+
+    def look(self, *scenes: str) -> None:
+        """Take the pictures of scenes, and learn what each schema looks like."""
+        for scene in scenes:
             self.reset(scene)
             found = picture(self.database, self.stage.scratch)
             self.pictures[scene] = found
@@ -135,29 +150,31 @@ class Shop:
         """Return the backup that the migration took."""
         return next((self.scenes / "new" / "backups").glob("*-backup-v2-*.db"))
 
-    def _run(self, *words: str) -> None:
+    def run(self, *words: str, status: int = 0) -> None:
+        """Run a command that must end with a status."""
         ran = self.stage.engine.run(dbsync(*words), {})
-        if ran.exit_code != 0:
+        if ran.exit_code != status:
             raise RuntimeError(f"a scene cannot be built: {words}, exit status {ran.exit_code}\n{ran.output}")
-
-    def _sell(self) -> None:
-        with closing(sqlite3.connect(self.database)) as connection, connection:
-            for number in range(SALES_SINCE):
-                sale = connection.execute(
-                    "INSERT INTO transactions (receiptNumber, totalCents, paidWith, createdAt)"
-                    " VALUES (?, ?, 'cash', '2026-11-28T10:00:00Z')",
-                    (f"S{number}", 100 + number),
-                ).lastrowid
-                connection.execute(
-                    "INSERT INTO transaction_items (transactionId, productId, quantity, lineCents)"
-                    " VALUES (?, 'p1', 1, 1)",
-                    (sale,),
-                )
 
     def _in_wal_mode(self, scene: str) -> None:
         with closing(sqlite3.connect(self.database)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
         self.keep(scene)
+
+
+def sell(database: Path, receipts: Iterable[int]) -> None:
+    """Sell one product on each of these receipts."""
+    with closing(sqlite3.connect(database)) as connection, connection:
+        for number in receipts:
+            sale = connection.execute(
+                "INSERT INTO transactions (receiptNumber, totalCents, paidWith, createdAt)"
+                " VALUES (?, ?, 'cash', '2026-11-28T10:00:00Z')",
+                (f"S{number}", 100 + number),
+            ).lastrowid
+            connection.execute(
+                "INSERT INTO transaction_items (transactionId, productId, quantity, lineCents) VALUES (?, 'p1', 1, 1)",
+                (sale,),
+            )
 
 
 class DatabaseFlow(Flow):
@@ -193,6 +210,7 @@ class DatabaseFlow(Flow):
     def judge(self, course: Course) -> list[Violation]:
         violations = self.command_violations(course.ran, "the command")
         violations += self._state("after the command")
+        violations += self._explained(ended=not course.fault.point)
         violations += self._sentences(course.ran)
         done = course.ran.exit_code == self._spec.status
         if done and not self._at_goal():
@@ -204,6 +222,7 @@ class DatabaseFlow(Flow):
                 text = f"exit status {repeated.exit_code}, {repeated.output.strip()[-240:]!r}"
                 violations.append(Violation(Promise.REPEATABLE, text))
             violations += self._state("after the repeated command")
+            violations += self._explained(ended=repeated.exit_code == self._spec.status)
             violations += self._sentences(repeated)
         else:
             # The next run on this database, whatever it is for, clears what the cut one left.
@@ -256,6 +275,9 @@ class DatabaseFlow(Flow):
             found.append((Promise.WHOLE, f"it has schema {now.version}"))
         if self._shop.objects.get(now.version, frozenset()) != now.objects:
             found.append((Promise.WHOLE, f"schema {now.version} has other objects than it should"))
+        seen = self._shop.seen.get(self._spec.scene, before.numbers)
+        found += [(Promise.NUMBERS, text) for text in kept_values.lower(seen, now.numbers)]
+        found += [(Promise.PUT_BACK, text) for text in self._values(before, now)]
         if not self._spec.loses:
             found += [(Promise.NOTHING_LOST, text) for text in missing_rows(before, now)]
         lost = before.receipts - now.receipts
@@ -265,6 +287,33 @@ class DatabaseFlow(Flow):
                 text = f"{len(lost)} sales are not in the live database, {len(nowhere)} of them nowhere"
                 found.append((Promise.NOTHING_LOST, text))
         return found
+
+    def _values(self, before: Picture, now: Picture) -> list[str]:
+        """Look for the values that only a newer schema can hold: live, kept, or set aside."""
+        have = now.newer | now.kept
+        missing = (before.newer | before.kept) - have
+        if missing and self._spec.loses:
+            missing -= values_aside(self.folder, self._shop.database, self._shop.stage.scratch)
+        if missing or self._spec.loses:
+            return [f"{len(missing)} values are nowhere, such as {min(missing)}"] if missing else []
+        if now.version == before.version:
+            same = (now.newer, now.kept) == (before.newer, before.kept)
+            return [] if same else ["its schema is as before, and values are at another place"]
+        holds = now.version >= self._shop.holds_from
+        text = kept_values.misplaced(
+            (before.newer, before.kept), (now.newer, now.kept), refused=self._shop.refused, can_hold=holds
+        )
+        return [text] if text else []
+
+    def _explained(self, *, ended: bool) -> list[Violation]:
+        """Look whether each counter that was raised has its explanation."""
+        before = self._shop.pictures[self._spec.scene]
+        if self._spec.source is None or before is None or not self._at_goal():
+            return []
+        seen = self._shop.seen.get(self._spec.scene, before.numbers)
+        told = kept_values.explanations(self.folder)
+        found = kept_values.unexplained(self._spec.source, seen, told, ended=ended)
+        return [Violation(Promise.EXPLAINED, text) for text in found]
 
     def _other_files(self) -> Sequence[str]:
         """Return what is wrong with finished database files beside the live one."""
@@ -286,6 +335,7 @@ class DatabaseFlow(Flow):
             sold_since_backup=SALES_SINCE if self._spec.scene.startswith("new") else 0,
             lost_count=0 if self._spec.loses and not self._spec.status else sales_lost(before, now),
             changed=before is not None and now is not None and now.rows != before.rows,
+            put_back_count=len(before.kept - now.kept) if before is not None and now is not None else None,
             missing_files=tuple(path for path in kept_files(ran.output) if not Path(path).exists()),
         )
         return [Violation(Promise.TRUTH, text) for text in false_sentences(told)]
@@ -315,22 +365,24 @@ def specs(shop: Shop) -> list[Spec]:
     lost = 0 if LOSS_IS_NO_STATUS else 6
     old = shop.pictures["old"]
     assert old is not None
-    sales = len(old.receipts)
+    sales, numbers = len(old.receipts), old.numbers
     return [
         Spec("db-create", "none", shop.upgrade_words(NEW), NEW),
         Spec("db-upgrade", "old", shop.upgrade_words(NEW), NEW),
         Spec("db-upgrade-wal", "old-wal", shop.upgrade_words(NEW), NEW),
         Spec("db-downgrade", "new", ("downgrade", *on, "--yes"), OLD),
         Spec("db-downgrade-wal", "new-wal", ("downgrade", *on, "--yes"), OLD),
-        Spec("db-restore", "new", restore, OLD, sales, loses=True, status=lost),
-        Spec("db-restore-wal", "new-wal", restore, OLD, sales, loses=True, status=lost),
+        Spec("db-restore", "new", restore, OLD, sales, loses=True, status=lost, source=numbers),
+        Spec("db-restore-wal", "new-wal", restore, OLD, sales, loses=True, status=lost, source=numbers),
         Spec("db-backup", "old", ("backup", *on), OLD, untouched=True),
         Spec(
             "db-repair", "ruined", ("repair", *on, *new, "--into", str(repaired)), NEW,
             untouched=True, makes=repaired, status=1,
         ),
-        Spec("db-empty", "old", ("empty", *on, *new, "--yes"), NEW, 0, loses=True),
-        Spec("db-import", "new", ("import", *on, *new, "--yes", str(shop.other)), NEW, sales, loses=True),
+        Spec("db-empty", "old", ("empty", *on, *new, "--yes"), NEW, 0, loses=True, source={}),
+        Spec(
+            "db-import", "new", ("import", *on, *new, "--yes", str(shop.other)), NEW, sales, loses=True, source=numbers
+        ),
     ]  # fmt: skip
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from tests.drills.content import content
+from tests.drills.faults import kept_values
+from tests.drills.faults.kept_values import Numbers, Value, Values
 
 COLUMNS: Final = {
     "transactions": ["receiptNumber", "totalCents", "paidWith", "createdAt", "shiftId"],
@@ -52,6 +54,12 @@ class Picture(NamedTuple):
     """For each product what is in stock plus what was sold: it never changes."""
     problems: tuple[str, ...]
     """What SQLite's own checks find."""
+    numbers: Numbers
+    """Its counters."""
+    newer: Values
+    """Values that only a newer schema can hold, as the app sees them."""
+    kept: Values
+    """Such values in its complement."""
 
 
 class NoPicture(Exception):
@@ -93,9 +101,11 @@ def _picture(copy: Path) -> Picture:
         stock = dict(connection.execute("SELECT id, stock FROM products"))
         for product, quantity in connection.execute("SELECT productId, quantity FROM transaction_items"):
             stock[product] = stock.get(product, 0) + quantity
+        numbers = kept_values.numbers(connection)
+        newer, kept = kept_values.live(connection), kept_values.kept(connection)
     found = content(copy, COLUMNS)
     objects = frozenset((kind, name, " ".join(sql.split())) for kind, name, sql in found.objects)
-    return Picture(version, found.rows, objects, known, stock, tuple(problems))
+    return Picture(version, found.rows, objects, known, stock, tuple(problems), numbers, newer, kept)
 
 
 def grow(database: Path, size_bytes: int) -> None:
@@ -164,6 +174,18 @@ def kept_aside(folder: Path, live: Path, scratch: Path) -> frozenset[Receipt]:
             found |= picture(path, scratch).receipts
         except NoPicture:
             continue
+    return frozenset(found)
+
+
+def values_aside(folder: Path, live: Path, scratch: Path) -> Values:
+    """Return the values of a newer schema that other databases in a folder hold."""
+    found: set[Value] = set()
+    for path in databases_beside(folder, live):
+        try:
+            other = picture(path, scratch)
+        except NoPicture:
+            continue
+        found |= other.newer | other.kept
     return frozenset(found)
 
 

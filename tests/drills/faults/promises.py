@@ -20,6 +20,9 @@ class Promise(Enum):
     NO_TRACEBACK = "no traceback is shown"
     NO_HANG = "every command ends"
     NO_LITTER = "no unfinished file is left after settling"
+    NUMBERS = "no number is lower than it was seen"
+    EXPLAINED = "every skipped number is explained"
+    PUT_BACK = "what an older schema cannot hold is kept, and put back"
     REPEATABLE = "the same command can be repeated"
 
 

@@ -32,6 +32,12 @@ def _database(stage: Stage) -> list[Flow]:
     return flows(stage)
 
 
+def _return(stage: Stage) -> list[Flow]:
+    from tests.drills.faults.return_flows import flows
+
+    return flows(stage)
+
+
 def _publish(stage: Stage) -> list[Flow]:
     from tests.drills.faults.publish_flows import flows
 
@@ -50,7 +56,7 @@ FAMILIES: Final = {
             "install", "check", "launch", "launch-wal", "launch-fail", "launch-crash", "launch-crash-wal",
             "launch-exit", "launch-down", "fold", "fold-back", "rollback", "rollback-wal", "rollback-script",
             "rollback-repeat",
-            "rollback-header", "rollback-pages",
+            "rollback-header", "rollback-pages", "rollback-counter",
         ),
         _terminal,
     ),
@@ -60,6 +66,12 @@ FAMILIES: Final = {
             "db-restore-wal", "db-backup", "db-repair", "db-empty", "db-import",
         ),
         _database,
+    ),
+    "return": Family(
+        (
+            "db-downgrade-kept", "db-up-again", "db-up-again-through", "db-restore-counter", "db-downgrade-counter",
+        ),
+        _return,
     ),
     "vendor": Family(("publish", "refresh"), _publish, publish=True),
     "own": Family(

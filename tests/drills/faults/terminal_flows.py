@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tests.drills.faults import records
+from tests.drills.faults import kept_values, records
 from tests.drills.faults.engine import Engine, Ran
 from tests.drills.faults.flow import Command, Course, Flow
 from tests.drills.faults.modes import Mode
@@ -26,7 +26,7 @@ from tests.drills.faults.pictures import (
 )
 from tests.drills.faults.promises import Promise, Violation
 from tests.drills.faults.stage import LAUNCH, SALES_PER_START, Stage, rollback_script, updater
-from tests.drills.faults.terminal_scenes import SCHEMAS, Scenes
+from tests.drills.faults.terminal_scenes import COUNTER, GOOD, SCHEMAS, Scenes
 from tests.drills.faults.trace_rules import GENERAL, TRIAL
 from tests.drills.faults.truth import Told, false_sentences, kept_files, opened
 
@@ -36,6 +36,8 @@ HEADER_BYTES: Final = 100
 """Of an SQLite database: its counters change with each copy."""
 
 
+RAISED: Final = {COUNTER: "transactions", "transaction_items": "transaction_items"}
+"""Counters that are raised, and the tables whose marks they are."""
 LOSSY: Final = 6
 """The exit status of a command that is done and lost something, to which a person agreed."""
 
@@ -50,6 +52,8 @@ class Spec(NamedTuple):
     """How many undisturbed starts it may take to settle."""
     repeat: bool = False
     """Whether a person repeats the command that did not succeed, before the first start."""
+    raises: bool = False
+    """Whether the database that it leaves must have higher counters than its backup, and an explanation of them."""
 
 
 class Settled(NamedTuple):
@@ -232,6 +236,7 @@ class TerminalFlow(Flow):
         if now is None:
             return [*found, Violation(Promise.FITS, "the live database cannot be read")]
         found += [Violation(Promise.WHOLE, f"after settling: {problem}") for problem in self._problems(now)]
+        found += self._counters(now, settled)
         if settled.opened in SCHEMAS and now.version != SCHEMAS[settled.opened]:
             found.append(Violation(Promise.FITS, f"{settled.opened} is open on schema {now.version}"))
         receipts = receipts_in(self._stage.receipts)
@@ -239,6 +244,19 @@ class TerminalFlow(Flow):
             found.append(Violation(Promise.STARTS, f"it sold {len(receipts) - len(held)} times only"))
         found += self._lost(now, receipts)
         return found + self._litter()
+
+    def _counters(self, now: Picture, settled: Settled) -> list[Violation]:
+        """Compare the counters with how high they were seen, and look for the explanation of those that were raised."""
+        seen = self._scenes.before[self._spec.scene].seen
+        found = [Violation(Promise.NUMBERS, text) for text in kept_values.lower(seen, now.numbers)]
+        if self._spec.raises and settled.opened == GOOD.version:
+            told = kept_values.explanations(self._stage.till)
+            found += [
+                Violation(Promise.EXPLAINED, f"{name} was raised to {seen[mark]}, and no explanation says so")
+                for name, mark in RAISED.items()
+                if not any(line.name == name and line.raised_to == seen[mark] for line in told)
+            ]
+        return found
 
     def _lost(self, now: Picture, receipts: Sequence[Receipt]) -> list[Violation]:
         """Compare what customers hold, and all other rows, with the live database and with what was put aside."""
@@ -302,4 +320,5 @@ def specs(install_words: tuple[str, ...] = ()) -> list[Spec]:
         Spec("rollback-repeat", "rollback", rollback, repeat=True),
         Spec("rollback-header", "rollback-header", ruined, repeat=True),
         Spec("rollback-pages", "rollback-pages", ruined, repeat=True),
+        Spec("rollback-counter", "rollback-counter", ruined, repeat=True, raises=True),
     ]

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from tests.drills.faults import native_code
 from tests.drills.faults.engine import Ran
+from tests.drills.faults.kept_values import Numbers
 from tests.drills.faults.pictures import Picture, grow, picture, receipts_in
 from tests.drills.faults.stage import LAUNCH, Stage, dbsync, updater
 from tests.helpers.vendor import Vendor
@@ -25,6 +26,15 @@ entry = "till"
 self_test = ["--self-test"]
 migrations = "migrations"
 """
+COUNTER: Final = "sale"
+DECLARED: Final = f"""\
+[[counter]]
+name = "{COUNTER}"
+description = "Numbers of sales, printed on receipts"
+table = "transactions"
+column = "id"
+"""
+"""What every release but the first declares."""
 
 
 class Built(NamedTuple):
@@ -55,6 +65,8 @@ def bundle(folder: Path, release: Built) -> Path:
     (folder / "release.txt").write_text(f"{release.version} {release.schema} {release.behaviour}\n")
     (folder / "tillkeeper.toml").write_text(CONFIG)
     copy_migrations(folder / "migrations", schema=release.schema, mended=release.mended)
+    if release.schema > GOOD.schema:
+        (folder / "migrations" / "counters.toml").write_text(DECLARED)
     return folder
 
 
@@ -67,6 +79,8 @@ class Before(NamedTuple):
     """The bytes of a ruined database; empty otherwise."""
     sold_since_backup: int
     """How many sales no backup has."""
+    seen: Numbers
+    """How high each counter was ever seen."""
 
 
 class Scenes:
@@ -99,6 +113,11 @@ class Scenes:
         self._keep_in_wal_mode("rollback-wal", of="rollback")
         self._ruin("rollback-header", first=0, count=1)
         self._ruin("rollback-pages", first=2, count=4)
+        # Its counters were seen after the last sale, and the file is ruined since.
+        stage.reset("rollback")
+        _succeed(stage.run(dbsync("backup", "--database", str(stage.database))))
+        seen = picture(stage.database, stage.scratch).numbers
+        self._ruin("rollback-counter", first=2, count=4, seen=seen)
         for name, release in (
             ("launch-fail", BAD_MIGRATION),
             ("launch-crash", CRASHING),
@@ -165,16 +184,17 @@ class Scenes:
         stage.keep(name)
         stage.reset(of)
 
-    def _ruin(self, name: str, *, first: int, count: int) -> None:
-        """Overwrite pages of the database."""
+    def _ruin(self, name: str, *, first: int, count: int, seen: Numbers | None = None) -> None:
+        """Overwrite pages of the database; `seen` if the scene is the one that is in place."""
         stage = self.stage
-        stage.reset("rollback")
+        if seen is None:
+            stage.reset("rollback")
         data = bytearray(stage.database.read_bytes())
         start, size = first * PAGE_BYTES, count * PAGE_BYTES
         data[start : start + size] = os.urandom(size)
         stage.database.write_bytes(data)
         stage.keep(name)
-        self.before[name] = Before(None, bytes(data), 0)
+        self.before[name] = Before(None, bytes(data), 0, seen or {})
 
     def grow(self, scene: str, size_bytes: int) -> str:
         """Keep a scene with a database of about that size, and return its name."""
@@ -200,8 +220,8 @@ class Scenes:
             sold = (
                 held - 2 if folder.name.startswith(("rollback", "launch-", "fold-back")) and found.version == 4 else 0
             )
-            self.before[folder.name] = Before(found, b"", sold)
-        for name in ("rollback-header", "rollback-pages"):
+            self.before[folder.name] = Before(found, b"", sold, found.numbers)
+        for name in ("rollback-header", "rollback-pages", "rollback-counter"):
             self.before[name] = self.before[name]._replace(sold_since_backup=self.before["rollback"].sold_since_backup)
         stage.reset("rollback")
         migrations = stage.vendor / "bundles" / EXITING.version / "migrations"

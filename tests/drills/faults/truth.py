@@ -21,7 +21,10 @@ LOSSES: Final = (
 """Parts of sentences that admit a loss."""
 _OPEN: Final = re.compile(r"^till (\S+) is open$", re.MULTILINE)
 _STARTS_NEXT: Final = re.compile(r"^(?:done: )?(\S+) starts (?:next|at the next launch)", re.MULTILINE)
-_KEPT: Final = re.compile(r"\bkept: (/\S+)")
+_KEPT: Final = re.compile(
+    r"(?:\bkept: |Numbers that are skipped are explained: |What the older schema has no place for: )(/\S+)"
+)
+_PUT_BACK: Final = re.compile(r"^put back (\d+) rows", re.MULTILINE)
 
 
 class Told(NamedTuple):
@@ -40,6 +43,8 @@ class Told(NamedTuple):
     """Whether the content of the live database changed by this command."""
     missing_files: tuple[str, ...] = ()
     """Files that the output says are kept, and that are not there."""
+    put_back_count: int | None = None
+    """How many kept rows came back to the live database; None if that is not known."""
     losing_status: int = 6
     """The exit status that says that records were removed."""
 
@@ -117,8 +122,16 @@ def kept(told: Told) -> str:
     return f"it says that {', '.join(told.missing_files)} is kept, and it is not there" if told.missing_files else ""
 
 
+def put_back(told: Told) -> str:
+    """Return the number of rows that are said to be put back by a run that succeeded, where it is another one."""
+    said = [int(number) for number in _PUT_BACK.findall(told.output)]
+    if told.exit_code == 0 and said and told.put_back_count is not None and said[-1] != told.put_back_count:
+        return f"it says that {said[-1]} rows were put back, and {told.put_back_count} were"
+    return ""
+
+
 RULES: Final[tuple[Rule, ...]] = (
-    nothing_recorded, starts_next, stays_open, cannot_open, silent_loss, nothing_changed, kept,
+    nothing_recorded, starts_next, stays_open, cannot_open, silent_loss, nothing_changed, kept, put_back,
 )  # fmt: skip
 
 
