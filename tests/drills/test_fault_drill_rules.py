@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.drills.faults import rare_states, records, trace_rules
+from tests.drills.faults import kept_values, rare_states, records, trace_rules
 from tests.drills.faults.calls import IS_WRITE, TAKES_SPACE, Call, is_same_place, parsed, sampled, smart
+from tests.drills.faults.kept_values import Explained, Value
 from tests.drills.faults.modes import Mode
 from tests.drills.faults.trace_rules import Rule
-from tests.drills.faults.truth import Told, false_sentences
+from tests.drills.faults.truth import Told, false_sentences, kept_files
 
 SYNCED_STATE = (
     "write state/.new-a.json",
@@ -119,6 +120,8 @@ TRUE = Told("1.0 starts next. 1.1 is not tried again here", 0, "1.0")
         Told("The till cannot open. Please call support.", 75, "1.0"),
         Told("4 records are missing from the live database: they are kept", 6, "1.0", lost_count=4),
         Told("Error: the app is running. Nothing was changed.", 75, "1.1"),
+        Told("put back 3 rows that the older schema could not hold", 0, "", put_back_count=3),
+        Told("put back 3 rows that the older schema could not hold\nError: the disk is full", 75, "", put_back_count=0),
     ],
 )
 def test_a_true_sentence_is_no_violation(told: Told) -> None:
@@ -136,10 +139,41 @@ def test_a_true_sentence_is_no_violation(told: Told) -> None:
         Told("done", 6, "1.0", lost_count=4),
         Told("Error: it failed. Nothing was changed.", 75, "1.1", changed=True),
         Told("The database as it was is kept: /data/x.db", 0, "1.0", missing_files=("/data/x.db",)),
+        Told("put back 3 rows that the older schema could not hold", 0, "", put_back_count=2),
     ],
 )
 def test_a_false_sentence_is_found(told: Told) -> None:
     assert len(false_sentences(told)) == 1
+
+
+def test_files_that_a_sentence_names_are_found() -> None:
+    told = (
+        "The newer database is kept: /data/x.db\nWhat the older schema has no place for: /data/p.jsonl\n"
+        "Numbers that are skipped are explained: /data/counters-1"
+    )
+    assert kept_files(told) == ["/data/x.db", "/data/p.jsonl", "/data/counters-1"]
+
+
+def test_a_counter_that_is_lower_or_not_explained_is_found() -> None:
+    seen = {"sale": 9, "receipt": 4}
+    assert kept_values.lower(seen, {"sale": 9, "receipt": 7}) == []
+    assert kept_values.lower(seen, {"sale": 8}) == ["sale is 8, and was seen at 9", "receipt is 0, and was seen at 4"]
+    line = Explained("sale", 5, 9, done=False)
+    assert kept_values.unexplained({"sale": 5, "receipt": 4}, seen, [line], ended=False) == []
+    for told, ended in (([line], True), ([line._replace(number=6)], False), ([], False)):
+        (text,) = kept_values.unexplained({"sale": 5, "receipt": 4}, seen, told, ended=ended)
+        assert text.startswith("sale was raised from 5 to 9, and no explanation")
+
+
+def test_a_kept_value_belongs_live_where_the_schema_holds_it() -> None:
+    one, gone = Value("products", "barcode", "p1", "1"), Value("products", "barcode", "p2", "2")
+    both, none = frozenset({one, gone}), frozenset[Value]()
+    refused = frozenset({gone})
+    back = (frozenset({one}), refused)
+    assert kept_values.misplaced((none, both), back, refused=refused, can_hold=True) == ""
+    assert kept_values.misplaced((both, none), (none, both), refused=refused, can_hold=False) == ""
+    assert "wrongly kept or not" in kept_values.misplaced((none, both), (back[0], none), refused=refused, can_hold=True)
+    assert "wrongly live or not" in kept_values.misplaced((both, none), (both, both), refused=none, can_hold=False)
 
 
 def test_of_a_run_of_writes_the_first_the_last_and_every_eighth_matter() -> None:

@@ -275,7 +275,8 @@ class DatabaseFlow(Flow):
             found.append((Promise.WHOLE, f"it has schema {now.version}"))
         if self._shop.objects.get(now.version, frozenset()) != now.objects:
             found.append((Promise.WHOLE, f"schema {now.version} has other objects than it should"))
-        seen = self._shop.seen.get(self._spec.scene, before.numbers)
+        # A database that is not replaced yet is as it was, also where a person has lowered a counter.
+        seen = self._seen(before) if now.version == self._spec.goal else before.numbers
         found += [(Promise.NUMBERS, text) for text in kept_values.lower(seen, now.numbers)]
         found += [(Promise.PUT_BACK, text) for text in self._values(before, now)]
         if not self._spec.loses:
@@ -305,12 +306,15 @@ class DatabaseFlow(Flow):
         )
         return [text] if text else []
 
+    def _seen(self, before: Picture) -> Numbers:
+        return self._shop.seen.get(self._spec.scene, before.numbers)
+
     def _explained(self, *, ended: bool) -> list[Violation]:
         """Look whether each counter that was raised has its explanation."""
         before = self._shop.pictures[self._spec.scene]
         if self._spec.source is None or before is None or not self._at_goal():
             return []
-        seen = self._shop.seen.get(self._spec.scene, before.numbers)
+        seen = self._seen(before)
         told = kept_values.explanations(self.folder)
         found = kept_values.unexplained(self._spec.source, seen, told, ended=ended)
         return [Violation(Promise.EXPLAINED, text) for text in found]

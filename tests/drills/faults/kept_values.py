@@ -1,4 +1,4 @@
-"""Values that only a newer schema can hold, and the numbers that never run backwards: by plain SQL, and rules over them.
+"""Values that only a newer schema can hold, and numbers that never run backwards: by plain SQL, and rules over them.
 
 Nothing here asks the product: it reads its tables and its explanations as an auditor would.
 """
@@ -99,7 +99,7 @@ def explanations(folder: Path) -> list[Explained]:
     return found
 
 
-# ------------------------------------------------------------------------------------------------------------- the rules
+# ---------------------------------------------------------------------------------------------------- the rules
 
 
 def lower(seen: Numbers, now: Numbers) -> list[str]:

@@ -80,6 +80,8 @@ _REJECTED: Final = _is("rename", "state/rejected/")
 _TRIAL: Final = _is("rename", "state/trial/")
 _RUNS: Final = _is("exec", "program/versions/")
 _LAUNCHES: Final = ("launch", "launch-crash", "launch-exit")
+_RAISING: Final = ("db-restore-counter", "db-downgrade-counter")
+_GAPS: Final = "backups/reports/counters-"
 _ONE_ERROR: Final = (Mode.EIO, Mode.ENOSPC)
 
 STATES: Final = (
@@ -147,6 +149,22 @@ STATES: Final = (
     ),
     RareState("a state file cannot be read", ("check", "launch", "rollback"), (Mode.READ,), _is("read", "state/")),
     RareState("the live database cannot be read", ("rollback",), (Mode.READ,), _is("pread", DATABASE)),
+    RareState(
+        "a counter is raised in a copy, and the copy is not complete", ("db-restore-counter",), (Mode.PLUG, Mode.KILL),
+        lambda calls, index: calls[index].name in WRITES and "-backup-raised-" in calls[index].path,
+    ),
+    RareState(
+        "a gap is explained and the database is not replaced", _RAISING, (Mode.PLUG, Mode.KILL),
+        _next_after(_is("rename", _GAPS)),
+    ),
+    RareState(
+        "the database is replaced and the explanation of its gap has no end", _RAISING, (Mode.PLUG, Mode.KILL),
+        _after(_is("unlink", "pos_system.db-journal"), _is("rename", _GAPS)),
+    ),
+    RareState(
+        "kept values are put back and the commit is cut", ("db-up-again", "db-up-again-through"), (Mode.PLUG,),
+        _writes("pos_system.db"),
+    ),
     RareState("a second cut in the recovery of a launch", _LAUNCHES, (Mode.PLUG,), _anywhere, twice=True),
     RareState(
         "a second cut in the recovery of a rollback", _ROLLBACKS, (Mode.PLUG,), _after(_REJECTED, _anywhere), twice=True

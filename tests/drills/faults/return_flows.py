@@ -113,10 +113,11 @@ class ReturnShop(Shop):
             "S%",
         )
         self._ask(
-            "INSERT INTO products (id, name, sku, priceCents, businessId) SELECT ?, 'Bag', 'BAG', 5, id FROM businesses",
+            "INSERT INTO products (id, name, sku, priceCents, businessId)"
+            " SELECT ?, 'Bag', 'BAG', 5, id FROM businesses",
             REMOVED.key,
         )
-        self._ask("UPDATE products SET barcode = ? || id WHERE rowid % 3 = 0 OR id = 'p99'", "400")
+        self._ask("UPDATE products SET barcode = '400' || id WHERE rowid % 3 = 0 OR id = ?", REMOVED.key)
 
     def _ask(self, sql: str, value: int | str) -> None:
         with closing(sqlite3.connect(self.database)) as connection, connection:
