@@ -1,4 +1,4 @@
-"""Where every row and cell is after a way down and up again, by plain SQL: nothing of dbsync's decides what is the same."""
+"""Where every row and cell is after a way down and up again, by plain SQL: nothing of dbsync's decides it."""
 
 from __future__ import annotations
 
@@ -107,10 +107,13 @@ def kept_in(database: Path) -> list[Kept]:
                 for one in cells
                 if one[2] == "value" or (one[2] == "both" and marshal.dumps(one[3], 2) != marshal.dumps(one[4], 2))
             }
+            # A table without a primary key has none: the row is known by all that the migrations make of it.
+            whole = kind == "removed" and not any(one[1] for one in cells)
             keys = {
                 str(one[0]).lower(): marshal.dumps(one[3] if one[2] == "predicted" else one[4], 2)
-                for one in cells if one[1]
-            }  # fmt: skip
+                for one in cells
+                if one[1] or whole
+            }
             found.append(Kept(int(number), str(kind), str(table).lower(), str(state), values, keys))
         return found
 
@@ -241,9 +244,7 @@ class Again(NamedTuple):
     lost: list[str]
 
 
-def put_back(
-    *, waiting: list[Kept], still: list[Kept], plain: Mapping[str, Table], up: Mapping[str, Table]
-) -> Again:
+def put_back(*, waiting: list[Kept], still: list[Kept], plain: Mapping[str, Table], up: Mapping[str, Table]) -> Again:
     """Each kept row is live or a conflict by name; and what is not as the app's own texts make it was kept.
 
     Args:

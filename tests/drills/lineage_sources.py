@@ -32,6 +32,9 @@ class Lineage(NamedTuple):
     """The last file of the older schema; the files after it are the migrations."""
     schema: str = ""
     """A file with the whole older schema, as `tag:path`; else the files up to `last_of_base` make it."""
+    only_json: tuple[tuple[str, str, str], ...] = ()
+    """Table, column and expression where the app has only JSON and its migrations rely on it: what made-up trade wrote
+    otherwise is replaced."""
 
 
 LINEAGES: Final = {
@@ -56,6 +59,10 @@ LINEAGES: Final = {
         released="0.19.0",
         last_of_base="0.19/00__add_resource_name.sql",
         schema="v0.19.0:store/db/sqlite/migration/prod/LATEST__SCHEMA.sql",
+        only_json=(
+            ("inbox", "message", "json_object('type', 'MEMO_COMMENT', 'activityId', id)"),
+            ("activity", "payload", "json_object('memoComment', json_object('memoId', id, 'relatedMemoId', 1))"),
+        ),
     ),
     "grocy": Lineage(
         repository="grocy/grocy",
@@ -76,6 +83,7 @@ class Histories(NamedTuple):
     """Name and text of each migration after it."""
     newest: str
     """The newest file's name, and the commit it was read at."""
+    only_json: tuple[tuple[str, str, str], ...] = ()
 
 
 def read(lineage: Lineage, sources: Path) -> Histories:
@@ -93,7 +101,8 @@ def read(lineage: Lineage, sources: Path) -> Histories:
     made_by = [lineage.schema] if lineage.schema else [f"HEAD:{name}" for name in names[:at]]
     steps = tuple((name.removeprefix(f"{lineage.under}/"), _git(clone, "show", f"HEAD:{name}")) for name in names[at:])
     commit = _git(clone, "rev-parse", "--short", "HEAD").strip()
-    return Histories(tuple(_git(clone, "show", one) for one in made_by), steps, f"{steps[-1][0]} at {commit}")
+    base = tuple(_git(clone, "show", one) for one in made_by)
+    return Histories(base, steps, f"{steps[-1][0]} at {commit}", lineage.only_json)
 
 
 def make_base(histories: Histories, database: Path) -> None:

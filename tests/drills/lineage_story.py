@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import time
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from dbsync.lint.check import Problem, examine
@@ -15,6 +15,7 @@ from dbsync.migrations import folder as migration_folder
 from dbsync.rehearsal import made_up_trade
 from dbsync.schema.declarations import declared
 from tests.drills import lineage_oracle as oracle
+from tests.drills.content import tables
 from tests.drills.lineage_sources import Histories, as_migration, make_base
 from tests.drills.real_story import FIRST, Shop
 
@@ -38,8 +39,14 @@ class Faulty(Exception):
     """Something is not as it should be."""
 
 
-def story(histories: Histories, folder: Path, *, rounds_count: int) -> Seen:
+def story(histories: Histories, folder: Path, *, fill_count: int, rounds_count: int) -> Seen:
     """Everything, in order.
+
+    Args:
+        histories: the app's texts.
+        folder: where to work; it is made.
+        fill_count: rounds of trade before the first migration. With more than a few, half of the rows stay untouched.
+        rounds_count: rounds of trade in the newest schema, and in the older one after going back.
 
     Raises:
         Faulty: dbsync refused something, or made other rows than the app's own texts.
@@ -47,8 +54,7 @@ def story(histories: Histories, folder: Path, *, rounds_count: int) -> Seen:
     folder.mkdir(parents=True, exist_ok=True)
     base = folder / "app.db"
     make_base(histories, base)
-    for seed in range(rounds_count):
-        trade(base, seed=seed)
+    _trade(histories, base, fill_count, 0)
     shop = Shop(folder / "shop", base)
     _adopt(shop)
     old = oracle.read(shop.database)
@@ -57,7 +63,7 @@ def story(histories: Histories, folder: Path, *, rounds_count: int) -> Seen:
     _upgraded(shop)
     migrated = oracle.read(shop.database)
     _same("the way up", oracle.by_the_apps_own_texts(histories.steps, base, folder / "plain.db"), migrated)
-    edits_count = sum(trade(shop.database, seed=100 + seed) for seed in range(rounds_count))
+    edits_count = _trade(histories, shop.database, rounds_count, 100)
     traded = oracle.read(shop.database)
     _gone_back(shop)
     down, waiting = oracle.read(shop.database), oracle.kept_in(shop.database)
@@ -69,7 +75,7 @@ def story(histories: Histories, folder: Path, *, rounds_count: int) -> Seen:
     with _aside(shop):
         _upgraded(shop)
         _same("up again at once", traded, oracle.read(shop.database))
-    edits_count += sum(trade(shop.database, seed=200 + seed) for seed in range(rounds_count))
+    edits_count += _trade(histories, shop.database, rounds_count, 200)
     plain = oracle.by_the_apps_own_texts(histories.steps, shop.database, folder / "plain-traded.db")
     _upgraded(shop)
     again = oracle.put_back(
@@ -98,10 +104,17 @@ def _adopt(shop: Shop) -> None:
     _same("adopting", before, oracle.read(shop.database))
 
 
-def trade(database: Path, *, seed: int) -> int:
+def _trade(histories: Histories, database: Path, rounds_count: int, first_seed: int) -> int:
     """Make up trade in a database, and return how many rows and cells it wrote or removed."""
+    done: list[made_up_trade.TableTrade] = []
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:
-        done = made_up_trade.trade(connection, seed=seed)
+        for seed in range(first_seed, first_seed + rounds_count):
+            done += made_up_trade.trade(connection, seed=seed)
+            there = tables(connection)
+            for table, column, json in histories.only_json:
+                if table in there:
+                    wrong = f"typeof({column}) <> 'text' OR NOT json_valid({column})"
+                    connection.execute(f"UPDATE {table} SET {column} = {json} WHERE {wrong}")
     return sum(made.done_count + made.children for made in done)
 
 
@@ -121,13 +134,16 @@ def declare(histories: Histories, shop: Shop) -> None:
         scratch.mkdir(exist_ok=True)
         found = examine(folder=shop.migrations, database=shop.database, scratch=scratch)
         told = found.problems
-        if not [_added(said, problem) for problem in told if _line(problem)]:
+        helped = [problem for problem in told if _line(problem)]
+        for problem in helped:
+            _add(said, problem)
+        if not helped:
             break
     if told:
         raise Faulty("check: " + "; ".join(f"{one.where}: {one.what} [{one.safe}]" for one in told))
 
 
-def _added(said: dict[str, list[str]], problem: Problem) -> None:
+def _add(said: dict[str, list[str]], problem: Problem) -> None:
     stem = problem.where.rpartition(" to ")[2].removesuffix(".sql")
     lines, line = said.setdefault(stem, []), _line(problem)
     if line in lines:

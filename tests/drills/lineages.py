@@ -2,8 +2,8 @@
 
     python -m tests.drills.lineages --sources FOLDER [--only NAME ...] [--rounds N] [--keep FOLDER]
 
-FOLDER has a git clone of each app's repository by its name. What is not there is named and left out. The exit status is 1
-if anything was not as it should be.
+FOLDER has a git clone of each app's repository by its name. What is not there is named and left out. The exit status
+is 1 if anything was not as it should be.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sources", type=Path, required=True, help="where the clones are")
     parser.add_argument("--only", nargs="*", default=[], choices=LINEAGES, help="names of apps")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of trade at each place")
+    parser.add_argument("--fill", type=int, default=10, help="rounds of trade before the first migration")
+    parser.add_argument("--rounds", type=int, default=2, help="rounds of trade in each schema after it")
     parser.add_argument("--keep", type=Path, help="work here and leave everything")
     chosen = parser.parse_args()
     print(
-        "| app | from | to | tables, rows | migrations | changes by people | untouched rows | cells live, kept, made again"
-        " | put back, conflicts | lost | seconds |\n|" + " --- |" * 11,
+        "| app | from | to | tables, rows | migrations | changes by people | untouched rows"
+        " | cells live, kept, made again | put back, conflicts | lost | seconds |\n|" + " --- |" * 11,
         flush=True,
     )
     bad = []
@@ -39,18 +40,18 @@ def main() -> int:
         for name, lineage in LINEAGES.items():
             if not chosen.only or name in chosen.only:
                 folder = (chosen.keep or Path(scratch)) / name
-                if not _ran(name, lineage, chosen.sources, folder, chosen.rounds):
+                if not _ran(name, lineage, folder, chosen):
                     bad.append(name)
     print(f"NOT GOOD: {', '.join(bad)}" if bad else "all good", flush=True)
     return 1 if bad else 0
 
 
-def _ran(name: str, lineage: Lineage, sources: Path, folder: Path, rounds_count: int) -> bool:
+def _ran(name: str, lineage: Lineage, folder: Path, chosen: argparse.Namespace) -> bool:
     """Runs one; whether all was as it should be."""
     began = time.monotonic()
     try:
-        histories = lineage_sources.read(lineage, sources)
-        seen = story(histories, folder, rounds_count=rounds_count)
+        histories = lineage_sources.read(lineage, chosen.sources)
+        seen = story(histories, folder, fill_count=chosen.fill, rounds_count=chosen.rounds)
     except NotThere as why:
         print(f"{name}: left out, {why}", flush=True)
     except Faulty as why:

@@ -1,4 +1,4 @@
-"""A small history taken there, back and up again, as `python -m tests.drills.lineages` does it with those of public apps.
+"""A small history taken there, back and up again, as `python -m tests.drills.lineages` does with public apps' own.
 
 docs/real-databases.md has what was seen with them.
 """
@@ -32,7 +32,7 @@ STEPS = (
 
 @pytest.mark.slow
 def test_a_history_goes_there_and_back_and_up_again_with_trade_at_both_ends(tmp_path: Path) -> None:
-    seen = story(Histories((FIRST,), STEPS, "004"), tmp_path, rounds_count=1)
+    seen = story(Histories((FIRST,), STEPS, "004"), tmp_path, fill_count=4, rounds_count=1)
     assert (seen.tables_count, seen.migrations_count) == (3, 3)
     where = seen.where
     assert min(seen.rows_count, seen.edits_count, where.untouched, where.live, where.kept, seen.again.put_back) > 10
