@@ -16,13 +16,13 @@ from dbsync.storage import files as disk_files
 from dbsync.upgrade import coordinator, restore_decision
 from tests.dbsync.cli.test_check import dbsync
 from tests.helpers.places import ROOT
-from tests.helpers.shop import dump, effects, files, make_shop, released, sales, sell, upgrade, version
+from tests.helpers.shop import dump_but_marks, effects, files, make_shop, released, sales, sell, upgrade, version
 
 
 def shop(tmp_path: Path) -> tuple[Path, Backup, list[str]]:
     """A shop brought from v2 to v4 and then backed up again: database, the old backup, what is in that."""
     database = make_shop(tmp_path, schema=2)
-    before = dump(database)
+    before = dump_but_marks(database)
     outcome = upgrade(database, released(tmp_path, 4), trial_id="t1")
     assert outcome.backup is not None
     sell(database, 3)
@@ -75,7 +75,7 @@ def test_a_compressed_backup_is_restored(tmp_path: Path, by_its_old_name: bool) 
     assert would["losses"], "what was sold since is counted"
     done = dbsync("restore", named, "--database", database, "--yes", "--accept-loss")
     assert done.returncode == 6, done.stdout + done.stderr
-    assert dump(database) == before
+    assert dump_but_marks(database) == before
     assert not [one for one in files(database.parent) if ".part-" in one]
 
 
@@ -130,13 +130,13 @@ def test_a_compressed_backup_that_was_changed_is_refused(tmp_path: Path, how: st
     data = bytearray(small.read_bytes())
     data[len(data) // 2] ^= 1
     small.write_bytes(bytes(data) if how == "a byte" else data[:-1000])
-    before = dump(database)
+    before = dump_but_marks(database)
     done = dbsync("restore", small, "--database", database, "--yes")
     assert (done.returncode, "checksum differs" in done.stderr) == (4, True)
     catalog.write_facts(catalog.read(small)._replace(sha256=Sha256("")))
     done = dbsync("restore", small, "--database", database, "--yes")
     assert done.returncode == 4, "zstd's own checksum and the content's say it too"
-    assert dump(database) == before
+    assert dump_but_marks(database) == before
     assert not [one for one in files(database.parent) if ".part-" in one]
 
 
@@ -199,21 +199,21 @@ def test_without_zstd_the_error_says_what_to_do_and_all_else_works(tmp_path: Pat
     assert "there is no zstd in this Python. Install it (pip install 'tillkeeper[zstd]')." in refused.stderr
     assert kept.path.exists()
     small = packed(database, kept)
-    now = dump(database)
+    now = dump_but_marks(database)
     refused = bare("restore", small, "--yes")
     assert refused.returncode == 4
     assert f"or decompress it by hand (`zstd -d {small.name}`)" in refused.stderr
-    assert dump(database) == now
+    assert dump_but_marks(database) == now
     assert str(small) in bare("backups").stdout
     compression.expand(source=small, target=kept.path)
     assert catalog.list_backups(backups=database.parent / "backups", database=database)[-1] == kept, (
         "decompressed by hand"
     )
     assert bare("restore", kept.path, "--yes", "--accept-loss").returncode == 6
-    assert dump(database) == before
+    assert dump_but_marks(database) == before
     kept.path.write_bytes(b"something else")
     assert "checksum differs" in bare("restore", kept.path, "--yes").stderr
-    assert dump(database) == before
+    assert dump_but_marks(database) == before
 
 
 CUT = """
@@ -254,6 +254,6 @@ def test_a_cut_while_compressing_leaves_one_good_backup_and_the_next_time_ends_i
     small = catalog.compressed_path(kept.path)
     assert [one.path for one in catalog.list_backups(backups=backups, database=database)][-1] == small
     assert dbsync("restore", small, "--database", database, "--yes", "--accept-loss").returncode == 6
-    assert dump(database) == before
+    assert dump_but_marks(database) == before
     assert not kept.path.exists()
     assert not [one for one in files(database.parent) if ".part-" in one]
