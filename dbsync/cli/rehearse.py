@@ -25,10 +25,10 @@ from dbsync.storage.platform import this_platform
 @as_json
 @on_database
 def command(place: Place, *, folder: Path, as_json: bool) -> None:
-    """Migrate and verify a copy, and go back once, with the app running.
+    """Migrate and verify a copy, and go back once on it.
 
-    Tells how it would go, how long it would take, what would change, and what going back would lose, after made-up
-    trade on the copy; leaves nothing behind.
+    The app may run meanwhile. Tells how it would go, how long it would take, what would change, and what going back
+    would lose, after made-up trade on the copy; leaves nothing behind.
     """
     known = migration_folder.load(folder)
     facts = place.effects().look()

@@ -109,23 +109,28 @@ def _difference(connection: Connection, base: str, now: TableFacts, before: Tabl
     except sqlite3.OperationalError as error:
         if kind_of(error) is not None:
             raise
-        return _loss_by_rowid(connection, base, table)
+        return _loss_by_rowid(connection, base, table, error, whole=whole)
 
 
-def _loss_by_rowid(connection: Connection, base: str, table: Shared) -> Loss:
+def _loss_by_rowid(
+    connection: Connection, base: str, table: Shared, error: sqlite3.OperationalError, *, whole: bool
+) -> Loss:
     """Return how a table differs whose key SQLite cannot compare here, such as one with a collation of the app's.
 
-    A table of a module that is not here has its rows in other tables, which are compared by themselves.
+    One that cannot be read at all counts as one changed row where everything must be accounted for.
+
+    Raises:
+        sqlite3.OperationalError: it cannot be read at all.
     """
     try:
         if rowid_of(connection, table.table) is None:
-            return Loss(table.table, 0, 1, 0)
+            raise error
         twins = Twins(connection, table.table, table.columns, (), now="main", base=base)
         counts = [_one(connection, f"SELECT count(*) {query}") for query in (twins.added, twins.changed, twins.removed)]
-    except sqlite3.OperationalError as error:
-        if kind_of(error) is not None:
+    except sqlite3.OperationalError as other:
+        if kind_of(other) is not None or not whole:
             raise
-        return Loss(table.table, 0, 0, 0)
+        return Loss(table.table, 0, 1, 0)
     return Loss(table.table, *counts)
 
 

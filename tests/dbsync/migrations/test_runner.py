@@ -10,6 +10,7 @@ import pytest
 from dbsync.errors import BadMigrations, MigrationFailed
 from dbsync.migrations import folder as migration_folder
 from dbsync.migrations import runner
+from dbsync.migrations.sandbox import STRINGS
 from dbsync.schema.sql_text import split
 from dbsync.storage.connections import open_copy, open_scratch
 from dbsync.storage.introspection import version_of
@@ -82,7 +83,7 @@ def test_an_unknown_quoted_name_is_no_text(tmp_path: Path) -> None:
     outcome = upgrade(database, written(tmp_path / "m", 'UPDATE products SET name = "termianl_id";', after=2))
     assert outcome.name == "MIGRATION_FAILED"
     assert "termianl_id" in outcome.cause
-    assert outcome.hint == "Put strings in single quotes."
+    assert outcome.hint == STRINGS
     assert version(database) == 2
 
 
