@@ -31,7 +31,7 @@ from dbsync.storage.connections import (
     tolerate,
     translated,
 )
-from dbsync.storage.introspection import needs_of, version_of
+from dbsync.storage.introspection import has_table, needs_of, version_of
 from dbsync.upgrade import decisions
 from dbsync.upgrade.released_history import Kind, departures
 from dbsync.verification import checks, conservation, declaration_checks, table_diff
@@ -276,6 +276,7 @@ def _on_a_copy(found: tuple[Migration, ...], database: Path, scratch: Path, leas
         cause = _not_tried(before, found)
         if cause:
             return Checked([Problem(str(database), f"{cause}: nothing could be tried on it")])
+        _raise_marks(before)
         problems = [*_twice(found, before, scratch), *_undeclared(found, before, scratch)]
         if problems:
             return Checked(problems)
@@ -288,6 +289,16 @@ def _on_a_copy(found: tuple[Migration, ...], database: Path, scratch: Path, leas
         return Checked([])
     wrong = [Problem(finding.where, finding.what, finding.safe) for finding in way_back.findings(back) if finding.wrong]
     return Checked(wrong, back)
+
+
+def _raise_marks(copied: Path) -> None:
+    """Raise every AUTOINCREMENT mark of a copy above its rows, as it is in a shop that removed its newest row.
+
+    A rebuild that takes the mark from the rows passes without this, and is refused in such a shop.
+    """
+    with closing(open_scratch(copied)) as connection:
+        if has_table(connection, "sqlite_sequence"):
+            connection.execute("UPDATE sqlite_sequence SET seq = seq + 1 WHERE seq < 9223372036854775807")
 
 
 def _back(found: tuple[Migration, ...], before: Path, scratch: Path, least_free_bytes: int) -> WayBack | None:

@@ -149,7 +149,7 @@ def tables(connection: Connection, schema: str = "main") -> dict[str, TableFacts
 
 def facts_of(connection: Connection, table: str, schema: str = "main") -> TableFacts | None:
     """Return the facts of one table or view; None if there is none of that name."""
-    if HAS_TABLE_LIST:
+    if _asks(connection, schema):
         # This is called often, and mostly for tables that need no parsing.
         for name, listed in _listed(connection, schema, table).items():
             if listed.kind in (TableKind.ORDINARY, TableKind.VIEW):
@@ -254,7 +254,10 @@ def _facts(
 ) -> Iterator[TableFacts]:
     if not entries:
         return
-    listed = _listed(connection, schema, table) if HAS_TABLE_LIST else _concluded(connection, schema, entries)
+    if _asks(connection, schema):
+        listed = _listed(connection, schema, table)
+    else:
+        listed = _concluded(connection, schema, entries)
     for name, _, _, sql in entries:
         kind, without_rowid, strict = listed.get(name) or _Listed(TableKind.ORDINARY, False, False)
         if kind is TableKind.SHADOW and (_is_the_apps(connection, schema, name) or _is_left(connection, schema, name)):
@@ -264,6 +267,19 @@ def _facts(
         module = virtual.module if virtual is not None else ""
         why = _why_unusable(connection, schema, name) if kind is TableKind.VIRTUAL else ""
         yield TableFacts(name, kind, module, search.content, search.table, without_rowid, strict, why)
+
+
+def _asks(connection: Connection, schema: str) -> bool:
+    """Return whether `table_list` is asked for the facts of tables.
+
+    It works out the columns of every view each time, also where it is asked for one table: seconds with views on views.
+    So it is not asked where there are views, and no tables of which only it knows the facts: virtual and STRICT ones.
+    """
+    if not HAS_TABLE_LIST:
+        return False
+    only_it = "type = 'table' AND (coalesce(rootpage, 0) = 0 OR sql LIKE '%strict%')"
+    sql = f"SELECT total(type = 'view') = 0 OR total({only_it}) > 0 FROM {schema}.sqlite_master"
+    return bool(connection.execute(sql).fetchone()[0])
 
 
 def _listed(connection: Connection, schema: str, table: str | None) -> dict[str, _Listed]:
@@ -277,7 +293,7 @@ def _listed(connection: Connection, schema: str, table: str | None) -> dict[str,
 
 
 def _concluded(connection: Connection, schema: str, entries: list[_Entry]) -> dict[str, _Listed]:
-    """Return the rows that `table_list` would return, for SQLite before 3.37.
+    """Return the rows that `table_list` would return, for SQLite before 3.37 and where that is not asked.
 
     The shadow tables of a module that is not built into SQLite count as ordinary ones, as they do with `table_list`
     where the module is not loaded.

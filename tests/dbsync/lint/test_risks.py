@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from dbsync.lint.check import check
 from dbsync.migrations.folder import load
 from dbsync.upgrade.released_history import Kind, departures, same_name
-from tests.helpers.shop import files
+from tests.helpers.shop import files, upgrade, written
 from tests.sample_till.bundles import copy_migrations
 
 BASE = """
@@ -225,3 +227,28 @@ def up(db):
     (tmp_path / "0001_step.py").write_text(text)
     (one,) = load(tmp_path)
     assert (one.changes, one.readable_from, one.replaces) == (("update users.born",), 1, ())
+
+
+def test_a_rebuild_that_takes_the_mark_from_the_rows_is_found_where_the_newest_row_is_still_there(
+    tmp_path: Path,
+) -> None:
+    folder, database = tmp_path / "m", tmp_path / "shop.db"
+    found = written(folder, "CREATE TABLE sale (id INTEGER PRIMARY KEY AUTOINCREMENT, cents INTEGER);")
+    assert upgrade(database, found).ready
+    with closing(sqlite3.connect(database)) as live, live:
+        live.execute("INSERT INTO sale (cents) VALUES (250), (90)")
+    made = "CREATE TABLE made (id INTEGER PRIMARY KEY AUTOINCREMENT, cents INTEGER);\n"
+    rebuild = f"{made}INSERT INTO made SELECT * FROM sale;\nDROP TABLE sale;\nALTER TABLE made RENAME TO sale;\n"
+    (folder / "0002_rebuild.sql").write_text(rebuild)
+    (tmp_path / "scratch").mkdir()
+    before = database.read_bytes()
+    (problem,) = check(folder=folder, database=database, scratch=tmp_path / "scratch")
+    assert database.read_bytes() == before
+    assert (problem.what, problem.safe) == (
+        "AUTOINCREMENT counter of sale dropped from 3 to 2; ids would be reused", "-- changes: reset sale",
+    )  # fmt: skip
+    # A till that removed its newest sale refuses it: what was found is not only of the copy.
+    with closing(sqlite3.connect(database)) as live, live:
+        live.execute("DELETE FROM sale WHERE id = 2")
+    assert upgrade(database, load(folder)).name == "VERIFICATION_FAILED"
+    assert files(tmp_path / "scratch") == set()

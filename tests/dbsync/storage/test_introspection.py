@@ -263,3 +263,24 @@ def test_the_parts_of_a_virtual_table() -> None:
 def test_a_quoted_name_is_that_name(connection: sqlite3.Connection) -> None:
     for name in EXPECTED.keys() - {"broken"}:
         connection.execute(f"SELECT 1 FROM {quoted(name)} WHERE 0")
+
+
+@pytest.mark.parametrize("more", ["", "CREATE TABLE exact (x INT) STRICT;", "CREATE VIRTUAL TABLE v USING fts5(x);"])
+def test_views_are_not_worked_out_for_the_facts_of_a_table(more: str) -> None:
+    if "STRICT" in more and sqlite3.sqlite_version_info < (3, 37):
+        pytest.skip("this SQLite has no STRICT tables")
+    text = (
+        "CREATE TABLE t (a INTEGER PRIMARY KEY AUTOINCREMENT); CREATE TABLE w (k PRIMARY KEY) WITHOUT ROWID;"
+        f"CREATE VIEW one AS SELECT * FROM t; CREATE VIEW two AS SELECT * FROM one; {more}"
+    )
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as made:
+        made.executescript(text)
+        asked: list[str] = []
+        made.set_trace_callback(asked.append)
+        found = tables(made)
+        assert [facts_of(made, name) for name in found] == list(found.values())
+        made.set_trace_callback(None)
+        assert (found["w"].without_rowid, found["two"].kind) == (True, TableKind.VIEW)
+        assert [name for name, facts in found.items() if facts.strict] == (["exact"] if "STRICT" in more else [])
+        # Only `table_list` knows the facts of the others, and it works out every view.
+        assert any("table_list" in sql for sql in asked) is (bool(more) and introspection.HAS_TABLE_LIST)
