@@ -81,8 +81,7 @@ def _table(connection: sqlite3.Connection, table: str) -> Table:
     times: Counter[Key] = Counter()
     listed = ", ".join(name(str(column[1])) for column in facts)
     for cells in connection.execute(f"SELECT {listed} FROM {name(table)}"):
-        # Version 2 writes equal values equally.
-        row = {column: marshal.dumps(cell, 2) for column, cell in zip(named, cells, strict=True)}
+        row = {column: _exact(cell) for column, cell in zip(named, cells, strict=True)}
         key = tuple(row[column] for column in keys or named)
         times[key] += 1
         rows[key if times[key] == 1 else (*key, str(times[key]).encode())] = row
@@ -102,20 +101,25 @@ def kept_in(database: Path) -> list[Kept]:
             cells = connection.execute(
                 "SELECT column_name, is_key, sides, predicted, value FROM dbsync_kept_cells WHERE row_id = ?", (number,)
             ).fetchall()
-            values = {
-                str(one[0]).lower(): marshal.dumps(one[4], 2)
-                for one in cells
-                if one[2] == "value" or (one[2] == "both" and marshal.dumps(one[3], 2) != marshal.dumps(one[4], 2))
-            }
             # A table without a primary key has none: the row is known by all that the migrations make of it.
-            whole = kind == "removed" and not any(one[1] for one in cells)
+            whole = kind != "added" and not any(one[1] for one in cells)
+            values = {
+                str(one[0]).lower(): _exact(one[4])
+                for one in cells
+                if one[2] != "predicted" and (whole or one[2] == "value" or _exact(one[3]) != _exact(one[4]))
+            }
             keys = {
-                str(one[0]).lower(): marshal.dumps(one[3] if one[2] == "predicted" else one[4], 2)
+                str(one[0]).lower(): _exact(one[3] if whole or one[2] == "predicted" else one[4])
                 for one in cells
                 if one[1] or whole
             }
             found.append(Kept(int(number), str(kind), str(table).lower(), str(state), values, keys))
         return found
+
+
+def _exact(cell: Any) -> bytes:
+    # Version 2 writes equal values equally.
+    return marshal.dumps(cell, 2)
 
 
 def by_the_apps_own_texts(steps: tuple[tuple[str, str], ...], database: Path, target: Path) -> dict[str, Table]:
@@ -159,7 +163,8 @@ def where_it_is(
     untouched = sum(_untouched(table, old[table], base, traded, down, names, lost) for table in old)
     places: Counter[str] = Counter()
     parked = {(one.table, column, value) for one in kept for column, value in one.values.items()}
-    gone = {(one.table, frozenset(one.keys.items())) for one in kept if one.kind == "removed"}
+    # Without a primary key, what is changed is another row.
+    gone = {(one.table, frozenset(one.keys.items())) for one in kept if one.kind != "added"}
     older = {after: before for before, after in names.tables.items()}
     for table, now in traded.items():
         before = base[table]
