@@ -164,7 +164,12 @@ def where_it_is(
     places: Counter[str] = Counter()
     parked = {(one.table, column, value) for one in kept for column, value in one.values.items()}
     # Without a primary key, what is changed is another row.
-    gone = {(one.table, frozenset(one.keys.items())) for one in kept if one.kind != "added"}
+    without = {table for table, now in traded.items() if not now.keys}
+    gone = {
+        (one.table, frozenset(one.keys.items()))
+        for one in kept
+        if one.kind == "removed" or (one.kind == "changed" and one.table in without)
+    }
     older = {after: before for before, after in names.tables.items()}
     for table, now in traded.items():
         before = base[table]
