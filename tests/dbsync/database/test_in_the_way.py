@@ -21,7 +21,7 @@ from dbsync.storage.platform import linux
 from dbsync.upgrade import coordinator, restore_decision
 from tests.dbsync.test_bad_days import command, mounted
 from tests.helpers.places import ROOT
-from tests.helpers.shop import dump, effects, files, make_shop, released, sales, sell, upgrade, version
+from tests.helpers.shop import dump, dump_but_marks, effects, files, make_shop, released, sales, sell, upgrade, version
 
 
 def cut(keep: Callable[[int], int]) -> Callable[[Path], None]:
