@@ -71,6 +71,8 @@ class EventKind(StrEnum):
     ADOPTED = "adopted"
     NOT_CARRIED = "not_carried"
     NOT_NOTED = "not_noted"
+    NOT_EVALUATED = "not_evaluated"
+    """Parts of the database that this machine cannot evaluate were found."""
     PUT_BACK = "put_back"
     """Rows that an older schema could not hold were put back."""
     SIDE_FILES_KEPT = "side_files_kept"

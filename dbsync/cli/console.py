@@ -76,6 +76,7 @@ def lines_of(event: Event) -> list[str]:  # noqa: C901 - one case per kind of ev
             | EventKind.ADOPTED
             | EventKind.NOT_CARRIED
             | EventKind.NOT_NOTED
+            | EventKind.NOT_EVALUATED
             | EventKind.PUT_BACK
             | EventKind.SIDE_FILES_KEPT
             | EventKind.MARK_FORGOTTEN

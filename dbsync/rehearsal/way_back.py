@@ -290,7 +290,7 @@ def findings(found: WayBack) -> list[Finding]:
 
 
 def _not_held(held: NotHeld) -> Finding:
-    counts = f"{held.added} rows added, {held.changed} changed, {held.removed} removed"
+    counts = losses.counted(Loss("", held.added, held.changed, held.removed), unit="rows").removeprefix(": ")
     why, safe = "the older schema refuses it", DECLARE if held.filled else ""
     if held.unreadable:
         why = "the entries of a search index without content cannot be read"

@@ -206,7 +206,7 @@ def test_too_little_space_is_refused_with_numbers_before_anything_is_touched(tmp
     before = (database.read_bytes(), sales(database))
     outcome = coordinator.upgrade(effects(database, least_free_bytes=10**16), migrations=released(tmp_path, 4))
     assert (outcome.name, outcome.phase) == ("NO_SPACE", "preflight")
-    assert outcome.cause.startswith("Database 0.1 MB, required 10000000000.0, available ")
+    assert outcome.cause.startswith(f"{database.parent}: Database 0.1 MB, required 10000000000.0, available ")
     assert (database.read_bytes(), sales(database)) == before
 
 
@@ -220,7 +220,8 @@ def test_a_database_on_a_network_file_system_is_not_migrated(tmp_path: Path, mon
     mounts.write_text(f"/dev/vda / ext4 rw 0 0\nserver:/tills {place} nfs4 rw 0 0\n")
     monkeypatch.setattr(linux, "MOUNTS", mounts)
     outcome = upgrade(database, released(tmp_path, 4))
-    assert (outcome.name, outcome.cause) == ("NETWORK_DRIVE", "it lies on a network file system (nfs4)")
+    cause = f"{database}: it lies on a network file system (nfs4)"
+    assert (outcome.name, outcome.cause) == ("NETWORK_DRIVE", cause)
     assert (database.read_bytes(), files(database.parent)) == before
     lines = mounts.read_text().splitlines()
     assert linux.file_system_of(Path("/elsewhere/x.db"), lines) == "ext4"
