@@ -70,7 +70,7 @@ class Counter(NamedTuple):
         if self.query:
             return self.query
         table = quoted(self.table)
-        # Without its table, a quoted name of no column is a text to SQLite, and no error.
+        # Without its table, a quoted name of no column is a string to SQLite, and no error.
         column = f"{table}.{quoted(self.column)}"
         return (
             f"SELECT {column} FROM {table} WHERE {self.where}" if self.where else f"SELECT max({column}) FROM {table}"

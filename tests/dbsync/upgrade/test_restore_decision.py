@@ -15,13 +15,13 @@ from dbsync.errors import Damaged, MigrationFailed
 from dbsync.migrations import runner
 from dbsync.model import Back, Backup, BackupKind, Returned, SchemaNumber, Sha256, TrialId
 from dbsync.upgrade import restore_decision
-from tests.helpers.shop import ask, dump, dump_but_marks, effects, make_shop, released, sales, sell, upgrade, version
+from tests.helpers.shop import ask, dump_but_marks, effects, make_shop, released, sales, sell, upgrade, version
 
 
 def migrated(tmp_path: Path, *, wal: bool = False) -> tuple[Path, Backup, Sha256 | None, list[str]]:
     """A shop whose trial t1 brought it from v2 to v4: database, backup, content as of COMMIT, and how it was before."""
     database = make_shop(tmp_path, schema=2, wal=wal)
-    before = dump(database)
+    before = dump_but_marks(database)
     outcome = upgrade(database, released(tmp_path, 4), trial_id="t1")
     assert outcome.name == "MIGRATED"
     assert outcome.backup is not None
@@ -62,7 +62,7 @@ def test_a_database_so_ruined_that_it_can_only_be_moved_does_not_stay(
     monkeypatch.setattr(snapshot, "copy_to_part", ruined)
     returned = go_back(database, kept, content, tmp_path, confirmed=True)
     assert (returned.back, returned.outcome.name) == (Back.DONE, "RESTORED_WITH_LOSS")
-    assert dump(database) == before
+    assert dump_but_marks(database) == before
     assert returned.set_aside is not None
     assert (returned.set_aside.verified, returned.set_aside.path.stat().st_size) == (False, 40_000)
 
@@ -74,7 +74,7 @@ def test_a_database_whose_header_says_that_it_is_of_a_later_sqlite_is_restored_o
     database.write_bytes(damaged)
     returned = restore_decision.restore(effects(database), backup=kept.path, intent_id="i1", accept_loss=True)
     assert (returned.back, returned.outcome.name) == (Back.DONE, "RESTORED_WITH_LOSS")
-    assert dump(database) == before
+    assert dump_but_marks(database) == before
     assert returned.set_aside is not None
     assert (returned.set_aside.verified, returned.set_aside.path.read_bytes()) == (False, bytes(damaged))
 
@@ -85,7 +85,7 @@ def test_an_untouched_database_goes_back_without_being_put_aside(tmp_path: Path,
     database, kept, content, before = migrated(tmp_path, wal=wal)
     returned = go_back(database, kept, content if noted else None, tmp_path)
     assert (returned.back, returned.set_aside, returned.losses) == (Back.DONE, None, ())
-    assert dump(database) == before
+    assert dump_but_marks(database) == before
     assert not list(database.parent.glob("*before-restore*"))
     assert not list((database.parent / "backups").glob(".part*"))
 
@@ -135,7 +135,7 @@ def test_a_ruined_database_is_moved_aside_with_its_journals(tmp_path: Path) -> N
     Path(f"{database}-journal").write_bytes(b"")
     returned = go_back(database, kept, content, tmp_path)
     assert returned.back is Back.DONE
-    assert dump(database) == before
+    assert dump_but_marks(database) == before
     assert returned.set_aside is not None
     assert returned.set_aside.path.read_bytes() == b"ruined" * 5000
 
@@ -146,10 +146,10 @@ def test_a_backup_that_changed_on_disk_is_not_restored(tmp_path: Path) -> None:
         file.seek(5000)
         file.write(b"x")
     sell(database)
-    before = dump(database)
+    before = dump_but_marks(database)
     returned = go_back(database, kept, content, tmp_path)
     assert (returned.back, returned.outcome.name) == (None, "BACKUP_UNUSABLE")
-    assert dump(database) == before
+    assert dump_but_marks(database) == before
 
 
 @pytest.mark.parametrize("wal", [False, True])
@@ -230,13 +230,13 @@ def test_rotation_keeps_ten_and_never_the_ones_that_matter(tmp_path: Path) -> No
 def test_a_run_that_fails_at_every_start_does_not_fill_the_disk_nor_push_out_what_matters(tmp_path: Path) -> None:
     database = make_shop(tmp_path, schema=2, duplicate_sku=True)
     assert upgrade(database, released(tmp_path, 4)).ready
-    before = dump(database)
+    before = dump_but_marks(database)
     for _ in range(14):
         assert upgrade(database, released(tmp_path, 6), again=True).name == "MIGRATION_FAILED"
     listed = catalog.list_backups(backups=database.parent / "backups", database=database)
     assert len(listed) == 11
     assert (listed[-1].version, listed[-1].verified) == (2, True)
-    assert dump(database) == before == dump(listed[0].path)
+    assert dump_but_marks(database) == before == dump_but_marks(listed[0].path)
 
 
 def test_order_goes_by_sequence_and_not_by_a_clock_that_was_set_back(tmp_path: Path) -> None:
@@ -286,10 +286,10 @@ def test_where_nothing_can_be_carried_the_backup_is_restored_and_the_loss_export
 def test_without_a_backup_a_person_is_called_and_nothing_is_touched(tmp_path: Path) -> None:
     database, _, _, _ = migrated(tmp_path)
     sell(database)
-    before = dump(database)
+    before = dump_but_marks(database)
     assert go_back(database, None, None, tmp_path).outcome.name == "BACKUP_UNUSABLE"
     assert go_back(database, None, None, tmp_path, confirmed=True).back is Back.STAYS
-    assert dump(database) == before
+    assert dump_but_marks(database) == before
 
 
 def test_an_earlier_attempts_backup_is_used_again_only_if_it_is_the_database_now(tmp_path: Path) -> None:
@@ -314,10 +314,10 @@ def test_a_database_that_the_trial_made_stays_because_there_is_nothing_to_go_bac
     database.parent.mkdir()
     made = upgrade(database, released(tmp_path, 4), trial_id="t1")
     assert (made.name, made.backup) == ("CREATED", None)
-    before = dump(database)
+    before = dump_but_marks(database)
     returned = go_back(database, None, made.content_sha256, tmp_path)
     assert (returned.back, returned.outcome.name) == (Back.STAYS, "STAYS")
-    assert dump(database) == before
+    assert dump_but_marks(database) == before
     assert [path.name for path in database.parent.glob("*before*")] == []
 
 
