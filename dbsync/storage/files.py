@@ -291,6 +291,8 @@ def make_folder(folder: Path, *, like: Path | None = None) -> None:
 def _make_folders(folder: Path, like: Path) -> None:
     if not folder.parent.is_dir():
         _make_folders(folder.parent, like)
+        # `make_folder` syncs the last one's.
+        sync_folder(folder.parent.parent)
     try:
         this_platform().create_folder(folder, like=like)
     except FileExistsError:
