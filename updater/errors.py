@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dbsync.errors import DiskProblem, Refused, TillkeeperError, TryLater
+from dbsync.errors import DiskProblem, NoMemory, Refused, TillkeeperError, TryLater
 from dbsync.outcomes import Group, NamedOutcome, OutcomeName
 from updater.outcomes import TerminalOutcome
 
@@ -53,4 +53,7 @@ def outcome_of(error: TillkeeperError) -> NamedOutcome:
         return TerminalOutcome.STATE_NOT_WRITABLE
     if error.outcome is not None:
         return error.outcome
+    if isinstance(error, NoMemory):
+        # Not a lock that somebody holds: something smaller may still start.
+        return TerminalOutcome.CANNOT_START
     return TerminalOutcome.BUSY if isinstance(error, TryLater) else TerminalOutcome.CANNOT_START

@@ -103,14 +103,14 @@ class Counting(Shared):
         text = "counters were raised, so that no number is given out twice" + (f": {folder}" if folder else "")
         self.record(FlightEvent.COUNTERS_RAISED, text=text, report=raised.gaps)
 
-    def would_raise(self, source: Path) -> bool:
+    def would_raise(self, backup: Path) -> bool:
         """Return whether a restore of a backup, as it is, would need a copy of it with raised counters.
 
         Raises:
             TillkeeperError: the backup or the marks cannot be read now.
         """
         known = self._marks() or Marks()
-        with compression.plain(source) as plain:
+        with compression.plain(backup) as plain:
             return bool(self._found(plain, known, self._live_numbers(known)).lower)
 
     def raise_in_new(self, connection: Connection, *, into: Path) -> Raised | None:

@@ -69,11 +69,10 @@ def test_losses_that_were_refused_are_not_called_missing_and_the_hint_goes_back(
     assert till.run("-c", OWED).returncode == 75
     database = till.data / "pos_system.db"
     with closing(sqlite3.connect(database)) as live, live:
-        live.execute("CREATE TABLE later (x INTEGER PRIMARY KEY)")
-        live.execute("INSERT INTO later VALUES (1)")
+        live.execute("INSERT INTO rates (name, percent) VALUES ('later', 3)")
     assert till.launch() == (0, "2.0")
     shown = till.run("-m", "updater", "status").stdout
-    assert "would be lost by going back: later: 1 added" in shown
+    assert "would be lost by going back: rates: 1 added" in shown
     assert "not in the live database" not in shown
     alarm = till.status()["last_alarm"]
     assert alarm["outcome"] == "STAYS"
