@@ -279,11 +279,15 @@ def make_folder(folder: Path, *, like: Path | None = None) -> None:
     try:
         if folder.is_dir():
             return
+        missing = [folder]
+        while not missing[-1].parent.is_dir():
+            missing.append(missing[-1].parent)
         if like is None:
             folder.mkdir(parents=True, exist_ok=True)
         else:
             _make_folders(folder, like)
-        sync_folder(folder.parent)
+        for made in missing:
+            sync_folder(made.parent)
     except OSError as cause:
         raise disk_problem("make", folder, cause) from cause
 
@@ -291,8 +295,6 @@ def make_folder(folder: Path, *, like: Path | None = None) -> None:
 def _make_folders(folder: Path, like: Path) -> None:
     if not folder.parent.is_dir():
         _make_folders(folder.parent, like)
-        # `make_folder` syncs the last one's.
-        sync_folder(folder.parent.parent)
     try:
         this_platform().create_folder(folder, like=like)
     except FileExistsError:
