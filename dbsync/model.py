@@ -130,7 +130,7 @@ class Migration(NamedTuple):
     path: Path
     engine: EngineName = EngineName.OWN
     needs: tuple[Need, ...] = ()
-    """What only the app has, and objects of this schema use."""
+    """The functions, collations, modules and tokenizers of the app that objects of this schema use."""
     has_strings_in_double_quotes: bool = False
     """Whether it is the text of an existing schema, in which SQLite takes some "text" for a string."""
 

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
+from functools import partial
 from itertools import combinations
 from typing import Final, NamedTuple
 
 from dbsync.complement.exact_values import Value, bound, same
-from dbsync.storage.connections import Connection, kind_of
+from dbsync.storage.connections import Connection, attempted, kind_of
 from dbsync.storage.introspection import columns_of, facts_of, is_rowid, key_of, quoted, rowid_of
 
 Cells = Mapping[str, Value]
@@ -115,20 +116,13 @@ class FinalRows:
             placeless = f"SELECT 1 FROM {self.stage} WHERE final AND place IS NULL LIMIT 1"
             if self._connection.execute(placeless).fetchone():
                 return False
-        self._connection.execute("SAVEPOINT at_once")
-        try:
-            # OR ABORT: the table's own ON CONFLICT clauses would replace or drop rows silently.
-            self._connection.execute(
-                f"INSERT OR ABORT INTO {self._name} ({', '.join(names)})"
-                f" SELECT {', '.join(cells)} FROM {self.stage} WHERE final ORDER BY seq"
-            )
-        except sqlite3.Error as error:
-            if kind_of(error) is not None:
-                raise
-            self._connection.execute("ROLLBACK TO at_once")
-            self._connection.execute("RELEASE at_once")
+        # OR ABORT: the table's own ON CONFLICT clauses would replace or drop rows silently.
+        insert = (
+            f"INSERT OR ABORT INTO {self._name} ({', '.join(names)})"
+            f" SELECT {', '.join(cells)} FROM {self.stage} WHERE final ORDER BY seq"
+        )
+        if attempted(self._connection, partial(self._connection.execute, insert)) is not None:
             return False
-        self._connection.execute("RELEASE at_once")
         self._connection.execute(f"UPDATE {self.stage} SET live = {FINAL} WHERE final")
         return True
 

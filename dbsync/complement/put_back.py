@@ -15,8 +15,8 @@ from dbsync.complement.exact_values import Value, bound, same
 from dbsync.complement.final_rows import FinalRows
 from dbsync.complement.kept import KeptCell, KeptKind, KeptRow, Sides
 from dbsync.complement.quiet_triggers import without_triggers
-from dbsync.storage.connections import Connection, kind_of
-from dbsync.storage.introspection import app_tables, quoted, tables
+from dbsync.storage.connections import Connection, attempted, kind_of
+from dbsync.storage.introspection import app_tables, numbered_tables, quoted, sql_of, tables
 from dbsync.storage.raw_text import every_text
 from dbsync.storage.sql_tokens import words_of
 
@@ -63,11 +63,14 @@ class _Generation:
         self._staged: Final[dict[str, FinalRows]] = {}
         self._done: Final[set[int]] = set()
         self._reasons: Final[dict[int, str]] = {}
+        self._uniques: Final[dict[str, list[set[str]]]] = {}
+        self._numbered: dict[str, str] = {}
 
     def run(self) -> PutBack:
         for row in self._rows:
             if row.kind is KeptKind.OBJECT:
                 self._make(row)
+        self._numbered = numbered_tables(self._connection)
         known = {name.lower(): name for name in app_tables(self._connection)}
         for row in self._rows:
             if row.kind is KeptKind.OBJECT:
@@ -195,12 +198,14 @@ class _Generation:
 
     def _same_row(self, rows: FinalRows, cells: Mapping[str, KeptCell], now: Mapping[str, Value]) -> bool:
         """Return whether the row of this key still is the one that is kept, and not a new one of the same number."""
-        if not rows.own_rowid or _never_reuses(self._connection, rows.table):
+        if not rows.own_rowid or rows.table.lower() in self._numbered:
             return True
         here = [name for name, cell in cells.items() if _unchanged(cell)]
         if all(same(now[name], cells[name].value) for name in here):
             return True
-        for unique in _uniques(self._connection, rows.table):
+        if rows.table not in self._uniques:
+            self._uniques[rows.table] = list(_uniques(self._connection, rows.table))
+        for unique in self._uniques[rows.table]:
             both = [name for name in here if name.lower() in unique]
             if len(both) == len(unique) and all(
                 now[name] is not None and same(now[name], cells[name].value) for name in both
@@ -210,16 +215,8 @@ class _Generation:
 
     def _apply(self) -> None:
         for rows in self._staged.values():
-            self._connection.execute("SAVEPOINT one_table")
-            try:
-                rows.apply()
-            except sqlite3.Error as error:
-                if kind_of(error) is not None:
-                    raise
-                self._connection.execute("ROLLBACK TO one_table")
-                sql = f"UPDATE {rows.stage} SET live = 0, cause = ?"
-                self._connection.execute(sql, (str(error),))
-            self._connection.execute("RELEASE one_table")
+            if (refused := attempted(self._connection, rows.apply)) is not None:
+                self._connection.execute(f"UPDATE {rows.stage} SET live = 0, cause = ?", (str(refused),))
         references.undo_orphans(self._connection, self._staged)
 
     def _result(self) -> PutBack:
@@ -262,17 +259,7 @@ def _has_object(connection: Connection, cells: Mapping[str, Any]) -> bool:
     if cells["type"] == "column":
         rows = connection.execute(f"PRAGMA main.table_xinfo({quoted(table)})").fetchall()
         return any(str(row[1]).lower() == name.lower() for row in rows)
-    found = connection.execute(
-        "SELECT sql FROM main.sqlite_master WHERE type = ? AND lower(name) = lower(?)", (cells["type"], name)
-    ).fetchone()
-    return found is not None and words_of(str(found[0] or "")) == words_of(str(cells["sql"]))
-
-
-def _never_reuses(connection: Connection, table: str) -> bool:
-    row = connection.execute(
-        "SELECT sql FROM main.sqlite_master WHERE type = 'table' AND lower(name) = lower(?)", (table,)
-    ).fetchone()
-    return row is not None and "autoincrement" in words_of(str(row[0] or ""))
+    return words_of(sql_of(connection, str(cells["type"]), name)) == words_of(str(cells["sql"]))
 
 
 def _uniques(connection: Connection, table: str) -> Iterator[set[str]]:

@@ -11,8 +11,7 @@ from dbsync.counters.declaration import Counter, mark_of
 from dbsync.errors import Refused
 from dbsync.migrations.authorizer import why_not
 from dbsync.storage.connections import Connection
-from dbsync.storage.introspection import has_table, is_rowid, key_of
-from dbsync.storage.sql_tokens import words_of
+from dbsync.storage.introspection import has_table, is_rowid, key_of, numbered_tables
 
 _SEQUENCE = "sqlite_sequence"
 _NOT_HERE = ("no such table", "no such column")
@@ -25,12 +24,6 @@ class CounterNotRaised(Refused):
         "Nothing was changed. Tell the vendor: counters.toml of the release declares it."
         " `dbsync counters --forget NAME --database FILE` gives the mark up: numbers may then be given out twice."
     )
-
-
-def numbered_tables(connection: Connection) -> dict[str, str]:
-    """Return the tables with AUTOINCREMENT: their names by the names in lower case."""
-    rows = connection.execute("SELECT name, sql FROM main.sqlite_schema WHERE type = 'table'").fetchall()
-    return {str(name).lower(): str(name) for name, sql in rows if "autoincrement" in words_of(str(sql or ""))}
 
 
 def with_marks(connection: Connection, counters: Iterable[Counter]) -> tuple[Counter, ...]:

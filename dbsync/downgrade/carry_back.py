@@ -12,8 +12,8 @@ that saves a copy and a run of them. If its proof finds any difference, the step
 
 from __future__ import annotations
 
-import sqlite3
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -34,8 +34,8 @@ from dbsync.storage.connections import (
     Connection,
     attach_copy,
     attach_scratch,
+    attempted,
     check_soundness,
-    kind_of,
     open_copy,
     open_scratch,
     translated,
@@ -44,13 +44,13 @@ from dbsync.storage.introspection import (
     TableKind,
     app_tables,
     has_table,
+    numbered_tables,
     quoted,
     shadows_of,
     tables,
     version_of,
 )
 from dbsync.storage.raw_text import every_text
-from dbsync.storage.sql_tokens import words_of
 from dbsync.verification import table_diff
 
 AGAIN: Final = "again"
@@ -183,7 +183,7 @@ def _make_base(now: Path, backup: Path, base: Path, migrations: _Run, told: Told
     with translated("carry back", base, otherwise=MigrationFailed), closing(open_scratch(base)) as connection:
         attach_copy(connection, now, NOW)
         local = local_objects.made_since(connection, NOW, "main")
-        local_objects.make_in_base(connection, NOW, local)
+        local_objects.make_empty(connection, NOW, local, str)
     return local
 
 
@@ -228,7 +228,7 @@ def _do_again(
             # Whatever of it is live now is compared, and kept anew if it must be; the newer database has the rest.
             kept.drop(connection)
             if local is not None:
-                local_objects.make_in_older(connection, NOW, local, translate)
+                local_objects.make_empty(connection, NOW, local, translate.table_of)
             with without_triggers(connection):
                 again = older_rows.OlderRows(connection, translate, local.column_names if local else frozenset())
                 done = again.carry(lambda count: told(count, 0, "doing again", Unit.ROWS))
@@ -276,11 +276,7 @@ def _raise_marks(connection: Connection, translate: row_translation.Translator) 
     """
     if not all(has_table(connection, "sqlite_sequence", schema) for schema in ("main", NOW)):
         return
-    numbered = {
-        str(name).lower(): str(name)
-        for name, sql in connection.execute("SELECT name, sql FROM main.sqlite_schema WHERE type = 'table'").fetchall()
-        if "autoincrement" in words_of(str(sql or ""))
-    }
+    numbered = numbered_tables(connection)
     for name, mark in connection.execute(f"SELECT name, max(seq) FROM {NOW}.sqlite_sequence GROUP BY name"):
         table = numbered.get((translate.table_of(str(name)) or "").lower())
         if table is None:
@@ -303,15 +299,9 @@ def _renew_searches(
     views = {facts.name.lower() for facts in kinds.values() if facts.kind is TableKind.VIEW}
     for name, facts in kinds.items():
         if facts.is_external_search and facts.content_table.lower() in touched | views:
-            connection.execute("SAVEPOINT one_search")
-            try:
-                connection.execute(f"INSERT INTO main.{quoted(name)} ({quoted(name)}) VALUES ('rebuild')")
-            except sqlite3.Error as error:
-                if kind_of(error) is not None:
-                    raise
-                connection.execute("ROLLBACK TO one_search")
+            rebuild = f"INSERT INTO main.{quoted(name)} ({quoted(name)}) VALUES ('rebuild')"
+            if attempted(connection, partial(connection.execute, rebuild)) is not None:
                 lost.append(Loss(name, 0, 1, 0))
-            connection.execute("RELEASE one_search")
     for name, facts in app_tables(connection, NOW).items():
         older = kinds.get(name)
         both = facts.is_contentless and older is not None and older.is_contentless

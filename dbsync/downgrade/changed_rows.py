@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Final, NamedTuple
 
+from dbsync.complement.exact_values import Value, same
 from dbsync.storage.connections import Connection, kind_of
 from dbsync.storage.introspection import columns_of, key_of, quoted, rowid_of
 from dbsync.verification.keyed_matching import Twins, null_keys
@@ -212,6 +213,6 @@ _FEW: Final = 200
 """Up to so many unmatched rows without a key are compared each with each."""
 
 
-def _equal_count(before: tuple[object, ...], after: tuple[object, ...], shape: _Shape) -> int:
+def _equal_count(before: tuple[Value, ...], after: tuple[Value, ...], shape: _Shape) -> int:
     pairs = zip(before[2 : 2 + len(shape.both)], after[2 : 2 + len(shape.both)], strict=True)
-    return sum(type(cell) is type(other) and cell == other for cell, other in pairs)
+    return sum(same(cell, other) for cell, other in pairs)

@@ -7,24 +7,21 @@ refuses, or what would not work there, is left out, and the proof that follows f
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
-from itertools import count
 from typing import Final, NamedTuple
 
-from dbsync.downgrade.row_translation import Translator
 from dbsync.model import Migration
-from dbsync.schema.create_table import is_constraint
+from dbsync.schema.create_table import column_texts
 from dbsync.schema.declarations import declared
-from dbsync.schema.sql_text import definition_of
-from dbsync.storage.connections import Connection, kind_of, open_scratch
-from dbsync.storage.introspection import app_tables, columns_of, facts_of, quoted
-from dbsync.storage.sql_tokens import TokenKind, significant, tokenize, words_of
+from dbsync.storage.connections import Connection, attempted, kind_of, open_scratch
+from dbsync.storage.introspection import app_tables, columns_of, quoted, sql_of
+from dbsync.storage.sql_tokens import TokenKind, tokenize, words_of
+from dbsync.verification.schema_copy import schema_of
+from dbsync.verification.working import judge
 
 KINDS: Final = ("index", "view", "trigger")
 """In the order in which they are made: a trigger may be on a view."""
-
-
-_NUMBERS: Final = count()
 
 
 class LocalColumn(NamedTuple):
@@ -71,10 +68,11 @@ def columns_only_in(connection: Connection, now: str, base: str) -> list[LocalCo
         if facts.is_virtual or table.lower() not in before:
             continue
         known = {column.name.lower() for column in columns_of(connection, before[table.lower()], base)}
+        texts = column_texts(sql_of(connection, "table", table, now))
         for column in columns_of(connection, table, now):
-            definition = column_definition(sql_of(connection, "table", table, now), column.name)
-            if column.name.lower() not in known and definition is not None:
-                found.append(LocalColumn(table, column.name, definition))
+            lower = column.name.lower()
+            if lower not in known and lower in texts:
+                found.append(LocalColumn(table, column.name, texts[lower]))
     return found
 
 
@@ -96,46 +94,22 @@ def objects_only_in(connection: Connection, now: str, base: str) -> list[SchemaO
     return sorted(found, key=lambda each: KINDS.index(each.kind))
 
 
-def sql_of(connection: Connection, kind: str, name: str, schema: str) -> str:
-    """Return the statement that made an object; empty if there is none of that name."""
-    row = connection.execute(
-        f"SELECT sql FROM {schema}.sqlite_master WHERE type = ? AND lower(name) = lower(?)", (kind, name)
-    ).fetchone()
-    return str(row[0] or "") if row else ""
-
-
-def column_definition(sql: str, column: str) -> str | None:
-    """Return the text of a column's definition in a CREATE TABLE statement; None if it is not in it."""
-    definition = definition_of(sql)
-    for part in definition.parts if definition is not None else []:
-        tokens = list(significant(part))
-        if tokens and not is_constraint(tokens) and tokens[0].name.lower() == column.lower():
-            return part
-    return None
-
-
 def made_since(connection: Connection, now: str, base: str) -> Local:
     """Return the tables and columns that `now` has and `base` lacks."""
     return Local(tuple(tables_only_in(connection, now, base)), tuple(columns_only_in(connection, now, base)))
 
 
-def make_in_base(connection: Connection, schema: str, local: Local) -> None:
-    """Make local tables, empty, and local columns in `main`, from their definitions in `schema`."""
+def make_empty(connection: Connection, schema: str, local: Local, name_of: Callable[[str], str | None]) -> None:
+    """Make local tables, empty, and local columns in `main`, from their definitions in `schema`.
+
+    `name_of` returns the name of a table in `main`; None: it is not there. What SQLite refuses is left out.
+    """
     for table in local.tables:
         _tried(connection, sql_of(connection, "table", table, schema))
     for column in local.columns:
-        _tried(connection, f"ALTER TABLE main.{quoted(column.table)} ADD COLUMN {column.definition}")
-
-
-def make_in_older(connection: Connection, schema: str, local: Local, translate: Translator) -> None:
-    """Make local tables, empty, and local columns in the older database `main`."""
-    for table in local.tables:
-        if facts_of(connection, table) is None:
-            _tried(connection, sql_of(connection, "table", table, schema))
-    for column in local.columns:
-        older = translate.table_of(column.table)
-        if older is not None:
-            _tried(connection, f"ALTER TABLE main.{quoted(older)} ADD COLUMN {column.definition}")
+        table_here = name_of(column.table)
+        if table_here is not None:
+            _tried(connection, f"ALTER TABLE main.{quoted(table_here)} ADD COLUMN {column.definition}")
 
 
 def make_objects(connection: Connection, schema: str, base: str, newer: tuple[Migration, ...]) -> None:
@@ -170,47 +144,16 @@ def _with_names_as_names(sql: str) -> str:
 
 def _replace(connection: Connection, each: SchemaObject, sql: str, before: str) -> None:
     """Make an object in the place of an earlier one of its name; undo it unless everything still works."""
-    worked = _broken(connection)
-    connection.execute("SAVEPOINT one_object")
-    try:
+    worked = schema_of(connection)
+
+    def make() -> None:
         if before:
             connection.execute(f"DROP {each.kind.upper()} main.{quoted(each.name)}")
         connection.execute(sql)
-        if _broken(connection) - worked:
+        if judge(worked, schema_of(connection), declared(()), ()).failing:
             raise sqlite3.OperationalError(f"{each.kind} {each.name} does not work in the older schema")
-    except sqlite3.Error as error:
-        if kind_of(error) is not None:
-            raise
-        connection.execute("ROLLBACK TO one_object")
-    connection.execute("RELEASE one_object")
 
-
-def _broken(connection: Connection) -> set[str]:
-    """Return the statements on tables and views that cannot be compiled."""
-    found = set()
-    rows = connection.execute(
-        "SELECT type, name FROM main.sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%'"
-        " ESCAPE '\\'"
-    ).fetchall()
-    for kind, name in rows:
-        table = f"main.{quoted(str(name))}"
-        statements = [f"SELECT * FROM {table}"]
-        if kind == "table":
-            sets = [
-                f"UPDATE {table} SET {quoted(column.name)} = NULL"
-                for column in columns_of(connection, str(name))
-                if column.is_written
-            ]
-            statements += [f"INSERT INTO {table} DEFAULT VALUES", f"DELETE FROM {table}", *sets]
-        for statement in statements:
-            try:
-                # With a number, because Python keeps statements, and EXPLAIN does not notice a change of the schema.
-                connection.execute(f"EXPLAIN /* {next(_NUMBERS)} */ {statement}").fetchall()
-            except sqlite3.Error as error:
-                if kind_of(error) is not None:
-                    raise
-                found.add(statement)
-    return found
+    attempted(connection, make)
 
 
 def _with_older_names(connection: Connection, schema: str, newer: tuple[Migration, ...]) -> dict[tuple[str, str], str]:

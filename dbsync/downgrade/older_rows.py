@@ -16,7 +16,7 @@ from dbsync.complement.final_rows import FinalRows
 from dbsync.downgrade.changed_rows import ADDED, CHANGED, Collected, Sides, collect
 from dbsync.downgrade.row_translation import Placed, Record, Translator
 from dbsync.errors import MigrationFailed
-from dbsync.storage.connections import Connection, kind_of
+from dbsync.storage.connections import Connection, attempted, kind_of
 from dbsync.storage.introspection import app_tables, columns_of, key_of, quoted, rowid_of, tables_of
 from dbsync.storage.raw_text import every_text
 
@@ -93,9 +93,10 @@ class OlderRows:
             nonlocal count
             found = collect(self._connection, table, Sides(NOW, BASE, _CHANGES))
             count = found.rows_count
+            loose = self._translate.loose_columns(table)
             # Removed rows first, so that a row that is found by content is not taken for another one.
             for number in range(found.rows_count):
-                self._stage(found, self._change(found, number + 1))
+                self._stage(found, self._change(found, number + 1), loose)
 
         self._savepoint(stage)
         self._connection.execute(f"DROP TABLE IF EXISTS {_CHANGES}")
@@ -104,16 +105,9 @@ class OlderRows:
     def _savepoint(self, work: Callable[[], None]) -> None:
         """Do the work on one table; if SQLite cannot evaluate it, the table stays as it is."""
         before = set(self._staged)
-        self._connection.execute("SAVEPOINT one_table")
-        try:
-            work()
-        except sqlite3.Error as error:
-            if kind_of(error) is not None:
-                raise
-            self._connection.execute("ROLLBACK TO one_table")
+        if attempted(self._connection, work) is not None:
             for lower in self._staged.keys() - before:
                 del self._staged[lower]
-        self._connection.execute("RELEASE one_table")
 
     def _change(self, found: Collected, seq: int) -> _Change:
         both = "".join(f", b{number}, n{number}" for number in range(len(found.columns)))
@@ -128,7 +122,7 @@ class OlderRows:
         }
         return _Change(row[0], row[1], row[2], before, after)
 
-    def _stage(self, found: Collected, change: _Change) -> None:
+    def _stage(self, found: Collected, change: _Change, loose: frozenset[str]) -> None:
         before = self._down(found.table, change.before) if change.kind != ADDED else None
         after = self._down(found.table, change.after) if change.kind in (ADDED, CHANGED) else None
         if change.kind == ADDED:
@@ -137,7 +131,6 @@ class OlderRows:
             return
         if before is None:
             return
-        loose = self._translate.loose_columns(found.table)
         place, old = self._found(before, change.base_place, loose)
         if old is None:
             # A row that the migrations made, or renumbered: the older schema does not have it.
@@ -201,7 +194,7 @@ class OlderRows:
             # `down_row` does not know columns that people added.
             if (table.lower(), name.lower()) in self._local and name.lower() in names:
                 kept[names[name.lower()]] = value
-        return Placed(known, kept, placed.later)
+        return Placed(known, kept)
 
     def _found(self, row: Placed, place: int | None, loose: frozenset[str]) -> tuple[int | None, Record | None]:
         """Return rowid and cells of a row of the older database; a row without a key is found by its content.

@@ -5,7 +5,7 @@ It is the loss that is shown, and the complement that the older database keeps: 
 
 from __future__ import annotations
 
-import sqlite3
+from collections import Counter
 from pathlib import Path
 from typing import Final
 
@@ -16,8 +16,8 @@ from dbsync.downgrade import local_objects
 from dbsync.downgrade.changed_rows import Collected, Sides, collect, collect_one_sided
 from dbsync.model import SchemaNumber
 from dbsync.storage import files
-from dbsync.storage.connections import Connection, kind_of
-from dbsync.storage.introspection import KEPT_CELLS, KEPT_ROWS, app_tables, quoted
+from dbsync.storage.connections import Connection, attempted
+from dbsync.storage.introspection import KEPT_CELLS, KEPT_ROWS, app_tables, quoted, sql_of
 from dbsync.storage.raw_text import every_text
 from dbsync.verification import exports
 
@@ -56,8 +56,10 @@ def keep(connection: Connection, *, now: str, predicted: str, number: SchemaNumb
 def _keep_rows(
     connection: Connection, table: str, sides: Sides, number: SchemaNumber, generation: int, *, one_sided: bool = False
 ) -> int:
-    connection.execute("SAVEPOINT kept")
-    try:
+    count = 0
+
+    def copy() -> None:
+        nonlocal count
         if one_sided:
             found = collect_one_sided(connection, table, sides)
         else:
@@ -65,15 +67,11 @@ def _keep_rows(
         if found.rows_count:
             _copy_rows(connection, found, number, generation)
         connection.execute(f"DROP TABLE {_STAGE}")
-    except sqlite3.Error as error:
-        if kind_of(error) is not None:
-            raise
-        # SQLite cannot evaluate the table: the export and the set-aside copy have its rows.
-        connection.execute("ROLLBACK TO kept")
-        connection.execute("RELEASE kept")
-        return 0
-    connection.execute("RELEASE kept")
-    return found.rows_count
+        count = found.rows_count
+
+    # Of a table that SQLite cannot evaluate, the export and the set-aside copy have the rows.
+    attempted(connection, copy)
+    return count
 
 
 def _copy_rows(connection: Connection, found: Collected, number: SchemaNumber, generation: int) -> None:
@@ -105,7 +103,7 @@ def _copy_rows(connection: Connection, found: Collected, number: SchemaNumber, g
 
 def _keep_objects(connection: Connection, now: str, predicted: str, number: SchemaNumber, generation: int) -> int:
     found = [
-        ("table", table, table, local_objects.sql_of(connection, "table", table, now))
+        ("table", table, table, sql_of(connection, "table", table, now))
         for table in local_objects.tables_only_in(connection, now, predicted)
     ]
     found += [
@@ -125,12 +123,12 @@ def _keep_objects(connection: Connection, now: str, predicted: str, number: Sche
 def _keep_earlier(connection: Connection, now: str, predicted: str) -> int:
     """Keep what the newer database itself has kept, of still newer schemas or of conflicts, and would lose."""
     with every_text(connection):
-        made = [(row.schema, row.kind, row.table, row.cells) for row in kept.all_rows(connection, predicted)]
+        made = Counter((row.schema, row.kind, row.table, row.cells) for row in kept.all_rows(connection, predicted))
         count = 0
         for row in kept.all_rows(connection, now):
             part = (row.schema, row.kind, row.table, row.cells)
-            if part in made:
-                made.remove(part)
+            if made[part]:
+                made[part] -= 1
                 continue
             kept.add(connection, row)
             count += 1

@@ -39,8 +39,6 @@ class Placed(NamedTuple):
 
     table: str
     row: Record
-    later: frozenset[str]
-    """Columns, by their newer names, that came after another one of that name: the row holds none of their values."""
 
 
 class _EveryColumn(frozenset[str]):
@@ -89,21 +87,18 @@ class Translator:
 
     def __call__(self, table: str, row: Record) -> Placed | None:
         """Return table and row in the older schema; None if it has no place for them."""
-        row, whole, later = dict(row), row, frozenset[str]()
+        row = dict(row)
         for step, down in self._steps:
             if _is_made_later(step, table):
                 return None
-            without = _without_later_ones(step, table, row)
-            # A value under another name than its own was placed by a step: its column did not come later.
-            later |= (row.keys() - without.keys()) & whole.keys()
-            row = without
+            row = _without_later_ones(step, table, row)
             if down is not None:
                 translated = _called(down, table, row)
                 if translated is None:
                     return None
                 row = translated
             table, row = _unrenamed(step, table, row)
-        return Placed(table, row, later)
+        return Placed(table, row)
 
 
 def _called(down: Down, table: str, row: Record) -> Record | None:

@@ -18,11 +18,20 @@ from typing import Final, NamedTuple, Protocol
 from dbsync.errors import MigrationFailed, TillkeeperError
 from dbsync.migrations import migration_file
 from dbsync.model import Migration, MigrationKind
-from dbsync.schema.create_table import is_constraint
+from dbsync.schema.create_table import column_texts, is_constraint
 from dbsync.schema.declarations import KINDS, Declared, declared, written_name
 from dbsync.schema.sql_text import definition_of
 from dbsync.storage.connections import Connection, open_scratch
-from dbsync.storage.introspection import columns_of, facts_of, key_of, ordinary_tables, quoted, rowid_of, tables_of
+from dbsync.storage.introspection import (
+    columns_of,
+    facts_of,
+    key_of,
+    ordinary_tables,
+    quoted,
+    rowid_of,
+    sql_of,
+    tables_of,
+)
 from dbsync.storage.sql_tokens import TokenKind, significant, tokenize, words_of
 
 Known = frozenset[tuple[str, str, str]]
@@ -179,7 +188,7 @@ def _columns(connection: Connection, known: Known, may_change: list[str]) -> lis
         facts = columns_of(connection, table)
         if all(("column", lower, column.name.lower()) in known for column in facts):
             continue
-        texts = _texts(connection, table)
+        texts = column_texts(sql_of(connection, "table", table))
         local = [
             LocalColumn(column.name, texts[column.name.lower()], before, column.is_written)
             for column, before in zip(facts, ["", *(column.name for column in facts)], strict=False)
@@ -187,14 +196,6 @@ def _columns(connection: Connection, known: Known, may_change: list[str]) -> lis
         ]
         found.append(LocalColumns(table, tuple(local), tuple(key_of(connection, table)), f"{_SAVED}_{len(found)}"))
     return found
-
-
-def _texts(connection: Connection, table: str) -> dict[str, str]:
-    """Return the text of each column's definition by its name in lower case."""
-    definition = definition_of(_sql_of(connection, table))
-    parts = definition.parts if definition is not None else []
-    tokens = [(part, list(significant(part))) for part in parts]
-    return {named[0].name.lower(): part for part, named in tokens if named and not is_constraint(named)}
 
 
 def _save(connection: Connection, db: Rebuilds, found: LocalColumns) -> None:
@@ -261,7 +262,7 @@ def _renamed(text: str, names: Mapping[str, str]) -> str:
 
 def _with_columns(connection: Connection, table: str, lost: list[LocalColumn]) -> str:
     """Return the body of a table's CREATE statement with columns in it, each behind the one that it stood behind."""
-    definition = definition_of(_sql_of(connection, table))
+    definition = definition_of(sql_of(connection, "table", table))
     if definition is None:
         raise MigrationFailed(operation="rebuild", cause=f"the definition of {table} is not understood")
     parts = [(part, list(significant(part))) for part in definition.parts]
@@ -290,7 +291,9 @@ def _objects(connection: Connection, known: Known) -> list[LocalObject]:
 
 def _tables(connection: Connection, known: Known) -> list[LocalObject]:
     ordinary = {name.lower() for name in ordinary_tables(connection)} - _tables_in(known)
-    found = [(table, _sql_of(connection, table)) for table in tables_of(connection) if table.lower() in ordinary]
+    found = [
+        (table, sql_of(connection, "table", table)) for table in tables_of(connection) if table.lower() in ordinary
+    ]
     return [LocalObject("table", table, table, sql) for table, sql in found if "references" in words_of(sql)]
 
 
@@ -301,15 +304,8 @@ def _tables_in(known: Known) -> set[str]:
 def _give_back_keys(connection: Connection, db: Rebuilds, local: LocalObject, sql: str) -> None:
     """Let the foreign keys of a local table refer to the tables that they referred to, by their next names."""
     definition = definition_of(sql)
-    if definition is not None and words_of(sql)[3:] != words_of(_sql_of(connection, local.name))[3:]:
+    if definition is not None and words_of(sql)[3:] != words_of(sql_of(connection, "table", local.name))[3:]:
         db.rebuild_with(local.name, f"({','.join(definition.parts)}){definition.tail}", {})
-
-
-def _sql_of(connection: Connection, table: str) -> str:
-    row = connection.execute(
-        "SELECT sql FROM sqlite_master WHERE type = 'table' AND lower(name) = lower(?)", (table,)
-    ).fetchone()
-    return str(row[0] or "") if row else ""
 
 
 def _followed(connection: Connection, allowed: Declared, missing: list[LocalObject]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from dbsync.storage.introspection import (
     key_of,
     quoted,
     rowid_of,
+    sql_of,
 )
 
 Locator = tuple[Any, ...]
@@ -54,7 +55,7 @@ class Shape(NamedTuple):
     alias: str
     """The column that is the rowid: INTEGER PRIMARY KEY; empty if there is none."""
     found_by: tuple[str, ...]
-    """What a locator consists of, ready for SQL."""
+    """The parts of a locator, ready for SQL."""
     uniques: tuple[tuple[str, ...], ...]
     """The columns of each key and each UNIQUE index."""
     references: tuple[Reference, ...]
@@ -143,10 +144,8 @@ def _shape(connection: Connection, facts: TableFacts, pool_count: int) -> Shape:
     found_by = by_key if alias or rowid is None else (rowid,)
     if not found_by or not columns:
         raise sqlite3.NotSupportedError("its rows cannot be told apart")
-    sql = connection.execute(
-        "SELECT sql FROM main.sqlite_master WHERE type = 'table' AND name = ?", (name,)
-    ).fetchone()[0]
-    near = {column.name: literals_near(str(sql), column.name) for column in columns}
+    sql = sql_of(connection, "table", name)
+    near = {column.name: literals_near(sql, column.name) for column in columns}
     contentless = facts.is_contentless
     pool = (
         []

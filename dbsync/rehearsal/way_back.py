@@ -73,7 +73,7 @@ class WayBack(NamedTuple):
     unfilled: tuple[str, ...] = ()
     """Columns of the older schema, as `table.column`, that rows added since have no value for."""
     counted: tuple[Loss, ...] = ()
-    """What going back itself counts as lost, in tables that are in neither of these."""
+    """The losses that going back itself counts, in tables that are in neither of these."""
     not_again: str = ""
     """Why the returned database could not be migrated forward again; empty if it could."""
     unproven: str = ""

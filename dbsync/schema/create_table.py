@@ -97,6 +97,13 @@ def table_text(sql: str) -> TableText:
     return found.table()
 
 
+def column_texts(sql: str) -> dict[str, str]:
+    """Return the text of each column's definition in a CREATE TABLE statement, by its name in lower case."""
+    definition = definition_of(sql)
+    parts = [(part, list(significant(part))) for part in definition.parts] if definition is not None else []
+    return {tokens[0].name.lower(): part for part, tokens in parts if tokens and not is_constraint(tokens)}
+
+
 def is_constraint(part: list[Token]) -> bool:
     """Return whether a part of a definition is a constraint of the table, not a column: a name would be in quotes."""
     return part[0].kind is TokenKind.WORD and part[0].plain in CONSTRAINTS

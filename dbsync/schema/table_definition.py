@@ -20,7 +20,7 @@ from dbsync.schema.create_table import (
     table_text,
 )
 from dbsync.storage.connections import Connection
-from dbsync.storage.introspection import ColumnKind, columns_of, facts_of, quoted, tables
+from dbsync.storage.introspection import ColumnKind, columns_of, facts_of, quoted, sql_of, tables
 from dbsync.storage.sql_tokens import Token, TokenKind, significant, words_of
 
 
@@ -85,7 +85,7 @@ class Table(NamedTuple):
 
 def table_of(connection: Connection, name: str, schema: str) -> Table:
     """Return the definition of a plain table."""
-    text = table_text(_sql_of(connection, name, schema))
+    text = table_text(sql_of(connection, "table", name, schema))
     columns = {}
     for column in columns_of(connection, name, schema):
         lower = column.name.lower()
@@ -104,13 +104,6 @@ def table_of(connection: Connection, name: str, schema: str) -> Table:
     conflicts = [unique.conflict for unique in text.uniques if unique.primary and unique.columns not in indexed]
     options |= {f"primary key on conflict {conflict}" for conflict in conflicts if conflict}
     return Table(columns, text.checks, _foreign_keys(connection, name, schema, text), uniques, frozenset(options))
-
-
-def _sql_of(connection: Connection, name: str, schema: str) -> str:
-    row = connection.execute(
-        f"SELECT sql FROM {schema}.sqlite_master WHERE type = 'table' AND lower(name) = lower(?)", (name,)
-    ).fetchone()
-    return str(row[0] or "") if row else ""
 
 
 def _foreign_keys(connection: Connection, name: str, schema: str, text: TableText) -> frozenset[ForeignKey]:
@@ -137,7 +130,7 @@ def _uniques(connection: Connection, name: str, schema: str, text: TableText) ->
 
 def virtual_of(connection: Connection, name: str, schema: str) -> Words:
     """Return the words of a virtual table's definition, without its name."""
-    tokens = list(significant(_sql_of(connection, name, schema)))
+    tokens = list(significant(sql_of(connection, "table", name, schema)))
     # What stands in double quotes there is the module's: a tokenizer, a delimiter.
     return tuple(token.plain for token in (*tokens[:3], *tokens[4:]))
 

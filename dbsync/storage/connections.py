@@ -48,7 +48,7 @@ class Thoroughness(StrEnum):
     FULL = "integrity_check"
     """Wherever no till waits."""
     PAGES = "pages"
-    """Where this SQLite cannot parse the whole schema: the pages of objects that it can parse, and the free ones."""
+    """For a schema that this SQLite cannot parse as a whole: the pages of objects that it can, and the free ones."""
 
 
 def kind_of(error: BaseException) -> type[TillkeeperError] | None:
@@ -57,6 +57,25 @@ def kind_of(error: BaseException) -> type[TillkeeperError] | None:
     from dbsync.storage import causes
 
     return causes.kind_of(error)
+
+
+def attempted(connection: Connection, work: Callable[[], object]) -> sqlite3.Error | None:
+    """Do work in the open transaction, all or nothing; return the error if SQLite refuses its statements or data.
+
+    Raises:
+        sqlite3.Error: the machine failed.
+    """
+    connection.execute("SAVEPOINT attempt")
+    refused = None
+    try:
+        work()
+    except sqlite3.Error as error:
+        if kind_of(error) is not None:
+            raise
+        connection.execute("ROLLBACK TO attempt")
+        refused = error
+    connection.execute("RELEASE attempt")
+    return refused
 
 
 @contextmanager

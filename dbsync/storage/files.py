@@ -282,21 +282,19 @@ def make_folder(folder: Path, *, like: Path | None = None) -> None:
         missing = [folder]
         while not missing[-1].parent.is_dir():
             missing.append(missing[-1].parent)
-        if like is None:
-            folder.mkdir(parents=True, exist_ok=True)
-        else:
-            _make_folders(folder, like)
-        for made in missing:
+        for made in reversed(missing):
+            _make_one_folder(made, like)
             sync_folder(made.parent)
     except OSError as cause:
         raise disk_problem("make", folder, cause) from cause
 
 
-def _make_folders(folder: Path, like: Path) -> None:
-    if not folder.parent.is_dir():
-        _make_folders(folder.parent, like)
+def _make_one_folder(folder: Path, like: Path | None) -> None:
     try:
-        this_platform().create_folder(folder, like=like)
+        if like is None:
+            folder.mkdir()
+        else:
+            this_platform().create_folder(folder, like=like)
     except FileExistsError:
         if not folder.is_dir():
             raise

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from dbsync.model import TABLES_WITHOUT_ENGINE, EngineName, SchemaNumber
 from dbsync.storage import missing_parts
 from dbsync.storage.connections import HISTORY, READABLE, Connection, kind_of
-from dbsync.storage.sql_tokens import Token, TokenKind, significant, tokenize, unquoted
+from dbsync.storage.sql_tokens import Token, TokenKind, significant, tokenize, unquoted, words_of
 
 KEPT_ROWS: Final = "dbsync_kept_rows"
 KEPT_CELLS: Final = "dbsync_kept_cells"
@@ -216,6 +216,19 @@ def has_table(connection: Connection, name: str, schema: str = "main") -> bool:
     """Return whether there is a table of that name, one of SQLite's own included."""
     sql = f"SELECT 1 FROM {schema}.sqlite_master WHERE type = 'table' AND name = ?"
     return connection.execute(sql, (name,)).fetchone() is not None
+
+
+def sql_of(connection: Connection, kind: str, name: str, schema: str = "main") -> str:
+    """Return the statement that made a table, index, trigger or view; empty if there is none of that name."""
+    sql = f"SELECT sql FROM {schema}.sqlite_master WHERE type = ? AND lower(name) = lower(?)"
+    row = connection.execute(sql, (kind, name)).fetchone()
+    return str(row[0] or "") if row else ""
+
+
+def numbered_tables(connection: Connection) -> dict[str, str]:
+    """Return the tables with AUTOINCREMENT: their names by the names in lower case."""
+    rows = connection.execute("SELECT name, sql FROM main.sqlite_master WHERE type = 'table'").fetchall()
+    return {str(name).lower(): str(name) for name, sql in rows if "autoincrement" in words_of(str(sql or ""))}
 
 
 def version_of(connection: Connection, schema: str = "main") -> SchemaNumber:

@@ -15,7 +15,7 @@ LIMIT: Final = 1000
 """Missing functions and collations after which the search for more ends."""
 _MALFORMED: Final = "malformed database schema ("
 _OF_DAMAGE: Final = ("invalid rootpage", "orphan index", "already exists", "no such table")
-"""What SQLite says of a catalogue that contradicts itself; its text can be parsed."""
+"""SQLite's messages about a catalogue that contradicts itself; its text can be parsed."""
 _FUNCTION: Final = ("unknown function: ", "no such function: ")
 _COLLATION: Final = "no such collation sequence: "
 _NEVER_USED: Final = ("is never used", "never used")

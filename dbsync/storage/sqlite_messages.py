@@ -34,7 +34,7 @@ class Message(NamedTuple):
 
     about: About
     name: str = ""
-    """What is missing, or the object that the message is about."""
+    """The part that is missing, or the object that the message is about."""
     of: str = ""
     """A column's table, or the alias before it, as far as it is named; the child table of a mismatch."""
 

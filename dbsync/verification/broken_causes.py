@@ -46,7 +46,7 @@ class _Reason(NamedTuple):
     text: str
     """It begins with a verb in the plural if a trigger, view or table is the culprit; else it is complete."""
     advice: str = ""
-    """What to do, if that does not follow from the text."""
+    """The way out, if it does not follow from the text."""
 
 
 class _Told(NamedTuple):

@@ -61,7 +61,7 @@ class Compiled(NamedTuple):
     quoted_cause: str = ""
     """SQLite's message for a name in double quotes that it would take for a string, for want of such a column."""
     needs: frozenset[Need] = frozenset()
-    """What is not available here. If a module or tokenizer is among them, nothing more is known."""
+    """The parts that are not available here. If a module or tokenizer is among them, nothing more is known."""
     possible: bool = True
     """Whether SQLite allows the statement on this kind of object."""
 

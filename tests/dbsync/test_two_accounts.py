@@ -58,7 +58,7 @@ class Shop:
             return [row[0] for row in live.execute("SELECT cents FROM sale ORDER BY id")]
 
     def of_root(self) -> list[str]:
-        """What is not the clerk's in the folder of the data, or opens more than the database does."""
+        """The files in the folder of the data that are not the clerk's, or open more than the database does."""
         allowed = stat.S_IMODE(self.database.stat().st_mode)
         return [
             str(path.relative_to(self.data))

@@ -82,7 +82,7 @@ class Broken(AssertionError):
 
 
 class Figures(NamedTuple):
-    """What a drill did."""
+    """The work of a drill."""
 
     operations: dict[str, int]
     raised: dict[str, int]

@@ -1,4 +1,4 @@
-"""Where every row and cell is after a way down and up again, by plain SQL: nothing of dbsync's decides it."""
+"""The place of every row and cell after a way down and up again, by plain SQL: nothing of dbsync's decides it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.drills.content import columns, name, tables
 
 KEPT = ("dbsync_kept_rows", "dbsync_kept_cells")
 RECORDS = ("schema_migrations",)
-"""Where an app's files record that they were run, with the time at which."""
+"""The tables in which an app's files record that they were run, and when."""
 
 Row = dict[str, bytes]
 """The cells of a row by column in lower case, each exact: 1 is not 1.0, nor a text the blob of the same bytes."""
@@ -43,7 +43,7 @@ class Kept(NamedTuple):
 
 
 class Names(NamedTuple):
-    """What the migrations renamed, in lower case, from older to newer."""
+    """The renames of the migrations, in lower case, from older to newer."""
 
     tables: Mapping[str, str]
     columns: Mapping[tuple[str, str], str]
@@ -55,7 +55,7 @@ class Names(NamedTuple):
 
 
 class Where(NamedTuple):
-    """Where the cells that people wrote are, after going back."""
+    """The places of the cells that people wrote, after going back."""
 
     untouched: int
     live: int
@@ -134,7 +134,7 @@ def by_the_apps_own_texts(steps: tuple[tuple[str, str], ...], database: Path, ta
 
 
 def differing(one: Mapping[str, Table], other: Mapping[str, Table]) -> list[str]:
-    """What is not the same in two databases of one schema, in words."""
+    """The differences between two databases of one schema, in words."""
     found = [f"table {table} on one side only" for table in sorted(one.keys() ^ other.keys())]
     for table in sorted(one.keys() & other.keys()):
         first, second = one[table].rows, other[table].rows
@@ -247,7 +247,7 @@ def _untouched(
 
 
 class Again(NamedTuple):
-    """What became of what was kept, after trade in the older schema and the way up."""
+    """The state of every kept row, after trade in the older schema and the way up."""
 
     put_back: int
     conflicts: int

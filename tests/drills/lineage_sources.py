@@ -78,7 +78,7 @@ class Histories(NamedTuple):
     """The texts of one lineage."""
 
     base: tuple[str, ...]
-    """What makes the older schema."""
+    """The statements that make the older schema."""
     steps: tuple[tuple[str, str], ...]
     """Name and text of each migration after it."""
     newest: str

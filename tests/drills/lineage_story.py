@@ -24,7 +24,7 @@ _ROUNDS_COUNT: Final = 60
 
 
 class Seen(NamedTuple):
-    """What was seen."""
+    """The observations."""
 
     tables_count: int
     rows_count: int

@@ -81,7 +81,7 @@ PLANTED = {
     "DELETE FROM dbsync_kept_cells": Law.PARKED,
     "UPDATE dbsync_kept_cells SET value = 'twelve' WHERE value = 'twenty'": Law.PARKED,
 }
-"""What is changed in the older database behind the product's back, and the law that must see it."""
+"""The damage to the older database behind the product's back, and the law that must see it."""
 
 
 @pytest.mark.parametrize("damage", PLANTED)

@@ -73,7 +73,7 @@ CONFLICT = "INSERT INTO dbsync_kept_rows VALUES (2, 2, 1, 'changed', 'product', 
 
 
 def texts() -> dict[str, str]:
-    """What makes each database: a barcode is added to `bun` and `jam`, `jam` is removed in the older schema."""
+    """The statements of each database: `bun` and `jam` get a barcode, `jam` is removed in the older schema."""
     gum = "INSERT INTO product VALUES ('gum', 'gum', 1);"
     bun, roll = ROWS.format(bun="bun"), ROWS.format(bun="roll")
     written = BARCODES + "UPDATE product SET barcode = '4001' WHERE sku = 'bun';"
@@ -88,7 +88,7 @@ def texts() -> dict[str, str]:
 
 
 def judged(folder: Path, spoil: Callable[[str, sqlite3.Connection], object]) -> list[str]:
-    """What the oracle says of the databases after something was done to one of them."""
+    """The findings of the oracle after something was done to one of the databases."""
     for name, text in texts().items():
         with closing(sqlite3.connect(folder / name, isolation_level=None)) as made:
             made.executescript(text)

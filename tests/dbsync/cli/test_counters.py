@@ -9,21 +9,16 @@ import pytest
 
 from dbsync.counters import marks
 from tests.dbsync.cli.test_check import dbsync
-from tests.dbsync.database.test_counting import marks_of, migration_backup, numbers, release, sell
-from tests.helpers.shop import effects, files, upgrade
+from tests.dbsync.database.test_counting import made_shop, marks_of, migration_backup, numbers
+from tests.helpers.shop import effects, files
 
 MARK_TOO_HIGH = 50_000_000
 
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
-    """A shop of schema 2: receipt 10 is the next one, and 9 were sold."""
-    database = tmp_path / "data" / "till.db"
-    database.parent.mkdir()
-    assert upgrade(database, release(tmp_path, 1)).ready
-    sell(database, 5)
-    assert upgrade(database, release(tmp_path)).ready
-    sell(database, 4)
+    """A shop of schema 2 whose counters are on record."""
+    database = made_shop(tmp_path)
     effects(database).note_counters(())
     return database
 

@@ -69,7 +69,7 @@ def marks_of(database: Path) -> dict[str, Any]:
 
 
 def told(folder: Path | None) -> list[tuple[object, ...]]:
-    """What an explanation says: counter, number without, raised to, first and last that are skipped."""
+    """The content of an explanation: counter, number without, raised to, first and last that are skipped."""
     assert folder is not None
     assert {path.name for path in folder.iterdir()} == {"gaps.txt", "gaps.csv", "gaps.json", "done.txt"}
     gaps = json.loads((folder / "gaps.json").read_text())["gaps"]
@@ -78,7 +78,11 @@ def told(folder: Path | None) -> list[tuple[object, ...]]:
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
-    """A shop of schema 2 in which five were sold at schema 1, and four since."""
+    return made_shop(tmp_path)
+
+
+def made_shop(tmp_path: Path) -> Path:
+    """A shop of schema 2 in which five were sold at schema 1, and four since: receipt 10 is the next one."""
     database = tmp_path / "data" / "till.db"
     database.parent.mkdir()
     assert upgrade(database, release(tmp_path, 1)).ready

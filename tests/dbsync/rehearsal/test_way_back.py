@@ -63,7 +63,7 @@ def step(folder: Path, text: str) -> None:
 
 
 def checked(folder: Path, text: str) -> tuple[Checked, WayBack]:
-    """What `check` finds with a database."""
+    """The findings of `check` with a database."""
     database = shop(folder)
     before = database.read_bytes()
     step(folder, text)

@@ -1,4 +1,4 @@
-"""What this SQLite cannot parse or evaluate is not damage: it is named, copied, and stops only what needs it."""
+"""A part that this SQLite cannot parse or evaluate is not damage: it is named, copied, and stops only its users."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ description = "Numbers of sales, printed on receipts"
 table = "transactions"
 column = "id"
 """
-"""What every release but the first declares."""
+"""The declaration of every release but the first."""
 
 
 class Built(NamedTuple):

@@ -43,7 +43,7 @@ class Picture(NamedTuple):
     orphans: Counter[tuple[str, str]]
     """How many rows of a table refer to no row of another one."""
     virtual: dict[str, list[Row]]
-    """What a reading of each virtual table returns, and what a search in it finds."""
+    """The rows of each virtual table, and the results of a search in it."""
 
 
 def cell(value: Any, kind: str) -> Cell:

@@ -293,7 +293,7 @@ class Course:
         return up
 
     def _words(self, carried: Sequence[Carried], *, made: Path, backup: Path, up: Path) -> None:
-        """What is lost since the backup is said: it is kept, and the backup did not keep it yet."""
+        """A loss since the backup is stated: it is kept, and the backup did not keep it yet."""
         self.asked(Law.WORDS)
         unreadable = _contentless(made) | _contentless(up)
         losses = [loss for each in carried for loss in each.losses if loss.table.lower() not in unreadable]

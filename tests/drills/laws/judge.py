@@ -264,9 +264,9 @@ class Further(NamedTuple):
     alone_later: Picture
     """The same after that trade."""
     up: Picture
-    """What the product made."""
+    """The result of the product."""
     kept: Sequence[KeptRow]
-    """What it still keeps."""
+    """The rows that it still keeps."""
     rowids: frozenset[str]
 
 
@@ -332,7 +332,7 @@ def _bag_later(further: Further, name: str) -> Iterator[Violation]:
 
 
 def local(mark: str, before: Picture, after: Picture) -> Iterator[Violation]:
-    """What somebody added, each with `mark` in its name, is there after a migration as it was before."""
+    """Additions, each with `mark` in its name, are there after a migration as they were before."""
     for entry in before.entries:
         if entry.name.startswith(mark) and entry.name not in {other.name for other in after.entries}:
             yield Violation(Law.LOCAL, f"{entry.kind} {entry.name} is gone")

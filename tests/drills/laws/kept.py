@@ -1,4 +1,4 @@
-"""What is kept of the newer database: in its own tables within the older one, in exports, in copies set aside."""
+"""The remains of the newer database: in tables within the older one, in exports, in copies set aside."""
 
 from __future__ import annotations
 

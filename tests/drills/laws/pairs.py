@@ -173,7 +173,7 @@ def _orphans(before: Picture, now: Picture, made: Picture) -> Iterator[Violation
 
 
 def _counted(lineage: Lineage, pair: Pair, *, now: Path, made: Path, kept: Sequence[KeptRow]) -> Iterator[Violation]:
-    """What the app's own queries say is the same in both versions, where nothing of their tables is kept."""
+    """The app's own queries return the same in both versions, where nothing of their tables is kept."""
     for name, queries in lineage.counted.items():
         newer, older = queries[pair.newer - 1], queries[pair.older - 1]
         if any(row.table in newer.lower() and row.kind != "changed" for row in kept):
