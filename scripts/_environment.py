@@ -34,6 +34,8 @@ def say(text: str) -> None:
 
 def enter() -> None:
     """Goes on in the project's environment; makes it first if it is missing, half made or not current."""
+    # Thousands of short processes are started below: each would compile all its modules again, for half of its time.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     _check_version()
     if _is_current():
         if os.path.realpath(sys.prefix) == os.path.realpath(ENVIRONMENT):
@@ -169,6 +171,8 @@ class _Clock:
 def _install(pip: "list[str]", extra: str = "dev") -> None:
     """Fills it with the project and all that developing it takes, or an extra; one line for each package."""
     command = [*pip, "install", "--disable-pip-version-check", "--progress-bar", "off", "-e", f".[{extra}]"]
+    # A plain path instead of a finder, which each Python of the environment would load at its start: 40 milliseconds.
+    command += ["--config-settings", "editable_mode=compat"]
     lines, seen = [], set()
     with (
         subprocess.Popen(

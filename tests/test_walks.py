@@ -83,7 +83,7 @@ def copy_of_the_repository(place: Path) -> Path:
 
 def followed(place: Path, walk: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Run the tests of a walk in a copy."""
-    environment = {**os.environ, "PYTHONPATH": str(place), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(place)}
     return subprocess.run(
         [*command(walk), *options, "-p", "no:cacheprovider", "-p", "no:xdist"],
         cwd=place, env=environment, capture_output=True, text=True, check=False,
@@ -108,6 +108,7 @@ def test_a_walk_that_is_followed_passes_its_tests(walk: Path, tmp_path: Path) ->
         assert checked.returncode == 0, path
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("walk", WALKS, ids=lambda walk: walk.stem)
 def test_the_tests_of_a_walk_tell_what_was_forgotten(walk: Path, tmp_path: Path) -> None:
     """Each step is left out once, and every one is missed by a test; but for a new test, which nobody else can miss."""

@@ -68,6 +68,7 @@ def command(
             tell(f"Numbers that are skipped are explained: {returned.gaps}")
         if returned.parked is not None:
             tell(f"What the older schema has no place for: {returned.parked}")
+            tell("It waits in the database and comes back with the newer schema; `dbsync kept` lists it.")
         if returned.back is not None and (returned.losses or returned.not_known):
             kept = returned.set_aside.path if returned.set_aside is not None else None
             lost = losses.lost(returned.losses, not_known=returned.not_known, kept=kept, export=returned.export)

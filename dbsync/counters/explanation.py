@@ -46,8 +46,10 @@ class Explained(NamedTuple):
     done: bool
 
 
-def write(reports: Path, why: Why, gaps: tuple[Gap, ...], *, owner: str, stamp: str) -> Path:
+def write(why: Why, gaps: tuple[Gap, ...], *, reports: Path, database: Path, stamp: str) -> Path:
     """Write an explanation durably and return its folder. A crash leaves a part, which the next run clears.
+
+    Its owner and rights are those of the database.
 
     Raises:
         DiskProblem: it cannot be written; nothing is left of it.
@@ -56,13 +58,13 @@ def write(reports: Path, why: Why, gaps: tuple[Gap, ...], *, owner: str, stamp: 
     while files.is_there(folder):
         number += 1
         folder = reports / f"{PREFIX}{stamp}-{number}"
-    part = temporary_files.part_of(folder, owner)
+    part = temporary_files.part_of(folder, temporary_files.owner_of(database))
     try:
-        files.make_folder(part)
-        files.write_durably(part / TEXT, _text(why, gaps).encode())
-        files.write_durably(part / TABLE, _table(gaps).encode())
+        files.make_folder(part, like=database)
+        files.write_durably(part / TEXT, _text(why, gaps).encode(), like=database)
+        files.write_durably(part / TABLE, _table(gaps).encode(), like=database)
         told = {"format": FORMAT, **why._asdict(), "gaps": [gap._asdict() for gap in gaps]}
-        files.write_json(part / JSON, told)
+        files.write_json(part / JSON, told, like=database)
         files.rename_durably(source=part, target=folder)
     except TillkeeperError:
         remove(part)
@@ -70,13 +72,14 @@ def write(reports: Path, why: Why, gaps: tuple[Gap, ...], *, owner: str, stamp: 
     return folder
 
 
-def finish(folder: Path, *, at: str, owner: str) -> None:
+def finish(*, folder: Path, at: str, database: Path) -> None:
     """Add to an explanation that the database was replaced; repeatable."""
     done = folder / DONE
     if files.is_there(done) or not files.is_there(folder):
         return
-    part = temporary_files.part_of(folder.with_name(f"{folder.name}-{DONE}"), owner)
-    files.write_durably(part, f"{at}  The database was replaced; the numbers in {TEXT} are skipped.\n".encode())
+    part = temporary_files.part_of(folder.with_name(f"{folder.name}-{DONE}"), temporary_files.owner_of(database))
+    line = f"{at}  The database was replaced; the numbers in {TEXT} are skipped.\n"
+    files.write_durably(part, line.encode(), like=database)
     files.rename_durably(source=part, target=done)
 
 

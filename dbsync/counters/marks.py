@@ -137,13 +137,16 @@ def read(path: Path) -> Marks | None:
         raise UnreadableFile(operation="read the marks of the counters", path=path, cause=str(cause)) from cause
 
 
-def write(path: Path, marks: Marks, *, owner: str) -> None:
-    """Write the marks durably; until they are, the name has the database's, whose next run removes what is left.
+def write(marks: Marks, *, path: Path, database: Path) -> None:
+    """Write the marks durably, with the owner and the rights of the database.
+
+    Until they are, the name has the database's, whose next run removes what is left.
 
     Raises:
         DiskProblem: they cannot be written; the old ones are unchanged.
     """
-    files.make_folder(path.parent)
+    files.make_folder(path.parent, like=database)
+    owner = temporary_files.owner_of(database)
     part = temporary_files.part_of(path, owner)
     told = {
         "format": FORMAT,
@@ -156,7 +159,7 @@ def write(path: Path, marks: Marks, *, owner: str) -> None:
         "renames": [list(rename) for rename in marks.renames],
     }
     try:
-        files.write_json(part, told)
+        files.write_json(part, told, like=database)
         files.rename_durably(source=part, target=path)
     except TillkeeperError:
         with suppress(OSError):

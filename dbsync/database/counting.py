@@ -99,7 +99,7 @@ class Counting(Shared):
         folder = Path(raised.gaps) if raised.gaps is not None else None
         with suppress(TillkeeperError):
             if folder is not None:
-                explanation.finish(folder, at=timestamp(), owner=temporary_files.owner_of(self.database))
+                explanation.finish(folder=folder, at=timestamp(), database=self.database)
         text = "counters were raised, so that no number is given out twice" + (f": {folder}" if folder else "")
         self.record(FlightEvent.COUNTERS_RAISED, text=text, report=raised.gaps)
 
@@ -194,7 +194,7 @@ class Counting(Shared):
         for forgotten in known.names_of(shown.counter, self.look().version):
             known = known.without(forgotten)
         known = known.with_numbers({shown.counter.name: shown.number}, timestamp())
-        marks.write(self.marks_path, known, owner=temporary_files.owner_of(self.database))
+        marks.write(known, path=self.marks_path, database=self.database)
         before = shown.mark.number if shown.mark is not None else None
         self.record(FlightEvent.MARK_FORGOTTEN, text=shown.counter.name, before=before, after=shown.number)
         return self._named(name)
@@ -243,7 +243,7 @@ class Counting(Shared):
         numbers = numbers_of(now)
         now = now.with_numbers(numbers or {}, timestamp())
         if now != (on_disk or Marks()):
-            marks.write(self.marks_path, now, owner=temporary_files.owner_of(self.database))
+            marks.write(now, path=self.marks_path, database=self.database)
         return now, numbers
 
     def _newest_bundled(self) -> tuple[Migration, ...]:
@@ -304,7 +304,7 @@ class Counting(Shared):
         if not recorded:
             return None
         stamp = files.utc_stamp(datetime.now(UTC))
-        return explanation.write(self._reports, why, recorded, owner=why.database, stamp=stamp)
+        return explanation.write(why, recorded, reports=self._reports, database=self.database, stamp=stamp)
 
     def _raised(self, source: Path, plain: Path, found: Found) -> Path:
         """Raise the counters in a scratch file, or in a copy of a backup under a final name, and return its path."""

@@ -74,9 +74,14 @@ def check_space(
 
 
 def check_temporary(
-    *, database: Path, backups: Path, least_free_bytes: int = LEAST_FREE_BYTES, short_before: bool = False
+    *,
+    database: Path,
+    backups: Path,
+    least_free_bytes: int = LEAST_FREE_BYTES,
+    short_before: bool = False,
+    operation: str = "start the migration",
 ) -> None:
-    """Refuse a migration for which SQLite's temporary folder is missing, full, or cannot be written.
+    """Refuse a migration or a way back if SQLite's temporary folder is missing, full, or cannot be written.
 
     How much a migration takes there depends on its statements: little for most, the keys of an index for one that makes
     an index. So a little must be free; and if the last run of it ran out of space, as much as an index can need.
@@ -86,6 +91,7 @@ def check_temporary(
         backups: the folder of backups.
         least_free_bytes: the space that must be free, but never more than the database has.
         short_before: whether the last run of the same migrations ended for want of space, after its backup.
+        operation: what is begun, for the error.
 
     Raises:
         ReadOnly: no folder can be written.
@@ -97,7 +103,7 @@ def check_temporary(
     if folder is None:
         cause = "SQLite finds no folder for its temporary files that this user may write"
         hint = "Name one by the environment variable SQLITE_TMPDIR (on Windows: TEMP), or make /tmp writable."
-        raise ReadOnly(operation="start the migration", cause=cause, hint=hint)
+        raise ReadOnly(operation=operation, cause=cause, hint=hint)
     check_writable(folder, like=database)
     size_bytes = size_of(database)
     least_bytes = min(least_free_bytes, size_bytes)

@@ -27,6 +27,8 @@ class Restoring(Shared):
         preflight.check_space_to_go_back(
             database=self.database, base=base, backups=self.backups, carries=carries, raises=raises
         )
+        if carries:
+            preflight.check_temporary(database=self.database, backups=self.backups, operation="go back")
         if self.look().state not in (State.MISSING, State.EMPTY):
             restore.check_format(self.database)
             try:

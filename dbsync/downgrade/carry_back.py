@@ -161,14 +161,14 @@ def _by_base(now: Path, backup: Path, migrations: _Run, *, into: Path, reports: 
                 _make_base(now, backup, again, migrations, told)
             found = _proof(now, again, reports)
         check.result()
-        parked_count = _keep(now, again, into, parked)
+        parked_count, lost = _keep(now, again, backup, into=into, parked=parked, losses=found.losses)
         files.sync_file(into)
         if parked_count or found.exported:
             files.sync_tree(reports)
     finally:
         snapshot.drop_part(base)
         snapshot.drop_part(again)
-    losses = () if unproven else (*found.losses, *uncounted)
+    losses = () if unproven else (*lost, *uncounted)
     path, export = parked if parked_count else None, reports if found.exported else None
     return Carried(into, losses, path, export, unproven)
 
@@ -244,20 +244,28 @@ def _do_again(
     return tuple(lost)
 
 
-def _keep(now: Path, again: Path, into: Path, parked: Path) -> int:
-    """Keep in the older database what it cannot hold, and return how many rows of it are in the file beside it."""
+def _keep(
+    now: Path, again: Path, backup: Path, *, into: Path, parked: Path, losses: tuple[Loss, ...]
+) -> tuple[int, tuple[Loss, ...]]:
+    """Keep in the older database what it cannot hold.
+
+    Returns:
+        How many rows of it are in the file beside it, and the losses that the backup did not keep already.
+    """
     work = into.with_name(f"{into.name}-work")
     try:
         with translated("keep", into, otherwise=MigrationFailed), closing(open_scratch(into)) as connection:
             attach_copy(connection, now, NOW)
             attach_copy(connection, again, AGAIN)
+            attach_copy(connection, backup, BASE)
             attach_scratch(connection, work, WORK)
             number = version_of(connection, NOW)
             connection.execute("BEGIN")
             with every_text(connection):
                 count = remainder.keep(connection, now=NOW, predicted=AGAIN, number=number)
             connection.execute("COMMIT")
-            return remainder.park(connection, number, parked) if count else 0
+            lost = remainder.not_kept_before(connection, losses, earlier=BASE, number=number)
+            return remainder.park(connection, number, parked) if count else 0, lost
     finally:
         snapshot.drop_part(work)
 

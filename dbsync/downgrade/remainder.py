@@ -14,7 +14,7 @@ from dbsync.complement.exact_values import same
 from dbsync.complement.kept import KeptCell, KeptKind, KeptRow, KeptState
 from dbsync.downgrade import local_objects
 from dbsync.downgrade.changed_rows import Collected, Sides, collect, collect_one_sided
-from dbsync.model import SchemaNumber
+from dbsync.model import Loss, SchemaNumber
 from dbsync.storage import files
 from dbsync.storage.connections import Connection, attempted
 from dbsync.storage.introspection import KEPT_CELLS, KEPT_ROWS, app_tables, quoted, sql_of
@@ -120,15 +120,56 @@ def _keep_objects(connection: Connection, now: str, predicted: str, number: Sche
     return len(found)
 
 
+def not_kept_before(
+    connection: Connection, losses: tuple[Loss, ...], *, earlier: str, number: SchemaNumber
+) -> tuple[Loss, ...]:
+    """Return the losses without what `earlier`, the backup, kept for that schema already: nothing of it is lost since.
+
+    It was put back, nobody changed it, and `main` keeps the same again.
+    """
+    with every_text(connection):
+        before = Counter(_part(row) for row in kept.all_rows(connection, earlier))
+        same: Counter[tuple[str, KeptKind]] = Counter()
+        for row in kept.all_rows(connection):
+            if row.schema == number and row.state is KeptState.WAITING and before[_part(row)]:
+                before[_part(row)] -= 1
+                same[_loss_name(row), KeptKind.ADDED if row.kind is KeptKind.OBJECT else row.kind] += 1
+    found = (_less(loss, same) for loss in losses)
+    return tuple(loss for loss in found if loss.added or loss.changed or loss.removed)
+
+
+def _less(loss: Loss, same: Counter[tuple[str, KeptKind]]) -> Loss:
+    name = loss.table.lower()
+    return Loss(
+        loss.table,
+        max(0, loss.added - same[name, KeptKind.ADDED]),
+        max(0, loss.changed - same[name, KeptKind.CHANGED]),
+        max(0, loss.removed - same[name, KeptKind.REMOVED]),
+    )
+
+
+def _loss_name(row: KeptRow) -> str:
+    """Return the name that a loss has for what is kept, in lower case: its table, or `column t.c` of an object."""
+    if row.kind is KeptKind.OBJECT:
+        values = {cell.column: str(cell.value) for cell in row.cells}
+        if values["type"] == "column":
+            return f"column {values['table']}.{values['name']}".lower()
+    return row.table.lower()
+
+
+def _part(row: KeptRow) -> tuple[object, ...]:
+    """Return what is kept, without when it was kept and why it is still."""
+    return (row.schema, row.kind, row.table, row.cells)
+
+
 def _keep_earlier(connection: Connection, now: str, predicted: str) -> int:
     """Keep what the newer database itself has kept, of still newer schemas or of conflicts, and would lose."""
     with every_text(connection):
-        made = Counter((row.schema, row.kind, row.table, row.cells) for row in kept.all_rows(connection, predicted))
+        made = Counter(_part(row) for row in kept.all_rows(connection, predicted))
         count = 0
         for row in kept.all_rows(connection, now):
-            part = (row.schema, row.kind, row.table, row.cells)
-            if made[part]:
-                made[part] -= 1
+            if made[_part(row)]:
+                made[_part(row)] -= 1
                 continue
             kept.add(connection, row)
             count += 1

@@ -111,7 +111,8 @@ class Rebuilt:
         with_rowid = shelf.rowid is not None and not is_rowid(self.connection, shelf.name)
         names = ", ".join([str(shelf.rowid)] * with_rowid + [quoted(column) for column in shelf.columns])
         many = len(shelf.columns) + with_rowid
-        into = f"INSERT INTO main.{quoted(shelf.name)} ({names}) VALUES "
+        # ABORT, whatever the table's own action on a conflict is: REPLACE would drop a row that was recovered before.
+        into = f"INSERT OR ABORT INTO main.{quoted(shelf.name)} ({names}) VALUES "
         usual = f"{into}({', '.join('?' * many)})"
 
         def take(rowid: int | None, row: Row) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 from dbsync.model import Migration
 from dbsync.schema.declarations import declared
-from dbsync.storage.connections import open_copy, open_scratch, translated
-from dbsync.storage.introspection import TableKind, columns_of, quoted, tables
+from dbsync.storage.connections import attempted, open_copy, open_scratch, translated
+from dbsync.storage.introspection import TableFacts, TableKind, columns_of, quoted, tables
 
 
 class OlderSchema:
@@ -27,10 +28,11 @@ class OlderSchema:
             kinds = tables(source)
             rows = source.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table' AND sql IS NOT NULL")
             for name, sql in rows.fetchall():
-                if kinds[name].kind is TableKind.ORDINARY and not name.startswith("sqlite_"):
-                    self._connection.execute(sql)
+                if not name.startswith("sqlite_") and _is_made(kinds[name]):
+                    attempted(self._connection, partial(self._connection.execute, sql))
         said = declared(newer)
         before = {after.lower(): name for name, after in said.tables.items()}
+        # A table that this SQLite cannot make here is one that nothing is compared in.
         self._tables: Final = {name.lower(): name for name in tables(self._connection)}
         self._before: Final = before
         self._columns: Final = {(table, after.lower()): column for (table, column), after in said.columns.items()}
@@ -94,3 +96,8 @@ class OlderSchema:
             columns = columns_of(self._connection, older)
             self._known[older] = {column.name.lower(): column.name for column in columns if column.is_written}
         return self._known[older]
+
+
+def _is_made(facts: TableFacts) -> bool:
+    """Return whether a table has rows of its own: not a search index over another table, nor a table of an index."""
+    return facts.kind is TableKind.ORDINARY or (facts.is_virtual and facts.has_own_rows)

@@ -7,7 +7,8 @@ of constraints, comments, and the quotes of a name (sqlite.org/lang_createtable.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from dbsync.schema.sql_text import CONSTRAINTS, definition_of
@@ -42,7 +43,7 @@ class UniqueText(NamedTuple):
 class TableText(NamedTuple):
     """The parts of a table's definition that no pragma shows. Names are in lower case."""
 
-    columns: dict[str, ColumnText]
+    columns: Mapping[str, ColumnText]
     checks: frozenset[Words]
     uniques: tuple[UniqueText, ...]
     deferred: tuple[bool, ...]
@@ -85,8 +86,12 @@ def normal_default(sql: str) -> str:
     return " ".join(normal_words(tokens, frozenset()))
 
 
+@lru_cache(maxsize=512)
 def table_text(sql: str) -> TableText:
-    """Return the parts of a CREATE TABLE statement from the catalogue."""
+    """Return the parts of a CREATE TABLE statement from the catalogue.
+
+    An upgrade asks for most tables several times: before, after, and in the schema that the migrations make.
+    """
     definition = definition_of(sql)
     parts = [list(significant(part)) for part in definition.parts] if definition is not None else []
     names = frozenset(part[0].name.lower() for part in parts if part and not is_constraint(part))

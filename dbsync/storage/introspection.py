@@ -227,8 +227,11 @@ def sql_of(connection: Connection, kind: str, name: str, schema: str = "main") -
 
 def numbered_tables(connection: Connection) -> dict[str, str]:
     """Return the tables with AUTOINCREMENT: their names by the names in lower case."""
-    rows = connection.execute("SELECT name, sql FROM main.sqlite_master WHERE type = 'table'").fetchall()
-    return {str(name).lower(): str(name) for name, sql in rows if "autoincrement" in words_of(str(sql or ""))}
+    rows = connection.execute(
+        "SELECT name, sql FROM main.sqlite_master WHERE type = 'table' AND sql LIKE '%autoincrement%'"
+    ).fetchall()
+    # A comment, a string or a name may hold the word too.
+    return {str(name).lower(): str(name) for name, sql in rows if "autoincrement" in words_of(str(sql))}
 
 
 def version_of(connection: Connection, schema: str = "main") -> SchemaNumber:

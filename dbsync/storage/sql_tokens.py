@@ -38,7 +38,10 @@ class TokenKind(StrEnum):
 
 
 _NUMBER: Final = r"(?: 0[xX][0-9a-fA-F]++ | (?: [0-9]++(?:\.[0-9]*+)?+ | \.[0-9]++ )(?:[eE][+-]?[0-9]++)?+ )"
-_IN_NAME: Final = r"[\w$\u0080-\U0010ffff]"
+# Letters, `_` and all beyond ASCII; in a name also digits and `$`. Each set names what is not in it, because `re` needs
+# milliseconds, at every start, to compile one that reaches beyond ASCII.
+_BEGINS_NAME: Final = r"[^\x00-\x40\x5b-\x5e\x60\x7b-\x7f]"
+_IN_NAME: Final = r"[^\x00-\x23\x25-\x2f\x3a-\x40\x5b-\x5e\x60\x7b-\x7f]"
 # The groups are named by the kinds; those beginning with `bad` are illegal. Of the alternatives that match, the first
 # counts. `*+` never backtracks, so that an open quote cannot end at the first half of a doubled one.
 _TOKENS: Final = re.compile(
@@ -50,7 +53,7 @@ _TOKENS: Final = re.compile(
     | (?P<bad_quote> ['"`\[].* )
     | (?P<blob> [xX]'(?:[0-9a-fA-F]{{2}})*+' )
     | (?P<bad_blob> [xX]'[^']*+'? )
-    | (?P<word> [A-Za-z_\u0080-\U0010ffff]{_IN_NAME}*+ )
+    | (?P<word> {_BEGINS_NAME}{_IN_NAME}*+ )
     | (?P<number> {_NUMBER}(?!{_IN_NAME}) )
     | (?P<bad_number> {_NUMBER}{_IN_NAME}++ )
     | (?P<variable> \?[0-9]*+ | [$@:\#]{_IN_NAME}++ )

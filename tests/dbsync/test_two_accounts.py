@@ -14,7 +14,7 @@ import pytest
 
 from tests.helpers.accounts import CLERK, as_root, folder_of, run
 
-FIRST = "CREATE TABLE sale (id INTEGER PRIMARY KEY, cents INTEGER);"
+FIRST = "CREATE TABLE sale (id INTEGER PRIMARY KEY AUTOINCREMENT, cents INTEGER);"
 SECOND = "ALTER TABLE sale ADD COLUMN note TEXT;"
 pytestmark = as_root
 

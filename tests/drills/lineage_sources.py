@@ -17,6 +17,22 @@ from tests.drills.real_sources import NotThere
 _PRAGMA: Final = re.compile(r"^\s*PRAGMA\s+foreign_keys\s*=\s*\w+\s*;\s*$", re.IGNORECASE | re.MULTILINE)
 
 
+class Relied(NamedTuple):
+    """What an app's migrations rely on without a constraint that says so: made-up trade knows constraints only."""
+
+    table: str
+    column: str
+    wrong: str
+    """Where a row is not as the app writes it; an SQL condition."""
+    value: str
+    """The expression that takes its place."""
+
+
+def only_json(table: str, column: str, value: str) -> Relied:
+    """A column that holds JSON alone."""
+    return Relied(table, column, f"typeof({column}) <> 'text' OR NOT json_valid({column})", value)
+
+
 class Lineage(NamedTuple):
     """One app's history."""
 
@@ -32,9 +48,7 @@ class Lineage(NamedTuple):
     """The last file of the older schema; the files after it are the migrations."""
     schema: str = ""
     """A file with the whole older schema, as `tag:path`; else the files up to `last_of_base` make it."""
-    only_json: tuple[tuple[str, str, str], ...] = ()
-    """Table, column and expression where the app has only JSON and its migrations rely on it: what made-up trade wrote
-    otherwise is replaced."""
+    relied: tuple[Relied, ...] = ()
 
 
 LINEAGES: Final = {
@@ -59,10 +73,20 @@ LINEAGES: Final = {
         released="0.19.0",
         last_of_base="0.19/00__add_resource_name.sql",
         schema="v0.19.0:store/db/sqlite/migration/prod/LATEST__SCHEMA.sql",
-        only_json=(
-            ("inbox", "message", "json_object('type', 'MEMO_COMMENT', 'activityId', id)"),
-            ("activity", "payload", "json_object('memoComment', json_object('memoId', id, 'relatedMemoId', 1))"),
+        relied=(
+            only_json("inbox", "message", "json_object('type', 'MEMO_COMMENT', 'activityId', id)"),
+            only_json(
+                "activity", "payload", "json_object('memoComment', json_object('memoId', id, 'relatedMemoId', 1))"
+            ),
         ),
+    ),
+    "shiori": Lineage(
+        repository="go-shiori/shiori",
+        under="internal/database/migrations/sqlite",
+        member=r"/\d{4}_\w+\.up\.sql$",
+        released="0001 (the first)",
+        last_of_base="0001_initial.up.sql",
+        relied=(Relied("bookmark_content", "content", "content IS NULL", "''"),),
     ),
     "grocy": Lineage(
         repository="grocy/grocy",
@@ -83,7 +107,7 @@ class Histories(NamedTuple):
     """Name and text of each migration after it."""
     newest: str
     """The newest file's name, and the commit it was read at."""
-    only_json: tuple[tuple[str, str, str], ...] = ()
+    relied: tuple[Relied, ...] = ()
 
 
 def read(lineage: Lineage, sources: Path) -> Histories:
@@ -102,7 +126,7 @@ def read(lineage: Lineage, sources: Path) -> Histories:
     steps = tuple((name.removeprefix(f"{lineage.under}/"), _git(clone, "show", f"HEAD:{name}")) for name in names[at:])
     commit = _git(clone, "rev-parse", "--short", "HEAD").strip()
     base = tuple(_git(clone, "show", one) for one in made_by)
-    return Histories(base, steps, f"{steps[-1][0]} at {commit}", lineage.only_json)
+    return Histories(base, steps, f"{steps[-1][0]} at {commit}", lineage.relied)
 
 
 def make_base(histories: Histories, database: Path) -> None:

@@ -15,7 +15,6 @@ from dbsync.migrations import folder as migration_folder
 from dbsync.rehearsal import made_up_trade
 from dbsync.schema.declarations import declared
 from tests.drills import lineage_oracle as oracle
-from tests.drills.content import tables
 from tests.drills.lineage_sources import Histories, as_migration, make_base
 from tests.drills.real_story import FIRST, Shop
 
@@ -110,11 +109,11 @@ def _trade(histories: Histories, database: Path, rounds_count: int, first_seed: 
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:
         for seed in range(first_seed, first_seed + rounds_count):
             done += made_up_trade.trade(connection, seed=seed)
-            there = tables(connection)
-            for table, column, json in histories.only_json:
-                if table in there:
-                    wrong = f"typeof({column}) <> 'text' OR NOT json_valid({column})"
-                    connection.execute(f"UPDATE {table} SET {column} = {json} WHERE {wrong}")
+            there = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
+            for relied in histories.relied:
+                if relied.table in there:
+                    change = f"UPDATE {relied.table} SET {relied.column} = {relied.value} WHERE {relied.wrong}"
+                    connection.execute(change)
     return sum(made.done_count + made.children for made in done)
 
 

@@ -125,14 +125,14 @@ def test_every_flow_writes_in_a_durable_order() -> None:
 @pytest.mark.parametrize(
     ("kind", "flows", "words"),
     [
-        pytest.param("kill", OTHERS, ("--sample", "smart/24"), id="kill-others"),
-        pytest.param("kill", LAUNCHES, ("--sample", "smart/32"), id="kill-launch"),
-        pytest.param("kill", BACK, ("--sample", "smart/24"), id="kill-back"),
-        pytest.param("errors", OTHERS, ("--sample", "smart/60"), id="errors-others"),
-        pytest.param("errors", LAUNCHES, ("--sample", "smart/90"), id="errors-launch"),
-        pytest.param("errors", BACK, ("--sample", "smart/90"), id="errors-back"),
-        pytest.param("kill", LAUNCHES, ("--sample", "smart/90", "--twice", "1"), id="twice-launch"),
-        pytest.param("kill", BACK, ("--sample", "smart/60", "--twice", "1"), id="twice-back"),
+        pytest.param("kill", OTHERS, ("--sample", "smart/96"), id="kill-others"),
+        pytest.param("kill", LAUNCHES, ("--sample", "smart/128"), id="kill-launch"),
+        pytest.param("kill", BACK, ("--sample", "smart/96"), id="kill-back"),
+        pytest.param("errors", OTHERS, ("--sample", "smart/240"), id="errors-others"),
+        pytest.param("errors", LAUNCHES, ("--sample", "smart/360"), id="errors-launch"),
+        pytest.param("errors", BACK, ("--sample", "smart/360"), id="errors-back"),
+        pytest.param("kill", LAUNCHES, ("--sample", "smart/360", "--twice", "1"), id="twice-launch"),
+        pytest.param("kill", BACK, ("--sample", "smart/240", "--twice", "1"), id="twice-back"),
     ],
 )
 def test_a_sample_of_all_faults_breaks_no_promise(kind: str, flows: tuple[str, ...], words: tuple[str, ...]) -> None:

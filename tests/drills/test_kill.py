@@ -25,6 +25,7 @@ from tests.helpers.terminal import Till
 from tests.helpers.vendor import Vendor, served, serving
 
 CASES_COUNT = 60
+SAMPLE_COUNT = 20
 SETTLING_COUNT = 6
 SCHEMA = {"1.0": 2, "1.1": 4, "1.2": 6}
 
@@ -138,7 +139,13 @@ def cases() -> list[tuple[Scene, int]]:
     return [(rounds[number % len(rounds)], number) for number in range(CASES_COUNT)]
 
 
-@pytest.mark.parametrize(("scene", "seed"), cases(), ids=[f"{scene.name}-{seed}" for scene, seed in cases()])
+@pytest.mark.parametrize(
+    ("scene", "seed"),
+    [
+        pytest.param(scene, seed, id=f"{scene.name}-{seed}", marks=[pytest.mark.long] * (seed >= SAMPLE_COUNT))
+        for scene, seed in cases()
+    ],
+)
 def test_a_till_whose_plug_is_pulled_starts_fits_loses_nothing_and_settles(
     stage: Stage, scene: Scene, seed: int
 ) -> None:

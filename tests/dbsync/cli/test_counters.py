@@ -28,7 +28,9 @@ def with_mark(database: Path, name: str, number: int) -> None:
     path = effects(database).marks_path
     known = marks.read(path)
     assert known is not None
-    marks.write(path, known.with_numbers({name: number}, "2026-11-28T10:00:00.000Z"), owner="till.db")
+    marks.write(
+        known.with_numbers({name: number}, "2026-11-28T10:00:00.000Z"), path=path, database=path.with_name("till.db")
+    )
 
 
 def test_every_counter_is_shown_with_its_number_and_its_mark_and_nothing_changes(shop: Path) -> None:

@@ -110,6 +110,7 @@ def test_every_character_goes_through_diff_downgrade_and_history(shop: Path, tmp
     assert {row[3] for row in exports.read_csv(tmp_path / "export" / "sale.csv")[1]} == {ODD}
     done = run("downgrade", "--yes", "--accept-loss", "--database", shop)
     assert done.status == 6, done.said
+    assert "comes back with the newer schema" in done.said
     (parked,) = (shop.parent / "backups" / "reports").rglob("parked.jsonl")
     rows = [exports.from_json(json.loads(line)["row"]) for line in lines_of(parked.read_text(encoding="utf-8"))]
     assert [row["note"] for row in rows] == [ODD, ODD]

@@ -22,7 +22,7 @@ def test_what_is_written_is_read_and_no_number_is_ever_lowered(tmp_path: Path) -
     assert known.marks == {"receipt": Mark(7, AT)}
     known = known._replace(renames=(Rename(SchemaNumber(2), "sale", "ticket"),))
     assert marks.read(path) is None
-    marks.write(path, known, owner="till.db")
+    marks.write(known, path=path, database=path.with_name("till.db"))
     assert marks.read(path) == known
     assert files(tmp_path) == {"backups/till.db.counters.json"}
 

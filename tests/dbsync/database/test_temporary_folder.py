@@ -13,6 +13,7 @@ from typing import Final
 
 import pytest
 
+from dbsync.commands import downgrade as go_back
 from dbsync.database import preflight
 from dbsync.errors import DiskFull
 from dbsync.migrations import folder as migration_folder
@@ -88,6 +89,25 @@ def test_no_folder_at_all_is_named_before_a_backup_is_made(tmp_path: Path, monke
     assert (dump(database), files(database.parent)) == before
     monkeypatch.undo()
     assert upgrade(database, released(tmp_path, 4)).name == "MIGRATED"
+
+
+def test_without_a_folder_nothing_goes_back_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = make_shop(tmp_path, schema=2)
+    found = released(tmp_path, 4)
+    backup = upgrade(database, found).backup
+    assert backup is not None
+    with closing(sqlite3.connect(database)) as live, live:
+        live.execute("UPDATE products SET name = name || '!' WHERE rowid = 1")
+    before = dump(database), files(database.parent)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(this_platform()), "sqlite_temporary_folder", lambda _: None)
+        returned = go_back.downgrade(effects(database), backup, found, accept_loss=False)
+    assert (returned.back, returned.outcome.name) == (None, "RESTORE_PENDING"), returned
+    assert "SQLite finds no folder for its temporary files" in returned.outcome.cause
+    assert (dump(database), files(database.parent)) == before
+    assert go_back.downgrade(effects(database), backup, found, accept_loss=False).back is not None
 
 
 def test_a_full_folder_is_refused_with_numbers_before_a_backup_is_made(

@@ -277,10 +277,13 @@ def test_a_file_that_is_there_is_never_written_over(database: Path) -> None:
     refused(database, "it is there already")
 
 
-def test_rows_that_the_new_file_refuses_are_beside_it(database: Path) -> None:
+@pytest.mark.parametrize("unique", ["", "UNIQUE ON CONFLICT REPLACE", "UNIQUE ON CONFLICT IGNORE"])
+def test_rows_that_the_new_file_refuses_are_beside_it(database: Path, unique: str) -> None:
+    """Whatever the table itself does with such a row."""
     with closing(sqlite3.connect(database)) as live, live:
-        live.execute("CREATE TABLE rules (id INTEGER PRIMARY KEY, code TEXT NOT NULL, size INTEGER)")
-        live.execute("CREATE UNIQUE INDEX rules_code ON rules (code)")
+        live.execute(f"CREATE TABLE rules (id INTEGER PRIMARY KEY, code TEXT NOT NULL {unique}, size INTEGER)")
+        if not unique:
+            live.execute("CREATE UNIQUE INDEX rules_code ON rules (code)")
         live.execute("INSERT INTO rules VALUES (1, 'a', 1), (2, 'b', 2), (3, 'c', 3)")
     page = Pages(database).page(leaf_pages(database, "rules")[0])
     # The text of one row becomes another row's, as a flipped bit does it: the index does not know of it.

@@ -157,6 +157,22 @@ def test_entries_of_a_search_index_without_content_are_a_stated_loss_and_stop_no
     assert (found.problems, [one.table for one in found.way_back.not_held if one.table != "finder"]) == ([], [])
 
 
+def test_rows_of_a_search_index_with_its_own_content_are_compared_as_those_of_a_table(tmp_path: Path) -> None:
+    database = shop(tmp_path)
+    with closing(sqlite3.connect(database)) as live, live:
+        live.execute("CREATE VIRTUAL TABLE page USING fts5(title, body)")
+        live.executemany("INSERT INTO page VALUES (?, ?)", [(f"page {n}", f"words {n}") for n in range(ROWS_COUNT)])
+        live.execute("CREATE VIRTUAL TABLE place USING rtree(id, west, east)")
+        live.executemany("INSERT INTO place VALUES (?, ?, ?)", [(n, n, n + 1) for n in range(ROWS_COUNT)])
+    step(tmp_path, "CREATE INDEX by_name ON product (name);")
+    (tmp_path / "scratch").mkdir()
+    found = examine(folder=tmp_path / "m", database=database, scratch=tmp_path / "scratch", least_free_bytes=0)
+    assert found.way_back is not None, found.problems
+    made = {one.table: one for one in found.way_back.trade}
+    assert (made["page"].inserted >= 20, made["page"].newer_only) == (True, 0)
+    assert (found.problems, found.way_back.result, findings(found.way_back)) == ([], WayBackResult.LOSSLESS, [])
+
+
 # ------------------------------------------------------------------------------------------ what cannot be undone so
 
 

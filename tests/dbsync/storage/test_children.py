@@ -231,7 +231,7 @@ def test_a_zipped_product_asks_the_repository(tmp_path: Path, first_release: obj
     assert done.stdout.startswith("OFFLINE"), done.stdout + done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(
     sys.platform == "linux" and shutil.which("objdump") is None, reason="PyInstaller needs objdump (binutils)"
 )
