@@ -18,12 +18,12 @@ _PRAGMA: Final = re.compile(r"^\s*PRAGMA\s+foreign_keys\s*=\s*\w+\s*;\s*$", re.I
 
 
 class Relied(NamedTuple):
-    """What an app's migrations rely on without a constraint that says so: made-up trade knows constraints only."""
+    """A value that an app's migrations rely on, and no constraint demands: made-up trade knows constraints only."""
 
     table: str
     column: str
     wrong: str
-    """Where a row is not as the app writes it; an SQL condition."""
+    """The condition, in SQL, of a row that is not as the app writes it."""
     value: str
     """The expression that takes its place."""
 

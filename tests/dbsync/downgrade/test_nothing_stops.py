@@ -191,6 +191,28 @@ ALTER TABLE sales RENAME COLUMN kind TO method;"""
     ]  # fmt: skip
 
 
+def test_what_people_dropped_stays_away_but_a_table_which_comes_back_and_is_told(tmp_path: Path) -> None:
+    first = (
+        SALE
+        + """CREATE TABLE log (what TEXT);
+CREATE TABLE spare (v TEXT);
+CREATE INDEX by_kind ON sale (kind);
+CREATE VIEW kinds AS SELECT kind FROM sale;
+CREATE TRIGGER logged AFTER INSERT ON sale BEGIN INSERT INTO log VALUES (new.kind); END;"""
+    )
+    rows = ("INSERT INTO sale VALUES (1, 100, 'a')", "DELETE FROM log", "INSERT INTO spare VALUES ('x')")
+    database, found = shop(tmp_path, first, "ALTER TABLE sale ADD COLUMN tip INTEGER;", *rows)
+    gone = ("DROP INDEX by_kind", "DROP VIEW kinds", "DROP TRIGGER logged", "DROP TABLE spare")
+    change(database, *gone, "INSERT INTO sale VALUES (2, 200, 'b', NULL)")
+    assert back(database, found).losses == (Loss("spare", 0, 0, 1), Loss("table spare", 0, 0, 1))
+    assert all_of(database, "SELECT * FROM sale") == [(1, 100, "a"), (2, 200, "b")]
+    names = "SELECT name FROM sqlite_schema WHERE name IN ('by_kind', 'kinds', 'logged', 'spare')"
+    assert all_of(database, names) == [("spare",)]
+    assert all_of(database, "SELECT * FROM log") == []
+    up_again(database, found)
+    assert (all_of(database, names), kept(database)) == ([("spare",)], [])
+
+
 def test_a_part_of_the_schema_that_cannot_go_back_is_named_and_waits(tmp_path: Path) -> None:
     database, found = shop(
         tmp_path, SALE, "CREATE TABLE loyalty (id INTEGER PRIMARY KEY, points INTEGER);",
