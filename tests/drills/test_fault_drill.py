@@ -131,8 +131,10 @@ def test_every_flow_writes_in_a_durable_order() -> None:
         pytest.param("errors", OTHERS, ("--sample", "smart/240"), id="errors-others"),
         pytest.param("errors", LAUNCHES, ("--sample", "smart/360"), id="errors-launch"),
         pytest.param("errors", BACK, ("--sample", "smart/360"), id="errors-back"),
-        pytest.param("kill", LAUNCHES, ("--sample", "smart/360", "--twice", "1"), id="twice-launch"),
-        pytest.param("kill", BACK, ("--sample", "smart/240", "--twice", "1"), id="twice-back"),
+        pytest.param(
+            "kill", LAUNCHES, ("--sample", "smart/360", "--twice", "1"), id="twice-launch", marks=pytest.mark.long
+        ),
+        pytest.param("kill", BACK, ("--sample", "smart/240", "--twice", "1"), id="twice-back", marks=pytest.mark.long),
     ],
 )
 def test_a_sample_of_all_faults_breaks_no_promise(kind: str, flows: tuple[str, ...], words: tuple[str, ...]) -> None:
