@@ -129,6 +129,8 @@ def not_kept_before(
     """
     with every_text(connection):
         before = Counter(_part(row) for row in kept.all_rows(connection, earlier))
+        if not before:
+            return losses
         same: Counter[tuple[str, KeptKind]] = Counter()
         for row in kept.all_rows(connection):
             if row.schema == number and row.state is KeptState.WAITING and before[_part(row)]:
