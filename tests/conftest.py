@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dbsync.migrations import code_process
 from tests.helpers.terminal import Till
 from tests.helpers.vendor import Vendor, copy_of, served, serving
 
@@ -18,6 +19,13 @@ def first_release(tmp_path_factory: pytest.TempPathFactory) -> Vendor:
     vendor.init()
     vendor.release("1.0")
     return vendor
+
+
+@pytest.fixture(scope="session", autouse=True)
+def process_for_code() -> Iterator[None]:
+    """One process for the code of migrations in all tests of a worker: its start takes longer than most of them."""
+    with code_process.kept():
+        yield
 
 
 @pytest.fixture

@@ -13,14 +13,23 @@ from dbsync import losses
 from dbsync.backups import snapshot
 from dbsync.database import measurements, preflight, recognition
 from dbsync.database.flight_recorder import FlightRecorder
-from dbsync.errors import Damaged, Locked, MigrationFailed, TillkeeperError, VerificationFailed
-from dbsync.migrations import runner
+from dbsync.errors import (
+    Damaged,
+    Locked,
+    MigrationFailed,
+    RehearsalSkipped,
+    TillkeeperError,
+    TryLater,
+    VerificationFailed,
+)
+from dbsync.migrations import code_process, runner
 from dbsync.migrations.write_log import tables_in
 from dbsync.model import NO_SHA256, Backup, BackupKind, Loss, Migration
 from dbsync.progress import Meter, Progress, WorkPhase, quiet, safe
 from dbsync.rehearsal.way_back import WayBack, try_back
 from dbsync.schema.fingerprint import Structure, differences, structure_of
 from dbsync.storage import files
+from dbsync.storage.children import NoPython
 from dbsync.storage.connections import (
     Connection,
     Thoroughness,
@@ -93,6 +102,7 @@ class Rehearsed(NamedTuple):
         return {**self._asdict(), "changes": losses.as_json(self.changes), "way_back": back}
 
 
+@code_process.kept()
 def rehearse(
     found: tuple[Migration, ...],
     *,
@@ -106,7 +116,8 @@ def rehearse(
     A way back that cannot be tried, or is impossible, is recorded; it does not make the rehearsal fail.
 
     Raises:
-        RehearsalSkipped: the rehearsal could take the space that the app needs to keep selling.
+        RehearsalSkipped: the rehearsal could take the space that the app needs to keep selling, or this machine could
+            not finish it.
         Locked: a rehearsal is under way already.
         TillkeeperError: the database cannot be copied now, or is not sound.
     """
@@ -119,6 +130,9 @@ def rehearse(
         # Killed here or later, the next rehearsal or run clears the folder.
         snapshot.drop_folder(folder)
         preflight.check_rehearsal_space(database=database, folder=backups, least_free_bytes=least_free_bytes)
+        preflight.check_temporary(
+            database=database, backups=backups, least_free_bytes=least_free_bytes, operation="rehearse"
+        )
         files.make_folder(folder, like=database)
         meter = Meter(safe(progress))
         try:
@@ -236,6 +250,9 @@ def _attempt(
             journal_bytes = _journal_bytes(scratch)
             connection.execute("COMMIT")
             journal_bytes = max(journal_bytes, _journal_bytes(scratch))
+    except (TryLater, NoPython) as error:
+        # It lies in this machine: the release may be good.
+        raise RehearsalSkipped(operation="rehearse", path=error.path, cause=error.cause, hint=error.hint) from error
     except TillkeeperError as error:
         return Attempt(pending, error.cause, time.monotonic() - began)
     seconds = time.monotonic() - began

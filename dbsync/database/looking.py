@@ -8,7 +8,7 @@ from dbsync.database.flight_recorder import ran_out_of_space
 from dbsync.database.shared import Shared, timestamp
 from dbsync.errors import TillkeeperError
 from dbsync.migrations import history
-from dbsync.model import Applied, Facts, Migration, Recognised, State
+from dbsync.model import Applied, Facts, Migration, MigrationKind, Recognised, State
 from dbsync.progress import Event, EventKind
 from dbsync.storage import connections, files, side_files, temporary_files
 from dbsync.storage.introspection import needs_of
@@ -108,6 +108,10 @@ class Looking(Shared):
                 least_free_bytes=self._least_free_bytes,
                 short_before=ran_out_of_space(self._flight.lines()),
             )
+        if any(migration.kind is MigrationKind.PYTHON for migration in pending):
+            from dbsync.migrations import code_process
+
+            code_process.check_available()
         if self.look().state is State.OK:
             preflight.check_alone(self.database)
             if pending:

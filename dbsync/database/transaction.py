@@ -183,8 +183,10 @@ class Transaction(Shared):
             assert self._begun is not None
             self._begun.commit()
             self._begun = None
+        self._release_code()
 
     def rollback(self) -> None:
+        self._release_code()
         begun, self._begun = self._begun, None
         if begun is None:
             return
@@ -193,6 +195,13 @@ class Transaction(Shared):
                 begun.rollback()
         finally:
             begun.close()
+
+    def _release_code(self) -> None:
+        """End the process for code: the app begins next, and may run for months."""
+        if any(migration.kind is MigrationKind.PYTHON for migration in self._pending):
+            from dbsync.migrations import code_process
+
+            code_process.release()
 
     def check_committed(self) -> None:
         self._meter.phase(WorkPhase.CHECK)

@@ -24,7 +24,7 @@ from dbsync.downgrade import local_objects, older_rows, remainder, row_translati
 from dbsync.downgrade.local_objects import Local
 from dbsync.downgrade.older_rows import BASE, NOW, WORK
 from dbsync.errors import MigrationFailed
-from dbsync.migrations import runner
+from dbsync.migrations import code_process, runner
 from dbsync.model import Carried, Loss, Migration
 from dbsync.progress import Told, Unit
 from dbsync.schema.table_definition import virtual_of
@@ -57,6 +57,7 @@ AGAIN: Final = "again"
 PARKED: Final = "parked.jsonl"
 
 
+@code_process.kept()
 def carry_back(
     migrations: tuple[Migration, ...], *, now: Path, backup: Path, into: Path, reports: Path, told: Told
 ) -> Carried:

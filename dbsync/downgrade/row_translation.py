@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from dbsync.errors import MigrationFailed
-from dbsync.migrations.python_code import namespace_of
+from dbsync.migrations.code_process import RowFailed, down_of
 from dbsync.model import Migration, MigrationKind
 from dbsync.schema.declarations import Declared, declared, same
 
@@ -21,17 +21,12 @@ def conserves(newer: tuple[Migration, ...]) -> bool:
 
     Drops and additions do not count, unless a later migration may have made another object of the same name.
     """
-    if any(migration.kind is MigrationKind.COMMAND or _down_row(migration) is not None for migration in newer):
+    if any(migration.kind is MigrationKind.COMMAND or down_of(migration) is not None for migration in newer):
         return False
     said = declared(newer)
     if any(said.gone_in_between(*drop) for drop in said.drops if drop[0] in ("table", "column")):
         return False
     return not (said.tables or said.columns or said.updates or said.retypes or said.inserts or said.deletes)
-
-
-def _down_row(migration: Migration) -> Down | None:
-    found = namespace_of(migration).get("down_row") if migration.kind is MigrationKind.PYTHON else None
-    return found if callable(found) else None
 
 
 class Placed(NamedTuple):
@@ -52,7 +47,7 @@ class Translator:
     """A translator of rows to the older schema: same names, declared renames, and `down_row`."""
 
     def __init__(self, newer: tuple[Migration, ...]) -> None:
-        self._steps: Final = [(declared((migration,)), _down_row(migration)) for migration in reversed(newer)]
+        self._steps: Final = [(declared((migration,)), down_of(migration)) for migration in reversed(newer)]
 
     @property
     def has_down(self) -> bool:
@@ -104,9 +99,9 @@ class Translator:
 def _called(down: Down, table: str, row: Record) -> Record | None:
     try:
         return down(table, dict(row))
-    except (Exception, SystemExit) as error:
+    except RowFailed as error:
         # Only the type of the error: its text may hold a value, and values are personal.
-        cause = f"down_row of {table} failed: {type(error).__name__}"
+        cause = f"down_row of {table} failed: {error}"
         raise MigrationFailed(operation="carry back", cause=cause) from error
 
 

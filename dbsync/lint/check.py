@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing, nullcontext
+from contextlib import closing
 from pathlib import Path
 from typing import Final, NamedTuple, assert_never
 
@@ -10,18 +10,19 @@ from dbsync.backups import snapshot
 from dbsync.database import preflight
 from dbsync.database.recognition import adopt_copy, decided_on_copy
 from dbsync.errors import TillkeeperError
-from dbsync.lint import counters
-from dbsync.lint.environment import another_day
+from dbsync.lint import counters, second_run
 from dbsync.lint.risks import SAME_TWICE, risks
-from dbsync.migrations import runner
+from dbsync.migrations import code_process, runner
 from dbsync.migrations.folder import NONE, NONE_HINT, load, passed_over
 from dbsync.migrations.migration_file import text_of
 from dbsync.model import Migration, MigrationKind, SchemaNumber
+from dbsync.outcomes import Group
 from dbsync.progress import nobody
 from dbsync.rehearsal import way_back
 from dbsync.rehearsal.way_back import WayBack
 from dbsync.schema import declarations
 from dbsync.schema.fingerprint import structure_of
+from dbsync.storage.children import NoPython
 from dbsync.storage.connections import (
     attach_copy,
     open_copy,
@@ -34,7 +35,7 @@ from dbsync.storage.connections import (
 from dbsync.storage.introspection import has_table, needs_of, version_of
 from dbsync.upgrade import decisions
 from dbsync.upgrade.released_history import Kind, departures
-from dbsync.verification import checks, conservation, declaration_checks, table_diff
+from dbsync.verification import checks, conservation, declaration_checks
 from dbsync.verification.broken_causes import needs_sentence
 from dbsync.verification.broken_objects import Undeclared
 from dbsync.verification.finding import Finding
@@ -69,6 +70,7 @@ def check(
     return examine(folder=folder, released=released, database=database, scratch=scratch).problems
 
 
+@code_process.kept()
 def examine(
     *,
     folder: Path,
@@ -111,10 +113,20 @@ def examine(
         problems += _from_every_schema(found, released)
         problems += _meant(found, scratch)
     if not problems:
-        problems += _twice(found, None, scratch)
+        try:
+            problems += _unlike_twice(found, before=None, scratch=scratch)
+        except TillkeeperError as error:
+            problems.append(Problem("a fresh database", in_release(error)))
     if problems or database is None:
         return Checked(problems)
     return _on_a_copy(found, database, scratch, least_free_bytes)
+
+
+def in_release(error: TillkeeperError) -> str:
+    """Return the cause of a failed run; raise the error again if it lies in this machine and not in the release."""
+    if error.group is Group.LATER or isinstance(error, NoPython):
+        raise error
+    return error.cause
 
 
 def _name(migration: Migration) -> str:
@@ -131,8 +143,9 @@ def _broken(found: tuple[Migration, ...]) -> list[Problem]:
     try:
         steps = [declarations.declared((migration,)) for migration in found]
         said, schemas = declarations.declared(found), _schemas(found)
-    except TillkeeperError:
+    except TillkeeperError as error:
         # Wrong declarations, and migrations that fail, are problems of their own.
+        in_release(error)
         return []
     needs = [need for migration in found for need in migration.needs]
     fresh, later = (judge(before, schemas[-1], said, needs) for before in (None, schemas[0]))
@@ -190,7 +203,7 @@ def _meant(found: tuple[Migration, ...], scratch: Path) -> list[Problem]:
                 for what, near in declaration_checks.unknown(connection, allowed, conservation.OLD):
                     problems.append(Problem(_name(migration), what, f"Is {near} meant?" if near else ""))
     except TillkeeperError as error:
-        return [Problem("declarations", error.cause)]
+        return [Problem("declarations", in_release(error))]
     finally:
         for path in (before, after):
             snapshot.drop_part(path)
@@ -234,7 +247,7 @@ def _same_end(found: tuple[Migration, ...], earlier: tuple[Migration, ...], numb
             for all_ in (found, earlier)
         )
     except TillkeeperError as error:
-        return [Problem(_name(found[number - 1]), f"a fresh database cannot be made: {error.cause}")]
+        return [Problem(_name(found[number - 1]), f"a fresh database cannot be made: {in_release(error)}")]
     if fixed == broken:
         return []
     differing = ", ".join(sorted(fixed.sentences ^ broken.sentences)[:3])
@@ -249,7 +262,7 @@ def _from_every_schema(found: tuple[Migration, ...], released: tuple[Path, ...])
     try:
         newest = runner.fresh_structure(found)
     except TillkeeperError as error:
-        return [Problem("a fresh database", error.cause)]
+        return [Problem("a fresh database", in_release(error))]
     starts = [(f"from schema {count}", found[:count]) for count in range(1, len(found))]
     starts += [(f"from what was released in {place}", load(place)) for place in released]
     problems = []
@@ -261,7 +274,7 @@ def _from_every_schema(found: tuple[Migration, ...], released: tuple[Path, ...])
                 if structure_of(connection) != newest:
                     problems.append(Problem(where, "it does not end in the structure of a fresh database"))
             except TillkeeperError as error:
-                problems.append(Problem(where, error.cause))
+                problems.append(Problem(where, in_release(error)))
     return problems
 
 
@@ -277,12 +290,12 @@ def _on_a_copy(found: tuple[Migration, ...], database: Path, scratch: Path, leas
         if cause:
             return Checked([Problem(str(database), f"{cause}: nothing could be tried on it")])
         _raise_marks(before)
-        problems = [*_twice(found, before, scratch), *_undeclared(found, before, scratch)]
+        problems = [*_unlike_twice(found, before=before, scratch=scratch), *_undeclared(found, before, scratch)]
         if problems:
             return Checked(problems)
         back = _back(found, before, scratch, least_free_bytes)
     except TillkeeperError as error:
-        return Checked([Problem(str(database), error.cause)])
+        return Checked([Problem(str(database), in_release(error))])
     finally:
         snapshot.drop_part(before)
     if back is None:
@@ -347,30 +360,10 @@ def _not_tried(before: Path, found: tuple[Migration, ...]) -> str:
             assert_never(step)
 
 
-def _twice(found: tuple[Migration, ...], before: Path | None, scratch: Path) -> list[Problem]:
-    """Run the pending migrations on two copies, the second on another day; return a problem per differing table.
-
-    Without a database, the runs start from the result of the first migration, which is never run again.
-    """
-    once, twice, made = (scratch / f"check-{name}.db" for name in ("once", "twice", "made"))
-    try:
-        if before is None:
-            _make(made, found[:1])
-        for path in (once, twice):
-            snapshot.scratch_copy(source=before or made, target=path, told=nobody)
-            with closing(open_scratch(path)) as connection:
-                pending = tuple(migration for migration in found if migration.number > version_of(connection))
-                with another_day(connection) if path == twice else nullcontext():
-                    runner.run_all(connection, pending, among=found)
-        with closing(open_copy(once)) as connection:
-            attach_copy(connection, twice, "twice")
-            differing = [difference.table for difference in table_diff.differences(connection, "twice")]
-    except TillkeeperError as error:
-        return [Problem(str(before or "a fresh database"), error.cause)]
-    finally:
-        for path in (once, twice, made):
-            snapshot.drop_part(path)
-    return [Problem(table, "two runs, on two days, come to different rows", SAME_TWICE) for table in differing]
+def _unlike_twice(found: tuple[Migration, ...], *, before: Path | None, scratch: Path) -> list[Problem]:
+    return [
+        Problem(table, what, SAME_TWICE) for table, what in second_run.problems(found, before=before, scratch=scratch)
+    ]
 
 
 def _make(path: Path, first: tuple[Migration, ...]) -> None:

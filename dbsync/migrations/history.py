@@ -6,12 +6,13 @@ from enum import StrEnum
 
 from dbsync.model import Applied, Migration, ReleaseId, TrialId
 from dbsync.storage.connections import HISTORY, READABLE, Connection
-from dbsync.storage.introspection import has_table
+from dbsync.storage.introspection import columns_of, has_table
 
 _TABLES = (
     f"""CREATE TABLE IF NOT EXISTS {HISTORY} (
         sequence INTEGER PRIMARY KEY, kind TEXT NOT NULL, number INTEGER, name TEXT, sha256 TEXT, trial_id TEXT,
-        release_id TEXT, release_version TEXT, readable_from INTEGER, applied_at TEXT NOT NULL, duration_ms INTEGER)""",
+        release_id TEXT, release_version TEXT, readable_from INTEGER, applied_at TEXT NOT NULL, duration_ms INTEGER,
+        environment TEXT)""",
     f"""CREATE TABLE IF NOT EXISTS {READABLE} (
         version INTEGER PRIMARY KEY, migration_name TEXT NOT NULL, applied_at TEXT NOT NULL)""",
 )
@@ -43,15 +44,21 @@ def make_tables(connection: Connection) -> None:
 
 def add_migration(
     connection: Connection, migration: Migration, *, kind: HistoryKind, trial_id: TrialId | None, release: Release,
-    at: str, duration_ms: int,
+    at: str, duration_ms: int, environment: str | None = None,
 ) -> None:  # fmt: skip
-    """Write a migration's row."""
+    """Write a migration's row; `environment` is the one in which it ran, None if it did not run."""
+    known = {column.name for column in columns_of(connection, HISTORY)}
+    if environment is not None and "environment" not in known:
+        # The table of an older product.
+        connection.execute(f"ALTER TABLE {HISTORY} ADD COLUMN environment TEXT")
     readable_from = migration.readable_from if migration.readable_from is not None else migration.number
-    connection.execute(
-        f"INSERT INTO {HISTORY} (kind, number, name, sha256, trial_id, release_id, release_version, readable_from,"
-        " applied_at, duration_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (kind, migration.number, migration.name, migration.sha256, trial_id, *release, readable_from, at, duration_ms),
-    )
+    values = {
+        "kind": kind, "number": migration.number, "name": migration.name, "sha256": migration.sha256,
+        "trial_id": trial_id, "release_id": release[0], "release_version": release[1], "readable_from": readable_from,
+        "applied_at": at, "duration_ms": duration_ms, **({} if environment is None else {"environment": environment}),
+    }  # fmt: skip
+    marks = ", ".join("?" * len(values))
+    connection.execute(f"INSERT INTO {HISTORY} ({', '.join(values)}) VALUES ({marks})", tuple(values.values()))
     connection.execute(
         f"INSERT OR IGNORE INTO {READABLE} (version, migration_name, applied_at) VALUES (?, ?, ?)",
         (migration.number, migration.name, at),
@@ -90,7 +97,7 @@ def rows(connection: Connection) -> list[dict[str, object]]:
         sql = (
             f"SELECT version AS sequence, '{HistoryKind.READABLE}' AS kind, version AS number, migration_name AS name,"
             " NULL AS sha256, NULL AS trial_id, NULL AS release_id, NULL AS release_version, NULL AS readable_from,"
-            f" applied_at, NULL AS duration_ms FROM {READABLE} ORDER BY version"
+            f" applied_at, NULL AS duration_ms, NULL AS environment FROM {READABLE} ORDER BY version"
         )
     cursor = connection.execute(sql)
     names = [column[0] for column in cursor.description]

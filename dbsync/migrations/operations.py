@@ -8,16 +8,25 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from dbsync.errors import MigrationFailed
 from dbsync.progress import Unit
 from dbsync.schema.declarations import same
-from dbsync.schema.sql_text import Definition, definition_of, with_not_null
+from dbsync.schema.sql_text import Definition, Statement, definition_of, with_not_null
 from dbsync.storage.introspection import quoted
 
 BATCH_ROWS: Final = 10_000
 SETTLES: Final = ("refuse", "suffix", "keep_oldest", "keep_newest")
+
+
+class Rows(NamedTuple):
+    """The result of a statement, all of it: migrations never get a cursor, because that leads to its connection."""
+
+    rows: list[tuple[Any, ...]]
+    description: Any
+    rowcount: int
+    lastrowid: int | None
 
 
 class Helpers(ABC):
@@ -38,6 +47,18 @@ class Helpers(ABC):
     @abstractmethod
     def _rowid(self, table: str) -> str | None:
         """Return a name for a table's rowid; None where it has none, or no name for it is left."""
+
+    @abstractmethod
+    def script(self, text: str) -> None:
+        """Run the statements of an SQL text one by one."""
+
+    @abstractmethod
+    def _statements(self, statements: Sequence[Statement]) -> None:
+        """Run statements that are split already."""
+
+    @abstractmethod
+    def _rows(self, sql: str, parameters: Sequence[Any]) -> Rows:
+        """Run one statement of an engine's library and return all that its cursor would show."""
 
     @abstractmethod
     def existing(self, sql: str) -> None:
@@ -252,3 +273,13 @@ class Helpers(ABC):
             raise MigrationFailed(
                 operation="validate", cause=cause, hint="Fix the rows first, or say how to settle them."
             )
+
+
+def rows_of(db: Helpers, sql: str, parameters: Sequence[Any]) -> Rows:
+    """Run one statement of an engine's library and return all that its cursor would show."""
+    return db._rows(sql, parameters)  # noqa: SLF001 - the same file
+
+
+def run_statements(db: Helpers, statements: Sequence[Statement]) -> None:
+    """Run statements that an engine has split, like those of an SQL file."""
+    db._statements(statements)  # noqa: SLF001 - the same file

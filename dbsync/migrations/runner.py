@@ -13,6 +13,7 @@ from dbsync.complement.put_back import put_back
 from dbsync.errors import MigrationFailed, TillkeeperError
 from dbsync.migrations import history, local_additions
 from dbsync.migrations.engines import registry
+from dbsync.migrations.environment import PINNED, Environment, time_zone_of
 from dbsync.migrations.local_additions import Known
 from dbsync.migrations.sandbox import Sandbox, unheard
 from dbsync.migrations.write_log import Written, together
@@ -44,11 +45,13 @@ def apply(
     told: Told = nobody,
     issued: Callable[[str], None] = unheard,
     known: Known | None = None,
+    environment: Environment = PINNED,
 ) -> Applied:
     """Run one migration and write its rows and `user_version`, in the open transaction.
 
     `told` gets its progress (statements of an SQL file, rows of a batch), `issued` each statement before it runs.
     `known` are the names of the vendor's schema before and after it (`vendor_names`): additions of others are kept.
+    Terminals have no `environment` but the default.
 
     Raises:
         MigrationFailed: a statement or the migration's code failed; the savepoint is undone.
@@ -59,9 +62,9 @@ def apply(
         from dbsync.migrations.engines import own_command
 
         # The connection is to a copy that no other process uses (`database.open_transaction.OnCopy`).
-        own_command.run(connection, migration, log)
+        own_command.run(connection, migration, log, environment)
         took = milliseconds() - began
-        _record(connection, migration, trial_id=trial_id, release=release, at=at, took=took)
+        _record(connection, migration, environment, trial_id=trial_id, release=release, at=at, took=took)
         return Applied(took, None)
     engine = registry.named(migration.engine)
     connection.execute("SAVEPOINT migration")
@@ -70,14 +73,14 @@ def apply(
         with Sandbox(
             connection, log, migration.path, told, issued,
             place=place, has_strings_in_double_quotes=migration.has_strings_in_double_quotes,
-        ) as sandbox:  # fmt: skip
+        ) as sandbox, time_zone_of(environment):  # fmt: skip
             if known is None:
-                engine.run(sandbox, migration)
+                _run(sandbox, migration, environment)
             else:
-                _with_additions(connection, sandbox, migration, known)
+                _with_additions(connection, sandbox, migration, known, environment)
             sandbox.check_transaction()
         took = milliseconds() - began
-        _record(connection, migration, trial_id=trial_id, release=release, at=at, took=took)
+        _record(connection, migration, environment, trial_id=trial_id, release=release, at=at, took=took)
         connection.execute("RELEASE migration")
     except BaseException:
         # After "disk full" in WAL mode SQLite has undone everything already, and the savepoint is gone.
@@ -87,10 +90,21 @@ def apply(
     return Applied(took, frozenset(sandbox.written))
 
 
-def _with_additions(connection: Connection, sandbox: Sandbox, migration: Migration, known: Known) -> None:
+def _run(sandbox: Sandbox, migration: Migration, environment: Environment) -> None:
+    if migration.kind is MigrationKind.PYTHON:
+        from dbsync.migrations import code_process
+
+        code_process.run(sandbox, migration, environment)
+    else:
+        registry.named(migration.engine).run(sandbox, migration)
+
+
+def _with_additions(
+    connection: Connection, sandbox: Sandbox, migration: Migration, known: Known, environment: Environment
+) -> None:
     additions = local_additions.take(connection, sandbox, migration, known)
     sandbox.local = frozenset((found.kind, found.name.lower()) for found in additions.objects)
-    registry.named(migration.engine).run(sandbox, migration)
+    _run(sandbox, migration, environment)
     sandbox.local = frozenset()
     local_additions.give_back(connection, sandbox, migration, additions)
 
@@ -133,6 +147,7 @@ def apply_all(
     told: Told = nobody,
     issued: Callable[[Migration, str], None] = lambda _migration, _sql: None,
     puts_back: bool = False,
+    environment: Environment = PINNED,
 ) -> Written | None:
     """Run migrations in the open transaction of a throw-away database and return their writes.
 
@@ -158,6 +173,7 @@ def apply_all(
             told=told,
             issued=partial(issued, migration),
             known=names.get(migration.number),
+            environment=environment,
         )
         written = together(written, applied.written)
         if puts_back:
@@ -171,6 +187,7 @@ def run_all(
     *,
     among: tuple[Migration, ...] = (),
     puts_back: bool = False,
+    environment: Environment = PINNED,
 ) -> Written | None:
     """Run migrations on a throw-away database in a transaction of their own and return their writes.
 
@@ -178,7 +195,7 @@ def run_all(
     """
     connection.execute("PRAGMA foreign_keys=OFF")
     connection.execute("BEGIN")
-    written = apply_all(connection, migrations, among=among, puts_back=puts_back)
+    written = apply_all(connection, migrations, among=among, puts_back=puts_back, environment=environment)
     connection.execute("COMMIT")
     return written
 
@@ -230,6 +247,7 @@ def fresh_structure(migrations: tuple[Migration, ...]) -> Structure:
 def _record(
     connection: Connection,
     migration: Migration,
+    environment: Environment,
     *,
     trial_id: TrialId | None,
     release: history.Release,
@@ -245,6 +263,7 @@ def _record(
         release=release,
         at=at,
         duration_ms=took,
+        environment=environment.in_words,
     )
     registry.named(migration.engine).note(connection, migration)
     connection.execute(f"PRAGMA user_version={migration.number}")

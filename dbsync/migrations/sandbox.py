@@ -6,14 +6,13 @@ The sandbox guards against mistakes, not against malice: a migration is signed c
 from __future__ import annotations
 
 import sqlite3
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
 from dbsync.errors import MigrationFailed, TillkeeperError
 from dbsync.migrations.authorizer import WRITES, why_not
-from dbsync.migrations.operations import Helpers
+from dbsync.migrations.operations import Helpers, Rows
 from dbsync.migrations.write_log import Write, carried_over
 from dbsync.progress import Told, Unit, nobody
 from dbsync.schema.sql_text import COLUMNS, Statement, adds_column, head_of, numbered, rename_of, shown, strict, use_of
@@ -25,6 +24,24 @@ from dbsync.storage.sql_tokens import pieces_of, unquoted
 STRINGS: Final = (
     "Put strings in single quotes. Above the text of an existing schema, write `-- strings: double-quoted`."
 )
+
+
+CALLS: Final = frozenset(
+    (
+        "execute",
+        "query",
+        "columns",
+        "script",
+        "existing",
+        "is_local",
+        "log",
+        "progress",
+        "_rowid",
+        "_statements",
+        "_rows",
+    )
+)
+"""The methods that code in another process may call: the others of `Helpers` are made of them there."""
 
 
 def unheard(sql: str) -> None:
@@ -121,11 +138,15 @@ class Sandbox(Helpers):
         """Run the statements of an SQL file one by one, in the open transaction."""
         self._statements(list(numbered(text)))
 
+    def _rows(self, sql: str, parameters: Sequence[Any]) -> Rows:
+        cursor = self._run(sql, parameters)
+        return Rows(cursor.fetchall(), cursor.description, cursor.rowcount, cursor.lastrowid)
+
     def _statements(self, statements: Sequence[Statement]) -> None:
-        """Run statements that are split already."""
         for number, (line, statement) in enumerate(statements):
             self._told(number, len(statements), unit=Unit.STATEMENTS)
-            self._line = line if self._source.suffix == ".sql" else 0
+            if self._source.suffix == ".sql":
+                self._line = line
             self._run(statement, ())
         self._told(len(statements), len(statements), unit=Unit.STATEMENTS)
 
@@ -167,14 +188,7 @@ class Sandbox(Helpers):
 
     def _where(self) -> str:
         """Return the line that the migration is executing."""
-        if self._line:
-            return f"line {self._line}"
-        frame = sys._getframe(1)  # noqa: SLF001 - `traceback` does the same, at a higher cost
-        while frame.f_back is not None:
-            if frame.f_code.co_filename == str(self._source):
-                return f"line {frame.f_lineno}"
-            frame = frame.f_back
-        return "in"
+        return f"line {self._line}" if self._line else "in"
 
     # -------------------------------------------------------------------------------------------------- quoted names
 
@@ -273,14 +287,17 @@ class Sandbox(Helpers):
         self.written.add(Write(self._order, table.lower(), column.lower(), head_of(self._statement), place, through))
 
 
-def cursor_of(sandbox: Sandbox, sql: str, parameters: Sequence[Any]) -> sqlite3.Cursor:
-    """Run one statement of an engine's library, which needs a cursor, and return that.
+def perform(sandbox: Sandbox, name: str, arguments: Sequence[Any], *, line: int) -> object:
+    """Call a method by name, for a migration whose code runs in another process.
 
-    Migrations of our own never get one, because a cursor leads to its connection.
+    Args:
+        sandbox: the object of the method.
+        name: one of `CALLS`.
+        arguments: what it is called with.
+        line: the line of the migration that calls; 0: none of its own.
     """
-    return sandbox._run(sql, parameters)  # noqa: SLF001 - the same file
-
-
-def run_statements(sandbox: Sandbox, statements: Sequence[Statement]) -> None:
-    """Run statements that an engine has split, like those of an SQL file."""
-    sandbox._statements(statements)  # noqa: SLF001 - the same file
+    if name not in CALLS:
+        raise MigrationFailed(operation="migrate", cause=f"db has no {name}")
+    sandbox._line = line  # noqa: SLF001 - the same file
+    method: Callable[..., object] = getattr(sandbox, name)
+    return method(*arguments)

@@ -6,8 +6,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-from dbsync.migrations.python_code import namespace_of
-from dbsync.model import Migration, MigrationKind
+from dbsync.migrations.code_process import RowFailed, down_of
+from dbsync.model import Migration
 from dbsync.rehearsal.returned_rows import Altered, shown
 from dbsync.storage.connections import Connection, open_copy, translated
 from dbsync.storage.introspection import app_tables, columns_of, key_of, quoted
@@ -21,8 +21,8 @@ def failing(newest: Migration, migrated: Path) -> list[Altered]:
 
     The text of an error is left out: it may hold a value, and values are personal.
     """
-    down = namespace_of(newest).get("down_row") if newest.kind is MigrationKind.PYTHON else None
-    if not callable(down):
+    down = down_of(newest)
+    if down is None:
         return []
     found = []
     with translated("read", migrated), closing(open_copy(migrated)) as connection:
@@ -32,10 +32,10 @@ def failing(newest: Migration, migrated: Path) -> list[Altered]:
             for row in _rows(connection, name) if facts.has_own_rows else ():
                 try:
                     down(name, dict(row))
-                except (Exception, SystemExit) as error:  # noqa: BLE001 - the vendor's code may raise anything
+                except RowFailed as error:
                     key = tuple(key_of(connection, name))
                     example = shown(key, tuple(row.get(column) for column in key))
-                    errors.setdefault(type(error).__name__, []).append(example)
+                    errors.setdefault(str(error), []).append(example)
             found += [
                 Altered(name, len(examples), (), examples[0], f"for which down_row fails with {kind}")
                 for kind, examples in errors.items()

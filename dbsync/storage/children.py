@@ -72,6 +72,19 @@ def command(module: str) -> list[str]:
     return [python(), "-I", "-c", _START.format(module), str(CODE)]
 
 
+def pinned_command(module: str) -> list[str]:
+    """Return the command that runs `main` of a module of ours with the hash seed of its environment, UTF-8 in files.
+
+    `-I` ignores all variables of Python, the seed too. The environment of our children has no others (`isolated`), so
+    without it the same code is kept out.
+
+    Raises:
+        NoPython: as `command`.
+    """
+    isolated_command = command(module)
+    return [part for word in isolated_command for part in (("-P", "-s", "-X", "utf8") if word == "-I" else (word,))]
+
+
 def python() -> str:
     """Return the Python that runs this process, or the one beside its library if a host program embeds it.
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dbsync.errors import BadMigrations, MissingTool, TillkeeperError
 from dbsync.migrations.engines import foreign
-from dbsync.migrations.engines.alembic_connection import SandboxConnection
+from dbsync.migrations.engines.alembic_connection import LentConnection
 from dbsync.migrations.engines.alembic_folder import ENV, VERSIONS, ordered, revision_of, revisions_of
 from dbsync.migrations.engines.engine import Engine, Recorded
 from dbsync.migrations.engines.settings import SETTINGS, settings
 from dbsync.migrations.migration_file import text_of
+from dbsync.migrations.operations import Helpers
 from dbsync.migrations.python_code import failed, namespace_of, refuse_unrun
-from dbsync.migrations.sandbox import Sandbox
 from dbsync.model import EngineName, Migration, SchemaNumber
 from dbsync.storage.connections import Connection
 from dbsync.storage.introspection import columns_of, has_table, ordinary_tables, quoted
@@ -70,7 +70,7 @@ class Alembic(Engine):
             for number, revision in enumerate(revisions, 1)
         )  # fmt: skip
 
-    def run(self, sandbox: Sandbox, migration: Migration) -> None:
+    def run(self, db: Helpers, migration: Migration) -> None:
         """Call the revision's `upgrade()` with Alembic's operations on the open transaction.
 
         Raises:
@@ -85,10 +85,10 @@ class Alembic(Engine):
             raise MissingTool(
                 operation="migrate", path=migration.path, cause=f"Alembic is not there: {error}", hint=hint
             ) from error
-        engine = create_engine("sqlite://", creator=lambda: SandboxConnection(sandbox), poolclass=StaticPool)
+        engine = create_engine("sqlite://", creator=lambda: LentConnection(db), poolclass=StaticPool)
         try:
             with engine.connect() as connection:
-                _upgrade(self.folder_of(migration), migration, connection, sandbox.log)
+                _upgrade(self.folder_of(migration), migration, connection, db.log)
         except TillkeeperError:
             raise
         except BaseException as error:

@@ -16,7 +16,7 @@ from dbsync.migrations.engines.drizzle_folders import Entry
 from dbsync.migrations.engines.engine import Engine, Recorded
 from dbsync.migrations.engines.settings import SETTINGS
 from dbsync.migrations.migration_file import checked_text, text_of
-from dbsync.migrations.sandbox import Sandbox
+from dbsync.migrations.operations import Helpers
 from dbsync.model import EngineName, Migration, SchemaNumber
 from dbsync.storage.connections import Connection
 from dbsync.storage.introspection import columns_of, has_table, ordinary_tables, quoted
@@ -58,12 +58,12 @@ class Drizzle(Engine):
             for number, entry in enumerate(entries, 1)
         )  # fmt: skip
 
-    def run(self, sandbox: Sandbox, migration: Migration) -> None:
+    def run(self, db: Helpers, migration: Migration) -> None:
         """Run the statements between breakpoints: a breakpoint ends a statement, with or without a semicolon.
 
         To SQLite a breakpoint would be a comment in the middle of a statement.
         """
-        foreign.run(sandbox, checked_text(migration), cut=BREAKPOINT)
+        foreign.run(db, checked_text(migration), cut=BREAKPOINT)
 
     def recorded(self, connection: Connection, migrations: tuple[Migration, ...]) -> Recorded | None:
         """Return the recorded migrations, by name if the table has names, and by the hash of the file; both must match.

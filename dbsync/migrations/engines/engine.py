@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from dbsync.model import EngineName, Migration
 
 if TYPE_CHECKING:
-    from dbsync.migrations.sandbox import Sandbox
+    from dbsync.migrations.operations import Helpers
     from dbsync.storage.connections import Connection
 
 
@@ -73,8 +73,8 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def run(self, sandbox: Sandbox, migration: Migration) -> None:
-        """Run a migration in the open transaction.
+    def run(self, db: Helpers, migration: Migration) -> None:
+        """Run a migration in the open transaction; one in Python in the process for code, with `db` at its other end.
 
         Raises:
             MigrationFailed: the migration failed; the caller undoes its savepoint.

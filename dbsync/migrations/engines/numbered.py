@@ -15,7 +15,7 @@ from dbsync.migrations.engines import foreign
 from dbsync.migrations.engines.engine import Engine, Recorded
 from dbsync.migrations.engines.settings import SETTINGS
 from dbsync.migrations.migration_file import checked_text, listed, text_of
-from dbsync.migrations.sandbox import Sandbox
+from dbsync.migrations.operations import Helpers
 from dbsync.model import EngineName, Migration, SchemaNumber
 from dbsync.storage.connections import Connection
 from dbsync.storage.introspection import columns_of, has_table, version_of
@@ -65,14 +65,14 @@ class Numbered(Engine):
             for place, (_, path) in enumerate(sorted(by_number.items()), 1)
         )  # fmt: skip
 
-    def run(self, sandbox: Sandbox, migration: Migration) -> None:
+    def run(self, db: Helpers, migration: Migration) -> None:
         """Run the text between the marks for up and down, or all of it if there are none."""
         text = checked_text(migration)
         up, down = _UP.search(text), _DOWN.search(text)
         begin = up.end() if up else 0
         way_up = "\n" * text.count("\n", 0, begin) + text[begin : down.start() if down else None]
         # A block of goose is one statement, with or without a semicolon.
-        foreign.run(sandbox, way_up, cut=_BLOCK)
+        foreign.run(db, way_up, cut=_BLOCK)
 
     def recorded(self, connection: Connection, migrations: tuple[Migration, ...]) -> Recorded | None:
         """Return the migrations in the tool's table, else by user_version, often the number of the newest file."""

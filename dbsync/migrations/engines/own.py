@@ -20,7 +20,7 @@ from dbsync.storage.connections import HISTORY, READABLE, Connection
 from dbsync.storage.introspection import has_table
 
 if TYPE_CHECKING:
-    from dbsync.migrations.sandbox import Sandbox
+    from dbsync.migrations.operations import Helpers
 
 _NAME: Final = re.compile(r"^(\d{4})_([a-z][a-z0-9_]*)\.(sql|py|toml)$")
 _NUMBERED: Final = re.compile(r"^\d{4}_")
@@ -63,13 +63,13 @@ class Own(Engine):
             raise BadMigrations(operation="read", path=folder, cause=f"the number {missing[0]:04d} is missing")
         return found
 
-    def run(self, sandbox: Sandbox, migration: Migration) -> None:
+    def run(self, db: Helpers, migration: Migration) -> None:
         """Run SQL statement by statement, or Python's `up(db)`; `own_command` runs programs."""
         match migration.kind:
             case MigrationKind.SQL:
-                sandbox.script(checked_text(migration))
+                db.script(checked_text(migration))
             case MigrationKind.PYTHON:
-                _run_python(sandbox, migration)
+                _run_python(db, migration)
             case MigrationKind.COMMAND:
                 raise RuntimeError("a program runs on a copy, not in the sandbox")
             case _:
@@ -90,11 +90,11 @@ class Own(Engine):
 ENGINE: Final = Own()
 
 
-def _run_python(sandbox: Sandbox, migration: Migration) -> None:
-    up = namespace_of(migration, sandbox.log)["up"]
+def _run_python(db: Helpers, migration: Migration) -> None:
+    up = namespace_of(migration, db.log)["up"]
     assert callable(up)
     try:
-        refuse_unrun(migration, up(sandbox))
+        refuse_unrun(migration, up(db))
     except TillkeeperError:
         raise
     except BaseException as error:

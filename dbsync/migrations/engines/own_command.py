@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from dbsync.errors import MigrationFailed, MissingTool
 from dbsync.migrations.engines import own_command_proof as proof
+from dbsync.migrations.environment import PINNED, Environment
 from dbsync.migrations.migration_file import checked_text
 from dbsync.model import Migration
 from dbsync.storage import children
@@ -29,7 +30,9 @@ TIMEOUT_SECONDS: Final = 900.0
 LINE_LIMIT: Final = 200
 
 
-def run(connection: Connection, migration: Migration, log: Callable[[str], None]) -> None:
+def run(
+    connection: Connection, migration: Migration, log: Callable[[str], None], environment: Environment = PINNED
+) -> None:
     """Run the program on the copy that `connection` has open, and end the open transaction for that time.
 
     Raises:
@@ -41,11 +44,13 @@ def run(connection: Connection, migration: Migration, log: Callable[[str], None]
     said = tomllib.loads(checked_text(migration))
     was = proof.before(connection, path)
     connection.execute("COMMIT")
-    _run(said, migration, path, log)
+    _run(said, migration, path, log, environment)
     proof.check(connection, migration, path, was, proofs=said.get("proves", []), log=log)
 
 
-def _run(said: dict[str, Any], migration: Migration, database: Path, log: Callable[[str], None]) -> None:
+def _run(
+    said: dict[str, Any], migration: Migration, database: Path, log: Callable[[str], None], environment: Environment
+) -> None:
     """Run the program and write its output to the log, line by line.
 
     The output goes to a file: a pipe would stay open as long as any of its child processes runs.
@@ -61,7 +66,11 @@ def _run(said: dict[str, Any], migration: Migration, database: Path, log: Callab
     with tempfile.TemporaryFile() as output:
         try:
             process = this_platform().start_tree(
-                words, cwd=folder, env=children.isolated(DBSYNC_DATABASE=str(database)), output=output
+                words,
+                cwd=folder,
+                env=children.isolated(DBSYNC_DATABASE=str(database), **environment.variables),
+                output=output,
+                umask=environment.umask,
             )
         except OSError as cause:
             why = f"it could not be started: {cause.strerror or cause}"

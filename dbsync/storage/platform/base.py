@@ -127,15 +127,20 @@ class Platform(ABC):
         output: IO[bytes] | int,
         source: int | None = None,
         errors: int | None = None,
+        umask: int = -1,
     ) -> subprocess.Popen[bytes]:
         """Start a program apart from this process's terminal, so that `end_tree` can end it.
 
-        Without `source` it has no input; without `errors` they go to its output.
+        Without `source` it has no input; without `errors` they go to its output. A umask counts where there is one.
         """
 
     @abstractmethod
     def end_tree(self, process: subprocess.Popen[bytes]) -> None:
         """End a program of `start_tree` and, as far as the system knows them, all that it started; wait for it."""
+
+    @abstractmethod
+    def use_time_zone(self, name: str | None) -> None:
+        """Compute local times in this process with a zone in the form of POSIX; None: that of the machine."""
 
     # the console ---------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -112,6 +113,7 @@ class PosixPlatform(Platform):
         output: IO[bytes] | int,
         source: int | None = None,
         errors: int | None = None,
+        umask: int = -1,
     ) -> subprocess.Popen[bytes]:
         import subprocess
 
@@ -123,6 +125,7 @@ class PosixPlatform(Platform):
             stdout=output,
             stderr=subprocess.STDOUT if errors is None else errors,
             start_new_session=True,
+            umask=umask,
         )
 
     def end_tree(self, process: subprocess.Popen[bytes]) -> None:
@@ -131,6 +134,13 @@ class PosixPlatform(Platform):
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+    def use_time_zone(self, name: str | None) -> None:
+        if name is None:
+            os.environ.pop("TZ", None)
+        else:
+            os.environ["TZ"] = name
+        time.tzset()
 
     def command_line(self, words: Sequence[str]) -> str:
         import shlex

@@ -120,6 +120,7 @@ class WindowsPlatform(Platform):
         output: IO[bytes] | int,
         source: int | None = None,
         errors: int | None = None,
+        umask: int = -1,
     ) -> subprocess.Popen[bytes]:
         import subprocess
 
@@ -137,6 +138,16 @@ class WindowsPlatform(Platform):
         if process.poll() is None:
             process.kill()
         process.wait()
+
+    def use_time_zone(self, name: str | None) -> None:
+        import ctypes
+
+        if name is None:
+            os.environ.pop("TZ", None)
+        else:
+            os.environ["TZ"] = name
+        # The runtime that Python and SQLite share reads the variable only once (learn.microsoft.com, _tzset).
+        ctypes.CDLL("ucrtbase")._tzset()  # noqa: SLF001 - its name
 
     def command_line(self, words: Sequence[str]) -> str:
         from subprocess import list2cmdline

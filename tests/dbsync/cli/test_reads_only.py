@@ -104,6 +104,16 @@ COMMANDS = {
 }
 
 
+RUNS_CODE = ("verify", "upgrade --dry-run")
+"""Commands that run all migrations on an empty database."""
+
+
+def is_open_to_others(program: Path) -> bool:
+    """Return whether another account may run a program."""
+    real = program.resolve()
+    return all(place.stat().st_mode & 0o001 for place in (real, *real.parents))
+
+
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A shop that was migrated from 2 to 4, with a migration backup and a manual one; for copying only."""
@@ -146,6 +156,8 @@ def test_nothing_on_the_disk_changes(shop: Path, tmp_path: Path, name: str, comm
 @pytest.mark.parametrize("command", ["status", "verify", "history", "backups", "upgrade --dry-run"])
 @pytest.mark.parametrize("name", ["at_rest_in_wal", "wal_without_index", "wal_with_index", "hot_journal"])
 def test_they_work_in_a_folder_that_may_not_be_written(shop: Path, open_folder: Path, name: str, command: str) -> None:
+    if command in RUNS_CODE and not is_open_to_others(Path(sys.executable)):
+        pytest.skip("this Python is closed to others: a migration in Python could not be run")
     folder = open_folder / "till"
     shutil.copytree(shop, folder)
     folder.chmod(0o755)

@@ -311,16 +311,21 @@ def test_an_estimate_goes_with_the_size_and_never_below_the_least(tmp_path: Path
 
 def killed(database: Path, folder: Path) -> None:
     """A rehearsal that is killed in the middle of its transaction."""
-    python = '"""Waits."""\nimport sys\n\n\ndef up(db):\n    db.execute("UPDATE users SET rowid = rowid")\n'
-    python += '    sys.stdout.write("here\\n"); sys.stdout.flush()\n    sys.stdin.read()\n'
+    python = (
+        '"""Waits."""\nimport os, sys, threading\n\n\ndef up(db):\n    db.execute("UPDATE users SET rowid = rowid")\n'
+    )
+    python += '    sys.stdout.write(f"here {os.getpid()}\\n"); sys.stdout.flush()\n    threading.Event().wait()\n'
     written(folder, python, after=2)
     words = ["rehearse", "--database", str(database), "--migrations", str(folder)]
     with subprocess.Popen(
-        [sys.executable, "-m", "dbsync", *words], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "dbsync", *words], cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as run:
-        assert run.stdout is not None
-        assert run.stdout.readline() == "here\n"
+        assert run.stderr is not None
+        here, pid = run.stderr.readline().split()
+        assert here == "here"
         run.kill()
+        # The process that runs the code ends with it, whatever the code is doing, and closes what it inherited.
+        assert run.stderr.read() == "", pid
     left = {path.name for path in measurements.place(backups=database.parent / "backups", database=database).iterdir()}
     assert {"base.db", "rehearsal.db"} <= left
 
@@ -369,3 +374,20 @@ def test_a_rehearsal_takes_no_space_that_selling_needs(tmp_path: Path) -> None:
             released(tmp_path, 4), database=database, backups=database.parent / "backups", least_free_bytes=1 << 60
         )
     assert files(database.parent) == before
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["    import errno\n    raise OSError(errno.ENOSPC, 'No space left on device')\n", "    raise MemoryError\n"],
+    ids=["no space", "no memory"],
+)
+def test_a_lack_of_this_machine_is_no_verdict_on_the_release(tmp_path: Path, body: str) -> None:
+    """A rehearsal is put off, and a check ends with "try later"; neither leaves anything."""
+    database = make_shop(tmp_path, schema=4)
+    found = written(tmp_path / "m", f'"""A step."""\n\n\ndef up(db):\n{body}', after=4)
+    before = files(database.parent)
+    with pytest.raises(RehearsalSkipped):
+        rehearse(found, database=database, backups=database.parent / "backups", least_free_bytes=0)
+    assert files(database.parent) == before
+    done = dbsync("check", "--migrations", tmp_path / "m")
+    assert (done.returncode, "No space left" in done.stderr or "MemoryError" in done.stderr) == (75, True), done.stderr

@@ -126,9 +126,11 @@ def test_what_is_said_or_safe_raises_no_alarm(tmp_path: Path, text: str) -> None
 def test_a_clock_that_no_text_shows_is_found_by_running_on_another_day(tmp_path: Path) -> None:
     by_default = "CREATE TABLE log (a, at TEXT DEFAULT CURRENT_TIMESTAMP); INSERT INTO log (a) VALUES (1);"
     found = told(tmp_path / "a", by_default)
-    assert [one.partition(" | ")[0] for one in found] == ["log: two runs, on two days, come to different rows"]
+    assert [one.partition(" | ")[0] for one in found] == [
+        "log: two runs come to different rows: they depend on the clock"
+    ]
     by_trigger = "INSERT INTO shifts (id) VALUES (2);"
-    assert "shifts: two runs, on two days" in told(tmp_path / "b", by_trigger)[0]
+    assert "shifts: two runs come to different rows: they depend on the clock" in told(tmp_path / "b", by_trigger)[0]
     assert "shifts: two runs" in told(tmp_path / "c", "SELECT 1;", by_trigger)[0]
 
 

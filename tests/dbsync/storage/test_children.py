@@ -32,6 +32,7 @@ SPAWNS: Final = {
 """Every place in the product that starts a process, with what isolates it. All others go through `start_tree`."""
 
 TREES: Final = {
+    "dbsync.migrations.code_process:_start": "the code of migrations: `pinned_command`, `FOLDER`, `isolated`",
     "dbsync.migrations.engines.own_command:_run": "the vendor's program: the folder of migrations, `isolated`",
     "updater.host.shared:run_and_wait": "a self-test: the unpacked folder, `isolated`",
     "updater.repository.client:_ask": "our own child: `command`, `FOLDER`, `isolated`",
@@ -127,6 +128,7 @@ def test_a_spawn_is_seen(text: str) -> None:
 
 def test_a_child_of_ours_is_isolated() -> None:
     assert children.command("a.b")[:3] == [sys.executable, "-I", "-c"]
+    assert children.pinned_command("a.b")[:5] == [sys.executable, "-P", "-s", "-X", "utf8"]
     assert children.FOLDER.is_dir()
 
 

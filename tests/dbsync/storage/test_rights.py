@@ -35,6 +35,7 @@ ALLOWED = {
     "dbsync.storage.connections": {"mkdtemp": "a folder for this account alone", "connect": "files are made before"},
     "dbsync.verification.exports": {"open": "appends to a file that was made before"},
     "dbsync.backups.compression": {"open": "the null device"},
+    "dbsync.migrations.code_child": {"umask": "of its own process, which makes no file", "open": "the null device"},
     "dbsync.migrations.engines.own_command": {"TemporaryFile": "without a name"},
     "dbsync.database.comparing": {"TemporaryDirectory": "a folder for this account alone"},
     "dbsync.cli.check": {"TemporaryDirectory": "a folder for this account alone"},

@@ -1,0 +1,104 @@
+"""The second run of a folder of migrations: on another day, in another time zone, with another hash seed and locale.
+
+Going back is proven by running migrations again, on another day and perhaps another machine: values of the environment
+would look like changes by people.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing, nullcontext
+from pathlib import Path
+from typing import Final
+
+from dbsync.backups import snapshot
+from dbsync.lint.environment import standing_at
+from dbsync.migrations import runner
+from dbsync.migrations.environment import OTHER, PINNED, Environment
+from dbsync.model import Migration, MigrationKind
+from dbsync.progress import nobody
+from dbsync.storage.connections import attach_copy, open_copy, open_scratch
+from dbsync.storage.introspection import version_of
+from dbsync.verification import table_diff
+
+SEEDS: Final = (OTHER.hash_seed, 2, 3)
+"""Under one other seed, a set of two texts has the same order in every second case."""
+ALONE: Final = (
+    ("chance", (PINNED,)),
+    ("the clock", (PINNED._replace(day=OTHER.day),)),
+    ("the time zone", (PINNED._replace(time_zone=OTHER.time_zone),)),
+    ("the locale", (PINNED._replace(locale=OTHER.locale),)),
+    ("the umask", (PINNED._replace(umask=OTHER.umask),)),
+    ("the hash seed, which orders a set", tuple(PINNED._replace(hash_seed=seed) for seed in SEEDS)),
+)
+"""The parts of an environment by which two runs may differ, each with runs that differ in it alone."""
+
+
+def problems(found: tuple[Migration, ...], *, before: Path | None, scratch: Path) -> list[tuple[str, str]]:
+    """Run the pending migrations again in other environments; return each table that differs, with what it depends on.
+
+    Args:
+        found: all migrations.
+        before: a copy of a database; None: the runs start from the result of the first migration, which is never run
+            again.
+        scratch: an existing folder for copies, which are removed.
+
+    Raises:
+        TillkeeperError: a run fails.
+    """
+    runs = _Runs(found, before=before, scratch=scratch)
+    try:
+        runs.first()
+        has_process = any(migration.kind is not MigrationKind.SQL for migration in found)
+        seeds = SEEDS if has_process else SEEDS[:1]
+        differing: list[str] = []
+        for seed in seeds:
+            differing += [table for table in runs.differing(OTHER._replace(hash_seed=seed)) if table not in differing]
+        if not differing:
+            return []
+        by_part = {part: {table for each in alone for table in runs.differing(each)} for part, alone in ALONE}
+    finally:
+        runs.clear()
+    return [(table, _sentence(table, by_part)) for table in differing]
+
+
+def _sentence(table: str, by_part: dict[str, set[str]]) -> str:
+    # Rows that come by chance differ in every run.
+    parts = [part for part, tables in by_part.items() if table in tables]
+    shown = " and ".join(parts[:1] if parts[:1] == ["chance"] else parts)
+    return f"two runs come to different rows: they depend on {shown or 'the environment'}"
+
+
+class _Runs:
+    def __init__(self, found: tuple[Migration, ...], *, before: Path | None, scratch: Path) -> None:
+        self._found = found
+        self._before = before
+        self._once, self._again, self._made = (scratch / f"check-{name}.db" for name in ("once", "again", "made"))
+
+    def first(self) -> None:
+        """Run as on a terminal."""
+        if self._before is None:
+            with closing(open_scratch(self._made)) as connection:
+                runner.run_all(connection, self._found[:1])
+        self._run(self._once, PINNED)
+
+    def differing(self, environment: Environment) -> list[str]:
+        """Run in an environment and return the tables whose rows differ from those of the first run."""
+        self._run(self._again, environment)
+        try:
+            with closing(open_copy(self._once)) as connection:
+                attach_copy(connection, self._again, "again")
+                return [difference.table for difference in table_diff.differences(connection, "again")]
+        finally:
+            snapshot.drop_part(self._again)
+
+    def _run(self, path: Path, environment: Environment) -> None:
+        snapshot.scratch_copy(source=self._before or self._made, target=path, told=nobody)
+        with closing(open_scratch(path)) as connection:
+            pending = tuple(migration for migration in self._found if migration.number > version_of(connection))
+            with standing_at(connection, environment.day) if environment.day else nullcontext():
+                runner.run_all(connection, pending, among=self._found, environment=environment)
+
+    def clear(self) -> None:
+        """Remove the copies."""
+        for path in (self._once, self._again, self._made):
+            snapshot.drop_part(path)
