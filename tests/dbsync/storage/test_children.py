@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
 import zipapp
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -262,6 +264,52 @@ def test_a_frozen_product_is_its_own_child_and_another_program_is_not_started_ag
     assert answers["other"].stdout.count("it begins") == 1
     assert "TROUBLE" in answers["other"].stdout
     assert "is a frozen program that starts none" in answers["other"].stdout
+
+
+MIGRATES: Final = """
+import sys
+from dbsync.storage import children
+if children.serve(sys.argv[1:]):
+    sys.exit()
+import dbsync
+outcome = dbsync.run_migrations(database=sys.argv[1], folder=sys.argv[2])
+print(outcome.name, outcome.cause)
+"""
+
+
+@pytest.mark.long
+@pytest.mark.skipif(
+    sys.platform == "linux" and shutil.which("objdump") is None, reason="PyInstaller needs objdump (binutils)"
+)
+def test_a_frozen_product_runs_code_of_migrations_only_with_a_fixed_hash_seed(tmp_path: Path) -> None:
+    script, folder = tmp_path / "migrates.py", tmp_path / "m"
+    script.write_text(MIGRATES)
+    folder.mkdir()
+    (folder / "0001_set.py").write_text(
+        '"""A set."""\n\n\ndef up(db):\n    db.execute("CREATE TABLE t (x)")\n'
+        '    db.execute("INSERT INTO t VALUES (?)", (" ".join({"bread", "milk", "salt", "rice"}),))\n'
+    )
+    answers, rows = {}, set()
+    for name, options in (("with", ["--python-option", "hash_seed=0"]), ("without", [])):
+        built = [
+            sys.executable, "-m", "PyInstaller", "--noconfirm", "--onedir", "--log-level", "ERROR", "--name", name,
+            "--distpath", str(tmp_path / "dist"), "--workpath", str(tmp_path / "work"), "--specpath", str(tmp_path),
+            "--paths", str(ROOT), "--collect-submodules", "dbsync", *options, str(script),
+        ]  # fmt: skip
+        subprocess.run(built, check=True, capture_output=True)
+        program = tmp_path / "dist" / name / name
+        for turn in range(2):
+            database = tmp_path / f"{name}{turn}.db"
+            done = subprocess.run([program, database, folder], capture_output=True, text=True, check=False)
+            answers[name] = done.stdout + done.stderr
+            if name == "with":
+                with closing(sqlite3.connect(database)) as connection:
+                    rows.add(connection.execute("SELECT x FROM t").fetchone())
+            else:
+                assert not database.exists()
+    assert answers["with"].startswith("CREATED"), answers
+    assert len(rows) == 1
+    assert "whose hash seed differs from start to start" in answers["without"]
 
 
 # ------------------------------------------------------------------------------------------------------------- trees
