@@ -46,6 +46,7 @@ def stores(expression: str) -> str:
         (stores("getattr(date, 'to' + 'day')()"), f"t: {TWO}the clock"),
         (stores("getattr(datetime, 'now')().year"), f"t: {TWO}the clock"),
         (stores("getattr(time, 'strftime')('%Y %H')"), f"t: {TWO}the clock"),
+        (stores("getattr(time, 'time_' + 'ns')()"), f"t: {TWO}the clock"),
         (stores("(hash('bread'), getattr(time, 'loc' + 'altime')(0).tm_hour)"),
          f"t: {TWO}the time zone and the hash seed, which orders a set"),
         (stores("os.getpid() % 1 or getattr(__import__('ran' + 'dom'), 'ran' + 'dom')()"), f"t: {TWO}chance"),
