@@ -119,9 +119,9 @@ OTHERS = tuple(name for name in registry.SHOWN if name not in (*BACK, *LAUNCHES)
 
 
 @pytest.mark.parametrize("families", [("terminal",), ("database", "return", "vendor")], ids="+".join)
-def test_every_flow_with_each_second_fault_and_every_rare_state_breaks_no_promise(families: tuple[str, ...]) -> None:
-    """Each flow writes in a durable order, has four of the eight kinds of faults, and reaches its rare states."""
-    done = drill("faults", *families, "--sample", "turns/2")
+def test_every_flow_with_two_faults_and_every_rare_state_breaks_no_promise(families: tuple[str, ...]) -> None:
+    """Each flow writes in a durable order, has two of the eight kinds of faults, and reaches its rare states."""
+    done = drill("faults", *families, "--sample", "turns/4")
     assert done.returncode == 0, done.stdout
     names = [name for family in families for name in registry.FAMILIES[family].names]
     assert [name for name in names if f"\n{name} " not in done.stdout] == []
