@@ -41,10 +41,17 @@ def url(vendor: Vendor) -> Iterator[str]:
         yield address
 
 
-@pytest.fixture
-def till(vendor: Vendor, url: str, tmp_path: Path) -> Till:
-    """A terminal with 1.0, schema 2, and a shop with a past."""
-    found = Till(tmp_path / "till")
-    found.install(vendor.root, url)
+@pytest.fixture(scope="session")
+def first_till(first_release: Vendor, tmp_path_factory: pytest.TempPathFactory) -> Till:
+    """A terminal with 1.0, schema 2, and a shop with a past; for copying only."""
+    found = Till(tmp_path_factory.mktemp("terminal") / "till")
+    with served(serving(first_release.public)) as address:
+        found.install(first_release.root, address)
     found.fill(duplicate_sku=True)
     return found
+
+
+@pytest.fixture
+def till(first_till: Till, vendor: Vendor, url: str, tmp_path: Path) -> Till:
+    """A terminal of the test's own, as `first_till` is; it asks the test's own server."""
+    return first_till.copy_to(tmp_path / "till", url)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from enum import IntEnum, StrEnum
+from functools import lru_cache
 from itertools import chain
 from typing import Final, NamedTuple
 
@@ -385,6 +386,8 @@ class VirtualTable(NamedTuple):
     """Each argument without white space at its ends, and without comments."""
 
 
+# For each shadow table, the statements of all virtual tables are parsed: again and again the same ones.
+@lru_cache(maxsize=256)
 def virtual_table(sql: str) -> VirtualTable | None:
     """Return the parts of a CREATE VIRTUAL TABLE statement; None for any other text."""
     parts = list(significant(sql))

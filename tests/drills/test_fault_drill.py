@@ -1,6 +1,6 @@
 """The fault drill as a test: it finds seeded mistakes, finds nothing in right code, and a sample of the product.
 
-All points of all flows: ./scripts/drill kill --jobs 2; ./scripts/drill errors --jobs 2
+All points of all flows: ./scripts/drill faults --jobs 2; all small disks: ./scripts/drill disk
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from tests.drills.faults import native_code, registry, small_disks
 from tests.helpers.places import ROOT
 
 DRILL_SECONDS = 280.0
+SOME_DISKS = ("--free", "0.5", "--free", "2", "--free", "4")
 
 
 def reason_not_to() -> str:
@@ -92,7 +93,7 @@ def test_the_points_of_a_flow_are_the_same_each_time(tmp_path: Path) -> None:
     seen = []
     for number in range(2):
         record = tmp_path / f"{number}.jsonl"
-        drill("kill", "fold", "--mode", "plug", "--sample", "smart/5", "--json", str(record))
+        drill("kill", "db-upgrade", "--mode", "plug", "--sample", "smart/20", "--json", str(record))
         seen.append([(case["point"], case["call"].split()[0], case["hit"]) for case in cases(record)])
     assert seen[0] == seen[1]
     assert all(hit for _, _, hit in seen[0])
@@ -117,11 +118,16 @@ LAUNCHES = tuple(name for name in registry.SHOWN if name.startswith("launch"))
 OTHERS = tuple(name for name in registry.SHOWN if name not in (*BACK, *LAUNCHES))
 
 
-def test_every_flow_writes_in_a_durable_order() -> None:
-    done = drill("trace")
+@pytest.mark.parametrize("families", [("terminal",), ("database", "return", "vendor")], ids="+".join)
+def test_every_flow_with_two_faults_and_every_rare_state_breaks_no_promise(families: tuple[str, ...]) -> None:
+    """Each flow writes in a durable order, has two of the eight kinds of faults, and reaches its rare states."""
+    done = drill("faults", *families, "--sample", "turns/4")
     assert done.returncode == 0, done.stdout
+    names = [name for family in families for name in registry.FAMILIES[family].names]
+    assert [name for name in names if f"\n{name} " not in done.stdout] == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("kind", "flows", "words"),
     [
@@ -131,10 +137,8 @@ def test_every_flow_writes_in_a_durable_order() -> None:
         pytest.param("errors", OTHERS, ("--sample", "smart/240"), id="errors-others"),
         pytest.param("errors", LAUNCHES, ("--sample", "smart/360"), id="errors-launch"),
         pytest.param("errors", BACK, ("--sample", "smart/360"), id="errors-back"),
-        pytest.param(
-            "kill", LAUNCHES, ("--sample", "smart/360", "--twice", "1"), id="twice-launch", marks=pytest.mark.long
-        ),
-        pytest.param("kill", BACK, ("--sample", "smart/240", "--twice", "1"), id="twice-back", marks=pytest.mark.long),
+        pytest.param("kill", LAUNCHES, ("--sample", "smart/360", "--twice", "1"), id="twice-launch"),
+        pytest.param("kill", BACK, ("--sample", "smart/240", "--twice", "1"), id="twice-back"),
     ],
 )
 def test_a_sample_of_all_faults_breaks_no_promise(kind: str, flows: tuple[str, ...], words: tuple[str, ...]) -> None:
@@ -142,13 +146,8 @@ def test_a_sample_of_all_faults_breaks_no_promise(kind: str, flows: tuple[str, .
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.parametrize("flows", [("rollback", "rollback-script"), ("db-downgrade", "db-restore")], ids=" ".join)
 @pytest.mark.skipif(not small_disks.can_mount(), reason=small_disks.NO_MOUNT)
-def test_going_back_on_small_disks_breaks_no_promise() -> None:
-    done = drill("disk", "rollback", "rollback-script", "--size", "2")
-    assert done.returncode == 0, done.stdout
-
-
-@pytest.mark.skipif(not small_disks.can_mount(), reason=small_disks.NO_MOUNT)
-def test_dbsync_on_small_disks_breaks_no_promise() -> None:
-    done = drill("disk", "db-downgrade", "db-restore", "--size", "2")
+def test_going_back_on_small_disks_breaks_no_promise(flows: tuple[str, ...]) -> None:
+    done = drill("disk", *flows, "--size", "2", *SOME_DISKS)
     assert done.returncode == 0, done.stdout

@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 
 from tests.drills.faults import kept_values, rare_states, records, trace_rules
-from tests.drills.faults.calls import IS_WRITE, TAKES_SPACE, Call, is_same_place, parsed, sampled, smart
+from tests.drills.faults.calls import (
+    IS_WRITE,
+    TAKES_SPACE,
+    Call,
+    in_turn,
+    is_same_place,
+    parsed,
+    sampled,
+    smart,
+    turns_in,
+)
 from tests.drills.faults.kept_values import Explained, Value
 from tests.drills.faults.modes import Mode
 from tests.drills.faults.trace_rules import Rule
@@ -184,6 +194,14 @@ def test_of_a_run_of_writes_the_first_the_last_and_every_eighth_matter() -> None
     assert [call.number for call in sampled(run, "3,17")] == [3, 17]
     with pytest.raises(ValueError, match="no sample"):
         sampled(run, "some")
+
+
+def test_points_in_turn_lie_all_over_a_flow() -> None:
+    run = calls(*[f"write {letter}" for letter in "abcdefghijklmnop"])
+    assert [call.number for number in range(9) for call in in_turn(run, number)] == [2, 4, 6, 8, 10, 12, 14, 16, 2]
+    assert [call.number for number in range(8) for call in in_turn(run[:1], number)] == [1] * 8
+    assert in_turn([], 3) == []
+    assert [turns_in(sample) for sample in ("turns", "turns/2", "smart/2", "3,17")] == [1, 2, 0, 0]
 
 
 def test_a_log_is_read_in_the_order_of_its_numbers_and_marks_keep_their_place() -> None:

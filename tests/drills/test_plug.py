@@ -1,6 +1,6 @@
 """The drill in memory as a test: every single disturbance, a sample of pairs, and proof that it would notice mistakes.
 
-All pairs: python -m tests.drills.plug --twice 1
+Every disturbance with both orders of recovery, and all pairs: python -m tests.drills.plug --twice 1
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from updater.decisions import launcher
 from updater.flows import settle_trial
 
 PAIRS_STRIDE = 211
+SOME_PAIRS_STRIDE = 1009
 NAMES = {story.name: story for story in STORIES}
 
 
@@ -27,6 +28,12 @@ NAMES = {story.name: story for story in STORIES}
 def test_something_complete_starts_fits_loses_nothing_and_settles(story: Story) -> None:
     undisturbed = run(story, {})
     assert undisturbed.started[-1][0] == story.ends_with
+    assert play(story, stride=SOME_PAIRS_STRIDE, both_orders=False) > 900
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.name)
+def test_so_it_does_in_both_orders_of_recovery_and_after_more_pairs(story: Story) -> None:
     assert play(story, stride=PAIRS_STRIDE) > 1500
 
 

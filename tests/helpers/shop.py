@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from contextlib import closing
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from dbsync.database.live import LiveEffects
 from dbsync.migrations import folder as migration_folder
@@ -14,6 +17,8 @@ from dbsync.storage.connections import Thoroughness
 from dbsync.upgrade import coordinator
 from tests.sample_till.bundles import copy_migrations
 from tests.sample_till.fill import fill
+
+DATABASE = "pos_system.db"
 
 
 def released(folder: Path, schema: int, *, mended: bool = False) -> tuple[Migration, ...]:
@@ -67,15 +72,33 @@ def upgrade(
 def make_shop(
     folder: Path, *, schema: int = 2, items_count: int = 400, wal: bool = False, duplicate_sku: bool = False
 ) -> Path:
-    """A shop with a past: the database's path."""
-    database = folder / "data" / "pos_system.db"
+    """A shop with a past: the database's path. The first of its kind is made, the others are copies of it."""
+    database = folder / "data" / DATABASE
+    database.parent.mkdir(parents=True)
+    made = _made(schema, items_count, wal, duplicate_sku)
+    for found in made.iterdir():
+        shutil.copytree(found, folder / found.name, dirs_exist_ok=True)
+    return database
+
+
+@cache
+def _made(schema: int, items_count: int, wal: bool, duplicate_sku: bool) -> Path:
+    """A folder with a shop, for copying only."""
+    folder = Path(_shops().name) / f"{schema}-{items_count}-{wal}-{duplicate_sku}"
+    database = folder / "data" / DATABASE
     database.parent.mkdir(parents=True)
     assert upgrade(database, released(folder, schema)).ready
     fill(database, items_count=items_count, duplicate_sku=duplicate_sku)
     if wal:
         with closing(sqlite3.connect(database)) as live:
             live.execute("PRAGMA journal_mode=WAL")
-    return database
+    return folder
+
+
+@cache
+def _shops() -> TemporaryDirectory[str]:
+    """The folder of the shops that are copied; it goes with the process."""
+    return TemporaryDirectory(prefix="shops-")
 
 
 def sell(database: Path, count: int = 1) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,14 @@ class Till:
             found = shop.released(self.folder / "made-of", schema)
         assert shop.upgrade(self.database, found).ready
         fill(self.database, items_count=items_count, duplicate_sku=duplicate_sku)
+
+    def copy_to(self, folder: Path, url: str) -> Till:
+        """A terminal like this one in another folder: only its settings name the folder and the server."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        found = Till(folder)
+        text = found.settings_path.read_text()
+        found.settings_path.write_text(text.replace(str(self.folder), str(folder)).replace(self.settings.url, url))
+        return found
 
     def limits(self, **values: float) -> None:
         """Puts limits into the settings file."""

@@ -9,12 +9,17 @@ from contextlib import contextmanager
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
+import pytest
+from securesystemslib import rsa_keys
+
 from tests.sample_till.bundles import APP, make_bundle
 from updater.publish import repository
 from updater.publish.repository import Published
 from updater.publish.serve import make_server
 
 PASSWORD = "a password"
+ITERATIONS_COUNT = 1000
+"""Of the key derivation: a key file says how many it has, and to open one of the usual 100 000 takes 30 ms."""
 
 
 def password(_: str) -> str:
@@ -38,14 +43,16 @@ class Vendor:
 
     def init(self, **expiration_days: int) -> None:
         """Makes the repository."""
-        repository.init(
-            folder=self.repository,
-            app=APP,
-            public=self.public,
-            keys=None,
-            passwords=password,
-            expiration_days=expiration_days,
-        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(rsa_keys, "_PBKDF2_ITERATIONS", ITERATIONS_COUNT)
+            repository.init(
+                folder=self.repository,
+                app=APP,
+                public=self.public,
+                keys=None,
+                passwords=password,
+                expiration_days=expiration_days,
+            )
 
     def bundle(self, version: str, *, schema: int = 2, behaviour: str = "good", mended: bool = False) -> Path:
         """A bundle as the build leaves it."""

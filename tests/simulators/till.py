@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from dbsync.errors import TryLater
 from dbsync.model import Backup as BackupFacts
@@ -43,17 +44,17 @@ class SimulatedTill(Till):
         self._tick("look")
         seen = self.world.visible()
         app = self.world.app
-        restored = {
-            name.removeprefix("intent/") for name, value in seen.items() if name.startswith("intent/") and value.done
-        }
-        rejections = [one for name, one in sorted(seen.items()) if name.startswith("rejected/")]
+        kinds: dict[str, list[Any]] = {"trial": [], "proofs": [], "rejected": [], "intent": []}
+        for name in sorted(seen):
+            kinds.setdefault(name.partition("/")[0], []).append(seen[name])
+        restored = {one.intent_id for one in kinds["intent"] if one.done}
         return View(
             journal=seen.get("journal") if seen.get("journal") != "garbage" else None,
-            trials=tuple(one for name, one in sorted(seen.items()) if name.startswith("trial/")),
-            proofs=tuple(
-                sorted((one for name, one in seen.items() if name.startswith("proofs/")), key=lambda p: p.sequence)
+            trials=tuple(kinds["trial"]),
+            proofs=tuple(sorted(kinds["proofs"], key=lambda p: p.sequence)),
+            rejections=tuple(
+                one._replace(done=one.backup is None or one.intent_id in restored) for one in kinds["rejected"]
             ),
-            rejections=tuple(one._replace(done=one.backup is None or one.intent_id in restored) for one in rejections),
             database=self.world.database.facts(),
             running=Running(1, app.trial_id, app.release.release_id, app.seconds) if app else None,
             boot_id=str(self.world.boot),

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 TAKES_SPACE, IS_WRITE = 1, 2
 EIGHTH = 8
+PLACES_COUNT = 8
+TURNS = "turns"
 _VARIES = re.compile(r"\d{4}-\d\d-\d\dT[\d-]+Z|[0-9a-f]{16,}|\d+(?=\.json)")
 
 
@@ -72,6 +74,18 @@ def smart(calls: Sequence[Call]) -> list[Call]:
     return found
 
 
+def in_turn(points: Sequence[Call], number: int) -> list[Call]:
+    """Return one of some points: numbers that follow each other give places all over the flow."""
+    place = (2 * (number % PLACES_COUNT) + 1) * len(points) // (2 * PLACES_COUNT)
+    return list(points[place : place + 1])
+
+
+def turns_in(sample: str) -> int:
+    """Return the N of a sample "turns/N": each flow has every N-th fault; 0 for any other sample."""
+    word, _, step = sample.partition("/")
+    return int(step or 1) if word == TURNS else 0
+
+
 def sampled(calls: Sequence[Call], sample: str) -> list[Call]:
     """Return the points of a sample: "all", "smart", "smart/N" or "all/N" (every N-th), or numbers with commas."""
     if sample.replace(",", "").isdecimal():
@@ -79,7 +93,7 @@ def sampled(calls: Sequence[Call], sample: str) -> list[Call]:
         return [call for call in calls if call.number in wanted]
     word, _, step = sample.partition("/")
     if word not in ("all", "smart"):
-        raise ValueError(f"{sample} is no sample: all, smart, all/N, smart/N, or numbers such as 3,17")
+        raise ValueError(f"{sample} is no sample: all, smart, all/N, smart/N, turns/N, or numbers such as 3,17")
     chosen = smart(calls) if word == "smart" else [call for call in calls if call.number]
     return chosen[:: int(step or 1)]
 

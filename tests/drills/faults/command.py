@@ -1,4 +1,4 @@
-"""The command line of the drill: `./scripts/drill trace | kill | errors | disk [FLOW…]`."""
+"""The command line of the drill: `./scripts/drill trace | kill | errors | faults | disk [FLOW…]`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,13 @@ from tests.drills.faults.report import Report, in_words
 from tests.drills.faults.worker import Job
 from tests.helpers.places import ROOT
 
-KINDS: Final[dict[str, tuple[Mode, ...]]] = {"trace": (), "kill": KILLS, "errors": ERRORS, "disk": ()}
+KINDS: Final[dict[str, tuple[Mode, ...]]] = {
+    "trace": (),
+    "kill": KILLS,
+    "errors": ERRORS,
+    "faults": (*KILLS, *ERRORS),
+    "disk": (),
+}
 DISK_LINES_COUNT: Final = 6
 ON_DISKS: Final = ("rollback", "rollback-script", "db-downgrade", "db-restore")
 """The flows that a drill of small disks has, unless others are named: those that need space for several copies."""
@@ -36,7 +42,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "kind", choices=list(KINDS),
         help="trace: the order of durable writes in one run of each flow; kill: the power is cut, or a process is "
-        "killed, at each call; errors: each call fails, once and from there on; disk: the flow runs on small disks",
+        "killed, at each call; errors: each call fails, once and from there on; faults: both; disk: the flow "
+        "runs on small disks",
     )  # fmt: skip
     parser.add_argument(
         "flows", nargs="*", metavar="FLOW", help="a flow, a family, or a beginning with *; default: all"
@@ -47,7 +54,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--sample", default="all", metavar="WHICH",
         help="all; smart: of a run of writes to one file the first, the last and every eighth; all/N, smart/N: every "
-        "N-th of them; or the numbers of points, such as 3,17 (default: all)",
+        "N-th of them; turns/N: each flow has every N-th kind of fault, at one point; or the numbers of points, such "
+        "as 3,17 (default: all)",
     )  # fmt: skip
     parser.add_argument(
         "--twice", type=int, default=0, metavar="K", help="cut the power again, at K points of the next start"
@@ -127,11 +135,11 @@ def _end(report: Report, expected: Sequence[str], seconds: float) -> int:
             print(f"BROKEN  {flow} without any fault: {text}")
     if report.lines:
         print("\n".join(report.table()))
-    else:
-        for flow, findings in report.findings.items():
+    for flow, findings in report.findings.items():
+        if findings or not report.lines:
             print(f"{flow:<18} {report.points[flow]:6d} calls, {len(findings)} in a wrong order")
-            for finding in findings:
-                print(f"        {finding}")
+        for finding in findings:
+            print(f"        {finding}")
     for text in report.missed:
         print(f"MISSED  {text}")
     for name in expected:

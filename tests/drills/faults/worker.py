@@ -18,16 +18,18 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from tests.drills.faults import cases, rare_states, small_disks, trace_rules
-from tests.drills.faults.calls import Call, sampled
+from tests.drills.faults.calls import Call, in_turn, sampled, smart, turns_in
 from tests.drills.faults.cases import Case
 from tests.drills.faults.engine import Engine
 from tests.drills.faults.flow import Flow
 from tests.drills.faults.modes import Mode
 from tests.drills.faults.product import import_all
-from tests.drills.faults.registry import FAMILIES
+from tests.drills.faults.registry import FAMILIES, NAMES
 from tests.drills.faults.stage import Stage
 
 IN_MEMORY: Final = Path("/dev/shm")
+TURNS_APART: Final = 3
+"""How far the places of two faults in one flow are apart, in eighths of the flow."""
 
 
 class Job(NamedTuple):
@@ -68,17 +70,17 @@ def work(job: Job) -> Iterator[dict[str, Any]]:
 
 def _flow(job: Job, flow: Flow) -> Iterator[dict[str, Any]]:
     calls, violations = cases.clean(flow)
-    findings = [str(found) for found in trace_rules.findings(calls, flow.rules)] if not job.modes else []
+    findings = [str(found) for found in trace_rules.findings(calls, flow.rules)]
     yield {
         "kind": "flow", "flow": flow.name, "points": sum(call.number > 0 for call in calls),
         "violations": [str(violation) for violation in violations], "findings": findings,
     }  # fmt: skip
     for mode in (Mode(word) for word in job.modes):
-        if mode not in flow.modes:
+        if mode not in flow.modes or not (_has_turn(job, flow.name, mode) or _states(job, flow.name, mode)):
             continue
         points = cases.clean(flow, reading=True)[0] if mode.reading else calls
         forced = _forced(job, flow.name, mode, points)
-        chosen = cases.chosen(sampled(points, job.sample), [call for call, _ in forced], mode)
+        chosen = cases.chosen(_sampled(job, flow.name, mode, points), forced, mode)
         yield {"kind": "mode", "flow": flow.name, "mode": mode.value, "points": sum(map(mode.fits, points))}
         for number, call in enumerate(chosen):
             if number % job.shares_count == job.share:
@@ -104,14 +106,35 @@ def _cases(job: Job, flow: Flow, mode: Mode, call: Call) -> Iterator[Case]:
         yield cases.play(flow, mode, call)
 
 
-def _forced(job: Job, flow: str, mode: Mode, calls: Sequence[Call]) -> list[tuple[Call, str]]:
-    """Return a point for each rare state that this flow and mode are to reach."""
+def _sampled(job: Job, flow: str, mode: Mode, points: Sequence[Call]) -> list[Call]:
+    """Return the points of the job's sample."""
+    if not turns_in(job.sample):
+        return sampled(points, job.sample)
+    if not _has_turn(job, flow, mode):
+        return []
+    fitting = [call for call in smart(points) if mode.fits(call)]
+    return in_turn(fitting, TURNS_APART * list(Mode).index(mode) + NAMES.index(flow))
+
+
+def _has_turn(job: Job, flow: str, mode: Mode) -> bool:
+    """Return whether a fault is one of those that a flow has in the job's sample."""
+    turns = turns_in(job.sample)
+    return not turns or (NAMES.index(flow) + list(Mode).index(mode)) % turns == 0
+
+
+def _states(job: Job, flow: str, mode: Mode) -> list[rare_states.RareState]:
+    """Return the rare states that this flow and mode are to reach."""
     modes = [Mode(word) for word in job.modes]
-    found = []
-    for state in rare_states.expected(job.flows, modes, twice=job.twice > 0):
-        if rare_states.chosen_by(state, job.flows, modes, twice=job.twice > 0) == (flow, mode):
-            found += [(call, state.name) for call in state.points(calls, mode)[:1]]
-    return found
+    return [
+        state
+        for state in rare_states.expected(job.flows, modes, twice=job.twice > 0)
+        if rare_states.chosen_by(state, job.flows, modes, twice=job.twice > 0) == (flow, mode)
+    ]
+
+
+def _forced(job: Job, flow: str, mode: Mode, calls: Sequence[Call]) -> list[Call]:
+    """Return a point for each of these states."""
+    return [call for state in _states(job, flow, mode) for call in state.points(calls, mode)[:1]]
 
 
 def _reached(case: Case, calls: Sequence[Call]) -> list[str]:
