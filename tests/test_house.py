@@ -412,7 +412,7 @@ def test_one_file_opens_sqlite_and_only_views_print_ask_and_exit() -> None:
             if called in ("print", "input", "sys.exit", "exit", "click.echo", "click.prompt", "click.confirm"):
                 assert is_below(name, VIEWS), f"{name} calls {called}"
             if called in ("os._exit", "os.fork"):
-                assert name in ("updater.host.posix", "updater.repository.child")
+                assert name in ("updater.host.posix", "updater.repository.child", "dbsync.migrations.code_child")
 
 
 def test_one_module_asks_which_kind_a_table_is_and_one_cuts_sql() -> None:
