@@ -91,9 +91,22 @@ def test_a_database_that_somebody_holds_leaves_nothing_decided(till: RecordedTer
 BARE = """
 import sys
 sys.path.insert(0, sys.argv.pop(1))
+from dbsync.storage import children
+IMPORTS = '''
+import sys
+sys.path.insert(0, sys.argv.pop(1))
 from dbsync.migrations import python_code
 real = python_code.checked_text
-python_code.checked_text = lambda migration: "import alembic\\n" + real(migration)
+python_code.checked_text = lambda migration: 'import alembic; ' + real(migration)
+from dbsync.migrations.code_child import main
+main()
+'''
+real = children.pinned_command
+def bare(module):
+    words = real(module)
+    at = words.index("-c")
+    return [*words[:at], "-S", "-c", IMPORTS, *words[at + 2:]]
+children.pinned_command = bare
 import runpy
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
