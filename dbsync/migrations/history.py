@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from dbsync.model import Applied, Migration, ReleaseId, TrialId
 from dbsync.storage.connections import HISTORY, READABLE, Connection
-from dbsync.storage.introspection import has_table
+from dbsync.storage.introspection import columns_of, has_table
 
 _TABLES = (
     f"""CREATE TABLE IF NOT EXISTS {HISTORY} (
@@ -39,6 +39,18 @@ def make_tables(connection: Connection) -> None:
     """Make both tables if they do not exist."""
     for statement in _TABLES:
         connection.execute(statement)
+
+
+def is_whole(connection: Connection) -> bool:
+    """Return whether SQLite knows both tables, and nothing else is attached to them.
+
+    Only then a row can be written beside an object that SQLite cannot parse: an index or a trigger of these tables
+    would be passed over.
+    """
+    tables = (HISTORY, READABLE)
+    attached = "SELECT 1 FROM sqlite_master WHERE type <> 'table' AND tbl_name COLLATE NOCASE IN (?, ?)"
+    known = all(columns_of(connection, table) for table in tables)
+    return known and connection.execute(attached, tables).fetchone() is None
 
 
 def add_migration(

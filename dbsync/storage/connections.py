@@ -105,10 +105,11 @@ def translated(operation: str, path: Path, *, otherwise: type[TillkeeperError] =
 # ---------------------------------------------------------------------------------------------------------- opening
 
 
-def open_writing(path: Path, *, create: bool = False, like: Path | None = None) -> Connection:
+def open_writing(path: Path, *, create: bool = False, like: Path | None = None, tolerant: bool = False) -> Connection:
     """Return a connection for a migration or a restore.
 
     With `create`, a missing file is made first, with the owner and the rights of `like`; without that, the folder's.
+    With `tolerant`, it changes no schema, and works beside what this SQLite cannot parse (`tolerate`).
 
     Foreign keys are off before any transaction: inside one the pragma does nothing, and a table's rebuild would delete
     its children (sqlite.org/lang_altertable.html, 7). EXTRA, because FULL can lose an acknowledged commit in rollback
@@ -119,6 +120,8 @@ def open_writing(path: Path, *, create: bool = False, like: Path | None = None) 
     connection = _connect(path, "rwc" if create else "rw", timeout_seconds=WRITE_TIMEOUT_SECONDS)
     try:
         connection.execute("PRAGMA foreign_keys=OFF")
+        if tolerant:
+            tolerate(connection)
         connection.execute("PRAGMA synchronous=EXTRA")
         connection.execute("PRAGMA secure_delete=FAST").fetchall()
     except BaseException:
@@ -239,6 +242,11 @@ def tolerate(connection: Connection) -> str:
 
         return missing_parts.tolerate(connection, error)
     return ""
+
+
+def is_tolerant(connection: Connection) -> bool:
+    """Return whether a connection passes over a part of its schema (`tolerate`)."""
+    return bool(connection.execute("PRAGMA writable_schema").fetchone()[0])
 
 
 def open_copy(path: Path) -> Connection:
