@@ -92,8 +92,8 @@ class FinalRows:
         return [Refusal(int(tag), str(cause)) for tag, cause in rows.fetchall()]
 
     def moved_rowids_count(self) -> int:
-        """Return how many new rows have another rowid than they should have: other rows may refer to it."""
-        sql = f"SELECT count(*) FROM {self.stage} WHERE moved"
+        """Return how many rows have another rowid than they should have: other rows may refer to it."""
+        sql = f"SELECT count(*) FROM {self.stage} WHERE moved AND live <> {ABSENT}"
         return int(self._connection.execute(sql).fetchone()[0])
 
     # ------------------------------------------------------------------------------------------------------- passes
@@ -129,22 +129,34 @@ class FinalRows:
     def _insert_one_by_one(self) -> None:
         waiting = self._connection.execute(f"SELECT seq FROM {self.stage} WHERE final ORDER BY seq").fetchall()
         refused: list[tuple[int, str]] = []
+        elsewhere: list[int] = []
         for (seq,) in waiting:
             place, old, final = self._row(seq)
-            cause = self._insert(final, place)
-            if cause is not None and old is None and place is not None and self._explicit:
-                # Its rowid may be taken: a new row takes another one.
-                cause = self._insert(final, None)
-                self._connection.execute(f"UPDATE {self.stage} SET moved = ? WHERE seq = ?", (cause is None, seq))
-            if cause is not None:
+            cause = "" if self._explicit and place is None else self._insert(final, place)
+            if cause is None:
+                self._arrived(seq)
+            elif self._explicit and (old is None or place is None):
+                elsewhere.append(seq)
+            else:
                 refused.append((seq, cause))
-                continue
-            if self._explicit:
-                self._connection.execute(f"UPDATE {self.stage} SET place = ? WHERE seq = ?", (self._last, seq))
-            self._note(seq, FINAL, None)
+        # Only now: a new row whose rowid may be taken must not take that of another one.
+        for seq in elsewhere:
+            place, _, final = self._row(seq)
+            cause = self._insert(final, None)
+            if cause is None:
+                self._connection.execute(f"UPDATE {self.stage} SET moved = ? WHERE seq = ?", (place is not None, seq))
+                self._arrived(seq)
+            else:
+                refused.append((seq, cause))
         # Only now: a row that falls back must not take a value that another row's final state needs.
-        for seq, cause in refused:
+        for seq, cause in sorted(refused):
             self._fall_back(seq, cause)
+
+    def _arrived(self, seq: int) -> None:
+        """Note that the row which was inserted last is in its final state."""
+        if self._explicit:
+            self._connection.execute(f"UPDATE {self.stage} SET place = ? WHERE seq = ?", (self._last, seq))
+        self._note(seq, FINAL, None)
 
     def _fall_back(self, seq: int, cause: str) -> None:
         place, old, final = self._row(seq)

@@ -174,10 +174,15 @@ class Transaction(Shared):
                 done = self._repeated(pending)
             else:
                 done = put_back(self._open, pending[-1].number)
-        self.record(FlightEvent.PUT_BACK, rows=done.rows_count, conflicts=len(done.conflicts))
+        rowids = ", ".join(f"{moved.table}: {moved.rows_count}" for moved in done.moved)
+        facts = {"moved_rowids": rowids} if rowids else {}
+        self.record(FlightEvent.PUT_BACK, rows=done.rows_count, conflicts=len(done.conflicts), **facts)
         self._tell(Event(EventKind.LOG, text=f"put back {done.rows_count} rows that the older schema could not hold"))
         for conflict in done.conflicts:
             text = f"could not put back {conflict.table} {conflict.key}: {conflict.reason}; `dbsync kept` lists it"
+            self._tell(Event(EventKind.LOG, text=text))
+        for moved in done.moved:
+            text = f"put back {moved.rows_count} rows of {moved.table} under other rowids: other rows have theirs now"
             self._tell(Event(EventKind.LOG, text=text))
 
     def _repeated(self, pending: tuple[Migration, ...]) -> PutBack:
