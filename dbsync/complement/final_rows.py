@@ -79,9 +79,17 @@ class FinalRows:
     def apply(self) -> None:
         """Bring all rows to their final states, as far as the table accepts them.
 
+        Where no row can be inserted at all, as a function of the app is missing, rows that change stay as they are.
+
         Raises:
-            sqlite3.Error: no row of the table can be written, or the machine failed.
+            sqlite3.Error: no row of the table can be deleted, or the machine failed.
         """
+        cause = self._why_closed()
+        if cause is not None:
+            sql = f"UPDATE {self.stage} SET live = CASE WHEN old THEN {PARTLY} ELSE {ABSENT} END, cause = ? WHERE final"
+            self._connection.execute(sql, (cause,))
+            self._delete_old(only="AND NOT final")
+            return
         self._delete_old()
         if not self._insert_at_once():
             self._insert_one_by_one()
@@ -98,13 +106,27 @@ class FinalRows:
 
     # ------------------------------------------------------------------------------------------------------- passes
 
-    def _delete_old(self) -> None:
+    def _why_closed(self) -> str | None:
+        """Return why SQLite cannot compile an INSERT into the table; None if it can. Nothing is inserted."""
+        if not self.columns:
+            return None
+        insert = f"INSERT OR ABORT INTO {self._name} ({', '.join(map(quoted, self.columns))})"
+        try:
+            self._connection.execute(f"{insert} SELECT {', '.join(self._f)} FROM {self.stage} WHERE 0")
+        except sqlite3.OperationalError as error:
+            if kind_of(error) is not None:
+                raise
+            return str(error)
+        return None
+
+    def _delete_old(self, only: str = "") -> None:
         if self.rowid is not None:
             self._connection.execute(
-                f"DELETE FROM {self._name} WHERE {self.rowid} IN (SELECT place FROM {self.stage} WHERE old)"
+                f"DELETE FROM {self._name} WHERE {self.rowid} IN (SELECT place FROM {self.stage} WHERE old {only})"
             )
             return
-        for row in self._connection.execute(f"SELECT {', '.join(self._o)} FROM {self.stage} WHERE old").fetchall():
+        old = f"SELECT {', '.join(self._o)} FROM {self.stage} WHERE old {only}"
+        for row in self._connection.execute(old).fetchall():
             self._delete(dict(zip(self.columns, row, strict=True)), None)
 
     def _insert_at_once(self) -> bool:
