@@ -13,7 +13,7 @@ import pytest
 from dbsync.errors import Damaged, Locked
 from dbsync.model import BackupKind, State
 from dbsync.storage import missing_parts
-from dbsync.storage.connections import look
+from dbsync.storage.connections import check_soundness, look
 from tests.dbsync.cli.test_check import dbsync
 from tests.helpers.shop import ask, effects, files, make_shop, released, sell, upgrade, version, written
 
@@ -161,6 +161,19 @@ def test_a_backup_has_every_page_and_says_what_was_checked(tmp_path: Path, what:
     assert done.returncode in (0, 6), done.stdout + done.stderr
     assert look(database).unparsed
     assert pages(kept.path) == pages(database)
+
+
+@pytest.mark.parametrize("name", ["two\u2028lines", "rest\u2028*** in database main ***", "x is never used"])
+def test_a_finding_is_shown_whatever_the_name_in_it_is(tmp_path: Path, name: str) -> None:
+    database = make_shop(tmp_path, schema=2)
+    with closing(sqlite3.connect(database)) as live, live:
+        live.execute(f'CREATE TABLE "{name}" (id INTEGER PRIMARY KEY, "{name}" TEXT)')
+        live.execute(f'INSERT INTO "{name}" VALUES (1, NULL)')
+        live.execute("PRAGMA writable_schema=ON")
+        live.execute("UPDATE sqlite_master SET sql = replace(sql, 'TEXT', 'TEXT NOT NULL') WHERE name = ?", (name,))
+    newer(database, "view items")
+    with closing(sqlite3.connect(database)) as live:
+        assert check_soundness(live) == f"NULL value in {name}.{name}"
 
 
 @pytest.mark.parametrize(
