@@ -198,8 +198,9 @@ class Transaction(Shared):
             done += put_back(self._open, migration.number)
         if trial_id is not None:
             self.mark_trial(trial_id, release)
-        case = checks.Case(self._open, pending, has_old=False, thoroughness=self.thoroughness)
-        checks.verify(case, (checks.soundness,))
+        problem = connections.check_soundness(self._open, self.thoroughness)
+        if problem is not None:
+            raise VerificationFailed(operation="verify", cause=f"the database would not be sound: {problem}")
         return done
 
     def commit(self) -> None:
