@@ -216,6 +216,24 @@ CREATE TRIGGER logged AFTER INSERT ON sale BEGIN INSERT INTO log VALUES (new.kin
     assert (all_of(database, names), kept(database)) == ([("spare",)], [])
 
 
+@pytest.mark.parametrize("step", ["CREATE TABLE more (v);", LOOSER], ids=["elsewhere", "rebuilds it"])
+def test_a_not_null_that_people_dropped_since_is_told_and_its_rows_wait(tmp_path: Path, step: str) -> None:
+    first = "CREATE TABLE sale (id INTEGER PRIMARY KEY, cents INTEGER NOT NULL, kind TEXT NOT NULL);"
+    database, found = shop(tmp_path, first, step, "INSERT INTO sale VALUES (1, 100, 'a'), (2, 200, 'b')")
+    looser = "CREATE TABLE own (id INTEGER PRIMARY KEY, cents INTEGER, kind TEXT)"
+    rebuild = (looser, "INSERT INTO own SELECT * FROM sale", "DROP TABLE sale", "ALTER TABLE own RENAME TO sale")
+    change(
+        database, *rebuild, "INSERT INTO sale VALUES (3, NULL, 'c'), (4, 400, 'd')",
+        "UPDATE sale SET cents = NULL WHERE id = 2",
+    )  # fmt: skip
+    assert back(database, found).losses == (Loss("sale", 1, 1, 0), Loss("definition of sale", 0, 1, 0))
+    assert all_of(database, "SELECT * FROM sale") == [(1, 100, "a"), (2, 200, "b"), (4, 400, "d")]
+    up_again(database, found)
+    assert all_of(database, "SELECT * FROM sale") == [(1, 100, "a"), (2, 200, "b"), (4, 400, "d")]
+    reasons = {str(row["key"]): row["reason"] for row in kept(database)}
+    assert reasons == dict.fromkeys(("{'id': 2}", "{'id': 3}"), "NOT NULL constraint failed: sale.cents")
+
+
 def test_a_part_of_the_schema_that_cannot_go_back_is_named_and_waits(tmp_path: Path) -> None:
     database, found = shop(
         tmp_path, SALE, "CREATE TABLE loyalty (id INTEGER PRIMARY KEY, points INTEGER);",
