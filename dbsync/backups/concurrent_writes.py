@@ -31,7 +31,7 @@ class Watch:
         self.close()
         try:
             with translated("watch", self._database):
-                self._connection = open_writing(self._database)
+                self._connection = open_writing(self._database, tolerant=True)
                 self._seen = _changes(self._connection)
         except Locked:
             self.close()

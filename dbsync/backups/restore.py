@@ -76,7 +76,7 @@ def _copy_over(database: Path, kept: Connection, told: Told, watch: Watch) -> No
         if kind_of(error) is not Damaged:
             raise
         watch.close()  # no app sells into a database that SQLite calls damaged
-    with closing(open_writing(database, create=True, like=_path_of(kept))) as live:
+    with closing(open_writing(database, create=True, like=_path_of(kept), tolerant=True)) as live:
         copy_over(kept, live, told=told, seconds=time.monotonic, held=watch.check)
 
 

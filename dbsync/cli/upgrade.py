@@ -17,6 +17,7 @@ from dbsync.migrations import folder as migration_folder
 from dbsync.outcomes import ExitStatus, OutcomeName
 from dbsync.storage.connections import Thoroughness
 from dbsync.storage.locks import locked
+from dbsync.storage.raw_text import lines_of
 from dbsync.upgrade import coordinator
 
 _WOULD = {
@@ -115,7 +116,7 @@ def _of_step(step: dry_run_upgrade.Step) -> list[str]:
     lines = ["", f"📝 Migration v{step.number}: {step.name}", f"   {step.description}"]
     lines += [f"   declares: {change}" for change in step.changes] or ["   declares: nothing, so nothing may differ"]
     for statement in step.statements:
-        first, *more = cleandoc(statement.sql).rstrip(" \n;").splitlines() or [""]
+        first, *more = lines_of(cleandoc(statement.sql).rstrip(" \n;")) or [""]
         lines += [f"     {first}", *(f"     {line}" for line in more)]
         lines[-1] += ";" + (f"  -- {statement.times} times" if statement.times > 1 else "")
     return lines

@@ -79,9 +79,17 @@ class FinalRows:
     def apply(self) -> None:
         """Bring all rows to their final states, as far as the table accepts them.
 
+        Where no row can be inserted at all, as a function of the app is missing, rows that change stay as they are.
+
         Raises:
-            sqlite3.Error: no row of the table can be written, or the machine failed.
+            sqlite3.Error: no row of the table can be deleted, or the machine failed.
         """
+        cause = self._why_closed()
+        if cause is not None:
+            sql = f"UPDATE {self.stage} SET live = CASE WHEN old THEN {PARTLY} ELSE {ABSENT} END, cause = ? WHERE final"
+            self._connection.execute(sql, (cause,))
+            self._delete_old(only="AND NOT final")
+            return
         self._delete_old()
         if not self._insert_at_once():
             self._insert_one_by_one()
@@ -92,19 +100,33 @@ class FinalRows:
         return [Refusal(int(tag), str(cause)) for tag, cause in rows.fetchall()]
 
     def moved_rowids_count(self) -> int:
-        """Return how many new rows have another rowid than they should have: other rows may refer to it."""
-        sql = f"SELECT count(*) FROM {self.stage} WHERE moved"
+        """Return how many rows have another rowid than they should have: other rows may refer to it."""
+        sql = f"SELECT count(*) FROM {self.stage} WHERE moved AND live <> {ABSENT}"
         return int(self._connection.execute(sql).fetchone()[0])
 
     # ------------------------------------------------------------------------------------------------------- passes
 
-    def _delete_old(self) -> None:
+    def _why_closed(self) -> str | None:
+        """Return why SQLite cannot compile an INSERT into the table; None if it can. Nothing is inserted."""
+        if not self.columns:
+            return None
+        insert = f"INSERT OR ABORT INTO {self._name} ({', '.join(map(quoted, self.columns))})"
+        try:
+            self._connection.execute(f"{insert} SELECT {', '.join(self._f)} FROM {self.stage} WHERE 0")
+        except sqlite3.OperationalError as error:
+            if kind_of(error) is not None:
+                raise
+            return str(error)
+        return None
+
+    def _delete_old(self, only: str = "") -> None:
         if self.rowid is not None:
             self._connection.execute(
-                f"DELETE FROM {self._name} WHERE {self.rowid} IN (SELECT place FROM {self.stage} WHERE old)"
+                f"DELETE FROM {self._name} WHERE {self.rowid} IN (SELECT place FROM {self.stage} WHERE old {only})"
             )
             return
-        for row in self._connection.execute(f"SELECT {', '.join(self._o)} FROM {self.stage} WHERE old").fetchall():
+        old = f"SELECT {', '.join(self._o)} FROM {self.stage} WHERE old {only}"
+        for row in self._connection.execute(old).fetchall():
             self._delete(dict(zip(self.columns, row, strict=True)), None)
 
     def _insert_at_once(self) -> bool:
@@ -129,22 +151,34 @@ class FinalRows:
     def _insert_one_by_one(self) -> None:
         waiting = self._connection.execute(f"SELECT seq FROM {self.stage} WHERE final ORDER BY seq").fetchall()
         refused: list[tuple[int, str]] = []
+        elsewhere: list[int] = []
         for (seq,) in waiting:
             place, old, final = self._row(seq)
-            cause = self._insert(final, place)
-            if cause is not None and old is None and place is not None and self._explicit:
-                # Its rowid may be taken: a new row takes another one.
-                cause = self._insert(final, None)
-                self._connection.execute(f"UPDATE {self.stage} SET moved = ? WHERE seq = ?", (cause is None, seq))
-            if cause is not None:
+            cause = "" if self._explicit and place is None else self._insert(final, place)
+            if cause is None:
+                self._arrived(seq)
+            elif self._explicit and (old is None or place is None):
+                elsewhere.append(seq)
+            else:
                 refused.append((seq, cause))
-                continue
-            if self._explicit:
-                self._connection.execute(f"UPDATE {self.stage} SET place = ? WHERE seq = ?", (self._last, seq))
-            self._note(seq, FINAL, None)
+        # Only now: a new row whose rowid may be taken must not take that of another one.
+        for seq in elsewhere:
+            place, _, final = self._row(seq)
+            cause = self._insert(final, None)
+            if cause is None:
+                self._connection.execute(f"UPDATE {self.stage} SET moved = ? WHERE seq = ?", (place is not None, seq))
+                self._arrived(seq)
+            else:
+                refused.append((seq, cause))
         # Only now: a row that falls back must not take a value that another row's final state needs.
-        for seq, cause in refused:
+        for seq, cause in sorted(refused):
             self._fall_back(seq, cause)
+
+    def _arrived(self, seq: int) -> None:
+        """Note that the row which was inserted last is in its final state."""
+        if self._explicit:
+            self._connection.execute(f"UPDATE {self.stage} SET place = ? WHERE seq = ?", (self._last, seq))
+        self._note(seq, FINAL, None)
 
     def _fall_back(self, seq: int, cause: str) -> None:
         place, old, final = self._row(seq)

@@ -33,16 +33,24 @@ class Conflict(NamedTuple):
     reason: str
 
 
+class Moved(NamedTuple):
+    """The rows of a table that came back under another rowid, because theirs was taken: other rows may refer to it."""
+
+    table: str
+    rows_count: int
+
+
 class PutBack(NamedTuple):
     """The result of putting a complement back."""
 
     rows_count: int = 0
     conflicts: tuple[Conflict, ...] = ()
+    moved: tuple[Moved, ...] = ()
 
     def __add__(self, other: object) -> PutBack:
         """Return both results as one."""
         assert isinstance(other, PutBack)
-        return PutBack(self.rows_count + other.rows_count, self.conflicts + other.conflicts)
+        return PutBack(self.rows_count + other.rows_count, self.conflicts + other.conflicts, self.moved + other.moved)
 
 
 def put_back(connection: Connection, number: int) -> PutBack:
@@ -220,6 +228,7 @@ class _Generation:
         references.undo_orphans(self._connection, self._staged)
 
     def _result(self) -> PutBack:
+        moved = []
         for rows in self._staged.values():
             refusals = {refusal.tag: refusal.cause for refusal in rows.refusals()}
             for (tag,) in self._connection.execute(f"SELECT tag FROM {rows.stage}").fetchall():
@@ -227,6 +236,8 @@ class _Generation:
                     self._reasons[tag] = refusals[tag]
                 elif tag not in self._reasons:
                     self._done.add(tag)
+            if count := rows.moved_rowids_count():
+                moved.append(Moved(rows.table, count))
             self._rebuild_searches_of(rows.table)
             self._connection.execute(f"DROP TABLE {rows.stage}")
         conflicts = []
@@ -236,7 +247,7 @@ class _Generation:
                 conflicts.append(Conflict(row.table, _key_in_words(row), self._reasons[row.id]))
             elif row.id in self._done:
                 kept.remove(self._connection, row.id)
-        return PutBack(len(self._done), tuple(conflicts))
+        return PutBack(len(self._done), tuple(conflicts), tuple(moved))
 
     def _rebuild_searches_of(self, table: str) -> None:
         for name, facts in tables(self._connection).items():

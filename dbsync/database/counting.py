@@ -147,6 +147,7 @@ class Counting(Shared):
         """
         known = marks.read(self.marks_path) or Marks()
         with self._reading("read the counters") as live:
+            connections.tolerate(live)
             version = version_of(live)
             found = reading.with_marks(live, known.at(version))
             numbers = reading.numbers(live, found, strictly=False)
@@ -260,6 +261,7 @@ class Counting(Shared):
             return None
         try:
             with self._reading("read the counters") as live:
+                connections.tolerate(live)
                 return _numbers(live, known)
         except Damaged:
             return None

@@ -42,8 +42,8 @@ class OpenTransaction(Protocol):
 class InPlace:
     """A transaction in the live database itself."""
 
-    def __init__(self, database: Path) -> None:
-        self.connection: Connection = open_writing(database, create=True)
+    def __init__(self, database: Path, *, tolerant: bool = False) -> None:
+        self.connection: Connection = open_writing(database, create=True, tolerant=tolerant)
         self.live: Connection | None = None
         try:
             self.connection.execute("BEGIN IMMEDIATE")

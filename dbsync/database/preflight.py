@@ -228,7 +228,7 @@ def check_alone(database: Path) -> None:
         Locked: another program has it.
         ReadOnly: the database may not be written.
     """
-    with translated("open alone", database), closing(open_writing(database)) as connection:
+    with translated("open alone", database), closing(open_writing(database, tolerant=True)) as connection:
         if is_wal(connection):
             connection.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()
         connection.execute("BEGIN IMMEDIATE")
@@ -245,7 +245,7 @@ def check_not_in_use(database: Path) -> None:
         ReadOnly: the database may not be written.
         Damaged: SQLite cannot read it.
     """
-    with translated("replace", database), closing(open_writing(database)) as connection:
+    with translated("replace", database), closing(open_writing(database, tolerant=True)) as connection:
         connection.execute("BEGIN EXCLUSIVE")
         # As in `check_alone`: only a write fails on a read-only file.
         connection.execute(f"PRAGMA user_version={version_of(connection)}")

@@ -10,7 +10,7 @@ from dbsync.complement import kept
 from dbsync.complement.put_back import PutBack, put_back
 from dbsync.database.open_transaction import InPlace, OnCopy
 from dbsync.database.shared import Shared, timestamp
-from dbsync.errors import CommitFailed, Damaged, MigrationFailed, TillkeeperError, VerificationFailed
+from dbsync.errors import CommitFailed, Damaged, MigrationFailed, TillkeeperError, Unparsed, VerificationFailed
 from dbsync.migrations import history, runner
 from dbsync.migrations.engines import registry
 from dbsync.migrations.history import HistoryKind, Release
@@ -44,7 +44,10 @@ class Transaction(Shared):
     def begin(self) -> None:
         on_copy = any(migration.kind is MigrationKind.COMMAND for migration in self._pending)
         with connections.translated("open", self.database):
-            self._begun = OnCopy(self.database, self._scratch("command")) if on_copy else InPlace(self.database)
+            if on_copy:
+                self._begun = OnCopy(self.database, self._scratch("command"))
+            else:
+                self._begun = InPlace(self.database, tolerant=not self._pending)
             self._written = frozenset()
             self._saved, self._trial = False, None
             self._vendor_names = None
@@ -86,10 +89,12 @@ class Transaction(Shared):
         self._tell(Event(EventKind.MIGRATED, number=number, name=name, seconds=applied.milliseconds / 1000))
 
     def note_history(self, *, kept: tuple[Migration, ...], blessed: tuple[Migration, ...]) -> None:
+        self._refuse_unparsed(beside=True)
         self._write_history(kept, kind=HistoryKind.ADOPTED)
         self._write_history(blessed, kind=HistoryKind.BLESSED)
 
     def adopt(self, migrations: tuple[Migration, ...], *, kind: HistoryKind = HistoryKind.ADOPTED) -> None:
+        self._refuse_unparsed(beside=False)
         self._refuse_unsound()
         self._write_history(migrations, kind=kind)
         with connections.translated("write the history", self.database):
@@ -130,7 +135,22 @@ class Transaction(Shared):
                     duration_ms=0,
                 )
 
+    def _refuse_unparsed(self, *, beside: bool) -> None:
+        """Refuse to write into a database of which this SQLite cannot parse a part.
+
+        A row of the history can be written beside it: its pages are not free, and no statement of ours names it.
+
+        Args:
+            beside: whether only the history is written.
+
+        Raises:
+            Unparsed: more is written, or the history itself may have a part that is passed over.
+        """
+        if connections.is_tolerant(self._open) and not (beside and history.is_whole(self._open)):
+            raise Unparsed(operation="write the history", path=self.database, cause=self.look().unparsed)
+
     def mark_trial(self, trial_id: TrialId, release: Release) -> None:
+        self._refuse_unparsed(beside=True)
         with connections.translated("mark the trial", self.database):
             self._trial = trial_id, release
             history.add_trial(self._open, trial_id=trial_id, release=release, at=timestamp())
@@ -154,10 +174,15 @@ class Transaction(Shared):
                 done = self._repeated(pending)
             else:
                 done = put_back(self._open, pending[-1].number)
-        self.record(FlightEvent.PUT_BACK, rows=done.rows_count, conflicts=len(done.conflicts))
+        rowids = ", ".join(f"{moved.table}: {moved.rows_count}" for moved in done.moved)
+        facts = {"moved_rowids": rowids} if rowids else {}
+        self.record(FlightEvent.PUT_BACK, rows=done.rows_count, conflicts=len(done.conflicts), **facts)
         self._tell(Event(EventKind.LOG, text=f"put back {done.rows_count} rows that the older schema could not hold"))
         for conflict in done.conflicts:
             text = f"could not put back {conflict.table} {conflict.key}: {conflict.reason}; `dbsync kept` lists it"
+            self._tell(Event(EventKind.LOG, text=text))
+        for moved in done.moved:
+            text = f"put back {moved.rows_count} rows of {moved.table} under other rowids: other rows have theirs now"
             self._tell(Event(EventKind.LOG, text=text))
 
     def _repeated(self, pending: tuple[Migration, ...]) -> PutBack:
@@ -173,8 +198,9 @@ class Transaction(Shared):
             done += put_back(self._open, migration.number)
         if trial_id is not None:
             self.mark_trial(trial_id, release)
-        case = checks.Case(self._open, pending, has_old=False, thoroughness=self.thoroughness)
-        checks.verify(case, (checks.soundness,))
+        problem = connections.check_soundness(self._open, self.thoroughness)
+        if problem is not None:
+            raise VerificationFailed(operation="verify", cause=f"the database would not be sound: {problem}")
         return done
 
     def commit(self) -> None:

@@ -15,7 +15,7 @@ from dbsync.model import Migration
 from dbsync.schema.create_table import column_texts
 from dbsync.schema.declarations import declared
 from dbsync.storage.connections import Connection, attempted, kind_of, open_scratch
-from dbsync.storage.introspection import app_tables, columns_of, quoted, sql_of
+from dbsync.storage.introspection import app_tables, columns_of, quoted, sql_of, unusable_tables
 from dbsync.storage.sql_tokens import TokenKind, tokenize, words_of
 from dbsync.verification.schema_copy import schema_of
 from dbsync.verification.working import judge
@@ -58,6 +58,13 @@ def tables_only_in(connection: Connection, now: str, base: str) -> list[str]:
     """Return the ordinary and virtual tables that `now` has and `base` lacks."""
     known = {name.lower() for name in app_tables(connection, base)}
     return [name for name in sorted(app_tables(connection, now)) if name.lower() not in known]
+
+
+def unusable_only_in(connection: Connection, now: str, base: str) -> dict[str, str]:
+    """Return the SQL of virtual tables whose module is not loaded here, by name, that `now` has and `base` lacks."""
+    known = {name.lower() for name in unusable_tables(connection, base)}
+    here = sorted(unusable_tables(connection, now).items())
+    return {name: sql for name, (_, sql) in here if name.lower() not in known}
 
 
 def columns_only_in(connection: Connection, now: str, base: str) -> list[LocalColumn]:

@@ -110,6 +110,9 @@ def _keep_objects(connection: Connection, now: str, predicted: str, number: Sche
         ("column", column.name, column.table, f"ALTER TABLE {quoted(column.table)} ADD COLUMN {column.definition}")
         for column in local_objects.columns_only_in(connection, now, predicted)
     ]
+    # It cannot be made here: it waits until the app makes it.
+    unusable = local_objects.unusable_only_in(connection, now, predicted)
+    found += [("table", table, table, sql) for table, sql in unusable.items()]
     objects = local_objects.objects_only_in(connection, now, predicted)
     found += [(made.kind, made.name, made.table, made.sql) for made in objects]
     for kind, name, table, sql in found:

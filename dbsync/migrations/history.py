@@ -42,6 +42,18 @@ def make_tables(connection: Connection) -> None:
         connection.execute(statement)
 
 
+def is_whole(connection: Connection) -> bool:
+    """Return whether SQLite knows both tables, and nothing else is attached to them.
+
+    Only then a row can be written beside an object that SQLite cannot parse: an index or a trigger of these tables
+    would be passed over.
+    """
+    tables = (HISTORY, READABLE)
+    attached = "SELECT 1 FROM sqlite_master WHERE type <> 'table' AND tbl_name COLLATE NOCASE IN (?, ?)"
+    known = all(columns_of(connection, table) for table in tables)
+    return known and connection.execute(attached, tables).fetchone() is None
+
+
 def add_migration(
     connection: Connection, migration: Migration, *, kind: HistoryKind, trial_id: TrialId | None, release: Release,
     at: str, duration_ms: int, environment: str | None = None,

@@ -34,6 +34,9 @@ LOOK_TIMEOUT_SECONDS: Final = 2.0
 WRITE_TIMEOUT_SECONDS: Final = 10.0
 HISTORY: Final = "dbsync_history"
 READABLE: Final = "schema_version"
+_REFUSED: Final = "CHECK constraint failed in "
+"""The beginning of SQLite's finding on a row, before the name of the table."""
+_EVERY_FINDING: Final = 2**31 - 1
 
 
 class Thoroughness(StrEnum):
@@ -105,10 +108,11 @@ def translated(operation: str, path: Path, *, otherwise: type[TillkeeperError] =
 # ---------------------------------------------------------------------------------------------------------- opening
 
 
-def open_writing(path: Path, *, create: bool = False, like: Path | None = None) -> Connection:
+def open_writing(path: Path, *, create: bool = False, like: Path | None = None, tolerant: bool = False) -> Connection:
     """Return a connection for a migration or a restore.
 
     With `create`, a missing file is made first, with the owner and the rights of `like`; without that, the folder's.
+    With `tolerant`, it changes no schema, and works beside what this SQLite cannot parse (`tolerate`).
 
     Foreign keys are off before any transaction: inside one the pragma does nothing, and a table's rebuild would delete
     its children (sqlite.org/lang_altertable.html, 7). EXTRA, because FULL can lose an acknowledged commit in rollback
@@ -119,6 +123,8 @@ def open_writing(path: Path, *, create: bool = False, like: Path | None = None) 
     connection = _connect(path, "rwc" if create else "rw", timeout_seconds=WRITE_TIMEOUT_SECONDS)
     try:
         connection.execute("PRAGMA foreign_keys=OFF")
+        if tolerant:
+            tolerate(connection)
         connection.execute("PRAGMA synchronous=EXTRA")
         connection.execute("PRAGMA secure_delete=FAST").fetchall()
     except BaseException:
@@ -239,6 +245,11 @@ def tolerate(connection: Connection) -> str:
 
         return missing_parts.tolerate(connection, error)
     return ""
+
+
+def is_tolerant(connection: Connection) -> bool:
+    """Return whether a connection passes over a part of its schema (`tolerate`)."""
+    return bool(connection.execute("PRAGMA writable_schema").fetchone()[0])
 
 
 def open_copy(path: Path) -> Connection:
@@ -422,12 +433,26 @@ def possible_check(connection: Connection, wanted: Thoroughness) -> Thoroughness
 def check_soundness(connection: Connection, thoroughness: Thoroughness = Thoroughness.QUICK) -> str | None:
     """Return the findings of a check in one sentence; None if there are none. See `possible_check`.
 
-    The quick check compares no values, so it also runs where a function or collation of the app is missing.
+    The quick check compares no values, so it also runs where a function or collation of the app is missing. A row that
+    a CHECK constraint refuses is no damage, and a connection that may only read does not see it: see `refused_rows`.
     """
+    found = findings_of(connection, thoroughness)
+    if any(finding.startswith(_REFUSED) for finding in found):
+        # Only so many findings are listed: damage may come after these.
+        connection.execute("PRAGMA ignore_check_constraints=ON")
+        try:
+            found = findings_of(connection, thoroughness)
+        finally:
+            connection.execute("PRAGMA ignore_check_constraints=OFF")
+    return "; ".join(found) if found else None
+
+
+def findings_of(connection: Connection, thoroughness: Thoroughness) -> list[str]:
+    """Return the findings of a check, rows that a CHECK constraint refuses included; the first five."""
     check = possible_check(connection, thoroughness)
     if check is Thoroughness.FULL:
         found = [str(row[0]) for row in connection.execute(f"PRAGMA main.{check}(5)")]
-        return None if found == ["ok"] else "; ".join(found)
+        return [] if found == ["ok"] else found
     from dbsync.storage import missing_parts
 
     # The pages of objects that are not known count as unused: all findings, and not the first five.
@@ -435,5 +460,19 @@ def check_soundness(connection: Connection, thoroughness: Thoroughness = Thoroug
     with missing_parts.stand_ins(connection, quick):
         found = [str(row[0]) for row in connection.execute(quick)]
     if check is Thoroughness.PAGES:
-        found = missing_parts.without_unused(found) or ["ok"]
-    return None if found == ["ok"] else "; ".join(found)
+        return missing_parts.without_unused(found)
+    return [] if found == ["ok"] else found
+
+
+def refused_rows(connection: Connection) -> dict[str, int]:
+    """Return how many rows of each table its own CHECK constraints refuse; only for a connection that may write."""
+    from dbsync.storage import missing_parts
+
+    counts: dict[str, int] = {}
+    quick = f"PRAGMA main.quick_check({_EVERY_FINDING})"
+    with missing_parts.stand_ins(connection, quick):
+        for (finding,) in connection.execute(quick):
+            if finding.startswith(_REFUSED):
+                table = finding.removeprefix(_REFUSED)
+                counts[table] = counts.get(table, 0) + 1
+    return counts

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
+from dbsync.storage.raw_text import lines_of
+
 LIMIT: Final = 1000
 """Missing functions and collations after which the search for more ends."""
 _MALFORMED: Final = "malformed database schema ("
@@ -70,9 +72,10 @@ def tolerate(connection: sqlite3.Connection, error: sqlite3.DatabaseError) -> st
 
 def without_unused(findings: list[str]) -> list[str]:
     """Return the findings of a check without the pages that belong to objects which could not be parsed."""
-    lines = [line for finding in findings for line in finding.splitlines()]
-    kept = [line for line in lines if not line.startswith("***") and not line.endswith(_NEVER_USED)]
-    return [line for line in kept if line != "ok"]
+    # A name in a finding may hold any other line separator, and the words of another finding.
+    lines = [line for finding in findings for line in lines_of(finding)]
+    kept = [line for line in lines if not (line.startswith("Page ") and line.endswith(_NEVER_USED))]
+    return [line for line in kept if line != "ok" and not line.startswith("*** in database ")]
 
 
 class Stub(NamedTuple):

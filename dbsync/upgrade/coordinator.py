@@ -90,6 +90,7 @@ class _Upgrade:
         self.migration: Migration | None = None
         self.backup: Backup | None = None
         self.version: SchemaNumber | None = None
+        self.unparsed = ""
         self.began_seconds = effects.seconds()
 
     def run(self) -> Outcome:
@@ -114,6 +115,7 @@ class _Upgrade:
             refused = self._adopt()
             facts = effects.look() if refused is None else facts
         self.version = facts.version if facts.state is State.OK else NO_SCHEMA
+        self.unparsed = facts.unparsed
         latest = self.migrations[-1].number if self.migrations else NO_SCHEMA
         effects.record(FlightEvent.LOOKED, version=self.version, latest=latest)
         step = refused or self._decide(facts)
@@ -122,7 +124,7 @@ class _Upgrade:
                 return self._ended(step.name, cause=step.cause, hint=step.hint)
             case decisions.Nothing():
                 effects.clear()
-                return self._ended(OutcomeName.UP_TO_DATE, cause=facts.unparsed)
+                return self._ended(OutcomeName.UP_TO_DATE, cause=self.unparsed)
             case decisions.Migrate():
                 return self._migrate(step)
             case _:
@@ -216,7 +218,7 @@ class _Upgrade:
         self.effects.check_committed()
         digest = self._noted()
         if not step.pending:
-            return self._ended(OutcomeName.UP_TO_DATE, digest=digest)
+            return self._ended(OutcomeName.UP_TO_DATE, cause=self.unparsed, digest=digest)
         return self._ended(OutcomeName.CREATED if step.fresh else OutcomeName.MIGRATED, digest=digest)
 
     def _noted(self) -> Sha256 | None:

@@ -125,11 +125,12 @@ def _decide_tracked(
     unmarked = trial_id is not None and facts.trial_id != trial_id
     if not (pending or unmarked or blessed):
         return Nothing()
-    if facts.unparsed:
-        # A blessing is recorded another time.
-        needed = pending or unmarked
+    if facts.unparsed and pending:
         name = OutcomeName.SCHEMA_NOT_PARSED
-        return Refuse(name, facts.unparsed, name.hint) if needed else Nothing()
+        return Refuse(name, facts.unparsed, name.hint)
+    if facts.unparsed and not unmarked:
+        # A blessing alone is recorded another time.
+        return Nothing()
     return Migrate(pending, adopted, blessed, backs_up=bool(pending), fresh=False)
 
 

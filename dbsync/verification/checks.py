@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from dbsync.errors import VerificationFailed
@@ -13,7 +15,14 @@ from dbsync.model import NO_SCHEMA, Migration, MigrationKind
 from dbsync.progress import Told, nobody
 from dbsync.schema.declarations import Declared, declared
 from dbsync.schema.fingerprint import differences, structure_of
-from dbsync.storage.connections import Connection, Thoroughness, check_soundness
+from dbsync.storage.connections import (
+    Connection,
+    Thoroughness,
+    check_soundness,
+    findings_of,
+    open_reading,
+    refused_rows,
+)
 from dbsync.storage.introspection import quoted, tables_of, version_of
 from dbsync.storage.sql_tokens import words_of
 from dbsync.verification.broken_causes import needs_sentence
@@ -67,9 +76,27 @@ def verify(case: Case, checks: tuple[Check, ...]) -> None:
 
 
 def soundness(case: Case) -> list[str]:
-    """Return the problem that SQLite finds: it works inside the transaction and sees what would be committed."""
+    """Return the problems that SQLite finds: it works inside the transaction and sees what would be committed."""
+    if not findings_of(case.connection, case.thoroughness):
+        return []
     problem = check_soundness(case.connection, case.thoroughness)
-    return [] if problem is None else [f"the database would not be sound: {problem}"]
+    return [f"the database would not be sound: {problem}"] if problem is not None else _newly_refused(case)
+
+
+def _newly_refused(case: Case) -> list[str]:
+    """Return the tables with more rows that their CHECK constraints refuse; one from before must stop no update."""
+    before: dict[str, int] = {}
+    if case.has_old:
+        (path,) = (row[2] for row in case.connection.execute("PRAGMA database_list") if row[1] == OLD)
+        renamed = {old: new.lower() for old, new in _allowed(case).tables.items()}
+        # Not through the attached copy: SQLite loads no CHECK constraints of a database that it may only read.
+        with closing(open_reading(Path(path))) as old:
+            before = {renamed.get(name.lower(), name.lower()): count for name, count in refused_rows(old).items()}
+    found = []
+    for table, count in sorted(refused_rows(case.connection).items()):
+        if (more := count - before.get(table.lower(), 0)) > 0:
+            found.append(f"CHECK constraint failed in {table}: {more} rows")
+    return found
 
 
 def foreign_keys(case: Case) -> list[str]:

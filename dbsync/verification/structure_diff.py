@@ -5,7 +5,8 @@ from __future__ import annotations
 from dbsync.model import Loss
 from dbsync.schema.table_definition import objects, table_of, virtual_of
 from dbsync.storage.connections import Connection
-from dbsync.storage.introspection import TableFacts, app_tables, columns_of
+from dbsync.storage.introspection import TableFacts, app_tables, columns_of, unusable_tables
+from dbsync.storage.sql_tokens import words_of
 
 _KINDS = ("index", "trigger", "view")
 
@@ -25,12 +26,26 @@ def structure_differences(connection: Connection, base: str) -> tuple[Loss, ...]
         found += _of_table(connection, base, facts, before[spelled[name.lower()]])
     here = {name.lower() for name in now}
     found += [Loss(f"table {name}", 0, 0, 1) for name in sorted(before) if name.lower() not in here]
+    found += _of_unusable(connection, base)
     for kind in _KINDS:
         mine, theirs = objects(connection, "main", kind), objects(connection, base, kind)
         for name in sorted(mine.keys() | theirs.keys()):
             if mine.get(name) != theirs.get(name):
                 found.append(_part(f"{kind} {name}", name in mine, name in theirs))
     return tuple(found)
+
+
+def _of_unusable(connection: Connection, base: str) -> list[Loss]:
+    """Return the virtual tables whose module is not loaded here and that differ; their shadow tables are compared."""
+    mine, theirs = (
+        {name.lower(): words_of(sql) for name, (_, sql) in unusable_tables(connection, side).items()}
+        for side in ("main", base)
+    )
+    return [
+        _part(f"table {name}", name in mine, name in theirs)
+        for name in sorted(mine.keys() | theirs.keys())
+        if mine.get(name) != theirs.get(name)
+    ]
 
 
 def _of_table(connection: Connection, base: str, now: TableFacts, before: TableFacts) -> list[Loss]:

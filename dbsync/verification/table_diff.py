@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from dbsync.model import Loss
 from dbsync.schema.fingerprint import fingerprint
+from dbsync.storage import missing_parts
 from dbsync.storage.connections import HISTORY, Connection, Row, kind_of
 from dbsync.storage.introspection import (
     ColumnKind,
@@ -109,12 +111,10 @@ def _difference(connection: Connection, base: str, now: TableFacts, before: Tabl
     except sqlite3.OperationalError as error:
         if kind_of(error) is not None:
             raise
-        return _loss_by_rowid(connection, base, table, error, whole=whole)
+        return _loss_without_key(connection, base, table, whole=whole)
 
 
-def _loss_by_rowid(
-    connection: Connection, base: str, table: Shared, error: sqlite3.OperationalError, *, whole: bool
-) -> Loss:
+def _loss_without_key(connection: Connection, base: str, table: Shared, *, whole: bool) -> Loss:
     """Return how a table differs whose key SQLite cannot compare here, such as one with a collation of the app's.
 
     One that cannot be read at all counts as one changed row where everything must be accounted for.
@@ -124,7 +124,9 @@ def _loss_by_rowid(
     """
     try:
         if rowid_of(connection, table.table) is None:
-            raise error
+            with readable(connection, base, table.table):
+                added, removed = _by_content(connection, base, table).counted_by_content()
+            return Loss(table.table, added, 0, removed)
         twins = Twins(connection, table.table, table.columns, (), now="main", base=base)
         counts = [_one(connection, f"SELECT count(*) {query}") for query in (twins.added, twins.changed, twins.removed)]
     except sqlite3.OperationalError as other:
@@ -132,6 +134,21 @@ def _loss_by_rowid(
             raise
         return Loss(table.table, 0, 1, 0)
     return Loss(table.table, *counts)
+
+
+@contextmanager
+def readable(connection: Connection, base: str, table: str) -> Iterator[None]:
+    """A block in which a table can be read that is stored in the order of a collation of the app's.
+
+    Only from one end to the other, with every cell compared by its bytes: a row cannot be found by its key.
+    """
+    # A SELECT from such a table has "no query solution"; a check of it names the collation.
+    checks = (f"PRAGMA {side}.quick_check({quoted(table)})" for side in ("main", base))
+    with missing_parts.stand_ins(connection, *checks) as stubs:
+        if stubs:
+            # The key of a table stays out of use, once a statement has missed its collation, until it is read anew.
+            connection.execute("PRAGMA writable_schema=RESET")
+        yield
 
 
 def _only_now(connection: Connection, base: str, table: str) -> tuple[str, ...]:
@@ -204,14 +221,15 @@ def export(connection: Connection, base: str, losses: tuple[Loss, ...], folder: 
                 loss.table, tuple(column.name for column in columns_of(connection, loss.table) if column.is_written), ()
             )
         more = _only_now(connection, base, loss.table) if loss.table in before else ()
-        if more:
-            table, rows = (
-                table._replace(columns=(*table.columns, *more)),
-                _with_all_columns(connection, base, table, more),
-            )
-        else:
-            rows = _rows(connection, base, table, known=loss.table in before)()
-        written += exports.write(connection, table.table, table.columns, rows, folder)
+        with readable(connection, base if loss.table in before else "main", loss.table):
+            if more:
+                table, rows = (
+                    table._replace(columns=(*table.columns, *more)),
+                    _with_all_columns(connection, base, table, more),
+                )
+            else:
+                rows = _rows(connection, base, table, known=loss.table in before)()
+            written += exports.write(connection, table.table, table.columns, rows, folder)
     return written
 
 

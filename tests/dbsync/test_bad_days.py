@@ -210,19 +210,22 @@ def test_too_little_space_is_refused_with_numbers_before_anything_is_touched(tmp
     assert (database.read_bytes(), sales(database)) == before
 
 
-def test_a_database_on_a_network_file_system_is_not_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["a shop", "a\u2028shop", "a\rshop", "a\nshop", "a\\040shop"])
+def test_a_database_on_a_network_file_system_is_not_migrated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     from dbsync.storage.platform import linux
 
-    database = make_shop(tmp_path / "a shop", schema=2)
+    database = make_shop(tmp_path / name, schema=2)
     before = (database.read_bytes(), files(database.parent))
     mounts = tmp_path / "mounts"
-    place = str(tmp_path / "a shop").replace(" ", "\\040")
-    mounts.write_text(f"/dev/vda / ext4 rw 0 0\nserver:/tills {place} nfs4 rw 0 0\n")
+    place = str(tmp_path / name).replace("\\", "\\134").replace(" ", "\\040").replace("\n", "\\012")
+    mounts.write_bytes(f"/dev/vda / ext4 rw 0 0\nserver:/tills {place} nfs4 rw 0 0\n".encode())
     monkeypatch.setattr(linux, "MOUNTS", mounts)
     outcome = upgrade(database, released(tmp_path, 4))
     cause = f"{database}: it lies on a network file system (nfs4)"
     assert (outcome.name, outcome.cause) == ("NETWORK_DRIVE", cause)
     assert (database.read_bytes(), files(database.parent)) == before
-    lines = mounts.read_text().splitlines()
+    lines = mounts.read_bytes().decode().split("\n")
     assert linux.file_system_of(Path("/elsewhere/x.db"), lines) == "ext4"
-    assert linux.file_system_of(tmp_path / "a shop too" / "x.db", lines) == "ext4"
+    assert linux.file_system_of(tmp_path / f"{name} too" / "x.db", lines) == "ext4"

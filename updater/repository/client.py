@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from dbsync.errors import Refused, TryLater, shown
 from dbsync.storage import children
 from dbsync.storage.platform import this_platform
+from dbsync.storage.raw_text import lines_of
 from updater.answers import Answer
 from updater.manifest import Manifest, ManifestError, parse, release_id
 from updater.model import Limits, ReleaseId, Sha256
@@ -195,7 +196,7 @@ def _ask(
         return last
     if late.is_set():
         return {"answer": Answer.TIMED_OUT, "detail": f"nothing came of it within {limit_seconds:.0f} seconds"}
-    words = errors[0].decode(errors="replace").strip().splitlines() if errors else []
+    words = lines_of(errors[0].decode(errors="replace").strip()) if errors else []
     return {
         "answer": Answer.TROUBLE,
         "detail": f"the child ended with {child.returncode}: {words[-1] if words else ''}",

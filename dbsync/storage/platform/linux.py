@@ -45,7 +45,7 @@ class LinuxPlatform(PosixPlatform):
 
     def network_kind(self, path: Path) -> str:
         try:
-            lines = MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines()
+            lines = MOUNTS.read_bytes().decode("utf-8", errors="replace").split("\n")
         except OSError:
             return ""
         kind = file_system_of(Path(os.path.realpath(path)), lines)
@@ -66,10 +66,17 @@ def file_system_of(path: Path, lines: Iterable[str]) -> str:
         fields = line.split(" ")
         if len(fields) < 3:
             continue
-        place = Path(fields[1].replace("\\040", " ").replace("\\011", "\t"))
+        place = Path(_unescaped(fields[1]))
         if path.is_relative_to(place) and len(place.parts) >= best:
             best, kind = len(place.parts), fields[2]
     return kind
+
+
+def _unescaped(name: str) -> str:
+    """Return a mount point as a path: MOUNTS has a space, tab, newline and backslash in octal digits."""
+    for escape, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        name = name.replace(escape, character)
+    return name
 
 
 def _has_open(entry: Path, wanted: str) -> bool:

@@ -172,12 +172,12 @@ def test_what_only_the_data_does_not_allow_shows_on_a_copy(tmp_path: Path) -> No
 
 def test_what_fails_on_empty_tables_is_said_with_its_migration(tmp_path: Path) -> None:
     database = make_shop(tmp_path, schema=4)
-    written(tmp_path / "m", "ALTER TABLE nowhere ADD COLUMN x;", "SELECT 1;", after=4)
+    written(tmp_path / "m", "ALTER TABLE nowhere ADD COLUMN x;", "SELECT 'a\u2028b';", after=4)
     before = digests(database.parent)
     done = dbsync("upgrade", "--database", database, "--migrations", tmp_path / "m", "--dry-run")
     assert done.returncode == 1
     assert "an empty copy of the schema: v5 step: no such table: nowhere" in done.stdout
-    assert "     SELECT 1;" in done.stdout
+    assert "     SELECT 'a\u2028b';" in done.stdout
     assert digests(database.parent) == before
 
 

@@ -13,7 +13,10 @@ from click.testing import CliRunner
 from dbsync.backups.catalog import list_backups
 from dbsync.cli.main import main
 from dbsync.commands import downgrade
+from dbsync.database.flight_recorder import FlightRecorder
+from dbsync.migrations import folder
 from dbsync.model import Loss, Migration, Returned, TrialId
+from dbsync.upgrade import coordinator
 from tests.helpers.shop import ask, effects, upgrade, version, written
 
 SALE = "CREATE TABLE sale (id INTEGER PRIMARY KEY, cents INTEGER NOT NULL CHECK (cents > 0), kind TEXT);"
@@ -213,6 +216,24 @@ CREATE TRIGGER logged AFTER INSERT ON sale BEGIN INSERT INTO log VALUES (new.kin
     assert (all_of(database, names), kept(database)) == ([("spare",)], [])
 
 
+@pytest.mark.parametrize("step", ["CREATE TABLE more (v);", LOOSER], ids=["elsewhere", "rebuilds it"])
+def test_a_not_null_that_people_dropped_since_is_told_and_its_rows_wait(tmp_path: Path, step: str) -> None:
+    first = "CREATE TABLE sale (id INTEGER PRIMARY KEY, cents INTEGER NOT NULL, kind TEXT NOT NULL);"
+    database, found = shop(tmp_path, first, step, "INSERT INTO sale VALUES (1, 100, 'a'), (2, 200, 'b')")
+    looser = "CREATE TABLE own (id INTEGER PRIMARY KEY, cents INTEGER, kind TEXT)"
+    rebuild = (looser, "INSERT INTO own SELECT * FROM sale", "DROP TABLE sale", "ALTER TABLE own RENAME TO sale")
+    change(
+        database, *rebuild, "INSERT INTO sale VALUES (3, NULL, 'c'), (4, 400, 'd')",
+        "UPDATE sale SET cents = NULL WHERE id = 2",
+    )  # fmt: skip
+    assert back(database, found).losses == (Loss("sale", 1, 1, 0), Loss("definition of sale", 0, 1, 0))
+    assert all_of(database, "SELECT * FROM sale") == [(1, 100, "a"), (2, 200, "b"), (4, 400, "d")]
+    up_again(database, found)
+    assert all_of(database, "SELECT * FROM sale") == [(1, 100, "a"), (2, 200, "b"), (4, 400, "d")]
+    reasons = {str(row["key"]): row["reason"] for row in kept(database)}
+    assert reasons == dict.fromkeys(("{'id': 2}", "{'id': 3}"), "NOT NULL constraint failed: sale.cents")
+
+
 def test_a_part_of_the_schema_that_cannot_go_back_is_named_and_waits(tmp_path: Path) -> None:
     database, found = shop(
         tmp_path, SALE, "CREATE TABLE loyalty (id INTEGER PRIMARY KEY, points INTEGER);",
@@ -267,6 +288,35 @@ def test_the_rowid_of_a_row_without_a_key_is_kept_where_it_is_free(tmp_path: Pat
     )  # fmt: skip
     assert back(database, found).losses == ()
     assert all_of(database, "SELECT rowid, text FROM word") == [(2, "b"), (3, "c"), (70, "d")]
+
+
+@pytest.mark.parametrize("other", ["", "CREATE TABLE more (v);"], ids=["one step", "two steps"])
+def test_a_row_that_comes_back_to_a_taken_rowid_is_told(tmp_path: Path, other: str) -> None:
+    first = "CREATE TABLE word (text TEXT CHECK (length(text) < 5)); CREATE TABLE number (n INTEGER PRIMARY KEY, t);"
+    step = """-- changes: redefine word
+CREATE TABLE new_word (text TEXT);
+INSERT INTO new_word (rowid, text) SELECT rowid, text FROM word;
+DROP TABLE word;
+ALTER TABLE new_word RENAME TO word;"""
+    database, found = shop(tmp_path, first, step, "INSERT INTO word VALUES ('a')")
+    change(database, "INSERT INTO word VALUES ('longer'), ('longest'), ('largest')")
+    back(database, found)
+    change(database, "INSERT INTO word VALUES ('b'), ('c')")
+    if other:
+        (tmp_path / "m" / "0003_step.sql").write_text(other)
+        found = folder.load(tmp_path / "m")
+    told: list[str] = []
+    live = effects(database, lambda event: told.append(event.text))
+    outcome = coordinator.upgrade(live, migrations=found, trial_id=TrialId("t2"))
+    assert outcome.name == "MIGRATED", outcome.cause
+    assert all_of(database, "SELECT * FROM word ORDER BY rowid") == [
+        ("a",), ("b",), ("c",), ("largest",), ("longer",), ("longest",)
+    ]  # fmt: skip
+    assert kept(database) == []
+    (text,) = (text for text in told if "rowid" in text)
+    assert text == "put back 2 rows of word under other rowids: other rows have theirs now"
+    (line,) = (line for line in FlightRecorder(live.backups, database).lines() if line["event"] == "put_back")
+    assert (line["rows"], line["conflicts"], line["moved_rowids"]) == (3, 0, "word: 2")
 
 
 def test_later_trade_stays_and_what_it_contradicts_is_reported_by_row(tmp_path: Path) -> None:

@@ -241,6 +241,28 @@ CREATE INDEX by_cents ON sale(cents); INSERT INTO sale VALUES (3, 'mine', 30);
     assert rows(database, "SELECT * FROM sale") == [(3, "mine", 30, None)]
 
 
+@pytest.mark.parametrize("step", [BY_HAND, BY_HELPER], ids=["hand", "helper"])
+def test_values_under_a_not_null_that_people_dropped_refuse_a_rebuild_until_they_are_filled(
+    tmp_path: Path, step: str
+) -> None:
+    local = """
+CREATE TABLE other (id INTEGER PRIMARY KEY AUTOINCREMENT, cents INTEGER);
+INSERT INTO other SELECT id, cents FROM sale; DROP TABLE sale; ALTER TABLE other RENAME TO sale;
+CREATE INDEX by_cents ON sale(cents); INSERT INTO sale VALUES (3, NULL), (4, 40);
+"""
+    database, found = shop(tmp_path, step, local=local)
+    before = dump(database)
+    outcome = upgrade(database, found, trial_id="t1")
+    assert (outcome.name, dump(database)) == ("MIGRATION_FAILED", before)
+    assert outcome.cause.startswith(("NOT NULL constraint failed: new_sale.cents", "NOT NULL constraint failed: dbs"))
+    assert ".cents (line " in outcome.cause
+    with closing(sqlite3.connect(database)) as live, live:
+        live.execute("UPDATE sale SET cents = 0 WHERE cents IS NULL")
+    outcome = upgrade(database, found, trial_id="t1")
+    assert outcome.name == "MIGRATED", outcome.cause
+    assert rows(database, "SELECT id, cents FROM sale") == [(3, 0), (4, 40)]
+
+
 def test_rows_without_a_key_that_get_other_rowids_are_refused(tmp_path: Path) -> None:
     step = "CREATE TABLE t (qty INTEGER, x); INSERT INTO t (qty) SELECT qty FROM item; DROP TABLE item; ALTER TABLE t RENAME TO item;"
     database, found = shop(tmp_path, step)

@@ -10,12 +10,12 @@ from typing import Final
 
 import pytest
 
-from dbsync.errors import Damaged
-from dbsync.model import State
+from dbsync.errors import Damaged, Locked
+from dbsync.model import BackupKind, State
 from dbsync.storage import missing_parts
-from dbsync.storage.connections import look
+from dbsync.storage.connections import check_soundness, look
 from tests.dbsync.cli.test_check import dbsync
-from tests.helpers.shop import ask, effects, files, make_shop, released, upgrade, version, written
+from tests.helpers.shop import ask, effects, files, make_shop, released, sell, upgrade, version, written
 
 VERSION: Final = sqlite3.sqlite_version
 UNKNOWN: Final = {
@@ -67,6 +67,66 @@ def test_with_nothing_pending_the_app_starts_and_it_is_said(tmp_path: Path, what
 
 @pytest.mark.parametrize("wal", [False, True], ids=["delete", "wal"])
 @pytest.mark.parametrize("what", UNKNOWN)
+def test_the_row_of_a_trial_is_written_beside_it(tmp_path: Path, what: str, wal: bool) -> None:
+    database = make_shop(tmp_path, schema=2, wal=wal)
+    newer(database, what)
+    schema, beside = catalogue(database), files(database.parent)
+    for trial in ("t1", "t2"):
+        outcome = upgrade(database, released(tmp_path, 2), trial_id=trial)
+        assert (outcome.name, what in outcome.cause) == ("UP_TO_DATE", True)
+        assert look(database).trial_id == trial
+    assert catalogue(database) == schema
+    assert files(database.parent) - beside == {"backups/pos_system.db.counters.json"}
+    with closing(sqlite3.connect(database)) as live, live:
+        live.execute("PRAGMA writable_schema=ON")
+        live.execute("DELETE FROM sqlite_master WHERE name IN ('items', 'told')")
+        live.execute("UPDATE sqlite_master SET sql = replace(replace(sql, ' STRICTER', ''), ' HASHED', '')")
+    assert ask(database, "PRAGMA integrity_check") == "ok"
+    assert ask(database, "SELECT count(*) FROM shelves") == 2000
+
+
+@pytest.mark.parametrize("table", ["dbsync_history", "schema_version"])
+def test_an_object_on_our_own_tables_that_may_be_passed_over_refuses_the_row_of_a_trial(
+    tmp_path: Path, table: str
+) -> None:
+    database = make_shop(tmp_path, schema=2)
+    newer(database, "view items")
+    with closing(sqlite3.connect(database)) as live, live:
+        live.execute("PRAGMA writable_schema=ON")
+        live.execute(f"CREATE TRIGGER copied AFTER INSERT ON {table} BEGIN SELECT 1; END")
+    before = database.read_bytes()
+    outcome = upgrade(database, released(tmp_path, 2), trial_id="t1")
+    assert (outcome.name, "view items" in outcome.cause) == ("SCHEMA_NOT_PARSED", True)
+    assert upgrade(database, released(tmp_path, 2)).name == "UP_TO_DATE"
+    assert database.read_bytes() == before
+
+
+@pytest.mark.parametrize("wal", [False, True], ids=["delete", "wal"])
+def test_a_database_that_has_one_is_restored_and_only_while_nobody_writes_into_it(tmp_path: Path, wal: bool) -> None:
+    database = make_shop(tmp_path, schema=2, wal=wal)
+    kept = effects(database).make_backup()
+    sell(database)
+    newer(database, "view items")
+    live = effects(database)
+    live.put_aside(BackupKind.BEFORE_RESTORE)
+    with closing(sqlite3.connect(database)) as app, app:
+        app.execute("PRAGMA writable_schema=ON")
+        app.execute("UPDATE products SET sku = sku || '.'")
+    with pytest.raises(Locked, match="wrote into it since"):
+        live.restore(kept.path)
+    done = dbsync("restore", kept.path, "--database", database, "--yes", "--accept-loss")
+    assert done.returncode == 6, done.stdout + done.stderr
+    assert (look(database).unparsed, ask(database, "PRAGMA integrity_check")) == ("", "ok")
+
+
+def catalogue(database: Path) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(database)) as live:
+        live.execute("PRAGMA writable_schema=ON")
+        return live.execute("SELECT * FROM sqlite_master ORDER BY rowid").fetchall()
+
+
+@pytest.mark.parametrize("wal", [False, True], ids=["delete", "wal"])
+@pytest.mark.parametrize("what", UNKNOWN)
 def test_with_something_pending_it_is_refused_by_name_before_anything(tmp_path: Path, what: str, wal: bool) -> None:
     database = make_shop(tmp_path, schema=2, wal=wal)
     newer(database, what)
@@ -101,6 +161,19 @@ def test_a_backup_has_every_page_and_says_what_was_checked(tmp_path: Path, what:
     assert done.returncode in (0, 6), done.stdout + done.stderr
     assert look(database).unparsed
     assert pages(kept.path) == pages(database)
+
+
+@pytest.mark.parametrize("name", ["two\u2028lines", "rest\u2028*** in database main ***", "x is never used"])
+def test_a_finding_is_shown_whatever_the_name_in_it_is(tmp_path: Path, name: str) -> None:
+    database = make_shop(tmp_path, schema=2)
+    with closing(sqlite3.connect(database)) as live, live:
+        live.execute(f'CREATE TABLE "{name}" (id INTEGER PRIMARY KEY, "{name}" TEXT)')
+        live.execute(f'INSERT INTO "{name}" VALUES (1, NULL)')
+        live.execute("PRAGMA writable_schema=ON")
+        live.execute("UPDATE sqlite_master SET sql = replace(sql, 'TEXT', 'TEXT NOT NULL') WHERE name = ?", (name,))
+    newer(database, "view items")
+    with closing(sqlite3.connect(database)) as live:
+        assert check_soundness(live) == f"NULL value in {name}.{name}"
 
 
 @pytest.mark.parametrize(

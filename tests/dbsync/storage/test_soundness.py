@@ -15,10 +15,10 @@ from dbsync.backups import catalog, restore
 from dbsync.cli.console import lines_of
 from dbsync.errors import BackupUnusable
 from dbsync.progress import Event, EventKind
-from dbsync.storage.connections import Thoroughness, check_soundness, open_copy, possible_check
+from dbsync.storage.connections import Thoroughness, check_soundness, open_copy, open_reading, possible_check
 from tests.dbsync.cli.test_check import dbsync
 from tests.helpers.damage import exchange_pages
-from tests.helpers.shop import effects, make_shop, released, sales, upgrade, version
+from tests.helpers.shop import ask, effects, make_shop, released, sales, sell, upgrade, version
 
 
 @pytest.fixture
@@ -151,3 +151,39 @@ def test_where_a_function_of_the_app_is_missing_the_check_that_can_run_is_named(
         assert possible_check(connection, Thoroughness.FULL) is Thoroughness.QUICK
     assert effects(shop).make_backup().checked == Thoroughness.QUICK
     assert "✅ Database quick check passed" in dbsync("backup", "--database", shop).stdout
+
+
+def refused(database: Path) -> None:
+    """Write rows that a CHECK constraint refuses, as a program with `ignore_check_constraints` does."""
+    with closing(sqlite3.connect(database)) as live, live:
+        live.execute("CREATE TABLE shelves (id INTEGER PRIMARY KEY, place INTEGER CHECK (place > 0))")
+        live.execute("PRAGMA ignore_check_constraints=ON")
+        live.executemany("INSERT INTO shelves (place) VALUES (?)", ((-number,) for number in range(9)))
+
+
+@pytest.mark.parametrize("wal", [False, True], ids=["delete", "wal"])
+def test_a_row_that_a_check_constraint_refuses_is_no_damage(tmp_path: Path, wal: bool) -> None:
+    database = make_shop(tmp_path, schema=2, wal=wal)
+    refused(database)
+    kept = effects(database).make_backup()
+    for found in (2, 4):
+        outcome = upgrade(database, released(tmp_path, found), trial_id=f"t{found}")
+        assert outcome.ready, outcome.cause
+    folder = tmp_path / "migrations-4"
+    done = dbsync("verify", "--database", database, "--migrations", folder)
+    assert (done.returncode, "CHECK constraint failed in shelves: 9 rows" in done.stdout) == (1, True), done.stdout
+    done = dbsync("downgrade", "--database", database, "--migrations", folder, "--yes")
+    assert (done.returncode, version(database)) == (0, 2), done.stdout + done.stderr
+    sell(database)
+    done = dbsync("restore", kept.path, "--database", database, "--yes", "--accept-loss")
+    assert done.returncode == 6, done.stdout + done.stderr
+    assert ask(database, "SELECT count(*) FROM shelves") == 9
+
+
+def test_damage_is_found_behind_any_number_of_rows_that_a_check_constraint_refuses(shop: Path) -> None:
+    refused(shop)
+    exchange_pages(shop)
+    with closing(open_reading(shop)) as connection:
+        found = str(check_soundness(connection, Thoroughness.FULL))
+    assert "CHECK" not in found
+    assert "out of order" in found or "missing from index" in found

@@ -83,7 +83,41 @@ def test_a_sound_database_is_sound_and_another_is_told(tmp_path: Path) -> None:
         connection.execute("UPDATE sqlite_schema SET sql = 'CREATE TABLE t (a NOT NULL CHECK (a > 5))'")
         connection.execute("PRAGMA writable_schema=RESET")
         (told,) = checks.soundness(Case(connection, (), has_old=False))
-    assert told == "the database would not be sound: CHECK constraint failed in t"
+    assert told == "CHECK constraint failed in t: 1 rows"
+
+
+@pytest.mark.parametrize(
+    ("statements", "expected"),
+    [
+        ("", []),
+        ("ALTER TABLE t RENAME TO u", []),
+        ("INSERT INTO t VALUES (-7); INSERT INTO t VALUES (-8)", ["CHECK constraint failed in t: 2 rows"]),
+        (
+            "ALTER TABLE t RENAME TO u; INSERT INTO u VALUES (-7); CREATE TABLE v (b CHECK(b)); INSERT INTO v SELECT 0",
+            ["CHECK constraint failed in u: 1 rows", "CHECK constraint failed in v: 1 rows"],
+        ),
+    ],
+)
+def test_a_row_that_a_check_constraint_refused_before_stops_nothing_and_a_new_one_does(
+    tmp_path: Path, statements: str, expected: list[str]
+) -> None:
+    declares = "-- changes: rename t -> u\n" if "RENAME" in statements else ""
+    found = written(tmp_path / "m", "SELECT 1;", f"{declares}SELECT 1;")
+    before, now = tmp_path / "before.db", tmp_path / "now.db"
+    with closing(sqlite3.connect(before, isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE t (a CHECK (a > 0))")
+        connection.execute("PRAGMA ignore_check_constraints=ON")
+        # More than the five findings that are listed.
+        connection.executemany("INSERT INTO t VALUES (?)", ((-number,) for number in range(9)))
+        connection.execute("PRAGMA user_version=1")
+    now.write_bytes(before.read_bytes())
+    with closing(open_writing(now)) as connection:
+        connection.execute("PRAGMA ignore_check_constraints=ON")
+        connection.executescript(statements)
+        connection.execute("PRAGMA ignore_check_constraints=OFF")
+        connection.execute("BEGIN IMMEDIATE")
+        attach_copy(connection, before, OLD)
+        assert checks.soundness(Case(connection, found, has_old=True)) == expected
 
 
 @pytest.mark.parametrize(

@@ -367,6 +367,28 @@ def test_no_line_is_offered_with_which_the_database_would_be_dead(tmp_path: Path
     assert {name for name in files(tmp_path) if "/" not in name} == {"s.db"}
 
 
+@pytest.mark.parametrize("more", ["", ', "redefine trigger stamp"'], ids=["the column", "the trigger too"])
+def test_a_rebuild_without_a_column_into_which_a_trigger_inserts_is_named(tmp_path: Path, more: str) -> None:
+    step = (
+        f'"""A step."""\n\nchanges = ["drop column audit.who"{more}]\n\n\n'
+        'def up(db):\n    db.rebuild_table("audit", "(id INTEGER PRIMARY KEY, sale INT)")\n'
+    )
+    found = written(tmp_path / "m", SALE + AUDIT + STAMP, step)
+    database = tmp_path / "s.db"
+    assert upgrade(database, found[:1]).name is OutcomeName.CREATED
+    content = database.read_bytes()
+    why = (
+        "trigger stamp on sale uses column who of audit, which the migration drops: INSERT on sale fails"
+        " (table audit has no column named who)"
+    )
+    for given in (None, database):
+        (problem,) = check(folder=tmp_path / "m", database=given, scratch=tmp_path)
+        assert (problem.where, problem.what, problem.safe) == ("0002_step", why, "")
+    outcome = upgrade(database, found)
+    assert (outcome.name, outcome.cause) == (OutcomeName.VERIFICATION_FAILED, why)
+    assert database.read_bytes() == content
+
+
 def test_what_is_broken_in_one_database_only_is_found_on_its_copy_and_no_line_is_offered(tmp_path: Path) -> None:
     found = written(tmp_path / "m", SALE + AUDIT, "DROP TABLE audit;")
     database = tmp_path / "s.db"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.shop import sales
+from tests.helpers.shop import sales, version
 from tests.helpers.terminal import Till
 from tests.helpers.vendor import Vendor
 
@@ -65,6 +65,74 @@ def test_nothing_is_started_or_made_and_both_are_told(
     assert report["cause"]
     status = till.status()
     assert status["last_alarm"]["outcome"] == outcome
+
+
+def newer(database: Path) -> None:
+    """Write a view that only a newer SQLite can parse, as that of the app may be."""
+    with closing(sqlite3.connect(database)) as live, live:
+        live.execute("PRAGMA writable_schema=ON")
+        sql = "CREATE VIEW items AS SELECT group_concat(sku, ', ' ODER BY sku) FROM products"
+        live.execute("INSERT INTO sqlite_master VALUES ('view', 'items', 'items', 0, ?)", (sql,))
+
+
+def test_a_view_that_this_sqlite_cannot_parse_stops_no_release_without_a_migration(vendor: Vendor, till: Till) -> None:
+    newer(till.database)
+    assert "till 1.0 is open" in till.launch(SAMPLE_TILL_PASSES_OVER="ON").stdout
+    vendor.release("1.1", schema=2)
+    till.check()
+    done = till.launch(SAMPLE_TILL_PASSES_OVER="ON")
+    assert ("till 1.1 is open" in done.stdout, done.stderr) == (True, "")
+    assert "SCHEMA_NOT_PARSED" not in till.outcomes()
+    assert "view items" in str(till.status()["database"]["notes"])
+    assert "till 1.1 is open" in till.launch(SAMPLE_TILL_PASSES_OVER="ON").stdout
+    dropped(till.database)
+    assert till.lost_receipts() == []
+
+
+def dropped(database: Path) -> None:
+    with closing(sqlite3.connect(database)) as live, live:
+        live.execute("PRAGMA writable_schema=ON")
+        live.execute("DELETE FROM sqlite_master WHERE name = 'items'")
+
+
+def test_a_view_that_this_sqlite_cannot_parse_keeps_the_old_release_until_it_is_dropped(
+    vendor: Vendor, till: Till
+) -> None:
+    newer(till.database)
+    vendor.release("1.1", schema=4)
+    till.check()
+    for _ in range(2):
+        done = till.launch(SAMPLE_TILL_PASSES_OVER="ON")
+        assert ("till 1.0 is open" in done.stdout, "Traceback" in done.stderr) == (True, False), done.stderr
+    report = till.report("SCHEMA_NOT_PARSED")
+    assert (f"SQLite {sqlite3.sqlite_version}" in report["cause"], "view items" in report["cause"]) == (True, True)
+    assert (report["phase"], report["done"]) == ("preflight", "the database was left as it was; 1.0 starts")
+    assert till.status()["last_alarm"]["outcome"] == "SCHEMA_NOT_PARSED"
+    dropped(till.database)
+    assert "till 1.1 is open" in till.launch(SAMPLE_TILL_PASSES_OVER="ON").stdout
+    assert (version(till.database), till.lost_receipts()) == (4, [])
+
+
+def test_a_problem_of_this_machine_is_not_held_against_the_release(vendor: Vendor, till: Till) -> None:
+    well = till.folder / "well"
+    bundle = vendor.bundle("1.1", schema=3)
+    text = f'"""A step."""\nimport os\n\n\ndef up(db):\n    if not os.path.exists({str(well)!r}):\n'
+    text += "        raise OSError(5, 'Input/output error')\n"
+    (step,) = bundle.glob("migrations/0003_*.py")
+    step.write_text(text)
+    vendor.publish(bundle, "1.1")
+    till.check()
+    before = sales(till.database)
+    for count in (1, 2):
+        assert "till 1.0 is open" in till.launch(sell=1).stdout
+        assert sales(till.database) == before + count
+    report = till.report("MACHINE_PROBLEM")
+    assert ("Input/output error" in report["cause"], report["phase"]) == (True, "migrate")
+    status = till.status()
+    assert (status["rejected"], status["last_alarm"]["outcome"]) == ([], "MACHINE_PROBLEM")
+    well.touch()
+    assert "till 1.1 is open" in till.launch(sell=1).stdout
+    assert (version(till.database), sales(till.database)) == (3, before + 3)
 
 
 def test_a_database_that_another_process_holds_is_waited_for_and_then_named(till: Till) -> None:
