@@ -52,22 +52,32 @@ if TYPE_CHECKING:
         VerificationFailed,
     )  # fmt: skip
     from dbsync.facts import SchemaNumber, Sha256
+    from dbsync.migrations.operations import Database
     from dbsync.model import Backup, BackupKind, Loss, Migration, MigrationKind, Outcome
     from dbsync.outcomes import OutcomeName
     from dbsync.progress import Event, EventKind, Progress
 
 __all__ = [
-    "Backup", "BackupKind", "BackupUnusable", "BadMigrations", "CommitFailed", "Damaged", "DiskFull", "DiskProblem",
-    "Event", "EventKind", "Failed", "Imported", "Locked", "Loss", "Migration", "MigrationFailed", "MigrationKind",
-    "Missing", "MissingTool", "NetworkDrive", "NoMemory", "NotAgreed", "Outcome", "OutcomeName", "Progress", "ReadOnly",
-    "Refused", "RehearsalSkipped", "SchemaNumber", "Sha256", "TillkeeperError", "TryLater",
-    "Unexpected", "Unparsed", "UnreadableFile", "UnsupportedSystem",
-    "Untracked", "VerificationFailed", "adopt_database", "create_backup", "empty_database", "get_current_version",
-    "get_latest_version", "get_migration_by_version", "get_migration_history", "get_pending_migrations",
-    "import_database", "initialize_versioning", "run_migrations", "verify_integrity",
+    "Backup", "BackupKind", "BackupUnusable", "BadMigrations", "CommitFailed", "Damaged", "Database", "DiskFull",
+    "DiskProblem", "Event", "EventKind", "Failed", "Imported", "Locked", "Loss", "Migration", "MigrationFailed",
+    "MigrationKind", "Missing", "MissingTool", "NetworkDrive", "NoMemory", "NotAgreed", "Outcome", "OutcomeName",
+    "Progress", "ReadOnly", "Refused", "RehearsalSkipped", "SchemaNumber", "Sha256", "TillkeeperError", "TryLater",
+    "Unexpected", "Unparsed", "UnreadableFile", "UnsupportedSystem", "Untracked", "VerificationFailed",
+    "adopt_database", "create_backup", "empty_database", "get_current_version", "get_latest_version",
+    "get_migration_by_version", "get_migration_history", "get_pending_migrations", "import_database",
+    "initialize_versioning", "run_migrations", "verify_integrity",
 ]  # fmt: skip
 
-_MODULES = ("errors", "facts", "outcomes", "model", "progress", "commands.empty_and_import", "api")
+_MODULES = (
+    "errors",
+    "facts",
+    "outcomes",
+    "model",
+    "progress",
+    "migrations.operations",
+    "commands.empty_and_import",
+    "api",
+)
 """The modules that have the public names, in the order of search: each needs those before it anyway."""
 
 

@@ -140,6 +140,8 @@ class BackupKind(StrEnum):
 
     MIGRATION = "migration"
     """The exact state before a migration: the only kind that rotation removes."""
+    SCHEDULED = "scheduled"
+    """Made on a schedule; removed by the policy of scheduled backups alone."""
     MANUAL = "manual"
     """Made by a person, or by a tool that left no facts."""
     DAMAGED = "damaged"
@@ -177,6 +179,8 @@ class Backup(NamedTuple):
     """The name of the database that was backed up; empty if it is not known."""
     checked: str = ""
     """The check of SQLite that it passed when it was made; empty if it is not known, or if it passed none."""
+    read_back_at: str = ""
+    """When it was last read back whole, in UTC; empty if it never was."""
 
 
 class Applied(NamedTuple):

@@ -85,6 +85,10 @@ class EventKind(StrEnum):
     MARK_NOT_BELIEVED = "mark_not_believed"
     """text: the counter, its mark, and the commands that settle it"""
     MARK_FORGOTTEN = "mark_forgotten"
+    BACKUP_ROTTEN = "backup_rotten"
+    """text: the backup, and what became of it"""
+    SECOND_PLACE_AWAY = "second_place_away"
+    """text: the second place, and why it is not complete"""
     PROGRESS = "progress"
     """name: phase, text: the object of the step, done, total and unit: bytes, rows or statements, seconds: in this
     phase, per_second, remaining_seconds. A phase without a measure has total 0."""

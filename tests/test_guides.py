@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import os
 import re
 import shutil
@@ -13,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from dbsync import Database
+from dbsync.progress import Unit
 from tests.helpers.shop import make_shop, released, sell, upgrade
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -99,3 +103,23 @@ def test_every_page_that_a_page_points_to_is_there() -> None:
     for page in (*DOCS.glob("*.md"), *DOCS.glob("decisions/*.md"), DOCS.parent / "README.md"):
         for target in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} points to {target}"
+
+
+def test_the_reference_of_helpers_has_every_call_with_every_argument() -> None:
+    calls = dict(
+        re.findall(r"^\| `db\.(\w+)\((.*?)\)` \|", (DOCS / "helpers.md").read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    found = {
+        name: inspect.signature(method)
+        for name, method in inspect.getmembers(Database, inspect.isfunction)
+        if not name.startswith("_")
+    }
+    assert calls.keys() == found.keys()
+    for name, signature in found.items():
+        told = ast.parse(f"def f({calls[name].replace('Unit.ROWS', 'ROWS')}): pass").body[0]
+        assert isinstance(told, ast.FunctionDef)
+        defaults = [ast.unparse(default) for default in told.args.defaults]
+        parameters = [one for one in signature.parameters.values() if one.name != "self"]
+        assert [argument.arg for argument in told.args.args] == [one.name for one in parameters], name
+        real = [one.default for one in parameters if one.default is not inspect.Parameter.empty]
+        assert defaults == ["ROWS" if isinstance(value, Unit) else repr(value) for value in real], name

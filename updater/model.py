@@ -89,6 +89,7 @@ class ReportPhase(StrEnum):
     CONFIRM = "confirm"
     INSTALL = "install"
     ROLLBACK = "rollback"
+    BACKUP = "backup"
     ALLOW = "allow"
 
 

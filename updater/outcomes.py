@@ -64,6 +64,18 @@ class TerminalOutcome(NamedOutcome):
         "The newest release needs a newer SQLite than the agent's Python has. Update that Python; the next cycle takes the release.",
         True,
     )
+    BACKUP_NOT_MADE = (
+        "BACKUP_NOT_MADE", "U-1012", Group.LATER, "",
+        "See the cause; it is tried again every hour. `dbsync backup --keep POLICY --database FILE` tries it now.", True,
+    )
+    BACKUP_ROTTEN = (
+        "BACKUP_ROTTEN", "U-1013", Group.FAILED, "",
+        "Check the disk. A new backup was made; `dbsync backups --database FILE` lists them all.", True,
+    )
+    SECOND_PLACE_AWAY = (
+        "SECOND_PLACE_AWAY", "U-1014", Group.LATER, "",
+        "Connect the disk or the share of the second place; what is missing there is copied by itself.",
+    )
     # trials that ended; the old version sells
     APP_FAILED = (
         "APP_FAILED", "U-2004", Group.FAILED, UNDONE, "Send the report to the vendor. " + ALLOW, True,

@@ -42,6 +42,10 @@ class Settings(NamedTuple):
     interval_seconds: float
     jitter_seconds: float
     limits: Limits
+    backup_keep: str = ""
+    """The policy of backups on a schedule, as `dbsync backup --keep` takes it; empty: none are made."""
+    backup_second: Path | None = None
+    """The second place of these backups, perhaps away."""
 
     @property
     def trust(self) -> Path:
@@ -137,6 +141,9 @@ def to_toml(settings: Settings) -> str:
     lines += [f"{_quoted(role)} = {_quoted(place)}" for role, place in sorted(settings.interpreters.items())]
     lines += ["", "[window]  # local time; equal means always"]
     lines += [f"from = {_quoted(settings.window_from)}", f"until = {_quoted(settings.window_until)}"]
+    if settings.backup_keep:
+        lines += ["", "[backup]", f"keep = {_quoted(settings.backup_keep)}"]
+        lines += [f"second = {_quoted(str(settings.backup_second))}"] if settings.backup_second is not None else []
     lines += ["", "[agent]", f"interval_seconds = {settings.interval_seconds}"]
     lines += [f"jitter_seconds = {settings.jitter_seconds}", "", "[limits]"]
     lines += [f"{name} = {value}" for name, value in settings.limits._asdict().items() if value != defaults[name]]
@@ -195,7 +202,7 @@ def _build(read: _Reader) -> Settings:
     if read.table.pop("format", None) != FORMAT:
         raise read.wrong("format", f"must be {FORMAT}")
     interpreters, window = read.section("interpreters"), read.section("window")
-    agent, limits = read.section("agent"), read.section("limits")
+    agent, limits, backup = read.section("agent"), read.section("limits"), read.section("backup")
     settings = Settings(
         path=read.path,
         app=read.text("app"),
@@ -214,11 +221,13 @@ def _build(read: _Reader) -> Settings:
         window_until=_time_of_day(window, "until"),
         interval_seconds=agent.number("interval_seconds", 4 * 3600.0, least=1),
         jitter_seconds=agent.number("jitter_seconds", 1800.0),
+        backup_keep=backup.text_if_any("keep"),
+        backup_second=backup.folder("second") if "second" in backup.table else None,
         limits=Limits(**{  # type: ignore[arg-type]
             name: limits.number(name, default) for name, default in Limits._field_defaults.items()
         }),
     )  # fmt: skip
-    for part in (read, interpreters, window, agent, limits):
+    for part in (read, interpreters, window, agent, limits, backup):
         part.end()
     return settings
 

@@ -219,6 +219,7 @@ def _from_facts(path: Path, facts: dict[str, Any]) -> Backup:
         content_size_bytes=int(facts.get("content_size_bytes", 0)),
         database=str(facts.get("database", "")),
         checked=str(facts.get("checked", "")),
+        read_back_at=str(facts.get("read_back_at", "")),
     )
 
 
@@ -227,8 +228,9 @@ def _from_name(path: Path) -> Backup:
     version, stamp = _VERSION.search(path.name), _STAMP.search(path.name)
     by_hand = version is None or f"-backup-{BackupKind.MANUAL}-" in path.name
     kind: BackupKind | str = BackupKind.MANUAL if by_hand else BackupKind.MIGRATION
-    if f"-backup-{BackupKind.DAMAGED}-" in path.name:
-        kind = BackupKind.DAMAGED
+    for named in (BackupKind.DAMAGED, BackupKind.SCHEDULED):
+        if f"-backup-{named}-" in path.name:
+            kind = named
     if "-backup-before-" in path.name:
         kind = known(BackupKind, "-".join(path.name.rpartition("-backup-")[2].split("-")[:2]))
     made_at = ""

@@ -27,6 +27,15 @@ LEVEL: Final = 3
 CHUNK_BYTES: Final = 1 << 20
 
 
+def is_there() -> bool:
+    """Return whether this Python has zstd."""
+    try:
+        _library("compress", Path())
+    except BackupUnusable:
+        return False
+    return True
+
+
 def squeeze(*, source: Path, target: Path) -> None:
     """Compress a file into a new one, with zstd's own checksum in it.
 

@@ -8,6 +8,7 @@ from dbsync.model import Backup, BackupKind
 
 _PURPOSES: Final[dict[str, str]] = {
     BackupKind.MIGRATION: "the exact state before a migration from schema {version}",
+    BackupKind.SCHEDULED: "made on a schedule; removed by its policy",
     BackupKind.MANUAL: "made by a person; never removed by rotation",
     BackupKind.BEFORE_EMPTY: "what was there before the database was emptied",
     BackupKind.BEFORE_IMPORT: "what was there before an import",

@@ -69,6 +69,10 @@ def lines_of(event: Event) -> list[str]:  # noqa: C901 - one case per kind of ev
             return [f"⚠️ The marks of the counters could not be read: {text}"]
         case EventKind.MARK_NOT_BELIEVED:
             return [f"⚠️ {text}"]
+        case EventKind.BACKUP_ROTTEN:
+            return [f"⚠️ A backup is not what was written: {text}"]
+        case EventKind.SECOND_PLACE_AWAY:
+            return [f"⚠️ The second place of backups is not complete: {text}"]
         case EventKind.ENDED:
             return _ended(name, text)
         case (

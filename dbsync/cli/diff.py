@@ -30,7 +30,11 @@ def command(place: Place, *, folder: Path | None, backup: Path | None, export: P
 
     Changes nothing. Exit status 5: going back would lose something, or what was recorded cannot be carried back.
     """
-    base = chosen_backup(place, backup)
+    tell_difference(place, chosen_backup(place, backup), folder=folder, export=export, as_json=as_json)
+
+
+def tell_difference(place: Place, base: Backup, *, folder: Path | None, export: Path | None, as_json: bool) -> None:
+    """Print the changes since a backup and what going back to it would lose; end with 5 if that is anything."""
     place.check_writable()
     known = bundled_migrations.chosen(folder=folder, kept=base.path)
     with locked(place.database):

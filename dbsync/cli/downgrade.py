@@ -9,6 +9,7 @@ import click
 
 from dbsync import losses
 from dbsync.backups import bundled_migrations
+from dbsync.cli.diff import tell_difference
 from dbsync.cli.output import tell
 from dbsync.cli.shared import (
     Place,
@@ -29,6 +30,8 @@ from dbsync.storage.locks import locked
 @click.command("downgrade")
 @newer_folder
 @base_backup
+@click.option("--to", type=int, metavar="SCHEMA", help="Go back to this schema, by the newest good backup of it.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done and lost; change nothing.")
 @click.option(
     "--accept-loss", is_flag=True, help="Go back even if something is lost. It is kept, and exported if it can be read."
 )
@@ -36,7 +39,15 @@ from dbsync.storage.locks import locked
 @as_json
 @on_database
 def command(
-    place: Place, *, folder: Path | None, backup: Path | None, accept_loss: bool, yes: bool, as_json: bool
+    place: Place,
+    *,
+    folder: Path | None,
+    backup: Path | None,
+    to: int | None,
+    dry_run: bool,
+    accept_loss: bool,
+    yes: bool,
+    as_json: bool,
 ) -> None:
     """Go back to an older schema with all that was recorded since.
 
@@ -45,7 +56,10 @@ def command(
     Exit status 5: something would be lost, and nothing was changed; pass --accept-loss. 6: something was lost; the last
     line names how much and where it is kept.
     """
-    base = chosen_backup(place, backup)
+    base = chosen_backup(place, backup, schema=to)
+    if dry_run:
+        tell_difference(place, base, folder=folder, export=None, as_json=as_json)
+        return
     place.check_writable()
     known = bundled_migrations.chosen(folder=folder, kept=base.path)
     question = f"Go back to schema {base.version} of {base.made_at}?"

@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "history": Line("history", answers=True),
     "import": Line("import_database"),
     "kept": Line("kept", answers=True),
+    "new": Line("new"),
     "rehearse": Line("rehearse", answers=True),
     "repair": Line("repair"),
     "restore": Line("restore"),

@@ -118,8 +118,8 @@ yes_without_loss = click.option("--yes", is_flag=True, help="Do not ask. This ne
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-def chosen_backup(place: Place, path: Path | None) -> Backup:
-    """Return the backup to go back to: the named one, else the newest good migration backup.
+def chosen_backup(place: Place, path: Path | None, *, schema: int | None = None) -> Backup:
+    """Return the backup to go back to: the named one, else the newest good migration backup, of one schema if given.
 
     Raises:
         BackupUnusable: there is none, or it is not a backup of this database.
@@ -130,6 +130,12 @@ def chosen_backup(place: Place, path: Path | None) -> Backup:
         named = [backup for backup in listed if backup.path in meant]
     else:
         named = [backup for backup in listed if backup.kind == BackupKind.MIGRATION and backup.verified]
+    if schema is not None:
+        having = sorted({backup.version for backup in named})
+        named = [backup for backup in named if backup.version == schema]
+        if not named and having:
+            cause = f"no good migration backup has schema {schema}: there are {', '.join(map(str, having))}"
+            raise BackupUnusable(operation="go back with", path=path or place.backups, cause=cause)
     if not named:
         cause = "there is no good migration backup of this database"
         if path is not None:

@@ -36,6 +36,8 @@ def command(place: Place, *, folder: Path | None, as_json: bool) -> None:
         **last.as_json(),
         "backups_count": len(listed),
         "newest_backup": str(listed[0].path) if listed else None,
+        "last_good_backup": next((str(backup.path) for backup in listed if backup.verified), None),
+        "last_good_backup_at": next((backup.made_at for backup in listed if backup.verified), None),
         "detail": facts.detail or facts.unparsed,
         "gaps": [str(explained.folder) for explained in effects.gaps()],
         "notes": notes_of(place.database, lines),

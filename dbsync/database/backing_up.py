@@ -96,6 +96,31 @@ class BackingUp(Shared):
             self.note_counters(())
         return kept
 
+    def make_scheduled(self, now: datetime) -> Backup:
+        """Make a backup on a schedule, checked in full, of a database that may be in use.
+
+        Raises:
+            TillkeeperError: by meaning; nothing is left of the backup.
+        """
+        self.clear()
+        facts = self.look()
+        if facts.had_data or facts.state is State.MISSING:
+            raise Missing(operation="back up", path=self.database, cause=facts.gone)
+        preflight.check_writable(self.backups, like=self.database)
+        preflight.check_space_for_backup(
+            database=self.database, backups=self.backups, least_free_bytes=self._least_free_bytes
+        )
+        name = f"{self._prefix}-backup-{BackupKind.SCHEDULED}-v{facts.version}-{files.utc_stamp(now)}.db"
+        final = catalog.free_name(self.backups, name)
+        part = snapshot.copy_to_part(
+            self._facts(final, BackupKind.SCHEDULED, facts.version, now),
+            source=self.database,
+            final=final,
+            told=self._meter.phase(WorkPhase.BACKUP),
+        )
+        self._meter.phase(WorkPhase.CHECK_BACKUP)
+        return self.keep_backup(snapshot.check_part(part, connections.Thoroughness.FULL))
+
     def keep_damaged(self) -> Path | None:
         from dbsync.backups import quarantine
 

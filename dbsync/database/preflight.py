@@ -113,6 +113,16 @@ def check_temporary(
     _check_enough(Space(folder, required_bytes, files.free_bytes(folder)), size_bytes, "make temporary files")
 
 
+def check_space_for_backup(*, database: Path, backups: Path, least_free_bytes: int = LEAST_FREE_BYTES) -> None:
+    """Refuse a backup that would take the space that the app needs to go on.
+
+    Raises:
+        DiskFull: database size, required and available space are in its cause.
+    """
+    required_bytes = int(BACKUP_FACTOR * size_of(database)) + least_free_bytes
+    _check_enough(Space(backups, required_bytes, files.free_bytes(backups)), size_of(database), "back up")
+
+
 def check_rehearsal_space(*, database: Path, folder: Path, least_free_bytes: int = LEAST_FREE_BYTES) -> None:
     """Skip a rehearsal that could take the space that the app needs to go on: two copies and a journal.
 

@@ -10,7 +10,8 @@ from dbsync.backups import snapshot
 from dbsync.database import preflight
 from dbsync.database.recognition import adopt_copy, decided_on_copy
 from dbsync.errors import TillkeeperError
-from dbsync.lint import counters, second_run
+from dbsync.lint import counters, declaration_lines, second_run
+from dbsync.lint.declaration_lines import is_one_by_one
 from dbsync.lint.risks import SAME_TWICE, risks
 from dbsync.migrations import code_process, runner
 from dbsync.migrations.folder import NONE, NONE_HINT, load, passed_over
@@ -175,8 +176,7 @@ def _needed(found: tuple[Migration, ...], each: Undeclared) -> Problem:
     texts = [(migration, text_of(migration.path)) for migration in found]
     naming = [migration for migration, text in texts if each.need.name.lower() in text.lower()] or list(found)
     last = naming[-1]
-    line = f'needs = ["{each.need}"]' if last.kind is MigrationKind.PYTHON else f"-- needs: {each.need}"
-    return Problem(_name(last), needs_sentence(each), line)
+    return Problem(_name(last), needs_sentence(each), declaration_lines.lines(last, "needs", [str(each.need)]))
 
 
 def _declarations(found: tuple[Migration, ...]) -> list[Problem]:
@@ -392,11 +392,26 @@ def _undeclared(found: tuple[Migration, ...], before: Path, scratch: Path) -> li
     if broken:
         # With these lines alone the migration would pass, and what it breaks would stay broken.
         different = [(migration, finding.without_structural_advice) for migration, finding in different]
-    return [
-        *(Problem(_name(migration), finding.told, f"-- changes: {finding.declare}" if finding.declare else "")
-          for migration, finding in different),
-        *broken,
-    ]  # fmt: skip
+    return [*_proposed(different), *broken]
+
+
+def _proposed(different: list[tuple[Migration, Finding]]) -> list[Problem]:
+    """Return a problem for each finding; where a declaration is one list, the last one of a migration has it whole."""
+    problems = []
+    waiting: dict[SchemaNumber, list[str]] = {}
+    for migration, finding in different:
+        wanted = waiting.setdefault(migration.number, [])
+        if finding.declare and finding.declare not in wanted:
+            wanted.append(finding.declare)
+    for index, (migration, finding) in enumerate(different):
+        later = {other.number for other, _ in different[index + 1 :]}
+        if is_one_by_one(migration):
+            shown = [finding.declare] if finding.declare else []
+        else:
+            shown = waiting[migration.number] if migration.number not in later else []
+        safe = declaration_lines.lines(migration, "changes", shown) if shown else ""
+        problems.append(Problem(_name(migration), finding.told, safe))
+    return problems
 
 
 def _broken_on(

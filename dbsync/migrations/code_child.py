@@ -20,7 +20,7 @@ from dbsync.errors import TillkeeperError, interrupts
 from dbsync.migrations import code_messages as messages
 from dbsync.migrations.engines import registry
 from dbsync.migrations.environment import OTHER, Environment
-from dbsync.migrations.operations import Helpers, Rows
+from dbsync.migrations.operations import Database, Rows
 from dbsync.migrations.python_code import failed, namespace_of
 from dbsync.model import Migration
 from dbsync.progress import Unit
@@ -160,7 +160,7 @@ class _Server:
             return messages.RowFailed(type(error).__name__)
 
 
-class CodeDatabase(Helpers):
+class CodeDatabase(Database):
     """The object that the code of a migration gets in place of a connection.
 
     Args:

@@ -17,6 +17,8 @@ from dbsync.schema.sql_text import Definition, Statement, definition_of, with_no
 from dbsync.storage.introspection import quoted
 
 BATCH_ROWS: Final = 10_000
+KEYS_SHOWN: Final = 6
+"""Keys of rows that are named in a failure; values never are: they may be personal."""
 SETTLES: Final = ("refuse", "suffix", "keep_oldest", "keep_newest")
 
 
@@ -29,7 +31,7 @@ class Rows(NamedTuple):
     lastrowid: int | None
 
 
-class Helpers(ABC):
+class Database(ABC):
     """Base class of the object that a migration gets as `db`."""
 
     @abstractmethod
@@ -133,7 +135,9 @@ class Helpers(ABC):
             f" ORDER BY {oldest}) AS nth FROM {quoted(table)} WHERE {present}) WHERE nth > 1 ORDER BY {', '.join(row)}"
         )
         if settle == "refuse":
-            self._refuse(len(twice), f"{len(twice)} rows of {table} repeat {', '.join(columns)}")
+            shown = ", ".join("/".join(map(str, key)) for _, *key in twice[:KEYS_SHOWN])
+            more = ", …" if len(twice) > KEYS_SHOWN else ""
+            self._refuse(len(twice), f"{len(twice)} rows of {table} repeat {', '.join(columns)}, keys {shown}{more}")
         where = " AND ".join(f"{column} = ?" for column in row)
         for number, *key in twice:
             self._settle(table, columns[-1], settle, where, key, number)
@@ -275,11 +279,11 @@ class Helpers(ABC):
             )
 
 
-def rows_of(db: Helpers, sql: str, parameters: Sequence[Any]) -> Rows:
+def rows_of(db: Database, sql: str, parameters: Sequence[Any]) -> Rows:
     """Run one statement of an engine's library and return all that its cursor would show."""
     return db._rows(sql, parameters)  # noqa: SLF001 - the same file
 
 
-def run_statements(db: Helpers, statements: Sequence[Statement]) -> None:
+def run_statements(db: Database, statements: Sequence[Statement]) -> None:
     """Run statements that an engine has split, like those of an SQL file."""
     db._statements(statements)  # noqa: SLF001 - the same file

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from dbsync.errors import MigrationFailed, TillkeeperError
+from dbsync.migrations import repeated_rows
 from dbsync.migrations.authorizer import WRITES, why_not
-from dbsync.migrations.operations import Helpers, Rows
+from dbsync.migrations.operations import Database, Rows
 from dbsync.migrations.write_log import Write, carried_over
 from dbsync.progress import Told, Unit, nobody
 from dbsync.schema.sql_text import COLUMNS, Statement, adds_column, head_of, numbered, rename_of, shown, strict, use_of
@@ -41,14 +42,14 @@ CALLS: Final = frozenset(
         "_rows",
     )
 )
-"""The methods that code in another process may call: the others of `Helpers` are made of them there."""
+"""The methods that code in another process may call: the others of `Database` are made of them there."""
 
 
 def unheard(sql: str) -> None:
     """Ignore a statement: the default where no caller observes them."""
 
 
-class Sandbox(Helpers):
+class Sandbox(Database):
     """The object that a migration gets in place of a connection.
 
     Args:
@@ -182,6 +183,11 @@ class Sandbox(Helpers):
 
     def _failure(self, error: sqlite3.Error, sql: str) -> TillkeeperError:
         cause = self._why_refused or str(error)
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CONSTRAINT_UNIQUE:
+            self._ours = True
+            repeated = repeated_rows.of_index(self._connection, sql)
+            self._ours = False
+            cause += f": {repeated}" if repeated else ""
         kind = raised_as(error, MigrationFailed)
         path = Path(self._file) if self._file and kind is not MigrationFailed else None
         return kind(operation="migrate", path=path, cause=f"{cause} ({self._where()}: {shown(sql)})")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import click
 
@@ -12,9 +11,6 @@ from dbsync.cli.console import say
 from updater.cli.shared import terminal_of, with_settings
 from updater.model import ProcessKind
 from updater.settings import Settings
-
-if TYPE_CHECKING:
-    from updater.flows.agent import Cycle
 
 
 @click.command("run")
@@ -27,12 +23,13 @@ def command(settings: Settings) -> None:
         terminal_of(settings, ProcessKind.AGENT),
         interval_seconds=settings.interval_seconds,
         jitter_seconds=settings.jitter_seconds,
-        told=_tell,
+        told=lambda ended: _say(f"{ended.outcome}: {ended.reason}"),
+        said=_say,
     )
 
 
-def _tell(ended: Cycle) -> None:
-    """Print how a cycle ended; a log that cannot be written ends no agent."""
+def _say(line: str) -> None:
+    """Print what was done; a log that cannot be written ends no agent."""
     with suppress(OSError, ValueError):
         if sys.stdout is not None:
-            say(f"{ended.outcome}: {ended.reason}", sys.stdout)
+            say(line, sys.stdout)

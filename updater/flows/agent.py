@@ -210,8 +210,47 @@ def _tidy(till: Till) -> None:
     till.tidy(frozenset(release.release_id for release in wanted if release is not None))
 
 
-def run(till: Till, *, interval_seconds: float, jitter_seconds: float, told: Callable[[Cycle], None]) -> None:
-    """Run a cycle at every interval until stopped. The scheduler only triggers; all durable state is in our files."""
+def back_up(till: Till) -> str:
+    """Make the backup that is due on the schedule; return what was done, empty if nothing was.
+
+    A launch that works on the database comes first: the next hour tries again.
+    """
+    if not till.try_database_lock():
+        return ""
+    try:
+        done = till.back_up()
+    except BaseException as error:
+        if interrupts(error):
+            raise
+        cause = wrapped(error).located
+        till.tell(
+            Report(TerminalOutcome.BACKUP_NOT_MADE, phase=ReportPhase.BACKUP, cause=cause, done="none was removed")
+        )
+        return f"{TerminalOutcome.BACKUP_NOT_MADE}: {cause}"
+    finally:
+        till.release_database_lock()
+    if done is None:
+        return ""
+    for path in (*done.rotten, *done.replaced):
+        became = "it was replaced by its copy" if path in done.replaced else "a new backup was made"
+        till.tell(Report(TerminalOutcome.BACKUP_ROTTEN, phase=ReportPhase.BACKUP, cause=str(path), done=became))
+    if done.away:
+        till.tell(Report(TerminalOutcome.SECOND_PLACE_AWAY, phase=ReportPhase.BACKUP, cause=done.away, done="it waits"))
+    return f"backed up: {done.made.path}" if done.made is not None else ""
+
+
+def run(
+    till: Till,
+    *,
+    interval_seconds: float,
+    jitter_seconds: float,
+    told: Callable[[Cycle], None],
+    said: Callable[[str], None],
+) -> None:
+    """Run a cycle at every interval, and the backups that are due every hour, until stopped.
+
+    The scheduler only triggers; all durable state is in our files.
+    """
     from datetime import datetime
 
     from apscheduler.schedulers.blocking import BlockingScheduler
@@ -225,6 +264,15 @@ def run(till: Till, *, interval_seconds: float, jitter_seconds: float, told: Cal
             # A cycle that could not even begin must not end the agent: the next cycle observes again.
             told(Cycle(TerminalOutcome.CYCLE_FAILED, wrapped(error).in_words, ()))
 
+    def back_up_in_turn() -> None:
+        try:
+            done = back_up(till)
+        except TillkeeperError as error:
+            # Its report could not be written: the next hour observes again.
+            done = error.in_words
+        if done:
+            said(done)
+
     scheduler = BlockingScheduler(timezone="UTC")
     scheduler.add_job(
         ring,
@@ -236,4 +284,9 @@ def run(till: Till, *, interval_seconds: float, jitter_seconds: float, told: Cal
         misfire_grace_time=None,
         next_run_time=datetime.now().astimezone(),
     )
+    # One at a time with the cycles: both have files in the folder of backups.
+    scheduler.add_job(
+        back_up_in_turn, "interval", hours=1, max_instances=1, coalesce=True, misfire_grace_time=None,
+        next_run_time=datetime.now().astimezone(),
+    )  # fmt: skip
     scheduler.start()

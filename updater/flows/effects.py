@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from updater.model import Journal, Proof, Rejection, Release, ReleaseId, Report, Trial, TrialId, View
 
 if TYPE_CHECKING:
+    from dbsync.commands.scheduled_backup import Done
     from dbsync.model import Backup, Migration
     from dbsync.upgrade.effects import Effects
     from updater.answers import Catalog, Offer
@@ -203,6 +204,10 @@ class Till(Records):
     @abstractmethod
     def tidy(self, keep: frozenset[ReleaseId]) -> None:
         """Remove folders, downloads, trial files and unfinished copies that nothing refers to (`keep`: release ids)."""
+
+    @abstractmethod
+    def back_up(self) -> Done | None:
+        """Make the scheduled backup that is due; None if the settings ask for none. The caller holds dbsync's lock."""
 
     @abstractmethod
     def in_window(self) -> bool:

@@ -72,6 +72,7 @@ def status(terminal: Terminal) -> dict[str, Any]:
         "last_outcome": happened[-1] if happened else None,
         "last_alarm": alarms[-1] if alarms else None,
         "backups_count": len(backups),
+        "last_good_backup": next((backup_json(backup) for backup in backups if backup.verified), None),
         "backups": [backup_json(backup) for backup in backups[:SHOWN_BACKUPS_COUNT]],
         "free_bytes": _free(terminal),
         "next": _next(view, alarms, owed),
@@ -111,9 +112,10 @@ def in_words(found: dict[str, Any]) -> list[str]:
             counts = [losses.counted(Loss(**loss)) for loss in alarm["losses"]]
             lines.append(f"          {_lacking(alarm['outcome'])}: {'; '.join(counts)}")
     lines.append(f"back to   {', '.join(found['can_go_back_to']) or 'nothing'}")
-    lines.append(
-        f"backups   {found['backups_count']}" + (f", newest {found['backups'][0]['path']}" if found["backups"] else "")
-    )
+    good = found["last_good_backup"]
+    which = f", last good one of {good['made_at']}: {good['path']}" if good else ""
+    which = ", NONE OF THEM IS GOOD" if found["backups"] and not good else which
+    lines.append(f"backups   {found['backups_count']}{which}")
     lines.append(
         f"disk      {found['free_bytes'] / 1e9:.1f} GB free" if found["free_bytes"] is not None else "disk      ?"
     )

@@ -10,6 +10,7 @@ from updater.model import Release, Trial
 from updater.settings import Settings
 
 if TYPE_CHECKING:
+    from dbsync.commands.scheduled_backup import Done
     from dbsync.database.live import LiveEffects
     from dbsync.model import Backup, Facts, Migration
     from dbsync.progress import Progress
@@ -70,6 +71,19 @@ def backup_of(settings: Settings, trial: Trial) -> Backup | None:
     recorded = [backup for backup in found if str(backup.path) == trial.backup]
     named = [backup for backup in found if backup.trial_id == trial.trial_id]
     return next(iter([*recorded, *named]), None)
+
+
+def back_up(settings: Settings) -> Done:
+    """Make the scheduled backup that is due, as `dbsync backup --keep … --if-due` does; the caller holds its lock.
+
+    Raises:
+        TillkeeperError: none could be made; the older ones are untouched.
+    """
+    from dbsync.backups import retention
+    from dbsync.commands import scheduled_backup
+
+    policy = retention.parse(settings.backup_keep)
+    return scheduled_backup.run(open_effects(settings, None), policy, second=settings.backup_second, if_due=True)
 
 
 def clear_leftovers(settings: Settings) -> None:

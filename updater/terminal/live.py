@@ -33,6 +33,7 @@ from updater.terminal.app_process import Watch
 from updater.terminal.state_files import StateFolder
 
 if TYPE_CHECKING:
+    from dbsync.commands.scheduled_backup import Done
     from dbsync.model import Backup, Facts, Migration
     from dbsync.progress import Progress
     from dbsync.upgrade.effects import Effects
@@ -280,6 +281,13 @@ class Terminal(Till):
                 clear_leftovers(self.settings)
             finally:
                 self.release_database_lock()
+
+    def back_up(self) -> Done | None:
+        if not self.settings.backup_keep:
+            return None
+        from updater.terminal.database import back_up
+
+        return back_up(self.settings)
 
     def in_window(self) -> bool:
         from datetime import datetime

@@ -19,7 +19,7 @@ from dbsync.migrations.engines.alembic_folder import ENV, VERSIONS, ordered, rev
 from dbsync.migrations.engines.engine import Engine, Recorded
 from dbsync.migrations.engines.settings import SETTINGS, settings
 from dbsync.migrations.migration_file import text_of
-from dbsync.migrations.operations import Helpers
+from dbsync.migrations.operations import Database
 from dbsync.migrations.python_code import failed, namespace_of, refuse_unrun
 from dbsync.model import EngineName, Migration, SchemaNumber
 from dbsync.storage.connections import Connection
@@ -70,7 +70,7 @@ class Alembic(Engine):
             for number, revision in enumerate(revisions, 1)
         )  # fmt: skip
 
-    def run(self, db: Helpers, migration: Migration) -> None:
+    def run(self, db: Database, migration: Migration) -> None:
         """Call the revision's `upgrade()` with Alembic's operations on the open transaction.
 
         Raises:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from dbsync.migrations.engines import foreign
-from dbsync.migrations.operations import Helpers, Rows, rows_of
+from dbsync.migrations.operations import Database, Rows, rows_of
 from dbsync.storage.sql_tokens import words_of
 
 _ASKING_LENGTH: Final = 2
@@ -19,7 +19,7 @@ _ASKING_LENGTH: Final = 2
 class LentConnection:
     """The part of a connection of sqlite3 that SQLAlchemy uses."""
 
-    def __init__(self, db: Helpers) -> None:
+    def __init__(self, db: Database) -> None:
         self._db: Final = db
         self.isolation_level: str | None = None
         self.in_transaction: Final = True
@@ -51,7 +51,7 @@ class _Cursor:
     arraysize = 1
     lastrowid: int | None = None
 
-    def __init__(self, db: Helpers) -> None:
+    def __init__(self, db: Database) -> None:
         self._db: Final = db
         self._found: Rows | None = None
         self._given = 0

@@ -16,7 +16,7 @@ from dbsync.migrations.engines.drizzle_folders import Entry
 from dbsync.migrations.engines.engine import Engine, Recorded
 from dbsync.migrations.engines.settings import SETTINGS
 from dbsync.migrations.migration_file import checked_text, text_of
-from dbsync.migrations.operations import Helpers
+from dbsync.migrations.operations import Database
 from dbsync.model import EngineName, Migration, SchemaNumber
 from dbsync.storage.connections import Connection
 from dbsync.storage.introspection import columns_of, has_table, ordinary_tables, quoted
@@ -58,7 +58,7 @@ class Drizzle(Engine):
             for number, entry in enumerate(entries, 1)
         )  # fmt: skip
 
-    def run(self, db: Helpers, migration: Migration) -> None:
+    def run(self, db: Database, migration: Migration) -> None:
         """Run the statements between breakpoints: a breakpoint ends a statement, with or without a semicolon.
 
         To SQLite a breakpoint would be a comment in the middle of a statement.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from dbsync.model import EngineName, Migration
 
 if TYPE_CHECKING:
-    from dbsync.migrations.operations import Helpers
+    from dbsync.migrations.operations import Database
     from dbsync.storage.connections import Connection
 
 
@@ -73,7 +73,7 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def run(self, db: Helpers, migration: Migration) -> None:
+    def run(self, db: Database, migration: Migration) -> None:
         """Run a migration in the open transaction; one in Python in the process for code, with `db` at its other end.
 
         Raises:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from dbsync.errors import BadMigrations
 from dbsync.migrations.engines.settings import SETTINGS, settings
 from dbsync.migrations.migration_file import built, metadata
-from dbsync.migrations.operations import Helpers, run_statements
+from dbsync.migrations.operations import Database, run_statements
 from dbsync.model import EngineName, Migration, SchemaNumber
 from dbsync.schema.sql_text import Statement, numbered
 from dbsync.storage.sql_tokens import words_of
@@ -58,7 +58,7 @@ def check_known(folder: Path, declared: dict[str, Any], names: set[str]) -> None
         raise BadMigrations(operation="read", path=folder / SETTINGS, cause=cause)
 
 
-def run(db: Helpers, text: str, *, cut: re.Pattern[str] | None = None) -> None:
+def run(db: Database, text: str, *, cut: re.Pattern[str] | None = None) -> None:
     """Run the statements of an SQL text, except those about transactions and foreign keys.
 
     A match of `cut` ends a statement, with or without a semicolon.

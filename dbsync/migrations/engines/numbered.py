@@ -15,7 +15,7 @@ from dbsync.migrations.engines import foreign
 from dbsync.migrations.engines.engine import Engine, Recorded
 from dbsync.migrations.engines.settings import SETTINGS
 from dbsync.migrations.migration_file import checked_text, listed, text_of
-from dbsync.migrations.operations import Helpers
+from dbsync.migrations.operations import Database
 from dbsync.model import EngineName, Migration, SchemaNumber
 from dbsync.storage.connections import Connection
 from dbsync.storage.introspection import columns_of, has_table, version_of
@@ -65,7 +65,7 @@ class Numbered(Engine):
             for place, (_, path) in enumerate(sorted(by_number.items()), 1)
         )  # fmt: skip
 
-    def run(self, db: Helpers, migration: Migration) -> None:
+    def run(self, db: Database, migration: Migration) -> None:
         """Run the text between the marks for up and down, or all of it if there are none."""
         text = checked_text(migration)
         up, down = _UP.search(text), _DOWN.search(text)

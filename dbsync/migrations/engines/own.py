@@ -20,7 +20,7 @@ from dbsync.storage.connections import HISTORY, READABLE, Connection
 from dbsync.storage.introspection import has_table
 
 if TYPE_CHECKING:
-    from dbsync.migrations.operations import Helpers
+    from dbsync.migrations.operations import Database
 
 _NAME: Final = re.compile(r"^(\d{4})_([a-z][a-z0-9_]*)\.(sql|py|toml)$")
 _NUMBERED: Final = re.compile(r"^\d{4}_")
@@ -63,7 +63,7 @@ class Own(Engine):
             raise BadMigrations(operation="read", path=folder, cause=f"the number {missing[0]:04d} is missing")
         return found
 
-    def run(self, db: Helpers, migration: Migration) -> None:
+    def run(self, db: Database, migration: Migration) -> None:
         """Run SQL statement by statement, or Python's `up(db)`; `own_command` runs programs."""
         match migration.kind:
             case MigrationKind.SQL:
@@ -90,7 +90,7 @@ class Own(Engine):
 ENGINE: Final = Own()
 
 
-def _run_python(db: Helpers, migration: Migration) -> None:
+def _run_python(db: Database, migration: Migration) -> None:
     up = namespace_of(migration, db.log)["up"]
     assert callable(up)
     try:

@@ -186,3 +186,36 @@ def test_a_downgrade_that_loses_something_has_to_be_agreed_to(tmp_path: Path) ->
     assert version(database) == 5
     done = dbsync("downgrade", *place, "--yes", "--accept-loss")
     assert (done.returncode, version(database)) == (6, 2)
+
+
+def test_what_to_declare_is_shown_in_the_language_of_the_file(tmp_path: Path) -> None:
+    database = make_shop(tmp_path, schema=4)
+    copy_migrations(tmp_path / "m", schema=4)
+    step = tmp_path / "m" / "0005_step.py"
+    body = '\n\n\ndef up(db):\n    db.execute("UPDATE products SET priceCents = priceCents + 1")\n'
+    body += '    db.execute("DELETE FROM users WHERE rowid = 1")\n'
+    body += '    db.execute("UPDATE categories SET name = name || 1")\n'
+    step.write_text('"""A step."""\nchanges = ["update categories.name"]' + body)
+    words = ("check", "--migrations", tmp_path / "m", "--database", database)
+    done = dbsync(*words)
+    line = next(line.strip() for line in done.stdout.splitlines() if line.strip().startswith("changes ="))
+    assert line == 'changes = ["update categories.name", "delete users", "update products.priceCents"]', done.stdout
+    step.write_text(f'"""A step."""\n{line}{body}')
+    assert "without" not in dbsync(*words).stdout
+    assert not [one for one in json.loads(dbsync(*words, "--json").stdout)["problems"] if "changes" in one["safe"]]
+
+
+def test_a_downgrade_is_shown_and_goes_to_the_schema_that_is_asked_for(tmp_path: Path) -> None:
+    database = make_shop(tmp_path, schema=2)
+    for schema in (3, 4):
+        assert upgrade(database, released(tmp_path, schema)).ready
+    place = ("--database", database, "--migrations", tmp_path / "migrations-4", "--prefix", "auraswift")
+    before = (database.read_bytes(), files(database.parent))
+    shown = dbsync("downgrade", *place, "--to", "2", "--dry-run")
+    assert (shown.returncode, "(schema 2, made" in shown.stdout) == (0, True), shown.stdout + shown.stderr
+    assert (database.read_bytes(), files(database.parent)) == before
+    refused = dbsync("downgrade", *place, "--to", "1", "--yes")
+    assert (refused.returncode, "no good migration backup has schema 1: there are 2, 3" in refused.stderr) == (4, True)
+    assert (database.read_bytes(), files(database.parent)) == before
+    assert dbsync("downgrade", *place, "--to", "2", "--yes").returncode == 0
+    assert version(database) == 2

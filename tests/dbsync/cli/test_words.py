@@ -110,7 +110,7 @@ def test_the_command_that_repair_names_can_be_pasted(tmp_path: Path) -> None:
 
 def test_each_commands_purpose_fits_the_list_of_commands() -> None:
     listed = dbsync("--help").stdout.partition("Commands:")[2].strip().splitlines()
-    assert len(listed) == 19
+    assert len(listed) == 20
     assert not [line for line in listed if line.endswith("...")]
 
 

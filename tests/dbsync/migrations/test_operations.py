@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from dbsync.migrations import repeated_rows
 from dbsync.model import Outcome
+from dbsync.storage.connections import open_scratch
 from tests.helpers.shop import ask, dump, upgrade, version, written
 
 BASE = """
@@ -113,7 +115,7 @@ def test_duplicates_are_settled_as_stated(
 
 def test_duplicates_that_are_not_settled_are_refused_with_their_count(tmp_path: Path) -> None:
     database, outcome = run(tmp_path, "db.add_unique('product', ['sku'])")
-    assert (outcome.name, outcome.cause) == ("MIGRATION_FAILED", "1 rows of product repeat sku")
+    assert (outcome.name, outcome.cause) == ("MIGRATION_FAILED", "1 rows of product repeat sku, keys 2")
     assert version(database) == 1
 
 
@@ -232,3 +234,28 @@ def test_the_worked_example_of_the_specification_works_as_it_stands(tmp_path: Pa
     database, outcome = run(tmp_path, body)
     assert outcome.name == "MIGRATED", outcome.cause
     assert ask(database, "SELECT count(*) FROM product WHERE barcode IS NULL") == 3
+
+
+@pytest.mark.parametrize(
+    ("index", "keys"),
+    [
+        ("CREATE UNIQUE INDEX u ON product (sku)", "2 rows of product repeat others, keys 1, 3"),
+        ("create unique index if not exists u on [product] (sku COLLATE NOCASE DESC, lower(sku)) WHERE price IS NULL OR 1;",
+         "2 rows of product repeat others, keys 1, 3"),
+        ("CREATE UNIQUE INDEX u ON product (nothing)", ""),
+        ("CREATE UNIQUE INDEX u ON product (sku) WHERE id > 1", ""),
+        ("SELECT 1", ""),
+    ],
+)  # fmt: skip
+def test_rows_in_the_way_of_a_unique_index_are_named_by_key(tmp_path: Path, index: str, keys: str) -> None:
+    with closing(open_scratch()) as connection:
+        connection.execute("CREATE TABLE product (id INTEGER PRIMARY KEY, sku TEXT, price)")
+        connection.execute(
+            "INSERT INTO product VALUES (1, 'A', 1), (2, 'B', NULL), (3, 'A', NULL), (4, NULL, 1), (5, NULL, 1)"
+        )
+        assert repeated_rows.of_index(connection, index) == keys
+    step = f"{index};" if index.startswith("CREATE UNIQUE INDEX u ON product (sku)") and keys else None
+    if step:
+        database, outcome = run(tmp_path, f"db.execute({index!r})")
+        assert outcome.cause.startswith("UNIQUE constraint failed: product.sku: 2 rows of product repeat others, keys ")
+        assert version(database) == 1

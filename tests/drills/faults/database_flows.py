@@ -37,6 +37,8 @@ OLD: Final = 2
 NEW: Final = 6
 SALES_SINCE: Final = 7
 PAGE_BYTES: Final = 4096
+SECOND: Final = "second"
+"""The folder of the second place of backups."""
 PRODUCTS_COUNT: Final = 60
 ITEMS_COUNT: Final = 400
 
@@ -96,6 +98,9 @@ class Shop:
         shop.fill(self.database, items_count=ITEMS_COUNT, duplicate_sku=True)
         self.keep("old")
         shutil.copy(self.database, self.other)
+        (self.folder / SECOND).mkdir()
+        self.keep("old-second")
+        (self.folder / SECOND).rmdir()
         self._in_wal_mode("old-wal")
         self.reset("old")
         self.run(*self.upgrade_words(NEW))
@@ -108,7 +113,7 @@ class Shop:
         self.database.write_bytes(data)
         self.keep("ruined")
         self.pictures["ruined"] = None
-        self.look("old", "old-wal", "new", "new-wal")
+        self.look("old", "old-second", "old-wal", "new", "new-wal")
 
     def look(self, *scenes: str) -> None:
         """Take the pictures of scenes, and learn what each schema looks like."""
@@ -366,6 +371,7 @@ def specs(shop: Shop) -> list[Spec]:
     backup = str(shop.folder / "backups" / shop.backup().name)
     restore = ("restore", *on, "--yes", *_accepts_loss("restore"), backup)
     repaired = shop.folder / "repaired.db"
+    second = ("--second", str(shop.folder / SECOND))
     lost = 0 if LOSS_IS_NO_STATUS else 6
     old = shop.pictures["old"]
     assert old is not None
@@ -379,6 +385,7 @@ def specs(shop: Shop) -> list[Spec]:
         Spec("db-restore", "new", restore, OLD, sales, loses=True, status=lost, source=numbers),
         Spec("db-restore-wal", "new-wal", restore, OLD, sales, loses=True, status=lost, source=numbers),
         Spec("db-backup", "old", ("backup", *on), OLD, untouched=True),
+        Spec("db-backup-keep", "old-second", ("backup", *on, "--keep", "hourly=1", *second), OLD, untouched=True),
         Spec(
             "db-repair", "ruined", ("repair", *on, *new, "--into", str(repaired)), NEW,
             untouched=True, makes=repaired, status=1,

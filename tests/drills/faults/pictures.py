@@ -10,6 +10,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from backports import zstd
+
 from tests.drills.content import content
 from tests.drills.faults import kept_values
 from tests.drills.faults.kept_values import Numbers, Value, Values
@@ -81,8 +83,12 @@ def picture(database: Path, scratch: Path) -> Picture:
         if side.exists():
             shutil.copy(side, scratch / side.name)
     try:
+        if database.suffix == ".zst":
+            plain = scratch / "plain.db"
+            plain.write_bytes(zstd.decompress((scratch / database.name).read_bytes()))
+            return _picture(plain)
         return _picture(scratch / database.name)
-    except (sqlite3.Error, ValueError) as cause:
+    except (sqlite3.Error, ValueError, zstd.ZstdError) as cause:
         raise NoPicture(str(cause)) from cause
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -63,7 +63,7 @@ FAMILIES: Final = {
     "database": Family(
         (
             "db-create", "db-upgrade", "db-upgrade-wal", "db-downgrade", "db-downgrade-wal", "db-restore",
-            "db-restore-wal", "db-backup", "db-repair", "db-empty", "db-import",
+            "db-restore-wal", "db-backup", "db-backup-keep", "db-repair", "db-empty", "db-import",
         ),
         _database,
     ),

@@ -263,7 +263,7 @@ def test_status_counts_all_backups_and_lists_the_newest(till: Till) -> None:
         effects.make_backup()
     found = till.status()
     assert (found["backups_count"], len(found["backups"])) == (12, 10), "the list is short, the number is not"
-    assert "\nbackups   12, newest " in till.run("status").stdout
+    assert "\nbackups   12, last good one of " in till.run("status").stdout
 
 
 @pytest.mark.parametrize("inside", ["data", "state", "program"])
