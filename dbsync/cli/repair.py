@@ -16,24 +16,39 @@ from dbsync.database.flight_recorder import FlightRecorder
 from dbsync.migrations import folder as migration_folder
 from dbsync.model import Intent
 from dbsync.outcomes import ExitStatus
+from dbsync.recovery import reviewed_rows
 from dbsync.recovery.repair import ITSELF, Repaired, repair
 from dbsync.recovery.table_reader import LEAST, MOST
 from dbsync.recovery.table_recovery import TableRepaired
+from dbsync.storage.locks import locked
 
 _SHOWN = 5
 
 
 @click.command("repair")
-@click.option("--into", type=FILE, required=True, help="The new file.")
+@click.option("--into", type=FILE, help="The new file.")
+@click.option("--put-back", type=FILE, help="Instead: put the reviewed rows of this file into the database.")
+@click.option("--dry-run", is_flag=True, help="With --put-back: find out which rows fit; change nothing.")
 @folder_option("The folder of migrations: tells the schema where nothing else does.")
 @as_json
 @on_database
-def command(place: Place, *, into: Path, folder: Path | None, as_json: bool) -> None:
+def command(
+    place: Place, *, into: Path | None, put_back: Path | None, dry_run: bool, folder: Path | None, as_json: bool
+) -> None:
     """Read what can be read of a damaged database into a NEW file.
 
-    It is compared with the newest good backup. The damaged database and the files beside it are not written. Exit
-    statuses: 0 everything was read; 1 something was not; 4 refused.
+    It is compared with the newest good backup. The damaged database and the files beside it are not written. Rows that
+    do not fit are put aside, one JSON line each. Once a person has reviewed them, --put-back inserts them into the
+    shop's database, after a backup.
+
+    Exit statuses: 0 everything was read, or put back; 1 something was not; 4 refused.
     """
+    if (into is None) == (put_back is None) or (dry_run and put_back is None):
+        raise click.UsageError("Pass either --into or --put-back; --dry-run goes with --put-back.")
+    if put_back is not None:
+        _put_back(place, put_back.absolute(), dry_run=dry_run, as_json=as_json)
+        return
+    assert into is not None
     known = migration_folder.load(folder) if folder is not None else ()
     last_schema = FlightRecorder(place.backups, place.database).last_schema()
     effects = place.effects()
@@ -57,6 +72,32 @@ def command(place: Place, *, into: Path, folder: Path | None, as_json: bool) -> 
     else:
         _tell(found, next_step)
     sys.exit(0 if found.whole else ExitStatus.FAILED)
+
+
+def _put_back(place: Place, path: Path, *, dry_run: bool, as_json: bool) -> None:
+    entries = reviewed_rows.read(path)
+    kept = left = None
+    with locked(place.database):
+        effects = place.effects(reads_only=dry_run)
+        if not dry_run:
+            kept = effects.make_backup()
+        done = reviewed_rows.put_back(place.database, entries, keep=not dry_run)
+        if done.refused and not dry_run:
+            left = reviewed_rows.write_left(path, done.refused, like=place.database)
+    if as_json:
+        refused = [{"line": entry.number, "table": entry.table, "cause": cause} for entry, cause in done.refused]
+        told = {"put_count": done.put_count, "there_count": done.there_count, "refused": refused, "dry_run": dry_run}
+        tell_json({**told, "backup": str(kept.path) if kept else None, "left": str(left) if left else None})
+    else:
+        tell(f"{'would be put back' if dry_run else 'put back'}: {done.put_count} rows")
+        tell(f"there already: {done.there_count} rows")
+        for entry, cause in done.refused:
+            tell(f"refused: line {entry.number}, {entry.table}: {cause}")
+        if left is not None:
+            tell(f"The refused rows: {left}. Mend them there, or leave them out.")
+        if kept is not None:
+            tell(f"The database as it was: {kept.path}")
+    sys.exit(ExitStatus.FAILED if done.refused else 0)
 
 
 def _tell(found: Repaired, next_step: str) -> None:
