@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, TextIO, assert_never
 
 from dbsync.outcomes import OutcomeName
@@ -25,6 +27,12 @@ LINE_CELLS: Final = 78
 SHOWN_AFTER_SECONDS: Final = 0.4
 """A phase that is over sooner needs no bar."""
 _UNPRINTABLE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_WORDS: Final = re.compile(r"(\s*)((?:`[^`]*`|\S)+)")
+_WEIGHTS: Final = {
+    ("❌", "LOST:", "NOT ", "ROTTEN", "UNFINISHED", "refused:"): "1;31", ("⚠️", "going back would lose"): "33",
+    ("✅ All", "nothing to say against it"): "1",
+}  # fmt: skip
+"""Beginnings of lines, and how a terminal shows them: select graphic rendition (ECMA-48, 8.3.117)."""
 _STEPS: Final = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 
 
@@ -214,9 +222,43 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
-def say(line: str, stream: TextIO) -> None:
-    """Print a line on any console, with letters for signs that its code page lacks."""
+def wrapped_at_words(line: str, cells: int) -> list[str]:
+    """Return a line in parts that fit a terminal, the further ones indented; one that fits is left as it is.
+
+    Text between backticks stays together, however long it is: it is a command to paste.
+    """
+    if len(line) <= cells:
+        return [line]
+    deeper = " " * (len(line) - len(line.lstrip()) + 2)
+    parts = [""]
+    for space, word in _WORDS.findall(line):
+        if parts[-1].strip() and len(parts[-1]) + len(space) + len(word) > cells:
+            parts.append(deeper + word)
+        else:
+            parts[-1] += space + word
+    return parts
+
+
+def weighted(line: str, environment: Mapping[str, str]) -> str:
+    """Return a line as a terminal shows it: what failed or was lost in red, what needs a look in yellow.
+
+    Plain where the terminal says that it cannot (TERM), or a person asks for none (no-color.org).
+    """
+    if environment.get("NO_COLOR") or environment.get("TERM", "dumb") == "dumb":
+        return line
+    code = next((code for begins, code in _WEIGHTS.items() if line.lstrip().startswith(begins)), "")
+    return f"\x1b[{code}m{line}\x1b[0m" if code else line
+
+
+def say(line: str, stream: TextIO, *, exactly: bool = False) -> None:
+    """Print a line on any console, with letters for signs that its code page lacks.
+
+    On a terminal it is wrapped at words and has the weight of its meaning. In a pipe or a file, and for programs
+    (`exactly`), it is as it is.
+    """
     line = printable(line)
+    if not exactly and stream.isatty():
+        line = weighted("\n".join(wrapped_at_words(line, shutil.get_terminal_size().columns)), os.environ)
     try:
         stream.write(f"{line}\n")
     except UnicodeEncodeError:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from html import escape
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from dbsync.backups.description import purpose_of
@@ -13,6 +15,7 @@ from dbsync.cli.history_style import STYLE
 from dbsync.database.timeline import Past, Run, RunKind, RunVerdict
 from dbsync.model import State
 
+TRIAL_LETTERS: Final = 8
 _TIME: Final = re.compile(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?Z$")
 
 
@@ -41,7 +44,7 @@ def page(past: Past) -> str:
 <header>
 <p class="soft">Database history</p>
 <h1>{name}</h1>
-<p class="path">{_text(past.database)}</p>
+<p class="path">{_path(past.database)}</p>
 </header>
 {_facts(past)}
 {_applied(past)}
@@ -65,27 +68,37 @@ def _facts(past: Past) -> str:
         ("State", state + (f"<small>{_text(facts.detail)}</small>" if facts.detail else "")),
         ("Schema", f"{facts.version}" if good else "&ndash;"),
         ("Size", _size(past.size_bytes) if past.size_bytes else "&ndash;"),
-        ("Last run", f"{_badge(last)}<small>{_when(last.until or last.at)}</small>" if last else "&ndash;"),
+        ("Last run", _last(last, good=good) if last else "&ndash;"),
         ("Failed attempts", f'<span class="badge bad">{bad}</span>' if bad else "0"),
         ("Backups", f"{len(past.backups)}" + (f"<small>{verified} verified</small>" if past.backups else "")),
     ]
     return "<dl>\n" + "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>\n" for name, value in tiles) + "</dl>"
 
 
+def _last(run: Run, *, good: bool) -> str:
+    """Return the tile of the last run; one that found the database otherwise than it is now says so."""
+    since = "<small>since then the state is ok</small>" if good and run.verdict is RunVerdict.BAD else ""
+    return f"{_badge(run)}<small>{_when(run.until or run.at)} UTC</small>{since}"
+
+
 def _applied(past: Past) -> str:
-    heads = ("Applied", "Schema", "Migration", "Kind", "Took", "Release", "Trial")
+    heads = ("Applied (UTC)", "Schema", "Migration", "Kind", "Took", "Release", "Trial")
+    migrated = {row["trial_id"] for row in past.applied if row["number"] is not None}
     rows = []
     for row in reversed(past.applied):
+        if row["number"] is None and row["trial_id"] in migrated:
+            # The trial's row repeats what its migrations say.
+            continue
         took = row["duration_ms"]
         rows.append(
             (
                 _Cell(_when(str(row["applied_at"])), "when"),
                 _Cell(_text(row["number"]), "number"),
-                _Cell(_text(row["name"])),
+                _Cell(_text(row["name"] or "no migration: the schema stayed")),
                 _Cell(_text(row["kind"]), "word"),
                 _Cell(lasted(took / 1000) if isinstance(took, int) else "", "number"),
                 _Cell(_text(row["release_version"] or row["release_id"])),
-                _Cell(f"<code>{_text(row['trial_id'])}</code>" if row["trial_id"] else ""),
+                _Cell(_trial(row["trial_id"])),
             )
         )
     note = "What the database itself says has been applied to it. A restored database has its older history."
@@ -93,7 +106,7 @@ def _applied(past: Past) -> str:
 
 
 def _runs(past: Past) -> str:
-    heads = ("Began", "What", "Outcome", "Schema", "Took", "Where and why")
+    heads = ("Began (UTC)", "What", "Outcome", "Schema", "Took", "Where and why")
     rows = []
     for run in reversed(past.runs):
         where = ", ".join(part for part in (run.phase, run.migration) if part)
@@ -121,7 +134,7 @@ def _runs(past: Past) -> str:
 
 
 def _backups(past: Past) -> str:
-    heads = ("Made", "Kind", "Schema", "Size", "Checked", "What it is for")
+    heads = ("Made (UTC)", "Kind", "Schema", "Size", "Checked", "What it is for")
     rows = [
         (
             _Cell(_when(backup.made_at), "when"),
@@ -130,8 +143,8 @@ def _backups(past: Past) -> str:
             _Cell(_size(backup.size_bytes), "number"),
             _Cell(f'<div><span class="badge {"good" if backup.verified else "bad"}">'
                   f"{'verified' if backup.verified else 'not verified'}</span></div>"),
-            _Cell(f"<div>{_text(purpose_of(backup))}<small>{_text(backup.path)}</small>"
-                  + (f"<small>trial <code>{_text(backup.trial_id)}</code></small>" if backup.trial_id else "")
+            _Cell(f"<div>{_text(purpose_of(backup))}<small>{_path(backup.path)}</small>"
+                  + (f"<small>trial {_trial(backup.trial_id)}</small>" if backup.trial_id else "")
                   + "</div>"),
         )
         for backup in past.backups
@@ -176,6 +189,17 @@ def _when(text: str) -> str:
     if match is None:
         return _text(text)
     return f'<time datetime="{_text(text)}">{match[1]} {match[2]}</time>'
+
+
+def _trial(shown: object) -> str:
+    """Return the beginning of a trial's id, which tells trials apart; the whole of it shows where a pointer rests."""
+    text = _text(shown)
+    return f'<code title="{text}">{text[:TRIAL_LETTERS]}</code>' if text else ""
+
+
+def _path(path: Path) -> str:
+    """Return a path without `..`."""
+    return _text(os.path.normpath(path))
 
 
 def _size(size_bytes: int) -> str:

@@ -62,7 +62,7 @@ class Failure(click.ClickException):
     def show(self, file: Any = None) -> None:
         """Print it on stderr; for programs also on stdout."""
         if self._as_json:
-            tell(json.dumps(self._told))
+            tell(json.dumps(self._told), exactly=True)
         super().show(file)
 
 
@@ -120,13 +120,16 @@ def stdout() -> TextIO | None:
     return found
 
 
-def tell(line: str) -> None:
-    """Print a line of a result. If that fails, the work of the command stays done, with its own exit code."""
+def tell(line: str, *, exactly: bool = False) -> None:
+    """Print a line of a result, exactly as it is for programs.
+
+    If that fails, the work of the command stays done, with its own exit code.
+    """
     stream = stdout()
     if stream is None:
         return
     try:
-        say(line, stream)
+        say(line, stream, exactly=exactly)
     except OSError as cause:
         context = click.get_current_context(silent=True)
         if context is not None and not isinstance(cause, BrokenPipeError):

@@ -158,7 +158,7 @@ def _plain_part(part: Any) -> Any:
 
 def tell_json(told: dict[str, Any], *, on_one_line: bool = False) -> None:
     """Print an answer for programs."""
-    tell(json.dumps({"format": FORMAT, **told}, indent=None if on_one_line else 1, default=str))
+    tell(json.dumps({"format": FORMAT, **told}, indent=None if on_one_line else 1, default=str), exactly=True)
 
 
 def print_told(told: dict[str, Any], *, as_json: bool) -> None:

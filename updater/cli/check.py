@@ -24,7 +24,7 @@ def command(settings: Settings, *, as_json: bool) -> None:
     with progress_bar.download_bar(quiet=as_json) as progress:
         ended = cycle(terminal_of(settings, ProcessKind.AGENT, progress=progress))
     if as_json:
-        tell(json.dumps(ended._asdict()))
+        tell(json.dumps(ended._asdict()), exactly=True)
     else:
         for line in ended.done:
             tell(f"done: {line}")

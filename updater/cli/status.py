@@ -6,6 +6,7 @@ import json
 
 import click
 
+from dbsync.cli.output import tell
 from updater.cli.shared import as_json, terminal_of, with_settings
 from updater.model import ProcessKind
 from updater.settings import Settings
@@ -20,5 +21,8 @@ def command(settings: Settings, *, as_json: bool) -> None:
     from updater.reporting.status import status as look
 
     found = look(terminal_of(settings, ProcessKind.STATUS))
-    for line in [json.dumps(found, indent=1, ensure_ascii=False)] if as_json else lines_of(found):
-        click.echo(line)
+    if as_json:
+        tell(json.dumps(found, indent=1, ensure_ascii=False), exactly=True)
+        return
+    for line in lines_of(found):
+        tell(line)

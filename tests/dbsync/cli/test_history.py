@@ -74,7 +74,9 @@ def read(text: str) -> Reader:
         "footer",
     }  # fmt: skip
     names = {name for _, name, _ in found.attributes}
-    assert names <= {"lang", "charset", "http-equiv", "content", "name", "class", "scope", "data-label", "datetime"}
+    assert names <= {
+        "lang", "charset", "http-equiv", "content", "name", "class", "scope", "data-label", "datetime", "title",
+    }  # fmt: skip
     style = text.partition("<style>")[2].partition("</style>")[0]
     assert not re.search(r"url\(|@import|http|//", style)
     assert ("meta", "content", "default-src 'none'; style-src 'unsafe-inline'") in found.attributes
@@ -140,6 +142,8 @@ def test_the_page_names_everything_that_is_known(tmp_path: Path) -> None:
     }  # fmt: skip
     for path in database.parent.rglob("*-backup-*.db"):
         assert str(path) in found.text
+    assert ".." not in found.text
+    assert applied[0][0] == "Applied (UTC)"
     assert "the exact state before a migration from schema 2" in found.text
     assert "trial 7c1f" in found.text
     assert (dump(database), files(database.parent)) == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 
 from dbsync.__main__ import main
 from dbsync.backups import catalog
+from dbsync.cli.console import weighted, wrapped_at_words
 from dbsync.storage import temporary_files
 from tests.helpers.places import ROOT
 from tests.helpers.shop import ask, dump, files, make_shop, released, upgrade, version
@@ -141,3 +143,53 @@ def test_whatever_runs_next_clears_what_a_cut_run_left(tmp_path: Path, command: 
     assert done.returncode == 0, done.stdout + done.stderr
     assert not [name for name in files(database.parent) if ".part-" in name or ".new-" in name]
     assert not [path for path in backups.iterdir() if temporary_files.is_part(path)]
+
+
+@pytest.mark.parametrize("cells", [20, 40, 80, 200])
+def test_a_line_is_wrapped_at_words_and_a_command_stays_whole(cells: int) -> None:
+    command = "`dbsync restore /a/long/path/to/a/backup.db --database shop.db`"
+    line = f"   sale: 3 rows are gone, keys 1, 2, 3. {command} restores the backup from before; nothing was changed."
+    parts = wrapped_at_words(line, cells)
+    assert " ".join(part.strip() for part in parts) == line.strip()
+    assert all(len(part) <= cells or command in part or " " not in part.strip() for part in parts)
+    assert wrapped_at_words("1   2", cells) == ["1   2"], "columns stay under each other"
+    assert parts[0].startswith("   sale:")
+    assert all(part.startswith("     ") for part in parts[1:])
+    assert wrapped_at_words("", cells) == [""]
+
+
+@pytest.mark.parametrize(
+    ("environment", "coloured"),
+    [({"TERM": "xterm"}, True), ({"TERM": "dumb"}, False), ({}, False), ({"TERM": "xterm", "NO_COLOR": "1"}, False)],
+)
+def test_a_terminal_shows_weight_only_where_it_can_and_may(environment: dict[str, str], coloured: bool) -> None:
+    assert (weighted("LOST: 3 changes", environment) != "LOST: 3 changes") is coloured
+    assert weighted("3 changes", environment) == "3 changes"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo terminals are POSIX's")
+def test_only_a_terminal_gets_weight_and_wrapping(tmp_path: Path) -> None:
+    import pty
+
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "0001_a.sql").write_text("CREATE TABLE a (x, y);")
+    (tmp_path / "m" / "0002_b.sql").write_text("ALTER TABLE a DROP COLUMN y;")
+    words = [sys.executable, "-m", "dbsync", "check", "--migrations", str(tmp_path / "m")]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "60"}
+    environment.pop("NO_COLOR", None)
+    piped = subprocess.run(words, env=environment, capture_output=True, text=True, check=False).stdout
+    assert "\x1b" not in piped
+    assert max(map(len, piped.splitlines())) > 60
+    ours, theirs = pty.openpty()
+    subprocess.run(words, env=environment, stdout=theirs, check=False)
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(ours, 65536)
+        except OSError:
+            break
+    os.close(ours)
+    lines = shown.decode().replace("\r", "").splitlines()
+    assert max(map(len, lines)) <= 60, lines
+    assert " ".join(" ".join(lines).split()) == " ".join(piped.split())
