@@ -265,7 +265,7 @@ def _keep(
             with every_text(connection):
                 count = remainder.keep(connection, now=NOW, predicted=AGAIN, number=number)
             connection.execute("COMMIT")
-            lost = remainder.not_kept_before(connection, losses, earlier=BASE, number=number)
+            lost = remainder.not_kept_before(connection, losses, earlier=BASE, now=NOW, number=number)
             return remainder.park(connection, number, parked) if count else 0, lost
     finally:
         snapshot.drop_part(work)
