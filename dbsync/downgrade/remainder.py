@@ -79,7 +79,8 @@ def _copy_rows(connection: Connection, found: Collected, number: SchemaNumber, g
     (first,) = connection.execute(f"SELECT coalesce(max(id), 0) FROM main.{KEPT_ROWS}").fetchone()
     connection.execute(
         f"INSERT INTO main.{KEPT_ROWS} (id, schema, generation, kind, table_name, place, state)"
-        f" SELECT {first} + seq, ?, ?, kind, ?, n_place, ? FROM {_STAGE} ORDER BY seq",
+        f" SELECT {first} + seq, ?, ?, kind, ?, CASE kind WHEN '{KeptKind.ADDED}' THEN n_place ELSE b_place END, ?"
+        f" FROM {_STAGE} ORDER BY seq",
         (number, generation, found.table, KeptState.WAITING),
     )
     keys = {name.lower() for name in found.key}

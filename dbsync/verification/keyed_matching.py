@@ -48,7 +48,7 @@ class Twins:
         self._key: Final = tuple(quoted(name) for name in key)
         self._rowids: Final = (mine or "rowid", theirs or "rowid")
         self._spread: Final = bool(key) and not own and mine is not None and theirs is not None
-        self._now_only: Final = tuple(quoted(name) for name in now_only)
+        self._own_value: Final = own_value(connection, table, now_only, schema=now, row="n")
         self._columns: Final = self._compared(connection, table, columns, (now, base))
 
     @property
@@ -100,8 +100,8 @@ class Twins:
 
     def _equal(self, one: str, other: str) -> str:
         cells = [same_cell(f"{one}.{name}", f"{other}.{name}", strict=strict) for name, strict in self._columns]
-        # `one` is always a row of now.
-        cells += [f"{one}.{name} IS NULL" for name in self._now_only]
+        # `one` is always the row `n` of now.
+        cells += [f"NOT ({self._own_value})"] if self._own_value else []
         return f"({' AND '.join(cells) or '1'})"
 
     @staticmethod
@@ -117,6 +117,15 @@ class Twins:
             mine, theirs = (side_kinds[name.lower()] for side_kinds in kinds)
             found.append((quoted(name), mine != theirs or mine == "blob"))
         return found
+
+
+def own_value(connection: Connection, table: str, columns: tuple[str, ...], *, schema: str, row: str) -> str:
+    """Return the condition that a row has a value in columns which only its side has; empty if there are none.
+
+    Where such a column has a default, NULL is a value: a row of the other side would get the default.
+    """
+    defaults = {column.name.lower() for column in columns_of(connection, table, schema) if column.default}
+    return " OR ".join("1" if name.lower() in defaults else f"{row}.{quoted(name)} IS NOT NULL" for name in columns)
 
 
 def null_keys(connection: Connection, table: str, key: tuple[str, ...], schema: str) -> bool:

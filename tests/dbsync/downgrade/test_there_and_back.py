@@ -67,6 +67,19 @@ def down_row(table, row):
         raise ValueError(value)
     return {**row, "cents": round(value * 100) if isinstance(value, float) else value}
 '''
+WITHOUT_OWN: Final = '''\
+"""Without own."""
+
+changes = ["drop column t.own"]
+
+
+def up(db):
+    db.execute("ALTER TABLE t DROP COLUMN own")
+
+
+def down_row(table, row):
+    return row
+'''
 CASES: Final = {
     "a changed row keeps what only the older schema has": There(
         (
@@ -141,6 +154,77 @@ CASES: Final = {
         "INSERT INTO t (rowid, sku, label) VALUES (7, 'b', 'bread');",
         "SELECT rowid, sku FROM t ORDER BY rowid",
         [(1, "a"), (7, "b")],
+    ),
+    "of rows that are equal on the older version, each gets its own value again": There(
+        ("CREATE TABLE t (a TEXT);", "ALTER TABLE t ADD COLUMN b NUMERIC;"),
+        "INSERT INTO t VALUES ('x');",
+        "INSERT INTO t VALUES ('x', 5), ('x', NULL), ('x', 7);",
+        "SELECT rowid, a FROM t ORDER BY rowid",
+        [(1, "x"), (2, "x"), (3, "x"), (4, "x")],
+        rowids=frozenset({"t"}),
+    ),
+    "of equal rows that a migration makes, the one that was removed is removed again": There(
+        (
+            "CREATE TABLE t (a TEXT);",
+            "CREATE TABLE u (a); INSERT INTO u SELECT a FROM t;",
+        ),
+        "INSERT INTO t VALUES ('x'), ('x'), ('x');",
+        "DELETE FROM u WHERE rowid = 2;",
+        "SELECT rowid, a FROM t ORDER BY rowid",
+        [(1, "x"), (2, "x"), (3, "x")],
+        rowids=frozenset({"u"}),
+    ),
+    "a row keeps its rowid while it waits for a version that is not reached yet": There(
+        (
+            "CREATE TABLE t (a TEXT);",
+            "CREATE TABLE n (x);",
+            "CREATE TABLE u (a);",
+        ),
+        "INSERT INTO t VALUES ('x');",
+        "INSERT INTO u (rowid, a) VALUES (7, 'seven');",
+        "SELECT a FROM t",
+        [("x",)],
+        stops=(2,),
+        rowids=frozenset({"u"}),
+    ),
+    "a column of people's own in a table without a key that the older version does not have": There(
+        (
+            "CREATE TABLE t (a TEXT);",
+            "CREATE TABLE u (a); INSERT INTO u SELECT a FROM t;",
+        ),
+        "INSERT INTO t VALUES ('x'), ('y'), ('x');",
+        "ALTER TABLE u ADD COLUMN own; UPDATE u SET own = 5 WHERE rowid > 1;",
+        "SELECT rowid, a FROM t ORDER BY rowid",
+        [(1, "x"), (2, "y"), (3, "x")],
+        rowids=frozenset({"u"}),
+    ),
+    "NULL in a column of people's own that has a default": There(
+        ("CREATE TABLE t (a TEXT);", "CREATE TABLE u (a); INSERT INTO u SELECT a FROM t;"),
+        "INSERT INTO t VALUES ('x'), ('y');",
+        "ALTER TABLE u ADD COLUMN own DEFAULT 3; UPDATE u SET own = NULL WHERE rowid = 1;",
+        "SELECT rowid, a FROM t ORDER BY rowid",
+        [(1, "x"), (2, "y")],
+        rowids=frozenset({"u"}),
+    ),
+    "a column of people's own with the name of one that the migration dropped": There(
+        (
+            "CREATE TABLE t (k INTEGER PRIMARY KEY, a TEXT, own TEXT);",
+            "-- changes: drop column t.own\nALTER TABLE t DROP COLUMN own;",
+        ),
+        "INSERT INTO t VALUES (1, 'x', 'older');",
+        "ALTER TABLE t ADD COLUMN own; UPDATE t SET own = 5, a = 'y';",
+        "SELECT * FROM t",
+        [(1, "y", "older")],
+    ),
+    "the same, and the migration says how rows go back": There(
+        (
+            "CREATE TABLE t (k INTEGER PRIMARY KEY, a TEXT, own TEXT);",
+            WITHOUT_OWN,
+        ),
+        "INSERT INTO t VALUES (1, 'x', 'older');",
+        "ALTER TABLE t ADD COLUMN own; UPDATE t SET own = 5, a = 'y';",
+        "SELECT * FROM t",
+        [(1, "y", "older")],
     ),
     "a row without a key, of which the migration gives a value back otherwise": There(
         ("CREATE TABLE t (a TEXT, cents);", EUROS),
