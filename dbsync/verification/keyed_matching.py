@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from dbsync.storage.connections import Connection
+from dbsync.storage.connections import Connection, attempted
 from dbsync.storage.introspection import columns_of, is_rowid, quoted, rowid_of
 from dbsync.verification.row_matching import affinity, make_comparable, same_cell
 
@@ -122,10 +122,29 @@ class Twins:
 def own_value(connection: Connection, table: str, columns: tuple[str, ...], *, schema: str, row: str) -> str:
     """Return the condition that a row has a value in columns which only its side has; empty if there are none.
 
-    Where such a column has a default, NULL is a value: a row of the other side would get the default.
+    The default of such a column is none: a row of the other side gets it with the column. NULL beside it is one.
     """
-    defaults = {column.name.lower() for column in columns_of(connection, table, schema) if column.default}
-    return " OR ".join("1" if name.lower() in defaults else f"{row}.{quoted(name)} IS NOT NULL" for name in columns)
+    known = {column.name.lower(): column for column in columns_of(connection, table, schema)}
+    conditions = []
+    for name in columns:
+        column, cell = known[name.lower()], f"{row}.{quoted(name)}"
+        default = _literal(connection, column.default) if column.default else "NULL"
+        conditions.append(f"{cell} COLLATE BINARY IS NOT {default}" if default else "1")
+        if column.default and default and affinity(column.type) == "blob":
+            conditions.append(f"typeof({cell}) <> typeof({default})")
+    return " OR ".join(conditions)
+
+
+def _literal(connection: Connection, default: str) -> str:
+    """Return the value of a default as SQL; empty if SQLite cannot compute it here."""
+    found: list[str] = []
+
+    def compute() -> None:
+        (value,) = connection.execute(f"SELECT quote(({default}))").fetchone()
+        found.append(str(value))
+
+    attempted(connection, compute)
+    return "".join(found)
 
 
 def null_keys(connection: Connection, table: str, key: tuple[str, ...], schema: str) -> bool:

@@ -339,6 +339,25 @@ def test_a_column_that_people_made_on_both_versions_keeps_the_later_value(tmp_pa
     assert [row["reason"] for row in kept(database)] == ["own was changed since"]
 
 
+def test_the_default_of_a_column_that_people_made_is_no_loss_and_null_beside_it_is_one(tmp_path: Path) -> None:
+    database, found = shop(
+        tmp_path, "CREATE TABLE sale (id INTEGER PRIMARY KEY);",
+        "CREATE TABLE line (a); INSERT INTO line SELECT id FROM sale;", "INSERT INTO sale VALUES (1), (2), (3), (4)",
+    )  # fmt: skip
+    for column in ("own REAL DEFAULT 3", "word TEXT COLLATE NOCASE DEFAULT 'a'", "free DEFAULT 1"):
+        change(database, f"ALTER TABLE line ADD COLUMN {column}")
+    change(
+        database, "UPDATE line SET own = NULL WHERE a = 1", "UPDATE line SET word = 'A' WHERE a = 2",
+        "UPDATE line SET free = 1.0 WHERE a = 3",
+    )  # fmt: skip
+    losses = {loss.table: tuple(loss)[1:] for loss in back(database, found).losses}
+    assert losses["line"] == (0, 3, 0)
+    up_again(database, found)
+    assert all_of(database, "SELECT a, own, word, typeof(free) FROM line") == [
+        (1, None, "a", "integer"), (2, 3.0, "A", "integer"), (3, 3.0, "a", "real"), (4, 3.0, "a", "integer"),
+    ]  # fmt: skip
+
+
 def test_a_result_that_cannot_go_up_again_is_restored_and_everything_waits(tmp_path: Path) -> None:
     step = """-- changes: update sale.kind
 UPDATE sale SET kind = 1 / (cents <> 500);
