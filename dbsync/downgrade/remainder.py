@@ -176,8 +176,15 @@ def _loss_name(row: KeptRow) -> str:
 
 
 def _part(row: KeptRow) -> tuple[object, ...]:
-    """Return what is kept, without when it was kept and why it is still."""
-    return (row.schema, row.kind, row.table, row.cells)
+    """Return what is kept, without when it was kept and why it is still, and in which order the table has its columns.
+
+    1 and 1.0 are not the same value, nor are a string and a blob of the same bytes.
+    """
+    cells = (
+        (cell.column, cell.is_key, cell.sides, *((type(value), repr(value)) for value in (cell.predicted, cell.value)))
+        for cell in row.cells
+    )
+    return (row.schema, row.kind, row.table, frozenset(cells))
 
 
 def _keep_earlier(connection: Connection, now: str, predicted: str) -> int:

@@ -97,6 +97,22 @@ CASES: Final = {
         "SELECT a FROM sale ORDER BY rowid",
         [("one",), ("two",)],
     ),
+    "a value of the same number in another storage class is a loss of its own": Rounds(
+        "CREATE TABLE sale (k INTEGER PRIMARY KEY);",
+        "ALTER TABLE sale ADD COLUMN d;",
+        "INSERT INTO sale VALUES (1);",
+        ("UPDATE sale SET d = 1;", "UPDATE sale SET d = 1.0;"),
+        "SELECT * FROM sale",
+        [(1,)],
+    ),
+    "a column that people made stands elsewhere in the second round": Rounds(
+        "CREATE TABLE sale (a TEXT);",
+        "ALTER TABLE sale ADD COLUMN d;",
+        "INSERT INTO sale VALUES ('one');",
+        ("INSERT INTO sale VALUES ('two', 1.23); ALTER TABLE sale ADD COLUMN late_own;", "SELECT 1;"),
+        "SELECT a, late_own FROM sale ORDER BY rowid",
+        [("one", None), ("two", None)],
+    ),
     "a row that the older schema refuses, in a search index as well, is stated as lost once": Rounds(
         "CREATE TABLE note (k INTEGER PRIMARY KEY, a TEXT NOT NULL);"
         " CREATE VIRTUAL TABLE words USING fts5(a, content='note', content_rowid='k');"
