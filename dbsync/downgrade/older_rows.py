@@ -148,7 +148,9 @@ class OlderRows:
             final = self._changed(loose, before, after, old)
             if final is None:
                 return
-            rows.add(0, place=place, old=old, final=final)
+            # Where the migrations left the rowid as it was, the row goes where people have it: others may have its own.
+            is_same = place is not None and place == change.base_place
+            rows.add(0, place=place, old=old, final=final, target=change.now_place if is_same else None)
         else:
             rows.add(0, place=place, old=old, final=None)
         if place is not None:

@@ -155,6 +155,13 @@ CASES: Final = {
         "SELECT rowid, sku FROM t ORDER BY rowid",
         [(1, "a"), (7, "b")],
     ),
+    "keys that change places take their rowids with them": There(
+        ("CREATE TABLE t (k TEXT PRIMARY KEY, a TEXT);", "ALTER TABLE t ADD COLUMN b;"),
+        "INSERT INTO t VALUES ('one', 'x'), ('two', 'y');",
+        "UPDATE t SET k = 'three' WHERE k = 'one'; UPDATE t SET k = 'one' WHERE k = 'two'; UPDATE t SET b = 5;",
+        "SELECT rowid, k, a FROM t ORDER BY rowid",
+        [(1, "three", "x"), (2, "one", "y")],
+    ),
     "of rows that are equal on the older version, each gets its own value again": There(
         ("CREATE TABLE t (a TEXT);", "ALTER TABLE t ADD COLUMN b NUMERIC;"),
         "INSERT INTO t VALUES ('x');",
