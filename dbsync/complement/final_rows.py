@@ -57,11 +57,13 @@ class FinalRows:
         self._last: int | None = None
         cells = ", ".join([*self._o, *self._f])
         connection.execute(
-            f"CREATE TABLE {stage} (seq INTEGER PRIMARY KEY, tag, place, moved, old, final, live, cause"
+            f"CREATE TABLE {stage} (seq INTEGER PRIMARY KEY, tag, place, target, moved, old, final, live, cause"
             f"{', ' if cells else ''}{cells})"
         )
 
-    def add(self, tag: int, *, place: int | None, old: Cells | None, final: Cells | None) -> None:
+    def add(
+        self, tag: int, *, place: int | None, old: Cells | None, final: Cells | None, target: int | None = None
+    ) -> None:
         """Add a row.
 
         Args:
@@ -69,11 +71,15 @@ class FinalRows:
             place: its rowid in the table, for an old row; for a new one the rowid that it should have, if any.
             old: all its cells as they are; None: it is new.
             final: all its cells as they are to be; None: it goes.
+            target: the rowid that an old row should have then, if another one.
         """
         befores = [None if old is None else old[name] for name in self.columns]
         afters = [None if final is None else final[name] for name in self.columns]
-        marks, values = bound([tag, place, int(old is not None), int(final is not None), ABSENT, *befores, *afters])
-        names = ", ".join(["tag", "place", "old", "final", "live", *self._o, *self._f])
+        target = place if target is None else target
+        marks, values = bound(
+            [tag, place, target, int(old is not None), int(final is not None), ABSENT, *befores, *afters]
+        )
+        names = ", ".join(["tag", "place", "target", "old", "final", "live", *self._o, *self._f])
         self._connection.execute(f"INSERT INTO {self.stage} ({names}) VALUES ({', '.join(marks)})", values)
 
     def apply(self) -> None:
@@ -134,8 +140,8 @@ class FinalRows:
         cells = list(self._f)
         if self._explicit:
             assert self.rowid is not None
-            names, cells = [self.rowid, *names], ["place", *cells]
-            placeless = f"SELECT 1 FROM {self.stage} WHERE final AND place IS NULL LIMIT 1"
+            names, cells = [self.rowid, *names], ["target", *cells]
+            placeless = f"SELECT 1 FROM {self.stage} WHERE final AND target IS NULL LIMIT 1"
             if self._connection.execute(placeless).fetchone():
                 return False
         # OR ABORT: the table's own ON CONFLICT clauses would replace or drop rows silently.
@@ -145,7 +151,7 @@ class FinalRows:
         )
         if attempted(self._connection, partial(self._connection.execute, insert)) is not None:
             return False
-        self._connection.execute(f"UPDATE {self.stage} SET live = {FINAL} WHERE final")
+        self._connection.execute(f"UPDATE {self.stage} SET live = {FINAL}, place = target WHERE final")
         return True
 
     def _insert_one_by_one(self) -> None:
@@ -153,8 +159,16 @@ class FinalRows:
         refused: list[tuple[int, str]] = []
         elsewhere: list[int] = []
         for (seq,) in waiting:
-            place, old, final = self._row(seq)
-            cause = "" if self._explicit and place is None else self._insert(final, place)
+            place, target, old, final = self._row(seq)
+            cause = "" if self._explicit and target is None else self._insert(final, target)
+            if (
+                cause is not None
+                and self._explicit
+                and old is not None
+                and None not in (place, target)
+                and place != target
+            ):
+                cause = self._insert(final, place)
             if cause is None:
                 self._arrived(seq)
             elif self._explicit and (old is None or place is None):
@@ -163,10 +177,10 @@ class FinalRows:
                 refused.append((seq, cause))
         # Only now: a new row whose rowid may be taken must not take that of another one.
         for seq in elsewhere:
-            place, _, final = self._row(seq)
+            _, target, _, final = self._row(seq)
             cause = self._insert(final, None)
             if cause is None:
-                self._connection.execute(f"UPDATE {self.stage} SET moved = ? WHERE seq = ?", (place is not None, seq))
+                self._connection.execute(f"UPDATE {self.stage} SET moved = ? WHERE seq = ?", (target is not None, seq))
                 self._arrived(seq)
             else:
                 refused.append((seq, cause))
@@ -181,13 +195,15 @@ class FinalRows:
         self._note(seq, FINAL, None)
 
     def _fall_back(self, seq: int, cause: str) -> None:
-        place, old, final = self._row(seq)
+        place, _, old, final = self._row(seq)
         if old is not None:
+            place = self._free(place)
             changed = [name for name in self.columns if not same(old[name], final[name])]
             counts = (1, 2) if len(changed) <= _MOST_CELLS else (1,)
             for count in counts:
                 for names in combinations(changed, count):
                     if self._insert({**final, **{name: old[name] for name in names}}, place) is None:
+                        self._note_place(seq, is_moved=place is None)
                         self._note(seq, PARTLY, cause)
                         return
             if self._put_old(seq, old, place):
@@ -197,16 +213,19 @@ class FinalRows:
 
     def undo(self, seq: int, cause: str) -> None:
         """Put the row's old state back; a new row goes. For a caller that finds the final state impossible."""
-        place, old, final = self._row(seq)
-        self._delete(final, place)
-        if old is not None:
-            self._delete(old, place)
+        place, _, old, final = self._row(seq)
+        (is_live,) = self._connection.execute(f"SELECT live FROM {self.stage} WHERE seq = ?", (seq,)).fetchone()
+        if is_live:
+            # Else another row may have taken its key or its rowid.
+            self._delete(final, place)
+            if old is not None:
+                self._delete(old, place)
         restored = old is not None and self._put_old(seq, old, place)
         self._note(seq, PARTLY if restored else ABSENT, cause)
 
     def restore(self, seq: int, cause: str) -> None:
         """Put a row back that was to go."""
-        place, old, _ = self._row(seq)
+        place, _, old, _ = self._row(seq)
         if old is not None and self._put_old(seq, old, place):
             self._note(seq, PARTLY, cause)
 
@@ -216,20 +235,31 @@ class FinalRows:
             return True
         if not self._explicit or self._insert(old, None) is not None:
             return False
-        sql = f"UPDATE {self.stage} SET place = ?, moved = 1 WHERE seq = ?"
-        self._connection.execute(sql, (self._last, seq))
+        self._note_place(seq, is_moved=True)
         return True
+
+    def _free(self, place: int | None) -> int | None:
+        """Return a rowid if no row has it: the row that had it goes elsewhere, and another one may have taken it."""
+        if not self._explicit or place is None:
+            return place
+        taken = self._connection.execute(f"SELECT 1 FROM {self._name} WHERE {self.rowid} = ?", (place,)).fetchone()
+        return None if taken else place
+
+    def _note_place(self, seq: int, *, is_moved: bool) -> None:
+        if self._explicit:
+            sql = f"UPDATE {self.stage} SET place = ?, moved = ? WHERE seq = ?"
+            self._connection.execute(sql, (self._last, is_moved, seq))
 
     # --------------------------------------------------------------------------------------------------------- rows
 
-    def _row(self, seq: int) -> tuple[int | None, dict[str, Value] | None, dict[str, Value]]:
-        names = ", ".join(["place", "old", *self._o, *self._f])
-        place, has_old, *cells = self._connection.execute(
+    def _row(self, seq: int) -> tuple[int | None, int | None, dict[str, Value] | None, dict[str, Value]]:
+        names = ", ".join(["place", "target", "old", *self._o, *self._f])
+        place, target, has_old, *cells = self._connection.execute(
             f"SELECT {names} FROM {self.stage} WHERE seq = ?", (seq,)
         ).fetchone()
         half = len(self.columns)
         old = dict(zip(self.columns, cells[:half], strict=True)) if has_old else None
-        return place, old, dict(zip(self.columns, cells[half:], strict=True))
+        return place, target, old, dict(zip(self.columns, cells[half:], strict=True))
 
     def _insert(self, cells: Cells, place: int | None) -> str | None:
         """Insert one row and return why the table refuses it; None: it is in."""

@@ -73,7 +73,10 @@ class KeptRow(NamedTuple):
     kind: KeptKind
     table: str
     place: int | None
-    """The rowid of an added row, which other rows may refer to."""
+    """The rowid that an added row had, which other rows may refer to.
+
+    Of another row without a key: the one that it has after the migrations, if rows equal to it are there.
+    """
     state: KeptState
     reason: str | None
     cells: tuple[KeptCell, ...]
@@ -184,8 +187,9 @@ def _kept_row(connection: Connection, schema: str, row: tuple[object, ...]) -> K
 def add(connection: Connection, row: KeptRow) -> None:
     """Write one row; its `id` is chosen anew."""
     cursor = connection.execute(
-        f"INSERT INTO main.{KEPT_ROWS} (schema, generation, kind, table_name, state, reason) VALUES (?, ?, ?, ?, ?, ?)",
-        (row.schema, row.generation, row.kind, row.table, row.state, row.reason),
+        f"INSERT INTO main.{KEPT_ROWS} (schema, generation, kind, table_name, place, state, reason)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (row.schema, row.generation, row.kind, row.table, row.place, row.state, row.reason),
     )
     for position, cell in enumerate(row.cells):
         marks, values = bound([cell.predicted, cell.value])

@@ -72,6 +72,8 @@ class _Generation:
         self._done: Final[set[int]] = set()
         self._reasons: Final[dict[int, str]] = {}
         self._uniques: Final[dict[str, list[set[str]]]] = {}
+        self._made: Final[set[tuple[str, str]]] = set()
+        """Tables and columns, in lower case, of columns that were made just now: nobody can have written there."""
         self._numbered: dict[str, str] = {}
 
     def run(self) -> PutBack:
@@ -104,6 +106,8 @@ class _Generation:
                 return
             self._connection.execute(str(cells["sql"]))
             self._done.add(row.id)
+            if cells["type"] == "column":
+                self._made.add((str(cells["table"]).lower(), str(cells["name"]).lower()))
         except sqlite3.Error as error:
             if kind_of(error) is not None:
                 raise
@@ -171,7 +175,8 @@ class _Generation:
                 continue
             if _unchanged(cell):
                 continue
-            if cell.sides is Sides.VALUE or same(now[name], cell.predicted):
+            is_new = cell.sides is Sides.VALUE and (rows.table.lower(), name.lower()) in self._made
+            if is_new or same(now[name], cell.predicted):
                 final[name] = cell.value
             else:
                 self._reasons.setdefault(row.id, f"{name} was changed since")
@@ -184,29 +189,35 @@ class _Generation:
     def _found(
         self, rows: FinalRows, row: KeptRow, cells: Mapping[str, KeptCell]
     ) -> tuple[int | None, Mapping[str, Value] | None]:
-        """Return rowid and cells of the row in the database; by key, and without one by its content."""
+        """Return rowid and cells of the row in the database; by key, and without one by its content or its rowid."""
         side = "value" if row.kind is KeptKind.ADDED else "predicted"
         keys = {name: cell for name, cell in cells.items() if cell.is_key}
         by_key = bool(keys) and {name.lower() for name in rows.key} == {name.lower() for name in keys}
         if not by_key and row.kind is KeptKind.ADDED:
             # Equal rows without a key are as many as they are: this one is added to them.
             return None, None
-        wanted = keys if by_key else cells
+        both = {name: cell for name, cell in cells.items() if cell.sides is not Sides.VALUE}
+        wanted = keys if by_key else both
         marks, values = bound(getattr(cell, side) for cell in wanted.values())
         equal = "=" if by_key else "IS"
         where = " AND ".join(f"{quoted(name)} {equal} {mark}" for name, mark in zip(wanted, marks, strict=True))
+        if not by_key and rows.rowid and row.place is not None:
+            # There were rows equal to it: of those only its own is meant, even if that was changed since.
+            where, values = f"{rows.rowid} = ?", [row.place]
+            by_key = True
         names = [rows.rowid or "NULL", *(quoted(name) for name in rows.columns)]
         taken = f" AND {rows.rowid} NOT IN (SELECT place FROM {rows.stage} WHERE old)" if rows.rowid else ""
         select = f"SELECT {', '.join(names)} FROM main.{quoted(rows.table)} WHERE {where or '1'}"
         for place, *found in self._connection.execute(select if by_key else select + taken, values):
             now = dict(zip(rows.columns, found, strict=True))
-            if by_key or all(same(now[name], cell.predicted) for name, cell in cells.items()):
+            if by_key or all(same(now[name], cell.predicted) for name, cell in both.items()):
                 return place, now
         return None, None
 
     def _same_row(self, rows: FinalRows, cells: Mapping[str, KeptCell], now: Mapping[str, Value]) -> bool:
         """Return whether the row of this key still is the one that is kept, and not a new one of the same number."""
-        if not rows.own_rowid or rows.table.lower() in self._numbered:
+        has_key = any(cell.is_key for cell in cells.values())
+        if has_key and (not rows.own_rowid or rows.table.lower() in self._numbered):
             return True
         here = [name for name, cell in cells.items() if _unchanged(cell)]
         if all(same(now[name], cells[name].value) for name in here):

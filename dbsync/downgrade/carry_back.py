@@ -228,10 +228,9 @@ def _do_again(
             connection.execute("BEGIN")
             # Whatever of it is live now is compared, and kept anew if it must be; the newer database has the rest.
             kept.drop(connection)
-            if local is not None:
-                local_objects.make_empty(connection, NOW, local, translate.table_of)
+            made = local_objects.make_empty(connection, NOW, local, translate.table_of) if local else None
             with without_triggers(connection):
-                again = older_rows.OlderRows(connection, translate, local.column_names if local else frozenset())
+                again = older_rows.OlderRows(connection, translate, made.column_names if made else frozenset())
                 done = again.carry(lambda count: told(count, 0, "doing again", Unit.ROWS))
                 told(done, done, unit=Unit.ROWS)
                 _raise_marks(connection, translate)
@@ -265,7 +264,7 @@ def _keep(
             with every_text(connection):
                 count = remainder.keep(connection, now=NOW, predicted=AGAIN, number=number)
             connection.execute("COMMIT")
-            lost = remainder.not_kept_before(connection, losses, earlier=BASE, number=number)
+            lost = remainder.not_kept_before(connection, losses, earlier=BASE, now=NOW, number=number)
             return remainder.park(connection, number, parked) if count else 0, lost
     finally:
         snapshot.drop_part(work)

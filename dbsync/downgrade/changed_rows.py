@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from dbsync.complement.exact_values import Value, same
 from dbsync.storage.connections import Connection, kind_of
 from dbsync.storage.introspection import columns_of, key_of, quoted, rowid_of
-from dbsync.verification.keyed_matching import Twins, null_keys
+from dbsync.verification.keyed_matching import Twins, null_keys, own_value
 
 ADDED, CHANGED, REMOVED = "added", "changed", "removed"
 
@@ -141,42 +141,86 @@ def _by_twins(connection: Connection, table: str, sides: Sides, shape: _Shape) -
 def _by_content(connection: Connection, table: str, sides: Sides, shape: _Shape) -> None:
     """Collect the rows that only one side has, equal ones as often as they are too many; then pair them.
 
-    Two rows belong together if they have one rowid, or are equal in half of their cells.
+    Two rows belong together if they have one rowid, or are equal in half of their cells. The rowid before stays only
+    where it alone tells a row from others that are equal to it.
     """
-    numbers = [number for number, column in enumerate(shape.columns) if column in shape.both]
+    if any(rowid_of(connection, table, side) is None for side in (sides.now, sides.base)):
+        return
+    own = own_value(connection, table, shape.only_now, schema=sides.now, row="r")
+    if own:
+        _insert_equal(connection, table, sides, shape, own)
     for kind, letter, mine, other in ((ADDED, "n", sides.now, sides.base), (REMOVED, "b", sides.base, sides.now)):
-        only = shape.only_now if letter == "n" else shape.only_base
-        own = [*numbers, *(number for number, column in enumerate(shape.columns) if column in only)]
-        names = "".join(f", {letter}{number}" for number in own)
-        cells = "".join(f", r.{quoted(shape.columns[number])}" for number in own)
-        rowid = rowid_of(connection, table, mine) or "NULL"
-        lacking = "".join(f" OR r.{quoted(column)} IS NOT NULL" for column in only) if letter == "n" else ""
-        many, few = (_numbered(connection, table, side, shape) for side in (mine, other))
+        names, cells = _cells(shape, shape.only_now if letter == "n" else shape.only_base, letter, "r")
+        rowid = rowid_of(connection, table, mine)
+        many, few = (_numbered(connection, table, shape, pair) for pair in ((mine, other), (other, mine)))
         connection.execute(
             f"INSERT INTO {sides.stage} (kind, {letter}_place{names}) SELECT '{kind}', r.{rowid}{cells}"
             f" FROM {mine}.{quoted(table)} r WHERE r.{rowid} IN (SELECT place FROM ({many}) JOIN"
             f" (SELECT {_grouped(shape)} FROM ({many}) EXCEPT SELECT {_grouped(shape)} FROM ({few}))"
-            f" USING ({_grouped(shape)})){lacking}"
-            if rowid != "NULL"
-            else f"INSERT INTO {sides.stage} (kind) SELECT '{kind}' WHERE 0"
+            f" USING ({_grouped(shape)}))"
         )
     _pair(connection, sides.stage, shape)
+    parts = ", ".join(_parts(shape)) or "1"
+    base = _numbered(connection, table, shape, (sides.base, sides.now))
+    counted = f"SELECT place, count(*) OVER (PARTITION BY {parts}) AS rows_count FROM ({base})"
+    # A row that is like no other is found by its content later, at whatever rowid it may be then.
+    connection.execute(
+        f"UPDATE {sides.stage} SET b_place = NULL"
+        f" WHERE b_place NOT IN (SELECT place FROM ({counted}) WHERE rows_count > 1)"
+    )
+
+
+def _insert_equal(connection: Connection, table: str, sides: Sides, shape: _Shape, own: str) -> None:
+    """Collect the rows that are equal on both sides, but for columns that only one side has."""
+    (after, after_cells), (before, before_cells) = (
+        _cells(shape, shape.only_now, "n", "r"), _cells(shape, shape.only_base, "b", "o")
+    )  # fmt: skip
+    mine, theirs = (rowid_of(connection, table, side) for side in (sides.now, sides.base))
+    now = _numbered(connection, table, shape, (sides.now, sides.base))
+    base = _numbered(connection, table, shape, (sides.base, sides.now))
+    connection.execute(
+        f"INSERT INTO {sides.stage} (kind, n_place, b_place{after}{before})"
+        f" SELECT '{CHANGED}', r.{mine}, o.{theirs}{after_cells}{before_cells}"
+        f" FROM (SELECT n.place AS n_place, b.place AS b_place FROM ({now}) n JOIN ({base}) b"
+        f" USING ({_grouped(shape)})) JOIN {sides.now}.{quoted(table)} r ON r.{mine} = n_place"
+        f" JOIN {sides.base}.{quoted(table)} o ON o.{theirs} = b_place WHERE {own}"
+    )
+
+
+def _cells(shape: _Shape, only: tuple[str, ...], letter: str, row: str) -> tuple[str, str]:
+    """Return the stage's columns of one side and the cells for them, each after a comma."""
+    own = [number for number, column in enumerate(shape.columns) if column in shape.both or column in only]
+    names = "".join(f", {letter}{number}" for number in own)
+    return names, "".join(f", {row}.{quoted(shape.columns[number])}" for number in own)
+
+
+def _parts(shape: _Shape) -> list[str]:
+    return [f"c{number}, t{number}" for number in range(len(shape.both))]
 
 
 def _grouped(shape: _Shape) -> str:
-    return ", ".join([*(f"c{number}, t{number}" for number in range(len(shape.both))), "nth"])
+    return ", ".join([*_parts(shape), "nth"])
 
 
-def _numbered(connection: Connection, table: str, schema: str, shape: _Shape) -> str:
+def _numbered(connection: Connection, table: str, shape: _Shape, sides: tuple[str, str]) -> str:
+    """Return the query of the first side's rows, equal ones with numbers: first those that are at their rowid in both.
+
+    Thus the row that is too many, or is missing, is the one whose rowid the other side does not have.
+    """
+    mine, theirs = (rowid_of(connection, table, side) for side in sides)
     cells = "".join(
         f"coalesce(+{quoted(column)}, 0) COLLATE BINARY AS c{number}, typeof({quoted(column)}) AS t{number}, "
         for number, column in enumerate(shape.both)
     )
-    rowid = rowid_of(connection, table, schema) or "NULL"
-    parts = ", ".join(f"c{number}, t{number}" for number in range(len(shape.both))) or "1"
+    equal = "".join(
+        f" AND typeof(o.{name}) = typeof(r.{name}) AND +o.{name} COLLATE BINARY IS +r.{name}"
+        for name in map(quoted, shape.both)
+    )
+    stays = f"EXISTS (SELECT 1 FROM {sides[1]}.{quoted(table)} o WHERE o.{theirs} = r.{mine}{equal}) AS stays"
+    parts = ", ".join(_parts(shape)) or "1"
     return (
-        f"SELECT *, row_number() OVER (PARTITION BY {parts} ORDER BY place) AS nth"
-        f" FROM (SELECT {cells}{rowid} AS place FROM {schema}.{quoted(table)})"
+        f"SELECT *, row_number() OVER (PARTITION BY {parts} ORDER BY stays DESC, place) AS nth"
+        f" FROM (SELECT {cells}r.{mine} AS place, {stays} FROM {sides[0]}.{quoted(table)} r)"
     )
 
 

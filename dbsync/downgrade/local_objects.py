@@ -106,17 +106,23 @@ def made_since(connection: Connection, now: str, base: str) -> Local:
     return Local(tuple(tables_only_in(connection, now, base)), tuple(columns_only_in(connection, now, base)))
 
 
-def make_empty(connection: Connection, schema: str, local: Local, name_of: Callable[[str], str | None]) -> None:
+def make_empty(connection: Connection, schema: str, local: Local, name_of: Callable[[str], str | None]) -> Local:
     """Make local tables, empty, and local columns in `main`, from their definitions in `schema`.
 
-    `name_of` returns the name of a table in `main`; None: it is not there. What SQLite refuses is left out.
+    `name_of` returns the name of a table in `main`; None: it is not there. What SQLite refuses is left out: the older
+    schema may have a table or column of that name, with values that are not people's own.
+
+    Returns:
+        Those that were made.
     """
-    for table in local.tables:
-        _tried(connection, sql_of(connection, "table", table, schema))
-    for column in local.columns:
-        table_here = name_of(column.table)
-        if table_here is not None:
-            _tried(connection, f"ALTER TABLE main.{quoted(table_here)} ADD COLUMN {column.definition}")
+
+    def is_made(column: LocalColumn) -> bool:
+        table = name_of(column.table)
+        sql = f"ALTER TABLE main.{quoted(table or '')} ADD COLUMN {column.definition}"
+        return table is not None and _tried(connection, sql)
+
+    tables = [table for table in local.tables if _tried(connection, sql_of(connection, "table", table, schema))]
+    return Local(tuple(tables), tuple(column for column in local.columns if is_made(column)))
 
 
 def make_objects(connection: Connection, schema: str, base: str, newer: tuple[Migration, ...]) -> None:

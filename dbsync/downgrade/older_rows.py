@@ -130,8 +130,14 @@ class OlderRows:
                 self._add(after, change.now_place)
             return
         if before is None:
+            if after is not None:
+                self._correct(found.table, change, after)
             return
-        place, old = self._found(before, change.base_place, loose)
+        by_names = self._translate.by_names(found.table, change.before)
+        known = {name.lower() for name in by_names.row} if by_names is not None else set()
+        # What `down_row` makes of a value need not be what the backup has; `_found` looks at the rest then.
+        made = frozenset(name.lower() for name in before.row) - known
+        place, old = self._found(before, change.base_place, loose | made)
         if old is None:
             # A row that the migrations made, or renumbered: the older schema does not have it.
             return
@@ -142,11 +148,28 @@ class OlderRows:
             final = self._changed(loose, before, after, old)
             if final is None:
                 return
-            rows.add(0, place=place, old=old, final=final)
+            # Where the migrations left the rowid as it was, the row goes where people have it: others may have its own.
+            is_same = place is not None and place == change.base_place
+            rows.add(0, place=place, old=old, final=final, target=change.now_place if is_same else None)
         else:
             rows.add(0, place=place, old=old, final=None)
         if place is not None:
             self._taken.setdefault(before.table, set()).add(place)
+
+    def _correct(self, table: str, change: _Change, after: Placed) -> None:
+        """Stage a row that had no place in the older schema, and has one as people left it, if its key stayed."""
+        rows = self._rows(after.table)
+        by_names = self._translate.by_names(table, change.before)
+        cells = {name.lower(): value for name, value in by_names.row.items()} if by_names is not None else {}
+        keys = [(after.row.get(name), cells.get(name.lower())) for name in rows.key]
+        if not keys or any(value is None or not same(value, before) for value, before in keys):
+            return
+        place, old = self._found(after, change.base_place, frozenset())
+        if old is None:
+            return
+        rows.add(0, place=place, old=old, final={**old, **after.row})
+        if place is not None:
+            self._taken.setdefault(after.table, set()).add(place)
 
     def _add(self, after: Placed, place: int | None) -> None:
         rows = self._rows(after.table)

@@ -79,7 +79,8 @@ def _copy_rows(connection: Connection, found: Collected, number: SchemaNumber, g
     (first,) = connection.execute(f"SELECT coalesce(max(id), 0) FROM main.{KEPT_ROWS}").fetchone()
     connection.execute(
         f"INSERT INTO main.{KEPT_ROWS} (id, schema, generation, kind, table_name, place, state)"
-        f" SELECT {first} + seq, ?, ?, kind, ?, n_place, ? FROM {_STAGE} ORDER BY seq",
+        f" SELECT {first} + seq, ?, ?, kind, ?, CASE kind WHEN '{KeptKind.ADDED}' THEN n_place ELSE b_place END, ?"
+        f" FROM {_STAGE} ORDER BY seq",
         (number, generation, found.table, KeptState.WAITING),
     )
     keys = {name.lower() for name in found.key}
@@ -124,33 +125,48 @@ def _keep_objects(connection: Connection, now: str, predicted: str, number: Sche
 
 
 def not_kept_before(
-    connection: Connection, losses: tuple[Loss, ...], *, earlier: str, number: SchemaNumber
+    connection: Connection, losses: tuple[Loss, ...], *, earlier: str, now: str, number: SchemaNumber
 ) -> tuple[Loss, ...]:
     """Return the losses without what `earlier`, the backup, kept for that schema already: nothing of it is lost since.
 
-    It was put back, nobody changed it, and `main` keeps the same again.
+    It was put back, nobody changed it, and `main` keeps the same again. A search index over another table of `now`
+    shows the rows of that: where nothing of them is lost since, nothing of the index is.
     """
     with every_text(connection):
         before = Counter(_part(row) for row in kept.all_rows(connection, earlier))
         if not before:
             return losses
-        same: Counter[tuple[str, KeptKind]] = Counter()
+        known: Counter[tuple[str, KeptKind]] = Counter()
         for row in kept.all_rows(connection):
             if row.schema == number and row.state is KeptState.WAITING and before[_part(row)]:
                 before[_part(row)] -= 1
-                same[_loss_name(row), KeptKind.ADDED if row.kind is KeptKind.OBJECT else row.kind] += 1
-    found = (_less(loss, same) for loss in losses)
-    return tuple(loss for loss in found if loss.added or loss.changed or loss.removed)
+                known.update((_loss_name(row), kind) for kind in _counted_as(row))
+    left = [loss for loss in (_less(loss, known) for loss in losses) if loss.added or loss.changed or loss.removed]
+    gone = {loss.table.lower() for loss in losses} - {loss.table.lower() for loss in left}
+    facts = app_tables(connection, now)
+    followers = {name for name, table in facts.items() if table.content_table.lower() in gone}
+    return tuple(loss for loss in left if loss.table not in followers)
 
 
-def _less(loss: Loss, same: Counter[tuple[str, KeptKind]]) -> Loss:
+def _less(loss: Loss, known: Counter[tuple[str, KeptKind]]) -> Loss:
     name = loss.table.lower()
     return Loss(
         loss.table,
-        max(0, loss.added - same[name, KeptKind.ADDED]),
-        max(0, loss.changed - same[name, KeptKind.CHANGED]),
-        max(0, loss.removed - same[name, KeptKind.REMOVED]),
+        max(0, loss.added - known[name, KeptKind.ADDED]),
+        max(0, loss.changed - known[name, KeptKind.CHANGED]),
+        max(0, loss.removed - known[name, KeptKind.REMOVED]),
     )
+
+
+def _counted_as(row: KeptRow) -> list[KeptKind]:
+    """Return how a loss counts what is kept: a changed row without a key is one more and one less."""
+    if row.kind is KeptKind.OBJECT:
+        return [KeptKind.ADDED]
+    if row.kind is not KeptKind.CHANGED or any(cell.is_key for cell in row.cells):
+        return [row.kind]
+    differs = any(cell.sides is kept.Sides.BOTH and not same(cell.predicted, cell.value) for cell in row.cells)
+    is_more = any(cell.sides is kept.Sides.VALUE for cell in row.cells)
+    return [*((KeptKind.ADDED, KeptKind.REMOVED) if differs else ()), *((KeptKind.CHANGED,) if is_more else ())]
 
 
 def _loss_name(row: KeptRow) -> str:
@@ -163,8 +179,15 @@ def _loss_name(row: KeptRow) -> str:
 
 
 def _part(row: KeptRow) -> tuple[object, ...]:
-    """Return what is kept, without when it was kept and why it is still."""
-    return (row.schema, row.kind, row.table, row.cells)
+    """Return what is kept, without when it was kept and why it is still, and in which order the table has its columns.
+
+    1 and 1.0 are not the same value, nor are a string and a blob of the same bytes.
+    """
+    cells = (
+        (cell.column, cell.is_key, cell.sides, *((type(value), repr(value)) for value in (cell.predicted, cell.value)))
+        for cell in row.cells
+    )
+    return (row.schema, row.kind, row.table, frozenset(cells))
 
 
 def _keep_earlier(connection: Connection, now: str, predicted: str) -> int:

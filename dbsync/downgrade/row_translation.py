@@ -82,12 +82,19 @@ class Translator:
 
     def __call__(self, table: str, row: Record) -> Placed | None:
         """Return table and row in the older schema; None if it has no place for them."""
+        return self._older(table, row, calls_down=True)
+
+    def by_names(self, table: str, row: Record) -> Placed | None:
+        """Return table and row in the older schema by same names and declared renames alone."""
+        return self._older(table, row, calls_down=False)
+
+    def _older(self, table: str, row: Record, *, calls_down: bool) -> Placed | None:
         row = dict(row)
         for step, down in self._steps:
             if _is_made_later(step, table):
                 return None
             row = _without_later_ones(step, table, row)
-            if down is not None:
+            if down is not None and calls_down:
                 translated = _called(down, table, row)
                 if translated is None:
                     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from dbsync.storage.connections import Connection
+from dbsync.storage.connections import Connection, attempted
 from dbsync.storage.introspection import columns_of, is_rowid, quoted, rowid_of
 from dbsync.verification.row_matching import affinity, make_comparable, same_cell
 
@@ -48,7 +48,7 @@ class Twins:
         self._key: Final = tuple(quoted(name) for name in key)
         self._rowids: Final = (mine or "rowid", theirs or "rowid")
         self._spread: Final = bool(key) and not own and mine is not None and theirs is not None
-        self._now_only: Final = tuple(quoted(name) for name in now_only)
+        self._own_value: Final = own_value(connection, table, now_only, schema=now, row="n")
         self._columns: Final = self._compared(connection, table, columns, (now, base))
 
     @property
@@ -100,8 +100,8 @@ class Twins:
 
     def _equal(self, one: str, other: str) -> str:
         cells = [same_cell(f"{one}.{name}", f"{other}.{name}", strict=strict) for name, strict in self._columns]
-        # `one` is always a row of now.
-        cells += [f"{one}.{name} IS NULL" for name in self._now_only]
+        # `one` is always the row `n` of now.
+        cells += [f"NOT ({self._own_value})"] if self._own_value else []
         return f"({' AND '.join(cells) or '1'})"
 
     @staticmethod
@@ -117,6 +117,34 @@ class Twins:
             mine, theirs = (side_kinds[name.lower()] for side_kinds in kinds)
             found.append((quoted(name), mine != theirs or mine == "blob"))
         return found
+
+
+def own_value(connection: Connection, table: str, columns: tuple[str, ...], *, schema: str, row: str) -> str:
+    """Return the condition that a row has a value in columns which only its side has; empty if there are none.
+
+    The default of such a column is none: a row of the other side gets it with the column. NULL beside it is one.
+    """
+    known = {column.name.lower(): column for column in columns_of(connection, table, schema)}
+    conditions = []
+    for name in columns:
+        column, cell = known[name.lower()], f"{row}.{quoted(name)}"
+        default = _literal(connection, column.default) if column.default else "NULL"
+        conditions.append(f"{cell} COLLATE BINARY IS NOT {default}" if default else "1")
+        if column.default and default and affinity(column.type) == "blob":
+            conditions.append(f"typeof({cell}) <> typeof({default})")
+    return " OR ".join(conditions)
+
+
+def _literal(connection: Connection, default: str) -> str:
+    """Return the value of a default as SQL; empty if SQLite cannot compute it here."""
+    found: list[str] = []
+
+    def compute() -> None:
+        (value,) = connection.execute(f"SELECT quote(({default}))").fetchone()
+        found.append(str(value))
+
+    attempted(connection, compute)
+    return "".join(found)
 
 
 def null_keys(connection: Connection, table: str, key: tuple[str, ...], schema: str) -> bool:

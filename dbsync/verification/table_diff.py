@@ -27,7 +27,7 @@ from dbsync.storage.introspection import (
     version_of,
 )
 from dbsync.verification import exports
-from dbsync.verification.keyed_matching import Twins, null_keys
+from dbsync.verification.keyed_matching import Twins, null_keys, own_value
 from dbsync.verification.row_matching import Keyed, Pair, Rows
 from dbsync.verification.structure_diff import structure_differences
 
@@ -183,8 +183,8 @@ def _count(connection: Connection, schema: str, table: TableFacts) -> int:
 def _loss(connection: Connection, base: str, table: Shared, only_now: tuple[str, ...] = ()) -> Loss:
     rows = _by_content(connection, base, table)
     # A row with a value in a column that the other side lacks differs.
-    values = " OR ".join(f"{quoted(name)} IS NOT NULL" for name in only_now)
-    more = _one(connection, f"SELECT count(*) FROM main.{quoted(table.table)} WHERE {values}") if values else 0
+    values = own_value(connection, table.table, only_now, schema="main", row="n")
+    more = _one(connection, f"SELECT count(*) FROM main.{quoted(table.table)} n WHERE {values}") if values else 0
     # Looking for a rowid in a virtual table may mean reading all of it: there the quick way is not quick.
     if not table.columns or (not table.virtual and rows.proven):
         return Loss(table.table, 0, more, 0)

@@ -361,6 +361,53 @@ def test_a_number_that_was_given_to_another_row_gets_nothing_of_the_first(tmp_pa
     assert [row["reason"] for row in kept(database)] == ["the row of this number may be another one"]
 
 
+def test_of_equal_rows_without_a_key_one_that_was_edited_gives_nothing_to_another(tmp_path: Path) -> None:
+    database, found = shop(
+        tmp_path, "CREATE TABLE line (sku TEXT, n INTEGER);", "ALTER TABLE line ADD COLUMN off INTEGER;",
+        "INSERT INTO line VALUES ('bread', 1), ('bread', 1), ('milk', 1)",
+    )  # fmt: skip
+    change(database, "UPDATE line SET off = 50 WHERE rowid = 2", "UPDATE line SET off = 20 WHERE rowid = 3")
+    back(database, found)
+    change(database, "UPDATE line SET n = 2 WHERE rowid = 2", "UPDATE line SET rowid = 9 WHERE rowid = 3")
+    up_again(database, found)
+    # The milk is like no other line: its number may have changed, as by VACUUM.
+    assert all_of(database, "SELECT sku, n, off FROM line") == [("bread", 1, None), ("bread", 2, None), ("milk", 1, 20)]
+    assert [row["reason"] for row in kept(database)] == ["the row of this number may be another one"]
+
+
+def test_a_column_that_people_made_on_both_versions_keeps_the_later_value(tmp_path: Path) -> None:
+    database, found = shop(
+        tmp_path, "CREATE TABLE sale (id INTEGER PRIMARY KEY, cents INTEGER);",
+        "ALTER TABLE sale ADD COLUMN tip INTEGER NOT NULL DEFAULT 1;", "INSERT INTO sale VALUES (1, 100), (2, 200)",
+    )  # fmt: skip
+    # The older schema has no column `tip`, and refuses this one.
+    change(database, "ALTER TABLE sale ADD COLUMN own CHECK (tip > 0)", "UPDATE sale SET own = 5")
+    back(database, found)
+    change(database, "ALTER TABLE sale ADD COLUMN own", "UPDATE sale SET own = 9 WHERE id = 1")
+    up_again(database, found)
+    assert all_of(database, "SELECT id, own FROM sale") == [(1, 9), (2, 5)]
+    assert [row["reason"] for row in kept(database)] == ["own was changed since"]
+
+
+def test_the_default_of_a_column_that_people_made_is_no_loss_and_null_beside_it_is_one(tmp_path: Path) -> None:
+    database, found = shop(
+        tmp_path, "CREATE TABLE sale (id INTEGER PRIMARY KEY);",
+        "CREATE TABLE line (a); INSERT INTO line SELECT id FROM sale;", "INSERT INTO sale VALUES (1), (2), (3), (4)",
+    )  # fmt: skip
+    for column in ("own REAL DEFAULT 3", "word TEXT COLLATE NOCASE DEFAULT 'a'", "free DEFAULT 1"):
+        change(database, f"ALTER TABLE line ADD COLUMN {column}")
+    change(
+        database, "UPDATE line SET own = NULL WHERE a = 1", "UPDATE line SET word = 'A' WHERE a = 2",
+        "UPDATE line SET free = 1.0 WHERE a = 3",
+    )  # fmt: skip
+    losses = {loss.table: tuple(loss)[1:] for loss in back(database, found).losses}
+    assert losses["line"] == (0, 3, 0)
+    up_again(database, found)
+    assert all_of(database, "SELECT a, own, word, typeof(free) FROM line") == [
+        (1, None, "a", "integer"), (2, 3.0, "A", "integer"), (3, 3.0, "a", "real"), (4, 3.0, "a", "integer"),
+    ]  # fmt: skip
+
+
 def test_a_result_that_cannot_go_up_again_is_restored_and_everything_waits(tmp_path: Path) -> None:
     step = """-- changes: update sale.kind
 UPDATE sale SET kind = 1 / (cents <> 500);

@@ -141,12 +141,19 @@ class Course:
         runner.migrate_up(made, self.migrations[: to or self.case.top])
         return made
 
-    def up_alone(self, path: Path) -> Path | None:
-        """Return a copy that was brought to the newest version without what is kept; None if that fails."""
+    def up_alone(self, path: Path, *, kept_on_the_way: bool = False) -> Path | None:
+        """Return a copy that was brought to the newest version without what is kept for it; None if that fails.
+
+        What is kept for versions in between goes as well, unless it is `kept_on_the_way`.
+        """
         made = self.copy(path)
         with closing(sqlite3.connect(made, isolation_level=None)) as connection:
-            for table in (CELLS, ROWS):
-                connection.execute(f"DROP TABLE IF EXISTS {table}")
+            if kept_on_the_way and kept_in(path):
+                connection.execute(f"DELETE FROM {ROWS} WHERE schema = ?", (self.case.top,))
+                connection.execute(f"DELETE FROM {CELLS} WHERE row_id NOT IN (SELECT id FROM {ROWS})")
+            else:
+                for table in (CELLS, ROWS):
+                    connection.execute(f"DROP TABLE IF EXISTS {table}")
         try:
             runner.migrate_up(made, self.migrations)
         except TillkeeperError:
@@ -200,7 +207,8 @@ class Course:
             return Ended([], {}, start)
         backup, base = start
         if self.case.local_before and not any(step.rows_change for step in self.steps):
-            self.take(judge.local(judge.EARLY, picture(backup), picture(base)), Law.LOCAL)
+            dropped = frozenset(t.name.lower() for t in self.older.tables if self.newest.table(t.number) is None)
+            self.take(judge.local(judge.EARLY, picture(backup), picture(base), dropped), Law.LOCAL)
         self._identity(backup, base)
         for number, statements in enumerate(self.case.trades, 1):
             ended = self._round(number, backup, base, statements)
@@ -276,8 +284,10 @@ class Course:
         """Going up again gives everything that there was."""
         alone = self.up_alone(made)
         kept, newest = kept_in(made), picture(now)
-        if alone is not None:
-            self.take(judge.all_kept(newest, picture(alone), kept, self.rowids), Law.PARKED)
+        # A value that is kept for a version in between may have another name there, or be converted on the way up.
+        on_the_way = self.up_alone(made, kept_on_the_way=True) if self.case.hop else alone
+        if alone is not None and on_the_way is not None:
+            self.take(judge.all_kept(newest, picture(on_the_way), kept, self.rowids), Law.PARKED)
         self.asked(Law.GOES_UP)
         try:
             up = self.up(made)

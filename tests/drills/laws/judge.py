@@ -175,7 +175,9 @@ def _keyed(older: Schema, wanted: Expected, live: dict[Key, Exact]) -> Iterator[
         if found is None:
             yield Violation(law, f"{wanted.name} lacks {_shown(older, wanted, row)}")
             continue
+        old, converted = wanted.before.get(place, {}), wanted.converted.get(place, ())
         other = {c: exact for c, exact in row.items() if found.get(c, NULL) != exact}
+        other = {c: exact for c, exact in other.items() if c not in converted or found.get(c) != old.get(c)}
         if other:
             shown = _shown(older, wanted, {c: found.get(c, NULL) for c in other})
             yield Violation(law, f"{wanted.name} {_shown(older, wanted, row)} has {shown}")
@@ -331,15 +333,24 @@ def _bag_later(further: Further, name: str) -> Iterator[Violation]:
             yield Violation(Law.NOT_SILENT, f"{name} {in_words(dict(row))} is neither live nor kept")
 
 
-def local(mark: str, before: Picture, after: Picture) -> Iterator[Violation]:
-    """Additions, each with `mark` in its name, are there after a migration as they were before."""
+def local(mark: str, before: Picture, after: Picture, dropped: frozenset[str]) -> Iterator[Violation]:
+    """Additions, each with `mark` in its name, are there after a migration as they were before.
+
+    What was added to a table that a migration drops goes with it, as the migration declares; `dropped` has their names
+    in lower case. Going back brings both again: that is `STRUCTURE`.
+    """
     for entry in before.entries:
-        if entry.name.startswith(mark) and entry.name not in {other.name for other in after.entries}:
+        is_gone = entry.name not in {other.name for other in after.entries}
+        if entry.name.startswith(mark) and is_gone and entry.table.lower() not in dropped:
             yield Violation(Law.LOCAL, f"{entry.kind} {entry.name} is gone")
     was, now = (
-        Counter(row[f"{mark}_own"] for rows in picture.tables.values() for row in rows if f"{mark}_own" in row)
+        Counter(
+            row[f"{mark}_own"]
+            for name, rows in picture.tables.items() if name not in dropped
+            for row in rows if f"{mark}_own" in row
+        )
         for picture in (before, after)
-    )
+    )  # fmt: skip
     if was - now:
         yield Violation(Law.LOCAL, f"the column {mark}_own lost {dict(was - now)}")
 

@@ -47,6 +47,12 @@ class Expected(NamedTuple):
 
     Where rows are known by nothing: their places in `rows`, see `place_of`.
     """
+    converted: dict[Key, frozenset[Name]]
+    """Cells whose value a migration changed before people did: live, or parked beside the older value.
+
+    A migration that declares `update` may have changed the kind of the values, from cents to euros, and only its own
+    `down_row` could turn one back: a value of the newer kind must not be taken for one of the older kind.
+    """
 
 
 def numbered(picture: Picture, schema: Schema) -> Content:
@@ -132,7 +138,7 @@ def _stays(table: Table, was: Content, columns: list[Name]) -> Expected:
     key = _key(table)
     before = was.keyed(table.number, key) if key else {}
     rows = [_part(row, [*columns, NUMBER_OF_ROWID]) for row in was.rows[table.number]]
-    return Expected(table.number, table.name, key, rows, before, frozenset(before), set())
+    return Expected(table.number, table.name, key, rows, before, frozenset(before), set(), {})
 
 
 def _part(row: Exact, columns: Iterable[Name]) -> Exact:
@@ -151,16 +157,15 @@ def _of_table(
     key, number = _key(table), table.number
     wanted = [*columns, NUMBER_OF_ROWID]
     if not key:
-        rows = [_part(row, columns) for row in last.rows.get(number, [])]
-        return Expected(number, table.name, (), rows, {}, frozenset(), set())
+        return _of_bag(table, columns, was=was, first=first, last=last)
     before, base, now = (content.keyed(number, key) for content in (was, first, last))
-    rows, untouched, loose = [], set(), set()
+    rows, untouched, loose, converted = [], set(), set(), dict[Key, frozenset[Name]]()
     for place, row in now.items():
         old, earlier = before.get(place), base.get(place)
         kept = {c: row[c] for c in wanted if c in row}
         if old is not None and earlier is not None:
-            kept = {c: old[c] if earlier.get(c) == exact else exact for c, exact in kept.items()}
-            kept.update({c: old[c] for c in wanted if c in old and c not in kept})
+            converted[place] = _converted(kept, old, earlier)
+            kept = _with_old(kept, old, earlier, wanted)
             if all(earlier.get(c) == row.get(c) for c in wanted):
                 untouched.add(place)
         elif earlier is not None or old is not None:
@@ -180,7 +185,36 @@ def _of_table(
         loose.add(place)
         rows = [kept for kept in rows if tuple(kept[part] for part in key) != place]
         untouched.discard(place)
-    return Expected(number, table.name, key, rows, before, frozenset(untouched), loose)
+    return Expected(number, table.name, key, rows, before, frozenset(untouched), loose, converted)
+
+
+def _of_bag(table: Table, columns: list[Name], *, was: Content, first: Content, last: Content) -> Expected:
+    """Return a table whose rows are known by nothing; a row that nobody changed has the rowid that it had.
+
+    What a migration changed in such a row is as the backup has it, as in any other table.
+    """
+    place = (NUMBER_OF_ROWID,)
+    before, base = (content.keyed(table.number, place) for content in (was, first))
+    rows, loose = list[Exact](), set[Key]()
+    for row in last.rows.get(table.number, []):
+        kept = _part(row, columns)
+        old, earlier = (rows_by.get((row[NUMBER_OF_ROWID],)) for rows_by in (before, base))
+        if old is not None and earlier is not None:
+            if _converted(kept, old, earlier):
+                loose.add(place_of(len(rows)))
+            kept = _with_old(kept, old, earlier, columns)
+        rows.append(kept)
+    return Expected(table.number, table.name, (), rows, {}, frozenset(), loose, {})
+
+
+def _with_old(kept: Exact, old: Exact, earlier: Exact, columns: Iterable[Name]) -> Exact:
+    """Return a row with the cells of the backup where nobody changed what the migrations made of them."""
+    row = {c: old[c] if earlier.get(c) == exact else exact for c, exact in kept.items()}
+    return {**row, **{c: old[c] for c in columns if c in old and c not in row}}
+
+
+def _converted(kept: Exact, old: Exact, earlier: Exact) -> frozenset[Name]:
+    return frozenset(c for c, exact in kept.items() if earlier.get(c) != old.get(c) and earlier.get(c) != exact)
 
 
 # -------------------------------------------------------------------------------------------------------------- refused
@@ -216,6 +250,8 @@ def poorer(made: Path, older: Schema, wanted: Expected, live: dict[Key, Exact]) 
     with _scratch(made) as scratch:
         for place in wanted.loose & wanted.before.keys() & rows.keys():
             old, final, found = wanted.before[place], rows[place], live.get(place)
+            if found is not None:
+                final = {**final, **{c: found[c] for c in wanted.converted.get(place, ()) if c in found}}
             changed = [c for c in names if c in final and c in old and old[c] != final[c] and c not in wanted.key]
             better = [{**final, column: old[column]} for column in changed] if len(changed) > 1 else []
             if found is not None and any(found.get(column) != old[column] for column in changed):

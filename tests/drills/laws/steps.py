@@ -336,6 +336,17 @@ def cents_again(
     return "\n".join(body), down
 
 
+def is_string(exact: Cell) -> bool:
+    """Return whether `down_row` receives a string: a text that is no UTF-8 comes as its bytes."""
+    if exact[0] != "text":
+        return False
+    try:
+        exact[1].decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def _cents(exact: Cell) -> Cell:
     if exact[0] != "real":
         return exact
@@ -380,7 +391,7 @@ def split(chance: random.Random, schema: Schema) -> Step | None:
             return row
         left = {column: exact for column, exact in row.items() if column not in (first.number, rest.number)}
         head, tail = row[first.number], row.get(rest.number, NULL)
-        both = head[0] == tail[0] == "text"
+        both = is_string(head) and is_string(tail)
         return {**left, old.number: ("text", head[1] + b" " + tail[1]) if both else head}
 
     return Step(
