@@ -87,15 +87,11 @@ def back_up(settings: Settings) -> Done:
 
 
 def clear_leftovers(settings: Settings) -> None:
-    """Remove what runs on the database that were cut have left, as far as possible; the caller holds its lock."""
-    from dbsync.backups.catalog import clear_parts
-    from dbsync.errors import TillkeeperError
+    """Remove what runs on the database that were cut have left, as far as possible; the caller holds its lock.
 
-    try:
-        clear_parts(backups=settings.backups, database=settings.database, prefix=settings.backup_prefix)
-    except TillkeeperError:
-        # They only take space; the next cycle tries again.
-        return
+    Beside the database, among its backups, and among the reports.
+    """
+    open_effects(settings, None).clear()
 
 
 def restore_is_done(settings: Settings, intent_id: str) -> bool:

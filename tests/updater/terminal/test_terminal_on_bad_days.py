@@ -352,3 +352,13 @@ def test_a_terminal_lock_that_somebody_keeps_is_an_error_to_try_later(till: Till
     assert till.run("launch").returncode == 75
     lock.release()
     assert (till.settings.state / "journal.json").stat().st_size > 0
+
+
+def test_a_cycle_removes_what_cut_runs_left_beside_the_backups_and_among_the_reports(till: Till) -> None:
+    left = [folder / f".part-{till.database.name}~left" for folder in (till.settings.backups, till.settings.reports)]
+    others = till.settings.reports / ".part-other.db~theirs"
+    for path in (*left, others):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    till.check()
+    assert [path.exists() for path in (*left, others)] == [False, False, True]
