@@ -151,7 +151,9 @@ def put_aside(facts: Backup, *, database: Path, final: Path, told: Told, watch: 
     # Only after the header was read: closing that file drops the locks that this process has on it.
     watch.begin()
     try:
-        part = snapshot.copy_to_part(facts, source=database, final=final, told=told)
+        # Nobody should sell into what is about to be replaced, so nobody is kept waiting who could go on.
+        with watch.nobody_writes() as writer:
+            part = snapshot.copy_to_part(facts, source=database, final=final, told=told, writer=writer, shares=False)
     except DiskProblem as error:
         watch.close()
         raise _of_its_object(error, source=database, target=final) from error
