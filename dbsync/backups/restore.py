@@ -15,6 +15,7 @@ from dbsync.errors import BackupUnusable, Damaged, DiskProblem, TillkeeperError,
 from dbsync.model import NO_SHA256, Backup
 from dbsync.progress import Told
 from dbsync.storage import files
+from dbsync.storage.background import Beside
 from dbsync.storage.connections import (
     Connection,
     Thoroughness,
@@ -210,16 +211,16 @@ def _inspected(part: Backup) -> Backup:
     Raises:
         DiskProblem: the copy cannot be made durable, or not be read back: it proves nothing.
     """
-    measured = snapshot.measure_part(part)
     try:
         with (
+            Beside(lambda: snapshot.measure_part(part)) as measured,
             translated("check the copy", part.path, otherwise=VerificationFailed),
             closing(open_copy(part.path)) as connection,
         ):
             problem = check_soundness(connection)
     except (Damaged, VerificationFailed) as error:
         problem = error.cause
-    return measured._replace(verified=problem is None)
+    return measured.result()._replace(verified=problem is None)
 
 
 def is_sound(copy: Path) -> bool:

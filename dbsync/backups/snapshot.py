@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dbsync.backups import catalog, compression
 from dbsync.errors import Damaged, TillkeeperError
-from dbsync.model import Backup
+from dbsync.model import Backup, Sha256
 from dbsync.progress import Told
 from dbsync.storage import block_clone, byte_copy, files, side_files, temporary_files
 from dbsync.storage.background import Beside
@@ -145,17 +145,20 @@ def check_part(part: Backup, thoroughness: Thoroughness = Thoroughness.QUICK) ->
 
 def measure_part(part: Backup) -> Backup:
     """Make a copy durable and return its facts with size and checksum."""
-    files.sync_file(part.path)
-    return part._replace(sha256=files.sha256_of(part.path), size_bytes=part.path.stat().st_size)
+    return part._replace(sha256=_durable_digest(part.path), size_bytes=part.path.stat().st_size)
+
+
+def _durable_digest(path: Path) -> Sha256:
+    files.sync_file(path)
+    return files.sha256_of(path)
 
 
 def inspect_part(
     operation: str, part: Backup, thoroughness: Thoroughness = Thoroughness.QUICK
 ) -> tuple[str | None, int, Backup]:
     """Make a copy durable and return its damage, its schema, and its facts with size, checksum and passed check."""
-    files.sync_file(part.path)
     with (
-        Beside(lambda: files.sha256_of(part.path)) as digest,
+        Beside(lambda: _durable_digest(part.path)) as digest,
         translated(operation, part.path),
         closing(open_copy(part.path)) as connection,
     ):
