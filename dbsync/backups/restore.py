@@ -41,10 +41,18 @@ JOURNAL_SLACK_BYTES: Final = 250_000
 """Headers of journals, and the small records that are written around a restore."""
 
 
-def restore_over(*, source: Path, database: Path, told: Told, watch: Watch | None = None) -> None:
+def restore_over(
+    *,
+    source: Path,
+    database: Path,
+    told: Told,
+    watch: Watch | None = None,
+    thoroughness: Thoroughness = Thoroughness.QUICK,
+) -> None:
     """Put a copy over a live database through the backup API: one transaction on the live file.
 
-    Never by replacing files: a left-over `-wal` would be replayed over the restored file.
+    Never by replacing files: a left-over `-wal` would be replayed over the restored file. The result is opened anew and
+    checked as read from the disk.
 
     Raises:
         BackupUnusable: the copy cannot be opened.
@@ -60,7 +68,7 @@ def restore_over(*, source: Path, database: Path, told: Told, watch: Watch | Non
         _copy_over(database, kept, told, watch)
     files.sync_folder(database.parent)
     with translated("check what was restored", database), closing(open_reading(database)) as live:
-        problem = check_soundness(live)
+        problem = check_soundness(live, thoroughness)
     if problem is not None:
         raise DiskProblem(operation="check what was restored", path=database, cause=problem)
 
