@@ -161,7 +161,23 @@ def cp(database: str, target: str) -> dict:
 
 
 def backup_alone(database: str, target: str) -> dict:
-    """The backup's copy of the live database, durable."""
+    """The copy that a migration makes, under its write lock; durable."""
+    from dbsync.backups import snapshot
+    from dbsync.progress import nobody
+    from dbsync.storage import files
+    from dbsync.storage.connections import open_writing
+
+    began = time.perf_counter()
+    with closing(open_writing(Path(database))) as live:
+        live.execute("BEGIN IMMEDIATE")
+        snapshot.copy_database(source=Path(database), target=Path(target), told=nobody, writer=live)
+        live.execute("ROLLBACK")
+    files.sync_file(Path(target))
+    return _took(began)
+
+
+def backup_pages(database: str, target: str) -> dict:
+    """The copy of a database that others may write meanwhile; durable."""
     from dbsync.backups import snapshot
     from dbsync.progress import nobody
     from dbsync.storage import files
@@ -172,8 +188,20 @@ def backup_alone(database: str, target: str) -> dict:
     return _took(began)
 
 
+def backup_of_migration(database: str, target: str) -> dict:
+    """A backup as every migration makes it: quick_check, digested, with its facts beside it."""
+    from dbsync.database.live import LiveEffects
+
+    began = time.perf_counter()
+    effects = LiveEffects(Path(database), backups=Path(target).parent)
+    effects.begin()
+    effects.keep_backup(effects.check_backup(effects.copy_backup(effects.look().version, None)))
+    effects.rollback()
+    return _took(began)
+
+
 def backup(database: str, target: str) -> dict:
-    """A backup as every migration makes it: checked, digested, with its facts beside it."""
+    """A backup as a person makes it: integrity_check, digested, with its facts beside it."""
     from dbsync import api
 
     began = time.perf_counter()
@@ -265,10 +293,9 @@ def _took(began: float) -> dict:
     return {"seconds": time.perf_counter() - began}
 
 
-WORKS = {
-    one.__name__: one
-    for one in (fill, plain, dbsync, alembic, sqlite_utils, lost, cp, backup_alone, backup, compare, trade, downgrade)
-}
+SIDES = (plain, dbsync, alembic, sqlite_utils)
+COPIES = (cp, backup_alone, backup_pages, backup_of_migration, backup)
+WORKS = {work.__name__: work for work in (*SIDES, *COPIES, fill, lost, compare, trade, downgrade)}
 
 if __name__ == "__main__":
     print(json.dumps(WORKS[sys.argv[1]](*sys.argv[2:])))

@@ -58,6 +58,6 @@ def test_copies_are_whole(tmp_path: Path) -> None:
     shop = tmp_path / "shop.db"
     assert upgrade(shop, released(tmp_path, 4)).ready
     work("fill", shop, 400)
-    for name in ("cp", "backup_alone", "backup"):
+    for name in ("cp", "backup_alone", "backup_pages", "backup"):
         work(name, shop, tmp_path / f"{name}.db")
         assert ask(tmp_path / f"{name}.db", "SELECT count(*) FROM transaction_items") == 400

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -44,6 +47,21 @@ class Watch:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+
+    @contextmanager
+    def nobody_writes(self) -> Iterator[Connection | None]:
+        """Hold the write lock inside the block, with nothing written; yield None if it cannot be had now."""
+        connection = self._connection
+        if connection is not None:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.Error:
+                connection = None
+        try:
+            yield connection
+        finally:
+            if connection is not None and connection.in_transaction:
+                connection.execute("ROLLBACK")
 
     def check(self) -> None:
         """Check for writes, while no other process can write; do nothing if nothing is watched.

@@ -15,6 +15,7 @@ from dbsync.errors import BackupUnusable, Damaged, DiskProblem, TillkeeperError,
 from dbsync.model import NO_SHA256, Backup
 from dbsync.progress import Told
 from dbsync.storage import files
+from dbsync.storage.background import Beside
 from dbsync.storage.connections import (
     Connection,
     Thoroughness,
@@ -40,10 +41,18 @@ JOURNAL_SLACK_BYTES: Final = 250_000
 """Headers of journals, and the small records that are written around a restore."""
 
 
-def restore_over(*, source: Path, database: Path, told: Told, watch: Watch | None = None) -> None:
+def restore_over(
+    *,
+    source: Path,
+    database: Path,
+    told: Told,
+    watch: Watch | None = None,
+    thoroughness: Thoroughness = Thoroughness.QUICK,
+) -> None:
     """Put a copy over a live database through the backup API: one transaction on the live file.
 
-    Never by replacing files: a left-over `-wal` would be replayed over the restored file.
+    Never by replacing files: a left-over `-wal` would be replayed over the restored file. The result is opened anew and
+    checked as read from the disk.
 
     Raises:
         BackupUnusable: the copy cannot be opened.
@@ -59,7 +68,7 @@ def restore_over(*, source: Path, database: Path, told: Told, watch: Watch | Non
         _copy_over(database, kept, told, watch)
     files.sync_folder(database.parent)
     with translated("check what was restored", database), closing(open_reading(database)) as live:
-        problem = check_soundness(live)
+        problem = check_soundness(live, thoroughness)
     if problem is not None:
         raise DiskProblem(operation="check what was restored", path=database, cause=problem)
 
@@ -151,7 +160,9 @@ def put_aside(facts: Backup, *, database: Path, final: Path, told: Told, watch: 
     # Only after the header was read: closing that file drops the locks that this process has on it.
     watch.begin()
     try:
-        part = snapshot.copy_to_part(facts, source=database, final=final, told=told)
+        # Nobody should sell into what is about to be replaced, so nobody is kept waiting who could go on.
+        with watch.nobody_writes() as writer:
+            part = snapshot.copy_to_part(facts, source=database, final=final, told=told, writer=writer, shares=False)
     except DiskProblem as error:
         watch.close()
         raise _of_its_object(error, source=database, target=final) from error
@@ -208,16 +219,16 @@ def _inspected(part: Backup) -> Backup:
     Raises:
         DiskProblem: the copy cannot be made durable, or not be read back: it proves nothing.
     """
-    measured = snapshot.measure_part(part)
     try:
         with (
+            Beside(lambda: snapshot.measure_part(part)) as measured,
             translated("check the copy", part.path, otherwise=VerificationFailed),
             closing(open_copy(part.path)) as connection,
         ):
             problem = check_soundness(connection)
     except (Damaged, VerificationFailed) as error:
         problem = error.cause
-    return measured._replace(verified=problem is None)
+    return measured.result()._replace(verified=problem is None)
 
 
 def is_sound(copy: Path) -> bool:

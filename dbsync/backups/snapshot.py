@@ -11,9 +11,9 @@ from pathlib import Path
 
 from dbsync.backups import catalog, compression
 from dbsync.errors import Damaged, TillkeeperError
-from dbsync.model import Backup
+from dbsync.model import Backup, Sha256
 from dbsync.progress import Told
-from dbsync.storage import block_clone, files, side_files, temporary_files
+from dbsync.storage import block_clone, byte_copy, files, side_files, temporary_files
 from dbsync.storage.background import Beside
 from dbsync.storage.connections import (
     Connection,
@@ -40,6 +40,7 @@ def copy_to_part(
     told: Told,
     live: Connection | None = None,
     writer: Connection | None = None,
+    shares: bool = True,
 ) -> Backup:
     """Copy a live database, as it stands, to the temporary name of `final`. The next run clears a part left by a crash.
 
@@ -47,7 +48,7 @@ def copy_to_part(
         TillkeeperError: by meaning (DiskFull, Locked, Damaged …); the part is removed.
     """
     part = temporary_files.part_of(final, facts.database)
-    copy_database(source=source, target=part, told=told, live=live, writer=writer)
+    copy_database(source=source, target=part, told=told, live=live, writer=writer, shares=shares)
     return facts._replace(path=part)
 
 
@@ -58,6 +59,7 @@ def copy_database(
     told: Told,
     live: Connection | None = None,
     writer: Connection | None = None,
+    shares: bool = True,
     opened: Callable[[Path], Connection] = open_reading,
 ) -> None:
     """Copy a live database, as it stands, to a file that no other process uses.
@@ -67,7 +69,8 @@ def copy_database(
         target: the file.
         told: receives the progress of the copy.
         live: the connection that has exclusive access to the source; without one, a connection is opened.
-        writer: a connection that has begun to write and has written nothing yet: the copy may then share blocks.
+        writer: a connection that has begun to write and has written nothing yet: the file may then be copied as such.
+        shares: whether the copy may share the blocks of the source.
         opened: opens the source.
 
     Raises:
@@ -78,9 +81,9 @@ def copy_database(
         with disk_errors("write", target):
             target.unlink(missing_ok=True)
         with translated("back up", source), disk_errors("write", target):
-            shared = writer is not None and block_clone.copied(writer, target)
+            whole = writer is not None and _copy_file(writer, target, told=told, shares=shares)
         with translated("write", target), closing(open_writing(target, create=True, like=source)) as copied:
-            if not shared:
+            if not whole:
                 _copy_pages(source, copied, target=target, told=told, live=live, opened=opened)
             tolerate(copied)
             # A copy of a WAL database says WAL in its header and would need files beside it.
@@ -88,6 +91,11 @@ def copy_database(
     except TillkeeperError:
         drop_part(target)
         raise
+
+
+def _copy_file(writer: Connection, target: Path, *, told: Told, shares: bool) -> bool:
+    """Copy the file of a database that stands still; return whether there is a copy, else nothing is left."""
+    return (shares and block_clone.copied(writer, target)) or byte_copy.copied(writer, target, told=told)
 
 
 def _copy_pages(
@@ -137,17 +145,20 @@ def check_part(part: Backup, thoroughness: Thoroughness = Thoroughness.QUICK) ->
 
 def measure_part(part: Backup) -> Backup:
     """Make a copy durable and return its facts with size and checksum."""
-    files.sync_file(part.path)
-    return part._replace(sha256=files.sha256_of(part.path), size_bytes=part.path.stat().st_size)
+    return part._replace(sha256=_durable_digest(part.path), size_bytes=part.path.stat().st_size)
+
+
+def _durable_digest(path: Path) -> Sha256:
+    files.sync_file(path)
+    return files.sha256_of(path)
 
 
 def inspect_part(
     operation: str, part: Backup, thoroughness: Thoroughness = Thoroughness.QUICK
 ) -> tuple[str | None, int, Backup]:
     """Make a copy durable and return its damage, its schema, and its facts with size, checksum and passed check."""
-    files.sync_file(part.path)
     with (
-        Beside(lambda: files.sha256_of(part.path)) as digest,
+        Beside(lambda: _durable_digest(part.path)) as digest,
         translated(operation, part.path),
         closing(open_copy(part.path)) as connection,
     ):

@@ -54,7 +54,6 @@ def downgrade(effects: LiveEffects, base: Backup, migrations: tuple[Migration, .
     """
     intent_id = f"dbsync-{files.random_name()}"
     try:
-        effects.check_usable(base.path)
         migrations = _had(effects, migrations)
         if effects.look().state is State.MISSING:
             return _stays("there is no database to go back from")

@@ -181,7 +181,11 @@ class Restoring(Shared):
             # SQLite would replay a log that was left over into the restored database.
             self._keep_side_files(self.name_aside(BackupKind.BEFORE_RESTORE))
         restore.restore_over(
-            source=backup, database=self.database, told=self._meter.phase(WorkPhase.RESTORE), watch=self._watch
+            source=backup,
+            database=self.database,
+            told=self._meter.phase(WorkPhase.RESTORE),
+            watch=self._watch,
+            thoroughness=self.thoroughness,
         )
         if temporary_files.is_part(backup):
             # The carried-back copy is no longer needed; a crash before this leaves it for the next run to clear.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, Final
 
 from dbsync.backups import snapshot
 from dbsync.complement import kept
@@ -19,9 +20,13 @@ from dbsync.migrations.write_log import Written, together
 from dbsync.model import Backup, Migration, MigrationKind, SchemaNumber, Sha256, TrialId
 from dbsync.progress import Event, EventKind, WorkPhase
 from dbsync.storage import connections, files
+from dbsync.storage.background import Beside
 from dbsync.storage.introspection import version_of
 from dbsync.upgrade.outcome_record import FlightEvent
 from dbsync.verification import checks, conservation
+
+if TYPE_CHECKING:
+    from io import BufferedReader
 
 _BEFORE: Final = "before_migrations"
 
@@ -38,6 +43,10 @@ class Transaction(Shared):
     """The trial whose row was written."""
     _among: tuple[Migration, ...] = ()
     """All migrations of the release."""
+    _digests: bool = False
+    """Whether this run has committed, and its content is digested."""
+    _digested: tuple[tuple[int, int], Sha256] | None = None
+    """The state of the file and its digest, made during the check after COMMIT."""
     _vendor_names: Mapping[SchemaNumber, Known] | None = None
     """The names of the vendor's schema before and after each pending migration; None: not determined yet."""
 
@@ -209,6 +218,7 @@ class Transaction(Shared):
             assert self._begun is not None
             self._begun.commit()
             self._begun = None
+            self._digests = True
         self._release_code()
 
     def rollback(self) -> None:
@@ -232,14 +242,43 @@ class Transaction(Shared):
     def check_committed(self) -> None:
         self._meter.phase(WorkPhase.CHECK)
         try:
-            with self._reading("check") as live:
-                problem = connections.check_soundness(live, self.thoroughness)
+            problem = self._checked_and_digested() if self._digests and not self._side_files() else self._checked()
         except TillkeeperError as error:
             raise CommitFailed(operation="check", path=self.database, cause=error.cause) from error
         if problem is not None:
             raise CommitFailed(operation="check", path=self.database, cause=problem)
 
+    def _checked(self) -> str | None:
+        with self._reading("check") as live:
+            return connections.check_soundness(live, self.thoroughness)
+
+    def _checked_and_digested(self) -> str | None:
+        """Check the database while its file is read for `content_digest`.
+
+        The file is opened before SQLite opens it, and closed after SQLite has closed it: closing it earlier would drop
+        the locks of the check (sqlite.org/howtocorrupt.html, 2.2).
+        """
+        with ExitStack() as stack:
+            try:
+                file = stack.enter_context(self.database.open("rb"))
+            except OSError:
+                return self._checked()
+            digest = stack.enter_context(Beside(lambda: self._digest_of(file)))
+            problem = self._checked()
+        # Without it, `content_digest` reads the file and raises the error: no digest does not mean no COMMIT.
+        with suppress(TillkeeperError):
+            self._digested = digest.result()
+        return problem
+
+    def _digest_of(self, file: BufferedReader) -> tuple[tuple[int, int], Sha256]:
+        return files.state_of(self.database), files.sha256_of_open(file, self.database)
+
     def content_digest(self) -> Sha256 | None:
-        if files.size_of(*snapshot.sidecars(self.database)):
+        if self._side_files():
             return None
-        return files.sha256_of(self.database)
+        seen, digest = self._digested or (None, None)
+        # A file that was written since is read again.
+        return digest if seen == files.state_of(self.database) else files.sha256_of(self.database)
+
+    def _side_files(self) -> int:
+        return files.size_of(*snapshot.sidecars(self.database))

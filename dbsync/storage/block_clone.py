@@ -22,24 +22,25 @@ def copied(live: Connection, target: Path) -> bool:
     Returns:
         Whether there is a copy. False: the file system cannot do it, or it is not safe now; nothing is left.
     """
-    source = _path_of(live)
-    if source is None or not _stands_still(live, source):
+    source = standing_still(live)
+    if source is None:
         return False
     # `cp` would make it with this process's owner and umask; it writes over what is there.
     make_empty(target, like=source)
     return this_platform().clone_file(source=source, target=target)
 
 
-def _stands_still(live: Connection, source: Path) -> bool:
-    """Return whether the file is all of the database, and stays unchanged until `live` writes.
+def standing_still(live: Connection) -> Path | None:
+    """Return the path of the database if its file is all of it, and stays unchanged until `live` writes; else None.
 
     While `live` has a write transaction, no other connection can begin one. In WAL mode only checkpoints change the
     file, and an empty WAL has nothing to checkpoint. In the other modes only the holder of the lock writes, after its
     journal.
     """
-    if not live.in_transaction:
-        return False
-    return _is_empty(Path(f"{source}-wal" if is_wal(live) else f"{source}-journal"))
+    source = _path_of(live)
+    if source is None or not live.in_transaction:
+        return None
+    return source if _is_empty(Path(f"{source}-wal" if is_wal(live) else f"{source}-journal")) else None
 
 
 def _is_empty(path: Path) -> bool:

@@ -21,6 +21,7 @@ from dbsync.storage.platform import this_platform
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from io import BufferedReader
 
 READ_SIZE_BYTES: Final = 1 << 18
 """Fits into the cache of one core: four times as much took twice as long to copy."""
@@ -347,13 +348,28 @@ def sha256_of(path: Path) -> Sha256:
     Never for a database that this process has open: opening and closing the file drops the process's POSIX locks
     (sqlite.org/howtocorrupt.html, 2.2).
     """
+    with disk_errors("read", path), path.open("rb") as file:
+        return sha256_of_open(file, path)
+
+
+def sha256_of_open(file: BufferedReader, path: Path) -> Sha256:
+    """Return the SHA-256 of a file of that path that the caller has open, and closes, from its beginning."""
     import hashlib
 
-    try:
-        with path.open("rb") as file:
-            return Sha256(hashlib.file_digest(file, "sha256").hexdigest())
-    except OSError as cause:
-        raise disk_problem("read", path, cause) from cause
+    with disk_errors("read", path):
+        file.seek(0)
+        return Sha256(hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def state_of(path: Path) -> tuple[int, int]:
+    """Return size and time of the last write: if they are the same later, nobody has written the file since.
+
+    Raises:
+        DiskProblem: this user cannot determine them.
+    """
+    with disk_errors("look at", path):
+        found = path.stat()
+    return found.st_size, found.st_mtime_ns
 
 
 def random_name() -> str:

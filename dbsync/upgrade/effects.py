@@ -294,7 +294,11 @@ class Effects(ABC):
 
     @abstractmethod
     def restore(self, backup: Path) -> None:
-        """Put a backup over the live database in one transaction, with the space that is held for it."""
+        """Put a backup over the live database in one transaction, with the space that is held for it, and check it.
+
+        Raises:
+            TillkeeperError: it was not put there, or what is on the disk is not sound; both can be repeated.
+        """
 
     @abstractmethod
     def read_intent(self, intent_id: str) -> Intent | None:

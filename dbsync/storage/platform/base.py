@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import subprocess
     from typing import IO, NoReturn
 
+    from dbsync.progress import Told
+
 
 class Platform(ABC):
     """One operating system. Methods raise OSError as the system does; callers turn it into an error of ours."""
@@ -82,6 +84,14 @@ class Platform(ABC):
 
         Never a part: false where the file system cannot do it, and then nothing is left under `target`. The copy is not
         durable yet.
+        """
+
+    @abstractmethod
+    def copy_file(self, *, source: Path, target: Path, told: Told) -> bool:
+        """Copy every byte of a file, without opening it in this process; return whether there is a copy.
+
+        Never a part: false where it fails or the system has no program for it, and then nothing is left under
+        `target`. No block is shared. The copy is not durable yet. `told` receives the bytes done and in total.
         """
 
     @abstractmethod

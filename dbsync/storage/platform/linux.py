@@ -1,20 +1,28 @@
-"""Linux: /proc lists mounts and open files; cp shares blocks where the file system can (btrfs, XFS)."""
+"""Linux: /proc lists mounts and open files; cp copies, and shares blocks where the file system can (btrfs, XFS)."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dbsync.storage.platform.posix import PosixPlatform
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from dbsync.progress import Told
 
 PROC: Final = Path("/proc")
 MOUNTS: Final = Path("/proc/self/mounts")
 NETWORK_KINDS: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "davfs", "fuse.davfs2", "fuse.sshfs"})
-CLONE_PROGRAM: Final = Path("/bin/cp")
+COPY_PROGRAM: Final = Path("/bin/cp")
 CLONE_TIMEOUT_SECONDS: Final = 60.0
 """It takes milliseconds, plus writing out what the system still holds of the file."""
+COPY_POLL_SECONDS: Final = 0.05
+COPY_STALL_SECONDS: Final = 60.0
+"""A copy that does not grow for so long is ended, as in `page_copy`."""
 
 
 class LinuxPlatform(PosixPlatform):
@@ -25,7 +33,7 @@ class LinuxPlatform(PosixPlatform):
 
         from dbsync.storage.children import SYSTEM_ENVIRONMENT
 
-        words = [str(CLONE_PROGRAM), "--reflink=always", "--", str(source.absolute()), str(target.absolute())]
+        words = [str(COPY_PROGRAM), "--reflink=always", "--", str(source.absolute()), str(target.absolute())]
         nowhere = subprocess.DEVNULL
         try:
             done = subprocess.run(
@@ -39,6 +47,31 @@ class LinuxPlatform(PosixPlatform):
             target.unlink(missing_ok=True)
             return False
         return True
+
+    def copy_file(self, *, source: Path, target: Path, told: Told) -> bool:
+        import subprocess
+
+        from dbsync.storage.children import SYSTEM_ENVIRONMENT
+
+        words = [str(COPY_PROGRAM), "--reflink=never", "--", str(source.absolute()), str(target.absolute())]
+        nowhere, is_complete = subprocess.DEVNULL, False
+        try:
+            total_bytes = source.stat().st_size
+            with subprocess.Popen(
+                words, cwd="/", env=SYSTEM_ENVIRONMENT, stdin=nowhere, stdout=nowhere, stderr=nowhere
+            ) as process:
+                try:
+                    ended = _followed(process, target, total_bytes, told)
+                finally:
+                    # Also when the caller is interrupted: nothing may write the file after this.
+                    process.kill()
+            is_complete = ended and process.returncode == 0 and target.stat().st_size == total_bytes
+        except OSError:
+            is_complete = False
+        finally:
+            if not is_complete:
+                target.unlink(missing_ok=True)
+        return is_complete
 
     def allocate(self, descriptor: int, size_bytes: int) -> None:
         os.posix_fallocate(descriptor, 0, size_bytes)  # type: ignore[attr-defined,unused-ignore]
@@ -77,6 +110,29 @@ def _unescaped(name: str) -> str:
     for escape, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
         name = name.replace(escape, character)
     return name
+
+
+def _followed(process: subprocess.Popen[bytes], target: Path, total_bytes: int, told: Told) -> bool:
+    """Tell how a copy grows until its process ends; return False if it has not grown for COPY_STALL_SECONDS."""
+    import subprocess
+    import time
+
+    from dbsync.progress import Unit
+
+    done_bytes, grown_at = 0, time.monotonic()
+    while True:
+        try:
+            process.wait(COPY_POLL_SECONDS)
+        except subprocess.TimeoutExpired:
+            size_bytes = target.stat().st_size
+            if size_bytes > done_bytes:
+                done_bytes, grown_at = size_bytes, time.monotonic()
+                told(done_bytes, total_bytes, unit=Unit.BYTES)
+            elif time.monotonic() - grown_at > COPY_STALL_SECONDS:
+                return False
+            continue
+        told(total_bytes, total_bytes, unit=Unit.BYTES)
+        return True
 
 
 def _has_open(entry: Path, wanted: str) -> bool:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dbsync.storage.platform.posix import PosixPlatform
+
+if TYPE_CHECKING:
+    from dbsync.progress import Told
 
 LSOF: Final = "/usr/sbin/lsof"
 ASK_TIMEOUT_SECONDS: Final = 10.0
@@ -16,6 +19,10 @@ class MacPlatform(PosixPlatform):
 
     def clone_file(self, *, source: Path, target: Path) -> bool:
         """Return false: `cp -c` shares blocks on APFS, but falls back to copying without a word."""
+        return False
+
+    def copy_file(self, *, source: Path, target: Path, told: Told) -> bool:
+        """Return false: whether its `cp` shares blocks depends on its version, and there was none to try it on."""
         return False
 
     def network_kind(self, path: Path) -> str:

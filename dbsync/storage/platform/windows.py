@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import subprocess
     from typing import IO, NoReturn
 
+    from dbsync.progress import Told
+
 LOCKED_BYTE: Final = 1 << 30
 """Byte ranges are locked against reading too, so the locked byte lies far behind the file's content."""
 REPLACE_WAITS_SECONDS: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
@@ -91,6 +93,10 @@ class WindowsPlatform(Platform):
 
     def clone_file(self, *, source: Path, target: Path) -> bool:
         """Return false: NTFS cannot share blocks, and ReFS is not asked to."""
+        return False
+
+    def copy_file(self, *, source: Path, target: Path, told: Told) -> bool:
+        """Return false: SQLite's locks keep other programs from reading a part of a large file."""
         return False
 
     def network_kind(self, path: Path) -> str:

@@ -88,7 +88,7 @@ def copier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program = tmp_path / "cp"
     program.write_text('#!/bin/sh\n[ "$1" = --reflink=always ] || exit 1\nshift\nexec cp "$@"\n')
     program.chmod(0o755)
-    monkeypatch.setattr(linux, "CLONE_PROGRAM", program)
+    monkeypatch.setattr(linux, "COPY_PROGRAM", program)
     return program
 
 

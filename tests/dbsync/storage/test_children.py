@@ -26,6 +26,7 @@ SPAWNS: Final = {
     "dbsync.storage.platform.posix:start_tree": "a session of its own, ended as a tree; folder and environment given",
     "dbsync.storage.platform.windows:start_tree": "as on posix",
     "dbsync.storage.platform.linux:clone_file": "cp of the system, by its absolute path",
+    "dbsync.storage.platform.linux:copy_file": "as for clone_file",
     "dbsync.storage.platform.macos:holder_of": "lsof of the system, by its absolute path",
     "updater.host.posix:start_app": "the fork that becomes the app, in a session of its own",
     "updater.host.posix:_become": "the app: its version folder, the launcher's environment",
