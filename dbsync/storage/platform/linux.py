@@ -20,7 +20,7 @@ NETWORK_KINDS: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs",
 COPY_PROGRAM: Final = Path("/bin/cp")
 CLONE_TIMEOUT_SECONDS: Final = 60.0
 """It takes milliseconds, plus writing out what the system still holds of the file."""
-COPY_POLL_SECONDS: Final = 0.05
+COPY_POLL_SECONDS: Final = 0.02
 COPY_STALL_SECONDS: Final = 60.0
 """A copy that does not grow for so long is ended, as in `page_copy`."""
 
