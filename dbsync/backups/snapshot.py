@@ -82,7 +82,10 @@ def copy_database(
             target.unlink(missing_ok=True)
         with translated("back up", source), disk_errors("write", target):
             whole = writer is not None and _copy_file(writer, target, told=told, shares=shares)
-        with translated("write", target), closing(open_writing(target, create=True, like=source)) as copied:
+        with (
+            translated("write", target),
+            closing(open_writing(target, create=True, like=source, tolerant=True)) as copied,
+        ):
             if not whole:
                 _copy_pages(source, copied, target=target, told=told, live=live, opened=opened)
             tolerate(copied)
