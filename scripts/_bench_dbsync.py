@@ -36,7 +36,7 @@ BACKUPS = {
     "backup_of_migration": ("backup of a migration", 2.5),
     "backup": ("backup by hand", None),
 }
-"""What the backups are called, and the budget over `cp`."""
+"""The labels of the backups, and the budget over `cp`."""
 BACK_SECONDS, BACK_BYTES = 30.0, 950_000_000
 """The budget for going back is in seconds, for a shop of 1 GB."""
 

@@ -15,6 +15,7 @@ from dbsync.errors import Refused
 from dbsync.model import Backup
 
 _COUNT_LIMIT: Final = 1000
+_HINT: Final = "Write it as hourly=24,daily=14,weekly=8."
 
 
 class Policy(NamedTuple):
@@ -38,12 +39,10 @@ def parse(text: str) -> Policy:
     for part in filter(None, (word.strip() for word in text.split(","))):
         name, _, count = (word.strip() for word in part.partition("="))
         if name not in counts or not count.isdecimal() or int(count) > _COUNT_LIMIT:
-            hint = "Write it as hourly=24,daily=14,weekly=8."
-            raise Refused(operation="read the policy", cause=f"{part!r} is not understood", hint=hint)
+            raise Refused(operation="read the policy", cause=f"{part!r} is not understood", hint=_HINT)
         counts[name] = int(count)
     if not any(counts.values()):
-        hint = "Write it as hourly=24,daily=14,weekly=8."
-        raise Refused(operation="read the policy", cause="it keeps nothing", hint=hint)
+        raise Refused(operation="read the policy", cause="it keeps nothing", hint=_HINT)
     return Policy(**counts)
 
 

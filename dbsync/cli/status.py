@@ -26,6 +26,7 @@ def command(place: Place, *, folder: Path | None, as_json: bool) -> None:
     lines = FlightRecorder(place.backups, place.database).lines()
     last = last_run(lines)
     listed = place.listed()
+    good = next((backup for backup in listed if backup.verified), None)
     told = {
         "database": str(place.database),
         "state": str(facts.state),
@@ -36,8 +37,8 @@ def command(place: Place, *, folder: Path | None, as_json: bool) -> None:
         **last.as_json(),
         "backups_count": len(listed),
         "newest_backup": str(listed[0].path) if listed else None,
-        "last_good_backup": next((str(backup.path) for backup in listed if backup.verified), None),
-        "last_good_backup_at": next((backup.made_at for backup in listed if backup.verified), None),
+        "last_good_backup": str(good.path) if good is not None else None,
+        "last_good_backup_at": good.made_at if good is not None else None,
         "detail": facts.detail or facts.unparsed,
         "gaps": [str(explained.folder) for explained in effects.gaps()],
         "notes": notes_of(place.database, lines),

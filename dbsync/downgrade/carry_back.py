@@ -13,13 +13,12 @@ that saves a copy and a run of them. If its proof finds any difference, the step
 from __future__ import annotations
 
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from dbsync.backups import compression, snapshot
 from dbsync.complement import kept
-from dbsync.complement.quiet_triggers import without_triggers
+from dbsync.complement.quiet_triggers import renew_searches, without_triggers
 from dbsync.downgrade import local_objects, older_rows, remainder, row_translation
 from dbsync.downgrade.local_objects import Local
 from dbsync.downgrade.older_rows import BASE, NOW, WORK
@@ -34,18 +33,15 @@ from dbsync.storage.connections import (
     Connection,
     attach_copy,
     attach_scratch,
-    attempted,
     check_soundness,
     open_copy,
     open_scratch,
     translated,
 )
 from dbsync.storage.introspection import (
-    TableKind,
     app_tables,
     has_table,
     numbered_tables,
-    quoted,
     shadows_of,
     tables,
     version_of,
@@ -302,14 +298,8 @@ def _renew_searches(
     Returns:
         The indexes that cannot be rebuilt.
     """
-    lost = []
+    lost = [Loss(name, 0, 1, 0) for name in renew_searches(connection, touched)]
     kinds = tables(connection)
-    views = {facts.name.lower() for facts in kinds.values() if facts.kind is TableKind.VIEW}
-    for name, facts in kinds.items():
-        if facts.is_external_search and facts.content_table.lower() in touched | views:
-            rebuild = f"INSERT INTO main.{quoted(name)} ({quoted(name)}) VALUES ('rebuild')"
-            if attempted(connection, partial(connection.execute, rebuild)) is not None:
-                lost.append(Loss(name, 0, 1, 0))
     for name, facts in app_tables(connection, NOW).items():
         older = kinds.get(name)
         both = facts.is_contentless and older is not None and older.is_contentless

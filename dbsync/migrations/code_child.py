@@ -106,7 +106,7 @@ def _settle(environment: Environment) -> None:
     """Set what an earlier migration may have changed."""
     os.umask(environment.umask)
     os.environ.update(environment.variables)
-    this_platform().use_time_zone(environment.time_zone)
+    this_platform().reread_time_zone()
     os.environ["LC_ALL"] = locale.setlocale(locale.LC_ALL, "")
     os.chdir(children.FOLDER)
 

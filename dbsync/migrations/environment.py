@@ -62,8 +62,13 @@ def time_zone_of(environment: Environment) -> Iterator[None]:
     Killed inside, nothing is left: it is the process's own setting.
     """
     before = os.environ.get("TZ")
-    this_platform().use_time_zone(environment.time_zone)
+    os.environ["TZ"] = environment.time_zone
+    this_platform().reread_time_zone()
     try:
         yield
     finally:
-        this_platform().use_time_zone(before)
+        if before is None:
+            os.environ.pop("TZ", None)
+        else:
+            os.environ["TZ"] = before
+        this_platform().reread_time_zone()

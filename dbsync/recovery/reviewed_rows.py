@@ -10,17 +10,17 @@ import json
 import sqlite3
 from collections.abc import Iterable, Mapping
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from dbsync.complement.quiet_triggers import without_triggers
+from dbsync.complement.exact_values import bound
+from dbsync.complement.quiet_triggers import renew_searches, without_triggers
 from dbsync.errors import UnreadableFile
 from dbsync.storage import files
-from dbsync.storage.connections import Connection, attempted, kind_of, open_writing, translated
+from dbsync.storage.connections import Connection, kind_of, open_writing, translated
 from dbsync.storage.files import disk_errors
-from dbsync.storage.introspection import TableKind, app_tables, columns_of, is_rowid, quoted, rowid_of, tables
-from dbsync.storage.raw_text import BadText, every_text, lines_of
+from dbsync.storage.introspection import app_tables, columns_of, is_rowid, quoted, rowid_of
+from dbsync.storage.raw_text import every_text, lines_of
 from dbsync.verification import exports
 
 LEFT: Final = ".left.jsonl"
@@ -33,7 +33,7 @@ class Entry(NamedTuple):
     number: int
     table: str
     rowid: int | None
-    row: Mapping[str, object]
+    row: Mapping[str, Any]
 
 
 class Refusal(NamedTuple):
@@ -132,7 +132,8 @@ def _put(connection: Connection, waiting: list[Entry]) -> PutBack:
                 left.append(entry)
         # A row whose parent came after it is taken in the next turn.
         if not left or len(left) == len(waiting):
-            _renew_searches(connection, touched)
+            # One that only the app can evaluate is left as it is.
+            renew_searches(connection, touched)
             return PutBack(put_count, there_count, tuple(Refusal(entry, causes[entry.number]) for entry in left))
         waiting = left
 
@@ -154,12 +155,10 @@ def _why_not(connection: Connection, names: Mapping[str, str], entry: Entry) -> 
         taken = connection.execute(f"SELECT 1 FROM {quoted(table)} WHERE {rowid} = ?", (entry.rowid,)).fetchone()
         values |= {} if taken else {rowid: entry.rowid}
     listed = ", ".join(name if name == rowid else quoted(name) for name in values)
-    marks = ", ".join(_mark(value) for value in values.values())
+    marks, parameters = bound(values.values())
     try:
         # ABORT, whatever the table's own action on a conflict is: REPLACE would remove what is there.
-        connection.execute(
-            f"INSERT OR ABORT INTO {quoted(table)} ({listed}) VALUES ({marks})", [*map(_plain, values.values())]
-        )
+        connection.execute(f"INSERT OR ABORT INTO {quoted(table)} ({listed}) VALUES ({', '.join(marks)})", parameters)
     except (sqlite3.Error, OverflowError) as error:
         if kind_of(error) is not None:
             # The disk, or another process: for the whole run.
@@ -168,28 +167,10 @@ def _why_not(connection: Connection, names: Mapping[str, str], entry: Entry) -> 
     return None
 
 
-def _renew_searches(connection: Connection, touched: frozenset[str]) -> None:
-    """Rebuild the search indexes over tables that got rows: the triggers that do it for one row are left out."""
-    kinds = tables(connection)
-    views = {facts.name.lower() for facts in kinds.values() if facts.kind is TableKind.VIEW}
-    for name, facts in kinds.items():
-        if facts.is_external_search and facts.content_table.lower() in touched | views:
-            rebuild = f"INSERT INTO main.{quoted(name)} ({quoted(name)}) VALUES ('rebuild')"
-            # One that only the app can evaluate is left as it is.
-            attempted(connection, partial(connection.execute, rebuild))
-
-
 def _is_there(connection: Connection, table: str, row: Mapping[str, Any]) -> bool:
-    same = " AND ".join(f"{quoted(name)} IS {_mark(value)}" for name, value in row.items())
-    types = " AND ".join(f"typeof({quoted(name)}) = typeof({_mark(value)})" for name, value in row.items())
-    values = [*map(_plain, row.values())]
-    found = connection.execute(f"SELECT 1 FROM {quoted(table)} WHERE {same} AND {types}", [*values, *values])
+    marks, parameters = bound(row.values())
+    cells = list(zip(map(quoted, row), marks, strict=True))
+    same = " AND ".join(f"{name} IS {mark}" for name, mark in cells)
+    types = " AND ".join(f"typeof({name}) = typeof({mark})" for name, mark in cells)
+    found = connection.execute(f"SELECT 1 FROM {quoted(table)} WHERE {same} AND {types}", [*parameters, *parameters])
     return found.fetchone() is not None
-
-
-def _mark(value: object) -> str:
-    return "CAST(? AS TEXT)" if isinstance(value, BadText) else "?"
-
-
-def _plain(value: object) -> object:
-    return bytes(value) if isinstance(value, BadText) else value

@@ -271,7 +271,7 @@ def close_app(world: World) -> None:
 
 
 ORDERS = ("cashier", "agent")
-"""Who comes first when the disturbance is over."""
+"""The process that comes first when the disturbance is over."""
 SINGLE = (
     "cut",
     "cut, kept",

@@ -149,8 +149,8 @@ class Platform(ABC):
         """End a program of `start_tree` and, as far as the system knows them, all that it started; wait for it."""
 
     @abstractmethod
-    def use_time_zone(self, name: str | None) -> None:
-        """Compute local times in this process with a zone in the form of POSIX; None: that of the machine."""
+    def reread_time_zone(self) -> None:
+        """Compute local times in this process with the variable TZ as it is now; without it, as the machine does."""
 
     # the console ---------------------------------------------------------------------------------------------------
 

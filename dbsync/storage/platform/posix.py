@@ -135,11 +135,7 @@ class PosixPlatform(Platform):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
-    def use_time_zone(self, name: str | None) -> None:
-        if name is None:
-            os.environ.pop("TZ", None)
-        else:
-            os.environ["TZ"] = name
+    def reread_time_zone(self) -> None:
         time.tzset()
 
     def command_line(self, words: Sequence[str]) -> str:

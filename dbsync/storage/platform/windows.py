@@ -145,13 +145,9 @@ class WindowsPlatform(Platform):
             process.kill()
         process.wait()
 
-    def use_time_zone(self, name: str | None) -> None:
+    def reread_time_zone(self) -> None:
         import ctypes
 
-        if name is None:
-            os.environ.pop("TZ", None)
-        else:
-            os.environ["TZ"] = name
         # The runtime that Python and SQLite share reads the variable only once (learn.microsoft.com, _tzset).
         ctypes.CDLL("ucrtbase")._tzset()  # noqa: SLF001 - its name
 

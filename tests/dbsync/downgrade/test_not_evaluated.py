@@ -9,15 +9,11 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from dbsync.backups.catalog import list_backups
-from dbsync.commands import downgrade
 from dbsync.complement import kept
-from dbsync.model import Loss, Migration, Returned
-from tests.helpers.shop import effects, upgrade, version, written
+from dbsync.model import Loss, Migration
+from tests.dbsync.downgrade.test_table_kinds import BY_BACKUP, BY_BASE, SALE, back
+from tests.helpers.shop import upgrade, version, written
 
-SALE: Final = "CREATE TABLE sale (id INTEGER PRIMARY KEY AUTOINCREMENT, cents INTEGER, mark TEXT);\n"
-BY_BACKUP: Final = "ALTER TABLE sale ADD COLUMN paid_with TEXT;"
-BY_BASE: Final = "-- changes: update sale.mark\nUPDATE sale SET mark = upper(mark);"
 RENAMED: Final = "-- changes: rename own -> owns\nALTER TABLE own RENAME TO owns;"
 STEPS: Final = {"by the backup": BY_BACKUP, "by a base": BY_BASE, "its table is renamed": RENAMED}
 
@@ -95,15 +91,6 @@ def shop(tmp_path: Path, own: str, step: str) -> tuple[Path, tuple[Migration, ..
     outcome = upgrade(database, found, trial_id="t1")
     assert outcome.name == "MIGRATED", outcome.cause
     return database, found
-
-
-def back(database: Path, found: tuple[Migration, ...], *, accept_loss: bool = False) -> Returned:
-    (base,) = (
-        backup
-        for backup in list_backups(backups=database.parent / "backups", database=database)
-        if backup.trial_id == "t1"
-    )
-    return downgrade.downgrade(effects(database), base, found, accept_loss=accept_loss)
 
 
 BOTH: Final = [(name, step) for name in TABLES for step in STEPS]

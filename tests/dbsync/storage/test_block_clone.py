@@ -151,6 +151,18 @@ def test_a_database_behind_a_link_is_copied_with_its_own_wal_in_mind(tmp_path: P
     assert dump(target) == dump(database)
 
 
+def migrates_with_a_whole_backup(folder: Path) -> None:
+    """A shop is migrated, and its backup has every row."""
+    database = make_shop(folder, schema=2)
+    before = dump(database)
+    outcome = upgrade(database, released(folder, 4))
+    assert (outcome.name, outcome.cause) == ("MIGRATED", "")
+    assert outcome.backup is not None
+    assert dump(outcome.backup.path) == before
+    assert sales(database) == 100
+    assert not [one for one in files(database.parent) if ".part-" in one]
+
+
 @pytest.mark.parametrize(
     "program",
     [
@@ -162,11 +174,4 @@ def test_a_database_behind_a_link_is_copied_with_its_own_wal_in_mind(tmp_path: P
 )
 def test_where_it_does_not_work_the_backup_is_made_page_by_page(tmp_path: Path, copier: Path, program: str) -> None:
     copier.write_text(program)
-    database = make_shop(tmp_path, schema=2)
-    before = dump(database)
-    outcome = upgrade(database, released(tmp_path, 4))
-    assert (outcome.name, outcome.cause) == ("MIGRATED", "")
-    assert outcome.backup is not None
-    assert dump(outcome.backup.path) == before
-    assert sales(database) == 100
-    assert not [one for one in files(database.parent) if ".part-" in one]
+    migrates_with_a_whole_backup(tmp_path)

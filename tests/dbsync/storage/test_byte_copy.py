@@ -17,7 +17,8 @@ from dbsync.progress import Unit, nobody
 from dbsync.storage import byte_copy
 from dbsync.storage.connections import Connection, open_writing
 from dbsync.storage.platform import linux
-from tests.helpers.shop import dump, effects, files, make_shop, released, sales, sell, upgrade
+from tests.dbsync.storage.test_block_clone import migrates_with_a_whole_backup
+from tests.helpers.shop import dump, effects, make_shop, sell
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has it here")
 
@@ -100,14 +101,7 @@ def test_where_the_copy_fails_the_backup_is_made_page_by_page(
     copier.write_text(program)
     copier.chmod(0o755)
     monkeypatch.setattr(linux, "COPY_PROGRAM", copier)
-    database = make_shop(tmp_path, schema=2)
-    before = dump(database)
-    outcome = upgrade(database, released(tmp_path, 4))
-    assert (outcome.name, outcome.cause) == ("MIGRATED", "")
-    assert outcome.backup is not None
-    assert dump(outcome.backup.path) == before
-    assert sales(database) == 100
-    assert not [name for name in files(database.parent) if ".part-" in name]
+    migrates_with_a_whole_backup(tmp_path)
 
 
 def test_a_copy_that_does_not_grow_is_ended_with_its_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
