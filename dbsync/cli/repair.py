@@ -89,12 +89,12 @@ def _put_back(place: Place, path: Path, *, dry_run: bool, as_json: bool) -> None
         told = {"put_count": done.put_count, "there_count": done.there_count, "refused": refused, "dry_run": dry_run}
         tell_json({**told, "backup": str(kept.path) if kept else None, "left": str(left) if left else None})
     else:
-        tell(f"{'would be put back' if dry_run else 'put back'}: {done.put_count} rows")
-        tell(f"there already: {done.there_count} rows")
+        tell(f"{'would be put back' if dry_run else 'put back'}: {_rows(done.put_count)}")
+        tell(f"there already: {_rows(done.there_count)}")
         for entry, cause in done.refused:
             tell(f"refused: line {entry.number}, {entry.table}: {cause}")
         if left is not None:
-            tell(f"The refused rows: {left}. Mend them there, or leave them out.")
+            tell(f"The refused rows: {left}. Fix them there, or leave them out.")
         if kept is not None:
             tell(f"The database as it was: {kept.path}")
     sys.exit(ExitStatus.FAILED if done.refused else 0)
@@ -122,19 +122,23 @@ def _tell(found: Repaired, next_step: str) -> None:
         lines += [f"  {losses.compared(loss, before='the backup', after='the new file')}" for loss in found.losses]
         lines += [f"  could not be compared: {found.not_compared}"] if found.not_compared else []
         lines += ["  no difference"] if not found.losses and not found.not_compared else []
-    lines.append(f"Nothing was put in place. If this is to be the shop's database: {next_step}")
+    lines.append(f"Nothing was put in place. If this is to be the shop's database: `{next_step}`")
     for line in lines:
         tell(line)
 
 
 def _line(table: TableRepaired) -> str:
-    line = f"{table.table}: {table.read_count} rows read"
+    line = f"{table.table}: {_rows(table.read_count)} read"
     line += f", {table.aside_count} of them do not fit" if table.aside_count else ""
     if not table.cause:
         return line
     shown = ", ".join(_range(*unread) for unread in table.unread[:_SHOWN])
     more = f" and {len(table.unread) - _SHOWN} more" if len(table.unread) > _SHOWN else ""
     return f"{line}, not readable: {f'rowids {shown}{more} ' if shown else ''}({table.cause})"
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"
 
 
 def _range(first: int, last: int) -> str:

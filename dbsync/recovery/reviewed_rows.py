@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from dbsync.complement.exact_values import bound
 from dbsync.complement.quiet_triggers import renew_searches, without_triggers
-from dbsync.errors import UnreadableFile
+from dbsync.errors import DiskProblem, UnreadableFile
 from dbsync.storage import files
 from dbsync.storage.connections import Connection, kind_of, open_writing, translated
 from dbsync.storage.files import disk_errors
@@ -25,6 +25,13 @@ from dbsync.verification import exports
 
 LEFT: Final = ".left.jsonl"
 """The end of the name of the file for rows that were refused."""
+_FORM: Final = (
+    'Nothing was changed. A line is like {"table": "sale", "row": {"id": 7, "note": null}}; a value is a number, a'
+    ' string, null, or {"bytes": "00ff"}.'
+)
+_STORED: Final = (int, float, str, bytes, type(None))
+"""The types of values that SQLite stores."""
+_SHOWN_CELLS: Final = 40
 
 
 class Entry(NamedTuple):
@@ -59,8 +66,14 @@ def read(path: Path) -> list[Entry]:
         UnreadableFile: a line is not of the form that `dbsync repair` writes; its number is named.
         DiskProblem: the file cannot be read.
     """
-    with disk_errors("read", path):
-        data = path.read_bytes()
+    try:
+        with disk_errors("read", path):
+            data = path.read_bytes()
+    except DiskProblem as error:
+        if files.is_there(path):
+            raise
+        hint = "Name a file of rows that `dbsync repair` wrote."
+        raise UnreadableFile(operation="read", path=path, cause="there is no such file", hint=hint) from error
     try:
         lines = lines_of(data.decode("utf-8"))
     except UnicodeDecodeError as cause:
@@ -69,16 +82,28 @@ def read(path: Path) -> list[Entry]:
 
 
 def _entry(path: Path, number: int, line: str) -> Entry:
+    def unreadable(cause: str) -> UnreadableFile:
+        return UnreadableFile(operation="read", path=path, cause=f"line {number}: {cause}", hint=_FORM)
+
     try:
         found = json.loads(line)
-        entry = Entry(number, found["table"], found.get("rowid"), exports.from_json(found["row"]))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as cause:
-        raise UnreadableFile(operation="read", path=path, cause=f"line {number}: {cause!r}") from cause
-    if not isinstance(entry.table, str) or not isinstance(entry.rowid, int | None) or not entry.row:
-        raise UnreadableFile(
-            operation="read", path=path, cause=f"line {number}: table, rowid or row is of another type"
-        )
-    return entry
+    except (ValueError, RecursionError) as cause:
+        raise unreadable(f"it is not JSON: {cause}") from cause
+    row = found.get("row") if isinstance(found, dict) else None
+    if not isinstance(row, dict) or not row or not isinstance(found.get("table"), str):
+        raise unreadable("it is not an object with a table and a row")
+    rowid = found.get("rowid")
+    if not (rowid is None or (isinstance(rowid, int) and not isinstance(rowid, bool))):
+        raise unreadable("rowid is not a whole number")
+    values: dict[str, object] = {}
+    for column, value in row.items():
+        try:
+            values |= exports.from_json({column: value})
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as cause:
+            raise unreadable(f"{column} is not a value: {json.dumps(value)[:_SHOWN_CELLS]}") from cause
+        if not isinstance(values[column], _STORED):
+            raise unreadable(f"{column} is not a value: {json.dumps(value)[:_SHOWN_CELLS]}")
+    return Entry(number, found["table"], rowid, values)
 
 
 def put_back(database: Path, entries: Iterable[Entry], *, keep: bool) -> PutBack:
@@ -148,23 +173,28 @@ def _why_not(connection: Connection, names: Mapping[str, str], entry: Entry) -> 
     if unknown:
         return f"{table} has no column {', '.join(unknown)}"
     values = dict(entry.row)
-    if _is_there(connection, table, values):
-        return ""
-    rowid = rowid_of(connection, table)
-    if entry.rowid is not None and rowid is not None and not is_rowid(connection, table):
-        taken = connection.execute(f"SELECT 1 FROM {quoted(table)} WHERE {rowid} = ?", (entry.rowid,)).fetchone()
-        values |= {} if taken else {rowid: entry.rowid}
-    listed = ", ".join(name if name == rowid else quoted(name) for name in values)
-    marks, parameters = bound(values.values())
     try:
-        # ABORT, whatever the table's own action on a conflict is: REPLACE would remove what is there.
-        connection.execute(f"INSERT OR ABORT INTO {quoted(table)} ({listed}) VALUES ({', '.join(marks)})", parameters)
+        if _is_there(connection, table, values):
+            return ""
+        _insert(connection, table, values, entry.rowid)
     except (sqlite3.Error, OverflowError) as error:
         if kind_of(error) is not None:
             # The disk, or another process: for the whole run.
             raise
         return str(error)
     return None
+
+
+def _insert(connection: Connection, table: str, values: dict[str, Any], wanted: int | None) -> None:
+    """Insert a row, under the rowid that it had if that is free."""
+    rowid = rowid_of(connection, table)
+    if wanted is not None and rowid is not None and not is_rowid(connection, table):
+        taken = connection.execute(f"SELECT 1 FROM {quoted(table)} WHERE {rowid} = ?", (wanted,)).fetchone()
+        values |= {} if taken else {rowid: wanted}
+    listed = ", ".join(name if name == rowid else quoted(name) for name in values)
+    marks, parameters = bound(values.values())
+    # ABORT, whatever the table's own action on a conflict is: REPLACE would remove what is there.
+    connection.execute(f"INSERT OR ABORT INTO {quoted(table)} ({listed}) VALUES ({', '.join(marks)})", parameters)
 
 
 def _is_there(connection: Connection, table: str, row: Mapping[str, Any]) -> bool:

@@ -64,6 +64,39 @@ ROWS: tuple[tuple[str, int | None, dict[str, object]], ...] = (
 )
 
 
+@pytest.mark.parametrize(
+    ("line", "cause"),
+    [
+        ('{"table": "sale", "row": {"id": 5, "note": ["a"]}}', 'line 1: note is not a value: ["a"]'),
+        ('{"table": "sale", "row": {"id": 5, "note": {"a": 1}}}', 'line 1: note is not a value: {"a": 1}'),
+        ('{"table": "sale", "row": {"id": 5, "note": {"bytes": "xx"}}}', "line 1: note is not a value: "),
+        ('{"table": "sale", "row": [1, 2]}', "line 1: it is not an object with a table and a row"),
+        ('{"row": {"id": 5}}', "line 1: it is not an object with a table and a row"),
+        ("[]", "line 1: it is not an object with a table and a row"),
+        ('{"table": "sale", "rowid": "x", "row": {"id": 5}}', "line 1: rowid is not a whole number"),
+        ("id;note", "line 1: it is not JSON: "),
+        (None, "there is no such file"),
+    ],
+)
+def test_a_line_that_is_no_row_is_refused_and_not_a_matter_of_the_disk(
+    tmp_path: Path, line: str | None, cause: str
+) -> None:
+    database, path = shop(tmp_path), tmp_path / "reviewed.jsonl"
+    if line is not None:
+        path.write_text(line, encoding="utf-8")
+    before = database.read_bytes()
+    done = dbsync("repair", "--put-back", path, "--database", database)
+    assert (done.returncode, f"could not read {path}: {cause}" in done.stderr) == (4, True), done.stderr
+    assert database.read_bytes() == before
+    assert not (tmp_path / "backups").exists()
+
+
+def test_a_number_that_sqlite_cannot_hold_stays_with_its_cause(tmp_path: Path) -> None:
+    database, path = shop(tmp_path), aside(tmp_path, ("loose", None, {"a": 2**70}))
+    told = json.loads(dbsync("repair", "--put-back", path, "--database", database, "--dry-run", "--json").stdout)
+    assert [one["cause"] for one in told["refused"]] == ["Python int too large to convert to SQLite INTEGER"]
+
+
 def test_what_fits_goes_in_and_what_does_not_stays_with_its_cause(tmp_path: Path) -> None:
     database, path = shop(tmp_path), aside(tmp_path, *ROWS)
     before = database.read_bytes()
@@ -102,7 +135,7 @@ def test_refused_rows_are_mended_in_the_file_that_is_left(tmp_path: Path) -> Non
     left = tmp_path / "recovered.db.aside.left.jsonl"
     left.write_text(left.read_text().replace('"A"', '"A2"'))
     done = dbsync("repair", "--put-back", left, *words)
-    assert (done.returncode, "put back: 1 rows" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert (done.returncode, "put back: 1 row\n" in done.stdout) == (0, True), done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
