@@ -377,6 +377,8 @@ class Gap(NamedTuple):
     def in_words(self) -> str:
         """The gap on one line."""
         words = f"{self.counter}: raised from {'nothing' if self.number is None else self.number} to {self.raised_to}"
+        if self.first == self.last:
+            return f"{words}; {self.first} is not given out again"
         return f"{words}; {self.first} to {self.last} are not given out again"
 
 

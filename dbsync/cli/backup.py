@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -16,6 +17,8 @@ from dbsync.commands import scheduled_backup
 from dbsync.outcomes import ExitStatus
 from dbsync.progress import quiet
 from dbsync.storage.locks import locked
+
+_AWAY: Final = "What is missing there is copied when it is back. For a new second place, make its folder first."
 
 
 @click.command("backup")
@@ -73,4 +76,5 @@ def _in_words(done: scheduled_backup.Done) -> list[str]:
     lines += [f"ROTTEN: {path}; a new backup was made" for path in done.rotten]
     lines += [f"copied to the second place: {path}" for path in done.copied]
     lines += [f"removed: {path}" for path in done.removed]
-    return [*lines, f"the second place is not complete: {done.away}"] if done.away else lines
+    # Why the second place is away is a line of the transcript.
+    return [*lines, f"   {_AWAY}"] if done.away else lines

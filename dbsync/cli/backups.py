@@ -10,6 +10,7 @@ from dbsync.backups import catalog, compaction
 from dbsync.backups.description import backup_json
 from dbsync.cli.output import tell
 from dbsync.cli.shared import Place, as_json, on_database, plain, tell_json
+from dbsync.model import Backup
 from dbsync.storage.locks import locked
 
 
@@ -49,11 +50,18 @@ def command(
     if not listed:
         others = len(catalog.list_all(backups=place.backups, database=place.database))
         tell(f"no backups of this database in {place.backups}" + (f"; {others} of others" if others else ""))
-    for backup in listed:
-        good = "good" if backup.verified else "NOT VERIFIED"
-        good += f" ({backup.checked})" if backup.verified and backup.checked else ""
-        size = f"{backup.size_bytes / 1e6:9.1f} MB"
-        tell(f"{backup.made_at}  v{backup.version}  {size}  {backup.kind:<14} {good:<22} {backup.path}")
+    rows = [_row(backup) for backup in listed]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for backup, (version, size, *rest) in zip(listed, rows, strict=True):
+        cells = [version.ljust(widths[0]), size.rjust(widths[1])]
+        cells += [cell.ljust(width) for cell, width in zip(rest, widths[2:], strict=True)]
+        tell("  ".join([backup.made_at, *cells]), tail=str(backup.path))
+
+
+def _row(backup: Backup) -> list[str]:
+    good = "good" if backup.verified else "NOT VERIFIED"
+    good += f" ({backup.checked})" if backup.verified and backup.checked else ""
+    return [f"v{backup.version}", f"{backup.size_bytes / 1e6:.1f} MB", str(backup.kind), good]
 
 
 def _prune(place: Place, keep_count: int, *, dry_run: bool, as_json: bool) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from dbsync.cli.shared import Place, as_json, from_folder, on_database, print_told
+from dbsync.cli.output import tell
+from dbsync.cli.shared import Place, as_json, from_folder, on_database, tell_json
 from dbsync.commands import adopt
 from dbsync.migrations import folder as migration_folder
 from dbsync.model import SchemaNumber
@@ -29,4 +30,12 @@ def command(place: Place, *, folder: Path, at: int | None, dry_run: bool, as_jso
     with locked(place.database):
         schema = SchemaNumber(at) if at is not None else None
         version = adopt.baseline(place.effects(), found, at=schema, dry_run=dry_run)
-    print_told({"schema": version, "of": len(found), "written": not dry_run}, as_json=as_json)
+    if as_json:
+        tell_json({"schema": version, "of": len(found), "written": not dry_run})
+        return
+    newest = "" if version == len(found) else f", and the newest is {len(found)}"
+    tell(f"{place.database} has schema {version}{newest}.")
+    if dry_run:
+        tell("Nothing was written. Without --dry-run it is recorded, and the database is dbsync's from then on.")
+    else:
+        tell("It is recorded. `dbsync status` shows the pending migrations and where the database is kept as it was.")

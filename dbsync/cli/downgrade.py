@@ -70,7 +70,7 @@ def command(
         # `losses` has its numbers in the order of `Loss`, as it always had; `lost` names them, as `dbsync diff` does.
         tell_json({**plain(returned), "lost": losses.as_json(returned.losses)})
     else:
-        tell(f"{returned.outcome.name} {returned.outcome.cause}".strip())
+        tell(f"{returned.outcome.name}: {returned.outcome.cause}".rstrip(": "))
         nothing = "nothing was lost" if returned.back is not None else "the database is as it was"
         for line in losses.listed(returned.losses, nothing=nothing):
             tell(line)

@@ -36,6 +36,12 @@ def command(place: Place, *, page: Path | None, as_json: bool) -> None:
     else:
         for line in _lines(past):
             tell(line)
+        for number, run in enumerate(past.runs):
+            for heading in () if number else ("", "tried"):
+                tell(heading)
+            tell(_line(run), tail=_spent(run))
+        for line in _skipped(past):
+            tell(line)
 
 
 def _told(past: Past) -> dict[str, object]:
@@ -63,11 +69,12 @@ def _lines(past: Past) -> list[str]:
         took = lasted(milliseconds / 1000) if isinstance(milliseconds, int) else ""
         of = f"  release {row['release_version']}" if row["release_version"] else ""
         lines.append(f"{row['applied_at']}  {row['kind']:<10} {took:>9}  {what}{of}")
-    lines += ["", "tried"] if past.runs else []
-    lines += [_line(run) for run in past.runs]
-    lines += ["", "skipped numbers"] if past.gaps else []
-    lines += [line for explained in past.gaps for line in explanation.in_words(explained)]
     return lines
+
+
+def _skipped(past: Past) -> list[str]:
+    lines = ["", "skipped numbers"] if past.gaps else []
+    return lines + [line for explained in past.gaps for line in explanation.in_words(explained)]
 
 
 def _line(run: Run) -> str:
@@ -80,5 +87,10 @@ def _line(run: Run) -> str:
     where = " ".join(part for part in (run.phase, run.migration) if part) if run.verdict is RunVerdict.BAD else ""
     words += f" ({where})" if where else ""
     words += f": {run.cause}" if run.cause else ""
+    return f"{run.at}  {run.kind:<10} {took:>9}  {words}"
+
+
+def _spent(run: Run) -> str:
+    """Return the time of each phase, or an empty string."""
     spent = ", ".join(f"{name} {lasted(seconds)}" for name, seconds in run.phases.items()) if run.times == 1 else ""
-    return f"{run.at}  {run.kind:<10} {took:>9}  {words}" + (f"  [{spent}]" if spent else "")
+    return f"[{spent}]" if spent else ""

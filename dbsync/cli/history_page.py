@@ -77,7 +77,7 @@ def _facts(past: Past) -> str:
 
 def _last(run: Run, *, good: bool) -> str:
     """Return the tile of the last run; one that found the database otherwise than it is now says so."""
-    since = "<small>since then the state is ok</small>" if good and run.verdict is RunVerdict.BAD else ""
+    since = "<small>the database is ok</small>" if good and run.verdict is RunVerdict.BAD else ""
     return f"{_badge(run)}<small>{_when(run.until or run.at)} UTC</small>{since}"
 
 

@@ -75,7 +75,7 @@ footer { margin-top: 2.5rem; font-size: .85rem; }
     margin: .6rem 0; padding: .45rem .8rem;
     background: var(--card); border: 1px solid var(--line); border-radius: .6rem;
   }
-  td { display: grid; grid-template-columns: 6.4rem minmax(0, 1fr); gap: .5rem; padding: .2rem 0; border: 0; }
+  td { display: grid; grid-template-columns: 7.2rem minmax(0, 1fr); gap: .5rem; padding: .2rem 0; border: 0; }
   td::before { content: attr(data-label); color: var(--soft); font-size: .82rem; font-weight: 400; }
   td:empty { display: none; }
   .number { text-align: left; white-space: normal; }

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from dbsync.backups.catalog import find
+from dbsync.cli.output import tell
 from dbsync.cli.shared import (
     FILE,
     Place,
@@ -43,6 +44,13 @@ def command(place: Place, *, file: Path, folder: Path, yes: bool, as_json: bool)
     ask(f"Import {file}? What is replaced is kept.", operation="import", path=file, yes=yes, as_json=as_json)
     with locked(place.database):
         imported = empty_and_import.import_file(place.effects(), file.absolute(), known)
+    if not as_json and imported.outcome.ready:
+        tell(f"{place.database} is now {file}, at schema {imported.outcome.version_after}.")
+        if imported.kept:
+            tell(f"The database that it replaced: {imported.kept.path}")
+        if imported.gaps:
+            tell(f"Numbers that are skipped are explained: {imported.gaps}")
+        return
     told = {"kept": str(imported.kept.path) if imported.kept else None, **plain(imported.outcome)}
     told["gaps"] = str(imported.gaps) if imported.gaps else None
     print_told(told, as_json=as_json)

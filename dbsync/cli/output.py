@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TextIO
 import click
 
 from dbsync.cli.console import printable, say
-from dbsync.cli.table import CLICKS
+from dbsync.cli.table import CLICKS, Sentence
 from dbsync.errors import TillkeeperError, interrupts, wrapped
 from dbsync.outcomes import ExitStatus
 from dbsync.storage.platform import this_platform
@@ -41,7 +41,7 @@ class Commands(click.Group):
         return result
 
 
-class Failure(click.ClickException):
+class Failure(Sentence):
     """An error as a sentence for people, and with --json as one document on stdout for programs."""
 
     def __init__(self, error: TillkeeperError, *, as_json: bool) -> None:
@@ -120,8 +120,8 @@ def stdout() -> TextIO | None:
     return found
 
 
-def tell(line: str, *, exactly: bool = False) -> None:
-    """Print a line of a result, exactly as it is for programs.
+def tell(line: str, *, exactly: bool = False, tail: str = "", hang: int = 0) -> None:
+    """Print a line of a result, exactly as it is for programs; `tail` and `hang` as in `say`.
 
     If that fails, the work of the command stays done, with its own exit code.
     """
@@ -129,7 +129,7 @@ def tell(line: str, *, exactly: bool = False) -> None:
     if stream is None:
         return
     try:
-        say(line, stream, exactly=exactly)
+        say(line, stream, exactly=exactly, tail=tail, hang=hang)
     except OSError as cause:
         context = click.get_current_context(silent=True)
         if context is not None and not isinstance(cause, BrokenPipeError):

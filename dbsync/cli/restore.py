@@ -5,20 +5,23 @@ from __future__ import annotations
 import sys
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Final
 
 import click
 
 from dbsync import losses
 from dbsync.backups import catalog
 from dbsync.cli.output import tell
-from dbsync.cli.shared import FILE, Place, as_json, ask, on_database, print_told, yes_without_loss
+from dbsync.cli.shared import FILE, Place, as_json, ask, on_database, tell_json, yes_without_loss
 from dbsync.database import preflight
 from dbsync.errors import BackupUnusable, Locked
-from dbsync.model import State
+from dbsync.model import Returned, State
 from dbsync.storage import files
 from dbsync.storage.locks import IN_USE, lock_of, locked
 from dbsync.storage.temporary_files import owner_of
 from dbsync.upgrade import restore_decision
+
+_LOSES: Final = "the restore needs --accept-loss, and keeps the current database"
 
 
 @click.command("restore")
@@ -52,8 +55,11 @@ def command(place: Place, *, backup: Path, dry_run: bool, accept_loss: bool, yes
             tell(line)
         if dry_run:
             known = {"losses": losses.as_json(change.losses), "not_known": change.cause}
-            # For people, the losses are printed above.
-            print_told({"done": False, **(known if as_json else {})}, as_json=as_json)
+            if as_json:
+                tell_json({"done": False, **known})
+            else:
+                # The losses are printed above.
+                tell("dry run: nothing was changed" + ("" if change.unchanged else f"; {_LOSES}"))
             return
         # Before anything is copied: a database that another process writes cannot be replaced now.
         if effects.look().state is State.OK:
@@ -67,22 +73,34 @@ def command(place: Place, *, backup: Path, dry_run: bool, accept_loss: bool, yes
         if returned.back is not None:
             # Nobody repeats this restore by its name.
             effects.remove_intent(intent_id)
-    kept = returned.set_aside.path if returned.set_aside else None
-    loses = returned.back is not None and bool(returned.losses or returned.not_known)
-    told = {
-        "done": returned.back is not None,
-        "outcome": str(returned.outcome.name),
-        "cause": returned.outcome.cause,
-        "hint": returned.outcome.hint,
-        "version": returned.outcome.version_after,
-        "kept": str(kept) if kept else None,
-        "gaps": str(returned.gaps) if returned.gaps else None,
-        "lost": losses.as_json(returned.losses) if as_json else None,
-    }
-    print_told(told, as_json=as_json)
-    if loses and not as_json:
-        tell(f"LOST: {losses.lost(returned.losses, not_known=returned.not_known, kept=kept)}.")
+    _tell(returned, as_json=as_json)
     sys.exit(returned.outcome.name.exit_status)
+
+
+def _tell(returned: Returned, *, as_json: bool) -> None:
+    outcome, kept = returned.outcome, returned.set_aside.path if returned.set_aside else None
+    if as_json:
+        told = {
+            "done": returned.back is not None,
+            "outcome": str(outcome.name),
+            "cause": outcome.cause,
+            "hint": outcome.hint,
+            "version": outcome.version_after,
+            "kept": str(kept) if kept else None,
+            "gaps": str(returned.gaps) if returned.gaps else None,
+            "lost": losses.as_json(returned.losses),
+        }
+        tell_json(told)
+        return
+    tell(f"{outcome.name}: {outcome.cause}".rstrip(": "))
+    if outcome.hint:
+        tell(f"  {outcome.hint}")
+    if kept is not None:
+        tell(f"The database that it replaced: {kept}")
+    if returned.gaps is not None:
+        tell(f"Numbers that are skipped are explained: {returned.gaps}")
+    if returned.back is not None and (returned.losses or returned.not_known):
+        tell(f"LOST: {losses.lost(returned.losses, not_known=returned.not_known, kept=kept)}.")
 
 
 def _check_own(place: Place, path: Path) -> None:

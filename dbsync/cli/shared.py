@@ -75,6 +75,8 @@ def ask(question: str, *, operation: str, path: Path, yes: bool, as_json: bool) 
     try:
         agreed = yes or (not as_json and click.confirm(question))
     except click.Abort as cause:
+        # The question is still on the last line.
+        click.echo()
         raise NotAgreed(operation=operation, path=path, cause="nobody answered") from cause
     if not agreed:
         raise NotAgreed(operation=operation, path=path, cause="it was not agreed to")
@@ -134,7 +136,7 @@ def chosen_backup(place: Place, path: Path | None, *, schema: int | None = None)
         having = sorted({backup.version for backup in named})
         named = [backup for backup in named if backup.version == schema]
         if not named and having:
-            cause = f"no good migration backup has schema {schema}: there are {', '.join(map(str, having))}"
+            cause = f"there is no good migration backup of schema {schema}, only of {', '.join(map(str, having))}"
             raise BackupUnusable(operation="go back with", path=path or place.backups, cause=cause)
     if not named:
         cause = "there is no good migration backup of this database"
@@ -166,7 +168,8 @@ def print_told(told: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         tell_json(told)
         return
-    for name, value in told.items():
-        if value not in (None, "", []):
-            shown = ", ".join(str(part) for part in value) if isinstance(value, list) else value
-            tell(f"{name.replace('_', ' '):<14} {shown}")
+    known = {name.replace("_", " "): value for name, value in told.items() if value not in (None, "", [])}
+    width = max(map(len, known), default=0)
+    for name, value in known.items():
+        shown = ", ".join(str(part) for part in value) if isinstance(value, list) else value
+        tell(f"{name:<{width}}  {shown}", hang=width + 2)

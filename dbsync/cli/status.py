@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from dbsync.cli.shared import Place, as_json, folder_option, on_database, print_told
 from dbsync.database.flight_recorder import FlightRecorder
-from dbsync.database.timeline import ended_in_words, last_run, notes_of
+from dbsync.database.timeline import LastRun, ended_in_words, last_run, notes_of
 from dbsync.migrations import folder as migration_folder
+from dbsync.model import Backup, State
 from dbsync.storage import connections
 
 
@@ -45,5 +47,17 @@ def command(place: Place, *, folder: Path | None, as_json: bool) -> None:
         "sqlite": connections.LIBRARY_VERSION,
     }
     if not as_json:
-        told |= {"last_run": ended_in_words(last.ended), "last_error": ended_in_words(last.error)}
+        told = _for_people(told, last, good)
     print_told(told, as_json=as_json)
+
+
+def _for_people(told: dict[str, Any], last: LastRun, good: Backup | None) -> dict[str, Any]:
+    """Return the answer without what it says twice, and with the next step for a database without history."""
+    shown = told | {"last_run": ended_in_words(last.ended), "last_error": ended_in_words(last.error)}
+    if shown["last_error"] == shown["last_run"]:
+        shown["last_error"] = ""
+    if good is not None and shown["newest_backup"] == str(good.path):
+        shown["newest_backup"] = None
+    if told["state"] == State.UNTRACKED:
+        shown["next"] = "`dbsync baseline --dry-run` finds out which schema it has (docs/adopting.md)"
+    return shown

@@ -5,13 +5,14 @@ The group is the last boundary of the command line: whatever is raised becomes a
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, Final
 
 import click
 
-from dbsync.cli.console import printable
+from dbsync.cli.console import printable, say
 from dbsync.errors import interrupts, wrapped
 from dbsync.outcomes import ExitStatus
 
@@ -19,7 +20,17 @@ CLICKS: Final = (click.ClickException, click.Abort, click.exceptions.Exit, Syste
 """The exceptions by which a command ends on purpose."""
 
 
-class Ended(click.ClickException):
+class Sentence(click.ClickException):
+    """An error as a sentence on stderr, which a terminal shows wrapped at words."""
+
+    def show(self, file: Any = None) -> None:
+        """Print it; nothing in a program that has no stderr."""
+        stream = file if file is not None else sys.stderr
+        if stream is not None:
+            say(f"Error: {self.format_message()}", stream)
+
+
+class Ended(Sentence):
     """The end of a command by an exception: a sentence on stderr, and an exit status."""
 
     def __init__(self, sentence: str, exit_status: ExitStatus) -> None:

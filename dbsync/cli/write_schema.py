@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from dbsync.cli.console import command_line
 from dbsync.cli.output import tell
 from dbsync.cli.shared import FILE, Place, as_json, on_database, tell_json
 from dbsync.commands import adopt
@@ -37,4 +38,5 @@ def command(place: Place, *, file: Path, as_json: bool) -> None:
     if as_json:
         tell_json({"written": str(file.absolute())}, on_one_line=True)
     else:
-        tell(f"{file} is written. Next: dbsync check, then dbsync baseline --dry-run.")
+        words = ["dbsync", "baseline", "--dry-run", "--database", place.database, "--migrations", file.parent]
+        tell(f"{file} is written. Next: `{command_line(words)}`")

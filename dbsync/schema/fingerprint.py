@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import combinations
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from dbsync.schema.declarations import KINDS, written_name
 from dbsync.schema.table_definition import Table, named_objects, table_of, virtual_of
 from dbsync.storage.connections import Connection
-from dbsync.storage.introspection import app_tables, unusable_tables
+from dbsync.storage.introspection import ColumnKind, app_tables, unusable_tables
 from dbsync.storage.sql_tokens import words_of
+
+_GENERATED: Final = {
+    ColumnKind.STORED: "",
+    ColumnKind.HIDDEN: "HIDDEN",
+    ColumnKind.GENERATED: "GENERATED",
+    ColumnKind.GENERATED_STORED: "GENERATED STORED",
+}
 
 
 class Structure(NamedTuple):
@@ -81,13 +88,17 @@ def _table(name: str, table: Table) -> Iterator[str]:
     own = written_name(name)
     yield " ".join([f"table {own}", *(option.upper() for option in sorted(table.options))])
     for column, facts in table.columns.items():
-        default = facts.default or None
-        words = f"{facts.kind.upper()} notnull={int(facts.not_null)} default={default} key={facts.key}"
-        words += f" hidden={facts.generated.value}"
-        words += f" collate {facts.collation}" if facts.collation != "binary" else ""
-        words += f" on conflict {facts.conflict}" if facts.conflict else ""
-        words += f" as ({' '.join(facts.expression)})" if facts.expression else ""
-        yield f"column {own}.{written_name(column)}: {words}"
+        words = [
+            facts.kind.upper(),
+            "NOT NULL" if facts.not_null else "",
+            f"ON CONFLICT {facts.conflict.upper()}" if facts.conflict else "",
+            f"DEFAULT {facts.default}" if facts.default else "",
+            f"PRIMARY KEY ({facts.key})" if facts.key > 1 else "PRIMARY KEY" if facts.key else "",
+            f"COLLATE {facts.collation.upper()}" if facts.collation != "binary" else "",
+            _GENERATED[facts.generated],
+            f"AS ({' '.join(facts.expression)})" if facts.expression else "",
+        ]
+        yield f"column {own}.{written_name(column)}: {' '.join(filter(None, words)) or 'any type'}"
     yield from (f"check {own}: {' '.join(check)}" for check in table.checks)
     yield from (f"foreign key {own}: {key}" for key in table.foreign_keys)
     yield from (f"constraint {own}: {unique}" for unique in table.uniques)

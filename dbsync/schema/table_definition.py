@@ -44,6 +44,7 @@ class ForeignKey(NamedTuple):
 
     parent: str
     actions: str
+    """As in SQL, with a space in front; empty where there are none."""
     pairs: tuple[tuple[str, str], ...]
     """Pairs of a column and a column of the parent; that is `none` if it is not named."""
     deferred: bool = False
@@ -51,7 +52,8 @@ class ForeignKey(NamedTuple):
 
     def __str__(self) -> str:
         deferred = " initially deferred" if self.deferred else ""
-        return f"{self.parent} {self.actions}{deferred}: {' '.join('>'.join(pair) for pair in self.pairs)}"
+        columns, targets = (", ".join(names) for names in zip(*self.pairs, strict=True))
+        return f"({columns}) to {self.parent} ({targets}){self.actions}{deferred}"
 
 
 class Unique(NamedTuple):
@@ -66,7 +68,9 @@ class Unique(NamedTuple):
     def __str__(self) -> str:
         conflict = f" on conflict {self.conflict}" if self.conflict else ""
         ends = (" desc" if descending else "" for descending in self.descending)
-        columns = (f"{name} {collation}{end}" for (name, collation), end in zip(self.columns, ends, strict=True))
+        names = (name + (f" collate {collation}" if collation != DEFAULT_COLLATION else "")
+                 for name, collation in self.columns)  # fmt: skip
+        columns = (f"{name}{end}" for name, end in zip(names, ends, strict=True))
         return f"UNIQUE ({', '.join(columns)}){conflict}"
 
 
@@ -111,7 +115,9 @@ def _foreign_keys(connection: Connection, name: str, schema: str, text: TableTex
     for number, _, parent, column, target, on_update, on_delete, _ in connection.execute(
         f"PRAGMA {schema}.foreign_key_list({quoted(name)})"
     ):
-        key = found.get(number, ForeignKey(str(parent).lower(), f"{on_update} {on_delete}".lower(), ()))
+        actions = [("update", str(on_update).lower()), ("delete", str(on_delete).lower())]
+        acting = "".join(f" on {event} {action}" for event, action in actions if action != "no action")
+        key = found.get(number, ForeignKey(str(parent).lower(), acting, ()))
         found[number] = key._replace(pairs=(*key.pairs, (str(column).lower(), str(target).lower())))
     # The pragma lists the last one of the text first.
     deferred = dict(enumerate(reversed(text.deferred)))

@@ -255,11 +255,11 @@ DAMAGES = {
     "an area that the index lost": ("DELETE FROM area_rowid WHERE rowid = 1;", "the index area does not fit its content", ""),
     "a rebuild in the wrong order": (
         WRONG_ORDER,
-        "child has lost the foreign key parent no action cascade: parent>id", "which ALTER TABLE … RENAME put in the place of parent",
+        "child has lost the foreign key (parent) to parent (id) on delete cascade", "which ALTER TABLE … RENAME put in the place of parent",
     ),
     "a key that is not deferred any more": (
         rebuild("late", "id INTEGER PRIMARY KEY, parent TEXT REFERENCES parent(id), code TEXT UNIQUE ON CONFLICT REPLACE", "id, parent, code"),
-        "late has lost the foreign key parent no action no action initially deferred: parent>id", "redefine late",
+        "late has lost the foreign key (parent) to parent (id) initially deferred", "redefine late",
     ),
     "a rebuild with columns in another order": (
         rebuild("soft", "parent TEXT REFERENCES parent(id) ON DELETE SET NULL, id INTEGER PRIMARY KEY", "id, parent"),
@@ -267,7 +267,7 @@ DAMAGES = {
     ),
     "a conflict that is not settled any more": (
         rebuild("late", "id INTEGER PRIMARY KEY, parent TEXT REFERENCES parent(id) DEFERRABLE INITIALLY DEFERRED, code TEXT UNIQUE", "id, parent, code"),
-        "late has lost UNIQUE (code binary) on conflict replace", "redefine late",
+        "late has lost UNIQUE (code) on conflict replace", "redefine late",
     ),
 }  # fmt: skip
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from dbsync.cli.table import Sentence
 from dbsync.errors import TillkeeperError, wrapped
 from updater import settings as settings_file
 from updater.model import ProcessKind
@@ -23,7 +24,7 @@ FILE: Final = click.Path(path_type=Path, dir_okay=False)
 FOLDER: Final = click.Path(path_type=Path, file_okay=False)
 
 
-class Failure(click.ClickException):
+class Failure(Sentence):
     """Error as people read it: the operation that failed, the cause, and a hint."""
 
     def __init__(self, message: str, exit_code: int) -> None:

@@ -26,6 +26,29 @@ def dbsync(*words: object, typed: str | None = None) -> subprocess.CompletedProc
     return subprocess.run(command, capture_output=True, encoding="utf-8", cwd=ROOT, check=False, **silent)
 
 
+def on_terminal(words: list[str], environment: dict[str, str]) -> list[str]:
+    """The lines that a terminal gets of a command."""
+    import pty
+
+    ours, theirs = pty.openpty()
+    subprocess.run(words, env=environment, stdout=theirs, stderr=theirs, check=False)
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(ours, 65536)
+        except OSError:
+            break
+    os.close(ours)
+    return shown.decode().replace("\r", "").splitlines()
+
+
+def shown_on(columns: int, *words: object) -> list[str]:
+    """The lines that a terminal without colours gets of a command of ours."""
+    command = [sys.executable, "-m", "dbsync", *map(str, words)]
+    return on_terminal(command, {**os.environ, "TERM": "xterm", "COLUMNS": str(columns), "NO_COLOR": "1"})
+
+
 @pytest.mark.parametrize("command", ["restore", "empty", "import", "stamp", "downgrade"])
 @pytest.mark.parametrize(
     ("how", "cause"), [("n\n", "it was not agreed to"), (None, "nobody answered"), ("--json", "it was not agreed to")]
@@ -104,7 +127,8 @@ def test_the_command_that_repair_names_can_be_pasted(tmp_path: Path) -> None:
     folder = released(tmp_path / "my shop's", 2)[0].path.parent
     into = database.with_name("read again.db")
     said = dbsync("repair", "--into", into, "--database", database, "--migrations", folder).stdout.splitlines()[-1]
-    command = shlex.split(said.partition("if this is to be the shop's database: ".capitalize())[2])
+    said = said.partition("if this is to be the shop's database: ".capitalize())[2]
+    command = shlex.split(said.strip("`"))
     assert command[:3] == ["dbsync", "import", str(into)]
     assert dbsync(*command[1:], "--yes").returncode == 0
     assert (version(database), ask(database, "SELECT count(*) FROM transactions")) == (2, 100)
@@ -158,6 +182,47 @@ def test_a_line_is_wrapped_at_words_and_a_command_stays_whole(cells: int) -> Non
     assert wrapped_at_words("", cells) == [""]
 
 
+def test_a_number_keeps_its_unit_and_a_value_its_column() -> None:
+    assert wrapped_at_words("upgrade  MIGRATED in 120 ms, all", 26) == ["upgrade  MIGRATED in", "  120 ms, all"]
+    line = "last run  FAILED at noon: no such table"
+    assert wrapped_at_words(line, 26, hang=10) == ["last run  FAILED at noon:", "          no such table"]
+    path = "backup    of /a/very/long/path/to/a/file.db"
+    assert wrapped_at_words(path, 26, hang=10) == ["backup    of", "  /a/very/long/path/to/a/file.db"]
+    assert wrapped_at_words("売上 12 rows", 11) == ["売上", "  12 rows"], "wide letters take two cells"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo terminals are POSIX's")
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_a_wide_terminal_has_lines_that_can_be_read_and_a_narrow_one_whole_words(tmp_path: Path, columns: int) -> None:
+    database = make_shop(tmp_path, schema=2)
+    for _ in range(2):
+        assert dbsync("backup", "--database", database).returncode == 0
+    error = shown_on(columns, "restore", "no such backup.db", "--database", database)
+    assert all(len(line) <= min(columns, 100) or "/" in line for line in error), error
+    assert " ".join(error[0].split()[:4]) == "Error: could not restore"
+    assert error[-1].endswith("lists them.")
+    backups = shown_on(columns, "backups", "--database", database)
+    paths = [line for line in backups if line.endswith(".db")]
+    assert len(paths) == 2
+    assert all((line.startswith("  /") if columns <= 80 else "good" in line) for line in paths), backups
+    assert len({line.index("good") for line in backups if "good" in line}) == 1, "columns stay under each other"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo terminals are POSIX's")
+def test_status_says_nothing_twice_and_aligns_its_values(tmp_path: Path) -> None:
+    database = make_shop(tmp_path, schema=2)
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "0001_other.sql").write_text("CREATE TABLE other (a);")
+    dbsync("upgrade", "--database", database, "--migrations", tmp_path / "m")
+    done = dbsync("status", "--database", database)
+    assert done.stdout.count("TOO_NEW") == 1, done.stdout
+    assert dbsync("backup", "--database", database).returncode == 0
+    lines = dbsync("status", "--database", database).stdout.splitlines()
+    assert not [line for line in lines if line.startswith("newest backup")], "it is the last good one"
+    values = {line.split("  ", 1)[0]: len(line) - len(line.split("  ", 1)[1].lstrip()) for line in lines}
+    assert len(set(values.values())) == 1, values
+
+
 @pytest.mark.parametrize(
     ("environment", "coloured"),
     [({"TERM": "xterm"}, True), ({"TERM": "dumb"}, False), ({}, False), ({"TERM": "xterm", "NO_COLOR": "1"}, False)],
@@ -169,8 +234,6 @@ def test_a_terminal_shows_weight_only_where_it_can_and_may(environment: dict[str
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo terminals are POSIX's")
 def test_only_a_terminal_gets_weight_and_wrapping(tmp_path: Path) -> None:
-    import pty
-
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "0001_a.sql").write_text("CREATE TABLE a (x, y);")
     (tmp_path / "m" / "0002_b.sql").write_text("ALTER TABLE a DROP COLUMN y;")
@@ -180,16 +243,6 @@ def test_only_a_terminal_gets_weight_and_wrapping(tmp_path: Path) -> None:
     piped = subprocess.run(words, env=environment, capture_output=True, text=True, check=False).stdout
     assert "\x1b" not in piped
     assert max(map(len, piped.splitlines())) > 60
-    ours, theirs = pty.openpty()
-    subprocess.run(words, env=environment, stdout=theirs, check=False)
-    os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            shown += os.read(ours, 65536)
-        except OSError:
-            break
-    os.close(ours)
-    lines = shown.decode().replace("\r", "").splitlines()
+    lines = on_terminal(words, environment)
     assert max(map(len, lines)) <= 60, lines
     assert " ".join(" ".join(lines).split()) == " ".join(piped.split())

@@ -114,7 +114,7 @@ def test_facts_of_an_older_version_name_no_check_and_count_as_quick(shop: Path) 
     catalog.facts_path(made.path).write_text(json.dumps(facts))
     (read,) = catalog.list_backups(backups=shop.parent / "backups", database=shop)
     assert (read.verified, read.checked) == (True, "")
-    assert "  good     " in dbsync("backups", "--database", shop).stdout
+    assert "  good  " in dbsync("backups", "--database", shop).stdout
     done = dbsync("restore", made.path, "--yes", "--database", shop)
     assert done.returncode == 0, done.stderr
 

@@ -289,7 +289,7 @@ def test_what_an_older_migration_declared_does_not_excuse_a_newer_one_and_drift_
         (finding,) = checks.conserved(case)
         connection.execute("DROP TABLE b")
         assert checks.structure(case) == [
-            "the structure differs from a fresh database: without column b.x:  notnull=0 default=None key=0 hidden=0",
+            "the structure differs from a fresh database: without column b.x: any type",
             "the structure differs from a fresh database: without table b",
         ]
     assert "1 row" in finding
