@@ -29,8 +29,10 @@ class TillkeeperError(Exception):
         path: the file or folder that it failed on, if any.
         cause: why it failed, in plain words.
         hint: what a person should do; may be empty.
+        migration: the migration that failed, as `0002_name`; empty where that is not known.
     """
 
+    migration: str = ""
     hint_by_default: ClassVar[str] = ""
     group: ClassVar[Group] = Group.REFUSED
     """The action that the caller should take."""
@@ -148,7 +150,7 @@ class Damaged(Refused):
 
     hint_by_default = (
         "Nothing was changed. `dbsync backups` lists the backups; `dbsync restore BACKUP --accept-loss` restores one"
-        " and keeps the damaged file."
+        " and keeps the damaged file. What was recorded since that backup: `dbsync repair --into NEW`."
     )
     outcome = OutcomeName.DAMAGED
 

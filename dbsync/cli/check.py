@@ -44,6 +44,9 @@ def command(folder: Path, released: tuple[Path, ...], database: Path | None, as_
         tell_json({"problems": listed, "way_back": told, "not_evaluated": list(missing), "least_sqlite": least})
     for need in () if as_json else missing:
         tell(f"not evaluated here: {need}")
+    if not (problems or back or as_json):
+        untried = "a shop: pass --database" if database is None else f"{database}, on which none is pending"
+        tell(f"not tried on the rows of {untried}")
     if needed is not None and not as_json:
         tell(f"needs SQLite {needed.version}: {needed.feature} in {needed.where}")
     for problem in () if as_json else problems:
@@ -51,9 +54,12 @@ def command(folder: Path, released: tuple[Path, ...], database: Path | None, as_
         if problem.safe:
             tell(f"    {problem.safe}")
     if back is not None and not as_json:
+        if problems or missing or needed is not None:
+            tell("")
         tell(way_back.summary(back))
         for line in way_back.in_words(back, notices_only=True):
             tell(f"  {line}")
+        tell("")
     if not problems and not as_json:
         tell("nothing to say against it")
     sys.exit(ExitStatus.FAILED if problems else 0)

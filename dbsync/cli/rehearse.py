@@ -52,6 +52,7 @@ def command(place: Place, *, folder: Path, as_json: bool) -> None:
         sizes = f"{found.size_bytes / 1e6:.1f} MB now, {found.after_bytes / 1e6:.1f} MB after"
         tell(f"  {sizes}; it would need {found.needed_bytes / 1e6:.1f} MB of disk")
         if found.way_back is not None:
+            tell("")
             tell(summary(found.way_back))
             for line in in_words(found.way_back):
                 tell(f"  {line}")

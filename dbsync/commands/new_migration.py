@@ -13,7 +13,7 @@ from dbsync.storage import files
 
 SQL: Final = """\
 -- description: {description}
--- Changes of rows that are there are declared above the first statement. `dbsync check --database COPY-OF-A-SHOP`
+{first}-- Changes of existing rows are declared above the first statement. `dbsync check --database COPY-OF-A-SHOP`
 -- proposes the lines; docs/migrations.md has them all.
 
 """
@@ -23,8 +23,8 @@ PYTHON: Final = '''\
 from dbsync import Database
 
 description = "{description}"
-# Changes of rows that are there: `dbsync check --database COPY-OF-A-SHOP` proposes them; docs/migrations.md.
-changes = []
+{first}# Changes of existing rows: `dbsync check --database COPY-OF-A-SHOP` proposes them; docs/migrations.md.
+changes: list[str] = []
 
 
 def up(db: Database) -> None:
@@ -35,6 +35,11 @@ _OTHERS_COMMANDS: Final = {
     EngineName.DRIZZLE: "`drizzle-kit generate`",
     EngineName.NUMBERED: "the command of its tool (`migrate create`, `goose create`, `dbmate new`)",
 }
+FIRST: Final = """\
+{mark} The first migration makes the whole schema, from nothing.
+{mark} For a database that exists already, remove this file and have it written:
+{mark} dbsync write-schema {folder}/0001_initial_schema.sql --database FILE
+"""
 _NAME_LIMIT: Final = 80
 
 
@@ -63,6 +68,7 @@ def make(folder: Path, words: str, *, python: bool) -> Path:
     number = len(load(folder)) + 1
     path = folder / f"{number:04d}_{name}.{'py' if python else 'sql'}"
     description = " ".join(words.replace("\\", " ").replace('"', " ").split())
-    text = (PYTHON if python else SQL).format(description=description[:1].upper() + description[1:])
+    first = FIRST.format(mark="#" if python else "--", folder=folder) if number == 1 else ""
+    text = (PYTHON if python else SQL).format(description=description[:1].upper() + description[1:], first=first)
     files.write_durably(path, text.encode())
     return path

@@ -12,7 +12,7 @@ from dbsync.database.recognition import adopt_copy, decided_on_copy
 from dbsync.errors import TillkeeperError
 from dbsync.lint import counters, declaration_lines, second_run
 from dbsync.lint.declaration_lines import is_one_by_one
-from dbsync.lint.risks import SAME_TWICE, risks
+from dbsync.lint.risks import risks
 from dbsync.migrations import code_process, runner
 from dbsync.migrations.folder import NONE, NONE_HINT, load, passed_over
 from dbsync.migrations.migration_file import text_of
@@ -117,9 +117,10 @@ def examine(
         try:
             problems += _unlike_twice(found, before=None, scratch=scratch)
         except TillkeeperError as error:
-            problems.append(Problem("a fresh database", in_release(error)))
+            problems.append(_failing(error, "a fresh database"))
     if problems or database is None:
-        return Checked(problems)
+        # A migration that fails does so from several schemas, with one cause.
+        return Checked(list(dict.fromkeys(problems)))
     return _on_a_copy(found, database, scratch, least_free_bytes)
 
 
@@ -128,6 +129,11 @@ def in_release(error: TillkeeperError) -> str:
     if error.group is Group.LATER or isinstance(error, NoPython):
         raise error
     return error.cause
+
+
+def _failing(error: TillkeeperError, where: str) -> Problem:
+    """Return the problem of a failed run: its migration, or where it ran if the migration is not known."""
+    return Problem(error.migration or where, in_release(error))
 
 
 def _name(migration: Migration) -> str:
@@ -203,7 +209,7 @@ def _meant(found: tuple[Migration, ...], scratch: Path) -> list[Problem]:
                 for what, near in declaration_checks.unknown(connection, allowed, conservation.OLD):
                     problems.append(Problem(_name(migration), what, f"Is {near} meant?" if near else ""))
     except TillkeeperError as error:
-        return [Problem("declarations", in_release(error))]
+        return [_failing(error, "declarations")]
     finally:
         for path in (before, after):
             snapshot.drop_part(path)
@@ -262,7 +268,7 @@ def _from_every_schema(found: tuple[Migration, ...], released: tuple[Path, ...])
     try:
         newest = runner.fresh_structure(found)
     except TillkeeperError as error:
-        return [Problem("a fresh database", in_release(error))]
+        return [_failing(error, "a fresh database")]
     starts = [(f"from schema {count}", found[:count]) for count in range(1, len(found))]
     starts += [(f"from what was released in {place}", load(place)) for place in released]
     problems = []
@@ -274,7 +280,7 @@ def _from_every_schema(found: tuple[Migration, ...], released: tuple[Path, ...])
                 if structure_of(connection) != newest:
                     problems.append(Problem(where, "it does not end in the structure of a fresh database"))
             except TillkeeperError as error:
-                problems.append(Problem(where, in_release(error)))
+                problems.append(Problem(where, f"{error.migration}: {in_release(error)}".removeprefix(": ")))
     return problems
 
 
@@ -295,7 +301,8 @@ def _on_a_copy(found: tuple[Migration, ...], database: Path, scratch: Path, leas
             return Checked(problems)
         back = _back(found, before, scratch, least_free_bytes)
     except TillkeeperError as error:
-        return Checked([Problem(str(database), in_release(error))])
+        cause = f"on {database}: {in_release(error)}" if error.migration else in_release(error)
+        return Checked([Problem(error.migration or str(database), cause, error.hint if error.migration else "")])
     finally:
         snapshot.drop_part(before)
     if back is None:
@@ -362,7 +369,7 @@ def _not_tried(before: Path, found: tuple[Migration, ...]) -> str:
 
 def _unlike_twice(found: tuple[Migration, ...], *, before: Path | None, scratch: Path) -> list[Problem]:
     return [
-        Problem(table, what, SAME_TWICE) for table, what in second_run.problems(found, before=before, scratch=scratch)
+        Problem(table, what, safe) for table, what, safe in second_run.problems(found, before=before, scratch=scratch)
     ]
 
 

@@ -40,6 +40,11 @@ _PYTHON_CLOCKS: Final = frozenset(
     ["datetime.now", "datetime.utcnow", "datetime.today", "date.today", "time.time", "time.time_ns", "os.urandom"]
 )
 _PYTHON_CHANCE: Final = ("random.", "secrets.", "uuid.uuid1", "uuid.uuid4")
+_DOWNS: Final = ("down", "downgrade", "revert", "rollback", "undo")
+_DOWN_ROW: Final = (
+    "Remove it. Rows go back by the names of their columns; where that is not enough, write `down_row(table, row)`:"
+    " docs/migrations.md."
+)
 _NEARLY: Final = re.compile(
     r"^\s*(?:--|/\*)\s*(changes?|replaces?|needs?|readable[ _-]from|strings?)\s*:", re.IGNORECASE
 )
@@ -101,6 +106,8 @@ def risks(migration: Migration) -> list[Risk]:
         if migration.number > 1:
             # The first migration starts from nothing, and is never run again for a downgrade.
             found += _unlike_twice(words)
+    if migration.kind is MigrationKind.PYTHON and migration.engine is EngineName.OWN:
+        found += _python_never_called(text)
     if migration.kind is MigrationKind.PYTHON and migration.number > 1:
         found += _python_unlike_twice(text)
     return list(dict.fromkeys(found))
@@ -221,11 +228,17 @@ def _unlike_twice(words: list[str]) -> Iterator[Risk]:
 
 
 def _python_unlike_twice(text: str) -> Iterator[Risk]:
-    for node in ast.walk(ast.parse(text)):
-        if not isinstance(node, ast.Call):
-            continue
+    calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+    for node in sorted(calls, key=lambda call: (call.lineno, call.col_offset)):
         called = ast.unparse(node.func)
         if any(called == clock or called.endswith(f".{clock}") for clock in _PYTHON_CLOCKS - {"os.urandom"}):
-            yield Risk(f"it asks the clock: {called}()", SAME_TWICE)
+            yield Risk(f"it asks the clock: {called}() (line {node.lineno})", SAME_TWICE)
         elif called == "os.urandom" or called.startswith(_PYTHON_CHANCE):
-            yield Risk(f"it asks for chance: {called}()", SAME_TWICE)
+            yield Risk(f"it asks for chance: {called}() (line {node.lineno})", SAME_TWICE)
+
+
+def _python_never_called(text: str) -> Iterator[Risk]:
+    """Yield a risk for each function that other tools call to go back, and nothing calls here."""
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name in _DOWNS:
+            yield Risk(f"{node.name}() is never called (line {node.lineno})", _DOWN_ROW)

@@ -12,6 +12,7 @@ from typing import Final
 
 from dbsync.backups import snapshot
 from dbsync.lint.environment import standing_at
+from dbsync.lint.risks import SAME_TWICE
 from dbsync.migrations import runner
 from dbsync.migrations.environment import OTHER, PINNED, Environment
 from dbsync.model import Migration, MigrationKind
@@ -33,10 +34,19 @@ ALONE: Final = (
     ("the hash seed, which orders a set", tuple(STILL._replace(hash_seed=seed) for seed in SEEDS)),
 )
 """The parts of an environment by which two runs may differ, each with runs that differ from `STILL` in it alone."""
+SAFE: Final = {
+    "the time zone": "Use UTC, or a zone that the database names (`zoneinfo`).",
+    "the locale": "Use a format of the migration's own.",
+    "the umask": "Make no files.",
+    "the hash seed, which orders a set": "Go through `sorted(…)` of the set; use `hashlib` in place of `hash()`.",
+}
+"""The safe way, where it is not that of the clock and of chance."""
 
 
-def problems(found: tuple[Migration, ...], *, before: Path | None, scratch: Path) -> list[tuple[str, str]]:
-    """Run the pending migrations again in other environments; return each table that differs, with what it depends on.
+def problems(found: tuple[Migration, ...], *, before: Path | None, scratch: Path) -> list[tuple[str, str, str]]:
+    """Run the pending migrations again in other environments.
+
+    Return each table that differs, with what it depends on and the safe way.
 
     Args:
         found: all migrations.
@@ -61,14 +71,16 @@ def problems(found: tuple[Migration, ...], *, before: Path | None, scratch: Path
         by_part = {part: {table for each in alone for table in runs.differing(each)} for part, alone in ALONE}
     finally:
         runs.clear()
-    return [(table, _sentence(table, by_part)) for table in differing]
+    return [(table, *_told(table, by_part)) for table in differing]
 
 
-def _sentence(table: str, by_part: dict[str, set[str]]) -> str:
+def _told(table: str, by_part: dict[str, set[str]]) -> tuple[str, str]:
+    """Return the sentence on a table, and the safe way."""
     # Rows that come by chance differ in every run.
     parts = [part for part, tables in by_part.items() if table in tables]
-    shown = " and ".join(parts[:1] if parts[:1] == ["chance"] else parts)
-    return f"two runs come to different rows: they depend on {shown or 'the environment'}"
+    shown = parts[:1] if parts[:1] == ["chance"] else parts
+    safe = " ".join(dict.fromkeys(SAFE.get(part, SAME_TWICE) for part in shown or [""]))
+    return f"two runs come to different rows: they depend on {' and '.join(shown) or 'the environment'}", safe
 
 
 class _Runs:

@@ -108,7 +108,11 @@ class Database(ABC):
             f"SELECT count(*) FROM {quoted(table)} WHERE {quoted(column)} IS NOT NULL AND {quoted(column)} NOT IN"
             f" (SELECT {quoted(target.strip())} FROM {quoted(parent.strip())})"
         )[0][0]
-        self._refuse(lost, f"{lost} rows of {table} refer to rows of {parent.strip()} that are not there")
+        self._refuse(
+            lost,
+            f"{lost} rows of {table} refer to rows of {parent.strip()} that are not there",
+            "Remove these references before it in the migration, or add the rows.",
+        )
         clause = f"FOREIGN KEY ({quoted(column)}) REFERENCES {quoted(parent.strip())}({quoted(target.strip())})"
         self.rebuild_with(table, self._with_constraint(table, f"{clause} ON DELETE {on_delete}"), {})
         self.log(f"✅ Foreign key of {table}.{column} added")
@@ -124,7 +128,12 @@ class Database(ABC):
             name: the name of the index.
         """
         if settle not in SETTLES:
-            raise MigrationFailed(operation="make unique", cause=f"settle must be one of {', '.join(SETTLES)}")
+            cause = f"settle must be one of {', '.join(SETTLES)}, not {settle}"
+            raise MigrationFailed(operation="make unique", cause=cause)
+        if isinstance(columns, str):
+            # A string is a sequence of strings, so no type checker finds it.
+            cause = f'columns must be a list of strings: ["{columns}"]'
+            raise MigrationFailed(operation="make unique", cause=cause)
         names = ", ".join(map(quoted, columns))
         order = "DESC" if settle == "keep_newest" else "ASC"
         present = " AND ".join(f"{quoted(column)} IS NOT NULL" for column in columns)
@@ -137,7 +146,11 @@ class Database(ABC):
         if settle == "refuse":
             shown = ", ".join("/".join(map(str, key)) for _, *key in twice[:KEYS_SHOWN])
             more = ", …" if len(twice) > KEYS_SHOWN else ""
-            self._refuse(len(twice), f"{len(twice)} rows of {table} repeat {', '.join(columns)}, keys {shown}{more}")
+            self._refuse(
+                len(twice),
+                f"{len(twice)} rows of {table} repeat {', '.join(columns)}, keys {shown}{more}",
+                'Fix the rows before it in the migration, or pass settle="suffix", "keep_oldest" or "keep_newest".',
+            )
         where = " AND ".join(f"{column} = ?" for column in row)
         for number, *key in twice:
             self._settle(table, columns[-1], settle, where, key, number)
@@ -169,7 +182,7 @@ class Database(ABC):
         """Make a column NOT NULL, after setting NULLs to `fill`, an expression over the row."""
         self.execute(f"UPDATE {quoted(table)} SET {quoted(column)} = {fill} WHERE {quoted(column)} IS NULL")
         left = self.query(f"SELECT count(*) FROM {quoted(table)} WHERE {quoted(column)} IS NULL")[0][0]
-        self._refuse(left, f"{left} rows of {table} have no {column} even so")
+        self._refuse(left, f"{left} rows of {table} have no {column} even so", "Pass a fill that is never NULL.")
         parts, tail = self._definition(table)
         self.rebuild_with(table, f"({','.join(with_not_null(part, column) for part in parts)}){tail}", {})
         self.log(f"✅ {table}.{column} is NOT NULL")
@@ -209,7 +222,8 @@ class Database(ABC):
             self.execute(clean)
             self.log(f"ℹ️ {count} rows of {table} cleaned")
             count = self.query(broken)[0][0]
-        self._refuse(count, f"{count} rows of {table} break CHECK ({check})")
+        hint = "Pass clean=, one statement that fixes these rows, or fix them before it in the migration."
+        self._refuse(count, f"{count} rows of {table} break CHECK ({check})", hint)
         self.rebuild_with(table, self._with_constraint(table, f"CHECK ({check})"), {})
         self.log(f"✅ CHECK added to {table}")
 
@@ -272,11 +286,9 @@ class Database(ABC):
         parts, tail = self._definition(table)
         return f"({','.join([*parts, f' {constraint}'])}){tail}"
 
-    def _refuse(self, count: int, cause: str) -> None:
+    def _refuse(self, count: int, cause: str, hint: str) -> None:
         if count:
-            raise MigrationFailed(
-                operation="validate", cause=cause, hint="Fix the rows first, or say how to settle them."
-            )
+            raise MigrationFailed(operation="validate", cause=cause, hint=hint)
 
 
 def rows_of(db: Database, sql: str, parameters: Sequence[Any]) -> Rows:

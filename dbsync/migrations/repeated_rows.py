@@ -11,6 +11,10 @@ from dbsync.storage.sql_tokens import Token, significant, unquoted
 
 SHOWN_COUNT: Final = 6
 """Keys that are named; the count of all stands before them."""
+WAY_OUT: Final = (
+    "Settle these rows before it in the migration, and declare that. In Python `db.add_unique(table, columns,"
+    " settle=…)` does it: docs/helpers.md."
+)
 _HEAD: Final = ("create", "unique", "index")
 
 

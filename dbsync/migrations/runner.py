@@ -162,19 +162,23 @@ def apply_all(
     names = vendor_names(among, version_of(connection))
     for migration in migrations:
         told(0, 0, f"v{migration.number} {migration.name}")
-        applied = apply(
-            connection,
-            migration,
-            trial_id=None,
-            release=(None, None),
-            at="",
-            milliseconds=lambda: 0,
-            log=lambda _: None,
-            told=told,
-            issued=partial(issued, migration),
-            known=names.get(migration.number),
-            environment=environment,
-        )
+        try:
+            applied = apply(
+                connection,
+                migration,
+                trial_id=None,
+                release=(None, None),
+                at="",
+                milliseconds=lambda: 0,
+                log=lambda _: None,
+                told=told,
+                issued=partial(issued, migration),
+                known=names.get(migration.number),
+                environment=environment,
+            )
+        except TillkeeperError as error:
+            error.migration = f"{migration.number:04d}_{migration.name}"
+            raise
         written = together(written, applied.written)
         if puts_back:
             put_back(connection, migration.number)

@@ -182,15 +182,16 @@ class Sandbox(Database):
             raise self._last_failure or MigrationFailed(operation="migrate", cause=cause)
 
     def _failure(self, error: sqlite3.Error, sql: str) -> TillkeeperError:
-        cause = self._why_refused or str(error)
+        cause, hint = self._why_refused or str(error), ""
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CONSTRAINT_UNIQUE:
             self._ours = True
             repeated = repeated_rows.of_index(self._connection, sql)
             self._ours = False
             cause += f": {repeated}" if repeated else ""
+            hint = repeated_rows.WAY_OUT if repeated else ""
         kind = raised_as(error, MigrationFailed)
         path = Path(self._file) if self._file and kind is not MigrationFailed else None
-        return kind(operation="migrate", path=path, cause=f"{cause} ({self._where()}: {shown(sql)})")
+        return kind(operation="migrate", path=path, cause=f"{cause} ({self._where()}: {shown(sql)})", hint=hint)
 
     def _where(self) -> str:
         """Return the line that the migration is executing."""

@@ -38,6 +38,10 @@ _TOTALS: Final = (
 )  # fmt: skip
 
 DECLARE: Final = "Add `down_row(table, row)` to the migration, which returns the row as it was: docs/migrations.md."
+NO_PLACE: Final = (
+    "Nothing, if that is meant: it is kept, and put back with the newer schema. Where these values were in older"
+    " columns, `down_row(table, row)` can return them: docs/migrations.md."
+)
 ALLOW: Final = (
     "`down_row(table, row)` in the migration can fill in what the older schema asks for, or return None for a row that"
     " has no place there: docs/migrations.md."
@@ -295,7 +299,7 @@ def _not_held(held: NotHeld) -> Finding:
     if held.unreadable:
         why = "the entries of a search index without content cannot be read"
     elif held.new:
-        why = "the older schema has no place for it"
+        why, safe = "the older schema has no place for it", NO_PLACE if held.filled else ""
     elif held.inexact_count:
         why, safe = f"{_counted(held.inexact_count)} come back with another value", DECLARE
     elif held.unmatched_count:
@@ -358,9 +362,11 @@ def trade_in_words(made: TableTrade) -> str:
     parts = [
         f"{made.inserted} rows added",
         f"{made.updated} cells changed in {made.updated_columns} of {made.columns} columns",
-        f"{made.deleted} rows removed, with {made.children} children",
-        f"{made.swapped_keys} keys and {made.swapped_values} UNIQUE values swapped",
+        f"{made.deleted} rows removed" + (f" with {made.children} children" if made.children else ""),
     ]
-    if made.newer_only:
-        parts.append(f"{made.newer_only} values that only the newer schema allows")
-    return f"{made.table}: {', '.join(parts)}; {made.refused} steps refused by the schema"
+    swaps = [(made.swapped_keys, "keys"), (made.swapped_values, "UNIQUE values")]
+    swapped = " and ".join(f"{count} {what}" for count, what in swaps if count)
+    parts += [f"{swapped} swapped"] if swapped else []
+    parts += [f"{made.newer_only} values new in this schema"] if made.newer_only else []
+    refused = f"; {made.refused} steps refused" if made.refused else ""
+    return f"{made.table}: {', '.join(parts)}{refused}"

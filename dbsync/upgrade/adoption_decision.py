@@ -13,6 +13,10 @@ from dbsync.outcomes import OutcomeName
 from dbsync.upgrade.decisions import Refuse
 
 _ASK = "Nothing was changed. `dbsync baseline --dry-run` shows what was found; `dbsync stamp` takes a person's word."
+_NONE_FITS = (
+    "Nothing was changed. The first migration must make the whole schema: `dbsync write-schema"
+    " FOLDER/0001_initial_schema.sql --database FILE` writes it. `dbsync stamp` takes a person's word for a schema."
+)
 
 
 class Adopt(NamedTuple):
@@ -38,7 +42,8 @@ def decide_adoption(
     if isinstance(count, Refuse):
         return count
     if not found.fits:
-        return _refuse(f"its structure is none of this release's: {found.nearest}")
+        cause = f"its structure is none of this release's: {found.nearest}"
+        return Refuse(OutcomeName.UNTRACKED, cause, _NONE_FITS)
     if count is not None and count not in found.fits:
         others = " or ".join(str(schema) for schema in found.fits)
         return _refuse(f"its own table says that it had {count} migrations, and its structure is that of {others}")

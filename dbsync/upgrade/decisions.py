@@ -110,7 +110,10 @@ def _decide_tracked(
     other = differing(facts.version, history, migrations)
     if other is not None:
         return Refuse(
-            OutcomeName.HISTORY_DIFFERS, other, "Nothing was changed. Ask the vendor for a release that fits."
+            OutcomeName.HISTORY_DIFFERS,
+            other,
+            "Nothing was changed. Ask the vendor for a release that fits. The vendor's way: `dbsync check --migrations"
+            " FOLDER --released OLDER-FOLDER` names what was changed, and the line that allows a fix.",
         )
     pending = tuple(migration for migration in migrations if migration.number > facts.version)
     adopted = tuple(

@@ -90,5 +90,8 @@ def departures(*, earlier: Sequence[Entry], now: Sequence[Entry]) -> Iterator[De
         elif after.sha256 != before.sha256 and before.sha256 in after.replaces:
             yield departure(Kind.MENDED, "was fixed", "")
         elif after.sha256 != before.sha256:
-            safe = f"Add a new one; or, if it failed in the field, fix it and say that it replaces {before.sha256}"
+            safe = (
+                "Put the released text back, and add a new migration. Or, if it failed in the field, keep the fix and"
+                f' name the old text with `-- replaces: {before.sha256}` (in Python `replaces = ["…"]`).'
+            )
             yield departure(Kind.EDITED, "was changed", safe)

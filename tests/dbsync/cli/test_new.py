@@ -30,7 +30,10 @@ def test_the_file_has_the_next_number_and_is_a_migration(tmp_path: Path, option:
 
 def test_the_first_migration_makes_the_folder(tmp_path: Path) -> None:
     done = dbsync("new", "first", "tables", "--migrations", tmp_path / "a" / "m", "--json")
-    assert json.loads(done.stdout)["written"] == str(tmp_path / "a" / "m" / "0001_first_tables.sql")
+    path = tmp_path / "a" / "m" / "0001_first_tables.sql"
+    assert json.loads(done.stdout)["written"] == str(path)
+    assert f"dbsync write-schema {path.parent}/0001_initial_schema.sql" in path.read_text(), "for what is there already"
+    assert dbsync("check", "--migrations", path.parent).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -71,7 +74,7 @@ def test_an_editor_knows_db(tmp_path: Path) -> None:
     good = path.read_text() + '    db.add_column("t", "c", "TEXT")\n    db.log(str(db.query("SELECT 1")[0][0]))\n'
     wrong = {good: "", good + "    db.add_colum()\n": "add_colum", good + "    db.log(3)\n": "arg-type"}
     for body, found in wrong.items():
-        path.write_text(body.replace("changes = []", "changes: list[str] = []"))
+        path.write_text(body)
         words = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), str(path)]
         done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
         assert (done.returncode, found in done.stdout) == (1 if found else 0, True), done.stdout

@@ -89,6 +89,12 @@ def told(folder: Path, *texts: str) -> list[str]:
             "row",
         ),
         (PYTHON + "db.execute('UPDATE users SET role = ?', (str(datetime.now()),))\n", "clock: datetime.now()", "row"),
+        (
+            PYTHON + "a = datetime.now().isoformat()\n    b = random.random()\n",
+            "the clock: datetime.now() (line 10)",
+            "row",
+        ),
+        (PYTHON + "pass\n\n\ndef down(db):\n    pass\n", "down() is never called (line 13)", "down_row(table, row)"),
         (PYTHON + "db.execute('UPDATE users SET role = ?', (time.time(),))\n", "clock: time.time()", "row"),
         (PYTHON + "db.execute('ALTER TABLE users DROP COLUMN born')\n", "drops a column", "users.born"),
         (PYTHON + "for t in ['users']:\n        db.execute(f'DROP TABLE {t}')\n", "drops a table", "declaration"),

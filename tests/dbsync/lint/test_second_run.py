@@ -61,6 +61,8 @@ def test_what_rows_depend_on_is_named(tmp_path: Path, step: str, found: str) -> 
     (told,) = (f"{problem.where}: {problem.what}" for problem in problems)
     # A local date differs in another zone for a part of the day.
     assert told.removesuffix(" and the time zone" if "the clock" in found else "") == found
+    ways = {"hash seed": "sorted(", "time zone": "UTC", "locale": "format", "clock": "constant", "chance": "constant"}
+    assert all(way in problems[0].safe for part, way in ways.items() if part in told), problems[0].safe
     assert {path.name for path in tmp_path.iterdir()} == {"m"}, "nothing is left of the copies"
 
 
