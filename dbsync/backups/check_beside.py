@@ -50,7 +50,12 @@ class CheckBeside:
             TillkeeperError: as `snapshot.check_part`; nothing is left of the copy.
         """
         self._awaited.set()
-        self._beside.end()
+        try:
+            self._beside.end()
+        except BaseException:
+            # A person's Ctrl-C while it is waited for.
+            self.cancel()
+            raise
         return self._beside.result()
 
     def cancel(self) -> None:

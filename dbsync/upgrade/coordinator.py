@@ -224,7 +224,12 @@ class _Upgrade:
         if self.unchecked is None:
             return
         part, self.unchecked, self.phase = self.unchecked, None, RunPhase.BACKUP
-        self._keep(part)
+        try:
+            self._keep(part)
+        except BaseException as raised:
+            if interrupts(raised):
+                self.effects.discard(part.path)
+            raise
 
     def _keep(self, part: Backup) -> None:
         self.backup = self.effects.keep_backup(self.effects.check_backup(part))

@@ -149,6 +149,29 @@ def test_after_ctrl_c_neither_a_thread_nor_a_part_is_left(tmp_path: Path, monkey
     assert dump(database) == before
 
 
+def test_ctrl_c_while_the_check_is_waited_for_leaves_neither(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = make_shop(tmp_path, schema=2)
+    before, threads = dump(database), threading.active_count()
+    live = effects(database)
+    put_back = live.put_back
+
+    def interrupted() -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    def then(pending: tuple[Migration, ...]) -> None:
+        put_back(pending)
+        assert live._checking is not None
+        monkeypatch.setattr(live._checking._beside, "end", interrupted)
+
+    monkeypatch.setattr(live, "put_back", then)
+    with pytest.raises(KeyboardInterrupt):
+        coordinator.upgrade(live, migrations=released(tmp_path, 4))
+    assert threading.active_count() == threads
+    assert files(database.parent) == LEFT
+    assert dump(database) == before
+
+
 def test_a_check_that_is_cancelled_ends_although_it_has_not_begun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
