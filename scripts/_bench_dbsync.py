@@ -17,6 +17,7 @@ from _environment import ROOT, say
 
 ITEMS_PER_MEGABYTE = 10_400
 CURVE_MEGABYTES = 30
+LEAST_SECONDS = 0.01
 WORK = str(Path(__file__).with_name("_bench_work.py"))
 SAMPLE_SECONDS = 0.02
 OURS = (
@@ -78,6 +79,38 @@ def curve(size_megabytes: int, rounds_count: int) -> None:
         with tempfile.TemporaryDirectory(prefix="tillkeeper-bench-") as place:
             say(_curve_line(Path(place), size, rounds_count))
         size *= 2
+
+
+def steps(size_megabytes: int) -> None:
+    """Says where the time goes: the steps of each migration and of going back over it, by the events of the run."""
+    with tempfile.TemporaryDirectory(prefix="tillkeeper-bench-") as place:
+        folder = Path(place)
+        shop = _make(folder, size_megabytes)
+        for step, (changes, sql) in STEPS.items():
+            migrations = _migrations(folder, changes, sql)
+            with tempfile.TemporaryDirectory(dir=folder) as runs:
+                database = _fresh(shop, Path(runs))
+                plain = _fresh(shop, Path(_made(Path(runs) / "plain")))
+                _say_steps(step, _run(Path(runs), "dbsync", database, migrations, step).told)
+                say(f"  {_run(Path(runs), 'plain', plain, migrations, step).seconds:7.2f} s  sqlite3 with its checks")
+                if step != "backfill":
+                    _run(Path(runs), "trade", database)
+                    os.sync()
+                    _say_steps(
+                        f"going back over '{step}'", _run(Path(runs), "downgrade", database, migrations, step).told
+                    )
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def _say_steps(title: str, told: dict) -> None:
+    say(f"\n{title}: {told['seconds']:.2f} s; work in a second thread shows only where it is waited for")
+    for name, seconds in told["steps"]:
+        if seconds >= LEAST_SECONDS:
+            say(f"  {seconds:7.2f} s  {name}")
 
 
 def _curve_line(folder: Path, size_megabytes: int, rounds_count: int) -> str:

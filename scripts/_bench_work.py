@@ -88,10 +88,10 @@ def dbsync(database: str, migrations: str, _: str) -> dict:
     """`dbsync upgrade`, all of it."""
     from dbsync import api
 
-    began = time.perf_counter()
-    outcome = api.run_migrations(database=Path(database), folder=Path(migrations))
+    steps = Steps()
+    outcome = api.run_migrations(database=Path(database), folder=Path(migrations), progress=steps)
     assert outcome.name == "MIGRATED", outcome
-    return _took(began)
+    return steps.took()
 
 
 def alembic(database: str, _: str, step: str) -> dict:
@@ -268,15 +268,14 @@ def downgrade(database: str, migrations: str, _: str) -> dict:
     from dbsync.migrations import folder as migration_folder
     from dbsync.storage.locks import locked
 
-    live = Path(database)
-    began = time.perf_counter()
+    live, steps = Path(database), Steps()
     with locked(live):
         (base,) = (
             one for one in list_backups(backups=live.parent / "backups", database=live) if one.kind == "migration"
         )
-        effects = LiveEffects(live, backups=live.parent / "backups")
+        effects = LiveEffects(live, backups=live.parent / "backups", progress=steps)
         returned = downgrade.downgrade(effects, base, migration_folder.load(Path(migrations)), accept_loss=False)
-    took = _took(began)
+    took = steps.took()
     assert (returned.outcome.name, returned.losses) == ("CARRIED_BACK", ()), returned
     return {**took, **_totals(database)}
 
@@ -287,6 +286,26 @@ def _totals(database: str) -> dict:
         items = live.execute(f"SELECT count(*) FROM {ITEMS}").fetchone()[0]
         stock = live.execute("SELECT sum(stock) FROM products").fetchone()[0]
     return {"totals": [sales, cents, items, stock]}
+
+
+class Steps:
+    """The steps of a run with their seconds, by its events: each lasts until the next one begins."""
+
+    def __init__(self) -> None:
+        self.began = time.perf_counter()
+        self.begun = [("look", self.began)]
+
+    def __call__(self, event: object) -> None:
+        """Takes an event; only the next step counts, not how far a step has come."""
+        name = f"{event.name}: {event.text}".rstrip(": ") if event.kind == "progress" else ""
+        if name and name != self.begun[-1][0]:
+            self.begun.append((name, time.perf_counter()))
+
+    def took(self) -> dict:
+        """The seconds of the run and of each step."""
+        ends = [*(at for _, at in self.begun[1:]), time.perf_counter()]
+        steps = [(name, end - at) for (name, at), end in zip(self.begun, ends, strict=True)]
+        return {**_took(self.began), "steps": steps}
 
 
 def _took(began: float) -> dict:

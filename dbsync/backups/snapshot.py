@@ -129,14 +129,24 @@ def _copy_pages(
                 raise
 
 
-def check_part(part: Backup, thoroughness: Thoroughness = Thoroughness.QUICK) -> Backup:
+def check_part(
+    part: Backup,
+    thoroughness: Thoroughness = Thoroughness.QUICK,
+    *,
+    opened: Callable[[Connection], None] = lambda _: None,
+) -> Backup:
     """Open a copy anew, check it, and return its facts with size, checksum and the check that it passed.
+
+    Args:
+        part: the copy.
+        thoroughness: how well it is checked.
+        opened: gets the connection before the check begins, to interrupt it.
 
     Raises:
         Damaged: the copy is not sound, or not of the expected version; the same holds for its source.
     """
     try:
-        problem, version, seen = inspect_part("check the backup", part, thoroughness)
+        problem, version, seen = inspect_part("check the backup", part, thoroughness, opened=opened)
     except TillkeeperError:
         drop_part(part.path)
         raise
@@ -157,7 +167,11 @@ def _durable_digest(path: Path) -> Sha256:
 
 
 def inspect_part(
-    operation: str, part: Backup, thoroughness: Thoroughness = Thoroughness.QUICK
+    operation: str,
+    part: Backup,
+    thoroughness: Thoroughness = Thoroughness.QUICK,
+    *,
+    opened: Callable[[Connection], None] = lambda _: None,
 ) -> tuple[str | None, int, Backup]:
     """Make a copy durable and return its damage, its schema, and its facts with size, checksum and passed check."""
     with (
@@ -165,6 +179,7 @@ def inspect_part(
         translated(operation, part.path),
         closing(open_copy(part.path)) as connection,
     ):
+        opened(connection)
         check = possible_check(connection, thoroughness)
         problem, version = check_soundness(connection, check), version_of(connection)
     checked = "" if problem is not None else str(check)

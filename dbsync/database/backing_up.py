@@ -15,6 +15,7 @@ from dbsync.errors import BackupUnusable, Missing, TillkeeperError
 from dbsync.model import Backup, BackupKind, SchemaNumber, State, TrialId
 from dbsync.progress import Event, EventKind, WorkPhase
 from dbsync.storage import connections, files, temporary_files
+from dbsync.storage.platform import this_platform
 from dbsync.upgrade.outcome_record import FlightEvent
 from dbsync.verification import table_diff
 
@@ -50,11 +51,25 @@ class BackingUp(Shared):
         live = self._begun.live if self._begun is not None else None
         writer = self._begun.connection if isinstance(self._begun, InPlace) else None
         told = self._meter.phase(WorkPhase.BACKUP)
-        return snapshot.copy_to_part(facts, source=self.database, final=final, told=told, live=live, writer=writer)
+        part = snapshot.copy_to_part(facts, source=self.database, final=final, told=told, live=live, writer=writer)
+        self._tell(Event(EventKind.BACKUP, text=str(final)))
+        return part
+
+    def begin_check(self, part: Backup) -> bool:
+        # Where the backup is all that undoes a run, it is checked first. Other migrations are undone by ROLLBACK.
+        if not isinstance(self._begun, InPlace) or not this_platform().renames_open_files:
+            return False
+        # Not loaded at a start with nothing pending.
+        from dbsync.backups.check_beside import CheckBeside
+
+        # Damage of the copy is that of the database: a migration on it can take long, or fail in odd ways.
+        self._checking = CheckBeside(part, self.thoroughness, failed=self._begun.connection.interrupt)
+        return True
 
     def check_backup(self, part: Backup) -> Backup:
         self._meter.phase(WorkPhase.CHECK_BACKUP)
-        return snapshot.check_part(part, self.thoroughness)
+        checking, self._checking = self._checking, None
+        return checking.result() if checking is not None else snapshot.check_part(part, self.thoroughness)
 
     def keep_backup(self, part: Backup) -> Backup:
         if part.kind == BackupKind.MIGRATION and self._pending:
@@ -62,7 +77,6 @@ class BackingUp(Shared):
                 temporary_files.final_of(part.path), self._pending, owner=part.database, like=part.path
             )
         kept = snapshot.keep_part(part)
-        self._tell(Event(EventKind.BACKUP, text=str(kept.path)))
         self._tell(Event(EventKind.INTEGRITY, name=kept.checked))
         return kept
 
@@ -90,7 +104,7 @@ class BackingUp(Shared):
             part_facts, source=self.database, final=final, told=self._meter.phase(WorkPhase.BACKUP)
         )
         self._meter.phase(WorkPhase.CHECK_BACKUP)
-        kept = self.keep_backup(snapshot.check_part(part, connections.Thoroughness.FULL))
+        kept = self._kept_in_full(part)
         # The backup is good without it.
         with suppress(TillkeeperError):
             self.note_counters(())
@@ -119,7 +133,13 @@ class BackingUp(Shared):
             told=self._meter.phase(WorkPhase.BACKUP),
         )
         self._meter.phase(WorkPhase.CHECK_BACKUP)
-        return self.keep_backup(snapshot.check_part(part, connections.Thoroughness.FULL))
+        return self._kept_in_full(part)
+
+    def _kept_in_full(self, part: Backup) -> Backup:
+        kept = snapshot.keep_part(snapshot.check_part(part, connections.Thoroughness.FULL))
+        self._tell(Event(EventKind.BACKUP, text=str(kept.path)))
+        self._tell(Event(EventKind.INTEGRITY, name=kept.checked))
+        return kept
 
     def keep_damaged(self) -> Path | None:
         from dbsync.backups import quarantine

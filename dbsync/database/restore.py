@@ -143,6 +143,9 @@ class Restoring(Shared):
             raise wrapped(error) from error
 
     def discard(self, path: Path) -> None:
+        checking, self._checking = self._checking, None
+        if checking is not None:
+            checking.cancel()
         try:
             if path.is_dir():
                 # The explanation of something that was not done.

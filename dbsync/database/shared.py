@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dbsync.backups import bundled_migrations, catalog
 from dbsync.backups.concurrent_writes import Watch
@@ -19,6 +19,9 @@ from dbsync.progress import Meter, Progress, quiet, safe
 from dbsync.storage import connections, files, temporary_files
 from dbsync.storage.reserve import Reserve
 from dbsync.upgrade.effects import Effects
+
+if TYPE_CHECKING:
+    from dbsync.backups.check_beside import CheckBeside
 
 PROCESS: Final = files.random_name()
 """A part of scratch file names: a program that outlives a killed run must not write into the next run's copy."""
@@ -77,6 +80,8 @@ class Shared(Effects):
         """The open transaction."""
         self._pending: tuple[Migration, ...] = ()
         """The migrations of this run, as of `preflight`."""
+        self._checking: CheckBeside | None = None
+        """The check of the backup that runs beside the migration."""
         self._measured: measurements.Measured | None = None
         """The measurement of a rehearsal of exactly these migrations, if there is one."""
 

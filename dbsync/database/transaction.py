@@ -234,7 +234,8 @@ class Transaction(Shared):
 
     def _release_code(self) -> None:
         """End the process for code: the app begins next, and may run for months."""
-        if any(migration.kind is MigrationKind.PYTHON for migration in self._pending):
+        # Earlier migrations may have run too, for the structure that they make.
+        if any(migration.kind is MigrationKind.PYTHON for migration in (*self._pending, *self._among)):
             from dbsync.migrations import code_process
 
             code_process.release()

@@ -31,13 +31,21 @@ class Beside(Generic[T]):
             self._error = error
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self.begin()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         # Also when the caller's own part failed: the file is removed next, which Windows refuses while it is read.
+        self.end()
+
+    def begin(self) -> None:
+        """Begin the work; `end` must follow, whatever happens meanwhile."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """Wait until the work has ended; repeatable."""
         self._thread.join()
 
     def result(self) -> T:

@@ -89,6 +89,8 @@ class _Upgrade:
         self.phase = RunPhase.PREFLIGHT
         self.migration: Migration | None = None
         self.backup: Backup | None = None
+        self.unchecked: Backup | None = None
+        """The copy that is checked beside the migration."""
         self.version: SchemaNumber | None = None
         self.unparsed = ""
         self.began_seconds = effects.seconds()
@@ -101,8 +103,10 @@ class _Upgrade:
             # person's Ctrl-C, or the end of the process, has none.
             self._undo()
             if interrupts(raised):
+                self._drop_unchecked()
                 raise
-            error = wrapped(raised)
+            error = self._found_beside() or wrapped(raised)
+            self._rotate()
             name = error.outcome if isinstance(error.outcome, OutcomeName) else self._named(error)
             # Causes of failures are compared from run to run, and a scratch file has another name in each.
             return self._ended(name, cause=error.cause if name.failed else error.located, hint=error.hint)
@@ -141,7 +145,7 @@ class _Upgrade:
             self.run_name = decisions.name_of_run(self.version or NO_SCHEMA, step.pending, self.trial_id)
             effects.record(FlightEvent.STARTED, count=len(step.pending), run=self.run_name)
         if step.backs_up:
-            self._back_up()
+            self._back_up(beside=bool(step.pending))
         elif step.fresh:
             effects.record(FlightEvent.NOTHING_TO_BACK_UP)
             effects.check_now()
@@ -156,8 +160,9 @@ class _Upgrade:
             effects.mark_trial(self.trial_id, self.release)
         if step.pending:
             self.phase = RunPhase.VERIFY
-            effects.verify(self.migrations, self.backup)
+            effects.verify(self.migrations, self.backup or self.unchecked)
             effects.put_back(step.pending)
+            self._join_check()
         self.phase = RunPhase.COMMIT
         # Commit point: before this line the database is the old one, after it the new one, whatever happens.
         effects.commit()
@@ -203,16 +208,54 @@ class _Upgrade:
             case _:
                 assert_never(step)
 
-    def _back_up(self) -> None:
+    def _back_up(self, *, beside: bool) -> None:
         earlier = self.earlier_backup
         if earlier is not None and self.effects.equals(earlier.path):
             self.backup = earlier
             return
         part = self.effects.copy_backup(self.version or NO_SCHEMA, self.trial_id)
+        if beside and self.effects.begin_check(part):
+            self.unchecked = part
+        else:
+            self._keep(part)
+
+    def _join_check(self) -> None:
+        """Wait for the check beside the migration: nothing is committed without a sound, durable, named backup."""
+        if self.unchecked is None:
+            return
+        part, self.unchecked, self.phase = self.unchecked, None, RunPhase.BACKUP
+        try:
+            self._keep(part)
+        except BaseException as raised:
+            if interrupts(raised):
+                self.effects.discard(part.path)
+            raise
+
+    def _keep(self, part: Backup) -> None:
         self.backup = self.effects.keep_backup(self.effects.check_backup(part))
         if self.recorder is not None:
             # A crash before this leaves the backup under its name, with the trial in its facts.
             self.recorder.backup_made(self.backup)
+
+    def _found_beside(self) -> TillkeeperError | None:
+        """Return the finding on the backup of a run that has failed: it explains the failure.
+
+        A migration on a damaged database can fail in any way, and before the check finds the damage.
+        """
+        phase = self.phase
+        try:
+            self._join_check()
+        except BaseException as raised:
+            if interrupts(raised):
+                raise
+            self.migration = None
+            return wrapped(raised)
+        self.phase = phase
+        return None
+
+    def _drop_unchecked(self) -> None:
+        if self.unchecked is not None:
+            self.effects.discard(self.unchecked.path)
 
     def _committed(self, step: decisions.Migrate) -> Outcome:
         self.effects.check_committed()
@@ -261,11 +304,17 @@ class _Upgrade:
     def _undo(self) -> None:
         try:
             self.effects.rollback()
-            if self.backup is not None:
-                # A run that fails at every start makes a backup each time: they must not fill the disk.
-                self.effects.rotate_backups((self.backup.path,))
         except Exception:  # noqa: BLE001 - the cause of the run's end is known already
             # Closing the connection undoes it as well; if this process dies, SQLite does at the next opening.
+            return
+
+    def _rotate(self) -> None:
+        """Remove the oldest backups over the limit: a run that fails at every start makes one each time."""
+        if self.backup is None:
+            return
+        try:
+            self.effects.rotate_backups((self.backup.path,))
+        except Exception:  # noqa: BLE001 - the cause of the run's end is known already
             return
 
     def _ended(self, name: OutcomeName, *, cause: str = "", hint: str = "", digest: Sha256 | None = None) -> Outcome:

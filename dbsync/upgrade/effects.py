@@ -82,8 +82,19 @@ class Effects(ABC):
         """Copy the database, as it stands still, to a temporary name."""
 
     @abstractmethod
+    def begin_check(self, part: Backup) -> bool:
+        """Begin to check the copy beside the migration and return True; False: it must be checked before.
+
+        It is checked before where a ROLLBACK does not undo everything that a migration does.
+        """
+
+    @abstractmethod
     def check_backup(self, part: Backup) -> Backup:
-        """Open the copy, check it, and return its facts."""
+        """Open the copy, check it, and return its facts; wait for a check that has begun.
+
+        Raises:
+            Damaged: it is not sound, and neither is the database. Nothing is left of the copy.
+        """
 
     @abstractmethod
     def keep_backup(self, part: Backup) -> Backup:
@@ -137,7 +148,7 @@ class Effects(ABC):
 
     @abstractmethod
     def verify(self, migrations: tuple[Migration, ...], backup: Backup | None) -> None:
-        """Verify the content that the transaction would commit."""
+        """Verify the content that the transaction would commit, against the backup, which may still be a part."""
 
     @abstractmethod
     def put_back(self, pending: tuple[Migration, ...]) -> None:

@@ -102,8 +102,9 @@ def _newly_refused(case: Case) -> list[str]:
 def foreign_keys(case: Case) -> list[str]:
     """Return the new violations; one that existed before must not stop updates for ever.
 
-    Only tables that are new, were written, or refer to a written table are checked: no other can have changed. A table
-    whose renaming is declared is compared with itself under its old name, and so is a renamed parent.
+    Only tables that are new, were written, refer to a written table, or have other foreign keys than before are
+    checked: no other can have changed. ADD COLUMN writes no row, and its default may refer to nothing. A table whose
+    renaming is declared is compared with itself under its old name, and so is a renamed parent.
     """
     tables = _to_look_at(case)
     now = _violations(case.connection, "main", tables)
@@ -140,11 +141,15 @@ def _to_look_at(case: Case) -> list[str]:
     before, touched = {name.lower() for name in tables_of(case.connection, OLD)}, tables_in(case.touched)
     found = []
     for table in tables:
-        rows = case.connection.execute(f"PRAGMA main.foreign_key_list({quoted(table)})").fetchall()
+        rows = _foreign_keys(case.connection, "main", table)
         names = {table.lower(), *(str(row[2]).lower() for row in rows)}
-        if table.lower() not in before or names & touched:
+        if table.lower() not in before or names & touched or rows != _foreign_keys(case.connection, OLD, table):
             found.append(table)
     return found
+
+
+def _foreign_keys(connection: Connection, schema: str, table: str) -> list[tuple[object, ...]]:
+    return connection.execute(f"PRAGMA {schema}.foreign_key_list({quoted(table)})").fetchall()
 
 
 def _violations(connection: Connection, name: str, tables: list[str]) -> dict[tuple[str, str], int]:

@@ -62,10 +62,10 @@ EXISTING = (
    Latest:  v4
 🚀 Running 2 migration(s)...
 📦 Backup created: BACKUPS/auraswift-backup-v2-STAMP.db
-✅ Database integrity check passed
 """
     + LINES_V3_V4
     + """\
+✅ Database integrity check passed
 ✅ All 2 migration(s) completed successfully!
    Database updated from v2 to v4
 ✅ Database initialized successfully (v4/4)

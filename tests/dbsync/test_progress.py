@@ -146,7 +146,7 @@ def test_an_upgrade_tells_bytes_statements_and_rows_of_every_phase(
     outcome = coordinator.upgrade(effects(database, seen.append), migrations=found)
     assert outcome.ready, outcome
     names = list(dict.fromkeys(one.name for one in seen if one.kind == "progress"))
-    assert names == ["backup", "check backup", "migrate", "verify", "commit", "check"]
+    assert names == ["backup", "migrate", "verify", "check backup", "commit", "check"]
     backup = of(seen, "backup")[-1]
     assert (backup.done, backup.total, backup.unit) == (size, size, "bytes")
     steps = [(one.done, one.total, one.unit) for one in of(seen, "migrate") if one.text == "v3 step" and one.total]

@@ -36,6 +36,7 @@ class SimulatedEffects(Effects):
     def __init__(self, world: World, process: str) -> None:
         self.world = world
         self.process = process
+        self._verified_against: Facts_of_backup | None = None
 
     def _tick(self, what: str) -> None:
         self.world.tick(self.process, what)
@@ -111,6 +112,10 @@ class SimulatedEffects(Effects):
         self.world.backups[name] = Backup(self.world.database, BackupKind.MIGRATION, trial_id)
         return self._facts(name)
 
+    def begin_check(self, part: Facts_of_backup) -> bool:
+        self._tick("begin to check the backup")
+        return True
+
     def check_backup(self, part: Facts_of_backup) -> Facts_of_backup:
         self._tick("check the backup")
         return part
@@ -152,8 +157,7 @@ class SimulatedEffects(Effects):
 
     def verify(self, migrations: tuple[Migration, ...], backup: Facts_of_backup | None) -> None:
         self._tick("verify")
-        if self.world.database.version and (backup is None or not self.world.backups[backup.path.name].durable):
-            raise self.world.violated("migrated without a durable backup")
+        self._verified_against = backup
         if backup is not None and self.world.backups[backup.path.name].content != self.world.database:
             raise self.world.violated("the backup is not the state before the migration")
 
@@ -163,6 +167,10 @@ class SimulatedEffects(Effects):
     def commit(self) -> None:
         self._tick("commit")
         self._holds_lock()
+        if self._open.version != self.world.database.version and self.world.database.version:
+            against = self._verified_against
+            if against is None or not self.world.backups[against.path.name].durable:
+                raise self.world.violated("committed without a durable backup")
         self.world.database = self._open
         self.world.transaction = None
 

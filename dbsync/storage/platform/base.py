@@ -35,6 +35,11 @@ class Platform(ABC):
 
     # files ---------------------------------------------------------------------------------------------------------
 
+    @property
+    @abstractmethod
+    def renames_open_files(self) -> bool:
+        """Whether a file can be renamed while a process has it open."""
+
     @abstractmethod
     def open_binary(self, path: Path, flags: int, *, mode: int) -> int:
         """Open a file as `os.open` does, never with line ends translated; return the descriptor."""

@@ -39,6 +39,10 @@ class PosixPlatform(Platform):
             return False
         return True
 
+    @property
+    def renames_open_files(self) -> bool:
+        return True
+
     def open_binary(self, path: Path, flags: int, *, mode: int) -> int:
         return os.open(path, flags, mode)
 

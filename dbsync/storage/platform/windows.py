@@ -48,6 +48,10 @@ class WindowsPlatform(Platform):
             return False
         return True
 
+    @property
+    def renames_open_files(self) -> bool:
+        return False
+
     def open_binary(self, path: Path, flags: int, *, mode: int) -> int:
         return os.open(path, flags | os.O_BINARY, mode)  # type: ignore[attr-defined,unused-ignore]
 

@@ -134,6 +134,12 @@ def test_a_row_that_a_check_constraint_refused_before_stops_nothing_and_a_new_on
             "CREATE TABLE later (parent REFERENCES parent(id)); INSERT INTO later VALUES (7)", (),
             ["1 rows of later refer to rows of parent that are not there"],
         ),
+        # ADD COLUMN writes no row, so the authorizer sees no write.
+        (
+            "ALTER TABLE parent ADD COLUMN above DEFAULT 77 REFERENCES parent(id)", (),
+            ["2 rows of parent refer to rows of parent that are not there"],
+        ),
+        ("ALTER TABLE parent ADD COLUMN above REFERENCES parent(id)", (), []),
     ],
 )  # fmt: skip
 def test_only_foreign_keys_that_are_newly_broken_count(
