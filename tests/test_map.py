@@ -60,7 +60,7 @@ def test_every_term_of_the_glossary_lives_where_it_says(term: str) -> None:
 WITHOUT_A_STEP: Final = {
     "take_terminal_lock", "release_terminal_lock", "try_database_lock", "release_database_lock", "sync", "look",
     "read_trial", "database", "migrations", "backup_of", "history", "tried", "seconds", "content_digest", "await_app",
-    "record", "tell", "note_start",
+    "record", "tell", "note_start", "in_moment",
 }  # fmt: skip
 """Effects of a first launch that change neither the database nor the terminal's state: locks, looks, records."""
 
@@ -156,9 +156,9 @@ def test_the_files_of_a_terminal_are_those_of_the_map(vendor: Vendor, till: Till
 
 
 def test_a_file_that_the_map_does_not_have_is_not_known() -> None:
-    assert is_known("state/events-agent.jsonl.1")
+    assert is_known("state/private/events-agent.jsonl.1")
     assert is_known("data/pos_system.db-wal")
-    unknown = ("state/another.json", "state/trial/a/b.json", "data/notes.db", "data/backups/notes.txt", "program/x")
+    unknown = ("state/another.json", "state/shared/trial/a/b.json", "state/trial/a.json", "data/notes.db", "program/x")
     assert not any(is_known(path) for path in unknown)
 
 

@@ -38,6 +38,8 @@ class Offer(NamedTuple):
 
     release: Release
     size_bytes: int
+    urgent: bool = False
+    """Whether the vendor says that no terminal may be kept from it, such as for a security problem."""
 
 
 class Catalog(NamedTuple):
@@ -51,3 +53,5 @@ class Catalog(NamedTuple):
     """Release ids of all releases that are signed now."""
     needs_sqlite: str = ""
     """The newest release that needs a newer SQLite than this terminal has, in words; empty if there is none."""
+    recalled: tuple[ReleaseId, ...] = ()
+    """Releases that worked here and that the vendor withdrew: an older one is still signed."""

@@ -19,6 +19,12 @@ class Busy(TryLater):
     outcome = TerminalOutcome.BUSY
 
 
+class LockHeld(Busy):
+    """A process keeps the terminal lock for longer than any step of ours takes."""
+
+    outcome = TerminalOutcome.LOCK_HELD
+
+
 class WouldLose(Refused):
     """A rollback after which the live database would lack something, to which nobody has agreed."""
 
@@ -45,6 +51,12 @@ class SettingsError(Refused):
 
     hint_by_default = "Fix the settings file, or run `updater install` again."
     outcome = TerminalOutcome.BAD_SETTINGS
+
+
+class UnsafeRights(Refused):
+    """Another account could have replaced what the agent trusts."""
+
+    outcome = TerminalOutcome.UNSAFE_RIGHTS
 
 
 def outcome_of(error: TillkeeperError) -> NamedOutcome:

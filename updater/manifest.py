@@ -62,6 +62,8 @@ class Manifest(NamedTuple):
     least_free_bytes: int
     least_sqlite: str = ""
     """The least SQLite that its migrations need, such as 3.35; empty: any. Manifests before it had none."""
+    urgent: bool = False
+    """Whether no terminal may be kept from it for long, such as for a security problem."""
 
     @property
     def schema(self) -> SchemaNumber:
@@ -98,6 +100,8 @@ def to_bytes(manifest: Manifest) -> bytes:
     if manifest.least_sqlite:
         # Left out where there is none: the bytes of a manifest are its identity, and older ones have no such field.
         document["least_sqlite"] = manifest.least_sqlite
+    if manifest.urgent:
+        document["urgent"] = True
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
@@ -220,6 +224,7 @@ def _manifest(document: Mapping[str, Any]) -> Manifest:
         least_agent=str(document["least_agent"]),
         least_free_bytes=int(document["least_free_bytes"]),
         least_sqlite=str(document.get("least_sqlite", "")),
+        urgent=document.get("urgent", False) is True,
     )
     if manifest.entry not in files:
         raise ValueError(f"the entry {manifest.entry} is not among the files")

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from dbsync.model import Loss, RunPhase
 
 __all__ = [
-    "Act", "Back", "By", "Facts", "Journal", "Limits", "Phase", "ProcessKind", "Proof", "ProvenBy",
-    "Rejection", "Release", "ReleaseId", "Report", "ReportPhase", "Running", "SchemaNumber", "Sha256",
-    "State", "Trial", "TrialId", "Verdict", "View",
+    "Act", "Back", "By", "Choice", "Claims", "Facts", "Issued", "Journal", "Limits", "Moment", "Phase", "ProcessKind",
+    "Proof", "ProvenBy", "Rejection", "Release", "ReleaseId", "Report", "ReportPhase", "Ruling", "Running",
+    "SchemaNumber", "Seen", "Sha256", "State", "Trial", "TrialId", "Verdict", "View",
 ]  # fmt: skip
 
 
@@ -46,6 +46,8 @@ class Verdict(StrEnum):
     OPEN = "open"
     CONFIRMED = "confirmed"
     GIVEN_UP = "given_up"
+    TAKEN_BACK = "taken_back"
+    """By the agent alone: the vendor or a person withdrew the candidate, which failed in nothing."""
 
 
 class By(StrEnum):
@@ -119,6 +121,12 @@ class Journal(NamedTuple):
     """SWAPPED only: the name of the trial that the first attempt will begin."""
     previous: Release | None = None
     """The good release before this one: its folder is kept until the next confirm."""
+    last: int = 0
+    """The highest number of a trial that was issued when this was written: one that knows less is older."""
+    last_choice: int = 0
+    """The highest number of a choice that is settled, carried out or refused."""
+    permitted_choice: int = 0
+    """The number of the choice that somebody with the agent's rights has allowed; 0 for none."""
 
 
 class Trial(NamedTuple):
@@ -157,6 +165,17 @@ class Trial(NamedTuple):
     """True when folded into proofs, rejections and journal; nothing is owed any more."""
 
     @property
+    def ends_back(self) -> bool:
+        """Whether the database has to leave this trial: it was given up or taken back."""
+        return self.verdict in (Verdict.GIVEN_UP, Verdict.TAKEN_BACK)
+
+    @property
+    def begun(self) -> bool:
+        """Whether the launcher has counted anything of it, or it has a verdict."""
+        counts = self.attempts_count + self.launches_count + self.refusals_count + self.clean_exits_count
+        return bool(counts or self.interruptions_count or self.act or self.verdict is not Verdict.OPEN)
+
+    @property
     def back_stays(self) -> bool:
         """Whether a given-up trial's database could not go back: the candidate keeps running until a person decides."""
         return self.back is Back.STAYS
@@ -189,6 +208,67 @@ class Rejection(NamedTuple):
     intent_id: str = ""
     done: bool = True
     """False while a person's rollback still owes the restore."""
+    claimed: bool = False
+    """Whether nothing but the till's account is behind it, which may be forged."""
+
+
+class Issued(NamedTuple):
+    """A trial that the agent allows: durable before the journal names it, and the only source of its releases."""
+
+    number: int
+    trial_id: TrialId
+    candidate: Release
+    good: Release
+    at: str
+
+
+class Ruling(NamedTuple):
+    """The agent's verdict on a trial: it counts more than what the shared folder says."""
+
+    trial_id: TrialId
+    verdict: Verdict
+    by: By
+    outcome: str
+    reason: str
+    at: str
+    folded: bool = False
+    """True when proof or rejection and the journal follow it: nothing is owed any more."""
+
+
+class Choice(NamedTuple):
+    """A return that the till's account decided without the rights of the agent's. Its file is the commit point."""
+
+    number: int
+    of: Release
+    """The release that is left."""
+    to: Release
+    at: str
+    backup: str | None = None
+    """The backup to restore; None if the database stays as it is."""
+    intent_id: str = ""
+    done: bool = True
+    """False while the restore is owed; not in the file."""
+
+
+class Claims(NamedTuple):
+    """Files of the shared folder as they were read: claims of the till's account."""
+
+    trials: tuple[Trial, ...] = ()
+    lost: frozenset[TrialId] = frozenset()
+    """Trials whose file is there and cannot be read as one."""
+    choices: tuple[Choice, ...] = ()
+
+
+class Moment(NamedTuple):
+    """When an update may begin, written by the agent for the launcher, which compares UTC alone."""
+
+    always: bool
+    windows: tuple[tuple[str, str], ...] = ()
+    """Intervals of UTC times, from and until."""
+    recalled: tuple[ReleaseId, ...] = ()
+    """Releases that the vendor withdrew: no choice goes to one."""
+    till_may_roll_back: bool = True
+    """Whether the till's account may go back without the agent's rights."""
 
 
 class Running(NamedTuple):
@@ -201,12 +281,31 @@ class Running(NamedTuple):
     """How long it has been running, as far as known."""
 
 
+class Seen(NamedTuple):
+    """State files as they were read, before the agent's and the till's are put together (`decisions.claims`)."""
+
+    journal: Journal | None
+    issued: tuple[Issued, ...]
+    rulings: tuple[Ruling, ...]
+    proofs: tuple[Proof, ...]
+    rejections: tuple[Rejection, ...]
+    moment: Moment | None
+    claims: Claims
+    database: Facts
+    running: Running | None
+    boot_id: str
+    installed: frozenset[str]
+    journal_broken: bool = False
+    journal_unavailable: bool = False
+
+
 class View(NamedTuple):
     """Everything that a decision on a terminal may depend on, read at one moment."""
 
     journal: Journal | None
-    """None if there is no journal or it cannot be read."""
+    """None if there is none that can be read. One older than a trial that has begun counts as that swap."""
     trials: tuple[Trial, ...]
+    """Trials that the agent issued and that have begun; releases and closing as the agent has them."""
     proofs: tuple[Proof, ...]
     """In order of their sequence."""
     rejections: tuple[Rejection, ...]
@@ -219,6 +318,16 @@ class View(NamedTuple):
     """True if the journal exists but its content is damaged; False if it is absent."""
     journal_unavailable: bool = False
     """True if the journal exists and cannot be read now: it must not be written anew."""
+    issued: tuple[Issued, ...] = ()
+    choice: Choice | None = None
+    """The open choice of the till's account; it is among the rejections too."""
+    dead_choices: tuple[tuple[Choice, str], ...] = ()
+    """Choices that do not hold, each with the reason."""
+    settled_choice: int = 0
+    """The highest number of a choice that is known to be settled."""
+    moment: Moment | None = None
+    unfolded: frozenset[TrialId] = frozenset()
+    """Issued trials without a folded ruling."""
 
     def trial(self, trial_id: TrialId | None) -> Trial | None:
         """Return the trial of that name; None if it has not begun."""

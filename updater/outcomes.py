@@ -76,6 +76,45 @@ class TerminalOutcome(NamedOutcome):
         "SECOND_PLACE_AWAY", "U-1014", Group.LATER, "",
         "Connect the disk or the share of the second place; what is missing there is copied by itself.",
     )
+    CHOICE_REFUSED = (
+        "CHOICE_REFUSED", "U-1015", Group.REFUSED, "",
+        "A rollback that the till's account decided does not hold: see the cause. `updater rollback --dry-run` shows the way back.",
+        True,
+    )
+    URGENT_RETRIED = (
+        "URGENT_RETRIED", "U-1016", Group.DONE, "",
+        "The release is urgent, and only the till's account gave it up: see why it failed here.", True,
+    )
+    LOCK_HELD = (
+        "LOCK_HELD", "U-1019", Group.LATER, UPDATING,
+        "A process keeps the lock of the state files and does not end: the cause names it. End it, or restart this terminal.",
+        True,
+    )
+    TRIAL_STALLED = (
+        "TRIAL_STALLED", "U-1017", Group.LATER, "",
+        "Start the till in the update window and look at `updater status`: the trial has no end, and no update follows it.",
+        True,
+    )
+    UNSAFE_RIGHTS = (
+        "UNSAFE_RIGHTS", "U-1020", Group.REFUSED, "",
+        "Another account can replace what the agent trusts: `updater doctor` names each folder and the command that repairs it.",
+        True,
+    )
+    FILES_KEPT = (
+        "FILES_KEPT", "U-1021", Group.DONE, "",
+        "The app kept files beside its program. They were moved before the version was removed: copy what is needed into the data folder, and tell the vendor.",
+        True,
+    )
+    NEW_TERMINAL_ID = (
+        "NEW_TERMINAL_ID", "U-1022", Group.DONE, "",
+        "This terminal is a copy of another one and has its own id from now on. If its disk was only moved to another machine, the cause names the id that it had.",
+        True,
+    )
+    TILL_FILE_REFUSED = (
+        "TILL_FILE_REFUSED", "U-1018", Group.REFUSED, "",
+        "A file in the shared folder is none of ours: another program of the till's account made it. Remove it, see why.",
+        True,
+    )
     # trials that ended; the old version sells
     APP_FAILED = (
         "APP_FAILED", "U-2004", Group.FAILED, UNDONE, "Send the report to the vendor. " + ALLOW, True,

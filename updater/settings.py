@@ -5,14 +5,17 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from updater.errors import SettingsError
 from updater.model import Limits
 
+if TYPE_CHECKING:
+    from updater.host.base import Folders
+
 FORMAT: Final = 1
 PREFIX: Final = "TILLKEEPER_"
-FOLDERS: Final = ("program", "state", "data", "backups")
+FOLDERS: Final = ("program", "state", "data", "backups", "shared")
 _OVERRIDABLE: Final = ("url", "program", "state", "data", "database", "backups")
 _LISTS: Final = ("mirrors",)
 
@@ -46,25 +49,57 @@ class Settings(NamedTuple):
     """The policy of backups on a schedule, as `dbsync backup --keep` takes it; empty: none are made."""
     backup_second: Path | None = None
     """The second place of these backups, perhaps away."""
+    shared_folder: Path | None = None
+    """The folder that the till's account writes; None for the usual one, inside the state folder."""
+    private_folder: Path | None = None
+    """Not in the file: where a terminal that has not been moved has the agent's files (`terminal.layout`)."""
+    till_user: str = ""
+    """The account that runs the app, if it is not the agent's; empty: one account does everything."""
+    till_group: str = ""
+    """The group of several accounts that run the app by turns; empty: only `till_user` does."""
+    till_may_roll_back: bool = True
+    """Whether that account may go back without the rights of the agent's."""
+
+    @property
+    def shared(self) -> Path:
+        """Folder that the till's account writes: trials, choices, confirms, its events and alarms."""
+        return self.shared_folder or self.state / "shared"
+
+    @property
+    def private(self) -> Path:
+        """Folder that only the agent's account reads and writes."""
+        return self.private_folder or self.state / "private"
 
     @property
     def trust(self) -> Path:
         """Folder of trusted metadata."""
-        return self.state / "trust"
+        return self.private / "trust"
 
     @property
     def downloads(self) -> Path:
         """Folder of archives that are being downloaded."""
-        return self.state / "downloads"
+        return self.private / "downloads"
+
+    @property
+    def outbox(self) -> Path:
+        """Folder of reports that are to be delivered."""
+        return self.private / "outbox"
+
+    @property
+    def kept_files(self) -> Path:
+        """Folder of files that the app kept beside its program, one folder for each version that was removed."""
+        return self.private / "kept"
 
     @property
     def reports(self) -> Path:
         """Folder of loss reports."""
-        return self.state / "reports"
+        return self.shared / "reports"
 
 
 def find(path: Path | None, environment: Mapping[str, str] = os.environ) -> Path:
-    """Return the settings file: the given one, else TILLKEEPER_SETTINGS, else the only one in the system's usual place.
+    """Return the settings file: the given one, else TILLKEEPER_SETTINGS, else the only one in the usual places.
+
+    These are the place of this account's settings and that of this machine's.
 
     Raises:
         SettingsError: there is none, or several apps are installed and no file was named.
@@ -73,20 +108,25 @@ def find(path: Path | None, environment: Mapping[str, str] = os.environ) -> Path
         return path.absolute()
     if environment.get(PREFIX + "SETTINGS"):
         return Path(environment[PREFIX + "SETTINGS"]).absolute()
-    from updater.host import this_host
-
-    place = this_host().default_folders("app").settings_file.parent.parent
-    found = sorted(place.glob("*/settings.toml"))
+    places = [folders.settings_file.parent.parent for folders in usual_folders("app")]
+    found = [path for place in places for path in sorted(place.glob("*/settings.toml"))]
     if len(found) == 1:
         return found[0]
     raise SettingsError(
         operation="find the settings",
-        path=place,
-        cause="there are none"
+        path=places[0],
+        cause=f"there are none, and none in {places[1]}"
         if not found
-        else f"there are {len(found)} apps: {', '.join(f.parent.name for f in found)}",
+        else f"there are {len(found)} apps: {', '.join(map(str, found))}",
         hint=f"Name the file with --settings FILE or in {PREFIX}SETTINGS.",
     )
+
+
+def usual_folders(app: str) -> "tuple[Folders, Folders]":
+    """Return the usual places of an app: those of this account, and those of this machine."""
+    from updater.host import this_host
+
+    return this_host().default_folders(app), this_host().machine_folders(app)
 
 
 def load(path: Path, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -112,7 +152,7 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Settings:
 
 def check_apart(settings: Settings) -> None:
     """Refuse data inside the program folder, or the program inside the data folder (requirement S113)."""
-    for name in ("data", "database", "backups", "state"):
+    for name in ("data", "database", "backups", "state", "shared"):
         place: Path = getattr(settings, name)
         if _inside(place, settings.program):
             raise SettingsError(
@@ -136,6 +176,7 @@ def to_toml(settings: Settings) -> str:
     lines = [f"format = {FORMAT}"]
     names = ("app", "terminal_id", "url", "program", "state", "data", "database", "backups", "backup_prefix", "python")
     lines += [f"{name} = {_quoted(str(getattr(settings, name)))}" for name in names if getattr(settings, name)]
+    lines += [f"shared = {_quoted(str(settings.shared_folder))}"] if settings.shared_folder is not None else []
     lines.append(f"mirrors = [{', '.join(_quoted(mirror) for mirror in settings.mirrors)}]")
     lines += ["", "[interpreters]"]
     lines += [f"{_quoted(role)} = {_quoted(place)}" for role, place in sorted(settings.interpreters.items())]
@@ -144,6 +185,10 @@ def to_toml(settings: Settings) -> str:
     if settings.backup_keep:
         lines += ["", "[backup]", f"keep = {_quoted(settings.backup_keep)}"]
         lines += [f"second = {_quoted(str(settings.backup_second))}"] if settings.backup_second is not None else []
+    if settings.till_user:
+        lines += ["", "[accounts]", f"till = {_quoted(settings.till_user)}"]
+        lines += [f"group = {_quoted(settings.till_group)}"] if settings.till_group else []
+        lines += [] if settings.till_may_roll_back else ["till_may_roll_back = false"]
     lines += ["", "[agent]", f"interval_seconds = {settings.interval_seconds}"]
     lines += [f"jitter_seconds = {settings.jitter_seconds}", "", "[limits]"]
     lines += [f"{name} = {value}" for name, value in settings.limits._asdict().items() if value != defaults[name]]
@@ -181,6 +226,12 @@ class _Reader:
             raise self.wrong(key, f"must be a number of at least {least}")
         return type(default)(value)
 
+    def yes_or_no(self, key: str, default: bool) -> bool:
+        value = self.table.pop(key, default)
+        if not isinstance(value, bool):
+            raise self.wrong(key, "must be true or false")
+        return value
+
     def texts(self, key: str) -> tuple[str, ...]:
         value = self.table.pop(key, [])
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
@@ -203,6 +254,7 @@ def _build(read: _Reader) -> Settings:
         raise read.wrong("format", f"must be {FORMAT}")
     interpreters, window = read.section("interpreters"), read.section("window")
     agent, limits, backup = read.section("agent"), read.section("limits"), read.section("backup")
+    accounts = read.section("accounts")
     settings = Settings(
         path=read.path,
         app=read.text("app"),
@@ -223,12 +275,18 @@ def _build(read: _Reader) -> Settings:
         jitter_seconds=agent.number("jitter_seconds", 1800.0),
         backup_keep=backup.text_if_any("keep"),
         backup_second=backup.folder("second") if "second" in backup.table else None,
+        shared_folder=read.folder("shared") if "shared" in read.table else None,
+        till_user=accounts.text_if_any("till"),
+        till_group=accounts.text_if_any("group"),
+        till_may_roll_back=accounts.yes_or_no("till_may_roll_back", True),
         limits=Limits(**{  # type: ignore[arg-type]
             name: limits.number(name, default) for name, default in Limits._field_defaults.items()
         }),
     )  # fmt: skip
-    for part in (read, interpreters, window, agent, limits, backup):
+    for part in (read, interpreters, window, agent, limits, backup, accounts):
         part.end()
+    if settings.till_group and not settings.till_user:
+        raise read.wrong("accounts.group", "needs accounts.till, the account that owns the data")
     return settings
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
 
 from dbsync.cli.output import errors_told, tell, tidy_when_ended
-from dbsync.cli.shared import as_json, from_folder, tell_json
+from dbsync.cli.shared import as_json, as_owner_of, from_folder, tell_json
 from dbsync.lint.check import examine, not_evaluated
 from dbsync.lint.least_sqlite import least_sqlite
 from dbsync.migrations.folder import load
@@ -32,7 +33,12 @@ def command(folder: Path, released: tuple[Path, ...], database: Path | None, as_
     without a declaration, with the line to paste; and once back after made-up
     trade, with what going back would lose.
     """
-    with errors_told(as_json=as_json), tidy_when_ended(), tempfile.TemporaryDirectory() as scratch:
+    with (
+        errors_told(as_json=as_json),
+        tidy_when_ended(),
+        as_owner_of(database.absolute()) if database is not None else nullcontext(),
+        tempfile.TemporaryDirectory() as scratch,
+    ):
         found = examine(folder=folder, released=released, database=database, scratch=Path(scratch))
         problems, back = found.problems, found.way_back
         needed = None if problems else least_sqlite(load(folder))

@@ -32,7 +32,7 @@ _UNPRINTABLE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _WORDS: Final = re.compile(r"(\s*)((?:`[^`]*`|(?<=\d) (?=(?:ms|s|min|h|MB|GB|rows?)\b)|\S)+)")
 """Words with the space before them: a command in backticks is one, and so is a number with its unit."""
 _WEIGHTS: Final = {
-    ("❌", "LOST:", "NOT ", "ROTTEN", "UNFINISHED", "refused:", "Error:", "IT WOULD FAIL", "STAYS"): "1;31",
+    ("❌", "LOST:", "NOT ", "ROTTEN", "UNFINISHED", "refused:", "Error:", "IT WOULD FAIL", OutcomeName.STAYS): "1;31",
     ("⚠️", "going back would lose"): "1;35",
     ("✅ All", "nothing to say against it"): "1",
 }  # fmt: skip

@@ -12,8 +12,10 @@ from dbsync.backups import bundled_migrations
 from dbsync.cli.output import tell
 from dbsync.cli.shared import FOLDER, Place, as_json, base_backup, chosen_backup, newer_folder, on_database, tell_json
 from dbsync.commands import downgrade as go_back
+from dbsync.database import preflight
 from dbsync.model import Backup
 from dbsync.outcomes import ExitStatus
+from dbsync.storage import files
 from dbsync.storage.locks import locked
 
 
@@ -30,6 +32,9 @@ def command(place: Place, *, folder: Path | None, backup: Path | None, export: P
 
     Changes nothing. Exit status 5: going back would lose something, or what was recorded cannot be carried back.
     """
+    if export is not None:
+        # Else the rows that are missing would be blamed for it.
+        preflight.check_writable(files.nearest_folder(export.absolute()), like=place.database)
     tell_difference(place, chosen_backup(place, backup), folder=folder, export=export, as_json=as_json)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -16,10 +17,12 @@ from dbsync.cli.console import Bars
 from dbsync.cli.output import errors_told, tell
 from dbsync.database import preflight
 from dbsync.database.live import LiveEffects
-from dbsync.errors import BackupUnusable, NotAgreed
+from dbsync.errors import BackupUnusable, DiskProblem, NotAgreed
 from dbsync.model import Backup, BackupKind
 from dbsync.progress import Progress
 from dbsync.storage.connections import Thoroughness
+from dbsync.storage.files import disk_errors
+from dbsync.storage.platform import this_platform
 
 FORMAT: Final = 1
 """The format number of all --json output."""
@@ -89,6 +92,28 @@ def _name(_context: click.Context, _option: click.Parameter, prefix: str | None)
     return prefix
 
 
+@contextmanager
+def as_owner_of(database: Path) -> Iterator[None]:
+    """A block for which a privileged process has become the owner of a database, for good.
+
+    Nothing in the folder of the data is opened before that. A database of a privileged account is worked on as before.
+    """
+    platform = this_platform()
+    owner = None
+    if platform.is_privileged:
+        with disk_errors("find the owner of", database):
+            owner = platform.owner_of(database)
+        if owner is not None:
+            with disk_errors("become the owner of", database):
+                platform.become(owner)
+    try:
+        yield
+    except DiskProblem as error:
+        if owner is not None:
+            error.hint = f"This command runs with the rights of {owner.name}, who owns {database}. {error.hint}"
+        raise
+
+
 def on_database(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options for the database to a command, and turn our errors into sentences."""
 
@@ -98,7 +123,7 @@ def on_database(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def wrapped(database: Path, backups: Path | None, prefix: str | None, **values: Any) -> None:
         place = Place(database.absolute(), (backups or database.parent / "backups").absolute(), prefix, Bars())
-        with errors_told(as_json=values.get("as_json", False)):
+        with errors_told(as_json=values.get("as_json", False)), as_owner_of(place.database):
             try:
                 command(place, **values)
             finally:

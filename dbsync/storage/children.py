@@ -12,9 +12,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dbsync.errors import Refused
+
+if TYPE_CHECKING:
+    from dbsync.storage.platform.base import Account
 
 FROZEN_WORD: Final = "--tillkeeper-child"
 """The first argument by which a frozen program is asked to be a child of itself."""
@@ -27,6 +30,7 @@ SYSTEM_ENVIRONMENT: Final[Mapping[str, str]] = {"LC_ALL": "C"}
 _START: Final = "import sys; sys.path.insert(0, sys.argv.pop(1)); from {} import main; main()"
 _CODE_BRINGERS: Final = ("PYTHON", "LD_", "DYLD_")
 """Prefixes of variables that bring code or settings into a child of ours."""
+_KEPT_FOR_OTHERS: Final = frozenset({"LANG", "TZ", "SYSTEMROOT", "TILLKEEPER_BOOT_ID"})
 _LIBRARY_PATHS: Final = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LIBPATH")
 _answering: list[bool] = []
 """Filled once the frozen program has shown that it would answer `FROZEN_WORD`."""
@@ -119,6 +123,21 @@ def isolated(**more: str) -> dict[str, str]:
     """Return the environment of a child: as inherited, without variables that bring code into it."""
     kept = {name: value for name, value in inherited().items() if not name.startswith(_CODE_BRINGERS)}
     return {**kept, **more}
+
+
+def of_account(account: Account) -> dict[str, str]:
+    """Return the environment of a child that runs as another account: that account's, and nothing of this process's.
+
+    Variables of this process may hold its secrets, and an account can read the environment of its own processes.
+    """
+    kept = {name: value for name, value in inherited().items() if name in _KEPT_FOR_OTHERS or name.startswith("LC_")}
+    return {
+        **kept,
+        "PATH": os.defpath,
+        "HOME": str(account.home),
+        "USER": account.name,
+        "LOGNAME": account.name,
+    }
 
 
 def _is_frozen() -> bool:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from io import BufferedReader
 
+NEW_FILE: Final = 0o644
+"""Before the umask."""
 READ_SIZE_BYTES: Final = 1 << 18
 """Fits into the cache of one core: four times as much took twice as long to copy."""
 
@@ -77,13 +79,13 @@ def make_empty(path: Path, *, like: Path) -> None:
         os.close(this_platform().create(path, like=like))
 
 
-def write_durably(path: Path, data: bytes, *, mode: int = 0o644, like: Path | None = None) -> None:
+def write_durably(path: Path, data: bytes, *, mode: int | None = None, like: Path | None = None) -> None:
     """Write `data` under `path` so that a power cut leaves the old content or the new, never a part.
 
     Args:
         path: the file.
         data: its whole content.
-        mode: its mode before the umask, for a file that belongs to no database.
+        mode: its mode, whatever the umask is, for a file that belongs to no database; without it the umask counts.
         like: the file whose owner and rights it gets instead.
 
     Raises:
@@ -93,11 +95,14 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o644, like: Path | No
     temporary = path.with_name(f"{NEW}{path.name}")
     try:
         if like is None:
-            descriptor = this_platform().open_binary(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode=mode)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+            descriptor = this_platform().open_binary(temporary, flags, mode=NEW_FILE if mode is None else mode)
         else:
             descriptor = new_file(temporary, like=like)
         try:
             _write_all(descriptor, data)
+            if mode is not None:
+                set_mode(temporary, mode)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -107,6 +112,13 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o644, like: Path | No
         _remove_quietly(temporary)
         raise disk_problem("write", path, cause) from cause
     sync_folder(path.parent)
+
+
+def set_mode(path: Path, mode: int) -> None:
+    """Give a file or folder a mode, where the file system has modes; FAT has none, the mount decides there."""
+    if stat.S_IMODE(path.stat().st_mode) != mode:
+        with suppress(PermissionError):
+            path.chmod(mode)
 
 
 def write_json(path: Path, value: Any, *, like: Path | None = None) -> None:

@@ -91,7 +91,8 @@ class Lock:
         platform = this_platform()
         try:
             for _ in range(PROBES_COUNT):
-                descriptor = os.open(self.path, os.O_RDONLY)
+                # At once, also if another account has put a FIFO in its place.
+                descriptor = platform.open_claim(self.path, through_links=True)
                 try:
                     if platform.try_lock(descriptor, shared=True):
                         return True

@@ -139,7 +139,7 @@ def test_status_history_and_the_page_say_the_same_of_the_last_run(tmp_path: Path
     attempt = run("history", "--database", database)["attempts"][-1]
     assert attempt["outcome"] == last.run.outcome == ("" if cut else "CREATED")
     words = dbsync("status", "--database", database).stdout
-    assert ("unfinished since 2026-01-01T00:00:07.000Z" in words) == cut
+    assert ("unfinished since  2026-01-01T00:00:07.000Z" in words) == cut
     page = tmp_path / "page.html"
     assert dbsync("history", "--database", database, "--html", page).returncode == 0
     tile = page.read_text(encoding="utf-8").partition("<dt>Last run</dt>")[2].partition("</dd>")[0]

@@ -144,6 +144,7 @@ def test_root_writes_through_no_link_that_the_clerk_planted(shop: Shop) -> None:
         foreign.write_text("of root")
         foreign.chmod(0o600)
         (shop.data / "backups").mkdir()
+        os.chown(shop.data / "backups", CLERK, CLERK)
         for name in ("shop.db.lock", "backups/dbsync-flight.jsonl"):
             (shop.data / name).symlink_to(foreign)
             os.chown(shop.data / name, CLERK, CLERK, follow_symlinks=False)

@@ -81,9 +81,9 @@ def test_a_sync_that_the_product_forgets_is_found(tmp_path: Path) -> None:
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "fixtures"))
     path = tmp_path / "dbsync" / "storage" / "files.py"
     text = path.read_text(encoding="utf-8")
-    right = "            _write_all(descriptor, data)\n            os.fsync(descriptor)\n"
+    right = "                set_mode(temporary, mode)\n            os.fsync(descriptor)\n"
     assert text.count(right) == 1
-    path.write_text(text.replace(right, "            _write_all(descriptor, data)\n"), encoding="utf-8")
+    path.write_text(text.replace(right, "                set_mode(temporary, mode)\n"), encoding="utf-8")
     done = drill("trace", "fold", root=tmp_path)
     assert done.returncode == 1
     assert "rename state/.new-journal.json -> state/journal.json: 1 of its files not synced" in done.stdout

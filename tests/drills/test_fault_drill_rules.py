@@ -42,13 +42,26 @@ SWAPPED = (
     "rename state/.new-journal.json -> state/journal.json", "fsync state",
 )  # fmt: skip
 COUNTED = (
-    "write state/trial/.new-t.json", "fsync state/trial/.new-t.json",
-    "rename state/trial/.new-t.json -> state/trial/t.json", "fsync state/trial",
+    "write state/shared/trial/.new-t.json", "fsync state/shared/trial/.new-t.json",
+    "rename state/shared/trial/.new-t.json -> state/shared/trial/t.json", "fsync state/shared/trial",
 )  # fmt: skip
 MIGRATED = (
     "pwrite data/pos_system.db-journal", "fdatasync data/pos_system.db-journal", "pwrite data/pos_system.db",
     "fdatasync data/pos_system.db", "unlink data/pos_system.db-journal", "fdatasync data",
 )  # fmt: skip
+
+
+def replaced(path: str) -> tuple[str, ...]:
+    folder, _, name = path.rpartition("/")
+    new = f"{folder}/.new-{name}"
+    return f"write {new}", f"fsync {new}", f"rename {new} -> {path}", f"fsync {folder}"
+
+
+ISSUED = replaced("state/issued/t.json")
+RULED = replaced("state/verdicts/t.json")
+PROVEN = replaced("state/proofs/1.json")
+MARKED = replaced("state/layout.json")
+TRIALS_MOVED = ("rename state/trial -> state/shared/trial", "fsync state/shared", "fsync state")
 TIMESTAMP = "public/metadata/timestamp.json"
 STARTED = ("exec program/versions/1.1-abc/till",)
 TRIAL = (*COUNTED, *MIGRATED, *COUNTED, *STARTED)
@@ -85,6 +98,19 @@ def test_a_trial_in_the_right_order_is_found_right() -> None:
 
 
 @pytest.mark.parametrize(
+    ("rules", "lines"),
+    [
+        (trace_rules.SWAP, [*ISSUED, *SWAPPED]),
+        (trace_rules.FOLD, [*RULED, *PROVEN]),
+        (trace_rules.MOVE, [*TRIALS_MOVED, *MARKED]),
+    ],
+    ids=["swap", "fold", "move"],
+)
+def test_records_in_the_right_order_are_found_right(rules: Sequence[Rule], lines: Sequence[str]) -> None:
+    assert trace_rules.findings(calls(*lines), rules) == []
+
+
+@pytest.mark.parametrize(
     ("rule", "lines"),
     [
         (trace_rules.synced_before_rename, without(SYNCED_STATE, "fsync state/.new-a.json")),
@@ -100,6 +126,11 @@ def test_a_trial_in_the_right_order_is_found_right() -> None:
         (trace_rules.counted_before_acts, [*COUNTED[:3], *MIGRATED, *COUNTED, *STARTED]),
         (trace_rules.counted_before_acts, [*COUNTED, *MIGRATED, *STARTED, *COUNTED]),
         (trace_rules.counted_before_acts, [*COUNTED, *MIGRATED, *COUNTED[:3], *STARTED]),
+        (trace_rules.issued_before_named, [*SWAPPED, *ISSUED]),
+        (trace_rules.ruled_before_folded, [*PROVEN, *RULED]),
+        (trace_rules.ruled_before_folded, [*RULED[:3], *PROVEN]),
+        (trace_rules.marked_last, [*MARKED, *TRIALS_MOVED]),
+        (trace_rules.marked_last, TRIALS_MOVED),
         (trace_rules.durable_at_end, ["write state/events.jsonl"]),
         (trace_rules.names_durable_at_end, ["mkdir state/outbox"]),
         (trace_rules.names_durable_at_end, ["open state/a.jsonl", "write state/a.jsonl", "fsync state/a.jsonl"]),
@@ -233,11 +264,11 @@ def on_trial(folder: Path, **trial: object) -> Path:
     }
     for word, version in (("good", "1.0"), ("candidate", "1.1")):
         (folder / "program" / "versions" / f"{version}-{word:_<12}").mkdir(parents=True)
-    (folder / "state" / "trial").mkdir(parents=True)
+    (folder / "state" / "shared" / "trial").mkdir(parents=True)
     journal = {**releases, "phase": "SWAPPED", "trial_id": "t"}
     (folder / "state" / "journal.json").write_text(json.dumps(journal))
     if trial:
-        (folder / "state" / "trial" / "t.json").write_text(json.dumps(trial))
+        (folder / "state" / "shared" / "trial" / "t.json").write_text(json.dumps(trial))
     return folder
 
 
@@ -289,7 +320,8 @@ def test_a_rare_state_is_demanded_where_a_flow_and_a_fault_can_reach_it() -> Non
 def test_a_rare_state_is_reached_at_its_points_only() -> None:
     (state,) = rare_states.expected(["rollback"], [Mode.FULL_ON], twice=False)
     course = calls(
-        "write state/rejected/.new-r.json", "rename state/rejected/.new-r.json -> state/rejected/r.json", "fsync state",
+        "write state/shared/choices/.new-1.json",
+        "rename state/shared/choices/.new-1.json -> state/shared/choices/1.json", "fsync state/shared/choices",
         "pwrite data/pos_system.db",
     )  # fmt: skip
     assert [call.number for call in state.points(course, Mode.FULL_ON)] == [4]

@@ -171,7 +171,7 @@ def test_v13_nobody_restores_by_hand_between_the_comparison_and_the_start() -> N
 def test_v14_a_rejection_is_not_lifted_before_the_database_went_back() -> None:
     story = Story("v14", ("agent", "launch", "agent", "rollback"), ends_with="1.0")
     world = new_world(story)
-    world.armed[moment(story, f"sync rejected/{NEW.release_id}") + 1] = lambda process, what: _kill(world, process)
+    world.armed[moment(story, "sync choices/000001") + 1] = lambda process, what: _kill(world, process)
     for step in story.steps:
         plug._guarded(world, step, story)
     with pytest.raises(TryLater, match="not finished"):

@@ -169,7 +169,7 @@ DAMAGES = {
     "another type": (rebuilt("price REAL", "price NUMERIC"), "product.price", "product.price"),
     "a forgotten on delete": (
         rebuild("soft", "id INTEGER PRIMARY KEY, parent TEXT REFERENCES parent(id)", "id, parent"),
-        "soft has lost the foreign key parent no action set null", "redefine soft",
+        "soft has lost the foreign key (parent) to parent (id) on delete set null", "redefine soft",
     ),
     "a forgotten reference": (
         rebuild("soft", "id INTEGER PRIMARY KEY, parent TEXT", "id, parent"), "soft has lost the foreign key", "redefine soft",
@@ -186,7 +186,7 @@ DAMAGES = {
         "AUTOINCREMENT counter of child dropped from 5 to 4", "reset child",
     ),
     "a forgotten unique": (
-        rebuild("parent", "id TEXT PRIMARY KEY, name TEXT NOT NULL COLLATE NOCASE", "id, name"), "parent has lost UNIQUE (name nocase)",
+        rebuild("parent", "id TEXT PRIMARY KEY, name TEXT NOT NULL COLLATE NOCASE", "id, name"), "parent has lost UNIQUE (name collate nocase)",
         "redefine parent",
     ),
     "a forgotten without rowid": (

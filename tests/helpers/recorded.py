@@ -69,6 +69,11 @@ class RecordedTerminal:
         self.data = folder / "data"
         self.backups = self.data / "backups"
 
+    def _files(self, pattern: str) -> list[Path]:
+        """Return files that lie in the state folder, or in one inside it since the files are moved."""
+        folders = (self.state, self.state / "shared", self.state / "private")
+        return [path for folder in folders for path in folder.glob(pattern)]
+
     # -------------------------------------------------------------------------------------------------- commands
 
     def run(self, *words: str, boot: str = BOOT, mood: str = "") -> subprocess.CompletedProcess[str]:
@@ -140,12 +145,16 @@ class RecordedTerminal:
 
     def trials(self) -> list[tuple[str, str, str | None, bool]]:
         """Return verdict, outcome, what became of the database, and closed, of every trial."""
-        found = [read_json(path) for path in sorted(self.state.glob("trial/[!.]*.json"))]
-        return [(trial["verdict"], trial["outcome"], trial["back"], trial["closed"]) for trial in found]
+        found = []
+        for path in sorted(self._files("trial/[!.]*.json")):
+            trial, ruling = read_json(path), self.state / "verdicts" / path.name
+            ruled = read_json(ruling) if ruling.exists() else {**trial, "folded": trial["closed"]}
+            found.append((ruled["verdict"], ruled["outcome"], trial["back"], ruled["folded"]))
+        return found
 
     def counts(self) -> tuple[int, int, int]:
         """Return attempts, launches and interruptions of the only trial."""
-        (path,) = self.state.glob("trial/[!.]*.json")
+        (path,) = self._files("trial/[!.]*.json")
         trial = read_json(path)
         return trial["attempts_count"], trial["launches_count"], trial["interruptions_count"]
 
@@ -161,13 +170,13 @@ class RecordedTerminal:
 
     def events(self) -> list[str]:
         """Return the outcomes of all events, oldest first."""
-        lines = [line for path in self.state.glob("events-*.jsonl") for line in path.read_bytes().splitlines()]
+        lines = [line for path in self._files("events-*.jsonl") for line in path.read_bytes().splitlines()]
         found = [json.loads(line) for line in lines]
         return [event["outcome"] for event in sorted(found, key=lambda event: str(event["at"]))]
 
     def reports(self) -> list[str]:
         """Return the U-codes in the outbox, oldest first."""
-        return [read_json(path)["code"] for path in sorted(self.state.glob("outbox/[!.]*.json"))]
+        return [read_json(path)["code"] for path in sorted(self._files("outbox/[!.]*.json"))]
 
     def schema(self, name: str = "pos_system.db") -> int:
         """Return the schema number of a database, which has to be sound."""
@@ -206,14 +215,15 @@ class RecordedTerminal:
         endings = ("-journal", "-wal", ".new", ".part")
         found = [path for path in self.folder.rglob("*") if path.name.endswith(endings)]
         found += [path for path in self.folder.rglob(".*") if path.suffix != ".lock"]
-        found += [path for path in self.state.glob("confirm-*") if path.suffix != ".ack"]
+        found += [path for path in self._files("confirm-*") if path.suffix != ".ack"]
         found += [path for path in self._restores() if not read_json(path)["done"]]
-        found += list(self.state.glob("downloads/*"))
+        found += list(self._files("downloads/*"))
         return sorted(path.relative_to(self.folder).as_posix() for path in found)
 
     def _restores(self) -> list[Path]:
-        rejections = [read_json(path) for path in self.state.glob("rejected/[!.]*.json")]
-        return [self.backups / f"restore-{entry['intent_id']}.json" for entry in rejections if entry["backup"]]
+        found = [*self.state.glob("rejected/[!.]*.json"), *self._files("choices/[!.]*.json")]
+        decided = [read_json(path) for path in found]
+        return [self.backups / f"restore-{entry['intent_id']}.json" for entry in decided if entry["backup"]]
 
 
 def _without_stamp(name: str) -> str:

@@ -111,15 +111,21 @@ class Till:
 
     def outcomes(self) -> list[str]:
         """What is on record, oldest first."""
-        return [str(one["outcome"]) for one in events.read(self.settings.state)]
+        return [str(one["outcome"]) for one in events.read(self.settings.private, self.settings.shared)]
 
     def report(self, outcome: str) -> dict[str, Any]:
         """The last event of that name."""
-        return [one for one in events.read(self.settings.state) if one["outcome"] == outcome][-1]
+        return [one for one in events.read(self.settings.private, self.settings.shared) if one["outcome"] == outcome][
+            -1
+        ]
+
+    def terminal(self) -> Terminal:
+        """As `updater status` looks at it: only reads."""
+        return Terminal(self.settings, kind=ProcessKind.STATUS)
 
     def state(self) -> StateFolder:
         """The state files."""
-        return StateFolder(self.settings.state)
+        return StateFolder(self.settings.state, shared=self.settings.shared)
 
     def held_receipts(self) -> list[str]:
         """What customers hold."""

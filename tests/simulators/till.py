@@ -6,15 +6,35 @@ from pathlib import Path
 from typing import Any
 
 from dbsync.commands.scheduled_backup import Done
-from dbsync.errors import TryLater
 from dbsync.model import Backup as BackupFacts
 from dbsync.model import Migration, ReleaseId, TrialId
 from tests.simulators.database import SimulatedEffects
 from tests.simulators.world import App, World
 from updater.answers import Answer, Catalog, Offer
+from updater.decisions.claims import compose, composed
+from updater.errors import Busy
 from updater.flows.confirm import ConfirmAnswer, confirm
 from updater.flows.effects import AppEvent, AppEventKind, Till
-from updater.model import Journal, Proof, Rejection, Release, Report, Running, Trial, View
+from updater.model import (
+    Choice,
+    Claims,
+    Issued,
+    Journal,
+    Moment,
+    Proof,
+    Rejection,
+    Release,
+    Report,
+    Ruling,
+    Running,
+    Seen,
+    Trial,
+    Verdict,
+    View,
+)
+
+KINDS = ("trial", "choices", "issued", "verdicts", "proofs", "rejected", "intent")
+"""Folders of state files; every other file has a name of its own."""
 
 
 class SimulatedTill(Till):
@@ -33,7 +53,7 @@ class SimulatedTill(Till):
     def take_terminal_lock(self) -> None:
         self._tick("take terminal lock")
         if self.world.terminal_lock is not None:
-            raise TryLater(operation="lock", cause=f"{self.world.terminal_lock} keeps it")
+            raise Busy(operation="lock", cause=f"{self.world.terminal_lock} keeps it")
         self.world.terminal_lock = self.process
 
     def release_terminal_lock(self) -> None:
@@ -45,22 +65,32 @@ class SimulatedTill(Till):
         self._tick("look")
         seen = self.world.visible()
         app = self.world.app
-        kinds: dict[str, list[Any]] = {"trial": [], "proofs": [], "rejected": [], "intent": []}
+        kinds: dict[str, list[Any]] = {name: [] for name in KINDS}
         for name in sorted(seen):
             kinds.setdefault(name.partition("/")[0], []).append(seen[name])
         restored = {one.intent_id for one in kinds["intent"] if one.done}
-        return View(
-            journal=seen.get("journal") if seen.get("journal") != "garbage" else None,
-            trials=tuple(kinds["trial"]),
-            proofs=tuple(sorted(kinds["proofs"], key=lambda p: p.sequence)),
-            rejections=tuple(
-                one._replace(done=one.backup is None or one.intent_id in restored) for one in kinds["rejected"]
-            ),
-            database=self.world.database.facts(),
-            running=Running(1, app.trial_id, app.release.release_id, app.seconds) if app else None,
-            boot_id=str(self.world.boot),
-            installed=frozenset(self.world.folders),
-            journal_broken=seen.get("journal") == "garbage",
+        claims = Claims(
+            tuple(one for one in kinds["trial"] if isinstance(one, Trial)),
+            frozenset(TrialId(name[6:]) for name in seen if name.startswith("trial/") and seen[name] == "garbage"),
+            tuple(one._replace(done=one.backup is None or one.intent_id in restored) for one in kinds["choices"]),
+        )
+        return compose(
+            Seen(
+                journal=seen.get("journal") if seen.get("journal") != "garbage" else None,
+                issued=tuple(sorted(kinds["issued"], key=lambda one: one.number)),
+                rulings=tuple(kinds["verdicts"]),
+                proofs=tuple(sorted(kinds["proofs"], key=lambda p: p.sequence)),
+                rejections=tuple(
+                    one._replace(done=one.backup is None or one.intent_id in restored) for one in kinds["rejected"]
+                ),
+                moment=seen.get("moment"),
+                claims=claims,
+                database=self.world.database.facts(),
+                running=Running(1, app.trial_id, app.release.release_id, app.seconds) if app else None,
+                boot_id=str(self.world.boot),
+                installed=frozenset(self.world.folders),
+                journal_broken=seen.get("journal") == "garbage",
+            )
         )
 
     def sync(self) -> None:
@@ -68,35 +98,67 @@ class SimulatedTill(Till):
         self.world.sync_all()
 
     def read_trial(self, trial_id: TrialId) -> Trial | None:
-        found = self.world.visible().get(f"trial/{trial_id}")
-        assert found is None or isinstance(found, Trial)
-        return found
+        seen = self.world.visible()
+        issued, claim = seen.get(f"issued/{trial_id}"), seen.get(f"trial/{trial_id}")
+        claim = claim if isinstance(claim, Trial) else None
+        return composed(issued, claim, seen.get(f"verdicts/{trial_id}")) if issued is not None else None
 
     def write_trial(self, trial: Trial) -> None:
         self._locked()
-        self.world.write(self.process, f"trial/{trial.trial_id}", trial)
+        self.world.need(not self.process.startswith("agent"), "the agent writes nothing in the shared folder")
+        verdict = Verdict.GIVEN_UP if trial.verdict is Verdict.TAKEN_BACK else trial.verdict
+        self.world.write(self.process, f"trial/{trial.trial_id}", trial._replace(verdict=verdict))
+
+    def write_choice(self, choice: Choice) -> None:
+        self._locked()
+        self.world.write(self.process, f"choices/{choice.number:06d}", choice._replace(done=True))
+
+    def write_issued(self, issued: Issued) -> None:
+        self._records()
+        self.world.write(self.process, f"issued/{issued.trial_id}", issued)
+
+    def write_ruling(self, ruling: Ruling) -> None:
+        self._records()
+        self.world.write(self.process, f"verdicts/{ruling.trial_id}", ruling)
+
+    def write_moment(self, recalled: tuple[ReleaseId, ...] | None) -> None:
+        self._records()
+        known = self.world.visible().get("moment")
+        if recalled is None:
+            recalled = known.recalled if known is not None else ()
+        moment = Moment(self.world.always, (), recalled)
+        if moment != known:
+            self.world.write(self.process, "moment", moment)
+
+    def may_write_records(self) -> bool:
+        return self.process != "clerk"
+
+    def _records(self) -> None:
+        """The agent's files: the launcher never writes them, and a clerk's account may not."""
+        self._locked()
+        till = self.process.startswith("launcher") or self.process in ("clerk", "confirm")
+        self.world.need(not till, "the till's account never writes the agent's files")
 
     def write_journal(self, journal: Journal) -> None:
-        self._locked()
-        self.world.need(not self.process.startswith("launcher"), "the launcher never writes the journal")
+        self._records()
         self.world.write(self.process, "journal", journal)
 
     def put_aside_journal(self) -> None:
-        self._locked()
+        self._records()
         self.world.write(self.process, "journal", None)
 
     def write_proof(self, proof: Proof) -> None:
-        self._locked()
+        self._records()
         name = f"proofs/{proof.sequence}-{proof.release.release_id}"
         self.world.need(name not in self.world.visible(), "a proof is never rewritten")
         self.world.write(self.process, name, proof)
 
     def write_rejection(self, rejection: Rejection) -> None:
-        self._locked()
+        self._records()
         self.world.write(self.process, f"rejected/{rejection.release.release_id}", rejection)
 
     def remove_rejection(self, release_id: ReleaseId) -> None:
-        self._locked()
+        self._records()
         self.world.write(self.process, f"rejected/{release_id}", None)
 
     def tell(self, report: Report) -> None:
@@ -143,7 +205,9 @@ class SimulatedTill(Till):
 
     def start_app(self, release: Release, *, trial_id: TrialId | None, notice: str) -> None:
         self._tick(f"start {release.version}")
-        self.world.need(self.world.terminal_lock == self.process, "a start without the terminal lock")
+        # Beside a process that keeps the lock and does not end, an app that needs nothing written starts.
+        held = self.world.terminal_lock == self.process or (self.world.terminal_lock is not None and trial_id is None)
+        self.world.need(held, "a start without the terminal lock")
         self.world.need(self.world.database_lock == self.process, "a start without the database lock")
         self.world.check_start(release)
         self.world.check_notice(release, notice)
@@ -270,5 +334,11 @@ class SimulatedTill(Till):
     def back_up(self) -> Done | None:
         return None
 
-    def in_window(self) -> bool:
-        return True
+    def in_moment(self) -> bool:
+        return self.world.in_moment
+
+    def two_accounts(self) -> bool:
+        return self.world.two_accounts
+
+    def take_in(self) -> None:
+        self._tick("take in")

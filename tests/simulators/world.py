@@ -120,6 +120,9 @@ class World:
     armed: dict[int, Callable[[str, str], None]] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
     keep_pending_on_cut: bool = False
+    always: bool = True
+    in_moment: bool = True
+    two_accounts: bool = False
     clock_seconds: float = 0.0
     sells: bool = True
     carries: bool = True
@@ -254,7 +257,7 @@ class World:
         return any(
             one.backup is not None and not (f"intent/{one.intent_id}" in seen and seen[f"intent/{one.intent_id}"].done)
             for name, one in seen.items()
-            if name.startswith("rejected/")
+            if name.startswith(("rejected/", "choices/"))
         )
 
     def check_notice(self, release: Release, notice: str) -> None:

@@ -22,6 +22,7 @@ ALLOWED = {
     "dbsync.storage.locks",
     "dbsync.storage.platform",
     "dbsync.storage.platform.base",
+    "dbsync.storage.claims",
     "dbsync.storage.platform.linux",
     "dbsync.storage.platform.macos",
     "dbsync.storage.platform.posix",
@@ -32,6 +33,8 @@ ALLOWED = {
     "updater.cli",
     "updater.cli.start",
     "updater.decisions",
+    "updater.decisions.adoption",
+    "updater.decisions.claims",
     "updater.decisions.launcher",
     "updater.decisions.trial",
     "updater.errors",
@@ -51,8 +54,12 @@ ALLOWED = {
     "updater.terminal",
     "updater.terminal.app_process",
     "updater.terminal.database",
+    "updater.terminal.layout",
     "updater.terminal.live",
+    "updater.terminal.own_side",
+    "updater.terminal.sides",
     "updater.terminal.state_files",
+    "updater.terminal.till_side",
 }
 SCRIPT = """
 import json, sys

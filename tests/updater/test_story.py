@@ -28,7 +28,7 @@ def test_a_good_release_is_found_staged_swapped_migrated_confirmed_and_folded(ve
     assert (version(till.database), sales(till.database), till.lost_receipts()) == (4, 104, [])
     folders = {one.name.split("-")[0] for one in (till.folder / "program" / "versions").iterdir()}
     assert folders == {"1.0", "1.1"}
-    assert not files(till.folder / "state" / "downloads")
+    assert not files(till.folder / "state" / "private" / "downloads")
     assert (till.folder / "program" / "current").read_text().startswith("1.1-")
 
 
@@ -46,7 +46,7 @@ def test_a_migration_that_this_shop_does_not_allow_changes_nothing_and_is_not_tr
     assert "UNIQUE constraint failed" in report["cause"]
     assert Path(report["backup"]).exists()
     assert report["next"].startswith("Send the report to the vendor.")
-    (outbox,) = (till.folder / "state" / "outbox").iterdir()
+    (outbox,) = (till.folder / "state" / "private" / "outbox").iterdir()
     assert json.loads(outbox.read_text())["code"] == "U-2001"
     assert till.check().outcome == "REJECTED_HERE"
     assert till.check().outcome == "REJECTED_HERE"
@@ -192,7 +192,7 @@ def test_a_full_disk_costs_no_attempt_and_the_update_comes_when_there_is_space(v
         assert "till 1.0 is open" in done.stdout
         assert "notice: The disk is full." in done.stdout
     assert ": Database " in till.report("NO_SPACE")["cause"]
-    assert len(list((till.settings.state / "outbox").iterdir())) == 1, "one report, not one at every start"
+    assert len(list((till.settings.outbox).iterdir())) == 1, "one report, not one at every start"
     till.settings_path.write_text(text)
     assert "till 1.1 is open" in till.launch(sell=1).stdout
     assert (version(till.database), sales(till.database), till.lost_receipts()) == (4, 105, [])

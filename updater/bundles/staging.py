@@ -2,40 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from packaging.version import InvalidVersion, Version
 
 from dbsync.errors import Refused, TryLater
+from dbsync.storage import files
+from dbsync.storage.claims import plain
 from dbsync.storage.connections import LIBRARY_VERSION
 from dbsync.storage.files import disk_errors
 from updater import __version__
 from updater.answers import Answer, Catalog, Offer
+from updater.bundles.foreign_files import Kept
 from updater.bundles.version_folders import Versions
 from updater.decisions.agent import lacks_sqlite
 from updater.host import this_host
+from updater.host.base import NOT_STARTED
 from updater.manifest import Manifest
-from updater.model import Journal, Release, ReleaseId
+from updater.model import Journal, Release, ReleaseId, Report, ReportPhase
+from updater.outcomes import TerminalOutcome
 from updater.repository import client
 from updater.settings import Settings
 
 Progress = Callable[[int, int], None]
+SELF_TESTS_COUNT: Final = 3
+"""Self-tests that this machine may have spoilt until the release counts as one that cannot run here."""
+KILLED: Final = -9
+"""By the system, for lack of memory, or by a person."""
+
+
+class SelfTest(Protocol):
+    """The way to run a self-test, with the rights of the account that runs the app."""
+
+    def __call__(self, command: Sequence[str], *, folder: Path, timeout_seconds: float) -> tuple[int | None, str]:
+        """Return its exit code, None if it did not end in time, and the end of its output."""
 
 
 class Staging:
     """The agent's steps to new version folders. Keeps the result of the last look at the repository for one cycle."""
 
-    def __init__(self, settings: Settings, versions: Versions, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        versions: Versions,
+        progress: Progress | None = None,
+        *,
+        self_test: SelfTest | None = None,
+    ) -> None:
         self._settings: Final = settings
         self._versions: Final = versions
         self._progress: Final[Progress] = progress or _no_progress
+        self._self_test: Final[SelfTest] = self_test or _self_test
+        self._spoilt: Final = settings.private / "self-tests.json"
         self._offers: dict[ReleaseId, client.Signed] = {}
 
-    def find_releases(self, journal: Journal | None) -> Catalog:
-        """Ask the repository; return releases that this terminal can run and that are newer than the good release."""
+    def find_releases(self, journal: Journal | None, worked: tuple[Release, ...] = ()) -> Catalog:
+        """Ask the repository; return releases that this terminal can run and that are newer than the good release.
+
+        Args:
+            journal: the terminal's journal.
+            worked: releases that worked here; those that the vendor withdrew since are named in the result.
+        """
         found = client.look(self._source(), now=datetime.now(UTC))
         releases = [release for release in found.releases if release.manifest.app == self._settings.app]
         self._offers = {offer.release_id: offer for offer in releases}
@@ -52,7 +82,13 @@ class Staging:
         if lacking and lacking[-1] is fitting[-1]:
             manifest = lacking[-1].manifest
             words = f"{manifest.version} needs SQLite {manifest.least_sqlite}, this terminal has {LIBRARY_VERSION}"
-        return Catalog(found.answer, found.detail, newer, frozenset(self._offers), words)
+        oldest = min((_version(offer.manifest.version) for offer in releases), default=None)
+        recalled = {
+            release.release_id
+            for release in worked
+            if release.release_id not in self._offers and oldest is not None and _version(release.version) > oldest
+        }
+        return Catalog(found.answer, found.detail, newer, frozenset(self._offers), words, tuple(sorted(recalled)))
 
     def download(self, offer: Offer) -> Path:
         """Download and verify the archive into the downloads folder; resume an interrupted download.
@@ -84,20 +120,21 @@ class Staging:
 
         Raises:
             Refused: a file differs, or the self-test failed; this release can never run here.
+            TryLater: this machine may have spoilt the self-test: it did not start or end, or was killed.
         """
         manifest = self._known(offer).manifest
         self._versions.check(staging, manifest)
         if manifest.self_test is None:
             return
         command = self._self_test_command(staging, manifest)
-        code, output = this_host().run_and_wait(
-            command, timeout_seconds=manifest.self_test_timeout_seconds, env=None, cwd=staging
-        )
+        code, output = self._self_test(command, folder=staging, timeout_seconds=manifest.self_test_timeout_seconds)
         if code != 0:
             ended = "did not end in time" if code is None else f"ended with code {code}"
-            raise Refused(
-                operation=f"self-test {manifest.version}", path=staging, cause=f"it {ended}: {output.strip()[-500:]}"
-            )
+            kind = TryLater if code in (None, KILLED, NOT_STARTED) and self._may_be_spoilt(offer) else Refused
+            cause = f"it {ended}: {plain(output.strip())[-500:]}"
+            if self._settings.till_user:
+                cause += f" (it ran as {self._settings.till_user}, who cannot write in the program folder)"
+            raise kind(operation=f"self-test {manifest.version}", path=staging, cause=cause)
         # The self-test may have left extra files (caches); the folder must be exactly what was signed.
         self._versions.check(staging, manifest, remove_extra=True)
 
@@ -108,12 +145,29 @@ class Staging:
         with disk_errors("remove", archive):
             archive.unlink(missing_ok=True)
 
-    def tidy(self, keep: frozenset[ReleaseId]) -> None:
-        """Remove version folders that nothing refers to."""
+    def tidy(self, keep: frozenset[ReleaseId], told: Callable[[Report], None]) -> None:
+        """Remove version folders that nothing refers to; report files that were moved out of them."""
         names = {
             name for name in self._versions.names() if any(name.endswith(f"-{release_id[:12]}") for release_id in keep)
         }
-        self._versions.tidy(keep=names)
+
+        def tell(kept: Kept) -> None:
+            done = f"not moved: {kept.problem}" if kept.problem else f"moved to {kept.folder}"
+            told(Report(TerminalOutcome.FILES_KEPT, phase=ReportPhase.STAGE, cause=kept.in_words, done=done))
+
+        self._versions.tidy(keep=names, kept_files=self._settings.kept_files, told=tell)
+
+    def _may_be_spoilt(self, offer: Offer) -> bool:
+        """Count a self-test that this machine may have spoilt; return whether the release gets another one."""
+        release_id = offer.release.release_id
+        try:
+            noted = files.read_json(self._spoilt)
+            count = int(noted["count"]) if noted["release_id"] == release_id else 0
+        except (FileNotFoundError, Refused, KeyError, TypeError, ValueError):
+            count = 0
+        files.make_folder(self._spoilt.parent)
+        files.write_json(self._spoilt, {"format": 1, "release_id": release_id, "count": count + 1})
+        return count + 1 < SELF_TESTS_COUNT
 
     def _known(self, offer: Offer) -> client.Signed:
         return self._offers[offer.release.release_id]
@@ -157,7 +211,9 @@ class Staging:
 
 def _offer(offer: client.Signed) -> Offer:
     manifest = offer.manifest
-    return Offer(Release(offer.release_id, manifest.version, manifest.schema), offer.archive_size_bytes)
+    return Offer(
+        Release(offer.release_id, manifest.version, manifest.schema), offer.archive_size_bytes, manifest.urgent
+    )
 
 
 def _version(text: str) -> Version:
@@ -166,6 +222,10 @@ def _version(text: str) -> Version:
     except InvalidVersion:
         # Signed, but not a comparable version: it sorts below everything, so it is never offered.
         return Version("0.dev0")
+
+
+def _self_test(command: Sequence[str], *, folder: Path, timeout_seconds: float) -> tuple[int | None, str]:
+    return this_host().run_and_wait(command, timeout_seconds=timeout_seconds, env=None, cwd=folder)
 
 
 def _no_progress(done_bytes: int, total_bytes: int) -> None:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from dbsync.errors import DiskFull, Refused, disk_problem
 from dbsync.storage import files
 from updater.host import this_host
 from updater.manifest import MANIFEST_NAME, FileEntry, Manifest, entry_of, parse, release_id, scan
 
+if TYPE_CHECKING:
+    from updater.bundles.foreign_files import Kept
+
 RESERVE_BYTES: Final = 50_000_000
 """Space that stays free for the app and its database when a version is unpacked."""
-_STAGING, _OLD = ".staging-", ".old-"
+_STAGING, _OLD, _GONE = ".staging-", ".old-", ".gone-"
+FOLDER_MODE: Final = 0o755
+"""Of every folder, whatever the umask is: the till's account runs what the agent's has written."""
+FILE_MODE: Final = 0o644
 
 
 class Versions:
@@ -99,7 +106,7 @@ class Versions:
         try:
             for path, entry in manifest.files.items():
                 target = staging / path
-                target.parent.mkdir(parents=True, exist_ok=True)
+                _make_folders(target.parent)
                 if entry.link is not None:
                     target.symlink_to(entry.link)
                 else:
@@ -148,33 +155,58 @@ class Versions:
 
     # ------------------------------------------------------------------------------------------------------- cleanup
 
-    def tidy(self, *, keep: AbstractSet[str]) -> None:
+    def tidy(self, *, keep: AbstractSet[str], kept_files: Path, told: Callable[[Kept], None]) -> None:
         """Remove version folders that are not in `keep`, and leftovers of interrupted runs.
 
         A folder loses its final name first: a crash in between never leaves an incomplete folder under a final name.
+
+        Args:
+            keep: names of the folders that stay.
+            kept_files: folder into which files are moved that the release did not bring, or that were changed.
+            told: receives what was moved out of a folder, before the folder is removed.
         """
         try:
             for folder in self.root.iterdir():
                 if not folder.name.startswith(".") and folder.name not in keep:
                     aside = folder.with_name(_OLD + folder.name)
-                    self._discard(aside)
-                    files.rename_durably(source=folder, target=aside)
+                    if not aside.exists():
+                        files.rename_durably(source=folder, target=aside)
+            for folder in sorted(self.root.iterdir()):
+                if folder.name.startswith(_OLD):
+                    self._empty(folder, kept_files / folder.name.removeprefix(_OLD), told)
             for folder in self.root.iterdir():
-                if folder.name.startswith((_STAGING, _OLD)):
+                if folder.name.startswith((_STAGING, _GONE)):
                     self._discard(folder)
         except OSError as cause:
             raise disk_problem("tidy", self.root, cause) from cause
+        from updater.bundles import foreign_files
+
+        foreign_files.limit(kept_files)
+
+    def _empty(self, folder: Path, kept_files: Path, told: Callable[[Kept], None]) -> None:
+        """Move the foreign files out of a folder that lost its name; then it may be removed in parts."""
+        # Here, because no start of a till needs it.
+        from updater.bundles import foreign_files
+
+        found = foreign_files.put_aside(folder=folder, into=kept_files)
+        if found.paths:
+            told(found)
+        if not found.problem:
+            gone = folder.with_name(_GONE + folder.name.removeprefix(_OLD))
+            self._discard(gone)
+            files.rename_durably(source=folder, target=gone)
 
     def write_current(self, name: str) -> None:
         """Write `current` for people; no decision ever reads it."""
-        files.write_durably(self._current, f"{name}\n".encode())
+        files.write_durably(self._current, f"{name}\n".encode(), like=self._current.parent)
 
     def _empty_staging(self, manifest: Manifest, manifest_bytes: bytes) -> Path:
         staging = self.root / f"{_STAGING}{manifest.version}-{release_id(manifest_bytes)[:12]}"
         self._discard(staging)
         try:
-            staging.mkdir(parents=True)
+            _make_folders(staging)
             (staging / MANIFEST_NAME).write_bytes(manifest_bytes)
+            (staging / MANIFEST_NAME).chmod(FILE_MODE)
         except OSError as cause:
             raise disk_problem("make", staging, cause) from cause
         return staging
@@ -187,7 +219,7 @@ class Versions:
         if entry is None:
             raise Refused(operation="unpack", cause=f"{member.name!r} is in the archive and not in the manifest")
         target = staging / path
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _make_folders(target.parent)
         if entry.link is not None:
             if not member.issym() or member.linkname != entry.link:
                 raise Refused(operation="unpack", cause=f"{path} is not the link that the manifest names")
@@ -205,6 +237,16 @@ class Versions:
         from shutil import rmtree
 
         rmtree(folder, ignore_errors=True)
+
+
+def _make_folders(folder: Path) -> None:
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for made in reversed(missing):
+        made.mkdir()
+        made.chmod(FOLDER_MODE)
 
 
 def _copy(source: IO[bytes], target: IO[bytes], entry: FileEntry, path: str) -> None:

@@ -15,6 +15,9 @@ from updater.settings import Settings
 def command(settings: Settings, *, release: str) -> None:
     """Lift a rejection: RELEASE is a version or the beginning of a release id."""
     from updater.flows.rollback import allow as lift
+    from updater.terminal.rights import refuse_clerk
+
+    refuse_clerk(settings, f"allow {release}")
 
     lifted = lift(terminal_of(settings, ProcessKind.ALLOW), release)
     click.echo(f"{lifted.version} ({lifted.release_id[:12]}) may be tried again.")

@@ -8,7 +8,7 @@ import sys
 import click
 
 from dbsync.cli.output import tell
-from updater.cli.shared import as_json, terminal_of, with_settings
+from updater.cli.shared import as_json, ready_agent, terminal_of, with_settings
 from updater.model import ProcessKind
 from updater.settings import Settings
 
@@ -20,6 +20,8 @@ def command(settings: Settings, *, as_json: bool) -> None:
     """Run one cycle now: look, download, stage and swap if allowed; report each decision and why."""
     from updater.cli import progress_bar
     from updater.flows.agent import cycle
+
+    settings = ready_agent(settings, "check")
 
     with progress_bar.download_bar(quiet=as_json) as progress:
         ended = cycle(terminal_of(settings, ProcessKind.AGENT, progress=progress))

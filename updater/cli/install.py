@@ -22,11 +22,18 @@ from updater.cli.shared import FILE, FOLDER, in_words
 @click.option("--database", type=FILE, help="The app's database (default: pos_system.db in the data folder).")
 @click.option("--backup-prefix", help="First part of backup names (default: the database's name).")
 @click.option("--mirror", "mirrors", multiple=True, help="A further place to fetch from; may be repeated.")
+@click.option("--machine", is_flag=True, help="Use the places of this machine instead of this account's.")
+@click.option("--till-user", metavar="NAME", help="The account that runs the app; needs the administrator's rights.")
+@click.option("--till-group", metavar="NAME", help="The group of several accounts that run the app.")
+@click.option("--change", is_flag=True, help="Replace installed settings by the options that differ.")
 @click.option("--interpreter", "roles", multiple=True, metavar="ROLE=PATH", help="E.g. python=/usr/bin/python3.")
 def command(
     root: Path, url: str, app: str | None, roles: tuple[str, ...], settings_path: Path | None, **values: Any
 ) -> None:
-    """Make this machine a terminal: trusted root, settings, terminal id, first version. May be repeated."""
+    """Make this machine a terminal: trusted root, settings, terminal id, first version. May be repeated.
+
+    Nothing is installed unless it succeeds. A repeat with other options is refused; --change replaces the settings.
+    """
     from updater.terminal.installation import Wish, install
 
     interpreters = tuple(_role(role) for role in roles)
@@ -36,6 +43,8 @@ def command(
         )
     click.echo(f"{settings.app} {journal.good.version} is installed as {settings.terminal_id}.")
     click.echo(f"Settings: {settings.path}")
+    if settings.till_user:
+        click.echo(f"The app runs as {settings.till_user}; the agent runs as this account: updater run")
     click.echo(f"Start it with: updater launch --settings {settings.path}")
 
 

@@ -15,12 +15,14 @@ COMMANDS: Final = {
     "allow": "updater.cli.allow",
     "check": "updater.cli.check",
     "confirm": "updater.cli.confirm",
+    "doctor": "updater.cli.doctor",
     "install": "updater.cli.install",
     "launch": "updater.cli.launch",
     "publish": "updater.publish.cli",
     "rollback": "updater.cli.rollback",
     "run": "updater.cli.run",
     "status": "updater.cli.status",
+    "uninstall": "updater.cli.uninstall",
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from dbsync import losses
 from dbsync.backups.catalog import list_backups
 from dbsync.backups.description import backup_json
-from dbsync.errors import NotAgreed
+from dbsync.errors import NotAgreed, Refused
 from dbsync.model import Backup
 from dbsync.outcomes import ExitStatus
 from dbsync.storage.platform import this_platform
@@ -18,6 +18,7 @@ from dbsync.upgrade.preparation import NeedsTool
 from updater.errors import WouldLose
 from updater.flows.launch import journal_of
 from updater.flows.rollback import (
+    Done,
     Plan,
     choices,
     current_release,
@@ -26,7 +27,9 @@ from updater.flows.rollback import (
     lost_in_words,
     make_plan,
     perform,
+    permit,
 )
+from updater.host import this_host
 from updater.model import ProcessKind
 from updater.settings import Settings
 from updater.terminal.live import Terminal
@@ -46,6 +49,8 @@ def run(
     say: Callable[[str], Any],
 ) -> int:
     """Run one `rollback` command and return its exit status; Tillkeeper's errors propagate to the caller."""
+    if settings.till_user:
+        _take_the_tills_rights(settings, reads_only=listing or dry_run)
     try:
         return _run(
             settings, listing=listing, to=to, backup=backup, dry_run=dry_run, yes=yes, accept_loss=accept_loss,
@@ -59,6 +64,31 @@ def run(
         words += ["--dry-run"] if dry_run else []
         hint = f"Nothing was changed. Use this Python: `{this_platform().command_line(words)}`."
         raise NeedsTool(operation=error.operation, path=error.path, cause=error.cause, hint=hint) from error
+
+
+def _take_the_tills_rights(settings: Settings, *, reads_only: bool) -> None:
+    """Become the till's account, whose database it is; with the rights of the agent, allow its choice first.
+
+    Raises:
+        Refused: the till's account may not go back here, and this process has no other rights; or it has neither.
+    """
+    platform, host = this_platform(), this_host()
+    if platform.is_this_account(settings.till_user):
+        if reads_only or settings.till_may_roll_back:
+            return
+        raise Refused(
+            operation="roll back", path=settings.path, cause="the till's account may not go back on this terminal",
+            hint=f"Run `{host.elevated(f'updater rollback --settings {settings.path}')}`.",
+        )  # fmt: skip
+    account = platform.account(settings.till_user)
+    if not platform.is_privileged or account is None:
+        return
+    if not reads_only:
+        # Only state files are touched with these rights.
+        agents = Terminal(settings, kind=ProcessKind.ALLOW)
+        permit(agents)
+        agents.close()
+    platform.become(account)
 
 
 def _run(
@@ -101,26 +131,32 @@ def _run(
         raise NotAgreed(operation="roll back", cause="it was not agreed to")
     done = perform(terminal, plan, accept_loss=accept_loss)
     kept = str(done.kept) if done.kept else None
-    lines = [
-        f"{plan.to.version} starts next. {plan.current.version} is not tried again here (`updater allow` lifts that)."
-    ]
-    loses = bool(done.losses or done.not_known)
-    if done.carried:
-        lines.append(f"{'All else that' if loses else 'What'} was recorded since was carried back.")
-    if kept and not loses:
-        lines.append(f"The database as it was is kept: {kept}")
-    if done.gaps is not None:
-        lines.append(f"Numbers that are skipped are explained: {done.gaps}")
-    if loses:
-        # Last, because the last line is what people read.
-        lines.append(f"LOST: {lost_in_words(done)}.")
     found = {
         "done": True, "kept": kept, "carried": done.carried, "lost": losses.as_json(done.losses),
         "lost_not_known": done.not_known, "export": str(done.export) if done.export else None,
         "outcome": str(done.outcome), "gaps": str(done.gaps) if done.gaps else None,
     }  # fmt: skip
-    _tell(say, {**facts, **found}, lines, as_json=as_json)
+    _tell(say, {**facts, **found}, _done_lines(plan, done, final=terminal.may_write_records()), as_json=as_json)
     return done.outcome.exit_status
+
+
+def _done_lines(plan: Plan, done: Done, *, final: bool) -> list[str]:
+    lines = [
+        f"{plan.to.version} starts next. {plan.current.version} is not tried again here (`updater allow` lifts that)."
+    ]
+    if not final:
+        lines.append("The agent makes it final at its next look; until then the choice of this account decides.")
+    loses = bool(done.losses or done.not_known)
+    if done.carried:
+        lines.append(f"{'All else that' if loses else 'What'} was recorded since was carried back.")
+    if done.kept and not loses:
+        lines.append(f"The database as it was is kept: {done.kept}")
+    if done.gaps is not None:
+        lines.append(f"Numbers that are skipped are explained: {done.gaps}")
+    if loses:
+        # Last, because the last line is what people read.
+        lines.append(f"LOST: {lost_in_words(done)}.")
+    return lines
 
 
 def _would_lose(plan: Plan) -> str:

@@ -8,7 +8,7 @@ from contextlib import suppress
 import click
 
 from dbsync.cli.console import say
-from updater.cli.shared import terminal_of, with_settings
+from updater.cli.shared import ready_agent, terminal_of, with_settings
 from updater.model import ProcessKind
 from updater.settings import Settings
 
@@ -18,6 +18,8 @@ from updater.settings import Settings
 def command(settings: Settings) -> None:
     """Check for updates at every interval until stopped. Install it as a service."""
     from updater.flows.agent import run as ring
+
+    settings = ready_agent(settings, "run")
 
     ring(
         terminal_of(settings, ProcessKind.AGENT),

@@ -14,6 +14,7 @@ from dbsync.cli.table import Sentence
 from dbsync.errors import TillkeeperError, wrapped
 from updater import settings as settings_file
 from updater.model import ProcessKind
+from updater.outcomes import TerminalOutcome
 from updater.settings import Settings
 
 if TYPE_CHECKING:
@@ -55,6 +56,40 @@ def with_settings(command: Command) -> Command:
             command(settings_file.load(settings_file.find(settings_path)), **values)
 
     return wrapped
+
+
+def ready_agent(settings: Settings, command: str) -> Settings:
+    """Check that the agent may act on this terminal, before it does; return its settings, which may have a new id.
+
+    A terminal that may not be trusted, and one that is a copy of another one, are reported.
+
+    Raises:
+        Refused: this account is not the agent's; or another account can replace what the agent trusts.
+    """
+    from updater.errors import UnsafeRights
+    from updater.model import Report, ReportPhase
+    from updater.terminal import identity, layout, rights
+
+    rights.refuse_clerk(settings, command)
+    try:
+        rights.refuse_unsafe(settings)
+    except UnsafeRights as error:
+        outcome, done = TerminalOutcome.UNSAFE_RIGHTS, "nothing was done"
+        terminal_of(settings, ProcessKind.AGENT).tell(
+            Report(outcome, None, ReportPhase.CYCLE, None, error.located, done)
+        )
+        raise
+    # It moves the files of an earlier release into their folders, if that may be.
+    moved = terminal_of(settings, ProcessKind.AGENT).settings
+    copied = identity.settle(moved) if not layout.is_first(moved) else None
+    if copied is None:
+        return settings
+    settings = settings._replace(terminal_id=copied.after)
+    report = Report(
+        TerminalOutcome.NEW_TERMINAL_ID, phase=ReportPhase.CYCLE, cause=copied.cause, done=f"its id is {copied.after}"
+    )
+    terminal_of(settings, ProcessKind.AGENT).tell(report)
+    return settings
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

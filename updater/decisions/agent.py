@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
 
 from dbsync.outcomes import NamedOutcome
 from updater.answers import Answer, Catalog, Offer
-from updater.decisions.launcher import row_gone
-from updater.model import By, Journal, Phase, Rejection, Release, Trial, Verdict, View
+from updater.decisions.launcher import fits, row_gone
+from updater.model import By, Choice, Issued, Journal, Phase, Rejection, Release, State, Trial, Verdict, View
 from updater.outcomes import TerminalOutcome
+
+RETRY_DAYS: Final = 7
+"""After so long an urgent release is tried again that only the till's account has rejected."""
+STALLED_DAYS: Final = 7
+"""After so long a trial without an end is an alarm."""
+
+
+class Moment(NamedTuple):
+    """Time and accounts, for the decisions that depend on them."""
+
+    now: str
+    """UTC, in the form of the state files."""
+    retries_urgent: bool = False
+    """Whether the till's account is another one than the agent's, so that its give-up may be forged."""
 
 
 class Fold(NamedTuple):
@@ -19,6 +34,38 @@ class Fold(NamedTuple):
 
 class FoldRollback(NamedTuple):
     """Step for a person's rollback whose database part is done: write proof and journal."""
+
+    rejection: Rejection
+
+
+class FoldChoice(NamedTuple):
+    """Step for a choice of the till's account whose database part is done: write rejection, proof and journal."""
+
+    choice: Choice
+
+
+class CloseChoices(NamedTuple):
+    """Step for choices that do not hold: remember that they are refused, and say why."""
+
+    number: int
+    reasons: tuple[tuple[Choice, str], ...]
+
+
+class Close(NamedTuple):
+    """Step for a trial that was issued, has not begun and is not what the journal names: it never begins."""
+
+    issued: Issued
+
+
+class TakeBack(NamedTuple):
+    """End a trial that has begun and has no verdict, because its release must not stay."""
+
+    trial: Trial
+    reason: str
+
+
+class Lift(NamedTuple):
+    """Lift the rejection of an urgent release that rests on the till's account alone: it is tried under a new id."""
 
     rejection: Rejection
 
@@ -52,16 +99,18 @@ class Rebuild(NamedTuple):
     """Step for a lost journal: derive a new one from trial files, proofs and rejections."""
 
 
-AgentStep = Rebuild | Fold | FoldRollback | Stage | Unstage | Swap | Wait
+Settle = Fold | FoldRollback | FoldChoice | CloseChoices | Close
+"""Steps that bring the agent's files up to what has happened."""
+AgentStep = Rebuild | Settle | TakeBack | Lift | Stage | Unstage | Swap | Wait
 
 
-def decide_agent(view: View, catalog: Catalog | None, *, in_window: bool) -> AgentStep:
+def decide_agent(view: View, catalog: Catalog | None, moment: Moment) -> AgentStep:
     """Return the agent's next step.
 
     Args:
         view: the terminal, read at one moment.
         catalog: the repository's offers; None before the repository was asked (once in a cycle, when all is settled).
-        in_window: whether the store allows a swap now.
+        moment: the time, for rejections that end.
     """
     journal = view.journal
     if journal is None:
@@ -69,10 +118,14 @@ def decide_agent(view: View, catalog: Catalog | None, *, in_window: bool) -> Age
     settle = _to_settle(view, journal)
     if settle is not None:
         return settle
-    if journal.phase is Phase.SWAPPED and view.trial(journal.trial_id) is not None:
-        return Wait(TerminalOutcome.ON_TRIAL, f"{journal.candidate.version if journal.candidate else ''} is on trial")
     if catalog is None:
         return Wait(TerminalOutcome.NOT_ASKED, "the repository has not been asked")
+    trial = view.trial(journal.trial_id)
+    if journal.phase is Phase.SWAPPED and trial is not None:
+        return _on_trial(trial, catalog)
+    lifted = _to_lift(view, catalog, moment)
+    if lifted is not None:
+        return Lift(lifted)
     unusable = _unusable(view, journal, catalog)
     if unusable is not None:
         return Unstage(unusable)
@@ -80,22 +133,15 @@ def decide_agent(view: View, catalog: Catalog | None, *, in_window: bool) -> Age
     if offer is not None:
         return Stage(offer)
     if journal.phase is Phase.STAGED and journal.candidate is not None:
-        if view.running is not None:
-            return Wait(
-                TerminalOutcome.WAITING, f"{journal.candidate.version} is ready and waits until the app is closed"
-            )
-        if any(not rejection.done for rejection in view.rejections):
+        if view.choice is not None or any(not rejection.done for rejection in view.rejections):
             return Wait(
                 TerminalOutcome.WAITING,
                 f"{journal.candidate.version} is ready and waits until the rollback is finished",
             )
-        if not in_window:
-            return Wait(
-                TerminalOutcome.WAITING, f"{journal.candidate.version} is ready and waits for the update window"
-            )
         return Swap(journal.candidate)
     if journal.phase is Phase.SWAPPED and journal.candidate is not None:
-        return Wait(TerminalOutcome.SWAPPED, f"{journal.candidate.version} starts at the next launch")
+        when = "" if view.moment is None or view.moment.always else " in the update window"
+        return Wait(TerminalOutcome.SWAPPED, f"{journal.candidate.version} starts at the next launch{when}")
     return _nothing_new(view, catalog)
 
 
@@ -108,16 +154,84 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split("."))
 
 
-def _to_settle(view: View, journal: Journal) -> Fold | FoldRollback | None:
+def _to_settle(view: View, journal: Journal) -> Settle | None:
+    choice = _went_back(view, journal)
+    if choice is not None:
+        return choice
     for trial in view.trials:
         if (trial.closed and trial.trial_id != journal.trial_id) or trial.verdict is Verdict.OPEN:
+            continue
+        if view.choice is not None and trial.candidate == view.choice.of and trial.ends_back:
+            # The choice ended it: it is folded with the choice, which also says where the till goes.
             continue
         if trial.verdict is Verdict.CONFIRMED or trial.back is not None or row_gone(trial, view.database):
             return Fold(trial)
     rejection = view.rejection(journal.good.release_id)
-    if rejection is not None and rejection.by is By.PERSON and rejection.done and rejection.to is not None:
+    by_person = view.choice is None and rejection is not None and rejection.by is By.PERSON and rejection.done
+    if by_person and rejection is not None and rejection.to is not None:
         return FoldRollback(rejection)
+    return _to_close(view, journal)
+
+
+def _to_close(view: View, journal: Journal) -> Close | CloseChoices | None:
+    begun = {trial.trial_id for trial in view.trials}
+    unnamed = (issued for issued in view.issued if issued.trial_id != journal.trial_id)
+    stale = next((issued for issued in unnamed if issued.trial_id in view.unfolded - begun), None)
+    if stale is not None:
+        return Close(stale)
+    is_open = any(trial.trial_id == journal.trial_id and not trial.closed for trial in view.trials)
+    if view.dead_choices and view.choice is None and not is_open:
+        # Not during a trial: what it ends with decides whether a choice holds.
+        return CloseChoices(max(choice.number for choice, _ in view.dead_choices), view.dead_choices)
     return None
+
+
+def _went_back(view: View, journal: Journal) -> FoldChoice | None:
+    """Return the step for an open choice if the database went back as it says; None while that is owed."""
+    choice = view.choice
+    if choice is None or not choice.done or view.database.state is not State.OK or not fits(choice.to, view.database):
+        return None
+    trial = view.trial(journal.trial_id)
+    if trial is None or trial.candidate != choice.of or trial.verdict is Verdict.CONFIRMED:
+        return FoldChoice(choice)
+    gone = trial.ends_back and (trial.back is not None or row_gone(trial, view.database))
+    return FoldChoice(choice) if gone else None
+
+
+def _on_trial(trial: Trial, catalog: Catalog) -> TakeBack | Wait:
+    withdrawn = catalog.verdict is Answer.OK and trial.candidate.release_id not in catalog.signed
+    if withdrawn and trial.verdict is Verdict.OPEN:
+        return TakeBack(trial, f"the vendor withdrew {trial.candidate.version}")
+    return Wait(TerminalOutcome.ON_TRIAL, f"{trial.candidate.version} is on trial")
+
+
+def _to_lift(view: View, catalog: Catalog, moment: Moment) -> Rejection | None:
+    """Return the rejection of the newest release that ends by time; None if none does.
+
+    A give-up by the till's account cannot be told from a forged one. An urgent release is not kept away by it for
+    ever: it comes back under a new trial, and each time people read of it.
+    """
+    if not moment.retries_urgent or not catalog.newer:
+        return None
+    newest = catalog.newer[-1]
+    rejection = view.rejection(newest.release.release_id)
+    if rejection is None or not newest.urgent or not rejection.claimed:
+        return None
+    return rejection if _days_between(rejection.at, moment.now) >= RETRY_DAYS else None
+
+
+def is_stalled(issued: Issued, trial: Trial | None, now: str) -> bool:
+    """Return whether a trial that the agent issued should have ended long ago."""
+    confirmed = trial is not None and trial.verdict is Verdict.CONFIRMED
+    return not confirmed and _days_between(issued.at, now) >= STALLED_DAYS
+
+
+def _days_between(earlier: str, later: str) -> float:
+    try:
+        passed = datetime.fromisoformat(later) - datetime.fromisoformat(earlier)
+    except (ValueError, TypeError):
+        return 0.0
+    return passed / timedelta(days=1)
 
 
 def _unusable(view: View, journal: Journal, catalog: Catalog) -> str | None:
@@ -138,7 +252,9 @@ def _wanted(view: View, journal: Journal, catalog: Catalog) -> Offer | None:
     if not catalog.newer:
         return None
     newest = catalog.newer[-1]
-    if newest.release == journal.candidate or view.rejection(newest.release.release_id) is not None:
+    # The repository may have been asked before the newest release became good here.
+    is_here = newest.release in (journal.candidate, journal.good)
+    if is_here or view.rejection(newest.release.release_id) is not None:
         return None
     return newest
 

@@ -13,6 +13,7 @@ class Rebuilt(NamedTuple):
     """State files to write, in this order, the journal last. The launcher uses only the journal, in memory."""
 
     trials: tuple[Trial, ...]
+    """Trials that are given up by this: the agent rules on each."""
     proofs: tuple[Proof, ...]
     rejections: tuple[Rejection, ...]
     journal: Journal | None
@@ -24,7 +25,8 @@ def rebuild(view: View, *, now: str) -> Rebuilt:
 
     A confirmed trial becomes a proof. A trial that has begun and has no verdict is given up; a given-up trial becomes
     a rejection. Good is then the highest proof that is not rejected and whose schema the database fits. No staged or
-    swapped candidate is taken over: unknown means good or stay.
+    swapped candidate is taken over: unknown means good or stay. An open choice whose database went back is a person's
+    rejection.
     """
     trials = tuple(
         trial._replace(
@@ -37,7 +39,8 @@ def rebuild(view: View, *, now: str) -> Rebuilt:
     rejections = _missing_rejections(view, trials, now)
     rejected = {rejection.release.release_id for rejection in (*view.rejections, *rejections)}
     worked = [proof.release for proof in (*view.proofs, *proofs) if proof.release.release_id not in rejected]
-    good = _best(view, trials, worked)
+    choice = view.choice if view.choice is not None and view.choice.done else None
+    good = choice.to if choice is not None else _best(view, trials, worked)
     journal = Journal(phase=Phase.IDLE, good=good) if good is not None else None
     return Rebuilt(trials=trials, proofs=proofs, rejections=rejections, journal=journal)
 
@@ -58,7 +61,7 @@ def rejection_of(trial: Trial, rejections: tuple[Rejection, ...], *, now: str) -
     """Return the rejection of a given-up trial; None if its release has a rejection already."""
     if any(rejection.release.release_id == trial.candidate.release_id for rejection in rejections):
         return None
-    return Rejection(trial.candidate, By.MACHINE, trial.outcome, trial.reason, now, trial_id=trial.trial_id)
+    return Rejection(trial.candidate, By.MACHINE, trial.outcome, trial.reason, now, trial.trial_id, claimed=True)
 
 
 def _missing_proofs(view: View, now: str) -> tuple[Proof, ...]:
@@ -84,7 +87,7 @@ def _missing_rejections(view: View, given_up_now: tuple[Trial, ...], now: str) -
 
 
 def _best(view: View, given_up_now: tuple[Trial, ...], worked: list[Release]) -> Release | None:
-    given_up = {trial.trial_id: trial for trial in (*view.trials, *given_up_now) if trial.verdict is Verdict.GIVEN_UP}
+    given_up = {trial.trial_id: trial for trial in (*view.trials, *given_up_now) if trial.ends_back}
     owing = given_up.get(view.database.trial_id or TrialId(""))
     if owing is not None and owing.back is None and owing.good in worked:
         # The database is about to go back to the schema of this trial's good release.

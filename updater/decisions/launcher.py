@@ -47,13 +47,15 @@ def select(
         database: facts of the database; its newest trial row shows whether a given-up trial still owns it.
     """
     chosen = journal.good
-    if journal.phase is Phase.SWAPPED and journal.candidate is not None and not _gone_back(trial, database):
-        chosen = journal.candidate
+    if journal.phase is Phase.SWAPPED and journal.candidate is not None:
+        left = {rejection.release: rejection.to for rejection in rejections}.get(journal.candidate)
+        # A person who leaves a trial may go further back than to the release before it.
+        chosen = (left or journal.good) if _gone_back(trial, database) else journal.candidate
     return _unless_rejected(chosen, journal.good, rejections, proofs)
 
 
 def _gone_back(trial: Trial | None, database: Facts) -> bool:
-    if trial is None or trial.verdict is not Verdict.GIVEN_UP or trial.back is Back.STAYS:
+    if trial is None or not trial.ends_back or trial.back is Back.STAYS:
         return False
     return trial.back is not None or row_gone(trial, database)
 
@@ -139,7 +141,13 @@ LaunchStep = Attach | Start | StepAlone
 
 
 def decide_launch(
-    view: View, journal: Journal | None, limits: Limits, *, refused: ReleaseId | None = None, owed: bool = False
+    view: View,
+    journal: Journal | None,
+    limits: Limits,
+    *,
+    in_moment: bool = True,
+    refused: ReleaseId | None = None,
+    owed: bool = False,
 ) -> LaunchStep:
     """Return the launcher's next step.
 
@@ -147,6 +155,7 @@ def decide_launch(
         view: the terminal, read at one moment.
         journal: the journal; if it is unreadable, the one that a rebuild in memory derives from the other files.
         limits: bounds of a trial.
+        in_moment: whether an update may begin now; outside, the good release starts, and nothing is counted.
         refused: id of the candidate whose database could not be prepared in this run, with nothing changed; the good
             release starts this time and the trial stays open.
         owed: whether a return of the database is owed and could not be done in this run: the till opens on whatever
@@ -175,12 +184,25 @@ def decide_launch(
         # A person's rollback was interrupted before it ended the trial: the rejection has decided the trial.
         return GiveUp(trial, TerminalOutcome.PERSON, "a person went back")
     release = select(journal, trial, view.rejections, view.proofs, view.database)
+    on_trial = begun_or_new(journal, trial, release) if release is not None else None
+    if release is not None and on_trial is not None and release.release_id == refused:
+        release, on_trial = journal.good, None
+    if on_trial is not None and not owns_database(on_trial, view.database) and (view.choice or not in_moment):
+        # Not now: nothing of the trial has happened to the database, so the good release works on it as before.
+        release, on_trial = _unless_rejected(journal.good, journal.good, view.rejections, view.proofs), None
     if release is None:
         return Refuse(TerminalOutcome.ALL_REJECTED, "every release that worked here has been rejected")
-    on_trial = begun_or_new(journal, trial, release)
-    if on_trial is not None and release.release_id == refused:
-        release, on_trial = journal.good, None
     return _ready_or_prepare(view, release, on_trial, limits, refused=refused)
+
+
+def owns_database(trial: Trial, database: Facts) -> bool:
+    """Return whether the database has a trial's row: then it goes on at any hour, because nothing older fits.
+
+    A release without a schema leaves no row: it goes on once its app was started.
+    """
+    if trial.candidate.schema == 0:
+        return bool(trial.launches_count or trial.clean_exits_count or trial.interruptions_count or trial.act)
+    return database.trial_id == trial.trial_id
 
 
 def meanwhile(view: View, journal: Journal | None) -> Start | None:
@@ -231,8 +253,7 @@ def owing_trial(view: View, journal: Journal | None) -> Trial | None:
     unknown = unknown or (view.database.state in (State.MISSING, State.EMPTY) and view.database.had_data)
     trial_id = journal.trial_id if unknown and journal is not None else view.database.trial_id
     trial = view.trial(trial_id)
-    owes = trial is not None and trial.verdict is Verdict.GIVEN_UP and trial.back is None
-    return trial if owes else None
+    return trial if trial is not None and trial.ends_back and trial.back is None else None
 
 
 def _ready_or_prepare(

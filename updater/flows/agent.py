@@ -9,9 +9,24 @@ from dbsync.errors import Refused, TillkeeperError, TryLater, interrupts, wrappe
 from dbsync.outcomes import NamedOutcome
 from updater.answers import Answer, Catalog
 from updater.decisions import agent as decisions
+from updater.decisions.claims import highest_issued
+from updater.errors import LockHeld
 from updater.flows.effects import Till, terminal_locked
-from updater.flows.settle_trial import fold, fold_rollback, rebuild_journal
-from updater.model import By, Journal, Phase, Rejection, Report, ReportPhase, TrialId, View
+from updater.flows.settle_trial import fold, fold_choice, fold_rollback, following, rebuild_journal, ruling_of
+from updater.model import (
+    By,
+    Issued,
+    Journal,
+    Phase,
+    Rejection,
+    Release,
+    Report,
+    ReportPhase,
+    Ruling,
+    TrialId,
+    Verdict,
+    View,
+)
 from updater.outcomes import TerminalOutcome
 
 STEPS_LIMIT: Final = 20
@@ -39,11 +54,8 @@ def cycle(till: Till) -> Cycle:
         if interrupts(error):
             raise
         # Recorded here, once, whichever package raised the error; the caller continues or exits.
-        till.tell(
-            Report(
-                TerminalOutcome.CYCLE_FAILED, phase=ReportPhase.CYCLE, cause=str(wrapped(error)), done="the cycle ended"
-            )
-        )
+        outcome = TerminalOutcome.LOCK_HELD if isinstance(error, LockHeld) else TerminalOutcome.CYCLE_FAILED
+        till.tell(Report(outcome, phase=ReportPhase.CYCLE, cause=str(wrapped(error)), done="the cycle ended"))
         raise
     finally:
         till.release_agent_lock()
@@ -52,6 +64,9 @@ def cycle(till: Till) -> Cycle:
 def _cycle(till: Till) -> Cycle:
     done: list[str] = []
     catalog: Catalog | None = None
+    with terminal_locked(till):
+        # First: what is settled below is judged by what the settings say now.
+        till.write_moment(None)
     for _ in range(STEPS_LIMIT):
         wait = _perform(till, _turn(till, catalog, done), done)
         if wait is None:
@@ -59,6 +74,8 @@ def _cycle(till: Till) -> Cycle:
         if wait.outcome != TerminalOutcome.NOT_ASKED:
             break
         catalog = till.find_releases()
+        with terminal_locked(till):
+            till.write_moment(catalog.recalled if catalog.verdict is Answer.OK else None)
         if catalog.verdict is not Answer.OK:
             till.tell(
                 Report(
@@ -69,9 +86,12 @@ def _cycle(till: Till) -> Cycle:
         wait = decisions.Wait(TerminalOutcome.GOES_IN_CIRCLES, f"no progress after {STEPS_LIMIT} steps")
     if wait.outcome is TerminalOutcome.NEEDS_NEWER_SQLITE:
         till.tell(Report(wait.outcome, phase=ReportPhase.LOOK, cause=wait.reason, done="nothing was changed"))
+    till.take_in()
     with terminal_locked(till):
+        _tell_stalled(till)
         _tidy(till)
-    if catalog is not None and catalog.verdict is not Answer.OK and wait.outcome is not catalog.verdict.outcome:
+    kept = (TerminalOutcome.ON_TRIAL, catalog.verdict.outcome if catalog is not None else None)
+    if catalog is not None and catalog.verdict is not Answer.OK and wait.outcome not in kept:
         # A staged release may proceed; people should read that the repository could not be asked.
         wait = decisions.Wait(catalog.verdict.outcome, f"{catalog.detail}; {wait.reason}")
     return Cycle(wait.outcome, wait.reason, tuple(done))
@@ -82,7 +102,8 @@ def _turn(till: Till, catalog: Catalog | None, done: list[str]) -> decisions.Age
     with terminal_locked(till):
         till.sync()
         view = till.look()
-        step = decisions.decide_agent(view, catalog, in_window=till.in_window())
+        moment = decisions.Moment(till.now(), retries_urgent=till.two_accounts())
+        step = decisions.decide_agent(view, catalog, moment)
         return _record(till, view, step, done)
 
 
@@ -94,21 +115,27 @@ def _record(till: Till, view: View, step: decisions.AgentStep, done: list[str]) 
             if lost is not None:
                 return decisions.Wait(*lost)
             done.append("the journal was made again")
-        case decisions.Fold():
-            fold(till, view, _journal(view), step.trial)
-            done.append(f"the trial of {step.trial.candidate.version} is settled: {step.trial.verdict}")
-        case decisions.FoldRollback():
-            fold_rollback(till, view, step.rejection)
-            done.append("a person's rollback is settled")
+        case (
+            decisions.Fold()
+            | decisions.FoldRollback()
+            | decisions.FoldChoice()
+            | decisions.CloseChoices()
+            | decisions.Close()
+        ):
+            done.append(_settle(till, view, step))
+        case decisions.TakeBack():
+            # The launcher takes the database back; the journal follows when it has.
+            till.write_ruling(_taken_back(step.trial.trial_id, step.reason, till.now()))
+            _tell_unstaged(till, step.trial.candidate, step.reason)
+            done.append(step.reason)
+        case decisions.Lift():
+            _lift(till, view, step.rejection)
+            done.append(f"{step.rejection.release.version} is urgent and is tried again")
         case decisions.Unstage():
-            _unstage(till, _journal(view), step)
+            _unstage(till, view, step)
             done.append(step.reason)
         case decisions.Swap():
-            # This rename is the swap. A crash before it leaves STAGED; after it, the next launch is the trial.
-            till.write_journal(_journal(view)._replace(phase=Phase.SWAPPED, trial_id=TrialId(till.new_id())))
-            till.tell(
-                Report(TerminalOutcome.SWAPPED, step.candidate, ReportPhase.SWAP, done="it starts at the next launch")
-            )
+            _swap(till, view, step.candidate)
             done.append(f"{step.candidate.version} starts at the next launch")
         case decisions.Stage() | decisions.Wait():
             # These steps run later, without the terminal lock.
@@ -118,23 +145,92 @@ def _record(till: Till, view: View, step: decisions.AgentStep, done: list[str]) 
     return step
 
 
+def _settle(till: Till, view: View, step: decisions.Settle) -> str:
+    """Bring the agent's files up to what has happened; return it as a sentence."""
+    match step:
+        case decisions.Fold():
+            fold(till, view, _journal(view), step.trial)
+            return f"the trial of {step.trial.candidate.version} is settled: {step.trial.verdict}"
+        case decisions.FoldRollback():
+            fold_rollback(till, view, step.rejection)
+            return "a person's rollback is settled"
+        case decisions.FoldChoice():
+            permitted = step.choice.number == _journal(view).permitted_choice
+            fold_choice(till, view, step.choice, claimed=till.two_accounts() and not permitted)
+            return "a person's rollback is settled"
+        case decisions.CloseChoices():
+            _close_choices(till, view, step)
+            return "choices that do not hold were refused"
+        case decisions.Close():
+            till.write_ruling(_taken_back(step.issued.trial_id, "it never began", till.now())._replace(folded=True))
+            return f"a trial of {step.issued.candidate.version} that never began is closed"
+        case _:
+            assert_never(step)
+
+
 def _journal(view: View) -> Journal:
     """Return the journal of a view that led to this step; without a journal the step would be `Rebuild`."""
     assert view.journal is not None
     return view.journal
 
 
-def _unstage(till: Till, journal: Journal, step: decisions.Unstage) -> None:
-    till.write_journal(journal._replace(phase=Phase.IDLE, candidate=None, trial_id=None))
-    till.tell(
-        Report(
-            TerminalOutcome.UNSTAGED,
-            journal.candidate,
-            ReportPhase.SWAP,
-            cause=step.reason,
-            done="it will not be started",
+def _swap(till: Till, view: View, candidate: Release) -> None:
+    journal = _journal(view)
+    number = highest_issued(view) + 1
+    trial_id = TrialId(f"{number:06d}-{till.new_id()}")
+    # Issued first: a crash here leaves a trial that the journal does not name, and the next cycle closes it.
+    till.write_issued(Issued(number, trial_id, candidate, journal.good, till.now()))
+    # This rename is the swap. A crash before it leaves STAGED; after it, the next launch is the trial.
+    till.write_journal(journal._replace(phase=Phase.SWAPPED, trial_id=trial_id, last=number))
+    till.tell(Report(TerminalOutcome.SWAPPED, candidate, ReportPhase.SWAP, done="it starts at the next launch"))
+
+
+def _unstage(till: Till, view: View, step: decisions.Unstage) -> None:
+    journal = _journal(view)
+    if journal.trial_id is not None:
+        till.write_ruling(_taken_back(journal.trial_id, step.reason, till.now())._replace(folded=True))
+    till.write_journal(following(view, journal._replace(phase=Phase.IDLE, candidate=None, trial_id=None)))
+    _tell_unstaged(till, journal.candidate, step.reason)
+
+
+def _tell_unstaged(till: Till, candidate: Release | None, reason: str) -> None:
+    done = "it will not be started"
+    till.tell(Report(TerminalOutcome.UNSTAGED, candidate, ReportPhase.SWAP, cause=reason, done=done))
+
+
+def _taken_back(trial_id: TrialId, reason: str, now: str) -> Ruling:
+    return Ruling(trial_id, Verdict.TAKEN_BACK, By.MACHINE, TerminalOutcome.UNSTAGED, reason, now)
+
+
+def _close_choices(till: Till, view: View, step: decisions.CloseChoices) -> None:
+    till.write_journal(following(view, _journal(view)._replace(last_choice=step.number)))
+    for choice, why in step.reasons:
+        till.tell(
+            Report(
+                TerminalOutcome.CHOICE_REFUSED, choice.of, ReportPhase.ROLLBACK, cause=why, done="nothing was changed"
+            )
         )
-    )
+
+
+def _lift(till: Till, view: View, rejection: Rejection) -> None:
+    """Lift a rejection and close its trials first: otherwise the next fold would write it again."""
+    for trial in view.trials:
+        if trial.candidate == rejection.release and trial.ends_back:
+            ruling = ruling_of(trial, now=till.now())
+            till.write_ruling(ruling._replace(verdict=Verdict.TAKEN_BACK, folded=True))
+    till.remove_rejection(rejection.release.release_id)
+    cause = f"the till's account gave it up: {rejection.outcome}"
+    till.tell(Report(TerminalOutcome.URGENT_RETRIED, rejection.release, ReportPhase.SWAP, cause=cause))
+
+
+def _tell_stalled(till: Till) -> None:
+    """Raise an alarm for a trial that has no end after days: a forged beginning would otherwise stop every update."""
+    view, now = till.look(), till.now()
+    for issued in view.issued:
+        if issued.trial_id in view.unfolded and decisions.is_stalled(issued, view.trial(issued.trial_id), now):
+            cause = f"issued at {issued.at}, and neither confirmed nor gone back"
+            report = Report(TerminalOutcome.TRIAL_STALLED, issued.candidate, ReportPhase.TRIAL, cause=cause)
+            till.tell(report._replace(trial_id=issued.trial_id, done="nothing was changed"))
 
 
 def _perform(till: Till, step: decisions.AgentStep, done: list[str]) -> decisions.Wait | None:
@@ -144,7 +240,18 @@ def _perform(till: Till, step: decisions.AgentStep, done: list[str]) -> decision
             return _stage(till, step, done)
         case decisions.Wait():
             return step
-        case decisions.Rebuild() | decisions.Fold() | decisions.FoldRollback() | decisions.Unstage() | decisions.Swap():
+        case (
+            decisions.Rebuild()
+            | decisions.Fold()
+            | decisions.FoldRollback()
+            | decisions.FoldChoice()
+            | decisions.CloseChoices()
+            | decisions.Close()
+            | decisions.TakeBack()
+            | decisions.Lift()
+            | decisions.Unstage()
+            | decisions.Swap()
+        ):
             return None
         case _:
             assert_never(step)
@@ -166,7 +273,12 @@ def _stage(till: Till, step: decisions.Stage, done: list[str]) -> decisions.Wait
             return decisions.Wait(TerminalOutcome.ON_TRIAL, "another release went on trial meanwhile")
         if journal.candidate == offer.release:
             return None
-        till.write_journal(journal._replace(phase=Phase.STAGED, candidate=offer.release, trial_id=None))
+        if journal.trial_id is not None:
+            # A crash here leaves a swap that is taken back: the next cycle finds the offer again.
+            reason = f"{offer.release.version} takes its place"
+            till.write_ruling(_taken_back(journal.trial_id, reason, till.now())._replace(folded=True))
+        staged = journal._replace(phase=Phase.STAGED, candidate=offer.release, trial_id=None)
+        till.write_journal(following(view, staged))
     till.tell(Report(TerminalOutcome.STAGED, offer.release, ReportPhase.STAGE, done="it is complete on disk"))
     done.append(f"{offer.release.version} is complete on disk ({offer.size_bytes} bytes)")
     return None

@@ -21,8 +21,8 @@ class ConfirmAnswer(StrEnum):
 def confirm(till: Records, trial_id: TrialId | None) -> ConfirmAnswer:
     """Record the confirm of the trial under which the asking app was started.
 
-    The answer depends on that trial's file alone, never on the journal: an app that was started without a trial, or
-    under a trial that ended long ago, works and may continue.
+    The answer depends on that trial alone, never on the journal: an app that was started without a trial, or under one
+    that nobody knows any more, works and may continue. The agent may have ended the trial; its ruling counts.
 
     Returns:
         CONFIRMED if the confirm is durable or no release is on trial; GIVEN_UP if the trial is over and the app must
@@ -38,7 +38,7 @@ def confirm(till: Records, trial_id: TrialId | None) -> ConfirmAnswer:
         match trial.verdict:
             case Verdict.CONFIRMED:
                 return ConfirmAnswer.CONFIRMED
-            case Verdict.GIVEN_UP:
+            case Verdict.GIVEN_UP | Verdict.TAKEN_BACK:
                 return ConfirmAnswer.GIVEN_UP
             case Verdict.OPEN:
                 till.write_trial(

@@ -13,7 +13,20 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from updater.model import Journal, Proof, Rejection, Release, ReleaseId, Report, Trial, TrialId, View
+from updater.model import (
+    Choice,
+    Issued,
+    Journal,
+    Proof,
+    Rejection,
+    Release,
+    ReleaseId,
+    Report,
+    Ruling,
+    Trial,
+    TrialId,
+    View,
+)
 
 if TYPE_CHECKING:
     from dbsync.commands.scheduled_backup import Done
@@ -68,11 +81,31 @@ class Records(ABC):
 
     @abstractmethod
     def read_trial(self, trial_id: TrialId) -> Trial | None:
-        """Return one trial file; None if there is none."""
+        """Return one trial, as `look` composes it; None if it was not issued or has not begun."""
 
     @abstractmethod
     def write_trial(self, trial: Trial) -> None:
-        """Write one trial file."""
+        """Write one trial file in the shared folder: the till's claim."""
+
+    @abstractmethod
+    def write_choice(self, choice: Choice) -> None:
+        """Write one choice in the shared folder: the commit point of a person's rollback."""
+
+    @abstractmethod
+    def write_issued(self, issued: Issued) -> None:
+        """Write one issued trial, before the journal names it."""
+
+    @abstractmethod
+    def write_ruling(self, ruling: Ruling) -> None:
+        """Write the agent's verdict on one trial."""
+
+    @abstractmethod
+    def write_moment(self, recalled: tuple[ReleaseId, ...] | None) -> None:
+        """Write when an update may begin, if that changed; None keeps the releases that are recalled."""
+
+    @abstractmethod
+    def may_write_records(self) -> bool:
+        """Return whether this process may write the agent's files."""
 
     @abstractmethod
     def write_journal(self, journal: Journal) -> None:
@@ -104,7 +137,7 @@ class Records(ABC):
 
     @abstractmethod
     def new_id(self) -> str:
-        """Return a new unique id."""
+        """Return a new unique id, which nobody can guess."""
 
     @abstractmethod
     def boot_id(self) -> str:
@@ -210,14 +243,29 @@ class Till(Records):
         """Make the scheduled backup that is due; None if the settings ask for none. The caller holds dbsync's lock."""
 
     @abstractmethod
-    def in_window(self) -> bool:
-        """Return whether the store allows a swap now (local time)."""
+    def in_moment(self) -> bool:
+        """Return whether an update may begin now."""
+
+    @abstractmethod
+    def two_accounts(self) -> bool:
+        """Return whether the app runs as another account than the agent."""
+
+    @abstractmethod
+    def take_in(self) -> None:
+        """Take over what the till's account has reported, into the agent's own outbox."""
 
 
 @contextmanager
 def terminal_locked(till: Records) -> Iterator[None]:
     """Terminal lock, held for one step: observe, decide, record, act."""
     till.take_terminal_lock()
+    with locked_already(till):
+        yield
+
+
+@contextmanager
+def locked_already(till: Records) -> Iterator[None]:
+    """The same for a caller that has just taken the lock."""
     try:
         yield
     finally:

@@ -60,6 +60,7 @@ def _cut_short(view: View) -> Release | None:
 def _begin(till: Till, release: Release) -> Journal:
     """Write the first journal, under the terminal lock."""
     journal = Journal(Phase.IDLE, good=release)
+    till.write_moment(())
     till.write_journal(journal)
     till.tell(Report(TerminalOutcome.INSTALLED, release, ReportPhase.INSTALL))
     return journal

@@ -15,13 +15,14 @@ from dbsync.errors import TillkeeperError, interrupts, wrapped
 from dbsync.outcomes import NamedOutcome, OutcomeName
 from updater.decisions import launcher
 from updater.decisions.trial import counted, ended
-from updater.errors import AppAlreadyRunning, outcome_of
-from updater.flows.effects import AppEvent, AppEventKind, Till, terminal_locked
+from updater.errors import AppAlreadyRunning, Busy, outcome_of
+from updater.flows.effects import AppEvent, AppEventKind, Till, locked_already, terminal_locked
 from updater.model import (
     Act,
     Back,
     Journal,
     Limits,
+    Phase,
     Release,
     ReleaseId,
     Report,
@@ -141,7 +142,11 @@ class _Run:
     def _step(self) -> Launched | None:
         """Observe, decide and record under both locks, then do long work under one lock or none."""
         try:
-            with terminal_locked(self.till):
+            self.till.take_terminal_lock()
+        except Busy as error:
+            return self._step_beside(error)
+        try:
+            with locked_already(self.till):
                 if not self.despite:
                     self.till.sync()
                 alone = self.till.try_database_lock()
@@ -152,6 +157,29 @@ class _Run:
             raise
         if step is None:
             return self._wait(TerminalOutcome.BUSY, "the database is being updated")
+        return self._perform(step)
+
+    def _step_beside(self, error: Busy) -> Launched | None:
+        """Start what needs nothing written, beside a process that keeps the terminal lock and does not end.
+
+        The database lock still keeps this apart from every migration and restore, and the app lock from a second app.
+        """
+        alone = self.till.try_database_lock()
+        view = self.till.look()
+        if not alone and view.running is None:
+            return self._wait(TerminalOutcome.BUSY, "the database is being updated")
+        step = launcher.decide_despite(view, view.journal or journal_of(view, now=self.till.now()))
+        if step is None:
+            raise error
+        match step:
+            case launcher.Start():
+                self._tell_error(error, step.release, done="the app starts; nothing else was done")
+            case launcher.Attach():
+                self._tell_error(error, None, done="an app runs")
+            case _:
+                assert_never(step)
+        self.notice = ""
+        self._record(step, view.boot_id)
         return self._perform(step)
 
     def _decide_and_record(self, view: View) -> launcher.LaunchStep:
@@ -167,7 +195,11 @@ class _Run:
             view = self.till.look()
         if step is None:
             journal = view.journal or journal_of(view, now=self.till.now())
-            step = launcher.decide_launch(view, journal, self.limits, refused=self.refused, owed=self.owed is not None)
+            swapped = journal is not None and journal.phase is Phase.SWAPPED
+            step = launcher.decide_launch(
+                view, journal, self.limits,
+                in_moment=not swapped or self.till.in_moment(), refused=self.refused, owed=self.owed is not None,
+            )  # fmt: skip
         self._record(step, view.boot_id)
         return step
 
@@ -294,9 +326,9 @@ class _Run:
             case _:
                 assert_never(step)
         if returned.pending:
-            self.owed = returned.outcome
+            # Before anything that may fail: what opens then is not what the sentence of the give-up speaks of.
+            self.owed, self.notice = returned.outcome, returned.outcome.name.when_open
             self._tell_owed(step, returned)
-            self.notice = returned.outcome.name.when_open
         return None
 
     def _tell_owed(self, step: launcher.GoBack | launcher.FinishRollback, returned: Returned) -> None:

@@ -13,13 +13,28 @@ from dbsync.errors import Refused, TillkeeperError, TryLater, wrapped
 from dbsync.model import Backup, BackupKind, Carried, Change, Loss
 from dbsync.upgrade import preparation, restore_decision
 from dbsync.upgrade.decisions import within
+from updater.decisions.claims import next_choice
 from updater.decisions.launcher import fits, select
 from updater.errors import Owed, WouldLose
 from updater.flows.effects import Till, terminal_locked
 from updater.flows.launch import journal_of
 from updater.flows.prepare_database import migrations_of
-from updater.flows.settle_trial import fold, fold_rollback
-from updater.model import Act, Back, By, Journal, Rejection, Release, Report, ReportPhase, State, Trial, Verdict, View
+from updater.flows.settle_trial import fold, fold_choice, fold_rollback, ruling_of
+from updater.model import (
+    Act,
+    Back,
+    By,
+    Choice,
+    Journal,
+    Rejection,
+    Release,
+    Report,
+    ReportPhase,
+    State,
+    Trial,
+    Verdict,
+    View,
+)
 from updater.outcomes import TerminalOutcome
 
 RESTORE_ALONE: Final = (
@@ -78,9 +93,11 @@ def choices(view: View, current: Release) -> list[Release]:
     """Return the releases to roll back to: they worked here and are still installed, newest proof first."""
     found: list[Release] = []
     for proof in reversed(view.proofs):
-        known = proof.release == current or proof.release in found
-        if not known and proof.release.folder in view.installed and view.rejection(proof.release.release_id) is None:
-            found.append(proof.release)
+        release = proof.release
+        out = release == current or release in found or view.rejection(release.release_id) is not None
+        recalled = view.moment is not None and release.release_id in view.moment.recalled
+        if not out and not recalled and release.folder in view.installed:
+            found.append(release)
     return found
 
 
@@ -116,7 +133,7 @@ def end_if_done(till: Till) -> Rejection | None:
         proven = {proof.trial_id for proof in view.proofs}
         ended = next((rejection for rejection in done if rejection.intent_id not in proven), None)
         if ended is not None:
-            fold_rollback(till, view, ended)
+            _fold(till, view, ended)
             if lost := loss_of(till, ended):
                 # The command that did it was cut before it could say so.
                 till.tell(Report(TerminalOutcome.ROLLED_BACK_WITH_LOSS, ended.to, ReportPhase.ROLLBACK, cause=lost))
@@ -230,7 +247,10 @@ def _backup(view: View, target: Release, path: Path | None, backups: list[Backup
 
 
 def perform(till: Till, plan: Plan, *, accept_loss: bool) -> Done:
-    """Roll back. Everything that it needs is made first; the rejection is the commit point.
+    """Roll back. Everything that it needs is made first; the choice is the commit point.
+
+    It is written in the shared folder, so it needs no right of the agent's. Where this process has those rights, it
+    folds the choice at once; otherwise the agent does, and until then the choice decides what starts.
 
     A rollback that is interrupted after its commit point is finished by the next start, with the same promise.
 
@@ -248,12 +268,17 @@ def perform(till: Till, plan: Plan, *, accept_loss: bool) -> Done:
             raise TryLater(operation="roll back", cause="the database is being updated", hint="Wait until it is done.")
     try:
         # No app starts without the database lock: from here on no other process writes.
+        _check_plan(till.look(), plan, now=till.now())
         intent_id = till.new_id()
         prepared = _prepare(till, plan, intent_id, accept_loss=accept_loss)
-        rejection = _decide(till, plan, intent_id, prepared)
+        _decide(till, plan, intent_id, prepared)
+        _check_decided(till, intent_id, prepared)
         aside = _restore(till, prepared)
         with terminal_locked(till):
-            fold_rollback(till, till.look(), rejection)
+            view = till.look()
+            decided = next((found for found in view.rejections if found.intent_id == intent_id), None)
+            if decided is not None:
+                _fold(till, view, decided)
     finally:
         till.release_database_lock()
     done = _done(till, plan, prepared, aside)
@@ -272,6 +297,15 @@ def perform(till: Till, plan: Plan, *, accept_loss: bool) -> Done:
         )
     )
     return done
+
+
+def _check_plan(view: View, plan: Plan, *, now: str) -> None:
+    """Refuse a plan that was made before the till was started or updated: a person has agreed to something else."""
+    is_current = current_release(view, journal_of(view, now=now)) == plan.current
+    stays = plan.backup is None and view.database.state is State.OK and plan.to.schema > 0
+    if not is_current or (stays and not fits(plan.to, view.database)):
+        cause = "the till was started or updated since this rollback was planned"
+        raise TryLater(operation="roll back", cause=cause, hint="Run `updater rollback` again.")
 
 
 def lost_in_words(done: Done) -> str:
@@ -298,11 +332,11 @@ def _prepare(till: Till, plan: Plan, intent_id: str, *, accept_loss: bool) -> pr
     return prepared
 
 
-def _decide(till: Till, plan: Plan, intent_id: str, prepared: preparation.Prepared | None) -> Rejection:
-    """Write the rejection: the commit point. If it is not there, nothing that was prepared is."""
+def _decide(till: Till, plan: Plan, intent_id: str, prepared: preparation.Prepared | None) -> None:
+    """Write the choice: the commit point. If it is not there, nothing that was prepared is."""
     try:
         with terminal_locked(till):
-            return _reject(till, till.look(), plan, prepared, intent_id)
+            _choose(till, till.look(), plan, prepared, intent_id)
     except BaseException as error:
         if any(found.intent_id == intent_id for found in till.look().rejections):
             # It is there, perhaps not durable: the copies are needed, and the next start decides by what it finds.
@@ -310,6 +344,20 @@ def _decide(till: Till, plan: Plan, intent_id: str, prepared: preparation.Prepar
         if prepared is not None:
             preparation.abandon(till.database(), prepared)
         raise
+
+
+def _check_decided(till: Till, intent_id: str, prepared: preparation.Prepared | None) -> None:
+    """Stop before the restore if the choice does not hold: what it leaves is not what runs, by the agent's files."""
+    view = till.look()
+    if any(found.intent_id == intent_id for found in view.rejections):
+        return
+    if prepared is not None:
+        preparation.abandon(till.database(), prepared)
+    why = next((why for choice, why in view.dead_choices if choice.intent_id == intent_id), "it is not there any more")
+    raise TryLater(
+        operation="roll back", cause=f"the agent's files do not allow it: {why}",
+        hint="Run `updater check` with the agent's rights, then `updater rollback` again.",
+    )  # fmt: skip
 
 
 def _restore(till: Till, prepared: preparation.Prepared | None) -> Backup | None:
@@ -335,26 +383,49 @@ def _done(till: Till, plan: Plan, prepared: preparation.Prepared | None, aside: 
     return Done(outcome, kept, carried is not None, intent.losses, intent.not_known, export, gaps)
 
 
-def _reject(till: Till, view: View, plan: Plan, prepared: preparation.Prepared | None, intent_id: str) -> Rejection:
+def _choose(till: Till, view: View, plan: Plan, prepared: preparation.Prepared | None, intent_id: str) -> None:
     journal = journal_of(view, now=till.now())
     trial = view.trial(journal.trial_id) if journal is not None else None
-    rejection = Rejection(
-        release=plan.current,
-        by=By.PERSON,
-        outcome=TerminalOutcome.ROLLED_BACK,
-        reason="a person went back",
-        at=till.now(),
-        trial_id=trial.trial_id if trial else None,
-        to=plan.to,
-        backup=prepared.intent.backup if prepared is not None else None,
-        intent_id=intent_id,
-    )
-    till.write_rejection(rejection)
-    if trial is not None and trial.verdict is Verdict.OPEN:
-        # A person's rollback of a begun trial gives that trial up. After a crash before this line, the launcher
-        # finishes the restore that the rejection owes, which removes the trial's row.
+    unbegun = journal is not None and journal.candidate == plan.current and (trial is None or not trial.begun)
+    if unbegun:
+        _reject(till, plan, prepared, intent_id)
+        return
+    backup = prepared.intent.backup if prepared is not None else None
+    # A choice that waits for the agent is replaced: what the journal knows is left, and the way goes further back.
+    left = view.choice.of if view.choice is not None else plan.current
+    till.write_choice(Choice(next_choice(view), left, plan.to, till.now(), backup, intent_id))
+    if trial is not None and trial.verdict is Verdict.OPEN and trial.candidate == plan.current:
+        # A person's rollback of a begun trial gives that trial up. After a crash before this line, the launcher does
+        # it by the choice, and finishes the restore that the choice owes, which removes the trial's row.
         till.write_trial(_given_up(trial, keeps=prepared is None))
-    return rejection
+
+
+def _reject(till: Till, plan: Plan, prepared: preparation.Prepared | None, intent_id: str) -> None:
+    """Reject a candidate that has not begun: only the agent's rights can. The rejection is the commit point."""
+    if not till.may_write_records():
+        raise Refused(
+            operation="roll back",
+            cause=f"{plan.current.version} has not begun: only the agent's account can reject it",
+            hint="Run `updater rollback` with the rights of the agent's account.",
+        )  # fmt: skip
+    backup = prepared.intent.backup if prepared is not None else None
+    till.write_rejection(
+        Rejection(
+            plan.current, By.PERSON, TerminalOutcome.ROLLED_BACK, "a person went back", till.now(),
+            to=plan.to, backup=backup, intent_id=intent_id,
+        )
+    )  # fmt: skip
+
+
+def _fold(till: Till, view: View, rejection: Rejection) -> None:
+    """Fold a rollback whose database part is done, if this process has the agent's rights."""
+    if not till.may_write_records():
+        return
+    if view.choice is None or view.choice.intent_id != rejection.intent_id:
+        # Decided by a rejection: of a candidate that had not begun, or by an earlier version.
+        fold_rollback(till, view, rejection)
+        return
+    fold_choice(till, view, view.choice, claimed=False)
 
 
 def _given_up(trial: Trial, *, keeps: bool) -> Trial:
@@ -368,6 +439,25 @@ def _given_up(trial: Trial, *, keeps: bool) -> Trial:
     )
 
 
+def permit(till: Till) -> None:
+    """Allow the next choice of the till's account, with the agent's rights.
+
+    The rollback itself runs with the till's rights: it reads and writes what that account owns. A crash here leaves a
+    choice that may be made once.
+
+    Raises:
+        Refused: the journal is lost, so that nobody knows which choice is the next.
+    """
+    with terminal_locked(till):
+        view = till.look()
+        if view.journal is None:
+            raise Refused(
+                operation="roll back", cause="the journal of this terminal is lost",
+                hint="`updater check` makes it again from the other state files.",
+            )  # fmt: skip
+        till.write_journal(view.journal._replace(permitted_choice=next_choice(view)))
+
+
 def allow(till: Till, name: str) -> Release:
     """Lift the rejection of a release (a version or the beginning of its id); the release is offered again.
 
@@ -377,6 +467,10 @@ def allow(till: Till, name: str) -> Release:
     with terminal_locked(till):
         till.sync()
         view = till.look()
+        if view.choice is not None and view.choice.done:
+            # The database went back and the journal did not follow: it must, before the rejection is removed.
+            _fold(till, view, view.rejections[-1])
+            view = till.look()
         named = [
             rejection
             for rejection in view.rejections
@@ -403,7 +497,7 @@ def allow(till: Till, name: str) -> Release:
         for trial in view.trials:
             if trial.candidate.release_id == release.release_id and trial.verdict is Verdict.GIVEN_UP:
                 # Close the trial first: otherwise the next fold would write the rejection again.
-                till.write_trial(trial._replace(closed=True))
+                till.write_ruling(ruling_of(trial, now=till.now())._replace(verdict=Verdict.TAKEN_BACK, folded=True))
         till.remove_rejection(release.release_id)
     till.tell(Report(TerminalOutcome.ALLOWED, release, ReportPhase.ALLOW, cause="a person lifted its rejection"))
     return release

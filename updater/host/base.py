@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from dbsync.facts import ReleaseId, TrialId
+from dbsync.storage.platform import base as platform
+
+NOT_STARTED: Final = 127
+"""As a shell says it."""
 
 
 class RunningApp(NamedTuple):
@@ -29,6 +34,37 @@ class Folders(NamedTuple):
     state: Path
     data: Path
     settings_file: Path
+
+
+class Account(NamedTuple):
+    """An account of this machine."""
+
+    name: str
+    user: int
+    group: int
+    """Its own group."""
+    groups: frozenset[int]
+    """All groups that it is a member of."""
+
+
+class Entry(StrEnum):
+    """Kind of an entry in a folder."""
+
+    FOLDER = "folder"
+    FILE = "file"
+    LINK = "link"
+    OTHER = "special file"
+
+
+class Rights(NamedTuple):
+    """Kind, owner, group and mode of an entry; a link is not followed."""
+
+    entry: Entry
+    user: int
+    group: int
+    mode: int
+    names_count: int = 1
+    """Number of hard links to a file."""
 
 
 class App(ABC):
@@ -65,6 +101,14 @@ class Host(ABC):
         """Return the usual places, the same as those of platformdirs (a test compares them)."""
 
     @abstractmethod
+    def machine_folders(self, app: str) -> Folders:
+        """Return the places of one app that serves all accounts of this machine; its data belongs to the till's."""
+
+    @abstractmethod
+    def machine_ids(self) -> Mapping[str, str]:
+        """Return what tells this machine from a copy of its disk, by name; those that this account can read."""
+
+    @abstractmethod
     def boot_id(self) -> str:
         """Return an id of this boot of the machine."""
 
@@ -74,12 +118,77 @@ class Host(ABC):
 
     @abstractmethod
     def run_and_wait(
-        self, command: Sequence[str], *, timeout_seconds: float, env: Mapping[str, str] | None, cwd: Path
+        self,
+        command: Sequence[str],
+        *,
+        timeout_seconds: float,
+        env: Mapping[str, str] | None,
+        cwd: Path,
+        account: platform.Account | None = None,
     ) -> tuple[int | None, str]:
         """Run a short command, end all that it started, and return its exit code and the end of its output.
 
-        The code is None if it did not end in time and was killed. Without `env` it gets that of a child of ours.
+        The code is None if it did not end in time and was killed, and NOT_STARTED with the cause if it could not be
+        started. Without `env` it gets that of a child of ours; with an account it has its rights.
         """
+
+    # accounts ------------------------------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def has_accounts(self) -> bool:
+        """Whether owner, group and mode of a file are known here, and two accounts can be kept apart by them."""
+
+    @abstractmethod
+    def own_account(self) -> Account:
+        """Return the account of this process."""
+
+    @property
+    @abstractmethod
+    def is_privileged(self) -> bool:
+        """Whether this process may give files to other accounts."""
+
+    @abstractmethod
+    def account(self, name: str) -> Account | None:
+        """Return an account by its name; None if there is none."""
+
+    @abstractmethod
+    def group(self, name: str) -> int | None:
+        """Return the number of a group by its name; None if there is none."""
+
+    @abstractmethod
+    def account_name(self, user: int) -> str:
+        """Return the name of an account, or its number in digits."""
+
+    @abstractmethod
+    def group_name(self, group: int) -> str:
+        """Return the name of a group, or its number in digits."""
+
+    @abstractmethod
+    def rights_of(self, path: Path) -> Rights | None:
+        """Return the rights of an entry; None if there is none. Raises OSError as the system does."""
+
+    @abstractmethod
+    def set_rights(self, *, path: Path, anchor: Path, rights: Rights, make: bool = False) -> None:
+        """Give a file or folder its owner, group and mode, through a descriptor; the umask does not count.
+
+        Args:
+            path: the entry; below `anchor` no link is followed, and a file that has a second name is refused.
+            anchor: a folder above it, or the folder of it, that only trusted accounts can replace.
+            rights: what it gets; another kind of entry under that name is refused.
+            make: make it if it is missing; a file is empty.
+
+        Raises:
+            OSError: as the system does; also for a link, another kind of entry, or a second name.
+        """
+
+    @abstractmethod
+    def rights_command(self, path: Path, rights: Rights, *, found: Rights | None) -> str:
+        """Return a command to paste that gives an entry these rights, makes it if it is missing, or removes a link."""
+
+    @abstractmethod
+    def elevated(self, command: str) -> str:
+        """Return a command as a person runs it with the rights of the administrator."""
 
     # the app -------------------------------------------------------------------------------------------------------
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from updater.host.base import Folders
 from updater.host.posix import PosixHost, tree_of
 
 PROC = Path("/proc")
+MACHINE_IDS: Final = {"system": Path("/etc/machine-id"), "board": Path("/sys/class/dmi/id/product_uuid")}
+"""The first is made anew on a copy that was prepared as one; the second, for root only, is the machine's own."""
 
 
 class LinuxHost(PosixHost):
@@ -27,6 +31,18 @@ class LinuxHost(PosixHost):
         settings = _home("XDG_CONFIG_HOME", ".config") / "Tillkeeper" / app / "settings.toml"
         return Folders(program=ours / "program", state=ours / "state", data=data / app, settings_file=settings)
 
+    def machine_folders(self, app: str) -> Folders:
+        # The Filesystem Hierarchy Standard: a package of its own in /opt, its settings in /etc, its state in /var/lib.
+        return Folders(
+            program=Path("/opt/tillkeeper") / app,
+            state=Path("/var/lib/tillkeeper") / app,
+            data=Path("/var/opt/tillkeeper") / app,
+            settings_file=Path("/etc/tillkeeper") / app / "settings.toml",
+        )
+
+    def machine_ids(self) -> Mapping[str, str]:
+        return {name: text for name, path in MACHINE_IDS.items() if (text := _text(path))}
+
     def members(self, leader: int) -> set[int]:
         processes: dict[int, tuple[int, int]] = {}
         for entry in PROC.iterdir():
@@ -42,6 +58,13 @@ class LinuxHost(PosixHost):
     def is_alive(self, pid: int) -> bool:
         fields = _stat(str(pid))
         return fields is not None and fields[0] not in ("Z", "X")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def _stat(pid: str) -> list[str] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from updater.host.base import Folders
@@ -24,6 +25,17 @@ class MacHost(PosixHost):
         return Folders(
             program=ours / "program", state=ours / "state", data=support / app, settings_file=ours / "settings.toml"
         )
+
+    def machine_folders(self, app: str) -> Folders:
+        ours = Path("/Library/Application Support/Tillkeeper") / app
+        return Folders(
+            program=ours / "program", state=ours / "state", data=ours / "data", settings_file=ours / "settings.toml"
+        )
+
+    def machine_ids(self) -> Mapping[str, str]:
+        words = ["/usr/sbin/ioreg", "-rd1", "-c", "IOPlatformExpertDevice"]
+        lines = [line for line in self._ask(words).splitlines() if "IOPlatformUUID" in line]
+        return {"board": lines[0].rpartition("=")[2].strip().strip('"')} if lines else {}
 
     def members(self, leader: int) -> set[int]:
         processes: dict[int, tuple[int, int]] = {}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import stat
 import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -14,12 +16,15 @@ from dbsync.errors import Refused, described, shown
 from dbsync.storage.locks import Lock
 from dbsync.storage.platform import this_platform
 from updater.errors import AppAlreadyRunning
-from updater.host.base import App, RunningApp
+from updater.host.base import Account, App, Entry, Rights, RunningApp
 from updater.host.shared import START_SECONDS, SharedHost
 
 POLL_SECONDS: Final = 0.02
 END_LIMIT_SECONDS: Final = 5.0
 """How long to wait after the last signal until the kernel has removed the processes."""
+
+
+FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 class ChildApp(App):
@@ -76,6 +81,104 @@ class PosixHost(SharedHost):
     def is_alive(self, pid: int) -> bool:
         """Return whether a process runs; a zombie does not."""
 
+    has_accounts = True
+
+    def own_account(self) -> Account:
+        user, group = os.geteuid(), os.getegid()
+        return Account(self.account_name(user), user, group, frozenset({group, *os.getgroups()}))
+
+    @property
+    def is_privileged(self) -> bool:
+        return os.geteuid() == 0
+
+    def account(self, name: str) -> Account | None:
+        import pwd
+
+        try:
+            found = pwd.getpwnam(name)
+        except KeyError:
+            return None
+        return Account(name, found.pw_uid, found.pw_gid, frozenset(os.getgrouplist(name, found.pw_gid)))
+
+    def group(self, name: str) -> int | None:
+        import grp
+
+        try:
+            return grp.getgrnam(name).gr_gid
+        except KeyError:
+            return None
+
+    def account_name(self, user: int) -> str:
+        import pwd
+
+        try:
+            return pwd.getpwuid(user).pw_name
+        except KeyError:
+            return str(user)
+
+    def group_name(self, group: int) -> str:
+        import grp
+
+        try:
+            return grp.getgrgid(group).gr_name
+        except KeyError:
+            return str(group)
+
+    def rights_of(self, path: Path) -> Rights | None:
+        try:
+            return _rights(path.lstat())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def set_rights(self, *, path: Path, anchor: Path, rights: Rights, make: bool = False) -> None:
+        *folders, name = path.relative_to(anchor).parts
+        parent = os.open(anchor, FOLDER_FLAGS & ~os.O_NOFOLLOW)
+        try:
+            for folder in folders:
+                inner = os.open(folder, FOLDER_FLAGS, dir_fd=parent)
+                os.close(parent)
+                parent = inner
+            if make:
+                _make(name, parent, rights.entry)
+            flags = FOLDER_FLAGS if rights.entry is Entry.FOLDER else os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+            descriptor = os.open(name, flags, dir_fd=parent)
+        finally:
+            os.close(parent)
+        try:
+            found = _rights(os.fstat(descriptor))
+            if found.entry is not rights.entry:
+                raise OSError(errno.EINVAL, f"it is a {found.entry}, not a {rights.entry}", str(path))
+            if found.entry is Entry.FILE and found.names_count != 1:
+                # A second name may be anybody's file: giving it away would give that file away.
+                raise OSError(errno.EMLINK, "the file has a second name", str(path))
+            if (found.user, found.group) != (rights.user, rights.group):
+                os.fchown(descriptor, rights.user, rights.group)
+            # After the owner: a change of owner clears set-id bits.
+            if _rights(os.fstat(descriptor)).mode != rights.mode:
+                os.fchmod(descriptor, rights.mode)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def rights_command(self, path: Path, rights: Rights, *, found: Rights | None) -> str:
+        import shlex
+
+        owner, group = self.account_name(rights.user), self.group_name(rights.group)
+        place, mode = shlex.quote(str(path)), f"{rights.mode:04o}"
+        if found is not None and (
+            found.entry is not rights.entry or (found.names_count > 1 and found.entry is Entry.FILE)
+        ):
+            return self.elevated(f"mv -- {place} {shlex.quote(f'{path}.aside')}")
+        if found is not None:
+            words = [f"chown -h -- {owner}:{group} {place}", f"chmod -- {mode} {place}"]
+            changed = ((found.user, found.group) != (rights.user, rights.group), True)
+            return " && ".join(self.elevated(word) for word, needed in zip(words, changed, strict=True) if needed)
+        source = "-d" if rights.entry is Entry.FOLDER else os.devnull
+        return self.elevated(f"install -o {owner} -g {group} -m {mode} {source} {place}")
+
+    def elevated(self, command: str) -> str:
+        return command if self.is_privileged else f"sudo {command}"
+
     def start_app(
         self,
         command: Sequence[str],
@@ -85,7 +188,7 @@ class PosixHost(SharedHost):
         lock_path: Path,
         note: Mapping[str, str | None],
     ) -> App:
-        lock = Lock(lock_path)
+        lock = Lock(lock_path, like=lock_path.parent)
         if not lock.take(timeout_seconds=START_SECONDS):
             raise AppAlreadyRunning(operation="start", path=lock_path, cause="the app is running already")
         try:
@@ -168,6 +271,24 @@ class PosixHost(SharedHost):
         if running.pid is not None and self.start_time(running.pid) == running.start_time:
             return running.pid
         return this_platform().holder_of(running.lock_path)
+
+
+def _rights(found: os.stat_result) -> Rights:
+    kinds = ((stat.S_ISDIR, Entry.FOLDER), (stat.S_ISREG, Entry.FILE), (stat.S_ISLNK, Entry.LINK))
+    entry = next((entry for is_it, entry in kinds if is_it(found.st_mode)), Entry.OTHER)
+    return Rights(entry, found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode), found.st_nlink)
+
+
+def _make(name: str, parent: int, entry: Entry) -> None:
+    """Make an entry for its owner alone, unless there is one of that name; its rights follow."""
+    try:
+        if entry is Entry.FOLDER:
+            os.mkdir(name, 0o700, dir_fd=parent)
+        else:
+            os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=parent))
+    except FileExistsError:
+        return
+    os.fsync(parent)
 
 
 def tree_of(leader: int, processes: Mapping[int, tuple[int, int]]) -> set[int]:

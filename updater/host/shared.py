@@ -10,15 +10,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from dbsync.errors import TillkeeperError
 from dbsync.facts import ReleaseId, TrialId
+from dbsync.storage import claims
 from dbsync.storage.locks import Lock
+from dbsync.storage.platform import base as platform_base
 from dbsync.storage.platform import this_platform
-from updater.host.base import App, Host, RunningApp
+from updater.host.base import NOT_STARTED, App, Host, RunningApp
 
 BOOT_ID_VARIABLE: Final = "TILLKEEPER_BOOT_ID"
 """Overrides the boot id: drills simulate a restart of the machine with it."""
 TAIL_SIZE_BYTES: Final = 65536
 """The end of a command's output that is read."""
+READER_SECONDS: Final = 2.0
+"""How long the rest of a command's output is waited for after its end."""
+NOTE_LIMIT_BYTES: Final = 4096
 START_SECONDS: Final = 2.0
 """How long a start waits for the app lock: another process may be checking whether it is free."""
 
@@ -62,28 +68,41 @@ class SharedHost(Host):
         )
 
     def run_and_wait(
-        self, command: Sequence[str], *, timeout_seconds: float, env: Mapping[str, str] | None, cwd: Path
+        self,
+        command: Sequence[str],
+        *,
+        timeout_seconds: float,
+        env: Mapping[str, str] | None,
+        cwd: Path,
+        account: platform_base.Account | None = None,
     ) -> tuple[int | None, str]:
         import subprocess
-        import tempfile
+        import threading
 
         from dbsync.storage import children
 
         environment = children.isolated() if env is None else env
-        # A file, not a pipe: a process that the command started would keep a pipe open after its end.
-        with tempfile.TemporaryFile() as output:
-            try:
-                process = this_platform().start_tree(command, cwd=cwd, env=environment, output=output)
-            except OSError as cause:
-                return 127, cause.strerror or str(cause)
-            try:
-                code = process.wait(timeout=timeout_seconds)
-            except subprocess.TimeoutExpired:
-                code = None
-            finally:
-                this_platform().end_tree(process)
-            output.seek(max(0, output.seek(0, os.SEEK_END) - TAIL_SIZE_BYTES))
-            return code, output.read().decode(errors="replace")
+        # A pipe that is read as it fills, of which only the end is kept: output fills neither memory nor disk.
+        reading, writing = os.pipe()
+        tail = bytearray()
+        try:
+            process = this_platform().start_tree(command, cwd=cwd, env=environment, output=writing, account=account)
+        except OSError as cause:
+            os.close(reading)
+            return NOT_STARTED, cause.strerror or str(cause)
+        finally:
+            os.close(writing)
+        reader = threading.Thread(target=_keep_tail, args=(reading, tail), daemon=True)
+        reader.start()
+        try:
+            code = process.wait(timeout=timeout_seconds)
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:
+            this_platform().end_tree(process)
+        # Not for its end: a process that the command started may have left the tree and keep the pipe open.
+        reader.join(READER_SECONDS)
+        return code, bytes(tail).decode(errors="replace")
 
     def write_note(self, lock: Lock, pid: int, note: Mapping[str, str | None]) -> None:
         """Write a note about the process that runs the app into the held lock's file, for `running_app`."""
@@ -95,6 +114,13 @@ class SharedHost(Host):
         os.lseek(lock.fileno(), 0, os.SEEK_SET)
         os.write(lock.fileno(), json.dumps(facts).encode())
         os.fsync(lock.fileno())
+
+
+def _keep_tail(reading: int, tail: bytearray) -> None:
+    with os.fdopen(reading, "rb", buffering=0) as pipe:
+        while chunk := pipe.read(TAIL_SIZE_BYTES):
+            tail += chunk
+            del tail[:-TAIL_SIZE_BYTES]
 
 
 class LockedApp(App):
@@ -119,10 +145,9 @@ class LockedApp(App):
 
 def _read_note(lock_path: Path) -> dict[str, Any]:
     try:
-        note = json.loads(lock_path.read_bytes())
-    except (OSError, ValueError):
+        return claims.parse(claims.read(lock_path, limit_bytes=NOTE_LIMIT_BYTES, through_links=True))
+    except (FileNotFoundError, TillkeeperError, ValueError):
         return {}
-    return note if isinstance(note, dict) else {}
 
 
 def _text(value: object) -> str | None:

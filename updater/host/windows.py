@@ -7,6 +7,7 @@ holds it while the app runs, and the Job is closed with the launcher: an app nev
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, Final
 from dbsync.errors import Refused
 from dbsync.storage.locks import Lock
 from updater.errors import AppAlreadyRunning
-from updater.host.base import App, Folders
+from updater.host.base import Account, App, Entry, Folders, Rights
 from updater.host.shared import START_SECONDS, SharedHost
 
 JOB_EXTENDED_LIMIT_INFORMATION: Final = 9
@@ -56,6 +57,7 @@ class WindowsHost(SharedHost):
     """A terminal that runs Windows."""
 
     keeps_executable_bit = False
+    has_accounts = False
 
     def start_app(
         self,
@@ -108,6 +110,65 @@ class WindowsHost(SharedHost):
         return Folders(
             program=ours / "program", state=ours / "state", data=roaming / app, settings_file=ours / "settings.toml"
         )
+
+    def machine_folders(self, app: str) -> Folders:
+        programs = Path(os.environ.get("PROGRAMFILES") or "C:\\Program Files") / "Tillkeeper" / app
+        ours = Path(os.environ.get("PROGRAMDATA") or "C:\\ProgramData") / "Tillkeeper" / app
+        return Folders(program=programs, state=ours / "state", data=ours / "data", settings_file=ours / "settings.toml")
+
+    def machine_ids(self) -> Mapping[str, str]:
+        import winreg
+
+        place = r"SOFTWARE\Microsoft\Cryptography"
+        try:
+            with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, place) as key:  # type: ignore[attr-defined,unused-ignore]
+                return {"system": str(winreg.QueryValueEx(key, "MachineGuid")[0])}  # type: ignore[attr-defined,unused-ignore]
+        except OSError:
+            return {}
+
+    # Access lists are not read or written: a terminal has one account here.
+
+    def own_account(self) -> Account:
+        return Account(os.environ.get("USERNAME", ""), 0, 0, frozenset())
+
+    @property
+    def is_privileged(self) -> bool:
+        return False
+
+    def account(self, name: str) -> Account | None:
+        """Return None: accounts are not looked up."""
+        return None
+
+    def group(self, name: str) -> int | None:
+        """Return None: groups are not looked up."""
+        return None
+
+    def account_name(self, user: int) -> str:
+        return str(user)
+
+    def group_name(self, group: int) -> str:
+        return str(group)
+
+    def rights_of(self, path: Path) -> Rights | None:
+        try:
+            mode = path.lstat().st_mode
+        except FileNotFoundError:
+            return None
+        kinds = ((stat.S_ISDIR, Entry.FOLDER), (stat.S_ISREG, Entry.FILE), (stat.S_ISLNK, Entry.LINK))
+        return Rights(next((entry for is_it, entry in kinds if is_it(mode)), Entry.OTHER), 0, 0, stat.S_IMODE(mode))
+
+    def set_rights(self, *, path: Path, anchor: Path, rights: Rights, make: bool = False) -> None:
+        """Make it if it is missing: it inherits the access list of its folder."""
+        if make and rights.entry is Entry.FOLDER:
+            path.mkdir(exist_ok=True)
+        elif make:
+            path.touch()
+
+    def rights_command(self, path: Path, rights: Rights, *, found: Rights | None) -> str:
+        return f'icacls "{path}"'
+
+    def elevated(self, command: str) -> str:
+        return f"{command} (as administrator)"
 
     def _make_job(self) -> int:
         import ctypes

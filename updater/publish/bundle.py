@@ -33,6 +33,7 @@ _KNOWN: Final = frozenset(
         "least_agent",
         "least_free_bytes",
         "least_sqlite",
+        "urgent",
     ]
 )
 
@@ -95,7 +96,15 @@ def describe(*, bundle: Path, app: str, version: str | None, config: Path | None
         least_agent=said.get("least_agent", __version__),
         least_free_bytes=int(said.get("least_free_bytes", 0)),
         least_sqlite=_least_sqlite(said, bundle, folder),
+        urgent=_urgent(said, bundle),
     )
+
+
+def _urgent(said: dict[str, Any], bundle: Path) -> bool:
+    urgent = said.get("urgent", False)
+    if not isinstance(urgent, bool):
+        raise BadBundle(operation="read", path=bundle / CONFIG_NAME, cause="urgent must be true or false")
+    return urgent
 
 
 def _least_sqlite(said: dict[str, Any], bundle: Path, folder: object) -> str:

@@ -16,9 +16,9 @@ from dbsync.storage import files
 from updater.decisions.launcher import fits, owing_trial
 from updater.flows.launch import journal_of
 from updater.flows.rollback import choices, current_release
-from updater.model import Journal, Release, View
+from updater.model import Journal, Phase, Release, View
 from updater.outcomes import TerminalOutcome, named
-from updater.terminal import events
+from updater.terminal import events, moments
 from updater.terminal.live import Terminal
 
 SHOWN_BACKUPS_COUNT = 10
@@ -31,7 +31,8 @@ def status(terminal: Terminal) -> dict[str, Any]:
     journal = journal_of(view, now=terminal.now())
     current = current_release(view, journal)
     trial = view.trial(journal.trial_id) if journal is not None else None
-    happened = events.read(settings.state)
+    # While the files of an earlier release are moved, some lie in the state folder.
+    happened = events.read(*{settings.private, settings.shared, settings.state})
     alarms = [event for event in happened if event.get("alarm")]
     lines = FlightRecorder(settings.backups, settings.database).lines()
     backups = list_backups(backups=settings.backups, database=settings.database)
@@ -45,6 +46,7 @@ def status(terminal: Terminal) -> dict[str, Any]:
         "phase": str(journal.phase) if journal is not None else TerminalOutcome.NOTHING_INSTALLED,
         "good": _release(journal.good if journal else None),
         "candidate": _release(journal.candidate if journal else None),
+        "window_begins": moments.next_begin(view.moment),
         "trial": _trial(trial),
         "app_running": view.running is not None,
         "database": {
@@ -92,7 +94,7 @@ def in_words(found: dict[str, Any]) -> list[str]:
     ]
     lines += [f"          {note}" for note in database["notes"]]
     if found["candidate"]:
-        lines.append(f"candidate {found['candidate']['version']}, schema {found['candidate']['schema']}")
+        lines.append(f"candidate {found['candidate']['version']}, schema {found['candidate']['schema']}{_when(found)}")
     if found["trial"]:
         trial = found["trial"]
         lines.append(
@@ -121,6 +123,14 @@ def in_words(found: dict[str, Any]) -> list[str]:
     )
     lines.append(f"next      {found['next']}")
     return lines
+
+
+def _when(found: dict[str, Any]) -> str:
+    """Return when a release that is swapped in begins its trial; empty if it has begun or is not swapped in."""
+    if found["phase"] != Phase.SWAPPED or found["trial"]:
+        return ""
+    begins = found["window_begins"]
+    return f"; it starts at the next launch{f' from {begins} on' if begins else ''}"
 
 
 def _lacking(outcome: str) -> str:

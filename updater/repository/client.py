@@ -80,24 +80,34 @@ def look(source: Source, *, now: datetime) -> Looked:
     return Looked(Answer(answer["answer"]), answer["detail"], tuple(signed for signed in found if signed is not None))
 
 
-def only_app(url: str, root: bytes) -> str:
-    """Return the name of the only app in a repository, verified against a trusted root.
+def app_of(url: str, root: bytes, *, named: str | None = None, mirrors: tuple[str, ...] = ()) -> str:
+    """Return the name of an app of which a repository has releases, verified against a trusted root.
+
+    Args:
+        url: the repository.
+        root: the trusted root, whole.
+        named: the app; None for the only one.
+        mirrors: further places of the same repository.
 
     Raises:
         TryLater: the repository cannot be asked now.
-        Refused: the repository does not pass verification, or has releases of no app or of several.
+        Refused: the repository does not pass verification, has no release of the named app, or without a name has
+            releases of no app or of several.
     """
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "root.json").write_bytes(root)
         limits = Limits()
-        source = Source(url, (), Path(folder), "", limits.look_seconds, 0, limits.minimum_bytes_per_second)
+        source = Source(url, mirrors, Path(folder), "", limits.look_seconds, 0, limits.minimum_bytes_per_second)
         found = look(source, now=datetime.now(UTC))
     if found.answer is not Answer.OK:
         kind = Refused if found.answer is Answer.REFUSED else TryLater
         raise kind(operation="install", cause=f"{found.answer}: {found.detail}")
     apps = sorted({release.manifest.app for release in found.releases})
-    if len(apps) != 1:
-        cause = f"the repository has releases of {', '.join(apps) or 'no app'}"
+    if named in apps:
+        return named
+    if len(apps) != 1 or named is not None:
+        cause = f"the repository at {url} has releases of {', '.join(apps) or 'no app'}"
+        cause += f", and none of {named}" if named is not None else ""
         raise Refused(operation="install", cause=cause, hint="Say which with --app NAME.")
     return apps[0]
 

@@ -36,8 +36,8 @@ class Watch:
         self._settings: Final = settings
         self._files: Final = files
         self._app_arguments: Final = app_arguments
-        self._lock_path: Final = settings.state / "app.lock"
-        self._starts_path: Final = settings.state / "starts.json"
+        self._lock_path: Final = settings.shared / "app.lock"
+        self._starts_path: Final = settings.shared / "starts.json"
         self._app: App | None = None
         self._since: float = 0.0
 
@@ -97,12 +97,12 @@ class Watch:
 
     def confirm_file(self, trial_id: TrialId) -> Path:
         """Return the file in which the app writes its trial's id to confirm."""
-        return self._settings.state / f"confirm-{trial_id}"
+        return self._settings.shared / f"confirm-{trial_id}"
 
     def answer_confirm(self, trial_id: TrialId, answer: ConfirmAnswer) -> None:
         """Answer a confirm by file; after a crash before this, the app waits and the next launcher answers."""
         with disk_errors("answer the confirm", self.confirm_file(trial_id)):
-            disk_files.write_durably(self._answer_file(trial_id), answer.encode())
+            disk_files.write_durably(self._answer_file(trial_id), answer.encode(), like=self._settings.shared)
             self.confirm_file(trial_id).unlink(missing_ok=True)
 
     def end_app(self) -> bool:
@@ -117,7 +117,11 @@ class Watch:
             return 0
         try:
             if failed:
-                disk_files.write_json(self._starts_path, {"release_id": release.release_id, "failed_count": count})
+                disk_files.write_json(
+                    self._starts_path,
+                    {"release_id": release.release_id, "failed_count": count},
+                    like=self._starts_path.parent,
+                )
             else:
                 self._starts_path.unlink(missing_ok=True)
         except (TillkeeperError, OSError):
@@ -167,7 +171,7 @@ class Watch:
             return False
 
     def _answer_file(self, trial_id: TrialId) -> Path:
-        return self._settings.state / f"confirm-{trial_id}.ack"
+        return self._settings.shared / f"confirm-{trial_id}.ack"
 
     def _seconds(self) -> float:
         return self._host.monotonic_seconds() - self._since

@@ -8,19 +8,21 @@ from pathlib import Path
 from typing import Any, Final
 
 from dbsync import losses
-from dbsync.errors import interrupts
-from dbsync.storage import files
+from dbsync.errors import TillkeeperError, interrupts
+from dbsync.storage import claims, files
 from updater.model import ProcessKind, Report
 
 TAIL_SIZE_BYTES: Final = 200_000
 
 
 class Events:
-    """The event file of one kind of process (agent, launcher, …), and the outbox that all share."""
+    """The event file of one kind of process (agent, launcher, …), and the outbox of its account."""
 
-    def __init__(self, state: Path, *, kind: ProcessKind, size_limit_bytes: int, reports_kept_count: int) -> None:
-        self._path: Final = state / f"events-{kind}.jsonl"
-        self._outbox: Final = state / "outbox"
+    def __init__(
+        self, folder: Path, *, outbox: Path, kind: ProcessKind, size_limit_bytes: int, reports_kept_count: int
+    ) -> None:
+        self._path: Final = folder / f"events-{kind}.jsonl"
+        self._outbox: Final = outbox
         self._kind: Final = kind
         self._size_limit_bytes: Final = size_limit_bytes
         self._reports_kept_count: Final = reports_kept_count
@@ -32,9 +34,11 @@ class Events:
         """
         try:
             document = describe(report, now=now, terminal_id=terminal_id, kind=self._kind)
-            files.make_folder(self._path.parent)
+            files.make_folder(self._path.parent, like=self._path.parent.parent)
             self._rotate()
-            files.append_line(self._path, json.dumps(document, ensure_ascii=False, sort_keys=True))
+            files.append_line(
+                self._path, json.dumps(document, ensure_ascii=False, sort_keys=True), like=self._path.parent
+            )
             return self._report(document) if document["alarm"] else None
         except BaseException as error:
             # Of any type: a report must not end what it reports on.
@@ -43,12 +47,12 @@ class Events:
             return None
 
     def _report(self, document: dict[str, Any]) -> Path | None:
-        files.make_folder(self._outbox)
+        files.make_folder(self._outbox, like=self._outbox.parent)
         if self._is_told(document):
             return None
         stamp = document["at"].replace(":", "-").replace(".", "-")
         path = self._outbox / f"{stamp}-{document['code']}-{os.getpid()}.json"
-        files.write_json(path, document)
+        files.write_json(path, document, like=self._outbox)
         for old in sorted(self._outbox.glob("*.json"))[: -self._reports_kept_count]:
             old.unlink(missing_ok=True)
         return path
@@ -94,20 +98,22 @@ def describe(report: Report, *, now: str, terminal_id: str, kind: ProcessKind) -
     }
 
 
-def read(state: Path) -> list[dict[str, Any]]:
-    """Return the latest events of all kinds of process, oldest first; torn lines are skipped."""
+def read(*folders: Path) -> list[dict[str, Any]]:
+    """Return the latest events of all kinds of process, oldest first; torn lines are skipped.
+
+    A folder that this account may not read adds none.
+    """
     found: list[dict[str, Any]] = []
-    for path in state.glob("events-*.jsonl"):
-        found.extend(_tail(path))
+    for folder in folders:
+        for path in folder.glob("events-*.jsonl"):
+            found.extend(_tail(path))
     return sorted(found, key=lambda event: str(event.get("at", "")))
 
 
 def _tail(path: Path) -> list[dict[str, Any]]:
     try:
-        with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_SIZE_BYTES))
-            lines = file.read().split(b"\n")
-    except OSError:
+        lines = claims.read_tail(path, size_bytes=TAIL_SIZE_BYTES).split(b"\n")
+    except (FileNotFoundError, TillkeeperError):
         return []
     return [event for line in lines if (event := _event(line)) is not None]
 
@@ -120,7 +126,6 @@ def _trouble_of(event: dict[str, Any]) -> tuple[object, object, str]:
 
 def _event(line: bytes) -> dict[str, Any] | None:
     try:
-        event = json.loads(line)
+        return claims.parse(line)
     except ValueError:
         return None
-    return event if isinstance(event, dict) else None

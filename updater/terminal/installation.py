@@ -1,20 +1,30 @@
-"""Installation of a terminal: folders, trusted root, settings, terminal id. A repeat finishes an interrupted run."""
+"""Installation of a terminal: examined first, then built in an order that a repeated command finishes.
+
+Settings without a version count as none: a corrected command begins with its own options.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from dbsync.errors import Refused
+from dbsync.errors import Refused, TillkeeperError, TryLater
 from dbsync.storage import children, files
 from updater import settings as settings_file
+from updater.errors import SettingsError
 from updater.flows.first_install import first_version
 from updater.host import this_host
+from updater.host.base import Account, Entry, Folders, Rights
 from updater.model import Journal, Limits, ProcessKind
-from updater.repository.client import only_app
+from updater.repository.client import app_of
 from updater.settings import Settings
+from updater.terminal import identity, layout, rights
 from updater.terminal.live import Terminal
+
+FIXED: Final = frozenset({"--app", "--program", "--state"})
+"""Options that no installed terminal can change: its versions and its journal lie there."""
 
 
 class Wish(NamedTuple):
@@ -33,22 +43,129 @@ class Wish(NamedTuple):
     interpreters: tuple[tuple[str, str], ...] = ()
     mirrors: tuple[str, ...] = ()
     bundle: Path | None = None
+    machine: bool = False
+    """Whether the defaults are the places of this machine instead of this account's."""
+    till_user: str | None = None
+    """The account that runs the app; None: the installing account does everything."""
+    till_group: str | None = None
+    """The group of several accounts that run the app."""
+    change: bool = False
+    """Whether options that differ from the installed settings replace them."""
 
 
-def settings_for(wish: Wish, app: str) -> Settings:
-    """Return the settings of an installation, with absolute paths: a service and a clerk have different folders.
+class Difference(NamedTuple):
+    """An option that differs from the settings of the installed terminal."""
+
+    option: str
+    installed: str
+    asked: str
+
+
+class Plan(NamedTuple):
+    """An installation that was examined; nothing is written yet."""
+
+    settings: Settings
+    root: bytes
+    is_new: bool
+    """Whether no version is installed yet."""
+    differences: tuple[Difference, ...]
+    """What `--change` replaces."""
+
+
+def install(wish: Wish) -> tuple[Settings, Journal]:
+    """Install a terminal with its first version; return settings and journal. A repeat finishes an interrupted run.
+
+    Raises:
+        Refused, SettingsError, TryLater: it cannot succeed; nothing was written, except by a download that broke off.
+    """
+    plan = examine(wish)
+    if layout.is_first(layout.settled(plan.settings, reads_only=False, insists=True)):
+        raise TryLater(
+            operation="install", path=plan.settings.state,
+            cause="a process of an earlier release is at work, and its files were not moved yet",
+            hint="Close the app, stop the agent's service, and run it again.",
+        )  # fmt: skip
+    _make_folders(plan)
+    settings = plan.settings
+    if plan.is_new or plan.differences:
+        # Everything that they name exists. A process with the till's rights reads them while the version is installed.
+        # A cut after it leaves settings without a version, which count as none (`_is_complete`).
+        _write_settings(settings)
+    try:
+        journal = first_version(Terminal(settings, kind=ProcessKind.INSTALL), bundle=wish.bundle)
+    except TillkeeperError:
+        if plan.is_new:
+            with files.disk_errors("remove", settings.path):
+                settings.path.unlink(missing_ok=True)
+        raise
+    identity.record(settings)
+    rights.set_all(settings)
+    return settings, journal
+
+
+def _is_complete(settings: Settings) -> bool:
+    """Return whether a terminal ever had a version: before that, the next command starts from its own options."""
+    journal = settings.state / "journal.json"
+    return files.is_there(journal) or bool(files.listed(settings.state / "proofs", "*.json"))
+
+
+# ----------------------------------------------------------------------------------------------------------- examining
+
+
+def examine(wish: Wish) -> Plan:
+    """Find out whether an installation can succeed, as far as that can be known; write nothing.
+
+    Raises:
+        SettingsError: the options contradict each other or the installed settings, or an existing file is invalid.
+        Refused: the root, an account, a folder or the repository does not allow it; or another root is trusted here.
+        TryLater: the repository cannot be reached.
+    """
+    _check_url(wish)
+    till = _check_accounts(wish)
+    root = _read_root(wish.root)
+    app = wish.app
+    path = _settings_path(wish, app)
+    if path is None:
+        app = app_of(wish.url.rstrip("/"), root, mirrors=wish.mirrors)
+        path = _settings_path(wish, app)
+        assert path is not None
+    # Without the environment: an override of this moment is no setting.
+    known = settings_file.load(path, {}) if path.exists() else None
+    installed = known if known is not None and _is_complete(known) else None
+    differing: tuple[Difference, ...] = ()
+    if installed is None:
+        _refuse_elsewhere(wish, app)
+        app = app_of(wish.url.rstrip("/"), root, named=app, mirrors=wish.mirrors)
+        settings = settings_for(wish, app, path)
+        settings = settings._replace(terminal_id=known.terminal_id) if known is not None else settings
+    else:
+        rights.refuse_clerk(installed, "install")
+        differing = tuple(differences(wish, installed))
+        settings = _changed(wish, installed, differing)
+    _check_root(settings, wish.root, root, is_new=installed is None)
+    if installed is not None and (settings.url, settings.mirrors) != (installed.url, installed.mirrors):
+        app_of(settings.url, root, named=settings.app, mirrors=settings.mirrors)
+    _check_folders(settings)
+    _check_programs(settings)
+    if settings.till_user:
+        _check_reach(settings, till or rights.till_account(settings))
+        rights.accounts_of(settings)
+    return Plan(settings, root, installed is None, differing)
+
+
+def settings_for(wish: Wish, app: str, path: Path) -> Settings:
+    """Return the settings of a new installation, with absolute paths: a service and a clerk have different folders.
 
     Raises:
         SettingsError: data and program would share a folder.
     """
-    folders = this_host().default_folders(app)
+    folders = _folders(wish, app)
     data = _absolute(wish.data or folders.data)
     database = _absolute(wish.database) if wish.database else data / "pos_system.db"
-    path = _absolute(wish.settings or folders.settings_file)
     built = Settings(
         path=path,
         app=app,
-        terminal_id=_terminal_id(path),
+        terminal_id=identity.new_id(),
         url=wish.url.rstrip("/"),
         mirrors=wish.mirrors,
         program=_absolute(wish.program or folders.program),
@@ -64,53 +181,138 @@ def settings_for(wish: Wish, app: str) -> Settings:
         interval_seconds=4 * 3600.0,
         jitter_seconds=1800.0,
         limits=Limits(),
+        till_user=wish.till_user or "",
+        till_group=wish.till_group or "",
     )
     settings_file.check_apart(built)
     return built
 
 
-def _own_python() -> str:
-    """Return the Python that installs this; empty for a frozen program."""
-    try:
-        return children.python()
-    except children.NoPython:
-        return ""
+def differences(wish: Wish, installed: Settings) -> Iterator[Difference]:
+    """Yield the options that a person gave and that are not what is installed, in the order of the command's help."""
+    paths = {
+        "--program": (wish.program, installed.program),
+        "--state": (wish.state, installed.state),
+        "--data": (wish.data, installed.data),
+        "--database": (wish.database, installed.database),
+    }
+    given: dict[str, tuple[str | None, str]] = {
+        "--url": (wish.url.rstrip("/"), installed.url),
+        "--app": (wish.app, installed.app),
+        **{option: (str(_absolute(asked)) if asked else None, str(is_)) for option, (asked, is_) in paths.items()},
+        "--backup-prefix": (wish.backup_prefix, installed.backup_prefix),
+        "--mirror": (", ".join(wish.mirrors) or None, ", ".join(installed.mirrors)),
+        "--till-user": (wish.till_user, installed.till_user),
+        "--till-group": (wish.till_group, installed.till_group),
+    }
+    for option, (asked, is_) in given.items():
+        if asked is not None and asked != is_:
+            yield Difference(option, is_ or "none", asked)
+    for role, place in wish.interpreters:
+        known = installed.interpreters.get(role, "none")
+        if known != place:
+            yield Difference("--interpreter", f"{role}={known}", f"{role}={place}")
 
 
-def prepare(wish: Wish) -> Settings:
-    """Make the folders, the trusted root and the settings file, durably and in an order that can be repeated.
+def _changed(wish: Wish, installed: Settings, differing: tuple[Difference, ...]) -> Settings:
+    """Return the settings with what a person asked to change.
 
     Raises:
-        Refused: the root file is missing, or differs from the root that this terminal trusts already.
-        SettingsError: an existing settings file or the folders are invalid.
+        SettingsError: something differs and `--change` was not given, or it is an option that cannot be changed.
     """
-    root = _read_root(wish.root)
-    settings = _existing(wish) or settings_for(wish, wish.app or only_app(wish.url.rstrip("/"), root))
-    path = settings.path
-    for folder in (settings.program / "versions", settings.state, settings.trust, settings.data, settings.backups):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            files.sync_folder(folder.parent)
-        except OSError as cause:
-            raise Refused(operation="make", path=folder, cause=cause.strerror or str(cause)) from cause
-    trusted = settings.trust / "root.json"
-    if trusted.exists() and trusted.read_bytes() not in (b"", root):
-        raise Refused(
-            operation="trust", path=wish.root, cause=f"this terminal trusts another root already ({trusted})",
-            hint="To change the vendor's root, publish it with root rotation; to start anew, remove that file.",
+    fixed = [difference for difference in differing if difference.option in FIXED]
+    if fixed or (differing and not wish.change):
+        raise SettingsError(
+            operation="install", path=installed.path,
+            cause="this terminal is installed with other options: "
+            + "; ".join(f"{option} is {before}, asked {after}" for option, before, after in fixed or differing),
+            hint=f"`updater uninstall --settings {installed.path}` removes the installed terminal and keeps its data."
+            if fixed
+            else "Pass --change to replace these settings, or give the options as they are installed.",
         )  # fmt: skip
-    files.write_durably(trusted, root)
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Last: if the settings exist, so do folders and root.
-        files.write_durably(path, settings_file.to_toml(settings).encode())
-    return settings
+    data = _absolute(wish.data) if wish.data else installed.data
+    database = _absolute(wish.database) if wish.database else installed.database
+    if wish.data and not wish.database and installed.database.parent == installed.data:
+        database = data / installed.database.name
+    beside = installed.backups == installed.database.parent / "backups"
+    changed = installed._replace(
+        url=wish.url.rstrip("/"),
+        mirrors=wish.mirrors or installed.mirrors,
+        data=data,
+        database=database,
+        backups=database.parent / "backups" if beside else installed.backups,
+        backup_prefix=wish.backup_prefix or installed.backup_prefix,
+        interpreters={**installed.interpreters, **dict(wish.interpreters)},
+        till_user=wish.till_user or installed.till_user,
+        till_group=wish.till_group or installed.till_group,
+    )
+    settings_file.check_apart(changed)
+    return changed
 
 
-def _existing(wish: Wish) -> Settings | None:
-    """Return the settings of the installation that is repeated; None for a first installation."""
-    path = wish.settings or (this_host().default_folders(wish.app).settings_file if wish.app else None)
-    return settings_file.load(_absolute(path)) if path is not None and path.exists() else None
+def _folders(wish: Wish, app: str) -> Folders:
+    host = this_host()
+    return host.machine_folders(app) if wish.machine else host.default_folders(app)
+
+
+def _settings_path(wish: Wish, app: str | None) -> Path | None:
+    if wish.settings is not None:
+        return _absolute(wish.settings)
+    return _absolute(_folders(wish, app).settings_file) if app is not None else None
+
+
+def _check_url(wish: Wish) -> None:
+    for option, url in (("--url", wish.url), *(("--mirror", mirror) for mirror in wish.mirrors)):
+        if not url.startswith(("http://", "https://")):
+            raise SettingsError(
+                operation="install", cause=f"{option} {url} is not an address of a web server",
+                hint=f"Give it with its scheme: {option} https://…",
+            )  # fmt: skip
+
+
+def _check_accounts(wish: Wish) -> Account | None:
+    """Return the till's account of the options; None if they name none."""
+    host = this_host()
+    if not wish.till_user:
+        return None
+    if not host.has_accounts:
+        raise Refused(
+            operation="install", cause="--till-user is not implemented on this system",
+            hint="Leave --till-user out: one account then does everything.",
+        )  # fmt: skip
+    if not host.is_privileged:
+        command = host.elevated(f"updater install --machine --till-user {wish.till_user}")
+        raise Refused(
+            operation="install",
+            cause=f"--till-user needs the rights of the administrator, and this is {host.own_account().name}",
+            hint=f"Run it as `{command}` with the other options.",
+        )
+    till = host.account(wish.till_user)
+    if till is None:
+        raise Refused(
+            operation="install", cause=f"this machine has no account {wish.till_user}",
+            hint="Make the account first, or give the name of one that exists.",
+        )  # fmt: skip
+    if till.user == host.own_account().user:
+        raise Refused(
+            operation="install", cause=f"--till-user {wish.till_user} is the account that installs",
+            hint="Leave --till-user out where one account does everything.",
+        )  # fmt: skip
+    return till
+
+
+def _refuse_elsewhere(wish: Wish, app: str | None) -> None:
+    """Refuse a second installation of an app that is installed in the other usual place."""
+    if wish.settings is not None or app is None:
+        return
+    host = this_host()
+    other = (host.default_folders if wish.machine else host.machine_folders)(app).settings_file
+    if other.exists():
+        raise SettingsError(
+            operation="install", path=other,
+            cause=f"{app} is installed here already, {'for one account' if wish.machine else 'for this machine'}",
+            hint=f"Name it with --settings {other}, or remove it first: `updater uninstall --settings {other}`.",
+        )  # fmt: skip
 
 
 def _read_root(path: Path) -> bytes:
@@ -125,17 +327,145 @@ def _read_root(path: Path) -> bytes:
         ) from cause
 
 
-def _terminal_id(path: Path) -> str:
-    if path.exists():
-        return settings_file.load(path).terminal_id
-    return f"till-{os.urandom(6).hex()}"
+def _check_root(settings: Settings, path: Path, root: bytes, *, is_new: bool) -> None:
+    """Refuse another root than the one that an installed terminal trusts.
+
+    A root without settings and journal was left by an installation that did not succeed.
+    """
+    trusted = layout.settled(settings, reads_only=True).trust / "root.json"
+    known = trusted.read_bytes() if trusted.exists() else b""
+    if known in (b"", root) or (is_new and not (settings.state / "journal.json").exists()):
+        return
+    raise Refused(
+        operation="trust", path=path, cause=f"this terminal trusts another root already ({trusted})",
+        hint="To change the vendor's root, publish it with root rotation; to start anew, remove that file.",
+    )  # fmt: skip
+
+
+def _check_folders(settings: Settings) -> None:
+    """Refuse a folder that cannot be made, or that is something else."""
+    for folder in (
+        settings.program,
+        settings.state,
+        settings.shared,
+        settings.data,
+        settings.backups,
+        settings.path.parent,
+    ):
+        nearest = files.nearest_folder(folder)
+        if not nearest.is_dir():
+            raise Refused(operation="install", path=nearest, cause="it is not a folder", hint="Give another path.")
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            command = this_host().elevated("updater install")
+            raise Refused(
+                operation="make" if nearest != folder else "write into", path=folder,
+                cause=f"{this_host().own_account().name} may not write {nearest}",
+                hint=f"Run it as `{command}` with the same options, or give other folders.",
+            )  # fmt: skip
+
+
+def _check_programs(settings: Settings) -> None:
+    import shutil
+
+    for role, place in settings.interpreters.items():
+        if shutil.which(place) is None:
+            raise Refused(
+                operation="install", path=Path(place),
+                cause=f"--interpreter {role}={place}: there is no such program, or it cannot be run",
+                hint="Give the absolute path of the program.",
+            )  # fmt: skip
+
+
+def _check_reach(settings: Settings, till: Account) -> None:
+    """Refuse places that the till's account could not use: its start would fail."""
+    places: list[tuple[str, Path, int]] = [
+        ("--program", files.nearest_folder(settings.program), 1),
+        ("--state", files.nearest_folder(settings.state), 1),
+        ("--settings", files.nearest_folder(settings.path.parent), 1),
+        ("--data", files.nearest_folder(settings.data), 1),
+        *((f"--interpreter {role}", Path(place), 1) for role, place in settings.interpreters.items()),
+        # The agent starts a process with the till's rights, by the Python that installs.
+        *([("this command's Python", Path(settings.python), 1)] if settings.python else []),
+    ]
+    for option, path, need in places:
+        cause = rights.barred(till, path, need=need)
+        if cause:
+            raise Refused(
+                operation="install", path=path, cause=f"{option}: {cause}",
+                hint="Pass --machine for places that every account reaches, or give other paths.",
+            )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------------------ building
+
+
+def _make_folders(plan: Plan) -> None:
+    """Make folders and trusted root, each with its rights before the next; a repeat makes what is missing."""
+    settings = plan.settings
+    trust = settings.trust
+    folders = [settings.program / "versions", settings.state, settings.private, settings.shared, trust]
+    for folder in (*folders, settings.data, settings.backups, settings.path.parent):
+        _make_folder(folder, closed=folder in (settings.private, trust))
+    if this_host().has_accounts:
+        needed = rights.wanted(settings, rights.accounts_of(settings))
+        made = {*folders, settings.program, settings.data, settings.backups, settings.state / "terminal.lock"}
+        for item in needed:
+            if item.path in made:
+                rights.put(item)
+    trusted = trust / "root.json"
+    if not trusted.exists() or trusted.read_bytes() != plan.root:
+        if plan.is_new:
+            # Metadata of another repository: left by an installation that did not succeed.
+            _clear(trust)
+        files.write_durably(trusted, plan.root, mode=0o600)
+    layout.write_marker(settings)
+
+
+def _make_folder(folder: Path, *, closed: bool) -> None:
+    """Make a folder and those above it, each with its mode whatever the umask is; those above are open to enter.
+
+    They get the owner of the folder that exists, so that a folder in an account's home is that account's.
+    """
+    host, missing = this_host(), [folder]
+    while not files.is_there(missing[-1].parent):
+        missing.append(missing[-1].parent)
+    if files.is_there(folder):
+        return
+    above = rights.look(missing[-1].parent)
+    own = host.own_account()
+    user, group = (above.user, above.group) if isinstance(above, Rights) else (own.user, own.group)
+    if not host.is_privileged:
+        user, group = own.user, own.group
+    for made in reversed(missing):
+        mode = rights.CLOSED_FOLDER if closed and made == folder else rights.OPEN_FOLDER
+        try:
+            host.set_rights(path=made, anchor=made.parent, rights=Rights(Entry.FOLDER, user, group, mode), make=True)
+        except OSError as cause:
+            raise Refused(operation="make", path=made, cause=cause.strerror or str(cause)) from cause
+
+
+def _clear(folder: Path) -> None:
+    import shutil
+
+    for path in files.listed(folder, "*"):
+        with files.disk_errors("remove", path):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+def _write_settings(settings: Settings) -> None:
+    files.write_durably(settings.path, settings_file.to_toml(settings).encode(), like=settings.path.parent)
+
+
+def _own_python() -> str:
+    """Return the Python that installs this; empty for a frozen program."""
+    try:
+        return children.python()
+    except children.NoPython:
+        return ""
 
 
 def _absolute(path: Path) -> Path:
     return path.expanduser().absolute()
-
-
-def install(wish: Wish) -> tuple[Settings, Journal]:
-    """Install a terminal with its first version; return settings and journal. See `prepare` and `first_version`."""
-    settings = prepare(wish)
-    return settings, first_version(Terminal(settings, kind=ProcessKind.INSTALL), bundle=wish.bundle)

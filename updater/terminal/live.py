@@ -9,12 +9,18 @@ from typing import TYPE_CHECKING, Final
 
 from dbsync.errors import DiskProblem
 from dbsync.storage import files
-from dbsync.storage.locks import Lock, lock_of
+from dbsync.storage.locks import Lock
+from dbsync.storage.platform import this_platform
 from updater.bundles import version_folders
-from updater.errors import Busy
+from updater.decisions.adoption import adopted
+from updater.decisions.claims import compose
+from updater.errors import Busy, LockHeld
 from updater.flows.effects import AppEvent, Till
 from updater.host import this_host
 from updater.model import (
+    Choice,
+    Claims,
+    Issued,
     Journal,
     Phase,
     ProcessKind,
@@ -23,23 +29,32 @@ from updater.model import (
     Release,
     ReleaseId,
     Report,
-    Running,
+    ReportPhase,
+    Ruling,
+    Seen,
     Trial,
     TrialId,
     View,
 )
+from updater.outcomes import TerminalOutcome
 from updater.settings import Settings
+from updater.terminal import layout
 from updater.terminal.app_process import Watch
-from updater.terminal.state_files import StateFolder
+from updater.terminal.sides import till_side_of
+from updater.terminal.state_files import StateFolder, claims_of
 
 if TYPE_CHECKING:
     from dbsync.commands.scheduled_backup import Done
-    from dbsync.model import Backup, Facts, Migration
+    from dbsync.model import Backup, Migration
     from dbsync.progress import Progress
     from dbsync.upgrade.effects import Effects
     from updater.answers import Catalog, Offer
     from updater.bundles.staging import Staging
     from updater.flows.confirm import ConfirmAnswer
+
+REFUSED_SHOWN_COUNT: Final = 5
+AGENTS: Final = (ProcessKind.AGENT, ProcessKind.INSTALL, ProcessKind.ALLOW)
+"""Kinds of processes that run with the agent's rights, and record into its private folder."""
 
 
 class Terminal(Till):
@@ -65,28 +80,41 @@ class Terminal(Till):
         reads_only: bool = False,
     ) -> None:
         self._host: Final = this_host()
+        reads_only = reads_only or kind is ProcessKind.STATUS
+        settings = layout.settled(settings, reads_only=reads_only, insists=kind in AGENTS)
         self.settings: Final = settings
-        self.files: Final = StateFolder(settings.state)
+        self.files: Final = StateFolder(settings.state, shared=settings.shared)
         self.versions: Final = version_folders.Versions(settings.program)
-        self.app_lock_path: Final = settings.state / "app.lock"
+        self._till_side: Final = till_side_of(settings, progress=database_progress, reads_only=reads_only)
+        self._refused: Final[dict[str, None]] = {}
+        """Sentences about entries of the shared folder that are none of ours, in order, until they are told."""
         self._terminal_lock: Final = Lock(settings.state / "terminal.lock")
-        self._database_lock: Final = lock_of(settings.database)
-        self._agent_lock: Final = Lock(settings.state / "agent.lock")
+        self._agent_lock: Final = Lock(settings.private / "agent.lock", like=settings.private)
         self._kind: Final = kind
-        self._reads_only: Final = reads_only or kind is ProcessKind.STATUS
+        self._reads_only: Final = reads_only
         self._download_progress: Final = download_progress
         self._database_progress: Final = database_progress
         self._watch: Final = Watch(settings, self.files, app_arguments)
         self._was_unavailable = kind is ProcessKind.STATUS
         """Whether a look has failed because a file could not be read; `status` shows what it can at once."""
+        self._lies_as_before: Final = settings.shared == settings.state
         self._effects: Effects | None = None
         self._staging: Staging | None = None
+
+    def close(self) -> None:
+        """End the child that looks at what the till's account owns, if there is one."""
+        self._till_side.close()
 
     # ----------------------------------------------------------------------------------------------------- records
 
     def take_terminal_lock(self) -> None:
         if not self._terminal_lock.take(timeout_seconds=self.settings.limits.lock_seconds):
-            raise Busy(operation="lock", path=self._terminal_lock.path, cause="another process of Tillkeeper keeps it")
+            path = self._terminal_lock.path
+            holder = this_platform().holder_of(path)
+            raise LockHeld(
+                operation="lock", path=path,
+                cause=f"{f'process {holder}' if holder is not None else 'another process'} keeps it",
+            )  # fmt: skip
 
     def release_terminal_lock(self) -> None:
         self._terminal_lock.release()
@@ -108,27 +136,71 @@ class Terminal(Till):
             journal, broken = self.files.read_journal()
         except DiskProblem:
             journal, broken, unavailable = None, False, True
-        return View(
-            journal=journal,
-            trials=self.files.read_trials(journal),
-            proofs=self.files.read_proofs(),
-            rejections=self.files.read_rejections(self._restore_is_done),
-            database=self._look_at_database(),
-            running=self._running(),
-            boot_id=self._host.boot_id(),
-            installed=self.versions.names(),
-            journal_broken=broken,
-            journal_unavailable=unavailable,
+        issued, rulings = self.files.read_issued(), self.files.read_rulings()
+        if self._lies_as_before:
+            journal, issued, rulings = adopted(journal, self.files.read_first_trials(), now="")
+        return compose(
+            Seen(
+                journal=journal,
+                issued=issued,
+                rulings=rulings,
+                proofs=self.files.read_proofs(),
+                rejections=self.files.read_rejections(self._till_side.restore_is_done),
+                moment=self.files.read_moment(),
+                claims=self._claims([trial.trial_id for trial in issued]),
+                database=self._till_side.look_at_database(),
+                running=self._till_side.running(),
+                boot_id=self._host.boot_id(),
+                installed=self.versions.names(),
+                journal_broken=broken,
+                journal_unavailable=unavailable,
+            )
         )
+
+    def _claims(self, trial_ids: list[TrialId]) -> Claims:
+        found = self._till_side.claims(trial_ids, lost_if_unavailable=self.files.tolerates_unavailable)
+        read = claims_of(found.trials, found.choices, self._till_side.restore_is_done)
+        known = {choice.number for choice in read.choices}
+        wrong = [f"trial/{name}.json" for name in read.lost if found.trials[name] is not None]
+        wrong += [f"choices/{number}" for number, value in found.choices.items() if value and number not in known]
+        sentences = [f"could not read {self.settings.shared / name}: it is no record of ours" for name in sorted(wrong)]
+        self._refused.update(dict.fromkeys((*found.refused, *sentences)))
+        return read
 
     def sync(self) -> None:
         self.files.sync()
+        self._till_side.sync_claims([trial.trial_id for trial in self.files.read_issued()])
 
     def read_trial(self, trial_id: TrialId) -> Trial | None:
-        return self.files.read_trial(trial_id)
+        if self._lies_as_before:
+            return next((trial for trial in self.files.read_first_trials() if trial.trial_id == trial_id), None)
+        claimed = self._claims([trial_id]).trials
+        return self.files.read_composed(trial_id, claimed[0] if claimed else None)
 
     def write_trial(self, trial: Trial) -> None:
         self.files.write_trial(trial)
+
+    def write_choice(self, choice: Choice) -> None:
+        self.files.write_choice(choice)
+
+    def write_issued(self, issued: Issued) -> None:
+        self.files.write_issued(issued)
+
+    def write_ruling(self, ruling: Ruling) -> None:
+        self.files.write_ruling(ruling)
+
+    def write_moment(self, recalled: tuple[ReleaseId, ...] | None) -> None:
+        from updater.terminal import moments
+
+        known = self.files.read_moment()
+        if recalled is None:
+            recalled = known.recalled if known is not None else ()
+        moment = moments.moment(self.settings, recalled)
+        if known != moment:
+            self.files.write_moment(moment)
+
+    def may_write_records(self) -> bool:
+        return os.access(self.settings.state, os.W_OK)
 
     def write_journal(self, journal: Journal) -> None:
         self.files.write_journal(journal)
@@ -150,8 +222,11 @@ class Terminal(Till):
     def tell(self, report: Report) -> None:
         from updater.terminal.events import Events
 
+        # The till's account cannot write into the agent's outbox: the agent takes over what it reports.
+        own = not self.settings.till_user or self._kind in AGENTS
         events = Events(
-            self.settings.state,
+            self.settings.private if self._kind in AGENTS else self.settings.shared,
+            outbox=self.settings.outbox if own else self.settings.shared / "outbox",
             kind=self._kind,
             size_limit_bytes=self.settings.limits.events_size_bytes,
             reports_kept_count=self.settings.limits.reports_kept_count,
@@ -164,7 +239,7 @@ class Terminal(Till):
         return files.utc_text(datetime.now(UTC))
 
     def new_id(self) -> str:
-        return os.urandom(8).hex()
+        return os.urandom(16).hex()
 
     def boot_id(self) -> str:
         return self._host.boot_id()
@@ -172,10 +247,10 @@ class Terminal(Till):
     # ---------------------------------------------------------------------------------------------------- database
 
     def try_database_lock(self) -> bool:
-        return self._database_lock.try_take()
+        return self._till_side.try_database_lock()
 
     def release_database_lock(self) -> None:
-        self._database_lock.release()
+        self._till_side.release_database_lock()
 
     def database(self) -> Effects:
         if self._effects is None:
@@ -193,16 +268,6 @@ class Terminal(Till):
         from updater.terminal.database import backup_of
 
         return backup_of(self.settings, trial)
-
-    def _look_at_database(self) -> Facts:
-        from updater.terminal.database import look_at
-
-        return look_at(self.settings, reads_only=self._reads_only)
-
-    def _restore_is_done(self, intent_id: str) -> bool:
-        from updater.terminal.database import restore_is_done
-
-        return restore_is_done(self.settings, intent_id)
 
     # --------------------------------------------------------------------------------------------------------- app
 
@@ -233,22 +298,23 @@ class Terminal(Till):
 
         time.sleep(seconds)
 
-    def _running(self) -> Running | None:
-        found = self._host.running_app(self.app_lock_path)
-        if found is None:
-            return None
-        return Running(found.pid, found.trial_id, found.release_id, found.seconds)
-
     # ------------------------------------------------------------------------------------------------------- agent
 
     def try_agent_lock(self) -> bool:
+        if layout.is_first(self.settings):
+            raise Busy(
+                operation="move the files of this terminal", path=self.settings.state,
+                cause="an app or a command of updater is at work",
+                hint="Close the app; the next cycle moves them.",
+            )  # fmt: skip
         return self._agent_lock.try_take()
 
     def release_agent_lock(self) -> None:
         self._agent_lock.release()
 
     def find_releases(self) -> Catalog:
-        return self._stage().find_releases(self.files.read_journal()[0])
+        worked = tuple(proof.release for proof in self.files.read_proofs())
+        return self._stage().find_releases(self.files.read_journal()[0], worked)
 
     def download(self, offer: Offer) -> Path:
         return self._stage().download(offer)
@@ -266,41 +332,61 @@ class Terminal(Till):
         self._stage().shelve(offer, staging)
 
     def tidy(self, keep: frozenset[ReleaseId]) -> None:
-        self._stage().tidy(keep)
+        self._stage().tidy(keep, self.tell)
         journal, _ = self.files.read_journal()
-        named = {journal.trial_id if journal else None, self._look_at_database().trial_id}
+        named = {journal.trial_id if journal else None, self._till_side.look_at_database().trial_id}
         self.files.forget_trials(
             keep_count=self.settings.limits.trials_kept_count,
             keep=frozenset(trial_id for trial_id in named if trial_id is not None),
         )
-        # A run that holds the lock has files of its own there.
-        if self.try_database_lock():
-            from updater.terminal.database import clear_leftovers
-
-            try:
-                clear_leftovers(self.settings)
-            finally:
-                self.release_database_lock()
+        self._till_side.tidy(
+            issued=[trial.trial_id for trial in self.files.read_issued()],
+            last_choice=journal.last_choice if journal is not None else 0,
+        )
 
     def back_up(self) -> Done | None:
-        if not self.settings.backup_keep:
-            return None
-        from updater.terminal.database import back_up
+        return self._till_side.back_up()
 
-        return back_up(self.settings)
+    def in_moment(self) -> bool:
+        from updater.terminal import moments
 
-    def in_window(self) -> bool:
-        from datetime import datetime
+        return moments.is_now(self.settings, self.files.read_moment())
 
-        now = datetime.now().astimezone().strftime("%H:%M")
-        start, end = self.settings.window_from, self.settings.window_until
-        if start == end:
-            return True
-        return start <= now < end if start < end else now >= start or now < end
+    def two_accounts(self) -> bool:
+        return bool(self.settings.till_user)
+
+    def take_in(self) -> None:
+        if not self.two_accounts():
+            return
+        from updater.terminal.intake import take_in
+
+        found = take_in(
+            self._till_side,
+            outbox=self.settings.outbox,
+            account=self.settings.till_user,
+            terminal_id=self.settings.terminal_id,
+            now=self.now(),
+            kept_count=self.settings.limits.reports_kept_count,
+        )
+        refused = [*self._refused, *found.refused]
+        self._refused.clear()
+        if refused:
+            causes = "; ".join(refused[:REFUSED_SHOWN_COUNT])
+            more = len(refused) - REFUSED_SHOWN_COUNT
+            self.tell(
+                Report(
+                    TerminalOutcome.TILL_FILE_REFUSED,
+                    phase=ReportPhase.LOOK,
+                    cause=causes + (f"; and {more} more" if more > 0 else ""),
+                    done="it counts as a damaged file",
+                )
+            )
 
     def _stage(self) -> Staging:
         if self._staging is None:
             from updater.bundles.staging import Staging
 
-            self._staging = Staging(self.settings, self.versions, self._download_progress)
+            self._staging = Staging(
+                self.settings, self.versions, self._download_progress, self_test=self._till_side.self_test
+            )
         return self._staging

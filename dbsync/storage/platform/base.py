@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import subprocess
     from typing import IO, NoReturn
 
     from dbsync.progress import Told
+
+
+class Account(NamedTuple):
+    """An account of this machine, with the rights that a process gets by becoming it."""
+
+    name: str
+    user: int
+    group: int
+    groups: tuple[int, ...]
+    """All its groups, as at its own login."""
+    home: Path
 
 
 class Platform(ABC):
@@ -49,7 +60,9 @@ class Platform(ABC):
         """Make an empty file for reading and writing that gives nobody a right which `like` does not; return it open.
 
         It has its rights before it has content, whatever the umask is. A privileged process gives it the owner and the
-        group of `like`. If `like` is missing, the nearest folder above it gives the owner, and the umask counts.
+        group of `like`. If `like` is missing, the nearest folder above it gives the owner, and the umask counts. A
+        folder as `like` gives its own rights to read and write, except to write for everybody; so does the folder above
+        a missing `like` that gives its group to what is made in it.
 
         Raises:
             FileExistsError: there is an entry of that name; a link is not followed.
@@ -69,6 +82,27 @@ class Platform(ABC):
 
         If it gives more rights than `like`, or a privileged process left it as its own, that is corrected where this
         process may.
+        """
+
+    @abstractmethod
+    def open_claim(self, path: Path, *, through_links: bool = False) -> int:
+        """Open, for reading, a file that another account may have made; return the descriptor at once, whatever it is.
+
+        Neither the file nor its folder may be a link, unless links are to be followed. Opening a device or a FIFO
+        neither waits nor makes it the terminal of this process; the caller looks at what was opened.
+
+        Raises:
+            FileNotFoundError: there is no entry of that name.
+            OSError: a link is in the place of the file or its folder, or it cannot be opened.
+        """
+
+    @abstractmethod
+    def claimed_names(self, folder: Path) -> Iterator[str]:
+        """Yield the names of a folder's entries, as they are read; a link in its place is not followed.
+
+        Raises:
+            FileNotFoundError: there is no such folder.
+            OSError: a link or a file is in its place, or it cannot be read.
         """
 
     @abstractmethod
@@ -143,10 +177,15 @@ class Platform(ABC):
         source: int | None = None,
         errors: int | None = None,
         umask: int = -1,
+        account: Account | None = None,
     ) -> subprocess.Popen[bytes]:
         """Start a program apart from this process's terminal, so that `end_tree` can end it.
 
         Without `source` it has no input; without `errors` they go to its output. A umask counts where there is one.
+        With an account it has the rights of that account and no others; only a privileged process may ask for that.
+
+        Raises:
+            OSError: it cannot be run, or not by that account.
         """
 
     @abstractmethod
@@ -156,6 +195,40 @@ class Platform(ABC):
     @abstractmethod
     def reread_time_zone(self) -> None:
         """Compute local times in this process with the variable TZ as it is now; without it, as the machine does."""
+
+    # accounts ------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def account(self, name: str) -> Account | None:
+        """Return the account of that name; None if there is none, or this system does not tell accounts apart."""
+
+    @abstractmethod
+    def is_this_account(self, name: str) -> bool:
+        """Return whether this process runs as the account of that name."""
+
+    @property
+    @abstractmethod
+    def is_privileged(self) -> bool:
+        """Whether this process may become any account."""
+
+    @abstractmethod
+    def owner_of(self, path: Path) -> Account | None:
+        """Return the owner of a file, or of the nearest folder above it that exists; None for a privileged one.
+
+        The owner of a link on the way to the file goes first, if it is not privileged: it chose the file. Nothing is
+        opened.
+
+        Raises:
+            OSError: it cannot be determined.
+        """
+
+    @abstractmethod
+    def become(self, account: Account) -> None:
+        """Give this process the rights of an account, and no others, for good; only a privileged process may.
+
+        Raises:
+            OSError: it cannot; the process must end.
+        """
 
     # the console ---------------------------------------------------------------------------------------------------
 

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from dbsync.storage.platform.base import Platform
+from dbsync.storage.platform.base import Account, Platform
 
 if TYPE_CHECKING:
+    import pwd
     import subprocess
     from typing import IO, NoReturn
 
 NICER_BY: Final = 10
 ZEROS_BYTES: Final = 1 << 20
+PARTS_LIMIT: Final = 1000
+"""Parts of a path, with those of the links in it; more are a circle of links."""
 FILE_OF_ONE: Final = 0o600
 FOLDER_OF_ONE: Final = 0o700
+FOLDER_OF_GROUP: Final = 0o2030
+"""New entries get the group of the folder, whose members may make some."""
 NEW_FILE: Final = 0o644
 """As SQLite makes a database, before the umask."""
 NEW_FOLDER: Final = 0o755
@@ -64,7 +70,9 @@ class PosixPlatform(Platform):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
             # Entering needs x: an account that reads the database may read its backups.
-            _give(descriptor, model, None if model.mode is None else model.mode | (model.mode & 0o444) >> 2)
+            passed_on = os.fstat(descriptor).st_mode & stat.S_ISGID
+            enter = None if model.mode is None else model.mode | (model.mode & 0o444) >> 2 | passed_on
+            _give(descriptor, model, enter)
         finally:
             os.close(descriptor)
 
@@ -76,6 +84,26 @@ class PosixPlatform(Platform):
             os.close(descriptor)
             raise
         return descriptor
+
+    def open_claim(self, path: Path, *, through_links: bool = False) -> int:
+        # Without O_NONBLOCK a FIFO waits for a writer; without O_NOCTTY a terminal may become this process's own.
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
+        if through_links:
+            return os.open(path, flags)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            return os.open(path.name, flags | os.O_NOFOLLOW, dir_fd=folder)
+        finally:
+            os.close(folder)
+
+    def claimed_names(self, folder: Path) -> Iterator[str]:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            with os.scandir(descriptor) as entries:
+                for entry in entries:
+                    yield entry.name
+        finally:
+            os.close(descriptor)
 
     def replace(self, *, source: Path, target: Path) -> None:
         # An open file never blocks a rename here.
@@ -118,6 +146,7 @@ class PosixPlatform(Platform):
         source: int | None = None,
         errors: int | None = None,
         umask: int = -1,
+        account: Account | None = None,
     ) -> subprocess.Popen[bytes]:
         import subprocess
 
@@ -130,6 +159,9 @@ class PosixPlatform(Platform):
             stderr=subprocess.STDOUT if errors is None else errors,
             start_new_session=True,
             umask=umask,
+            user=account.user if account is not None else None,
+            group=account.group if account is not None else None,
+            extra_groups=account.groups if account is not None else None,
         )
 
     def end_tree(self, process: subprocess.Popen[bytes]) -> None:
@@ -142,6 +174,46 @@ class PosixPlatform(Platform):
     def reread_time_zone(self) -> None:
         time.tzset()
 
+    def account(self, name: str) -> Account | None:
+        import pwd
+
+        try:
+            found = pwd.getpwnam(name)
+        except KeyError:
+            return None
+        return _account(found)
+
+    def is_this_account(self, name: str) -> bool:
+        found = self.account(name)
+        return found is not None and found.user == os.geteuid()
+
+    @property
+    def is_privileged(self) -> bool:
+        return os.geteuid() == 0
+
+    def owner_of(self, path: Path) -> Account | None:
+        found = _owner_of(path)
+        if found.st_uid == 0:
+            return None
+        import pwd
+
+        try:
+            return _account(pwd.getpwuid(found.st_uid))
+        except KeyError:
+            # On no list: it has no groups, and must not keep the group of root.
+            return Account(
+                str(found.st_uid), found.st_uid, found.st_gid if found.st_gid != 0 else found.st_uid, (), Path("/")
+            )
+
+    def become(self, account: Account) -> None:
+        # In this order: without the rights of root, no group can be left.
+        os.setgroups(account.groups)
+        os.setgid(account.group)
+        os.setuid(account.user)
+        if 0 in (os.getuid(), os.geteuid()):
+            raise PermissionError(errno.EPERM, "the rights of root could not be given up")
+        os.environ.update(HOME=str(account.home), USER=account.name, LOGNAME=account.name)
+
     def command_line(self, words: Sequence[str]) -> str:
         import shlex
 
@@ -153,6 +225,43 @@ class PosixPlatform(Platform):
         from dbsync.storage.platform.signals import handled
 
         return handled((signal.SIGTERM,), handler)
+
+
+def _account(found: pwd.struct_passwd) -> Account:
+    groups = tuple(os.getgrouplist(found.pw_name, found.pw_gid))
+    return Account(found.pw_name, found.pw_uid, found.pw_gid, groups, Path(found.pw_dir))
+
+
+def _owner_of(path: Path) -> os.stat_result:
+    """Return the status of a link of another account on the way to a file, else of the file or the folder above it."""
+    absolute = path.absolute()
+    here, waiting = Path(absolute.anchor), list(absolute.parts[1:])
+    folder = found = here.lstat()
+    for _ in range(PARTS_LIMIT):
+        if not waiting:
+            break
+        name = waiting.pop(0)
+        if name == "..":
+            here = here.parent
+            folder = found = here.lstat()
+            continue
+        try:
+            entry = (here / name).lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            break
+        if stat.S_ISLNK(entry.st_mode):
+            if entry.st_uid != 0:
+                return entry
+            target = (here / name).readlink()
+            here = Path(target.anchor) if target.is_absolute() else here
+            waiting[:0] = target.parts[1:] if target.is_absolute() else target.parts
+            continue
+        here, folder, found = here / name, found, entry
+    else:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    # A second name of a file of root's may have been given to it by the owner of the folder.
+    is_second_name = stat.S_ISREG(found.st_mode) and found.st_nlink > 1 and found.st_uid == 0
+    return folder if is_second_name else found
 
 
 class _Rights(NamedTuple):
@@ -174,9 +283,13 @@ def _rights_of(like: Path) -> _Rights:
                 raise
             path = path.parent
             continue
-        known = stat.S_ISREG(found.st_mode)
+        # A folder that was named as the model gives its rights. One that is only above a missing file does if it is
+        # made for a group: then the first member that makes a database must not close it to the others.
+        is_model = path == like or found.st_mode & FOLDER_OF_GROUP == FOLDER_OF_GROUP
+        known = stat.S_ISREG(found.st_mode) or (stat.S_ISDIR(found.st_mode) and is_model)
+        most = 0o666 if stat.S_ISREG(found.st_mode) else 0o664
         # Its owner can give himself the right to write, and SQLite must write what it has made.
-        return _Rights((found.st_mode & 0o666) | FILE_OF_ONE if known else None, found.st_uid, found.st_gid)
+        return _Rights((found.st_mode & most) | FILE_OF_ONE if known else None, found.st_uid, found.st_gid)
 
 
 def _give(descriptor: int, model: _Rights, mode: int | None) -> None:

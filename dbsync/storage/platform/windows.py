@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from dbsync.storage.platform.base import Platform
+from dbsync.storage.platform.base import Account, Platform
 
 if TYPE_CHECKING:
     import subprocess
@@ -68,6 +70,26 @@ class WindowsPlatform(Platform):
     def open_own(self, path: Path, flags: int, *, like: Path) -> int:
         """Open it; a link is followed: only administrators may make links here."""
         return self.open_binary(path, flags, mode=0o666)
+
+    def open_claim(self, path: Path, *, through_links: bool = False) -> int:
+        flags = os.O_RDONLY | os.O_BINARY | os.O_NOINHERIT  # type: ignore[attr-defined,unused-ignore]
+        if through_links:
+            return os.open(path, flags)
+        _check_no_link(path.parent)
+        before = _check_no_link(path)
+        descriptor = os.open(path, flags)
+        found = os.fstat(descriptor)
+        if (found.st_dev, found.st_ino) != (before.st_dev, before.st_ino):
+            # It was replaced in between, perhaps by a link.
+            os.close(descriptor)
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+        return descriptor
+
+    def claimed_names(self, folder: Path) -> Iterator[str]:
+        _check_no_link(folder)
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                yield entry.name
 
     def replace(self, *, source: Path, target: Path) -> None:
         for wait_seconds in (*REPLACE_WAITS_SECONDS, None):
@@ -131,8 +153,12 @@ class WindowsPlatform(Platform):
         source: int | None = None,
         errors: int | None = None,
         umask: int = -1,
+        account: Account | None = None,
     ) -> subprocess.Popen[bytes]:
         import subprocess
+
+        if account is not None:
+            raise PermissionError(errno.EPERM, "a program cannot be started as another account on this system")
 
         return subprocess.Popen(
             command,
@@ -155,6 +181,25 @@ class WindowsPlatform(Platform):
         # The runtime that Python and SQLite share reads the variable only once (learn.microsoft.com, _tzset).
         ctypes.CDLL("ucrtbase")._tzset()  # noqa: SLF001 - its name
 
+    def account(self, name: str) -> Account | None:
+        """Return None: accounts are not told apart on this system yet."""
+        return None
+
+    def is_this_account(self, name: str) -> bool:
+        """Return true: accounts are not told apart on this system yet, and one does everything."""
+        return True
+
+    @property
+    def is_privileged(self) -> bool:
+        return False
+
+    def owner_of(self, path: Path) -> Account | None:
+        """Return None: no process becomes another account here."""
+        return None
+
+    def become(self, account: Account) -> None:
+        raise PermissionError(errno.EPERM, "a process cannot become another account on this system")
+
     def command_line(self, words: Sequence[str]) -> str:
         from subprocess import list2cmdline
 
@@ -175,6 +220,14 @@ def parts_to_set(control: int) -> int:
     A list that is protected from the rights of its folder stays so; any other also inherits those of the new folder.
     """
     return DACL | (PROTECTED_DACL if control & DACL_PROTECTED else UNPROTECTED_DACL)
+
+
+def _check_no_link(path: Path) -> os.stat_result:
+    """Return the status of an entry that is no reparse point: no link, junction or mount (learn.microsoft.com)."""
+    found = path.lstat()
+    if getattr(found, "st_file_attributes", 0) & stat.FILE_ATTRIBUTE_REPARSE_POINT:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    return found
 
 
 def _copy_rights(*, source: Path, target: Path) -> None:

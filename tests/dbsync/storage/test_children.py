@@ -38,6 +38,7 @@ TREES: Final = {
     "dbsync.migrations.code_process:_start": "the code of migrations: `pinned_command`, `FOLDER`, `isolated`",
     "dbsync.migrations.engines.own_command:_run": "the vendor's program: the folder of migrations, `isolated`",
     "updater.host.shared:run_and_wait": "a self-test: the unpacked folder, `isolated`",
+    "updater.terminal.other_side:_start": "our own child with the till's rights: `command`, `/`, `of_account`",
     "updater.repository.client:_ask": "our own child: `command`, `FOLDER`, `isolated`",
 }
 """Every call of `start_tree`."""
@@ -97,7 +98,8 @@ def test_every_tree_has_a_folder_and_an_environment_of_the_one_place() -> None:
     assert {place for place, _ in found} == TREES.keys()
     for place, call in found:
         given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
-        assert given["env"].startswith("children.isolated(") or given["env"] == "environment", place
+        of_the_one_place = given["env"].startswith(("children.isolated(", "children.of_account("))
+        assert of_the_one_place or given["env"] == "environment", place
         assert given["cwd"], place
 
 

@@ -28,7 +28,10 @@ MAKERS = {
     "move", "TemporaryDirectory", "NamedTemporaryFile", "TemporaryFile", "chmod", "symlink_to", "hardlink_to", "umask",
 }  # fmt: skip
 ALLOWED = {
-    "dbsync.storage.files": {"mkdir": "without a database, for the state of a terminal"},
+    "dbsync.storage.files": {
+        "mkdir": "without a database, for the state of a terminal",
+        "chmod": "the same",
+    },
     "dbsync.storage.locks": {"mkdir": "without a database, for the state of a terminal", "open": "the same"},
     "dbsync.storage.platform.posix": {"mkdir": "here the rights are set", "open": "here the rights are set"},
     "dbsync.storage.platform.windows": {"mkdir": "here the rights are set", "open": "here the rights are set"},
@@ -93,6 +96,18 @@ def test_every_new_file_has_the_rights_of_the_database(
     folders = {"one": of_folders, "two": of_folders}
     names = ["durable", "json", "line", "copy", "writing", "scratch", "shop.db.lock"]
     assert found == {**dict.fromkeys(names, of_files), **folders}
+
+
+@posix
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
+def test_a_mode_that_is_asked_for_does_not_depend_on_the_umask(tmp_path: Path, mask: int) -> None:
+    with umask(mask):
+        files.write_durably(tmp_path / "open", b"x", mode=0o644)
+        files.write_durably(tmp_path / "closed", b"x", mode=0o600)
+        files.write_durably(tmp_path / "usual", b"x")
+    assert {path.name: mode(path) for path in tmp_path.iterdir()} == {
+        "open": 0o644, "closed": 0o600, "usual": 0o644 & ~mask,
+    }  # fmt: skip
 
 
 @posix
@@ -288,3 +303,41 @@ def test_no_other_module_makes_a_file_by_itself() -> None:
     strays = {name: calls - set(ALLOWED.get(name, {})) for name, calls in found.items()}
     assert {name: calls for name, calls in strays.items() if calls} == {}
     assert {name for name in ALLOWED if name not in found} == set(), "no longer needed"
+
+
+@posix
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+@pytest.mark.parametrize(("folder", "file"), [(0o755, 0o644), (0o700, 0o600), (0o750, 0o640), (0o777, 0o664)])
+def test_a_file_that_is_made_like_its_folder_has_its_mode_whatever_the_umask_is(
+    tmp_path: Path, folder: int, file: int, mask: int
+) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    place.chmod(folder)
+    with umask(mask):
+        files.write_json(place / "a.json", {}, like=place)
+        files.append_line(place / "a.jsonl", "{}", like=place)
+        files.make_folder(place / "inner", like=place)
+    assert {mode(place / name) for name in ("a.json", "a.jsonl")} == {file}
+    assert mode(place / "inner") == file | (file & 0o444) >> 2
+
+
+@as_root
+@posix
+def test_a_folder_of_a_group_passes_its_group_on_also_to_a_database_that_does_not_exist_yet(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    os.chown(place, SOMEBODY, SOMEBODY + 1)
+    place.chmod(0o2770)
+    with umask(0o077):
+        files.make_empty(place / "shop.db", like=place / "shop.db")
+        files.make_folder(place / "inner", like=place)
+        with lock_of(place / "other.db"):
+            pass
+    for name, wanted in (("shop.db", 0o660), ("inner", 0o2770), ("other.db.lock", 0o660)):
+        found = (place / name).lstat()
+        assert (found.st_uid, found.st_gid, mode(place / name)) == (SOMEBODY, SOMEBODY + 1, wanted), name
+    place.chmod(0o770)
+    with umask(0o077):
+        files.make_empty(place / "third.db", like=place / "third.db")
+    assert mode(place / "third.db") == 0o600, "without the mark of a group the umask decides, as in SQLite"

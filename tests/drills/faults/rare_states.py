@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from tests.drills.faults.calls import Call
 from tests.drills.faults.modes import Mode
-from tests.drills.faults.trace_rules import DATABASE, JOURNAL, WRITES, is_unfinished
+from tests.drills.faults.trace_rules import DATABASE, JOURNAL, MARKER, WRITES, is_unfinished
 
 Reaches = Callable[[Sequence[Call], int], bool]
 """Whether a fault at the call of that index brings the state about; the calls are those of the undisturbed run."""
@@ -76,11 +76,13 @@ def _by_app(calls: Sequence[Call], index: int) -> bool:
 
 
 _ROLLBACKS: Final = ("rollback", "rollback-script", "rollback-repeat")
-_REJECTED: Final = _is("rename", "state/rejected/")
-_TRIAL: Final = _is("rename", "state/trial/")
+_CHOSEN: Final = _is("rename", "state/shared/choices/")
+"""The commit point of a rollback, whoever goes back."""
+_TRIAL: Final = _is("rename", "state/shared/trial/")
 _RUNS: Final = _is("exec", "program/versions/")
 _LAUNCHES: Final = ("launch", "launch-crash", "launch-exit")
 _RAISING: Final = ("db-restore-counter", "db-downgrade-counter")
+_MOVES: Final = ("move", "move-begin")
 _GAPS: Final = "backups/reports/counters-"
 _ONE_ERROR: Final = (Mode.EIO, Mode.ENOSPC)
 
@@ -104,6 +106,19 @@ STATES: Final = (
         _next_after(_is("rename", "program/versions/")),
     ),
     RareState("a state file is written short", ("check", "fold"), (Mode.SHORT,), _is("write", "state/")),
+    RareState(
+        "the trials have moved and the rest has not", _MOVES, (Mode.PLUG, Mode.KILL),
+        _next_after(_is("rename", "state/shared/trial")),
+    ),
+    RareState("everything has moved but the mark", _MOVES, (Mode.PLUG, Mode.KILL), _is("rename", MARKER)),
+    RareState(
+        "the swap is issued and the journal does not name it", ("check",), (Mode.PLUG,),
+        _next_after(_is("rename", "state/issued/")),
+    ),
+    RareState(
+        "a verdict is ruled and nothing is folded", ("fold", "fold-back"), (Mode.PLUG, Mode.EIO),
+        _after(_is("rename", "state/verdicts/"), _is("write", "state/")),
+    ),
     RareState("an app on trial was started and has done nothing yet", _LAUNCHES, (Mode.PLUG,), _next_after(_RUNS)),
     RareState(
         "the launcher is killed while its app runs", _LAUNCHES, (Mode.KILL,), _after(_RUNS, _is("write", "state/"))
@@ -125,18 +140,18 @@ STATES: Final = (
     ),
     RareState(
         "a rollback is decided and its restore has not begun", _ROLLBACKS, (Mode.PLUG, Mode.KILL),
-        _next_after(_REJECTED),
+        _next_after(_CHOSEN),
     ),
     RareState(
-        "a restore is cut while it copies", _ROLLBACKS, (Mode.PLUG, Mode.KILL), _after(_REJECTED, _writes(DATABASE))
+        "a restore is cut while it copies", _ROLLBACKS, (Mode.PLUG, Mode.KILL), _after(_CHOSEN, _writes(DATABASE))
     ),
     RareState(
         "the disk is full after the commit point of a rollback", _ROLLBACKS, (Mode.FULL_ON,),
-        _after(_REJECTED, _anywhere),
+        _after(_CHOSEN, _anywhere),
     ),
     RareState(
         "an I/O error after the commit point of a rollback", _ROLLBACKS, (Mode.EIO, Mode.EIO_ON),
-        _after(_REJECTED, _writes(DATABASE)),
+        _after(_CHOSEN, _writes(DATABASE)),
     ),
     RareState("an I/O error in a scratch copy", _ROLLBACKS, _ONE_ERROR, _in_scratch),
     RareState(
@@ -167,7 +182,7 @@ STATES: Final = (
     ),
     RareState("a second cut in the recovery of a launch", _LAUNCHES, (Mode.PLUG,), _anywhere, twice=True),
     RareState(
-        "a second cut in the recovery of a rollback", _ROLLBACKS, (Mode.PLUG,), _after(_REJECTED, _anywhere), twice=True
+        "a second cut in the recovery of a rollback", _ROLLBACKS, (Mode.PLUG,), _after(_CHOSEN, _anywhere), twice=True
     ),
 )  # fmt: skip
 

@@ -39,7 +39,7 @@ def uncounted_launches(till: Path, calls: Sequence[Call]) -> list[str]:
     journal = _document(till / "state" / "journal.json")
     if journal.get("phase") != "SWAPPED":
         return []
-    trial = _document(till / "state" / "trial" / f"{journal['trial_id']}.json")
+    trial = _document(till / "state" / "shared" / "trial" / f"{journal['trial_id']}.json")
     if trial.get("verdict", "open") != "open":
         return []
     app = f"program/versions/{_folder(journal['candidate'])}/"

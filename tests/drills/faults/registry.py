@@ -54,9 +54,8 @@ FAMILIES: Final = {
     "terminal": Family(
         (
             "install", "check", "launch", "launch-wal", "launch-fail", "launch-crash", "launch-crash-wal",
-            "launch-exit", "launch-down", "fold", "fold-back", "rollback", "rollback-wal", "rollback-script",
-            "rollback-repeat",
-            "rollback-header", "rollback-pages", "rollback-counter",
+            "launch-exit", "launch-down", "fold", "fold-back", "move", "move-begin", "rollback", "rollback-wal",
+            "rollback-script", "rollback-repeat", "rollback-header", "rollback-pages", "rollback-counter",
         ),
         _terminal,
     ),

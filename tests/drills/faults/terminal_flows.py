@@ -27,7 +27,7 @@ from tests.drills.faults.pictures import (
 from tests.drills.faults.promises import Promise, Violation
 from tests.drills.faults.stage import LAUNCH, SALES_PER_START, Stage, rollback_script, updater
 from tests.drills.faults.terminal_scenes import COUNTER, GOOD, SCHEMAS, Scenes
-from tests.drills.faults.trace_rules import GENERAL, TRIAL
+from tests.drills.faults.trace_rules import FOLD, GENERAL, MOVE, SWAP, TRIAL
 from tests.drills.faults.truth import Told, false_sentences, kept_files, opened
 
 BOOTS_LIMIT: Final = 8
@@ -38,6 +38,8 @@ HEADER_BYTES: Final = 100
 
 RAISED: Final = {COUNTER: "transactions", "transaction_items": "transaction_items"}
 """Counters that are raised, and the tables whose marks they are."""
+RULES: Final = {"launch": TRIAL, "check": SWAP, "fold": FOLD, "move": MOVE}
+"""The rules of flows by the first word of their names; the others obey those that all do."""
 LOSSY: Final = 6
 """The exit status of a command that is done and lost something, to which a person agreed."""
 
@@ -75,7 +77,7 @@ class TerminalFlow(Flow):
         self.engine: Engine = scenes.stage.engine
         self.name = spec.name
         self.folder = scenes.stage.till
-        self.rules = TRIAL if spec.name.startswith("launch") else GENERAL
+        self.rules = RULES.get(spec.name.partition("-")[0], GENERAL)
 
     def reset(self) -> None:
         self._stage.reset(self._spec.scene)
@@ -314,6 +316,8 @@ def specs(install_words: tuple[str, ...] = ()) -> list[Spec]:
         Spec("launch-down", "launch-down", launch, starts_limit=5),
         Spec("fold", "fold", updater("check")),
         Spec("fold-back", "fold-back", updater("check")),
+        Spec("move", "move", updater("check")),
+        Spec("move-begin", "move-begin", launch),
         Spec("rollback", "rollback", rollback),
         Spec("rollback-wal", "rollback-wal", rollback),
         Spec("rollback-script", "rollback", rollback_script("--yes")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sqlite3
@@ -35,6 +36,10 @@ table = "transactions"
 column = "id"
 """
 """The declaration of every release but the first."""
+
+
+SINCE: Final = ("last", "last_choice", "permitted_choice")
+"""What the journal of a terminal of before did not have."""
 
 
 class Built(NamedTuple):
@@ -104,9 +109,11 @@ class Scenes:
         stage.keep("check")
         _succeed(stage.run(updater("check")))
         stage.keep("launch")
+        self._keep_as_before("move-begin", of="launch")
         self._keep_in_wal_mode("launch-wal", of="launch")
         _succeed(stage.run(updater(*LAUNCH)))
         stage.keep("fold")
+        self._keep_as_before("move", of="fold")
         _succeed(stage.run(updater("check")))
         _succeed(stage.run(updater(*LAUNCH)))
         stage.keep("rollback")
@@ -181,6 +188,24 @@ class Scenes:
         stage.reset(of)
         with closing(sqlite3.connect(stage.database)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
+        stage.keep(name)
+        stage.reset(of)
+
+    def _keep_as_before(self, name: str, *, of: str) -> None:
+        """Keep a scene with all files in the state folder, and no records of the agent on its trials."""
+        stage = self.stage
+        state = stage.till / "state"
+        for folder in (state / "shared", state / "private"):
+            for path in folder.iterdir():
+                path.rename(state / path.name)
+            folder.rmdir()
+        for path in (state / "issued", state / "verdicts"):
+            shutil.rmtree(path, ignore_errors=True)
+        for path in (state / "layout.json", state / "moment.json", state / "machine.json"):
+            path.unlink(missing_ok=True)
+        journal = json.loads((state / "journal.json").read_bytes())
+        known = {key: value for key, value in journal.items() if key not in SINCE}
+        (state / "journal.json").write_text(json.dumps(known))
         stage.keep(name)
         stage.reset(of)
 

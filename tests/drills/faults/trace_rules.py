@@ -18,19 +18,21 @@ WRITES: Final = frozenset(
 SYNCS: Final = frozenset({"fsync", "fdatasync", "syncfs"})
 DATABASE: Final = "data/pos_system.db"
 JOURNAL: Final = "state/journal.json"
+MARKER: Final = "state/layout.json"
 POINTERS: Final = {
     JOURNAL: ("program/versions/", "state/", "data/"),
     "public/metadata/timestamp.json": ("public/",),
 }
 """Files that point to others, and the folders of those: terminals and clients begin with them."""
-_TRIAL: Final = re.compile(r"state/trial/[^/.][^/]*\.json")
+MOVED_TO: Final = ("state/shared", "state/private")
+_TRIAL: Final = re.compile(r"state/shared/trial/[^/.][^/]*\.json")
 _APP: Final = re.compile(r"program/versions/[^/.][^/]*/till")
 
 EXEMPT: Final = {
-    r"state/downloads/.*": "an archive is checked against its signed hash each time it is used",
-    r"state/trust/metadata/.*": "the library writes it; it is synced after the refresh, and fetched again if lost",
-    r"state/trust/manifests/.*": "a manifest is fetched again if it is lost; its hash is signed",
-    r"state/confirm-.*": "the app writes it; a confirm that is lost is asked for again",
+    r"state/private/downloads/.*": "an archive is checked against its signed hash each time it is used",
+    r"state/private/trust/metadata/.*": "the library writes it; it is synced after the refresh, or fetched again",
+    r"state/private/trust/manifests/.*": "a manifest is fetched again if it is lost; its hash is signed",
+    r"state/shared/confirm-.*": "the app writes it; a confirm that is lost is asked for again",
 }
 """Files whose order of writes nothing depends on, with the reason."""
 
@@ -145,6 +147,45 @@ def pointer_last(calls: Sequence[Call]) -> list[Finding]:
     return found
 
 
+def issued_before_named(calls: Sequence[Call]) -> list[Finding]:
+    """Find a trial that is issued and that no journal is written after: it was named before it was issued.
+
+    For runs that swap; the move of a terminal of before writes the journal first, which then knows the highest number.
+    """
+    return [
+        Finding(call.number, f"{call}: the journal is not written after it")
+        for call, after in _with_next(calls, count=len(calls))
+        if call.name == "rename" and call.path.startswith("state/issued/")
+        if not any(later.name == "rename" and later.path == JOURNAL for later in after)
+    ]
+
+
+def ruled_before_folded(calls: Sequence[Call]) -> list[Finding]:
+    """Find a proof, or a rejection, of a trial whose verdict is not durable: for runs that fold one."""
+    found, is_ruled = [], False
+    for call, after in _with_next(calls, count=1):
+        if call.name == "rename" and call.path.startswith("state/verdicts/"):
+            is_ruled = any(later.name in SYNCS and later.path == "state/verdicts" for later in after)
+        elif call.name == "rename" and call.path.startswith(("state/proofs/", "state/rejected/")) and not is_ruled:
+            found.append(Finding(call.number, f"{call}: the verdict is not durable yet"))
+    return found
+
+
+def marked_last(calls: Sequence[Call]) -> list[Finding]:
+    """Find a file of a terminal of before that moves after the mark that all have, or a move that has no mark."""
+    found, marks, moves = [], [], []
+    for call in _ours(calls):
+        if call.name == "rename" and call.path == MARKER:
+            marks.append(call)
+        elif call.name == "rename" and folder_of(call.path) in MOVED_TO and folder_of(call.source) == "state":
+            moves.append(call)
+            if marks:
+                found.append(Finding(call.number, f"{call}: it moves after {marks[0]}"))
+    if moves and not marks:
+        found.append(Finding(moves[0].number, f"{moves[0]}: {MARKER} is not written"))
+    return found
+
+
 def counted_before_acts(calls: Sequence[Call]) -> list[Finding]:
     """Find the first write of a migration, or the start of an app, that no durable count came before.
 
@@ -155,7 +196,7 @@ def counted_before_acts(calls: Sequence[Call]) -> list[Finding]:
     counted = written = False
     for call, after in _with_next(calls, count=1):
         if call.name == "rename" and _TRIAL.fullmatch(call.path):
-            counted = any(later.name in SYNCS and later.path == "state/trial" for later in after)
+            counted = any(later.name in SYNCS and later.path == "state/shared/trial" for later in after)
         elif call.name in WRITES and call.path == DATABASE and not written:
             written = True
             if not counted:
@@ -220,6 +261,9 @@ GENERAL: Final[tuple[Rule, ...]] = (
     names_durable_at_end,
 )  # fmt: skip
 TRIAL: Final[tuple[Rule, ...]] = (*GENERAL, counted_before_acts)
+SWAP: Final[tuple[Rule, ...]] = (*GENERAL, issued_before_named)
+FOLD: Final[tuple[Rule, ...]] = (*GENERAL, ruled_before_folded)
+MOVE: Final[tuple[Rule, ...]] = (*GENERAL, marked_last)
 
 
 def findings(calls: Sequence[Call], rules: Iterable[Rule]) -> list[Finding]:

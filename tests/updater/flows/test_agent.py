@@ -27,6 +27,8 @@ def staged(folder: Path) -> RecordedTerminal:
 
 def test_a_state_file_that_cannot_be_written_ends_the_cycle_on_record(tmp_path: Path) -> None:
     till = staged(tmp_path / "till")
+    # It moves the files into the folders of today, which is not what fails here.
+    Terminal(settings.load(tmp_path / "till" / "settings.toml", {}), kind=ProcessKind.AGENT)
     before = till.journal()
     # A folder where the journal's temporary file belongs: the write fails for whoever runs it, root too.
     in_the_way = tmp_path / "till" / "state" / ".new-journal.json"
@@ -35,7 +37,7 @@ def test_a_state_file_that_cannot_be_written_ends_the_cycle_on_record(tmp_path: 
     assert (done.returncode, done.stdout) == (75, ""), done.stderr
     assert "could not write" in done.stderr
     assert till.journal() == before
-    lines = (tmp_path / "till" / "state" / "events-agent.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (tmp_path / "till" / "state" / "private" / "events-agent.jsonl").read_text(encoding="utf-8").splitlines()
     last = json.loads(lines[-1])
     assert (last["outcome"], last["code"], last["alarm"]) == ("CYCLE_FAILED", "U-1008", False)
     assert "could not write" in last["cause"]
@@ -75,7 +77,9 @@ def test_whatever_a_cycle_raises_is_on_record_in_words_that_can_be_written(
     monkeypatch.setattr(terminal, "find_releases", fail)
     with pytest.raises(type(error)):
         cycle(terminal)
-    last = json.loads((folder / "state" / "events-agent.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    last = json.loads(
+        (folder / "state" / "private" / "events-agent.jsonl").read_text(encoding="utf-8").splitlines()[-1]
+    )
     assert (last["outcome"], last["phase"]) == ("CYCLE_FAILED", "cycle")
     assert last["cause"].startswith("could not ")
     assert isinstance(error, TillkeeperError | OSError | MemoryError) or type(error).__name__ in last["cause"]

@@ -290,7 +290,7 @@ def test_a_launch_without_standard_streams_gives_them_to_the_app_and_keeps_the_l
                 assert launcher.poll() is None, "the app runs"
             assert till.status()["app_running"] is True
             if sys.platform == "linux":
-                pid = json.loads((till.settings.state / "app.lock").read_bytes())["pid"]
+                pid = json.loads((till.settings.shared / "app.lock").read_bytes())["pid"]
                 for process, number in itertools.product((pid, launcher.pid), range(3)):
                     assert Path(f"/proc/{process}/fd/{number}").readlink() == Path(os.devnull)
             assert "The till is open already." in till.launch().stderr

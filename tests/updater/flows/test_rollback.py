@@ -45,7 +45,10 @@ NOWHERE = "http://127.0.0.1:9"
 @pytest.fixture
 def till(tmp_path: Path) -> RecordedTerminal:
     """A terminal that was updated from 1.0 (schema 1) to 2.0 (schema 3), and has sold since."""
-    return unpack("c0885e1", "updated", tmp_path / "till", url=NOWHERE)
+    found = unpack("c0885e1", "updated", tmp_path / "till", url=NOWHERE)
+    # It moves the files into the folders of today, which a rollback does not change.
+    Terminal(settings.load(found.folder / "settings.toml", {}), kind=ProcessKind.ROLLBACK)
+    return found
 
 
 def database_of(till: RecordedTerminal) -> Path:
@@ -151,7 +154,7 @@ def test_yes_never_loses_and_accept_loss_says_how_much_and_where_it_is(till: Rec
     assert str(aside) in last
     assert till.sales(aside) == sold
     assert (till.schema(), len(till.sales())) == (1, len(sold) - 2)
-    (report,) = (till.state / "outbox").glob("*.json")
+    (report,) = (till.state / "private" / "outbox").glob("*.json")
     told = json.loads(report.read_text())
     assert (told["outcome"], told["code"], told["kept"]) == ("ROLLED_BACK_WITH_LOSS", "U-2109", str(aside))
     assert sum(loss["added"] for loss in told["losses"]) == 2
@@ -249,21 +252,26 @@ def test_a_repeated_rollback_that_is_done_does_not_go_back_once_more(till: Recor
 
 def test_a_trial_that_cannot_be_read_now_is_not_given_up(tmp_path: Path) -> None:
     till = unpack("c0885e1", "trial", tmp_path / "till", url=NOWHERE)
-    (file,) = (till.state / "trial").glob("*.json")
-    text = file.read_bytes()
     before = (till.journal(), till.schema())
-    file.unlink()
-    # A folder in its place: it is there, and cannot be read as a file.
-    file.mkdir()
-    done = till.run("-m", "updater", "check")
+    done = till.run("-c", UNREADABLE)
     assert done.returncode == 75, done.stdout + done.stderr
     assert (till.journal(), till.rejections()) == (before[0], [])
-    file.rmdir()
-    file.write_bytes(text)
     assert till.launch() == (0, "2.0")
     assert (till.schema(), till.sales()) == (before[1], till.receipts())
 
 
+UNREADABLE = """
+import sys
+from dbsync.errors import DiskProblem
+from dbsync.storage import claims
+def fails(path, **_):
+    raise DiskProblem(operation="read", path=path, cause="Input/output error")
+claims.read = claims.read_json = fails
+from updater.__main__ import main
+sys.argv = ["updater", "check"]
+main()
+"""
+"""A disk on which no file of the shared folder can be read now."""
 OWED = """
 from dbsync.backups import restore
 from dbsync.errors import DiskProblem
@@ -359,6 +367,6 @@ def test_no_trial_begins_and_nothing_is_swapped_in_while_a_rollback_is_owed() ->
     assert launcher.decide_launch(view, swapped, Limits(), owed=True) == launcher.Start(new, None)
     staged = swapped._replace(phase=Phase.STAGED, trial_id=None)
     catalog = Catalog(Answer.OK, "", (), frozenset({new.release_id, newer.release_id}))
-    step = agent.decide_agent(view._replace(journal=staged), catalog, in_window=True)
+    step = agent.decide_agent(view._replace(journal=staged), catalog, agent.Moment(""))
     assert isinstance(step, agent.Wait)
     assert "until the rollback is finished" in step.reason

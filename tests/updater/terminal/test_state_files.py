@@ -8,14 +8,22 @@ from pathlib import Path
 from dbsync.model import ReleaseId, SchemaNumber, TrialId
 from updater.decisions.trial import settled
 from updater.model import Act, Proof, ProvenBy, Release, Trial
-from updater.terminal.state_files import StateFolder
+from updater.terminal.state_files import StateFolder, claims_of
 
 OLD, NEW = Release(ReleaseId("a" * 64), "1.0", SchemaNumber(1)), Release(ReleaseId("b" * 64), "2.0", SchemaNumber(2))
+
+
+def claimed(folder: Path) -> tuple[Trial, ...]:
+    """Return what is in the trial files."""
+    found = {TrialId(path.stem): json.loads(path.read_bytes()) for path in (folder / "trial").glob("*.json")}
+    return claims_of(found, {}, lambda _: True).trials
+
+
 AT = "2026-01-02T03:04:05.006Z"
 
 
 def test_the_members_of_enumerations_stand_in_files_as_strings_and_come_back_as_members(tmp_path: Path) -> None:
-    state = StateFolder(tmp_path)
+    state = StateFolder(tmp_path, shared=tmp_path)
     trial = Trial(TrialId("t1"), candidate=NEW, good=OLD, attempts_count=1, act=Act.ATTEMPT, boot_id="b1")
     proof = Proof(1, OLD, ProvenBy.INSTALLED, None, AT)
     state.write_trial(trial)
@@ -23,17 +31,17 @@ def test_the_members_of_enumerations_stand_in_files_as_strings_and_come_back_as_
     assert '"act": "attempt"' in (tmp_path / "trial" / "t1.json").read_text(encoding="utf-8")
     (path,) = (tmp_path / "proofs").iterdir()
     assert '"why": "installed"' in path.read_text(encoding="utf-8")
-    (read,), (proven,) = state.read_trials(None), state.read_proofs()
+    (read,), (proven,) = claimed(tmp_path), state.read_proofs()
     assert (read, proven) == (trial, proof)
     assert isinstance(read.act, Act)
     assert isinstance(proven.why, ProvenBy)
 
 
 def test_what_another_version_wrote_is_read_and_written_back_as_it_is(tmp_path: Path) -> None:
-    state = StateFolder(tmp_path)
+    state = StateFolder(tmp_path, shared=tmp_path)
     state.write_trial(Trial(TrialId("t1"), candidate=NEW, good=OLD, launches_count=1, boot_id="b1", act="warm-up"))
     state.write_proof(Proof(7, OLD, "inherited", None, AT))
-    (trial,), (proof,) = state.read_trials(None), state.read_proofs()
+    (trial,), (proof,) = claimed(tmp_path), state.read_proofs()
     assert (trial.act, proof.why, proof.release) == ("warm-up", "inherited", OLD)
     assert settled(trial, "b1") == trial, "it goes on in the same boot"
     cut = settled(trial, "b2")

@@ -79,7 +79,7 @@ def test_a_broken_trial_file_counts_as_given_up(vendor: Vendor, till: Till) -> N
     vendor.release("1.1", schema=4, behaviour="exit0")
     till.check()
     till.launch(sell=1)
-    (trial,) = (till.settings.state / "trial").glob("*.json")
+    (trial,) = (till.settings.shared / "trial").glob("*.json")
     trial.write_text("{")
     done = till.launch(sell=1)
     assert "till 1.0 is open" in done.stdout, done.stderr
@@ -118,18 +118,22 @@ def test_two_agents_at_once_stage_once(vendor: Vendor, till: Till) -> None:
     assert (till.status()["phase"], version(till.database)) == ("IDLE", 4)
 
 
-def test_a_swap_waits_until_the_app_is_closed(vendor: Vendor, till: Till) -> None:
+def test_a_swap_leaves_an_app_that_runs_alone_and_the_next_launch_is_the_trial(vendor: Vendor, till: Till) -> None:
     vendor.release("1.1", schema=4)
     words = [sys.executable, "-m", "updater", "launch", "--", "--pause", "0.02"]
     with subprocess.Popen(words, env=till.environment(), stdout=subprocess.PIPE, text=True) as launcher:
         assert launcher.stdout is not None
         assert "is open" in launcher.stdout.readline()
         found = till.check()
-        assert (found.outcome, "waits until the app is closed" in found.reason) == ("WAITING", True)
-        assert till.status()["app_running"] is True
+        assert found.outcome == "SWAPPED"
+        status = till.status()
+        assert (status["app_running"], status["trial"], version(till.database)) == (True, None, 2)
         launcher.terminate()
-        launcher.communicate()
+        assert "1.0 is open" not in launcher.communicate()[0], "it is the same app"
     assert till.check().outcome == "SWAPPED"
+    assert till.launch(sell=1).returncode == 0
+    assert till.check().outcome == "NOTHING_NEW"
+    assert (till.status()["starts"]["version"], version(till.database)) == ("1.1", 4)
 
 
 def test_a_closed_window_is_waited_for(vendor: Vendor, till: Till) -> None:
@@ -140,8 +144,10 @@ def test_a_closed_window_is_waited_for(vendor: Vendor, till: Till) -> None:
     text = till.settings_path.read_text().replace('from = "00:00"', f'from = "{later:%H:%M}"')
     till.settings_path.write_text(text.replace('until = "00:00"', f'until = "{later + timedelta(hours=1):%H:%M}"'))
     found = till.check()
-    assert (found.outcome, "waits for the update window" in found.reason) == ("WAITING", True)
-    assert till.status()["phase"] == "STAGED"
+    assert (found.outcome, "in the update window" in found.reason) == ("SWAPPED", True)
+    launched = till.launch(sell=1)
+    assert (launched.returncode, "1.0 is open" in launched.stdout) == (0, True), launched.stderr
+    assert (till.status()["phase"], till.status()["trial"], version(till.database)) == ("SWAPPED", None, 2)
 
 
 def test_an_app_confirms_by_command_too_and_a_stale_trial_is_never_a_confirm(vendor: Vendor, till: Till) -> None:
@@ -150,7 +156,7 @@ def test_an_app_confirms_by_command_too_and_a_stale_trial_is_never_a_confirm(ven
     vendor.release("1.1", schema=4, behaviour="exit0")
     till.check()
     till.launch(sell=1)
-    (trial,) = till.state().read_trials(None)
+    (trial,) = till.terminal().look().trials
     assert till.run("confirm", TILLKEEPER_TRIAL_ID=trial.trial_id).returncode == 0
     till.check()
     assert (till.status()["starts"]["version"], till.outcomes().count("CONFIRMED")) == ("1.1", 1)
@@ -160,7 +166,7 @@ def test_a_confirm_after_the_give_up_is_told_to_close_without_selling(vendor: Ve
     vendor.release("1.1", schema=4, behaviour="crash")
     till.check()
     till.launch(sell=1)
-    (trial,) = till.state().read_trials(None)
+    (trial,) = till.terminal().look().trials
     assert till.run("confirm", TILLKEEPER_TRIAL_ID=trial.trial_id).returncode == 3
 
 
@@ -251,8 +257,9 @@ def test_a_bundle_that_is_not_the_newest_release_is_refused_with_the_newest_name
     with pytest.raises(Refused, match=r"it is not release 1\.1, the newest that is signed") as caught:
         till.install(vendor.root, url, bundle=vendor.bundles / "1.0")
     assert caught.value.hint == "Give the bundle of 1.1, or leave --bundle out: then 1.1 is downloaded."
-    assert not (till.settings.state / "journal.json").exists()
-    assert not [path for path in (till.settings.program / "versions").iterdir() if path.is_dir()]
+    assert not till.settings_path.exists()
+    assert not (till.folder / "state" / "journal.json").exists()
+    assert not [path for path in (till.folder / "program" / "versions").iterdir() if path.is_dir()]
     till.install(vendor.root, url, bundle=vendor.bundles / "1.1")
     assert till.status()["starts"]["version"] == "1.1"
 
@@ -341,15 +348,17 @@ def test_the_lock_is_let_go_when_its_holder_dies_and_is_never_taken_over(tmp_pat
     assert lock.is_free()
 
 
-def test_a_terminal_lock_that_somebody_keeps_is_an_error_to_try_later(till: Till) -> None:
+def test_a_terminal_lock_that_somebody_keeps_stops_the_agent_and_not_the_till(till: Till) -> None:
     from updater.terminal.live import Terminal
 
     till.limits(lock_seconds=0.2)
     lock = Lock(till.settings.state / "terminal.lock")
     assert lock.try_take()
-    with pytest.raises(TryLater, match="another process of Tillkeeper keeps it"):
+    with pytest.raises(TryLater, match="keeps it"):
         Terminal(till.settings, kind=ProcessKind.AGENT).take_terminal_lock()
-    assert till.run("launch").returncode == 75
+    launched = till.launch(sell=1)
+    assert (launched.returncode, "1.0 is open" in launched.stdout) == (0, True), launched.stderr
+    assert till.outcomes()[-1] == "LOCK_HELD"
     lock.release()
     assert (till.settings.state / "journal.json").stat().st_size > 0
 

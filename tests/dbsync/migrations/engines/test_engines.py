@@ -129,7 +129,7 @@ def test_where_a_doubt_is_left_nothing_is_guessed(
     outcome = upgrade(database, migration_folder.load(history))
     assert outcome.name == name
     assert cause in outcome.cause
-    assert "baseline" in outcome.hint
+    assert "dbsync " in outcome.hint, outcome.hint
     assert dump(database) == before
     assert not (tmp_path / "backups").exists() or not list((tmp_path / "backups").glob("*.db"))
 
