@@ -192,7 +192,7 @@ def test_a_number_keeps_its_unit_and_a_value_its_column() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo terminals are POSIX's")
-@pytest.mark.parametrize("columns", [60, 80, 200])
+@pytest.mark.parametrize("columns", [60, 80, 400])
 def test_a_wide_terminal_has_lines_that_can_be_read_and_a_narrow_one_whole_words(tmp_path: Path, columns: int) -> None:
     database = make_shop(tmp_path, schema=2)
     for _ in range(2):
