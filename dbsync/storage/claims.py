@@ -12,10 +12,13 @@ import os
 import re
 import stat
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
 from dbsync.errors import UnreadableFile, disk_problem
+from dbsync.storage.files import disk_errors
 from dbsync.storage.platform import this_platform
 
 CLAIM_LIMIT_BYTES: Final = 256 * 1024
@@ -28,7 +31,7 @@ QUOTE, BACKSLASH = b'"\\'
 _OTHER_KINDS: Final = frozenset(
     {errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.ENOTDIR, errno.EISDIR, errno.EMLINK, errno.ENAMETOOLONG}
 )
-"""What the system answers where a link, a socket, a device without a driver or a folder is in the place of a file."""
+"""Errors of the system where a link, a socket, a device without a driver or a folder is in the place of a file."""
 
 
 class NotOurs(UnreadableFile):
@@ -55,16 +58,11 @@ def read(path: Path, *, limit_bytes: int = CLAIM_LIMIT_BYTES, through_links: boo
         NotOurs: it is no regular file, or too large; or its folder is a link.
         DiskProblem: it cannot be read now, which says nothing about its content.
     """
-    descriptor = _opened(path, through_links=through_links)
-    try:
+    with _open_for("read", path, through_links=through_links) as descriptor:
         size_bytes = os.fstat(descriptor).st_size
         if size_bytes > limit_bytes:
             _refuse(path, f"it has {size_bytes} bytes, at most {limit_bytes} are expected")
         data = _read_at_most(descriptor, limit_bytes + 1)
-    except OSError as cause:
-        raise disk_problem("read", path, cause) from cause
-    finally:
-        os.close(descriptor)
     if len(data) > limit_bytes:
         # It grew since its size was asked for.
         _refuse(path, f"it has more than {limit_bytes} bytes")
@@ -79,14 +77,9 @@ def read_tail(path: Path, *, size_bytes: int) -> bytes:
         NotOurs: it is no regular file.
         DiskProblem: it cannot be read now.
     """
-    descriptor = _opened(path)
-    try:
+    with _open_for("read", path) as descriptor:
         os.lseek(descriptor, max(0, os.fstat(descriptor).st_size - size_bytes), os.SEEK_SET)
         return _read_at_most(descriptor, size_bytes)
-    except OSError as cause:
-        raise disk_problem("read", path, cause) from cause
-    finally:
-        os.close(descriptor)
 
 
 def sync(path: Path) -> None:
@@ -97,13 +90,8 @@ def sync(path: Path) -> None:
         NotOurs: it is no regular file.
         DiskProblem: it may not be durable.
     """
-    descriptor = _opened(path)
-    try:
+    with _open_for("sync", path) as descriptor:
         os.fsync(descriptor)
-    except OSError as cause:
-        raise disk_problem("sync", path, cause) from cause
-    finally:
-        os.close(descriptor)
 
 
 def read_json(path: Path, *, limit_bytes: int = CLAIM_LIMIT_BYTES) -> dict[str, Any]:
@@ -168,7 +156,18 @@ def plain(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
 
 
-def _opened(path: Path, *, through_links: bool = False) -> int:
+@contextmanager
+def _open_for(operation: str, path: Path, *, through_links: bool = False) -> Iterator[int]:
+    """A regular file, open; a call on it that fails is this operation's on this path."""
+    descriptor = _opened(path, through_links=through_links)
+    try:
+        with disk_errors(operation, path):
+            yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _opened(path: Path, *, through_links: bool) -> int:
     try:
         descriptor = this_platform().open_claim(path, through_links=through_links)
     except FileNotFoundError:

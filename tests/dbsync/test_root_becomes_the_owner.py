@@ -164,7 +164,7 @@ def test_programs_read_the_account_in_the_hint(shop: Shop) -> None:
 
 
 def rights_after_becoming(path: Path) -> dict[str, object]:
-    """What a process has that became the owner of a path."""
+    """The rights of a process that became the owner of a path."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:

@@ -47,7 +47,7 @@ SHOPS: Final = {
 
 
 class Scenario(NamedTuple):
-    """What may happen in a trace."""
+    """The events that may happen in a trace."""
 
     name: str
     shop: str = "schema"

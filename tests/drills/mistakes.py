@@ -86,7 +86,7 @@ def given_up_before_its_rejection(patch: Patch) -> None:
 
 
 def folded_before_the_database_is_back(patch: Patch) -> None:
-    patch.setattr(agent_decisions, "row_gone", lambda trial, database: True)
+    patch.setattr(agent_decisions, "is_settled", lambda trial, database: True)
 
 
 def issued_after_the_journal(patch: Patch) -> None:

@@ -199,7 +199,7 @@ class TwoTill(Till):
         return [str(python()), "-I", "-m", "updater", *words]
 
     def environment(self, **values: str) -> dict[str, str]:
-        """What processes get."""
+        """The environment of the processes."""
         return {
             "PATH": os.defpath, "HOME": "/", "TILLKEEPER_SETTINGS": str(self.settings_path),
             "SAMPLE_TILL_RECEIPTS": str(self.receipts), **values,

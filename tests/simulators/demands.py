@@ -1,4 +1,4 @@
-"""What must come if nothing goes wrong any more: the till sells within a few launches, and what is owed is done."""
+"""The demands on a till where nothing goes wrong any more: it sells within a few launches, and what is owed is done."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def close(world: Situation) -> None:
 
 
 def unfinished(world: Situation, rest: Rest) -> str:
-    """What is left undone although the till sells and all is at rest; empty if nothing is."""
+    """The work that is left undone although the till sells and all is at rest; empty if nothing is."""
     if world.terminal_lock in world.hung:
         # The till sells, and everything else waits for the process that hangs.
         return ""

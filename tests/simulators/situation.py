@@ -49,7 +49,7 @@ class Situation(World):
     """A world with what an explorer remembers about it."""
 
     left: dict[str, int] = field(default_factory=dict)
-    """What may still happen in this trace, by kind."""
+    """The events that may still happen in this trace, by kind."""
     forged: bool = False
     """Whether a hostile account has written lies: then promises hold that do not rest on its word."""
     urgent: bool = False
@@ -63,7 +63,7 @@ class Situation(World):
     hung: set[str] = field(default_factory=set)
     """Processes that do nothing any more and keep their locks."""
     alarms: set[str] = field(default_factory=set)
-    """What people were told of while the till settled."""
+    """The outcomes that people were told of while the till settled."""
     agent_alive: bool = True
     sold: bool = False
     """Whether an app sold in the last round of settling."""
@@ -166,7 +166,7 @@ class Situation(World):
         self.need(not over or stays, f"the agent ended {trial_id}, and it goes on trial")
 
     def check_not_recalled(self, trial_id: str) -> None:
-        """What the vendor took back does not go on trial once the agent has heard of it."""
+        """A release that the vendor took back does not go on trial once the agent has heard of it."""
         issued = self.visible()[f"issued/{trial_id}"]
         known = issued.candidate.release_id in self.heard
         self.need(not known, f"{issued.candidate.version} goes on trial although the vendor took it back")
@@ -182,7 +182,7 @@ class Situation(World):
         self.need(not late, f"{trial.candidate.version} changes the database outside of the moment")
 
     def wrong(self) -> str:
-        """What does not hold between two runs; empty if everything does."""
+        """The promise that does not hold between two runs; empty if everything does."""
         try:
             self.check_sales()
             self.check_confirms()

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from dbsync.outcomes import NamedOutcome
 from updater.answers import Answer, Catalog, Offer
-from updater.decisions.launcher import fits, row_gone
+from updater.decisions.launcher import fits, is_settled
 from updater.model import By, Choice, Issued, Journal, Phase, Rejection, Release, State, Trial, Verdict, View
 from updater.outcomes import TerminalOutcome
 
@@ -15,15 +15,6 @@ RETRY_DAYS: Final = 7
 """After so long an urgent release is tried again that only the till's account has rejected."""
 STALLED_DAYS: Final = 7
 """After so long a trial without an end is an alarm."""
-
-
-class Moment(NamedTuple):
-    """Time and accounts, for the decisions that depend on them."""
-
-    now: str
-    """UTC, in the form of the state files."""
-    retries_urgent: bool = False
-    """Whether the till's account is another one than the agent's, so that its give-up may be forged."""
 
 
 class Fold(NamedTuple):
@@ -104,13 +95,14 @@ Settle = Fold | FoldRollback | FoldChoice | CloseChoices | Close
 AgentStep = Rebuild | Settle | TakeBack | Lift | Stage | Unstage | Swap | Wait
 
 
-def decide_agent(view: View, catalog: Catalog | None, moment: Moment) -> AgentStep:
+def decide_agent(view: View, catalog: Catalog | None, *, now: str, retries_urgent: bool = False) -> AgentStep:
     """Return the agent's next step.
 
     Args:
         view: the terminal, read at one moment.
         catalog: the repository's offers; None before the repository was asked (once in a cycle, when all is settled).
-        moment: the time, for rejections that end.
+        now: the time, UTC, in the form of the state files: for rejections that end.
+        retries_urgent: whether the till's account is another one than the agent's, so that its give-up may be forged.
     """
     journal = view.journal
     if journal is None:
@@ -123,7 +115,7 @@ def decide_agent(view: View, catalog: Catalog | None, moment: Moment) -> AgentSt
     trial = view.trial(journal.trial_id)
     if journal.phase is Phase.SWAPPED and trial is not None:
         return _on_trial(trial, catalog)
-    lifted = _to_lift(view, catalog, moment)
+    lifted = _to_lift(view, catalog, now) if retries_urgent else None
     if lifted is not None:
         return Lift(lifted)
     unusable = _unusable(view, journal, catalog)
@@ -164,7 +156,7 @@ def _to_settle(view: View, journal: Journal) -> Settle | None:
         if view.choice is not None and trial.candidate == view.choice.of and trial.ends_back:
             # The choice ended it: it is folded with the choice, which also says where the till goes.
             continue
-        if trial.verdict is Verdict.CONFIRMED or trial.back is not None or row_gone(trial, view.database):
+        if trial.verdict is Verdict.CONFIRMED or is_settled(trial, view.database):
             return Fold(trial)
     rejection = view.rejection(journal.good.release_id)
     by_person = view.choice is None and rejection is not None and rejection.by is By.PERSON and rejection.done
@@ -194,8 +186,7 @@ def _went_back(view: View, journal: Journal) -> FoldChoice | None:
     trial = view.trial(journal.trial_id)
     if trial is None or trial.candidate != choice.of or trial.verdict is Verdict.CONFIRMED:
         return FoldChoice(choice)
-    gone = trial.ends_back and (trial.back is not None or row_gone(trial, view.database))
-    return FoldChoice(choice) if gone else None
+    return FoldChoice(choice) if trial.ends_back and is_settled(trial, view.database) else None
 
 
 def _on_trial(trial: Trial, catalog: Catalog) -> TakeBack | Wait:
@@ -205,19 +196,19 @@ def _on_trial(trial: Trial, catalog: Catalog) -> TakeBack | Wait:
     return Wait(TerminalOutcome.ON_TRIAL, f"{trial.candidate.version} is on trial")
 
 
-def _to_lift(view: View, catalog: Catalog, moment: Moment) -> Rejection | None:
+def _to_lift(view: View, catalog: Catalog, now: str) -> Rejection | None:
     """Return the rejection of the newest release that ends by time; None if none does.
 
     A give-up by the till's account cannot be told from a forged one. An urgent release is not kept away by it for
     ever: it comes back under a new trial, and each time people read of it.
     """
-    if not moment.retries_urgent or not catalog.newer:
+    if not catalog.newer:
         return None
     newest = catalog.newer[-1]
     rejection = view.rejection(newest.release.release_id)
     if rejection is None or not newest.urgent or not rejection.claimed:
         return None
-    return rejection if _days_between(rejection.at, moment.now) >= RETRY_DAYS else None
+    return rejection if _days_between(rejection.at, now) >= RETRY_DAYS else None
 
 
 def is_stalled(issued: Issued, trial: Trial | None, now: str) -> bool:

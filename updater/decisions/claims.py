@@ -7,9 +7,8 @@ trial that the agent has issued and has not folded, and nothing else. Releases c
 # Annotations are evaluated here: as texts, NamedTuple compiles each again at every start (`scripts/bench launch`).
 from typing import Final, NamedTuple
 
-from updater.decisions.launcher import fits, row_gone
+from updater.decisions.launcher import fits, gone_back
 from updater.model import (
-    Back,
     By,
     Choice,
     Facts,
@@ -217,7 +216,7 @@ def _leaves_what_runs(
     trial = _of(trials, journal.trial_id)
     if trial is None or not trial.begun or trial.closed:
         return choice.of == journal.good
-    ended = trial.ends_back and trial.back is not Back.STAYS and (trial.back is not None or row_gone(trial, database))
+    ended = gone_back(trial, database)
     # Ended and not folded yet: the good release runs; or the choice itself is what ended it.
     return choice.of == trial.candidate or (ended and choice.of == journal.good)
 

@@ -50,13 +50,19 @@ def select(
     if journal.phase is Phase.SWAPPED and journal.candidate is not None:
         left = {rejection.release: rejection.to for rejection in rejections}.get(journal.candidate)
         # A person who leaves a trial may go further back than to the release before it.
-        chosen = (left or journal.good) if _gone_back(trial, database) else journal.candidate
+        chosen = (left or journal.good) if gone_back(trial, database) else journal.candidate
     return _unless_rejected(chosen, journal.good, rejections, proofs)
 
 
-def _gone_back(trial: Trial | None, database: Facts) -> bool:
+def gone_back(trial: Trial | None, database: Facts) -> bool:
+    """Return whether a trial has ended and the database is not its any more."""
     if trial is None or not trial.ends_back or trial.back is Back.STAYS:
         return False
+    return is_settled(trial, database)
+
+
+def is_settled(trial: Trial, database: Facts) -> bool:
+    """Return whether a trial that ended owes no return: it is on record, or the trial's row is gone."""
     return trial.back is not None or row_gone(trial, database)
 
 

@@ -102,8 +102,7 @@ def _turn(till: Till, catalog: Catalog | None, done: list[str]) -> decisions.Age
     with terminal_locked(till):
         till.sync()
         view = till.look()
-        moment = decisions.Moment(till.now(), retries_urgent=till.two_accounts())
-        step = decisions.decide_agent(view, catalog, moment)
+        step = decisions.decide_agent(view, catalog, now=till.now(), retries_urgent=till.two_accounts())
         return _record(till, view, step, done)
 
 

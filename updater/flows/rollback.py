@@ -276,7 +276,7 @@ def perform(till: Till, plan: Plan, *, accept_loss: bool) -> Done:
         aside = _restore(till, prepared)
         with terminal_locked(till):
             view = till.look()
-            decided = next((found for found in view.rejections if found.intent_id == intent_id), None)
+            decided = _decided(view, intent_id)
             if decided is not None:
                 _fold(till, view, decided)
     finally:
@@ -338,7 +338,7 @@ def _decide(till: Till, plan: Plan, intent_id: str, prepared: preparation.Prepar
         with terminal_locked(till):
             _choose(till, till.look(), plan, prepared, intent_id)
     except BaseException as error:
-        if any(found.intent_id == intent_id for found in till.look().rejections):
+        if _decided(till.look(), intent_id) is not None:
             # It is there, perhaps not durable: the copies are needed, and the next start decides by what it finds.
             raise Owed(operation="decide the rollback", cause=wrapped(error).located) from error
         if prepared is not None:
@@ -346,10 +346,15 @@ def _decide(till: Till, plan: Plan, intent_id: str, prepared: preparation.Prepar
         raise
 
 
+def _decided(view: View, intent_id: str) -> Rejection | None:
+    """Return the rollback of that id as every decision sees it, by a choice or a rejection; None if none holds."""
+    return next((found for found in view.rejections if found.intent_id == intent_id), None)
+
+
 def _check_decided(till: Till, intent_id: str, prepared: preparation.Prepared | None) -> None:
     """Stop before the restore if the choice does not hold: what it leaves is not what runs, by the agent's files."""
     view = till.look()
-    if any(found.intent_id == intent_id for found in view.rejections):
+    if _decided(view, intent_id) is not None:
         return
     if prepared is not None:
         preparation.abandon(till.database(), prepared)

@@ -7,7 +7,7 @@ from typing import assert_never
 from dbsync.outcomes import NamedOutcome
 from updater.decisions.claims import highest_issued, next_choice
 from updater.decisions.journal_rebuild import next_sequence, proof_of, rebuild, rejection_of
-from updater.decisions.launcher import row_gone
+from updater.decisions.launcher import is_settled
 from updater.flows.effects import Till
 from updater.model import (
     By,
@@ -101,7 +101,7 @@ def fold_choice(till: Till, view: View, choice: Choice, *, claimed: bool) -> Non
     """
     now = till.now()
     for trial in view.trials:
-        back = trial.verdict is Verdict.CONFIRMED or trial.back is not None or row_gone(trial, view.database)
+        back = trial.verdict is Verdict.CONFIRMED or is_settled(trial, view.database)
         if trial.candidate != choice.of and not trial.closed and trial.verdict is not Verdict.OPEN and back:
             # Another trial that has ended: its ruling and its rejection stand before the journal of the choice.
             fold(till, view, view.journal or Journal(Phase.IDLE, good=choice.of), trial)

@@ -12,7 +12,6 @@ from dbsync.storage import files
 from dbsync.storage.locks import Lock
 from dbsync.storage.platform import this_platform
 from updater.bundles import version_folders
-from updater.decisions.adoption import adopted
 from updater.decisions.claims import compose
 from updater.errors import Busy, LockHeld
 from updater.flows.effects import AppEvent, Till
@@ -138,6 +137,8 @@ class Terminal(Till):
             journal, broken, unavailable = None, False, True
         issued, rulings = self.files.read_issued(), self.files.read_rulings()
         if self._lies_as_before:
+            from updater.decisions.adoption import adopted
+
             journal, issued, rulings = adopted(journal, self.files.read_first_trials(), now="")
         return compose(
             Seen(

@@ -39,7 +39,6 @@ from updater.model import (
 )
 
 FORMAT: Final = 1
-"""Whatever the umask is: of two accounts, each reads what the other one writes. There is no secret in these files."""
 LONGEST_SECONDS: Final = 1e9
 """Above every running time that can be true; a claim of more is no trial of ours."""
 Value = TypeVar("Value")

@@ -1,4 +1,4 @@
-"""What another account left in the place of a file: never followed, never waited for, never more than a little."""
+"""Entries of another account in the place of a file: never followed, never waited for, never more than a little."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ column = "id"
 
 
 SINCE: Final = ("last", "last_choice", "permitted_choice")
-"""What the journal of a terminal of before did not have."""
+"""Fields that the journal of an earlier version did not have."""
 
 
 class Built(NamedTuple):

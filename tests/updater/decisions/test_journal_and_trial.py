@@ -9,7 +9,7 @@ import pytest
 from dbsync.model import Back, Facts, ReleaseId, SchemaNumber, State, TrialId
 from tests.helpers.places import ROOT
 from updater.answers import Answer, Catalog
-from updater.decisions.agent import Moment, decide_agent
+from updater.decisions.agent import decide_agent
 from updater.decisions.journal_rebuild import rebuild
 from updater.decisions.launcher import decide_launch, select
 from updater.model import By, Journal, Limits, Phase, Proof, Rejection, Release, Trial, Verdict, View
@@ -79,7 +79,7 @@ def decided(journal: str, trial: str) -> tuple[str, str, str]:
     is_candidate = selected == CANDIDATE and (journal in ("SWAPPED", "lost"))
     launch = decide_launch(view, known, LIMITS)
     signed = frozenset({GOOD.release_id, CANDIDATE.release_id, NEXT.release_id})
-    agent = decide_agent(view, Catalog(Answer.OK, "", (), signed), Moment(""))
+    agent = decide_agent(view, Catalog(Answer.OK, "", (), signed), now="")
     assert is_candidate or selected == known.good
     return "candidate" if is_candidate else "good", type(launch).__name__, type(agent).__name__
 

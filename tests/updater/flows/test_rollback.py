@@ -367,6 +367,6 @@ def test_no_trial_begins_and_nothing_is_swapped_in_while_a_rollback_is_owed() ->
     assert launcher.decide_launch(view, swapped, Limits(), owed=True) == launcher.Start(new, None)
     staged = swapped._replace(phase=Phase.STAGED, trial_id=None)
     catalog = Catalog(Answer.OK, "", (), frozenset({new.release_id, newer.release_id}))
-    step = agent.decide_agent(view._replace(journal=staged), catalog, agent.Moment(""))
+    step = agent.decide_agent(view._replace(journal=staged), catalog, now="")
     assert isinstance(step, agent.Wait)
     assert "until the rollback is finished" in step.reason
