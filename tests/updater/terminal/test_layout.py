@@ -333,12 +333,14 @@ def test_a_till_whose_move_fails_goes_on_where_its_files_lie(tmp_path: Path, mon
     moved = Moved("trial", tmp_path)
     calls = moved.cut(monkeypatch, at=0).calls
     (trial_id,) = {Path(name).stem for name in moved.before if name.startswith("trial/f")}
-    for at in range(1, len(calls) + 1):
+    # The till's own move fails at each call, or an agent's has failed there before it and the disk is still full.
+    for at, after_agent in [(at, after_agent) for at in range(1, len(calls) + 1) for after_agent in (False, True)]:
         moved.put_back()
-        with Machine(monkeypatch, at=at, full=True).runs(), pytest.raises(DiskFull):
-            layout.settled(moved.settings, reads_only=False, insists=True)
-        moved.assert_told()
-        with Machine(monkeypatch, at=2, full=True).runs():
+        if after_agent:
+            with Machine(monkeypatch, at=at, full=True).runs(), pytest.raises(DiskFull):
+                layout.settled(moved.settings, reads_only=False, insists=True)
+            moved.assert_told()
+        with Machine(monkeypatch, at=2 if after_agent else at, full=True).runs():
             till = Terminal(moved.settings, kind=ProcessKind.LAUNCHER)
         trial = till.read_trial(TrialId(trial_id))
         assert trial is not None, f"full at call {at}: {calls[at - 1]}"
