@@ -307,6 +307,10 @@ class SimulatedTill(Till):
         newer = tuple(Offer(one, 1) for one in self.world.offered if one.version > good)
         return Catalog(Answer.OK, "", newer, frozenset(one.release_id for one in self.world.releases.values()))
 
+    def reuse(self, offer: Offer) -> bool:
+        self._tick("reuse")
+        return offer.release.folder in self.world.folders
+
     def download(self, offer: Offer) -> Path:
         self._tick("download")
         return Path("archive")

@@ -90,6 +90,10 @@ class Staging:
         }
         return Catalog(found.answer, found.detail, newer, frozenset(self._offers), words, tuple(sorted(recalled)))
 
+    def reuse(self, offer: Offer) -> bool:
+        """Return whether its version folder is there and exactly what was signed; one that differs loses its name."""
+        return self._versions.reuse(offer.release)
+
     def download(self, offer: Offer) -> Path:
         """Download and verify the archive into the downloads folder; resume an interrupted download.
 

@@ -8,16 +8,19 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
-from dbsync.errors import DiskFull, Refused, disk_problem
+from dbsync.errors import DiskFull, DiskProblem, Refused, disk_problem
+from dbsync.facts import ReleaseId
 from dbsync.storage import files
 from updater.host import this_host
 from updater.manifest import MANIFEST_NAME, FileEntry, Manifest, entry_of, parse, release_id, scan
+from updater.model import Release
 
 if TYPE_CHECKING:
     from updater.bundles.foreign_files import Kept
 
 RESERVE_BYTES: Final = 50_000_000
 """Space that stays free for the app and its database when a version is unpacked."""
+_DIFFERING: Final = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 _STAGING, _OLD, _GONE = ".staging-", ".old-", ".gone-"
 FOLDER_MODE: Final = 0o755
 """Of every folder, whatever the umask is: the till's account runs what the agent's has written."""
@@ -138,17 +141,63 @@ class Versions:
                 raise Refused(operation="check", path=folder / path, cause="it is not in the signed manifest")
             (folder / path).unlink()
 
+    def reuse(self, release: Release) -> bool:
+        """Return whether a release's folder is there and exactly what was signed; one that differs loses its name.
+
+        A name alone proves nothing: an account that could write here may have given it. Tidying keeps the foreign files
+        of a folder that lost its name.
+
+        Raises:
+            DiskProblem: it cannot be read now, or cannot be renamed; it stays as it is.
+        """
+        if not os.path.lexists(self.root / release.folder):
+            return False
+        if self.verified(release.folder) == release.release_id:
+            return True
+        self.take_name(release.folder)
+        return False
+
+    def verified(self, name: str) -> ReleaseId | None:
+        """Return the release whose files a version folder has, all of them and no others; None if it is no such folder.
+
+        Raises:
+            DiskProblem: it cannot be read now.
+        """
+        folder = self.root / name
+        try:
+            with files.disk_errors("check", folder):
+                if folder.is_symlink():
+                    # What it leads to may be written by somebody else.
+                    return None
+                manifest_bytes = (folder / MANIFEST_NAME).read_bytes()
+            manifest = parse(manifest_bytes)
+            self.check(folder, manifest)
+        except (Refused, DiskProblem) as error:
+            if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, _DIFFERING):
+                raise disk_problem("check", folder, error.__cause__) from error
+            return None
+        release = Release(release_id(manifest_bytes), manifest.version, manifest.schema)
+        return release.release_id if release.folder == name else None
+
+    def take_name(self, name: str) -> None:
+        """Take the final name from a folder: no start finds it any more, and tidying removes it."""
+        folder = self.root / name
+        if folder.is_symlink():
+            with files.disk_errors("remove", folder):
+                folder.unlink()
+            return
+        aside = folder.with_name(_OLD + name)
+        if files.is_there(aside):
+            aside = folder.with_name(f"{_OLD}{name}-{os.urandom(4).hex()}")
+        files.rename_durably(source=folder, target=aside)
+
     def shelve(self, staging: Path, name: str) -> None:
         """Make the files durable, then give the folder its final name; from then on it counts as complete.
 
         Raises:
-            DiskFull, DiskProblem: a file cannot be made durable; nothing has the final name.
+            DiskFull, DiskProblem: a file cannot be made durable, or a folder has the name; this one has not got it.
         """
         target = self.root / name
-        if target.is_dir():
-            # An earlier run was interrupted after this rename; the existing folder is complete and never overwritten.
-            self._discard(staging)
-            return
         with files.disk_errors("shelve", target):
             files.sync_tree(staging)
         files.rename_durably(source=staging, target=target)
@@ -168,9 +217,7 @@ class Versions:
         try:
             for folder in self.root.iterdir():
                 if not folder.name.startswith(".") and folder.name not in keep:
-                    aside = folder.with_name(_OLD + folder.name)
-                    if not aside.exists():
-                        files.rename_durably(source=folder, target=aside)
+                    self.take_name(folder.name)
             for folder in sorted(self.root.iterdir()):
                 if folder.name.startswith(_OLD):
                     self._empty(folder, kept_files / folder.name.removeprefix(_OLD), told)

@@ -259,10 +259,9 @@ def _perform(till: Till, step: decisions.AgentStep, done: list[str]) -> decision
 def _stage(till: Till, step: decisions.Stage, done: list[str]) -> decisions.Wait | None:
     """Download, unpack, check and shelve without any lock, then record the candidate if it is still wanted."""
     offer = step.offer
-    if offer.release.folder not in till.look().installed:
-        problem = _shelve(till, step)
-        if problem is not None:
-            return problem
+    problem = _shelve(till, step)
+    if problem is not None:
+        return problem
     with terminal_locked(till):
         till.sync()
         view = till.look()
@@ -286,6 +285,8 @@ def _stage(till: Till, step: decisions.Stage, done: list[str]) -> decisions.Wait
 def _shelve(till: Till, step: decisions.Stage) -> decisions.Wait | None:
     offer = step.offer
     try:
+        if till.reuse(offer):
+            return None
         archive = till.download(offer)
     except (TryLater, Refused) as error:
         # The download differs from what was signed: the transfer is bad, not the release, so no release is rejected.

@@ -215,6 +215,14 @@ class Till(Records):
         """Ask the repository, in a child with a hard deadline."""
 
     @abstractmethod
+    def reuse(self, offer: Offer) -> bool:
+        """Return whether its version folder is there and exactly what was signed; one that differs loses its name.
+
+        An earlier run may have been cut after the folder got its name, or another account may have written it.
+        Raises TryLater if it cannot be read now.
+        """
+
+    @abstractmethod
     def download(self, offer: Offer) -> Path:
         """Download and verify the archive; resume an interrupted download. Raises TryLater or Refused."""
 

@@ -37,7 +37,7 @@ def first_version(till: Till, *, bundle: Path | None = None) -> Journal:
                 hint="`updater check` makes it again from the other state files.",
             )  # fmt: skip
     offer = _newest(till.find_releases())
-    if offer.release.folder not in view.installed:
+    if not till.reuse(offer):
         _shelve(till, offer, bundle)
     with terminal_locked(till):
         view = till.look()

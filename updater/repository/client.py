@@ -94,6 +94,28 @@ def app_of(url: str, root: bytes, *, named: str | None = None, mirrors: tuple[st
         Refused: the repository does not pass verification, has no release of the named app, or without a name has
             releases of no app or of several.
     """
+    apps = sorted({release.manifest.app for release in _look_afresh(url, root, mirrors)})
+    if named in apps:
+        return named
+    if len(apps) != 1 or named is not None:
+        cause = f"the repository at {url} has releases of {', '.join(apps) or 'no app'}"
+        cause += f", and none of {named}" if named is not None else ""
+        raise Refused(operation="install", cause=cause, hint="Say which with --app NAME.")
+    return apps[0]
+
+
+def signed_ids(url: str, root: bytes, *, mirrors: tuple[str, ...] = ()) -> frozenset[ReleaseId]:
+    """Return the releases of a repository, verified against a trusted root and nothing else that this terminal has.
+
+    Raises:
+        TryLater: the repository cannot be asked now.
+        Refused: the repository does not pass verification.
+    """
+    return frozenset(release.release_id for release in _look_afresh(url, root, mirrors))
+
+
+def _look_afresh(url: str, root: bytes, mirrors: tuple[str, ...]) -> tuple[Signed, ...]:
+    """Look at a repository as a terminal does that knows its root alone."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "root.json").write_bytes(root)
         limits = Limits()
@@ -102,14 +124,7 @@ def app_of(url: str, root: bytes, *, named: str | None = None, mirrors: tuple[st
     if found.answer is not Answer.OK:
         kind = Refused if found.answer is Answer.REFUSED else TryLater
         raise kind(operation="install", cause=f"{found.answer}: {found.detail}")
-    apps = sorted({release.manifest.app for release in found.releases})
-    if named in apps:
-        return named
-    if len(apps) != 1 or named is not None:
-        cause = f"the repository at {url} has releases of {', '.join(apps) or 'no app'}"
-        cause += f", and none of {named}" if named is not None else ""
-        raise Refused(operation="install", cause=cause, hint="Say which with --app NAME.")
-    return apps[0]
+    return found.releases
 
 
 def fetch(source: Source, wanted: Signed, *, to: Path, progress: Callable[[int, int], None]) -> Fetched:

@@ -13,15 +13,17 @@ from typing import Final, NamedTuple
 from dbsync.errors import Refused, TillkeeperError, TryLater
 from dbsync.storage import children, files
 from updater import settings as settings_file
+from updater.bundles.version_folders import Versions
 from updater.errors import SettingsError
 from updater.flows.first_install import first_version
 from updater.host import this_host
 from updater.host.base import Account, Entry, Folders, Rights
 from updater.model import Journal, Limits, ProcessKind
-from updater.repository.client import app_of
+from updater.repository.client import app_of, signed_ids
 from updater.settings import Settings
 from updater.terminal import identity, layout, rights
 from updater.terminal.live import Terminal
+from updater.terminal.state_files import StateFolder
 
 FIXED: Final = frozenset({"--app", "--program", "--state"})
 """Options that no installed terminal can change: its versions and its journal lie there."""
@@ -70,6 +72,8 @@ class Plan(NamedTuple):
     """Whether no version is installed yet."""
     differences: tuple[Difference, ...]
     """What `--change` replaces."""
+    foreign: tuple[str, ...] = ()
+    """Version folders that the till's account could write until now, and that are not what the vendor signed."""
 
 
 def install(wish: Wish) -> tuple[Settings, Journal]:
@@ -100,6 +104,8 @@ def install(wish: Wish) -> tuple[Settings, Journal]:
         raise
     identity.record(settings)
     rights.set_all(settings)
+    for name in plan.foreign:
+        Versions(settings.program).take_name(name)
     return settings, journal
 
 
@@ -150,7 +156,33 @@ def examine(wish: Wish) -> Plan:
     if settings.till_user:
         _check_reach(settings, till or rights.till_account(settings))
         rights.accounts_of(settings)
-    return Plan(settings, root, installed is None, differing)
+    parts = installed is not None and settings.till_user and not installed.till_user
+    foreign = tuple(_foreign_versions(settings, root)) if parts else ()
+    return Plan(settings, root, installed is None, differing, foreign)
+
+
+def _foreign_versions(settings: Settings, root: bytes) -> Iterator[str]:
+    """Yield the version folders that are not what the vendor signed; one account could write all of them until now.
+
+    Raises:
+        Refused: the release that starts is one of them, or the repository does not pass verification.
+        TryLater: the repository cannot be asked now, or a folder cannot be read.
+    """
+    versions = Versions(settings.program)
+    signed = signed_ids(settings.url, root, mirrors=settings.mirrors)
+    journal, _ = StateFolder(settings.state, shared=settings.shared).read_journal()
+    for name in sorted(versions.names()):
+        found = versions.verified(name)
+        is_named = journal is not None and name == journal.good.folder
+        if found in signed and (not is_named or journal is None or found == journal.good.release_id):
+            continue
+        if is_named:
+            raise Refused(
+                operation="give this terminal two accounts", path=versions.folder(name),
+                cause="the release that starts is not what the vendor signed, or was withdrawn since",
+                hint=f"`updater uninstall --settings {settings.path}` keeps the data; then install again.",
+            )  # fmt: skip
+        yield name
 
 
 def settings_for(wish: Wish, app: str, path: Path) -> Settings:

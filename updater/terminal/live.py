@@ -317,6 +317,9 @@ class Terminal(Till):
         worked = tuple(proof.release for proof in self.files.read_proofs())
         return self._stage().find_releases(self.files.read_journal()[0], worked)
 
+    def reuse(self, offer: Offer) -> bool:
+        return self._stage().reuse(offer)
+
     def download(self, offer: Offer) -> Path:
         return self._stage().download(offer)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tests.helpers.accounts import CLERK, CLERK_B, CLERKS, as_root, on_disk
 from tests.helpers.terminal import Till
 from tests.helpers.vendor import Vendor
 from updater import settings as settings_file
+from updater.bundles.version_folders import Versions
 from updater.errors import SettingsError
 from updater.flows.agent import cycle
 from updater.host import this_host
@@ -294,6 +296,24 @@ def test_a_terminal_becomes_one_of_two_accounts_with_change(machine: Path, vendo
     disk = on_disk(machine)
     assert disk[f"lib/{settings.app}/shared"] == (CLERK, CLERK, "0700")
     assert disk[f"data/{settings.app}"][0] == CLERK
+
+
+@as_root
+def test_two_accounts_begin_with_what_the_vendor_signed(machine: Path, vendor: Vendor, url: str) -> None:
+    settings = under(0o022, machine_wish(vendor, url, till_user=None))
+    (good,) = (settings.program / "versions").iterdir()
+    # Until now the till's account could write all of it: a release that nobody signed, and a stranger's file.
+    strange = good.with_name("0.9-0123456789ab")
+    shutil.copytree(good, strange, symlinks=True)
+    (good / "sqlite3.py").write_text("print('a stranger')")
+    before = on_disk(machine)
+    with pytest.raises(Refused, match="not what the vendor signed"):
+        install(machine_wish(vendor, url, change=True))
+    assert on_disk(machine) == before, "nothing is changed by a refusal"
+    (good / "sqlite3.py").unlink()
+    settings = under(0o022, machine_wish(vendor, url, change=True))
+    assert Versions(settings.program).names() == {good.name}
+    assert rights.check_at_start(settings) == ()
 
 
 @as_root
