@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
+import subprocess
 import sys
 import traceback
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from typing import Final, NamedTuple
 import pytest
 
 import dbsync
+from tests.helpers.places import ROOT
 
 CLERK: Final = 12345
 """An account that owns the till's data; it need not be on any list."""
@@ -124,7 +126,6 @@ def python_for_all() -> str:
     The tests' own often lies in root's home. What it runs needs no library: the launcher's side has none.
     """
     import shutil
-    import subprocess
 
     question = "import sys; print(sys.version_info >= (3, 11))"
     for path in dict.fromkeys([sys.executable, *filter(None, (shutil.which("python3", path=os.defpath),))]):
@@ -142,18 +143,27 @@ def python_for_all() -> str:
 
 def updater(*words: object, user: int = 0, umask: int = 0o022, groups: tuple[int, ...] = (), **values: str) -> Done:
     """`updater …` as a process of an account, by a Python that the account can run."""
-    import subprocess
+    with started(*words, user=user, umask=umask, groups=groups, **values) as process:
+        try:
+            said, _ = process.communicate(timeout=120)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+    return Done(process.returncode, said)
 
-    from tests.helpers.places import ROOT
 
+def started(
+    *words: object, user: int = 0, umask: int = 0o022, groups: tuple[int, ...] = (), **values: str
+) -> subprocess.Popen[str]:
+    """The same that runs on, in a session of its own."""
     if not os.access(ROOT, os.R_OK) or not ROOT.stat().st_mode & 0o005:
         pytest.skip("the repository cannot be read by other accounts")
-    done = subprocess.run(
+    return subprocess.Popen(
         [python_for_all(), "-m", "updater", *map(str, words)], cwd="/", user=user, group=user, extra_groups=groups,
         umask=umask, env={"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/", **values},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", check=False, timeout=120,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8",
+        start_new_session=True,
     )  # fmt: skip
-    return Done(done.returncode, done.stdout)
 
 
 def made_known(patch: pytest.MonkeyPatch) -> None:

@@ -94,6 +94,12 @@ def python() -> Path:
     return made
 
 
+def code() -> Path:
+    """The product's source where every account can read it."""
+    packages = next((python().parent.parent / "lib").glob("python3*/site-packages"))
+    return Path((packages / "shared.pth").read_text().splitlines()[0])
+
+
 def _of_the_system(folder: Path) -> Path | None:
     same = f"import sys; sys.exit(sys.version_info[:2] != {sys.version_info[:2]})"
     if not SYSTEM_PYTHON.exists() or not _runs(SYSTEM_PYTHON, "-I", "-c", same):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.helpers.accounts import as_root
-from tests.helpers.second_account import TwoTill, open_folder, python
+from tests.helpers.second_account import TwoTill, clerk, code, open_folder, python
 from tests.helpers.shop import version
 from tests.helpers.vendor import Vendor
 
@@ -84,6 +84,33 @@ def test_updates_a_crash_and_the_clerks_rollback(vendor: Vendor, two: TwoTill, u
     launch(two, "1.1")
     assert two.lost_receipts() == []
     assert stat.S_IMODE(two.settings.private.stat().st_mode) == 0o700
+
+
+def test_the_clerk_goes_back_with_a_bare_python_while_the_agent_is_dead(vendor: Vendor, two: TwoTill) -> None:
+    confirmed(vendor, two)
+    launch(two, "1.1")
+    before = two.of_the_agent()
+    # Nothing but an interpreter and the source: no installed package, no agent, no network.
+    script = code() / "scripts" / "rollback.py"
+    done = clerk().run(python(), "-I", "-S", script, "--yes", env=two.environment(), umask=0o077)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert two.of_the_agent() == before
+    assert two.strangers() == []
+    # The next starts, days without an agent.
+    for _ in range(2):
+        launch(two, "1.0")
+    assert (version(two.database), two.journal().good.version) == (2, "1.1")
+    assert two.of_the_agent() == before
+    # The agent is back: it takes the choice over, and does not install again what the clerk went back from.
+    assert "REJECTED_HERE" in check(two)
+    (rejection,) = two.state().read_rejections(lambda _: True)
+    assert (rejection.release.version, rejection.by) == ("1.1", "person")
+    assert (two.journal().phase, two.journal().good.version) == ("IDLE", "1.0")
+    launch(two, "1.0")
+    vendor.release("1.2", schema=5)
+    assert "SWAPPED" in check(two)
+    launch(two, "1.2")
+    assert (version(two.database), two.lost_receipts()) == (5, [])
 
 
 @pytest.mark.parametrize("command", [["check"], ["allow", "1.1"]], ids=lambda words: words[0])

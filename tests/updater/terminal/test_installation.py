@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -283,6 +284,47 @@ def test_what_one_clerk_made_another_one_works_with_through_a_whole_update(
     assert not [name for name, (_, _, mode) in ours.items() if int(mode, 8) & 0o022 and "terminal.lock" not in name]
     assert {group for _, group, _ in shared.values()} == {CLERKS}
     assert {mode for _, _, mode in shared.values()} <= {"2770", "0660"}, shared
+
+
+@as_root
+def test_an_app_that_one_clerk_left_open_is_the_only_one(machine: Path, vendor: Vendor, url: str) -> None:
+    settings = under(0o022, machine_wish(vendor, url, till_group="clerks", backup_prefix="auraswift"))
+    shop = Till(machine / "shop")
+    shop.database = settings.database
+    shop.folder.mkdir()
+    shop.fill(duplicate_sku=False)
+    rights.set_all(settings)
+    words = ("launch", "--settings", settings.path, "--", "--pause", 0.2, "--sell")
+    receipts = str(settings.data / "receipts.txt")
+
+    def launch_as_b() -> accounts.Done:
+        return accounts.updater(*words, 1, user=CLERK_B, umask=0o007, groups=(CLERKS,), SAMPLE_TILL_RECEIPTS=receipts)
+
+    def app() -> int:
+        running = this_host().running_app(settings.shared / "app.lock")
+        assert running is not None
+        assert running.pid is not None
+        return running.pid
+
+    as_a = {"SAMPLE_TILL_RECEIPTS": receipts}
+    with accounts.started(*words, 0, user=CLERK, umask=0o007, groups=(CLERKS,), **as_a) as launcher:
+        assert launcher.stdout is not None
+        assert "till 1.0 is open\n" in iter(launcher.stdout.readline, "")
+        pid = app()
+        try:
+            # A's session is disconnected and B's begins: A's app goes on, and B is told.
+            assert "The till is open already." in (told := launch_as_b()).said, told.said
+            # A's session is ended: its launcher gets a hang-up, the sale that is open goes on.
+            os.killpg(launcher.pid, signal.SIGHUP)
+            launcher.wait(timeout=60)
+            assert app() == pid
+            assert "The till is open already." in (told := launch_as_b()).said, told.said
+            assert app() == pid
+        finally:
+            os.kill(pid, signal.SIGKILL)
+    assert (sold := launch_as_b()).status == 0, sold.said
+    assert "till 1.0 is open" in sold.said
+    assert this_host().running_app(settings.shared / "app.lock") is None
 
 
 @as_root
