@@ -15,7 +15,7 @@ from dbsync.model import ReleaseId, TrialId
 from tests.simulators.clerk import lies
 from tests.simulators.situation import Situation, time_at
 from tests.simulators.till import SimulatedTill
-from tests.simulators.world import Dead, Violated
+from tests.simulators.world import Dead, Killed, Violated
 from updater.answers import Catalog
 from updater.flows.agent import cycle
 from updater.flows.launch import launch
@@ -28,6 +28,8 @@ LIMITS: Final = Limits(
 )
 BEHAVIOURS: Final = ("crash", "hang", "exit0", "sells_then_crash", "good_by_command", "late_confirm", "broken")
 """Ways of a candidate beside "good"; broken: its migration fails."""
+PAUSES_LIMIT: Final = 40
+"""More than any wait that the product bounds: one that comes in between would wait for the other one for ever."""
 PERSONS: Final = ("rollback", "choice", "allow")
 SHARED: Final = ("trial", "choices", "intent", "marks")
 """Folders and files of the till's account."""
@@ -69,6 +71,15 @@ class ExploredTill(SimulatedTill):
     """A process whose promises are checked where it keeps them."""
 
     world: Situation
+    pauses_count = 0
+
+    def pause(self, seconds: float) -> None:
+        """Wait for another process; one that waits for a process that stands still until its own end is killed."""
+        super().pause(seconds)
+        self.pauses_count += 1
+        if self.pauses_count > PAUSES_LIMIT:
+            self.world.kill(self.process)
+            raise Killed
 
     def start_app(self, release: Release, *, trial_id: TrialId | None, notice: str) -> None:
         """Start the app, which must be counted before, and which no choice has left."""
