@@ -11,7 +11,21 @@ from typing import IO, TYPE_CHECKING, Final
 from dbsync.errors import DiskFull, Refused, disk_problem
 from dbsync.storage import files
 from updater.host import this_host
-from updater.manifest import MANIFEST_NAME, FileEntry, Manifest, entry_of, parse, release_id, scan
+from updater.manifest import (
+    MANIFEST_NAME,
+    START_NAME,
+    FileEntry,
+    Manifest,
+    ManifestError,
+    Start,
+    entry_of,
+    parse,
+    parse_start,
+    release_id,
+    scan,
+    start_of,
+    start_to_bytes,
+)
 
 if TYPE_CHECKING:
     from updater.bundles.foreign_files import Kept
@@ -54,12 +68,31 @@ class Versions:
         """
         path = self.root / name / MANIFEST_NAME
         try:
-            return parse(path.read_bytes())
+            return parse(path.read_bytes(), installed=True)
         except OSError as cause:
             raise Refused(
                 operation="read the manifest", path=path, cause=cause.strerror or str(cause),
                 hint="The version folder is damaged: remove it and run `updater check`, or roll back.",
             ) from cause  # fmt: skip
+
+    def manifest_bytes(self, name: str) -> bytes | None:
+        """Return the bytes of the manifest of an installed version; None if they cannot be read."""
+        try:
+            return (self.root / name / MANIFEST_NAME).read_bytes()
+        except OSError:
+            return None
+
+    def start(self, name: str) -> Start:
+        """Return how the app of an installed version is started, without its whole manifest where that can be.
+
+        Raises:
+            Refused: the folder or its manifest is missing or damaged.
+        """
+        try:
+            return parse_start((self.root / name / START_NAME).read_bytes())
+        except (OSError, ManifestError):
+            # Version folders of earlier releases have no such file, and they never change.
+            return start_of(self.manifest(name))
 
     # ----------------------------------------------------------------------------------------- making a new folder
 
@@ -121,7 +154,7 @@ class Versions:
         return staging
 
     def check(self, folder: Path, manifest: Manifest, *, remove_extra: bool = False) -> None:
-        """Check every file against the manifest, and that there are no other files.
+        """Check every file and empty folder against the manifest, and that there are no other files.
 
         Raises:
             Refused: a file is missing, differs, or is not in the manifest; the error names it.
@@ -132,6 +165,9 @@ class Versions:
             found = entry_of(folder / path, path)
             if not _same(found, entry):
                 raise Refused(operation="check", path=folder / path, cause="it is not what the signed manifest says")
+        for path in manifest.folders:
+            if (folder / path).is_symlink() or not (folder / path).is_dir():
+                raise Refused(operation="check", path=folder / path, cause="the folder is missing")
         extra = scan(folder).keys() - manifest.files.keys()
         for path in sorted(extra):
             if not remove_extra:
@@ -205,8 +241,11 @@ class Versions:
         self._discard(staging)
         try:
             _make_folders(staging)
-            (staging / MANIFEST_NAME).write_bytes(manifest_bytes)
-            (staging / MANIFEST_NAME).chmod(FILE_MODE)
+            for name, data in ((MANIFEST_NAME, manifest_bytes), (START_NAME, start_to_bytes(start_of(manifest)))):
+                (staging / name).write_bytes(data)
+                (staging / name).chmod(FILE_MODE)
+            for path in manifest.folders:
+                _make_folders(staging / path)
         except OSError as cause:
             raise disk_problem("make", staging, cause) from cause
         return staging
