@@ -47,7 +47,9 @@ LAYERS: Final = (
     "updater.errors",
     "updater.model",
     "updater.answers",
+    "updater.bundle_names",
     "updater.manifest",
+    "updater.summary",
     "updater.decisions",
     "updater.flows",
     "updater.host",
@@ -68,7 +70,8 @@ LIBRARIES: Final = {
     "dbsync.backups.compression": {"backports", "compression"},
     "dbsync.cli": {"click"},
     "updater.network": {"urllib3"},
-    "updater.repository.child": {"tuf"},
+    "updater.repository.look": {"tuf"},
+    "updater.bundles.offers": {"packaging"},
     "updater.bundles.staging": {"packaging"},
     "updater.flows.agent": {"apscheduler"},
     "updater.cli": {"click", "rich"},
@@ -77,10 +80,11 @@ LIBRARIES: Final = {
 """The libraries that a module, or each module below a package, may import beside the standard library."""
 
 AGENTS: Final = (
-    "updater.network", "updater.repository", "updater.bundles.staging", "updater.terminal.installation",
-    "updater.cli.main", "updater.cli.shared", "updater.cli.install", "updater.cli.check", "updater.cli.run",
-    "updater.cli.status", "updater.cli.allow", "updater.cli.rollback", "updater.cli.launch", "updater.cli.confirm",
-    "updater.cli.progress_bar", "updater.cli.doctor", "updater.cli.uninstall",
+    "updater.network", "updater.repository", "updater.bundles.offers", "updater.bundles.staging",
+    "updater.terminal.installation", "updater.terminal.trusting", "updater.cli.main", "updater.cli.shared",
+    "updater.cli.install", "updater.cli.check", "updater.cli.run", "updater.cli.status", "updater.cli.allow",
+    "updater.cli.rollback", "updater.cli.launch", "updater.cli.confirm", "updater.cli.progress_bar",
+    "updater.cli.doctor", "updater.cli.trust", "updater.cli.uninstall",
 )  # fmt: skip
 """Modules that only the agent and people's commands load: they may use libraries."""
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from dbsync.outcomes import NamedOutcome
-from updater.model import Release, ReleaseId
+from updater.model import Release, ReleaseId, SchemaNumber
 from updater.outcomes import TerminalOutcome, named
 
 
@@ -22,6 +22,8 @@ class Answer(StrEnum):
     """The answer does not pass verification."""
     CLOCK_SUSPECT = "CLOCK_SUSPECT"
     """Metadata expired by this terminal's clock, which the server contradicts."""
+    TRUST_LOST = "TRUST_LOST"
+    """This terminal does not know any more which metadata it has seen, so an old copy could pass for the newest."""
     TIMED_OUT = "TIMED_OUT"
     NO_SPACE = "NO_SPACE"
     TROUBLE = "TROUBLE"
@@ -31,6 +33,28 @@ class Answer(StrEnum):
     def outcome(self) -> NamedOutcome:
         """Outcome with the same name; NOTHING_NEW for OK."""
         return TerminalOutcome.NOTHING_NEW if self is Answer.OK else named(self)
+
+
+class Summary(NamedTuple):
+    """The fields of a release's manifest that decide whether a terminal can use it."""
+
+    app: str
+    version: str
+    platform: str
+    schema: SchemaNumber
+    least_agent: str
+    least_sqlite: str
+    interpreter: str | None
+    urgent: bool
+
+
+class Unusable(NamedTuple):
+    """A signed release that this terminal cannot use, and that is newer than what it can."""
+
+    version: str
+    outcome: NamedOutcome
+    cause: str
+    """In words, with the version."""
 
 
 class Offer(NamedTuple):
@@ -48,10 +72,10 @@ class Catalog(NamedTuple):
     verdict: Answer
     detail: str
     newer: tuple[Offer, ...] = ()
-    """Releases newer than the good one that this terminal can run, newest last."""
+    """Releases newer than the good one that this terminal can use, newest last: from a repository, the newest alone."""
     signed: frozenset[ReleaseId] = frozenset()
     """Release ids of all releases that are signed now."""
-    needs_sqlite: str = ""
-    """The newest release that needs a newer SQLite than this terminal has, in words; empty if there is none."""
+    unusable: tuple[Unusable, ...] = ()
+    """Releases that are newer than those, and that this terminal cannot use, newest first."""
     recalled: tuple[ReleaseId, ...] = ()
     """Releases that worked here and that the vendor withdrew: an older one is still signed."""

@@ -48,6 +48,26 @@ class TerminalOutcome(NamedOutcome):
         "The repository did not pass verification: tell the release engineer.", True,
     )
     CLOCK_SUSPECT = ("CLOCK_SUSPECT", "U-1004", Group.REFUSED, "", "Set this terminal's clock.", True)
+    TRUST_LOST = (
+        "TRUST_LOST", "U-1031", Group.REFUSED, "",
+        "Get the vendor's root.json on a way you trust and run `updater trust reset --root FILE`.", True,
+    )
+    TRUST_RESET = (
+        "TRUST_RESET", "U-1032", Group.DONE, "",
+        "A person made this terminal trust a root again: make sure that it is the vendor's.", True,
+    )
+    NEEDS_NEWER_AGENT = (
+        "NEEDS_NEWER_AGENT", "U-1033", Group.REFUSED, "",
+        "Update Tillkeeper on this terminal; the next cycle takes the release.", True,
+    )
+    RELEASE_MALFORMED = (
+        "RELEASE_MALFORMED", "U-1034", Group.REFUSED, "",
+        "The release is signed and cannot be used: tell the release engineer. Older releases still work.", True,
+    )
+    INTERPRETER_UNKNOWN = (
+        "INTERPRETER_UNKNOWN", "U-1035", Group.REFUSED, "",
+        "Add the role under [interpreters] in the settings; the next cycle takes the release.", True,
+    )
     TIMED_OUT = ("TIMED_OUT", "U-1005", Group.LATER, "", "The link was too slow; the download resumes where it stopped.")
     STAGING_LATER = ("STAGING_LATER", "U-1006", Group.LATER, "", "It is tried again by itself.")
     STAGING_REFUSED = (

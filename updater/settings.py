@@ -76,6 +76,11 @@ class Settings(NamedTuple):
         return self.private / "trust"
 
     @property
+    def manifests(self) -> Path:
+        """Folder of manifests of releases that may be chosen, by release id."""
+        return self.trust / "manifests"
+
+    @property
     def downloads(self) -> Path:
         """Folder of archives that are being downloaded."""
         return self.private / "downloads"

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from securesystemslib import rsa_keys
 
 from tests.sample_till.bundles import APP, make_bundle
+from updater.manifest import release_id
 from updater.publish import repository
 from updater.publish.repository import Published
 from updater.publish.serve import make_server
@@ -67,6 +69,37 @@ class Vendor:
         return repository.release(
             folder=self.repository, bundle=bundle, version=version, config_file=None, passwords=password
         )
+
+    def sign(self, version: str, data: bytes, *, archive: Path | None = None, custom: Any = None) -> str:
+        """Signs bytes as the manifest of a release, whatever they are; an older publisher, or a mistaken one."""
+        config = repository.load(self.repository)
+        workshop = repository._open(self.repository, config, password)
+        for name, content in (
+            (f"{APP}-{version}.tar.gz", archive.read_bytes() if archive else b"none"),
+            (f"{APP}-{version}.manifest", data),
+        ):
+            path = workshop.targets_dir / name
+            path.write_bytes(content)
+            workshop.roles.add_or_update_target(local_path=path, custom=custom if name.endswith("manifest") else None)
+        repository._publish(workshop, config)
+        return release_id(data)
+
+    def manifest(self, version: str) -> bytes:
+        """The signed bytes of a release."""
+        return (self.repository / "workshop" / "targets" / f"{APP}-{version}.manifest").read_bytes()
+
+    def archive(self, version: str) -> Path:
+        """The archive of a release."""
+        return self.repository / "workshop" / "targets" / f"{APP}-{version}.tar.gz"
+
+    def without_summaries(self) -> None:
+        """Makes the repository one of a publisher that wrote none."""
+        config = repository.load(self.repository)
+        workshop = repository._open(self.repository, config, password)
+        for target in workshop.roles.targets.signed.targets.values():
+            target.unrecognized_fields.pop("custom", None)
+        workshop.roles.targets.signed.version += 1
+        repository._publish(workshop, config)
 
     def refresh(self) -> int:
         """The daily job."""

@@ -10,7 +10,7 @@ from dbsync.model import Backup as BackupFacts
 from dbsync.model import Migration, ReleaseId, TrialId
 from tests.simulators.database import SimulatedEffects
 from tests.simulators.world import App, World
-from updater.answers import Answer, Catalog, Offer
+from updater.answers import Answer, Catalog, Offer, Unusable
 from updater.decisions.claims import compose, composed
 from updater.errors import Busy
 from updater.flows.confirm import ConfirmAnswer, confirm
@@ -129,6 +129,14 @@ class SimulatedTill(Till):
         moment = Moment(self.world.always, (), recalled)
         if moment != known:
             self.world.write(self.process, "moment", moment)
+
+    def read_unusable(self) -> tuple[Unusable, ...]:
+        found: tuple[Unusable, ...] = self.world.visible().get("unusable", ())
+        return found
+
+    def write_unusable(self, unusable: tuple[Unusable, ...]) -> None:
+        self._records()
+        self.world.write(self.process, "unusable", unusable)
 
     def may_write_records(self) -> bool:
         return self.process != "clerk"

@@ -28,6 +28,7 @@ ALLOWED = {
     "dbsync.storage.platform.posix",
     "dbsync.storage.platform.windows",
     "updater.__main__",
+    "updater.bundle_names",
     "updater.bundles",
     "updater.bundles.version_folders",
     "updater.cli",

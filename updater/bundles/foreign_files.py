@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from dbsync.errors import Refused, disk_problem
 from dbsync.storage import files
+from updater.bundle_names import OWN_NAMES
 from updater.host import this_host
 from updater.manifest import MANIFEST_NAME, Manifest, entry_of, parse
 
@@ -44,7 +45,7 @@ def foreign(folder: Path) -> Iterator[str]:
     Without a readable manifest all of them are yielded: nobody knows which of them the release brought.
     """
     try:
-        manifest = parse((folder / MANIFEST_NAME).read_bytes())
+        manifest = parse((folder / MANIFEST_NAME).read_bytes(), installed=True)
     except (OSError, Refused):
         manifest = None
     for path in _walked(folder):
@@ -92,7 +93,8 @@ def _walked(folder: Path) -> Iterator[Path]:
         links = [name for name in folders if Path(parent, name).is_symlink()]
         for name in sorted((*names, *links)):
             path = Path(parent, name)
-            if (path.is_symlink() or path.is_file()) and path != folder / MANIFEST_NAME:
+            ours = path.parent == folder and name in OWN_NAMES
+            if (path.is_symlink() or path.is_file()) and not ours:
                 yield path
 
 

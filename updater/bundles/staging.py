@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from dbsync.errors import Refused, TryLater
 from dbsync.storage import files
@@ -16,9 +16,10 @@ from dbsync.storage.connections import LIBRARY_VERSION
 from dbsync.storage.files import disk_errors
 from updater import __version__
 from updater.answers import Answer, Catalog, Offer
+from updater.bundle_names import is_version
 from updater.bundles.foreign_files import Kept
+from updater.bundles.offers import Here, Manifests, newest_usable
 from updater.bundles.version_folders import Versions
-from updater.decisions.agent import lacks_sqlite
 from updater.host import this_host
 from updater.host.base import NOT_STARTED
 from updater.manifest import Manifest
@@ -66,29 +67,30 @@ class Staging:
             journal: the terminal's journal.
             worked: releases that worked here; those that the vendor withdrew since are named in the result.
         """
-        found = client.look(self._source(), now=datetime.now(UTC))
-        releases = [release for release in found.releases if release.manifest.app == self._settings.app]
-        self._offers = {offer.release_id: offer for offer in releases}
-        good = _version(journal.good.version) if journal is not None else None
-        fitting = [
-            offer
-            for offer in releases
-            if (good is None or _version(offer.manifest.version) > good) and self._can_run(offer.manifest)
-        ]
-        fitting.sort(key=lambda offer: _version(offer.manifest.version))
-        lacking = [offer for offer in fitting if lacks_sqlite(offer.manifest.least_sqlite, LIBRARY_VERSION)]
-        newer = tuple(_offer(offer) for offer in fitting if offer not in lacking)
-        words = ""
-        if lacking and lacking[-1] is fitting[-1]:
-            manifest = lacking[-1].manifest
-            words = f"{manifest.version} needs SQLite {manifest.least_sqlite}, this terminal has {LIBRARY_VERSION}"
-        oldest = min((_version(offer.manifest.version) for offer in releases), default=None)
+        looked = client.look(self._source(), now=datetime.now(UTC))
+        if looked.answer is not Answer.OK:
+            return Catalog(looked.answer, looked.detail)
+        releases = [listed for listed in looked.releases if listed.app == self._settings.app]
+        manifests = Manifests(self._settings.manifests, self._versions, self._fetch_manifest)
+        here = Here(
+            agent=__version__,
+            platform=this_host().platform_tag(),
+            sqlite=LIBRARY_VERSION,
+            interpreters=frozenset(self._settings.interpreters),
+        )
+        above = _version(journal.good.version) if journal is not None else None
+        found = newest_usable(releases, here, above=above, manifests=manifests)
+        manifests.forget_others()
+        self._offers = {found.newest.listed.release_id: found.newest} if found.newest is not None else {}
+        signed = frozenset(listed.release_id for listed in releases)
+        oldest = min((Version(listed.version) for listed in releases if is_version(listed.version)), default=None)
         recalled = {
             release.release_id
             for release in worked
-            if release.release_id not in self._offers and oldest is not None and _version(release.version) > oldest
+            if release.release_id not in signed and oldest is not None and _version(release.version) > oldest
         }
-        return Catalog(found.answer, found.detail, newer, frozenset(self._offers), words, tuple(sorted(recalled)))
+        newer = () if found.newest is None else (_offer(found.newest),)
+        return Catalog(found.answer, found.detail, newer, signed, found.unusable, tuple(sorted(recalled)))
 
     def reuse(self, offer: Offer) -> bool:
         """Return whether its version folder is there and exactly what was signed; one that differs loses its name."""
@@ -103,7 +105,7 @@ class Staging:
         """
         known = self._known(offer)
         self._check_space(known)
-        result = client.fetch(self._source(), known, to=self._settings.downloads, progress=self._progress)
+        result = client.fetch(self._source(), known.listed, to=self._settings.downloads, progress=self._progress)
         if result.answer is Answer.OK and result.path is not None:
             return result.path
         kind = Refused if result.answer is Answer.REFUSED else TryLater
@@ -145,7 +147,7 @@ class Staging:
     def shelve(self, offer: Offer, staging: Path) -> None:
         """Make the folder durable, give it its final name and remove the archive."""
         self._versions.shelve(staging, offer.release.folder)
-        archive = self._settings.downloads / self._known(offer).archive_name
+        archive = self._settings.downloads / self._known(offer).listed.archive_name
         with disk_errors("remove", archive):
             archive.unlink(missing_ok=True)
 
@@ -178,12 +180,11 @@ class Staging:
 
     def _check_space(self, offer: client.Signed) -> None:
         unpacked_bytes = sum(entry.size_bytes for entry in offer.manifest.files.values())
-        needed_bytes = max(offer.archive_size_bytes + unpacked_bytes, offer.manifest.least_free_bytes)
+        needed_bytes = max(offer.listed.archive_size_bytes + unpacked_bytes, offer.manifest.least_free_bytes)
         self._versions.check_space(needed_bytes)
 
-    def _can_run(self, manifest: Manifest) -> bool:
-        least = Version(manifest.least_agent)
-        return least <= Version(__version__) and manifest.platform in ("any", this_host().platform_tag())
+    def _fetch_manifest(self, listed: client.Listed, path: Path) -> client.Fetched:
+        return client.fetch_manifest(self._source(), listed, to=path)
 
     def _self_test_command(self, folder: Path, manifest: Manifest) -> list[str]:
         assert manifest.self_test is not None
@@ -215,17 +216,13 @@ class Staging:
 
 def _offer(offer: client.Signed) -> Offer:
     manifest = offer.manifest
-    return Offer(
-        Release(offer.release_id, manifest.version, manifest.schema), offer.archive_size_bytes, manifest.urgent
-    )
+    release = Release(offer.listed.release_id, manifest.version, manifest.schema)
+    return Offer(release, offer.listed.archive_size_bytes, manifest.urgent)
 
 
 def _version(text: str) -> Version:
-    try:
-        return Version(text)
-    except InvalidVersion:
-        # Signed, but not a comparable version: it sorts below everything, so it is never offered.
-        return Version("0.dev0")
+    """Return the version of a release that is here; one that earlier rules let in and that has none is the lowest."""
+    return Version(text if is_version(text) else "0.dev0")
 
 
 def _self_test(command: Sequence[str], *, folder: Path, timeout_seconds: float) -> tuple[int | None, str]:

@@ -12,7 +12,21 @@ from dbsync.errors import DiskFull, DiskProblem, Refused, disk_problem
 from dbsync.facts import ReleaseId
 from dbsync.storage import files
 from updater.host import this_host
-from updater.manifest import MANIFEST_NAME, FileEntry, Manifest, entry_of, parse, release_id, scan
+from updater.manifest import (
+    MANIFEST_NAME,
+    START_NAME,
+    FileEntry,
+    Manifest,
+    ManifestError,
+    Start,
+    entry_of,
+    parse,
+    parse_start,
+    release_id,
+    scan,
+    start_of,
+    start_to_bytes,
+)
 from updater.model import Release
 
 if TYPE_CHECKING:
@@ -57,12 +71,31 @@ class Versions:
         """
         path = self.root / name / MANIFEST_NAME
         try:
-            return parse(path.read_bytes())
+            return parse(path.read_bytes(), installed=True)
         except OSError as cause:
             raise Refused(
                 operation="read the manifest", path=path, cause=cause.strerror or str(cause),
                 hint="The version folder is damaged: remove it and run `updater check`, or roll back.",
             ) from cause  # fmt: skip
+
+    def manifest_bytes(self, name: str) -> bytes | None:
+        """Return the bytes of the manifest of an installed version; None if they cannot be read."""
+        try:
+            return (self.root / name / MANIFEST_NAME).read_bytes()
+        except OSError:
+            return None
+
+    def start(self, name: str) -> Start:
+        """Return how the app of an installed version is started, without its whole manifest where that can be.
+
+        Raises:
+            Refused: the folder or its manifest is missing or damaged.
+        """
+        try:
+            return parse_start((self.root / name / START_NAME).read_bytes())
+        except (OSError, ManifestError):
+            # Version folders of earlier releases have no such file, and they never change.
+            return start_of(self.manifest(name))
 
     # ----------------------------------------------------------------------------------------- making a new folder
 
@@ -124,7 +157,7 @@ class Versions:
         return staging
 
     def check(self, folder: Path, manifest: Manifest, *, remove_extra: bool = False) -> None:
-        """Check every file against the manifest, and that there are no other files.
+        """Check every file and empty folder against the manifest, and that there are no other files.
 
         Raises:
             Refused: a file is missing, differs, or is not in the manifest; the error names it.
@@ -135,6 +168,9 @@ class Versions:
             found = entry_of(folder / path, path)
             if not _same(found, entry):
                 raise Refused(operation="check", path=folder / path, cause="it is not what the signed manifest says")
+        for path in manifest.folders:
+            if (folder / path).is_symlink() or not (folder / path).is_dir():
+                raise Refused(operation="check", path=folder / path, cause="the folder is missing")
         extra = scan(folder).keys() - manifest.files.keys()
         for path in sorted(extra):
             if not remove_extra:
@@ -164,13 +200,17 @@ class Versions:
             DiskProblem: it cannot be read now.
         """
         folder = self.root / name
+        own = (folder, folder / MANIFEST_NAME, folder / START_NAME)
         try:
             with files.disk_errors("check", folder):
-                if folder.is_symlink():
-                    # What it leads to may be written by somebody else.
+                if any(path.is_symlink() for path in own):
+                    # What it leads to may be written by another account.
                     return None
                 manifest_bytes = (folder / MANIFEST_NAME).read_bytes()
-            manifest = parse(manifest_bytes)
+                start = (folder / START_NAME).read_bytes() if files.is_there(folder / START_NAME) else None
+            manifest = parse(manifest_bytes, installed=True)
+            if start not in (None, start_to_bytes(start_of(manifest))):
+                return None
             self.check(folder, manifest)
         except (Refused, DiskProblem) as error:
             if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, _DIFFERING):
@@ -252,8 +292,11 @@ class Versions:
         self._discard(staging)
         try:
             _make_folders(staging)
-            (staging / MANIFEST_NAME).write_bytes(manifest_bytes)
-            (staging / MANIFEST_NAME).chmod(FILE_MODE)
+            for name, data in ((MANIFEST_NAME, manifest_bytes), (START_NAME, start_to_bytes(start_of(manifest)))):
+                (staging / name).write_bytes(data)
+                (staging / name).chmod(FILE_MODE)
+            for path in manifest.folders:
+                _make_folders(staging / path)
         except OSError as cause:
             raise disk_problem("make", staging, cause) from cause
         return staging

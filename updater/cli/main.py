@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "rollback": "updater.cli.rollback",
     "run": "updater.cli.run",
     "status": "updater.cli.status",
+    "trust": "updater.cli.trust",
     "uninstall": "updater.cli.uninstall",
 }
 

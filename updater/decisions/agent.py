@@ -253,13 +253,14 @@ def _wanted(view: View, journal: Journal, catalog: Catalog) -> Offer | None:
 def _nothing_new(view: View, catalog: Catalog) -> Wait:
     if catalog.verdict is not Answer.OK:
         return Wait(catalog.verdict.outcome, catalog.detail)
-    if catalog.needs_sqlite:
-        return Wait(TerminalOutcome.NEEDS_NEWER_SQLITE, catalog.needs_sqlite)
+    if catalog.unusable:
+        newest = catalog.unusable[0]
+        return Wait(newest.outcome, newest.cause)
     if catalog.newer:
-        newest = catalog.newer[-1].release
-        rejection = view.rejection(newest.release_id)
+        release = catalog.newer[-1].release
+        rejection = view.rejection(release.release_id)
         return Wait(
             TerminalOutcome.REJECTED_HERE,
-            f"{newest.version} was rejected here: {rejection.reason if rejection else ''}",
+            f"{release.version} was rejected here: {rejection.reason if rejection else ''}",
         )
     return Wait(TerminalOutcome.NOTHING_NEW, "this terminal has the newest release")

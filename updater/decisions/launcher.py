@@ -185,6 +185,13 @@ def decide_launch(
         return GiveUp(stray, TerminalOutcome.TRIAL_LOST, "the journal does not know this trial")
     if journal is None:
         return Refuse(TerminalOutcome.NOTHING_INSTALLED, "there is no journal and nothing that worked here before")
+    return _of_journal(view, journal, limits, in_moment=in_moment, refused=refused)
+
+
+def _of_journal(
+    view: View, journal: Journal, limits: Limits, *, in_moment: bool, refused: ReleaseId | None
+) -> LaunchStep:
+    """Return the step for what the journal says, once nothing is owed to the database."""
     trial = view.trial(journal.trial_id)
     if trial is not None and trial.verdict is Verdict.OPEN and view.rejection(trial.candidate.release_id) is not None:
         # A person's rollback was interrupted before it ended the trial: the rejection has decided the trial.
@@ -193,7 +200,13 @@ def decide_launch(
     on_trial = begun_or_new(journal, trial, release) if release is not None else None
     if release is not None and on_trial is not None and release.release_id == refused:
         release, on_trial = journal.good, None
-    if on_trial is not None and not owns_database(on_trial, view.database) and (view.choice or not in_moment):
+    is_here = on_trial is None or on_trial.candidate.folder in view.installed
+    if on_trial is not None and not is_here and owns_database(on_trial, view.database):
+        # Nothing older fits before the database has gone back.
+        reason = f"the version folder {on_trial.candidate.folder} is not there"
+        return GiveUp(on_trial, TerminalOutcome.TRIAL_LOST, reason)
+    not_now = view.choice is not None or not in_moment or not is_here
+    if on_trial is not None and not_now and not owns_database(on_trial, view.database):
         # Not now: nothing of the trial has happened to the database, so the good release works on it as before.
         release, on_trial = _unless_rejected(journal.good, journal.good, view.rejections, view.proofs), None
     if release is None:

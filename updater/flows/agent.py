@@ -84,10 +84,10 @@ def _cycle(till: Till) -> Cycle:
             )
     else:
         wait = decisions.Wait(TerminalOutcome.GOES_IN_CIRCLES, f"no progress after {STEPS_LIMIT} steps")
-    if wait.outcome is TerminalOutcome.NEEDS_NEWER_SQLITE:
-        till.tell(Report(wait.outcome, phase=ReportPhase.LOOK, cause=wait.reason, done="nothing was changed"))
     till.take_in()
     with terminal_locked(till):
+        if catalog is not None and catalog.verdict is Answer.OK:
+            _tell_unusable(till, catalog)
         _tell_stalled(till)
         _tidy(till)
     kept = (TerminalOutcome.ON_TRIAL, catalog.verdict.outcome if catalog is not None else None)
@@ -95,6 +95,20 @@ def _cycle(till: Till) -> Cycle:
         # A staged release may proceed; people should read that the repository could not be asked.
         wait = decisions.Wait(catalog.verdict.outcome, f"{catalog.detail}; {wait.reason}")
     return Cycle(wait.outcome, wait.reason, tuple(done))
+
+
+def _tell_unusable(till: Till, catalog: Catalog) -> None:
+    """Report releases that cannot be used here, once each, and keep them on record for `updater status`.
+
+    A crash before the record is written leaves a report that comes twice.
+    """
+    known = till.read_unusable()
+    for release in catalog.unusable:
+        if release not in known:
+            done = "older releases are used all the same"
+            till.tell(Report(release.outcome, phase=ReportPhase.LOOK, cause=release.cause, done=done))
+    if catalog.unusable != known:
+        till.write_unusable(catalog.unusable)
 
 
 def _turn(till: Till, catalog: Catalog | None, done: list[str]) -> decisions.AgentStep:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from dbsync.commands.scheduled_backup import Done
     from dbsync.model import Backup, Migration
     from dbsync.upgrade.effects import Effects
-    from updater.answers import Catalog, Offer
+    from updater.answers import Catalog, Offer, Unusable
     from updater.flows.confirm import ConfirmAnswer
 
 
@@ -102,6 +102,14 @@ class Records(ABC):
     @abstractmethod
     def write_moment(self, recalled: tuple[ReleaseId, ...] | None) -> None:
         """Write when an update may begin, if that changed; None keeps the releases that are recalled."""
+
+    @abstractmethod
+    def read_unusable(self) -> tuple[Unusable, ...]:
+        """Return the releases that the last look found unusable here; none if the record is missing or damaged."""
+
+    @abstractmethod
+    def write_unusable(self, unusable: tuple[Unusable, ...]) -> None:
+        """Write the releases that a look found unusable here."""
 
     @abstractmethod
     def may_write_records(self) -> bool:

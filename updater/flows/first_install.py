@@ -91,6 +91,9 @@ def _newest(catalog: Catalog) -> Offer:
         raise TryLater(operation="install", cause=f"{catalog.verdict}: {catalog.detail}", hint="Run it again later.")
     if not catalog.newer:
         cause = "the repository has no release that this terminal can run"
-        cause += f": {catalog.needs_sqlite}" if catalog.needs_sqlite else ""
-        raise Refused(operation="install", cause=cause)
+        hint = ""
+        if catalog.unusable:
+            newest = catalog.unusable[0]
+            cause, hint = f"{cause}: {newest.cause}", newest.outcome.hint
+        raise Refused(operation="install", cause=cause, hint=hint)
     return catalog.newer[-1]

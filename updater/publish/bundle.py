@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,8 +14,18 @@ from dbsync.lint.least_sqlite import least_sqlite
 from dbsync.migrations import folder as migration_folder
 from dbsync.upgrade.released_history import Kind, departures
 from updater import __version__
+from updater.bundle_names import OWN_NAMES, is_version
 from updater.host import this_host
-from updater.manifest import MANIFEST_NAME, Manifest, ManifestError, MigrationEntry, check_path, scan
+from updater.manifest import (
+    FileEntry,
+    Manifest,
+    ManifestError,
+    MigrationEntry,
+    check_path,
+    checked,
+    empty_folders,
+    scan,
+)
 from updater.publish.errors import BadBundle
 
 CONFIG_NAME: Final = "tillkeeper.toml"
@@ -48,7 +59,8 @@ def describe(*, bundle: Path, app: str, version: str | None, config: Path | None
         config: the description, if it is not `tillkeeper.toml` in the bundle.
 
     Raises:
-        BadBundle: the bundle is empty, has links that leave it, or its description or migrations are invalid.
+        BadBundle: the bundle is empty, has names or links that a terminal of its platform cannot hold, is larger than a
+            terminal reads, or its description or migrations are invalid.
     """
     if not bundle.is_dir():
         raise BadBundle(operation="publish", path=bundle, cause="there is no such folder")
@@ -58,28 +70,14 @@ def describe(*, bundle: Path, app: str, version: str | None, config: Path | None
             operation="publish", path=bundle, cause=f"it is of the app {said['app']!r}, the repository of {app!r}"
         )
     try:
-        files = scan(bundle)
+        files, folders = scan(bundle), empty_folders(bundle)
     except ManifestError as error:
         raise BadBundle(operation="publish", path=bundle, cause=error.cause) from error
-    if (bundle / MANIFEST_NAME).exists():
-        raise BadBundle(operation="publish", path=bundle / MANIFEST_NAME, cause="this name is Tillkeeper's own")
-    if not files.keys() - {CONFIG_NAME}:
-        raise BadBundle(operation="publish", path=bundle, cause="it is empty")
-    entry = _text(said, "entry", bundle)
-    if entry not in files:
-        raise BadBundle(operation="publish", path=bundle / entry, cause="the entry is not in the bundle")
-    if (
-        not said.get("interpreter")
-        and this_host().keeps_executable_bit
-        and files[entry].link is None
-        and files[entry].mode != 0o755
-    ):
-        hint = 'chmod +x it; or say which interpreter runs it: interpreter = "python"'
-        raise BadBundle(operation="publish", path=bundle / entry, cause="the entry is not executable", hint=hint)
+    entry = _entry(said, bundle, files)
     folder = said.get("migrations")
     test = said.get("self_test")
     interpreter = said.get("interpreter")
-    return Manifest(
+    manifest = Manifest(
         app=app,
         version=checked_version(version or said.get("version")),
         platform=said.get("platform", "any" if interpreter else this_host().platform_tag()),
@@ -97,7 +95,34 @@ def describe(*, bundle: Path, app: str, version: str | None, config: Path | None
         least_free_bytes=int(said.get("least_free_bytes", 0)),
         least_sqlite=_least_sqlite(said, bundle, folder),
         urgent=_urgent(said, bundle),
+        folders=folders,
     )
+    try:
+        checked(manifest)
+    except ManifestError as error:
+        raise BadBundle(operation="publish", path=bundle, cause=error.cause) from error
+    return manifest
+
+
+def _entry(said: dict[str, Any], bundle: Path, files: Mapping[str, FileEntry]) -> str:
+    """Return the path of the entry, if the bundle can be started by it and holds nothing of ours."""
+    own = next((name for name in sorted(OWN_NAMES) if (bundle / name).exists()), None)
+    if own is not None:
+        raise BadBundle(operation="publish", path=bundle / own, cause="this name is Tillkeeper's own")
+    if not files.keys() - {CONFIG_NAME}:
+        raise BadBundle(operation="publish", path=bundle, cause="it is empty")
+    entry = _text(said, "entry", bundle)
+    if entry not in files:
+        raise BadBundle(operation="publish", path=bundle / entry, cause="the entry is not in the bundle")
+    if (
+        not said.get("interpreter")
+        and this_host().keeps_executable_bit
+        and files[entry].link is None
+        and files[entry].mode != 0o755
+    ):
+        hint = 'chmod +x it; or say which interpreter runs it: interpreter = "python"'
+        raise BadBundle(operation="publish", path=bundle / entry, cause="the entry is not executable", hint=hint)
+    return entry
 
 
 def _urgent(said: dict[str, Any], bundle: Path) -> bool:
@@ -137,6 +162,8 @@ def checked_version(text: object) -> str:
         ) from None
     if normal != text or "!" in text:
         raise BadBundle(operation="publish", cause=f"{text!r} is not in its normal form", hint=f"Write {normal}.")
+    if not is_version(text):
+        raise BadBundle(operation="publish", cause=f"{text!r} is longer than a version may be", hint="E.g. 1.4.0.")
     return text
 
 

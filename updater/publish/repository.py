@@ -10,17 +10,20 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from packaging.version import Version
+from tufup.common import TargetMeta
 from tufup.repo import make_gztar_archive
 
 from dbsync.errors import TillkeeperError
 from dbsync.model import ReleaseId, SchemaNumber
 from dbsync.storage import files
 from dbsync.storage.locks import Lock
-from updater.manifest import Manifest, parse, release_id, scan, to_bytes
+from updater.bundle_names import is_app
+from updater.manifest import Manifest, ManifestError, empty_folders, parse, release_id, scan, to_bytes
 from updater.publish.bundle import check_follows, describe
 from updater.publish.deploy import deploy
 from updater.publish.errors import BadBundle, PublishError
 from updater.publish.signing import ONLINE, ROLES, Passwords, Workshop, make_keys
+from updater.summary import custom_of, summary_of
 
 CONFIG_NAME: Final = "publish.json"
 EXPIRATION_DAYS: Final[Mapping[str, int]] = {"root": 730, "targets": 90, "snapshot": 90, "timestamp": 14}
@@ -57,7 +60,7 @@ def init(
         BadPassword: a password is missing or wrong.
         PublishError: the folder holds another repository, or the app's name is invalid.
     """
-    if not app or not all(character.isalnum() or character in "-_" for character in app):
+    if not is_app(app):
         raise PublishError(operation="init", cause=f"{app!r} is no app name: letters, digits, - and _")
     config = Config(
         app, public.absolute(), (keys or folder / "keys").absolute(), {**EXPIRATION_DAYS, **expiration_days}
@@ -165,13 +168,14 @@ def _stage(workshop: Workshop, bundle: Path, manifest: Manifest, data: bytes) ->
         make_gztar_archive(bundle, workshop.targets_dir, manifest.app, manifest.version)
     except (OSError, tarfile.TarError) as cause:
         raise PublishError(operation="archive", path=bundle, cause=str(cause)) from cause
-    if scan(bundle) != manifest.files:
+    if scan(bundle) != manifest.files or empty_folders(bundle) != manifest.folders:
         raise BadBundle(operation="publish", path=bundle, cause="it changed while it was archived")
     described = workshop.targets_dir / _manifest_name(manifest)
     files.write_durably(described, data)
     files.sync_file(archive)
     workshop.roles.add_or_update_target(local_path=archive)
-    workshop.roles.add_or_update_target(local_path=described)
+    # What a look needs to know of it: a terminal then fetches only the manifest of what it may choose.
+    workshop.roles.add_or_update_target(local_path=described, custom=custom_of(summary_of(manifest)))
 
 
 def _is_signed(workshop: Workshop, manifest: Manifest, data: bytes) -> bool:
@@ -183,14 +187,47 @@ def _check_newer(workshop: Workshop, manifest: Manifest) -> None:
     latest = workshop.roles.get_latest_archive()
     if latest is None:
         return
+    _refuse_second_platform(workshop, manifest)
     if Version(manifest.version) <= latest.version:
         raise BadBundle(
             operation="publish", cause=f"{manifest.version} is not newer than {latest.version}, which is published",
             hint="Give it a higher version.",
         )  # fmt: skip
-    path = workshop.targets_dir / f"{manifest.app}-{latest.version}.manifest"
-    if path.exists():
-        check_follows(earlier=parse(path.read_bytes()), manifest=manifest)
+    earlier = _last_readable(workshop)
+    if earlier is not None:
+        check_follows(earlier=earlier, manifest=manifest)
+
+
+def _last_readable(workshop: Workshop) -> Manifest | None:
+    """Return the newest manifest in the workshop that can be read: terminals took none of the others either."""
+    targets = workshop.roles.targets.signed.targets
+    archives = sorted((TargetMeta(name) for name in targets if name.endswith(".tar.gz")), reverse=True)
+    for archive in archives:
+        path = workshop.targets_dir / f"{archive.name}-{archive.version}.manifest"
+        try:
+            return parse(path.read_bytes(), installed=True)
+        except (FileNotFoundError, ManifestError):
+            continue
+    return None
+
+
+def _refuse_second_platform(workshop: Workshop, manifest: Manifest) -> None:
+    """Refuse a version that is published for another platform: a repository has one bundle of a version."""
+    path = workshop.targets_dir / _manifest_name(manifest)
+    if not path.exists() or _manifest_name(manifest) not in workshop.roles.targets.signed.targets:
+        return
+    try:
+        known = parse(path.read_bytes(), installed=True)
+    except ManifestError:
+        return
+    if known.platform != manifest.platform:
+        raise BadBundle(
+            operation="publish",
+            cause=f"{manifest.version} is published for {known.platform}; this bundle is for {manifest.platform}, and a"
+            " repository has one bundle of a version",
+            hint=f"Make a repository for each platform: `updater publish init --repository DIR --app {manifest.app}"
+            " --public DIR`; its terminals name its address in their settings.",
+        )
 
 
 def _archive_name(manifest: Manifest) -> str:

@@ -61,6 +61,7 @@ def status(terminal: Terminal) -> dict[str, Any]:
         },
         "installed": sorted(terminal.versions.names()),
         "can_go_back_to": [release.version for release in choices(view, current)] if current else [],
+        "unusable": [release._asdict() for release in terminal.read_unusable()],
         "rejected": [
             {
                 "version": rejection.release.version,
@@ -102,6 +103,7 @@ def in_words(found: dict[str, Any]) -> list[str]:
             + (f", {trial['outcome']}: {trial['reason']}" if trial["outcome"] else "")
         )
     lines.append(f"app       {'running' if found['app_running'] else 'not running'}")
+    lines += [f"unusable  {release['outcome']}: {release['cause']}" for release in found["unusable"]]
     lines += [
         f"rejected  {rejection['version']} by {rejection['by']}: {rejection['outcome']}, {rejection['reason']}"
         for rejection in found["rejected"]

@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dbsync.errors import Refused, TryLater, shown
+from dbsync.facts import NO_SHA256
 from dbsync.storage import children
 from dbsync.storage.platform import this_platform
 from dbsync.storage.raw_text import lines_of
-from updater.answers import Answer
-from updater.manifest import Manifest, ManifestError, parse, release_id
+from updater.answers import Answer, Summary
+from updater.manifest import Manifest, ManifestError, NewerFormat
 from updater.model import Limits, ReleaseId, Sha256
+from updater.repository import trust
+from updater.summary import parse_custom
 
 
 class Source(NamedTuple):
@@ -33,16 +36,33 @@ class Source(NamedTuple):
     minimum_bytes_per_second: int
 
 
-class Signed(NamedTuple):
+class Listed(NamedTuple):
     """Release as listed in the signed metadata."""
 
+    app: str
+    version: str
+    """From the target's name; it may be no version at all."""
+    release_id: ReleaseId
+    summary: Summary | None
+    """None where the metadata has none, as in repositories of earlier releases: only the manifest says it."""
+    problem: str
+    """Why it cannot be read; empty if it can."""
+    needs_newer: bool
+    """Whether the problem is a format that a newer agent may know."""
+    manifest_path: str = ""
+    manifest_size_bytes: int = 0
+    archive_name: str = ""
+    archive_path: str = ""
+    archive_size_bytes: int = 0
+    archive_sha256: Sha256 = NO_SHA256
+
+
+class Signed(NamedTuple):
+    """A listed release with its manifest."""
+
+    listed: Listed
     manifest: Manifest
     manifest_bytes: bytes
-    release_id: ReleaseId
-    archive_name: str
-    archive_path: str
-    archive_size_bytes: int
-    archive_sha256: Sha256
 
 
 class Looked(NamedTuple):
@@ -50,7 +70,7 @@ class Looked(NamedTuple):
 
     answer: Answer
     detail: str
-    releases: tuple[Signed, ...] = ()
+    releases: tuple[Listed, ...] = ()
 
 
 class Fetched(NamedTuple):
@@ -73,14 +93,13 @@ def look(source: Source, *, now: datetime) -> Looked:
         "minimum_bytes_per_second": source.minimum_bytes_per_second,
     }
     answer = _ask(request, limit_seconds=source.look_seconds, progress=lambda _: None)
-    try:
-        found = [_signed(offer) for offer in answer.get("offers", ())]
-    except OSError as cause:
-        return Looked(Answer.TROUBLE, f"a manifest cannot be read: {cause.filename}: {cause.strerror or cause}")
-    return Looked(Answer(answer["answer"]), answer["detail"], tuple(signed for signed in found if signed is not None))
+    releases = tuple(_listed(offer) for offer in answer.get("offers", ()))
+    return Looked(Answer(answer["answer"]), answer["detail"], releases)
 
 
-def app_of(url: str, root: bytes, *, named: str | None = None, mirrors: tuple[str, ...] = ()) -> str:
+def app_of(
+    url: str, root: bytes, *, named: str | None = None, mirrors: tuple[str, ...] = (), operation: str = "install"
+) -> str:
     """Return the name of an app of which a repository has releases, verified against a trusted root.
 
     Args:
@@ -88,19 +107,20 @@ def app_of(url: str, root: bytes, *, named: str | None = None, mirrors: tuple[st
         root: the trusted root, whole.
         named: the app; None for the only one.
         mirrors: further places of the same repository.
+        operation: the operation that needs it, for the error.
 
     Raises:
         TryLater: the repository cannot be asked now.
         Refused: the repository does not pass verification, has no release of the named app, or without a name has
             releases of no app or of several.
     """
-    apps = sorted({release.manifest.app for release in _look_afresh(url, root, mirrors)})
+    apps = sorted({release.app for release in _look_afresh(url, root, mirrors, operation)})
     if named in apps:
         return named
     if len(apps) != 1 or named is not None:
         cause = f"the repository at {url} has releases of {', '.join(apps) or 'no app'}"
         cause += f", and none of {named}" if named is not None else ""
-        raise Refused(operation="install", cause=cause, hint="Say which with --app NAME.")
+        raise Refused(operation=operation, cause=cause, hint="Say which with --app NAME.")
     return apps[0]
 
 
@@ -111,23 +131,38 @@ def signed_ids(url: str, root: bytes, *, mirrors: tuple[str, ...] = ()) -> froze
         TryLater: the repository cannot be asked now.
         Refused: the repository does not pass verification.
     """
-    return frozenset(release.release_id for release in _look_afresh(url, root, mirrors))
+    return frozenset(release.release_id for release in _look_afresh(url, root, mirrors, "install"))
 
 
-def _look_afresh(url: str, root: bytes, mirrors: tuple[str, ...]) -> tuple[Signed, ...]:
+def _look_afresh(url: str, root: bytes, mirrors: tuple[str, ...], operation: str) -> tuple[Listed, ...]:
     """Look at a repository as a terminal does that knows its root alone."""
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "root.json").write_bytes(root)
+        trust.begin(Path(folder), root)
         limits = Limits()
         source = Source(url, mirrors, Path(folder), "", limits.look_seconds, 0, limits.minimum_bytes_per_second)
         found = look(source, now=datetime.now(UTC))
     if found.answer is not Answer.OK:
         kind = Refused if found.answer is Answer.REFUSED else TryLater
-        raise kind(operation="install", cause=f"{found.answer}: {found.detail}")
+        raise kind(operation=operation, cause=f"{found.answer}: {found.detail}")
     return found.releases
 
 
-def fetch(source: Source, wanted: Signed, *, to: Path, progress: Callable[[int, int], None]) -> Fetched:
+def fetch_manifest(source: Source, wanted: Listed, *, to: Path) -> Fetched:
+    """Download a release's manifest, of the signed size and hash."""
+    request = {
+        "do": "fetch",
+        "bases": [source.url, *source.mirrors],
+        "path": wanted.manifest_path,
+        "target": str(to),
+        "size_bytes": wanted.manifest_size_bytes,
+        "sha256": wanted.release_id,
+        "minimum_bytes_per_second": source.minimum_bytes_per_second,
+    }
+    answer = _ask(request, limit_seconds=source.look_seconds, progress=lambda _: None)
+    return Fetched(Answer(answer["answer"]), answer["detail"], to, answer.get("fetched_bytes", 0))
+
+
+def fetch(source: Source, wanted: Listed, *, to: Path, progress: Callable[[int, int], None]) -> Fetched:
     """Download a release's archive into the folder `to`; resume an earlier, unfinished download."""
     target = to / wanted.archive_name
     request = {
@@ -146,22 +181,19 @@ def fetch(source: Source, wanted: Signed, *, to: Path, progress: Callable[[int, 
     return Fetched(Answer(answer["answer"]), answer["detail"], target if done else None, answer.get("fetched_bytes", 0))
 
 
-def _signed(found: dict[str, Any]) -> Signed | None:
-    """Return a signed release; None if this agent does not understand its manifest, as a newer agent may."""
-    data = Path(found["manifest"]).read_bytes()
+def _listed(found: dict[str, Any]) -> Listed:
+    """Return a listed release; one that cannot be read has a problem, and the others are read all the same."""
+    summary, problem, needs_newer = None, str(found.get("problem", "")), False
     try:
-        manifest = parse(data)
-    except ManifestError:
-        return None
-    return Signed(
-        manifest,
-        data,
-        release_id(data),
-        found["archive_name"],
-        found["archive_path"],
-        found["archive_size_bytes"],
-        found["archive_sha256"],
-    )
+        summary = parse_custom(found.get("custom"))
+    except NewerFormat as error:
+        problem, needs_newer = error.cause, True
+    except ManifestError as error:
+        problem = problem or error.cause
+    if summary is not None and (summary.app, summary.version) != (found["app"], found["version"]):
+        problem = f"the metadata calls it {summary.app} {summary.version}"
+    fields = {name: found[name] for name in found.keys() & frozenset(Listed._fields)}
+    return Listed(**{**fields, "summary": summary, "problem": problem, "needs_newer": needs_newer})
 
 
 def _parsed(line: bytes) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from dbsync.storage.files import disk_errors
 from updater.flows.effects import AppEvent, AppEventKind
 from updater.host import this_host
 from updater.host.base import App
-from updater.manifest import Manifest
+from updater.manifest import Start
 from updater.model import Release, TrialId, Verdict
 from updater.settings import Settings
 from updater.terminal.state_files import StateFolder
@@ -41,9 +41,7 @@ class Watch:
         self._app: App | None = None
         self._since: float = 0.0
 
-    def start(
-        self, folder: Path, manifest: Manifest, release: Release, *, trial_id: TrialId | None, notice: str
-    ) -> None:
+    def start(self, folder: Path, start: Start, release: Release, *, trial_id: TrialId | None, notice: str) -> None:
         """Start the app of a version folder.
 
         Raises:
@@ -55,7 +53,7 @@ class Watch:
             for path in (self.confirm_file(trial_id), self._answer_file(trial_id)):
                 path.unlink(missing_ok=True)
         self._app = self._host.start_app(
-            self._command(folder, manifest),
+            self._command(folder, start),
             env=self._environment(release, trial_id=trial_id, notice=notice),
             cwd=folder,
             lock_path=self._lock_path,
@@ -136,19 +134,19 @@ class Watch:
         except (FileNotFoundError, TillkeeperError, KeyError, TypeError, ValueError):
             return 0
 
-    def _command(self, folder: Path, manifest: Manifest) -> list[str]:
-        entry = str(folder / manifest.entry)
-        if manifest.interpreter is None:
-            return [entry, *manifest.arguments, *self._app_arguments]
-        interpreter = self._settings.interpreters.get(manifest.interpreter)
+    def _command(self, folder: Path, start: Start) -> list[str]:
+        entry = str(folder / start.entry)
+        if start.interpreter is None:
+            return [entry, *start.arguments, *self._app_arguments]
+        interpreter = self._settings.interpreters.get(start.interpreter)
         if interpreter is None:
             raise Refused(
                 operation="start",
-                path=folder / manifest.entry,
-                cause=f"the settings name no interpreter for the role {manifest.interpreter!r}",
+                path=folder / start.entry,
+                cause=f"the settings name no interpreter for the role {start.interpreter!r}",
                 hint=f"Add it under [interpreters] in {self._settings.path}.",
             )
-        return [interpreter, entry, *manifest.arguments, *self._app_arguments]
+        return [interpreter, entry, *start.arguments, *self._app_arguments]
 
     def _environment(self, release: Release, *, trial_id: TrialId | None, notice: str) -> dict[str, str]:
         ours = {f"TILLKEEPER_{name}" for name in ENVIRONMENT}

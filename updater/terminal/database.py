@@ -57,10 +57,10 @@ def migrations_of(versions: Versions, release: Release) -> tuple[Migration, ...]
 
     if release.folder not in versions.names():
         return ()
-    manifest = versions.manifest(release.folder)
-    if manifest.migrations_folder is None:
+    start = versions.start(release.folder)
+    if start.migrations_folder is None:
         return ()
-    return migration_folder.load(versions.folder(release.folder) / manifest.migrations_folder)
+    return migration_folder.load(versions.folder(release.folder) / start.migrations_folder)
 
 
 def backup_of(settings: Settings, trial: Trial) -> Backup | None:

@@ -20,6 +20,7 @@ from updater.host import this_host
 from updater.host.base import Account, Entry, Folders, Rights
 from updater.model import Journal, Limits, ProcessKind
 from updater.repository.client import app_of, signed_ids
+from updater.repository.trust import begin as begin_trust
 from updater.settings import Settings
 from updater.terminal import identity, layout, rights
 from updater.terminal.live import Terminal
@@ -449,7 +450,7 @@ def _make_folders(plan: Plan) -> None:
         if plan.is_new:
             # Metadata of another repository: left by an installation that did not succeed.
             _clear(trust)
-        files.write_durably(trusted, plan.root, mode=0o600)
+        begin_trust(trust, plan.root)
     layout.write_marker(settings)
 
 

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from dbsync.model import Backup, Migration
     from dbsync.progress import Progress
     from dbsync.upgrade.effects import Effects
-    from updater.answers import Catalog, Offer
+    from updater.answers import Catalog, Offer, Unusable
     from updater.bundles.staging import Staging
     from updater.flows.confirm import ConfirmAnswer
 
@@ -200,6 +200,12 @@ class Terminal(Till):
         if known != moment:
             self.files.write_moment(moment)
 
+    def read_unusable(self) -> tuple[Unusable, ...]:
+        return self.files.read_unusable()
+
+    def write_unusable(self, unusable: tuple[Unusable, ...]) -> None:
+        self.files.write_unusable(unusable)
+
     def may_write_records(self) -> bool:
         return os.access(self.settings.state, os.W_OK)
 
@@ -273,8 +279,8 @@ class Terminal(Till):
     # --------------------------------------------------------------------------------------------------------- app
 
     def start_app(self, release: Release, *, trial_id: TrialId | None, notice: str) -> None:
-        manifest = self.versions.manifest(release.folder)
-        self._watch.start(self.versions.folder(release.folder), manifest, release, trial_id=trial_id, notice=notice)
+        start = self.versions.start(release.folder)
+        self._watch.start(self.versions.folder(release.folder), start, release, trial_id=trial_id, notice=notice)
 
     def attach_app(self) -> None:
         self._watch.attach()

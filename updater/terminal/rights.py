@@ -28,7 +28,7 @@ LOCK_FILE: Final = 0o666
 WRITABLE_BY_OTHERS: Final = 0o022
 STICKY: Final = 0o1000
 AGENTS_FOLDERS: Final = ("proofs", "rejected", "issued", "verdicts")
-AGENTS_FILES: Final = ("journal.json", "moment.json", "layout.json")
+AGENTS_FILES: Final = ("journal.json", "moment.json", "layout.json", "unusable.json")
 
 
 class Severity(StrEnum):

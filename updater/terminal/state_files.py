@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from dbsync.errors import DiskProblem, UnreadableFile, disk_problem
 from dbsync.facts import known
@@ -38,6 +38,9 @@ from updater.model import (
     Verdict,
 )
 
+if TYPE_CHECKING:
+    from updater.answers import Unusable
+
 FORMAT: Final = 1
 LONGEST_SECONDS: Final = 1e9
 """Above every running time that can be true; a claim of more is no trial of ours."""
@@ -55,6 +58,7 @@ class StateFolder:
         """Whether a file that cannot be read now is read as one whose content is lost; else it raises DiskProblem."""
         self.journal_path: Final = folder / "journal.json"
         self.moment_path: Final = folder / "moment.json"
+        self._unusable_path: Final = folder / "unusable.json"
         self._issued: Final = folder / "issued"
         self._rulings: Final = folder / "verdicts"
         self._proofs: Final = folder / "proofs"
@@ -109,6 +113,10 @@ class StateFolder:
         """Return when an update may begin; None if the agent has not said so yet."""
         return self._read(self.moment_path, _moment)
 
+    def read_unusable(self) -> tuple[Unusable, ...]:
+        """Return the releases that the last look found unusable; a damaged record names none."""
+        return self._read(self._unusable_path, _unusable) or ()
+
     def read_proofs(self) -> tuple[Proof, ...]:
         """Return all readable proofs, by sequence; an unreadable proof proves nothing."""
         found = [self._read(path, _proof) for path in _files(self._proofs)]
@@ -154,6 +162,14 @@ class StateFolder:
     def write_moment(self, moment: Moment) -> None:
         """Write durably when an update may begin."""
         self._write(self.moment_path, moment)
+
+    def write_unusable(self, unusable: tuple[Unusable, ...]) -> None:
+        """Write durably which releases cannot be used here."""
+        files.write_json(
+            self._unusable_path,
+            {"format": FORMAT, "releases": [_plain(release) for release in unusable]},
+            like=self._unusable_path.parent,
+        )
 
     def write_proof(self, proof: Proof) -> None:
         """Write one proof durably."""
@@ -215,6 +231,16 @@ class StateFolder:
         # Like its folder, never by the umask: the other account reads it, or its group writes it.
         files.make_folder(path.parent, like=path.parent.parent)
         files.write_json(path, {"format": FORMAT, **_plain(value)}, like=path.parent)
+
+
+def _unusable(data: Mapping[str, Any]) -> tuple[Unusable, ...]:
+    # Here, because no start of a till needs it.
+    from updater.answers import Unusable
+    from updater.outcomes import named
+
+    return tuple(
+        Unusable(str(found["version"]), named(found["outcome"]), str(found["cause"])) for found in data["releases"]
+    )
 
 
 def claims_of(trials: Mapping[TrialId, Any], choices: Mapping[int, Any], is_done: Callable[[str], bool]) -> Claims:

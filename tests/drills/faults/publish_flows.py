@@ -15,6 +15,7 @@ from tests.drills.faults.stage import Stage, clear, updater
 from tests.drills.faults.terminal_scenes import GOOD, UPDATE, bundle
 from tests.helpers.vendor import PASSWORD, Vendor
 from tests.sample_till.bundles import APP
+from updater.repository.trust import begin
 
 LOOK_SECONDS: Final = 30.0
 BYTES_PER_SECOND: Final = 1000
@@ -63,7 +64,7 @@ class Workshop:
             shutil.copytree(self.looked_before, self.trust)
         else:
             self.trust.mkdir()
-            shutil.copy(self.snapshot / "public" / "metadata" / "1.root.json", self.trust / "root.json")
+            begin(self.trust, (self.snapshot / "public" / "metadata" / "1.root.json").read_bytes())
         return self.stage.engine.run(self._look, {}).output.strip()
 
     def _look(self) -> None:
@@ -73,7 +74,7 @@ class Workshop:
 
         source = Source(self.stage.url, (), self.trust, APP, LOOK_SECONDS, LOOK_SECONDS, BYTES_PER_SECOND)
         found = look(source, now=datetime.now(UTC))
-        print(found.answer, *sorted(release.manifest.version for release in found.releases), found.detail)
+        print(found.answer, *sorted(release.version for release in found.releases), found.detail)
 
 
 class PublishFlow(Flow):

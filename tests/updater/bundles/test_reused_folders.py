@@ -14,7 +14,7 @@ from tests.helpers.terminal import Till
 from tests.helpers.vendor import Vendor
 from updater.answers import Offer
 from updater.bundles.version_folders import Versions
-from updater.manifest import MANIFEST_NAME
+from updater.manifest import MANIFEST_NAME, START_NAME
 from updater.model import Phase
 from updater.terminal.live import Terminal
 
@@ -45,6 +45,19 @@ def of_another_release(folder: Path, other: Path) -> None:
     shutil.copytree(other, folder, symlinks=True)
 
 
+def started_otherwise(folder: Path, _: Path) -> None:
+    """The file that says what a launch starts names something else."""
+    start = folder / START_NAME
+    start.write_bytes(start.read_bytes().replace(b"till.py", b"evil.py"))
+
+
+def a_manifest_elsewhere(folder: Path, _: Path) -> None:
+    """A manifest that somebody can change later."""
+    there = folder.parent.parent.parent / "manifest"
+    (folder / MANIFEST_NAME).rename(there)
+    (folder / MANIFEST_NAME).symlink_to(there)
+
+
 def elsewhere(folder: Path, _: Path) -> None:
     """A link to a folder that somebody can change later."""
     there = folder.parent.parent.parent / "elsewhere"
@@ -63,7 +76,18 @@ def an_executable_bit(folder: Path, _: Path) -> None:
     (folder / "till.py").chmod(0o755)
 
 
-PLANTED = [changed, added, cut_short, without_manifest, of_another_release, elsewhere, a_file, an_executable_bit]
+PLANTED = [
+    changed,
+    added,
+    cut_short,
+    without_manifest,
+    of_another_release,
+    started_otherwise,
+    a_manifest_elsewhere,
+    elsewhere,
+    a_file,
+    an_executable_bit,
+]
 
 
 def staged(vendor: Vendor, till: Till) -> Path:

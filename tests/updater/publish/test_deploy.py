@@ -19,6 +19,7 @@ from updater.answers import Answer
 from updater.publish import deploy, repository
 from updater.publish.errors import PublishError
 from updater.repository import client as repository_client
+from updater.repository.trust import begin
 
 PUBLISHES_COUNT = 20
 
@@ -27,7 +28,7 @@ def source(url: str, trust: Path, root: Path) -> repository_client.Source:
     """A terminal's look at a repository."""
     trust.mkdir(parents=True, exist_ok=True)
     if not (trust / "root.json").exists():
-        (trust / "root.json").write_bytes(root.read_bytes())
+        begin(trust, root.read_bytes())
     return repository_client.Source(url, (), trust, "sample-till", 60.0, 60.0, 1)
 
 

@@ -106,6 +106,51 @@ def own_name(vendor: Vendor, bundle: Path) -> list[str]:
     return []
 
 
+def twins(vendor: Vendor, bundle: Path) -> list[str]:
+    for name in ("README.txt", "ReadMe.txt"):
+        (bundle / name).write_text("")
+    return []
+
+
+def normalised_twins(vendor: Vendor, bundle: Path) -> list[str]:
+    for name in ("Ger\u00e4t", "Gera\u0308t"):
+        (bundle / name).write_text("")
+    return []
+
+
+def device(vendor: Vendor, bundle: Path) -> list[str]:
+    (bundle / "aux.txt").write_text("")
+    return []
+
+
+def not_unicode(vendor: Vendor, bundle: Path) -> list[str]:
+    (Path(os.fsdecode(os.fsencode(bundle) + b"/latin1-\xfc.txt"))).write_text("")
+    return []
+
+
+def chain_of_links(vendor: Vendor, bundle: Path) -> list[str]:
+    (bundle / "here").symlink_to(".")
+    (bundle / "out").symlink_to("here/../library")
+    return []
+
+
+def number_for_a_platform(vendor: Vendor, bundle: Path) -> list[str]:
+    with (bundle / "tillkeeper.toml").open("a") as file:
+        file.write("platform = 5\n")
+    return []
+
+
+def wrong_agent(vendor: Vendor, bundle: Path) -> list[str]:
+    with (bundle / "tillkeeper.toml").open("a") as file:
+        file.write('least_agent = "0.1.x"\n')
+    return []
+
+
+def start_name(vendor: Vendor, bundle: Path) -> list[str]:
+    (bundle / "tillkeeper-start.json").write_text("{}")
+    return []
+
+
 REFUSED = [
     (no_version, "'nightly' is not a version (PEP 440)"),
     (not_normal, "is not in its normal form. Write 1.1.0b0."),
@@ -122,6 +167,14 @@ REFUSED = [
     (migration_changed, "0002_add_business_contact_fields, released with 1.0, was changed"),
     (migration_renamed, "0002_add_business_contact_fields, released with 1.0, is now called other"),
     (own_name, "this name is Tillkeeper's own"),
+    (twins, "'README.txt' and 'ReadMe.txt' are one name on macOS"),
+    (normalised_twins, "are one name on macOS"),
+    (device, "the name 'aux.txt' in 'aux.txt' is a device on Windows"),
+    (not_unicode, "is not Unicode: rename the file"),
+    (chain_of_links, "the link out -> here/../library leaves the bundle"),
+    (number_for_a_platform, "platform is not a string"),
+    (wrong_agent, "least_agent '0.1.x' is not a version in its normal form"),
+    (start_name, "this name is Tillkeeper's own"),
     (not_executable, "the entry is not executable. chmod +x it"),
 ]
 
@@ -135,6 +188,16 @@ def test_a_bundle_that_cannot_be_a_release_is_refused(vendor: Vendor, spoil, wor
     assert (done.returncode, done.stdout) == (4, "")
     assert words in done.stderr
     assert files(vendor.public) == before
+
+
+def test_names_that_only_windows_refuses_are_published_for_linux(vendor: Vendor) -> None:
+    bundle = vendor.bundle("1.1")
+    for name in ("README.txt", "ReadMe.txt", "aux.txt", "name.", "a:b", "what?"):
+        (bundle / name).write_text("")
+    with (bundle / "tillkeeper.toml").open("a") as file:
+        file.write('platform = "linux-x86_64"\n')
+    done = publish(vendor, "release", str(bundle), "--version", "1.1")
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_mended_migration_is_accepted_when_it_names_what_it_replaces(vendor: Vendor) -> None:

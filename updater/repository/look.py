@@ -1,0 +1,287 @@
+"""One look at the repository with TUF. Everything that it returns was verified against the trusted root.
+
+The only module of a terminal that imports tuf, and only its public API. It runs in the short-lived child.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import itertools
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+
+from tuf.api.exceptions import DownloadError, DownloadHTTPError, ExpiredMetadataError, RepositoryError
+from tuf.api.metadata import Metadata, Root, Targets
+from tuf.api.serialization import DeserializationError
+from tuf.ngclient import FetcherInterface, Updater
+
+from dbsync.storage import files
+from updater.answers import Answer
+from updater.manifest import SIGNED_AT
+from updater.network.http import Http, Trouble
+from updater.repository import listing, trust
+from updater.repository.trust import CLOCK_DOUBT, ROLES
+
+
+class _Fetcher(FetcherInterface):  # type: ignore[misc]
+    """Fetcher of TUF over our own HTTP. Keeps the last Trouble, which TUF would wrap, and the last URL."""
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+        self.trouble: Trouble | None = None
+        self.asked = ""
+
+    def _fetch(self, url: str) -> Iterator[bytes]:
+        return self._body(url)
+
+    def fetch(self, url: str) -> Iterator[bytes]:
+        """Return the body, opened at once: a missing next root is then an HTTP error here, not while reading."""
+        self.asked = url
+        body = self._body(url)
+        first = next(body, b"")
+        return itertools.chain((first,), body)
+
+    def _body(self, url: str) -> Iterator[bytes]:
+        try:
+            with self._http.get(url) as reply:
+                if reply.status != 200:
+                    raise DownloadHTTPError(f"{url}: status {reply.status}", reply.status)
+                yield from reply.chunks()
+        except Trouble as trouble:
+            self.trouble = trouble
+            raise DownloadError(trouble.detail) from trouble
+
+
+class Look:
+    """One look at the repository through one address."""
+
+    def __init__(self, request: dict[str, Any], base: str) -> None:
+        self.app = str(request["app"])
+        self.base = base.rstrip("/")
+        self.trust = Path(request["trust_folder"])
+        self.metadata = self.trust / "metadata"
+        self.now = datetime.fromisoformat(request["now"])
+        self.http = Http(least_rate=int(request["minimum_bytes_per_second"]))
+        self.fetcher = _Fetcher(self.http)
+
+    def run(self) -> dict[str, Any]:
+        """Refresh and check the metadata; return all signed releases.
+
+        Raises:
+            Trouble: with the answer that names the cause.
+        """
+        root = (self.trust / trust.ROOT_NAME).read_bytes()
+        self.metadata.mkdir(parents=True, exist_ok=True)
+        try:
+            with _links_or_copies():
+                seen = trust.read(self.trust)
+                client = self._refreshed(root, seen)
+            expires = self._check_seen(seen)
+            offers = self._offers(client)
+        except trust.TrustLost as cause:
+            raise Trouble(Answer.TRUST_LOST, cause.in_words) from cause
+        except ExpiredMetadataError as cause:
+            raise self._expired(str(cause)) from cause
+        except DownloadHTTPError as cause:
+            raise Trouble(Answer.SERVER_WRONG, str(cause)) from cause
+        except DownloadError as cause:
+            raise self.fetcher.trouble or Trouble(Answer.REFUSED, str(cause)) from cause
+        except DeserializationError as cause:
+            # A portal's login page, or half a file: the answer did not come from the repository.
+            raise Trouble(Answer.SERVER_WRONG, f"{self.base}: what came is not metadata ({cause})") from cause
+        except (RepositoryError, ValueError, KeyError, TypeError, RecursionError) as cause:
+            raise Trouble(Answer.REFUSED, f"{self.fetcher.asked}: {type(cause).__name__}: {cause}") from cause
+        self._keep(root, offers, expires)
+        return {"answer": Answer.OK, "detail": "", "offers": offers}
+
+    def _refreshed(self, root: bytes, seen: trust.Seen) -> Updater:
+        """Return a client with verified metadata; start over without files that replaced keys have signed.
+
+        Those may hold a version that no right one will ever reach (TUF 5.3.11). A crash after their removal is
+        repeated: what was seen keeps the old keys until the look has succeeded.
+        """
+        client = self._client(root)
+        try:
+            client.refresh()
+        except RepositoryError:
+            changed = trust.changed_roles(seen, self._keys())
+            stale = [self.metadata / name for name in trust.files_of(changed) if (self.metadata / name).exists()]
+            if not stale:
+                raise
+            for path in stale:
+                path.unlink()
+            client = self._client(root)
+            client.refresh()
+        return client
+
+    def _client(self, root: bytes) -> Updater:
+        if not _is_root(root):
+            raise Trouble(Answer.REFUSED, f"{self.trust / 'root.json'} is not a root: hand over the vendor's again")
+        options: dict[str, Any] = {}
+        if "bootstrap" in inspect.signature(Updater.__init__).parameters:
+            options["bootstrap"] = root
+        elif not _parses(self.metadata / "root.json"):
+            # A power cut can leave an empty root.json, which would fail every later look: restore the trusted root.
+            files.write_durably(self.metadata / "root.json", root)
+        self._drop_torn()
+        return Updater(
+            metadata_dir=str(self.metadata),
+            metadata_base_url=f"{self.base}/metadata/",
+            fetcher=self.fetcher,
+            **options,
+        )
+
+    def _drop_torn(self) -> None:
+        for role in ROLES[1:]:
+            path = self.metadata / f"{role}.json"
+            if path.exists() and path.stat().st_size == 0:
+                path.unlink()
+
+    def _keys(self) -> dict[str, str]:
+        """Return a digest of each role's keys in the verified root."""
+        root: Root = Metadata[Root].from_file(str(self.metadata / "root.json")).signed
+        found = {}
+        for role in ROLES:
+            values = sorted(
+                f"{root.keys[keyid].scheme} {sorted(root.keys[keyid].keyval.items())}"
+                for keyid in root.roles[role].keyids
+            )
+            found[role] = hashlib.sha256("\n".join(values).encode()).hexdigest()
+        return found
+
+    def _check_seen(self, seen: trust.Seen) -> datetime:
+        """Check that versions and time never go back, even if the metadata files were lost; remember both.
+
+        Returns:
+            The earliest expiry of the four roles.
+        """
+        signed = {role: Metadata.from_file(str(self.metadata / f"{role}.json")).signed for role in ROLES}
+        keys = self._keys()
+        changed = trust.changed_roles(seen, keys)
+        kept = trust.forgotten(seen, changed)
+        for role in ROLES:
+            if signed[role].version < kept.versions.get(role, 0):
+                cause = f"{role} has version {signed[role].version}, this terminal has seen {kept.versions[role]}"
+                raise Trouble(Answer.REFUSED, cause)
+        expires = {role: _utc(signed[role].expires) for role in ROLES}
+        text, floor = trust.floor_after(
+            seen.floor,
+            str(signed["timestamp"].unrecognized_fields.get(SIGNED_AT, "")),
+            is_newer="timestamp" in changed or 0 < seen.versions.get("timestamp", 0) < signed["timestamp"].version,
+            now=self.now,
+            date=_http_date(self.http.date),
+            expires=expires["timestamp"],
+        )
+        judged = max(self.now, floor or self.now)
+        for role in ROLES:
+            if expires[role] <= judged:
+                raise self._expired(f"{role} expired on {expires[role]:%Y-%m-%d %H:%M} UTC")
+        files.sync_tree(self.metadata)
+        found = trust.Seen({role: signed[role].version for role in ROLES}, keys, text)
+        if found != seen:
+            trust.write(self.trust, found)
+        return min(expires.values())
+
+    def _expired(self, what: str) -> Trouble:
+        """Return the Trouble of an expiry: caused by the repository, or by this terminal's clock."""
+        theirs = _http_date(self.http.date)
+        if theirs is not None and abs(theirs - self.now) > CLOCK_DOUBT:
+            clocks = f"this terminal's clock says {self.now:%Y-%m-%d %H:%M}, the server's {theirs:%Y-%m-%d %H:%M} UTC"
+            detail = f"{what}; {clocks}"
+            return Trouble(Answer.CLOCK_SUSPECT, detail)
+        return Trouble(Answer.REFUSED, f"{what}: the vendor has to refresh the repository, or it is an old copy of it")
+
+    def _offers(self, client: Updater) -> list[dict[str, Any]]:
+        targets: Targets = Metadata[Targets].from_file(str(self.metadata / "targets.json")).signed
+        root: Root = Metadata[Root].from_file(str(self.metadata / "root.json")).signed
+        if targets.delegations is not None:
+            raise Trouble(Answer.REFUSED, "the repository delegates, which is not accepted here")
+        offers = []
+        for name in sorted(targets.targets):
+            app, version = listing.named(name)
+            if not app or (self.app and app != self.app):
+                continue
+            # Names come from the file on disk; their targets come from the metadata that the client verified in memory.
+            manifest = client.get_targetinfo(name)
+            archive = client.get_targetinfo(f"{app}-{version}.tar.gz")
+            if manifest is None:
+                continue
+            offers.append(
+                listing.offer(
+                    app=app, version=version, manifest=manifest, archive=archive, hashed=bool(root.consistent_snapshot)
+                )
+            )
+        return offers
+
+    def _keep(self, root: bytes, offers: list[dict[str, Any]], expires: datetime) -> None:
+        """Keep the verified answer for as long as the repository stays as it is (`unchanged`)."""
+        timestamp = (self.metadata / "timestamp.json").read_bytes()
+        version = Metadata.from_file(str(self.metadata / "root.json")).signed.version
+        kept = listing.Kept(
+            app=self.app,
+            root_sha256=hashlib.sha256(root).hexdigest(),
+            root_version=version,
+            timestamp_sha256=hashlib.sha256(timestamp).hexdigest(),
+            verified_at=self.now.isoformat(),
+            expires=expires.isoformat(),
+            offers=tuple(offers),
+        )
+        listing.write(self.trust, kept)
+
+
+@contextmanager
+def _links_or_copies() -> Iterator[None]:
+    """Give TUF a copy where it asks for a symbolic link and none can be made, or none can be read.
+
+    tuf 7 makes root.json a link. Without the right to make links on Windows, on exFAT and on some shares that fails,
+    or leaves a file that cannot be opened. This process ends after the look, so nothing else meets it.
+    """
+    right = os.symlink
+
+    def linked(source: str, target: str, *values: Any, **options: Any) -> None:
+        with suppress(OSError):
+            right(source, target, *values, **options)
+        path = Path(target)
+        if not path.exists():
+            path.unlink(missing_ok=True)
+            shutil.copyfile(path.parent / source, path)
+
+    os.symlink = linked  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        os.symlink = right
+
+
+def _is_root(data: bytes) -> bool:
+    try:
+        return bool(Metadata.from_bytes(data).signed.type == "root")
+    except Exception:  # noqa: BLE001 - whatever is wrong with it, it is not a root
+        return False
+
+
+def _parses(path: Path) -> bool:
+    try:
+        Metadata.from_file(str(path))
+    except Exception:  # noqa: BLE001 - whatever is wrong with it, it is not a root
+        return False
+    return True
+
+
+def _utc(moment: datetime) -> datetime:
+    """Return an expiry as an aware time: tuf 4 has it without a zone."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _http_date(text: str | None) -> datetime | None:
+    try:
+        return parsedate_to_datetime(text).astimezone(UTC) if text else None
+    except ValueError:
+        return None

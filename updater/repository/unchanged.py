@@ -1,0 +1,92 @@
+"""The cheap look: whether the server still has the timestamp that this terminal verified last.
+
+It uses the standard library and no signature, and it can only confirm an answer that a full look has given. Whatever
+else it meets, another byte, a redirect, an error, a proxy, is left to the full look, which names it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from dbsync.errors import TillkeeperError
+from dbsync.storage import files
+from updater import __version__
+from updater.answers import Answer
+from updater.repository import listing, trust
+
+GAP_SECONDS: Final = 10.0
+SIZE_LIMIT_BYTES: Final = 100_000
+"""Of a timestamp; it has about a thousand bytes."""
+NO_SUCH_ROOT: Final = (403, 404)
+"""The statuses by which a server says that there is no newer root."""
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the answer of the last full look if it still holds; None for a full look."""
+    folder = Path(request["trust_folder"])
+    kept = listing.read(folder)
+    if kept is None or not request["bases"]:
+        return None
+    try:
+        root_sha256 = files.sha256_of(folder / trust.ROOT_NAME)
+        seen = trust.read(folder)
+    except TillkeeperError:
+        return None
+    now = datetime.fromisoformat(request["now"])
+    if not listing.holds(
+        kept,
+        app=request["app"],
+        root_sha256=root_sha256,
+        now=now,
+        floor=trust.moment(seen.floor),
+    ):
+        return None
+    if not _is_unchanged(request["bases"][0].rstrip("/"), kept, now):
+        return None
+    return {"answer": Answer.OK, "detail": "", "offers": list(kept.offers)}
+
+
+def _is_unchanged(base: str, kept: listing.Kept, now: datetime) -> bool:
+    import http.client
+
+    parts = urlsplit(base)
+    kind = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}.get(parts.scheme)
+    if kind is None or parts.hostname is None or parts.username is not None or _has_proxy(parts.scheme, parts.hostname):
+        return False
+    connection = kind(parts.hostname, parts.port, timeout=GAP_SECONDS)
+    try:
+        status, data = _get(connection, f"{parts.path}/metadata/timestamp.json", now)
+        if status != 200 or hashlib.sha256(data).hexdigest() != kept.timestamp_sha256:
+            return False
+        status, _ = _get(connection, f"{parts.path}/metadata/{kept.root_version + 1}.root.json", now)
+        return status in NO_SUCH_ROOT
+    except (OSError, http.client.HTTPException, ValueError):
+        return False
+    finally:
+        connection.close()
+
+
+def _get(connection: Any, path: str, now: datetime) -> tuple[int, bytes]:
+    """Return status and body of one answer; raise ValueError if its clock contradicts this terminal's."""
+    from email.utils import parsedate_to_datetime
+
+    connection.request("GET", path, headers={"User-Agent": f"tillkeeper/{__version__}", "Accept-Encoding": "identity"})
+    response = connection.getresponse()
+    date = response.getheader("Date")
+    if date and abs(parsedate_to_datetime(date).astimezone(UTC) - now) > trust.CLOCK_DOUBT:
+        raise ValueError("the clocks differ")
+    data = response.read(SIZE_LIMIT_BYTES)
+    if response.read(1):
+        raise ValueError("it does not end")
+    return response.status, data
+
+
+def _has_proxy(scheme: str, host: str) -> bool:
+    from urllib.request import getproxies, proxy_bypass
+
+    proxies = getproxies()
+    return bool(proxies.get(scheme) or proxies.get("all")) and not proxy_bypass(host)
