@@ -47,6 +47,7 @@ LAYERS: Final = (
     "updater.errors",
     "updater.model",
     "updater.answers",
+    "updater.addresses",
     "updater.manifest",
     "updater.decisions",
     "updater.flows",

@@ -89,7 +89,7 @@ def _cycle(till: Till) -> Cycle:
     till.take_in()
     with terminal_locked(till):
         _tell_stalled(till)
-        _tidy(till)
+        _tidy(till, catalog)
     kept = (TerminalOutcome.ON_TRIAL, catalog.verdict.outcome if catalog is not None else None)
     if catalog is not None and catalog.verdict is not Answer.OK and wait.outcome not in kept:
         # A staged release may proceed; people should read that the repository could not be asked.
@@ -310,7 +310,7 @@ def _not_staged(till: Till, step: decisions.Stage, outcome: NamedOutcome, error:
     return decisions.Wait(outcome, error.in_words)
 
 
-def _tidy(till: Till) -> None:
+def _tidy(till: Till, catalog: Catalog | None) -> None:
     view = till.look()
     if view.journal is None:
         return
@@ -318,7 +318,10 @@ def _tidy(till: Till) -> None:
     wanted += [release for trial in view.trials if not trial.closed for release in (trial.candidate, trial.good)]
     wanted += [proof.release for proof in view.proofs[-2:]]
     wanted += [rejection.to for rejection in view.rejections if not rejection.done]
-    till.tidy(frozenset(release.release_id for release in wanted if release is not None))
+    till.tidy(
+        frozenset(release.release_id for release in wanted if release is not None),
+        downloads=decisions.wanted_downloads(view, view.journal, catalog),
+    )
 
 
 def back_up(till: Till) -> str:

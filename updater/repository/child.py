@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -25,21 +26,28 @@ from tuf.ngclient import FetcherInterface, Updater
 from dbsync.errors import TillkeeperError, wrapped
 from dbsync.outcomes import OutcomeName
 from dbsync.storage import files
+from updater.addresses import plain
 from updater.answers import Answer
 from updater.manifest import SIGNED_AT
-from updater.network.http import Http, Trouble, fetch_file
+from updater.network.addresses import Addresses
+from updater.network.download import Download, Wanted
+from updater.network.http import Http, Trouble
+from updater.network.manner import Manner
 
 ROLES: Final = ("root", "timestamp", "snapshot", "targets")
 CLOCK_DOUBT: Final = timedelta(days=1)
 """A difference to the server's clock above this makes this terminal's clock suspect."""
 MANIFEST_LIMIT_BYTES: Final = 32_000_000
+OWN_SHARE: Final = 0.9
+"""Part of the deadline that this child uses up by itself: then its answer names the address, and the cause."""
 
 
 class _Fetcher(FetcherInterface):  # type: ignore[misc]
     """Fetcher of TUF over our own HTTP. Keeps the last Trouble, which TUF would wrap, and the last URL."""
 
-    def __init__(self, http: Http) -> None:
+    def __init__(self, http: Http, base: str) -> None:
         self._http = http
+        self._base = base
         self.trouble: Trouble | None = None
         self.asked = ""
 
@@ -55,7 +63,9 @@ class _Fetcher(FetcherInterface):  # type: ignore[misc]
 
     def _body(self, url: str) -> Iterator[bytes]:
         try:
-            with self._http.get(url) as reply:
+            # The library is given no secret of the address: neither password nor query.
+            with self._http.get(url.removeprefix(f"{self._base}/")) as reply:
+                reply.refuse_busy()
                 if reply.status != 200:
                     raise DownloadHTTPError(f"{url}: status {reply.status}", reply.status)
                 yield from reply.chunks()
@@ -67,15 +77,15 @@ class _Fetcher(FetcherInterface):  # type: ignore[misc]
 class Look:
     """One look at the repository through one address."""
 
-    def __init__(self, request: dict[str, Any], base: str) -> None:
+    def __init__(self, request: dict[str, Any], address: str, manner: Manner, *, until: float) -> None:
         self.app = str(request["app"])
-        self.base = base.rstrip("/")
+        self.base = plain(address)
         self.trust = Path(request["trust_folder"])
         self.metadata = self.trust / "metadata"
         self.manifests = self.trust / "manifests"
         self.now = datetime.fromisoformat(request["now"])
-        self.http = Http(least_rate=int(request["minimum_bytes_per_second"]))
-        self.fetcher = _Fetcher(self.http)
+        self.http = Http(address, manner, until=until)
+        self.fetcher = _Fetcher(self.http, self.base)
 
     def run(self) -> dict[str, Any]:
         """Refresh and check the metadata; return all signed releases.
@@ -236,38 +246,49 @@ def _http_date(text: str | None) -> datetime | None:
 
 
 def look(request: dict[str, Any]) -> dict[str, Any]:
-    """Ask one address after the other until one answers."""
-    first: Trouble | None = None
-    for base in request["bases"]:
-        try:
-            return Look(request, base).run()
-        except Trouble as trouble:
-            first = first or trouble
-    assert first is not None
-    raise first
+    """Ask one address after the other until one answers; each has its share of the time."""
+    manner, addresses = _asked(request)
+    troubles: list[tuple[str, Trouble]] = []
+    ends = time.monotonic() + float(request["seconds"]) * OWN_SHARE
+    try:
+        order = addresses.in_order(folders_first=False)
+        for count, address in enumerate(order):
+            share_seconds = (ends - time.monotonic()) / (len(order) - count)
+            try:
+                found = Look(request, address, manner, until=time.monotonic() + share_seconds).run()
+            except Trouble as trouble:
+                troubles.append((address, trouble))
+                addresses.failed(address, trouble)
+            else:
+                addresses.worked(address)
+                return found
+        raise addresses.given_up(troubles)
+    finally:
+        addresses.save()
 
 
 def fetch(request: dict[str, Any]) -> dict[str, Any]:
     """Download an archive; the next address resumes what the previous one left unfinished."""
-    first: Trouble | None = None
-    target = Path(request["target"])
-    target.parent.mkdir(parents=True, exist_ok=True)
+    manner, addresses = _asked(request)
     size_bytes = int(request["size_bytes"])
-    for base in request["bases"]:
-        try:
-            fetched_bytes = fetch_file(
-                Http(least_rate=int(request["minimum_bytes_per_second"])),
-                f"{base.rstrip('/')}/{request['path']}",
-                target,
-                size_bytes=size_bytes,
-                sha256=request["sha256"],
-                progress=lambda done: _tell({"done": done, "total": size_bytes}),
-            )
-            return {"answer": Answer.OK, "detail": "", "fetched_bytes": fetched_bytes}
-        except Trouble as trouble:
-            first = first or trouble
-    assert first is not None
-    raise first
+    wanted = Wanted(request["path"], Path(request["target"]), size_bytes, request["sha256"])
+    wanted.target.parent.mkdir(parents=True, exist_ok=True)
+    download = Download(
+        wanted, addresses, manner,
+        seconds=float(request["seconds"]) * OWN_SHARE,
+        progress=lambda done: _tell({"done": done, "total": size_bytes}),
+    )  # fmt: skip
+    try:
+        return {"answer": Answer.OK, "detail": "", "fetched_bytes": download.run()}
+    except Trouble as trouble:
+        return {"answer": trouble.answer, "detail": trouble.detail, "fetched_bytes": download.fetched_bytes}
+    finally:
+        addresses.save()
+
+
+def _asked(request: dict[str, Any]) -> tuple[Manner, Addresses]:
+    manner = Manner(**{**request["manner"], "no_proxy": tuple(request["manner"]["no_proxy"])})
+    return manner, Addresses(request["bases"], Path(request["record"]), manner)
 
 
 def main() -> None:

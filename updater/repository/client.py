@@ -15,9 +15,12 @@ from dbsync.errors import Refused, TryLater, shown
 from dbsync.storage import children
 from dbsync.storage.platform import this_platform
 from dbsync.storage.raw_text import lines_of
+from updater.addresses import scrubbed
+from updater.addresses import shown as shown_address
 from updater.answers import Answer
 from updater.manifest import Manifest, ManifestError, parse, release_id
 from updater.model import Limits, ReleaseId, Sha256
+from updater.network.manner import Manner
 
 
 class Source(NamedTuple):
@@ -30,7 +33,19 @@ class Source(NamedTuple):
     """Empty for all apps of the repository."""
     look_seconds: float
     fetch_seconds: float
-    minimum_bytes_per_second: int
+    manner: Manner
+    record: Path | None = None
+    """The record of addresses that failed; None for one beside the trusted metadata."""
+
+    def asked(self, do: str, seconds: float) -> dict[str, Any]:
+        """Return the request of the child that every question begins with."""
+        return {
+            "do": do,
+            "bases": [self.url, *self.mirrors],
+            "record": str(self.record or self.trust_folder / "addresses.json"),
+            "seconds": seconds,
+            "manner": self.manner._asdict(),
+        }
 
 
 class Signed(NamedTuple):
@@ -65,12 +80,10 @@ class Fetched(NamedTuple):
 def look(source: Source, *, now: datetime) -> Looked:
     """Return the result of one look: all signed releases from refreshed, verified metadata, or the cause of failure."""
     request = {
-        "do": "look",
-        "bases": [source.url, *source.mirrors],
+        **source.asked("look", source.look_seconds),
         "app": source.app,
         "trust_folder": str(source.trust_folder),
         "now": now.isoformat(),
-        "minimum_bytes_per_second": source.minimum_bytes_per_second,
     }
     answer = _ask(request, limit_seconds=source.look_seconds, progress=lambda _: None)
     try:
@@ -80,7 +93,14 @@ def look(source: Source, *, now: datetime) -> Looked:
     return Looked(Answer(answer["answer"]), answer["detail"], tuple(signed for signed in found if signed is not None))
 
 
-def app_of(url: str, root: bytes, *, named: str | None = None, mirrors: tuple[str, ...] = ()) -> str:
+def app_of(
+    url: str,
+    root: bytes,
+    *,
+    named: str | None = None,
+    mirrors: tuple[str, ...] = (),
+    manner: Manner | None = None,
+) -> str:
     """Return the name of an app of which a repository has releases, verified against a trusted root.
 
     Args:
@@ -88,6 +108,7 @@ def app_of(url: str, root: bytes, *, named: str | None = None, mirrors: tuple[st
         root: the trusted root, whole.
         named: the app; None for the only one.
         mirrors: further places of the same repository.
+        manner: limits, proxy and certificates; None for the defaults.
 
     Raises:
         TryLater: the repository cannot be asked now.
@@ -97,7 +118,9 @@ def app_of(url: str, root: bytes, *, named: str | None = None, mirrors: tuple[st
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "root.json").write_bytes(root)
         limits = Limits()
-        source = Source(url, mirrors, Path(folder), "", limits.look_seconds, 0, limits.minimum_bytes_per_second)
+        source = Source(
+            url, mirrors, Path(folder), "", limits.look_seconds, 0, manner or Manner(limits.minimum_bytes_per_second)
+        )
         found = look(source, now=datetime.now(UTC))
     if found.answer is not Answer.OK:
         kind = Refused if found.answer is Answer.REFUSED else TryLater
@@ -106,29 +129,26 @@ def app_of(url: str, root: bytes, *, named: str | None = None, mirrors: tuple[st
     if named in apps:
         return named
     if len(apps) != 1 or named is not None:
-        cause = f"the repository at {url} has releases of {', '.join(apps) or 'no app'}"
+        cause = f"the repository at {shown_address(url)} has releases of {', '.join(apps) or 'no app'}"
         cause += f", and none of {named}" if named is not None else ""
         raise Refused(operation="install", cause=cause, hint="Say which with --app NAME.")
     return apps[0]
 
 
 def fetch(source: Source, wanted: Signed, *, to: Path, progress: Callable[[int, int], None]) -> Fetched:
-    """Download a release's archive into the folder `to`; resume an earlier, unfinished download."""
-    target = to / wanted.archive_name
+    """Download a release's archive under the name `to`; use it if it is there, resume an unfinished download."""
     request = {
-        "do": "fetch",
-        "bases": [source.url, *source.mirrors],
+        **source.asked("fetch", source.fetch_seconds),
         "path": wanted.archive_path,
-        "target": str(target),
+        "target": str(to),
         "size_bytes": wanted.archive_size_bytes,
         "sha256": wanted.archive_sha256,
-        "minimum_bytes_per_second": source.minimum_bytes_per_second,
     }
     answer = _ask(
         request, limit_seconds=source.fetch_seconds, progress=lambda line: progress(line["done"], line["total"])
     )
     done = answer["answer"] == Answer.OK
-    return Fetched(Answer(answer["answer"]), answer["detail"], target if done else None, answer.get("fetched_bytes", 0))
+    return Fetched(Answer(answer["answer"]), answer["detail"], to if done else None, answer.get("fetched_bytes", 0))
 
 
 def _signed(found: dict[str, Any]) -> Signed | None:
@@ -209,5 +229,5 @@ def _ask(
     words = lines_of(errors[0].decode(errors="replace").strip()) if errors else []
     return {
         "answer": Answer.TROUBLE,
-        "detail": f"the child ended with {child.returncode}: {words[-1] if words else ''}",
+        "detail": scrubbed(f"the child ended with {child.returncode}: {words[-1] if words else ''}"),
     }
