@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Final, NamedTuple, assert_never
 
 from dbsync.errors import Refused, TillkeeperError, TryLater, interrupts, wrapped
-from dbsync.outcomes import NamedOutcome
+from dbsync.outcomes import Group, NamedOutcome
 from updater.answers import Answer, Catalog
 from updater.decisions import agent as decisions
 from updater.decisions.claims import highest_issued
@@ -360,23 +361,34 @@ def run(
     jitter_seconds: float,
     told: Callable[[Cycle], None],
     said: Callable[[str], None],
+    again: Callable[[], datetime | None],
 ) -> None:
     """Run a cycle at every interval, and the backups that are due every hour, until stopped.
 
     The scheduler only triggers; all durable state is in our files.
-    """
-    from datetime import datetime
 
+    Args:
+        till: the terminal.
+        interval_seconds: between two cycles.
+        jitter_seconds: by which they vary.
+        told: receives each cycle.
+        said: receives what else was done.
+        again: returns when an address that was given up is asked again: a cycle that failed is repeated then.
+    """
     from apscheduler.schedulers.blocking import BlockingScheduler
 
     def ring() -> None:
         try:
-            told(cycle(till))
+            ended = cycle(till)
         except BaseException as error:
             if interrupts(error):
                 raise
             # A cycle that could not even begin must not end the agent: the next cycle observes again.
-            told(Cycle(TerminalOutcome.CYCLE_FAILED, wrapped(error).in_words, ()))
+            ended = Cycle(TerminalOutcome.CYCLE_FAILED, wrapped(error).in_words, ())
+        told(ended)
+        moment = again() if ended.outcome.group is Group.LATER else None
+        if moment is not None and moment < cycles.next_run_time:
+            cycles.modify(next_run_time=moment)
 
     def back_up_in_turn() -> None:
         try:
@@ -388,7 +400,7 @@ def run(
             said(done)
 
     scheduler = BlockingScheduler(timezone="UTC")
-    scheduler.add_job(
+    cycles = scheduler.add_job(
         ring,
         "interval",
         seconds=interval_seconds,

@@ -40,6 +40,12 @@ def write(record: Path, health: Mapping[str, Health]) -> None:
     files.write_json(record, {"format": FORMAT, "addresses": document})
 
 
+def next_time(record: Path, *, now: datetime) -> datetime | None:
+    """Return when the first of the addresses that failed is asked again; None if none is left alone now."""
+    times = [health.until for health in read(record).values() if health.until > now.timestamp()]
+    return datetime.fromtimestamp(min(times), UTC) if times else None
+
+
 def in_words(moment: float) -> str:
     """Return a time for people."""
     return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M} UTC"

@@ -249,7 +249,7 @@ def look(request: dict[str, Any]) -> dict[str, Any]:
     """Ask one address after the other until one answers; each has its share of the time."""
     manner, addresses = _asked(request)
     troubles: list[tuple[str, Trouble]] = []
-    ends = time.monotonic() + float(request["seconds"]) * OWN_SHARE
+    ends = time.monotonic() + _own_seconds(request)
     try:
         order = addresses.in_order(folders_first=False)
         for count, address in enumerate(order):
@@ -275,7 +275,7 @@ def fetch(request: dict[str, Any]) -> dict[str, Any]:
     wanted.target.parent.mkdir(parents=True, exist_ok=True)
     download = Download(
         wanted, addresses, manner,
-        seconds=float(request["seconds"]) * OWN_SHARE,
+        seconds=_own_seconds(request),
         progress=lambda done: _tell({"done": done, "total": size_bytes}),
     )  # fmt: skip
     try:
@@ -284,6 +284,14 @@ def fetch(request: dict[str, Any]) -> dict[str, Any]:
         return {"answer": trouble.answer, "detail": trouble.detail, "fetched_bytes": download.fetched_bytes}
     finally:
         addresses.save()
+
+
+def _own_seconds(request: dict[str, Any]) -> float:
+    """Return the time that is this child's own, without what its start took on a busy machine."""
+    seconds = float(request["seconds"])
+    # By the clock of the day, which both processes share: one that was set meanwhile counts for nothing.
+    start_seconds = time.time() - float(request["asked_at"])
+    return seconds * OWN_SHARE - (start_seconds if 0 < start_seconds < seconds / 2 else 0.0)
 
 
 def _asked(request: dict[str, Any]) -> tuple[Manner, Addresses]:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,6 +45,7 @@ class Source(NamedTuple):
             "bases": [self.url, *self.mirrors],
             "record": str(self.record or self.trust_folder / "addresses.json"),
             "seconds": seconds,
+            "asked_at": time.time(),
             "manner": self.manner._asdict(),
         }
 

@@ -177,6 +177,12 @@ def test_a_file_of_an_address() -> None:
     assert (is_folder("file:///a%20b"), folder_of("file:///a%20b")) == (True, Path("/a b"))
 
 
+def test_what_a_library_says_is_shown_without_secrets_too() -> None:
+    trouble = Trouble(Answer.OFFLINE, "Max retries exceeded with url: /x?sig=t0ken (http://me:s3cret@proxy)")
+    assert "t0ken" not in trouble.detail + str(trouble)
+    assert "s3cret" not in trouble.detail + str(trouble)
+
+
 @pytest.mark.parametrize("text", ["u:p@ss@proxy:1", "http://u:p@ss@proxy:1/", "https://u@h"])
 def test_passwords_with_odd_letters_are_hidden_whole(text: str) -> None:
     assert scrubbed(f"is {text}, asked") in (
