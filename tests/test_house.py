@@ -48,6 +48,7 @@ LAYERS: Final = (
     "updater.model",
     "updater.answers",
     "updater.bundle_names",
+    "updater.addresses",
     "updater.manifest",
     "updater.summary",
     "updater.decisions",

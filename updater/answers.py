@@ -18,6 +18,8 @@ class Answer(StrEnum):
     """No connection, or the connection broke off."""
     SERVER_WRONG = "SERVER_WRONG"
     """Something other than the repository answered: a portal's page, a missing file, another server."""
+    SERVER_BUSY = "SERVER_BUSY"
+    """The server is overloaded or closed for now, and may have said until when."""
     REFUSED = "REFUSED"
     """The answer does not pass verification."""
     CLOCK_SUSPECT = "CLOCK_SUSPECT"

@@ -377,7 +377,18 @@ class Limits(NamedTuple):
     end_grace_seconds: float = 5.0
     look_seconds: float = 60.0
     fetch_seconds: float = 6 * 3600.0
+    answer_seconds: float = 30.0
+    """From the name of a server to the last of its headers."""
+    silence_seconds: float = 20.0
+    """Longest silence of a server in the middle of an answer."""
+    retries_count: int = 3
+    """Tries of a download in a row that bring nothing, until an address is given up."""
+    retry_seconds: float = 1.0
+    give_up_seconds: float = 4 * 3600.0
+    """The longest time that an address which failed is left alone."""
     minimum_bytes_per_second: int = 1024
+    maximum_bytes_per_second: int = 0
+    """What a download may take of the shop's line; 0 for no limit."""
     failed_starts_count: int = 3
     """Consecutive failed starts of a confirmed release until a person is called."""
     trials_kept_count: int = 20
@@ -385,4 +396,4 @@ class Limits(NamedTuple):
     reports_kept_count: int = 100
     backups_kept_count: int = 10
     least_free_bytes: int = 50_000_000
-    """Free space below which no migration starts."""
+    """Free space below which no migration starts, and that the agent leaves on each disk that it writes."""

@@ -43,6 +43,10 @@ class TerminalOutcome(NamedOutcome):
         "SERVER_WRONG", "U-1002", Group.LATER, "",
         "Something other than the vendor's server answered: check proxy, portal, URL.",
     )
+    SERVER_BUSY = (
+        "SERVER_BUSY", "U-1041", Group.LATER, "",
+        "The vendor's server is overloaded or closed for now. It is asked again by itself.",
+    )
     REFUSED = (
         "REFUSED", "U-1003", Group.REFUSED, "",
         "The repository did not pass verification: tell the release engineer.", True,

@@ -59,6 +59,12 @@ class Settings(NamedTuple):
     """The group of several accounts that run the app by turns; empty: only `till_user` does."""
     till_may_roll_back: bool = True
     """Whether that account may go back without the rights of the agent's."""
+    proxy: str = ""
+    """Proxy of all requests, or `none`; empty for what the environment or the system says."""
+    no_proxy: tuple[str, ...] = ()
+    """Hosts that are asked without a proxy, beside those of the environment."""
+    ca_file: str = ""
+    """PEM file with certificate authorities beside the system's; empty for none."""
 
     @property
     def shared(self) -> Path:
@@ -84,6 +90,11 @@ class Settings(NamedTuple):
     def downloads(self) -> Path:
         """Folder of archives that are being downloaded."""
         return self.private / "downloads"
+
+    @property
+    def addresses(self) -> Path:
+        """Record of the addresses of the repository that failed."""
+        return self.private / "addresses.json"
 
     @property
     def outbox(self) -> Path:
@@ -194,10 +205,18 @@ def to_toml(settings: Settings) -> str:
         lines += ["", "[accounts]", f"till = {_quoted(settings.till_user)}"]
         lines += [f"group = {_quoted(settings.till_group)}"] if settings.till_group else []
         lines += [] if settings.till_may_roll_back else ["till_may_roll_back = false"]
+    lines += _network_lines(settings)
     lines += ["", "[agent]", f"interval_seconds = {settings.interval_seconds}"]
     lines += [f"jitter_seconds = {settings.jitter_seconds}", "", "[limits]"]
     lines += [f"{name} = {value}" for name, value in settings.limits._asdict().items() if value != defaults[name]]
     return "\n".join(lines) + "\n"
+
+
+def _network_lines(settings: Settings) -> list[str]:
+    lines = [f"proxy = {_quoted(settings.proxy)}"] if settings.proxy else []
+    lines += [f"no_proxy = [{', '.join(map(_quoted, settings.no_proxy))}]"] if settings.no_proxy else []
+    lines += [f"ca_file = {_quoted(settings.ca_file)}"] if settings.ca_file else []
+    return ["", "[network]", *lines] if lines else []
 
 
 class _Reader:
@@ -259,7 +278,7 @@ def _build(read: _Reader) -> Settings:
         raise read.wrong("format", f"must be {FORMAT}")
     interpreters, window = read.section("interpreters"), read.section("window")
     agent, limits, backup = read.section("agent"), read.section("limits"), read.section("backup")
-    accounts = read.section("accounts")
+    accounts, network = read.section("accounts"), read.section("network")
     settings = Settings(
         path=read.path,
         app=read.text("app"),
@@ -284,11 +303,14 @@ def _build(read: _Reader) -> Settings:
         till_user=accounts.text_if_any("till"),
         till_group=accounts.text_if_any("group"),
         till_may_roll_back=accounts.yes_or_no("till_may_roll_back", True),
+        proxy=network.text_if_any("proxy"),
+        no_proxy=network.texts("no_proxy"),
+        ca_file=str(network.folder("ca_file")) if "ca_file" in network.table else "",
         limits=Limits(**{  # type: ignore[arg-type]
             name: limits.number(name, default) for name, default in Limits._field_defaults.items()
         }),
     )  # fmt: skip
-    for part in (read, interpreters, window, agent, limits, backup, accounts):
+    for part in (read, interpreters, window, agent, limits, backup, accounts, network):
         part.end()
     if settings.till_group and not settings.till_user:
         raise read.wrong("accounts.group", "needs accounts.till, the account that owns the data")

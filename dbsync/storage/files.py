@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from dbsync.errors import UnreadableFile, disk_problem
+from dbsync.errors import DiskFull, UnreadableFile, disk_problem
 from dbsync.facts import Sha256
 from dbsync.storage.platform import this_platform
 
@@ -339,6 +339,24 @@ def free_bytes(path: Path) -> int:
         return shutil.disk_usage(folder).free
     except OSError as cause:
         raise disk_problem("measure free space", folder, cause) from cause
+
+
+def keep_free(folder: Path, *, operation: str, ahead_bytes: int, reserve_bytes: int) -> None:
+    """Refuse to write on a disk that would have less than its reserve free afterwards.
+
+    Args:
+        folder: the folder that is written.
+        operation: what writes, for the message.
+        ahead_bytes: what is written until this is asked again.
+        reserve_bytes: what stays free for everything else on the disk.
+
+    Raises:
+        DiskFull: there is too little; nothing was written.
+    """
+    free = free_bytes(folder)
+    if free < ahead_bytes + reserve_bytes:
+        cause = f"{free / 1e6:.1f} MB are free, and {reserve_bytes / 1e6:.1f} MB stay free for the till"
+        raise DiskFull(operation=operation, path=folder, cause=cause)
 
 
 def size_of(*paths: Path) -> int:

@@ -339,7 +339,7 @@ class SimulatedTill(Till):
         # Synced before the rename, and the rename is synced: a folder that is visible is complete and durable.
         self.world.folders.add(offer.release.folder)
 
-    def tidy(self, keep: frozenset[ReleaseId]) -> None:
+    def tidy(self, keep: frozenset[ReleaseId], *, downloads: frozenset[str] | None) -> None:
         self._tick("tidy")
         self.world.folders = {one for one in self.world.folders if one.split("-")[1] in {it[:12] for it in keep}}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
@@ -13,10 +14,11 @@ from dbsync.errors import Refused, TryLater
 from dbsync.storage import files
 from dbsync.storage.claims import plain
 from dbsync.storage.connections import LIBRARY_VERSION
-from dbsync.storage.files import disk_errors
 from updater import __version__
 from updater.answers import Answer, Catalog, Offer
 from updater.bundle_names import is_version
+from updater.bundles import space
+from updater.bundles.downloads import Downloads
 from updater.bundles.foreign_files import Kept
 from updater.bundles.offers import Here, Manifests, newest_usable
 from updater.bundles.version_folders import Versions
@@ -26,6 +28,7 @@ from updater.manifest import Manifest
 from updater.model import Journal, Release, ReleaseId, Report, ReportPhase
 from updater.outcomes import TerminalOutcome
 from updater.repository import client
+from updater.repository.manner import manner_of
 from updater.settings import Settings
 
 Progress = Callable[[int, int], None]
@@ -55,6 +58,7 @@ class Staging:
     ) -> None:
         self._settings: Final = settings
         self._versions: Final = versions
+        self._downloads: Final = Downloads(settings.downloads)
         self._progress: Final[Progress] = progress or _no_progress
         self._self_test: Final[SelfTest] = self_test or _self_test
         self._spoilt: Final = settings.private / "self-tests.json"
@@ -97,15 +101,16 @@ class Staging:
         return self._versions.reuse(offer.release)
 
     def download(self, offer: Offer) -> Path:
-        """Download and verify the archive into the downloads folder; resume an interrupted download.
+        """Return the verified archive; one that is here is used again, an interrupted download is resumed.
 
         Raises:
             TryLater: the terminal is offline, the link is too slow, or there is no space.
             Refused: the archive differs from the signed one.
         """
         known = self._known(offer)
-        self._check_space(known)
-        result = client.fetch(self._source(), known.listed, to=self._settings.downloads, progress=self._progress)
+        self._make_room(known, offer.release)
+        target = self._downloads.path_of(offer.release)
+        result = client.fetch(self._source(), known.listed, to=target, progress=self._progress)
         if result.answer is Answer.OK and result.path is not None:
             return result.path
         kind = Refused if result.answer is Answer.REFUSED else TryLater
@@ -147,12 +152,23 @@ class Staging:
     def shelve(self, offer: Offer, staging: Path) -> None:
         """Make the folder durable, give it its final name and remove the archive."""
         self._versions.shelve(staging, offer.release.folder)
-        archive = self._settings.downloads / self._known(offer).listed.archive_name
-        with disk_errors("remove", archive):
-            archive.unlink(missing_ok=True)
+        self._downloads.remove(offer.release)
 
-    def tidy(self, keep: frozenset[ReleaseId], told: Callable[[Report], None]) -> None:
-        """Remove version folders that nothing refers to; report files that were moved out of them."""
+    def tidy(
+        self, keep: frozenset[ReleaseId], told: Callable[[Report], None], *, downloads: AbstractSet[str] | None
+    ) -> None:
+        """Remove version folders and downloads that nothing refers to; report files that were moved out of them.
+
+        Args:
+            keep: releases whose folders stay.
+            told: receives the reports.
+            downloads: names of the version folders whose archives stay; None for all. Where the disk has less than its
+                reserve, none stays: sales come first.
+        """
+        if space.is_under_pressure(self._settings.downloads, reserve_bytes=self._settings.limits.least_free_bytes):
+            downloads = frozenset()
+        if downloads is not None:
+            self._downloads.tidy(downloads)
         names = {
             name for name in self._versions.names() if any(name.endswith(f"-{release_id[:12]}") for release_id in keep)
         }
@@ -178,10 +194,26 @@ class Staging:
     def _known(self, offer: Offer) -> client.Signed:
         return self._offers[offer.release.release_id]
 
-    def _check_space(self, offer: client.Signed) -> None:
+    def _make_room(self, offer: client.Signed, release: Release) -> None:
+        """Check every disk that the release is written to; where one is short, our own leftovers go first.
+
+        Raises:
+            DiskFull: there is no room, and the till's reserve stays.
+        """
         unpacked_bytes = sum(entry.size_bytes for entry in offer.manifest.files.values())
-        needed_bytes = max(offer.listed.archive_size_bytes + unpacked_bytes, offer.manifest.least_free_bytes)
-        self._versions.check_space(needed_bytes)
+        left_bytes = max(0, offer.listed.archive_size_bytes - self._downloads.here_bytes(release))
+        needs = (
+            space.Need(self._versions.root, max(unpacked_bytes, offer.manifest.least_free_bytes)),
+            space.Need(self._settings.downloads, left_bytes),
+        )
+        reserve_bytes = self._settings.limits.least_free_bytes
+        if space.shortage(needs, reserve_bytes=reserve_bytes) is None:
+            return
+        self._downloads.tidy({release.folder})
+        self._versions.remove_unfinished()
+        short = space.shortage(needs, reserve_bytes=reserve_bytes)
+        if short is not None:
+            raise short
 
     def _fetch_manifest(self, listed: client.Listed, path: Path) -> client.Fetched:
         return client.fetch_manifest(self._source(), listed, to=path)
@@ -210,7 +242,8 @@ class Staging:
             app=self._settings.app,
             look_seconds=limits.look_seconds,
             fetch_seconds=limits.fetch_seconds,
-            minimum_bytes_per_second=limits.minimum_bytes_per_second,
+            manner=manner_of(self._settings),
+            record=self._settings.addresses,
         )
 
 

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 RESERVE_BYTES: Final = 50_000_000
 """Space that stays free for the app and its database when a version is unpacked."""
 _DIFFERING: Final = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+SPACE_CHECK_BYTES: Final = 4_000_000
+"""How much is written between two looks at the free space."""
 _STAGING, _OLD, _GONE = ".staging-", ".old-", ".gone-"
 FOLDER_MODE: Final = 0o755
 """Of every folder, whatever the umask is: the till's account runs what the agent's has written."""
@@ -44,8 +46,10 @@ FILE_MODE: Final = 0o644
 class Versions:
     """The folder `versions` below the program folder, and the file `current` beside it, which is for people only."""
 
-    def __init__(self, program: Path) -> None:
+    def __init__(self, program: Path, *, reserve_bytes: int = RESERVE_BYTES) -> None:
         self.root: Final = program / "versions"
+        self._reserve_bytes: Final = reserve_bytes
+        self._unchecked_bytes = 0
         self._current: Final = program / "current"
 
     def names(self) -> frozenset[str]:
@@ -99,14 +103,14 @@ class Versions:
 
     # ----------------------------------------------------------------------------------------- making a new folder
 
-    def check_space(self, needed_bytes: int) -> None:
-        """Refuse a version that would fill the disk; the message has the numbers."""
-        free_bytes = files.free_bytes(self.root)
-        if free_bytes < needed_bytes + RESERVE_BYTES:
-            raise DiskFull(
-                operation="unpack", path=self.root,
-                cause=f"{(needed_bytes + RESERVE_BYTES) / 1e6:.1f} MB are needed, {free_bytes / 1e6:.1f} MB are free",
-            )  # fmt: skip
+    def _keep_reserve(self, size_bytes: int) -> None:
+        """Look at the free space every few megabytes, before `size_bytes` are written: others write to the disk too."""
+        self._unchecked_bytes += size_bytes
+        if self._unchecked_bytes < SPACE_CHECK_BYTES:
+            return
+        self._unchecked_bytes = 0
+        ahead_bytes = SPACE_CHECK_BYTES + size_bytes
+        files.keep_free(self.root, operation="unpack", ahead_bytes=ahead_bytes, reserve_bytes=self._reserve_bytes)
 
     def unpack(self, archive: Path, manifest: Manifest, manifest_bytes: bytes) -> Path:
         """Unpack an archive into an empty staging folder: only files that the manifest names, with the sizes it gives.
@@ -129,7 +133,7 @@ class Versions:
         except OSError as cause:
             self._discard(staging)
             raise disk_problem("unpack", archive, cause) from cause
-        except Refused:
+        except (Refused, DiskFull):
             self._discard(staging)
             raise
         return staging
@@ -146,6 +150,7 @@ class Versions:
                 if entry.link is not None:
                     target.symlink_to(entry.link)
                 else:
+                    self._keep_reserve(entry.size_bytes)
                     copyfile(folder / path, target)
                     target.chmod(entry.mode)
         except FileNotFoundError as cause:
@@ -154,6 +159,9 @@ class Versions:
         except OSError as cause:
             self._discard(staging)
             raise disk_problem("copy the bundle", folder, cause) from cause
+        except DiskFull:
+            self._discard(staging)
+            raise
         return staging
 
     def check(self, folder: Path, manifest: Manifest, *, remove_extra: bool = False) -> None:
@@ -261,14 +269,23 @@ class Versions:
             for folder in sorted(self.root.iterdir()):
                 if folder.name.startswith(_OLD):
                     self._empty(folder, kept_files / folder.name.removeprefix(_OLD), told)
-            for folder in self.root.iterdir():
-                if folder.name.startswith((_STAGING, _GONE)):
-                    self._discard(folder)
         except OSError as cause:
             raise disk_problem("tidy", self.root, cause) from cause
+        self.remove_unfinished()
         from updater.bundles import foreign_files
 
         foreign_files.limit(kept_files)
+
+    def remove_unfinished(self) -> None:
+        """Remove what interrupted runs left, and folders that are being removed: no version is missing then."""
+        try:
+            for folder in list(self.root.iterdir()):
+                if folder.name.startswith((_STAGING, _GONE)):
+                    self._discard(folder)
+        except FileNotFoundError:
+            return
+        except OSError as cause:
+            raise disk_problem("tidy", self.root, cause) from cause
 
     def _empty(self, folder: Path, kept_files: Path, told: Callable[[Kept], None]) -> None:
         """Move the foreign files out of a folder that lost its name; then it may be removed in parts."""
@@ -319,8 +336,18 @@ class Versions:
         if source is None:
             raise Refused(operation="unpack", cause=f"{path} is not a plain file in the archive")
         with source, target.open("xb") as file:
-            _copy(source, file, entry, path)
+            self._copy(source, file, entry, path)
         target.chmod(entry.mode)
+
+    def _copy(self, source: IO[bytes], target: IO[bytes], entry: FileEntry, path: str) -> None:
+        left_bytes = entry.size_bytes
+        while chunk := source.read(files.READ_SIZE_BYTES):
+            left_bytes -= len(chunk)
+            if left_bytes < 0:
+                # An archive that unpacks to more than was signed would fill the disk before its hash is checked.
+                raise Refused(operation="unpack", cause=f"{path} is larger than the manifest says")
+            self._keep_reserve(len(chunk))
+            target.write(chunk)
 
     @staticmethod
     def _discard(folder: Path) -> None:
@@ -337,16 +364,6 @@ def _make_folders(folder: Path) -> None:
     for made in reversed(missing):
         made.mkdir()
         made.chmod(FOLDER_MODE)
-
-
-def _copy(source: IO[bytes], target: IO[bytes], entry: FileEntry, path: str) -> None:
-    left_bytes = entry.size_bytes
-    while chunk := source.read(files.READ_SIZE_BYTES):
-        left_bytes -= len(chunk)
-        if left_bytes < 0:
-            # An archive that unpacks to more than was signed would fill the disk before its hash is checked.
-            raise Refused(operation="unpack", cause=f"{path} is larger than the manifest says")
-        target.write(chunk)
 
 
 def _same(found: FileEntry, entry: FileEntry) -> bool:

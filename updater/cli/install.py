@@ -12,7 +12,7 @@ from updater.cli.shared import FILE, FOLDER, in_words
 
 @click.command("install")
 @click.option("--root", type=FILE, required=True, help="The vendor's root.json, handed over on a way you trust.")
-@click.option("--url", required=True, help="Where the vendor's public folder is served.")
+@click.option("--url", required=True, help="Where the vendor's public folder is served, or a folder.")
 @click.option("--app", help="The app's name (default: the only one in the repository).")
 @click.option("--bundle", type=FOLDER, help="A folder with the first version, instead of downloading it.")
 @click.option("--settings", "settings_path", type=FILE, help="Where to write the settings.")
@@ -22,6 +22,8 @@ from updater.cli.shared import FILE, FOLDER, in_words
 @click.option("--database", type=FILE, help="The app's database (default: pos_system.db in the data folder).")
 @click.option("--backup-prefix", help="First part of backup names (default: the database's name).")
 @click.option("--mirror", "mirrors", multiple=True, help="A further place to fetch from; may be repeated.")
+@click.option("--proxy", help="HOST:PORT, or none (default: what the environment or the system says).")
+@click.option("--ca-file", type=FILE, help="PEM file of a certificate authority beside the system's.")
 @click.option("--machine", is_flag=True, help="Use the places of this machine instead of this account's.")
 @click.option("--till-user", metavar="NAME", help="The account that runs the app; needs the administrator's rights.")
 @click.option("--till-group", metavar="NAME", help="The group of several accounts that run the app.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
+from datetime import UTC, datetime
 
 import click
 
@@ -18,6 +19,7 @@ from updater.settings import Settings
 def command(settings: Settings) -> None:
     """Check for updates at every interval until stopped. Install it as a service."""
     from updater.flows.agent import run as ring
+    from updater.network.record import next_time
 
     settings = ready_agent(settings, "run")
 
@@ -27,6 +29,7 @@ def command(settings: Settings) -> None:
         jitter_seconds=settings.jitter_seconds,
         told=lambda ended: _say(f"{ended.outcome}: {ended.reason}"),
         said=_say,
+        again=lambda: next_time(settings.addresses, now=datetime.now(UTC)),
     )
 
 

@@ -65,12 +65,15 @@ def ready_agent(settings: Settings, command: str) -> Settings:
 
     Raises:
         Refused: this account is not the agent's; or another account can replace what the agent trusts.
+        SettingsError: an address or the proxy cannot be one.
     """
     from updater.errors import UnsafeRights
     from updater.model import Report, ReportPhase
+    from updater.repository import manner
     from updater.terminal import identity, layout, rights
 
     rights.refuse_clerk(settings, command)
+    manner.check(settings)
     try:
         rights.refuse_unsafe(settings)
     except UnsafeRights as error:

@@ -250,6 +250,17 @@ def _wanted(view: View, journal: Journal, catalog: Catalog) -> Offer | None:
     return newest
 
 
+def wanted_downloads(view: View, journal: Journal, catalog: Catalog | None) -> frozenset[str] | None:
+    """Return the names of the version folders whose archives are still wanted; None if the repository did not say.
+
+    An archive that could not be unpacked for a reason of this machine is used again; the others are of no use.
+    """
+    if catalog is None or catalog.verdict is not Answer.OK:
+        return None
+    offer = _wanted(view, journal, catalog)
+    return frozenset() if offer is None else frozenset({offer.release.folder})
+
+
 def _nothing_new(view: View, catalog: Catalog) -> Wait:
     if catalog.verdict is not Answer.OK:
         return Wait(catalog.verdict.outcome, catalog.detail)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Final, NamedTuple, assert_never
 
 from dbsync.errors import Refused, TillkeeperError, TryLater, interrupts, wrapped
-from dbsync.outcomes import NamedOutcome
+from dbsync.outcomes import Group, NamedOutcome
 from updater.answers import Answer, Catalog
 from updater.decisions import agent as decisions
 from updater.decisions.claims import highest_issued
@@ -89,7 +90,7 @@ def _cycle(till: Till) -> Cycle:
         if catalog is not None and catalog.verdict is Answer.OK:
             _tell_unusable(till, catalog)
         _tell_stalled(till)
-        _tidy(till)
+        _tidy(till, catalog)
     kept = (TerminalOutcome.ON_TRIAL, catalog.verdict.outcome if catalog is not None else None)
     if catalog is not None and catalog.verdict is not Answer.OK and wait.outcome not in kept:
         # A staged release may proceed; people should read that the repository could not be asked.
@@ -325,7 +326,7 @@ def _not_staged(till: Till, step: decisions.Stage, outcome: NamedOutcome, error:
     return decisions.Wait(outcome, error.in_words)
 
 
-def _tidy(till: Till) -> None:
+def _tidy(till: Till, catalog: Catalog | None) -> None:
     view = till.look()
     if view.journal is None:
         return
@@ -333,7 +334,10 @@ def _tidy(till: Till) -> None:
     wanted += [release for trial in view.trials if not trial.closed for release in (trial.candidate, trial.good)]
     wanted += [proof.release for proof in view.proofs[-2:]]
     wanted += [rejection.to for rejection in view.rejections if not rejection.done]
-    till.tidy(frozenset(release.release_id for release in wanted if release is not None))
+    till.tidy(
+        frozenset(release.release_id for release in wanted if release is not None),
+        downloads=decisions.wanted_downloads(view, view.journal, catalog),
+    )
 
 
 def back_up(till: Till) -> str:
@@ -372,23 +376,34 @@ def run(
     jitter_seconds: float,
     told: Callable[[Cycle], None],
     said: Callable[[str], None],
+    again: Callable[[], datetime | None],
 ) -> None:
     """Run a cycle at every interval, and the backups that are due every hour, until stopped.
 
     The scheduler only triggers; all durable state is in our files.
-    """
-    from datetime import datetime
 
+    Args:
+        till: the terminal.
+        interval_seconds: between two cycles.
+        jitter_seconds: by which they vary.
+        told: receives each cycle.
+        said: receives what else was done.
+        again: returns when an address that was given up is asked again: a cycle that failed is repeated then.
+    """
     from apscheduler.schedulers.blocking import BlockingScheduler
 
     def ring() -> None:
         try:
-            told(cycle(till))
+            ended = cycle(till)
         except BaseException as error:
             if interrupts(error):
                 raise
             # A cycle that could not even begin must not end the agent: the next cycle observes again.
-            told(Cycle(TerminalOutcome.CYCLE_FAILED, wrapped(error).in_words, ()))
+            ended = Cycle(TerminalOutcome.CYCLE_FAILED, wrapped(error).in_words, ())
+        told(ended)
+        moment = again() if ended.outcome.group is Group.LATER else None
+        if moment is not None and moment < cycles.next_run_time:
+            cycles.modify(next_run_time=moment)
 
     def back_up_in_turn() -> None:
         try:
@@ -400,7 +415,7 @@ def run(
             said(done)
 
     scheduler = BlockingScheduler(timezone="UTC")
-    scheduler.add_job(
+    cycles = scheduler.add_job(
         ring,
         "interval",
         seconds=interval_seconds,

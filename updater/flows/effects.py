@@ -251,8 +251,13 @@ class Till(Records):
         """Make the files durable, then give the folder its final name."""
 
     @abstractmethod
-    def tidy(self, keep: frozenset[ReleaseId]) -> None:
-        """Remove folders, downloads, trial files and unfinished copies that nothing refers to (`keep`: release ids)."""
+    def tidy(self, keep: frozenset[ReleaseId], *, downloads: frozenset[str] | None) -> None:
+        """Remove folders, downloads, trial files and unfinished copies that nothing refers to.
+
+        Args:
+            keep: releases that something refers to.
+            downloads: names of the version folders whose archives are still wanted; None if that is not known.
+        """
 
     @abstractmethod
     def back_up(self) -> Done | None:

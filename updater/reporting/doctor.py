@@ -6,11 +6,12 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from dbsync.errors import Refused, TillkeeperError
 from dbsync.storage import files
 from updater import settings as settings_file
+from updater.addresses import scrubbed, shown
+from updater.errors import SettingsError
 from updater.host import this_host
 from updater.host.base import Account, Entry, Rights
 from updater.settings import Settings
@@ -88,10 +89,20 @@ def in_words(found: tuple[Finding, ...], changed: tuple[str, ...]) -> list[str]:
 
 
 def _check_secrets(settings: Settings) -> Iterator[Finding]:
-    for key, url in (("url", settings.url), *(("mirrors", mirror) for mirror in settings.mirrors)):
-        if urlsplit(url).password is not None:
-            cause = f"{key} has a password, and every account can read this file"
-            command = f"updater install --change --root ROOT --url {url.replace(urlsplit(url).netloc, 'HOST')}"
+    # Here, because launchers load this module's neighbours: what asks the repository is the agent's.
+    from updater.repository import manner
+
+    try:
+        manner.check(settings)
+    except SettingsError as error:
+        yield Finding(Severity.ERROR, str(settings.path), error.cause, "")
+    places = [("url", settings.url), *(("mirrors", mirror) for mirror in settings.mirrors)]
+    for key, url in [*places, ("network.proxy", settings.proxy)]:
+        if scrubbed(url) != url:
+            cause = f"{key} has a password or a token, and every account can read this file"
+            option = {"url": "--url", "mirrors": "--mirror", "network.proxy": "--proxy"}[key]
+            command = f"updater install --change --root ROOT --url {shown(settings.url)}"
+            command += f" {option} {scrubbed(url)}" if key != "url" else ""
             yield Finding(Severity.WARNING, str(settings.path), cause, this_host().elevated(command))
 
 
@@ -152,7 +163,7 @@ def _check_reach(settings: Settings) -> Iterator[Finding]:
 
 def _check_installation(settings: Settings) -> Iterator[Finding]:
     journal, proofs = settings.state / "journal.json", settings.state / "proofs"
-    install = f"updater install --settings {settings.path} --url {settings.url} --root ROOT"
+    install = f"updater install --settings {settings.path} --url {shown(settings.url)} --root ROOT"
     if not files.is_there(journal):
         has_proofs = bool(files.listed(proofs, "*.json"))
         cause = "the journal is missing" if has_proofs else "no version is installed: the installation did not end"

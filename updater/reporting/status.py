@@ -18,6 +18,7 @@ from updater.flows.launch import journal_of
 from updater.flows.rollback import choices, current_release
 from updater.model import Journal, Phase, Release, View
 from updater.outcomes import TerminalOutcome, named
+from updater.settings import Settings
 from updater.terminal import events, moments
 from updater.terminal.live import Terminal
 
@@ -72,6 +73,7 @@ def status(terminal: Terminal) -> dict[str, Any]:
             }
             for rejection in view.rejections
         ],
+        "addresses": _addresses(settings),
         "last_outcome": happened[-1] if happened else None,
         "last_alarm": alarms[-1] if alarms else None,
         "backups_count": len(backups),
@@ -115,6 +117,10 @@ def in_words(found: dict[str, Any]) -> list[str]:
         if alarm.get("losses"):
             counts = [losses.counted(Loss(**loss)) for loss in alarm["losses"]]
             lines.append(f"          {_lacking(alarm['outcome'])}: {'; '.join(counts)}")
+    lines += [
+        f"server    {found['address']}: {found['answer']}, {found['detail']}; gave up until {found['until']}"
+        for found in found["addresses"]
+    ]
     lines.append(f"back to   {', '.join(found['can_go_back_to']) or 'nothing'}")
     good = found["last_good_backup"]
     which = f", last good one of {good['made_at']}: {good['path']}" if good else ""
@@ -177,6 +183,24 @@ def _trial(trial: Any) -> dict[str, Any] | None:
         "running_seconds", "outcome", "reason", "back", "backup",
     )  # fmt: skip
     return {name: getattr(trial, name) for name in names}
+
+
+def _addresses(settings: Settings) -> list[dict[str, Any]]:
+    """Return the addresses of the repository that failed last, as far as this account may read them."""
+    # Here, because nothing else of the agent's network is loaded for a status.
+    from updater.network.record import in_words as moment_in_words
+    from updater.network.record import read as read_record
+
+    return [
+        {
+            "address": address,
+            "answer": health.answer,
+            "detail": health.detail,
+            "failures_count": health.failures_count,
+            "until": moment_in_words(health.until),
+        }
+        for address, health in sorted(read_record(settings.addresses).items())
+    ]
 
 
 def _free(terminal: Terminal) -> int | None:

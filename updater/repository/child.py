@@ -9,53 +9,84 @@ import json
 import os
 import sys
 import threading
+import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from dbsync.errors import wrapped
 from dbsync.outcomes import OutcomeName
 from updater.answers import Answer
+from updater.network.manner import Manner
 from updater.repository import unchanged
+
+if TYPE_CHECKING:
+    from updater.network.addresses import Addresses
+    from updater.network.http import Trouble
+
+OWN_SHARE: Final = 0.9
+"""Part of the deadline that this child uses up by itself: then its answer names the address, and the cause."""
 
 
 def look(request: dict[str, Any]) -> dict[str, Any]:
-    """Ask one address after the other until one answers."""
+    """Ask one address after the other until one answers; each has its share of the time."""
     from updater.network.http import Trouble
     from updater.repository.look import Look
 
-    first: Trouble | None = None
-    for base in request["bases"]:
-        try:
-            return Look(request, base).run()
-        except Trouble as trouble:
-            first = first or trouble
-    assert first is not None
-    raise first
+    manner, addresses = _asked(request)
+    troubles: list[tuple[str, Trouble]] = []
+    ends = time.monotonic() + _own_seconds(request)
+    try:
+        order = addresses.in_order(folders_first=False)
+        for count, address in enumerate(order):
+            share_seconds = (ends - time.monotonic()) / (len(order) - count)
+            try:
+                found = Look(request, address, manner, until=time.monotonic() + share_seconds).run()
+            except Trouble as trouble:
+                troubles.append((address, trouble))
+                addresses.failed(address, trouble)
+            else:
+                addresses.worked(address)
+                return found
+        raise addresses.given_up(troubles)
+    finally:
+        addresses.save()
 
 
 def fetch(request: dict[str, Any]) -> dict[str, Any]:
     """Download a file; the next address resumes what the previous one left unfinished."""
-    from updater.network.http import Http, Trouble, fetch_file
+    from updater.network.download import Download, Wanted
+    from updater.network.http import Trouble
 
-    first: Trouble | None = None
-    target = Path(request["target"])
-    target.parent.mkdir(parents=True, exist_ok=True)
+    manner, addresses = _asked(request)
     size_bytes = int(request["size_bytes"])
-    for base in request["bases"]:
-        try:
-            fetched_bytes = fetch_file(
-                Http(least_rate=int(request["minimum_bytes_per_second"])),
-                f"{base.rstrip('/')}/{request['path']}",
-                target,
-                size_bytes=size_bytes,
-                sha256=request["sha256"],
-                progress=lambda done: _tell({"done": done, "total": size_bytes}),
-            )
-            return {"answer": Answer.OK, "detail": "", "fetched_bytes": fetched_bytes}
-        except Trouble as trouble:
-            first = first or trouble
-    assert first is not None
-    raise first
+    wanted = Wanted(request["path"], Path(request["target"]), size_bytes, request["sha256"])
+    wanted.target.parent.mkdir(parents=True, exist_ok=True)
+    download = Download(
+        wanted, addresses, manner,
+        seconds=_own_seconds(request),
+        progress=lambda done: _tell({"done": done, "total": size_bytes}),
+    )  # fmt: skip
+    try:
+        return {"answer": Answer.OK, "detail": "", "fetched_bytes": download.run()}
+    except Trouble as trouble:
+        return {"answer": trouble.answer, "detail": trouble.detail, "fetched_bytes": download.fetched_bytes}
+    finally:
+        addresses.save()
+
+
+def _own_seconds(request: dict[str, Any]) -> float:
+    """Return the time that is this child's own, without what its start took on a busy machine."""
+    seconds = float(request["seconds"])
+    # By the clock of the day, which both processes share: one that was set meanwhile counts for nothing.
+    start_seconds = time.time() - float(request["asked_at"])
+    return seconds * OWN_SHARE - (start_seconds if 0 < start_seconds < seconds / 2 else 0.0)
+
+
+def _asked(request: dict[str, Any]) -> tuple[Manner, Addresses]:
+    from updater.network.addresses import Addresses
+
+    manner = Manner(**{**request["manner"], "no_proxy": tuple(request["manner"]["no_proxy"])})
+    return manner, Addresses(request["bases"], Path(request["record"]), manner)
 
 
 def main() -> None:

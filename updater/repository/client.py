@@ -6,6 +6,7 @@ import json
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,9 +17,12 @@ from dbsync.facts import NO_SHA256
 from dbsync.storage import children
 from dbsync.storage.platform import this_platform
 from dbsync.storage.raw_text import lines_of
+from updater.addresses import scrubbed
+from updater.addresses import shown as shown_address
 from updater.answers import Answer, Summary
 from updater.manifest import Manifest, ManifestError, NewerFormat
 from updater.model import Limits, ReleaseId, Sha256
+from updater.network.manner import Manner
 from updater.repository import trust
 from updater.summary import parse_custom
 
@@ -33,7 +37,20 @@ class Source(NamedTuple):
     """Empty for all apps of the repository."""
     look_seconds: float
     fetch_seconds: float
-    minimum_bytes_per_second: int
+    manner: Manner
+    record: Path | None = None
+    """The record of addresses that failed; None for one beside the trusted metadata."""
+
+    def asked(self, do: str, seconds: float) -> dict[str, Any]:
+        """Return the request of the child that every question begins with."""
+        return {
+            "do": do,
+            "bases": [self.url, *self.mirrors],
+            "record": str(self.record or self.trust_folder / "addresses.json"),
+            "seconds": seconds,
+            "asked_at": time.time(),
+            "manner": self.manner._asdict(),
+        }
 
 
 class Listed(NamedTuple):
@@ -85,12 +102,10 @@ class Fetched(NamedTuple):
 def look(source: Source, *, now: datetime) -> Looked:
     """Return the result of one look: all signed releases from refreshed, verified metadata, or the cause of failure."""
     request = {
-        "do": "look",
-        "bases": [source.url, *source.mirrors],
+        **source.asked("look", source.look_seconds),
         "app": source.app,
         "trust_folder": str(source.trust_folder),
         "now": now.isoformat(),
-        "minimum_bytes_per_second": source.minimum_bytes_per_second,
     }
     answer = _ask(request, limit_seconds=source.look_seconds, progress=lambda _: None)
     releases = tuple(_listed(offer) for offer in answer.get("offers", ()))
@@ -98,7 +113,13 @@ def look(source: Source, *, now: datetime) -> Looked:
 
 
 def app_of(
-    url: str, root: bytes, *, named: str | None = None, mirrors: tuple[str, ...] = (), operation: str = "install"
+    url: str,
+    root: bytes,
+    *,
+    named: str | None = None,
+    mirrors: tuple[str, ...] = (),
+    manner: Manner | None = None,
+    operation: str = "install",
 ) -> str:
     """Return the name of an app of which a repository has releases, verified against a trusted root.
 
@@ -107,6 +128,7 @@ def app_of(
         root: the trusted root, whole.
         named: the app; None for the only one.
         mirrors: further places of the same repository.
+        manner: limits, proxy and certificates; None for the defaults.
         operation: the operation that needs it, for the error.
 
     Raises:
@@ -114,33 +136,38 @@ def app_of(
         Refused: the repository does not pass verification, has no release of the named app, or without a name has
             releases of no app or of several.
     """
-    apps = sorted({release.app for release in _look_afresh(url, root, mirrors, operation)})
+    releases = _look_afresh(url, root, mirrors, manner, operation=operation)
+    apps = sorted({release.app for release in releases})
     if named in apps:
         return named
     if len(apps) != 1 or named is not None:
-        cause = f"the repository at {url} has releases of {', '.join(apps) or 'no app'}"
+        cause = f"the repository at {shown_address(url)} has releases of {', '.join(apps) or 'no app'}"
         cause += f", and none of {named}" if named is not None else ""
         raise Refused(operation=operation, cause=cause, hint="Say which with --app NAME.")
     return apps[0]
 
 
-def signed_ids(url: str, root: bytes, *, mirrors: tuple[str, ...] = ()) -> frozenset[ReleaseId]:
+def signed_ids(
+    url: str, root: bytes, *, mirrors: tuple[str, ...] = (), manner: Manner | None = None
+) -> frozenset[ReleaseId]:
     """Return the releases of a repository, verified against a trusted root and nothing else that this terminal has.
 
     Raises:
         TryLater: the repository cannot be asked now.
         Refused: the repository does not pass verification.
     """
-    return frozenset(release.release_id for release in _look_afresh(url, root, mirrors, "install"))
+    return frozenset(release.release_id for release in _look_afresh(url, root, mirrors, manner, operation="install"))
 
 
-def _look_afresh(url: str, root: bytes, mirrors: tuple[str, ...], operation: str) -> tuple[Listed, ...]:
+def _look_afresh(
+    url: str, root: bytes, mirrors: tuple[str, ...], manner: Manner | None, *, operation: str
+) -> tuple[Listed, ...]:
     """Look at a repository as a terminal does that knows its root alone."""
     with tempfile.TemporaryDirectory() as folder:
         trust.begin(Path(folder), root)
         limits = Limits()
-        source = Source(url, mirrors, Path(folder), "", limits.look_seconds, 0, limits.minimum_bytes_per_second)
-        found = look(source, now=datetime.now(UTC))
+        manner = manner or Manner(limits.minimum_bytes_per_second)
+        found = look(Source(url, mirrors, Path(folder), "", limits.look_seconds, 0, manner), now=datetime.now(UTC))
     if found.answer is not Answer.OK:
         kind = Refused if found.answer is Answer.REFUSED else TryLater
         raise kind(operation=operation, cause=f"{found.answer}: {found.detail}")
@@ -150,35 +177,30 @@ def _look_afresh(url: str, root: bytes, mirrors: tuple[str, ...], operation: str
 def fetch_manifest(source: Source, wanted: Listed, *, to: Path) -> Fetched:
     """Download a release's manifest, of the signed size and hash."""
     request = {
-        "do": "fetch",
-        "bases": [source.url, *source.mirrors],
+        **source.asked("fetch", source.look_seconds),
         "path": wanted.manifest_path,
         "target": str(to),
         "size_bytes": wanted.manifest_size_bytes,
         "sha256": wanted.release_id,
-        "minimum_bytes_per_second": source.minimum_bytes_per_second,
     }
     answer = _ask(request, limit_seconds=source.look_seconds, progress=lambda _: None)
     return Fetched(Answer(answer["answer"]), answer["detail"], to, answer.get("fetched_bytes", 0))
 
 
 def fetch(source: Source, wanted: Listed, *, to: Path, progress: Callable[[int, int], None]) -> Fetched:
-    """Download a release's archive into the folder `to`; resume an earlier, unfinished download."""
-    target = to / wanted.archive_name
+    """Download a release's archive under the name `to`; use it if it is there, resume an unfinished download."""
     request = {
-        "do": "fetch",
-        "bases": [source.url, *source.mirrors],
+        **source.asked("fetch", source.fetch_seconds),
         "path": wanted.archive_path,
-        "target": str(target),
+        "target": str(to),
         "size_bytes": wanted.archive_size_bytes,
         "sha256": wanted.archive_sha256,
-        "minimum_bytes_per_second": source.minimum_bytes_per_second,
     }
     answer = _ask(
         request, limit_seconds=source.fetch_seconds, progress=lambda line: progress(line["done"], line["total"])
     )
     done = answer["answer"] == Answer.OK
-    return Fetched(Answer(answer["answer"]), answer["detail"], target if done else None, answer.get("fetched_bytes", 0))
+    return Fetched(Answer(answer["answer"]), answer["detail"], to if done else None, answer.get("fetched_bytes", 0))
 
 
 def _listed(found: dict[str, Any]) -> Listed:
@@ -256,5 +278,5 @@ def _ask(
     words = lines_of(errors[0].decode(errors="replace").strip()) if errors else []
     return {
         "answer": Answer.TROUBLE,
-        "detail": f"the child ended with {child.returncode}: {words[-1] if words else ''}",
+        "detail": scrubbed(f"the child ended with {child.returncode}: {words[-1] if words else ''}"),
     }

@@ -23,9 +23,11 @@ from tuf.api.serialization import DeserializationError
 from tuf.ngclient import FetcherInterface, Updater
 
 from dbsync.storage import files
+from updater.addresses import plain
 from updater.answers import Answer
 from updater.manifest import SIGNED_AT
 from updater.network.http import Http, Trouble
+from updater.network.manner import Manner
 from updater.repository import listing, trust
 from updater.repository.trust import CLOCK_DOUBT, ROLES
 
@@ -33,8 +35,9 @@ from updater.repository.trust import CLOCK_DOUBT, ROLES
 class _Fetcher(FetcherInterface):  # type: ignore[misc]
     """Fetcher of TUF over our own HTTP. Keeps the last Trouble, which TUF would wrap, and the last URL."""
 
-    def __init__(self, http: Http) -> None:
+    def __init__(self, http: Http, base: str) -> None:
         self._http = http
+        self._base = base
         self.trouble: Trouble | None = None
         self.asked = ""
 
@@ -50,7 +53,9 @@ class _Fetcher(FetcherInterface):  # type: ignore[misc]
 
     def _body(self, url: str) -> Iterator[bytes]:
         try:
-            with self._http.get(url) as reply:
+            # The library is given no secret of the address: neither password nor query.
+            with self._http.get(url.removeprefix(f"{self._base}/")) as reply:
+                reply.refuse_busy()
                 if reply.status != 200:
                     raise DownloadHTTPError(f"{url}: status {reply.status}", reply.status)
                 yield from reply.chunks()
@@ -62,14 +67,14 @@ class _Fetcher(FetcherInterface):  # type: ignore[misc]
 class Look:
     """One look at the repository through one address."""
 
-    def __init__(self, request: dict[str, Any], base: str) -> None:
+    def __init__(self, request: dict[str, Any], address: str, manner: Manner, *, until: float) -> None:
         self.app = str(request["app"])
-        self.base = base.rstrip("/")
+        self.base = plain(address)
         self.trust = Path(request["trust_folder"])
         self.metadata = self.trust / "metadata"
         self.now = datetime.fromisoformat(request["now"])
-        self.http = Http(least_rate=int(request["minimum_bytes_per_second"]))
-        self.fetcher = _Fetcher(self.http)
+        self.http = Http(address, manner, until=until)
+        self.fetcher = _Fetcher(self.http, self.base)
 
     def run(self) -> dict[str, Any]:
         """Refresh and check the metadata; return all signed releases.

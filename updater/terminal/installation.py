@@ -13,13 +13,17 @@ from typing import Final, NamedTuple
 from dbsync.errors import Refused, TillkeeperError, TryLater
 from dbsync.storage import children, files
 from updater import settings as settings_file
+from updater.addresses import problem, scrubbed
 from updater.bundles.version_folders import Versions
 from updater.errors import SettingsError
 from updater.flows.first_install import first_version
 from updater.host import this_host
 from updater.host.base import Account, Entry, Folders, Rights
 from updater.model import Journal, Limits, ProcessKind
+from updater.network.manner import Manner
 from updater.repository.client import app_of, signed_ids
+from updater.repository.manner import check as check_network
+from updater.repository.manner import manner_of
 from updater.repository.trust import begin as begin_trust
 from updater.settings import Settings
 from updater.terminal import identity, layout, rights
@@ -45,6 +49,8 @@ class Wish(NamedTuple):
     backup_prefix: str | None = None
     interpreters: tuple[tuple[str, str], ...] = ()
     mirrors: tuple[str, ...] = ()
+    proxy: str | None = None
+    ca_file: Path | None = None
     bundle: Path | None = None
     machine: bool = False
     """Whether the defaults are the places of this machine instead of this account's."""
@@ -133,7 +139,7 @@ def examine(wish: Wish) -> Plan:
     app = wish.app
     path = _settings_path(wish, app)
     if path is None:
-        app = app_of(wish.url.rstrip("/"), root, mirrors=wish.mirrors)
+        app = app_of(wish.url.rstrip("/"), root, mirrors=wish.mirrors, manner=_manner(wish))
         path = _settings_path(wish, app)
         assert path is not None
     # Without the environment: an override of this moment is no setting.
@@ -142,7 +148,7 @@ def examine(wish: Wish) -> Plan:
     differing: tuple[Difference, ...] = ()
     if installed is None:
         _refuse_elsewhere(wish, app)
-        app = app_of(wish.url.rstrip("/"), root, named=app, mirrors=wish.mirrors)
+        app = app_of(wish.url.rstrip("/"), root, named=app, mirrors=wish.mirrors, manner=_manner(wish))
         settings = settings_for(wish, app, path)
         settings = settings._replace(terminal_id=known.terminal_id) if known is not None else settings
     else:
@@ -150,8 +156,9 @@ def examine(wish: Wish) -> Plan:
         differing = tuple(differences(wish, installed))
         settings = _changed(wish, installed, differing)
     _check_root(settings, wish.root, root, is_new=installed is None)
-    if installed is not None and (settings.url, settings.mirrors) != (installed.url, installed.mirrors):
-        app_of(settings.url, root, named=settings.app, mirrors=settings.mirrors)
+    check_network(settings)
+    if installed is not None and _network(settings) != _network(installed):
+        app_of(settings.url, root, named=settings.app, mirrors=settings.mirrors, manner=manner_of(settings))
     _check_folders(settings)
     _check_programs(settings)
     if settings.till_user:
@@ -170,7 +177,7 @@ def _foreign_versions(settings: Settings, root: bytes) -> Iterator[str]:
         TryLater: the repository cannot be asked now, or a folder cannot be read.
     """
     versions = Versions(settings.program)
-    signed = signed_ids(settings.url, root, mirrors=settings.mirrors)
+    signed = signed_ids(settings.url, root, mirrors=settings.mirrors, manner=manner_of(settings))
     journal, _ = StateFolder(settings.state, shared=settings.shared).read_journal()
     for name in sorted(versions.names()):
         found = versions.verified(name)
@@ -216,6 +223,8 @@ def settings_for(wish: Wish, app: str, path: Path) -> Settings:
         limits=Limits(),
         till_user=wish.till_user or "",
         till_group=wish.till_group or "",
+        proxy=wish.proxy or "",
+        ca_file=str(_absolute(wish.ca_file)) if wish.ca_file else "",
     )
     settings_file.check_apart(built)
     return built
@@ -231,6 +240,8 @@ def differences(wish: Wish, installed: Settings) -> Iterator[Difference]:
     }
     given: dict[str, tuple[str | None, str]] = {
         "--url": (wish.url.rstrip("/"), installed.url),
+        "--proxy": (wish.proxy, installed.proxy),
+        "--ca-file": (str(_absolute(wish.ca_file)) if wish.ca_file else None, installed.ca_file),
         "--app": (wish.app, installed.app),
         **{option: (str(_absolute(asked)) if asked else None, str(is_)) for option, (asked, is_) in paths.items()},
         "--backup-prefix": (wish.backup_prefix, installed.backup_prefix),
@@ -258,7 +269,7 @@ def _changed(wish: Wish, installed: Settings, differing: tuple[Difference, ...])
         raise SettingsError(
             operation="install", path=installed.path,
             cause="this terminal is installed with other options: "
-            + "; ".join(f"{option} is {before}, asked {after}" for option, before, after in fixed or differing),
+            + "; ".join(f"{option} {_contrast(before, after)}" for option, before, after in fixed or differing),
             hint=f"`updater uninstall --settings {installed.path}` removes the installed terminal and keeps its data."
             if fixed
             else "Pass --change to replace these settings, or give the options as they are installed.",
@@ -271,6 +282,8 @@ def _changed(wish: Wish, installed: Settings, differing: tuple[Difference, ...])
     changed = installed._replace(
         url=wish.url.rstrip("/"),
         mirrors=wish.mirrors or installed.mirrors,
+        proxy=wish.proxy or installed.proxy,
+        ca_file=str(_absolute(wish.ca_file)) if wish.ca_file else installed.ca_file,
         data=data,
         database=database,
         backups=database.parent / "backups" if beside else installed.backups,
@@ -281,6 +294,23 @@ def _changed(wish: Wish, installed: Settings, differing: tuple[Difference, ...])
     )
     settings_file.check_apart(changed)
     return changed
+
+
+def _contrast(before: str, after: str) -> str:
+    """Return the words for two values that differ, without passwords: if these alone differ, that is said."""
+    if scrubbed(before) == scrubbed(after):
+        return "has another password or token"
+    return f"is {scrubbed(before)}, asked {scrubbed(after)}"
+
+
+def _manner(wish: Wish) -> Manner:
+    """Return how a repository is asked before there are settings."""
+    least_rate = Limits().minimum_bytes_per_second
+    return Manner(least_rate, proxy=wish.proxy or "", ca_file=str(_absolute(wish.ca_file)) if wish.ca_file else "")
+
+
+def _network(settings: Settings) -> tuple[object, ...]:
+    return settings.url, settings.mirrors, settings.proxy, settings.ca_file
 
 
 def _folders(wish: Wish, app: str) -> Folders:
@@ -296,9 +326,10 @@ def _settings_path(wish: Wish, app: str | None) -> Path | None:
 
 def _check_url(wish: Wish) -> None:
     for option, url in (("--url", wish.url), *(("--mirror", mirror) for mirror in wish.mirrors)):
-        if not url.startswith(("http://", "https://")):
+        found = problem(url)
+        if found:
             raise SettingsError(
-                operation="install", cause=f"{option} {url} is not an address of a web server",
+                operation="install", cause=f"{option} {scrubbed(url)} {found}",
                 hint=f"Give it with its scheme: {option} https://…",
             )  # fmt: skip
 

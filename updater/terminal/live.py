@@ -83,7 +83,9 @@ class Terminal(Till):
         settings = layout.settled(settings, reads_only=reads_only, insists=kind in AGENTS)
         self.settings: Final = settings
         self.files: Final = StateFolder(settings.state, shared=settings.shared)
-        self.versions: Final = version_folders.Versions(settings.program)
+        self.versions: Final = version_folders.Versions(
+            settings.program, reserve_bytes=settings.limits.least_free_bytes
+        )
         self._till_side: Final = till_side_of(settings, progress=database_progress, reads_only=reads_only)
         self._refused: Final[dict[str, None]] = {}
         """Sentences about entries of the shared folder that are none of ours, in order, until they are told."""
@@ -341,8 +343,8 @@ class Terminal(Till):
     def shelve(self, offer: Offer, staging: Path) -> None:
         self._stage().shelve(offer, staging)
 
-    def tidy(self, keep: frozenset[ReleaseId]) -> None:
-        self._stage().tidy(keep, self.tell)
+    def tidy(self, keep: frozenset[ReleaseId], *, downloads: frozenset[str] | None) -> None:
+        self._stage().tidy(keep, self.tell, downloads=downloads)
         journal, _ = self.files.read_journal()
         named = {journal.trial_id if journal else None, self._till_side.look_at_database().trial_id}
         self.files.forget_trials(

@@ -203,8 +203,9 @@ def test_an_embedded_python_takes_the_one_of_its_library_or_refuses_by_name(tmp_
 ASKS = """
 import datetime, sys
 from pathlib import Path
+from updater.network.manner import Manner
 from updater.repository import client
-source = client.Source("http://127.0.0.1:9", (), Path(sys.argv[1]), "", 20.0, 20.0, 1)
+source = client.Source("http://127.0.0.1:9", (), Path(sys.argv[1]), "", 20.0, 20.0, Manner(1))
 found = client.look(source, now=datetime.datetime.now(datetime.UTC))
 print(found.answer, found.detail)
 """

@@ -70,9 +70,10 @@ class Workshop:
     def _look(self) -> None:
         from datetime import UTC, datetime
 
+        from updater.network.manner import Manner
         from updater.repository.client import Source, look
 
-        source = Source(self.stage.url, (), self.trust, APP, LOOK_SECONDS, LOOK_SECONDS, BYTES_PER_SECOND)
+        source = Source(self.stage.url, (), self.trust, APP, LOOK_SECONDS, LOOK_SECONDS, Manner(BYTES_PER_SECOND))
         found = look(source, now=datetime.now(UTC))
         print(found.answer, *sorted(release.version for release in found.releases), found.detail)
 

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from apscheduler.schedulers.blocking import BlockingScheduler
 
 from dbsync.errors import TillkeeperError
 from tests.helpers.places import ROOT
 from tests.helpers.raised import HARD
 from tests.helpers.recorded import RecordedTerminal, unpack
+from tests.helpers.terminal import Till
 from updater import settings
 from updater.answers import Catalog
-from updater.flows.agent import cycle
+from updater.decisions.transfer import Health
+from updater.flows.agent import cycle, run
 from updater.model import ProcessKind
+from updater.network.record import next_time, write
 from updater.terminal.live import Terminal
 
 
@@ -86,3 +93,50 @@ def test_whatever_a_cycle_raises_is_on_record_in_words_that_can_be_written(
     assert till.journal() == before
     assert terminal.try_agent_lock(), "the next cycle is not shut out"
     terminal.release_agent_lock()
+
+
+def test_a_cycle_that_failed_is_repeated_when_an_address_is_asked_again(
+    till: Till, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[BlockingScheduler] = []
+
+    class Kept(BlockingScheduler):  # type: ignore[misc]
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            found.append(self)
+
+    monkeypatch.setattr("apscheduler.schedulers.blocking.BlockingScheduler", Kept)
+    text = till.settings_path.read_text()
+    till.settings_path.write_text(text.replace(till.settings.url, "http://127.0.0.1:9"))
+    cycles: list[str] = []
+    done = threading.Event()
+
+    def again() -> datetime | None:
+        if len(cycles) < 2:
+            return datetime.now(UTC)
+        done.set()
+        return None
+
+    ringing = threading.Thread(
+        target=run,
+        args=(Terminal(till.settings, kind=ProcessKind.AGENT),),
+        kwargs={
+            "interval_seconds": 86_400.0, "jitter_seconds": 0.0, "said": print, "again": again,
+            "told": lambda ended: cycles.append(str(ended.outcome)),
+        },
+    )  # fmt: skip
+    ringing.start()
+    assert done.wait(60)
+    assert cycles == ["OFFLINE", "OFFLINE"]
+    found[0].shutdown()
+    ringing.join()
+
+
+def test_an_agent_knows_when_an_address_is_asked_again(tmp_path: Path) -> None:
+    record, now = tmp_path / "addresses.json", datetime(2026, 11, 1, tzinfo=UTC)
+    assert next_time(record, now=now) is None
+    health = Health(1, now.timestamp() + 300, False, "OFFLINE", "")
+    write(record, {"a": health, "b": health._replace(until=now.timestamp() - 1), "c": health._replace(until=9e9)})
+    assert next_time(record, now=now) == now + timedelta(seconds=300)
+    record.write_text('{"addresses": {"a": {"until": "soon"}}}')
+    assert next_time(record, now=now) is None

@@ -16,6 +16,7 @@ from dbsync.storage.locks import Lock
 from tests.helpers.shop import files
 from tests.helpers.vendor import Vendor, copy_of, password, served, serving
 from updater.answers import Answer
+from updater.network.manner import Manner
 from updater.publish import deploy, repository
 from updater.publish.errors import PublishError
 from updater.repository import client as repository_client
@@ -29,7 +30,7 @@ def source(url: str, trust: Path, root: Path) -> repository_client.Source:
     trust.mkdir(parents=True, exist_ok=True)
     if not (trust / "root.json").exists():
         begin(trust, root.read_bytes())
-    return repository_client.Source(url, (), trust, "sample-till", 60.0, 60.0, 1)
+    return repository_client.Source(url, (), trust, "sample-till", 60.0, 60.0, Manner(1))
 
 
 @pytest.mark.slow
@@ -71,10 +72,9 @@ def _look_on(url: str, folder: str, root: str, keeps: bool, ended: Any, queue: A
     while not ended.is_set():
         count += 1
         trust = Path(folder) / ("trust" if keeps else f"trust{count}")
-        source(url, trust, Path(root))
         asked = {
-            "bases": [url], "app": "sample-till", "trust_folder": str(trust), "now": datetime.now(UTC).isoformat(),
-            "minimum_bytes_per_second": 1,
+            **source(url, trust, Path(root)).asked("look", 60.0), "app": "sample-till", "trust_folder": str(trust),
+            "now": datetime.now(UTC).isoformat(),
         }  # fmt: skip
         try:
             newest = child.look(asked)["offers"][-1]
@@ -84,7 +84,9 @@ def _look_on(url: str, folder: str, root: str, keeps: bool, ended: Any, queue: A
             }  # fmt: skip
             with contextlib.redirect_stdout(None):
                 child._tell = lambda value: None
-                child.fetch({**asked, **wanted})
+                fetched = child.fetch({**asked, **wanted})
+            if fetched["answer"] != Answer.OK:
+                failures.append(str(fetched))
         except Trouble as trouble:
             failures.append(f"{trouble.answer}: {trouble.detail}")
     queue.put((count, failures))

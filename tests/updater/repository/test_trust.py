@@ -15,6 +15,7 @@ from tests.helpers.terminal import Till
 from tests.helpers.vendor import Vendor, copy_of, served, serving
 from tests.updater.repository.conftest import NEWER, OLDER, use
 from updater.answers import Answer
+from updater.network.manner import Manner
 from updater.repository import client
 
 NOW = datetime.now(UTC)
@@ -24,7 +25,7 @@ DAYS = {days: timedelta(days=days) for days in (1, 14, 60, 74)}
 def looked(till: Till, *, now: datetime | None = None) -> client.Looked:
     """One look of this terminal."""
     settings = till.settings
-    source = client.Source(settings.url, (), settings.trust, settings.app, 30.0, 30.0, 1)
+    source = client.Source(settings.url, (), settings.trust, settings.app, 30.0, 30.0, Manner(1))
     return client.look(source, now=now or datetime.now(UTC))
 
 

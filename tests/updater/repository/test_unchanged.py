@@ -19,6 +19,7 @@ from tests.helpers.places import ROOT
 from tests.helpers.terminal import Till
 from tests.helpers.vendor import Vendor, served
 from updater.answers import Answer
+from updater.network.manner import Manner
 from updater.repository import client, listing, unchanged
 
 HOUR = timedelta(hours=1)
@@ -32,12 +33,18 @@ print(json.dumps([answer["answer"], len(answer["offers"]), sorted({name.split(".
 """
 
 
+def source(till: Till) -> client.Source:
+    """A terminal's look at its repository."""
+    settings = till.settings
+    return client.Source(settings.url, (), settings.trust, settings.app, 30.0, 30.0, Manner(1))
+
+
 def request(till: Till, now: datetime | None = None, **values: Any) -> dict[str, Any]:
     """What the agent asks its child."""
     settings = till.settings
     asked = {
-        "do": "look", "bases": [settings.url], "app": settings.app, "trust_folder": str(settings.trust),
-        "now": (now or datetime.now(UTC)).isoformat(), "minimum_bytes_per_second": 1,
+        **source(till).asked("look", 30.0), "app": settings.app, "trust_folder": str(settings.trust),
+        "now": (now or datetime.now(UTC)).isoformat(),
     }  # fmt: skip
     return {**asked, **values}
 
@@ -45,8 +52,7 @@ def request(till: Till, now: datetime | None = None, **values: Any) -> dict[str,
 def verified(till: Till) -> dict[str, Any]:
     """What a full look has kept, right after it."""
     settings = till.settings
-    source = client.Source(settings.url, (), settings.trust, settings.app, 30.0, 30.0, 1)
-    assert client.look(source, now=datetime.now(UTC)).answer is Answer.OK
+    assert client.look(source(till), now=datetime.now(UTC)).answer is Answer.OK
     kept: dict[str, Any] = json.loads((settings.trust / "listing.json").read_text())
     return kept
 

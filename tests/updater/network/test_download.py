@@ -1,0 +1,295 @@
+"""Downloads over real sockets: what is asked, what is kept, and how much comes over the line."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dbsync.errors import DiskFull
+from dbsync.facts import Sha256
+from dbsync.storage import files
+from tests.helpers.wires import MODES, Request, Wire, wired
+from updater.answers import Answer
+from updater.decisions.transfer import OVERLAP_BYTES
+from updater.network.addresses import Addresses
+from updater.network.download import Download, Wanted
+from updater.network.http import READ_BYTES, Trouble
+from updater.network.manner import Manner
+from updater.network.record import read
+
+SIZE = 300_000
+DATA = b"\x1f\x8b" + random.Random(7).randbytes(SIZE - 2)
+MANNER = Manner(1, answer_seconds=5.0, silence_seconds=1.0, retry_seconds=0.001, reserve_bytes=0)
+
+
+@pytest.fixture
+def public(tmp_path: Path) -> Path:
+    """A public folder with one file."""
+    folder = tmp_path / "public"
+    (folder / "targets").mkdir(parents=True)
+    (folder / "targets" / "archive").write_bytes(DATA)
+    return folder
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    """Where the file is put."""
+    (tmp_path / "downloads").mkdir()
+    return tmp_path / "downloads" / "1.1.archive"
+
+
+def wanted(target: Path) -> Wanted:
+    return Wanted("targets/archive", target, SIZE, Sha256(hashlib.sha256(DATA).hexdigest()))
+
+
+def part(target: Path) -> Path:
+    return wanted(target).part
+
+
+def run(target: Path, *addresses: str, manner: Manner = MANNER, seconds: float = 20.0) -> Download:
+    """One run that brings the file."""
+    found = Addresses(addresses, target.parent.parent / "addresses.json", manner)
+    download = Download(wanted(target), found, manner, seconds=seconds, progress=lambda _: None)
+    try:
+        download.run()
+    finally:
+        found.save()
+    assert target.read_bytes() == DATA
+    assert not part(target).exists()
+    return download
+
+
+def fails(target: Path, *addresses: str, manner: Manner = MANNER, seconds: float = 20.0) -> Trouble:
+    """One run that does not."""
+    with pytest.raises(Trouble) as caught:
+        run(target, *addresses, manner=manner, seconds=seconds)
+    assert not target.exists()
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "mode", ["ranges refused with 416", "ranges refused with 403", "ranges refused with 501", "many parts"]
+)
+def test_a_server_that_refuses_ranges_is_asked_for_the_whole_file_in_the_same_run(
+    public: Path, target: Path, mode: str
+) -> None:
+    with wired(public, MODES[mode]) as server:
+        run(target, server.url)
+    assert [start > 0 for start in server.starts("archive")] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    "mode", ["portal", "portal without length", "404", "403", "truncated", "a part that nobody asked for"]
+)
+def test_an_answer_that_does_not_fit_leaves_what_is_here_and_the_next_run_needs_the_rest_only(
+    public: Path, target: Path, mode: str
+) -> None:
+    have = SIZE * 95 // 100
+    part(target).write_bytes(DATA[:have])
+    with wired(public, MODES[mode]) as server:
+        trouble = fails(target, server.url)
+    assert (trouble.answer, "gave up until" in trouble.detail) == (Answer.SERVER_WRONG, True)
+    assert part(target).read_bytes() == DATA[:have]
+    with wired(public) as server:
+        assert run(target, server.url).fetched_bytes == SIZE - have + OVERLAP_BYTES
+
+
+def test_a_part_that_does_not_continue_what_is_here_is_not_written(public: Path, target: Path) -> None:
+    part(target).write_bytes(DATA[:100_000])
+
+    def other(request: Request) -> None:
+        if request.start:
+            request.reply("206 Partial Content", bytes(len(request.rest)), request.span())
+        else:
+            request.reply("500 Internal Server Error")
+
+    with wired(public, other) as server:
+        fails(target, server.url)
+    assert part(target).read_bytes() == DATA[:100_000]
+
+
+def test_damage_in_what_is_here_is_replaced_by_a_whole_file_of_the_signed_length(public: Path, target: Path) -> None:
+    part(target).write_bytes(DATA[:1000] + bytes(200_000))
+    with wired(public) as server:
+        assert run(target, server.url).fetched_bytes <= SIZE + READ_BYTES
+    assert server.starts("archive")[-1] == 0
+
+
+def test_damage_before_what_overlaps_is_found_by_the_hash_and_blamed_on_nobody(public: Path, target: Path) -> None:
+    part(target).write_bytes(DATA[:1000] + b"?" + DATA[1001:200_000])
+    with wired(public) as server:
+        run(target, server.url)
+    assert [start > 0 for start in server.starts("archive")] == [True, False]
+
+
+def test_a_wrong_hash_is_blamed_on_the_address_that_brought_all_of_it(public: Path, target: Path) -> None:
+    with wired(public, MODES["flip a byte"]) as bad, wired(public) as good:
+        run(target, bad.url, good.url)
+        assert read(target.parent.parent / "addresses.json")[bad.url].answer == Answer.REFUSED
+        target.unlink()
+        run(target, bad.url, good.url)
+        assert len(bad.asked) == 1, "and it comes last from then on"
+        target.unlink()
+        assert fails(target, bad.url).answer is Answer.REFUSED
+    assert not part(target).exists()
+    assert bad.sent_bytes < 3.1 * SIZE
+
+
+def test_a_complete_archive_is_used_again_without_a_request(public: Path, target: Path) -> None:
+    target.write_bytes(DATA)
+    with wired(public) as server:
+        assert run(target, server.url).fetched_bytes == 0
+    assert not server.asked
+    target.write_bytes(DATA[:-1] + b"?")
+    with wired(public) as server:
+        run(target, server.url)
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("mode", ["gzip as a label", "gzip in flight", "no length, HTTP/1.0", "endless"])
+def test_codings_and_lengths_of_servers_that_mean_well(public: Path, target: Path, mode: str) -> None:
+    script = MODES[mode]
+    if mode == "endless":
+
+        def script(request: Request) -> None:
+            request.head("200 OK")
+            for _ in range(100):
+                request.send(DATA if not request.server.sent_bytes > SIZE else b"x" * 1000)
+
+    with wired(public, script) as server:
+        run(target, server.url)
+
+
+@pytest.mark.parametrize("coding", ["deflate", "raw deflate"])
+def test_both_kinds_of_deflate_are_undone(public: Path, target: Path, coding: str) -> None:
+    import zlib
+
+    packer = zlib.compressobj(wbits=15 if coding == "deflate" else -15)
+    body = packer.compress(DATA) + packer.flush()
+    with wired(public, lambda request: request.reply("200 OK", body, "Content-Encoding: deflate")) as server:
+        run(target, server.url)
+
+
+def test_a_coding_that_cannot_be_undone_is_refused_once_more_by_name_then_given_up(public: Path, target: Path) -> None:
+    def script(request: Request) -> None:
+        if "*;q=0" in request.headers["accept-encoding"]:
+            request.good()
+        else:
+            request.reply("200 OK", b"packed", "Content-Encoding: br")
+
+    with wired(public, script) as server:
+        run(target, server.url)
+        target.unlink()
+    with wired(public, MODES["brotli"]) as server:
+        assert "br" in fails(target, server.url).detail
+    assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize("mode", ["silent", "drip the head", "drip the body", "drip chunk sizes", "stall in the body"])
+def test_a_primary_that_drips_does_not_starve_a_good_mirror(public: Path, target: Path, mode: str) -> None:
+    manner = MANNER._replace(answer_seconds=0.5, silence_seconds=0.5, retries_count=1)
+    with wired(public, MODES[mode]) as primary, wired(public) as mirror:
+        run(target, primary.url, mirror.url, manner=manner, seconds=4.0)
+        assert mirror.asked
+        target.unlink()
+        primary.asked.clear()
+        run(target, primary.url, mirror.url, manner=manner)
+    assert not primary.asked, "it is left alone for a while"
+
+
+def test_retry_after_is_kept_within_bounds_and_said(public: Path, target: Path) -> None:
+    manner = MANNER._replace(give_up_seconds=600.0)
+    record = target.parent.parent / "addresses.json"
+    with wired(public, MODES["429, in a year"]) as server:
+        first = fails(target, server.url, manner=manner)
+        again = fails(target, server.url, manner=manner)
+        count = len(server.asked)
+        # A record of a clock that ran ahead holds nobody up.
+        text = record.read_text()
+        record.write_text(text.replace('"until": ', '"until": 9'))
+        server.script = Request.good
+        run(target, server.url, manner=manner)
+        record.write_text(text)
+    assert (first.answer, again.answer, count) == (Answer.SERVER_BUSY, Answer.SERVER_BUSY, 1)
+    assert "asked to be left alone until" in again.detail
+    assert 300 < read(record)[server.url].until - record.stat().st_mtime <= 1.25 * 600
+
+
+@pytest.mark.parametrize("form", [str, Path.as_uri])
+def test_a_folder_is_a_mirror_and_serves_archives_first(
+    public: Path, target: Path, tmp_path: Path, form: Callable[[Path], str]
+) -> None:
+    with wired(public) as server:
+        run(target, server.url, form(public))
+        assert not server.asked
+        target.unlink()
+        (public / "targets" / "archive").unlink()
+        os.mkfifo(public / "targets" / "archive")
+        assert "is no file" in fails(target, form(public)).detail
+        assert fails(target, form(tmp_path / "unplugged")).answer is Answer.OFFLINE
+
+
+def test_the_rate_is_limited(public: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("updater.network.http.time.sleep", slept.append)
+    with wired(public) as server:
+        run(target, server.url, manner=MANNER._replace(most_rate=100_000))
+    assert max(slept) > 1.0, "300 kB at 100 kB a second, asked for at once"
+
+
+def test_the_reserve_stays_free_while_a_download_is_written(
+    public: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "free_bytes", lambda _: 5_000_000)
+    with wired(public) as server, pytest.raises(DiskFull, match="stay free for the till"):
+        run(target, server.url, manner=MANNER._replace(reserve_bytes=2_000_000))
+    assert files.size_of(part(target)) == 0
+
+
+def test_name_and_password_go_to_this_server_alone_and_are_shown_to_nobody(public: Path, target: Path) -> None:
+    with wired(public) as other:
+
+        def script(request: Request) -> None:
+            if "authorization" in request.headers:
+                request.reply("302 Found", b"", f"Location: {other.url}/targets/archive?sig=t0ken")
+            else:
+                request.reply("401 Unauthorized")
+
+        with wired(public, script) as server:
+            run(target, server.url.replace("http://", "http://till:s3cret@"))
+            assert "authorization" not in other.asked[0].headers
+            target.unlink()
+            other.script = MODES["404"]
+            trouble = fails(target, server.url.replace("http://", "http://till:s3cret@") + "?sig=t0ken")
+    record = (target.parent.parent / "addresses.json").read_text()
+    for secret in ("s3cret", "t0ken"):
+        assert secret not in trouble.detail + record
+    assert server.asked[-1].path.endswith("/targets/archive?sig=t0ken")
+
+
+def test_an_address_of_ipv6(public: Path, target: Path) -> None:
+    with wired(public, host="::1") as server:
+        run(target, server.url)
+
+
+def test_cut_twenty_times_it_costs_little_more_than_the_file(public: Path, target: Path) -> None:
+    chance = random.Random(3)
+
+    def cut(request: Request) -> None:
+        request.begin()
+        room = SIZE // 20 + chance.randrange(2000)
+        request.send(request.rest[: max(room, OVERLAP_BYTES + 5000)])
+
+    with wired(public, cut) as server:
+        download = run(target, server.url)
+    assert len(server.asked) >= 19
+    assert download.fetched_bytes <= 1.1 * SIZE
+
+
+def test_a_wire_says_what_it_was_asked(public: Path) -> None:
+    assert Wire(public).starts("x") == []

@@ -1,0 +1,80 @@
+"""Network settings: written, read back, refused for the agent alone, shown without their secrets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.terminal import Till
+from tests.helpers.vendor import Vendor
+from tests.helpers.wires import MODES, wired
+from updater.errors import SettingsError
+from updater.repository.manner import check, manner_of
+from updater.settings import Settings, load, to_toml
+
+
+def test_network_settings_are_read_back_as_they_were_written(till: Till, tmp_path: Path) -> None:
+    settings = till.settings._replace(
+        proxy="till:pass@proxy:3128", no_proxy=("10.0.0.0/8", ".shop"), ca_file="/etc/ca.pem", mirrors=("/media/stick",)
+    )
+    path = tmp_path / "again.toml"
+    path.write_text(to_toml(settings))
+    again = load(path, {})
+    assert again._replace(path=settings.path) == settings
+    check(again)
+    manner = manner_of(again)
+    assert (manner.proxy, manner.no_proxy, manner.ca_file) == (settings.proxy, settings.no_proxy, settings.ca_file)
+    assert manner.reserve_bytes == settings.limits.least_free_bytes
+
+
+def wrong(settings: Settings) -> dict[str, Settings]:
+    """Settings that no agent can use, by the key that the message names."""
+    return {
+        "url": settings._replace(url="https://me:s3cret@"),
+        "mirrors": settings._replace(mirrors=("ftp://me:s3cret@host/x",)),
+        "network.proxy": settings._replace(proxy="socks5://me:s3cret@proxy:1"),
+        "limits.maximum_bytes_per_second": settings._replace(
+            limits=settings.limits._replace(maximum_bytes_per_second=1500)
+        ),
+    }
+
+
+@pytest.mark.parametrize("key", ["url", "mirrors", "network.proxy", "limits.maximum_bytes_per_second"])
+def test_what_cannot_be_is_refused_by_its_key_without_a_password(till: Till, key: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        check(wrong(till.settings)[key])
+    assert caught.value.cause.startswith(f"{key}: ")
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_mirror_that_cannot_be_one_stops_the_agent_and_not_the_till(till: Till) -> None:
+    text = till.settings_path.read_text()
+    till.settings_path.write_text(text.replace("mirrors = []", 'mirrors = ["ftp://host"]'))
+    done = till.run("check")
+    assert (done.returncode, "mirrors: ftp://host is not an address" in done.stderr) == (4, True)
+    assert "mirrors: ftp://host is not an address" in till.run("doctor").stdout
+    assert till.launch(sell=1).returncode == 0
+
+
+def test_status_says_until_when_an_address_was_given_up_and_shows_no_secret(vendor: Vendor, till: Till) -> None:
+    vendor.release("1.1", schema=4)
+    with wired(vendor.public, MODES["503, later"]) as server:
+        text = till.settings_path.read_text()
+        secret = server.url.replace("http://", "http://till:s3cret@") + "?sig=t0ken"
+        till.settings_path.write_text(text.replace(till.settings.url, secret))
+        done = till.run("check")
+        shown = till.run("status")
+        (found,) = till.status()["addresses"]
+    assert done.stdout.startswith("SERVER_BUSY: ")
+    assert "gave up until " in done.stdout
+    (line,) = [line for line in shown.stdout.splitlines() if line.startswith("server ")]
+    assert f"gave up until {found['until']}" in line
+    assert (found["answer"], found["failures_count"]) == ("SERVER_BUSY", 1)
+    written = [path for path in till.settings.state.rglob("*") if path.is_file()]
+    everything = done.stdout + done.stderr + shown.stdout + "".join(path.read_text("latin-1") for path in written)
+    assert "s3cret" not in everything
+    assert "t0ken" not in everything
+    till.settings_path.write_text(text)
+    assert till.check().outcome == "SWAPPED"
+    assert till.status()["addresses"] == [], "an address that is not asked any more is forgotten"

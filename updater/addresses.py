@@ -1,0 +1,79 @@
+"""Addresses of a repository: web servers and folders, checked, put together, and shown without their secrets."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+
+HIDDEN: Final = "***"
+WEB: Final = ("http", "https")
+_USER: Final = re.compile(r"(?<=://)[^/\s'\"]*@|\b[^/\s@'\":]+:[^/\s'\"]*@")
+"""Also of a proxy that is written without a scheme."""
+_QUERY: Final = re.compile(r"\?[^\s'\"<>()]+")
+
+
+def problem(address: str) -> str:
+    """Return why an address cannot be one of a repository; empty if it can."""
+    if is_folder(address):
+        return "" if folder_of(address).is_absolute() else "is not an address: the path of a folder must be absolute"
+    try:
+        parts = urlsplit(address)
+        # Reading the port checks it.
+        has_port = parts.port is None or parts.port > 0
+    except ValueError as cause:
+        return f"is not a URL: {cause}"
+    if parts.scheme not in WEB or not parts.hostname or not has_port:
+        return "is not an address: give a URL with http:// or https://, or a folder as an absolute path or file:///PATH"
+    return ""
+
+
+def is_folder(address: str) -> bool:
+    """Return whether an address is a folder of this machine, such as a USB stick or a mounted share."""
+    return address.lower().startswith("file:") or "://" not in address
+
+
+def folder_of(address: str) -> Path:
+    """Return the folder of an address that is one."""
+    if not address.lower().startswith("file:"):
+        return Path(address)
+    parts = urlsplit(address)
+    if parts.netloc not in ("", "localhost"):
+        # A share, as Windows writes it.
+        return Path(f"//{parts.netloc}{unquote(parts.path)}")
+    # Here, because it loads much, and a look at a web server does not need it.
+    from urllib.request import url2pathname
+
+    return Path(url2pathname(parts.path))
+
+
+def plain(address: str) -> str:
+    """Return an address without user, password, query and last slash: what TUF and people get to see."""
+    if is_folder(address):
+        return folder_of(address).as_uri()
+    parts = urlsplit(address)
+    return urlunsplit(SplitResult(parts.scheme, _host(parts), parts.path.rstrip("/"), "", ""))
+
+
+def joined(address: str, name: str) -> str:
+    """Return the URL of a file of the repository; the query of the address, such as a token of a store, stays."""
+    parts = urlsplit(address)
+    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}", fragment=""))
+
+
+def shown(url: str) -> str:
+    """Return a URL for people and records: without user and password, and with the query hidden."""
+    if is_folder(url):
+        return url
+    parts = urlsplit(url)
+    return urlunsplit(SplitResult(parts.scheme, _host(parts), parts.path, HIDDEN if parts.query else "", ""))
+
+
+def scrubbed(text: str) -> str:
+    """Return a string, such as a library's error, without the users, passwords and queries of the URLs in it."""
+    return _QUERY.sub(f"?{HIDDEN}", _USER.sub(f"{HIDDEN}@", text))
+
+
+def _host(parts: SplitResult) -> str:
+    return parts.netloc.rpartition("@")[2]

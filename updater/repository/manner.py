@@ -1,0 +1,50 @@
+"""The manner of asking that a terminal's settings describe, checked before anything is asked."""
+
+from __future__ import annotations
+
+from updater.addresses import problem, shown
+from updater.errors import SettingsError
+from updater.network import proxies
+from updater.network.manner import Manner
+from updater.settings import Settings
+
+
+def manner_of(settings: Settings) -> Manner:
+    """Return how addresses are asked by these settings."""
+    limits = settings.limits
+    return Manner(
+        least_rate=limits.minimum_bytes_per_second,
+        most_rate=limits.maximum_bytes_per_second,
+        answer_seconds=limits.answer_seconds,
+        silence_seconds=limits.silence_seconds,
+        retries_count=limits.retries_count,
+        retry_seconds=limits.retry_seconds,
+        give_up_seconds=limits.give_up_seconds,
+        reserve_bytes=limits.least_free_bytes,
+        proxy=settings.proxy,
+        no_proxy=settings.no_proxy,
+        ca_file=settings.ca_file,
+    )
+
+
+def check(settings: Settings) -> None:
+    """Refuse addresses and a proxy that cannot be: on the agent's side alone. A till opens whatever they say.
+
+    Raises:
+        SettingsError: one of them cannot be used; the message shows no password.
+    """
+
+    def wrong(key: str, cause: str) -> SettingsError:
+        return SettingsError(operation="read the settings", path=settings.path, cause=f"{key}: {cause}")
+
+    for key, address in (("url", settings.url), *(("mirrors", mirror) for mirror in settings.mirrors)):
+        if found := problem(address):
+            raise wrong(key, f"{shown(address)} {found}")
+    if settings.proxy and settings.proxy != proxies.NONE:
+        try:
+            proxies.parsed(settings.proxy)
+        except proxies.BadProxy as cause:
+            raise wrong("network.proxy", str(cause)) from None
+    most, least = settings.limits.maximum_bytes_per_second, settings.limits.minimum_bytes_per_second
+    if 0 < most < 2 * least:
+        raise wrong("limits.maximum_bytes_per_second", f"must be 0 or at least twice the minimum, {2 * least}")
