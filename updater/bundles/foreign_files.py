@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from dbsync.errors import Refused, disk_problem
+from dbsync.errors import DiskFull, Refused, disk_problem
 from dbsync.storage import files
 from updater.bundle_names import OWN_NAMES
 from updater.host import this_host
@@ -54,20 +54,31 @@ def foreign(folder: Path) -> Iterator[str]:
             yield relative
 
 
-def put_aside(*, folder: Path, into: Path) -> Kept:
+def put_aside(*, folder: Path, into: Path, reserve_bytes: int) -> Kept:
     """Move the foreign files of a version folder into another one; return all that are there.
 
     A crash in between leaves each file in one of the two; a repeat moves the rest and returns all of them.
+
+    Args:
+        folder: the version folder.
+        into: the folder that they are moved into.
+        reserve_bytes: what stays free on its disk, if that is another one: files are copied there.
     """
     paths = tuple(foreign(folder))
     try:
+        copies = bool(paths) and folder.stat().st_dev != files.nearest_folder(into).stat().st_dev
         for path in paths:
+            if copies:
+                ahead_bytes = (folder / path).lstat().st_size
+                files.keep_free(into, operation="move", ahead_bytes=ahead_bytes, reserve_bytes=reserve_bytes)
             _move(path=folder / path, into=into, relative=path)
         if paths:
             os.utime(into)
     except OSError as cause:
         problem = disk_problem("move", Path(os.fsdecode(cause.filename or folder)), cause)
         return Kept(into, paths, str(problem))
+    except DiskFull as error:
+        return Kept(into, paths, str(error))
     return Kept(into, tuple(path.relative_to(into).as_posix() for path in _walked(into)))
 
 

@@ -292,7 +292,7 @@ class Versions:
         # Here, because no start of a till needs it.
         from updater.bundles import foreign_files
 
-        found = foreign_files.put_aside(folder=folder, into=kept_files)
+        found = foreign_files.put_aside(folder=folder, into=kept_files, reserve_bytes=self._reserve_bytes)
         if found.paths:
             told(found)
         if not found.problem:

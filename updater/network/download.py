@@ -27,6 +27,8 @@ from updater.network.addresses import Addresses
 from updater.network.http import ForeignCoding, Http, Reply, Trouble
 from updater.network.manner import Manner
 
+WHOLES_COUNT: Final = 4
+"""How many times a file may come over the line in one run."""
 SPACE_CHECK_BYTES: Final = 4_000_000
 """How much is written between two looks at the free space."""
 
@@ -95,8 +97,8 @@ class Download:
         last: str | None = None
         while not self._is_whole(last):
             address = next_address(order, self._tries, last)
-            if address is None or time.monotonic() >= self._ends:
-                raise self._addresses.given_up(list(self._troubles.items()))
+            if address is None or self._is_spent():
+                raise self._given_up(order[0])
             if last is not None and address != last and _size(wanted.part) > 0:
                 self._mixed = True
             self._pause(self._tries[address].empty_count)
@@ -105,6 +107,14 @@ class Download:
         if last is not None:
             self._addresses.worked(last)
         return self.fetched_bytes
+
+    def _is_spent(self) -> bool:
+        """Return whether time or bytes of this run are used up: a server that begins anew each time has an end too."""
+        return time.monotonic() >= self._ends or self.fetched_bytes > WHOLES_COUNT * self._wanted.size_bytes
+
+    def _given_up(self, first: str) -> Trouble:
+        late = Trouble(Answer.TIMED_OUT, f"{self._wanted.name}: it is not whole, and its time was up")
+        return self._addresses.given_up(list(self._troubles.items()) or [(first, late)])
 
     def _is_whole(self, last: str | None) -> bool:
         """Return whether the part is the file, and has its name by now. One that is complete and wrong is removed."""

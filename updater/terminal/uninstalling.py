@@ -91,7 +91,11 @@ def _refuse_running(settings: Settings, held: ExitStack) -> None:
 def _put_aside_foreign(settings: Settings) -> None:
     for folder in files.listed(settings.program / "versions", "*"):
         if folder.is_dir() and not folder.is_symlink() and not folder.name.startswith((".staging-", ".gone-")):
-            found = foreign_files.put_aside(folder=folder, into=settings.kept_files / folder.name.removeprefix(".old-"))
+            found = foreign_files.put_aside(
+                folder=folder,
+                into=settings.kept_files / folder.name.removeprefix(".old-"),
+                reserve_bytes=settings.limits.least_free_bytes,
+            )
             if found.problem:
                 again = f"updater uninstall --settings {settings.path}"
                 raise TryLater(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from dbsync.storage import files as storage
 from tests.helpers.terminal import Till
 from tests.helpers.vendor import Vendor
 from updater.bundles import foreign_files
@@ -153,3 +155,19 @@ def test_every_account_can_read_a_version_whatever_the_umask_is(
     (folder,) = (till.settings.program / "versions").glob("1.1-*")
     modes = {path.lstat().st_mode & 0o777 for path in (folder, *folder.rglob("*"))}
     assert modes <= {0o755, 0o644}, [oct(mode) for mode in modes]
+
+
+def test_files_that_go_to_another_disk_leave_its_reserve_free(tmp_path: Path) -> None:
+    other = Path("/dev/shm")
+    if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second disk")
+    folder = tmp_path / "1.0-ab"
+    folder.mkdir()
+    (folder / "queue.db").write_bytes(b"x" * 1000)
+    with tempfile.TemporaryDirectory(dir=other) as place:
+        free_bytes = storage.free_bytes(Path(place))
+        kept = foreign_files.put_aside(folder=folder, into=Path(place, "kept"), reserve_bytes=2 * free_bytes)
+        assert "stay free for the till" in kept.problem
+        assert (folder / "queue.db").exists()
+        assert not foreign_files.put_aside(folder=folder, into=Path(place, "kept"), reserve_bytes=0).problem
+        assert Path(place, "kept", "queue.db").exists()

@@ -272,6 +272,24 @@ def test_name_and_password_go_to_this_server_alone_and_are_shown_to_nobody(publi
     assert server.asked[-1].path.endswith("/targets/archive?sig=t0ken")
 
 
+def test_a_server_that_begins_anew_each_time_has_an_end(public: Path, target: Path) -> None:
+    chance = random.Random(1)
+
+    def script(request: Request) -> None:
+        request.head("200 OK", length=SIZE)
+        count = min(SIZE - 1, 20_000 + 5_000 * len(request.server.asked))
+        request.send(chance.randbytes(count))
+
+    with wired(public, script) as server:
+        fails(target, server.url)
+    assert server.sent_bytes < 6 * SIZE
+
+
+def test_a_run_without_time_says_so(public: Path, target: Path) -> None:
+    with wired(public) as server:
+        assert fails(target, server.url, seconds=0.0).answer is Answer.TIMED_OUT
+
+
 def test_an_address_of_ipv6(public: Path, target: Path) -> None:
     with wired(public, host="::1") as server:
         run(target, server.url)

@@ -13,6 +13,7 @@ from tests.helpers.hostile import hostile
 from tests.helpers.shop import files
 from tests.helpers.terminal import Till
 from tests.helpers.vendor import Vendor, copy_of, served, serving
+from tests.helpers.wires import MODES, wired
 from updater.answers import Answer
 from updater.decisions.transfer import OVERLAP_BYTES
 from updater.flows.agent import Cycle
@@ -211,6 +212,36 @@ def test_a_mirror_is_asked_where_the_server_does_not_answer(vendor: Vendor, till
         text = till.settings_path.read_text().replace(till.settings.url, gone)
         till.settings_path.write_text(text.replace("mirrors = []", f'mirrors = ["{portal}", "{good}"]'))
         assert till.check().outcome == "SWAPPED"
+
+
+@pytest.mark.parametrize("mode", ["drip the head", "silent", "drip chunk sizes"])
+def test_a_primary_that_never_ends_has_its_share_of_a_look_and_comes_last_afterwards(
+    vendor: Vendor, till: Till, mode: str
+) -> None:
+    vendor.release("1.1", schema=4)
+    till.limits(look_seconds=20.0, answer_seconds=1.0, silence_seconds=1.0)
+    with wired(vendor.public, MODES[mode]) as primary, wired(vendor.public) as mirror:
+        text = till.settings_path.read_text().replace(till.settings.url, primary.url)
+        till.settings_path.write_text(text.replace("mirrors = []", f'mirrors = ["{mirror.url}"]'))
+        assert till.check().outcome == "SWAPPED"
+        assert len(primary.asked) == 1, "the archive came from the mirror at once"
+        assert till.check().outcome == "SWAPPED"
+        assert len(primary.asked) == 1
+
+
+def test_a_stick_updates_a_till_without_a_network_and_hides_no_news_from_one_with(
+    vendor: Vendor, till: Till, tmp_path: Path
+) -> None:
+    stick = tmp_path / "stick"
+    vendor.release("1.1", schema=4)
+    shutil.copytree(vendor.public, stick)
+    url = till.settings.url
+    text = till.settings_path.read_text().replace("mirrors = []", f'mirrors = ["{stick}"]')
+    till.settings_path.write_text(text.replace(url, "http://127.0.0.1:9"))
+    assert till.check().reason.startswith("1.1 ")
+    vendor.release("1.2", schema=4)
+    till.settings_path.write_text(text)
+    assert till.check().reason.startswith("1.2 ")
 
 
 def test_expired_metadata_is_what_the_user_reads(vendor: Vendor, till: Till) -> None:
