@@ -291,8 +291,12 @@ def test_a_launch_without_standard_streams_gives_them_to_the_app_and_keeps_the_l
             assert till.status()["app_running"] is True
             if sys.platform == "linux":
                 pid = json.loads((till.settings.shared / "app.lock").read_bytes())["pid"]
-                for process, number in itertools.product((pid, launcher.pid), range(3)):
+                keeper = json.loads((till.settings.shared / "app.lock").read_bytes())["keeper_pid"]
+                for process, number in itertools.product((keeper, launcher.pid), range(3)):
                     assert Path(f"/proc/{process}/fd/{number}").readlink() == Path(os.devnull)
+                streams = [Path(f"/proc/{pid}/fd/{number}").readlink() for number in range(3)]
+                log = till.settings.shared / "app.log"
+                assert streams == [Path(os.devnull), log, log]
             assert "The till is open already." in till.launch().stderr
         finally:
             launcher.terminate()
