@@ -160,6 +160,25 @@ def test_a_candidate_that_cannot_be_started_leads_to_the_good_release_in_the_sam
 # ------------------------------------------------------------------------------------------------------ for real
 
 
+def test_an_update_waits_for_what_the_older_app_left_running_and_nothing_is_counted() -> None:
+    world = swapped()
+    world.helper = True
+    till = SimulatedTill(world, "launcher")
+    till.end_left = lambda: False  # type: ignore[method-assign]
+    times = plug.LIMITS.refusals_count + 1
+    for _ in range(times):
+        world.app, world.helper = None, True
+        launched(world, till)
+        assert world.started[-1] == ("1.0", None)
+    assert [report.outcome for report in world.told if report.phase == "preflight"] == ["LOCKED"] * (
+        plug.LIMITS.refusals_count + 1
+    )
+    (trial,) = (value for name, value in world.visible().items() if name.startswith("trial/"))
+    assert (trial.attempts_count, trial.refusals_count, trial.verdict, trial.act) == (0, 0, "open", "")
+    launched(world, SimulatedTill(world, "launcher"))
+    assert world.started[-1][0] == "1.1"
+
+
 def test_a_candidate_with_spoilt_migrations_leaves_the_old_one_open(vendor: Vendor, till: Till) -> None:
     vendor.release("1.1", schema=4)
     till.check()
