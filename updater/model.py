@@ -393,6 +393,8 @@ class Limits(NamedTuple):
     """Consecutive failed starts of a confirmed release until a person is called."""
     trials_kept_count: int = 20
     events_size_bytes: int = 1_000_000
+    app_log_size_bytes: int = 5_000_000
+    """Size of the log of what the app prints, above which its end is moved aside and it goes on empty."""
     reports_kept_count: int = 100
     backups_kept_count: int = 10
     least_free_bytes: int = 50_000_000

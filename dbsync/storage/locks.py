@@ -16,7 +16,9 @@ from dbsync.storage.platform import this_platform
 
 POLL_SECONDS: Final = 0.02
 IN_USE: Final = "another process is migrating or restoring it, or runs it"
-PROBES_COUNT: Final = 5
+QUESTIONS_SECONDS: Final = 2.0
+"""How long a lock that only questions hold is tried for: each of them takes a moment."""
+QUESTION_POLL_SECONDS: Final = 0.002
 
 
 class Lock:
@@ -53,16 +55,24 @@ class Lock:
         """
         if self._descriptor is not None:
             raise RuntimeError(f"{self.path} is locked by this object already")
-        platform = this_platform()
+        deadline = time.monotonic() + QUESTIONS_SECONDS
         try:
-            descriptor = self._opened()
-            try:
-                self._descriptor = descriptor if platform.try_lock(descriptor, shared=False) else None
-            finally:
-                if self._descriptor is None:
-                    os.close(descriptor)
+            while not self._try_once() and time.monotonic() < deadline:
+                if not self.is_free():
+                    return False
+                # Somebody asked whether it is free, in that moment: nobody holds it.
+                time.sleep(QUESTION_POLL_SECONDS)
         except OSError as cause:
             raise disk_problem("lock", self.path, cause) from cause
+        return self.held
+
+    def _try_once(self) -> bool:
+        descriptor = self._opened()
+        try:
+            self._descriptor = descriptor if this_platform().try_lock(descriptor, shared=False) else None
+        finally:
+            if self._descriptor is None:
+                os.close(descriptor)
         return self.held
 
     def _opened(self) -> int:
@@ -82,31 +92,24 @@ class Lock:
     def is_free(self) -> bool:
         """Return whether the lock is free now.
 
-        A probe never blocks another probe, and `take` only briefly. It needs only the right to read the file: support
-        looks at a till whose agent runs as another user.
+        A question never refuses another one, nor a process that takes the lock. It needs only the right to read the
+        file: support looks at a till whose agent runs as another user.
 
         Raises:
             DiskProblem: the lock file cannot be read, or its file system has no locks.
         """
         platform = this_platform()
         try:
-            for _ in range(PROBES_COUNT):
-                # At once, also if another account has put a FIFO in its place.
-                descriptor = platform.open_claim(self.path, through_links=True)
-                try:
-                    if platform.try_lock(descriptor, shared=True):
-                        return True
-                finally:
-                    os.close(descriptor)
-                if platform.shares_locks:
-                    return False
-                # Without shared locks, another probe may have held the lock, which lasts only a moment.
-                time.sleep(POLL_SECONDS)
+            # At once, also if another account has put a FIFO in its place.
+            descriptor = platform.open_claim(self.path, through_links=True)
+            try:
+                return platform.try_lock(descriptor, shared=True)
+            finally:
+                os.close(descriptor)
         except FileNotFoundError:
             return True
         except OSError as cause:
             raise disk_problem("ask for the lock", self.path, cause) from cause
-        return False
 
     def take(self, *, timeout_seconds: float) -> bool:
         """Wait for the lock, at most `timeout_seconds`, and return whether this object holds it now."""

@@ -158,7 +158,7 @@ def _begin(world: World) -> None:
 
     def die(process: str, what: str) -> None:
         world.kill("launcher")
-        world.app = None
+        world.end_app()
         raise Killed
 
     till = SimulatedTill(world, "launcher")
@@ -267,7 +267,7 @@ def close_app(world: World) -> None:
         SimulatedTill(world, "launcher").confirm_by_command(world.app)
     if world.app is not None and (world.app.trial_id is None or world.app.confirmed):
         world.sell()
-        world.app = None
+        world.end_app()
 
 
 ORDERS = ("cashier", "agent")

@@ -238,7 +238,7 @@ def _confirm(world: Situation) -> None:
     ExploredTill(world, "launcher").confirm_by_command(app)
     if not app.confirmed:
         # Its trial is over: it closes without selling.
-        world.app = None
+        world.end_app()
 
 
 def actors(world: Situation, *, behaviour: str = "good") -> dict[str, Actor]:
@@ -383,7 +383,7 @@ def instants(world: Situation) -> Iterator[Successor]:
         copy = world.copied()
         if app.trial_id is None or app.confirmed:
             copy.sell()
-        copy.app = None
+        copy.end_app()
         yield Successor(Move("the app is closed"), copy)
     if world.may("vendor"):
         for name, tell in VENDOR.items():

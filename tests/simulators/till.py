@@ -9,7 +9,7 @@ from dbsync.commands.scheduled_backup import Done
 from dbsync.model import Backup as BackupFacts
 from dbsync.model import Migration, ReleaseId, TrialId
 from tests.simulators.database import SimulatedEffects
-from tests.simulators.world import App, World
+from tests.simulators.world import App, Killed, PowerCut, World
 from updater.answers import Answer, Catalog, Offer, Unusable
 from updater.decisions.claims import compose, composed
 from updater.errors import Busy
@@ -144,7 +144,7 @@ class SimulatedTill(Till):
     def _records(self) -> None:
         """The agent's files: the launcher never writes them, and a clerk's account may not."""
         self._locked()
-        till = self.process.startswith("launcher") or self.process in ("clerk", "confirm")
+        till = self.process.startswith("launcher") or self.process in ("clerk", "confirm", "keeper")
         self.world.need(not till, "the till's account never writes the agent's files")
 
     def write_journal(self, journal: Journal) -> None:
@@ -234,13 +234,17 @@ class SimulatedTill(Till):
         behaviour = self.world.behaviour.get(app.release.version, "good")
         if trial_id is None or app.confirmed:
             self.world.sell()
-            self.world.app = None
+            self.world.end_app()
             return AppEvent(AppEventKind.EXITED, 0, 3600.0)
         return self._on_trial(app, behaviour, limit_seconds or 0.0)
 
     def _on_trial(self, app: App, behaviour: str, limit_seconds: float) -> AppEvent:
         if behaviour == "good":
             app.asked = True
+            if app.kept:
+                self._be_keeper(app)
+            if app.kept:
+                return AppEvent(AppEventKind.CONFIRMED, seconds=1.0) if app.confirmed else self._exit(0)
             return AppEvent(AppEventKind.ASKS, seconds=1.0)
         if behaviour == "good_by_command":
             self.confirm_by_command(app)
@@ -252,8 +256,21 @@ class SimulatedTill(Till):
             return AppEvent(AppEventKind.OVERDUE, seconds=max(limit_seconds, 1.0))
         return self._exit(0 if behaviour == "exit0" else 1)
 
+    def _be_keeper(self, app: App) -> None:
+        """The keeper answers; one that dies, or cannot, leaves the app to the launcher."""
+        keeper = SimulatedTill(self.world, "keeper")
+        try:
+            answer = confirm(keeper, app.trial_id)
+            keeper._tick(f"answer {answer}")
+            self._answered(app, answer)
+        except PowerCut:
+            raise
+        except (Killed, Exception):
+            self.world.kill("keeper")
+            app.kept = False
+
     def _exit(self, code: int) -> AppEvent:
-        self.world.app = None
+        self.world.end_app()
         return AppEvent(AppEventKind.EXITED, code, 1.0)
 
     def confirm_by_command(self, app: App) -> None:
@@ -278,7 +295,7 @@ class SimulatedTill(Till):
         if app is not None and app.trial_id == trial_id:
             self._answered(app, answer)
             if answer is not ConfirmAnswer.CONFIRMED:
-                self.world.app = None
+                self.world.end_app()
 
     def end_app(self) -> bool:
         self._tick("end app")
@@ -287,6 +304,11 @@ class SimulatedTill(Till):
             # The race: the app confirms at the very moment at which it is ended.
             self.confirm_by_command(app)
         self.world.app = None
+        return True
+
+    def end_left(self) -> bool:
+        self._tick("end what was left")
+        self.world.helper = False
         return True
 
     def note_start(self, release: Release, *, failed: bool) -> int:

@@ -63,13 +63,14 @@ class Database:
 
 @dataclass
 class App:
-    """The running app: it holds the app lock."""
+    """The running app, and whether its keeper lives."""
 
     release: Release
     trial_id: TrialId | None
     seconds: float = 0.0
     confirmed: bool = False
     asked: bool = False
+    kept: bool = True
 
 
 @dataclass
@@ -107,6 +108,8 @@ class World:
     database_lock: str | None = None
     agent_lock: str | None = None
     app: App | None = None
+    helper: bool = False
+    """Whether what an app has left running lives: each app that ends leaves a process with its schema in mind."""
     boot: int = 1
     ids: int = 0
     sales: int = 0
@@ -172,9 +175,10 @@ class World:
         self.backups = {
             name: one for name, one in self.backups.items() if one.durable or (one.final and self.keep_pending_on_cut)
         }
-        for process in ("agent", "launcher", "launcher2", "rollback", "install", "confirm"):
+        for process in ("agent", "launcher", "launcher2", "rollback", "install", "confirm", "keeper"):
             self.kill(process)
         self.app = None
+        self.helper = False
         self.boot += 1
 
     def kill(self, process: str) -> None:
@@ -219,6 +223,13 @@ class World:
             self.files.pop(name, None)
         else:
             self.files[name] = value
+
+    # -------------------------------------------------------------------------------------------------------- app
+
+    def end_app(self) -> None:
+        """The app's main process ends; what it started does not."""
+        self.app = None
+        self.helper = True
 
     # ------------------------------------------------------------------------------------------------------ sales
 

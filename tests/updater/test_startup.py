@@ -26,6 +26,7 @@ ALLOWED = {
     "dbsync.storage.platform.linux",
     "dbsync.storage.platform.macos",
     "dbsync.storage.platform.posix",
+    "dbsync.storage.platform.win32",
     "dbsync.storage.platform.windows",
     "updater.__main__",
     "updater.bundle_names",
@@ -53,7 +54,9 @@ ALLOWED = {
     "updater.model",
     "updater.settings",
     "updater.terminal",
+    "updater.terminal.app_log",
     "updater.terminal.app_process",
+    "updater.terminal.confirm_file",
     "updater.terminal.database",
     "updater.terminal.layout",
     "updater.terminal.live",
@@ -96,7 +99,7 @@ def test_a_launch_with_nothing_pending_writes_nothing(till: Till) -> None:
     before = {path: path.read_bytes() for path in till.settings.state.rglob("*") if path.is_file()}
     assert till.launch(sell=1).returncode == 0
     after = {path: path.read_bytes() for path in till.settings.state.rglob("*") if path.is_file()}
-    assert {path.name for path in after if after[path] != before.get(path)} <= {"app.lock", "terminal.lock"}
+    assert {path.name for path in after if after[path] != before.get(path)} <= {"app.lock", "app.log", "terminal.lock"}
 
 
 def test_the_rollback_script_loads_nothing_that_is_not_in_the_tree_or_the_standard_library(till: Till) -> None:

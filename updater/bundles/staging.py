@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
@@ -34,8 +36,18 @@ from updater.settings import Settings
 Progress = Callable[[int, int], None]
 SELF_TESTS_COUNT: Final = 3
 """Self-tests that this machine may have spoilt until the release counts as one that cannot run here."""
-KILLED: Final = -9
-"""By the system, for lack of memory, or by a person."""
+ENDED_FROM_OUTSIDE: Final = frozenset({-1, -2, -9, -15, -24, -25, 0xC000_013A, 0xC000_0142, 0x4001_0004})
+"""Exit codes of a program that the system or a person ended: for lack of memory, at a logoff, at a shutdown.
+
+POSIX: SIGHUP, SIGINT, SIGKILL, SIGTERM, SIGXCPU, SIGXFSZ; Windows: CONTROL_C_EXIT, DLL_INIT_FAILED, TERMINATE_PROCESS.
+"""
+LACKS: Final = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+LACKS_IN_WINDOWS: Final = (8, 14, 39, 112, 1455)
+"""Errors of a machine that is full: of memory, of open files, of files on its disk."""
+LACKING_WORDS: Final = (
+    "MemoryError", *(f"[WinError {number}]" for number in LACKS_IN_WINDOWS),
+    *(words for number in LACKS for words in (os.strerror(number), f"[Errno {number}]")),
+)  # fmt: skip
 
 
 class SelfTest(Protocol):
@@ -131,7 +143,7 @@ class Staging:
 
         Raises:
             Refused: a file differs, or the self-test failed; this release can never run here.
-            TryLater: this machine may have spoilt the self-test: it did not start or end, or was killed.
+            TryLater: this machine may have spoilt the self-test: it did not start or end, was killed, or lacked space.
         """
         manifest = self._known(offer).manifest
         self._versions.check(staging, manifest)
@@ -141,7 +153,7 @@ class Staging:
         code, output = self._self_test(command, folder=staging, timeout_seconds=manifest.self_test_timeout_seconds)
         if code != 0:
             ended = "did not end in time" if code is None else f"ended with code {code}"
-            kind = TryLater if code in (None, KILLED, NOT_STARTED) and self._may_be_spoilt(offer) else Refused
+            kind = TryLater if is_spoilt_here(code, output) and self._gets_another_test(offer) else Refused
             cause = f"it {ended}: {plain(output.strip())[-500:]}"
             if self._settings.till_user:
                 cause += f" (it ran as {self._settings.till_user}, who cannot write in the program folder)"
@@ -179,7 +191,7 @@ class Staging:
 
         self._versions.tidy(keep=names, kept_files=self._settings.kept_files, told=tell)
 
-    def _may_be_spoilt(self, offer: Offer) -> bool:
+    def _gets_another_test(self, offer: Offer) -> bool:
         """Count a self-test that this machine may have spoilt; return whether the release gets another one."""
         release_id = offer.release.release_id
         try:
@@ -245,6 +257,16 @@ class Staging:
             manner=manner_of(self._settings),
             record=self._settings.addresses,
         )
+
+
+def is_spoilt_here(code: int | None, output: str) -> bool:
+    """Return whether this machine may be why a self-test failed, by its exit code and the end of its output.
+
+    A release that says so without cause gains a few more self-tests.
+    """
+    if code is None or code == NOT_STARTED or code in ENDED_FROM_OUTSIDE:
+        return True
+    return any(words in output for words in LACKING_WORDS)
 
 
 def _offer(offer: client.Signed) -> Offer:

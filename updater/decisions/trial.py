@@ -31,18 +31,26 @@ def counted(trial: Trial, act: Act, boot_id: str) -> Trial:
     )
 
 
-def ended(trial: Trial, *, exit_code: int, seconds: float) -> Trial:
+def ended(trial: Trial, *, exit_code: int, seconds: float, words: str = "") -> Trial:
     """Return the trial after its app ended without a confirm.
 
-    Exit code 0 is a launch without a verdict; any other code is a failed launch.
+    Exit code 0 is a launch without a verdict; any other code is a failed launch, whose last words are kept until the
+    trial has a verdict.
     """
     clean = int(exit_code == 0)
     return trial._replace(
+        reason=trial.reason if clean else how_it_ended(exit_code, words),
         act=Act.NONE,
         launches_count=trial.launches_count - clean,
         clean_exits_count=trial.clean_exits_count + clean,
         running_seconds=trial.running_seconds + seconds,
     )
+
+
+def how_it_ended(exit_code: int, words: str) -> str:
+    """Return how a failed app ended, in words: -1 stands for a code that nobody learned."""
+    known = f"it ended with code {exit_code}" if exit_code != -1 else "it ended"
+    return f"{known}: {words}" if words else known
 
 
 def attempt_spent(trial: Trial, limits: Limits) -> tuple[NamedOutcome, str] | None:
@@ -60,7 +68,8 @@ def attempt_spent(trial: Trial, limits: Limits) -> tuple[NamedOutcome, str] | No
 def launch_spent(trial: Trial, limits: Limits) -> tuple[NamedOutcome, str] | None:
     """Return outcome and reason if a trial may not start its app again; None if it may."""
     if trial.launches_count >= limits.launches_count:
-        return TerminalOutcome.APP_FAILED, f"the app was started {trial.launches_count} times and did not confirm"
+        last = f"; {trial.reason}" if trial.reason else ""
+        return TerminalOutcome.APP_FAILED, f"the app was started {trial.launches_count} times and did not confirm{last}"
     if trial.clean_exits_count >= limits.clean_exits_count:
         return TerminalOutcome.NEVER_CONFIRMED, f"the app ended {trial.clean_exits_count} times without a word"
     if trial.running_seconds >= limits.confirm_seconds:

@@ -42,7 +42,9 @@ def confirm(till: Records, trial_id: TrialId | None) -> ConfirmAnswer:
                 return ConfirmAnswer.GIVEN_UP
             case Verdict.OPEN:
                 till.write_trial(
-                    trial._replace(verdict=Verdict.CONFIRMED, act=Act.NONE, outcome=TerminalOutcome.CONFIRMED)
+                    trial._replace(
+                        verdict=Verdict.CONFIRMED, act=Act.NONE, outcome=TerminalOutcome.CONFIRMED, reason=""
+                    )
                 )
             case _:
                 assert_never(trial.verdict)

@@ -54,6 +54,8 @@ class AppEvent(NamedTuple):
     exit_code: int = 0
     seconds: float = 0.0
     """Running time of the app on this trial since it was last counted."""
+    words: str = ""
+    """The end of what an app that failed has printed."""
 
 
 class Records(ABC):
@@ -179,7 +181,7 @@ class Till(Records):
     # the app -----------------------------------------------------------------------------------------------------
     @abstractmethod
     def start_app(self, release: Release, *, trial_id: TrialId | None, notice: str) -> None:
-        """Start the app; it holds the app lock from its first moment to its last."""
+        """Start the app, and a keeper that stays with it whatever happens to this process."""
 
     @abstractmethod
     def attach_app(self) -> None:
@@ -200,6 +202,10 @@ class Till(Records):
     @abstractmethod
     def end_app(self) -> bool:
         """End the app and all processes it started; return whether all of them are gone."""
+
+    @abstractmethod
+    def end_left(self) -> bool:
+        """End what an app that has ended left running; return whether all of it is gone."""
 
     @abstractmethod
     def note_start(self, release: Release, *, failed: bool) -> int:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 STEPS_LIMIT: Final = 60
 """A launch that decides more often than this makes no progress; it ends with an outcome of its own."""
 ERRORS_LIMIT: Final = 3
-"""Errors that nothing expected, after which a launch without an app ends."""
+"""Errors that nothing expected, after which a launch without an app ends, or how its app ended stays unknown."""
 PAUSE_SECONDS: Final = 0.1
 QUICK_FAILURE_SECONDS: Final = 60.0
 """An app that ends with a code other than 0 within this time counts as a failed start."""
@@ -235,10 +235,10 @@ class _Run:
                 self._give_up(step.trial, step.outcome, step.reason)
             case launcher.Start():
                 self._start(step, boot_id)
-                # The app holds the app lock by now, so no other process begins work on the database.
+                # The app runs by now, so no other process begins work on the database.
                 self.till.release_database_lock()
             case launcher.Attach():
-                # The app runs and holds the app lock, as above.
+                # The app runs, as above.
                 self.till.release_database_lock()
             case launcher.GoBack() | launcher.FinishRollback() | launcher.Refuse():
                 pass
@@ -426,6 +426,7 @@ class _Run:
 
     def _await(self, release: Release, watched: TrialId | None, limit_seconds: float | None) -> AppEvent:
         """Wait for the app and answer its confirm; an error on the way is told once, and waiting goes on."""
+        ended_count = 0
         while True:
             try:
                 event = self.till.await_app(trial_id=watched, limit_seconds=limit_seconds)
@@ -440,7 +441,9 @@ class _Run:
                 if str(told) not in self.told:
                     self.told.add(str(told))
                     self._tell_error(told, release, done="the app runs on")
-                if self._has_ended():
+                # Its end is known in another way, but not how it ended: that is asked again.
+                ended_count += self._has_ended()
+                if ended_count >= ERRORS_LIMIT:
                     return AppEvent(AppEventKind.EXITED, -1)
                 self.till.pause(PAUSE_SECONDS)
 
@@ -486,7 +489,7 @@ class _Run:
             with terminal_locked(self.till):
                 current = self.till.read_trial(trial.trial_id)
                 if current is not None and current.verdict is Verdict.OPEN:
-                    current = ended(current, exit_code=event.exit_code, seconds=event.seconds)
+                    current = ended(current, exit_code=event.exit_code, seconds=event.seconds, words=event.words)
                     self.till.write_trial(current)
         except BaseException as error:
             if interrupts(error):
@@ -499,7 +502,8 @@ class _Run:
         failed = event.exit_code != 0 and (on_trial or event.seconds < QUICK_FAILURE_SECONDS)
         count = self.till.note_start(release, failed=failed)
         if failed and count == self.limits.failed_starts_count:
-            cause = f"it ended with code {event.exit_code}, {count} times, one after another"
+            last = f"; the last time it printed: {event.words}" if event.words else ""
+            cause = f"it ended with code {event.exit_code}, {count} times, one after another{last}"
             self.till.tell(Report(TerminalOutcome.RELEASE_FAILS, release, ReportPhase.START, cause=cause))
 
     # --------------------------------------------------------------------------------------------------- ending

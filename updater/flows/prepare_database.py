@@ -43,8 +43,15 @@ class TrialRecorder(Recorder):
 def prepare(till: Till, release: Release, trial: Trial | None) -> Outcome:
     """Bring the database to the schema of a release; on trial, a failure gives the trial up.
 
-    The attempt of a trial was counted before.
+    The attempt of a trial was counted before. What the older version of the app left running knows the older
+    schema, so it is ended first; where it does not end, the update waits, and nothing is counted.
     """
+    left = _left_running(till)
+    if left is not None:
+        if trial is not None:
+            _give_attempt_back(till, trial.trial_id)
+        _tell_not_ready(till, release, trial, left)
+        return left
     try:
         outcome = coordinator.upgrade(
             till.database(),
@@ -63,13 +70,32 @@ def prepare(till: Till, release: Release, trial: Trial | None) -> Outcome:
     if trial is not None:
         _end_attempt(till, trial.trial_id, outcome)
     if not outcome.ready:
-        # On trial the good release opens: the database is as it was when that one worked on it.
-        committed = outcome.name is OutcomeName.COMMIT_FAILED
-        done = "the database was migrated, and is not proven" if committed else "the database was left as it was"
-        done += f"; {trial.good.version} starts" if trial else ""
-        report = _report(outcome, release, done=done, trial_id=trial.trial_id if trial else None)
-        till.tell(report._replace(opens=trial is not None))
+        _tell_not_ready(till, release, trial, outcome)
     return outcome
+
+
+def _tell_not_ready(till: Till, release: Release, trial: Trial | None, outcome: Outcome) -> None:
+    # On trial the good release opens: the database is as it was when that one worked on it.
+    committed = outcome.name is OutcomeName.COMMIT_FAILED
+    done = "the database was migrated, and is not proven" if committed else "the database was left as it was"
+    done += f"; {trial.good.version} starts" if trial else ""
+    report = _report(outcome, release, done=done, trial_id=trial.trial_id if trial else None)
+    till.tell(report._replace(opens=trial is not None))
+
+
+def _left_running(till: Till) -> Outcome | None:
+    """End what the app before left running; return why nothing may be changed beside it if it does not end."""
+    if till.end_left():
+        return None
+    cause = "a program that the app left running does not end"
+    return Outcome(OutcomeName.LOCKED, phase=RunPhase.PREFLIGHT, cause=cause, hint="Restart this terminal.")
+
+
+def _give_attempt_back(till: Till, trial_id: TrialId) -> None:
+    with terminal_locked(till):
+        trial = till.read_trial(trial_id)
+        if trial is not None and trial.verdict is Verdict.OPEN:
+            till.write_trial(trial._replace(attempts_count=trial.attempts_count - 1, act=Act.NONE))
 
 
 def _end_attempt(till: Till, trial_id: TrialId, outcome: Outcome) -> None:
@@ -88,6 +114,9 @@ def _end_attempt(till: Till, trial_id: TrialId, outcome: Outcome) -> None:
 
 def go_back(till: Till, trial: Trial) -> Returned:
     """Undo the changes of a given-up trial to the database, or leave them where that is right."""
+    left = _left_running(till)
+    if left is not None:
+        return Returned(None, left)
     view = till.look()
     returned = restore_decision.go_back(
         till.database(),
@@ -136,6 +165,9 @@ def _tell_return(till: Till, trial: Trial, returned: Returned) -> None:
 def finish_rollback(till: Till, rejection: Rejection) -> Returned:
     """Finish the restore of a person's rollback that was interrupted after its commit point."""
     assert rejection.backup is not None
+    left = _left_running(till)
+    if left is not None:
+        return Returned(None, left)
     returned = restore_decision.finish(
         till.database(),
         intent_id=rejection.intent_id,

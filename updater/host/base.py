@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -15,8 +16,18 @@ NOT_STARTED: Final = 127
 """As a shell says it."""
 
 
+class Life(StrEnum):
+    """Answer to the question whether a process lives."""
+
+    ALIVE = "alive"
+    DEAD = "dead"
+    """Also if its pid now belongs to another process."""
+    UNKNOWN = "unknown"
+    """This account may not ask, or too little was noted about it."""
+
+
 class RunningApp(NamedTuple):
-    """Note that the holder of the app lock wrote into it; fields are None where it could not be read."""
+    """An app whose main process lives, as the note in the app lock names it; fields are None where it says nothing."""
 
     lock_path: Path
     pid: int | None
@@ -25,6 +36,20 @@ class RunningApp(NamedTuple):
     trial_id: TrialId | None
     release_id: ReleaseId | None
     seconds: float
+
+
+class Order(NamedTuple):
+    """Everything that a keeper has to know about the app that it starts."""
+
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    folder: Path
+    lock_path: Path
+    log_path: Path
+    log_size_bytes: int
+    settings_path: Path
+    trial_id: TrialId | None
+    release_id: ReleaseId
 
 
 class Folders(NamedTuple):
@@ -68,18 +93,44 @@ class Rights(NamedTuple):
 
 
 class App(ABC):
-    """An app that was started, or that another launcher started."""
+    """An app that was started, or that another launcher started. It runs while its main process lives."""
 
     lock_path: Path
     pid: int | None
 
     @abstractmethod
     def poll(self) -> int | None:
-        """Return its exit code; None while it runs; -1 if it is not our child, because its code is unknown."""
+        """Return its exit code; None while it runs; -1 if the code is not known."""
 
     @abstractmethod
-    def wait(self) -> int:
-        """Wait for its end and return the exit code."""
+    def wait(self, *, limit_seconds: float) -> int | None:
+        """Wait for its end, at most that long, and return as `poll` does."""
+
+    @abstractmethod
+    def is_kept(self) -> bool:
+        """Return whether its keeper lives, which answers its confirm and notes how it ends."""
+
+    @abstractmethod
+    def ended_with_us(self) -> AbstractContextManager[None]:
+        """Inside the block, a request to end this process is passed on to the app instead."""
+
+
+class MainProcess(ABC):
+    """The main process of an app, in the hands of the keeper that started it."""
+
+    pid: int
+
+    @abstractmethod
+    def wait(self, *, limit_seconds: float) -> int | None:
+        """Wait for its end, at most that long; return its exit code, or None if it runs on."""
+
+    @abstractmethod
+    def left(self) -> list[tuple[int, str | None]]:
+        """Return pid and time of start of what it left running, where its end makes that unknown to everybody else."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give up what the keeper holds of it; processes that it left run on."""
 
 
 class Host(ABC):
@@ -130,6 +181,13 @@ class Host(ABC):
 
         The code is None if it did not end in time and was killed, and NOT_STARTED with the cause if it could not be
         started. Without `env` it gets that of a child of ours; with an account it has its rights.
+        """
+
+    @abstractmethod
+    def takes_output(self, descriptor: int, *, limit_seconds: float) -> bool:
+        """Return whether a stream takes a small write without waiting for its reader, or does so within a time.
+
+        True where nobody can tell.
         """
 
     # accounts ------------------------------------------------------------------------------------------------------
@@ -193,25 +251,49 @@ class Host(ABC):
     # the app -------------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def start_app(
-        self,
-        command: Sequence[str],
-        *,
-        env: Mapping[str, str],
-        cwd: Path,
-        lock_path: Path,
-        note: Mapping[str, str | None],
-    ) -> App:
-        """Start the app; it holds the app lock from its first moment to its last.
+    def start_app(self, order: Order, *, keeper: str) -> App:
+        """Start a keeper, which starts the app, and return once the app runs.
+
+        Args:
+            order: the app.
+            keeper: the module whose `keep` the keeper runs.
 
         Raises:
-            AppAlreadyRunning: the lock is held.
-            Refused: the command cannot be run.
+            AppAlreadyRunning: an app runs, or another keeper starts one.
+            Refused: the command cannot be run, or no keeper can.
+        """
+
+    @abstractmethod
+    def run_main(self, order: Order, *, output: int, noted: Callable[[int], None]) -> MainProcess:
+        """Start the main process of an app, for its keeper, with its output going to a descriptor.
+
+        Args:
+            order: the app.
+            output: gets what it prints; it has no other stream, and no console.
+            noted: called with the pid before the app's first instruction.
+
+        Raises:
+            OSError: it cannot be run.
+        """
+
+    @abstractmethod
+    def take_app(self, order: Order) -> AbstractContextManager[Callable[..., None]]:
+        """Hold the app lock inside the block; its value replaces the note about the process that runs the app.
+
+        Raises:
+            AppAlreadyRunning: an app runs, or another process starts one.
         """
 
     @abstractmethod
     def running_app(self, lock_path: Path) -> RunningApp | None:
-        """Return the app that holds the app lock; None if the lock is free."""
+        """Return the app whose main process lives; None if there is none.
+
+        The note in the app lock names the process. Only if it cannot be judged by that, a held lock counts as an app.
+        """
+
+    @abstractmethod
+    def life(self, pid: int, start_time: str | None) -> Life:
+        """Return whether the process that had that pid and began at that time lives."""
 
     @abstractmethod
     def attach(self, running: RunningApp) -> App:
@@ -220,3 +302,7 @@ class Host(ABC):
     @abstractmethod
     def end_tree(self, app: App, *, grace_seconds: float) -> bool:
         """End an app and all processes it started, gracefully first; return whether all of them are gone."""
+
+    @abstractmethod
+    def end_left(self, lock_path: Path, *, grace_seconds: float) -> bool:
+        """End what an app that has ended left running; return whether all of it is gone."""

@@ -1,23 +1,25 @@
-"""The part that Linux and macOS share: fork with an inherited lock, sessions, signals."""
+"""The part that Linux and macOS share: a forked keeper, sessions, signals."""
 
 from __future__ import annotations
 
 import errno
+import gc
 import os
+import select
 import signal
 import stat
+import sys
 import time
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
 from dbsync.errors import Refused, described, shown
-from dbsync.storage.locks import Lock
 from dbsync.storage.platform import this_platform
-from updater.errors import AppAlreadyRunning
-from updater.host.base import Account, App, Entry, Rights, RunningApp
-from updater.host.shared import START_SECONDS, SharedHost
+from updater.host.base import Account, App, Entry, Life, MainProcess, Order, Rights
+from updater.host.shared import FAILED, KeptApp, SharedHost, read_note
 
 POLL_SECONDS: Final = 0.02
 END_LIMIT_SECONDS: Final = 5.0
@@ -27,45 +29,62 @@ END_LIMIT_SECONDS: Final = 5.0
 FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
-class ChildApp(App):
-    """An app that this process started."""
+class ForkedKeeperApp(KeptApp):
+    """An app whose keeper was forked from this process."""
 
-    def __init__(self, pid: int, lock_path: Path) -> None:
-        self.pid: int | None = pid
-        self.lock_path = lock_path
-        self._child: Final = pid
+    def __init__(self, host: SharedHost, order: Order, told: int, keeper: int) -> None:
+        self._keeper: Final = keeper
+        super().__init__(host, order, told)
+
+    def keeper_ended(self, limit_seconds: float) -> bool:
+        # It tells how the app ended and closes the pipe by its end: both can be read.
+        return bool(select.select([self._told], [], [], limit_seconds)[0])
+
+    def end_keeper(self) -> None:
+        # Somebody else may have taken its status: nothing is read from it.
+        with suppress(ChildProcessError):
+            os.waitpid(self._keeper, 0)
+
+
+class ForkedMain(MainProcess):
+    """The main process of an app, a child of its keeper."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._woken, wakes = os.pipe()
+        for descriptor in (self._woken, wakes):
+            os.set_blocking(descriptor, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._forward)
         self._code: int | None = None
 
-    def poll(self) -> int | None:
-        """Return the exit code; a signal that ended the app counts negative."""
-        return self._reap(os.WNOHANG)
+    def wait(self, *, limit_seconds: float) -> int | None:
+        """Wait for its end, at most that long; a signal that ended it counts negative."""
+        deadline = time.monotonic() + limit_seconds
+        while self._code is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self._code = os.waitstatus_to_exitcode(status)
+                break
+            left_seconds = deadline - time.monotonic()
+            if left_seconds <= 0:
+                break
+            if select.select([self._woken], [], [], left_seconds)[0]:
+                os.read(self._woken, 4096)
+        return self._code
 
-    def wait(self) -> int:
-        """Wait for the end; forward SIGTERM and SIGINT that reach the launcher meanwhile to the app."""
-        before = {number: signal.signal(number, self._forward) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            code = self._reap(0)
-            assert code is not None
-            return code
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def left(self) -> list[tuple[int, str | None]]:
+        """Return nothing: its session tells."""
+        return []
+
+    def close(self) -> None:
+        """Do nothing: the kernel holds nothing for it."""
 
     def _forward(self, number: int, _: object) -> None:
         if self._code is None:
-            os.kill(self._child, number)
-
-    def _reap(self, options: int) -> int | None:
-        if self._code is None:
-            try:
-                pid, status = os.waitpid(self._child, options)
-            except ChildProcessError:
-                # Somebody else has taken its status: all that is known is that it has ended.
-                self._code = -1
-                return self._code
-            if pid:
-                self._code = os.waitstatus_to_exitcode(status)
-        return self._code
+            os.kill(self.pid, number)
 
 
 class PosixHost(SharedHost):
@@ -179,98 +198,146 @@ class PosixHost(SharedHost):
     def elevated(self, command: str) -> str:
         return command if self.is_privileged else f"sudo {command}"
 
-    def start_app(
-        self,
-        command: Sequence[str],
-        *,
-        env: Mapping[str, str],
-        cwd: Path,
-        lock_path: Path,
-        note: Mapping[str, str | None],
-    ) -> App:
-        lock = Lock(lock_path, like=lock_path.parent)
-        if not lock.take(timeout_seconds=START_SECONDS):
-            raise AppAlreadyRunning(operation="start", path=lock_path, cause="the app is running already")
-        try:
-            if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
-                # Inherited from the process that started this one: the system would drop the app's exit status.
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            told, tell = os.pipe()
-            pid = os.fork()
-            if pid == 0:
-                self._become(command, env, cwd, lock, note, tell)
-            os.close(tell)
-            with os.fdopen(told, "rb") as pipe:
-                # exec closes the pipe: an empty read means that the app is running.
-                problem = pipe.read().decode(errors="replace")
-            if problem:
-                os.waitpid(pid, 0)
-                raise Refused(
-                    operation="start", path=Path(command[0]), cause=problem, hint="Is the version folder complete?"
-                )
-        finally:
-            # The child has its own descriptor of the same lock; from here on the lock is the app's.
-            lock.release()
-        return ChildApp(pid, lock_path)
+    def start_app(self, order: Order, *, keeper: str) -> App:
+        told, tell = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            _be_keeper(order, keeper, tell)
+        os.close(tell)
+        return ForkedKeeperApp(self, order, told, pid)
 
-    def _become(
-        self,
-        command: Sequence[str],
-        env: Mapping[str, str],
-        cwd: Path,
-        lock: Lock,
-        note: Mapping[str, str | None],
-        tell: int,
-    ) -> NoReturn:
+    def run_main(self, order: Order, *, output: int, noted: Callable[[int], None]) -> MainProcess:
+        told, tell = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            _become(order, output, noted, tell)
+        os.close(tell)
+        with os.fdopen(told, "rb") as pipe:
+            # exec closes the pipe: an empty read means that the app is running.
+            problem = pipe.read().decode(errors="replace")
+        if problem:
+            os.waitpid(pid, 0)
+            raise Refused(operation="start", path=Path(order.command[0]), cause=problem)
+        return ForkedMain(pid)
+
+    def takes_output(self, descriptor: int, *, limit_seconds: float) -> bool:
+        return bool(select.select([], [descriptor], [], limit_seconds)[1])
+
+    def ask_to_end(self, pid: int) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGTERM)
+
+    @contextmanager
+    def forwarded(self, forward: Callable[[int], None]) -> Iterator[None]:
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        before = {number: signal.signal(number, lambda came, _: forward(came)) for number in numbers}
         try:
-            os.setsid()
-            # The holder writes the note before it becomes the app, so the note always describes the holder.
-            self.write_note(lock, os.getpid(), note)
-            os.set_inheritable(lock.fileno(), True)
-            empty = os.open(os.devnull, os.O_RDONLY)
-            os.dup2(empty, 0)
-            os.chdir(cwd)
-            os.execve(command[0], list(command), dict(env))
-        except OSError as cause:
-            os.write(tell, shown(cause.strerror or cause).encode())
-        except BaseException as cause:  # noqa: BLE001
-            # No code of the launcher may continue to run in this child, whatever failed.
-            os.write(tell, described(cause).encode())
+            yield
         finally:
-            os._exit(127)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def life(self, pid: int, start_time: str | None) -> Life:
+        if not self.is_alive(pid):
+            try:
+                os.kill(pid, 0)
+            except ProcessLookupError:
+                return Life.DEAD
+            except PermissionError:
+                # It exists, and is hidden from this account.
+                return Life.UNKNOWN
+            return Life.DEAD
+        if start_time is None:
+            return Life.UNKNOWN
+        return Life.ALIVE if self.start_time(pid) == start_time else Life.DEAD
 
     def end_tree(self, app: App, *, grace_seconds: float) -> bool:
         running = self.running_app(app.lock_path)
-        leader = app.pid if isinstance(app, ChildApp) else self._leader(running)
-        if leader is None:
-            return self.running_app(app.lock_path) is None
+        if running is None:
+            return True
+        judged = running.pid is not None and self.life(running.pid, running.start_time) is Life.ALIVE
+        # Without a note that names it, the holder of the lock is the app: it inherited the lock.
+        leader = running.pid if judged else this_platform().holder_of(running.lock_path)
+        return leader is not None and self._ended(app.lock_path, leader, grace_seconds)
+
+    def end_left(self, lock_path: Path, *, grace_seconds: float) -> bool:
+        note = read_note(lock_path)
+        leader = note.get("pid")
+        if not isinstance(leader, int) or self.noted_life(note) is not Life.DEAD or self.is_alive(leader):
+            # Nothing is known of it; or its pid is another process's by now, whose session is not that of the app.
+            return True
+        # A session keeps its number, the pid of the app, while one process of it lives: nobody else can get it.
+        left = [pid for pid in self.members(leader) if self.is_alive(pid)]
+        return not left or self._ended(lock_path, leader, grace_seconds)
+
+    def _ended(self, lock_path: Path, leader: int, grace_seconds: float) -> bool:
         # Listed before the first signal: a child whose parent is gone can no longer be found by its parent.
         members = self.members(leader)
         for number, limit_seconds in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, END_LIMIT_SECONDS)):
             members |= self.members(leader)
             _signal(members, number)
-            if self._gone(app, leader, members, limit_seconds):
+            if self._gone(lock_path, leader, members, limit_seconds):
                 return True
         return False
 
-    def _gone(self, app: App, leader: int, members: set[int], limit_seconds: float) -> bool:
+    def _gone(self, lock_path: Path, leader: int, members: set[int], limit_seconds: float) -> bool:
         deadline = time.monotonic() + limit_seconds
         while True:
-            if isinstance(app, ChildApp):
-                app.poll()
             left = {pid for pid in members | self.members(leader) if self.is_alive(pid)}
-            if not left and self.running_app(app.lock_path) is None:
+            if not left and self.running_app(lock_path) is None:
                 return True
             if time.monotonic() >= deadline:
                 return False
             time.sleep(POLL_SECONDS)
 
-    def _leader(self, running: RunningApp | None) -> int | None:
-        if running is None:
-            return None
-        if running.pid is not None and self.start_time(running.pid) == running.start_time:
-            return running.pid
-        return this_platform().holder_of(running.lock_path)
+
+def _be_keeper(order: Order, keeper: str, tell: int) -> NoReturn:
+    """Turn this forked process into a keeper: it shares no session, file or object with the launcher any more."""
+    try:
+        # What the launcher had open must neither be closed by a finalizer, nor stay locked while the app runs.
+        gc.disable()
+        os.setsid()
+        _leave_descriptors(tell)
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, lambda *_: None)
+        # It keeps no folder busy, and finds our modules from anywhere.
+        sys.path[:] = map(os.path.abspath, sys.path)
+        os.chdir("/")
+        __import__(keeper, fromlist=["keep"]).keep(order, tell)
+    except BaseException as cause:  # noqa: BLE001
+        # No code of the launcher may continue to run in this child, whatever failed.
+        with suppress(OSError):
+            os.write(tell, f"{FAILED} {shown(described(cause))}\n".encode())
+    finally:
+        os._exit(0)
+
+
+def _leave_descriptors(kept: int) -> None:
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):
+        os.dup2(nowhere, number)
+    for name in os.listdir("/dev/fd"):  # noqa: PTH208 - the names alone
+        if int(name) > 2 and int(name) != kept:
+            with suppress(OSError):
+                os.close(int(name))
+
+
+def _become(order: Order, output: int, noted: Callable[[int], None], tell: int) -> NoReturn:
+    """Turn this forked process into the app."""
+    try:
+        os.setsid()
+        # Before it becomes the app, so the note always describes the app.
+        noted(os.getpid())
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        os.chdir(order.folder)
+        os.execve(order.command[0], list(order.command), dict(order.environment))
+    except OSError as cause:
+        os.write(tell, shown(cause.strerror or cause).encode())
+    except BaseException as cause:  # noqa: BLE001
+        os.write(tell, described(cause).encode())
+    finally:
+        os._exit(127)
 
 
 def _rights(found: os.stat_result) -> Rights:

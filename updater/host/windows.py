@@ -1,56 +1,88 @@
-"""Windows: a Job object holds the app's process tree. Implemented from the documentation, but untested.
+"""Windows: a keeper in a process of its own, and a Job that holds the app with all that it starts.
 
-The app lock cannot be inherited here, because a byte-range lock belongs to one handle of one process. So the launcher
-holds it while the app runs, and the Job is closed with the launcher: an app never outlives its launcher.
+The Job ends nothing by itself: it is there to end the app's whole tree on purpose. The keeper has no console, and
+leaves the Job around the launcher where that Job allows it.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from dbsync.errors import Refused
-from dbsync.storage.locks import Lock
-from updater.errors import AppAlreadyRunning
-from updater.host.base import Account, App, Entry, Folders, Rights
-from updater.host.shared import START_SECONDS, SharedHost
+from dbsync.storage.platform import win32
+from updater.host.base import Account, App, Entry, Folders, Life, MainProcess, Order, Rights
+from updater.host.shared import KeptApp, SharedHost, read_note
 
-JOB_EXTENDED_LIMIT_INFORMATION: Final = 9
-JOB_LIMIT_KILL_ON_CLOSE: Final = 0x2000
-JOB_LIMITS_SIZE_BYTES: Final = 144
-JOB_LIMIT_FLAGS_OFFSET: Final = 16
-ROUNDED_SECONDS: Final = 10
-"""The boot time is computed from two clocks; rounding makes two computations agree."""
+if TYPE_CHECKING:
+    import subprocess
+
+END_LIMIT_SECONDS: Final = 5.0
+"""How long to wait until the system has removed processes that were ended."""
+BOOT_PLACE: Final = r"SYSTEM\CurrentControlSet\Control\Session Manager\Memory Management\PrefetchParameters"
+"""Its BootId counts the boots."""
 
 
-class WindowsApp(App):
-    """An app that this process started."""
+class SpawnedKeeperApp(KeptApp):
+    """An app whose keeper is a child of this process."""
 
-    def __init__(self, process: Any, job: int, lock: Lock) -> None:
-        self.pid: int | None = process.pid
-        self.lock_path = lock.path
-        self.job: Final = job
+    def __init__(self, host: SharedHost, order: Order, told: int, keeper: subprocess.Popen[bytes]) -> None:
+        self._keeper: Final = keeper
+        super().__init__(host, order, told)
+
+    def keeper_ended(self, limit_seconds: float) -> bool:
+        # With its end the pipe is closed: nothing is waited for by reading the rest.
+        from subprocess import TimeoutExpired
+
+        try:
+            self._keeper.wait(timeout=limit_seconds)
+        except TimeoutExpired:
+            return False
+        return True
+
+    def end_keeper(self) -> None:
+        self._keeper.wait()
+
+
+class WindowsMain(MainProcess):
+    """The main process of an app, a child of its keeper, in a Job."""
+
+    def __init__(self, process: subprocess.Popen[bytes], job: win32.Job, asked: int) -> None:
+        self.pid = process.pid
         self._process: Final = process
-        self._lock: Final = lock
+        self._job: Final = job
+        self._asked: Final = asked
+        """An event by which others ask the app to end, through this process: it has no console to lose."""
 
-    def poll(self) -> int | None:
-        """Return the exit code; None while it runs."""
-        return self._ended(self._process.poll())
+    def wait(self, *, limit_seconds: float) -> int | None:
+        """Wait for its end, at most that long; what asks it to end meanwhile is passed on."""
+        import ctypes
 
-    def wait(self) -> int:
-        """Wait for its end."""
-        code = self._process.wait()
-        self._ended(code)
-        return int(code)
+        handles = (ctypes.c_void_p * 2)(int(self._process._handle), self._asked)  # type: ignore[attr-defined]  # noqa: SLF001
+        milliseconds = max(0, round(limit_seconds * 1000))
+        if win32.kernel().WaitForMultipleObjects(2, handles, False, milliseconds) == 1:
+            win32.kernel().ResetEvent(self._asked)
+            win32.ask_to_end(self._job.pids(), main=self.pid)
+        code = self._process.poll()
+        return None if code is None else int(code)
 
-    def _ended(self, code: int | None) -> int | None:
-        if code is not None:
-            self._lock.release()
-        return code
+    def left(self) -> list[tuple[int, str | None]]:
+        """Return what is still in its Job, which is gone with the keeper's handle."""
+        found: list[tuple[int, str | None]] = []
+        for pid in self._job.pids():
+            with suppress(OSError):
+                if pid != self.pid and (began := win32.began_at(pid)) is not None:
+                    found.append((pid, str(began)))
+        return found
+
+    def close(self) -> None:
+        """Close the handles: the Job is gone once its last process is."""
+        self._job.close()
+        win32.close(self._asked)
 
 
 class WindowsHost(SharedHost):
@@ -59,49 +91,150 @@ class WindowsHost(SharedHost):
     keeps_executable_bit = False
     has_accounts = False
 
-    def start_app(
-        self,
-        command: Sequence[str],
-        *,
-        env: Mapping[str, str],
-        cwd: Path,
-        lock_path: Path,
-        note: Mapping[str, str | None],
-    ) -> App:
+    def machine(self) -> str:
+        # Not platform.machine(): it asks WMI since Python 3.12, which is slow, and may be broken.
+        return os.environ.get("PROCESSOR_ARCHITEW6432") or os.environ.get("PROCESSOR_ARCHITECTURE", "")
+
+    def start_app(self, order: Order, *, keeper: str) -> App:
         import subprocess
 
-        lock = Lock(lock_path)
-        if not lock.take(timeout_seconds=START_SECONDS):
-            raise AppAlreadyRunning(operation="start", path=lock_path, cause="the app is running already")
-        job = self._make_job()
+        from dbsync.storage import children
+
+        document = __import__(keeper, fromlist=["document"]).document(order)
+        flags = win32.DETACHED_PROCESS | win32.CREATE_NEW_PROCESS_GROUP
+        process: subprocess.Popen[bytes] | None = None
+        # A Job around this process may forbid that anything leaves it: then the keeper ends with it.
+        for breakaway in (win32.CREATE_BREAKAWAY_FROM_JOB, 0):
+            try:
+                process = subprocess.Popen(
+                    children.command(keeper), cwd=children.FOLDER, env=children.isolated(), stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, creationflags=flags | breakaway,
+                )  # fmt: skip
+                break
+            except OSError as cause:
+                if getattr(cause, "winerror", None) != win32.ACCESS_DENIED or not breakaway:
+                    raise Refused(operation="start", path=Path(order.command[0]), cause=str(cause)) from cause
+        assert process is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with suppress(OSError), process.stdin as order_pipe:
+            order_pipe.write(document)
+        told = os.dup(process.stdout.fileno())
+        process.stdout.close()
+        return SpawnedKeeperApp(self, order, told, process)
+
+    def run_main(self, order: Order, *, output: int, noted: Callable[[int], None]) -> MainProcess:
+        import subprocess
+
+        name = _job_name(os.getpid(), self.start_time(os.getpid()))
+        job = win32.Job(name=name)
+        process: subprocess.Popen[bytes] | None = None
         try:
-            process = subprocess.Popen(command, env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL)
+            asked = win32.checked("CreateEventW", win32.kernel().CreateEventW(None, True, False, f"{name}-end"))
+            process = win32.start_suspended(
+                order.command, job=job, flags=win32.CREATE_NEW_PROCESS_GROUP, cwd=order.folder,
+                env=order.environment, source=subprocess.DEVNULL, output=output, errors=subprocess.STDOUT,
+            )  # fmt: skip
+            noted(process.pid)
+            win32.resume(process)
         except OSError as cause:
-            lock.release()
-            raise Refused(operation="start", path=Path(command[0]), cause=cause.strerror or str(cause)) from cause
-        self._kernel().AssignProcessToJobObject(job, int(process._handle))  # type: ignore[attr-defined]  # noqa: SLF001
-        self.write_note(lock, process.pid, note)
-        return WindowsApp(process, job, lock)
+            if process is not None:
+                process.kill()
+            job.close()
+            raise Refused(
+                operation="start", path=Path(order.command[0]), cause=cause.strerror or str(cause)
+            ) from cause  # fmt: skip
+        return WindowsMain(process, job, asked)
+
+    def takes_output(self, descriptor: int, *, limit_seconds: float) -> bool:
+        """Return true: a pipe cannot be asked. A stream that takes nothing holds up this process, never the app."""
+        return True
+
+    def ask_to_end(self, pid: int) -> None:
+        # Only a process without a console can ask in the app's: nobody but its keeper surely is one.
+        with suppress(OSError):
+            win32.ask_to_end([pid], main=0)
+
+    @contextmanager
+    def forwarded(self, forward: Callable[[int], None]) -> Iterator[None]:
+        import signal
+
+        numbers = (signal.SIGINT, signal.SIGBREAK)  # type: ignore[attr-defined,unused-ignore]
+        before = {number: signal.signal(number, lambda came, _: forward(came)) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def life(self, pid: int, start_time: str | None) -> Life:
+        try:
+            began = win32.began_at(pid)
+        except OSError as error:
+            gone = getattr(error, "winerror", None) == win32.INVALID_PARAMETER
+            return Life.DEAD if gone else Life.UNKNOWN
+        if began is None:
+            return Life.DEAD
+        if start_time is None:
+            return Life.UNKNOWN
+        return Life.ALIVE if str(began) == start_time else Life.DEAD
 
     def end_tree(self, app: App, *, grace_seconds: float) -> bool:
-        if not isinstance(app, WindowsApp):
-            return self.running_app(app.lock_path) is None
-        self._kernel().TerminateJobObject(app.job, 1)
-        deadline = time.monotonic() + max(grace_seconds, 1.0)
-        while app.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.05)
-        return app.poll() is not None
+        running = self.running_app(app.lock_path)
+        if running is None:
+            return True
+        if running.pid is None or running.start_time is None:
+            return False
+        name, tree = self._job_of(app.lock_path), self._tree(running.pid, running.start_time)
+        if not _set_event(f"{name}-end"):
+            self.ask_to_end(running.pid)
+        win32.wait_until_gone([running.pid], limit_seconds=grace_seconds)
+        tree |= self._tree(running.pid, running.start_time)
+        win32.end_job(name)
+        return self._terminated(tree) and self.running_app(app.lock_path) is None
+
+    def end_left(self, lock_path: Path, *, grace_seconds: float) -> bool:
+        note = read_note(lock_path)
+        pid, began = note.get("pid"), note.get("start_time")
+        if not isinstance(pid, int) or not isinstance(began, str) or self.noted_life(note) is not Life.DEAD:
+            return True
+        left = win32.descendants(pid, since=int(began)) if note.get("boot_id") == self.boot_id() else set()
+        for entry in note.get("left", ()):
+            if isinstance(entry, list) and len(entry) == 2 and self.life(*entry) is Life.ALIVE:
+                left |= self._tree(*entry)
+        return self._terminated(left)
+
+    def _tree(self, pid: int, start_time: str) -> set[int]:
+        return {pid} | win32.descendants(pid, since=int(start_time))
+
+    def _terminated(self, pids: set[int]) -> bool:
+        for pid in pids:
+            with suppress(OSError):
+                win32.terminate(pid)
+        return win32.wait_until_gone(sorted(pids), limit_seconds=END_LIMIT_SECONDS)
+
+    def _job_of(self, lock_path: Path) -> str:
+        note = read_note(lock_path)
+        return _job_name(note.get("keeper_pid"), note.get("keeper_start_time"))
 
     def start_time(self, pid: int) -> str | None:
-        """Return None: the creation time of a process is not read."""
-        return None
+        try:
+            began = win32.began_at(pid)
+        except OSError:
+            return None
+        return None if began is None else str(began)
 
     def read_boot_id(self) -> str:
-        up_seconds = self._kernel().GetTickCount64() / 1000
-        return f"boot-{round((time.time() - up_seconds) / ROUNDED_SECONDS)}"
+        import winreg
+
+        try:
+            with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, BOOT_PLACE) as key:  # type: ignore[attr-defined,unused-ignore]
+                return f"boot-{winreg.QueryValueEx(key, 'BootId')[0]}"  # type: ignore[attr-defined,unused-ignore]
+        except OSError:
+            return f"booted-{win32.boot_time()}"
 
     def monotonic_seconds(self) -> float:
-        return float(self._kernel().GetTickCount64()) / 1000
+        return float(win32.kernel().GetTickCount64()) / 1000
 
     def default_folders(self, app: str) -> Folders:
         local = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local")
@@ -170,24 +303,18 @@ class WindowsHost(SharedHost):
     def elevated(self, command: str) -> str:
         return f"{command} (as administrator)"
 
-    def _make_job(self) -> int:
-        import ctypes
 
-        kernel = self._kernel()
-        job = kernel.CreateJobObjectW(None, None)
-        limits = bytearray(JOB_LIMITS_SIZE_BYTES)
-        limits[JOB_LIMIT_FLAGS_OFFSET : JOB_LIMIT_FLAGS_OFFSET + 4] = JOB_LIMIT_KILL_ON_CLOSE.to_bytes(4, "little")
-        buffer = (ctypes.c_char * len(limits)).from_buffer(limits)
-        kernel.SetInformationJobObject(job, JOB_EXTENDED_LIMIT_INFORMATION, buffer, len(limits))
-        return int(job)
+def _job_name(keeper: object, began: object) -> str:
+    """Return the name of the Job of an app, by the process that keeps it."""
+    return f"Tillkeeper-{keeper}-{began}"
 
-    def _kernel(self) -> Any:
-        import ctypes
 
-        kernel = ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined,unused-ignore]
-        kernel.CreateJobObjectW.restype = ctypes.c_void_p
-        kernel.GetTickCount64.restype = ctypes.c_ulonglong
-        kernel.AssignProcessToJobObject.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
-        kernel.TerminateJobObject.argtypes = (ctypes.c_void_p, ctypes.c_uint)
-        kernel.SetInformationJobObject.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_ulong)
-        return kernel
+def _set_event(name: str) -> bool:
+    found = win32.kernel().OpenEventW(win32.EVENT_MODIFY_STATE, False, name)
+    if not found:
+        return False
+    try:
+        win32.checked("SetEvent", win32.kernel().SetEvent(found))
+    finally:
+        win32.close(found)
+    return True

@@ -5,26 +5,31 @@ from __future__ import annotations
 import gc
 import os
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dbsync.errors import Refused, TillkeeperError
 from dbsync.storage import files as disk_files
-from dbsync.storage.files import disk_errors
 from updater.flows.effects import AppEvent, AppEventKind
 from updater.host import this_host
-from updater.host.base import App
+from updater.host.base import App, Order
 from updater.manifest import Start
 from updater.model import Release, TrialId, Verdict
 from updater.settings import Settings
+from updater.terminal.app_log import LogView
+from updater.terminal.confirm_file import ConfirmFile
 from updater.terminal.state_files import StateFolder
 
 if TYPE_CHECKING:
     from updater.flows.confirm import ConfirmAnswer
 
 POLL_SECONDS: Final = 0.05
+SHOW_SECONDS: Final = 0.1
+"""How often what the app prints is shown, where anybody can read it."""
+STALLED_SECONDS: Final = 2.0
+REST_SECONDS: Final = 5.0
+KEEPER: Final = "updater.terminal.keeper"
 ENVIRONMENT: Final = ("TRIAL_ID", "CONFIRM_FILE", "SETTINGS", "DATABASE", "NOTICE", "RELEASE")
 
 
@@ -37,9 +42,11 @@ class Watch:
         self._files: Final = files
         self._app_arguments: Final = app_arguments
         self._lock_path: Final = settings.shared / "app.lock"
+        self._log_path: Final = settings.shared / "app.log"
         self._starts_path: Final = settings.shared / "starts.json"
         self._app: App | None = None
         self._since: float = 0.0
+        self._log = LogView(self._log_path)
 
     def start(self, folder: Path, start: Start, release: Release, *, trial_id: TrialId | None, notice: str) -> None:
         """Start the app of a version folder.
@@ -49,16 +56,20 @@ class Watch:
             AppAlreadyRunning: another app holds the app lock.
         """
         if trial_id is not None:
-            # A confirm file of an earlier launch under this trial must not confirm this launch.
-            for path in (self.confirm_file(trial_id), self._answer_file(trial_id)):
-                path.unlink(missing_ok=True)
-        self._app = self._host.start_app(
-            self._command(folder, start),
-            env=self._environment(release, trial_id=trial_id, notice=notice),
-            cwd=folder,
+            ConfirmFile(self._settings.shared, trial_id).clear()
+        order = Order(
+            command=tuple(self._command(folder, start)),
+            environment=self._environment(release, trial_id=trial_id, notice=notice),
+            folder=folder,
             lock_path=self._lock_path,
-            note={"trial_id": trial_id, "release_id": release.release_id},
+            log_path=self._log_path,
+            log_size_bytes=self._settings.limits.app_log_size_bytes,
+            settings_path=self._settings.path,
+            trial_id=trial_id,
+            release_id=release.release_id,
         )
+        self._log = LogView(self._log_path)
+        self._app = self._host.start_app(order, keeper=KEEPER)
         self._since = self._host.monotonic_seconds()
         gc.freeze()
         gc.enable()
@@ -78,35 +89,52 @@ class Watch:
         if app is None:
             return AppEvent(AppEventKind.EXITED, -1)
         if trial_id is None:
-            code = app.wait()
-            return AppEvent(AppEventKind.EXITED, code, self._seconds())
+            return self._await_end(app)
         while True:
-            exit_code = app.poll()
-            if self.asks_confirm(trial_id):
+            exit_code = app.wait(limit_seconds=POLL_SECONDS)
+            self._log.show()
+            if self.asks_confirm(trial_id) and not app.is_kept():
                 return AppEvent(AppEventKind.ASKS, seconds=self._seconds())
             trial = self._files.read_trial(trial_id)
             if trial is not None and trial.verdict is Verdict.CONFIRMED:
                 return AppEvent(AppEventKind.CONFIRMED, seconds=self._seconds())
             if exit_code is not None:
-                return AppEvent(AppEventKind.EXITED, exit_code, self._seconds())
+                return self._exited(exit_code)
             if limit_seconds is not None and self._seconds() >= limit_seconds:
                 return AppEvent(AppEventKind.OVERDUE, seconds=self._seconds())
-            time.sleep(POLL_SECONDS)
+
+    def _await_end(self, app: App) -> AppEvent:
+        rest_seconds = SHOW_SECONDS if self._log.is_seen() else REST_SECONDS
+        with app.ended_with_us():
+            while (exit_code := app.wait(limit_seconds=rest_seconds)) is None:
+                self._log.show()
+        return self._exited(exit_code)
+
+    def _exited(self, exit_code: int) -> AppEvent:
+        self._log.show(stalled_seconds=STALLED_SECONDS)
+        words = self._log.tail() if exit_code != 0 else ""
+        return AppEvent(AppEventKind.EXITED, exit_code, self._seconds(), words)
 
     def confirm_file(self, trial_id: TrialId) -> Path:
         """Return the file in which the app writes its trial's id to confirm."""
-        return self._settings.shared / f"confirm-{trial_id}"
+        return ConfirmFile(self._settings.shared, trial_id).path
 
     def answer_confirm(self, trial_id: TrialId, answer: ConfirmAnswer) -> None:
-        """Answer a confirm by file; after a crash before this, the app waits and the next launcher answers."""
-        with disk_errors("answer the confirm", self.confirm_file(trial_id)):
-            disk_files.write_durably(self._answer_file(trial_id), answer.encode(), like=self._settings.shared)
-            self.confirm_file(trial_id).unlink(missing_ok=True)
+        """Answer a confirm by file that no keeper answers."""
+        ConfirmFile(self._settings.shared, trial_id).answer(answer)
+
+    def asks_confirm(self, trial_id: TrialId) -> bool:
+        """Return whether the app has written its confirm file; answering removes it."""
+        return ConfirmFile(self._settings.shared, trial_id).asks()
 
     def end_app(self) -> bool:
         """End the app and all processes it started; return whether all of them are gone."""
         grace_seconds = self._settings.limits.end_grace_seconds
         return self._app is None or self._host.end_tree(self._app, grace_seconds=grace_seconds)
+
+    def end_left(self) -> bool:
+        """End what the last app has left running; return whether all of it is gone."""
+        return self._host.end_left(self._lock_path, grace_seconds=self._settings.limits.end_grace_seconds)
 
     def note_start(self, release: Release, *, failed: bool) -> int:
         """Record a start and return the number of consecutive failed starts; a good start usually writes nothing."""
@@ -160,16 +188,6 @@ class Watch:
             values["TILLKEEPER_TRIAL_ID"] = trial_id
             values["TILLKEEPER_CONFIRM_FILE"] = str(self.confirm_file(trial_id))
         return values
-
-    def asks_confirm(self, trial_id: TrialId) -> bool:
-        """Return whether the app has written its confirm file; answering removes it."""
-        try:
-            return self.confirm_file(trial_id).read_text(encoding="utf-8").strip() == trial_id
-        except (OSError, ValueError):
-            return False
-
-    def _answer_file(self, trial_id: TrialId) -> Path:
-        return self._settings.shared / f"confirm-{trial_id}.ack"
 
     def _seconds(self) -> float:
         return self._host.monotonic_seconds() - self._since

@@ -16,6 +16,7 @@ from dbsync.errors import DiskProblem
 from dbsync.storage import files
 from dbsync.storage.files import disk_errors
 from dbsync.storage.locks import Lock
+from updater.host import this_host
 from updater.settings import Settings
 
 if TYPE_CHECKING:
@@ -98,7 +99,8 @@ def _lying(settings: Settings) -> Settings:
 
 def _is_busy(settings: Settings) -> bool:
     """Return whether a process of the version before is at work: nothing is moved under it."""
-    return not all(Lock(settings.state / name).is_free() for name in _LOCKS)
+    app_lock, agent_lock = (settings.state / name for name in _LOCKS)
+    return this_host().running_app(app_lock) is not None or not Lock(agent_lock).is_free()
 
 
 def move(settings: Settings, *, now: str) -> None:

@@ -299,6 +299,9 @@ class Terminal(Till):
     def end_app(self) -> bool:
         return self._watch.end_app()
 
+    def end_left(self) -> bool:
+        return self._watch.end_left()
+
     def note_start(self, release: Release, *, failed: bool) -> int:
         return self._watch.note_start(release, failed=failed)
 

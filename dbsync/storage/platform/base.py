@@ -31,17 +31,15 @@ class Platform(ABC):
 
     # locks ---------------------------------------------------------------------------------------------------------
 
-    @property
-    @abstractmethod
-    def shares_locks(self) -> bool:
-        """Whether several processes can hold a shared lock on one file at the same time."""
-
     @abstractmethod
     def try_lock(self, descriptor: int, *, shared: bool) -> bool:
         """Lock an open file if no other process holds a lock on it; return whether it is locked now.
 
-        Closing the descriptor is the only release: a child process that inherited it keeps the lock. Where
-        `shares_locks` is false, `shared` makes no difference.
+        Several processes can hold a shared lock. Closing the descriptor is the only release: a child process that
+        inherited it keeps the lock.
+
+        Raises:
+            OSError: it cannot be determined.
         """
 
     # files ---------------------------------------------------------------------------------------------------------
@@ -82,6 +80,13 @@ class Platform(ABC):
 
         If it gives more rights than `like`, or a privileged process left it as its own, that is corrected where this
         process may.
+        """
+
+    @abstractmethod
+    def open_log(self, path: Path, *, like: Path) -> int:
+        """Open a log for a program that appends to it, made as by `create` if it is missing.
+
+        Every write goes to the end that the file has then, also after another process has cut it.
         """
 
     @abstractmethod

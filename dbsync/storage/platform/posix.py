@@ -34,8 +34,6 @@ NEW_FOLDER: Final = 0o755
 class PosixPlatform(Platform):
     """A system with flock, sessions and signals."""
 
-    shares_locks = True
-
     def try_lock(self, descriptor: int, *, shared: bool) -> bool:
         import fcntl
 
@@ -84,6 +82,11 @@ class PosixPlatform(Platform):
             os.close(descriptor)
             raise
         return descriptor
+
+    def open_log(self, path: Path, *, like: Path) -> int:
+        with suppress(FileExistsError):
+            os.close(self.create(path, like=like))
+        return self.open_own(path, os.O_WRONLY | os.O_APPEND, like=like)
 
     def open_claim(self, path: Path, *, through_links: bool = False) -> int:
         # Without O_NONBLOCK a FIFO waits for a writer; without O_NOCTTY a terminal may become this process's own.

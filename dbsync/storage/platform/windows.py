@@ -1,4 +1,4 @@
-"""Windows: locks are on byte ranges, and an open file blocks a rename. Implemented but untested."""
+"""Windows: locks are on byte ranges, an open file blocks a rename, and a Job holds a process with its children."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from dbsync.storage.platform import win32
 from dbsync.storage.platform.base import Account, Platform
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ REPLACE_WAITS_SECONDS: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 SHARING_VIOLATIONS: Final = (5, 32, 33)
 BELOW_NORMAL: Final = 0x4000
 """BELOW_NORMAL_PRIORITY_CLASS (learn.microsoft.com, SetPriorityClass). The background mode below it can starve."""
+APPEND_ONLY: Final = 0x0010_0084
+"""FILE_APPEND_DATA, FILE_READ_ATTRIBUTES and SYNCHRONIZE (learn.microsoft.com, File Access Rights Constants)."""
+SHARED_FULLY, OPEN_EXISTING = 0x7, 3
 FILE_OBJECT: Final = 1
 """SE_FILE_OBJECT (learn.microsoft.com, SE_OBJECT_TYPE)."""
 DACL: Final = 0x4
@@ -38,17 +42,15 @@ DACL_PROTECTED: Final = 0x1000
 class WindowsPlatform(Platform):
     """Windows."""
 
-    shares_locks = False
+    def __init__(self) -> None:
+        self._jobs: Final[dict[int, win32.Job]] = {}
+        """The Job of each program of `start_tree`, by pid."""
 
     def try_lock(self, descriptor: int, *, shared: bool) -> bool:
         import msvcrt
 
-        os.lseek(descriptor, LOCKED_BYTE, os.SEEK_SET)
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-        except OSError:
-            return False
-        return True
+        handle = msvcrt.get_osfhandle(descriptor)  # type: ignore[attr-defined,unused-ignore]
+        return win32.lock_byte(handle, LOCKED_BYTE, shared=shared)
 
     @property
     def renames_open_files(self) -> bool:
@@ -70,6 +72,16 @@ class WindowsPlatform(Platform):
     def open_own(self, path: Path, flags: int, *, like: Path) -> int:
         """Open it; a link is followed: only administrators may make links here."""
         return self.open_binary(path, flags, mode=0o666)
+
+    def open_log(self, path: Path, *, like: Path) -> int:
+        import msvcrt
+        from _winapi import CreateFile  # type: ignore[attr-defined,unused-ignore]
+
+        with suppress(FileExistsError):
+            os.close(self.create(path, like=like))
+        # The right to append and none to write: the system itself puts every write at the end.
+        handle = CreateFile(str(path), APPEND_ONLY, SHARED_FULLY, 0, OPEN_EXISTING, 0, 0)
+        return int(msvcrt.open_osfhandle(handle, os.O_APPEND | os.O_WRONLY))  # type: ignore[attr-defined,unused-ignore]
 
     def open_claim(self, path: Path, *, through_links: bool = False) -> int:
         flags = os.O_RDONLY | os.O_BINARY | os.O_NOINHERIT  # type: ignore[attr-defined,unused-ignore]
@@ -138,9 +150,7 @@ class WindowsPlatform(Platform):
         os.ftruncate(descriptor, size_bytes)
 
     def lower_priority(self) -> None:
-        import ctypes
-
-        kernel = ctypes.windll.kernel32  # type: ignore[attr-defined,unused-ignore]
+        kernel = win32.kernel()
         kernel.SetPriorityClass(kernel.GetCurrentProcess(), BELOW_NORMAL)
 
     def start_tree(
@@ -160,19 +170,33 @@ class WindowsPlatform(Platform):
         if account is not None:
             raise PermissionError(errno.EPERM, "a program cannot be started as another account on this system")
 
-        return subprocess.Popen(
-            command,
-            cwd=cwd,
-            env=env,
-            stdin=subprocess.DEVNULL if source is None else source,
-            stdout=output,
-            stderr=subprocess.STDOUT if errors is None else errors,
-        )
+        # It ends with this process too, whatever ends that.
+        job = win32.Job(kills_on_close=True)
+        try:
+            process = win32.start_suspended(
+                command,
+                job=job,
+                cwd=cwd,
+                env=env,
+                source=subprocess.DEVNULL if source is None else source,
+                output=output,
+                errors=subprocess.STDOUT if errors is None else errors,
+            )
+            win32.resume(process)
+        except BaseException:
+            # What is in it ends with it.
+            job.close()
+            raise
+        self._jobs[process.pid] = job
+        return process
 
     def end_tree(self, process: subprocess.Popen[bytes]) -> None:
-        """End the program itself. Its child processes keep running: they are in no job object."""
-        if process.poll() is None:
-            process.kill()
+        job = self._jobs.pop(process.pid, None)
+        if job is not None:
+            try:
+                job.terminate()
+            finally:
+                job.close()
         process.wait()
 
     def reread_time_zone(self) -> None:

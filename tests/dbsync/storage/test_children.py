@@ -24,13 +24,14 @@ from updater.host.posix import PosixHost
 
 SPAWNS: Final = {
     "dbsync.storage.platform.posix:start_tree": "a session of its own, ended as a tree; folder and environment given",
-    "dbsync.storage.platform.windows:start_tree": "as on posix",
+    "dbsync.storage.platform.win32:start_suspended": "the program of `start_tree`, or the app, in a Job at once",
     "dbsync.storage.platform.linux:clone_file": "cp of the system, by its absolute path",
     "dbsync.storage.platform.linux:copy_file": "as for clone_file",
     "dbsync.storage.platform.macos:holder_of": "lsof of the system, by its absolute path",
-    "updater.host.posix:start_app": "the fork that becomes the app, in a session of its own",
+    "updater.host.posix:start_app": "the fork that becomes the keeper, in a session of its own, with no file of ours",
+    "updater.host.posix:run_main": "the fork that becomes the app, in a session of its own",
     "updater.host.posix:_become": "the app: its version folder, the launcher's environment",
-    "updater.host.windows:start_app": "the app, in a job of its own: its version folder, the launcher's environment",
+    "updater.host.windows:start_app": "the keeper, our own child: `command`, `FOLDER`, `isolated`",
 }
 """Every place in the product that starts a process, with what isolates it. All others go through `start_tree`."""
 

@@ -11,6 +11,7 @@ import pytest
 
 from dbsync.errors import DiskProblem, Locked
 from dbsync.storage.locks import Lock, locked
+from dbsync.storage.platform import this_platform
 from tests.helpers.places import ROOT
 
 
@@ -79,3 +80,27 @@ def test_two_names_of_one_database_have_one_lock(tmp_path: Path) -> None:
             with pytest.raises(Locked), locked(tmp_path / name):
                 pass
     assert [one.name for one in (tmp_path / "real").iterdir()] == ["pos.db.lock"]
+
+
+def test_a_question_at_that_moment_does_not_refuse_a_taker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = Lock(tmp_path / "a.lock")
+    assert lock.try_take()
+    lock.release()
+    question = os.open(lock.path, os.O_RDWR)
+    assert this_platform().try_lock(question, shared=True)
+    asked: list[float] = []
+
+    def question_is_over(seconds: float) -> None:
+        asked.append(seconds)
+        os.close(question)
+
+    monkeypatch.setattr("dbsync.storage.locks.time.sleep", question_is_over)
+    assert lock.try_take()
+    assert len(asked) == 1
+
+
+def test_a_lock_that_is_held_refuses_a_taker_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    holder = Lock(tmp_path / "a.lock")
+    assert holder.try_take()
+    monkeypatch.setattr("dbsync.storage.locks.time.sleep", lambda _: pytest.fail("it waited"))
+    assert not Lock(holder.path).try_take()

@@ -17,7 +17,7 @@ from tests.dbsync.storage.test_rights import umask
 from tests.helpers.terminal import Till
 from tests.helpers.vendor import Vendor
 from updater.answers import Offer
-from updater.bundles.staging import SELF_TESTS_COUNT, Staging
+from updater.bundles.staging import SELF_TESTS_COUNT, Staging, is_spoilt_here
 from updater.bundles.version_folders import Versions
 from updater.host import this_host
 from updater.host.base import NOT_STARTED
@@ -50,7 +50,7 @@ def tried(staging: Staging, offer: Offer) -> TillkeeperError | None:
     return None
 
 
-@pytest.mark.parametrize("code", [None, -9, NOT_STARTED])
+@pytest.mark.parametrize("code", [None, -9, -15, NOT_STARTED])
 def test_what_this_machine_may_have_spoilt_is_tried_again_a_few_times(
     vendor: Vendor, till: Till, code: int | None
 ) -> None:
@@ -71,6 +71,16 @@ def test_a_self_test_that_fails_refuses_the_release_at_once(vendor: Vendor, till
     vendor.release("1.1", schema=4)
     assert isinstance(tried(*staged(till, 1)), Refused)
     assert tried(*staged(till, 0)) is None
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device of this system is always full")
+def test_a_disk_that_is_full_is_no_fault_of_the_release(tmp_path: Path) -> None:
+    text = "import os\nos.write(os.open('/dev/full', os.O_WRONLY), b'x')"
+    code, output = this_host().run_and_wait([sys.executable, "-c", text], timeout_seconds=60, env=None, cwd=tmp_path)
+    assert code == 1
+    assert is_spoilt_here(code, output)
+    wrong = this_host().run_and_wait([sys.executable, "-c", "1 / 0"], timeout_seconds=60, env=None, cwd=tmp_path)
+    assert not is_spoilt_here(*wrong)
 
 
 def test_much_output_costs_little(tmp_path: Path) -> None:

@@ -160,6 +160,25 @@ def test_a_candidate_that_cannot_be_started_leads_to_the_good_release_in_the_sam
 # ------------------------------------------------------------------------------------------------------ for real
 
 
+def test_an_update_waits_for_what_the_older_app_left_running_and_nothing_is_counted() -> None:
+    world = swapped()
+    world.helper = True
+    till = SimulatedTill(world, "launcher")
+    till.end_left = lambda: False  # type: ignore[method-assign]
+    times = plug.LIMITS.refusals_count + 1
+    for _ in range(times):
+        world.app, world.helper = None, True
+        launched(world, till)
+        assert world.started[-1] == ("1.0", None)
+    assert [report.outcome for report in world.told if report.phase == "preflight"] == ["LOCKED"] * (
+        plug.LIMITS.refusals_count + 1
+    )
+    (trial,) = (value for name, value in world.visible().items() if name.startswith("trial/"))
+    assert (trial.attempts_count, trial.refusals_count, trial.verdict, trial.act) == (0, 0, "open", "")
+    launched(world, SimulatedTill(world, "launcher"))
+    assert world.started[-1][0] == "1.1"
+
+
 def test_a_candidate_with_spoilt_migrations_leaves_the_old_one_open(vendor: Vendor, till: Till) -> None:
     vendor.release("1.1", schema=4)
     till.check()
@@ -291,8 +310,12 @@ def test_a_launch_without_standard_streams_gives_them_to_the_app_and_keeps_the_l
             assert till.status()["app_running"] is True
             if sys.platform == "linux":
                 pid = json.loads((till.settings.shared / "app.lock").read_bytes())["pid"]
-                for process, number in itertools.product((pid, launcher.pid), range(3)):
+                keeper = json.loads((till.settings.shared / "app.lock").read_bytes())["keeper_pid"]
+                for process, number in itertools.product((keeper, launcher.pid), range(3)):
                     assert Path(f"/proc/{process}/fd/{number}").readlink() == Path(os.devnull)
+                streams = [Path(f"/proc/{pid}/fd/{number}").readlink() for number in range(3)]
+                log = till.settings.shared / "app.log"
+                assert streams == [Path(os.devnull), log, log]
             assert "The till is open already." in till.launch().stderr
         finally:
             launcher.terminate()

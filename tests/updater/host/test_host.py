@@ -13,9 +13,9 @@ from tests.helpers.systems import on
 from tests.helpers.terminal import Till
 from updater.host import SYSTEMS, this_host
 from updater.host.base import App, Host
-from updater.host.posix import ChildApp
-from updater.host.shared import LockedApp
-from updater.host.windows import WindowsApp
+from updater.host.posix import ForkedKeeperApp
+from updater.host.shared import NotedApp
+from updater.host.windows import SpawnedKeeperApp
 
 PACKAGE = "updater.host"
 UNKNOWN = ["plan9", "cygwin", "freebsd14"]
@@ -38,13 +38,13 @@ def test_both_addresses_know_the_same_systems_and_every_module_of_one_has_its_li
     from dbsync.storage import platform
 
     assert SYSTEMS.keys() == platform.SYSTEMS.keys()
-    shared = {"__init__", "base", "posix", "shared", "signals"}
+    shared = {"__init__", "base", "posix", "shared", "signals", "win32"}
     for folder, systems in (("updater/host", SYSTEMS), ("dbsync/storage/platform", platform.SYSTEMS)):
         modules = {path.stem for path in (ROOT / folder).glob("*.py")} - shared
         assert modules == {module for module, _ in systems.values()}, folder
 
 
-@pytest.mark.parametrize("app", [ChildApp, LockedApp, WindowsApp])
+@pytest.mark.parametrize("app", [ForkedKeeperApp, NotedApp, SpawnedKeeperApp])
 def test_each_kind_of_app_can_be_polled_and_waited_for(app: type[App]) -> None:
     assert issubclass(app, App)
     assert interfaces.differences(App, app) == []

@@ -420,6 +420,8 @@ def test_nothing_is_moved_under_an_app_of_before(tmp_path: Path, monkeypatch: py
     till = unpack(COMMIT, "trial", tmp_path / "terminal", url=NOWHERE)
     (trial_id,) = [path.stem for path in till.state.glob("trial/*.json")]
     before = names_in(till.state)
+    # A note that names no process: then the lock alone says whether an app runs.
+    (till.state / "app.lock").write_text("{}")
     with held(till.state / "app.lock"):
         assert till.says() == ("SWAPPED", "2.0", 3, True)
         assert till.status()["app_running"]
