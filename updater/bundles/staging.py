@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from packaging.version import InvalidVersion, Version
 
 from dbsync.errors import Refused, TryLater
-from dbsync.storage import files
+from dbsync.storage import file_calls, files
 from dbsync.storage.claims import plain
 from dbsync.storage.connections import LIBRARY_VERSION
 from dbsync.storage.files import disk_errors
@@ -143,7 +143,7 @@ class Staging:
         self._versions.shelve(staging, offer.release.folder)
         archive = self._settings.downloads / self._known(offer).archive_name
         with disk_errors("remove", archive):
-            archive.unlink(missing_ok=True)
+            file_calls.remove(archive)
 
     def tidy(self, keep: frozenset[ReleaseId], told: Callable[[Report], None]) -> None:
         """Remove version folders that nothing refers to; report files that were moved out of them."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
 from dbsync.errors import DiskFull, Refused, disk_problem
-from dbsync.storage import files
+from dbsync.storage import file_calls, files
 from updater.host import this_host
 from updater.manifest import MANIFEST_NAME, FileEntry, Manifest, entry_of, parse, release_id, scan
 
@@ -54,7 +54,7 @@ class Versions:
         """
         path = self.root / name / MANIFEST_NAME
         try:
-            return parse(path.read_bytes())
+            return parse(file_calls.read_bytes(path))
         except OSError as cause:
             raise Refused(
                 operation="read the manifest", path=path, cause=cause.strerror or str(cause),
@@ -84,7 +84,7 @@ class Versions:
 
         staging = self._empty_staging(manifest, manifest_bytes)
         try:
-            with tarfile.open(archive, "r:*") as tar:
+            with file_calls.open_to_read(archive) as packed, tarfile.open(fileobj=packed, mode="r:*") as tar:
                 for member in tar:
                     self._unpack_member(tar, member, staging, manifest)
         except (tarfile.TarError, zlib.error, EOFError) as cause:
@@ -136,7 +136,7 @@ class Versions:
         for path in sorted(extra):
             if not remove_extra:
                 raise Refused(operation="check", path=folder / path, cause="it is not in the signed manifest")
-            (folder / path).unlink()
+            file_calls.remove(folder / path, missing_ok=False)
 
     def shelve(self, staging: Path, name: str) -> None:
         """Make the files durable, then give the folder its final name; from then on it counts as complete.
@@ -205,7 +205,7 @@ class Versions:
         self._discard(staging)
         try:
             _make_folders(staging)
-            (staging / MANIFEST_NAME).write_bytes(manifest_bytes)
+            file_calls.write_bytes(staging / MANIFEST_NAME, manifest_bytes)
             (staging / MANIFEST_NAME).chmod(FILE_MODE)
         except OSError as cause:
             raise disk_problem("make", staging, cause) from cause
@@ -228,7 +228,7 @@ class Versions:
         source = tar.extractfile(member) if member.isreg() or member.islnk() else None
         if source is None:
             raise Refused(operation="unpack", cause=f"{path} is not a plain file in the archive")
-        with source, target.open("xb") as file:
+        with source, file_calls.open_to_write(target, "xb") as file:
             _copy(source, file, entry, path)
         target.chmod(entry.mode)
 

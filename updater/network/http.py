@@ -24,7 +24,7 @@ from urllib3.exceptions import (
     SSLError,
 )
 
-from dbsync.storage import files
+from dbsync.storage import file_calls, files
 from updater import __version__
 from updater.answers import Answer
 from updater.model import Sha256
@@ -170,7 +170,7 @@ def fetch_file(
         if files.sha256_of(part) == sha256:
             _finish(part, target)
             return fetched_bytes
-        part.unlink()
+        file_calls.remove(part, missing_ok=False)
         if start == 0:
             break
         # The part from an earlier try may have been damaged: retry from the start.
@@ -187,7 +187,7 @@ def _fetch_rest(
             raise Trouble(Answer.SERVER_WRONG, f"{url}: status {reply.status}")
         done = start if reply.status == 206 else 0
         try:
-            with part.open("r+b" if done else "wb") as file:
+            with file_calls.open_to_write(part, "r+b" if done else "wb") as file:
                 file.seek(done)
                 file.truncate()
                 for chunk in reply.chunks():

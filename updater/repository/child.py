@@ -24,7 +24,7 @@ from tuf.ngclient import FetcherInterface, Updater
 
 from dbsync.errors import TillkeeperError, wrapped
 from dbsync.outcomes import OutcomeName
-from dbsync.storage import files
+from dbsync.storage import file_calls, files
 from updater.answers import Answer
 from updater.manifest import SIGNED_AT
 from updater.network.http import Http, Trouble, fetch_file
@@ -83,7 +83,7 @@ class Look:
         Raises:
             Trouble: with the answer that names the cause.
         """
-        root = (self.trust / "root.json").read_bytes()
+        root = file_calls.read_bytes(self.trust / "root.json")
         for folder in (self.metadata, self.manifests):
             folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -127,7 +127,7 @@ class Look:
         for role in ROLES[1:]:
             path = self.metadata / f"{role}.json"
             if path.exists() and path.stat().st_size == 0:
-                path.unlink()
+                file_calls.remove(path, missing_ok=False)
 
     def _check_seen(self) -> None:
         """Check that versions and time never go back, even if the metadata files were lost; remember both."""
@@ -195,7 +195,7 @@ class Look:
     def _forget(self, wanted: set[str]) -> None:
         for path in self.manifests.iterdir():
             if str(path) not in wanted:
-                path.unlink(missing_ok=True)
+                file_calls.remove(path)
 
 
 def _is_root(data: bytes) -> bool:

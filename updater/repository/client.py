@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dbsync.errors import Refused, TryLater, shown
-from dbsync.storage import children
+from dbsync.storage import children, file_calls
 from dbsync.storage.platform import this_platform
 from dbsync.storage.raw_text import lines_of
 from updater.answers import Answer
@@ -95,7 +95,7 @@ def app_of(url: str, root: bytes, *, named: str | None = None, mirrors: tuple[st
             releases of no app or of several.
     """
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "root.json").write_bytes(root)
+        file_calls.write_bytes(Path(folder) / "root.json", root)
         limits = Limits()
         source = Source(url, mirrors, Path(folder), "", limits.look_seconds, 0, limits.minimum_bytes_per_second)
         found = look(source, now=datetime.now(UTC))
@@ -133,7 +133,7 @@ def fetch(source: Source, wanted: Signed, *, to: Path, progress: Callable[[int, 
 
 def _signed(found: dict[str, Any]) -> Signed | None:
     """Return a signed release; None if this agent does not understand its manifest, as a newer agent may."""
-    data = Path(found["manifest"]).read_bytes()
+    data = file_calls.read_bytes(Path(found["manifest"]))
     try:
         manifest = parse(data)
     except ManifestError:
