@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from securesystemslib import rsa_keys
 
+from tests.helpers.places import moved
 from tests.sample_till.bundles import APP, make_bundle
 from updater.publish import repository
 from updater.publish.repository import Published
@@ -77,8 +78,7 @@ def copy_of(vendor: Vendor, folder: Path) -> Vendor:
     """A vendor of one's own: making keys takes a while, copying them does not."""
     shutil.copytree(vendor.folder, folder)
     found = Vendor(folder)
-    config = found.repository / "publish.json"
-    config.write_text(config.read_text().replace(str(vendor.folder), str(folder)))
+    moved(found.repository / "publish.json", source=vendor.folder, target=folder)
     return found
 
 
