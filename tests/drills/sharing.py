@@ -110,27 +110,28 @@ class Scene(NamedTuple):
 def scenes(folder: Path, first: Vendor, till: Till) -> Iterator[tuple[dict[str, Scene], str]]:
     """The scenes of all flows, by name, each on a terminal of its own; and the address of their vendor."""
     vendor = copy_of(first, folder / "vendor")
-    with served(serving(vendor.public)) as url, quiet(till):
-        idle = till.copy_to(folder / "idle", url)
-        vendor.release("1.1", schema=4)
-        found = {"start": Scene(idle, start), "check": Scene(till.copy_to(folder / "offered", url), check)}
-        staged = till.copy_to(folder / "staged", url)
-        with environment_of(staged):
-            assert check(staged).word == "SWAPPED"
-        found["launch"] = Scene(staged, start)
-        tried = staged.copy_to(folder / "tried", url)
-        with environment_of(tried):
-            start(tried)
-        found["fold"] = Scene(tried, check)
-        worked = tried.copy_to(folder / "worked", url)
-        with environment_of(worked):
-            check(worked)
-        found["rollback"] = Scene(worked, roll_back)
-        vendor.release("1.2", schema=5, behaviour="crash")
-        crashing = worked.copy_to(folder / "crashing", url)
-        with environment_of(crashing):
-            assert check(crashing).word == "SWAPPED"
-        found["crash"] = Scene(crashing, start)
+    with served(serving(vendor.public)) as url:
+        with quiet(till):
+            idle = till.copy_to(folder / "idle", url)
+            vendor.release("1.1", schema=4)
+            found = {"start": Scene(idle, start), "check": Scene(till.copy_to(folder / "offered", url), check)}
+            staged = till.copy_to(folder / "staged", url)
+            with environment_of(staged):
+                assert check(staged).word == "SWAPPED"
+            found["launch"] = Scene(staged, start)
+            tried = staged.copy_to(folder / "tried", url)
+            with environment_of(tried):
+                start(tried)
+            found["fold"] = Scene(tried, check)
+            worked = tried.copy_to(folder / "worked", url)
+            with environment_of(worked):
+                check(worked)
+            found["rollback"] = Scene(worked, roll_back)
+            vendor.release("1.2", schema=5, behaviour="crash")
+            crashing = worked.copy_to(folder / "crashing", url)
+            with environment_of(crashing):
+                assert check(crashing).word == "SWAPPED"
+            found["crash"] = Scene(crashing, start)
         yield found, url
 
 
@@ -283,8 +284,9 @@ def main(words: list[str]) -> int:
             for name in names or list(found):
                 drill = Drill(name, found[name], url, folder)
                 plan = [(call, mode) for call in drill.calls() for mode in MODES][::every]
-                cases += [drill.run(call, mode) for call, mode in plan]
-    print(table(cases))
+                done = [drill.run(call, mode) for call, mode in plan]
+                print(table(done), flush=True)
+                cases += done
     bad = wrong(cases)
     for case in bad:
         print(f"WRONG: {case.flow}, {case.call.event} of {case.call.path}, {case.mode}: {case.became}")

@@ -51,15 +51,18 @@ class Versions:
 
         Raises:
             Refused: the folder or its manifest is missing or damaged.
+            DiskProblem: the manifest cannot be read now.
         """
         path = self.root / name / MANIFEST_NAME
         try:
             return parse(file_calls.read_bytes(path))
-        except OSError as cause:
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as cause:
             raise Refused(
                 operation="read the manifest", path=path, cause=cause.strerror or str(cause),
                 hint="The version folder is damaged: remove it and run `updater check`, or roll back.",
             ) from cause  # fmt: skip
+        except OSError as cause:
+            raise disk_problem("read the manifest", path, cause) from cause
 
     # ----------------------------------------------------------------------------------------- making a new folder
 
@@ -92,7 +95,7 @@ class Versions:
             raise Refused(operation="unpack", path=archive, cause=f"the archive is damaged: {cause}") from cause
         except OSError as cause:
             self._discard(staging)
-            raise disk_problem("unpack", archive, cause) from cause
+            raise disk_problem("unpack", _place_of(cause, archive), cause) from cause
         except Refused:
             self._discard(staging)
             raise
@@ -117,7 +120,7 @@ class Versions:
             raise Refused(operation="copy the bundle", path=folder, cause=f"{cause.filename} is missing") from cause
         except OSError as cause:
             self._discard(staging)
-            raise disk_problem("copy the bundle", folder, cause) from cause
+            raise disk_problem("copy the bundle", _place_of(cause, folder), cause) from cause
         return staging
 
     def check(self, folder: Path, manifest: Manifest, *, remove_extra: bool = False) -> None:
@@ -208,7 +211,7 @@ class Versions:
             file_calls.write_bytes(staging / MANIFEST_NAME, manifest_bytes)
             (staging / MANIFEST_NAME).chmod(FILE_MODE)
         except OSError as cause:
-            raise disk_problem("make", staging, cause) from cause
+            raise disk_problem("make", _place_of(cause, staging), cause) from cause
         return staging
 
     def _unpack_member(self, tar, member, staging: Path, manifest: Manifest) -> None:  # type: ignore[no-untyped-def]
@@ -261,3 +264,8 @@ def _copy(source: IO[bytes], target: IO[bytes], entry: FileEntry, path: str) -> 
 
 def _same(found: FileEntry, entry: FileEntry) -> bool:
     return (found if this_host().keeps_executable_bit else found._replace(mode=entry.mode)) == entry
+
+
+def _place_of(cause: OSError, otherwise: Path) -> Path:
+    """Return the file that a call failed on, as the system names it."""
+    return Path(os.fsdecode(cause.filename)) if isinstance(cause.filename, str | bytes) else otherwise

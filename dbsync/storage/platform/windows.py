@@ -1,4 +1,4 @@
-"""Windows: locks are on byte ranges, and an open file blocks a rename. Implemented but untested."""
+"""Windows: locks are on byte ranges, and an open file blocks a rename. Tested under wine."""
 
 from __future__ import annotations
 
