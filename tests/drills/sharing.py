@@ -29,6 +29,7 @@ from updater.cli import rollback_conversation
 from updater.flows.agent import cycle
 from updater.flows.launch import launch
 from updater.model import ProcessKind
+from updater.terminal import events
 from updater.terminal.live import Terminal
 
 SALES: Final = 1
@@ -188,6 +189,7 @@ class Drill:
                 arm(found, till, call, mode)
                 result = self._scene.flow(till)
                 found.watches = False
+            result = result._replace(told=f"{result.told}\n{recorded(till)}")
             sold = len(till.held_receipts())
             became = self._judge(found, call, result, opened=sold > self._sold)
             self._scene.flow(till)
@@ -219,6 +221,12 @@ class Drill:
                 yield till
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def recorded(till: Till) -> str:
+    """Return the causes that are on record: where an app opened all the same, they say what was in the way."""
+    found = events.read(till.settings.private, till.settings.shared)
+    return "\n".join(str(event.get("cause", "")) for event in found)
 
 
 def plain(till: Till, event: str, path: str) -> Call | None:

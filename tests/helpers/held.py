@@ -1,7 +1,7 @@
 """Another program that holds files open, as Windows lets it: in memory on every system, and in a process on Windows.
 
 Python announces each call on a file before it makes it (`sys.addaudithook`). Here it fails as Windows lets it fail
-while another handle is open that does not share enough.
+while another handle is open that does not share enough. A folder with an open file in it cannot be renamed either.
 """
 
 from __future__ import annotations
@@ -55,17 +55,25 @@ class Holder:
         """Take note of a call that is about to be made, and let it fail."""
         for path, code in self._asked(event, given):
             self.calls.append((event, path))
-            if self._is_held(path) and code is not None and self.failures_left != 0:
+            refusal = code if self._is_held(path) else None
+            if event == "os.rename" and self._is_above(path):
+                refusal = ACCESS_DENIED
+            if refusal is not None and self.failures_left != 0:
                 if self.failures_left is not None:
                     self.failures_left -= 1
                 self.refused.append((event, path))
                 error = PermissionError(errno.EACCES, "the file is used by another process", path)
-                error.winerror = code  # type: ignore[attr-defined,unused-ignore]
+                error.winerror = refusal  # type: ignore[attr-defined,unused-ignore]
                 raise error
 
     def _is_held(self, path: str) -> bool:
-        # A name alone is relative to an open folder.
-        return path in self.paths or (os.sep not in path and any(Path(held).name == path for held in self.paths))
+        # A name alone is relative to an open folder. Nobody holds what is about to be made.
+        return (path in self.paths and os.path.lexists(path)) or (
+            os.sep not in path and any(Path(held).name == path and os.path.lexists(held) for held in self.paths)
+        )
+
+    def _is_above(self, folder: str) -> bool:
+        return any(held.startswith(folder + os.sep) and os.path.lexists(held) for held in self.paths)
 
     def _asked(self, event: str, given: tuple[Any, ...]) -> Iterator[tuple[str, int | None]]:
         """Yield the paths of a call, each with the error that it gets if another program has it open."""
