@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from dbsync.errors import UnreadableFile, disk_problem
+from dbsync.errors import UnreadableFile, disk_problem, place_of
 from dbsync.facts import Sha256
 from dbsync.storage import file_calls
 from dbsync.storage.platform import this_platform
@@ -237,7 +237,7 @@ def sync_tree(folder: Path) -> None:
     """
 
     def unreadable(cause: OSError) -> None:
-        raise disk_problem("sync", Path(os.fsdecode(cause.filename or folder)), cause) from cause
+        raise disk_problem("sync", place_of(cause, folder), cause) from cause
 
     for parent, _, names in os.walk(folder, topdown=False, onerror=unreadable):
         for name in names:

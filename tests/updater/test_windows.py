@@ -23,6 +23,8 @@ from tests.helpers.shop import version as version_of_database
 from tests.helpers.terminal import COMMAND_SECONDS, Till
 from tests.helpers.vendor import Vendor, copy_of, served, serving
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+"""Twenty processes each: with wine and a busy machine that takes minutes."""
 ODD: Final = "Tillkäper GmbH & Söhne"
 DETACHED: Final = 0x8
 """DETACHED_PROCESS: without a console, as Explorer starts a program of windows."""
@@ -125,7 +127,7 @@ def test_an_app_that_prints_opens_without_a_console(vendor: Vendor, till: Till) 
     assert till.lost_receipts() == []
 
 
-@pytest.mark.parametrize("name", [ODD, "a b", "ÄÖÜ ß é", "100% [x]", "π 漢"])
+@pytest.mark.parametrize("name", [ODD, "100% [x]", "π 漢"])
 def test_a_database_in_an_odd_folder_is_upgraded_and_goes_back(tmp_path: Path, name: str) -> None:
     from tests.sample_till.bundles import copy_migrations
 

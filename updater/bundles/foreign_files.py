@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from dbsync.errors import Refused, disk_problem
+from dbsync.errors import Refused, disk_problem, place_of
 from dbsync.storage import file_calls, files
 from updater.host import this_host
 from updater.manifest import MANIFEST_NAME, Manifest, entry_of, parse
@@ -64,7 +64,7 @@ def put_aside(*, folder: Path, into: Path) -> Kept:
         if paths:
             file_calls.touch_time(into)
     except OSError as cause:
-        problem = disk_problem("move", Path(os.fsdecode(cause.filename or folder)), cause)
+        problem = disk_problem("move", place_of(cause, folder), cause)
         return Kept(into, paths, str(problem))
     return Kept(into, tuple(path.relative_to(into).as_posix() for path in _walked(into)))
 

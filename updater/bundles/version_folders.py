@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
-from dbsync.errors import DiskFull, Refused, disk_problem
+from dbsync.errors import DiskFull, Refused, disk_problem, place_of
 from dbsync.storage import file_calls, files
 from updater.host import this_host
 from updater.manifest import MANIFEST_NAME, FileEntry, Manifest, entry_of, parse, release_id, scan
@@ -95,7 +95,7 @@ class Versions:
             raise Refused(operation="unpack", path=archive, cause=f"the archive is damaged: {cause}") from cause
         except OSError as cause:
             self._discard(staging)
-            raise disk_problem("unpack", _place_of(cause, archive), cause) from cause
+            raise disk_problem("unpack", place_of(cause, archive), cause) from cause
         except Refused:
             self._discard(staging)
             raise
@@ -120,7 +120,7 @@ class Versions:
             raise Refused(operation="copy the bundle", path=folder, cause=f"{cause.filename} is missing") from cause
         except OSError as cause:
             self._discard(staging)
-            raise disk_problem("copy the bundle", _place_of(cause, folder), cause) from cause
+            raise disk_problem("copy the bundle", place_of(cause, folder), cause) from cause
         return staging
 
     def check(self, folder: Path, manifest: Manifest, *, remove_extra: bool = False) -> None:
@@ -211,7 +211,7 @@ class Versions:
             file_calls.write_bytes(staging / MANIFEST_NAME, manifest_bytes)
             (staging / MANIFEST_NAME).chmod(FILE_MODE)
         except OSError as cause:
-            raise disk_problem("make", _place_of(cause, staging), cause) from cause
+            raise disk_problem("make", place_of(cause, staging), cause) from cause
         return staging
 
     def _unpack_member(self, tar, member, staging: Path, manifest: Manifest) -> None:  # type: ignore[no-untyped-def]
@@ -264,8 +264,3 @@ def _copy(source: IO[bytes], target: IO[bytes], entry: FileEntry, path: str) -> 
 
 def _same(found: FileEntry, entry: FileEntry) -> bool:
     return (found if this_host().keeps_executable_bit else found._replace(mode=entry.mode)) == entry
-
-
-def _place_of(cause: OSError, otherwise: Path) -> Path:
-    """Return the file that a call failed on, as the system names it."""
-    return Path(os.fsdecode(cause.filename)) if isinstance(cause.filename, str | bytes) else otherwise
