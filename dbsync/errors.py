@@ -230,6 +230,18 @@ def disk_problem_kind(cause: OSError) -> type[DiskProblem]:
     return ReadOnly if cause.errno == errno.EROFS else DiskProblem
 
 
+def place_of(cause: OSError, otherwise: Path) -> Path:
+    """Return the file that a call failed on, as the system names it; `otherwise` if it names none."""
+    name: object = cause.filename
+    if not isinstance(name, str | bytes) or not name:
+        return otherwise
+    try:
+        return Path(os.fsdecode(name))
+    except ValueError:
+        # Windows decodes strictly, and code of a vendor may put any bytes there.
+        return Path(repr(name))
+
+
 def interrupts(error: BaseException) -> bool:
     """Return whether an exception is a person's Ctrl-C, or a group that holds one; every other one is a failure.
 
@@ -256,8 +268,7 @@ def wrapped(error: BaseException) -> TillkeeperError:
     if isinstance(error, MemoryError):
         return NoMemory(operation="finish", cause="there is not enough memory" + _place_of(error))
     if isinstance(error, OSError):
-        name = error.filename if isinstance(error.filename, str | bytes) else ""
-        return disk_problem("use", Path(os.fsdecode(name or "a file")), error)
+        return disk_problem("use", place_of(error, Path("a file")), error)
     return Unexpected(operation="finish", cause=described(error) + _place_of(error))
 
 

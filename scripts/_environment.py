@@ -56,10 +56,16 @@ def add(extra: str, *modules: str) -> None:
     if all(importlib.util.find_spec(name) is not None for name in modules):
         return
     say(f"Installing the project's extra '{extra}', as this is its first use:")
-    own = importlib.util.find_spec("pip") is not None
-    base = getattr(sys, "_base_executable", sys.executable)
-    _install([sys.executable, "-m", "pip"] if own else [base, "-m", "pip", "--python", sys.executable], extra)
+    _install(pip(), extra)
     importlib.invalidate_caches()
+
+
+def pip() -> "list[str]":
+    """The pip that works on the environment that runs."""
+    if importlib.util.find_spec("pip") is not None:
+        return [sys.executable, "-m", "pip"]
+    base = getattr(sys, "_base_executable", sys.executable)
+    return [base, "-m", "pip", "--python", sys.executable]
 
 
 def _check_version() -> None:

@@ -10,6 +10,7 @@ import pytest
 from dbsync.migrations import code_process
 from tests.helpers.terminal import Till
 from tests.helpers.vendor import Vendor, copy_of, served, serving
+from tests.helpers.windows import reason_to_skip
 
 
 @pytest.fixture(scope="session")
@@ -55,3 +56,11 @@ def first_till(first_release: Vendor, tmp_path_factory: pytest.TempPathFactory) 
 def till(first_till: Till, vendor: Vendor, url: str, tmp_path: Path) -> Till:
     """A terminal of the test's own, as `first_till` is; it asks the test's own server."""
     return first_till.copy_to(tmp_path / "till", url)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what this system does not have, by the lists of `tests/helpers/windows.py`."""
+    for item in items:
+        reason = reason_to_skip(item.nodeid.replace("\\", "/"))
+        if reason is not None:
+            item.add_marker(pytest.mark.skip(reason=reason))

@@ -434,6 +434,77 @@ def test_one_module_asks_which_kind_a_table_is_and_one_cuts_sql() -> None:
             assert "re" not in imports(path), f"{name}: storage.sql_tokens cuts SQL"
 
 
+RAW_FILE_CALLS: Final = {
+    "dbsync.storage.file_calls": "here they are made patient",
+    "dbsync.storage.platform": "below that: what patience is, on each system",
+    "updater.host": "the other address of systems: devices, and folders that a command of root makes",
+    "updater.publish": "the vendor's machine, where a person repeats a command",
+    "updater.terminal.app_process": "the watch of the app, which asks again at every poll",
+    "dbsync.backups.compression": "it gives zstd an open file",
+    "updater.bundles.version_folders": "it gives tarfile an open file",
+    "dbsync.cli.output": "the null device",
+    "dbsync.migrations.code_child": "the null device",
+    "updater.cli.start": "the null device",
+}
+"""Who calls `open`, `unlink` and the like by itself, with the reason; all others ask `storage.file_calls`, which waits
+for a program that holds the file."""
+RAW_ATTRIBUTES: Final = {
+    "open", "unlink", "rmdir", "rmtree", "read_bytes", "read_text", "write_bytes", "write_text", "rename", "renames",
+    "remove", "removedirs", "touch", "move", "copyfile", "copytree", "copy2", "utime", "truncate",
+}  # fmt: skip
+OF_MODULES: Final = {"remove", "rename", "renames", "move", "touch", "copytree", "truncate"}
+"""Names that other objects have as well: they count as calls on files of `os` and `shutil` alone."""
+
+
+def raw_file_calls(text: str) -> Iterator[str]:
+    """Yield the calls of a module on files that raise at once when another program holds the file."""
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.Call):
+            continue
+        if isinstance(node.func, ast.Name) and node.func.id == "open":
+            yield "open"
+        if not isinstance(node.func, ast.Attribute):
+            continue
+        owner, name = ast.unparse(node.func.value), node.func.attr
+        if owner in ("file_calls", "files"):
+            continue
+        if name in RAW_ATTRIBUTES and (name not in OF_MODULES or owner in ("os", "shutil")):
+            yield ast.unparse(node.func)
+        if name == "replace" and len(node.args) + len(node.keywords) == 1 and not node.keywords:
+            # A string takes two, a time takes names; `os.replace` takes two as well.
+            yield ast.unparse(node.func)
+        if (owner, name) == ("os", "replace"):
+            yield "os.replace"
+
+
+def test_only_the_patient_layer_opens_removes_and_renames_files() -> None:
+    found = {name: set(raw_file_calls(path.read_text(encoding="utf-8"))) for name, path in NAMES.items()}
+    found["scripts.rollback"] = set(raw_file_calls((ROOT / "scripts/rollback.py").read_text(encoding="utf-8")))
+    calling = {name: calls for name, calls in found.items() if calls}
+    allowed = (*RAW_FILE_CALLS, "scripts.rollback")
+    assert {name: calls for name, calls in calling.items() if not is_below(name, allowed)} == {}
+    assert [place for place in RAW_FILE_CALLS if not any(is_below(name, (place,)) for name in calling)] == []
+    assert calling.get("scripts.rollback") == {"os.open"}, "the null device"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path.unlink()", "path.open('rb')", "open(path)", "os.replace(a, b)", "source.replace(target)",
+        "shutil.rmtree(folder)", "path.read_text(encoding='utf-8')", "os.open(path, 0)", "(a / b).write_bytes(c)",
+    ],
+)  # fmt: skip
+def test_a_raw_file_call_is_seen(text: str) -> None:
+    assert list(raw_file_calls(text)) != []
+
+
+@pytest.mark.parametrize(
+    "text", ["text.replace('a', 'b')", "at.replace(tzinfo=UTC)", "file_calls.remove(path)", "found.remove(path)"]
+)
+def test_calls_of_other_objects_are_no_file_calls(text: str) -> None:
+    assert list(raw_file_calls(text)) == []
+
+
 def strays(text: str) -> Iterator[str]:
     """Yield what a module asks of one operating system: modules, names, arguments, attributes and places."""
     tree = ast.parse(text)
@@ -477,6 +548,7 @@ def test_systems_differ_at_two_addresses_only() -> None:
         if not is_below(name, SYSTEMS)
     }
     scripts = [*ROOT.glob("scripts/**/*.py"), ROOT / "scripts/test", ROOT / "scripts/bench", ROOT / "scripts/demo"]
+    scripts += [ROOT / "scripts/winbench"]
     for path in scripts:
         found[name_of(path)] = sorted(set(strays(path.read_text(encoding="utf-8"))))
     asking = {name: asked for name, asked in found.items() if asked}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from dbsync.facts import NO_SCHEMA, NO_SHA256, ReleaseId, SchemaNumber, Sha256
+from dbsync.storage import file_calls
 from updater.bundle_names import (
     MANIFEST_NAME,
     OWN_NAMES,
@@ -233,7 +234,7 @@ def entry_of(path: Path, relative: str) -> FileEntry:
             return FileEntry(0, NO_SHA256, 0, target)
         if not stat.S_ISREG(status.st_mode):
             raise wrong(f"{relative} is neither a file nor a folder nor a link")
-        with path.open("rb") as file:
+        with file_calls.open_to_read(path) as file:
             sha256 = Sha256(hashlib.file_digest(file, "sha256").hexdigest())
     except OSError as cause:
         raise ManifestError(operation="read", path=path, cause=cause.strerror or str(cause)) from cause

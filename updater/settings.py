@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
+from dbsync.errors import disk_problem
+from dbsync.storage import file_calls
 from updater.errors import SettingsError
 from updater.model import Limits
 
@@ -151,13 +153,17 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Settings:
     Raises:
         SettingsError: the file is missing, unreadable or invalid (the message names the key); or data and program
             files would share a folder (uninstalling the one would then remove the other).
+        DiskProblem: the file cannot be read now.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(file_calls.read_text(path))
     except FileNotFoundError:
         raise SettingsError(operation="read the settings", path=path, cause="there is no such file") from None
-    except (OSError, ValueError) as cause:
+    except (IsADirectoryError, NotADirectoryError, ValueError) as cause:
         raise SettingsError(operation="read the settings", path=path, cause=str(cause)) from cause
+    except OSError as cause:
+        # It says nothing about what they are: another program may hold the file.
+        raise disk_problem("read the settings", path, cause) from cause
     for name in _OVERRIDABLE:
         if PREFIX + name.upper() in environment:
             table[name] = environment[PREFIX + name.upper()]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from contextlib import suppress
 from datetime import datetime
 from glob import escape
@@ -13,7 +12,7 @@ from typing import Any, Final
 
 from dbsync.errors import BackupUnusable, TillkeeperError, UnreadableFile
 from dbsync.model import NO_SCHEMA, NO_SHA256, Backup, BackupKind, SchemaNumber, Sha256, known
-from dbsync.storage import files, temporary_files
+from dbsync.storage import file_calls, files, temporary_files
 from dbsync.storage.files import disk_errors
 
 FORMAT: Final = 1
@@ -154,16 +153,16 @@ def clear_parts(*, backups: Path, database: Path, prefix: str) -> None:
         with disk_errors("clear", folder):
             temporary_files.clear(folder, temporary_files.owner_of(database))
             for probe in files.listed(folder, f"{temporary_files.PROBE}*"):
-                probe.unlink(missing_ok=True)
+                file_calls.remove(probe)
             for stem in {prefix, database.stem}:
                 # Facts whose write was interrupted: no later write has the same name and would replace them.
                 for path in files.listed(folder, f"{files.NEW}{escape(stem)}-backup-*{FACTS}"):
-                    path.unlink(missing_ok=True)
+                    file_calls.remove(path)
     # Kept before their backup gets its name: those of another prefix may belong to a run on another database.
     left = [files.listed(backups, f"{escape(stem)}-backup-v*.db{MIGRATIONS}") for stem in {prefix, database.stem}]
     for path in chain(*left):
         if not find(path.with_name(path.name.removesuffix(MIGRATIONS))).exists():
-            shutil.rmtree(path, ignore_errors=True)
+            file_calls.remove_tree_if_possible(path)
 
 
 def remove(path: Path) -> None:
@@ -172,16 +171,16 @@ def remove(path: Path) -> None:
         plain = path.with_suffix("") if path.suffix == COMPRESSED else path
         for file in (plain, compressed_path(plain)):
             # The backup first: facts without a backup are ignored, a backup without facts would look hand-made.
-            file.unlink(missing_ok=True)
-            facts_path(file).unlink(missing_ok=True)
-        shutil.rmtree(migrations_path(path), ignore_errors=True)
+            file_calls.remove(file)
+            file_calls.remove(facts_path(file))
+        file_calls.remove_tree_if_possible(migrations_path(path))
 
 
 def remove_plain(path: Path) -> None:
     """Remove a backup that now has a compressed copy; the migrations beside it stay."""
     with disk_errors("remove", path):
-        path.unlink(missing_ok=True)
-        facts_path(path).unlink(missing_ok=True)
+        file_calls.remove(path)
+        file_calls.remove(facts_path(path))
 
 
 def read(path: Path) -> Backup:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dbsync.backups import catalog
 from dbsync.errors import BackupUnusable
-from dbsync.storage import files, temporary_files
+from dbsync.storage import file_calls, files, temporary_files
 from dbsync.storage.files import disk_errors
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def squeeze(*, source: Path, target: Path) -> None:
     try:
         with (
             disk_errors("read", source),
-            source.open("rb") as file,
+            file_calls.open_to_read(source) as file,
             disk_errors("write", target),
             os.fdopen(files.new_file(target, like=source), "wb") as made,
             zstd.open(made, "wb", options=options) as squeezed,
@@ -57,7 +57,7 @@ def squeeze(*, source: Path, target: Path) -> None:
                 squeezed.write(chunk)
     except BaseException:
         with suppress(OSError):
-            target.unlink(missing_ok=True)
+            file_calls.remove(target)
         raise
 
 
@@ -73,9 +73,12 @@ def expand(*, source: Path, target: Path | None = None) -> str:
     try:
         with (
             disk_errors("read", source),
-            zstd.open(source, "rb") as squeezed,
+            file_calls.open_to_read(source) as kept,
+            zstd.open(kept, "rb") as squeezed,
             disk_errors("write", into),
-            into.open("wb") if target is None else os.fdopen(files.new_file(target, like=source), "wb") as file,
+            file_calls.open_to_write(into, "wb")
+            if target is None
+            else os.fdopen(files.new_file(target, like=source), "wb") as file,
         ):
             while chunk := _chunk(squeezed, source):
                 digest.update(chunk)
@@ -105,7 +108,7 @@ def plain(path: Path) -> Iterator[Path]:
         yield scratch
     finally:
         with suppress(OSError):
-            scratch.unlink(missing_ok=True)
+            file_calls.remove(scratch)
 
 
 def _chunk(file: Any, path: Path) -> bytes:

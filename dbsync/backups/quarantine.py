@@ -15,7 +15,7 @@ from dbsync.backups import catalog, snapshot
 from dbsync.errors import Damaged, TillkeeperError
 from dbsync.model import Backup, BackupKind
 from dbsync.progress import Told
-from dbsync.storage import files, notes, side_files, temporary_files
+from dbsync.storage import file_calls, files, notes, side_files, temporary_files
 from dbsync.storage.connections import check_soundness, open_copy, translated
 
 LOG_COPY: Final = "-damaged-log-"
@@ -150,4 +150,4 @@ def _forget_the_oldest(backups: Path, database: Path) -> None:
     ]
     for backup in kept[KEPT_COUNT:]:
         snapshot.drop_part(backup.path)
-        catalog.facts_path(backup.path).unlink(missing_ok=True)
+        file_calls.remove(catalog.facts_path(backup.path))

@@ -14,7 +14,7 @@ from dbsync.backups.snapshot import sidecars
 from dbsync.errors import BackupUnusable, Damaged, DiskProblem, TillkeeperError, TryLater, VerificationFailed
 from dbsync.model import NO_SHA256, Backup
 from dbsync.progress import Told
-from dbsync.storage import files
+from dbsync.storage import file_calls, files
 from dbsync.storage.background import Beside
 from dbsync.storage.connections import (
     Connection,
@@ -185,7 +185,7 @@ def _of_its_object(error: DiskProblem, *, source: Path, target: Path) -> Tillkee
     try:
         with translated("read", source), closing(open_reading(source)) as reading:
             reading.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        with disk_errors("read", source), source.open("rb") as file:
+        with disk_errors("read", source), file_calls.open_to_read(source) as file:
             while file.read(files.READ_SIZE_BYTES):
                 pass
     except TillkeeperError as problem:
@@ -203,7 +203,7 @@ def check_format(database: Path) -> None:
         Damaged: it is such a file.
         DiskProblem: it cannot be read now.
     """
-    with disk_errors("read", database), database.open("rb") as file:
+    with disk_errors("read", database), file_calls.open_to_read(database) as file:
         header = file.read(WRITE_VERSION_AT + 1)
     if header.startswith(b"SQLite format 3\0") and header[-1] > NEWEST_WRITE_VERSION:
         cause = "its header names a file format that SQLite does not write"

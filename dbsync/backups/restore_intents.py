@@ -8,7 +8,7 @@ from typing import Any
 
 from dbsync.errors import TillkeeperError, UnreadableFile
 from dbsync.model import Intent, Loss
-from dbsync.storage import files, temporary_files
+from dbsync.storage import file_calls, files, temporary_files
 
 
 def read(backups: Path, intent_id: str) -> Intent | None:
@@ -40,10 +40,10 @@ def write(backups: Path, intent: Intent, *, owner: str, like: Path) -> None:
         files.rename_durably(source=part, target=path)
         # An earlier version that was cut has left this name, which no later write replaces.
         with files.disk_errors("remove", path):
-            path.with_name(f"{files.NEW}{path.name}").unlink(missing_ok=True)
+            file_calls.remove(path.with_name(f"{files.NEW}{path.name}"))
     except TillkeeperError:
         with suppress(OSError):
-            part.unlink(missing_ok=True)
+            file_calls.remove(part)
         raise
 
 
@@ -52,7 +52,7 @@ def remove(backups: Path, intent_id: str) -> None:
     path = _path(backups, intent_id)
     try:
         with files.disk_errors("remove", path):
-            path.unlink(missing_ok=True)
+            file_calls.remove(path)
             files.sync_folder(path.parent)
     except TillkeeperError:
         return

@@ -14,7 +14,7 @@ from typing import Final
 from dbsync.backups import catalog
 from dbsync.errors import DiskProblem, TillkeeperError, TryLater, UnreadableFile
 from dbsync.model import Backup
-from dbsync.storage import files, temporary_files
+from dbsync.storage import file_calls, files, temporary_files
 from dbsync.storage.files import disk_errors
 
 MARK: Final = "dbsync-second-place.json"
@@ -89,7 +89,7 @@ def copy(backup: Backup, second: Path) -> Path:
             break
         # The part was another file's, or was damaged: again from its beginning.
         with disk_errors("remove", part):
-            part.unlink()
+            file_calls.remove(part, missing_ok=False)
     else:
         raise DiskProblem(operation="copy", path=final, cause="what was written is not what is read back")
     files.sync_file(part)
@@ -119,10 +119,10 @@ def take_back(*, path: Path, second: Path, owner: str) -> bool:
 
 
 def _append(*, source: Path, part: Path) -> None:
-    with disk_errors("read", source), source.open("rb") as kept:
+    with disk_errors("read", source), file_calls.open_to_read(source) as kept:
         if not files.is_there(part):
             files.make_empty(part, like=source)
-        with disk_errors("write", part), part.open("r+b") as file:
+        with disk_errors("write", part), file_calls.open_to_write(part, "r+b") as file:
             begun_bytes = min(os.fstat(file.fileno()).st_size, os.fstat(kept.fileno()).st_size)
             file.truncate(begun_bytes)
             file.seek(begun_bytes)

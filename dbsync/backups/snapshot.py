@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 import time
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from dbsync.backups import catalog, compression
 from dbsync.errors import Damaged, TillkeeperError
 from dbsync.model import Backup, Sha256
 from dbsync.progress import Told
-from dbsync.storage import block_clone, byte_copy, files, side_files, temporary_files
+from dbsync.storage import block_clone, byte_copy, file_calls, files, side_files, temporary_files
 from dbsync.storage.background import Beside
 from dbsync.storage.connections import (
     Connection,
@@ -79,7 +78,7 @@ def copy_database(
     """
     try:
         with disk_errors("write", target):
-            target.unlink(missing_ok=True)
+            file_calls.remove(target)
         with translated("back up", source), disk_errors("write", target):
             whole = writer is not None and _copy_file(writer, target, told=told, shares=shares)
         with (
@@ -199,7 +198,7 @@ def drop_part(path: Path) -> None:
     """Remove a part and what SQLite keeps beside it while it writes."""
     for file in (path, *sidecars(path)):
         try:
-            file.unlink(missing_ok=True)
+            file_calls.remove(file)
         except OSError:
             # It only takes space; the next run clears it.
             continue
@@ -207,7 +206,7 @@ def drop_part(path: Path) -> None:
 
 def drop_folder(folder: Path) -> None:
     """Remove a folder of scratch files, if it exists."""
-    shutil.rmtree(folder, ignore_errors=True)
+    file_calls.remove_tree_if_possible(folder)
 
 
 def sidecars(path: Path) -> list[Path]:

@@ -16,6 +16,7 @@ from dbsync.migrations import folder as migration_folder
 from dbsync.migrations.engines.settings import COUNTERS
 from dbsync.model import Migration
 from dbsync.schema.declarations import declared, same
+from dbsync.storage import file_calls
 from dbsync.storage.introspection import quoted
 from dbsync.storage.sql_tokens import TokenKind, significant, tokenize
 
@@ -100,7 +101,7 @@ def load(folder: Path) -> tuple[Counter, ...]:
     import tomllib
 
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(file_calls.read_text(path))
     except (OSError, ValueError) as cause:
         raise BadMigrations(operation="read", path=path, cause=str(cause)) from cause
     rows = values.get("counter")

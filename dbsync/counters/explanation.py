@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from dbsync.errors import TillkeeperError, UnreadableFile
 from dbsync.model import Gap
-from dbsync.storage import files, temporary_files
+from dbsync.storage import file_calls, files, temporary_files
 
 FORMAT: Final = 1
 PREFIX: Final = "counters-"
@@ -85,9 +85,7 @@ def finish(*, folder: Path, at: str, database: Path) -> None:
 
 def remove(folder: Path) -> None:
     """Remove an explanation of something that was not done, as far as possible."""
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)
+    file_calls.remove_tree_if_possible(folder)
 
 
 def listed(reports: Path, *, owner: str) -> list[Explained]:

@@ -17,7 +17,7 @@ from dbsync.counters.declaration import MARK, Counter, Rename
 from dbsync.errors import TillkeeperError, UnreadableFile
 from dbsync.facts import SchemaNumber
 from dbsync.model import Migration
-from dbsync.storage import files, temporary_files
+from dbsync.storage import file_calls, files, temporary_files
 
 FORMAT: Final = 1
 ENDING: Final = ".counters.json"
@@ -163,7 +163,7 @@ def write(marks: Marks, *, path: Path, database: Path) -> None:
         files.rename_durably(source=part, target=path)
     except TillkeeperError:
         with suppress(OSError):
-            part.unlink(missing_ok=True)
+            file_calls.remove(part)
         raise
 
 

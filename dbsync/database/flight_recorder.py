@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from dbsync.model import RunPhase, SchemaNumber, Tried
 from dbsync.outcomes import Group, OutcomeName
-from dbsync.storage import files
+from dbsync.storage import file_calls, files
 from dbsync.storage.temporary_files import owner_of
 from dbsync.upgrade.outcome_record import FlightEvent
 
@@ -39,7 +39,7 @@ class FlightRecorder:
         found: list[dict[str, Any]] = []
         for path in (self.path.with_suffix(".jsonl.1"), self.path):
             try:
-                texts = path.read_bytes().split(b"\n")
+                texts = file_calls.read_bytes(path).split(b"\n")
             except OSError:
                 continue
             for text in texts:

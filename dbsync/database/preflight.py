@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from dbsync.backups import catalog, restore
 from dbsync.database.measurements import RESERVE_FACTOR, Measured
 from dbsync.errors import DiskFull, DiskProblem, NetworkDrive, ReadOnly, RehearsalSkipped, TryLater
-from dbsync.storage import files, temporary_files
+from dbsync.storage import file_calls, files, temporary_files
 from dbsync.storage.connections import is_wal, keeps_temporary_files, open_writing, translated
 from dbsync.storage.introspection import version_of
 from dbsync.storage.platform import this_platform
@@ -221,7 +221,7 @@ def check_writable(folder: Path, *, like: Path) -> None:
         with files.disk_errors("write", folder):
             os.close(files.new_file(probe, like=like))
             # Another process may have cleared it.
-            probe.unlink(missing_ok=True)
+            file_calls.remove(probe)
     except DiskFull:
         raise
     except DiskProblem as problem:

@@ -19,7 +19,7 @@ from dbsync.migrations.local_additions import Known
 from dbsync.migrations.write_log import Written, together
 from dbsync.model import Backup, Migration, MigrationKind, SchemaNumber, Sha256, TrialId
 from dbsync.progress import Event, EventKind, WorkPhase
-from dbsync.storage import connections, files
+from dbsync.storage import connections, file_calls, files
 from dbsync.storage.background import Beside
 from dbsync.storage.introspection import version_of
 from dbsync.upgrade.outcome_record import FlightEvent
@@ -261,7 +261,7 @@ class Transaction(Shared):
         """
         with ExitStack() as stack:
             try:
-                file = stack.enter_context(self.database.open("rb"))
+                file = stack.enter_context(file_calls.open_to_read(self.database))
             except OSError:
                 return self._checked()
             digest = stack.enter_context(Beside(lambda: self._digest_of(file)))

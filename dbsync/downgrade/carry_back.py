@@ -27,7 +27,7 @@ from dbsync.migrations import code_process, runner
 from dbsync.model import Carried, Loss, Migration
 from dbsync.progress import Told, Unit
 from dbsync.schema.table_definition import virtual_of
-from dbsync.storage import files
+from dbsync.storage import file_calls, files
 from dbsync.storage.background import Beside
 from dbsync.storage.connections import (
     Connection,
@@ -72,7 +72,7 @@ def carry_back(
         TillkeeperError: the older database could not be made; nothing is left of it.
     """
     # A file of an earlier report does not belong to this one.
-    (reports / PARKED).unlink(missing_ok=True)
+    file_calls.remove(reports / PARKED)
     try:
         with compression.plain(backup) as plain:
             run = _run_on(plain, migrations)
@@ -327,7 +327,7 @@ def _proof(now: Path, again: Path, reports: Path) -> _Proof:
             files.make_folder(reports, like=now)
             exported = bool(table_diff.export(connection, AGAIN, losses, reports))
             if not exported and not any(reports.iterdir()):
-                reports.rmdir()
+                file_calls.remove_folder(reports)
     return _Proof((*losses, *marks), exported)
 
 

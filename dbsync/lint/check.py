@@ -23,6 +23,7 @@ from dbsync.rehearsal import way_back
 from dbsync.rehearsal.way_back import WayBack
 from dbsync.schema import declarations
 from dbsync.schema.fingerprint import structure_of
+from dbsync.storage import file_calls
 from dbsync.storage.children import NoPython
 from dbsync.storage.connections import (
     attach_copy,
@@ -451,7 +452,7 @@ def _different(
                 connection, declarations.declared(run), written=written, limit_seconds=checks.LIMIT_SECONDS, skip=False
             )
         if goes_on:
-            after.replace(base)
+            file_calls.rename(source=after, target=base)
     finally:
         snapshot.drop_part(after)
     return [(run[-1], finding) for finding in differing]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dbsync.errors import BadMigrations, MigrationFailed
 from dbsync.model import Migration, MigrationKind, Need, NeedKind, SchemaNumber, Sha256
+from dbsync.storage import file_calls
 from dbsync.storage.raw_text import lines_of
 from dbsync.storage.sql_tokens import unquoted
 
@@ -58,7 +59,7 @@ def text_of(path: Path) -> str:
     This text is hashed for the identity: other line ends of a checkout, or habits of an editor, do not change it.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = file_calls.read_bytes(path).decode("utf-8-sig")
     except OSError as cause:
         raise unreadable(path, cause) from cause
     except UnicodeDecodeError as cause:

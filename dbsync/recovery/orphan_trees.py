@@ -14,6 +14,7 @@ from dbsync.recovery.pages import Pages, Shape
 from dbsync.recovery.schema_recovery import Object, graft, open_damaged, shape_of
 from dbsync.recovery.table_reader import Range, Salvage, common, joined, without
 from dbsync.recovery.table_recovery import Source, Tables, separators
+from dbsync.storage import file_calls
 from dbsync.storage.connections import Row
 
 Take = Callable[[int | None, Row], None]
@@ -105,7 +106,7 @@ def _by_records(forest: Forest, shapes: dict[str, Shape], objects: list[Object])
 def _on_pages(work: Path, parts: list[int | bytes]) -> list[int]:
     """Return the pages at which parts of a tree begin; rows of inner pages get pages of their own at the end."""
     count, found = Pages(work).count, []
-    with work.open("r+b") as file:
+    with file_calls.open_to_write(work, "r+b") as file:
         for part in parts:
             if isinstance(part, int):
                 found.append(part)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from dbsync.model import SchemaNumber
+from dbsync.storage import file_calls
 
 MAGIC: Final = b"SQLite format 3\0"
 HEADER_BYTES: Final = 100
@@ -66,7 +67,7 @@ class Pages:
     """The pages of one file, read on demand."""
 
     def __init__(self, path: Path) -> None:
-        with path.open("rb") as file:
+        with file_calls.open_to_read(path) as file:
             header = header_of(file.read(HEADER_BYTES))
             if header is None:
                 raise ValueError("no database")
@@ -79,7 +80,7 @@ class Pages:
         """Return one page by its number, from 1; empty where there is none."""
         if not 1 <= number <= self.count:
             return b""
-        with self._path.open("rb") as file:
+        with file_calls.open_to_read(self._path) as file:
             file.seek((number - 1) * self.header.page_bytes)
             return file.read(self.header.page_bytes)
 

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from dbsync.complement.exact_values import bound
 from dbsync.complement.quiet_triggers import renew_searches, without_triggers
 from dbsync.errors import DiskProblem, UnreadableFile
-from dbsync.storage import files
+from dbsync.storage import file_calls, files
 from dbsync.storage.connections import Connection, kind_of, open_writing, translated
 from dbsync.storage.files import disk_errors
 from dbsync.storage.introspection import app_tables, columns_of, is_rowid, quoted, rowid_of
@@ -68,7 +68,7 @@ def read(path: Path) -> list[Entry]:
     """
     try:
         with disk_errors("read", path):
-            data = path.read_bytes()
+            data = file_calls.read_bytes(path)
     except DiskProblem as error:
         if files.is_there(path):
             raise

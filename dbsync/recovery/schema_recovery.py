@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from dbsync.recovery.btree import KEYED, TABLE, Forest
 from dbsync.recovery.pages import HEADER_BYTES, INDEX_LEAF, LEAF, Pages, Shape, cells, empty_first_page, header_of
 from dbsync.recovery.table_reader import Salvage, Shelf
+from dbsync.storage import file_calls
 from dbsync.storage.connections import Connection, Row, open_reading
 from dbsync.storage.introspection import ColumnKind, columns_of, facts_of, is_rowid, key_of
 from dbsync.storage.raw_text import decoded
@@ -69,9 +70,9 @@ def _is_object(row: Row) -> bool:
 
 def put_header(*, source: Path, work: Path) -> None:
     """Write the header of a sound database of the same kind into a file whose header is damaged."""
-    with source.open("rb") as file:
+    with file_calls.open_to_read(source) as file:
         head = file.read(HEADER_BYTES)
-    with work.open("r+b") as file:
+    with file_calls.open_to_write(work, "r+b") as file:
         if header_of(file.read(HEADER_BYTES)) is None:
             file.seek(0)
             file.write(head)
@@ -79,16 +80,16 @@ def put_header(*, source: Path, work: Path) -> None:
 
 def put_version(*, source: Path, work: Path) -> None:
     """Write the schema number of a sound database into a file whose own is damaged."""
-    with source.open("rb") as file:
+    with file_calls.open_to_read(source) as file:
         head = file.read(HEADER_BYTES)
-    with work.open("r+b") as file:
+    with file_calls.open_to_write(work, "r+b") as file:
         file.seek(VERSION_AT)
         file.write(head[VERSION_AT : VERSION_AT + 4])
 
 
 def is_database(work: Path) -> bool:
     """Return whether a file begins with the header of a database."""
-    with work.open("rb") as file:
+    with file_calls.open_to_read(work) as file:
         return header_of(file.read(HEADER_BYTES)) is not None
 
 
@@ -172,7 +173,7 @@ def graft(work: Path, objects: list[Object]) -> None:
     """Write the schema of the tables anew into the scratch copy; reading needs no indexes."""
     pages = Pages(work)
     first = empty_first_page(pages.page(1), pages.header, pages.count)
-    with work.open("r+b") as file:
+    with file_calls.open_to_write(work, "r+b") as file:
         file.write(first)
     with closing(open_damaged(work, writing=True)) as connection:
         connection.execute("PRAGMA journal_mode=MEMORY").fetchall()
@@ -184,7 +185,7 @@ def graft(work: Path, objects: list[Object]) -> None:
 
 def with_pages_that_are_there(work: Path) -> None:
     """Write the real number of pages into the header of a truncated file, which SQLite would refuse to read."""
-    with work.open("r+b") as file:
+    with file_calls.open_to_write(work, "r+b") as file:
         head = file.read(HEADER_BYTES)
         header = header_of(head)
         if header is None:

@@ -11,6 +11,7 @@ from dbsync.backups import snapshot
 from dbsync.errors import Locked, TillkeeperError
 from dbsync.progress import Told, Unit
 from dbsync.recovery.schema_recovery import with_pages_that_are_there
+from dbsync.storage import file_calls
 from dbsync.storage import files as disk_files
 from dbsync.storage.connections import open_reading, translated
 
@@ -34,7 +35,7 @@ def _copy_bytes(source: Path, target: Path, size_bytes: int, told: Told) -> int:
     # Of the source only the opening may fail: what cannot be read of it counts as empty.
     with (
         disk_files.disk_errors("read", source),
-        source.open("rb", buffering=0) as file,
+        file_calls.open_unbuffered(source) as file,
         disk_files.disk_errors("write", target),
         os.fdopen(disk_files.new_file(target, like=source), "wb") as copied,
     ):

@@ -91,7 +91,7 @@ def sync(path: Path) -> None:
         DiskProblem: it may not be durable.
     """
     with _open_for("sync", path) as descriptor:
-        os.fsync(descriptor)
+        this_platform().sync_seen(descriptor, path)
 
 
 def read_json(path: Path, *, limit_bytes: int = CLAIM_LIMIT_BYTES) -> dict[str, Any]:

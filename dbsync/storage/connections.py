@@ -22,6 +22,7 @@ from dbsync.errors import (
     encodable,
 )
 from dbsync.facts import Facts, SchemaNumber, State
+from dbsync.storage import file_calls
 from dbsync.storage.files import is_there, make_empty
 
 Connection = sqlite3.Connection
@@ -171,11 +172,9 @@ class _Recovered(sqlite3.Connection):
 
     def close(self) -> None:
         """Close the connection and remove the copy."""
-        import shutil
-
         super().close()
         if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            file_calls.remove_tree_if_possible(self.folder)
 
 
 def open_undisturbed(path: Path) -> Connection:
@@ -196,7 +195,6 @@ def open_undisturbed(path: Path) -> Connection:
     except sqlite3.OperationalError as error:
         if kind_of(error) is not ReadOnly:
             raise
-    import shutil
     import tempfile
 
     from dbsync.storage.copied_files import copy_files
@@ -214,7 +212,7 @@ def open_undisturbed(path: Path) -> Connection:
             connection.close()
             raise
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        file_calls.remove_tree_if_possible(folder)
         raise
     return connection
 
@@ -396,7 +394,7 @@ def is_wal_file(path: Path) -> bool:
         DiskProblem: the file cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with file_calls.open_to_read(path) as file:
             return file.read(20)[18:] == b"\2\2"
     except OSError as cause:
         raise DiskProblem(operation="read", path=path, cause=cause.strerror or str(cause)) from cause

@@ -15,8 +15,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from dbsync.errors import DiskFull, UnreadableFile, disk_problem
+from dbsync.errors import DiskFull, UnreadableFile, disk_problem, place_of
 from dbsync.facts import Sha256
+from dbsync.storage import file_calls
 from dbsync.storage.platform import this_platform
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def new_file(path: Path, *, like: Path) -> int:
         if not (stat.S_ISREG(kind) or stat.S_ISLNK(kind)):
             # A device, for example: it is written to, and stays what it is.
             return this_platform().open_binary(path, os.O_WRONLY, mode=0o600)
-        path.unlink()
+        file_calls.remove(path, missing_ok=False)
         return this_platform().create(path, like=like)
 
 
@@ -109,7 +110,7 @@ def write_durably(path: Path, data: bytes, *, mode: int | None = None, like: Pat
         replace(source=temporary, target=path)
     except OSError as cause:
         # The old content is still there. The temporary file takes space, and a lack of space may be the cause.
-        _remove_quietly(temporary)
+        file_calls.remove_if_possible(temporary)
         raise disk_problem("write", path, cause) from cause
     sync_folder(path.parent)
 
@@ -136,7 +137,7 @@ def read_json(path: Path) -> Any:
         DiskProblem: the file cannot be read now, which says nothing about its content.
     """
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(file_calls.read_bytes(path))
     except FileNotFoundError:
         raise
     except OSError as cause:
@@ -160,7 +161,7 @@ def copy_bytes(
         DiskFull: there is no space for `target`.
         DiskProblem: its `path` is the file that failed: `source` could not be read, or `target` not be written.
     """
-    with disk_errors("read", source), source.open("rb") as kept:
+    with disk_errors("read", source), file_calls.open_to_read(source) as kept:
         total_bytes, done_bytes = os.fstat(kept.fileno()).st_size, 0
         with disk_errors("write", target), os.fdopen(new_file(target, like=like or source), "wb") as copied:
             while chunk := _read_chunk(kept, source):
@@ -202,6 +203,22 @@ def sync_file(path: Path) -> None:
         raise disk_problem("sync", path, cause) from cause
 
 
+def sync_seen(path: Path) -> None:
+    """Make a file's content durable that another process may have written; reading it is all that it takes.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DiskProblem: it may not be durable.
+    """
+    try:
+        with file_calls.open_to_read(path) as file:
+            this_platform().sync_seen(file.fileno(), path)
+    except FileNotFoundError:
+        raise
+    except OSError as cause:
+        raise disk_problem("sync", path, cause) from cause
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable.
 
@@ -220,7 +237,7 @@ def sync_tree(folder: Path) -> None:
     """
 
     def unreadable(cause: OSError) -> None:
-        raise disk_problem("sync", Path(os.fsdecode(cause.filename or folder)), cause) from cause
+        raise disk_problem("sync", place_of(cause, folder), cause) from cause
 
     for parent, _, names in os.walk(folder, topdown=False, onerror=unreadable):
         for name in names:
@@ -378,7 +395,7 @@ def sha256_of(path: Path) -> Sha256:
     Never for a database that this process has open: opening and closing the file drops the process's POSIX locks
     (sqlite.org/howtocorrupt.html, 2.2).
     """
-    with disk_errors("read", path), path.open("rb") as file:
+    with disk_errors("read", path), file_calls.open_to_read(path) as file:
         return sha256_of_open(file, path)
 
 
@@ -430,10 +447,3 @@ def _write_all(descriptor: int, data: bytes) -> None:
 def _ends_with_newline(descriptor: int) -> bool:
     os.lseek(descriptor, -1, os.SEEK_END)
     return os.read(descriptor, 1) == b"\n"
-
-
-def _remove_quietly(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:
-        return

@@ -79,7 +79,7 @@ class Lock:
         platform, like = this_platform(), self._like
         if like is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            return os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+            return platform.open_binary(self.path, os.O_RDWR | os.O_CREAT, mode=0o666)
         make_folder(self.path.parent, like=like)
         with suppress(FileExistsError):
             return platform.create(self.path, like=like)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from dbsync.errors import TillkeeperError
-from dbsync.storage import files, side_files, wal
+from dbsync.storage import file_calls, files, side_files, wal
 from dbsync.storage.connections import open_untouched
 
 READ_COUNT: Final = 3
@@ -76,7 +76,7 @@ def _mark(path: Path) -> tuple[int, int]:
 def page_bytes_of(database: Path) -> int:
     """Return the page size in the header of a database; 0 if it cannot be read there."""
     try:
-        with database.open("rb") as file:
+        with file_calls.open_to_read(database) as file:
             header = file.read(18)
     except OSError:
         return 0

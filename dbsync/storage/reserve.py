@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+from dbsync.storage import file_calls
 from dbsync.storage.files import disk_errors
 from dbsync.storage.platform import this_platform
 
@@ -41,7 +42,7 @@ class Reserve:
                 finally:
                     os.close(descriptor)
         except BaseException:
-            self._path.unlink(missing_ok=True)
+            file_calls.remove(self._path)
             raise
 
     def free(self) -> None:
@@ -51,4 +52,4 @@ class Reserve:
             DiskProblem: the file cannot be removed.
         """
         with disk_errors("free the space of", self._path):
-            self._path.unlink(missing_ok=True)
+            file_calls.remove(self._path)

@@ -9,7 +9,7 @@ import struct
 from pathlib import Path
 from typing import Final
 
-from dbsync.storage import files
+from dbsync.storage import file_calls, files
 from dbsync.storage.files import disk_errors
 
 WAL: Final = "-wal"
@@ -50,7 +50,7 @@ def data_in_words(database: Path) -> str:
 
 
 def _pages_before(journal: Path) -> int:
-    with disk_errors("read", journal), journal.open("rb") as file:
+    with disk_errors("read", journal), file_calls.open_to_read(journal) as file:
         header = file.read(JOURNAL_HEADER.size)
     if len(header) < JOURNAL_HEADER.size:
         return 0

@@ -8,12 +8,12 @@ name the database.
 from __future__ import annotations
 
 import os
-import shutil
 from contextlib import suppress
 from glob import escape
 from pathlib import Path
 from typing import Final
 
+from dbsync.storage import file_calls
 from dbsync.storage.files import NEW
 
 PART: Final = ".part-"
@@ -57,11 +57,11 @@ def clear(folder: Path, owner: str) -> None:
     # A part that is written as a whole has a name of its own until it is.
     for path in (*folder.glob(f"{tag}*"), *folder.glob(f"{NEW}{tag}*")):
         if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
+            file_calls.remove_tree_if_possible(path)
             continue
         # On Windows a file cannot be removed while a program that outlived its run has it open; it does no harm.
         with suppress(PermissionError):
-            path.unlink(missing_ok=True)
+            file_calls.remove(path)
 
 
 def _tag(owner: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
+from dbsync.storage import file_calls
 from dbsync.storage.files import disk_errors, size_of
 
 HEADER_BYTES: Final = 32
@@ -79,7 +80,7 @@ def summary_of(path: Path, *, page_bytes: int = 0, size_limit_bytes: int | None 
     size_bytes = size_of(path)
     if size_bytes <= HEADER_BYTES or (size_limit_bytes is not None and size_bytes > size_limit_bytes):
         return None
-    with disk_errors("read", path), path.open("rb") as file:
+    with disk_errors("read", path), file_calls.open_to_read(path) as file:
         raw = file.read(HEADER_BYTES)
         header = parse_header(raw, page_bytes=page_bytes) if len(raw) == HEADER_BYTES else None
         return summarize(header, _frames(file, header.page_bytes)) if header is not None else None

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 from dbsync.errors import UnreadableFile
+from dbsync.storage import file_calls
 from dbsync.storage.connections import Connection, Row
 from dbsync.storage.files import disk_errors, make_empty, new_file
 from dbsync.storage.introspection import quoted
@@ -185,7 +186,7 @@ def read_csv(path: Path) -> tuple[tuple[str, ...], Iterator[Row]]:
         DiskProblem: it cannot be read.
     """
     with disk_errors("read", path):
-        data = path.read_bytes()
+        data = file_calls.read_bytes(path)
     try:
         lines = _records(data.decode("utf-8"))
     except UnicodeDecodeError as cause:
@@ -255,7 +256,7 @@ def append(path: Path, value: Mapping[str, Any], *, like: Path) -> None:
         DiskProblem: it cannot be written.
     """
     make_empty(path, like=like)
-    with disk_errors("append", path), path.open("a", encoding="utf-8", newline="") as file:
+    with disk_errors("append", path), file_calls.open_to_append_text(path) as file:
         file.write(json_line(value))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
 import shutil
 import sqlite3
 import stat
@@ -194,6 +193,8 @@ def rights_after_becoming(path: Path) -> dict[str, object]:
 
 
 def test_it_has_the_groups_of_the_account_and_none_of_root(tmp_path: Path) -> None:
+    import pwd
+
     account = next(entry for entry in pwd.getpwall() if entry.pw_uid not in (0, entry.pw_gid) or entry.pw_uid > 0)
     (tmp_path / "shop.db").touch()
     os.chown(tmp_path / "shop.db", account.pw_uid, 0)

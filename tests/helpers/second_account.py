@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import json
 import os
-import pwd
 import shutil
 import site
 import stat
@@ -20,7 +19,7 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
-from tests.helpers.places import ROOT
+from tests.helpers.places import ROOT, moved
 from tests.helpers.terminal import Till
 from updater.model import Journal
 from updater.terminal import events
@@ -62,6 +61,8 @@ def clerk() -> Clerk:
     """The account that plays the till's."""
     for name in TILLS:
         try:
+            import pwd
+
             found = pwd.getpwnam(name)
         except KeyError:
             continue
@@ -196,8 +197,7 @@ class TwoTill(Till):
         """A terminal like this one in another folder, with all owners and modes; only its settings name the folder."""
         subprocess.run(["/bin/cp", "-a", "--", str(self.folder), str(folder)], check=True, env={"PATH": os.defpath})
         made = TwoTill(folder)
-        text = made.settings_path.read_text()
-        made.settings_path.write_text(text.replace(str(self.folder), str(folder)))
+        moved(made.settings_path, source=self.folder, target=folder)
         return made
 
     def words(self, *words: str) -> list[str]:

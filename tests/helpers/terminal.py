@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.helpers import shop
-from tests.helpers.places import ROOT
+from tests.helpers.places import ROOT, moved
 from tests.sample_till.fill import fill
 from updater.flows.agent import Cycle, cycle
 from updater.model import ProcessKind
@@ -70,14 +70,15 @@ class Till:
         """A terminal like this one in another folder: only its settings name the folder and the server."""
         shutil.copytree(self.folder, folder, symlinks=True)
         found = Till(folder)
-        text = found.settings_path.read_text()
-        found.settings_path.write_text(text.replace(str(self.folder), str(folder)).replace(self.settings.url, url))
+        moved(found.settings_path, source=self.folder, target=folder)
+        text = found.settings_path.read_text(encoding="utf-8")
+        found.settings_path.write_text(text.replace(self.settings.url, url), encoding="utf-8")
         return found
 
     def limits(self, **values: float) -> None:
         """Puts limits into the settings file."""
-        text = self.settings_path.read_text()
-        self.settings_path.write_text(text + "".join(f"{name} = {value}\n" for name, value in values.items()))
+        with self.settings_path.open("a", encoding="utf-8") as file:
+            file.writelines(f"{name} = {value}\n" for name, value in values.items())
 
     def check(self) -> Cycle:
         """One cycle of the agent, in this process."""

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from securesystemslib import rsa_keys
 
+from tests.helpers.places import moved
 from tests.sample_till.bundles import APP, make_bundle
 from updater.manifest import release_id
 from updater.publish import repository
@@ -110,8 +111,7 @@ def copy_of(vendor: Vendor, folder: Path) -> Vendor:
     """A vendor of one's own: making keys takes a while, copying them does not."""
     shutil.copytree(vendor.folder, folder)
     found = Vendor(folder)
-    config = found.repository / "publish.json"
-    config.write_text(config.read_text().replace(str(vendor.folder), str(folder)))
+    moved(found.repository / "publish.json", source=vendor.folder, target=folder)
     return found
 
 

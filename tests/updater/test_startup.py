@@ -18,6 +18,7 @@ ALLOWED = {
     "dbsync.facts",
     "dbsync.storage",
     "dbsync.storage.connections",
+    "dbsync.storage.file_calls",
     "dbsync.storage.files",
     "dbsync.storage.locks",
     "dbsync.storage.platform",

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from dbsync.errors import DiskFull, Refused, disk_problem
-from dbsync.storage import files
+from dbsync.errors import DiskFull, Refused, disk_problem, place_of
+from dbsync.storage import file_calls, files
 from updater.bundle_names import OWN_NAMES
 from updater.host import this_host
 from updater.manifest import MANIFEST_NAME, Manifest, entry_of, parse
@@ -45,7 +44,7 @@ def foreign(folder: Path) -> Iterator[str]:
     Without a readable manifest all of them are yielded: nobody knows which of them the release brought.
     """
     try:
-        manifest = parse((folder / MANIFEST_NAME).read_bytes(), installed=True)
+        manifest = parse(file_calls.read_bytes(folder / MANIFEST_NAME), installed=True)
     except (OSError, Refused):
         manifest = None
     for path in _walked(folder):
@@ -73,9 +72,9 @@ def put_aside(*, folder: Path, into: Path, reserve_bytes: int) -> Kept:
                 files.keep_free(into, operation="move", ahead_bytes=ahead_bytes, reserve_bytes=reserve_bytes)
             _move(path=folder / path, into=into, relative=path)
         if paths:
-            os.utime(into)
+            file_calls.touch_time(into)
     except OSError as cause:
-        problem = disk_problem("move", Path(os.fsdecode(cause.filename or folder)), cause)
+        problem = disk_problem("move", place_of(cause, folder), cause)
         return Kept(into, paths, str(problem))
     except DiskFull as error:
         return Kept(into, paths, str(error))
@@ -94,7 +93,7 @@ def limit(kept: Path) -> None:
     for number, folder in enumerate(folders):
         size_bytes += sum(path.lstat().st_size for path in _walked(folder))
         if number and (number >= KEPT_FOLDERS_COUNT or size_bytes > KEPT_SIZE_BYTES):
-            shutil.rmtree(folder, ignore_errors=True)
+            file_calls.remove_tree_if_possible(folder)
 
 
 def _walked(folder: Path) -> Iterator[Path]:
@@ -131,5 +130,5 @@ def _move(*, path: Path, into: Path, relative: str) -> None:
         number += 1
         target = (into / relative).with_name(f"{path.name}.{number}")
     # The folder may be on another file system; a link is moved as a link.
-    shutil.move(path, target)
+    file_calls.move(source=path, target=target)
     files.sync_folder(target.parent)

@@ -8,9 +8,9 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
-from dbsync.errors import DiskFull, DiskProblem, Refused, disk_problem
+from dbsync.errors import DiskFull, DiskProblem, Refused, disk_problem, place_of
 from dbsync.facts import ReleaseId
-from dbsync.storage import files
+from dbsync.storage import file_calls, files
 from updater.host import this_host
 from updater.manifest import (
     MANIFEST_NAME,
@@ -72,15 +72,18 @@ class Versions:
 
         Raises:
             Refused: the folder or its manifest is missing or damaged.
+            DiskProblem: the manifest cannot be read now.
         """
         path = self.root / name / MANIFEST_NAME
         try:
-            return parse(path.read_bytes(), installed=True)
-        except OSError as cause:
+            return parse(file_calls.read_bytes(path), installed=True)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as cause:
             raise Refused(
                 operation="read the manifest", path=path, cause=cause.strerror or str(cause),
                 hint="The version folder is damaged: remove it and run `updater check`, or roll back.",
             ) from cause  # fmt: skip
+        except OSError as cause:
+            raise disk_problem("read the manifest", path, cause) from cause
 
     def manifest_bytes(self, name: str) -> bytes | None:
         """Return the bytes of the manifest of an installed version; None if they cannot be read."""
@@ -124,7 +127,7 @@ class Versions:
 
         staging = self._empty_staging(manifest, manifest_bytes)
         try:
-            with tarfile.open(archive, "r:*") as tar:
+            with file_calls.open_to_read(archive) as packed, tarfile.open(fileobj=packed, mode="r:*") as tar:
                 for member in tar:
                     self._unpack_member(tar, member, staging, manifest)
         except (tarfile.TarError, zlib.error, EOFError) as cause:
@@ -132,7 +135,7 @@ class Versions:
             raise Refused(operation="unpack", path=archive, cause=f"the archive is damaged: {cause}") from cause
         except OSError as cause:
             self._discard(staging)
-            raise disk_problem("unpack", archive, cause) from cause
+            raise disk_problem("unpack", place_of(cause, archive), cause) from cause
         except (Refused, DiskFull):
             self._discard(staging)
             raise
@@ -158,7 +161,7 @@ class Versions:
             raise Refused(operation="copy the bundle", path=folder, cause=f"{cause.filename} is missing") from cause
         except OSError as cause:
             self._discard(staging)
-            raise disk_problem("copy the bundle", folder, cause) from cause
+            raise disk_problem("copy the bundle", place_of(cause, folder), cause) from cause
         except DiskFull:
             self._discard(staging)
             raise
@@ -183,7 +186,7 @@ class Versions:
         for path in sorted(extra):
             if not remove_extra:
                 raise Refused(operation="check", path=folder / path, cause="it is not in the signed manifest")
-            (folder / path).unlink()
+            file_calls.remove(folder / path, missing_ok=False)
 
     def reuse(self, release: Release) -> bool:
         """Return whether a release's folder is there and exactly what was signed; one that differs loses its name.
@@ -310,12 +313,12 @@ class Versions:
         try:
             _make_folders(staging)
             for name, data in ((MANIFEST_NAME, manifest_bytes), (START_NAME, start_to_bytes(start_of(manifest)))):
-                (staging / name).write_bytes(data)
+                file_calls.write_bytes(staging / name, data)
                 (staging / name).chmod(FILE_MODE)
             for path in manifest.folders:
                 _make_folders(staging / path)
         except OSError as cause:
-            raise disk_problem("make", staging, cause) from cause
+            raise disk_problem("make", place_of(cause, staging), cause) from cause
         return staging
 
     def _unpack_member(self, tar, member, staging: Path, manifest: Manifest) -> None:  # type: ignore[no-untyped-def]
@@ -335,7 +338,7 @@ class Versions:
         source = tar.extractfile(member) if member.isreg() or member.islnk() else None
         if source is None:
             raise Refused(operation="unpack", cause=f"{path} is not a plain file in the archive")
-        with source, target.open("xb") as file:
+        with source, file_calls.open_to_write(target, "xb") as file:
             self._copy(source, file, entry, path)
         target.chmod(entry.mode)
 

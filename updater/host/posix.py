@@ -26,7 +26,8 @@ END_LIMIT_SECONDS: Final = 5.0
 """How long to wait after the last signal until the kernel has removed the processes."""
 
 
-FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+FOLDER_FLAGS: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
+"""Named, because every host can be imported on every system."""
 
 
 class ForkedKeeperApp(KeptApp):

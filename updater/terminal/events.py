@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from dbsync import losses
 from dbsync.errors import TillkeeperError, interrupts
-from dbsync.storage import claims, files
+from dbsync.storage import claims, file_calls, files
 from updater.model import ProcessKind, Report
 
 TAIL_SIZE_BYTES: Final = 200_000
@@ -54,13 +54,13 @@ class Events:
         path = self._outbox / f"{stamp}-{document['code']}-{os.getpid()}.json"
         files.write_json(path, document, like=self._outbox)
         for old in sorted(self._outbox.glob("*.json"))[: -self._reports_kept_count]:
-            old.unlink(missing_ok=True)
+            file_calls.remove(old)
         return path
 
     def _is_told(self, document: dict[str, Any]) -> bool:
         """Return whether the newest report says the same: a lasting problem gives one report, not one every cycle."""
         newest = max(self._outbox.glob("*.json"), default=None)
-        known = _event(newest.read_bytes()) if newest is not None else None
+        known = _event(file_calls.read_bytes(newest)) if newest is not None else None
         return known is not None and _trouble_of(known) == _trouble_of(document)
 
     def _rotate(self) -> None:

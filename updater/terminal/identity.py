@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from dbsync.errors import TillkeeperError, UnreadableFile
-from dbsync.storage import files
+from dbsync.storage import file_calls, files
 from dbsync.storage.locks import Lock
 from updater.host import this_host
 from updater.settings import Settings
@@ -134,7 +134,7 @@ def _rename(settings: Settings, terminal_id: str) -> None:
     """Replace the id in the settings file, and nothing else of it."""
     path = settings.path
     with files.disk_errors("read", path):
-        text = path.read_bytes()
+        text = file_calls.read_bytes(path)
     changed, count = _LINE.subn(rb'\g<1>"' + terminal_id.encode() + rb'"', text, count=1)
     if count != 1:
         raise UnreadableFile(operation="change", path=path, cause="it has no line for terminal_id")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from dbsync.errors import Refused, TillkeeperError, TryLater
-from dbsync.storage import children, files
+from dbsync.storage import children, file_calls, files
 from updater import settings as settings_file
 from updater.addresses import problem, scrubbed
 from updater.bundles.version_folders import Versions
@@ -107,7 +107,7 @@ def install(wish: Wish) -> tuple[Settings, Journal]:
     except TillkeeperError:
         if plan.is_new:
             with files.disk_errors("remove", settings.path):
-                settings.path.unlink(missing_ok=True)
+                file_calls.remove(settings.path)
         raise
     identity.record(settings)
     rights.set_all(settings)
@@ -381,7 +381,7 @@ def _refuse_elsewhere(wish: Wish, app: str | None) -> None:
 
 def _read_root(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return file_calls.read_bytes(path)
     except OSError as cause:
         raise Refused(
             operation="read the trusted root",
@@ -397,7 +397,7 @@ def _check_root(settings: Settings, path: Path, root: bytes, *, is_new: bool) ->
     A root without settings and journal was left by an installation that did not succeed.
     """
     trusted = layout.settled(settings, reads_only=True).trust / "root.json"
-    known = trusted.read_bytes() if trusted.exists() else b""
+    known = file_calls.read_bytes(trusted) if trusted.exists() else b""
     if known in (b"", root) or (is_new and not (settings.state / "journal.json").exists()):
         return
     raise Refused(
@@ -477,7 +477,7 @@ def _make_folders(plan: Plan) -> None:
             if item.path in made:
                 rights.put(item)
     trusted = trust / "root.json"
-    if not trusted.exists() or trusted.read_bytes() != plan.root:
+    if not trusted.exists() or file_calls.read_bytes(trusted) != plan.root:
         if plan.is_new:
             # Metadata of another repository: left by an installation that did not succeed.
             _clear(trust)
@@ -509,14 +509,13 @@ def _make_folder(folder: Path, *, closed: bool) -> None:
 
 
 def _clear(folder: Path) -> None:
-    import shutil
 
     for path in files.listed(folder, "*"):
         with files.disk_errors("remove", path):
             if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
+                file_calls.remove_tree(path)
             else:
-                path.unlink()
+                file_calls.remove(path, missing_ok=False)
 
 
 def _write_settings(settings: Settings) -> None:

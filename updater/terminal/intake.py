@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from dbsync.storage import files
+from dbsync.storage import file_calls, files
 from dbsync.storage.claims import plain
 from updater.model import ProcessKind
 from updater.outcomes import TerminalOutcome, named
@@ -114,7 +114,7 @@ def _kept(report: dict[str, Any], *, outbox: Path, now: str) -> Path | None:
 def _forget(outbox: Path, kept_count: int) -> None:
     for old in sorted(files.listed(outbox, "*-till-*.json"))[:-kept_count]:
         with files.disk_errors("remove", old):
-            old.unlink(missing_ok=True)
+            file_calls.remove(old)
 
 
 def _text(value: object) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dbsync.errors import DiskProblem
-from dbsync.storage import files
+from dbsync.storage import file_calls, files
 from dbsync.storage.files import disk_errors
 from dbsync.storage.locks import Lock
 from updater.host import this_host
@@ -128,7 +128,7 @@ def move(settings: Settings, *, now: str) -> None:
             _move(path, folder)
     for path in files.listed(settings.state, f"{files.NEW}*"):
         with disk_errors("remove", path):
-            path.unlink()
+            file_calls.remove(path, missing_ok=False)
     for name in _LOCKS:
         # The same files: a process that comes from before and opens one late holds the lock that others look at.
         _move(settings.state / name, settings.shared if name == "app.lock" else settings.private)
@@ -171,14 +171,14 @@ def _move(path: Path, folder: Path) -> None:
         for entry in files.listed(path, "*"):
             _move(entry, target)
         with disk_errors("remove", path):
-            path.rmdir()
+            file_calls.remove_folder(path)
         files.sync_folder(path.parent)
         return
     if path.name.startswith("events-"):
         _join(path, target)
     if path.name in _LOCKS:
         with disk_errors("remove", path):
-            path.unlink()
+            file_calls.remove(path, missing_ok=False)
         files.sync_folder(path.parent)
         return
     files.rename_durably(source=path, target=target)
@@ -187,6 +187,6 @@ def _move(path: Path, folder: Path) -> None:
 def _join(later: Path, earlier: Path) -> None:
     """Put the lines of the earlier file in front of those of the later, unless a cut join did so."""
     with disk_errors("read", later):
-        before, after = earlier.read_bytes(), later.read_bytes()
+        before, after = file_calls.read_bytes(earlier), file_calls.read_bytes(later)
     if not after.startswith(before):
         files.write_durably(later, before + after, like=later)

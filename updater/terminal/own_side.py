@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dbsync.errors import DiskProblem, TillkeeperError
 from dbsync.facts import Facts, State
-from dbsync.storage import claims, files
+from dbsync.storage import claims, file_calls, files
 from dbsync.storage.locks import lock_of
 from updater.errors import Busy
 from updater.host import this_host
@@ -211,4 +211,4 @@ def _is_file_or_none(path: Path) -> bool:
 def _remove(path: Path) -> None:
     """Remove an entry, as far as possible: what stays is looked at again and refused again."""
     with suppress(OSError):
-        path.unlink(missing_ok=True)
+        file_calls.remove(path)

@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from dbsync.errors import Refused, disk_problem
+from dbsync.errors import Refused, disk_problem, place_of
 from updater.errors import SettingsError, UnsafeRights
 from updater.host import this_host
 from updater.host.base import Account, Entry, Host, Rights
@@ -507,7 +507,7 @@ def entries(root: Path) -> Iterator[tuple[Path, Entry]]:
     import os
 
     def unreadable(cause: OSError) -> None:
-        raise disk_problem("read", Path(os.fsdecode(cause.filename or root)), cause) from cause
+        raise disk_problem("read", place_of(cause, root), cause) from cause
 
     if not isinstance(seen := look(root), Rights) or seen.entry is not Entry.FOLDER:
         return

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from dbsync.errors import DiskProblem, UnreadableFile, disk_problem
 from dbsync.facts import known
-from dbsync.storage import claims, files
+from dbsync.storage import claims, file_calls, files
 from dbsync.storage.files import disk_errors
 from updater.decisions.claims import composed
 from updater.model import (
@@ -123,8 +123,11 @@ class StateFolder:
         return tuple(sorted((proof for proof in found if proof is not None), key=lambda proof: proof.sequence))
 
     def read_rejections(self, is_done: Callable[[str], bool]) -> tuple[Rejection, ...]:
-        """Return all rejections; `is_done` returns whether the restore that a person's rollback owes is done."""
-        found = [self._read(path, _rejection) for path in _files(self._rejected)]
+        """Return all rejections; `is_done` returns whether the restore that a person's rollback owes is done.
+
+        One that cannot be read now rejects all the same: its file is named by the release.
+        """
+        found = [self._read_rejection(path) for path in _files(self._rejected)]
         return tuple(
             rejection._replace(done=rejection.backup is None or is_done(rejection.intent_id))
             for rejection in found
@@ -183,7 +186,7 @@ class StateFolder:
         """Lift a rejection durably."""
         path = self._rejected / f"{release_id}.json"
         with disk_errors("remove", path):
-            path.unlink(missing_ok=True)
+            file_calls.remove(path)
             files.sync_folder(self._rejected)
 
     def forget_trials(self, *, keep_count: int, keep: frozenset[TrialId]) -> None:
@@ -196,21 +199,32 @@ class StateFolder:
         for trial_id in closed[: max(0, len(closed) - keep_count)]:
             # The ruling last: an issued trial without one would be open again.
             for folder in (self._issued, self._rulings):
-                (folder / f"{trial_id}.json").unlink(missing_ok=True)
+                file_calls.remove(folder / f"{trial_id}.json")
 
     def sync(self) -> None:
         """Make the agent's files durable that a look reads."""
         with disk_errors("sync", self.folder):
             for folder in (self._issued, self._rulings, self._proofs, self._rejected):
                 for path in _files(folder):
-                    files.sync_file(path)
+                    files.sync_seen(path)
                 if folder.is_dir():
                     files.sync_folder(folder)
             for path in (self.journal_path, self.moment_path):
-                if path.exists():
-                    files.sync_file(path)
+                if files.is_there(path):
+                    files.sync_seen(path)
             if self.folder.is_dir():
                 files.sync_folder(self.folder)
+
+    def _read_rejection(self, path: Path) -> Rejection | None:
+        try:
+            return _rejection(files.read_json(path))
+        except DiskProblem as error:
+            if not self.tolerates_unavailable:
+                raise
+            release = Release(ReleaseId(path.stem), "", SchemaNumber(0))
+            return Rejection(release, By.MACHINE, "", str(error), at="")
+        except (FileNotFoundError, UnreadableFile, *_WRONG):
+            return None
 
     def _read(
         self,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 from dbsync.errors import TryLater
-from dbsync.storage import files
+from dbsync.storage import file_calls, files
 from dbsync.storage.locks import Lock
 from updater.bundles import foreign_files
 from updater.host import this_host
@@ -46,7 +45,7 @@ def uninstall(settings: Settings) -> tuple[str, ...]:
     """
     settings = layout.settled(settings, reads_only=True)
     with ExitStack() as held:
-        _refuse_running(settings, held)
+        locks = _refuse_running(settings, held)
         _put_aside_foreign(settings)
         for path in (*files.listed(settings.program, "versions"), *files.listed(settings.program, "current")):
             _remove(path)
@@ -55,7 +54,11 @@ def uninstall(settings: Settings) -> tuple[str, ...]:
         ):  # fmt: skip
             for name in names:
                 for path in files.listed(folder, name):
-                    _remove(path)
+                    if path not in locks:
+                        _remove(path)
+    for path in locks:
+        # Released before: Windows removes no file that is open. No program is left that could take them.
+        _remove(path)
     for folder in (
         settings.reports,
         settings.kept_files,
@@ -67,13 +70,14 @@ def uninstall(settings: Settings) -> tuple[str, ...]:
         _remove_if_empty(folder)
     kept = tuple(_kept(settings))
     with files.disk_errors("remove", settings.path):
-        settings.path.unlink(missing_ok=True)
+        file_calls.remove(settings.path)
     _remove_usual_folders(settings)
     return kept
 
 
-def _refuse_running(settings: Settings, held: ExitStack) -> None:
-    """Take the locks of the app, the agent and the state, so that none begins meanwhile."""
+def _refuse_running(settings: Settings, held: ExitStack) -> list[Path]:
+    """Take the locks of the app, the agent and the state, so that none begins meanwhile; return their files."""
+    taken: list[Path] = []
     for path, who, hint in (
         (settings.shared / "app.lock", "the app is running", "Close the app first."),
         (settings.private / "agent.lock", "an agent is at work", "Stop the agent's service first."),
@@ -86,6 +90,8 @@ def _refuse_running(settings: Settings, held: ExitStack) -> None:
         if running is not None or not lock.try_take():
             raise TryLater(operation="uninstall", path=path, cause=who, hint=hint)
         held.callback(lock.release)
+        taken.append(path)
+    return taken
 
 
 def _put_aside_foreign(settings: Settings) -> None:
@@ -108,15 +114,15 @@ def _remove(path: Path) -> None:
     with files.disk_errors("remove", path):
         if path.is_dir() and not path.is_symlink():
             # It refuses to follow a link that takes a folder's place meanwhile.
-            shutil.rmtree(path)
+            file_calls.remove_tree(path)
         else:
-            path.unlink(missing_ok=True)
+            file_calls.remove(path)
 
 
 def _remove_if_empty(folder: Path) -> None:
     with files.disk_errors("remove", folder):
         if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
-            folder.rmdir()
+            file_calls.remove_folder(folder)
 
 
 def _remove_usual_folders(settings: Settings) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 from dbsync.errors import BadMigrations
 from dbsync.migrations.migration_file import listed
 from dbsync.model import Sha256
+from dbsync.storage import file_calls
 
 JOURNAL: Final = "meta/_journal.json"
 FILE: Final = "migration.sql"
@@ -78,7 +79,7 @@ def hashes_of(path: Path) -> set[str]:
 def _journal(folder: Path) -> list[Entry]:
     path = folder / JOURNAL
     try:
-        journal = json.loads(path.read_bytes())
+        journal = json.loads(file_calls.read_bytes(path))
         found = journal["entries"]
         if journal["dialect"] not in _DIALECTS:
             raise BadMigrations(operation="read", path=path, cause=f"it is for {journal['dialect']}, not for SQLite")
@@ -126,7 +127,7 @@ def _snapshot(place: Path) -> dict[str, Any]:
     """Return a folder's snapshot; empty if there is none, because Drizzle's migrator needs none."""
     path = place / SNAPSHOT
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(file_calls.read_bytes(path))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as cause:
@@ -154,6 +155,6 @@ def _milliseconds(place: Path) -> int:
 
 def _bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return file_calls.read_bytes(path)
     except OSError as cause:
         raise BadMigrations(operation="read", path=path, cause=str(cause)) from cause

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from dbsync.errors import BadMigrations
+from dbsync.storage import file_calls
 
 SETTINGS: Final = "engine.toml"
 """In the folder of migrations: `engine = "numbered"`, and declarations for files that must not be edited."""
@@ -26,6 +27,6 @@ def settings(folder: Path) -> dict[str, object]:
     import tomllib
 
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(file_calls.read_text(path))
     except (OSError, ValueError) as cause:
         raise BadMigrations(operation="read", path=path, cause=str(cause)) from cause

@@ -6,13 +6,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     import subprocess
     from typing import IO, NoReturn
 
     from dbsync.progress import Told
+
+
+Value = TypeVar("Value")
 
 
 class Account(NamedTuple):
@@ -115,8 +118,25 @@ class Platform(ABC):
         """Rename over `target`; wait, within bounds, for a program that has one of the two open for reading."""
 
     @abstractmethod
+    def patiently(self, call: Callable[[], Value], *, briefly: bool = False) -> Value:
+        """Return what a call on files returns; while another program holds the file, repeat it, within bounds.
+
+        Only for calls that may be made again after they failed. `briefly` is for what stops nothing.
+
+        Raises:
+            OSError: as the call raised it last.
+        """
+
+    @abstractmethod
     def sync_file(self, path: Path) -> None:
-        """Make the content of a file durable."""
+        """Make the content of a file durable that this process has written."""
+
+    @abstractmethod
+    def sync_seen(self, descriptor: int, path: Path) -> None:
+        """Make the content of a file durable that another process may have written, and that this one reads.
+
+        No right to write is needed.
+        """
 
     @abstractmethod
     def sync_folder(self, folder: Path) -> None:

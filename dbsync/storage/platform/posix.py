@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from dbsync.storage.platform.base import Account, Platform
+from dbsync.storage.platform.base import Account, Platform, Value
 
 if TYPE_CHECKING:
     import pwd
@@ -120,8 +120,15 @@ class PosixPlatform(Platform):
                 return Path(folder)
         return None
 
+    def patiently(self, call: Callable[[], Value], *, briefly: bool = False) -> Value:
+        # An open file blocks nothing here.
+        return call()
+
     def sync_file(self, path: Path) -> None:
         _sync(path)
+
+    def sync_seen(self, descriptor: int, path: Path) -> None:
+        os.fsync(descriptor)
 
     def sync_folder(self, folder: Path) -> None:
         _sync(folder)

@@ -1,4 +1,7 @@
-"""Windows: locks are on byte ranges, an open file blocks a rename, and a Job holds a process with its children."""
+"""Windows: locks are on byte ranges, an open file blocks a rename, a Job holds a process with its children.
+
+Tested under wine.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dbsync.storage.platform import win32
-from dbsync.storage.platform.base import Account, Platform
+from dbsync.storage.platform.base import Account, Platform, Value
 
 if TYPE_CHECKING:
     import subprocess
@@ -22,9 +25,13 @@ if TYPE_CHECKING:
 
 LOCKED_BYTE: Final = 1 << 30
 """Byte ranges are locked against reading too, so the locked byte lies far behind the file's content."""
-REPLACE_WAITS_SECONDS: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+HELD_WAITS_SECONDS: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 """Virus scanners and indexers hold files for seconds: bounded, growing waits."""
-SHARING_VIOLATIONS: Final = (5, 32, 33)
+DENIED_WAITS_SECONDS: Final = HELD_WAITS_SECONDS[:4]
+"""For an error that is also a lack of rights, which no waiting changes."""
+ACCESS_DENIED, SHARING_VIOLATION, LOCK_VIOLATION = 5, 32, 33
+"""Errors of a file that another program holds; the first also while a removed one is still open (learn.microsoft.com,
+System Error Codes)."""
 BELOW_NORMAL: Final = 0x4000
 """BELOW_NORMAL_PRIORITY_CLASS (learn.microsoft.com, SetPriorityClass). The background mode below it can starve."""
 APPEND_ONLY: Final = 0x0010_0084
@@ -57,11 +64,11 @@ class WindowsPlatform(Platform):
         return False
 
     def open_binary(self, path: Path, flags: int, *, mode: int) -> int:
-        return os.open(path, flags | os.O_BINARY, mode)  # type: ignore[attr-defined,unused-ignore]
+        flags |= os.O_BINARY  # type: ignore[attr-defined,unused-ignore]
+        return self.patiently(lambda: os.open(path, flags, mode))
 
     def create(self, path: Path, *, like: Path) -> int:
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_BINARY  # type: ignore[attr-defined,unused-ignore]
-        descriptor = os.open(path, flags)
+        descriptor = self.open_binary(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=0o777)
         _copy_rights(source=like, target=path)
         return descriptor
 
@@ -86,10 +93,10 @@ class WindowsPlatform(Platform):
     def open_claim(self, path: Path, *, through_links: bool = False) -> int:
         flags = os.O_RDONLY | os.O_BINARY | os.O_NOINHERIT  # type: ignore[attr-defined,unused-ignore]
         if through_links:
-            return os.open(path, flags)
+            return self.patiently(lambda: os.open(path, flags))
         _check_no_link(path.parent)
         before = _check_no_link(path)
-        descriptor = os.open(path, flags)
+        descriptor = self.patiently(lambda: os.open(path, flags))
         found = os.fstat(descriptor)
         if (found.st_dev, found.st_ino) != (before.st_dev, before.st_ino):
             # It was replaced in between, perhaps by a link.
@@ -104,15 +111,19 @@ class WindowsPlatform(Platform):
                 yield entry.name
 
     def replace(self, *, source: Path, target: Path) -> None:
-        for wait_seconds in (*REPLACE_WAITS_SECONDS, None):
+        self.patiently(lambda: source.replace(target))
+
+    def patiently(self, call: Callable[[], Value], *, briefly: bool = False) -> Value:
+        waited_count = 0
+        while True:
             try:
-                source.replace(target)
-                return
-            except PermissionError as cause:
-                held = getattr(cause, "winerror", None) in SHARING_VIOLATIONS
-                if not held or wait_seconds is None:
+                return call()
+            except OSError as cause:
+                waits = waits_seconds(_code_of(cause), briefly=briefly)
+                if waited_count >= len(waits):
                     raise
-                time.sleep(wait_seconds)
+                time.sleep(waits[waited_count])
+                waited_count += 1
 
     def sqlite_temporary_folder(self) -> Path | None:
         # The order of GetTempPath, which SQLite asks (learn.microsoft.com, GetTempPathW).
@@ -120,11 +131,26 @@ class WindowsPlatform(Platform):
         return next((Path(folder) for folder in named if folder and Path(folder).is_dir()), None)
 
     def sync_file(self, path: Path) -> None:
-        descriptor = os.open(path, os.O_RDWR)
+        descriptor = self.open_binary(path, os.O_RDWR, mode=0)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+    def sync_seen(self, descriptor: int, path: Path) -> None:
+        """Flush it if it can be opened for writing, which flushing takes here.
+
+        Another program that has it open, or a lack of rights, is no failure: who wrote it flushed it before it got its
+        name.
+        """
+        try:
+            own = os.open(path, os.O_RDWR | os.O_BINARY)  # type: ignore[attr-defined,unused-ignore]
+        except PermissionError:
+            return
+        try:
+            os.fsync(own)
+        finally:
+            os.close(own)
 
     def sync_folder(self, folder: Path) -> None:
         """Do nothing: there is no such call, and NTFS journals its names."""
@@ -236,6 +262,26 @@ class WindowsPlatform(Platform):
 
         # Nothing outside sends SIGTERM here; closing the console, or a parent, sends SIGBREAK.
         return handled((signal.SIGTERM, signal.SIGBREAK), handler)  # type: ignore[attr-defined,unused-ignore]
+
+
+def waits_seconds(code: int | None, *, briefly: bool) -> tuple[float, ...]:
+    """Return how long to wait before each repetition of a call that failed with that error of Windows."""
+    if code in (SHARING_VIOLATION, LOCK_VIOLATION):
+        return DENIED_WAITS_SECONDS if briefly else HELD_WAITS_SECONDS
+    return DENIED_WAITS_SECONDS if code == ACCESS_DENIED else ()
+
+
+def _code_of(cause: OSError) -> int | None:
+    """Return the error of Windows behind an error of Python, whose `open` passes on that of the C library alone."""
+    code = getattr(cause, "winerror", None)
+    if code is not None or cause.errno != errno.EACCES:
+        return code
+    import ctypes
+
+    found = ctypes.c_ulong()
+    # A value of the thread in the runtime that Python shares, set by the call (learn.microsoft.com, _doserrno).
+    ctypes.CDLL("ucrtbase")._get_doserrno(ctypes.byref(found))  # noqa: SLF001 - its name
+    return found.value or ACCESS_DENIED
 
 
 def parts_to_set(control: int) -> int:

@@ -18,6 +18,7 @@ from dbsync.cli.console import weighted, wrapped_at_words
 from dbsync.storage import temporary_files
 from tests.helpers.places import ROOT
 from tests.helpers.shop import ask, dump, files, make_shop, released, upgrade, version
+from tests.helpers.systems import missing
 
 
 def dbsync(*words: object, typed: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -79,7 +80,7 @@ def test_an_error_is_one_document_for_programs_and_a_sentence_for_people(tmp_pat
     done = dbsync("upgrade", "--database", tmp_path / "a.db", "--migrations", nowhere, "--json")
     told = json.loads(done.stdout)
     assert (told["error"], told["operation"], told["path"]) == ("BadMigrations", "read", str(nowhere))
-    sentence = f"could not read {nowhere}: No such file or directory. Name the folder that holds the migrations."
+    sentence = f"could not read {nowhere}: {missing(nowhere)}. Name the folder that holds the migrations."
     assert (done.returncode, sentence in done.stderr) == (4, True)
     assert dbsync("import", nowhere, "--database", tmp_path / "a.db", "--migrations", nowhere, typed="y\n").stdout == ""
     assert files(tmp_path) == set()

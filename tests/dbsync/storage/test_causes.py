@@ -174,6 +174,7 @@ main()
 """
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of a process are of POSIX")
 def test_a_limit_of_this_machine_that_sqlite_calls_an_io_error_goes_away_with_the_limit(tmp_path: Path) -> None:
     """An index over a large table: the file grows past what this process may write, three times."""
     database, folder = tmp_path / "data" / "s.db", tmp_path / "m"

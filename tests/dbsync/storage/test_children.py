@@ -46,6 +46,7 @@ TREES: Final = {
 
 TOOLS: Final = {
     "scripts/_bench_dbsync.py", "scripts/_demo/stage.py", "scripts/_environment.py", "scripts/bench", "scripts/test",
+    "scripts/winbench",
 }  # fmt: skip
 """Scripts for developers start what they like; the script for a till starts nothing."""
 

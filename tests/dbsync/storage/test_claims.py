@@ -168,7 +168,9 @@ def test_a_file_that_grows_while_it_is_read_has_a_limit(tmp_path: Path, monkeypa
 
 
 def test_only_names_of_ours_are_listed_and_only_so_many_are_looked_at(tmp_path: Path) -> None:
-    for name in ("1.json", "02.json", "x.json", "..json", "3.json.new", "4.json\n", "-rf"):
+    # Windows has no names with a line end.
+    strange = () if sys.platform == "win32" else ("4.json\n",)
+    for name in ("1.json", "02.json", "x.json", "..json", "3.json.new", "-rf", *strange):
         (tmp_path / name).touch()
     assert claims.names(tmp_path, r"[0-9]{1,9}\.json") == claims.Listing(("02.json", "1.json"))
     assert claims.names(tmp_path / "none", r".*") == claims.Listing()

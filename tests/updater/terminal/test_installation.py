@@ -51,7 +51,10 @@ def wrong_wishes(till: Till, vendor: Vendor, url: str) -> dict[str, tuple[Wish, 
         "folder": (wish._replace(state=file / "state"), "not a folder"),
         "overlap": (wish._replace(data=till.folder / "program" / "data"), "inside"),
         "interpreter": (wish._replace(interpreters=(("python", "/no/python"),)), "no such program"),
-        "account": (wish._replace(till_user="nobody-here"), "no account nobody-here|administrator"),
+        "account": (
+            wish._replace(till_user="nobody-here"),
+            "no account nobody-here|administrator|not implemented",
+        ),
     }
 
 

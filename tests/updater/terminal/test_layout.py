@@ -41,7 +41,11 @@ PARAMETERS: Final = [pytest.param(name, marks=[] if name in SHORT else [pytest.m
 GO_BACK: Final = ("owing", "owing_person", "owing_sales", "restored_person")
 """The launch finishes the restore that is owed, then starts 1.0."""
 NOWHERE: Final = "http://127.0.0.1:9"
-CALLS: Final = ("open", "write", "fsync", "mkdir", "rmdir", "unlink", "rename", "replace", "link", "chmod", "fchmod")
+CALLS: Final = tuple(
+    name
+    for name in ("open", "write", "fsync", "mkdir", "rmdir", "unlink", "rename", "replace", "link", "chmod", "fchmod")
+    if hasattr(os, name)
+)
 WRITING: Final = os.O_WRONLY | os.O_RDWR
 CHANGING: Final = frozenset({"free_bytes"})
 """What `status` tells that is not the same twice."""

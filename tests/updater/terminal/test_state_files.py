@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
+from dbsync.errors import DiskProblem
 from dbsync.model import ReleaseId, SchemaNumber, TrialId
+from tests.helpers.held import holder
 from updater.decisions.trial import settled
-from updater.model import Act, Proof, ProvenBy, Release, Trial
+from updater.model import Act, By, Proof, ProvenBy, Rejection, Release, Trial
 from updater.terminal.state_files import StateFolder, claims_of
 
 OLD, NEW = Release(ReleaseId("a" * 64), "1.0", SchemaNumber(1)), Release(ReleaseId("b" * 64), "2.0", SchemaNumber(2))
@@ -48,3 +52,18 @@ def test_what_another_version_wrote_is_read_and_written_back_as_it_is(tmp_path: 
     assert (cut.act, cut.launches_count, cut.interruptions_count) == (Act.NONE, 1, 1)
     state.write_trial(trial)
     assert json.loads((tmp_path / "trial" / "t1.json").read_bytes())["act"] == "warm-up"
+
+
+def test_a_rejection_that_cannot_be_read_now_rejects_all_the_same(tmp_path: Path) -> None:
+    state = StateFolder(tmp_path, shared=tmp_path)
+    state.write_rejection(Rejection(NEW, By.PERSON, "ROLLED_BACK", "it was slow", AT))
+    (path,) = (tmp_path / "rejected").iterdir()
+    with holder() as found:
+        found.paths, found.watches = {str(path)}, True
+        with pytest.raises(DiskProblem):
+            state.read_rejections(lambda _: True)
+        state.tolerates_unavailable = True
+        (rejection,) = state.read_rejections(lambda _: True)
+    assert rejection.release.release_id == NEW.release_id
+    path.write_text("{")
+    assert state.read_rejections(lambda _: True) == (), "one that is damaged for good rejects nothing"

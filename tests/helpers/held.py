@@ -1,0 +1,167 @@
+"""Another program that holds files open, as Windows lets it: in memory on every system, and in a process on Windows.
+
+Python announces each call on a file before it makes it (`sys.addaudithook`). Here it fails as Windows lets it fail
+while another handle is open that does not share enough. A folder with an open file in it cannot be renamed either.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from unittest import mock
+
+from dbsync.storage.platform import this_platform
+from dbsync.storage.platform.base import Platform
+from dbsync.storage.platform.windows import ACCESS_DENIED, SHARING_VIOLATION, waits_seconds
+
+BRIEFLY: Final = 3
+"""So many calls on a file fail while a scanner reads it."""
+Value = TypeVar("Value")
+_WRITES: Final = os.O_WRONLY | os.O_RDWR
+
+
+class Share(IntEnum):
+    """The share mode of the handle that the other program has: what it lets others do."""
+
+    NOTHING = 0
+    READ = 1
+    READ_WRITE = 3
+    ALL = 7
+
+
+class Holder:
+    """A program that holds files; every call on one that its share mode excludes fails, so often or always."""
+
+    def __init__(self) -> None:
+        self.share = Share.NOTHING
+        self.paths: set[str] = set()
+        self.failures_left: int | None = None
+        """None: for good."""
+        self.refused: list[tuple[str, str]] = []
+        self.calls: list[tuple[str, str]] = []
+        """All calls, as event and path, while it watches."""
+        self.watches = False
+        self._thread = threading.get_ident()
+
+    def see(self, event: str, given: tuple[Any, ...]) -> None:
+        """Take note of a call that is about to be made, and let it fail."""
+        for path, code in self._asked(event, given):
+            self.calls.append((event, path))
+            refusal = code if self._is_held(path) else None
+            if event == "os.rename" and self._is_above(path):
+                refusal = ACCESS_DENIED
+            if refusal is not None and self.failures_left != 0:
+                if self.failures_left is not None:
+                    self.failures_left -= 1
+                self.refused.append((event, path))
+                error = PermissionError(errno.EACCES, "the file is used by another process", path)
+                error.winerror = refusal  # type: ignore[attr-defined,unused-ignore]
+                raise error
+
+    def _is_held(self, path: str) -> bool:
+        # A name alone is relative to an open folder. Nobody holds what is about to be made.
+        return (path in self.paths and os.path.lexists(path)) or (
+            os.sep not in path and any(Path(held).name == path and os.path.lexists(held) for held in self.paths)
+        )
+
+    def _is_above(self, folder: str) -> bool:
+        return any(held.startswith(folder + os.sep) and os.path.lexists(held) for held in self.paths)
+
+    def _asked(self, event: str, given: tuple[Any, ...]) -> Iterator[tuple[str, int | None]]:
+        """Yield the paths of a call, each with the error that it gets if another program has it open."""
+        if event == "open" and isinstance(given[0], str | bytes | os.PathLike):
+            mode, flags = given[1], given[2]
+            writes = any(letter in mode for letter in "wxa+") if isinstance(mode, str) else bool(flags & _WRITES)
+            needed = Share.READ_WRITE if writes else Share.READ
+            yield os.fsdecode(given[0]), None if self.share >= needed else SHARING_VIOLATION
+        elif event in ("os.remove", "os.rmdir", "os.rename"):
+            yield os.fsdecode(given[0]), None if self.share == Share.ALL else SHARING_VIOLATION
+            if event == "os.rename":
+                # Not even a handle that shares everything lets its file be renamed over.
+                yield os.fsdecode(given[1]), ACCESS_DENIED
+
+
+_HOLDERS: list[Holder] = []
+_HOOKED: list[bool] = []
+
+
+def _hook(event: str, given: tuple[Any, ...]) -> None:
+    for holder in _HOLDERS:
+        if holder.watches and threading.get_ident() == holder._thread:
+            holder.see(event, given)
+
+
+_PATIENT: Final = ("replace", "open_binary", "create", "open_claim")
+"""Calls of a platform that are patient on Windows."""
+
+
+def _patiently(platform: Platform, call: Callable[[], Value], *, briefly: bool = False) -> Value:
+    """The patience of Windows, without its waits."""
+    waited_count = 0
+    while True:
+        try:
+            return call()
+        except OSError as cause:
+            waits = waits_seconds(getattr(cause, "winerror", None), briefly=briefly)
+            if waited_count >= len(waits):
+                raise
+            waited_count += 1
+
+
+def _made_patient(original: Callable[..., Value]) -> Callable[..., Value]:
+    def call(self: Platform, *given: object, **named: object) -> Value:
+        return _patiently(self, lambda: original(self, *given, **named))
+
+    return call
+
+
+@contextmanager
+def holder() -> Iterator[Holder]:
+    """A holder that can watch this thread's calls on files inside the block, on a system that is patient."""
+    if not _HOOKED:
+        sys.addaudithook(_hook)
+        _HOOKED.append(True)
+    found, own = Holder(), type(this_platform())
+    _HOLDERS.append(found)
+    with ExitStack() as patches:
+        patches.enter_context(mock.patch.object(own, "patiently", _patiently))
+        for name in _PATIENT:
+            patches.enter_context(mock.patch.object(own, name, _made_patient(getattr(own, name))))
+        try:
+            yield found
+        finally:
+            _HOLDERS.remove(found)
+
+
+HOLD: Final = """
+import ctypes, sys
+kernel = ctypes.WinDLL("kernel32", use_last_error=True)
+kernel.CreateFileW.restype = ctypes.c_void_p
+number, pointer = ctypes.c_ulong, ctypes.c_void_p
+kernel.CreateFileW.argtypes = (ctypes.c_wchar_p, number, number, pointer, number, number, pointer)
+handle = kernel.CreateFileW(sys.argv[1], 0x80000000, int(sys.argv[2]), None, 3, 0x80, None)
+print("held" if handle not in (None, 2**64 - 1) else f"not held: {ctypes.get_last_error()}", flush=True)
+sys.stdin.readline()
+"""
+
+
+@contextmanager
+def held_by_a_process(path: Path, share: Share) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has a file open on Windows; it lets go at the end of the block, or of its input."""
+    words = [sys.executable, "-c", HOLD, str(path), str(int(share))]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == b"held"
+        try:
+            yield process
+        finally:
+            process.stdin.close()
