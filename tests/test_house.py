@@ -443,6 +443,7 @@ RAW_FILE_CALLS: Final = {
     "dbsync.backups.compression": "it gives zstd an open file",
     "updater.bundles.version_folders": "it gives tarfile an open file",
     "dbsync.cli.output": "the null device",
+    "updater.terminal.app_log": "the null device",
     "dbsync.migrations.code_child": "the null device",
     "updater.cli.start": "the null device",
 }

@@ -38,9 +38,9 @@ def open_unbuffered(path: Path) -> FileIO:
     return patiently(lambda: path.open("rb", buffering=0))
 
 
-def open_to_write(path: Path, mode: str) -> BinaryIO:
-    """Open a file to write bytes: `wb`, `xb`, or `r+b`."""
-    return cast("BinaryIO", patiently(lambda: path.open(mode)))
+def open_to_write(path: Path, mode: str, *, buffering: int = -1) -> BinaryIO:
+    """Open a file to write bytes: `wb`, `xb`, `r+b` or `w+b`; without buffering each write is the system's."""
+    return cast("BinaryIO", patiently(lambda: path.open(mode, buffering=buffering)))
 
 
 def read_bytes(path: Path) -> bytes:

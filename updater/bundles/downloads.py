@@ -6,7 +6,7 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Final
 
-from dbsync.storage import files
+from dbsync.storage import file_calls, files
 from dbsync.storage.files import disk_errors
 from updater.model import Release
 
@@ -47,4 +47,4 @@ class Downloads:
     @staticmethod
     def _remove(path: Path) -> None:
         with disk_errors("remove", path):
-            path.unlink(missing_ok=True)
+            file_calls.remove(path)

@@ -11,7 +11,7 @@ from packaging.version import Version
 from dbsync.errors import disk_problem
 from dbsync.facts import NO_SCHEMA
 from dbsync.outcomes import NamedOutcome
-from dbsync.storage import files
+from dbsync.storage import file_calls, files
 from updater.answers import Answer, Summary, Unusable
 from updater.bundle_names import ANY_PLATFORM, is_version
 from updater.bundles.version_folders import Versions
@@ -69,7 +69,7 @@ class Manifests:
         kept = _read(path)
         if kept is not None and release_id(kept) == listed.release_id:
             return kept
-        path.unlink(missing_ok=True)
+        file_calls.remove(path)
         fetched = self._fetch(listed, path)
         data = _read(path) if fetched.answer is Answer.OK else None
         return data if data is not None else fetched
@@ -78,7 +78,7 @@ class Manifests:
         """Remove what the last look did not need."""
         for path in files.listed(self._folder, "*"):
             if path.name.removesuffix(".part") not in self._used:
-                path.unlink(missing_ok=True)
+                file_calls.remove(path)
 
 
 def newest_usable(releases: Iterable[Listed], here: Here, *, above: Version | None, manifests: Manifests) -> Found:
@@ -185,7 +185,7 @@ def _unusable(listed: Listed, outcome: NamedOutcome, cause: str) -> Unusable:
 
 def _read(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return file_calls.read_bytes(path)
     except FileNotFoundError:
         return None
     except OSError as cause:

@@ -88,7 +88,7 @@ class Versions:
     def manifest_bytes(self, name: str) -> bytes | None:
         """Return the bytes of the manifest of an installed version; None if they cannot be read."""
         try:
-            return (self.root / name / MANIFEST_NAME).read_bytes()
+            return file_calls.read_bytes(self.root / name / MANIFEST_NAME)
         except OSError:
             return None
 
@@ -99,7 +99,7 @@ class Versions:
             Refused: the folder or its manifest is missing or damaged.
         """
         try:
-            return parse_start((self.root / name / START_NAME).read_bytes())
+            return parse_start(file_calls.read_bytes(self.root / name / START_NAME))
         except (OSError, ManifestError):
             # Version folders of earlier releases have no such file, and they never change.
             return start_of(self.manifest(name))
@@ -217,8 +217,8 @@ class Versions:
                 if any(path.is_symlink() for path in own):
                     # What it leads to may be written by another account.
                     return None
-                manifest_bytes = (folder / MANIFEST_NAME).read_bytes()
-                start = (folder / START_NAME).read_bytes() if files.is_there(folder / START_NAME) else None
+                manifest_bytes = file_calls.read_bytes(folder / MANIFEST_NAME)
+                start = file_calls.read_bytes(folder / START_NAME) if files.is_there(folder / START_NAME) else None
             manifest = parse(manifest_bytes, installed=True)
             if start not in (None, start_to_bytes(start_of(manifest))):
                 return None
@@ -235,7 +235,7 @@ class Versions:
         folder = self.root / name
         if folder.is_symlink():
             with files.disk_errors("remove", folder):
-                folder.unlink()
+                file_calls.remove(folder)
             return
         aside = folder.with_name(_OLD + name)
         if files.is_there(aside):

@@ -369,6 +369,14 @@ def back_up(till: Till) -> str:
     return f"backed up: {done.made.path}" if done.made is not None else ""
 
 
+def _back_up_or_say(till: Till) -> str:
+    try:
+        return back_up(till)
+    except TillkeeperError as error:
+        # Its report could not be written: the next hour observes again.
+        return error.in_words
+
+
 def run(
     till: Till,
     *,
@@ -406,12 +414,7 @@ def run(
             cycles.modify(next_run_time=moment)
 
     def back_up_in_turn() -> None:
-        try:
-            done = back_up(till)
-        except TillkeeperError as error:
-            # Its report could not be written: the next hour observes again.
-            done = error.in_words
-        if done:
+        if done := _back_up_or_say(till):
             said(done)
 
     scheduler = BlockingScheduler(timezone="UTC")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from dbsync.storage import files
+from dbsync.storage import file_calls, files
 from updater.answers import Answer
 from updater.decisions.transfer import (
     OVERLAP_BYTES,
@@ -126,7 +126,7 @@ class Download:
             files.rename_durably(source=wanted.part, target=wanted.target)
             return True
         with files.disk_errors("remove", wanted.part):
-            wanted.part.unlink()
+            file_calls.remove(wanted.part, missing_ok=False)
         if last is not None and not self._mixed:
             self._fail(last, Trouble(Answer.REFUSED, f"{wanted.name}: what came is not what was signed"))
             self._tries[last] = self._tries[last]._replace(closed=True)
@@ -199,7 +199,8 @@ class Download:
         replaces them, from the first difference on.
         """
         wanted, part = self._wanted, self._wanted.part
-        with files.disk_errors("write", part), part.open("r+b" if part.exists() else "w+b", buffering=0) as file:
+        mode = "r+b" if part.exists() else "w+b"
+        with files.disk_errors("write", part), file_calls.open_to_write(part, mode, buffering=0) as file:
             have = min(_size(part), wanted.size_bytes)
             place, written = fit.start, SPACE_CHECK_BYTES
             file.truncate(have)

@@ -9,7 +9,6 @@ import hashlib
 import inspect
 import itertools
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -22,7 +21,7 @@ from tuf.api.metadata import Metadata, Root, Targets
 from tuf.api.serialization import DeserializationError
 from tuf.ngclient import FetcherInterface, Updater
 
-from dbsync.storage import files
+from dbsync.storage import file_calls, files
 from updater.addresses import plain
 from updater.answers import Answer
 from updater.manifest import SIGNED_AT
@@ -82,7 +81,7 @@ class Look:
         Raises:
             Trouble: with the answer that names the cause.
         """
-        root = (self.trust / trust.ROOT_NAME).read_bytes()
+        root = file_calls.read_bytes(self.trust / trust.ROOT_NAME)
         self.metadata.mkdir(parents=True, exist_ok=True)
         try:
             with _links_or_copies():
@@ -121,7 +120,7 @@ class Look:
             if not stale:
                 raise
             for path in stale:
-                path.unlink()
+                file_calls.remove(path, missing_ok=False)
             client = self._client(root)
             client.refresh()
         return client
@@ -147,7 +146,7 @@ class Look:
         for role in ROLES[1:]:
             path = self.metadata / f"{role}.json"
             if path.exists() and path.stat().st_size == 0:
-                path.unlink()
+                file_calls.remove(path, missing_ok=False)
 
     def _keys(self) -> dict[str, str]:
         """Return a digest of each role's keys in the verified root."""
@@ -227,7 +226,7 @@ class Look:
 
     def _keep(self, root: bytes, offers: list[dict[str, Any]], expires: datetime) -> None:
         """Keep the verified answer for as long as the repository stays as it is (`unchanged`)."""
-        timestamp = (self.metadata / "timestamp.json").read_bytes()
+        timestamp = file_calls.read_bytes(self.metadata / "timestamp.json")
         version = Metadata.from_file(str(self.metadata / "root.json")).signed.version
         kept = listing.Kept(
             app=self.app,
@@ -255,8 +254,8 @@ def _links_or_copies() -> Iterator[None]:
             right(source, target, *values, **options)
         path = Path(target)
         if not path.exists():
-            path.unlink(missing_ok=True)
-            shutil.copyfile(path.parent / source, path)
+            file_calls.remove(path)
+            file_calls.write_bytes(path, file_calls.read_bytes(path.parent / source))
 
     os.symlink = linked  # type: ignore[assignment]
     try:

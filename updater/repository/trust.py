@@ -6,14 +6,13 @@ copy of the repository could not be told from the newest one.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from dbsync.errors import Refused, UnreadableFile
-from dbsync.storage import files
+from dbsync.storage import file_calls, files
 
 ROLES: Final = ("root", "timestamp", "snapshot", "targets")
 CLOCK_DOUBT: Final = timedelta(days=1)
@@ -53,11 +52,11 @@ def forget(folder: Path) -> None:
 
     A crash in between leaves less to compare with, and `seen.json` still refuses every older version.
     """
-    (folder / LISTING_NAME).unlink(missing_ok=True)
+    file_calls.remove(folder / LISTING_NAME)
     for name in ("metadata", "manifests"):
         with files.disk_errors("remove", folder / name):
             if (folder / name).exists():
-                shutil.rmtree(folder / name)
+                file_calls.remove_tree(folder / name)
 
 
 def read(folder: Path) -> Seen:

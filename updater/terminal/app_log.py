@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from dbsync.storage import file_calls
 from dbsync.storage.platform import this_platform
 from updater.host import this_host
 
@@ -41,8 +42,7 @@ class AppLog:
 
     def _turn(self) -> None:
         platform, older = this_platform(), self._path.with_name(f"{self._path.name}.1")
-        with suppress(FileNotFoundError):
-            older.unlink()
+        file_calls.remove(older)
         source = platform.open_binary(self._path, os.O_RDWR, mode=0o600)
         try:
             target = platform.create(older, like=self._path.parent)
@@ -106,7 +106,7 @@ class LogView:
 
     def _read(self, start: int, limit_bytes: int) -> bytes:
         try:
-            with self._path.open("rb") as log:
+            with file_calls.open_to_read(self._path) as log:
                 log.seek(start)
                 return log.read(limit_bytes)
         except OSError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from dbsync.storage import file_calls
 from dbsync.storage import files as disk_files
 from dbsync.storage.files import disk_errors
 from updater.model import TrialId
@@ -24,7 +25,7 @@ class ConfirmFile:
     def asks(self) -> bool:
         """Return whether the app has written it; answering removes it."""
         try:
-            return self.path.read_text(encoding="utf-8").strip() == self._trial_id
+            return file_calls.read_text(self.path).strip() == self._trial_id
         except (OSError, ValueError):
             return False
 
@@ -32,9 +33,9 @@ class ConfirmFile:
         """Answer the app; after a crash before this, the app waits, and its keeper or the next launcher answers."""
         with disk_errors("answer the confirm", self.path):
             disk_files.write_durably(self._answer_path, answer.encode(), like=self.path.parent)
-            self.path.unlink(missing_ok=True)
+            file_calls.remove(self.path)
 
     def clear(self) -> None:
         """Remove what an earlier launch left: it must not confirm the next one."""
         for path in (self.path, self._answer_path):
-            path.unlink(missing_ok=True)
+            file_calls.remove(path)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dbsync.errors import Refused
+from dbsync.storage import file_calls
 from updater.errors import Busy
 from updater.model import ProcessKind, Report, ReportPhase
 from updater.outcomes import TerminalOutcome
@@ -47,7 +48,7 @@ def reset(settings: Settings, root_file: Path) -> str:
         TryLater: the repository cannot be asked now, or an agent is at work.
     """
     try:
-        root = root_file.read_bytes()
+        root = file_calls.read_bytes(root_file)
     except OSError as cause:
         raise Refused(operation="read the root", path=root_file, cause=cause.strerror or str(cause)) from cause
     # In a folder of its own: nothing here changes unless a new terminal would accept the repository.
