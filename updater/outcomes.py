@@ -70,7 +70,7 @@ class TerminalOutcome(NamedOutcome):
     )
     INTERPRETER_UNKNOWN = (
         "INTERPRETER_UNKNOWN", "U-1035", Group.REFUSED, "",
-        "Add the role under [interpreters] in the settings; the next cycle takes the release.", True,
+        "Add the role under [interpreters] in the settings (when installing: --interpreter ROLE=PATH); the next cycle takes the release.", True,
     )
     TIMED_OUT = ("TIMED_OUT", "U-1005", Group.LATER, "", "The link was too slow; the download resumes where it stopped.")
     STAGING_LATER = ("STAGING_LATER", "U-1006", Group.LATER, "", "It is tried again by itself.")

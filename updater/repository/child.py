@@ -94,7 +94,7 @@ def main() -> None:
     try:
         request = json.loads(sys.stdin.readline())
         threading.Thread(target=_end_with_parent, daemon=True).start()
-        answer = _answer(request)
+        answer = answer_to(request)
     except BaseException as raised:  # noqa: BLE001 - of any type: the parent tells a failure from a deadline by it
         error = wrapped(raised)
         full = error.outcome == OutcomeName.NO_SPACE
@@ -102,7 +102,8 @@ def main() -> None:
     _tell(answer)
 
 
-def _answer(request: dict[str, Any]) -> dict[str, Any]:
+def answer_to(request: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer to one request; a Trouble is one too."""
     known = unchanged.answer(request) if request["do"] == "look" else None
     if known is not None:
         return known

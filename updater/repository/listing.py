@@ -83,8 +83,8 @@ def read(folder: Path) -> Kept | None:
         found = files.read_json(folder / LISTING_NAME)
         if found.pop("format") != FORMAT:
             return None
-        return Kept(**{**found, "offers": tuple(found["offers"])})
-    except (FileNotFoundError, TillkeeperError, KeyError, TypeError, AttributeError):
+        return Kept(**{**found, "root_version": int(found["root_version"]), "offers": tuple(found["offers"])})
+    except (FileNotFoundError, TillkeeperError, KeyError, TypeError, ValueError, AttributeError):
         return None
 
 

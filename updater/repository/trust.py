@@ -98,9 +98,12 @@ def changed_roles(seen: Seen, keys: Mapping[str, str]) -> frozenset[str]:
 def forgotten(seen: Seen, changed: frozenset[str]) -> Seen:
     """Return what was seen without the versions that replaced keys may have signed.
 
-    Timestamp and snapshot go together (TUF 5.3.11): each names the other's version.
+    Timestamp and snapshot go together (TUF 5.3.11): each names the other's version. Snapshot names that of targets, so
+    a vendor who replaces its keys may begin the versions of targets again.
     """
     roles = set(changed)
+    if "snapshot" in changed:
+        roles.add("targets")
     if roles & {"timestamp", "snapshot"}:
         roles |= {"timestamp", "snapshot"}
     return seen._replace(versions={role: version for role, version in seen.versions.items() if role not in roles})
@@ -149,7 +152,7 @@ def moment(text: str) -> datetime | None:
     """Return a time in a file as a value; None for an empty or damaged one."""
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
-    except ValueError:
+    except (ValueError, TypeError):
         return None
 
 

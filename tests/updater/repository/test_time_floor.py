@@ -56,7 +56,7 @@ def test_replaced_keys_forget_the_versions_that_they_signed_and_no_others() -> N
     for role, forgotten, gone in (
         ("root", set(), set()),
         ("timestamp", {"timestamp", "snapshot"}, {"timestamp.json", "snapshot.json"}),
-        ("snapshot", {"timestamp", "snapshot"}, {"timestamp.json", "snapshot.json"}),
+        ("snapshot", {"timestamp", "snapshot", "targets"}, {"timestamp.json", "snapshot.json"}),
         ("targets", {"targets"}, {"targets.json", "snapshot.json"}),
     ):
         changed = trust.changed_roles(seen, {**keys, role: "new"})

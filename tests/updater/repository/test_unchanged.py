@@ -28,7 +28,7 @@ CODE = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 from updater.repository import child
-answer = child._answer(json.loads(sys.argv[2]))
+answer = child.answer_to(json.loads(sys.argv[2]))
 print(json.dumps([answer["answer"], len(answer["offers"]), sorted({name.split(".")[0] for name in sys.modules})]))
 """
 
