@@ -108,9 +108,9 @@ def _made(folder: Path) -> Path:
 
 def _say_steps(title: str, told: dict) -> None:
     say(f"\n{title}: {told['seconds']:.2f} s; work in a second thread shows only where it is waited for")
-    for name, seconds in told["steps"]:
+    for name, seconds, cpu_seconds in told["steps"]:
         if seconds >= LEAST_SECONDS:
-            say(f"  {seconds:7.2f} s  {name}")
+            say(f"  {seconds:7.2f} s {cpu_seconds:7.2f} s CPU  {name}")
 
 
 def _curve_line(folder: Path, size_megabytes: int, rounds_count: int) -> str:
