@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 from dbsync.backups import catalog, compression, snapshot
+from dbsync.backups.check_beside import ReadBeside
 from dbsync.backups.concurrent_writes import Watch
 from dbsync.backups.snapshot import sidecars
 from dbsync.errors import BackupUnusable, Damaged, DiskProblem, TillkeeperError, TryLater, VerificationFailed
@@ -32,6 +34,7 @@ from dbsync.storage.connections import (
 from dbsync.storage.files import disk_errors
 from dbsync.storage.introspection import version_of
 from dbsync.storage.page_copy import copy_over
+from dbsync.storage.same_pages import same_pages
 
 WRITE_VERSION_AT: Final = 18
 NEWEST_WRITE_VERSION: Final = 2
@@ -51,26 +54,50 @@ def restore_over(
 ) -> None:
     """Put a copy over a live database through the backup API: one transaction on the live file.
 
-    Never by replacing files: a left-over `-wal` would be replayed over the restored file. The result is opened anew and
-    checked as read from the disk.
+    Never by replacing files: a left-over `-wal` would be replayed over the restored file. The source is checked while
+    it is copied. The result is read from the disk: if it is the source, byte for byte, it is as sound. Else it is
+    checked itself, for instance where somebody writes into it already.
 
     Raises:
         BackupUnusable: the copy cannot be opened.
         Locked: another process wrote into the database since `watch` began; the database is unchanged.
         DiskProblem: the restored database is not sound when it is read back; the copy is still there.
     """
-    with (
-        closing(watch or Watch(database)) as watch,
-        compression.plain(source) as plain,
-        translated("restore", database),
-        closing(open_copy(plain)) as kept,
-    ):
-        _copy_over(database, kept, told, watch)
-    files.sync_folder(database.parent)
+    with closing(watch or Watch(database)) as watch, compression.plain(source) as plain:
+        checking = ReadBeside(lambda opened: _is_sound(plain, thoroughness, opened))
+        try:
+            with translated("restore", database), closing(open_copy(plain)) as kept:
+                _copy_over(database, kept, told, watch)
+            # From here on this process does not have the database open.
+            watch.close()
+            files.sync_folder(database.parent)
+            if checking.result() and _is_copy_of(plain, database):
+                return
+        except BaseException:
+            checking.cancel()
+            raise
     with translated("check what was restored", database), closing(open_reading(database)) as live:
         problem = check_soundness(live, thoroughness)
     if problem is not None:
         raise DiskProblem(operation="check what was restored", path=database, cause=problem)
+
+
+def _is_sound(copy: Path, thoroughness: Thoroughness, opened: Callable[[Connection], None]) -> bool:
+    """Return whether a check that ran found nothing; where it cannot run, the restored database is checked."""
+    try:
+        with translated("check", copy), closing(open_copy(copy)) as connection:
+            opened(connection)
+            return check_soundness(connection, thoroughness) is None
+    except TillkeeperError:
+        return False
+
+
+def _is_copy_of(copy: Path, database: Path) -> bool:
+    try:
+        return same_pages(copied=copy, database=database)
+    except TillkeeperError:
+        # SQLite says what cannot be read.
+        return False
 
 
 def _copy_over(database: Path, kept: Connection, told: Told, watch: Watch) -> None:

@@ -60,10 +60,13 @@ class BackingUp(Shared):
         if not isinstance(self._begun, InPlace) or not this_platform().renames_open_files:
             return False
         # Not loaded at a start with nothing pending.
-        from dbsync.backups.check_beside import CheckBeside
+        from dbsync.backups.check_beside import ReadBeside
 
         # Damage of the copy is that of the database: a migration on it can take long, or fail in odd ways.
-        self._checking = CheckBeside(part, self.thoroughness, failed=self._begun.connection.interrupt)
+        self._checking = ReadBeside(
+            lambda opened: snapshot.check_part(part, self.thoroughness, opened=opened),
+            failed=self._begun.connection.interrupt,
+        )
         return True
 
     def check_backup(self, part: Backup) -> Backup:

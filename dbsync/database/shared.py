@@ -21,7 +21,7 @@ from dbsync.storage.reserve import Reserve
 from dbsync.upgrade.effects import Effects
 
 if TYPE_CHECKING:
-    from dbsync.backups.check_beside import CheckBeside
+    from dbsync.backups.check_beside import ReadBeside
 
 PROCESS: Final = files.random_name()
 """A part of scratch file names: a program that outlives a killed run must not write into the next run's copy."""
@@ -80,8 +80,8 @@ class Shared(Effects):
         """The open transaction."""
         self._pending: tuple[Migration, ...] = ()
         """The migrations of this run, as of `preflight`."""
-        self._checking: CheckBeside | None = None
-        """The check of the backup that runs beside the migration."""
+        self._checking: ReadBeside[Backup] | None = None
+        """The check of a copy that runs beside the work that it is for."""
         self._measured: measurements.Measured | None = None
         """The measurement of a rehearsal of exactly these migrations, if there is one."""
 
