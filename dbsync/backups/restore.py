@@ -166,10 +166,10 @@ def _check_whole(path: Path) -> None:
         raise BackupUnusable(operation="use the backup", path=path, cause=f"a part of it is still in {name}", hint=hint)
 
 
-def put_aside(facts: Backup, *, database: Path, final: Path, told: Told, watch: Watch) -> Backup:
-    """Copy the live database to another name, whether its content is sound or not.
+def copy_aside(facts: Backup, *, database: Path, final: Path, told: Told, watch: Watch) -> Backup:
+    """Copy the live database to the temporary name of another file, whether its content is sound or not.
 
-    Returns when the copy is durable: only then may the live database be replaced.
+    Only when the copy is durable (`inspected`) may the live database be replaced.
 
     Args:
         database: the file.
@@ -189,18 +189,12 @@ def put_aside(facts: Backup, *, database: Path, final: Path, told: Told, watch: 
     try:
         # Nobody should sell into what is about to be replaced, so nobody is kept waiting who could go on.
         with watch.nobody_writes() as writer:
-            part = snapshot.copy_to_part(facts, source=database, final=final, told=told, writer=writer, shares=False)
+            return snapshot.copy_to_part(facts, source=database, final=final, told=told, writer=writer, shares=False)
     except DiskProblem as error:
         watch.close()
         raise _of_its_object(error, source=database, target=final) from error
     except BaseException:
         watch.close()
-        raise
-    try:
-        return snapshot.keep_part(_inspected(part))
-    except BaseException:
-        watch.close()
-        snapshot.drop_part(part.path)
         raise
 
 
@@ -237,8 +231,8 @@ def check_format(database: Path) -> None:
         raise Damaged(operation="replace", path=database, cause=cause)
 
 
-def _inspected(part: Backup) -> Backup:
-    """Return the facts of a durable copy, marked as verified or not.
+def inspected(part: Backup, opened: Callable[[Connection], None]) -> Backup:
+    """Make a copy durable, and return its facts, marked as verified or not; `opened` gets the connection of the check.
 
     A copy has every page, sound or not. If it cannot be checked, for example because a collation of the app is
     missing, it is kept as not verified.
@@ -252,6 +246,7 @@ def _inspected(part: Backup) -> Backup:
             translated("check the copy", part.path, otherwise=VerificationFailed),
             closing(open_copy(part.path)) as connection,
         ):
+            opened(connection)
             problem = check_soundness(connection)
     except (Damaged, VerificationFailed) as error:
         problem = error.cause
