@@ -82,7 +82,7 @@ def steps(size_megabytes: int) -> None:
                 say(f"  {_run(Path(runs), 'plain', plain, migrations, step).seconds:7.2f} s  sqlite3 with its checks")
                 if step != "backfill":
                     _run(Path(runs), "trade", database)
-                    os.sync()
+                    _settle()
                     _say_steps(
                         f"going back over '{step}'", _run(Path(runs), "downgrade", database, migrations, step).told
                     )
@@ -196,7 +196,7 @@ def _going_back(folder: Path, shop: Path, step: str, cp_seconds: float, rounds_c
             database = _fresh(shop, Path(place))
             _run(Path(place), "dbsync", database, migrations, step)
             traded = _run(Path(place), "trade", database).told
-            os.sync()
+            _settle()
             runs.append(_run(Path(place), "downgrade", database, migrations, step))
             assert runs[-1].told["totals"] == traded["totals"], "not everything is there"
     middle = statistics.median(one.seconds for one in runs)
@@ -213,8 +213,13 @@ def _fresh(shop: Path, place: Path) -> Path:
     """A copy, in the system's cache like every other one, and on the disk before the clock starts."""
     database = place / "shop.db"
     shutil.copyfile(shop, database)
-    os.sync()
+    _settle()
     return database
+
+
+def _settle() -> None:
+    """Write out what the system holds, before the clock starts."""
+    os.sync()
 
 
 def _turned(runs: dict, number: int) -> list:

@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from _bench_dbsync import Run, _fresh, _made, _make, _migrations, _run, _turned
+from _bench_dbsync import Run, _fresh, _made, _make, _migrations, _run, _settle, _turned
 from _bench_steps import STEPS
 from _environment import say
 
@@ -57,7 +57,7 @@ def _measured(size_megabytes: int, rounds_count: int) -> Measured:
         for number in range(rounds_count):
             for name in _turned(dict.fromkeys(("cp", *COPIES)), number):
                 with tempfile.TemporaryDirectory(dir=folder) as runs:
-                    os.sync()
+                    _settle()
                     found.add(name, _run(Path(runs), name, shop, Path(runs) / "copy.db"))
             for step, (changes, sql) in STEPS.items():
                 migrations = _migrations(folder, changes, sql)
@@ -73,7 +73,7 @@ def _migrate(found: Measured, shop: Path, place: Path, step: str, side: str, mig
     found.add((step, side), _run(place, side, database, migrations, step))
     if side == "dbsync" and step in BACK_SECONDS_A_GIGABYTE:
         traded = _run(place, "trade", database).told
-        os.sync()
+        _settle()
         back = _run(place, "downgrade", database, migrations, step)
         assert back.told["totals"] == traded["totals"], "not everything is there"
         found.add((step, "back"), back)
