@@ -16,7 +16,6 @@ from _bench_steps import STEPS
 from _environment import ROOT, say
 
 ITEMS_PER_MEGABYTE = 10_400
-CURVE_MEGABYTES = 30
 LEAST_SECONDS = 0.01
 WORK = str(Path(__file__).with_name("_bench_work.py"))
 SAMPLE_SECONDS = 0.02
@@ -69,18 +68,6 @@ def bench(size_megabytes: int, rounds_count: int) -> None:
             _going_back(folder, shop, step, cp_seconds, rounds_count)
 
 
-def curve(size_megabytes: int, rounds_count: int) -> None:
-    """Makes shops from 30 MB up, each twice as large, and says for each how the ratios are."""
-    say(f"{rounds_count} rounds; medians; {os.cpu_count()} cores; s: seconds of cp and of sqlite3 with its checks")
-    steps = "".join(f"  {step + ' s':>16} {'x':>5}" for step in STEPS)
-    say(f"{'MB':>6}  {'cp s':>6} {'copy x':>7} {'backup x':>8}{steps}")
-    size = CURVE_MEGABYTES
-    while size <= size_megabytes:
-        with tempfile.TemporaryDirectory(prefix="tillkeeper-bench-") as place:
-            say(_curve_line(Path(place), size, rounds_count))
-        size *= 2
-
-
 def steps(size_megabytes: int) -> None:
     """Says where the time goes: the steps of each migration and of going back over it, by the events of the run."""
     with tempfile.TemporaryDirectory(prefix="tillkeeper-bench-") as place:
@@ -95,7 +82,7 @@ def steps(size_megabytes: int) -> None:
                 say(f"  {_run(Path(runs), 'plain', plain, migrations, step).seconds:7.2f} s  sqlite3 with its checks")
                 if step != "backfill":
                     _run(Path(runs), "trade", database)
-                    os.sync()
+                    _settle()
                     _say_steps(
                         f"going back over '{step}'", _run(Path(runs), "downgrade", database, migrations, step).told
                     )
@@ -108,37 +95,9 @@ def _made(folder: Path) -> Path:
 
 def _say_steps(title: str, told: dict) -> None:
     say(f"\n{title}: {told['seconds']:.2f} s; work in a second thread shows only where it is waited for")
-    for name, seconds in told["steps"]:
+    for name, seconds, cpu_seconds in told["steps"]:
         if seconds >= LEAST_SECONDS:
-            say(f"  {seconds:7.2f} s  {name}")
-
-
-def _curve_line(folder: Path, size_megabytes: int, rounds_count: int) -> str:
-    shop = _make(folder, size_megabytes, speak=lambda _: None)
-    seconds: dict = {}
-    for number in range(rounds_count):
-        for name in _turned(dict.fromkeys(("cp", "backup_alone", "backup_of_migration")), number):
-            with tempfile.TemporaryDirectory(dir=folder) as place:
-                os.sync()
-                seconds.setdefault(name, []).append(_run(Path(place), name, shop, Path(place) / "copy.db").seconds)
-        for step, (changes, sql) in STEPS.items():
-            migrations = _migrations(folder, changes, sql)
-            for side in _turned(dict.fromkeys(("plain", "dbsync")), number):
-                with tempfile.TemporaryDirectory(dir=folder) as place:
-                    database = _fresh(shop, Path(place))
-                    run = _run(Path(place), side, database, migrations, step)
-                    seconds.setdefault((step, side), []).append(run.seconds)
-    cp = seconds["cp"]
-    line = f"{shop.stat().st_size / 1e6:6.0f}  {statistics.median(cp):6.2f} {_ratio(seconds['backup_alone'], cp):7.2f}"
-    line += f" {_ratio(seconds['backup_of_migration'], cp):8.2f}"
-    for step in STEPS:
-        plain = seconds[step, "plain"]
-        line += f"  {statistics.median(plain):16.2f} {_ratio(seconds[step, 'dbsync'], plain):5.2f}"
-    return line
-
-
-def _ratio(seconds: list, others: list) -> float:
-    return statistics.median(mine / other for mine, other in zip(seconds, others, strict=True))
+            say(f"  {seconds:7.2f} s {cpu_seconds:7.2f} s CPU  {name}")
 
 
 def _make(folder: Path, size_megabytes: int, speak: "Callable[[str], None]" = say) -> Path:
@@ -237,7 +196,7 @@ def _going_back(folder: Path, shop: Path, step: str, cp_seconds: float, rounds_c
             database = _fresh(shop, Path(place))
             _run(Path(place), "dbsync", database, migrations, step)
             traded = _run(Path(place), "trade", database).told
-            os.sync()
+            _settle()
             runs.append(_run(Path(place), "downgrade", database, migrations, step))
             assert runs[-1].told["totals"] == traded["totals"], "not everything is there"
     middle = statistics.median(one.seconds for one in runs)
@@ -254,8 +213,13 @@ def _fresh(shop: Path, place: Path) -> Path:
     """A copy, in the system's cache like every other one, and on the disk before the clock starts."""
     database = place / "shop.db"
     shutil.copyfile(shop, database)
-    os.sync()
+    _settle()
     return database
+
+
+def _settle() -> None:
+    """Write out what the system holds, before the clock starts."""
+    os.sync()
 
 
 def _turned(runs: dict, number: int) -> list:

@@ -289,23 +289,29 @@ def _totals(database: str) -> dict:
 
 
 class Steps:
-    """The steps of a run with their seconds, by its events: each lasts until the next one begins."""
+    """The steps of a run with their seconds and CPU, by its events: each lasts until the next one begins."""
 
     def __init__(self) -> None:
         self.began = time.perf_counter()
-        self.begun = [("look", self.began)]
+        self.begun = [("look", self.began, _cpu_seconds())]
 
     def __call__(self, event: object) -> None:
         """Takes an event; only the next step counts, not how far a step has come."""
         name = f"{event.name}: {event.text}".rstrip(": ") if event.kind == "progress" else ""
         if name and name != self.begun[-1][0]:
-            self.begun.append((name, time.perf_counter()))
+            self.begun.append((name, time.perf_counter(), _cpu_seconds()))
 
     def took(self) -> dict:
-        """The seconds of the run and of each step."""
-        ends = [*(at for _, at in self.begun[1:]), time.perf_counter()]
-        steps = [(name, end - at) for (name, at), end in zip(self.begun, ends, strict=True)]
+        """The seconds of the run and of each step: those of the clock, and those of all threads and ended children."""
+        ends = [*self.begun[1:], ("", time.perf_counter(), _cpu_seconds())]
+        steps = [
+            (name, end - at, end_cpu - cpu) for (name, at, cpu), (_, end, end_cpu) in zip(self.begun, ends, strict=True)
+        ]
         return {**_took(self.began), "steps": steps}
+
+
+def _cpu_seconds() -> float:
+    return sum(os.times()[:4])
 
 
 def _took(began: float) -> dict:

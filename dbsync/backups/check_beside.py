@@ -1,54 +1,44 @@
-"""The check of a copy in a second thread, while the migration that it is for runs in its transaction."""
+"""The check of a copy in a second thread, while the work that it is for goes on."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from typing import Final, Generic, TypeVar
 
-from dbsync.backups import snapshot
 from dbsync.errors import TillkeeperError
-from dbsync.model import Backup
 from dbsync.storage.background import Beside
-from dbsync.storage.connections import Connection, Thoroughness
+from dbsync.storage.connections import Connection
 
 AGAIN_SECONDS: Final = 0.05
 """The time between two interrupts of a migration whose backup is not sound."""
+T = TypeVar("T")
+Opened = Callable[[Connection], None]
+"""Gets the connection of a check before the check begins."""
 
 
-class CheckBeside:
-    """A check of a finished copy that has begun. It reads the copy alone, as immutable, so it takes no locks.
+class ReadBeside(Generic[T]):
+    """Reading of a finished copy that has begun in a second thread, and can be ended.
 
-    The thread ends with the process: a crash leaves a part, which the next run clears.
+    It reads the copy alone, as immutable, so it takes no locks. The thread ends with the process.
 
     Args:
-        part: the copy.
-        thoroughness: how well it is checked.
-        failed: called in the second thread, again and again, if the copy does not pass: it ends the work beside.
+        read: reads it, through a connection that it passes on.
+        failed: called in the second thread, again and again until `result` is called, if `read` raises.
     """
 
-    def __init__(self, part: Backup, thoroughness: Thoroughness, *, failed: Callable[[], None]) -> None:
-        self._part: Final = part
-        self._thoroughness: Final = thoroughness
+    def __init__(self, read: Callable[[Opened], T], *, failed: Callable[[], None] | None = None) -> None:
+        self._read: Final = read
         self._failed: Final = failed
         self._connection: Connection | None = None
         self._cancelled = False
         self._awaited: Final = threading.Event()
-        self._beside: Final = Beside(self._checked)
+        self._beside: Final = Beside(self._run)
         self._beside.begin()
 
-    @property
-    def part(self) -> Backup:
-        """The copy that is checked."""
-        return self._part
-
-    def result(self) -> Backup:
-        """Wait for the end and return the facts of the copy.
-
-        Raises:
-            TillkeeperError: as `snapshot.check_part`; nothing is left of the copy.
-        """
+    def result(self) -> T:
+        """Wait for the end and return the result, or raise the error of `read`."""
         self._awaited.set()
         try:
             self._beside.end()
@@ -59,26 +49,26 @@ class CheckBeside:
         return self._beside.result()
 
     def cancel(self) -> None:
-        """End the check, whose result nobody needs, and wait for its end."""
+        """End the reading, whose result nobody needs, and wait for its end."""
         self._cancelled = True
         self._awaited.set()
         if self._connection is not None:
-            # Closed already: the check has ended.
+            # Closed already: it has ended.
             with suppress(Exception):
                 self._connection.interrupt()
         self._beside.end()
 
-    def _checked(self) -> Backup:
+    def _run(self) -> T:
         try:
-            return snapshot.check_part(self._part, self._thoroughness, opened=self._opened)
+            return self._read(self._opened)
         except BaseException:
             # An interrupt between two statements is lost. A connection that is closed refuses it.
             with suppress(Exception):
-                while not self._awaited.wait(AGAIN_SECONDS):
+                while self._failed is not None and not self._awaited.wait(AGAIN_SECONDS):
                     self._failed()
             raise
 
     def _opened(self, connection: Connection) -> None:
         self._connection = connection
         if self._cancelled:
-            raise TillkeeperError(operation="check the backup", path=self._part.path, cause="it was cancelled")
+            raise TillkeeperError(operation="check the copy", cause="it was cancelled")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 from dbsync.backups import catalog, compression, snapshot
+from dbsync.backups.check_beside import ReadBeside
 from dbsync.backups.concurrent_writes import Watch
 from dbsync.backups.snapshot import sidecars
 from dbsync.errors import BackupUnusable, Damaged, DiskProblem, TillkeeperError, TryLater, VerificationFailed
@@ -32,6 +34,7 @@ from dbsync.storage.connections import (
 from dbsync.storage.files import disk_errors
 from dbsync.storage.introspection import version_of
 from dbsync.storage.page_copy import copy_over
+from dbsync.storage.same_pages import same_pages
 
 WRITE_VERSION_AT: Final = 18
 NEWEST_WRITE_VERSION: Final = 2
@@ -51,26 +54,50 @@ def restore_over(
 ) -> None:
     """Put a copy over a live database through the backup API: one transaction on the live file.
 
-    Never by replacing files: a left-over `-wal` would be replayed over the restored file. The result is opened anew and
-    checked as read from the disk.
+    Never by replacing files: a left-over `-wal` would be replayed over the restored file. The source is checked while
+    it is copied. The result is read from the disk: if it is the source, byte for byte, it is as sound. Else it is
+    checked itself, for instance where somebody writes into it already.
 
     Raises:
         BackupUnusable: the copy cannot be opened.
         Locked: another process wrote into the database since `watch` began; the database is unchanged.
         DiskProblem: the restored database is not sound when it is read back; the copy is still there.
     """
-    with (
-        closing(watch or Watch(database)) as watch,
-        compression.plain(source) as plain,
-        translated("restore", database),
-        closing(open_copy(plain)) as kept,
-    ):
-        _copy_over(database, kept, told, watch)
-    files.sync_folder(database.parent)
+    with closing(watch or Watch(database)) as watch, compression.plain(source) as plain:
+        checking = ReadBeside(lambda opened: _is_sound(plain, thoroughness, opened))
+        try:
+            with translated("restore", database), closing(open_copy(plain)) as kept:
+                _copy_over(database, kept, told, watch)
+            # From here on this process does not have the database open.
+            watch.close()
+            files.sync_folder(database.parent)
+            if checking.result() and _is_copy_of(plain, database):
+                return
+        except BaseException:
+            checking.cancel()
+            raise
     with translated("check what was restored", database), closing(open_reading(database)) as live:
         problem = check_soundness(live, thoroughness)
     if problem is not None:
         raise DiskProblem(operation="check what was restored", path=database, cause=problem)
+
+
+def _is_sound(copy: Path, thoroughness: Thoroughness, opened: Callable[[Connection], None]) -> bool:
+    """Return whether a check that ran found nothing; where it cannot run, the restored database is checked."""
+    try:
+        with translated("check", copy), closing(open_copy(copy)) as connection:
+            opened(connection)
+            return check_soundness(connection, thoroughness) is None
+    except TillkeeperError:
+        return False
+
+
+def _is_copy_of(copy: Path, database: Path) -> bool:
+    try:
+        return same_pages(copied=copy, database=database)
+    except TillkeeperError:
+        # SQLite says what cannot be read.
+        return False
 
 
 def _copy_over(database: Path, kept: Connection, told: Told, watch: Watch) -> None:
@@ -139,10 +166,10 @@ def _check_whole(path: Path) -> None:
         raise BackupUnusable(operation="use the backup", path=path, cause=f"a part of it is still in {name}", hint=hint)
 
 
-def put_aside(facts: Backup, *, database: Path, final: Path, told: Told, watch: Watch) -> Backup:
-    """Copy the live database to another name, whether its content is sound or not.
+def copy_aside(facts: Backup, *, database: Path, final: Path, told: Told, watch: Watch) -> Backup:
+    """Copy the live database to the temporary name of another file, whether its content is sound or not.
 
-    Returns when the copy is durable: only then may the live database be replaced.
+    Only when the copy is durable (`inspected`) may the live database be replaced.
 
     Args:
         database: the file.
@@ -162,18 +189,12 @@ def put_aside(facts: Backup, *, database: Path, final: Path, told: Told, watch: 
     try:
         # Nobody should sell into what is about to be replaced, so nobody is kept waiting who could go on.
         with watch.nobody_writes() as writer:
-            part = snapshot.copy_to_part(facts, source=database, final=final, told=told, writer=writer, shares=False)
+            return snapshot.copy_to_part(facts, source=database, final=final, told=told, writer=writer, shares=False)
     except DiskProblem as error:
         watch.close()
         raise _of_its_object(error, source=database, target=final) from error
     except BaseException:
         watch.close()
-        raise
-    try:
-        return snapshot.keep_part(_inspected(part))
-    except BaseException:
-        watch.close()
-        snapshot.drop_part(part.path)
         raise
 
 
@@ -210,8 +231,8 @@ def check_format(database: Path) -> None:
         raise Damaged(operation="replace", path=database, cause=cause)
 
 
-def _inspected(part: Backup) -> Backup:
-    """Return the facts of a durable copy, marked as verified or not.
+def inspected(part: Backup, opened: Callable[[Connection], None]) -> Backup:
+    """Make a copy durable, and return its facts, marked as verified or not; `opened` gets the connection of the check.
 
     A copy has every page, sound or not. If it cannot be checked, for example because a collation of the app is
     missing, it is kept as not verified.
@@ -225,6 +246,7 @@ def _inspected(part: Backup) -> Backup:
             translated("check the copy", part.path, otherwise=VerificationFailed),
             closing(open_copy(part.path)) as connection,
         ):
+            opened(connection)
             problem = check_soundness(connection)
     except (Damaged, VerificationFailed) as error:
         problem = error.cause

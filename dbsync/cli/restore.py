@@ -16,6 +16,7 @@ from dbsync.cli.shared import FILE, Place, as_json, ask, on_database, tell_json,
 from dbsync.database import preflight
 from dbsync.errors import BackupUnusable, Locked
 from dbsync.model import Returned, State
+from dbsync.outcomes import ExitStatus
 from dbsync.storage import files
 from dbsync.storage.locks import IN_USE, lock_of, locked
 from dbsync.storage.temporary_files import owner_of
@@ -60,7 +61,7 @@ def command(place: Place, *, backup: Path, dry_run: bool, accept_loss: bool, yes
             else:
                 # The losses are printed above.
                 tell("dry run: nothing was changed" + ("" if change.unchanged else f"; {_LOSES}"))
-            return
+            sys.exit(ExitStatus.DONE if change.unchanged else ExitStatus.NEEDS_PERSON)
         # Before anything is copied: a database that another process writes cannot be replaced now.
         if effects.look().state is State.OK:
             preflight.check_not_in_use(place.database)

@@ -15,7 +15,7 @@ from dbsync.migrations.sandbox import Sandbox
 from dbsync.model import Backup, BackupKind, Facts, Migration, SchemaNumber, State
 from dbsync.storage.connections import Connection, open_scratch
 from dbsync.storage.introspection import tables_of
-from dbsync.upgrade import adoption_decision, decisions
+from dbsync.upgrade import adoption_decision, decisions, preparation
 
 
 def baseline(
@@ -97,7 +97,7 @@ def _state_of(facts: Facts) -> str:
 def _write(effects: LiveEffects, found: tuple[Migration, ...], *, kind: HistoryKind) -> Backup | None:
     effects.preflight(())
     adopted = kind is HistoryKind.ADOPTED
-    aside = effects.put_aside(BackupKind.BEFORE_BASELINE if adopted else BackupKind.BEFORE_STAMP)
+    aside = preparation.put_aside(effects, BackupKind.BEFORE_BASELINE if adopted else BackupKind.BEFORE_STAMP)
     effects.begin()
     try:
         effects.adopt(found, kind=kind)

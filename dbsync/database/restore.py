@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dbsync.backups import catalog, restore, restore_intents, snapshot
+from dbsync.backups.check_beside import ReadBeside
 from dbsync.database import preflight
 from dbsync.database.shared import Shared, known_migrations
 from dbsync.downgrade import carry_back
@@ -36,7 +37,7 @@ class Restoring(Shared):
             except Damaged as error:
                 raise self._confirmed(error) from error
 
-    def put_aside(self, kind: BackupKind) -> Backup | None:
+    def copy_aside(self, kind: BackupKind) -> Backup | None:
         facts = self.look()
         if facts.state is State.MISSING and not facts.had_data:
             return None
@@ -50,9 +51,21 @@ class Restoring(Shared):
         kept = self._facts(final, kind, facts.version, datetime.now(UTC))
         told = self._meter.phase(WorkPhase.PUT_ASIDE)
         try:
-            return restore.put_aside(kept, database=self.database, final=final, told=told, watch=self._watch)
+            part = restore.copy_aside(kept, database=self.database, final=final, told=told, watch=self._watch)
         except Damaged as error:
             raise self._confirmed(error) from error
+        self._checking = ReadBeside(lambda opened: restore.inspected(part, opened))
+        return part
+
+    def keep_aside(self, part: Backup) -> Backup:
+        checking, self._checking = self._checking, None
+        assert checking is not None, "it was begun with the copy"
+        try:
+            return snapshot.keep_part(checking.result())
+        except BaseException:
+            self._watch.close()
+            snapshot.drop_part(part.path)
+            raise
 
     def name_aside(self, kind: BackupKind) -> Path:
         name = catalog.beside_name(self.database, kind, datetime.now(UTC))
@@ -106,7 +119,7 @@ class Restoring(Shared):
             self.record(FlightEvent.SIDE_FILES_KEPT, kept=kept)
 
     def carry_back(self, migrations: tuple[Migration, ...], *, base: Backup, aside: Backup) -> Carried:
-        into, reports = self._scratch("carried"), self._reports / f"carried-{aside.path.stem}"
+        into, reports = self._scratch("carried"), self._reports / f"carried-{_final_of(aside).stem}"
         return self._carried(aside.path, base, migrations, into, reports)
 
     def try_carrying(self, base: Backup, migrations: tuple[Migration, ...], *, reports: Path | None = None) -> Carried:
@@ -203,3 +216,8 @@ class Restoring(Shared):
 
     def remove_intent(self, intent_id: str) -> None:
         restore_intents.remove(self.backups, intent_id)
+
+
+def _final_of(backup: Backup) -> Path:
+    """Return the path that a backup has, or will have."""
+    return temporary_files.final_of(backup.path) if temporary_files.is_part(backup.path) else backup.path

@@ -115,13 +115,13 @@ def _proven(now: Path, into: Path, migrations: _Run, told: Told) -> bool:
     """Return whether migrating the result up again gives the newer database, in a transaction that is rolled back.
 
     The file that was proven is thus the one that is restored. In WAL mode the file itself stays as it is and can be
-    checked meanwhile.
+    checked and synced meanwhile: it is a scratch file, so nobody needs the locks that this drops.
     """
     with translated("prove", into, otherwise=MigrationFailed), closing(open_scratch(into)) as connection:
         connection.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()
         connection.execute("PRAGMA journal_mode=WAL").fetchall()
         told(0, 0, "proving it")
-        with Beside(lambda: _check(into)) as check:
+        with Beside(lambda: files.sync_file(into)) as synced, Beside(lambda: _check(into)) as check:
             attach_copy(connection, now, NOW)
             connection.execute("PRAGMA foreign_keys=OFF")
             connection.execute("BEGIN")
@@ -132,7 +132,9 @@ def _proven(now: Path, into: Path, migrations: _Run, told: Told) -> bool:
             same = same and not _lower_marks(connection, NOW, "main")
             connection.execute("ROLLBACK")
         check.result()
+        synced.result()
         connection.execute("PRAGMA journal_mode=DELETE").fetchall()
+    # There is hardly anything left to sync: the header says again that there is no log.
     files.sync_file(into)
     return same
 
@@ -147,7 +149,7 @@ def _by_base(now: Path, backup: Path, migrations: _Run, *, into: Path, reports: 
         uncounted = _do_again(now, base, into, migrations.newer, local, told)
         # No more than three copies at once: each may be as large as the database.
         snapshot.drop_part(base)
-        with Beside(lambda: _check(into)) as check:
+        with Beside(lambda: files.sync_file(into)) as synced, Beside(lambda: _check(into)) as check:
             told(0, 0, "copying the result")
             snapshot.scratch_copy(source=into, target=again, told=told, like=now)
             told(0, 0, "proving it")
@@ -158,6 +160,7 @@ def _by_base(now: Path, backup: Path, migrations: _Run, *, into: Path, reports: 
                 _make_base(now, backup, again, migrations, told)
             found = _proof(now, again, reports)
         check.result()
+        synced.result()
         parked_count, lost = _keep(now, again, backup, into=into, parked=parked, losses=found.losses)
         files.sync_file(into)
         if parked_count or found.exported:

@@ -121,21 +121,27 @@ def _by_twins(connection: Connection, table: str, sides: Sides, shape: _Shape) -
     twins = Twins(
         connection, table, shape.both, shape.key, now=sides.now, base=sides.base, now_only=shape.only_now
     )  # fmt: skip
-    for kind, source in ((REMOVED, twins.removed), (CHANGED, twins.changed), (ADDED, twins.added)):
-        names, cells = ["kind"], [f"'{kind}'"]
-        for side, letter, schema, lacking in (
-            ("b", "b", sides.base, shape.only_now), ("n", "n", sides.now, shape.only_base)
-        ):  # fmt: skip
-            if kind == (ADDED if side == "b" else REMOVED):
-                continue
-            names.append(f"{letter}_place")
-            rowid = rowid_of(connection, table, schema)
-            cells.append(f"{side}.{rowid}" if rowid is not None else "NULL")
-            for number, column in enumerate(shape.columns):
-                if column not in lacking:
-                    names.append(f"{letter}{number}")
-                    cells.append(f"{side}.{quoted(column)}")
-        connection.execute(f"INSERT INTO {sides.stage} ({', '.join(names)}) SELECT {', '.join(cells)} {source}")
+    either = f"CASE WHEN {twins.is_removed} THEN '{REMOVED}' ELSE '{CHANGED}' END"
+    _insert(connection, table, sides, shape, either, "bn", twins.removed_or_changed)
+    (removed,) = connection.execute(f"SELECT count(*) FROM {sides.stage} WHERE kind = '{REMOVED}'").fetchone()
+    _insert(connection, table, sides, shape, f"'{ADDED}'", "n", twins.added_beside(int(removed)))
+
+
+def _insert(
+    connection: Connection, table: str, sides: Sides, shape: _Shape, kind: str, letters: str, source: str
+) -> None:
+    """Collect the rows of a query; `letters` are the sides that it has. Of a removed row, the cells now are NULL."""
+    names, cells = ["kind"], [kind]
+    for side in letters:
+        schema, lacking = (sides.base, shape.only_now) if side == "b" else (sides.now, shape.only_base)
+        names.append(f"{side}_place")
+        rowid = rowid_of(connection, table, schema)
+        cells.append(f"{side}.{rowid}" if rowid is not None else "NULL")
+        for number, column in enumerate(shape.columns):
+            if column not in lacking:
+                names.append(f"{side}{number}")
+                cells.append(f"{side}.{quoted(column)}")
+    connection.execute(f"INSERT INTO {sides.stage} ({', '.join(names)}) SELECT {', '.join(cells)} {source}")
 
 
 def _by_content(connection: Connection, table: str, sides: Sides, shape: _Shape) -> None:

@@ -7,13 +7,13 @@ place in the older schema, or that the older schema refuses, is left out; the pr
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from dbsync.complement import references
 from dbsync.complement.exact_values import Value, bound, same
 from dbsync.complement.final_rows import FinalRows
-from dbsync.downgrade.changed_rows import ADDED, CHANGED, Collected, Sides, collect
+from dbsync.downgrade.changed_rows import ADDED, CHANGED, REMOVED, Collected, Sides, collect
 from dbsync.downgrade.row_translation import Placed, Record, Translator
 from dbsync.errors import MigrationFailed
 from dbsync.storage.connections import Connection, attempted, kind_of
@@ -24,6 +24,7 @@ NOW: Final = "now"
 BASE: Final = "base"
 WORK: Final = "work"
 _CHANGES: Final = f"{WORK}.changes"
+_AT_ONCE: Final = 1000
 
 
 class _Change(NamedTuple):
@@ -95,12 +96,21 @@ class OlderRows:
             count = found.rows_count
             loose = self._translate.loose_columns(table)
             # Removed rows first, so that a row that is found by content is not taken for another one.
-            for number in range(found.rows_count):
-                self._stage(found, self._change(found, number + 1), loose)
+            for is_removed in (True, False):
+                for seq in self._numbers(is_removed=is_removed):
+                    self._stage(found, self._change(found, seq), loose)
 
         self._savepoint(stage)
         self._connection.execute(f"DROP TABLE IF EXISTS {_CHANGES}")
         return count
+
+    def _numbers(self, *, is_removed: bool) -> Iterator[int]:
+        """Yield the numbers of the collected rows, some at a time: there may be as many as the table has rows."""
+        same, last = "=" if is_removed else "<>", 0
+        sql = f"SELECT seq FROM {_CHANGES} WHERE kind {same} '{REMOVED}' AND seq > ? ORDER BY seq LIMIT {_AT_ONCE}"
+        while found := self._connection.execute(sql, (last,)).fetchall():
+            yield from (seq for (seq,) in found)
+            last = found[-1][0]
 
     def _savepoint(self, work: Callable[[], None]) -> None:
         """Do the work on one table; if SQLite cannot evaluate it, the table stays as it is."""

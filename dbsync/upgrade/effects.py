@@ -78,8 +78,14 @@ class Effects(ABC):
         """Return whether schema and content of the live database equal those of a backup."""
 
     @abstractmethod
-    def copy_backup(self, version: SchemaNumber, trial_id: TrialId | None) -> Backup:
-        """Copy the database, as it stands still, to a temporary name."""
+    def copy_backup(self, version: SchemaNumber, trial_id: TrialId | None, among: tuple[Migration, ...] = ()) -> Backup:
+        """Copy the database, as it stands still, to a temporary name.
+
+        Args:
+            version: its schema.
+            trial_id: the trial for which it is made.
+            among: all migrations of the release that follows; meanwhile an empty database shows which names it knows.
+        """
 
     @abstractmethod
     def begin_check(self, part: Backup) -> bool:
@@ -246,12 +252,22 @@ class Effects(ABC):
         """
 
     @abstractmethod
-    def put_aside(self, kind: BackupKind) -> Backup | None:
-        """Copy the live database to a pinned, synced file beside it; None if there is none.
+    def copy_aside(self, kind: BackupKind) -> Backup | None:
+        """Copy the live database to a temporary name beside it, and begin to sync and check the copy; None without one.
+
+        The copy is complete: it can be read at once.
 
         Raises:
             Damaged: SQLite cannot read the live database; it can only be moved.
             TryLater: the copy cannot be made now; nothing is left of it.
+        """
+
+    @abstractmethod
+    def keep_aside(self, part: Backup) -> Backup:
+        """Wait until the copy is synced and checked, and give it its final, pinned name, durably; sound or not.
+
+        Raises:
+            TryLater: it is not durable; nothing is left of it.
         """
 
     @abstractmethod

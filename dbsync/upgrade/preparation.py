@@ -131,7 +131,7 @@ def _prepared(effects: Effects, wish: Wish, before: Intent | None, made: list[Pa
     try:
         effects.check_replaceable(wish.base.path, carries=wish.carries)
         if facts.state not in (State.MISSING, State.EMPTY):
-            aside, ruined = effects.put_aside(BackupKind.BEFORE_RESTORE), ""
+            aside, ruined = effects.copy_aside(BackupKind.BEFORE_RESTORE), ""
     except Damaged as error:
         ruined, change = error.cause, Change(known=False, cause=error.cause)
     if wish.carries and aside is None:
@@ -143,15 +143,18 @@ def _prepared(effects: Effects, wish: Wish, before: Intent | None, made: list[Pa
         intent = intent._replace(set_aside=str(place), moves=True)
     if aside is not None:
         made.append(aside.path)
-        intent = intent._replace(set_aside=str(aside.path))
         if wish.carries:
             carried = carry(effects, wish, aside)
             made.append(carried.path)
+        else:
+            change = effects.changed_since(wish.base.path)
+        # It was synced and checked meanwhile. Nothing that is decided, or has a name, comes before it.
+        aside = effects.keep_aside(aside)
+        made[0], intent = aside.path, intent._replace(set_aside=str(aside.path))
+        if carried is not None:
             kept = effects.keep_carried(carried, wish.base)
             made[-1] = kept.path
             intent, change = intent._replace(backup=str(kept.path), base=str(wish.base.path)), _lacking(carried)
-        else:
-            change = effects.changed_since(wish.base.path)
     unraised = intent.made
     intent = with_raised_counters(effects, intent, wish.base.path, migrations=wish.migrations, operation=wish.operation)
     made += [path for path in made_for(intent) if path not in made]
@@ -297,6 +300,17 @@ def end(effects: Effects, intent: Intent) -> None:
         effects.discard(intent.made)
 
 
+def put_aside(effects: Effects, kind: BackupKind) -> Backup | None:
+    """Copy the live database to a pinned, synced file beside it; None if there is none.
+
+    Raises:
+        Damaged: SQLite cannot read the live database; it can only be moved.
+        TryLater: the copy cannot be made now; nothing is left of it.
+    """
+    part = effects.copy_aside(kind)
+    return effects.keep_aside(part) if part is not None else None
+
+
 class Replaced(NamedTuple):
     """The result of `replace`."""
 
@@ -318,7 +332,7 @@ def replace(
     """
     ruined: Path | None = None
     try:
-        aside = effects.put_aside(kind)
+        aside = put_aside(effects, kind)
     except Damaged:
         aside, ruined = None, effects.name_aside(kind)
     made = [aside.path] if aside is not None else []

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from dbsync.storage.connections import Connection, attempted
 from dbsync.storage.introspection import columns_of, is_rowid, quoted, rowid_of
 from dbsync.verification.row_matching import affinity, make_comparable, same_cell
+
+
+class Counts(NamedTuple):
+    """How many rows differ."""
+
+    added: int
+    changed: int
+    removed: int
 
 
 class Twins:
@@ -41,6 +49,7 @@ class Twins:
             now_only: columns that only `now` has: a row with a value there counts as changed.
         """
         make_comparable(connection)
+        self._connection: Final = connection
         self._now: Final = f"{now}.{quoted(table)}"
         self._base: Final = f"{base}.{quoted(table)}"
         mine, theirs = (rowid_of(connection, table, side) for side in (now, base))
@@ -48,19 +57,30 @@ class Twins:
         self._key: Final = tuple(quoted(name) for name in key)
         self._rowids: Final = (mine or "rowid", theirs or "rowid")
         self._spread: Final = bool(key) and not own and mine is not None and theirs is not None
-        self._own_value: Final = own_value(connection, table, now_only, schema=now, row="n")
+        self._numbered: Final = mine is not None and theirs is not None and (own or not key)
+        """Whether rows belong together by one integer, which is unique on both sides: then they can be counted."""
+        self._own_values: Final = {
+            row: own_value(connection, table, now_only, schema=now, row=row) for row in ("n", "r")
+        }
         self._columns: Final = self._compared(connection, table, columns, (now, base))
 
     @property
-    def removed(self) -> str:
-        """Rows `b` of base that now lacks."""
+    def removed_or_changed(self) -> str:
+        """Rows `b` of base that now lacks, or has (`n`) with a different cell; see `is_removed`."""
         on, (mine, theirs) = self._on("n", "b"), self._rowids
+        other = f"({self.is_removed} OR NOT {self._equal('n', 'b')})"
         if not self._spread:
-            return f"FROM {self._base} b LEFT JOIN {self._now} n ON {on} WHERE {self._missing('n', mine)}"
+            return f"FROM {self._base} b LEFT JOIN {self._now} n ON {on} WHERE {other}"
+        # Only for rows that are not the same at the same rowid, the index is used.
         return (
-            f"FROM {self._base} b LEFT JOIN {self._now} r ON r.{mine} = b.{theirs}"
-            f" WHERE {self._elsewhere('b', mine)} AND NOT EXISTS (SELECT 1 FROM {self._now} n WHERE {on})"
+            f"FROM {self._base} b LEFT JOIN {self._now} r ON r.{mine} = b.{theirs} LEFT JOIN {self._now} n ON {on}"
+            f" WHERE (r.{mine} IS NULL OR NOT {self._equal('r', 'b')}) AND {other}"
         )
+
+    @property
+    def is_removed(self) -> str:
+        """The condition that a row of `removed_or_changed` is removed."""
+        return f"n.{self._key[0] if self._key else self._rowids[0]} IS NULL"
 
     @property
     def changed(self) -> str:
@@ -79,29 +99,54 @@ class Twins:
         """Rows `n` of now that base lacks."""
         on, (mine, theirs) = self._on("n", "b"), self._rowids
         if not self._spread:
-            return f"FROM {self._now} n LEFT JOIN {self._base} b ON {on} WHERE {self._missing('b', theirs)}"
+            lacks = f"b.{self._key[0] if self._key else theirs} IS NULL"
+            return f"FROM {self._now} n LEFT JOIN {self._base} b ON {on} WHERE {lacks}"
+        same = " AND ".join(f"r.{name} = n.{name}" for name in self._key)
         return (
             f"FROM {self._now} n LEFT JOIN {self._base} r ON r.{theirs} = n.{mine}"
-            f" WHERE {self._elsewhere('n', theirs)} AND NOT EXISTS (SELECT 1 FROM {self._base} b WHERE {on})"
+            f" WHERE (r.{theirs} IS NULL OR NOT ({same})) AND NOT EXISTS (SELECT 1 FROM {self._base} b WHERE {on})"
         )
+
+    def added_beside(self, removed_count: int) -> str:
+        """Return `added` where it is known how many rows of base now lacks.
+
+        Each row of now that is not added belongs to one row of base, so the numbers of rows tell how many are added.
+        If that many come after the last row of base, they are all: mostly people add at the end.
+        """
+        if not self._numbered:
+            return self.added
+        mine, theirs = self._rowids
+        (last,) = self._connection.execute(f"SELECT max({theirs}) FROM {self._base} NOT INDEXED").fetchone()
+        if last is None:
+            return self.added
+        after = f"FROM {self._now} n NOT INDEXED WHERE n.{mine} > {last}"
+        return after if self._one(f"SELECT count(*) {after}") == self._added_count(removed_count) else self.added
+
+    def counts(self) -> Counts:
+        """Return how many rows differ; where rows can be counted, with one reading of both sides."""
+        removed, differing = self._connection.execute(
+            f"SELECT coalesce(sum({self.is_removed}), 0), count(*) {self.removed_or_changed}"
+        ).fetchone()
+        added = self._added_count(removed) if self._numbered else self._one(f"SELECT count(*) {self.added}")
+        return Counts(added, differing - removed, removed)
+
+    def _added_count(self, removed_count: int) -> int:
+        # An index may have a collation of the app's, which is not here.
+        now, base = (self._one(f"SELECT count(*) FROM {side} NOT INDEXED") for side in (self._now, self._base))
+        return now - (base - removed_count)
+
+    def _one(self, sql: str) -> int:
+        return int(self._connection.execute(sql).fetchone()[0])
 
     def _on(self, one: str, other: str) -> str:
         if self._key:
             return " AND ".join(f"{one}.{name} = {other}.{name}" for name in self._key)
         return f"{one}.{self._rowids[0]} = {other}.{self._rowids[1]}"
 
-    def _missing(self, side: str, rowid: str) -> str:
-        return f"{side}.{self._key[0] if self._key else rowid} IS NULL"
-
-    def _elsewhere(self, side: str, rowid: str) -> str:
-        """Return the condition that the row at the same rowid has another key, or does not exist."""
-        same = " AND ".join(f"r.{name} = {side}.{name}" for name in self._key)
-        return f"(r.{rowid} IS NULL OR NOT ({same}))"
-
     def _equal(self, one: str, other: str) -> str:
         cells = [same_cell(f"{one}.{name}", f"{other}.{name}", strict=strict) for name, strict in self._columns]
-        # `one` is always the row `n` of now.
-        cells += [f"NOT ({self._own_value})"] if self._own_value else []
+        own = self._own_values[one if other == "b" else "n"]
+        cells += [f"NOT ({own})"] if own else []
         return f"({' AND '.join(cells) or '1'})"
 
     @staticmethod

@@ -128,7 +128,7 @@ def _loss_without_key(connection: Connection, base: str, table: Shared, *, whole
                 added, removed = _by_content(connection, base, table).counted_by_content()
             return Loss(table.table, added, 0, removed)
         twins = Twins(connection, table.table, table.columns, (), now="main", base=base)
-        counts = [_one(connection, f"SELECT count(*) {query}") for query in (twins.added, twins.changed, twins.removed)]
+        counts = twins.counts()
     except sqlite3.OperationalError as other:
         if kind_of(other) is not None or not whole:
             raise
@@ -192,8 +192,7 @@ def _loss(connection: Connection, base: str, table: Shared, only_now: tuple[str,
         twins = Twins(
             connection, table.table, table.columns, table.key, now="main", base=base, now_only=only_now
         )  # fmt: skip
-        counts = [_one(connection, f"SELECT count(*) {query}") for query in (twins.added, twins.changed, twins.removed)]
-        return Loss(table.table, *counts)
+        return Loss(table.table, *twins.counts())
     added, removed = rows.counted_by_content()
     return Loss(table.table, added, more, removed)
 

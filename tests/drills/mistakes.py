@@ -217,15 +217,14 @@ def start_not_counted(patch: Patch) -> None:
 
 
 def aside_not_synced(patch: Patch) -> None:
-    right = SimulatedEffects.put_aside
+    right = SimulatedEffects.keep_aside
 
-    def wrong(self: SimulatedEffects, kind: Any) -> Any:
-        kept = right(self, kind)
-        if kept is not None:
-            self.world.backups[kept.path.name].durable = False
+    def wrong(self: SimulatedEffects, part: Any) -> Any:
+        kept = right(self, part)
+        self.world.backups[kept.path.name].durable = False
         return kept
 
-    patch.setattr(SimulatedEffects, "put_aside", wrong)
+    patch.setattr(SimulatedEffects, "keep_aside", wrong)
 
 
 def restored_without_a_comparison(patch: Patch) -> None:

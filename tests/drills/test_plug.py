@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dbsync.model import BackupKind, TrialId
+from dbsync.model import Backup, BackupKind, TrialId
 from dbsync.upgrade import decisions as dbsync_decisions
 from tests.drills.plug import STORIES, Story, play, run
 from tests.simulators.database import SimulatedEffects
@@ -57,27 +57,25 @@ def restored_blindly(patch: pytest.MonkeyPatch) -> None:
 
 
 def carried_without_looking_at_the_proof(patch: pytest.MonkeyPatch) -> None:
-    right = SimulatedEffects.put_aside
+    right = SimulatedEffects.keep_aside
 
-    def wrong(self: SimulatedEffects, kind: BackupKind) -> Any:
-        kept = right(self, kind)
-        if kept is not None:
-            self.world.backups[kept.path.name].kind = BackupKind.MANUAL
+    def wrong(self: SimulatedEffects, part: Backup) -> Any:
+        kept = right(self, part)
+        self.world.backups[kept.path.name].kind = BackupKind.MANUAL
         return kept
 
-    patch.setattr(SimulatedEffects, "put_aside", wrong)
+    patch.setattr(SimulatedEffects, "keep_aside", wrong)
 
 
 def aside_not_synced(patch: pytest.MonkeyPatch) -> None:
-    right = SimulatedEffects.put_aside
+    right = SimulatedEffects.keep_aside
 
-    def wrong(self: SimulatedEffects, kind: BackupKind) -> Any:
-        kept = right(self, kind)
-        if kept is not None:
-            self.world.backups[kept.path.name].durable = False
+    def wrong(self: SimulatedEffects, part: Backup) -> Any:
+        kept = right(self, part)
+        self.world.backups[kept.path.name].durable = False
         return kept
 
-    patch.setattr(SimulatedEffects, "put_aside", wrong)
+    patch.setattr(SimulatedEffects, "keep_aside", wrong)
 
 
 def lock_not_asked(patch: pytest.MonkeyPatch) -> None:

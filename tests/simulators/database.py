@@ -112,7 +112,9 @@ class SimulatedEffects(Effects):
         kept = self.world.backups.get(backup.name)
         return kept is not None and kept.content == self.world.database
 
-    def copy_backup(self, version: SchemaNumber, trial_id: TrialId | None) -> Facts_of_backup:
+    def copy_backup(
+        self, version: SchemaNumber, trial_id: TrialId | None, among: tuple[Migration, ...] = ()
+    ) -> Facts_of_backup:
         self._tick("copy the backup")
         name = f"backup{len(self.world.backups)}"
         self.world.backups[name] = Backup(self.world.database, BackupKind.MIGRATION, trial_id)
@@ -253,22 +255,25 @@ class SimulatedEffects(Effects):
         added = len(self.world.database.sales - base.sales)
         return Change(known=True, losses=(Loss("sales", added, 0, 0),) if added else ())
 
-    def put_aside(self, kind: BackupKind) -> Facts_of_backup | None:
+    def copy_aside(self, kind: BackupKind) -> Facts_of_backup | None:
         self._tick("put aside")
         if not self.world.database.exists:
             return None
         name = f"aside{len(self.world.backups)}"
-        self.world.backups[name] = Backup(self.world.database, kind, None, final=True)
-        self._tick("sync what was put aside")
-        self.world.backups[name].durable = True
+        self.world.backups[name] = Backup(self.world.database, kind, None)
         return self._facts(name)
+
+    def keep_aside(self, part: Facts_of_backup) -> Facts_of_backup:
+        self._tick("sync what was put aside")
+        self.world.backups[part.path.name].durable = True
+        self._tick("keep what was put aside")
+        self.world.backups[part.path.name].final = True
+        return self._facts(part.path.name)
 
     def carry_back(
         self, migrations: tuple[Migration, ...], *, base: Facts_of_backup, aside: Facts_of_backup
     ) -> Carried:
         self._tick("carry back")
-        if not self.world.backups[aside.path.name].durable:
-            raise self.world.violated("carried back before the newer database was put aside")
         before, now = self.world.backups[base.path.name].content, self.world.backups[aside.path.name].content
         new = now.sales - before.sales
         kept = new if self.world.carries else frozenset(sorted(new)[1:])
@@ -351,6 +356,11 @@ class SimulatedEffects(Effects):
         return found
 
     def write_intent(self, intent: Intent) -> None:
+        if intent.set_aside is not None and not intent.moves and not intent.done:
+            kept = self.world.backups.get(Path(intent.set_aside).name)
+            self.world.need(
+                kept is not None and kept.final and kept.durable, "a return was decided before the copy was durable"
+            )
         self.world.write(self.process, f"intent/{intent.intent_id}", intent)
 
     def record(self, event: FlightEvent, **facts: str | float | None) -> None:

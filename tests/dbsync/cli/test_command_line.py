@@ -285,7 +285,9 @@ def test_what_a_restore_would_take_back_is_said_also_where_it_is_nothing(tmp_pat
     assert (done.returncode, "nothing was added, changed or removed" in done.stdout) == (0, True)
     sell(database, 2)
     done = run(words(["restore", "kept.db", "--dry-run"], database, folder), tmp_path)
-    assert (done.returncode, "transactions: 2 added" in done.stdout) == (0, True)
+    assert (done.returncode, "transactions: 2 added" in done.stdout) == (5, True)
+    done = run(words(["restore", "kept.db", "--dry-run", "--json"], database, folder), tmp_path)
+    assert done.returncode == 5
     assert files(tmp_path) == before
 
 

@@ -268,10 +268,10 @@ class Filled(LiveEffects):
         if when == "backup":
             fill()
         return super().copy_backup(*given)
-    def put_aside(self, *given):
+    def copy_aside(self, *given):
         if when == "put aside":
             fill()
-        return super().put_aside(*given)
+        return super().copy_aside(*given)
     def restore(self, *given):
         if when == "restore":
             fill()

@@ -17,6 +17,7 @@ from dbsync.progress import Unit, nobody
 from dbsync.storage import byte_copy
 from dbsync.storage.connections import Connection, open_writing
 from dbsync.storage.platform import linux
+from dbsync.upgrade import preparation
 from tests.dbsync.storage.test_block_clone import migrates_with_a_whole_backup
 from tests.helpers.shop import dump, effects, make_shop, sell
 
@@ -156,7 +157,7 @@ def test_what_is_put_aside_is_a_copy_of_the_file_and_nobody_writes_meanwhile(
 
     monkeypatch.setattr(byte_copy, "copied", watched)
     monkeypatch.setattr(snapshot, "copy", never)
-    aside = effects(database).put_aside(BackupKind.BEFORE_RESTORE)
+    aside = preparation.put_aside(effects(database), BackupKind.BEFORE_RESTORE)
     assert aside is not None
     assert seen == [True, True]
     assert dump(aside.path) == before

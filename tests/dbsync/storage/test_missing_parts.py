@@ -14,6 +14,7 @@ from dbsync.errors import Damaged, Locked
 from dbsync.model import BackupKind, State
 from dbsync.storage import missing_parts
 from dbsync.storage.connections import check_soundness, look
+from dbsync.upgrade import preparation
 from tests.dbsync.cli.test_check import dbsync
 from tests.helpers.shop import ask, effects, files, make_shop, released, sell, upgrade, version, written
 
@@ -108,7 +109,7 @@ def test_a_database_that_has_one_is_restored_and_only_while_nobody_writes_into_i
     sell(database)
     newer(database, "view items")
     live = effects(database)
-    live.put_aside(BackupKind.BEFORE_RESTORE)
+    preparation.put_aside(live, BackupKind.BEFORE_RESTORE)
     with closing(sqlite3.connect(database)) as app, app:
         app.execute("PRAGMA writable_schema=ON")
         app.execute("UPDATE products SET sku = sku || '.'")

@@ -14,7 +14,7 @@ from dbsync.downgrade import carry_back
 from dbsync.errors import Damaged, MigrationFailed
 from dbsync.migrations import runner
 from dbsync.model import Back, Backup, BackupKind, Returned, SchemaNumber, Sha256, TrialId
-from dbsync.upgrade import restore_decision
+from dbsync.upgrade import preparation, restore_decision
 from tests.helpers.shop import ask, dump_but_marks, effects, make_shop, released, sales, sell, upgrade, version
 
 
@@ -194,7 +194,7 @@ def test_a_persons_restore_that_was_cut_puts_aside_again_what_was_sold_since(tmp
     database, kept, _, before = migrated(tmp_path)
     live = effects(database)
     sell(database)
-    aside = live.put_aside(BackupKind.BEFORE_RESTORE)
+    aside = preparation.put_aside(live, BackupKind.BEFORE_RESTORE)
     assert aside is not None
     from dbsync.model import Intent
 

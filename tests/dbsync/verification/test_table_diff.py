@@ -50,8 +50,10 @@ def edited(rows: Cells, chance: random.Random) -> Cells:
         a, b = found[key]
         others = [(str(a), b), (float(str(a)), b), (a, str(b).upper()), (None, b), (a, None), (a, f"{b} ")]
         found[key] = chance.choice(others)
+    # Mostly people add at the end, which is a quicker way; some seeds also add before the first row.
+    ends = chance.choice([(1000,), (1000, -1000)])
     for number in range(5):
-        found[1000 + number if isinstance(keys[0], int) else f"new{number}"] = (number, "new")
+        found[chance.choice(ends) + number if isinstance(keys[0], int) else f"new{number}"] = (number, "new")
     return found
 
 
