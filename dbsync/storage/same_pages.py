@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from dbsync.storage import file_calls
 from dbsync.storage.files import READ_SIZE_BYTES, disk_errors, size_of
 
 LOCK_PAGE_AT: Final = 1 << 30
@@ -33,9 +34,9 @@ def same_pages(*, copied: Path, database: Path) -> bool:
     at = 0
     with (
         disk_errors("read", copied),
-        copied.open("rb") as one,
+        file_calls.open_to_read(copied) as one,
         disk_errors("read", database),
-        database.open("rb") as other,
+        file_calls.open_to_read(database) as other,
     ):
         page_bytes = 0
         while True:

@@ -369,6 +369,16 @@ def back_up(till: Till) -> str:
     return f"backed up: {done.made.path}" if done.made is not None else ""
 
 
+def _cycle_or_failure(till: Till) -> Cycle:
+    """Run a cycle; one that could not even begin must not end the agent: the next cycle observes again."""
+    try:
+        return cycle(till)
+    except BaseException as error:
+        if interrupts(error):
+            raise
+        return Cycle(TerminalOutcome.CYCLE_FAILED, wrapped(error).in_words, ())
+
+
 def _back_up_or_say(till: Till) -> str:
     try:
         return back_up(till)
@@ -401,13 +411,7 @@ def run(
     from apscheduler.schedulers.blocking import BlockingScheduler
 
     def ring() -> None:
-        try:
-            ended = cycle(till)
-        except BaseException as error:
-            if interrupts(error):
-                raise
-            # A cycle that could not even begin must not end the agent: the next cycle observes again.
-            ended = Cycle(TerminalOutcome.CYCLE_FAILED, wrapped(error).in_words, ())
+        ended = _cycle_or_failure(till)
         told(ended)
         moment = again() if ended.outcome.group is Group.LATER else None
         if moment is not None and moment < cycles.next_run_time:
