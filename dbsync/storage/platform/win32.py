@@ -73,7 +73,6 @@ def kernel() -> Any:
         ("Process32NextW", c_int, (c_void_p, c_void_p)),
         ("AttachConsole", c_int, (c_ulong,)),
         ("FreeConsole", c_int, ()),
-        ("SetConsoleCtrlHandler", c_int, (c_void_p, c_int)),
         ("GenerateConsoleCtrlEvent", c_int, (c_ulong, c_ulong)),
     ):
         function = getattr(library, name)
@@ -343,30 +342,31 @@ def descendants(pid: int, *, since: int) -> set[int]:
     return found
 
 
-def ask_to_end(pids: Sequence[int], *, main: int) -> None:
-    """Ask programs to end: WM_CLOSE to their windows, and Ctrl-Break to the console of the main one.
-
-    For a process without a console of its own: it takes that of the program for a moment.
-    """
+def close_windows(pids: set[int]) -> None:
+    """Ask programs to close: WM_CLOSE to each of their windows."""
     import ctypes
 
     user = ctypes.WinDLL("user32", use_last_error=True)  # type: ignore[attr-defined,unused-ignore]
-    wanted = set(pids)
 
     def close_it(window: int, _: int) -> bool:
         owner = ctypes.c_ulong()
         user.GetWindowThreadProcessId(ctypes.c_void_p(window), ctypes.byref(owner))
-        if owner.value in wanted:
+        if owner.value in pids:
             user.PostMessageW(ctypes.c_void_p(window), WM_CLOSE, None, None)
         return True
 
     kind = ctypes.WINFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)  # type: ignore[attr-defined,unused-ignore]
     user.EnumWindows(kind(close_it), None)
-    if kernel().AttachConsole(main):
+
+
+def break_console(pid: int) -> None:
+    """Send Ctrl-Break to the group of a program in its own console, if it has one.
+
+    For a process without a console: it takes that of the program for a moment.
+    """
+    if kernel().AttachConsole(pid):
         try:
-            # This process is in that console too, for as long as the call takes.
-            kernel().SetConsoleCtrlHandler(None, True)
-            kernel().GenerateConsoleCtrlEvent(CTRL_BREAK, main)
+            kernel().GenerateConsoleCtrlEvent(CTRL_BREAK, pid)
         finally:
             kernel().FreeConsole()
 
