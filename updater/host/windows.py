@@ -60,14 +60,13 @@ class WindowsMain(MainProcess):
 
     def wait(self, *, limit_seconds: float) -> int | None:
         """Wait for its end, at most that long; what asks it to end meanwhile is passed on."""
-        import ctypes
-
-        handles = (ctypes.c_void_p * 2)(int(self._process._handle), self._asked)  # type: ignore[attr-defined]  # noqa: SLF001
-        milliseconds = max(0, round(limit_seconds * 1000))
-        if win32.kernel().WaitForMultipleObjects(2, handles, False, milliseconds) == 1:
-            win32.kernel().ResetEvent(self._asked)
+        handles = [int(self._process._handle), self._asked]  # type: ignore[attr-defined]  # noqa: SLF001
+        if win32.wait(handles, limit_seconds=limit_seconds) == 1:
+            win32.checked("ResetEvent", win32.kernel().ResetEvent(self._asked))
             win32.close_windows(set(self._job.pids()))
-            win32.break_console(self.pid)
+            # A program without a console is asked by its windows alone; one that goes on is ended after a while.
+            with suppress(OSError):
+                win32.break_console(self.pid)
         code = self._process.poll()
         return None if code is None else int(code)
 

@@ -35,6 +35,7 @@ WM_CLOSE: Final = 0x10
 CTRL_BREAK: Final = 1
 TIME_OF_DAY: Final = 3
 """SystemTimeOfDayInformation of NtQuerySystemInformation: the time of the boot, and how far the clock was set since."""
+WAIT_FAILED, WAIT_TIMEOUT = 0xFFFF_FFFF, 258
 PIDS_LIMIT: Final = 4096
 TERMINATED_CODE: Final = 1
 POLL_SECONDS: Final = 0.02
@@ -57,7 +58,6 @@ def kernel() -> Any:
         ("OpenProcess", c_void_p, (c_ulong, c_int, c_ulong)),
         ("TerminateProcess", c_int, (c_void_p, c_ulong)),
         ("GetProcessTimes", c_int, (c_void_p, c_void_p, c_void_p, c_void_p, c_void_p)),
-        ("WaitForSingleObject", c_ulong, (c_void_p, c_ulong)),
         ("CreateEventW", c_void_p, (c_void_p, c_int, c_int, c_wchar_p)),
         ("OpenEventW", c_void_p, (c_ulong, c_int, c_wchar_p)),
         ("SetEvent", c_int, (c_void_p,)),
@@ -280,12 +280,28 @@ def began_at(pid: int) -> int | None:
     import ctypes
 
     with opened(pid, QUERY_LIMITED | SYNCHRONIZE) as handle:
-        if kernel().WaitForSingleObject(handle, 0) == 0:
+        if wait([handle], limit_seconds=0.0) == 0:
             return None
         times = (ctypes.c_ulonglong * 4)()
         places = [ctypes.byref(times, 8 * number) for number in range(4)]
         checked("GetProcessTimes", kernel().GetProcessTimes(handle, *places))
         return int(times[0])
+
+
+def wait(handles: Sequence[int], *, limit_seconds: float) -> int | None:
+    """Wait for the first of these handles to be signalled, at most that long; return its place, or None.
+
+    Raises:
+        OSError: they cannot be waited for.
+    """
+    import ctypes
+
+    array = (ctypes.c_void_p * len(handles))(*handles)
+    milliseconds = max(0, round(limit_seconds * 1000))
+    found = int(kernel().WaitForMultipleObjects(len(handles), array, False, milliseconds))
+    if found == WAIT_FAILED:
+        raise failed("WaitForMultipleObjects")
+    return None if found == WAIT_TIMEOUT else found
 
 
 def terminate(pid: int) -> None:
@@ -363,12 +379,15 @@ def break_console(pid: int) -> None:
     """Send Ctrl-Break to the group of a program in its own console, if it has one.
 
     For a process without a console: it takes that of the program for a moment.
+
+    Raises:
+        OSError: the program has no console, or the system refuses.
     """
-    if kernel().AttachConsole(pid):
-        try:
-            kernel().GenerateConsoleCtrlEvent(CTRL_BREAK, pid)
-        finally:
-            kernel().FreeConsole()
+    checked("AttachConsole", kernel().AttachConsole(pid))
+    try:
+        checked("GenerateConsoleCtrlEvent", kernel().GenerateConsoleCtrlEvent(CTRL_BREAK, pid))
+    finally:
+        checked("FreeConsole", kernel().FreeConsole())
 
 
 def boot_time() -> int:
