@@ -292,6 +292,10 @@ class Host(ABC):
         """
 
     @abstractmethod
+    def start_time(self, pid: int) -> str | None:
+        """Return the time at which a process began, as the system reports it; None if it cannot be determined."""
+
+    @abstractmethod
     def life(self, pid: int, start_time: str | None) -> Life:
         """Return whether the process that had that pid and began at that time lives."""
 

@@ -224,9 +224,10 @@ class PosixHost(SharedHost):
     def takes_output(self, descriptor: int, *, limit_seconds: float) -> bool:
         return bool(select.select([], [descriptor], [], limit_seconds)[1])
 
-    def ask_to_end(self, pid: int) -> None:
-        with suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGTERM)
+    def ask_to_end(self, app: App, number: int) -> None:
+        if app.pid is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(app.pid, number)
 
     @contextmanager
     def forwarded(self, forward: Callable[[int], None]) -> Iterator[None]:
@@ -299,6 +300,8 @@ def _be_keeper(order: Order, keeper: str, tell: int) -> NoReturn:
         gc.disable()
         os.setsid()
         _leave_descriptors(tell)
+        # Ignored, as a launcher may be started, the system would drop how the app ended.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
             signal.signal(signal.SIGHUP, lambda *_: None)
         # It keeps no folder busy, and finds our modules from anywhere.

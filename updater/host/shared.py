@@ -45,10 +45,6 @@ class SharedHost(Host):
     def read_boot_id(self) -> str:
         """Return the system's own id of this boot."""
 
-    @abstractmethod
-    def start_time(self, pid: int) -> str | None:
-        """Return the time at which a process began, as the system reports it; None if it cannot be determined."""
-
     _boot_id = ""
 
     def boot_id(self) -> str:
@@ -68,8 +64,8 @@ class SharedHost(Host):
         return f"{sys.platform}-{self.machine().lower()}"
 
     @abstractmethod
-    def ask_to_end(self, pid: int) -> None:
-        """Ask an app to end, gracefully; what cannot be asked is passed over."""
+    def ask_to_end(self, app: App, number: int) -> None:
+        """Ask an app to end, as a signal of that number asked this process; an app that cannot be asked goes on."""
 
     @abstractmethod
     def forwarded(self, forward: Callable[[int], None]) -> AbstractContextManager[None]:
@@ -232,9 +228,9 @@ class NotedApp(App):
     def ended_with_us(self) -> AbstractContextManager[None]:
         return self._host.forwarded(self._forward)
 
-    def _forward(self, _number: int) -> None:
-        if self.pid is not None and self.poll() is None:
-            self._host.ask_to_end(self.pid)
+    def _forward(self, number: int) -> None:
+        if self.poll() is None:
+            self._host.ask_to_end(self, number)
 
 
 class KeptApp(App):
@@ -297,9 +293,9 @@ class KeptApp(App):
     def ended_with_us(self) -> AbstractContextManager[None]:
         return self._host.forwarded(self._forward)
 
-    def _forward(self, _number: int) -> None:
-        if self.pid is not None and self._code is None:
-            self._host.ask_to_end(self.pid)
+    def _forward(self, number: int) -> None:
+        if self._code is None:
+            self._host.ask_to_end(self, number)
 
     def _line(self) -> str:
         line = bytearray()

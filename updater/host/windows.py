@@ -60,13 +60,13 @@ class WindowsMain(MainProcess):
 
     def wait(self, *, limit_seconds: float) -> int | None:
         """Wait for its end, at most that long; what asks it to end meanwhile is passed on."""
-        import ctypes
-
-        handles = (ctypes.c_void_p * 2)(int(self._process._handle), self._asked)  # type: ignore[attr-defined]  # noqa: SLF001
-        milliseconds = max(0, round(limit_seconds * 1000))
-        if win32.kernel().WaitForMultipleObjects(2, handles, False, milliseconds) == 1:
-            win32.kernel().ResetEvent(self._asked)
-            win32.ask_to_end(self._job.pids(), main=self.pid)
+        handles = [int(self._process._handle), self._asked]  # type: ignore[attr-defined]  # noqa: SLF001
+        if win32.wait(handles, limit_seconds=limit_seconds) == 1:
+            win32.checked("ResetEvent", win32.kernel().ResetEvent(self._asked))
+            win32.close_windows(set(self._job.pids()))
+            # A program without a console is asked by its windows alone; one that goes on is ended after a while.
+            with suppress(OSError):
+                win32.break_console(self.pid)
         code = self._process.poll()
         return None if code is None else int(code)
 
@@ -150,10 +150,11 @@ class WindowsHost(SharedHost):
         """Return true: a pipe cannot be asked. A stream that takes nothing holds up this process, never the app."""
         return True
 
-    def ask_to_end(self, pid: int) -> None:
-        # Only a process without a console can ask in the app's: nobody but its keeper surely is one.
+    def ask_to_end(self, app: App, number: int) -> None:
+        # Only a process without a console can ask in that of the app: its keeper is one.
         with suppress(OSError):
-            win32.ask_to_end([pid], main=0)
+            if not _set_event(f"{self._job_of(app.lock_path)}-end") and app.pid is not None:
+                win32.close_windows({app.pid})
 
     @contextmanager
     def forwarded(self, forward: Callable[[int], None]) -> Iterator[None]:
@@ -186,8 +187,7 @@ class WindowsHost(SharedHost):
         if running.pid is None or running.start_time is None:
             return False
         name, tree = self._job_of(app.lock_path), self._tree(running.pid, running.start_time)
-        if not _set_event(f"{name}-end"):
-            self.ask_to_end(running.pid)
+        self.ask_to_end(app, 0)
         win32.wait_until_gone([running.pid], limit_seconds=grace_seconds)
         tree |= self._tree(running.pid, running.start_time)
         win32.end_job(name)

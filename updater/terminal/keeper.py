@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from dbsync.errors import Refused, TillkeeperError
+from dbsync.errors import Refused, TillkeeperError, described
 from updater.errors import AppAlreadyRunning
 from updater.host import this_host
 from updater.host.base import Order
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 ANSWER_POLL_SECONDS: Final = 0.05
 REST_POLL_SECONDS: Final = 2.0
+LEFT_LIMIT: Final = 50
+"""Processes that are noted as left running: a note has one size."""
 
 
 def keep(order: Order, tell: int) -> None:
@@ -40,6 +42,8 @@ def keep(order: Order, tell: int) -> None:
         told = f"{FAILED} {error.cause}"
     except TillkeeperError as error:
         told = f"{FAILED} {error}"
+    except BaseException as error:  # noqa: BLE001 - of any type: the launcher waits for a word
+        told = f"{FAILED} {described(error)}"
     _tell(tell, told)
 
 
@@ -89,7 +93,7 @@ def _kept(order: Order, tell: int) -> int:
                 # Not after its end: its last words are read from here.
                 log.keep_small()
         with suppress(OSError):
-            note(app.pid, exit_code=code, left=app.left())
+            note(app.pid, exit_code=code, left=app.left()[:LEFT_LIMIT])
         app.close()
     return code
 

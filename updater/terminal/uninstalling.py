@@ -26,7 +26,7 @@ STATE_NAMES: Final = (
 `layout.json` near the end: without it, a folder with a journal counts as one of an earlier release.
 """
 SHARED_NAMES: Final = (
-    "trial", "choices", "outbox", "starts.json", "confirm-*", "events-*", "app.lock", ".new-*",
+    "trial", "choices", "outbox", "starts.json", "confirm-*", "events-*", "app.lock", "app.log*", ".new-*",
 )  # fmt: skip
 PRIVATE_NAMES: Final = (
     "trust", "downloads", "outbox", "events-*", "machine.json", "secrets.toml", ".new-*", "agent.lock",
@@ -85,9 +85,10 @@ def _refuse_running(settings: Settings, held: ExitStack) -> list[Path]:
     ):
         if not files.is_there(path.parent):
             continue
-        running = this_host().running_app(path) if path.name == "app.lock" else None
+        is_app = path.name == "app.lock"
         lock = Lock(path, like=path.parent)
-        if running is not None or not lock.try_take():
+        # What an app has left may have inherited its lock, and is not the app.
+        if (is_app and this_host().running_app(path) is not None) or (not lock.try_take() and not is_app):
             raise TryLater(operation="uninstall", path=path, cause=who, hint=hint)
         held.callback(lock.release)
         taken.append(path)

@@ -35,6 +35,7 @@ WM_CLOSE: Final = 0x10
 CTRL_BREAK: Final = 1
 TIME_OF_DAY: Final = 3
 """SystemTimeOfDayInformation of NtQuerySystemInformation: the time of the boot, and how far the clock was set since."""
+WAIT_FAILED, WAIT_TIMEOUT = 0xFFFF_FFFF, 258
 PIDS_LIMIT: Final = 4096
 TERMINATED_CODE: Final = 1
 POLL_SECONDS: Final = 0.02
@@ -57,7 +58,6 @@ def kernel() -> Any:
         ("OpenProcess", c_void_p, (c_ulong, c_int, c_ulong)),
         ("TerminateProcess", c_int, (c_void_p, c_ulong)),
         ("GetProcessTimes", c_int, (c_void_p, c_void_p, c_void_p, c_void_p, c_void_p)),
-        ("WaitForSingleObject", c_ulong, (c_void_p, c_ulong)),
         ("CreateEventW", c_void_p, (c_void_p, c_int, c_int, c_wchar_p)),
         ("OpenEventW", c_void_p, (c_ulong, c_int, c_wchar_p)),
         ("SetEvent", c_int, (c_void_p,)),
@@ -73,7 +73,6 @@ def kernel() -> Any:
         ("Process32NextW", c_int, (c_void_p, c_void_p)),
         ("AttachConsole", c_int, (c_ulong,)),
         ("FreeConsole", c_int, ()),
-        ("SetConsoleCtrlHandler", c_int, (c_void_p, c_int)),
         ("GenerateConsoleCtrlEvent", c_int, (c_ulong, c_ulong)),
     ):
         function = getattr(library, name)
@@ -281,12 +280,28 @@ def began_at(pid: int) -> int | None:
     import ctypes
 
     with opened(pid, QUERY_LIMITED | SYNCHRONIZE) as handle:
-        if kernel().WaitForSingleObject(handle, 0) == 0:
+        if wait([handle], limit_seconds=0.0) == 0:
             return None
         times = (ctypes.c_ulonglong * 4)()
         places = [ctypes.byref(times, 8 * number) for number in range(4)]
         checked("GetProcessTimes", kernel().GetProcessTimes(handle, *places))
         return int(times[0])
+
+
+def wait(handles: Sequence[int], *, limit_seconds: float) -> int | None:
+    """Wait for the first of these handles to be signalled, at most that long; return its place, or None.
+
+    Raises:
+        OSError: they cannot be waited for.
+    """
+    import ctypes
+
+    array = (ctypes.c_void_p * len(handles))(*handles)
+    milliseconds = max(0, round(limit_seconds * 1000))
+    found = int(kernel().WaitForMultipleObjects(len(handles), array, False, milliseconds))
+    if found == WAIT_FAILED:
+        raise failed("WaitForMultipleObjects")
+    return None if found == WAIT_TIMEOUT else found
 
 
 def terminate(pid: int) -> None:
@@ -343,32 +358,36 @@ def descendants(pid: int, *, since: int) -> set[int]:
     return found
 
 
-def ask_to_end(pids: Sequence[int], *, main: int) -> None:
-    """Ask programs to end: WM_CLOSE to their windows, and Ctrl-Break to the console of the main one.
-
-    For a process without a console of its own: it takes that of the program for a moment.
-    """
+def close_windows(pids: set[int]) -> None:
+    """Ask programs to close: WM_CLOSE to each of their windows."""
     import ctypes
 
     user = ctypes.WinDLL("user32", use_last_error=True)  # type: ignore[attr-defined,unused-ignore]
-    wanted = set(pids)
 
     def close_it(window: int, _: int) -> bool:
         owner = ctypes.c_ulong()
         user.GetWindowThreadProcessId(ctypes.c_void_p(window), ctypes.byref(owner))
-        if owner.value in wanted:
+        if owner.value in pids:
             user.PostMessageW(ctypes.c_void_p(window), WM_CLOSE, None, None)
         return True
 
     kind = ctypes.WINFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)  # type: ignore[attr-defined,unused-ignore]
     user.EnumWindows(kind(close_it), None)
-    if kernel().AttachConsole(main):
-        try:
-            # This process is in that console too, for as long as the call takes.
-            kernel().SetConsoleCtrlHandler(None, True)
-            kernel().GenerateConsoleCtrlEvent(CTRL_BREAK, main)
-        finally:
-            kernel().FreeConsole()
+
+
+def break_console(pid: int) -> None:
+    """Send Ctrl-Break to the group of a program in its own console, if it has one.
+
+    For a process without a console: it takes that of the program for a moment.
+
+    Raises:
+        OSError: the program has no console, or the system refuses.
+    """
+    checked("AttachConsole", kernel().AttachConsole(pid))
+    try:
+        checked("GenerateConsoleCtrlEvent", kernel().GenerateConsoleCtrlEvent(CTRL_BREAK, pid))
+    finally:
+        checked("FreeConsole", kernel().FreeConsole())
 
 
 def boot_time() -> int:
