@@ -8,7 +8,7 @@ from updater.outcomes import TerminalOutcome
 
 
 class AppAlreadyRunning(TryLater):
-    """The app lock is held: the app, or a process that it started, is running."""
+    """The app is running, or another process starts it."""
 
     hint_by_default = "Close the app first."
 

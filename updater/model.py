@@ -272,7 +272,7 @@ class Moment(NamedTuple):
 
 
 class Running(NamedTuple):
-    """An app that holds the app lock. Fields are None where its note could not be read."""
+    """An app whose main process lives. Fields are None where its note could not be read."""
 
     pid: int | None
     trial_id: TrialId | None

@@ -258,7 +258,8 @@ class SimulatedTill(Till):
 
     def _be_keeper(self, app: App) -> None:
         """The keeper answers; one that dies, or cannot, leaves the app to the launcher."""
-        keeper = SimulatedTill(self.world, "keeper")
+        # With the rights of the same account, whatever this class makes of them.
+        keeper = type(self)(self.world, "keeper")
         try:
             answer = confirm(keeper, app.trial_id)
             keeper._tick(f"answer {answer}")

@@ -53,7 +53,7 @@ class Watch:
 
         Raises:
             Refused: its command cannot be run on this terminal.
-            AppAlreadyRunning: another app holds the app lock.
+            AppAlreadyRunning: another app runs.
         """
         if trial_id is not None:
             ConfirmFile(self._settings.shared, trial_id).clear()

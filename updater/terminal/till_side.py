@@ -59,7 +59,7 @@ class TillSide(ABC):
 
     @abstractmethod
     def running(self) -> Running | None:
-        """Return the app that holds the app lock; its pid is a claim, which nobody may signal."""
+        """Return the app whose main process lives; its pid is a claim, which nobody may signal."""
 
     @abstractmethod
     def restore_is_done(self, intent_id: str) -> bool:
