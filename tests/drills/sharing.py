@@ -206,7 +206,8 @@ class Drill:
             return "as ever"
         if self._scene.flow is start and opened:
             return "opens"
-        held = {Path(path).name for path in found.paths}
+        # Of a folder that cannot be renamed the system does not say which file in it is open.
+        held = {Path(path).name for path in (*found.paths, *(path for _, path in found.refused))}
         if any(name in result.told for name in held) or Path(call.path).parent.name in result.told:
             return "names it"
         return f"neither opens nor names the file: {result.word}: {result.told}"

@@ -61,7 +61,8 @@ class Holder:
             if refusal is not None and self.failures_left != 0:
                 if self.failures_left is not None:
                     self.failures_left -= 1
-                self.refused.append((event, path))
+                # Both names of a rename: an error names one of them.
+                self.refused += [(event, os.fsdecode(name)) for name in given[: 2 if event == "os.rename" else 1]]
                 error = PermissionError(errno.EACCES, "the file is used by another process", path)
                 error.winerror = refusal  # type: ignore[attr-defined,unused-ignore]
                 raise error
