@@ -21,6 +21,7 @@ from dbsync.storage import children
 from tests.helpers.places import ROOT
 from updater.host import this_host
 from updater.host.posix import PosixHost
+from updater.repository import trust
 
 SPAWNS: Final = {
     "dbsync.storage.platform.posix:start_tree": "a session of its own, ended as a tree; folder and environment given",
@@ -45,8 +46,8 @@ TREES: Final = {
 """Every call of `start_tree`."""
 
 TOOLS: Final = {
-    "scripts/_bench_dbsync.py", "scripts/_demo/stage.py", "scripts/_environment.py", "scripts/bench", "scripts/test",
-    "scripts/winbench",
+    "scripts/_bench_dbsync.py", "scripts/_bench_look.py", "scripts/_demo/stage.py", "scripts/_environment.py",
+    "scripts/bench", "scripts/conformance", "scripts/test", "scripts/winbench",
 }  # fmt: skip
 """Scripts for developers start what they like; the script for a till starts nothing."""
 
@@ -216,7 +217,7 @@ print(found.answer, found.detail)
 def trusting(folder: Path, root: Path) -> Path:
     """A folder that trusts a vendor's root."""
     folder.mkdir()
-    shutil.copy(root, folder / "root.json")
+    trust.begin(folder, root.read_bytes())
     return folder
 
 
