@@ -54,13 +54,14 @@ def look(request: dict[str, Any]) -> dict[str, Any]:
 
 def fetch(request: dict[str, Any]) -> dict[str, Any]:
     """Download a file; the next address resumes what the previous one left unfinished."""
+    from dbsync.storage import files
     from updater.network.download import Download, Wanted
     from updater.network.http import Trouble
 
     manner, addresses = _asked(request)
     size_bytes = int(request["size_bytes"])
     wanted = Wanted(request["path"], Path(request["target"]), size_bytes, request["sha256"])
-    wanted.target.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(wanted.target.parent)
     download = Download(
         wanted, addresses, manner,
         seconds=_own_seconds(request),

@@ -39,7 +39,6 @@ struct state {
 
 static struct state *state;
 static int belongs; /* whether this process is one of a case */
-static int log_descriptor = -1;
 static char program[64];
 
 static void name_program(void) {
@@ -109,14 +108,14 @@ static int exists(int folder, const char *path) {
 
 static void note(long number, int kind, const char *call, const char *path, const char *other) {
     if (!state->log[0]) return;
-    if (log_descriptor < 0) {
-        log_descriptor = syscall(SYS_openat, AT_FDCWD, state->log, O_WRONLY | O_APPEND | O_CLOEXEC);
-        if (log_descriptor < 0) return;
-    }
+    /* Opened for each line: a process may close every descriptor that it has, and get the number for a file of its own. */
+    int descriptor = syscall(SYS_openat, AT_FDCWD, state->log, O_WRONLY | O_APPEND | O_CLOEXEC);
+    if (descriptor < 0) return;
     char line[2600];
     int length = snprintf(line, sizeof line, "%ld\t%d\t%s\t%d\t%s\t%s\t%s\n", number, getpid(), program, kind, call,
                           path, other ? other : "");
-    syscall(SYS_write, log_descriptor, line, length);
+    syscall(SYS_write, descriptor, line, length);
+    syscall(SYS_close, descriptor);
 }
 
 static _Noreturn void stop_here(int signal) {
