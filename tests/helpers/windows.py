@@ -26,11 +26,7 @@ NOT_ON_WINDOWS: Final[dict[str, str]] = {
 NOT_UNDER_WINE: Final[dict[str, str]] = {}
 """What wine 8 does otherwise than Windows; docs/contributing/windows.md has the checks for a real machine."""
 
-NOT_YET: Final[dict[str, str]] = {
-    "tests/updater/test_windows.py::test_an_app_that_prints_opens_without_a_console": (
-        "an app that a launcher without a console starts gets no handles for its output"
-    ),
-}
+NOT_YET: Final[dict[str, str]] = {}
 """What the product does not do on Windows yet."""
 
 

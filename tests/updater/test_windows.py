@@ -46,7 +46,8 @@ class Console:
         values = {**self.till.environment(), "PYTHONIOENCODING": f"{self.encoding}:strict", "PYTHONUTF8": "0"}
         return subprocess.run(
             [sys.executable, *words], env=values, stdin=subprocess.DEVNULL, capture_output=True,
-            encoding=self.encoding, timeout=COMMAND_SECONDS, check=False,
+            # An isolated Python takes the system's code page, whatever the environment says.
+            encoding=self.encoding, errors="replace", timeout=COMMAND_SECONDS, check=False,
         )  # fmt: skip
 
     def updater(self, *words: str) -> subprocess.CompletedProcess[str]:
