@@ -13,7 +13,7 @@ from tests.drills import sharing
 from tests.helpers.terminal import Till
 from tests.helpers.vendor import Vendor
 
-EVERY: Final = 37
+EVERY: Final = 61
 """Of all calls and modes; prime to the number of modes, so that each mode comes in each flow."""
 
 

@@ -214,7 +214,9 @@ def test_a_mirror_is_asked_where_the_server_does_not_answer(vendor: Vendor, till
         assert till.check().outcome == "SWAPPED"
 
 
-@pytest.mark.parametrize("mode", ["drip the head", "silent", "drip chunk sizes"])
+@pytest.mark.parametrize(
+    "mode", ["silent", *(pytest.param(mode, marks=pytest.mark.long) for mode in ("drip the head", "drip chunk sizes"))]
+)
 def test_a_primary_that_never_ends_has_its_share_of_a_look_and_comes_last_afterwards(
     vendor: Vendor, till: Till, mode: str
 ) -> None:
