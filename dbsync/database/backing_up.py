@@ -12,11 +12,9 @@ from dbsync.database import preflight
 from dbsync.database.open_transaction import InPlace, reading
 from dbsync.database.shared import Shared, timestamp
 from dbsync.errors import BackupUnusable, Missing, TillkeeperError
-from dbsync.migrations import runner
-from dbsync.model import Backup, BackupKind, Migration, SchemaNumber, State, TrialId
+from dbsync.model import Backup, BackupKind, SchemaNumber, State, TrialId
 from dbsync.progress import Event, EventKind, WorkPhase
 from dbsync.storage import connections, files, temporary_files
-from dbsync.storage.background import Beside
 from dbsync.storage.platform import this_platform
 from dbsync.upgrade.outcome_record import FlightEvent
 from dbsync.verification import table_diff
@@ -46,19 +44,14 @@ class BackingUp(Shared):
             finally:
                 live.execute("DETACH kept")
 
-    def copy_backup(self, version: SchemaNumber, trial_id: TrialId | None, among: tuple[Migration, ...] = ()) -> Backup:
+    def copy_backup(self, version: SchemaNumber, trial_id: TrialId | None) -> Backup:
         now = datetime.now(UTC)
         final = catalog.free_name(self.backups, catalog.migration_name(self._prefix, version, now))
         facts = self._facts(final, BackupKind.MIGRATION, version, now)._replace(trial_id=trial_id)
         live = self._begun.live if self._begun is not None else None
         writer = self._begun.connection if isinstance(self._begun, InPlace) else None
         told = self._meter.phase(WorkPhase.BACKUP)
-        # The copy mostly waits for the disk.
-        with Beside(lambda: runner.vendor_names(among, version)) as names:
-            part = snapshot.copy_to_part(facts, source=self.database, final=final, told=told, live=live, writer=writer)
-        # Whatever prevented it prevents it in the run itself as well, which tells it.
-        with suppress(TillkeeperError):
-            self._vendor_names = names.result()
+        part = snapshot.copy_to_part(facts, source=self.database, final=final, told=told, live=live, writer=writer)
         self._tell(Event(EventKind.BACKUP, text=str(final)))
         return part
 

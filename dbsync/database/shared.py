@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,6 @@ from dbsync.upgrade.effects import Effects
 
 if TYPE_CHECKING:
     from dbsync.backups.check_beside import ReadBeside
-    from dbsync.migrations.local_additions import Known
 
 PROCESS: Final = files.random_name()
 """A part of scratch file names: a program that outlives a killed run must not write into the next run's copy."""
@@ -83,8 +82,6 @@ class Shared(Effects):
         """The migrations of this run, as of `preflight`."""
         self._checking: ReadBeside[Backup] | None = None
         """The check of a copy that runs beside the work that it is for."""
-        self._vendor_names: Mapping[SchemaNumber, Known] | None = None
-        """The names of the vendor's schema before and after each pending migration; None: not determined yet."""
         self._measured: measurements.Measured | None = None
         """The measurement of a rehearsal of exactly these migrations, if there is one."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Final
 
@@ -14,8 +15,9 @@ from dbsync.errors import CommitFailed, Damaged, MigrationFailed, TillkeeperErro
 from dbsync.migrations import history, runner
 from dbsync.migrations.engines import registry
 from dbsync.migrations.history import HistoryKind, Release
+from dbsync.migrations.local_additions import Known
 from dbsync.migrations.write_log import Written, together
-from dbsync.model import Backup, Migration, MigrationKind, Sha256, TrialId
+from dbsync.model import Backup, Migration, MigrationKind, SchemaNumber, Sha256, TrialId
 from dbsync.progress import Event, EventKind, WorkPhase
 from dbsync.storage import connections, file_calls, files
 from dbsync.storage.background import Beside
@@ -45,6 +47,8 @@ class Transaction(Shared):
     """Whether this run has committed, and its content is digested."""
     _digested: tuple[tuple[int, int], Sha256] | None = None
     """The state of the file and its digest, made during the check after COMMIT."""
+    _vendor_names: Mapping[SchemaNumber, Known] | None = None
+    """The names of the vendor's schema before and after each pending migration; None: not determined yet."""
 
     def begin(self) -> None:
         on_copy = any(migration.kind is MigrationKind.COMMAND for migration in self._pending)

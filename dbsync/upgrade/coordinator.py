@@ -213,7 +213,7 @@ class _Upgrade:
         if earlier is not None and self.effects.equals(earlier.path):
             self.backup = earlier
             return
-        part = self.effects.copy_backup(self.version or NO_SCHEMA, self.trial_id, self.migrations)
+        part = self.effects.copy_backup(self.version or NO_SCHEMA, self.trial_id)
         if beside and self.effects.begin_check(part):
             self.unchecked = part
         else:

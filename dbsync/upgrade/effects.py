@@ -78,14 +78,8 @@ class Effects(ABC):
         """Return whether schema and content of the live database equal those of a backup."""
 
     @abstractmethod
-    def copy_backup(self, version: SchemaNumber, trial_id: TrialId | None, among: tuple[Migration, ...] = ()) -> Backup:
-        """Copy the database, as it stands still, to a temporary name.
-
-        Args:
-            version: its schema.
-            trial_id: the trial for which it is made.
-            among: all migrations of the release that follows; meanwhile an empty database shows which names it knows.
-        """
+    def copy_backup(self, version: SchemaNumber, trial_id: TrialId | None) -> Backup:
+        """Copy the database, as it stands still, to a temporary name."""
 
     @abstractmethod
     def begin_check(self, part: Backup) -> bool:

@@ -112,9 +112,7 @@ class SimulatedEffects(Effects):
         kept = self.world.backups.get(backup.name)
         return kept is not None and kept.content == self.world.database
 
-    def copy_backup(
-        self, version: SchemaNumber, trial_id: TrialId | None, among: tuple[Migration, ...] = ()
-    ) -> Facts_of_backup:
+    def copy_backup(self, version: SchemaNumber, trial_id: TrialId | None) -> Facts_of_backup:
         self._tick("copy the backup")
         name = f"backup{len(self.world.backups)}"
         self.world.backups[name] = Backup(self.world.database, BackupKind.MIGRATION, trial_id)

@@ -188,16 +188,6 @@ def test_a_check_that_is_cancelled_ends_although_it_has_not_begun(
     assert threading.active_count() <= threads + 1, "the timer may end a moment later"
 
 
-def test_the_names_of_the_vendor_are_known_when_the_copy_is_made(tmp_path: Path) -> None:
-    live = effects(make_shop(tmp_path, schema=2))
-    live.begin()
-    part = live.copy_backup(SchemaNumber(2), None, released(tmp_path, 4))
-    assert live._vendor_names is not None
-    assert set(live._vendor_names) == {3, 4}
-    live.discard(part.path)
-    live.rollback()
-
-
 def test_a_program_of_the_app_begins_after_the_check(tmp_path: Path) -> None:
     database = make_shop(tmp_path, schema=2)
     (some, *_) = released(tmp_path, 4)
