@@ -112,7 +112,7 @@ def scenes(folder: Path, first: Vendor, till: Till) -> Iterator[tuple[dict[str, 
     """The scenes of all flows, by name, each on a terminal of its own; and the address of their vendor."""
     vendor = copy_of(first, folder / "vendor")
     with served(serving(vendor.public)) as url:
-        with quiet(till):
+        with quiet(folder):
             idle = till.copy_to(folder / "idle", url)
             vendor.release("1.1", schema=4)
             found = {"start": Scene(idle, start), "check": Scene(till.copy_to(folder / "offered", url), check)}
@@ -144,10 +144,10 @@ def environment_of(till: Till) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def quiet(till: Till) -> Iterator[None]:
-    """Without the output of the apps, which goes to the descriptors of this process."""
+def quiet(folder: Path) -> Iterator[None]:
+    """With the output of the apps, which goes to the descriptors of this process, in a file of a folder instead."""
     sys.stdout.flush()
-    with (till.folder / "output.txt").open("ab") as output, contextlib.ExitStack() as kept:
+    with (folder / "output.txt").open("ab") as output, contextlib.ExitStack() as kept:
         for number in (1, 2):
             before = os.dup(number)
             kept.callback(os.close, before)
@@ -218,7 +218,7 @@ class Drill:
         till = self._scene.till.copy_to(folder, self._url)
         self._sold = len(till.held_receipts())
         try:
-            with environment_of(till), quiet(till):
+            with environment_of(till), quiet(till.folder):
                 yield till
         finally:
             shutil.rmtree(folder, ignore_errors=True)

@@ -40,7 +40,8 @@ def wait(name):
     while not (STEPS / name).exists():
         time.sleep(0.01)
 
-(STEPS / "started").write_text(str(os.getpid()))
+(STEPS / "started.new").write_text(str(os.getpid()))
+(STEPS / "started.new").replace(STEPS / "started")
 file = os.environ.get("TILLKEEPER_CONFIRM_FILE")
 if file:
     wait("confirm")
@@ -50,7 +51,8 @@ if file:
     (STEPS / "asked").touch()
     while not answer.exists():
         time.sleep(0.01)
-    (STEPS / "answered").write_text(answer.read_text())
+    (STEPS / "answered.new").write_text(answer.read_text())
+    (STEPS / "answered.new").replace(STEPS / "answered")
 with closing(sqlite3.connect(os.environ["TILLKEEPER_DATABASE"], timeout=5)) as database:
     database.execute("BEGIN IMMEDIATE")
     database.execute("INSERT INTO sales (receipt, cents) VALUES ('R-in-the-middle', 250)")
