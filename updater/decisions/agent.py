@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from dbsync.outcomes import NamedOutcome
 from updater.answers import Answer, Catalog, Offer
 from updater.decisions.launcher import fits, is_settled
+from updater.decisions.trial import brief
 from updater.model import By, Choice, Issued, Journal, Phase, Rejection, Release, State, Trial, Verdict, View
 from updater.outcomes import TerminalOutcome
 
@@ -272,6 +273,6 @@ def _nothing_new(view: View, catalog: Catalog) -> Wait:
         rejection = view.rejection(release.release_id)
         return Wait(
             TerminalOutcome.REJECTED_HERE,
-            f"{release.version} was rejected here: {rejection.reason if rejection else ''}",
+            f"{release.version} was rejected here: {brief(rejection.reason) if rejection else ''}",
         )
     return Wait(TerminalOutcome.NOTHING_NEW, "this terminal has the newest release")

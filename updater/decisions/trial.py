@@ -53,6 +53,12 @@ def how_it_ended(exit_code: int, words: str) -> str:
     return f"{known}: {words}" if words else known
 
 
+def brief(reason: str) -> str:
+    """Return a reason in one line: of several lines that an app printed, its first and its last one."""
+    first, *others = [line for line in reason.split("\n") if line.strip()] or [""]
+    return f"{first} … {others[-1].strip()}" if others else first
+
+
 def attempt_spent(trial: Trial, limits: Limits) -> tuple[NamedOutcome, str] | None:
     """Return outcome and reason if a trial may make no further attempt to prepare the database; None if it may."""
     if trial.attempts_count >= limits.attempts_count:

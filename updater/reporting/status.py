@@ -14,6 +14,7 @@ from dbsync.model import Loss
 from dbsync.outcomes import Group
 from dbsync.storage import files
 from updater.decisions.launcher import fits, owing_trial
+from updater.decisions.trial import brief
 from updater.flows.launch import journal_of
 from updater.flows.rollback import choices, current_release
 from updater.model import Journal, Phase, Release, View
@@ -102,12 +103,12 @@ def in_words(found: dict[str, Any]) -> list[str]:
         trial = found["trial"]
         lines.append(
             f"trial     {trial['verdict']}, attempts {trial['attempts_count']}, launches {trial['launches_count']}"
-            + (f", {trial['outcome']}: {trial['reason']}" if trial["outcome"] else "")
+            + (f", {trial['outcome']}: {brief(trial['reason'])}" if trial["outcome"] else "")
         )
     lines.append(f"app       {'running' if found['app_running'] else 'not running'}")
     lines += [f"unusable  {release['outcome']}: {release['cause']}" for release in found["unusable"]]
     lines += [
-        f"rejected  {rejection['version']} by {rejection['by']}: {rejection['outcome']}, {rejection['reason']}"
+        f"rejected  {rejection['version']} by {rejection['by']}: {rejection['outcome']}, {brief(rejection['reason'])}"
         for rejection in found["rejected"]
     ]
     alarm = found["last_alarm"]

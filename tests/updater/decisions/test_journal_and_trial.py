@@ -12,6 +12,7 @@ from updater.answers import Answer, Catalog
 from updater.decisions.agent import decide_agent
 from updater.decisions.journal_rebuild import rebuild
 from updater.decisions.launcher import decide_launch, select
+from updater.decisions.trial import brief
 from updater.model import By, Journal, Limits, Phase, Proof, Rejection, Release, Trial, Verdict, View
 
 GOOD = Release(ReleaseId("1" * 64), "1.0", SchemaNumber(2))
@@ -102,3 +103,16 @@ def test_every_combination_of_journal_and_trial_is_decided_as_the_map_says(journ
 
 def test_the_map_has_no_combination_that_does_not_exist() -> None:
     assert documented().keys() == {(journal, trial) for journal in JOURNALS for trial in TRIALS}
+
+
+@pytest.mark.parametrize(
+    ("reason", "line"),
+    [
+        ("it ended with code 1", "it ended with code 1"),
+        ("it ended: Traceback:\n  File\n\nValueError: no paper\n", "it ended: Traceback: … ValueError: no paper"),
+        ("", ""),
+        ("one\u2028line", "one\u2028line"),
+    ],
+)
+def test_a_reason_is_one_line_in_a_list(reason: str, line: str) -> None:
+    assert brief(reason) == line
