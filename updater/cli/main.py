@@ -18,7 +18,7 @@ COMMANDS: Final = {
     "doctor": "updater.cli.doctor",
     "install": "updater.cli.install",
     "launch": "updater.cli.launch",
-    "publish": "updater.publish.cli",
+    "publish": "updater.publish.cli.main",
     "rollback": "updater.cli.rollback",
     "run": "updater.cli.run",
     "status": "updater.cli.status",

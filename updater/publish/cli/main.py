@@ -1,0 +1,27 @@
+"""Table of the commands of the vendor."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+from dbsync.cli.table import TableGroup
+
+COMMANDS: Final = {
+    "init": "updater.publish.cli.init",
+    "refresh": "updater.publish.cli.refresh",
+    "release": "updater.publish.cli.release",
+    "serve": "updater.publish.cli.serve",
+}
+
+
+class Table(TableGroup):
+    """Group of the commands in the table."""
+
+    modules = COMMANDS
+
+
+@click.group("publish", cls=Table)
+def command() -> None:
+    """The vendor's side: sign releases into a static folder for any web server."""

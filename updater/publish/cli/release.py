@@ -1,0 +1,36 @@
+"""`updater publish release`: sign a bundle as a new release, and make it public."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from updater.cli.shared import FOLDER, in_words
+from updater.publish import repository
+from updater.publish.cli.shared import EXISTING_FILE, passwords_from, with_password_file, with_repository
+
+
+@click.command("release")
+@with_repository
+@click.argument("bundle", type=FOLDER)
+@click.option("--version", help="The release's version (default: from tillkeeper.toml).")
+@click.option(
+    "--config", "config_file", type=EXISTING_FILE, help="The bundle's description (default: tillkeeper.toml in it)."
+)
+@with_password_file
+def command(
+    folder: Path, bundle: Path, version: str | None, config_file: Path | None, password_file: Path | None
+) -> None:
+    """Publish the folder BUNDLE as a new release. Repeating a publish that was cut finishes it."""
+    with in_words():
+        done = repository.release(
+            folder=folder,
+            bundle=bundle,
+            version=version,
+            config_file=config_file,
+            passwords=passwords_from(password_file),
+        )
+    word = "was published already" if done.already and not done.files_placed else "is published"
+    click.echo(f"{done.version} {word}: schema {done.schema}, {done.archive_size_bytes / 1e6:.2f} MB")
+    click.echo(f"release id {done.release_id}")
