@@ -9,6 +9,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+LOOK_SECONDS = 30.0
+
 
 def main() -> int:
     """One command; 0 if it succeeded, else 1 with the answer."""
@@ -47,16 +49,21 @@ def parsed():
     return parser.parse_args()
 
 
-def look(folder, url):
-    """The look of the agent's child, the cheap one first."""
-    from updater.repository import child
+def source(folder, url):
+    """The repository as a terminal's settings describe it."""
+    from updater.network.manner import Manner
+    from updater.repository.client import Source
 
-    return child.answer_to(
-        {
-            "do": "look", "bases": [url.rstrip("/").removesuffix("/metadata")], "app": "", "trust_folder": str(folder),
-            "now": datetime.now(UTC).isoformat(), "minimum_bytes_per_second": 1,
-        }
-    )  # fmt: skip
+    return Source(url, (), folder, "", LOOK_SECONDS, LOOK_SECONDS, Manner(1))
+
+
+def look(folder, url):
+    """The agent's look in this process: the cheap one first, then that of its child."""
+    from updater.repository import child, unchanged
+
+    asked = source(folder, url.rstrip("/").removesuffix("/metadata")).asked("look", LOOK_SECONDS)
+    request = {**asked, "app": "", "trust_folder": str(folder), "now": datetime.now(UTC).isoformat()}
+    return unchanged.answer(request) or child.answer_to(request)
 
 
 def show(folder, into):
@@ -89,9 +96,9 @@ def download(options, folder, name):
     prefix = f"{target['hashes']['sha256']}." if root["consistent_snapshot"] else ""
     return child.answer_to(
         {
-            "do": "fetch", "bases": [options.target_base_url], "path": f"{f'{above}/' if above else ''}{prefix}{last}",
-            "target": str(place), "size_bytes": target["length"], "sha256": target["hashes"]["sha256"],
-            "minimum_bytes_per_second": 1,
+            **source(folder, options.target_base_url).asked("fetch", LOOK_SECONDS),
+            "path": f"{f'{above}/' if above else ''}{prefix}{last}", "target": str(place),
+            "size_bytes": target["length"], "sha256": target["hashes"]["sha256"],
         }
     )  # fmt: skip
 

@@ -92,7 +92,7 @@ AGENTS: Final = (
 NETS: Final = {
     "dbsync.database.restore": "what was tried to carry back is on record before it is given up",
     "dbsync.database.comparing": "an export is a convenience: the restore goes on without it",
-    "dbsync.database.looking": "clearing left-overs stops nothing",
+    "dbsync.database.leftovers": "clearing left-overs stops nothing",
     "dbsync.backups.quarantine": "a copy of what is damaged stops nothing",
     "updater.terminal.app_process": "a count for support stops no till",
     "updater.cli.shared": "a command of a person ends with a sentence, whatever the disk does",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dbsync.backups import catalog
-from dbsync.database import measurements, preflight
+from dbsync.database import leftovers, measurements, preflight
 from dbsync.database.flight_recorder import ran_out_of_space
 from dbsync.database.shared import Shared, timestamp
 from dbsync.errors import TillkeeperError
 from dbsync.migrations import history
 from dbsync.model import Applied, Facts, Migration, MigrationKind, Recognised, State
 from dbsync.progress import Event, EventKind
-from dbsync.storage import connections, files, side_files, temporary_files
+from dbsync.storage import connections, files, side_files
 from dbsync.storage.introspection import needs_of
 from dbsync.upgrade.outcome_record import FlightEvent
 
@@ -81,12 +81,7 @@ class Looking(Shared):
         if self._cleared or self._reads_only:
             return
         self._cleared = True
-        try:
-            catalog.clear_parts(backups=self.backups, database=self.database, prefix=self._prefix)
-            measurements.clear(backups=self.backups, database=self.database)
-            temporary_files.clear(self._reports, temporary_files.owner_of(self.database))
-        except (TillkeeperError, OSError):
-            return
+        leftovers.clear(database=self.database, backups=self.backups, prefix=self._prefix, reports=self._reports)
 
     def preflight(self, pending: tuple[Migration, ...]) -> None:
         self._pending = pending

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from dbsync.backups import snapshot
 from dbsync.model import Migration
 from dbsync.storage import files, temporary_files
 from dbsync.storage.locks import Lock
@@ -46,6 +45,9 @@ def clear(*, backups: Path, database: Path) -> None:
         return
     lock = lock_of(backups=backups, database=database)
     if lock.try_take():
+        # Here, because the agent asks this in every cycle.
+        from dbsync.backups import snapshot
+
         with lock:
             snapshot.drop_folder(folder)
 

@@ -30,6 +30,7 @@ from updater.manifest import Manifest
 from updater.model import Journal, Release, ReleaseId, Report, ReportPhase
 from updater.outcomes import TerminalOutcome
 from updater.repository import client
+from updater.repository.credentials import with_secrets
 from updater.repository.manner import manner_of
 from updater.settings import Settings
 
@@ -246,15 +247,15 @@ class Staging:
         return [self._settings.interpreters[role], entry, *manifest.self_test]
 
     def _source(self) -> client.Source:
-        limits = self._settings.limits
+        limits, asked = self._settings.limits, with_secrets(self._settings)
         return client.Source(
-            url=self._settings.url,
-            mirrors=self._settings.mirrors,
+            url=asked.url,
+            mirrors=asked.mirrors,
             trust_folder=self._settings.trust,
             app=self._settings.app,
             look_seconds=limits.look_seconds,
             fetch_seconds=limits.fetch_seconds,
-            manner=manner_of(self._settings),
+            manner=manner_of(asked),
             record=self._settings.addresses,
         )
 

@@ -255,6 +255,8 @@ class Http:
                 options["ssl_context"] = _context(self._manner.ca_file)
             if proxy is None:
                 self._pools[proxy] = urllib3.PoolManager(**options)
+            elif proxy.is_socks:
+                self._pools[proxy] = _through_socks(proxy, options)
             else:
                 auth = urllib3.make_headers(proxy_basic_auth=proxy.user_password) if proxy.user_password else None
                 if proxy.url.startswith("https:") and options:
@@ -296,6 +298,14 @@ def _proxy(url: str, manner: Manner) -> Proxy | None:
         # Of the operating system: its own rules for direct hosts count there.
         system = {} if proxy_bypass(parts.hostname or "") else getproxies()
     return chosen(url, setting=manner.proxy, no_proxy=manner.no_proxy, environment=dict(os.environ), system=system)
+
+
+def _through_socks(proxy: Proxy, options: dict[str, Any]) -> urllib3.PoolManager:
+    # Here, because it loads a library that few terminals need.
+    from urllib3.contrib.socks import SOCKSProxyManager
+
+    user, _, password = proxy.user_password.partition(":")
+    return SOCKSProxyManager(proxy.url, username=user or None, password=password or None, **options)
 
 
 def _context(ca_file: str) -> ssl.SSLContext:
@@ -396,6 +406,10 @@ def _trouble(url: str, cause: Exception, *, in_body: bool) -> Trouble:
         asks = ": it asks for a name and a password" if "407" in words else ""
         answer = Answer.SERVER_WRONG if wrong else Answer.OFFLINE
         return Trouble(answer, f"{url}: the proxy does not let it through{asks}: {words}")
+    if isinstance(cause, NewConnectionError) and "authentication" in words:
+        # PySocks has no other sign of it: that of a SOCKS proxy which does not know this name and password.
+        detail = f"{url}: the proxy does not let it through: it asks for a name and a password: {words}"
+        return Trouble(Answer.SERVER_WRONG, detail)
     if isinstance(cause, NewConnectionError | MaxRetryError | ConnectionRefusedError):
         return Trouble(Answer.OFFLINE, f"{url}: {words}")
     if isinstance(cause, ReadTimeoutError | TimeoutError):

@@ -9,7 +9,9 @@ from urllib.parse import unquote, urlsplit
 
 NONE: Final = "none"
 """In the settings: no proxy, whatever the environment says."""
-_PORTS: Final = {"http": 1080, "https": 443}
+SOCKS: Final = ("socks4", "socks4a", "socks5", "socks5h")
+"""Kinds of SOCKS proxies. With socks4 and socks5 this terminal asks its name server, with the others the proxy does."""
+_PORTS: Final = {"http": 1080, "https": 443, **dict.fromkeys(SOCKS, 1080)}
 """Where a proxy is without a port, as curl has it."""
 
 
@@ -19,6 +21,11 @@ class Proxy(NamedTuple):
     url: str
     user_password: str = ""
     """`user:password`; empty for none."""
+
+    @property
+    def is_socks(self) -> bool:
+        """Whether it speaks SOCKS, not HTTP."""
+        return self.url.partition(":")[0] in SOCKS
 
 
 class BadProxy(ValueError):
@@ -37,10 +44,8 @@ def parsed(text: str) -> Proxy:
         port = parts.port or _PORTS.get(parts.scheme, 0)
     except ValueError as cause:
         raise BadProxy("is no proxy: give it as host:port") from cause
-    if parts.scheme.startswith("socks"):
-        raise BadProxy("is a SOCKS proxy, which is not supported: give an HTTP proxy")
     if parts.scheme not in _PORTS or not parts.hostname:
-        raise BadProxy("is no proxy: give it as host:port or http://host:port")
+        raise BadProxy("is no proxy: give it as host:port, http://host:port or socks5h://host:port")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     names = [unquote(part) for part in (parts.username, parts.password) if part is not None]
     user_password = f"{names[0]}:{names[1] if len(names) > 1 else ''}" if names else ""

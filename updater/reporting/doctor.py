@@ -90,7 +90,7 @@ def in_words(found: tuple[Finding, ...], changed: tuple[str, ...]) -> list[str]:
 
 def _check_secrets(settings: Settings) -> Iterator[Finding]:
     # Here, because launchers load this module's neighbours: what asks the repository is the agent's.
-    from updater.repository import manner
+    from updater.repository import credentials, manner
 
     try:
         manner.check(settings)
@@ -99,7 +99,8 @@ def _check_secrets(settings: Settings) -> Iterator[Finding]:
     places = [("url", settings.url), *(("mirrors", mirror) for mirror in settings.mirrors)]
     for key, url in [*places, ("network.proxy", settings.proxy)]:
         if scrubbed(url) != url:
-            cause = f"{key} has a password or a token, and every account can read this file"
+            cause = f"{key} has a password or a token, and every account can read this file: its place is"
+            cause += f" {settings.private / credentials.NAME}"
             option = {"url": "--url", "mirrors": "--mirror", "network.proxy": "--proxy"}[key]
             command = f"updater install --change --root ROOT --url {shown(settings.url)}"
             command += f" {option} {scrubbed(url)}" if key != "url" else ""

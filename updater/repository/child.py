@@ -17,7 +17,6 @@ from dbsync.errors import wrapped
 from dbsync.outcomes import OutcomeName
 from updater.answers import Answer
 from updater.network.manner import Manner
-from updater.repository import unchanged
 
 if TYPE_CHECKING:
     from updater.network.addresses import Addresses
@@ -105,10 +104,6 @@ def main() -> None:
 
 def answer_to(request: dict[str, Any]) -> dict[str, Any]:
     """Return the answer to one request; a Trouble is one too."""
-    known = unchanged.answer(request) if request["do"] == "look" else None
-    if known is not None:
-        return known
-    # Here, because an answer that is known needs no library.
     from updater.network.http import Trouble
 
     try:

@@ -1,16 +1,17 @@
-"""Queries of the repository in a child with a hard deadline: the parent stays small, and its kill bounds everything."""
+"""Queries of the repository in a child with a hard deadline: the parent stays small, and its kill bounds everything.
+
+A repository that has not changed is recognised without a child (`unchanged`).
+"""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dbsync.errors import Refused, TryLater, shown
 from dbsync.facts import NO_SHA256
@@ -23,8 +24,11 @@ from updater.answers import Answer, Summary
 from updater.manifest import Manifest, ManifestError, NewerFormat
 from updater.model import Limits, ReleaseId, Sha256
 from updater.network.manner import Manner
-from updater.repository import trust
+from updater.repository import trust, unchanged
 from updater.summary import parse_custom
+
+if TYPE_CHECKING:
+    import subprocess
 
 
 class Source(NamedTuple):
@@ -107,7 +111,9 @@ def look(source: Source, *, now: datetime) -> Looked:
         "trust_folder": str(source.trust_folder),
         "now": now.isoformat(),
     }
-    answer = _ask(request, limit_seconds=source.look_seconds, progress=lambda _: None)
+    answer = unchanged.answer(request)
+    if answer is None:
+        answer = _ask(request, limit_seconds=source.look_seconds, progress=lambda _: None)
     releases = tuple(_listed(offer) for offer in answer.get("offers", ()))
     return Looked(Answer(answer["answer"]), answer["detail"], releases)
 
@@ -163,6 +169,8 @@ def _look_afresh(
     url: str, root: bytes, mirrors: tuple[str, ...], manner: Manner | None, *, operation: str
 ) -> tuple[Listed, ...]:
     """Look at a repository as a terminal does that knows its root alone."""
+    import tempfile
+
     with tempfile.TemporaryDirectory() as folder:
         trust.begin(Path(folder), root)
         limits = Limits()
@@ -235,6 +243,8 @@ def _kill(child: subprocess.Popen[bytes], late: threading.Event) -> None:
 def _ask(
     request: dict[str, Any], *, limit_seconds: float, progress: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
+    import subprocess
+
     try:
         child = this_platform().start_tree(
             children.command("updater.repository.child"),

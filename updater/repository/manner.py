@@ -6,6 +6,7 @@ from updater.addresses import problem, shown
 from updater.errors import SettingsError
 from updater.network import proxies
 from updater.network.manner import Manner
+from updater.repository import credentials
 from updater.settings import Settings
 
 
@@ -31,12 +32,14 @@ def check(settings: Settings) -> None:
     """Refuse addresses and a proxy that cannot be: on the agent's side alone. A till opens whatever they say.
 
     Raises:
-        SettingsError: one of them cannot be used; the message shows no password.
+        SettingsError: one of them, or the file of their secrets, cannot be used; the message shows no password.
+        DiskProblem: the file of their secrets cannot be read now.
     """
 
     def wrong(key: str, cause: str) -> SettingsError:
         return SettingsError(operation="read the settings", path=settings.path, cause=f"{key}: {cause}")
 
+    credentials.with_secrets(settings)
     for key, address in (("url", settings.url), *(("mirrors", mirror) for mirror in settings.mirrors)):
         if found := problem(address):
             raise wrong(key, f"{shown(address)} {found}")

@@ -28,6 +28,8 @@ SIZE_LIMIT_BYTES: Final = 100_000
 """Of a timestamp; it has about a thousand bytes."""
 NO_SUCH_ROOT: Final = (403, 404)
 """The statuses by which a server says that there is no newer root."""
+_ASKING: Final[list[threading.Thread]] = []
+"""The last cheap look of this process; while it hangs, at a silent name server for instance, none is added."""
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any] | None:
@@ -54,6 +56,9 @@ def answer(request: dict[str, Any]) -> dict[str, Any] | None:
     base = request["bases"][0].rstrip("/")
     # Its own thread, because nothing else bounds a name server or headers that drip: the full look goes on without it.
     asking = threading.Thread(target=lambda: found.append(_is_unchanged(base, kept, now)), daemon=True)
+    if any(thread.is_alive() for thread in _ASKING):
+        return None
+    _ASKING[:] = [asking]
     asking.start()
     asking.join(min(LIMIT_SECONDS, float(request["seconds"]) / 4))
     return {"answer": Answer.OK, "detail": "", "offers": list(kept.offers)} if found == [True] else None

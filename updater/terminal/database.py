@@ -91,7 +91,14 @@ def clear_leftovers(settings: Settings) -> None:
 
     Beside the database, among its backups, and among the reports.
     """
-    open_effects(settings, None).clear()
+    from dbsync.database import leftovers
+
+    leftovers.clear(
+        database=settings.database,
+        backups=settings.backups,
+        prefix=settings.backup_prefix,
+        reports=settings.reports,
+    )
 
 
 def restore_is_done(settings: Settings, intent_id: str) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.socks import socks
 from tests.helpers.wires import Request, certificate, wired
 from updater.addresses import folder_of, is_folder, joined, plain, problem, scrubbed, shown
 from updater.answers import Answer
@@ -44,13 +45,14 @@ def got(address: str, manner: Manner = MANNER) -> bytes:
         ("till:secret@proxy.shop:3128", Proxy("http://proxy.shop:3128", "till:secret")),
         ("till@proxy.shop:3128", Proxy("http://proxy.shop:3128", "till:")),
         ("[fd00::1]:3128", Proxy("http://[fd00::1]:3128")),
+        ("socks5h://till:secret@proxy.shop", Proxy("socks5h://proxy.shop:1080", "till:secret")),
     ],
 )
 def test_a_proxy_in_each_form(text: str, proxy: Proxy) -> None:
     assert parsed(text) == proxy
 
 
-@pytest.mark.parametrize("text", ["socks5://proxy:1080", "ftp://proxy", "http://", "proxy:port", "http://[::1"])
+@pytest.mark.parametrize("text", ["socks://proxy:1080", "ftp://proxy", "http://", "proxy:port", "http://[::1"])
 def test_what_is_no_proxy_is_refused_without_its_password(text: str) -> None:
     with pytest.raises(BadProxy) as caught:
         parsed(text.replace("://", "://me:s3cret@"))
@@ -129,8 +131,25 @@ def test_a_proxy_that_asks_for_a_name_gets_it_and_the_server_does_not(
     with pytest.raises(Trouble) as dead:
         got("http://updates.example", MANNER._replace(proxy=f"till:s3cret@{place}"))
     assert (dead.value.answer, "s3cret" in dead.value.detail) == (Answer.OFFLINE, False)
-    with pytest.raises(Trouble, match="SOCKS"):
-        got("http://updates.example", MANNER._replace(proxy="socks5://proxy:1"))
+
+
+@pytest.mark.parametrize("kind", ["socks4", "socks4a", "socks5", "socks5h"])
+def test_a_socks_proxy_of_each_kind(public: Path, kind: str) -> None:
+    has_password = kind.startswith("socks5")
+    who = "till:s3cret@" if has_password else ""
+    asks_the_proxy = kind in ("socks4a", "socks5h")
+    with wired(public) as server, socks(user_password="till:s3cret" if has_password else "") as proxy:
+        manner = MANNER._replace(proxy=f"{kind}://{who}127.0.0.1:{proxy.port}")
+        assert got(f"http://{'updates.example' if asks_the_proxy else 'localhost'}:{server.port}", manner) == b"{}"
+        assert proxy.wanted == [("updates.example" if asks_the_proxy else "127.0.0.1", server.port)]
+        assert not [request for request in server.asked if "proxy-authorization" in request.headers]
+        if has_password:
+            with pytest.raises(Trouble) as caught:
+                got(server.url, MANNER._replace(proxy=f"{kind}://till:wr0ng@127.0.0.1:{proxy.port}"))
+            assert (caught.value.answer, "wr0ng" in caught.value.detail) == (Answer.SERVER_WRONG, False)
+    with pytest.raises(Trouble) as dead:
+        got("http://127.0.0.1", manner)
+    assert (dead.value.answer, "s3cret" in dead.value.detail) == (Answer.OFFLINE, False)
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl to make a certificate")

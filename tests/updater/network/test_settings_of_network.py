@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.terminal import Till
 from tests.helpers.vendor import Vendor
-from tests.helpers.wires import MODES, wired
+from tests.helpers.wires import MODES, Request, wired
 from updater.errors import SettingsError
+from updater.repository.credentials import with_secrets
 from updater.repository.manner import check, manner_of
 from updater.settings import Settings, load, to_toml
 
@@ -33,7 +35,7 @@ def wrong(settings: Settings) -> dict[str, Settings]:
     return {
         "url": settings._replace(url="https://me:s3cret@"),
         "mirrors": settings._replace(mirrors=("ftp://me:s3cret@host/x",)),
-        "network.proxy": settings._replace(proxy="socks5://me:s3cret@proxy:1"),
+        "network.proxy": settings._replace(proxy="socks://me:s3cret@proxy:1"),
         "limits.maximum_bytes_per_second": settings._replace(
             limits=settings.limits._replace(maximum_bytes_per_second=1500)
         ),
@@ -78,3 +80,75 @@ def test_status_says_until_when_an_address_was_given_up_and_shows_no_secret(vend
     till.settings_path.write_text(text)
     assert till.check().outcome == "SWAPPED"
     assert till.status()["addresses"] == [], "an address that is not asked any more is forgotten"
+
+
+def secrets(till: Till, text: str) -> Settings:
+    """The terminal's settings with that file of secrets."""
+    path = till.settings.private / "secrets.toml"
+    path.write_text(text)
+    path.chmod(0o600)
+    return with_secrets(till.settings)
+
+
+def test_secrets_of_the_agents_own_file_reach_the_server_and_nobody_else(vendor: Vendor, till: Till) -> None:
+    vendor.release("1.1", schema=4)
+    needed = "Basic " + base64.b64encode(b"till 17:s3:cret/").decode()
+
+    def script(request: Request) -> None:
+        if request.headers.get("authorization") == needed:
+            request.good()
+        else:
+            request.reply("403 Forbidden")
+
+    with wired(vendor.public, script) as server:
+        text = till.settings_path.read_text()
+        till.settings_path.write_text(text.replace(till.settings.url, server.url))
+        assert till.run("check").returncode != 0
+        found = secrets(till, f'format = 1\n[secrets]\n"{server.url}" = "till 17:s3:cret/"\n')
+        assert found.url.endswith(f":s3%3Acret%2F@127.0.0.1:{server.port}")
+        assert till.check().outcome == "SWAPPED"
+        shown = till.run("status").stdout + till.run("doctor").stdout
+        assert not [
+            name
+            for name in till.settings.state.rglob("*")
+            if name.is_file()
+            and name.name != "secrets.toml"
+            and b"s3" in name.read_bytes()
+            and b"cret" in name.read_bytes()
+        ]
+    assert "s3:cret" not in shown
+
+
+def test_a_token_and_a_proxy_have_secrets_too(till: Till) -> None:
+    till.settings_path.write_text(
+        till.settings_path.read_text().replace("mirrors = []", 'mirrors = ["https://bucket.example/public"]')
+        + '\n[network]\nproxy = "proxy.shop:3128"\n'
+    )
+    found = secrets(
+        till,
+        'format = 1\n[secrets]\n"https://bucket.example/public" = "?token=abc"\n"proxy.shop:3128" = "till:pass"\n',
+    )
+    assert found.mirrors == ("https://bucket.example/public?token=abc",)
+    assert manner_of(found).proxy == "http://till:pass@proxy.shop:3128"
+    assert found.url == till.settings.url
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("x = s3cret\n", "it is no TOML (at line 1"),
+        ("format = 2\n", "it must have `format = 1`"),
+        ('format = 1\n"https://x" = "s3cret"\n', "it must have `format = 1`"),
+        ("format = 1\n[secrets]\nurl = 5\n", "each secret must be a string"),
+        ('format = 1\n[secrets]\n"https://other" = "a:s3cret"\n', "https://other is neither url"),
+        ("\udcff", "it is no text"),
+    ],
+)
+def test_a_wrong_file_of_secrets_stops_the_agent_alone_and_shows_none(till: Till, text: str, cause: str) -> None:
+    path = till.settings.private / "secrets.toml"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    path.chmod(0o600)
+    done = till.run("check")
+    assert (done.returncode, cause in done.stderr, "s3cret" in done.stderr) == (4, True, False), done.stderr
+    assert cause in till.run("doctor").stdout
+    assert till.launch(sell=1).returncode == 0

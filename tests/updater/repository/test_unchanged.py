@@ -27,9 +27,13 @@ DAY = timedelta(days=1)
 CODE = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
-from updater.repository import child
-answer = child.answer_to(json.loads(sys.argv[2]))
-print(json.dumps([answer["answer"], len(answer["offers"]), sorted({name.split(".")[0] for name in sys.modules})]))
+from datetime import UTC, datetime
+from pathlib import Path
+from updater.network.manner import Manner
+from updater.repository import client
+url, folder, app = sys.argv[2:]
+looked = client.look(client.Source(url, (), Path(folder), app, 30.0, 30.0, Manner(1)), now=datetime.now(UTC))
+print(json.dumps([looked.answer, len(looked.releases), sorted({name.split(".")[0] for name in sys.modules})]))
 """
 
 
@@ -57,16 +61,16 @@ def verified(till: Till) -> dict[str, Any]:
     return kept
 
 
-def test_an_unchanged_repository_takes_no_library_and_gives_the_same_answer(vendor: Vendor, till: Till) -> None:
+def test_an_unchanged_repository_takes_no_library_and_no_child(vendor: Vendor, till: Till) -> None:
     vendor.release("1.1", schema=4)
     kept = verified(till)
-    asked = json.dumps(request(till))
+    asked = (till.settings.url, str(till.settings.trust), till.settings.app)
     done = subprocess.run(
-        [sys.executable, "-I", "-c", CODE, str(ROOT), asked], capture_output=True, text=True, check=True
+        [sys.executable, "-I", "-c", CODE, str(ROOT), *asked], capture_output=True, text=True, check=True
     )
     answer, count, modules = json.loads(done.stdout)
     assert (answer, count) == ("OK", 2)
-    assert not {"tuf", "urllib3", "requests", "securesystemslib", "packaging"} & set(modules)
+    assert not {"tuf", "urllib3", "requests", "securesystemslib", "packaging", "subprocess"} & set(modules)
     found = unchanged.answer(request(till))
     assert found is not None
     assert found["offers"] == kept["offers"]
