@@ -86,6 +86,7 @@ AGENTS: Final = (
     "updater.cli.install", "updater.cli.check", "updater.cli.run", "updater.cli.status", "updater.cli.allow",
     "updater.cli.rollback", "updater.cli.launch", "updater.cli.confirm", "updater.cli.progress_bar",
     "updater.cli.doctor", "updater.cli.trust", "updater.cli.uninstall",
+    "updater.cli.service",
 )  # fmt: skip
 """Modules that only the agent and people's commands load: they may use libraries."""
 
@@ -423,7 +424,7 @@ def test_one_file_opens_sqlite_and_only_views_print_ask_and_exit() -> None:
             if called in ("os._exit", "os.fork"):
                 assert name in (
                     "updater.host.posix", "updater.repository.child", "updater.terminal.worker",
-                    "dbsync.migrations.code_child",
+                    "dbsync.migrations.code_child", "updater.host.windows",
                 )  # fmt: skip
 
 

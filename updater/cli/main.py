@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "publish": "updater.publish.cli.main",
     "rollback": "updater.cli.rollback",
     "run": "updater.cli.run",
+    "service": "updater.cli.service",
     "status": "updater.cli.status",
     "trust": "updater.cli.trust",
     "uninstall": "updater.cli.uninstall",
