@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "confirm": "updater.cli.confirm",
     "doctor": "updater.cli.doctor",
     "install": "updater.cli.install",
+    "kit": "updater.cli.kit",
     "launch": "updater.cli.launch",
     "publish": "updater.publish.cli.main",
     "rollback": "updater.cli.rollback",

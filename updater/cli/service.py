@@ -29,6 +29,8 @@ def install(settings: Settings) -> None:
     service = service_of(settings)
     for path in service.install():
         click.echo(f"Written: {path}")
+    # Anew: one that runs has been started with the command before.
+    service.stop()
     service.start()
     click.echo(f"The service {service.order.name} runs: {' '.join(service.order.command)}")
 

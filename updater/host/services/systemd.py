@@ -12,6 +12,8 @@ from updater.host.services.base import RESTART_SECONDS, STOP_SECONDS, TOOL_SECON
 from updater.host.services.base import ServiceState as State
 
 UNITS: Final = Path("/etc/systemd/system")
+PACKAGED_UNITS: Final = Path("/usr/lib/systemd/system")
+"""Those that a package brings; it takes them away itself."""
 RUNNING: Final = Path("/run/systemd/system")
 """Exists where systemd has started the machine (sd_booted(3))."""
 SYSTEMCTL: Final = "/usr/bin/systemctl"
@@ -116,7 +118,7 @@ class Systemd(Service):
         self._do("stop", self._unit, seconds=STOP_SECONDS)
 
     def status(self) -> ServiceStatus:
-        if not files.is_there(self.path):
+        if not self._is_installed():
             return ServiceStatus(State.NOT_INSTALLED, f"there is no {self.path}")
         starts = self._run([SYSTEMCTL, "is-enabled", self._unit], TOOL_SECONDS)[0] == 0
         if not RUNNING.is_dir():
@@ -148,6 +150,9 @@ class Systemd(Service):
             self._do("daemon-reload")
         return True
 
+    def _is_installed(self) -> bool:
+        return files.is_there(self.path) or files.is_there(PACKAGED_UNITS / self.path.name)
+
     @property
     def _unit(self) -> str:
         return self.path.name
@@ -163,7 +168,7 @@ class Systemd(Service):
             raise Refused(
                 operation=f"{verb} the service", cause="this account may not", hint=f"Run `{command}` with its options."
             )
-        if installed and not files.is_there(self.path):
+        if installed and not self._is_installed():
             command = self._elevated("updater service install")
             raise Refused(operation=f"{verb} the service", path=self.path, cause="it is not installed",
                           hint=f"Run `{command}` first.")  # fmt: skip
