@@ -88,17 +88,18 @@ def verify(kit: Kit) -> None:
         Refused: a file is missing or differs.
         DiskProblem: a file cannot be read, or may not be durable.
     """
-    wrong = []
-    for sha256, name in _sums(kit.folder):
-        path = kit.folder / PurePosixPath(name)
-        if not files.is_there(path) or files.sha256_of(path) != sha256:
-            wrong.append(name)
+    paths = {kit.folder / PurePosixPath(name): sha256 for sha256, name in _sums(kit.folder)}
+    wrong = [path for path, sha256 in paths.items() if not files.is_there(path) or files.sha256_of(path) != sha256]
     if wrong:
         raise Refused(
             operation="verify the kit", path=kit.folder, cause=f"{len(wrong)} files differ, the first is {wrong[0]}",
             hint="Run the setup again; fetch it anew if that does not help.",
         )  # fmt: skip
-    files.sync_tree(kit.folder)
+    for path in paths:
+        # Windows lets nobody flush a program that runs, and the Python that runs this is one of them.
+        files.sync_seen(path)
+    for folder in {folder for path in paths for folder in path.parents if kit.folder in (folder, *folder.parents)}:
+        files.sync_folder(folder)
 
 
 def _sums(folder: Path) -> Iterator[tuple[str, str]]:
@@ -131,7 +132,7 @@ def place(kit: Kit, *, home: Path, rescue: Path) -> tuple[str, ...]:
     pointer = home / "current.json"
     before = _current(pointer)
     for path in files.listed(kit.folder / PROGRAMS, "*"):
-        _replace(path, home / path.name)
+        _replace(source=path, target=home / path.name)
     # Last: a cut before it repeats the setup, and the kit before is kept either way.
     files.write_json(pointer, {"format": FORMAT, "id": kit.id, "before": before if before != kit.id else None})
     return tuple(_remove_others(home, {kit.id, before}))
@@ -174,14 +175,21 @@ def _copy_tree(*, source: Path, target: Path) -> None:
         with files.disk_errors("set the mode of", into):
             files.set_mode(into, 0o755)
         for name in names:
-            files.copy_bytes(source=Path(parent, name), target=into / name)
+            _copy(source=Path(parent, name), target=into / name)
 
 
-def _replace(source: Path, target: Path) -> None:
+def _copy(*, source: Path, target: Path) -> None:
+    files.copy_bytes(source=source, target=target)
+    # A copy has the rights of a file of data: a program is one that may be run.
+    with files.disk_errors("set the mode of", target):
+        files.set_mode(target, source.stat().st_mode & 0o777)
+
+
+def _replace(*, source: Path, target: Path) -> None:
     """Put a program into its place by a rename; one that runs is put aside first, and removed once it may be."""
     new, aside = target.with_name(f"{files.NEW}{target.name}"), target.with_name(f".old-{target.name}")
     file_calls.remove_if_possible(aside)
-    files.copy_bytes(source=source, target=new)
+    _copy(source=source, target=new)
     files.sync_file(new)
     if not this_host().keeps_executable_bit and files.is_there(target) and not files.is_there(aside):
         # A program that runs there cannot be replaced, but renamed. A cut in between leaves its other name: the setup

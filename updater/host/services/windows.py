@@ -32,6 +32,7 @@ NO_SUCH, RUNS_ALREADY, NOT_RUNNING, EXISTS, NOT_BY_MANAGER, NOT_IMPLEMENTED, SPE
     1066,
 )
 """Errors of the system; the last one says that the service has an exit code of its own."""
+INVALID_LEVEL: Final = 124
 MANAGER_ALL, SERVICE_ALL, MANAGER_LOOKS, SERVICE_LOOKS = 0xF003F, 0xF01FF, 0x1, 0x5
 OWN_PROCESS, AUTO_START, ERROR_NORMAL = 0x10, 2, 1
 STOPPED, START_PENDING, STOP_PENDING, RUNNING = 1, 2, 3, 4
@@ -145,7 +146,9 @@ class WindowsService(Service):
             (DELAYED_START, ctypes.c_int(1)),
         ):
             done = library().ChangeServiceConfig2W(service, number, ctypes.byref(value))  # type: ignore[arg-type,unused-ignore]
-            checked("ChangeServiceConfig2W", done)
+            # An error level that is not known: wine 8 has not all of them, every Windows since Vista has.
+            if not done and _code(error := win32.failed("ChangeServiceConfig2W")) != INVALID_LEVEL:
+                raise error
 
     def grants(self) -> Iterator[list[str]]:
         """Yield the commands that give the service, and the clerks, their rights to the folders of the terminal."""
