@@ -77,6 +77,8 @@ LIBRARIES: Final = {
     "updater.flows.agent": {"apscheduler"},
     "updater.cli": {"click", "rich"},
     "updater.publish": {"click", "packaging", "tuf", "tufup", "securesystemslib"},
+    "updater.publish.kit.bill": {"cyclonedx", "packageurl"},
+    "updater.publish.kit.starters": {"distlib"},
 }
 """The libraries that a module, or each module below a package, may import beside the standard library."""
 
@@ -86,6 +88,7 @@ AGENTS: Final = (
     "updater.cli.install", "updater.cli.check", "updater.cli.run", "updater.cli.status", "updater.cli.allow",
     "updater.cli.rollback", "updater.cli.launch", "updater.cli.confirm", "updater.cli.progress_bar",
     "updater.cli.doctor", "updater.cli.trust", "updater.cli.uninstall",
+    "updater.cli.service", "updater.cli.kit",
 )  # fmt: skip
 """Modules that only the agent and people's commands load: they may use libraries."""
 
@@ -423,7 +426,7 @@ def test_one_file_opens_sqlite_and_only_views_print_ask_and_exit() -> None:
             if called in ("os._exit", "os.fork"):
                 assert name in (
                     "updater.host.posix", "updater.repository.child", "updater.terminal.worker",
-                    "dbsync.migrations.code_child",
+                    "dbsync.migrations.code_child", "updater.host.windows",
                 )  # fmt: skip
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 
 import click
 
 from dbsync.cli.console import say
+from dbsync.errors import TryLater
 from updater.cli.shared import ready_agent, terminal_of, with_settings
 from updater.model import ProcessKind
 from updater.settings import Settings
@@ -16,13 +18,20 @@ from updater.settings import Settings
 
 @click.command("run")
 @with_settings
-def command(settings: Settings) -> None:
-    """Check for updates at every interval until stopped. Install it as a service."""
+@click.option("--service", default="", hidden=True, help="Set by the service manager of Windows: the service's name.")
+def command(settings: Settings, *, service: str) -> None:
+    """Check for updates at every interval until stopped. `updater service install` lets the system run it."""
+    from updater.host import this_host
+
+    this_host().serve(lambda wait: _agent(settings, wait), service=service)
+
+
+def _agent(settings: Settings, wait: Callable[[], None]) -> None:
+    """Run the agent until it is asked to end, and return while no state file is being written."""
     from updater.flows.agent import run as ring
     from updater.network.record import next_time
 
     settings = ready_agent(settings, "run")
-
     ring(
         terminal_of(settings, ProcessKind.AGENT),
         interval_seconds=settings.interval_seconds,
@@ -30,7 +39,12 @@ def command(settings: Settings) -> None:
         told=lambda ended: _say(f"{ended.outcome}: {ended.reason}"),
         said=_say,
         again=lambda: next_time(settings.addresses, now=datetime.now(UTC)),
+        wait=wait,
     )
+    # Held until this process ends: the cycle records nothing more. What it downloads or unpacks is resumed.
+    with suppress(TryLater):
+        terminal_of(settings, ProcessKind.AGENT).take_terminal_lock()
+    _say("The agent ends.")
 
 
 def _say(line: str) -> None:

@@ -395,10 +395,12 @@ def run(
     told: Callable[[Cycle], None],
     said: Callable[[str], None],
     again: Callable[[], datetime | None],
+    wait: Callable[[], None],
 ) -> None:
-    """Run a cycle at every interval, and the backups that are due every hour, until stopped.
+    """Run a cycle at every interval, and the backups that are due every hour, until `wait` returns.
 
-    The scheduler only triggers; all durable state is in our files.
+    The scheduler only triggers; all durable state is in our files. A cycle that runs then runs on: its caller ends the
+    process.
 
     Args:
         till: the terminal.
@@ -407,8 +409,9 @@ def run(
         told: receives each cycle.
         said: receives what else was done.
         again: returns when an address that was given up is asked again: a cycle that failed is repeated then.
+        wait: returns when the agent is asked to end.
     """
-    from apscheduler.schedulers.blocking import BlockingScheduler
+    from apscheduler.schedulers.background import BackgroundScheduler
 
     def ring() -> None:
         ended = _cycle_or_failure(till)
@@ -421,7 +424,7 @@ def run(
         if done := _back_up_or_say(till):
             said(done)
 
-    scheduler = BlockingScheduler(timezone="UTC")
+    scheduler = BackgroundScheduler(timezone="UTC")
     cycles = scheduler.add_job(
         ring,
         "interval",
@@ -438,3 +441,5 @@ def run(
         next_run_time=datetime.now().astimezone(),
     )  # fmt: skip
     scheduler.start()
+    wait()
+    scheduler.shutdown(wait=False)

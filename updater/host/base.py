@@ -7,10 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dbsync.facts import ReleaseId, TrialId
 from dbsync.storage.platform import base as platform
+
+if TYPE_CHECKING:
+    from updater.host.services.base import Service, ServiceOrder
 
 NOT_STARTED: Final = 127
 """As a shell says it."""
@@ -188,6 +191,25 @@ class Host(ABC):
         """Return whether a stream takes a small write without waiting for its reader, or does so within a time.
 
         True where nobody can tell.
+        """
+
+    # the service ---------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def service(self, order: ServiceOrder) -> Service:
+        """Return the service of an agent, at the service manager of this system; nothing is asked or changed yet."""
+
+    @abstractmethod
+    def serve(self, work: Callable[[Callable[[], None]], None], *, service: str = "") -> None:
+        """Do the work of a service until this process is asked to end, then end it, with whatever it still does.
+
+        Args:
+            work: is given a function that returns when this process is asked to end. What must not be cut is finished
+                when it returns.
+            service: the name under which the service manager started this process; empty for a person's start.
+
+        Raises:
+            Refused: the service manager did not start this process.
         """
 
     # accounts ------------------------------------------------------------------------------------------------------

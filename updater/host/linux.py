@@ -6,10 +6,13 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from updater.host.base import Folders
 from updater.host.posix import PosixHost, tree_of
+
+if TYPE_CHECKING:
+    from updater.host.services.base import Service, ServiceOrder
 
 PROC = Path("/proc")
 MACHINE_IDS: Final = {"system": Path("/etc/machine-id"), "board": Path("/sys/class/dmi/id/product_uuid")}
@@ -42,6 +45,11 @@ class LinuxHost(PosixHost):
 
     def machine_ids(self) -> Mapping[str, str]:
         return {name: text for name, path in MACHINE_IDS.items() if (text := _text(path))}
+
+    def service(self, order: ServiceOrder) -> Service:
+        from updater.host.services.systemd import Systemd
+
+        return Systemd(order, self.tool, elevated=self.elevated, may=self.is_privileged)
 
     def members(self, leader: int) -> set[int]:
         processes: dict[int, tuple[int, int]] = {}

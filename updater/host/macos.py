@@ -5,9 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from updater.host.base import Folders
 from updater.host.posix import PosixHost, tree_of
+
+if TYPE_CHECKING:
+    from updater.host.services.base import Service, ServiceOrder
 
 
 class MacHost(PosixHost):
@@ -36,6 +40,11 @@ class MacHost(PosixHost):
         words = ["/usr/sbin/ioreg", "-rd1", "-c", "IOPlatformExpertDevice"]
         lines = [line for line in self._ask(words).splitlines() if "IOPlatformUUID" in line]
         return {"board": lines[0].rpartition("=")[2].strip().strip('"')} if lines else {}
+
+    def service(self, order: ServiceOrder) -> Service:
+        from updater.host.services.launchd import Launchd
+
+        return Launchd(order, self.tool, elevated=self.elevated, may=self.is_privileged)
 
     def members(self, leader: int) -> set[int]:
         processes: dict[int, tuple[int, int]] = {}

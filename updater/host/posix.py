@@ -14,12 +14,15 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from dbsync.errors import Refused, described, shown
 from dbsync.storage.platform import this_platform
 from updater.host.base import Account, App, Entry, Life, MainProcess, Order, Rights
 from updater.host.shared import FAILED, KeptApp, SharedHost, read_note
+
+if TYPE_CHECKING:
+    from updater.host.services.base import Service, ServiceOrder
 
 POLL_SECONDS: Final = 0.02
 END_LIMIT_SECONDS: Final = 5.0
@@ -100,6 +103,27 @@ class PosixHost(SharedHost):
     @abstractmethod
     def is_alive(self, pid: int) -> bool:
         """Return whether a process runs; a zombie does not."""
+
+    def service(self, order: ServiceOrder) -> Service:
+        raise Refused(
+            operation="use a service", cause="no service manager of this system is known",
+            hint=f"Let it run: {' '.join(order.command)}",
+        )  # fmt: skip
+
+    def serve(self, work: Callable[[Callable[[], None]], None], *, service: str = "") -> None:
+        asked, asks = os.pipe()
+        os.set_blocking(asks, False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: _write_one(asks))
+
+        def wait() -> None:
+            os.read(asked, 1)
+
+        work(wait)
+        with suppress(OSError, ValueError, AttributeError):
+            sys.stdout.flush()
+        # Not by the end of the main program, which waits for every thread: a download takes as long as it likes.
+        os._exit(0)
 
     has_accounts = True
 
@@ -342,6 +366,12 @@ def _become(order: Order, output: int, noted: Callable[[int], None], tell: int) 
         os.write(tell, described(cause).encode())
     finally:
         os._exit(127)
+
+
+def _write_one(descriptor: int) -> None:
+    # Full: it was asked to end many times.
+    with suppress(OSError):
+        os.write(descriptor, b"\0")
 
 
 def _rights(found: os.stat_result) -> Rights:

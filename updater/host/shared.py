@@ -34,6 +34,8 @@ START_SECONDS: Final = 2.0
 """How long a start waits for the app lock: another process may be checking whether it is free."""
 LIVES_POLL_SECONDS: Final = 0.1
 """How often an app whose end nothing tells is looked at."""
+KEPT: Final = ("SYSTEMROOT",)
+"""Variables that a tool of the system gets."""
 STARTED, RUNS, FAILED, ENDED = "started", "runs", "failed", "ended"
 """The first words of the lines that a keeper tells the launcher that started it."""
 
@@ -182,6 +184,14 @@ class SharedHost(Host):
         # Not for its end: a process that the command started may have left the tree and keep the pipe open.
         reader.join(READER_SECONDS)
         return code, bytes(tail).decode(errors="replace")
+
+    def tool(self, words: Sequence[str], limit_seconds: float) -> tuple[int | None, str]:
+        """Run a tool of the system by its absolute path; return its exit code and the end of its output."""
+        from dbsync.storage import children
+
+        # A tool of Windows does not start without the folder of the system.
+        environment = {**children.SYSTEM_ENVIRONMENT, **{name: os.environ[name] for name in KEPT if name in os.environ}}
+        return self.run_and_wait(words, timeout_seconds=limit_seconds, env=environment, cwd=children.FOLDER)
 
 
 def _keep_tail(reading: int, tail: bytearray) -> None:

@@ -21,8 +21,12 @@ from updater.host.shared import KeptApp, SharedHost, read_note
 if TYPE_CHECKING:
     import subprocess
 
+    from updater.host.services.base import Service, ServiceOrder
+
 END_LIMIT_SECONDS: Final = 5.0
 """How long to wait until the system has removed processes that were ended."""
+CONSOLE_POLL_SECONDS: Final = 0.5
+"""How often an agent in a console looks whether it was asked to end."""
 BOOT_PLACE: Final = r"SYSTEM\CurrentControlSet\Control\Session Manager\Memory Management\PrefetchParameters"
 """Its BootId counts the boots."""
 
@@ -258,6 +262,30 @@ class WindowsHost(SharedHost):
                 return {"system": str(winreg.QueryValueEx(key, "MachineGuid")[0])}  # type: ignore[attr-defined,unused-ignore]
         except OSError:
             return {}
+
+    def service(self, order: ServiceOrder) -> Service:
+        from updater.host.services.windows import WindowsService
+
+        return WindowsService(order, self.tool)
+
+    def serve(self, work: Callable[[Callable[[], None]], None], *, service: str = "") -> None:
+        import time
+
+        if service:
+            from updater.host.services.windows import dispatch
+
+            raised = dispatch(service, work)
+            os._exit(0 if raised is None else 1)
+        asked: list[int] = []
+
+        def wait() -> None:
+            # A wait that Python can end here ends with Ctrl-C alone, not with Ctrl-Break.
+            while not asked:
+                time.sleep(CONSOLE_POLL_SECONDS)
+
+        with self.forwarded(asked.append):
+            work(wait)
+        os._exit(0)
 
     # Access lists are not read or written: a terminal has one account here.
 

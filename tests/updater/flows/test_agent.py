@@ -8,10 +8,8 @@ import threading
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
-from apscheduler.schedulers.blocking import BlockingScheduler
 
 from dbsync.errors import TillkeeperError
 from tests.helpers.places import ROOT
@@ -95,17 +93,7 @@ def test_whatever_a_cycle_raises_is_on_record_in_words_that_can_be_written(
     terminal.release_agent_lock()
 
 
-def test_a_cycle_that_failed_is_repeated_when_an_address_is_asked_again(
-    till: Till, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found: list[BlockingScheduler] = []
-
-    class Kept(BlockingScheduler):  # type: ignore[misc]
-        def __init__(self, **options: Any) -> None:
-            super().__init__(**options)
-            found.append(self)
-
-    monkeypatch.setattr("apscheduler.schedulers.blocking.BlockingScheduler", Kept)
+def test_a_cycle_that_failed_is_repeated_when_an_address_is_asked_again(till: Till) -> None:
     text = till.settings_path.read_text()
     till.settings_path.write_text(text.replace(till.settings.url, "http://127.0.0.1:9"))
     cycles: list[str] = []
@@ -117,19 +105,14 @@ def test_a_cycle_that_failed_is_repeated_when_an_address_is_asked_again(
         done.set()
         return None
 
-    ringing = threading.Thread(
-        target=run,
-        args=(Terminal(till.settings, kind=ProcessKind.AGENT),),
-        kwargs={
-            "interval_seconds": 86_400.0, "jitter_seconds": 0.0, "said": print, "again": again,
-            "told": lambda ended: cycles.append(str(ended.outcome)),
-        },
+    def wait() -> None:
+        assert done.wait(60)
+
+    run(
+        Terminal(till.settings, kind=ProcessKind.AGENT), interval_seconds=86_400.0, jitter_seconds=0.0, said=print,
+        again=again, told=lambda ended: cycles.append(str(ended.outcome)), wait=wait,
     )  # fmt: skip
-    ringing.start()
-    assert done.wait(60)
     assert cycles == ["OFFLINE", "OFFLINE"]
-    found[0].shutdown()
-    ringing.join()
 
 
 def test_an_agent_knows_when_an_address_is_asked_again(tmp_path: Path) -> None:

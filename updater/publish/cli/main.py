@@ -10,6 +10,7 @@ from dbsync.cli.table import TableGroup
 
 COMMANDS: Final = {
     "init": "updater.publish.cli.init",
+    "kit": "updater.publish.cli.kit",
     "refresh": "updater.publish.cli.refresh",
     "release": "updater.publish.cli.release",
     "serve": "updater.publish.cli.serve",

@@ -1,0 +1,65 @@
+"""`updater kit`: what a vendor's setup program asks of the kit that it brings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from updater.cli.shared import FOLDER, in_words
+
+with_kit = click.argument("folder", metavar="KIT", type=FOLDER)
+with_rescue = click.option("--rescue", type=FOLDER, help="The rescue folder (default: `rescue` beside the kit).")
+
+
+@click.group("kit")
+def command() -> None:
+    """What a vendor's setup program asks of the kit that it brings. Not for people."""
+
+
+@command.command("place")
+@with_kit
+@with_rescue
+def place(folder: Path, *, rescue: Path | None) -> None:
+    """Verify the kit, make the rescue folder unless it is there, and let the programs beside the kit run it."""
+    from updater.terminal import kit
+
+    with in_words():
+        found = kit.read(folder)
+        removed = kit.place(found, home=found.folder.parent, rescue=_rescue(found.folder, rescue))
+    click.echo(f"Kit {found.id} is in place.{f' Removed: {chr(44).join(removed)}' if removed else ''}")
+
+
+@command.command("begin")
+@with_kit
+@with_rescue
+def begin(folder: Path, *, rescue: Path | None) -> None:
+    """Install the terminal, unless it is installed. Needs the update server. Status 75: try again later."""
+    from updater.terminal import kit
+
+    with in_words():
+        found = kit.read(folder)
+        done = kit.begin(found, rescue=_rescue(found.folder, rescue))
+    click.echo(f"{done or 'The terminal is installed already'}.")
+
+
+@command.command("remove")
+@with_kit
+def remove(folder: Path) -> None:
+    """Stop and remove the service, unless the app runs; the setup program removes the files after it."""
+    from updater import settings as settings_file
+    from updater.host import this_host
+    from updater.terminal import kit
+    from updater.terminal.service import service_of
+
+    with in_words():
+        found = kit.read(folder)
+        kit.refuse_running(found)
+        path = this_host().machine_folders(found.app).settings_file
+        if path.exists():
+            service_of(settings_file.load(path, {})).uninstall()
+    click.echo("The service is removed. The terminal's data stays.")
+
+
+def _rescue(folder: Path, rescue: Path | None) -> Path:
+    return rescue.absolute() if rescue is not None else folder.absolute().parent / "rescue"

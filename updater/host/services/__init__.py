@@ -1,0 +1,1 @@
+"""Services that run the agent, one module per service manager: systemd, launchd, the service manager of Windows."""
