@@ -77,6 +77,7 @@ LIBRARIES: Final = {
     "updater.flows.agent": {"apscheduler"},
     "updater.cli": {"click", "rich"},
     "updater.publish": {"click", "packaging", "tuf", "tufup", "securesystemslib"},
+    "updater.publish.storage": {"boto3", "botocore"},
 }
 """The libraries that a module, or each module below a package, may import beside the standard library."""
 
