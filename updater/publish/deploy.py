@@ -179,7 +179,7 @@ def verify(path: Path, info: TargetFile) -> None:
 
 def _is_sent(storage: Storage, name: str, info: TargetFile) -> bool:
     """Return whether a file that no public metadata names yet, of a publish that was cut, is whole and right."""
-    return storage.sha256_of(f"targets/{name}") == info.hashes["sha256"]
+    return bool(storage.sha256_of(f"targets/{name}") == info.hashes["sha256"])
 
 
 def _public_targets(storage: Storage) -> frozenset[str]:
@@ -258,6 +258,4 @@ def _check_targets(storage: Storage, targets: dict[str, TargetFile]) -> None:
     listed = storage.sizes("targets")
     for name, info in targets.items():
         if listed.get(f"{info.hashes['sha256']}.{name}") != info.length:
-            raise PublishError(
-                operation="deploy", cause=f"{storage.place}/targets has no {name}, which is signed"
-            )
+            raise PublishError(operation="deploy", cause=f"{storage.place}/targets has no {name}, which is signed")

@@ -35,8 +35,8 @@ class AwaitsSignatures(TryLater):
     """A change that is kept in the workshop until enough keys have signed it; nothing of it is public."""
 
     hint_by_default = (
-        "`updater publish sign export FILE`, on the machines of the keys `updater publish sign add FILE --key KEY`, then"
-        " `updater publish sign import FILE`."
+        "`updater publish sign export FILE`, on the machines of the keys `updater publish sign add FILE --key KEY`,"
+        " then `updater publish sign import FILE`."
     )
 
 

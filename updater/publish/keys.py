@@ -117,7 +117,9 @@ def adopt(*, source: Path, into: Path) -> str:
     check_name(key.name)
     target = into / f"{key.name}{PUBLIC}"
     if target.exists() and read_public(target).value != key.value:
-        raise PublishError(operation="add the key", path=source, cause=f"another key here is called {key.name}: rename it")
+        raise PublishError(
+            operation="add the key", path=source, cause=f"another key here is called {key.name}: rename it"
+        )
     if not target.exists():
         files.make_folder(into)
         files.write_durably(target, path_of_public(source).read_bytes())
@@ -219,7 +221,8 @@ def check(root: Root) -> None:
         keys_count, threshold = len(root.roles[role].keyids), root.roles[role].threshold
         if not 1 <= threshold <= keys_count:
             raise PublishError(
-                operation="change the keys", cause=f"{role} would need {threshold} signatures and have {keys_count} keys",
+                operation="change the keys",
+                cause=f"{role} would need {threshold} signatures and have {keys_count} keys",
                 hint=f"`updater publish keys add {role}` first, or another `updater publish keys threshold {role}`.",
             )  # fmt: skip
 
@@ -234,7 +237,7 @@ def found_in(root: Root, role: str, wanted: str, known: Mapping[str, KeyFile]) -
     by_id = [key.keyid for key in keys_of(root, role) if len(wanted) >= 7 and key.keyid.startswith(wanted)]
     if len(named or by_id) > 1:
         raise PublishError(operation="find the key", cause=f"{wanted} is not one key of {role}: write its whole id")
-    return (named or by_id or [None])[0]
+    return next(iter(named or by_id), None)
 
 
 def shown_name(key: RoleKey, known: Mapping[str, KeyFile]) -> str:

@@ -20,7 +20,8 @@ from dbsync.storage import files
 from dbsync.storage.locks import Lock
 from updater.bundle_names import is_app
 from updater.manifest import Manifest, ManifestError, empty_folders, parse, release_id, scan, to_bytes
-from updater.publish import clock, keys as role_keys
+from updater.publish import clock
+from updater.publish import keys as role_keys
 from updater.publish.bundle import check_follows, describe
 from updater.publish.deploy import check_not_behind, deploy
 from updater.publish.errors import BadBundle, PublishError

@@ -184,7 +184,7 @@ class Workshop(Repository):  # type: ignore[misc]
         """Return whether this machine has keys enough to sign a role alone."""
         known = keys.in_folder(self.keys_dir)
         here = [key for key in keys.keys_of(self.roles.root.signed, role) if key.value in known]
-        return sum(known[key.value].is_here for key in here) >= self.roles.root.signed.roles[role].threshold
+        return bool(sum(known[key.value].is_here for key in here) >= self.roles.root.signed.roles[role].threshold)
 
     def renew(self, role: str, *, days: float | None = None) -> None:
         """Let a role be signed again, to be good from now on."""
@@ -279,10 +279,14 @@ class Workshop(Repository):  # type: ignore[misc]
             self.refresh_expiration_date(role)
         version = stored[0].signed.version if stored is not None else 0
         above = max(version, self._taken().get(role, 0)) + 1
-        # A root follows the one before it; a timestamp may have to pass a public one.
-        metadata.signed.version = version + 1 if role == "root" else above
+        if role == "root":
+            # It follows the one before it.
+            above = version + 1
+        elif role == "timestamp" and role in self.renewed:
+            # It may have to pass one that is public, or was signed for a stick.
+            above = max(above, metadata.signed.version + 1)
+        metadata.signed.version = above
         if role == "timestamp":
-            metadata.signed.version = max(above, metadata.signed.version + 1 if role in self.renewed else 0)
             metadata.signed.unrecognized_fields[SIGNED_AT] = f"{clock.now():%Y-%m-%dT%H:%M:%SZ}"
         metadata.signatures.clear()
 
@@ -317,12 +321,14 @@ class Workshop(Repository):  # type: ignore[misc]
             # A refresh: one file names the next, and a crash between two is healed by the next refresh.
             for role, data in signed.items():
                 self.roles.store(role, getattr(self.roles, role).signed.version, data)
+            self.renewed.clear()
             return
         for role in ROLES:
             if role in signed:
                 files.write_durably(self.pending_dir / f"{role}.json", signed[role])
             else:
                 (self.pending_dir / f"{role}.json").unlink(missing_ok=True)
+        self.renewed.clear()
         if missing:
             words = ", ".join(
                 f"{found.role} {found.version} has {found.have} of {found.threshold} signatures" for found in missing

@@ -73,7 +73,8 @@ def public_of(text: str, endpoint: str = "") -> Public:
     if not text.startswith("s3://"):
         if "://" in text or endpoint:
             raise PublishError(
-                operation="use", cause=f"{shown(text)} is no place for public files: give a folder or s3://BUCKET/PREFIX"
+                operation="use",
+                cause=f"{shown(text)} is no place for public files: give a folder or s3://BUCKET/PREFIX",
             )
         return Path(text).absolute()
     found = Bucket(text, endpoint)
@@ -208,9 +209,8 @@ class BucketStorage(Storage):
 
     def read(self, name: str) -> bytes | None:
         try:
-            with self._errors(f"read {name} in"):
-                with self._get(name) as body:
-                    return _bounded(body.read(READ_LIMIT_BYTES + 1), f"{self.place}/{name}")
+            with self._errors(f"read {name} in"), self._get(name) as body:
+                return _bounded(body.read(READ_LIMIT_BYTES + 1), f"{self.place}/{name}")
         except _NoSuchObject:
             return None
 
@@ -242,7 +242,9 @@ class BucketStorage(Storage):
     def send(self, source: Path, name: str) -> None:
         with disk_errors("read", source):
             if source.stat().st_size > PUT_LIMIT_BYTES:
-                raise PublishError(operation="send", path=source, cause="a file of a release has at most 5 GB in a bucket")
+                raise PublishError(
+                    operation="send", path=source, cause="a file of a release has at most 5 GB in a bucket"
+                )
             digests = hashlib.md5(usedforsecurity=False), hashlib.sha256()
             with source.open("rb") as file:
                 while chunk := file.read(CHUNK_BYTES):

@@ -29,7 +29,9 @@ with_password_file = click.option(
 def with_public(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say where the public files are."""
     endpoint = click.option("--endpoint", default="", help="Address of an S3 server other than Amazon's.")
-    public = click.option("--public", required=True, metavar="PLACE", help="Folder of a web server, or s3://BUCKET/PREFIX.")
+    public = click.option(
+        "--public", required=True, metavar="PLACE", help="Folder of a web server, or s3://BUCKET/PREFIX."
+    )
     return public(endpoint(command))
 
 
