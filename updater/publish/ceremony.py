@@ -7,13 +7,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from tuf.api.metadata import Key, Root
+from tuf.api.metadata import Root
 
 from updater.publish import keys, signing_requests
 from updater.publish.errors import BadRequest, PublishError
 from updater.publish.keys import ROLES, KeyFile, Passwords
 from updater.publish.repository import _locked, _open, _publish, load
-from updater.publish.signing import Workshop, ends_at
+from updater.publish.signing import ends_at
 from updater.publish.signing_requests import Request
 
 Change = Callable[[Root, Mapping[str, KeyFile]], None]
@@ -159,7 +159,7 @@ def export(*, folder: Path, target: Path) -> list[Request]:
     with _locked(folder):
         workshop = _open(folder, config, _no_password)
         requests = [
-            signing_requests.request_of(role, metadata, (workshop.stored(role) or (None,))[0], _allowed(workshop, role))
+            signing_requests.request_of(role, metadata, (workshop.stored(role) or (None,))[0], workshop.allowed(role))
             for role, (metadata, _) in workshop.pending().items()
             if not workshop.is_complete(role, metadata)
         ]
@@ -195,7 +195,7 @@ def import_signatures(*, folder: Path, path: Path, passwords: Passwords) -> int:
                 continue
             else:
                 raise BadRequest(operation="import", path=path, cause=f"{request.title} does not wait here")
-            allowed = _allowed(workshop, request.role)
+            allowed = workshop.allowed(request.role)
             found[request.role] = signing_requests.signatures_for(request.role, metadata, allowed, request)
         for role, signatures in found.items():
             workshop.accept(role, signatures)
@@ -207,13 +207,6 @@ def discard(folder: Path) -> int:
     config = load(folder)
     with _locked(folder):
         return _open(folder, config, _no_password).discard()
-
-
-def _allowed(workshop: Workshop, role: str) -> dict[str, Key]:
-    """Return the keys whose signatures count for a role; for a root those of the one before it too."""
-    before = workshop.stored("root")
-    roots = [workshop.roles.root.signed, *([before[0].signed] if role == "root" and before is not None else [])]
-    return {keyid: root.keys[keyid] for root in roots for keyid in root.roles[role].keyids}
 
 
 def _named(known: Mapping[str, KeyFile], name: str) -> KeyFile:

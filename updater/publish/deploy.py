@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,9 +22,11 @@ OTHER_BYTES: Final = "it is public already with other bytes"
 def deploy(*, work: Path, public: Public) -> int:
     """Bring the public files to the state of the workshop; return the number of files placed.
 
-    Order: targets under their hash, then roots, targets, snapshot, and timestamp.json last. Only timestamp.json is ever
+    Order: targets under their hash, then targets, snapshot, roots, and timestamp.json last. Only timestamp.json is ever
     replaced, and only after a fresh client has accepted all of it. A crash anywhere leaves clients with the previous
-    state, and the next run finishes the copy; what is there already is not sent again.
+    state, and the next run finishes the copy; what is there already is not sent again. Where keys were replaced and
+    both the old and the new ones have signed, the root comes after the timestamp, so that no client is refused at any
+    moment.
 
     Raises:
         OldWorkshop: what is public is newer than the workshop; nothing was changed.
@@ -35,16 +37,22 @@ def deploy(*, work: Path, public: Public) -> int:
     signed = _signed(work)
     before = check_not_behind(work / "metadata", storage)
     placed = _place_targets(work / "targets", storage, signed["targets"])
-    roots = sorted((work / "metadata").glob("*.root.json"), key=lambda path: int(path.name.split(".")[0]))
-    newest = [f"{signed[role].signed.version}.{role}.json" for role in ("targets", "snapshot")]
     listed = storage.sizes("metadata")
-    for name in [*(path.name for path in roots), *newest]:
+    # Those that are there were compared.
+    names = [path.name for path in (work / "metadata").glob("*.root.json") if path.name not in listed]
+    roots = {name: (work / "metadata" / name).read_bytes() for name in sorted(names, key=_numbered)}
+    for role in ("targets", "snapshot"):
+        name = f"{signed[role].signed.version}.{role}.json"
         if name not in listed:
-            # Those that are there were compared.
             storage.send(work / "metadata" / name, f"metadata/{name}")
             placed += 1
     timestamp = (work / "metadata" / "timestamp.json").read_bytes()
-    _check_with_a_fresh_client(storage, timestamp)
+    fits_before = bool(roots) and _fits_without(roots, storage, signed)
+    _check_with_a_fresh_client(storage, {"timestamp.json": timestamp, **roots})
+    if fits_before:
+        _check_with_a_fresh_client(storage, {"timestamp.json": timestamp})
+    else:
+        placed += _place_roots(storage, roots)
     now = storage.read(TIMESTAMP)
     if now != before:
         raise OldWorkshop(operation="deploy", cause=f"{storage.place} was changed by another publisher meanwhile")
@@ -52,7 +60,30 @@ def deploy(*, work: Path, public: Public) -> int:
         # Commit point of a publish: before this no client sees any of it.
         storage.write(TIMESTAMP, timestamp)
         placed += 1
-    return placed
+    return placed + (_place_roots(storage, roots) if fits_before else 0)
+
+
+def _fits_without(roots: Mapping[str, bytes], storage: Storage, signed: Mapping[str, Metadata[Any]]) -> bool:
+    """Return whether clients of the public root, and of every root in between, take the new roles too.
+
+    Then the roots may come after the timestamp: a client takes a root as soon as it is there, and would refuse the old
+    roles under it if their keys were replaced.
+    """
+    version = min(_numbered(name)[0] for name in roots) - 1
+    before = storage.read(f"metadata/{version}.root.json")
+    if before is None:
+        return False
+    for data in (before, *roots.values()):
+        root = Metadata[Root].from_bytes(data)
+        if not all(_is_signed(root, role, signed[role].to_bytes()) for role in ROLES[1:]):
+            return False
+    return True
+
+
+def _place_roots(storage: Storage, roots: Mapping[str, bytes]) -> int:
+    for name, data in roots.items():
+        storage.write(f"metadata/{name}", data)
+    return len(roots)
 
 
 def check_not_behind(metadata: Path, storage: Storage, *, follows: bool = False) -> bytes | None:
@@ -197,17 +228,15 @@ def _public_targets(storage: Storage) -> frozenset[str]:
 
 
 class _FromStorage(FetcherInterface):  # type: ignore[misc]
-    """Fetcher that reads the public files as a client would over HTTP, with one file that is not public yet."""
+    """Fetcher that reads the public files as a client would over HTTP, with the files that are not public yet."""
 
-    def __init__(self, storage: Storage, timestamp: bytes) -> None:
+    def __init__(self, storage: Storage, coming: Mapping[str, bytes]) -> None:
         self._storage = storage
-        self._timestamp = timestamp
+        self._coming = coming
 
     def _fetch(self, url: str) -> Iterator[bytes]:
         name = url.rpartition("/")[2]
-        if name == "timestamp.json":
-            return iter([self._timestamp])
-        data = self._storage.read(f"metadata/{name}")
+        data = self._coming[name] if name in self._coming else self._storage.read(f"metadata/{name}")
         if data is None:
             raise DownloadHTTPError(f"no such file: {name}", 404)
         return iter([data])
@@ -219,7 +248,7 @@ def check_with_a_fresh_client(public: Public, timestamp: bytes) -> None:
     Raises:
         PublishError: the client would refuse the files that are about to become public.
     """
-    _check_with_a_fresh_client(storage_of(public), timestamp)
+    _check_with_a_fresh_client(storage_of(public), {"timestamp.json": timestamp})
 
 
 def check_stick(folder: Path, timestamp: bytes, wanted: frozenset[str]) -> None:
@@ -228,19 +257,21 @@ def check_stick(folder: Path, timestamp: bytes, wanted: frozenset[str]) -> None:
     Raises:
         PublishError: the client would refuse it.
     """
-    _check_with_a_fresh_client(FolderStorage(folder), timestamp, wanted)
+    _check_with_a_fresh_client(FolderStorage(folder), {"timestamp.json": timestamp}, wanted)
 
 
-def _check_with_a_fresh_client(storage: Storage, timestamp: bytes, wanted: frozenset[str] | None = None) -> None:
-    listed = storage.sizes("metadata")
-    first = min(version for version, role in map(_numbered, listed) if role == "root")
+def _check_with_a_fresh_client(
+    storage: Storage, coming: Mapping[str, bytes], wanted: frozenset[str] | None = None
+) -> None:
+    numbered = [_numbered(name) for name in (*storage.sizes("metadata"), *coming)]
+    first = f"{min(version for version, role in numbered if role == 'root')}.root.json"
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "root.json").write_bytes(storage.read(f"metadata/{first}.root.json") or b"")
+        Path(folder, "root.json").write_bytes(coming.get(first) or storage.read(f"metadata/{first}") or b"")
         try:
             client = Updater(
                 metadata_dir=folder,
                 metadata_base_url="file:///metadata/",
-                fetcher=_FromStorage(storage, timestamp),
+                fetcher=_FromStorage(storage, coming),
             )
             client.refresh()
             targets = Metadata[Targets].from_file(str(Path(folder, "targets.json"))).signed.targets

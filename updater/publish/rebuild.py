@@ -37,7 +37,13 @@ class Chain(NamedTuple):
 
 
 def rebuild(
-    *, folder: Path, app: str | None, public: Public | None, keys_folder: Path | None, root: Path | None
+    *,
+    folder: Path,
+    app: str | None,
+    public: Public | None,
+    keys_folder: Path | None,
+    root: Path | None,
+    metadata_only: bool = False,
 ) -> Rebuilt:
     """Make a workshop, or bring an old one forward, from what is public.
 
@@ -50,6 +56,7 @@ def rebuild(
         public: where the public files are.
         keys_folder: the folder of the keys.
         root: a root that is trusted, such as the 1.root.json that terminals are installed with.
+        metadata_only: whether the files of releases are left out: a machine that only refreshes needs none.
 
     Raises:
         PublishError: it does not verify, or the keys are of another repository; nothing was changed.
@@ -69,7 +76,7 @@ def rebuild(
         _check_not_ahead(metadata, chain)
         for place in (metadata, staged):
             files.make_folder(place)
-        count = _fetch_targets(storage, staged, chain.roles["targets"][0])
+        count = 0 if metadata_only else _fetch_targets(storage, staged, chain.roles["targets"][0])
         for version, data in chain.roots.items():
             files.write_durably(metadata / f"{version}.root.json", data)
         roles = ConsistentRoles(dir_path=metadata)

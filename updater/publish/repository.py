@@ -223,6 +223,8 @@ def _publish(workshop: Workshop, config: Config) -> int:
         # A timestamp of another machine is no sign of an old workshop: it is followed, and signed anew below.
         check_not_behind(workshop.metadata_dir, storage, follows=True)
         workshop.follow(storage.read(TIMESTAMP))
+        if _is_due(workshop, config, "timestamp"):
+            workshop.renew("timestamp")
     workshop.sign_and_store()
     return deploy(work=workshop.repo_dir, public=config.public)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from securesystemslib.signer import SSlibSigner
-from tuf.api.metadata import Metadata, MetaFile
+from tuf.api.metadata import Key, Metadata, MetaFile
 from tuf.api.serialization.json import JSONSerializer
 from tufup.common import TargetMeta
 from tufup.repo import Keys, Repository, Roles
@@ -30,6 +30,10 @@ TAKEN_NAME: Final = "taken.json"
 """Versions that a lost workshop has used and that are public, though nothing points to them."""
 NAMES_BELOW: Final[Mapping[str, str]] = {"snapshot": "targets", "timestamp": "snapshot"}
 """The role whose file each of these names with length and hash."""
+
+
+JUMP_LIMIT: Final = 100_000
+"""Timestamps that other machines may have signed since this one; a thief takes the highest version there is."""
 
 
 class Missing(NamedTuple):
@@ -195,16 +199,25 @@ class Workshop(Repository):  # type: ignore[misc]
         """Go on from the public timestamp where another machine has refreshed it: its version, and fields of others.
 
         A field that this version does not know, such as a brake, stays as the newest timestamp has it.
+
+        Raises:
+            PublishError: the public version is one that only a thief of the key can have signed.
         """
         stored = self.stored("timestamp")
         public = _parsed(timestamp)
         if public is None or stored is None or stored[1] == timestamp or not self.is_complete("timestamp", public):
             return
         ours = self.roles.timestamp.signed
+        if public.signed.version > ours.version + JUMP_LIMIT:
+            raise PublishError(
+                operation="sign", cause=f"timestamp is {ours.version} here and {public.signed.version} in public: no"
+                " machine of yours can have signed so often",
+                hint="Was the key of timestamp stolen? Replace it: `updater publish keys rotate timestamp KEY --name NEW`.",
+            )  # fmt: skip
         if public.signed.version >= ours.version:
             ours.version = public.signed.version
             ours.unrecognized_fields = dict(public.signed.unrecognized_fields)
-            self.renewed.add("timestamp")
+            self.renew("timestamp")
 
     def sign_and_store(self) -> None:
         """Sign every changed role with the keys that are here, and store the result if it is complete.
@@ -267,9 +280,8 @@ class Workshop(Repository):  # type: ignore[misc]
         if waiting is None or waiting[0].signed != metadata.signed:
             self._begin(role, metadata, stored)
         for keyid, signer in self._signers_of(role):
-            if self.is_complete(role, metadata):
-                break
-            if keyid not in metadata.signatures:
+            # While a root waits to be public, signatures of both sides serve clients on both sides of it.
+            if keyid not in metadata.signatures and (len(self._roots()) > 1 or not self.is_complete(role, metadata)):
                 metadata.sign(signer, append=True)
         return serialized(metadata)
 
@@ -292,13 +304,21 @@ class Workshop(Repository):  # type: ignore[misc]
 
     def _signers_of(self, role: str) -> Iterable[tuple[str, SSlibSigner]]:
         known = keys.in_folder(self.keys_dir)
-        before = self.stored("root")
-        roots = [self.roles.root, *([before[0]] if role == "root" and before is not None else [])]
-        for root in roots:
+        for root in self._roots():
             for key in keys.keys_of(root.signed, role):
                 file = known.get(key.value)
                 if file is not None and file.is_here:
                     yield key.keyid, self._signer(key.keyid, file)
+
+    def _roots(self) -> list[Metadata[Any]]:
+        """Return the root, and the one before it while that is the one of terminals."""
+        before = self.stored("root")
+        changes = before is not None and before[0].signed != self.roles.root.signed
+        return [self.roles.root, before[0]] if before is not None and changes else [self.roles.root]
+
+    def allowed(self, role: str) -> dict[str, Key]:
+        """Return the keys whose signatures are taken for a role: those of the root and of the one before it."""
+        return {keyid: root.signed.keys[keyid] for root in self._roots() for keyid in root.signed.roles[role].keyids}
 
     def _signer(self, keyid: str, file: KeyFile) -> SSlibSigner:
         if keyid not in self._signers:

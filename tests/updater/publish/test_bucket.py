@@ -59,12 +59,13 @@ def test_files_arrive_in_the_safe_order_with_headers_for_caches(
     names = puts(monkeypatch)
     vendor.refresh()
     kinds = [name.split(".")[-2] if "metadata" in name else "target" for name in names]
-    assert kinds == ["target", "target", "root", "targets", "snapshot", "metadata/timestamp"]
+    assert kinds == ["target", "target", "targets", "snapshot", "root", "metadata/timestamp"]
     for name in names:
         head = client(server).head_object(Bucket=NAME, Key=f"order/{name}")
         replaced = name == "metadata/timestamp.json"
         assert head["CacheControl"] == ("no-cache" if replaced else "public, max-age=31536000, immutable")
-        assert head["ContentType"].startswith("application/") and "ContentEncoding" not in head
+        assert head["ContentType"].startswith("application/")
+        assert "ContentEncoding" not in head
     check(bucket)
     names.clear()
     vendor.refresh()

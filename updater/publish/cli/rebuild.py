@@ -21,8 +21,15 @@ from updater.publish.storage import public_of
 @click.option("--endpoint", default="", help="Address of an S3 server other than Amazon's.")
 @click.option("--keys", type=FOLDER, help="Folder of the private keys (default: the workshop's).")
 @click.option("--root", type=EXISTING_FILE, help="A root that you trust, such as the terminals' 1.root.json.")
+@click.option("--metadata-only", is_flag=True, help="Fetch no files of releases: for a machine that only refreshes.")
 def command(
-    folder: Path, app: str | None, public: str | None, endpoint: str, keys: Path | None, root: Path | None
+    folder: Path,
+    app: str | None,
+    public: str | None,
+    endpoint: str,
+    keys: Path | None,
+    root: Path | None,
+    metadata_only: bool,
 ) -> None:
     """Make a workshop, or bring an old one forward, from what is public. Nothing public changes."""
     with in_words():
@@ -32,6 +39,7 @@ def command(
             public=public_of(public, endpoint) if public is not None else None,
             keys_folder=keys,
             root=root,
+            metadata_only=metadata_only,
         )
     versions = ", ".join(f"{role} {version}" for role, version in done.versions.items())
     click.echo(f"The workshop is as what is public: {versions}; {done.files_count} files were fetched")
