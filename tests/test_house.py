@@ -79,6 +79,7 @@ LIBRARIES: Final = {
     "updater.publish": {"click", "packaging", "tuf", "tufup", "securesystemslib"},
     "updater.publish.kit.bill": {"cyclonedx", "packageurl"},
     "updater.publish.kit.starters": {"distlib"},
+    "updater.publish.storage": {"boto3", "botocore"},
 }
 """The libraries that a module, or each module below a package, may import beside the standard library."""
 

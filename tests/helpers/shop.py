@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import sqlite3
 from contextlib import closing
@@ -141,6 +142,11 @@ def sales(database: Path) -> int:
     found = ask(database, "SELECT count(*) FROM transactions")
     assert isinstance(found, int)
     return found
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """The files in a folder and below with their hashes, but for locks."""
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files(folder)}
 
 
 def files(folder: Path) -> set[str]:

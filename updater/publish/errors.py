@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dbsync.errors import Refused
+from dbsync.errors import Refused, TryLater
 
 
 class PublishError(Refused):
@@ -19,3 +19,28 @@ class BadPassword(PublishError):
     hint_by_default = (
         "Give it in TILLKEEPER_KEY_PASSWORD (or …_ROOT, …_TARGETS, …_SNAPSHOT, …_TIMESTAMP), or by --password-file."
     )
+
+
+class BadRequest(PublishError):
+    """A file of signatures that does not belong to what is waiting here."""
+
+
+class OldWorkshop(PublishError):
+    """A workshop that does not know what is public already."""
+
+    hint_by_default = "`updater publish rebuild --repository DIR` brings the workshop to the state of what is public."
+
+
+class AwaitsSignatures(TryLater):
+    """A change that is kept in the workshop until enough keys have signed it; nothing of it is public."""
+
+    hint_by_default = (
+        "`updater publish sign export FILE`, on the machines of the keys `updater publish sign add FILE --key KEY`,"
+        " then `updater publish sign import FILE`."
+    )
+
+
+class StorageProblem(TryLater):
+    """A store of objects that could not be reached or did not do what was asked."""
+
+    hint_by_default = "Repeat the command: what arrived is not sent again."

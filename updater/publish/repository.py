@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from packaging.version import Version
@@ -19,10 +20,14 @@ from dbsync.storage import files
 from dbsync.storage.locks import Lock
 from updater.bundle_names import is_app
 from updater.manifest import Manifest, ManifestError, empty_folders, parse, release_id, scan, to_bytes
+from updater.publish import clock
+from updater.publish import keys as role_keys
 from updater.publish.bundle import check_follows, describe
-from updater.publish.deploy import deploy
+from updater.publish.deploy import check_not_behind, deploy
 from updater.publish.errors import BadBundle, PublishError
-from updater.publish.signing import ONLINE, ROLES, Passwords, Workshop, make_keys
+from updater.publish.keys import ROLES, Passwords
+from updater.publish.signing import ONLINE, Workshop, ends_at
+from updater.publish.storage import TIMESTAMP, Bucket, Public, public_of, storage_of
 from updater.summary import custom_of, summary_of
 
 CONFIG_NAME: Final = "publish.json"
@@ -34,7 +39,7 @@ class Config(NamedTuple):
     """Stored configuration of a repository."""
 
     app: str
-    public: Path
+    public: Public
     keys: Path
     expiration_days: Mapping[str, int]
 
@@ -52,29 +57,73 @@ class Published(NamedTuple):
 
 
 def init(
-    *, folder: Path, app: str, public: Path, keys: Path | None, passwords: Passwords, expiration_days: Mapping[str, int]
+    *,
+    folder: Path,
+    app: str,
+    public: Public,
+    keys: Path | None,
+    passwords: Passwords,
+    expiration_days: Mapping[str, int],
+    role_public: Mapping[str, Sequence[Path]] = MappingProxyType({}),
+    thresholds: Mapping[str, int] = MappingProxyType({}),
 ) -> Config:
     """Make a repository: keys with passwords, four roles, the public folder. A repeat finishes an interrupted run.
 
+    Args:
+        folder: the workshop.
+        app: the app's name.
+        public: where the public files are.
+        keys: the folder of the private keys.
+        passwords: of these.
+        expiration_days: how long a role's signature is good.
+        role_public: public halves of keys that other machines have; a role without one gets a key that is made here.
+        thresholds: signatures that a role needs, one unless said otherwise.
+
     Raises:
+        AwaitsSignatures: a key of another machine must sign first.
         BadPassword: a password is missing or wrong.
         PublishError: the folder holds another repository, or the app's name is invalid.
     """
     if not is_app(app):
         raise PublishError(operation="init", cause=f"{app!r} is no app name: letters, digits, - and _")
-    config = Config(
-        app, public.absolute(), (keys or folder / "keys").absolute(), {**EXPIRATION_DAYS, **expiration_days}
-    )
+    place = public.absolute() if isinstance(public, Path) else public
+    config = Config(app, place, (keys or folder / "keys").absolute(), {**EXPIRATION_DAYS, **expiration_days})
     with _locked(folder):
         if (folder / CONFIG_NAME).exists() and load(folder).app != app:
             raise PublishError(operation="init", path=folder, cause=f"it is the repository of {load(folder).app!r}")
-        make_keys(config.keys, passwords)
-        values = config._asdict() | {"public": str(config.public), "keys": str(config.keys), "format": 1}
-        files.write_json(folder / CONFIG_NAME, values)
-        workshop = _open(folder, config, passwords)
+        key_map = {} if _has_root(folder) else _first_keys(config, passwords, role_public)
+        save(folder, config)
+        workshop = _open(folder, config, passwords, key_map=key_map, thresholds=thresholds)
+        role_keys.check(workshop.roles.root.signed)
         workshop.check_keys(ROLES)
         _publish(workshop, config)
     return config
+
+
+def _has_root(folder: Path) -> bool:
+    """Return whether the keys are settled: then only `publish keys` changes them."""
+    return any((folder / "workshop" / name / "root.json").exists() for name in ("metadata", "pending"))
+
+
+def _first_keys(
+    config: Config, passwords: Passwords, role_public: Mapping[str, Sequence[Path]]
+) -> dict[str, list[str]]:
+    """Return the names of each role's keys, after making those that no other machine has."""
+    found: dict[str, list[str]] = {}
+    for role in ROLES:
+        found[role] = [role_keys.adopt(source=path, into=config.keys) for path in role_public.get(role, ())]
+        if not found[role]:
+            role_keys.make(config.keys / role, passwords)
+            found[role] = [role]
+    return found
+
+
+def save(folder: Path, config: Config) -> None:
+    """Write the configuration of a repository."""
+    values = config._asdict() | {"public": str(config.public), "keys": str(config.keys), "format": 1}
+    if isinstance(config.public, Bucket):
+        values["endpoint"] = config.public.endpoint
+    files.write_json(folder / CONFIG_NAME, values)
 
 
 def load(folder: Path) -> Config:
@@ -85,7 +134,8 @@ def load(folder: Path) -> Config:
     """
     try:
         found = files.read_json(folder / CONFIG_NAME)
-        return Config(found["app"], Path(found["public"]), Path(found["keys"]), found["expiration_days"])
+        public = public_of(found["public"], found.get("endpoint", ""))
+        return Config(found["app"], public, Path(found["keys"]), found["expiration_days"])
     except FileNotFoundError:
         raise PublishError(
             operation="open the repository", path=folder, cause="it is not one", hint="`updater publish init`"
@@ -122,40 +172,59 @@ def release(
 def refresh(folder: Path, *, passwords: Passwords) -> int:
     """Sign expiring roles again: timestamp always, the others after half of their lifetime. For a daily job.
 
-    Root is renewed only if its key is present; the key does not belong on a machine that runs a daily job.
+    A role whose keys are not on this machine is left as it is, and so is a change that waits for signatures.
 
     Returns:
         The number of files that became public.
     """
     config = load(folder)
     with _locked(folder):
-        workshop = _open(folder, config, passwords)
-        now = datetime.now(UTC)
-        roles = ROLES if (config.keys / "root").exists() else ONLINE
+        workshop = _open(folder, config, passwords, collects=False)
+        roles = [role for role in ROLES if role == "timestamp" or _is_due(workshop, config, role)]
         workshop.check_keys(roles)
         for role in roles:
-            left = getattr(workshop.roles, role).signed.expires.replace(tzinfo=UTC) - now
-            if role == "timestamp" or left < timedelta(days=config.expiration_days[role] / 2):
-                workshop.refresh_expiration_date(role)
-                # Also if the new date equals the old one, to the second.
-                getattr(workshop.roles, role).signed.version += 1
+            workshop.renew(role)
         return _publish(workshop, config)
 
 
-def _open(folder: Path, config: Config, passwords: Passwords) -> Workshop:
+def _is_due(workshop: Workshop, config: Config, role: str) -> bool:
+    """Return whether a role is past half of its lifetime and this machine can sign it."""
+    left = ends_at(getattr(workshop.roles, role)) - clock.now()
+    waits = role == "root" and "root" in workshop.pending()
+    return left < timedelta(days=config.expiration_days[role] / 2) and workshop.has_keys(role) and not waits
+
+
+def _open(
+    folder: Path,
+    config: Config,
+    passwords: Passwords,
+    *,
+    collects: bool = True,
+    key_map: Mapping[str, Sequence[str]] | None = None,
+    thresholds: Mapping[str, int] = MappingProxyType({}),
+) -> Workshop:
     workshop = Workshop(
         passwords=passwords,
         app_name=config.app,
         repo_dir=folder / "workshop",
         keys_dir=config.keys,
         encrypted_keys=[],
+        key_map=dict(key_map or {}),
+        thresholds={role: thresholds.get(role, 1) for role in ROLES},
         expiration_days=dict(config.expiration_days),
     )
-    workshop.open()
+    workshop.open(collects=collects)
     return workshop
 
 
 def _publish(workshop: Workshop, config: Config) -> int:
+    storage = storage_of(config.public)
+    if workshop.stored("root") is not None:
+        # A timestamp of another machine is no sign of an old workshop: it is followed, and signed anew below.
+        check_not_behind(workshop.metadata_dir, storage, follows=True)
+        workshop.follow(storage.read(TIMESTAMP))
+        if _is_due(workshop, config, "timestamp"):
+            workshop.renew("timestamp")
     workshop.sign_and_store()
     return deploy(work=workshop.repo_dir, public=config.public)
 

@@ -9,40 +9,63 @@ import click
 
 from updater.cli.shared import FOLDER, in_words
 from updater.publish import repository
-from updater.publish.cli.shared import passwords_from, with_password_file, with_repository
-from updater.publish.signing import ROLES
+from updater.publish.cli.shared import passwords_from, with_password_file, with_public, with_repository
+from updater.publish.keys import ROLES
+from updater.publish.storage import public_of
 
 
 @click.command("init")
 @with_repository
 @click.option("--app", required=True, help="The app's name: letters, digits, - and _.")
-@click.option("--public", type=FOLDER, required=True, help="The folder that the web server serves.")
+@with_public
 @click.option("--keys", type=FOLDER, help="Folder of the private keys (default: in the repository).")
 @click.option("--expires", multiple=True, metavar="ROLE=DAYS", help="How long a role's signature is good.")
+@click.option("--key", "keys_of_roles", multiple=True, metavar="ROLE=FILE", help="A key of another machine: its .pub.")
+@click.option("--threshold", multiple=True, metavar="ROLE=N", help="Signatures that a role needs (default: 1).")
 @with_password_file
 def command(
-    folder: Path, app: str, public: Path, keys: Path | None, expires: tuple[str, ...], password_file: Path | None
+    folder: Path,
+    app: str,
+    public: str,
+    endpoint: str,
+    keys: Path | None,
+    expires: tuple[str, ...],
+    keys_of_roles: tuple[str, ...],
+    threshold: tuple[str, ...],
+    password_file: Path | None,
 ) -> None:
     """Make a repository: keys with passwords, four roles, the public folder."""
     with in_words():
         config = repository.init(
             folder=folder,
             app=app,
-            public=public,
+            public=public_of(public, endpoint),
             keys=keys,
             passwords=passwords_from(password_file, new=True),
-            expiration_days=_days(expires),
+            expiration_days=_numbers(expires, "--expires"),
+            role_public=_files(keys_of_roles),
+            thresholds=_numbers(threshold, "--threshold"),
         )
     click.echo(f"The repository of {app} is in {folder}.")
     click.echo(f"Keys: {config.keys} (keep root's away from this machine)")
-    click.echo(f"Public folder: {config.public}; terminals trust {config.public / 'metadata' / '1.root.json'}")
+    click.echo(f"Public files: {config.public}; terminals trust {folder / 'workshop' / 'metadata' / '1.root.json'}")
 
 
-def _days(values: Iterable[str]) -> dict[str, int]:
+def _numbers(values: Iterable[str], option: str) -> dict[str, int]:
     found = {}
     for value in values:
-        role, _, days = value.partition("=")
-        if role not in ROLES or not days.isdigit() or not int(days):
-            raise click.BadParameter(f"{value} is not ROLE=DAYS with one of {', '.join(ROLES)}", param_hint="--expires")
-        found[role] = int(days)
+        role, _, number = value.partition("=")
+        if role not in ROLES or not number.isdecimal() or not int(number):
+            raise click.BadParameter(f"{value} is not ROLE=NUMBER with one of {', '.join(ROLES)}", param_hint=option)
+        found[role] = int(number)
+    return found
+
+
+def _files(values: Iterable[str]) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for value in values:
+        role, _, path = value.partition("=")
+        if role not in ROLES or not path:
+            raise click.BadParameter(f"{value} is not ROLE=FILE with one of {', '.join(ROLES)}", param_hint="--key")
+        found.setdefault(role, []).append(Path(path))
     return found

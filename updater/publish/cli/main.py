@@ -14,6 +14,11 @@ COMMANDS: Final = {
     "refresh": "updater.publish.cli.refresh",
     "release": "updater.publish.cli.release",
     "serve": "updater.publish.cli.serve",
+    "expiry": "updater.publish.cli.expiry",
+    "keys": "updater.publish.cli.keys",
+    "media": "updater.publish.cli.media",
+    "rebuild": "updater.publish.cli.rebuild",
+    "sign": "updater.publish.cli.sign",
 }
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
 from updater.cli.shared import FOLDER
-from updater.publish.signing import Passwords
+from updater.publish.keys import Passwords
 
 EXISTING_FILE: Final = click.Path(path_type=Path, dir_okay=False, exists=True)
 VARIABLE: Final = "TILLKEEPER_KEY_PASSWORD"
@@ -19,23 +20,38 @@ with_repository = click.option(
 )
 with_password_file = click.option(
     "--password-file",
-    type=EXISTING_FILE,
-    help=f"File with the keys' password (else {VARIABLE}, or …_ROLE, or it is asked for).",
+    type=click.Path(path_type=Path, exists=True),
+    help=f"File with the keys' password, or folder with a file for each key (else {VARIABLE}, or …_KEY, or it is asked"
+    " for).",
 )
 
 
+def with_public(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say where the public files are."""
+    endpoint = click.option("--endpoint", default="", help="Address of an S3 server other than Amazon's.")
+    public = click.option(
+        "--public", required=True, metavar="PLACE", help="Folder of a web server, or s3://BUCKET/PREFIX."
+    )
+    return public(endpoint(command))
+
+
 def passwords_from(file: Path | None, *, new: bool = False) -> Passwords:
-    """Return the source of passwords: the file, the environment or, at a terminal, one prompt."""
+    """Return the source of passwords: the file or folder, the environment or, at a terminal, a prompt for each key."""
     asked: dict[str, str] = {}
 
-    def password(role: str) -> str | None:
-        found = os.environ.get(f"{VARIABLE}_{role.upper()}") or os.environ.get(VARIABLE)
+    def password(key: str) -> str | None:
         if file is not None:
-            found = file.read_text(encoding="utf-8").strip()
+            path = file / key if file.is_dir() else file
+            return path.read_text(encoding="utf-8").strip() if path.exists() else None
+        found = os.environ.get(f"{VARIABLE}_{key.upper().replace('-', '_')}") or os.environ.get(VARIABLE)
         if found or not os.isatty(0):
             return found
-        if "all" not in asked:
-            asked["all"] = click.prompt("Password of the keys", hide_input=True, confirmation_prompt=new)
-        return asked["all"]
+        if key not in asked:
+            last = next(reversed(asked.values()), None)
+            asked[key] = click.prompt(
+                f"Password of the key {key}" + (" (Enter: as before)" if last else ""),
+                default=last, show_default=False, hide_input=True, confirmation_prompt=new and not last,
+            )  # fmt: skip
+        return asked[key]
 
     return password

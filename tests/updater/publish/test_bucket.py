@@ -1,0 +1,171 @@
+"""Publishing to a bucket of a real S3 server on loopback: order, headers, cuts, and what is not sent again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.bucket import NAME, SECRET, client, credentials, objects, publish_to, s3_server
+from tests.helpers.vendor import Vendor, copy_of
+from tests.updater.publish.test_deploy import PlugPulled
+from tests.updater.publish.test_refusals import publish
+from updater.publish import deploy, repository, storage
+from updater.publish.errors import OldWorkshop, PublishError, StorageProblem
+from updater.publish.storage import Bucket, BucketStorage
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with s3_server() as address:
+        yield address
+
+
+@pytest.fixture(autouse=True)
+def _publisher(monkeypatch: pytest.MonkeyPatch) -> None:
+    credentials(monkeypatch)
+
+
+def puts(patch: pytest.MonkeyPatch, *, cut_at: int = 0) -> list[str]:
+    """Names that are sent, in their order; the publisher is gone before the n-th."""
+    names: list[str] = []
+    right = BucketStorage._put
+
+    def noted(self: BucketStorage, name: str, *values: Any) -> None:
+        if len(names) + 1 == cut_at:
+            raise PlugPulled
+        names.append(name)
+        right(self, name, *values)
+
+    patch.setattr(BucketStorage, "_put", noted)
+    return names
+
+
+def check(bucket: Bucket) -> None:
+    """A new terminal would take what is there."""
+    timestamp = storage.storage_of(bucket).read(storage.TIMESTAMP)
+    assert timestamp is not None
+    deploy.check_with_a_fresh_client(bucket, timestamp)
+
+
+def test_files_arrive_in_the_safe_order_with_headers_for_caches(
+    vendor: Vendor, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = publish_to(vendor, server, "order")
+    names = puts(monkeypatch)
+    vendor.refresh()
+    kinds = [name.split(".")[-2] if "metadata" in name else "target" for name in names]
+    assert kinds == ["target", "target", "targets", "snapshot", "root", "metadata/timestamp"]
+    for name in names:
+        head = client(server).head_object(Bucket=NAME, Key=f"order/{name}")
+        replaced = name == "metadata/timestamp.json"
+        assert head["CacheControl"] == ("no-cache" if replaced else "public, max-age=31536000, immutable")
+        assert head["ContentType"].startswith("application/")
+        assert "ContentEncoding" not in head
+    check(bucket)
+    names.clear()
+    vendor.refresh()
+    assert names == ["metadata/timestamp.json"]
+
+
+def test_a_deploy_that_is_cut_before_any_object_is_finished_by_repeating_it(
+    vendor: Vendor, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number, ended = 0, False
+    while not ended:
+        number += 1
+        own = copy_of(vendor, tmp_path / f"vendor{number}")
+        bucket = publish_to(own, server, f"cut{number}")
+        with monkeypatch.context() as patch:
+            before = puts(patch, cut_at=number)
+            with contextlib.suppress(PlugPulled):
+                own.refresh()
+            ended = len(before) < number - 1
+        with monkeypatch.context() as patch:
+            after = puts(patch)
+            own.refresh()
+        assert set(before) & set(after) <= {"metadata/timestamp.json"}, "what is there is not sent again"
+        check(bucket)
+    assert number == 8
+    bucket = publish_to(vendor, server, "cut")
+    vendor.refresh()
+    bundle = vendor.bundle("1.1", schema=4)
+    for number in (1, 2, 2, 2, 2):
+        with monkeypatch.context() as patch:
+            puts(patch, cut_at=number)
+            with pytest.raises(PlugPulled):
+                vendor.publish(bundle, "1.1")
+        check(bucket)
+    assert vendor.publish(bundle, "1.1").version == "1.1"
+    check(bucket)
+    assert sum("1.1.manifest" in name for name in objects(server, "cut")) == 1
+
+
+def test_an_object_of_the_right_size_with_other_bytes_is_refused(vendor: Vendor, server: str) -> None:
+    bucket = publish_to(vendor, server, "other")
+    (path,) = (vendor.public / "targets").glob("*.manifest")
+    client(server).put_object(Bucket=NAME, Key=f"other/targets/{path.name}", Body=b"x" * path.stat().st_size)
+    before = objects(server, "other")
+    with pytest.raises(PublishError, match="it is public already with other bytes"):
+        vendor.refresh()
+    assert storage.TIMESTAMP not in objects(server, bucket.prefix.strip("/"))
+    assert before.items() <= objects(server, "other").items()
+
+
+def test_an_old_workshop_changes_nothing_in_the_bucket(vendor: Vendor, server: str, tmp_path: Path) -> None:
+    publish_to(vendor, server, "old")
+    vendor.refresh()
+    old = copy_of(vendor, tmp_path / "old")
+    vendor.release("1.1")
+    before = objects(server, "old")
+    for attempt in (old.refresh, lambda: old.release("1.2")):
+        with pytest.raises(OldWorkshop, match="the workshop is older than s3://releases/old: targets is 2 here and 3"):
+            attempt()
+    assert objects(server, "old") == before
+
+
+def test_credentials_are_in_no_file_and_in_no_message(
+    vendor: Vendor, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_to(vendor, server, "secret")
+    told = publish(vendor, "refresh")
+    assert told.returncode == 0, told.stderr
+    config = repository.load(vendor.repository)
+    repository.save(vendor.repository, config._replace(public=Bucket("s3://nothing-here/x", server)))
+    told = publish(vendor, "refresh")
+    assert (told.returncode, "NoSuchBucket" in told.stderr) == (4, True), told.stderr
+    assert SECRET not in told.stdout + told.stderr
+    for path in vendor.folder.rglob("*"):
+        assert path.is_dir() or SECRET.encode() not in path.read_bytes(), path
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(vendor.folder / "none"))
+    told = publish(vendor, "refresh")
+    assert (told.returncode, "there are no credentials" in told.stderr) == (4, True), told.stderr
+
+
+def test_a_server_that_is_away_is_said_so_and_nothing_is_lost(vendor: Vendor) -> None:
+    repository.save(
+        vendor.repository,
+        repository.load(vendor.repository)._replace(public=Bucket("s3://releases/x", "http://127.0.0.1:9")),
+    )
+    with pytest.raises(StorageProblem, match="list metadata in s3://releases/x"):
+        vendor.refresh()
+
+
+@pytest.mark.parametrize("place", ["s3://", "s3://user:word@bucket/x", "https://bucket/x", "ftp://x"])
+def test_an_address_that_is_none_or_has_a_password_is_refused(vendor: Vendor, tmp_path: Path, place: str) -> None:
+    told = publish(Vendor(tmp_path / "new"), "init", "--app", "till", "--public", place)
+    assert (told.returncode, "word" in told.stderr) == (4, False), told.stderr
+    assert not (tmp_path / "new" / "repository" / "publish.json").exists()
+
+
+def test_init_remembers_bucket_and_server_and_terminals_read_it(vendor: Vendor, server: str) -> None:
+    publish_to(vendor, server, "kept")
+    values = json.loads((vendor.repository / "publish.json").read_text())
+    assert (values["public"], values["endpoint"]) == ("s3://releases/kept", server)
+    assert repository.load(vendor.repository).public == Bucket("s3://releases/kept", server)

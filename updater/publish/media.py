@@ -1,0 +1,145 @@
+"""A stick for shops without internet: a part of the public files, with a timestamp that is good for longer.
+
+Two statements of one version would stand in each other's way: a terminal keeps the first that it meets. So the stick
+has a version of its own, and the online one gets the version after it, before the stick is written. A terminal that
+comes from the stick therefore always finds a newer one online.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from packaging.version import Version
+from tufup.common import TargetMeta
+
+from updater.publish import clock
+from updater.publish.deploy import check_stick, verify
+from updater.publish.errors import PublishError
+from updater.publish.keys import Passwords
+from updater.publish.repository import _locked, _open, _publish, load
+from updater.publish.signing import Workshop, ends_at
+from updater.publish.storage import TIMESTAMP, FolderStorage
+
+DAYS_LIMIT: Final = 366
+"""What is lost with a stick can be shown to terminals for this long."""
+
+
+class Stick(NamedTuple):
+    """Result of writing a stick."""
+
+    versions: tuple[str, ...]
+    """The releases on it, oldest first."""
+    files_count: int
+    """Files that were written; what was there and right was not."""
+    size_bytes: int
+    """Of all files that belong to it."""
+    expires: str
+
+
+def write(
+    *, folder: Path, target: Path, valid_days: int, releases_count: int, since: frozenset[str], passwords: Passwords
+) -> Stick:
+    """Write a folder that terminals use as their repository, such as a USB stick; its timestamp comes last.
+
+    Args:
+        folder: the workshop.
+        target: the folder.
+        valid_days: how long terminals take it.
+        releases_count: how many of the newest releases are on it.
+        since: versions for whose terminals shortened downloads are on it; without any, those for all versions.
+        passwords: of the keys.
+
+    Raises:
+        AwaitsSignatures: keys of other machines are needed; nothing was changed.
+        PublishError: a role ends before the stick does, and its key is not here; nothing was changed.
+    """
+    config = load(folder)
+    if not 0 < valid_days <= DAYS_LIMIT:
+        raise PublishError(operation="write media", cause=f"{valid_days} days is not between 1 and {DAYS_LIMIT}")
+    with _locked(folder):
+        workshop = _open(folder, config, passwords, collects=False)
+        _check_ends(workshop, valid_days)
+        _publish(workshop, config)
+        timestamp = workshop.sign_apart("timestamp", days=valid_days)
+        workshop.renew("timestamp")
+        # Online first: a stick must never be newer than what terminals find online.
+        _publish(workshop, config)
+        versions = _newest(workshop, releases_count)
+        names = chosen(workshop.roles.targets.signed.targets, config.app, versions, since)
+        count, size_bytes = _write(workshop, FolderStorage(target), names, timestamp)
+    check_stick(target, timestamp, names)
+    expires = clock.now() + timedelta(days=valid_days)
+    return Stick(versions, count, size_bytes, f"{expires:%Y-%m-%d}")
+
+
+def chosen(names: Iterable[str], app: str, versions: Iterable[str], since: frozenset[str]) -> frozenset[str]:
+    """Return the files of these releases, and those of no release, such as what the vendor wants now.
+
+    Names are `APP-VERSION.KIND`, and `APP-FROM-VERSION.KIND` for what leads from one release to another.
+    """
+    found: set[str] = set()
+    wanted = frozenset(versions)
+    known = {name.removeprefix(f"{app}-").removesuffix(".manifest") for name in names if name.endswith(".manifest")}
+    for name in names:
+        rest = name.removeprefix(f"{app}-")
+        pairs = [(start, to) for start in known for to in known if rest.startswith(f"{start}-{to}.")]
+        owners = {version for version in known if rest.startswith(f"{version}.")}
+        if pairs:
+            found.update(name for start, to in pairs if to in wanted and (not since or start in since))
+        elif not owners or max(owners, key=len) in wanted:
+            found.add(name)
+    return frozenset(found)
+
+
+def _check_ends(workshop: Workshop, valid_days: int) -> None:
+    """Let every role outlast the stick; renew those that this machine can sign."""
+    until = clock.now() + timedelta(days=valid_days)
+    for role in ("root", "targets", "snapshot"):
+        metadata = getattr(workshop.roles, role)
+        if ends_at(metadata) >= until:
+            continue
+        if not workshop.has_keys(role):
+            raise PublishError(
+                operation="write media", cause=f"{role} ends on {ends_at(metadata):%Y-%m-%d}, before the stick would",
+                hint=f"Sign {role} anew with its keys (`updater publish refresh`), or choose fewer days.",
+            )  # fmt: skip
+        workshop.renew(role, days=max(valid_days + 1, workshop.expiration_days[role]))
+
+
+def _newest(workshop: Workshop, count: int) -> tuple[str, ...]:
+    archives = [TargetMeta(name) for name in workshop.roles.targets.signed.targets if name.endswith(".tar.gz")]
+    versions: list[Version] = sorted(archive.version for archive in archives)
+    return tuple(str(version) for version in versions[-count:])
+
+
+def _write(workshop: Workshop, stick: FolderStorage, names: frozenset[str], timestamp: bytes) -> tuple[int, int]:
+    """Copy what is missing; return the number of files written and the size of all."""
+    targets = workshop.roles.targets.signed.targets
+    count, size_bytes = 0, 0
+    listed = stick.sizes("targets")
+    for name in sorted(names):
+        info = targets[name]
+        public_name = f"{info.hashes['sha256']}.{name}"
+        size_bytes += info.length
+        if (
+            listed.get(public_name) == info.length
+            and stick.sha256_of(f"targets/{public_name}") == info.hashes["sha256"]
+        ):
+            continue
+        verify(workshop.targets_dir / name, info)
+        stick.send(workshop.targets_dir / name, f"targets/{public_name}")
+        count += 1
+    roots = sorted(workshop.metadata_dir.glob("*.root.json"))
+    newest = [
+        workshop.metadata_dir / f"{getattr(workshop.roles, role).signed.version}.{role}.json"
+        for role in ("targets", "snapshot")
+    ]
+    for path in (*roots, *newest):
+        if stick.read(f"metadata/{path.name}") != path.read_bytes():
+            stick.write(f"metadata/{path.name}", path.read_bytes())
+            count += 1
+    stick.write(TIMESTAMP, timestamp)
+    return count + 1, size_bytes

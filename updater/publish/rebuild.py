@@ -1,0 +1,216 @@
+"""A workshop from what is public and the keys: after a loss, on another machine, or after an old backup."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tuf.api.metadata import Metadata, Root
+
+from dbsync.storage import files
+from updater.publish import keys
+from updater.publish.deploy import verify
+from updater.publish.errors import PublishError
+from updater.publish.keys import ROLES
+from updater.publish.repository import CONFIG_NAME, EXPIRATION_DAYS, Config, _locked, load, save
+from updater.publish.signing import TAKEN_NAME, ConsistentRoles
+from updater.publish.storage import TIMESTAMP, Public, Storage, storage_of
+
+
+class Rebuilt(NamedTuple):
+    """Result of a rebuild."""
+
+    versions: dict[str, int]
+    files_count: int
+    """Files of releases that were fetched; what was there and right was not."""
+    without_keys: tuple[str, ...]
+    """Roles that this machine cannot sign alone."""
+
+
+class Chain(NamedTuple):
+    """Verified public metadata."""
+
+    roots: dict[int, bytes]
+    roles: dict[str, tuple[Metadata[Any], bytes]]
+    highest: dict[str, int]
+    """The highest public version of a role, also of a file that nothing points to."""
+
+
+def rebuild(
+    *,
+    folder: Path,
+    app: str | None,
+    public: Public | None,
+    keys_folder: Path | None,
+    root: Path | None,
+    metadata_only: bool = False,
+) -> Rebuilt:
+    """Make a workshop, or bring an old one forward, from what is public.
+
+    Everything that is taken is verified: from `root`, or from the root of the workshop that is there. Metadata comes
+    last, so a crash leaves a workshop that is refused as old, or none; a repeat fetches only what is missing.
+
+    Args:
+        folder: the workshop.
+        app: the app's name; without it, as the workshop's configuration has it; the same with the next two.
+        public: where the public files are.
+        keys_folder: the folder of the keys.
+        root: a root that is trusted, such as the 1.root.json that terminals are installed with.
+        metadata_only: whether the files of releases are left out: a machine that only refreshes needs none.
+
+    Raises:
+        PublishError: it does not verify, or the keys are of another repository; nothing was changed.
+    """
+    config = _config(folder, app, public, keys_folder)
+    metadata, staged = folder / "workshop" / "metadata", folder / "workshop" / "targets"
+    trusted = root if root is not None else metadata / "root.json"
+    if not trusted.exists():
+        raise PublishError(
+            operation="rebuild", path=folder, cause="there is no root to begin with",
+            hint="Pass --root FILE: the 1.root.json that terminals are installed with.",
+        )  # fmt: skip
+    storage = storage_of(config.public)
+    with _locked(folder):
+        chain = _verified(storage, trusted.read_bytes())
+        without_keys = _check_keys(chain, config)
+        _check_not_ahead(metadata, chain)
+        for place in (metadata, staged):
+            files.make_folder(place)
+        count = 0 if metadata_only else _fetch_targets(storage, staged, chain.roles["targets"][0])
+        for version, data in chain.roots.items():
+            files.write_durably(metadata / f"{version}.root.json", data)
+        roles = ConsistentRoles(dir_path=metadata)
+        # Versions that a lost workshop has used: public files never change, so the next ones must be above.
+        files.write_json(folder / "workshop" / TAKEN_NAME, chain.highest)
+        for role in ROLES:
+            found, data = chain.roles[role]
+            roles.store(role, found.signed.version, data)
+        save(folder, config)
+    return Rebuilt({role: chain.roles[role][0].signed.version for role in ROLES}, count, without_keys)
+
+
+def _config(folder: Path, app: str | None, public: Public | None, keys_folder: Path | None) -> Config:
+    if (folder / CONFIG_NAME).exists():
+        known = load(folder)
+        if app is not None and app != known.app:
+            raise PublishError(operation="rebuild", path=folder, cause=f"it is the repository of {known.app!r}")
+        return known._replace(public=public or known.public, keys=(keys_folder or known.keys).absolute())
+    if app is None or public is None:
+        raise PublishError(
+            operation="rebuild",
+            path=folder,
+            cause="there is no configuration",
+            hint="Pass --app NAME and --public PLACE.",
+        )
+    return Config(app, public, (keys_folder or folder / "keys").absolute(), EXPIRATION_DAYS)
+
+
+def _verified(storage: Storage, trusted: bytes) -> Chain:
+    """Return the public metadata, verified from a root, also where a role has expired: the next signing renews it."""
+    try:
+        root = Metadata[Root].from_bytes(trusted)
+        root.verify_delegate("root", root)
+        roots = {root.signed.version: trusted}
+        while (data := storage.read(f"metadata/{root.signed.version + 1}.root.json")) is not None:
+            following = Metadata[Root].from_bytes(data)
+            root.verify_delegate("root", following)
+            following.verify_delegate("root", following)
+            if following.signed.version != root.signed.version + 1:
+                raise ValueError(f"version {following.signed.version} follows {root.signed.version}")  # noqa: TRY301
+            root, roots[following.signed.version] = following, data
+        roles = _roles_below(storage, root)
+    except PublishError:
+        raise
+    except Exception as cause:
+        raise PublishError(
+            operation="rebuild", cause=f"{storage.place} does not verify: {type(cause).__name__}: {cause}",
+            hint="Is it the place of this repository, and the root of this vendor?",
+        ) from cause  # fmt: skip
+    roles["root"] = (root, roots[root.signed.version])
+    earlier = {}
+    for version in range(1, min(roots)):
+        before = storage.read(f"metadata/{version}.root.json")
+        if before is not None:
+            earlier[version] = before
+    return Chain({**earlier, **roots}, roles, _highest(storage))
+
+
+def _roles_below(storage: Storage, root: Metadata[Root]) -> dict[str, tuple[Metadata[Any], bytes]]:
+    found = {"timestamp": _read(storage, root, "timestamp", TIMESTAMP)}
+    meta = found["timestamp"][0].signed.snapshot_meta
+    found["snapshot"] = _read(storage, root, "snapshot", f"metadata/{meta.version}.snapshot.json")
+    meta.verify_length_and_hashes(found["snapshot"][1])
+    meta = found["snapshot"][0].signed.meta["targets.json"]
+    found["targets"] = _read(storage, root, "targets", f"metadata/{meta.version}.targets.json")
+    meta.verify_length_and_hashes(found["targets"][1])
+    return found
+
+
+def _read(storage: Storage, root: Metadata[Root], role: str, name: str) -> tuple[Metadata[Any], bytes]:
+    data = storage.read(name)
+    if data is None:
+        raise ValueError(f"{name} is missing")
+    metadata = Metadata.from_bytes(data)
+    root.verify_delegate(role, metadata)
+    return metadata, data
+
+
+def _highest(storage: Storage) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for name in storage.sizes("metadata"):
+        number, _, rest = name.partition(".")
+        if rest in ("targets.json", "snapshot.json") and number.isdecimal():
+            role = rest.removesuffix(".json")
+            found[role] = max(found.get(role, 0), int(number))
+    return found
+
+
+def _check_keys(chain: Chain, config: Config) -> tuple[str, ...]:
+    """Return the roles that this machine cannot sign alone; refuse keys of another repository."""
+    root = chain.roles["root"][0].signed
+    known = keys.in_folder(config.keys)
+    here = {
+        role: sum(key.value in known and known[key.value].is_here for key in keys.keys_of(root, role)) for role in ROLES
+    }
+    if not any(here.values()):
+        raise PublishError(
+            operation="rebuild", path=config.keys, cause="no key in this folder belongs to this repository",
+            hint="Pass --keys DIR: the folder of the private keys.",
+        )  # fmt: skip
+    return tuple(role for role in ROLES if here[role] < root.roles[role].threshold)
+
+
+def _check_not_ahead(metadata: Path, chain: Chain) -> None:
+    """Refuse to take a workshop back: what it has signed and not yet made public would be lost."""
+    for role in ROLES:
+        path = metadata / f"{role}.json"
+        try:
+            here = Metadata.from_bytes(path.read_bytes()).signed.version if path.exists() else 0
+        except Exception:  # noqa: BLE001, S112 - a damaged file is what a rebuild is for
+            continue
+        there = chain.roles[role][0].signed.version
+        if here > there:
+            raise PublishError(
+                operation="rebuild", path=path, cause=f"the workshop is ahead: {role} is {here} here and {there} there",
+                hint="Repeat the command that was interrupted: it finishes what was signed.",
+            )  # fmt: skip
+
+
+def _fetch_targets(storage: Storage, staged: Path, targets: Metadata[Any]) -> int:
+    count = 0
+    for name, info in targets.signed.targets.items():
+        path = staged / name
+        if path.exists() and path.stat().st_size == info.length:
+            with path.open("rb") as file:
+                try:
+                    info.verify_length_and_hashes(file)
+                    continue
+                except Exception:  # noqa: BLE001, S110 - it is fetched again
+                    pass
+        part = staged / f".new-{name}"
+        storage.fetch(f"targets/{info.hashes['sha256']}.{name}", part, size_bytes=info.length)
+        verify(part, info)
+        files.sync_file(part)
+        files.rename_durably(source=part, target=path)
+        count += 1
+    return count
