@@ -40,6 +40,7 @@ def copy_to_part(
     live: Connection | None = None,
     writer: Connection | None = None,
     shares: bool = True,
+    in_use: bool = False,
 ) -> Backup:
     """Copy a live database, as it stands, to the temporary name of `final`. The next run clears a part left by a crash.
 
@@ -47,7 +48,7 @@ def copy_to_part(
         TillkeeperError: by meaning (DiskFull, Locked, Damaged …); the part is removed.
     """
     part = temporary_files.part_of(final, facts.database)
-    copy_database(source=source, target=part, told=told, live=live, writer=writer, shares=shares)
+    copy_database(source=source, target=part, told=told, live=live, writer=writer, shares=shares, in_use=in_use)
     return facts._replace(path=part)
 
 
@@ -59,6 +60,7 @@ def copy_database(
     live: Connection | None = None,
     writer: Connection | None = None,
     shares: bool = True,
+    in_use: bool = False,
     opened: Callable[[Path], Connection] = open_reading,
 ) -> None:
     """Copy a live database, as it stands, to a file that no other process uses.
@@ -70,6 +72,7 @@ def copy_database(
         live: the connection that has exclusive access to the source; without one, a connection is opened.
         writer: a connection that has begun to write and has written nothing yet: the file may then be copied as such.
         shares: whether the copy may share the blocks of the source.
+        in_use: without a writer, whether to share the blocks under a write lock that is held for milliseconds.
         opened: opens the source.
 
     Raises:
@@ -80,7 +83,10 @@ def copy_database(
         with disk_errors("write", target):
             file_calls.remove(target)
         with translated("back up", source), disk_errors("write", target):
-            whole = writer is not None and _copy_file(writer, target, told=told, shares=shares)
+            if writer is not None:
+                whole = _copy_file(writer, target, told=told, shares=shares)
+            else:
+                whole = in_use and block_clone.copied_in_use(source=source, target=target)
         with (
             translated("write", target),
             closing(open_writing(target, create=True, like=source, tolerant=True)) as copied,

@@ -59,12 +59,12 @@ def run(
     listed = scheduled(effects)
     made = None
     if not if_due or retention.is_due(listed, policy, now):
-        made = _made(effects, now)
+        made = _made(effects, now, second)
         listed = [made, *listed]
     rotten, replaced = _looked_at(effects, listed, second, now)
     if rotten:
         # There is one good backup fewer: a new one takes its part.
-        made = made or _made(effects, now)
+        made = made or _made(effects, now, second)
     copied, away = _complete(effects, second) if second is not None else ((), "")
     removed = _rotate(scheduled(effects), policy)
     if second is not None and not away:
@@ -83,10 +83,15 @@ def _is_scheduled(backup: Backup) -> bool:
     return backup.kind == BackupKind.SCHEDULED
 
 
-def _made(effects: LiveEffects, now: datetime) -> Backup:
-    """Make a backup that was opened, checked in full, and read back; small where there is zstd."""
-    made = effects.make_scheduled(now)
-    if compression.is_there():
+def _made(effects: LiveEffects, now: datetime, second: Path | None) -> Backup:
+    """Make a backup that was opened, checked in full, and read back; small where there is zstd.
+
+    A block that goes bad is bad in all copies that share it. So what shares blocks is compressed, which makes a copy of
+    its own, or has a copy in a second place.
+    """
+    packs = compression.is_there()
+    made = effects.make_scheduled(now, shares=packs or second is not None)
+    if packs:
         # It is expanded and compared before the plain one goes; without space for both, the plain one stays.
         with suppress(TillkeeperError):
             made = catalog.read(compaction.pack(made).path)

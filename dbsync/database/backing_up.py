@@ -113,8 +113,12 @@ class BackingUp(Shared):
             self.note_counters(())
         return kept
 
-    def make_scheduled(self, now: datetime) -> Backup:
+    def make_scheduled(self, now: datetime, *, shares: bool = False) -> Backup:
         """Make a backup on a schedule, checked in full, of a database that may be in use.
+
+        Args:
+            now: its time.
+            shares: whether it may share its blocks with the database, where the file system can (decision 52).
 
         Raises:
             TillkeeperError: by meaning; nothing is left of the backup.
@@ -134,6 +138,7 @@ class BackingUp(Shared):
             source=self.database,
             final=final,
             told=self._meter.phase(WorkPhase.BACKUP),
+            in_use=shares,
         )
         self._meter.phase(WorkPhase.CHECK_BACKUP)
         return self._kept_in_full(part)

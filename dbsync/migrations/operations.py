@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 from dbsync.errors import MigrationFailed
 from dbsync.progress import Unit
@@ -19,7 +19,10 @@ from dbsync.storage.introspection import quoted
 BATCH_ROWS: Final = 10_000
 KEYS_SHOWN: Final = 6
 """Keys of rows that are named in a failure; values never are: they may be personal."""
-SETTLES: Final = ("refuse", "suffix", "keep_oldest", "keep_newest")
+Settle = Literal["refuse", "suffix", "keep_oldest", "keep_newest"]
+OnDelete = Literal["CASCADE", "SET NULL", "SET DEFAULT", "RESTRICT", "NO ACTION"]
+"""These words, so that editors offer them and a type checker finds another one."""
+SETTLES: Final[tuple[str, ...]] = get_args(Settle)
 
 
 class Rows(NamedTuple):
@@ -101,7 +104,7 @@ class Database(ABC):
         """Give a table a definition that consists of text that the database has or had, parentheses included."""
         self._rebuild(table, lambda new: self.existing(f"CREATE TABLE {quoted(new)} {body}"), dict(copy))
 
-    def add_foreign_key(self, table: str, column: str, references: str, on_delete: str = "NO ACTION") -> None:
+    def add_foreign_key(self, table: str, column: str, references: str, on_delete: OnDelete = "NO ACTION") -> None:
         """Add a foreign key: `references` is like `categories(id)`. Rows without a parent are refused."""
         parent, _, target = references.rstrip(")").partition("(")
         lost = self.query(
@@ -117,7 +120,9 @@ class Database(ABC):
         self.rebuild_with(table, self._with_constraint(table, f"{clause} ON DELETE {on_delete}"), {})
         self.log(f"✅ Foreign key of {table}.{column} added")
 
-    def add_unique(self, table: str, columns: Sequence[str], settle: str = "refuse", name: str | None = None) -> None:
+    def add_unique(
+        self, table: str, columns: Sequence[str], settle: Settle = "refuse", name: str | None = None
+    ) -> None:
         """Make columns unique by an index, after resolving duplicates as `settle` says.
 
         Args:

@@ -6,9 +6,12 @@ A database file may be copied as a file only while it is the whole database and 
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
-from dbsync.storage.connections import Connection, is_wal
+from dbsync.errors import TillkeeperError
+from dbsync.storage.connections import Connection, is_wal, open_writing
 from dbsync.storage.files import make_empty
 from dbsync.storage.platform import this_platform
 
@@ -28,6 +31,27 @@ def copied(live: Connection, target: Path) -> bool:
     # `cp` would make it with this process's owner and umask; it writes over what is there.
     make_empty(target, like=source)
     return this_platform().clone_file(source=source, target=target)
+
+
+def copied_in_use(*, source: Path, target: Path) -> bool:
+    """Copy a database that others may use, and hold its write lock for that time alone: milliseconds, of any size.
+
+    The conditions, and the copy, are those of `copied`. A crash here leaves the lock to the system, and a part that the
+    next run clears.
+
+    Returns:
+        Whether there is a copy. False also if another process writes all the time; then nothing is left.
+    """
+    try:
+        with closing(open_writing(source, tolerant=True)) as live:
+            live.execute("BEGIN IMMEDIATE")
+            try:
+                return copied(live, target)
+            finally:
+                live.execute("ROLLBACK")
+    except (sqlite3.Error, TillkeeperError):
+        # Whatever it is, the copy of pages meets it too, and says it.
+        return False
 
 
 def standing_still(live: Connection) -> Path | None:

@@ -23,10 +23,10 @@ from dbsync.storage.connections import (
     open_reading,
     refused_rows,
 )
-from dbsync.storage.introspection import quoted, tables_of, version_of
+from dbsync.storage.introspection import key_of, quoted, tables_of, version_of
 from dbsync.storage.sql_tokens import words_of
 from dbsync.verification.broken_causes import needs_sentence
-from dbsync.verification.conservation import OLD, findings
+from dbsync.verification.conservation import OLD, SameColumns, findings
 from dbsync.verification.definition_changes import only_renamed
 from dbsync.verification.schema_copy import schema_of
 from dbsync.verification.working import Judgement, judge
@@ -54,6 +54,8 @@ class Case(NamedTuple):
     thoroughness: Thoroughness = Thoroughness.QUICK
     has_run: bool = True
     """Whether migrations ran; False: the database is examined as it is."""
+    same: SameColumns | None = None
+    """Filled by `conserved`, for `foreign_keys`; None: every foreign key that may be broken is looked up."""
 
 
 Check = Callable[[Case], list[str]]
@@ -103,8 +105,9 @@ def foreign_keys(case: Case) -> list[str]:
     """Return the new violations; one that existed before must not stop updates for ever.
 
     Only tables that are new, were written, refer to a written table, or have other foreign keys than before are
-    checked: no other can have changed. ADD COLUMN writes no row, and its default may refer to nothing. A table whose
-    renaming is declared is compared with itself under its old name, and so is a renamed parent.
+    checked: no other can have changed. Nor can those whose cells on both sides are proven to be the same as before
+    (decision 51). ADD COLUMN writes no row, and its default may refer to nothing. A table whose renaming is declared is
+    compared with itself under its old name, and so is a renamed parent.
     """
     tables = _to_look_at(case)
     now = _violations(case.connection, "main", tables)
@@ -143,9 +146,42 @@ def _to_look_at(case: Case) -> list[str]:
     for table in tables:
         rows = _foreign_keys(case.connection, "main", table)
         names = {table.lower(), *(str(row[2]).lower() for row in rows)}
-        if table.lower() not in before or names & touched or rows != _foreign_keys(case.connection, OLD, table):
+        if (
+            table.lower() not in before
+            or rows != _foreign_keys(case.connection, OLD, table)
+            or (names & touched and not _has_same_references(case, table, rows, touched))
+        ):
             found.append(table)
     return found
+
+
+def _has_same_references(case: Case, table: str, rows: list[tuple[object, ...]], touched: frozenset[str]) -> bool:
+    """Return whether the foreign keys of a table provably have the same cells on both sides as before.
+
+    The keys are those of before. The parent's definition decides what a cell refers to, so that must be the same too,
+    with its indexes.
+    """
+    if case.same is None:
+        return False
+    needed = {table.lower(): {str(row[3]).lower() for row in rows}}
+    for row in rows:
+        parent, column = str(row[2]), row[4]
+        columns = [str(column)] if column is not None else key_of(case.connection, parent)
+        needed.setdefault(parent.lower(), set()).update(name.lower() for name in columns)
+    return all(
+        columns <= case.same.get(name, frozenset()) for name, columns in needed.items() if name in touched
+    ) and all(
+        _definition(case.connection, "main", parent) == _definition(case.connection, OLD, parent)
+        for parent in {str(row[2]) for row in rows}
+    )
+
+
+def _definition(connection: Connection, schema: str, table: str) -> list[tuple[object, ...]]:
+    return connection.execute(
+        f"SELECT type, name, sql FROM {schema}.sqlite_schema"
+        " WHERE tbl_name = ? COLLATE NOCASE AND type IN ('table', 'index') ORDER BY type, name",
+        (table,),
+    ).fetchall()
 
 
 def _foreign_keys(connection: Connection, schema: str, table: str) -> list[tuple[object, ...]]:
@@ -198,7 +234,14 @@ def conserved(case: Case) -> list[str]:
     if not case.has_old:
         return []
     allowed = _allowed(case)
-    found = findings(case.connection, allowed, written=case.touched, limit_seconds=LIMIT_SECONDS, heard=case.told)
+    found = findings(
+        case.connection,
+        allowed,
+        written=case.touched,
+        limit_seconds=LIMIT_SECONDS,
+        heard=case.told,
+        same=case.same,
+    )
     if any(finding.is_about_structure for finding in found) and _judged(case).failing:
         # With the declaration alone the migration would pass this check, and what it breaks would stay broken.
         found = [finding.without_structural_advice for finding in found]
@@ -227,4 +270,4 @@ def _allowed(case: Case) -> Declared:
     return declared(migration for migration in case.migrations if migration.number > version)
 
 
-CHECKS: Final[tuple[Check, ...]] = (soundness, foreign_keys, structure, objects_work, needs_declared, conserved)
+CHECKS: Final[tuple[Check, ...]] = (soundness, structure, objects_work, needs_declared, conserved, foreign_keys)

@@ -27,6 +27,8 @@ OLD: Final = "dbsync_before"
 """The name under which the backup is attached."""
 STEPS: Final = 100_000
 """Steps of SQLite's virtual machine between two checks of the time limit."""
+SameColumns = dict[str, frozenset[str]]
+"""By table, both in lower case: the columns of which every cell is proven to be the same in the same row as before."""
 
 
 def findings(
@@ -37,6 +39,7 @@ def findings(
     limit_seconds: float,
     skip: bool = True,
     heard: Told = nobody,
+    same: SameColumns | None = None,
 ) -> list[Finding]:
     """Compare the open transaction with the attached backup and return the undeclared differences.
 
@@ -47,6 +50,7 @@ def findings(
         limit_seconds: time limit of the comparison.
         skip: whether the rows of a table that was not written count as unchanged if their number is the same.
         heard: receives, table by table, how many of the old rows have been compared.
+        same: gets the columns that are proven to be the same, of the tables that were compared row by row.
     """
     deadline = time.monotonic() + limit_seconds
     connection.set_progress_handler(lambda: time.monotonic() > deadline, STEPS)
@@ -54,10 +58,11 @@ def findings(
         allowed, wrong = usable(connection, allowed, OLD)
         if wrong:
             return wrong
+        skipped = tables_in(written) if skip and written is not None else None
         return [
             *in_objects(connection, allowed, OLD),
             *_unusable(connection, allowed),
-            *_tables(connection, allowed, written, skip, heard),
+            *_tables(connection, allowed, _Seen(written, skipped, same if same is not None else {}), heard),
             *_marks(connection, allowed),
         ]
     except sqlite3.OperationalError as error:
@@ -75,6 +80,7 @@ class _Seen(NamedTuple):
     written: Written | None
     skipping: frozenset[str] | None
     """The tables that were written, if the rows of others need not be compared; else None."""
+    same: SameColumns
 
     def no_write_to(self, name: str) -> bool:
         return self.skipping is not None and name not in self.skipping
@@ -85,10 +91,7 @@ def _kinds(connection: Connection, schema: str) -> dict[str, TableFacts]:
     return {name.lower(): facts for name, facts in app_tables(connection, schema).items()}
 
 
-def _tables(
-    connection: Connection, allowed: Declared, written: Written | None, skip: bool, heard: Told
-) -> Iterator[Finding]:
-    seen = _Seen(written, tables_in(written) if skip and written is not None else None)
+def _tables(connection: Connection, allowed: Declared, seen: _Seen, heard: Told) -> Iterator[Finding]:
     before, now = _kinds(connection, OLD), _kinds(connection, "main")
     counts = {lower: _count_if_readable(connection, old) for lower, old in before.items()}
     done, total = 0, sum(count or 0 for count in counts.values())
@@ -102,7 +105,7 @@ def _tables(
         if new is None:
             if ("table", lower) not in allowed.drops:
                 rows = "" if old.is_contentless else f" with {_count(connection, OLD, old.name)} rows"
-                by = told(written, (old.name,))
+                by = told(seen.written, (old.name,))
                 yield Finding(f"table {old.name}{rows} is gone", f"drop table {written_name(old.name)}", by)
             continue
         try:
@@ -170,6 +173,7 @@ def _content(
     missing, keys = rows.missing(allowed.deletes.get(lower), declared=lower in allowed.deletes)
     if missing:
         yield Finding(with_keys(f"{old.name}: {missing} rows are gone", keys), f"delete {table}", by())
+    seen.same[lower] = rows.same_columns
     extra, keys = rows.added(allowed.inserts.get(lower), declared=lower in allowed.inserts)
     if extra:
         yield Finding(with_keys(f"{old.name}: {extra} rows are new", keys), f"insert {table}", by())

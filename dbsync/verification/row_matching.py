@@ -78,6 +78,17 @@ class Rows:
 
     # ------------------------------------------------------------------------------------------------------- answers
 
+    @property
+    def same_columns(self) -> frozenset[str]:
+        """The columns, in lower case, of which every cell is the same in the same row; empty if that is not proven."""
+        if not self.proven or self._table.virtual or self._table.old.lower() != self._table.new.lower():
+            return frozenset()
+        return frozenset(
+            pair.old.lower()
+            for pair in self._pairs
+            if pair.cell is None and not pair.loose and pair.old.lower() == pair.new.lower()
+        )
+
     def differing(self) -> Iterator[tuple[str, int, list[str]]]:
         """Yield the columns in which matched rows differ: name, number of rows, a few keys."""
         if self.proven or not self._on or not self._pairs:

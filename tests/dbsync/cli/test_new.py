@@ -73,6 +73,8 @@ def test_an_editor_knows_db(tmp_path: Path) -> None:
     path = folder / "0001_typed.py"
     good = path.read_text() + '    db.add_column("t", "c", "TEXT")\n    db.log(str(db.query("SELECT 1")[0][0]))\n'
     wrong = {good: "", good + "    db.add_colum()\n": "add_colum", good + "    db.log(3)\n": "arg-type"}
+    wrong[good + '    db.add_unique("t", ["c"], settle="sufix")\n'] = "arg-type"
+    wrong[good + '    db.add_foreign_key("t", "c", "p(id)", on_delete="CASCADES")\n'] = "arg-type"
     for body, found in wrong.items():
         path.write_text(body)
         words = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), str(path)]
