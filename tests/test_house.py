@@ -76,12 +76,13 @@ LIBRARIES: Final = {
     "updater.bundles.staging": {"packaging"},
     "updater.flows.agent": {"apscheduler"},
     "updater.cli": {"click", "rich"},
-    "updater.publish": {"click", "packaging", "tuf", "tufup", "securesystemslib"},
+    "updater.publish": {"click", "hdiffpatch", "packaging", "tuf", "tufup", "securesystemslib"},
 }
 """The libraries that a module, or each module below a package, may import beside the standard library."""
 
 AGENTS: Final = (
     "updater.network", "updater.repository", "updater.bundles.offers", "updater.bundles.staging",
+    "updater.bundles.ways",
     "updater.terminal.installation", "updater.terminal.trusting", "updater.cli.main", "updater.cli.shared",
     "updater.cli.install", "updater.cli.check", "updater.cli.run", "updater.cli.status", "updater.cli.allow",
     "updater.cli.rollback", "updater.cli.launch", "updater.cli.confirm", "updater.cli.progress_bar",
