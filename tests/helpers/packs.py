@@ -34,7 +34,7 @@ def sign_again(vendor: Vendor, name: str, change: Callable[[bytes], bytes]) -> P
     """Changes a pack or a delta and signs it, whatever it has become."""
     config = repository.load(vendor.repository)
     workshop = repository._open(vendor.repository, config, password)
-    path = workshop.targets_dir / name
+    path = Path(workshop.targets_dir) / name
     path.write_bytes(change(path.read_bytes()))
     known = workshop.roles.targets.signed.targets[name]
     workshop.roles.add_or_update_target(local_path=path, custom=known.unrecognized_fields["custom"])

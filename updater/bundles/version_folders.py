@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, BinaryIO, Final
 from dbsync.errors import DiskFull, DiskProblem, Refused, disk_problem, place_of
 from dbsync.facts import ReleaseId
 from dbsync.storage import file_calls, files
+from dbsync.storage.platform import this_platform
 from updater.host import this_host
 from updater.manifest import (
     MANIFEST_NAME,
@@ -30,6 +31,7 @@ from updater.manifest import (
 from updater.model import Release
 
 if TYPE_CHECKING:
+    from dbsync.storage.platform.base import Barrier
     from updater.bundles.foreign_files import Kept
 
 RESERVE_BYTES: Final = 50_000_000
@@ -52,6 +54,7 @@ class Versions:
         self._unchecked_bytes = 0
         self._known: Final[dict[Path, dict[str, tuple[int, ...]]]] = {}
         """Of staging folders of this process: the states of the files in which they had the signed content."""
+        self._barriers: Final[dict[Path, Barrier]] = {}
         self._current: Final = program / "current"
 
     def names(self) -> frozenset[str]:
@@ -307,9 +310,13 @@ class Versions:
         """
         target = self.root / name
         with files.disk_errors("shelve", target):
-            files.sync_tree(staging)
+            barrier = self._barriers.get(staging)
+            if barrier is not None:
+                barrier.sync()
+            else:
+                files.sync_tree(staging)
         files.rename_durably(source=staging, target=target)
-        self._known.pop(staging, None)
+        self._forget(staging)
 
     # ------------------------------------------------------------------------------------------------------- cleanup
 
@@ -370,6 +377,9 @@ class Versions:
         self._discard(staging)
         try:
             _make_folders(staging)
+            barrier = this_platform().barrier(staging)
+            if barrier is not None:
+                self._barriers[staging] = barrier
             for name, data in ((MANIFEST_NAME, manifest_bytes), (START_NAME, start_to_bytes(start_of(manifest)))):
                 file_calls.write_bytes(staging / name, data)
                 (staging / name).chmod(FILE_MODE)
@@ -416,10 +426,16 @@ class Versions:
             target.write(chunk)
         return digest.hexdigest()
 
+    def _forget(self, staging: Path) -> None:
+        self._known.pop(staging, None)
+        barrier = self._barriers.pop(staging, None)
+        if barrier is not None:
+            barrier.close()
+
     def _discard(self, folder: Path) -> None:
         from shutil import rmtree
 
-        self._known.pop(folder, None)
+        self._forget(folder)
         rmtree(folder, ignore_errors=True)
 
 

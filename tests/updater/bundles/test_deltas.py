@@ -19,6 +19,7 @@ from tests.helpers.vendor import Vendor, copy_of, served, serving
 from tests.helpers.wires import Request, Wire, wired
 from tests.sample_till.bundles import APP
 from tests.updater.bundles.test_downloads import through
+from updater import manifest
 from updater.bundles import packs, patches, version_folders
 from updater.bundles.packs import Codec, New, Patched, Stream
 from updater.bundles.version_folders import Versions
@@ -356,7 +357,7 @@ def test_each_file_is_hashed_once_and_again_only_if_it_was_touched(
 ) -> None:
     vendor, till = shop
     hashed: list[str] = []
-    right = version_folders.entry_of
+    right = manifest.entry_of
 
     def noted(path: Path, relative: str) -> object:
         if ".staging-" in str(path):
