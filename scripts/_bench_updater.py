@@ -29,7 +29,7 @@ BUNDLES = {
 }
 """What is downloaded, the entry in it, and its versions, oldest first."""
 DEFAULT = ("uv", "ruff")
-SAMPLE_SECONDS = 0.02
+SAMPLE_SECONDS = 0.05
 MB = 1e6
 
 
@@ -44,7 +44,7 @@ class Cost:
 
 
 def run(words: list, env: dict | None = None) -> Cost:
-    """Runs a program to its end; its memory is that of its whole tree, looked at every 20 ms."""
+    """Runs a program to its end; its memory is that of its whole tree, looked at every 50 ms."""
     began = time.monotonic()
     with tempfile.TemporaryFile() as output:
         child = subprocess.Popen(words, env={**os.environ, **(env or {})}, cwd=ROOT, stdout=output, stderr=output)

@@ -12,8 +12,8 @@ from typing import Final, NamedTuple, Protocol
 from updater.bundles.packs import Patched, Stream, unusable
 
 BLOCK_BYTES: Final = 1 << 16
-FEW_RUNS_COUNT: Final = 24
-"""Up to so many runs in a block are added one by one; more cost more than adding the whole block."""
+OVER: Final = 1 << 62
+"""The place of a run after the last one."""
 _LOW, _HIGH = (int.from_bytes(bytes([byte]) * BLOCK_BYTES, "little") for byte in (0x7F, 0x80))
 
 
@@ -110,40 +110,47 @@ class Runs:
         self._rest: Final = zip(low, high, lengths, strict=True)
         self._taken_bytes = 0
         self._start = self._length = 0
-        self._is_over = False
+        """Place of the next run among all bytes of the old file that are used, and its length."""
         self._next(0)
 
-    def _next(self, after: int) -> None:
+    def _next(self, stop: int) -> None:
         for low, high, length in self._rest:
-            after += low | high << 8
+            stop += low | high << 8
             if length:
-                self._start, self._length = after, length
+                self._start, self._length = stop, length
                 return
-        self._is_over = True
+        self._start, self._length = OVER, 0
 
     def changed(self, old: bytes, place: int) -> bytes:
         """Return the bytes of a block, which begins at that place of all bytes of the old file that are used."""
-        ends, found = place + len(old), []
-        while not self._is_over and self._start < ends:
-            now = min(self._length, ends - self._start)
-            found.append((self._start - place, self._differences[self._taken_bytes : self._taken_bytes + now]))
-            self._taken_bytes += now
-            if now < self._length:
-                self._start, self._length = self._start + now, self._length - now
-                break
-            self._next(self._start + now)
-        if not found:
+        size, ends, first = len(old), place + len(old), self._start
+        if first >= ends:
             return old
-        if len(found) <= FEW_RUNS_COUNT:
-            made = bytearray(old)
-            for start, difference in found:
-                end = start + len(difference)
-                made[start:end] = added(old[start:end], difference)
-            return bytes(made)
-        whole = bytearray(len(old))
-        for start, difference in found:
-            whole[start : start + len(difference)] = difference
-        return added(old, bytes(whole))
+        # A million runs are usual in a large program: names of this function alone, and no call for a run.
+        start, length, taken = first, self._length, self._taken_bytes
+        whole, differences, rest = bytearray(size), self._differences, self._rest
+        stop = start
+        while start < ends:
+            stop = start + length
+            if stop > ends:
+                stop = ends
+            whole[start - place : stop - place] = differences[taken : taken + stop - start]
+            taken += stop - start
+            if stop - start < length:
+                start, length = stop, length - (stop - start)
+                break
+            start, length = OVER, 0
+            after = stop
+            for low, high, found in rest:
+                after += low | high << 8
+                if found:
+                    start, length = after, found
+                    break
+        self._start, self._length, self._taken_bytes = start, length, taken
+        begin, end = first - place, stop - place
+        if begin == 0 and end == size:
+            return added(old, bytes(whole))
+        return b"".join((old[:begin], added(old[begin:end], bytes(whole[begin:end])), old[end:]))
 
 
 def patched(base: Base, part: Patched, streams: Mapping[Stream, Readable], size_bytes: int) -> Iterator[bytes]:
