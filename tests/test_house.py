@@ -76,7 +76,7 @@ LIBRARIES: Final = {
     "updater.bundles.staging": {"packaging"},
     "updater.flows.agent": {"apscheduler"},
     "updater.cli": {"click", "rich"},
-    "updater.publish": {"click", "packaging", "tuf", "tufup", "securesystemslib"},
+    "updater.publish": {"click", "hdiffpatch", "packaging", "tuf", "tufup", "securesystemslib"},
     "updater.publish.kit.bill": {"cyclonedx", "packageurl"},
     "updater.publish.kit.starters": {"distlib"},
     "updater.publish.storage": {"boto3", "botocore"},
@@ -85,6 +85,7 @@ LIBRARIES: Final = {
 
 AGENTS: Final = (
     "updater.network", "updater.repository", "updater.bundles.offers", "updater.bundles.staging",
+    "updater.bundles.ways",
     "updater.terminal.installation", "updater.terminal.trusting", "updater.cli.main", "updater.cli.shared",
     "updater.cli.install", "updater.cli.check", "updater.cli.run", "updater.cli.status", "updater.cli.allow",
     "updater.cli.rollback", "updater.cli.launch", "updater.cli.confirm", "updater.cli.progress_bar",

@@ -74,6 +74,10 @@ class TerminalOutcome(NamedOutcome):
     )
     TIMED_OUT = ("TIMED_OUT", "U-1005", Group.LATER, "", "The link was too slow; the download resumes where it stopped.")
     STAGING_LATER = ("STAGING_LATER", "U-1006", Group.LATER, "", "It is tried again by itself.")
+    PACK_UNUSABLE = (
+        "PACK_UNUSABLE", "U-1043", Group.DONE, "",
+        "Nothing is needed here: another form of the same release was used. Tell the release engineer which file it was.", True,
+    )
     STAGING_REFUSED = (
         "STAGING_REFUSED", "U-1007", Group.REFUSED, "",
         "The release is damaged as signed: tell the release engineer.", True,

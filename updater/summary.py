@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from dbsync.facts import SchemaNumber
+from dbsync.facts import ReleaseId, SchemaNumber
 from updater.answers import Summary
 from updater.bundle_names import ManifestError, is_app, is_version, wrong
 from updater.manifest import MIGRATIONS_LIMIT, Manifest, NewerFormat
 
 FORMAT: Final = 1
+PACK_FORMAT: Final = 1
+"""Of packs and deltas; agents leave one that they do not know, and use the archive."""
 KEY: Final = "tillkeeper"
 """The name of our part of a target's `custom`."""
 
@@ -85,3 +87,22 @@ def _text(found: Mapping[str, Any], key: str) -> str:
     if not isinstance(value, str):
         raise ManifestError(operation="read the metadata", cause=f"{key} is not a string")
     return value
+
+
+def pack_custom(*, release_id: ReleaseId, since: ReleaseId | None) -> dict[str, Any]:
+    """Return what the metadata says of a pack, or of a delta from a release, in the form of a target's `custom`."""
+    return {KEY: {"format": PACK_FORMAT, "release_id": release_id, "from": since}}
+
+
+def parse_pack(custom: object) -> tuple[str, str | None] | None:
+    """Return the release that a pack makes and the one that a delta continues; None for no pack of this format.
+
+    What cannot be read is no mistake here: the archive is there.
+    """
+    found = custom.get(KEY) if isinstance(custom, Mapping) else None
+    if not isinstance(found, Mapping) or found.get("format") != PACK_FORMAT:
+        return None
+    release_id, since = found.get("release_id"), found.get("from")
+    if not isinstance(release_id, str) or not (since is None or isinstance(since, str)):
+        return None
+    return release_id, since

@@ -30,7 +30,7 @@ CHUNK_BYTES: Final = 1 << 20
 def is_there() -> bool:
     """Return whether this Python has zstd."""
     try:
-        _library("compress", Path())
+        library("compress", Path())
     except BackupUnusable:
         return False
     return True
@@ -43,7 +43,7 @@ def squeeze(*, source: Path, target: Path) -> None:
         BackupUnusable: there is no zstd in this Python.
         DiskFull: or another disk problem; nothing is left of the new file.
     """
-    zstd = _library("compress", source)
+    zstd = library("compress", source)
     options = {zstd.CompressionParameter.compression_level: LEVEL, zstd.CompressionParameter.checksum_flag: 1}
     try:
         with (
@@ -68,7 +68,7 @@ def expand(*, source: Path, target: Path | None = None) -> str:
         BackupUnusable: the file is not sound, or there is no zstd in this Python.
         DiskFull: or another disk problem.
     """
-    zstd, digest = _library("open", source), hashlib.sha256()
+    zstd, digest = library("open", source), hashlib.sha256()
     into = target or Path(os.devnull)
     try:
         with (
@@ -117,14 +117,19 @@ def _chunk(file: Any, path: Path) -> bytes:
         return found
 
 
-def _library(operation: str, path: Path) -> ModuleType | Any:
+def library(operation: str, path: Path) -> ModuleType | Any:
+    """Return the library, for this operation on that file.
+
+    Raises:
+        BackupUnusable: there is no zstd in this Python.
+    """
     try:
         if sys.version_info >= (3, 14):
             from compression import zstd
         else:
             from backports import zstd
     except ImportError as cause:
-        hint = "Install it (pip install 'tillkeeper[zstd]')"
+        hint = "Install it (pip install backports.zstd)"
         if path.suffix == catalog.COMPRESSED:
             hint += f", or decompress it by hand (`zstd -d {path.name}`) and use the file that comes out"
         raise BackupUnusable(

@@ -17,10 +17,12 @@ from tests.helpers.places import moved
 from tests.sample_till.bundles import APP, make_bundle
 from updater.manifest import release_id
 from updater.publish import repository
+from updater.publish.forms import Forms
 from updater.publish.repository import Published
 from updater.publish.serve import make_server
 
 PASSWORD = "a password"
+ARCHIVE_ALONE = Forms(pack=False, deltas_count=0)
 ITERATIONS_COUNT = 1000
 """Of the key derivation: a key file says how many it has, and to open one of the usual 100 000 takes 30 ms."""
 
@@ -65,10 +67,10 @@ class Vendor:
         """Builds and publishes."""
         return self.publish(self.bundle(version, schema=schema, behaviour=behaviour, mended=mended), version)
 
-    def publish(self, bundle: Path, version: str | None) -> Published:
-        """Publishes a folder."""
+    def publish(self, bundle: Path, version: str | None, *, forms: Forms = ARCHIVE_ALONE) -> Published:
+        """Publishes a folder; what is beside tufup's archive has tests of its own."""
         return repository.release(
-            folder=self.repository, bundle=bundle, version=version, config_file=None, passwords=password
+            folder=self.repository, bundle=bundle, version=version, config_file=None, passwords=password, forms=forms
         )
 
     def sign(self, version: str, data: bytes, *, archive: Path | None = None, custom: Any = None) -> str:

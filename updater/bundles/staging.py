@@ -23,7 +23,9 @@ from updater.bundles import space
 from updater.bundles.downloads import Downloads
 from updater.bundles.foreign_files import Kept
 from updater.bundles.offers import Here, Manifests, newest_usable
+from updater.bundles.packs import PackUnusable
 from updater.bundles.version_folders import Versions
+from updater.bundles.ways import Way, Ways, ways
 from updater.host import this_host
 from updater.host.base import NOT_STARTED
 from updater.manifest import Manifest
@@ -68,6 +70,7 @@ class Staging:
         progress: Progress | None = None,
         *,
         self_test: SelfTest | None = None,
+        told: Callable[[Report], None] | None = None,
     ) -> None:
         self._settings: Final = settings
         self._versions: Final = versions
@@ -75,6 +78,8 @@ class Staging:
         self._progress: Final[Progress] = progress or _no_progress
         self._self_test: Final[SelfTest] = self_test or _self_test
         self._spoilt: Final = settings.private / "self-tests.json"
+        self._told: Final = told or _no_report
+        self._ways: Final = Ways(settings.private / "packs.json")
         self._offers: dict[ReleaseId, client.Signed] = {}
 
     def find_releases(self, journal: Journal | None, worked: tuple[Release, ...] = ()) -> Catalog:
@@ -114,25 +119,51 @@ class Staging:
         return self._versions.reuse(offer.release)
 
     def download(self, offer: Offer) -> Path:
-        """Return the verified archive; one that is here is used again, an interrupted download is resumed.
+        """Return a verified file that the release can be made of: a delta, a pack or the archive.
+
+        One that is here is used again, an interrupted download is resumed. One that the server has not, or has with
+        other bytes, is reported, and the next one is fetched.
 
         Raises:
             TryLater: the terminal is offline, the link is too slow, or there is no space.
             Refused: the archive differs from the signed one.
         """
         known = self._known(offer)
-        self._make_room(known, offer.release)
-        target = self._downloads.path_of(offer.release)
-        result = client.fetch(self._source(), known.listed, to=target, progress=self._progress)
-        if result.answer is Answer.OK and result.path is not None:
-            return result.path
+        while True:
+            way = self._way(known, offer.release)
+            self._make_room(known, offer.release, way)
+            result = client.fetch_pack(self._source(), way.pack, to=way.path, progress=self._progress)
+            if result.answer is Answer.OK and result.path is not None:
+                return result.path
+            if way.is_archive or result.answer not in (Answer.REFUSED, Answer.SERVER_WRONG):
+                break
+            self._give_up(offer, way, f"{result.answer}: {result.detail}")
         kind = Refused if result.answer is Answer.REFUSED else TryLater
         raise kind(operation=f"download {offer.release.version}", cause=f"{result.answer}: {result.detail}")
 
     def unpack(self, offer: Offer, archive: Path) -> Path:
-        """Unpack the archive beside the version folders."""
+        """Make the files of the release beside the version folders, from what was downloaded.
+
+        What they cannot be made of is reported, and the next form of the release is fetched and used at once.
+
+        Raises:
+            TryLater: there is no space, or the next form cannot be fetched now.
+            Refused: the archive is damaged or differs from the manifest.
+        """
         known = self._known(offer)
-        return self._versions.unpack(archive, known.manifest, known.manifest_bytes)
+        while True:
+            way = next(way for way in self._all_ways(known, offer.release) if way.path == archive)
+            if way.is_archive:
+                return self._versions.unpack(archive, known.manifest, known.manifest_bytes)
+            try:
+                return self._versions.assemble(archive, known.manifest, known.manifest_bytes, base=way.base)
+            except PackUnusable as error:
+                self._give_up(offer, way, error.cause if error.path is None else error.located)
+            try:
+                archive = self.download(offer)
+            except Refused as error:
+                # The transfer is bad, not the release.
+                raise TryLater(operation=error.operation, cause=error.cause) from error
 
     def copy_bundle(self, offer: Offer, folder: Path) -> Path:
         """Copy the bundle from a folder instead of an archive; it is still checked against the signed manifest."""
@@ -207,14 +238,32 @@ class Staging:
     def _known(self, offer: Offer) -> client.Signed:
         return self._offers[offer.release.release_id]
 
-    def _make_room(self, offer: client.Signed, release: Release) -> None:
+    def _all_ways(self, known: client.Signed, release: Release) -> list[Way]:
+        return ways(known.listed, release, self._downloads, installed=self._versions.names())
+
+    def _way(self, known: client.Signed, release: Release) -> Way:
+        """Return the form of a release that brings it here with the fewest bytes, of those that were not given up."""
+        return self._ways.best(self._all_ways(known, release))
+
+    def _give_up(self, offer: Offer, way: Way, cause: str) -> None:
+        """Report a file that the release cannot be made of, and remove it. A crash before leaves it to the next run."""
+        self._ways.give_up(way)
+        self._downloads.remove_file(way.path)
+        self._told(
+            Report(
+                TerminalOutcome.PACK_UNUSABLE, offer.release, ReportPhase.STAGE, cause=f"{way.in_words}: {cause}",
+                done="another form of the release is used",
+            )
+        )  # fmt: skip
+
+    def _make_room(self, offer: client.Signed, release: Release, way: Way) -> None:
         """Check every disk that the release is written to; where one is short, our own leftovers go first.
 
         Raises:
             DiskFull: there is no room, and the till's reserve stays.
         """
         unpacked_bytes = sum(entry.size_bytes for entry in offer.manifest.files.values())
-        left_bytes = max(0, offer.listed.archive_size_bytes - self._downloads.here_bytes(release))
+        left_bytes = max(0, way.pack.size_bytes - way.here_bytes)
         needs = (
             space.Need(self._versions.root, max(unpacked_bytes, offer.manifest.least_free_bytes)),
             space.Need(self._settings.downloads, left_bytes),
@@ -283,6 +332,10 @@ def _version(text: str) -> Version:
 
 def _self_test(command: Sequence[str], *, folder: Path, timeout_seconds: float) -> tuple[int | None, str]:
     return this_host().run_and_wait(command, timeout_seconds=timeout_seconds, env=None, cwd=folder)
+
+
+def _no_report(report: Report) -> None:
+    """Tell nobody: no place for reports was given."""
 
 
 def _no_progress(done_bytes: int, total_bytes: int) -> None:

@@ -6,11 +6,12 @@ import os
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, BinaryIO, Final
 
 from dbsync.errors import DiskFull, DiskProblem, Refused, disk_problem, place_of
 from dbsync.facts import ReleaseId
 from dbsync.storage import file_calls, files
+from dbsync.storage.platform import this_platform
 from updater.host import this_host
 from updater.manifest import (
     MANIFEST_NAME,
@@ -30,6 +31,7 @@ from updater.manifest import (
 from updater.model import Release
 
 if TYPE_CHECKING:
+    from dbsync.storage.platform.base import Barrier
     from updater.bundles.foreign_files import Kept
 
 RESERVE_BYTES: Final = 50_000_000
@@ -50,6 +52,9 @@ class Versions:
         self.root: Final = program / "versions"
         self._reserve_bytes: Final = reserve_bytes
         self._unchecked_bytes = 0
+        self._known: Final[dict[Path, dict[str, tuple[int, ...]]]] = {}
+        """Of staging folders of this process: the states of the files in which they had the signed content."""
+        self._barriers: Final[dict[Path, Barrier]] = {}
         self._current: Final = program / "current"
 
     def names(self) -> frozenset[str]:
@@ -141,6 +146,53 @@ class Versions:
             raise
         return staging
 
+    def assemble(
+        self, pack: Path, manifest: Manifest, manifest_bytes: bytes, *, base: tuple[str, ReleaseId] | None
+    ) -> Path:
+        """Make the files of a release from a pack, or from a delta and the version folder that it continues.
+
+        Args:
+            pack: the verified file.
+            manifest: the release's.
+            manifest_bytes: its signed bytes.
+            base: name and release of the version folder that a delta continues; None for a pack.
+
+        Raises:
+            PackUnusable: the release cannot be made of it here; what was written is removed again.
+            DiskFull: the disk is full; what was written is removed again.
+        """
+        from updater.bundles.unpacking import Unpacking
+
+        staging = self._empty_staging(manifest, manifest_bytes)
+        known = self._known.setdefault(staging, {})
+
+        def open_target(path: str, entry: FileEntry) -> BinaryIO:
+            target = staging / path
+            _make_folders(target.parent)
+            file = file_calls.open_to_write(target, "xb")
+            target.chmod(entry.mode)
+            return file
+
+        try:
+            for path, entry in manifest.files.items():
+                if entry.link is not None:
+                    _make_folders((staging / path).parent)
+                    (staging / path).symlink_to(entry.link)
+            Unpacking(
+                manifest,
+                base=self.root / base[0] if base is not None else None,
+                open_target=open_target,
+                keep_reserve=self._keep_reserve,
+                written=lambda path: known.__setitem__(path, _state(staging / path)),
+            ).run(pack, release_id=release_id(manifest_bytes), since=base[1] if base is not None else None)
+        except OSError as cause:
+            self._discard(staging)
+            raise disk_problem("unpack", place_of(cause, pack), cause) from cause
+        except (Refused, DiskFull):
+            self._discard(staging)
+            raise
+        return staging
+
     def copy_bundle(self, folder: Path, manifest: Manifest, manifest_bytes: bytes) -> Path:
         """Copy the bundle from a local folder into an empty staging folder."""
         from shutil import copyfile
@@ -170,12 +222,20 @@ class Versions:
     def check(self, folder: Path, manifest: Manifest, *, remove_extra: bool = False) -> None:
         """Check every file and empty folder against the manifest, and that there are no other files.
 
+        A file of a staging folder is hashed once, and again only if it was touched since.
+
         Raises:
             Refused: a file is missing, differs, or is not in the manifest; the error names it.
         """
+        # Windows has no time of a change that a program, such as a self-test, cannot set: there all is hashed again.
+        may_trust = not remove_extra or this_host().keeps_executable_bit
+        known = self._known.get(folder, {}) if may_trust else {}
         for path, entry in manifest.files.items():
             if not os.path.lexists(folder / path):
                 raise Refused(operation="check", path=folder / path, cause="it is missing")
+            if path in known and known[path] == _state(folder / path):
+                # Hashed while it was written, or by the check before, and not touched since.
+                continue
             found = entry_of(folder / path, path)
             if not _same(found, entry):
                 raise Refused(operation="check", path=folder / path, cause="it is not what the signed manifest says")
@@ -250,8 +310,13 @@ class Versions:
         """
         target = self.root / name
         with files.disk_errors("shelve", target):
-            files.sync_tree(staging)
+            barrier = self._barriers.get(staging)
+            if barrier is not None:
+                barrier.sync()
+            else:
+                files.sync_tree(staging)
         files.rename_durably(source=staging, target=target)
+        self._forget(staging)
 
     # ------------------------------------------------------------------------------------------------------- cleanup
 
@@ -312,6 +377,9 @@ class Versions:
         self._discard(staging)
         try:
             _make_folders(staging)
+            barrier = this_platform().barrier(staging)
+            if barrier is not None:
+                self._barriers[staging] = barrier
             for name, data in ((MANIFEST_NAME, manifest_bytes), (START_NAME, start_to_bytes(start_of(manifest)))):
                 file_calls.write_bytes(staging / name, data)
                 (staging / name).chmod(FILE_MODE)
@@ -339,23 +407,35 @@ class Versions:
         if source is None:
             raise Refused(operation="unpack", cause=f"{path} is not a plain file in the archive")
         with source, file_calls.open_to_write(target, "xb") as file:
-            self._copy(source, file, entry, path)
+            sha256 = self._copy(source, file, entry, path)
         target.chmod(entry.mode)
+        if sha256 == entry.sha256:
+            self._known.setdefault(staging, {})[path] = _state(target)
 
-    def _copy(self, source: IO[bytes], target: IO[bytes], entry: FileEntry, path: str) -> None:
-        left_bytes = entry.size_bytes
+    def _copy(self, source: IO[bytes], target: IO[bytes], entry: FileEntry, path: str) -> str:
+        import hashlib
+
+        left_bytes, digest = entry.size_bytes, hashlib.sha256()
         while chunk := source.read(files.READ_SIZE_BYTES):
             left_bytes -= len(chunk)
             if left_bytes < 0:
                 # An archive that unpacks to more than was signed would fill the disk before its hash is checked.
                 raise Refused(operation="unpack", cause=f"{path} is larger than the manifest says")
             self._keep_reserve(len(chunk))
+            digest.update(chunk)
             target.write(chunk)
+        return digest.hexdigest()
 
-    @staticmethod
-    def _discard(folder: Path) -> None:
+    def _forget(self, staging: Path) -> None:
+        self._known.pop(staging, None)
+        barrier = self._barriers.pop(staging, None)
+        if barrier is not None:
+            barrier.close()
+
+    def _discard(self, folder: Path) -> None:
         from shutil import rmtree
 
+        self._forget(folder)
         rmtree(folder, ignore_errors=True)
 
 
@@ -367,6 +447,12 @@ def _make_folders(folder: Path) -> None:
     for made in reversed(missing):
         made.mkdir()
         made.chmod(FOLDER_MODE)
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """Return what changes with every write to a file, and with every other file in its place."""
+    found = path.lstat()
+    return found.st_ino, found.st_dev, found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _same(found: FileEntry, entry: FileEntry) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -23,13 +24,19 @@ from updater.manifest import Manifest, ManifestError, empty_folders, parse, rele
 from updater.publish import clock
 from updater.publish import keys as role_keys
 from updater.publish.bundle import check_follows, describe
+from updater.publish.deltas import Progress
 from updater.publish.deploy import check_not_behind, deploy
 from updater.publish.errors import BadBundle, PublishError
+from updater.publish.forms import Forms
+from updater.publish.forms import forget_old as forget_old_forms
+from updater.publish.forms import make as make_forms
 from updater.publish.keys import ROLES, Passwords
 from updater.publish.signing import ONLINE, Workshop, ends_at
 from updater.publish.storage import TIMESTAMP, Bucket, Public, public_of, storage_of
+from updater.repository.listing import packs_by_version
 from updater.summary import custom_of, summary_of
 
+ALL_FORMS: Final = Forms()
 CONFIG_NAME: Final = "publish.json"
 EXPIRATION_DAYS: Final[Mapping[str, int]] = {"root": 730, "targets": 90, "snapshot": 90, "timestamp": 14}
 """If the repository is refreshed daily, a terminal may be offline for two weeks; roots are valid for years."""
@@ -54,6 +61,8 @@ class Published(NamedTuple):
     files_placed: int
     already: bool
     """True if the release was signed already: this run finished an interrupted publish."""
+    forms: tuple[tuple[str, int], ...] = ()
+    """Names and sizes of its pack and its deltas."""
 
 
 def init(
@@ -145,8 +154,9 @@ def load(folder: Path) -> Config:
 
 
 def release(
-    *, folder: Path, bundle: Path, version: str | None, config_file: Path | None, passwords: Passwords
-) -> Published:
+    *, folder: Path, bundle: Path, version: str | None, config_file: Path | None, passwords: Passwords,
+    forms: Forms = ALL_FORMS, progress: Progress = lambda _what, _done, _total: None,
+) -> Published:  # fmt: skip
     """Publish a bundle as a new release.
 
     Raises:
@@ -163,10 +173,15 @@ def release(
         already = _is_signed(workshop, manifest, data)
         if not already:
             _check_newer(workshop, manifest)
-            _stage(workshop, bundle, manifest, data)
+            _stage(workshop, bundle, manifest, data, forms, progress)
         placed = _publish(workshop, config)
-        archive = workshop.roles.targets.signed.targets[_archive_name(manifest)]
-    return Published(manifest.version, release_id(data), manifest.schema, archive.length, placed, already)
+        targets = workshop.roles.targets.signed.targets
+        archive = targets[_archive_name(manifest)]
+        names = packs_by_version(targets).get((manifest.app, manifest.version), ())
+    return Published(
+        manifest.version, release_id(data), manifest.schema, archive.length, placed, already,
+        tuple((name, targets[name].length) for name in names),
+    )  # fmt: skip
 
 
 def refresh(folder: Path, *, passwords: Passwords) -> int:
@@ -229,14 +244,18 @@ def _publish(workshop: Workshop, config: Config) -> int:
     return deploy(work=workshop.repo_dir, public=config.public)
 
 
-def _stage(workshop: Workshop, bundle: Path, manifest: Manifest, data: bytes) -> None:
-    """Put archive and manifest into the workshop for signing. A crash leaves files that no metadata names."""
+def _stage(workshop: Workshop, bundle: Path, manifest: Manifest, data: bytes, forms: Forms, progress: Progress) -> None:
+    """Put all files of a release into the workshop for signing. A crash leaves files that no metadata names."""
     archive = workshop.targets_dir / _archive_name(manifest)
     archive.unlink(missing_ok=True)
-    try:
-        make_gztar_archive(bundle, workshop.targets_dir, manifest.app, manifest.version)
-    except (OSError, tarfile.TarError) as cause:
-        raise PublishError(operation="archive", path=bundle, cause=str(cause)) from cause
+    # zlib and the other libraries let Python's other threads run: tufup's archive and the rest are made side by side.
+    with ThreadPoolExecutor(1) as beside:
+        archiving = beside.submit(make_gztar_archive, bundle, workshop.targets_dir, manifest.app, manifest.version)
+        made = make_forms(workshop, bundle, manifest, data, forms=forms, progress=progress)
+        try:
+            archiving.result()
+        except (OSError, tarfile.TarError) as cause:
+            raise PublishError(operation="archive", path=bundle, cause=str(cause)) from cause
     if scan(bundle) != manifest.files or empty_folders(bundle) != manifest.folders:
         raise BadBundle(operation="publish", path=bundle, cause="it changed while it was archived")
     described = workshop.targets_dir / _manifest_name(manifest)
@@ -245,6 +264,9 @@ def _stage(workshop: Workshop, bundle: Path, manifest: Manifest, data: bytes) ->
     workshop.roles.add_or_update_target(local_path=archive)
     # What a look needs to know of it: a terminal then fetches only the manifest of what it may choose.
     workshop.roles.add_or_update_target(local_path=described, custom=custom_of(summary_of(manifest)))
+    for form in made:
+        workshop.roles.add_or_update_target(local_path=form.path, custom=form.custom)
+    forget_old_forms(workshop)
 
 
 def _is_signed(workshop: Workshop, manifest: Manifest, data: bytes) -> bool:

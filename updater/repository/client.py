@@ -25,7 +25,7 @@ from updater.manifest import Manifest, ManifestError, NewerFormat
 from updater.model import Limits, ReleaseId, Sha256
 from updater.network.manner import Manner
 from updater.repository import trust, unchanged
-from updater.summary import parse_custom
+from updater.summary import parse_custom, parse_pack
 
 if TYPE_CHECKING:
     import subprocess
@@ -57,6 +57,16 @@ class Source(NamedTuple):
         }
 
 
+class Pack(NamedTuple):
+    """A pack, or a delta, as listed in the signed metadata."""
+
+    path: str
+    size_bytes: int
+    sha256: Sha256
+    since: ReleaseId | None
+    """The release that a delta continues; None for a pack."""
+
+
 class Listed(NamedTuple):
     """Release as listed in the signed metadata."""
 
@@ -76,6 +86,8 @@ class Listed(NamedTuple):
     archive_path: str = ""
     archive_size_bytes: int = 0
     archive_sha256: Sha256 = NO_SHA256
+    packs: tuple[Pack, ...] = ()
+    """Other forms of the same release; none in repositories of earlier releases."""
 
 
 class Signed(NamedTuple):
@@ -197,12 +209,18 @@ def fetch_manifest(source: Source, wanted: Listed, *, to: Path) -> Fetched:
 
 def fetch(source: Source, wanted: Listed, *, to: Path, progress: Callable[[int, int], None]) -> Fetched:
     """Download a release's archive under the name `to`; use it if it is there, resume an unfinished download."""
+    archive = Pack(wanted.archive_path, wanted.archive_size_bytes, wanted.archive_sha256, None)
+    return fetch_pack(source, archive, to=to, progress=progress)
+
+
+def fetch_pack(source: Source, wanted: Pack, *, to: Path, progress: Callable[[int, int], None]) -> Fetched:
+    """Download a pack or a delta, as `fetch` does an archive."""
     request = {
         **source.asked("fetch", source.fetch_seconds),
-        "path": wanted.archive_path,
+        "path": wanted.path,
         "target": str(to),
-        "size_bytes": wanted.archive_size_bytes,
-        "sha256": wanted.archive_sha256,
+        "size_bytes": wanted.size_bytes,
+        "sha256": wanted.sha256,
     }
     answer = _ask(
         request, limit_seconds=source.fetch_seconds, progress=lambda line: progress(line["done"], line["total"])
@@ -223,7 +241,17 @@ def _listed(found: dict[str, Any]) -> Listed:
     if summary is not None and (summary.app, summary.version) != (found["app"], found["version"]):
         problem = f"the metadata calls it {summary.app} {summary.version}"
     fields = {name: found[name] for name in found.keys() & frozenset(Listed._fields)}
+    fields["packs"] = tuple(pack for value in found.get("packs", ()) if (pack := _pack(found, value)) is not None)
     return Listed(**{**fields, "summary": summary, "problem": problem, "needs_newer": needs_newer})
+
+
+def _pack(found: dict[str, Any], value: dict[str, Any]) -> Pack | None:
+    """Return a pack of a release; None for one that this agent does not know, or that makes another release."""
+    known = parse_pack(value.get("custom"))
+    if known is None or known[0] != found["release_id"] or not value["sha256"]:
+        return None
+    since = None if known[1] is None else ReleaseId(known[1])
+    return Pack(value["path"], value["size_bytes"], Sha256(value["sha256"]), since)
 
 
 def _parsed(line: bytes) -> dict[str, Any]:

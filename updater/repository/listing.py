@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -13,6 +14,8 @@ from updater.repository.trust import CLOCK_DOUBT, LISTING_NAME, moment
 
 FORMAT: Final = 1
 MANIFEST_END: Final = ".manifest"
+PACK_END: Final = ".pack"
+DELTA_END: Final = ".delta"
 FULL_LOOK_DAYS: Final = 7
 """After so long without a new timestamp the signatures are verified again, though nothing has changed."""
 
@@ -39,6 +42,29 @@ def named(target: str) -> tuple[str, str]:
     stem = target.removesuffix(MANIFEST_END)
     app, hyphen, version = stem.rpartition("-")
     return (app, version) if stem != target and hyphen and "/" not in target else ("", "")
+
+
+def packs_by_version(targets: Iterable[str]) -> dict[tuple[str, str], list[str]]:
+    """Return the names of packs and deltas by app and version."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for name in targets:
+        stem, _, version = name.rpartition("-")
+        if name.endswith(PACK_END):
+            found.setdefault((stem, version.removesuffix(PACK_END)), []).append(name)
+        elif name.endswith(DELTA_END):
+            found.setdefault((stem.rpartition("-")[0], version.removesuffix(DELTA_END)), []).append(name)
+    return found
+
+
+def pack(target: Any, *, hashed: bool) -> dict[str, Any]:
+    """Return a verified target of a pack or a delta in the form of an answer."""
+    sha256 = target.hashes.get("sha256", "")
+    return {
+        "custom": target.unrecognized_fields.get("custom"),
+        "path": f"targets/{f'{sha256}.' if hashed else ''}{target.path}",
+        "size_bytes": target.length,
+        "sha256": sha256,
+    }
 
 
 def offer(*, app: str, version: str, manifest: Any, archive: Any, hashed: bool) -> dict[str, Any]:

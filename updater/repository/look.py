@@ -207,7 +207,7 @@ class Look:
         root: Root = Metadata[Root].from_file(str(self.metadata / "root.json")).signed
         if targets.delegations is not None:
             raise Trouble(Answer.REFUSED, "the repository delegates, which is not accepted here")
-        offers = []
+        offers, packs = [], listing.packs_by_version(targets.targets)
         for name in sorted(targets.targets):
             app, version = listing.named(name)
             if not app or (self.app and app != self.app):
@@ -217,11 +217,12 @@ class Look:
             archive = client.get_targetinfo(f"{app}-{version}.tar.gz")
             if manifest is None:
                 continue
-            offers.append(
-                listing.offer(
-                    app=app, version=version, manifest=manifest, archive=archive, hashed=bool(root.consistent_snapshot)
-                )
-            )
+            hashed = bool(root.consistent_snapshot)
+            offer = listing.offer(app=app, version=version, manifest=manifest, archive=archive, hashed=hashed)
+            known = [client.get_targetinfo(name) for name in packs.get((app, version), ())]
+            if known:
+                offer["packs"] = [listing.pack(target, hashed=hashed) for target in known if target is not None]
+            offers.append(offer)
         return offers
 
     def _keep(self, root: bytes, offers: list[dict[str, Any]], expires: datetime) -> None:

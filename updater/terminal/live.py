@@ -402,6 +402,10 @@ class Terminal(Till):
             from updater.bundles.staging import Staging
 
             self._staging = Staging(
-                self.settings, self.versions, self._download_progress, self_test=self._till_side.self_test
+                self.settings,
+                self.versions,
+                self._download_progress,
+                self_test=self._till_side.self_test,
+                told=self.tell,
             )
         return self._staging

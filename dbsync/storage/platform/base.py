@@ -29,6 +29,22 @@ class Account(NamedTuple):
     home: Path
 
 
+class Barrier(ABC):
+    """One call that makes durable what was written on a file system since this was opened."""
+
+    @abstractmethod
+    def sync(self) -> None:
+        """Make it durable.
+
+        Raises:
+            OSError: a part of it may not be durable.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give up what is held open."""
+
+
 class Platform(ABC):
     """One operating system. Methods raise OSError as the system does; callers turn it into an error of ours."""
 
@@ -141,6 +157,13 @@ class Platform(ABC):
     @abstractmethod
     def sync_folder(self, folder: Path) -> None:
         """Make the names in a folder durable, where the system does not do so by itself."""
+
+    @abstractmethod
+    def barrier(self, folder: Path) -> Barrier | None:
+        """Return the barrier of the file system of a folder, for what is written from now on.
+
+        None where there is none that tells of every write that failed: then each file is synced by itself.
+        """
 
     @abstractmethod
     def clone_file(self, *, source: Path, target: Path) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from dbsync.storage.platform.base import Barrier
 from dbsync.storage.platform.posix import PosixPlatform
 
 if TYPE_CHECKING:
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 PROC: Final = Path("/proc")
 MOUNTS: Final = Path("/proc/self/mounts")
 NETWORK_KINDS: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "davfs", "fuse.davfs2", "fuse.sshfs"})
+BARRIER_SINCE: Final = (5, 8)
+"""Before, Linux's syncfs(2) told of no write that had failed."""
+BARRIER_KINDS: Final = frozenset({"ext4", "xfs", "btrfs", "f2fs"})
+"""File systems whose own code it calls: one that lies on another, such as FUSE or overlay, may do nothing."""
 COPY_PROGRAM: Final = Path("/bin/cp")
 CLONE_TIMEOUT_SECONDS: Final = 60.0
 """It takes milliseconds, plus writing out what the system still holds of the file."""
@@ -25,8 +30,34 @@ COPY_STALL_SECONDS: Final = 60.0
 """A copy that does not grow for so long is ended, as in `page_copy`."""
 
 
+class SyncFs(Barrier):
+    """syncfs(2). It tells of writes that failed since the folder was opened."""
+
+    def __init__(self, folder: Path) -> None:
+        self._descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+    def sync(self) -> None:
+        import ctypes
+
+        if ctypes.CDLL(None, use_errno=True).syncfs(self._descriptor) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
 class LinuxPlatform(PosixPlatform):
     """Linux."""
+
+    def barrier(self, folder: Path) -> Barrier | None:
+        version = tuple(int(part) for part in os.uname().release.split(".")[:2] if part.isdecimal())
+        lines = MOUNTS.read_bytes().decode("utf-8", errors="replace").split("\n")
+        if version < BARRIER_SINCE or file_system_of(Path(os.path.realpath(folder)), lines) not in BARRIER_KINDS:
+            return None
+        return SyncFs(folder)
 
     def clone_file(self, *, source: Path, target: Path) -> bool:
         import subprocess

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from dbsync.storage.platform.base import Account, Platform, Value
+from dbsync.storage.platform.base import Account, Barrier, Platform, Value
 
 if TYPE_CHECKING:
     import pwd
@@ -132,6 +132,10 @@ class PosixPlatform(Platform):
 
     def sync_folder(self, folder: Path) -> None:
         _sync(folder)
+
+    def barrier(self, folder: Path) -> Barrier | None:
+        # sync(2) waits for nothing on some systems and tells of no failure on any.
+        return None
 
     def allocate(self, descriptor: int, size_bytes: int) -> None:
         # Written, because an extended file has no blocks here.

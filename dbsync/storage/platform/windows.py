@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dbsync.storage.platform import win32
-from dbsync.storage.platform.base import Account, Platform, Value
+from dbsync.storage.platform.base import Account, Barrier, Platform, Value
 
 if TYPE_CHECKING:
     import subprocess
@@ -154,6 +154,10 @@ class WindowsPlatform(Platform):
 
     def sync_folder(self, folder: Path) -> None:
         """Do nothing: there is no such call, and NTFS journals its names."""
+
+    def barrier(self, folder: Path) -> Barrier | None:
+        # To flush a volume takes an administrator.
+        return None
 
     def clone_file(self, *, source: Path, target: Path) -> bool:
         """Return false: NTFS cannot share blocks, and ReFS is not asked to."""

@@ -196,7 +196,7 @@ def test_without_zstd_the_error_says_what_to_do_and_all_else_works(tmp_path: Pat
 
     refused = bare("backups", "--compress", "--keep-plain", "1")
     assert refused.returncode == 4
-    assert "there is no zstd in this Python. Install it (pip install 'tillkeeper[zstd]')." in refused.stderr
+    assert "there is no zstd in this Python. Install it (pip install backports.zstd)." in refused.stderr
     assert kept.path.exists()
     small = packed(database, kept)
     now = dump_but_marks(database)

@@ -15,8 +15,9 @@ from tests.drills.faults.engine import Ran
 from tests.drills.faults.kept_values import Numbers
 from tests.drills.faults.pictures import Picture, grow, picture, receipts_in
 from tests.drills.faults.stage import LAUNCH, Stage, dbsync, updater
-from tests.helpers.vendor import Vendor
+from tests.helpers.vendor import ARCHIVE_ALONE, Vendor
 from tests.sample_till.bundles import APP, copy_migrations
+from updater.publish.forms import Forms
 
 PAGE_BYTES: Final = 4096
 PRODUCTS_COUNT: Final = 60
@@ -146,7 +147,9 @@ class Scenes:
         vendor = Vendor(self.stage.vendor)
         vendor.init()
         for release in RELEASES:
-            vendor.publish(bundle(vendor.bundles / release.version, release), release.version)
+            # The first update comes as a delta: what is disturbed then is its way into a version folder.
+            forms = Forms(deltas_count=1) if release is UPDATE else ARCHIVE_ALONE
+            vendor.publish(bundle(vendor.bundles / release.version, release), release.version, forms=forms)
             shutil.copytree(vendor.public, self._public(release))
 
     def _public(self, release: Built) -> Path:

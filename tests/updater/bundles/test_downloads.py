@@ -57,7 +57,7 @@ def test_only_the_archives_of_wanted_releases_stay(tmp_path: Path) -> None:
         (folder / name).write_bytes(b"12345")
     (folder / "link.archive").symlink_to(tmp_path)
     (folder / "folder").mkdir()
-    assert Downloads(folder).here_bytes(release) == 10
+    assert Downloads(folder).here_bytes(wanted) == 10
     Downloads(folder).tidy({release.folder})
     assert sorted(path.name for path in folder.iterdir()) == [wanted.name, f"{wanted.name}.part", "folder"]
     Downloads(tmp_path / "none").tidy(frozenset())

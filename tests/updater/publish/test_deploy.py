@@ -19,6 +19,7 @@ from updater.answers import Answer
 from updater.network.manner import Manner
 from updater.publish import deploy, repository
 from updater.publish.errors import PublishError
+from updater.publish.forms import Forms
 from updater.repository import client as repository_client
 from updater.repository.trust import begin
 
@@ -93,7 +94,7 @@ def _look_on(url: str, folder: str, root: str, keeps: bool, ended: Any, queue: A
 
 
 def test_tufups_own_client_reads_the_repository(vendor: Vendor, url: str, tmp_path: Path) -> None:
-    vendor.release("1.1", schema=4)
+    vendor.publish(vendor.bundle("1.1", schema=4), "1.1", forms=Forms())
     # In a process of its own: tufup's client keeps state, and warns about its pins.
     context = multiprocessing.get_context("spawn")
     queue: Any = context.Queue()

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from updater.cli.progress_bar import steps_bar
 from updater.cli.shared import FOLDER, in_words
 from updater.publish import repository
 from updater.publish.cli.shared import EXISTING_FILE, passwords_from, with_password_file, with_repository
+from updater.publish.forms import DELTAS_COUNT, Forms
 
 
 @click.command("release")
@@ -18,19 +20,33 @@ from updater.publish.cli.shared import EXISTING_FILE, passwords_from, with_passw
 @click.option(
     "--config", "config_file", type=EXISTING_FILE, help="The bundle's description (default: tillkeeper.toml in it)."
 )
+@click.option(
+    "--deltas",
+    "deltas_count",
+    type=click.IntRange(0, 100),
+    default=DELTAS_COUNT,
+    show_default=True,
+    help="Make deltas from so many of the last releases.",
+)
+@click.option("--pack/--no-pack", default=True, show_default=True, help="Make a zstd pack beside tufup's archive.")
 @with_password_file
 def command(
-    folder: Path, bundle: Path, version: str | None, config_file: Path | None, password_file: Path | None
-) -> None:
+    folder: Path, bundle: Path, version: str | None, config_file: Path | None, deltas_count: int, pack: bool,
+    password_file: Path | None,
+) -> None:  # fmt: skip
     """Publish the folder BUNDLE as a new release. Repeating a publish that was cut finishes it."""
-    with in_words():
+    with in_words(), steps_bar() as progress:
         done = repository.release(
             folder=folder,
             bundle=bundle,
             version=version,
             config_file=config_file,
             passwords=passwords_from(password_file),
+            forms=Forms(pack=pack, deltas_count=deltas_count),
+            progress=progress,
         )
     word = "was published already" if done.already and not done.files_placed else "is published"
     click.echo(f"{done.version} {word}: schema {done.schema}, {done.archive_size_bytes / 1e6:.2f} MB")
+    for name, size_bytes in done.forms:
+        click.echo(f"{name}: {size_bytes / 1e6:.2f} MB")
     click.echo(f"release id {done.release_id}")

@@ -1,0 +1,265 @@
+"""Tillkeeper beside tufup: the same bundles, the same server, each step of one right after the other's.
+
+Bundles are wheels that pip downloads once into a cache (TILLKEEPER_BENCH_CACHE), or the sample till, frozen.
+"""
+
+import functools
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import zipfile
+from pathlib import Path
+
+from _environment import ROOT, pip, say
+
+PEER = Path(__file__).with_name("_bench_tufup.py")
+APP, PASSWORD = "bench", "bench"
+BUNDLES = {
+    "uv": ("uv", "uv-{0}.data/scripts/uv", ("0.13.3", "0.13.4", "0.13.5", "0.13.6", "0.13.7", "0.13.8", "0.13.9")),
+    "ruff": (
+        "ruff",
+        "ruff-{0}.data/scripts/ruff",
+        ("0.17.0", "0.17.1", "0.17.2", "0.17.3", "0.17.4", "0.17.5", "0.17.6"),
+    ),
+    "pyside6": ("PySide6-Essentials", "PySide6/rcc.py", ("6.9.1", "6.9.2", "6.9.3")),
+}
+"""What is downloaded, the entry in it, and its versions, oldest first."""
+DEFAULT = ("uv", "ruff")
+SAMPLE_SECONDS = 0.05
+MB = 1e6
+
+
+class Cost:
+    """What a process and all that it starts costs."""
+
+    def __init__(self, seconds: float, cpu_seconds: float, peak_bytes: int) -> None:
+        self.seconds, self.cpu_seconds, self.peak_bytes = seconds, cpu_seconds, peak_bytes
+
+    def __str__(self) -> str:
+        return f"{self.seconds:7.2f} s {self.cpu_seconds:7.2f} s CPU {self.peak_bytes / MB:6.0f} MB"
+
+
+def run(words: list, env: dict | None = None) -> Cost:
+    """Runs a program to its end; its memory is that of its whole tree, looked at every 50 ms."""
+    began = time.monotonic()
+    with tempfile.TemporaryFile() as output:
+        child = subprocess.Popen(words, env={**os.environ, **(env or {})}, cwd=ROOT, stdout=output, stderr=output)
+        peak, over = [0], threading.Event()
+        watch = threading.Thread(target=sample, args=(child.pid, peak, over))
+        watch.start()
+        _, status, usage = os.wait4(child.pid, 0)
+        seconds = time.monotonic() - began
+        over.set()
+        watch.join()
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode != 0:
+            output.seek(0)
+            sys.exit(f"{words} ended with {child.returncode}: {output.read().decode()[-2000:]}")
+    return Cost(seconds, usage.ru_utime + usage.ru_stime, peak[0])
+
+
+def sample(pid: int, peak: list, over: threading.Event) -> None:
+    """Keeps the largest sum of the memory of a process and its descendants."""
+    while not over.wait(SAMPLE_SECONDS):
+        parents, sizes = {}, {}
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                except OSError:
+                    continue
+                parents[int(entry.name)], sizes[int(entry.name)] = int(fields[1]), int(fields[21])
+        tree, size = [pid], 0
+        while tree:
+            found = tree.pop()
+            size += sizes.get(found, 0)
+            tree += [child for child, parent in parents.items() if parent == found]
+        peak[0] = max(peak[0], size * os.sysconf("SC_PAGE_SIZE"))
+
+
+class Site:
+    """A public folder on loopback; counts requests and bytes."""
+
+    def __init__(self, public: Path) -> None:
+        from updater.publish.serve import make_server
+
+        self.requests = self.sent_bytes = 0
+        self._server = make_server(public, told=self._count)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def _count(self, line: str) -> None:
+        self.requests += 1
+        self.sent_bytes += int(line.split()[1]) if line.endswith(" bytes") else 0
+
+    def measured(self, words: list) -> tuple:
+        """Runs a client; returns its cost, the requests and the bytes."""
+        self.requests = self.sent_bytes = 0
+        cost = run(words)
+        return cost, self.requests, self.sent_bytes
+
+
+def bundle(name: str, version: str, folder: Path) -> Path:
+    """The files of a wheel, with the vendor's description."""
+    package, entry, _ = BUNDLES[name]
+    cache = Path(os.environ.get("TILLKEEPER_BENCH_CACHE") or Path.home() / ".cache" / "tillkeeper-bench")
+    stem = f"{package.replace('-', '_').lower()}-{version}-"
+    found = [path for path in cache.glob("*.whl") if path.name.lower().startswith(stem)]
+    if not found:
+        words = [*pip(), "download", "--quiet", "--no-deps", "--dest", str(cache), f"{package}=={version}"]
+        if subprocess.run(words, check=False).returncode != 0:
+            raise FileNotFoundError(f"{package} {version} could not be downloaded")
+        found = [path for path in cache.glob("*.whl") if path.name.lower().startswith(stem)]
+    target = folder / f"{name}-{version}"
+    with zipfile.ZipFile(found[0]) as wheel:
+        wheel.extractall(target)
+    entry = entry.format(version)
+    # The same name in each release, as a vendor's build has it.
+    (target / entry).rename(target / "app")
+    (target / "app").chmod(0o755)
+    (target / "tillkeeper.toml").write_text(f'version = "{version}"\nentry = "app"\n')
+    return target
+
+
+class Ours:
+    """Tillkeeper's vendor and terminals."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.words = [sys.executable, "-m", "updater"]
+        os.environ["TILLKEEPER_KEY_PASSWORD"] = PASSWORD
+        self.publish("init", "--app", APP, "--public", str(folder / "public"))
+        self.site = Site(folder / "public")
+
+    def publish(self, command: str, *more: str) -> Cost:
+        """Runs `updater publish`."""
+        return run([*self.words, "publish", command, "--repository", str(self.folder / "vendor"), *more])
+
+    def add(self, files: Path, *, last: bool, deltas_count: int) -> Cost:
+        """Publishes; only the last release needs more than an archive."""
+        forms = ["--deltas", str(deltas_count)] if last else ["--deltas", "0", "--no-pack"]
+        return self.publish("release", str(files), *forms)
+
+    def install(self, version: str) -> None:
+        """Makes a terminal that has the newest release."""
+        folder = self.folder / version
+        run([
+            *self.words, "install", "--url", self.site.url, "--root", str(self.folder / "public/metadata/1.root.json"),
+            "--settings", str(folder / "settings.toml"), "--program", str(folder / "program"),
+            "--state", str(folder / "state"), "--data", str(folder / "data"),
+        ])  # fmt: skip
+
+    def update(self, version: str) -> tuple:
+        """Runs one cycle on the terminal that had that version."""
+        return self.site.measured([*self.words, "check", "--settings", str(self.folder / version / "settings.toml")])
+
+    def disk_bytes(self, version: str) -> int:
+        """All that is on the terminal."""
+        return size_of(self.folder / version)
+
+    def made(self, version: str) -> str:
+        """Sizes of the forms of a release."""
+        found = sorted((self.folder / "public/targets").glob(f"*{version}.*"))
+        wanted = [path for path in found if path.suffix in (".pack", ".delta", ".gz")]
+        return ", ".join(f"{path.name.partition('.')[2]} {path.stat().st_size / MB:.2f} MB" for path in wanted)
+
+
+class Theirs:
+    """tufup's vendor and apps."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.words = [sys.executable, str(PEER)]
+        run([*self.words, "init", str(folder)])
+        self.site = Site(folder / "public")
+
+    def add(self, files: Path, *, version: str, patch: bool) -> Cost:
+        """Publishes."""
+        return run([*self.words, "add", str(self.folder), str(files), version, "patch" if patch else "archive"])
+
+    def install(self, version: str, files: Path, *, with_archive: bool) -> None:
+        """Makes an app of a version, with the archive that patches need, or without."""
+        folder = self.folder / version
+        shutil.copytree(files, folder / "app")
+        for name in ("metadata", "targets"):
+            (folder / name).mkdir()
+        shutil.copy(self.folder / "public/metadata/root.json", folder / "metadata")
+        if with_archive:
+            shutil.copy(self.folder / f"public/targets/{APP}-{version}.tar.gz", folder / "targets")
+
+    def update(self, version: str, now: str = "") -> tuple:
+        """Updates the app that had that version."""
+        return self.site.measured([*self.words, "update", str(self.folder / version), self.site.url, now or version])
+
+    def disk_bytes(self, version: str) -> int:
+        """All that is on the terminal."""
+        return size_of(self.folder / version)
+
+    def made(self, version: str) -> str:
+        """Sizes of what it publishes."""
+        found = sorted((self.folder / "public/targets").glob(f"*{version}.*"))
+        return ", ".join(f"{path.name} {path.stat().st_size / MB:.2f} MB" for path in found)
+
+
+def size_of(folder: Path) -> int:
+    """The bytes of the files in a folder."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
+
+
+def bench(names: list, behind: int) -> None:
+    """Measures each bundle: made, one behind, several behind, all of it, nothing new."""
+    for name in names or DEFAULT:
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                measure(name, behind, Path(folder))
+            except FileNotFoundError as error:
+                say(f"-- {name} is left out: {error}")
+
+
+def measure(name: str, behind: int, folder: Path) -> None:
+    """One bundle, in a folder of its own."""
+    versions = BUNDLES[name][2]
+    behind = min(behind, len(versions) - 2)
+    versions = versions[-behind - 2 :]
+    last = versions[-1]
+    say(f"-- {name} {' '.join(versions)}")
+    bundles = {version: bundle(name, version, folder / "bundles") for version in versions}
+    size_bytes = size_of(bundles[last])
+    count = sum(1 for path in bundles[last].rglob("*") if path.is_file())
+    say(f"{count} files, {size_bytes / MB:.1f} MB")
+    ours, theirs = Ours(folder / "ours"), Theirs(folder / "theirs")
+    wanted = {versions[0], versions[-2], versions[-behind - 1]}
+    for version in versions:
+        is_last = version == last
+        cost = ours.add(bundles[version], last=is_last, deltas_count=behind)
+        peer = theirs.add(bundles[version], version=version, patch=version != versions[0] and (is_last or behind > 1))
+        if is_last:
+            say(f"made: tufup, 1 patch        {peer}   {theirs.made(last)}")
+            say(f"made: Tillkeeper, {behind} delta(s) {cost}   {ours.made(last)}")
+        elif version in wanted:
+            ours.install(version)
+            theirs.install(version, bundles[version], with_archive=version != versions[0])
+    cases = {"one behind": versions[-2], f"{behind} behind": versions[-behind - 1], "full": versions[0]}
+    if behind == 1:
+        del cases["1 behind"]
+    say(f"{'':<12} {'':<11} {'wall':>9} {'CPU':>13} {'peak':>9} {'requests':>9} {'bytes':>10} {'on disk':>10}")
+    for case, version in cases.items():
+        sides = {"tufup": theirs, "Tillkeeper": ours}
+        for side, terminal in sides.items():
+            tell(case, side, terminal.update(version), terminal.disk_bytes(version))
+    for side, update in {
+        "tufup": functools.partial(theirs.update, versions[-2], last),
+        "Tillkeeper": functools.partial(ours.update, versions[-2]),
+    }.items():
+        tell("nothing new", side, update(), 0)
+
+
+def tell(case: str, side: str, found: tuple, disk_bytes: int) -> None:
+    """One line of the table."""
+    cost, requests, sent_bytes = found
+    disk = f"{disk_bytes / MB:8.1f} MB" if disk_bytes else ""
+    say(f"{case:<12} {side:<11} {cost} {requests:9} {sent_bytes / MB:7.3f} MB {disk}")

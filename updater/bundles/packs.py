@@ -1,0 +1,258 @@
+"""The files in which a release travels beside tufup's archive: a head that says how each file is made, and streams.
+
+A pack holds a whole release, a delta what differs from one earlier release. Both are one format:
+
+    TKPACK1 and a line feed | size of the head, 4 bytes | head | streams, in the order in which the head lists them
+
+The head is JSON, packed as XZ packs it. Streams are of bytes, and each is read once from its beginning, in the order of
+the head's files. What arrives is signed; a mistake of the vendor's is still bounded here in memory, size and time.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, BinaryIO, Final, NamedTuple, Protocol
+
+from dbsync.backups import compression
+from dbsync.errors import Refused
+from dbsync.facts import ReleaseId
+from updater.manifest import ManifestError, check_path
+
+MAGIC: Final = b"TKPACK1\n"
+HEAD_LIMIT_BYTES: Final = 64_000_000
+"""Of an unpacked head: as much as some 200 000 files need."""
+LZMA_WINDOW_BYTES: Final = 1 << 23
+ZSTD_WINDOW_LOG: Final = 25
+"""A pack is unpacked with a window of 32 MB at most, a delta with six of 8 MB, of which it fills what it holds."""
+PATCH_LIMIT_BYTES: Final = 1 << 24
+"""Of each part of one file's patch that is held in memory. A file that needs more travels whole."""
+READ_BYTES: Final = 1 << 16
+XZ_FILTERS: Final = ({"id": lzma.FILTER_LZMA2, "dict_size": LZMA_WINDOW_BYTES, "preset": 9},)
+
+
+class PackUnusable(Refused):
+    """A pack or a delta from which the release cannot be made here; the release itself is not to blame."""
+
+
+class Stream(StrEnum):
+    """Names of the streams."""
+
+    LITERALS = "literals"
+    """Bytes of the new files that come from no old one."""
+    COVERS = "covers"
+    """Where a new file continues with bytes of the old one."""
+    GAPS_LOW = "gaps_low"
+    GAPS_HIGH = "gaps_high"
+    """How many of those bytes stay as they are, low and high byte, until the next run that changes."""
+    LENGTHS = "lengths"
+    """How many bytes such a run has, up to 255."""
+    DIFFERENCES = "differences"
+    """What is added to the bytes of the runs."""
+
+
+class Codec(StrEnum):
+    """Compression of a stream."""
+
+    XZ = "xz"
+    """LZMA2, as in the standard library."""
+    ZSTD = "zstd"
+
+
+class New(NamedTuple):
+    """A file that travels whole."""
+
+    path: str
+
+
+class Moved(NamedTuple):
+    """A file that the earlier release has under another name."""
+
+    path: str
+    base: str
+
+
+class Patched(NamedTuple):
+    """A file that is made of one of the earlier release."""
+
+    path: str
+    base: str
+    covers_bytes: int
+    runs_count: int
+    differences_bytes: int
+
+
+Part = New | Moved | Patched
+
+
+class Packed(NamedTuple):
+    """A stream's place in the file."""
+
+    stream: Stream
+    codec: Codec
+    packed_bytes: int
+    plain_bytes: int
+
+
+class Head(NamedTuple):
+    """The beginning of a pack or a delta: the files that it makes, and its streams."""
+
+    release_id: ReleaseId
+    since: ReleaseId | None
+    """The release that a delta continues; None for a pack."""
+    parts: tuple[Part, ...]
+    """In the order of the streams; of a delta, files that are not named are the earlier release's."""
+    streams: tuple[Packed, ...]
+
+
+class Decompressor(Protocol):
+    """The decompressors of both libraries."""
+
+    @property
+    def eof(self) -> bool:
+        """Whether the stream has ended."""
+
+    @property
+    def needs_input(self) -> bool:
+        """Whether more comes only of more input."""
+
+    def decompress(self, data: bytes, max_length: int = -1) -> bytes:
+        """Return at most so many bytes."""
+
+
+def has_zstd() -> bool:
+    """Return whether packs can be read here; deltas need no more than the standard library."""
+    return compression.is_there()
+
+
+def decompressor(codec: Codec) -> tuple[Decompressor, type[Exception]]:
+    """Return what undoes a codec, with a bounded window, and what it raises for damage."""
+    if codec is Codec.XZ:
+        return lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=XZ_FILTERS), lzma.LZMAError
+    if not has_zstd():
+        raise unusable("there is no zstd in this Python")
+    zstd = compression.library("unpack", Path())
+    found: Decompressor = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG})
+    return found, zstd.ZstdError
+
+
+class Source:
+    """One stream while it is read."""
+
+    def __init__(self, file: BinaryIO, packed: Packed, place: int) -> None:
+        self._file: Final = file
+        self._packed: Final = packed
+        self._place = place
+        self._ends: Final = place + packed.packed_bytes
+        self._undo, self._damage = decompressor(packed.codec)
+        self._made_bytes = 0
+        self._ready = bytearray()
+
+    def read(self, size_bytes: int) -> bytes:
+        """Return exactly so many bytes.
+
+        Raises:
+            PackUnusable: the stream is damaged, or ends before.
+        """
+        while len(self._ready) < size_bytes:
+            self._more(size_bytes - len(self._ready))
+        found = bytes(self._ready[:size_bytes])
+        del self._ready[:size_bytes]
+        return found
+
+    def _more(self, wanted_bytes: int) -> None:
+        data = b""
+        if self._undo.needs_input:
+            self._file.seek(self._place)
+            data = self._file.read(min(READ_BYTES, self._ends - self._place))
+            self._place += len(data)
+        if self._undo.eof or (self._undo.needs_input and not data):
+            raise unusable(f"the stream {self._packed.stream} ends too early")
+        try:
+            made = self._undo.decompress(data, max(wanted_bytes, READ_BYTES))
+        except self._damage as cause:
+            raise unusable(f"the stream {self._packed.stream} is damaged: {cause}") from cause
+        self._made_bytes += len(made)
+        if self._made_bytes > self._packed.plain_bytes:
+            raise unusable(f"the stream {self._packed.stream} is longer than its head says")
+        self._ready += made
+
+
+def sources(file: BinaryIO, head: Head) -> dict[Stream, Source]:
+    """Return the streams of an open pack whose head was just read: the file stands behind it."""
+    place, found = file.tell(), {}
+    for packed in head.streams:
+        found[packed.stream] = Source(file, packed, place)
+        place += packed.packed_bytes
+    return found
+
+
+def head_to_bytes(head: Head) -> bytes:
+    """Return the beginning of a pack, up to its streams."""
+    document = {
+        "format": 1,
+        "release_id": head.release_id,
+        "from": head.since,
+        "files": [list(part) for part in head.parts],
+        "streams": [list(packed) for packed in head.streams],
+    }
+    plain = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+    data = lzma.compress(plain, format=lzma.FORMAT_RAW, filters=XZ_FILTERS)
+    return MAGIC + len(data).to_bytes(4, "big") + data
+
+
+def read_head(file: BinaryIO) -> Head:
+    """Read the head of an open pack.
+
+    Raises:
+        PackUnusable: it is no pack, is damaged, or names files or streams that cannot be.
+    """
+    start = file.read(len(MAGIC) + 4)
+    if start[: len(MAGIC)] != MAGIC or len(start) != len(MAGIC) + 4:
+        raise unusable("it is not a pack")
+    size_bytes = int.from_bytes(start[len(MAGIC) :], "big")
+    data = file.read(min(size_bytes, HEAD_LIMIT_BYTES))
+    try:
+        undo = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=XZ_FILTERS)
+        plain = undo.decompress(data, HEAD_LIMIT_BYTES)
+        if not undo.eof:
+            raise unusable("its head is damaged")
+        return _head(json.loads(plain))
+    except (lzma.LZMAError, ManifestError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as cause:
+        raise unusable(f"its head is damaged: {type(cause).__name__}: {str(cause)[:200]}") from cause
+
+
+def _head(document: Mapping[str, Any]) -> Head:
+    since = document["from"]
+    return Head(
+        ReleaseId(str(document["release_id"])),
+        None if since is None else ReleaseId(str(since)),
+        tuple(_part(*values) for values in document["files"]),
+        tuple(
+            Packed(Stream(name), Codec(codec), _count(packed), _count(plain))
+            for name, codec, packed, plain in document["streams"]
+        ),
+    )
+
+
+def _part(path: str, base: str | None = None, *counts: int) -> Part:
+    if base is None:
+        return New(check_path(path))
+    if not counts:
+        return Moved(check_path(path), check_path(base))
+    covers_bytes, runs_count, differences_bytes = (_count(count, PATCH_LIMIT_BYTES) for count in counts)
+    return Patched(check_path(path), check_path(base), covers_bytes, runs_count, differences_bytes)
+
+
+def _count(value: object, limit: int = 1 << 50) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= limit:
+        raise ValueError(f"{value!r} is no size")
+    return value
+
+
+def unusable(cause: str, path: Path | None = None) -> PackUnusable:
+    """Return the error of a pack that cannot be used."""
+    return PackUnusable(operation="unpack", path=path, cause=cause)

@@ -1,0 +1,86 @@
+"""The forms in which a release can come to this terminal, and the choice among them: the fewest bytes on the line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from dbsync.errors import Refused
+from dbsync.storage import files
+from updater.bundles import packs
+from updater.bundles.downloads import Downloads
+from updater.model import Release, ReleaseId, Sha256
+from updater.repository.client import Listed, Pack
+
+GIVEN_UP_COUNT: Final = 50
+"""How many files that were no use are remembered."""
+
+
+class Way(NamedTuple):
+    """One form of a release, and where it is put."""
+
+    pack: Pack
+    path: Path
+    here_bytes: int
+    """How much of it is here already."""
+    base: tuple[str, ReleaseId] | None = None
+    """For a delta: name and release of the version folder that it continues."""
+    is_archive: bool = False
+
+    @property
+    def in_words(self) -> str:
+        """The name of the form, for a report."""
+        return f"the delta from {self.base[0]}" if self.base is not None else "the pack"
+
+
+class Ways:
+    """The choice, with a record of what was no use: such a file is not fetched again.
+
+    Without the record, or after a crash before it is written, it is fetched again.
+    """
+
+    def __init__(self, record: Path) -> None:
+        self._record: Final = record
+
+    def best(self, found: Iterable[Way]) -> Way:
+        """Return the way with the fewest bytes left to fetch; the archive is always one."""
+        given_up = self._given_up()
+        usable = [way for way in found if way.is_archive or way.pack.sha256 not in given_up]
+        return min(usable, key=lambda way: (max(0, way.pack.size_bytes - way.here_bytes), way.is_archive))
+
+    def give_up(self, way: Way) -> None:
+        """Remember that a file is no use."""
+        kept = [*self._given_up(), way.pack.sha256][-GIVEN_UP_COUNT:]
+        files.make_folder(self._record.parent)
+        files.write_json(self._record, {"format": 1, "given_up": kept})
+
+    def _given_up(self) -> list[Sha256]:
+        try:
+            return [Sha256(str(sha256)) for sha256 in files.read_json(self._record)["given_up"]]
+        except (FileNotFoundError, Refused, KeyError, TypeError):
+            return []
+
+
+def ways(listed: Listed, release: Release, downloads: Downloads, *, installed: AbstractSet[str]) -> list[Way]:
+    """Return the forms in which a release can be used here.
+
+    Args:
+        listed: the release as it is signed.
+        release: the same, by name.
+        downloads: where they are put.
+        installed: names of the version folders. What is in one is not trusted: every file that is made is hashed.
+    """
+    found = []
+    for pack in listed.packs:
+        path = downloads.path_of_pack(release, pack.sha256)
+        if pack.since is not None:
+            name = next((name for name in installed if name.endswith(f"-{pack.since[:12]}")), None)
+            if name is not None:
+                found.append(Way(pack, path, downloads.here_bytes(path), (name, pack.since)))
+        elif packs.has_zstd():
+            found.append(Way(pack, path, downloads.here_bytes(path)))
+    path = downloads.path_of(release)
+    archive = Pack(listed.archive_path, listed.archive_size_bytes, listed.archive_sha256, None)
+    return [*found, Way(archive, path, downloads.here_bytes(path), is_archive=True)]

@@ -1,0 +1,169 @@
+"""Making one patch: HDiffPatch finds what a new file has in common with an old one, and its finds become our streams.
+
+Its library applies a patch to bytes in memory, in code of C++ that may not crash an agent. So terminals do not need it:
+`bundles.patches` puts the file together with the standard library.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import zlib
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from updater.bundles.packs import PATCH_LIMIT_BYTES, Patched, Stream
+from updater.bundles.patches import BLOCK_BYTES, Cover, added, covers_to_bytes, patched
+
+MAGIC: Final = b"HDIFF13&\0"
+NUMBERS_COUNT: Final = 11
+"""Numbers of its head: sizes of both files, count of covers, then sizes, packed and unpacked, of four parts."""
+CLEARLY_SMALLER: Final = 8
+"""A patch with an eighth of the file's bytes needs no comparison with the packed file."""
+_RUNS: Final = re.compile(rb"[^\0]+(?:\0{1,2}[^\0]+)*")
+_LOW, _HIGH = (int.from_bytes(bytes([byte]) * BLOCK_BYTES, "little") for byte in (0x7F, 0x80))
+
+
+class Patch(NamedTuple):
+    """One patch, as bytes for each stream."""
+
+    parts: dict[Stream, bytes]
+
+    def counts(self) -> tuple[int, int, int]:
+        """Return the sizes that the head gives: covers, runs, differences."""
+        return (
+            len(self.parts[Stream.COVERS]),
+            len(self.parts[Stream.LENGTHS]),
+            len(self.parts[Stream.DIFFERENCES]),
+        )
+
+    @property
+    def size_bytes(self) -> int:
+        """All its bytes, before they are packed."""
+        return sum(map(len, self.parts.values()))
+
+
+def make(*, old: bytes, new: bytes) -> Patch | None:
+    """Return the patch; None if the new file travels better whole.
+
+    It is applied once, as a terminal does it.
+    """
+    import hdiffpatch
+
+    patch = _encoded(list(_covers(hdiffpatch.diff(old, new, None, validate=False))), old=old, new=new)
+    if max(patch.counts()) > PATCH_LIMIT_BYTES or not _is_smaller(patch, new):
+        return None
+    part = Patched("new", "old", *patch.counts())
+    streams = {stream: _Bytes(data) for stream, data in patch.parts.items()}
+    digest = hashlib.sha256()
+    for chunk in patched(io.BytesIO(old), part, streams, len(new)):
+        digest.update(chunk)
+    return patch if digest.digest() == hashlib.sha256(new).digest() else None
+
+
+class _Bytes:
+    """A stream in memory."""
+
+    def __init__(self, data: bytes) -> None:
+        self._file: Final = io.BytesIO(data)
+
+    def read(self, size_bytes: int) -> bytes:
+        return self._file.read(size_bytes)
+
+
+def _is_smaller(patch: Patch, new: bytes) -> bool:
+    if patch.size_bytes * CLEARLY_SMALLER < len(new):
+        return True
+    return sum(len(zlib.compress(data, 6)) for data in patch.parts.values()) < len(zlib.compress(new, 6))
+
+
+def _covers(found: bytes) -> Iterator[Cover]:
+    """Yield the covers of a patch of HDiffPatch's own, unpacked, which begins with its head."""
+    if not found.startswith(MAGIC):
+        raise ValueError("HDiffPatch has made another format than HDIFF13")
+    place, numbers = len(MAGIC), []
+    for _ in range(NUMBERS_COUNT):
+        number, place = _number(found, place)
+        numbers.append(number)
+    old_end = 0
+    for _ in range(numbers[2]):
+        is_back = found[place] >= 0x80
+        step, place = _number(found, place, tag_bits=1)
+        literal_bytes, place = _number(found, place)
+        size_bytes, place = _number(found, place)
+        old_place = old_end - step if is_back else old_end + step
+        yield Cover(literal_bytes, old_place, size_bytes)
+        old_end = old_place + size_bytes
+
+
+def _number(data: bytes, place: int, tag_bits: int = 0) -> tuple[int, int]:
+    """Return a number of variable length, most significant part first, and the place behind it."""
+    byte, more = data[place], 0x80 >> tag_bits
+    value, place = byte & (more - 1), place + 1
+    while byte & more:
+        byte, more, place = data[place], 0x80, place + 1
+        value = value << 7 | byte & 0x7F
+    return value, place
+
+
+def _encoded(covers: list[Cover], *, old: bytes, new: bytes) -> Patch:
+    literals, differences, place = [], [], 0
+    for cover in covers:
+        literals.append(new[place : place + cover.literal_bytes])
+        place += cover.literal_bytes
+        for start in range(0, cover.size_bytes, BLOCK_BYTES):
+            size_bytes = min(BLOCK_BYTES, cover.size_bytes - start)
+            at = cover.old_place + start
+            differences.append(_subtracted(new[place : place + size_bytes], old[at : at + size_bytes]))
+            place += size_bytes
+    if place < len(new) or not covers:
+        literals.append(new[place:])
+        covers = [*covers, Cover(len(new) - place, covers[-1].old_place + covers[-1].size_bytes if covers else 0, 0)]
+    covers = [cover for cover in covers if cover.literal_bytes + cover.size_bytes]
+    low, high, lengths, changed = bytearray(), bytearray(), bytearray(), []
+    for gap, run in _runs(b"".join(differences)):
+        low.append(gap & 0xFF)
+        high.append(gap >> 8)
+        lengths.append(len(run))
+        changed.append(run)
+    return Patch(
+        {
+            Stream.LITERALS: b"".join(literals),
+            Stream.COVERS: covers_to_bytes(iter(covers)),
+            Stream.GAPS_LOW: bytes(low),
+            Stream.GAPS_HIGH: bytes(high),
+            Stream.LENGTHS: bytes(lengths),
+            Stream.DIFFERENCES: b"".join(changed),
+        }
+    )
+
+
+def _runs(differences: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield how many bytes stay, up to 65 535, and up to 255 that change after them; two that stay are taken along."""
+    end = 0
+    for match in _RUNS.finditer(differences):
+        gap, run = match.start() - end, match.group()
+        while gap > 0xFFFF:
+            yield 0xFFFF, b""
+            gap -= 0xFFFF
+        for start in range(0, len(run), 0xFF):
+            yield gap, run[start : start + 0xFF]
+            gap = 0
+        end = match.end()
+
+
+def _subtracted(new: bytes, old: bytes) -> bytes:
+    """Return what `added` adds to the old bytes to make the new ones."""
+    size = len(new)
+    if new == old:
+        return bytes(size)
+    low, high = _LOW, _HIGH
+    if size != BLOCK_BYTES:
+        mask = (1 << 8 * size) - 1
+        low, high = low & mask, high & mask
+    one, other = int.from_bytes(new, "little"), int.from_bytes(old, "little")
+    # The highest bit of each byte lends to the others, and is put right afterwards.
+    found = (((one | high) - (other & low)) ^ ((one ^ other ^ high) & high)).to_bytes(size, "little")
+    assert added(old, found) == new
+    return found
