@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from packaging.version import Version
-from tufup.common import TargetMeta
 from tufup.repo import make_gztar_archive
 
 from dbsync.errors import TillkeeperError
@@ -18,13 +19,17 @@ from dbsync.model import ReleaseId, SchemaNumber
 from dbsync.storage import files
 from dbsync.storage.locks import Lock
 from updater.bundle_names import is_app
+from updater.decisions.rollout import DOCUMENT_END, Document
 from updater.manifest import Manifest, ManifestError, empty_folders, parse, release_id, scan, to_bytes
+from updater.model import STABLE
+from updater.publish import rollout
 from updater.publish.bundle import check_follows, describe
 from updater.publish.deploy import deploy
 from updater.publish.errors import BadBundle, PublishError
 from updater.publish.signing import ONLINE, ROLES, Passwords, Workshop, make_keys
 from updater.summary import custom_of, summary_of
 
+Result = TypeVar("Result")
 CONFIG_NAME: Final = "publish.json"
 EXPIRATION_DAYS: Final[Mapping[str, int]] = {"root": 730, "targets": 90, "snapshot": 90, "timestamp": 14}
 """If the repository is refreshed daily, a terminal may be offline for two weeks; roots are valid for years."""
@@ -49,6 +54,16 @@ class Published(NamedTuple):
     files_placed: int
     already: bool
     """True if the release was signed already: this run finished an interrupted publish."""
+
+
+class _Wanted(NamedTuple):
+    """A release that is to be published."""
+
+    bundle: Path
+    manifest: Manifest
+    data: bytes
+    channel: str
+    accepts_jump: bool
 
 
 def init(
@@ -95,9 +110,27 @@ def load(folder: Path) -> Config:
 
 
 def release(
-    *, folder: Path, bundle: Path, version: str | None, config_file: Path | None, passwords: Passwords
+    *,
+    folder: Path,
+    bundle: Path,
+    version: str | None,
+    config_file: Path | None,
+    passwords: Passwords,
+    channel: str = STABLE,
+    accepts_jump: bool = False,
+    verify: Callable[[Path, str], object] | None = None,
 ) -> Published:
     """Publish a bundle as a new release.
+
+    Args:
+        folder: the repository.
+        bundle: the folder with the release's files.
+        version: the release's version; None takes it from the bundle's description.
+        config_file: the description, if it is not in the bundle.
+        passwords: those of the keys.
+        channel: the channel that leads to it from now on.
+        accepts_jump: whether a version far from the last one is meant so.
+        verify: tries the version in a copy of the repository, in which it is public; what it raises ends the publish.
 
     Raises:
         BadBundle: the bundle cannot be a release, is not newer, or its migrations do not follow the last release's.
@@ -106,17 +139,35 @@ def release(
     """
     config = load(folder)
     manifest = describe(bundle=bundle, app=config.app, version=version, config=config_file)
-    data = to_bytes(manifest)
+    rollout.check_channel(channel, manifest.version)
+    wanted = _Wanted(bundle, manifest, to_bytes(manifest), channel, accepts_jump)
     with _locked(folder):
+        if verify is None:
+            return _release(folder, wanted, passwords)
+        # Signed and made public in a copy: a refusal, or a cut before `_adopt`, leaves the workshop as it was.
+        with copied(folder) as copy:
+            done = _release(copy, wanted, passwords)
+            if not done.already:
+                verify(copy, manifest.version)
+            _adopt(source=copy / "workshop", target=folder / "workshop")
         workshop = _open(folder, config, passwords)
-        workshop.check_keys(ONLINE)
-        already = _is_signed(workshop, manifest, data)
-        if not already:
-            _check_newer(workshop, manifest)
-            _stage(workshop, bundle, manifest, data)
-        placed = _publish(workshop, config)
-        archive = workshop.roles.targets.signed.targets[_archive_name(manifest)]
-    return Published(manifest.version, release_id(data), manifest.schema, archive.length, placed, already)
+        return done._replace(files_placed=_publish(workshop, config))
+
+
+def _release(folder: Path, wanted: _Wanted, passwords: Passwords) -> Published:
+    config, manifest = load(folder), wanted.manifest
+    workshop = _open(folder, config, passwords)
+    workshop.check_keys(ONLINE)
+    already = _is_signed(workshop, manifest, wanted.data)
+    if not already:
+        document = rollout.read(workshop, public=config.public)
+        _check_newer(workshop, manifest, document, accepts_jump=wanted.accepts_jump)
+        _stage(workshop, wanted.bundle, manifest, wanted.data)
+        known, found = rollout.releases(workshop), release_id(wanted.data)
+        rollout.write(workshop, rollout.with_release(document, manifest.version, found, wanted.channel, known))
+    placed = _publish(workshop, config)
+    archive = workshop.roles.targets.signed.targets[_archive_name(manifest)]
+    return Published(manifest.version, release_id(wanted.data), manifest.schema, archive.length, placed, already)
 
 
 def refresh(folder: Path, *, passwords: Passwords) -> int:
@@ -142,6 +193,92 @@ def refresh(folder: Path, *, passwords: Passwords) -> int:
         return _publish(workshop, config)
 
 
+def change(
+    folder: Path, apply: Callable[[Workshop, Config], Result], *, roles: tuple[str, ...], passwords: Passwords
+) -> Result:
+    """Change what is signed, and make it public.
+
+    Args:
+        folder: the repository.
+        apply: makes the change in the workshop; its result is returned.
+        roles: roles that the change needs; none for a look, after which nothing is published.
+        passwords: those of the keys.
+
+    Raises:
+        BadPassword: a key's password is missing or wrong; nothing was signed.
+        PublishError: the change failed; nothing became public.
+    """
+    config = load(folder)
+    with _locked(folder):
+        workshop = _open(folder, config, passwords)
+        workshop.check_keys(roles)
+        result = apply(workshop, config)
+        if roles:
+            _publish(workshop, config)
+    return result
+
+
+@contextmanager
+def copied(folder: Path) -> Iterator[Path]:
+    """Make a copy of a repository, with a public folder of its own, and remove it afterwards.
+
+    Files are linked where the disk can: no publisher writes into one that has its final name.
+    """
+    place = folder / ".copy"
+    shutil.rmtree(place, ignore_errors=True)
+    config = load(folder)
+    try:
+        shutil.copytree(folder / "workshop", place / "workshop", copy_function=link_or_copy)
+        values = files.read_json(folder / CONFIG_NAME) | {"public": str(place / "public")}
+        files.write_json(place / CONFIG_NAME, values)
+        _fill_public(place, config)
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _fill_public(place: Path, config: Config) -> None:
+    """Link the signed targets into the public folder of a copy: deploying would copy each archive."""
+    workshop = _open(place, load(place), lambda _: None)
+    public = place / "public" / "targets"
+    public.mkdir(parents=True)
+    names = {**workshop.roles.targets.signed.targets}
+    for name, info in names.items():
+        if (workshop.targets_dir / name).exists() and name != f"{config.app}{DOCUMENT_END}":
+            link_or_copy(workshop.targets_dir / name, public / f"{info.hashes['sha256']}.{name}")
+
+
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """Make a second name for a file, or a copy on a disk that has no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _adopt(*, source: Path, target: Path) -> None:
+    """Take over a workshop from its copy: targets first, then metadata, in the order in which it is signed.
+
+    A crash in between leaves files that no metadata names, or a publish that was cut, which the next one finishes.
+    """
+    paths = [path for path in source.rglob("*") if path.is_file()]
+    for path in sorted(paths, key=lambda path: _turn(path.relative_to(source))):
+        place = target / path.relative_to(source)
+        if not (place.exists() and place.samefile(path)):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            files.rename_durably(source=path, target=place)
+    kept = {path.relative_to(source) for path in paths}
+    for path in [path for path in target.rglob("*") if path.is_file()]:
+        if path.relative_to(target) not in kept:
+            path.unlink()
+
+
+def _turn(path: Path) -> tuple[bool, bool, int, str]:
+    """Return the place of a file in the order in which it is taken over."""
+    role = next((number for number, role in enumerate(ROLES) if path.name == f"{role}.json"), -1)
+    return path.parts[0] != "targets", path.parts[0] != "metadata" or role >= 0, role, str(path)
+
+
 def _open(folder: Path, config: Config, passwords: Passwords) -> Workshop:
     workshop = Workshop(
         passwords=passwords,
@@ -152,10 +289,16 @@ def _open(folder: Path, config: Config, passwords: Passwords) -> Workshop:
         expiration_days=dict(config.expiration_days),
     )
     workshop.open()
+    rollout.carry_over(workshop, public=config.public)
     return workshop
 
 
 def _publish(workshop: Workshop, config: Config) -> int:
+    targets = workshop.roles.targets.signed.targets
+    for name in targets:
+        archive = f"{name.removesuffix('.manifest')}.tar.gz"
+        if name.endswith(".manifest") and archive not in targets:
+            raise PublishError(operation="publish", cause=f"{name} would be signed without its archive {archive}")
     workshop.sign_and_store()
     return deploy(work=workshop.repo_dir, public=config.public)
 
@@ -183,27 +326,33 @@ def _is_signed(workshop: Workshop, manifest: Manifest, data: bytes) -> bool:
     return info is not None and info.hashes["sha256"] == release_id(data)
 
 
-def _check_newer(workshop: Workshop, manifest: Manifest) -> None:
+def _check_newer(workshop: Workshop, manifest: Manifest, document: Document, *, accepts_jump: bool) -> None:
+    withdrawn = [Version(about.version) for about in document.releases.values() if about.recalled]
+    signed = [Version(version) for version in rollout.releases(workshop)]
     latest = workshop.roles.get_latest_archive()
-    if latest is None:
+    signed += [latest.version] if latest is not None else []
+    if not signed and not withdrawn:
         return
     _refuse_second_platform(workshop, manifest)
-    if Version(manifest.version) <= latest.version:
+    highest = max([*signed, *withdrawn])
+    if Version(manifest.version) <= highest:
+        how = "published" if highest in signed else "withdrawn, and may run on terminals"
         raise BadBundle(
-            operation="publish", cause=f"{manifest.version} is not newer than {latest.version}, which is published",
+            operation="publish", cause=f"{manifest.version} is not newer than {highest}, which is {how}",
             hint="Give it a higher version.",
         )  # fmt: skip
-    earlier = _last_readable(workshop)
+    if not accepts_jump:
+        rollout.check_jump(version=manifest.version, latest=highest)
+    # Also after one that was withdrawn: terminals that ran it have its migrations.
+    earlier = _last_readable(workshop, sorted([*signed, *withdrawn], reverse=True))
     if earlier is not None:
         check_follows(earlier=earlier, manifest=manifest)
 
 
-def _last_readable(workshop: Workshop) -> Manifest | None:
-    """Return the newest manifest in the workshop that can be read: terminals took none of the others either."""
-    targets = workshop.roles.targets.signed.targets
-    archives = sorted((TargetMeta(name) for name in targets if name.endswith(".tar.gz")), reverse=True)
-    for archive in archives:
-        path = workshop.targets_dir / f"{archive.name}-{archive.version}.manifest"
+def _last_readable(workshop: Workshop, versions: list[Version]) -> Manifest | None:
+    """Return the manifest of the first of these versions that can be read: terminals took none of the others."""
+    for version in versions:
+        path = workshop.targets_dir / f"{workshop.app_name}-{version}.manifest"
         try:
             return parse(path.read_bytes(), installed=True)
         except (FileNotFoundError, ManifestError):

@@ -56,7 +56,9 @@ def answer(request: dict[str, Any]) -> dict[str, Any] | None:
     asking = threading.Thread(target=lambda: found.append(_is_unchanged(base, kept, now)), daemon=True)
     asking.start()
     asking.join(min(LIMIT_SECONDS, float(request["seconds"]) / 4))
-    return {"answer": Answer.OK, "detail": "", "offers": list(kept.offers)} if found == [True] else None
+    if found != [True]:
+        return None
+    return {"answer": Answer.OK, "detail": "", "offers": list(kept.offers), "steering": kept.steering}
 
 
 def _is_plain(request: dict[str, Any]) -> bool:

@@ -9,10 +9,17 @@ import click
 from dbsync.cli.table import TableGroup
 
 COMMANDS: Final = {
+    "brake": "updater.publish.cli.brake",
     "init": "updater.publish.cli.init",
+    "pause": "updater.publish.cli.pause",
+    "promote": "updater.publish.cli.promote",
     "refresh": "updater.publish.cli.refresh",
     "release": "updater.publish.cli.release",
+    "resume": "updater.publish.cli.resume",
     "serve": "updater.publish.cli.serve",
+    "status": "updater.publish.cli.status",
+    "verify": "updater.publish.cli.verify",
+    "withdraw": "updater.publish.cli.withdraw",
 }
 
 
