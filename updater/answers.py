@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from dbsync.outcomes import NamedOutcome
 from updater.model import Release, ReleaseId, SchemaNumber
@@ -68,6 +70,9 @@ class Offer(NamedTuple):
     """Whether the vendor says that no terminal may be kept from it, such as for a security problem."""
 
 
+NONE_WITHDRAWN: Final[Mapping[ReleaseId, str]] = MappingProxyType({})
+
+
 class Catalog(NamedTuple):
     """Result of one look at the repository."""
 
@@ -81,3 +86,11 @@ class Catalog(NamedTuple):
     """Releases that are newer than those, and that this terminal cannot use, newest first."""
     recalled: tuple[ReleaseId, ...] = ()
     """Releases that worked here and that the vendor withdrew: an older one is still signed."""
+    withdrawn: Mapping[ReleaseId, str] = NONE_WITHDRAWN
+    """Releases that the vendor withdrew by name, each with the reason, which may be empty; known without a look too."""
+    unwanted: frozenset[ReleaseId] = frozenset()
+    """Signed releases that the vendor does not mean for this terminal, such as those of another channel."""
+    paused: str = ""
+    """Why the vendor wants nothing to begin anywhere now; empty if updates are not paused. Known without a look too."""
+    stays: str = ""
+    """Why what the vendor says cannot be followed, so that nothing new begins; empty if it can."""

@@ -2,7 +2,7 @@
 
 # Annotations are evaluated here: as texts, NamedTuple compiles each again at every start (`scripts/bench launch`).
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dbsync.facts import Back, Facts, ReleaseId, SchemaNumber, Sha256, State, TrialId
 from dbsync.outcomes import NamedOutcome
@@ -12,10 +12,41 @@ if TYPE_CHECKING:
     from dbsync.model import Loss, RunPhase
 
 __all__ = [
-    "Act", "Back", "By", "Choice", "Claims", "Facts", "Issued", "Journal", "Limits", "Moment", "Phase", "ProcessKind",
-    "Proof", "ProvenBy", "Rejection", "Release", "ReleaseId", "Report", "ReportPhase", "Ruling", "Running",
-    "SchemaNumber", "Seen", "Sha256", "State", "Trial", "TrialId", "Verdict", "View",
+    "STABLE",
+    "Act",
+    "Back",
+    "By",
+    "Choice",
+    "Claims",
+    "Facts",
+    "Issued",
+    "Journal",
+    "Limits",
+    "Moment",
+    "Phase",
+    "ProcessKind",
+    "Proof",
+    "ProvenBy",
+    "Rejection",
+    "Release",
+    "ReleaseId",
+    "Report",
+    "ReportPhase",
+    "Ruling",
+    "Running",
+    "SchemaNumber",
+    "Seen",
+    "Sha256",
+    "State",
+    "Trial",
+    "TrialId",
+    "Verdict",
+    "View",
 ]  # fmt: skip
+
+
+STABLE: Final = "stable"
+"""The channel of terminals whose settings name none. It never leads to a pre-release."""
 
 
 class Release(NamedTuple):

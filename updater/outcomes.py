@@ -72,6 +72,19 @@ class TerminalOutcome(NamedOutcome):
         "INTERPRETER_UNKNOWN", "U-1035", Group.REFUSED, "",
         "Add the role under [interpreters] in the settings (when installing: --interpreter ROLE=PATH); the next cycle takes the release.", True,
     )
+    PAUSED_BY_VENDOR = (
+        "PAUSED_BY_VENDOR", "U-1051", Group.DONE, "", "Wait: the vendor resumes updates. Nothing is wrong here.",
+    )
+    WITHDRAWN = (
+        "WITHDRAWN", "U-1052", Group.PERSON, "",
+        "The vendor withdrew the release that runs here, and has no newer one: ask the vendor. `updater rollback --dry-run` shows the way back.",
+        True,
+    )
+    STEERING_REFUSED = (
+        "STEERING_REFUSED", "U-1053", Group.REFUSED, "",
+        "What the vendor says about which release to run cannot be followed: tell the release engineer. This terminal stays as it is.",
+        True,
+    )
     TIMED_OUT = ("TIMED_OUT", "U-1005", Group.LATER, "", "The link was too slow; the download resumes where it stopped.")
     STAGING_LATER = ("STAGING_LATER", "U-1006", Group.LATER, "", "It is tried again by itself.")
     PACK_UNUSABLE = (

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 from dbsync.errors import disk_problem
 from dbsync.storage import file_calls
 from updater.errors import SettingsError
-from updater.model import Limits
+from updater.model import STABLE, Limits
 
 if TYPE_CHECKING:
     from updater.host.base import Folders
 
 FORMAT: Final = 1
+CHANNEL_LIMIT: Final = 40
 PREFIX: Final = "TILLKEEPER_"
 FOLDERS: Final = ("program", "state", "data", "backups", "shared")
 _OVERRIDABLE: Final = ("url", "program", "state", "data", "database", "backups")
@@ -65,6 +66,8 @@ class Settings(NamedTuple):
     """Proxy of all requests, or `none`; empty for what the environment or the system says."""
     no_proxy: tuple[str, ...] = ()
     """Hosts that are asked without a proxy, beside those of the environment."""
+    channel: str = STABLE
+    """The vendor's channel that this terminal follows."""
     ca_file: str = ""
     """PEM file with certificate authorities beside the system's; empty for none."""
 
@@ -199,6 +202,7 @@ def to_toml(settings: Settings) -> str:
     names = ("app", "terminal_id", "url", "program", "state", "data", "database", "backups", "backup_prefix", "python")
     lines += [f"{name} = {_quoted(str(getattr(settings, name)))}" for name in names if getattr(settings, name)]
     lines += [f"shared = {_quoted(str(settings.shared_folder))}"] if settings.shared_folder is not None else []
+    lines += [f"channel = {_quoted(settings.channel)}"] if settings.channel != STABLE else []
     lines.append(f"mirrors = [{', '.join(_quoted(mirror) for mirror in settings.mirrors)}]")
     lines += ["", "[interpreters]"]
     lines += [f"{_quoted(role)} = {_quoted(place)}" for role, place in sorted(settings.interpreters.items())]
@@ -291,6 +295,7 @@ def _build(read: _Reader) -> Settings:
         terminal_id=read.text("terminal_id"),
         url=read.text("url"),
         mirrors=read.texts("mirrors"),
+        channel=_channel(read),
         program=read.folder("program"),
         state=read.folder("state"),
         data=read.folder("data"),
@@ -321,6 +326,13 @@ def _build(read: _Reader) -> Settings:
     if settings.till_group and not settings.till_user:
         raise read.wrong("accounts.group", "needs accounts.till, the account that owns the data")
     return settings
+
+
+def _channel(read: _Reader) -> str:
+    value = read.text("channel", STABLE)
+    if not (len(value) <= CHANNEL_LIMIT and value.isascii() and value.replace("-", "a").isalnum() and value.islower()):
+        raise read.wrong("channel", f"{value[:CHANNEL_LIMIT]} is no name of a channel: small letters, digits and -")
+    return value
 
 
 def _time_of_day(read: _Reader, key: str) -> str:

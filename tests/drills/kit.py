@@ -9,7 +9,6 @@ with 0 if all of it was as it must be.
 from __future__ import annotations
 
 import argparse
-
 import os
 import shutil
 import subprocess

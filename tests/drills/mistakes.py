@@ -20,7 +20,7 @@ from updater.flows import agent as agent_flow
 from updater.flows import launch as launch_flow
 from updater.flows import rollback as rollback_flow
 from updater.flows import settle_trial
-from updater.model import Issued, Journal, Ruling, Seen, Trial, Verdict, View
+from updater.model import Issued, Journal, Phase, Ruling, Seen, Trial, Verdict, View
 
 Patch = pytest.MonkeyPatch
 
@@ -254,6 +254,14 @@ def recall_leaves_an_open_trial(patch: Patch) -> None:
     patch.setattr(agent_decisions, "_on_trial", lambda trial, catalog: right(trial, catalog._replace(signed=_All())))
 
 
+def pause_leaves_a_swap(patch: Patch) -> None:
+    right = agent_decisions._halt
+    patch.setattr(
+        agent_decisions, "_halt",
+        lambda journal, catalog: right(journal, catalog) if journal.phase is not Phase.SWAPPED else None,
+    )  # fmt: skip
+
+
 class _All(frozenset[Any]):
     def __contains__(self, one: object) -> bool:
         return True
@@ -323,6 +331,7 @@ MISTAKES: Final = (
     Mistake(nothing_owed, "one disturbance, schema"),
     Mistake(journal_without_numbers, "one disturbance, schema"),
     Mistake(recall_leaves_an_open_trial, "lies"),
+    Mistake(pause_leaves_a_swap, "the vendor, schema"),
     Mistake(rebuild_forgets_a_choice, "a person and a lost journal, schema"),
     Mistake(no_alarm, "lies"),
     Mistake(urgent_stays_rejected, "lies about what is urgent"),

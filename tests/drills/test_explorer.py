@@ -22,7 +22,7 @@ QUICK = (
     "journal_before_verdict", "given_up_before_its_rejection", "issued_after_the_journal", "issued_not_synced",
     "releases_from_the_shared_file", "unissued_trials_count", "choice_without_a_proof", "choice_leaves_anything",
     "no_moment", "moment_judged_once", "start_not_counted", "recall_leaves_an_open_trial", "no_alarm",
-    "urgent_stays_rejected", "nothing_owed",
+    "urgent_stays_rejected", "nothing_owed", "pause_leaves_a_swap",
 )  # fmt: skip
 """Mistakes that are noticed within a second or two."""
 NAMED = {mistake.name: mistake for mistake in MISTAKES}

@@ -267,3 +267,14 @@ def test_a_foreign_release_in_a_trial_file_is_never_started_and_never_proven() -
     replay.put(f"trial/{FIRST}", forged).run("launch").run("agent").run("launch")
     assert {version.rstrip("*") for version in replay.started} <= {"1.0", "1.1"}
     assert all(FOREIGN.release_id not in name for name in replay.disk)
+
+
+def test_a_pause_takes_back_a_swap_that_has_not_begun_and_no_other() -> None:
+    replay = till().run("agent")
+    replay.world.paused = True
+    replay.run("agent").run("launch")
+    assert (replay.started, journal(replay).phase) == (["1.0"], Phase.STAGED)
+    assert (ruling(replay).verdict, ruling(replay).folded) == (Verdict.TAKEN_BACK, True)
+    replay.world.paused = False
+    replay.run("agent").run("launch")
+    assert replay.started == ["1.0", "1.1*"]

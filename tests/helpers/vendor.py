@@ -15,11 +15,14 @@ from securesystemslib import rsa_keys
 
 from tests.helpers.places import moved
 from tests.sample_till.bundles import APP, make_bundle
+from updater.decisions.rollout import Channel
 from updater.manifest import release_id
-from updater.publish import repository
+from updater.model import STABLE
+from updater.publish import repository, rollout
 from updater.publish.forms import Forms
 from updater.publish.repository import Published
 from updater.publish.serve import make_server
+from updater.publish.storage import storage_of
 
 PASSWORD = "a password"
 ARCHIVE_ALONE = Forms(pack=False, deltas_count=0)
@@ -67,11 +70,14 @@ class Vendor:
         """Builds and publishes."""
         return self.publish(self.bundle(version, schema=schema, behaviour=behaviour, mended=mended), version)
 
-    def publish(self, bundle: Path, version: str | None, *, forms: Forms = ARCHIVE_ALONE) -> Published:
+    def publish(
+        self, bundle: Path, version: str | None, *, channel: str = STABLE, forms: Forms = ARCHIVE_ALONE
+    ) -> Published:
         """Publishes a folder; what is beside tufup's archive has tests of its own."""
         return repository.release(
-            folder=self.repository, bundle=bundle, version=version, config_file=None, passwords=password, forms=forms
-        )
+            folder=self.repository, bundle=bundle, version=version, config_file=None, passwords=password,
+            channel=channel, accepts_jump=True, forms=forms,
+        )  # fmt: skip
 
     def sign(self, version: str, data: bytes, *, archive: Path | None = None, custom: Any = None) -> str:
         """Signs bytes as the manifest of a release, whatever they are; an older publisher, or a mistaken one."""
@@ -84,6 +90,9 @@ class Vendor:
             path = workshop.targets_dir / name
             path.write_bytes(content)
             workshop.roles.add_or_update_target(local_path=path, custom=custom if name.endswith("manifest") else None)
+        document = rollout.read(workshop, public=storage_of(config.public))
+        channels = {"stable": Channel(release_id(data))}
+        rollout.write(workshop, document._replace(channels=channels))
         repository._publish(workshop, config)
         return release_id(data)
 

@@ -72,6 +72,8 @@ class ExploredTill(SimulatedTill):
 
     world: Situation
     pauses_count = 0
+    found_pause: bool | None = None
+    """Whether the vendor had paused updates when this process asked; None before it has."""
 
     def pause(self, seconds: float) -> None:
         """Wait for another process; one that waits for a process that stands still until its own end is killed."""
@@ -123,6 +125,9 @@ class ExploredTill(SimulatedTill):
         """The repository's answer, with what the vendor took back and how much it hurries."""
         found = super().find_releases()
         newer = tuple(one._replace(urgent=self.world.urgent) for one in found.newer)
+        self.found_pause = self.world.paused
+        if self.world.paused:
+            found, newer = found._replace(paused="the vendor paused updates"), ()
         return found._replace(newer=newer, recalled=tuple(ReleaseId(one) for one in sorted(self.world.recalled)))
 
 
@@ -207,9 +212,11 @@ def _launch(process: str, behaviour: str) -> Actor:
 
 
 def _agent(world: Situation) -> None:
-    ended = cycle(ExploredTill(world, "agent"))
+    till = ExploredTill(world, "agent")
+    ended = cycle(till)
     world.need(ended.outcome is not TerminalOutcome.GOES_IN_CIRCLES, "the agent goes in circles")
     world.heard = set(world.recalled)
+    world.heard_pause = till.found_pause if till.found_pause is not None else world.heard_pause
 
 
 def _rollback(world: Situation) -> None:
@@ -433,9 +440,15 @@ def _recall(world: Situation) -> bool:
     return is_new
 
 
+def _pause(world: Situation) -> bool:
+    world.paused = not world.paused
+    return True
+
+
 VENDOR: Final[dict[str, Callable[[Situation], bool]]] = {
     "the vendor offers a newer release": _offer_newer,
     "the vendor recalls the newest release": _recall,
+    "the vendor pauses updates, or resumes them": _pause,
 }
 PROCESSES: Final = {
     "launch": "launcher",

@@ -58,6 +58,10 @@ class Situation(World):
     """Ids of releases that the vendor took back."""
     heard: set[str] = field(default_factory=set)
     """Those of them that the agent has heard of."""
+    paused: bool = False
+    """Whether the vendor paused all updates."""
+    heard_pause: bool = False
+    """Whether the agent has heard of that."""
     mixes: bool = True
     """Whether other actors, and errors, come in between the effects of one."""
     hung: set[str] = field(default_factory=set)
@@ -171,11 +175,19 @@ class Situation(World):
         known = issued.candidate.release_id in self.heard
         self.need(not known, f"{issued.candidate.version} goes on trial although the vendor took it back")
 
+    def check_not_paused(self, trial_id: str) -> None:
+        """A trial does not begin once the agent has heard of a pause; one that has begun goes on."""
+        claim = self.visible().get(f"trial/{trial_id}")
+        begun = isinstance(claim, Trial) and claim.begun
+        held = not self.heard_pause or begun or self.database.trial_id == trial_id
+        self.need(held, f"{trial_id} begins although the vendor paused updates")
+
     def check_attempt(self, trial: Trial) -> None:
         """A trial begins in the moment, once the agent issued it, and not with what was refused for good."""
         self.remember()
         self.check_issued(trial.trial_id)
         self.check_not_recalled(trial.trial_id)
+        self.check_not_paused(trial.trial_id)
         refused = trial.candidate.release_id in self.refused.values()
         self.need(not refused or self.forged, f"{trial.candidate.version} was given up or rejected, and is tried again")
         late = not self.in_moment and self.database.trial_id != trial.trial_id

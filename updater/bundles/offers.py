@@ -16,8 +16,9 @@ from updater.answers import Answer, Summary, Unusable
 from updater.bundle_names import ANY_PLATFORM, is_version
 from updater.bundles.version_folders import Versions
 from updater.decisions.agent import lacks_sqlite
+from updater.decisions.rollout import Direction
 from updater.manifest import ManifestError, NewerFormat, check_fits_here, parse, release_id
-from updater.model import Release
+from updater.model import STABLE, Release
 from updater.outcomes import TerminalOutcome
 from updater.repository.client import Fetched, Listed, Signed
 from updater.summary import summary_of
@@ -44,6 +45,43 @@ class Found(NamedTuple):
     answer: Answer = Answer.OK
     """Another one if a manifest could not be fetched for a cause that lies in the way, not in the release."""
     detail: str = ""
+
+
+class Meant(NamedTuple):
+    """The releases that the vendor means for this terminal."""
+
+    releases: tuple[Listed, ...]
+    problem: str = ""
+    """Why what the vendor says cannot be followed; empty if it can."""
+
+
+def meant_here(releases: Iterable[Listed], direction: Direction, *, channel: str) -> Meant:
+    """Return the releases that may be chosen: up to that of the channel, without those that were withdrawn.
+
+    Lower ones than the channel's are among them: where that one cannot be used here, the next lower one is.
+    Pre-releases are for terminals that ask for a channel. Without a document every release may be chosen.
+
+    Args:
+        releases: all that are signed.
+        direction: what this terminal follows.
+        channel: the channel that its settings ask for.
+    """
+    takes_early_ones = channel != STABLE
+    left = [listed for listed in releases if listed.release_id not in direction.recalled]
+    left = [listed for listed in left if takes_early_ones or not _is_early(listed.version)]
+    if direction.is_newest or direction.target is None:
+        return Meant(tuple(left) if direction.is_newest else ())
+    target = next((listed for listed in releases if listed.release_id == direction.target), None)
+    if target is None or not is_version(target.version):
+        if direction.target in direction.recalled:
+            return Meant(())
+        return Meant((), f"the vendor's steering names a release that is not signed: {direction.target}")
+    highest = Version(target.version)
+    return Meant(tuple(item for item in left if is_version(item.version) and Version(item.version) <= highest))
+
+
+def _is_early(version: str) -> bool:
+    return is_version(version) and Version(version).is_prerelease
 
 
 class Manifests:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,15 +17,16 @@ from dbsync.storage import files
 from dbsync.storage.claims import plain
 from dbsync.storage.connections import LIBRARY_VERSION
 from updater import __version__
-from updater.answers import Answer, Catalog, Offer
+from updater.answers import Answer, Catalog, Offer, Unusable
 from updater.bundle_names import is_version
 from updater.bundles import space
 from updater.bundles.downloads import Downloads
 from updater.bundles.foreign_files import Kept
-from updater.bundles.offers import Here, Manifests, newest_usable
+from updater.bundles.offers import Found, Here, Manifests, meant_here, newest_usable
 from updater.bundles.packs import PackUnusable
 from updater.bundles.version_folders import Versions
 from updater.bundles.ways import Way, Ways, ways
+from updater.decisions.rollout import direct
 from updater.host import this_host
 from updater.host.base import NOT_STARTED
 from updater.manifest import Manifest
@@ -90,9 +91,37 @@ class Staging:
             worked: releases that worked here; those that the vendor withdrew since are named in the result.
         """
         looked = client.look(self._source(), now=datetime.now(UTC))
+        settings = self._settings
+        direction = direct(looked.said, app=settings.app, channel=settings.channel)
         if looked.answer is not Answer.OK:
-            return Catalog(looked.answer, looked.detail)
-        releases = [listed for listed in looked.releases if listed.app == self._settings.app]
+            return Catalog(
+                looked.answer, looked.detail,
+                paused=direction.paused, stays=direction.stays, withdrawn=direction.recalled,
+            )  # fmt: skip
+        releases = [listed for listed in looked.releases if listed.app == settings.app]
+        meant = meant_here(releases, direction, channel=settings.channel)
+        stays = direction.stays or meant.problem
+        above = _version(journal.good.version) if journal is not None else None
+        found = Found(None) if direction.paused or stays else self._newest(meant.releases, above)
+        signed = frozenset(listed.release_id for listed in releases)
+        newer = () if found.newest is None else (_offer(found.newest),)
+        unusable = _vendor_says(direction.paused, stays, direction.recalled, journal, is_left=bool(newer))
+        return Catalog(
+            found.answer,
+            found.detail,
+            newer,
+            signed,
+            (*unusable, *found.unusable),
+            tuple(
+                sorted(_recalled(releases, worked) | {*direction.recalled} & {release.release_id for release in worked})
+            ),
+            direction.recalled,
+            frozenset() if stays else signed - {listed.release_id for listed in meant.releases},
+            direction.paused,
+            stays,
+        )
+
+    def _newest(self, releases: tuple[client.Listed, ...], above: Version | None) -> Found:
         manifests = Manifests(self._settings.manifests, self._versions, self._fetch_manifest)
         here = Here(
             agent=__version__,
@@ -100,19 +129,10 @@ class Staging:
             sqlite=LIBRARY_VERSION,
             interpreters=frozenset(self._settings.interpreters),
         )
-        above = _version(journal.good.version) if journal is not None else None
         found = newest_usable(releases, here, above=above, manifests=manifests)
         manifests.forget_others()
         self._offers = {found.newest.listed.release_id: found.newest} if found.newest is not None else {}
-        signed = frozenset(listed.release_id for listed in releases)
-        oldest = min((Version(listed.version) for listed in releases if is_version(listed.version)), default=None)
-        recalled = {
-            release.release_id
-            for release in worked
-            if release.release_id not in signed and oldest is not None and _version(release.version) > oldest
-        }
-        newer = () if found.newest is None else (_offer(found.newest),)
-        return Catalog(found.answer, found.detail, newer, signed, found.unusable, tuple(sorted(recalled)))
+        return found
 
     def reuse(self, offer: Offer) -> bool:
         """Return whether its version folder is there and exactly what was signed; one that differs loses its name."""
@@ -317,6 +337,28 @@ def is_spoilt_here(code: int | None, output: str) -> bool:
     if code is None or code == NOT_STARTED or code in ENDED_FROM_OUTSIDE:
         return True
     return any(words in output for words in LACKING_WORDS)
+
+
+def _recalled(releases: list[client.Listed], worked: tuple[Release, ...]) -> set[ReleaseId]:
+    """Return the releases that worked here and are not signed any more, though older ones are."""
+    signed = {listed.release_id for listed in releases}
+    oldest = min((Version(listed.version) for listed in releases if is_version(listed.version)), default=None)
+    gone = {release for release in worked if release.release_id not in signed}
+    return {release.release_id for release in gone if oldest is not None and _version(release.version) > oldest}
+
+
+def _vendor_says(
+    paused: str, stays: str, recalled: Mapping[ReleaseId, str], journal: Journal | None, *, is_left: bool
+) -> tuple[Unusable, ...]:
+    """Return what people of this terminal should know of the vendor's steering, in the form of unusable releases."""
+    found = [Unusable("", TerminalOutcome.STEERING_REFUSED, stays)] if stays else []
+    found += [Unusable("", TerminalOutcome.PAUSED_BY_VENDOR, paused)] if paused else []
+    good = journal.good if journal is not None else None
+    if good is not None and good.release_id in recalled and not is_left:
+        reason = recalled[good.release_id]
+        cause = f"{good.version}, which runs here, was withdrawn by the vendor{f': {reason}' if reason else ''}"
+        found.insert(0, Unusable(good.version, TerminalOutcome.WITHDRAWN, cause))
+    return tuple(found)
 
 
 def _offer(offer: client.Signed) -> Offer:

@@ -14,6 +14,7 @@ from updater.cli.shared import FILE, FOLDER, in_words
 @click.option("--root", type=FILE, required=True, help="The vendor's root.json, handed over on a way you trust.")
 @click.option("--url", required=True, help="Where the vendor's public folder is served, or a folder.")
 @click.option("--app", help="The app's name (default: the only one in the repository).")
+@click.option("--channel", help="The vendor's channel to follow, such as beta (default: stable).")
 @click.option("--bundle", type=FOLDER, help="A folder with the first version, instead of downloading it.")
 @click.option("--settings", "settings_path", type=FILE, help="Where to write the settings.")
 @click.option("--program", type=FOLDER, help="Folder of the program's versions.")

@@ -74,6 +74,12 @@ class Unstage(NamedTuple):
     reason: str
 
 
+class Unswap(NamedTuple):
+    """Take back a swap whose trial has not begun; the candidate stays on disk, and is swapped in again later."""
+
+    reason: str
+
+
 class Swap(NamedTuple):
     """Make the staged release the one that starts next."""
 
@@ -93,7 +99,7 @@ class Rebuild(NamedTuple):
 
 Settle = Fold | FoldRollback | FoldChoice | CloseChoices | Close
 """Steps that bring the agent's files up to what has happened."""
-AgentStep = Rebuild | Settle | TakeBack | Lift | Stage | Unstage | Swap | Wait
+AgentStep = Rebuild | Settle | TakeBack | Lift | Stage | Unstage | Unswap | Swap | Wait
 
 
 def decide_agent(view: View, catalog: Catalog | None, *, now: str, retries_urgent: bool = False) -> AgentStep:
@@ -122,6 +128,9 @@ def decide_agent(view: View, catalog: Catalog | None, *, now: str, retries_urgen
     unusable = _unusable(view, journal, catalog)
     if unusable is not None:
         return Unstage(unusable)
+    halt = _halt(journal, catalog)
+    if halt is not None:
+        return halt
     offer = _wanted(view, journal, catalog)
     if offer is not None:
         return Stage(offer)
@@ -191,9 +200,9 @@ def _went_back(view: View, journal: Journal) -> FoldChoice | None:
 
 
 def _on_trial(trial: Trial, catalog: Catalog) -> TakeBack | Wait:
-    withdrawn = catalog.verdict is Answer.OK and trial.candidate.release_id not in catalog.signed
+    withdrawn = _withdrawn(trial.candidate, catalog)
     if withdrawn and trial.verdict is Verdict.OPEN:
-        return TakeBack(trial, f"the vendor withdrew {trial.candidate.version}")
+        return TakeBack(trial, withdrawn)
     return Wait(TerminalOutcome.ON_TRIAL, f"{trial.candidate.version} is on trial")
 
 
@@ -234,9 +243,32 @@ def _unusable(view: View, journal: Journal, catalog: Catalog) -> str | None:
         return f"{candidate.version} was rejected"
     if candidate.folder not in view.installed:
         return f"the version folder of {candidate.version} is gone"
-    if catalog.verdict is Answer.OK and candidate.release_id not in catalog.signed:
-        return f"the vendor withdrew {candidate.version}"
-    return None
+    withdrawn = _withdrawn(candidate, catalog)
+    if not withdrawn and candidate.release_id in catalog.unwanted:
+        return f"{candidate.version} is not what the vendor means for this terminal"
+    return withdrawn or None
+
+
+def _withdrawn(release: Release, catalog: Catalog) -> str:
+    """Return the sentence about a release that the vendor withdrew, by name or from what is signed; else nothing."""
+    if release.release_id in catalog.withdrawn:
+        reason = catalog.withdrawn[release.release_id]
+        return f"the vendor withdrew {release.version}{f': {reason}' if reason else ''}"
+    is_gone = catalog.verdict is Answer.OK and release.release_id not in catalog.signed
+    return f"the vendor withdrew {release.version}" if is_gone else ""
+
+
+def _halt(journal: Journal, catalog: Catalog) -> Unswap | Wait | None:
+    """Return the step of a terminal whose vendor paused updates, or says what cannot be followed; None otherwise.
+
+    A pause takes back a swap that has not begun. Without one, what is staged stays so, and what is swapped in begins:
+    nothing else was ever said about it that this terminal could follow.
+    """
+    if catalog.paused and journal.phase is Phase.SWAPPED:
+        return Unswap(catalog.paused)
+    if catalog.stays and journal.phase is not Phase.SWAPPED:
+        return Wait(TerminalOutcome.STEERING_REFUSED, catalog.stays)
+    return Wait(TerminalOutcome.PAUSED_BY_VENDOR, catalog.paused) if catalog.paused else None
 
 
 def _wanted(view: View, journal: Journal, catalog: Catalog) -> Offer | None:
@@ -256,7 +288,7 @@ def wanted_downloads(view: View, journal: Journal, catalog: Catalog | None) -> f
 
     An archive that could not be unpacked for a reason of this machine is used again; the others are of no use.
     """
-    if catalog is None or catalog.verdict is not Answer.OK:
+    if catalog is None or catalog.verdict is not Answer.OK or catalog.paused or catalog.stays:
         return None
     offer = _wanted(view, journal, catalog)
     return frozenset() if offer is None else frozenset({offer.release.folder})

@@ -106,7 +106,7 @@ def _tell_unusable(till: Till, catalog: Catalog) -> None:
     known = till.read_unusable()
     for release in catalog.unusable:
         if release not in known:
-            done = "older releases are used all the same"
+            done = "older releases are used all the same" if release.version else "nothing new begins"
             till.tell(Report(release.outcome, phase=ReportPhase.LOOK, cause=release.cause, done=done))
     if catalog.unusable != known:
         till.write_unusable(catalog.unusable)
@@ -147,6 +147,9 @@ def _record(till: Till, view: View, step: decisions.AgentStep, done: list[str]) 
             done.append(f"{step.rejection.release.version} is urgent and is tried again")
         case decisions.Unstage():
             _unstage(till, view, step)
+            done.append(step.reason)
+        case decisions.Unswap():
+            _unswap(till, view, step)
             done.append(step.reason)
         case decisions.Swap():
             _swap(till, view, step.candidate)
@@ -207,6 +210,15 @@ def _unstage(till: Till, view: View, step: decisions.Unstage) -> None:
     _tell_unstaged(till, journal.candidate, step.reason)
 
 
+def _unswap(till: Till, view: View, step: decisions.Unswap) -> None:
+    """Take a swap back. A crash after the ruling leaves a journal whose trial is over: the next cycle writes it."""
+    journal = _journal(view)
+    if journal.trial_id is not None:
+        till.write_ruling(_taken_back(journal.trial_id, step.reason, till.now())._replace(folded=True))
+    till.write_journal(following(view, journal._replace(phase=Phase.STAGED, trial_id=None)))
+    _tell_unstaged(till, journal.candidate, step.reason)
+
+
 def _tell_unstaged(till: Till, candidate: Release | None, reason: str) -> None:
     done = "it will not be started"
     till.tell(Report(TerminalOutcome.UNSTAGED, candidate, ReportPhase.SWAP, cause=reason, done=done))
@@ -264,6 +276,7 @@ def _perform(till: Till, step: decisions.AgentStep, done: list[str]) -> decision
             | decisions.TakeBack()
             | decisions.Lift()
             | decisions.Unstage()
+            | decisions.Unswap()
             | decisions.Swap()
         ):
             return None

@@ -13,7 +13,6 @@ from dbsync.errors import BadMigrations
 from dbsync.lint.least_sqlite import least_sqlite
 from dbsync.migrations import folder as migration_folder
 from dbsync.upgrade.released_history import Kind, departures
-from updater import __version__
 from updater.bundle_names import OWN_NAMES, is_version
 from updater.host import this_host
 from updater.manifest import (
@@ -30,6 +29,9 @@ from updater.publish.errors import BadBundle
 
 CONFIG_NAME: Final = "tillkeeper.toml"
 SELF_TEST_SECONDS: Final = 60.0
+FIRST_AGENT: Final = "0.1.0"
+"""The lowest agent that understands every field that a manifest of format 1 can have: a field that a later one adds
+needs that one where it is used."""
 _KNOWN: Final = frozenset(
     [
         "app",
@@ -91,7 +93,7 @@ def describe(*, bundle: Path, app: str, version: str | None, config: Path | None
         ),
         migrations_folder=folder,
         migrations=() if folder is None else _migrations(bundle, folder),
-        least_agent=said.get("least_agent", __version__),
+        least_agent=said.get("least_agent", FIRST_AGENT),
         least_free_bytes=int(said.get("least_free_bytes", 0)),
         least_sqlite=_least_sqlite(said, bundle, folder),
         urgent=_urgent(said, bundle),

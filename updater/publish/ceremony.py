@@ -12,7 +12,7 @@ from tuf.api.metadata import Root
 from updater.publish import keys, signing_requests
 from updater.publish.errors import BadRequest, PublishError
 from updater.publish.keys import ROLES, KeyFile, Passwords
-from updater.publish.repository import _locked, _open, _publish, load
+from updater.publish.repository import Verify, _locked, _open, _publish, load, tried
 from updater.publish.signing import ends_at
 from updater.publish.signing_requests import Request
 
@@ -169,10 +169,16 @@ def export(*, folder: Path, target: Path) -> list[Request]:
     return requests
 
 
-def import_signatures(*, folder: Path, path: Path, passwords: Passwords) -> int:
+def import_signatures(*, folder: Path, path: Path, passwords: Passwords, verify: Verify | None = None) -> int:
     """Take the signatures of a file, and publish what they complete; return the number of files that became public.
 
     A file whose signatures are known changes nothing, so a repeat after a crash finishes the publish.
+
+    Args:
+        folder: the repository.
+        path: the file.
+        passwords: of the keys that are here.
+        verify: tries the releases that are complete now before they are public; None for no trial.
 
     Raises:
         AwaitsSignatures: more are needed.
@@ -183,23 +189,33 @@ def import_signatures(*, folder: Path, path: Path, passwords: Passwords) -> int:
     if app != config.app:
         raise BadRequest(operation="import", path=path, cause=f"it is for {app!r}, this is {config.app!r}")
     with _locked(folder):
-        workshop = _open(folder, config, passwords)
-        workshop.check_keys(ROLES)
-        pending = workshop.pending()
-        found = {}
-        for request in requests:
-            stored = workshop.stored(request.role)
-            if request.role in pending:
-                metadata = pending[request.role][0]
-            elif stored is not None and stored[0].signed_bytes == request.signed:
-                continue
-            else:
-                raise BadRequest(operation="import", path=path, cause=f"{request.title} does not wait here")
-            allowed = workshop.allowed(request.role)
-            found[request.role] = signing_requests.signatures_for(request.role, metadata, allowed, request)
-        for role, signatures in found.items():
-            workshop.accept(role, signatures)
-        return _publish(workshop, config)
+        if verify is None:
+            return _take(folder, path, requests, passwords)
+        _, placed = tried(
+            folder, lambda copy: _take(copy, path, requests, passwords), passwords=passwords, verify=verify
+        )
+        return placed
+
+
+def _take(folder: Path, path: Path, requests: list[Request], passwords: Passwords) -> int:
+    config = load(folder)
+    workshop = _open(folder, config, passwords)
+    workshop.check_keys(ROLES)
+    pending = workshop.pending()
+    found = {}
+    for request in requests:
+        stored = workshop.stored(request.role)
+        if request.role in pending:
+            metadata = pending[request.role][0]
+        elif stored is not None and stored[0].signed_bytes == request.signed:
+            continue
+        else:
+            raise BadRequest(operation="import", path=path, cause=f"{request.title} does not wait here")
+        allowed = workshop.allowed(request.role)
+        found[request.role] = signing_requests.signatures_for(request.role, metadata, allowed, request)
+    for role, signatures in found.items():
+        workshop.accept(role, signatures)
+    return _publish(workshop, config)
 
 
 def discard(folder: Path) -> int:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from packaging.version import Version
-from tufup.common import TargetMeta
 from tufup.repo import make_gztar_archive
 
 from dbsync.errors import TillkeeperError
@@ -20,13 +21,15 @@ from dbsync.model import ReleaseId, SchemaNumber
 from dbsync.storage import files
 from dbsync.storage.locks import Lock
 from updater.bundle_names import is_app
+from updater.decisions.rollout import DOCUMENT_END, Document
 from updater.manifest import Manifest, ManifestError, empty_folders, parse, release_id, scan, to_bytes
-from updater.publish import clock
+from updater.model import STABLE
+from updater.publish import clock, rollout
 from updater.publish import keys as role_keys
 from updater.publish.bundle import check_follows, describe
 from updater.publish.deltas import Progress
 from updater.publish.deploy import check_not_behind, deploy
-from updater.publish.errors import BadBundle, PublishError
+from updater.publish.errors import AwaitsSignatures, BadBundle, PublishError
 from updater.publish.forms import Forms
 from updater.publish.forms import forget_old as forget_old_forms
 from updater.publish.forms import make as make_forms
@@ -37,6 +40,9 @@ from updater.repository.listing import packs_by_version
 from updater.summary import custom_of, summary_of
 
 ALL_FORMS: Final = Forms()
+Result = TypeVar("Result")
+Verify = Callable[[Path, str], object]
+"""Tries a version in a copy of a repository; what it raises ends the publish."""
 CONFIG_NAME: Final = "publish.json"
 EXPIRATION_DAYS: Final[Mapping[str, int]] = {"root": 730, "targets": 90, "snapshot": 90, "timestamp": 14}
 """If the repository is refreshed daily, a terminal may be offline for two weeks; roots are valid for years."""
@@ -63,6 +69,18 @@ class Published(NamedTuple):
     """True if the release was signed already: this run finished an interrupted publish."""
     forms: tuple[tuple[str, int], ...] = ()
     """Names and sizes of its pack and its deltas."""
+
+
+class _Wanted(NamedTuple):
+    """A release that is to be published."""
+
+    bundle: Path
+    manifest: Manifest
+    data: bytes
+    channel: str
+    accepts_jump: bool
+    forms: Forms
+    progress: Progress
 
 
 def init(
@@ -154,10 +172,31 @@ def load(folder: Path) -> Config:
 
 
 def release(
-    *, folder: Path, bundle: Path, version: str | None, config_file: Path | None, passwords: Passwords,
-    forms: Forms = ALL_FORMS, progress: Progress = lambda _what, _done, _total: None,
-) -> Published:  # fmt: skip
+    *,
+    folder: Path,
+    bundle: Path,
+    version: str | None,
+    config_file: Path | None,
+    passwords: Passwords,
+    forms: Forms = ALL_FORMS,
+    progress: Progress = lambda _what, _done, _total: None,
+    channel: str = STABLE,
+    accepts_jump: bool = False,
+    verify: Verify | None = None,
+) -> Published:
     """Publish a bundle as a new release.
+
+    Args:
+        folder: the repository.
+        bundle: the folder with the release's files.
+        version: the release's version; None takes it from the bundle's description.
+        config_file: the description, if it is not in the bundle.
+        passwords: those of the keys.
+        forms: what is made beside tufup's archive.
+        progress: receives the steps.
+        channel: the channel that leads to it from now on.
+        accepts_jump: whether a version far from the last one is meant so.
+        verify: tries the version in a copy of the repository, in which it is public; what it raises ends the publish.
 
     Raises:
         BadBundle: the bundle cannot be a release, is not newer, or its migrations do not follow the last release's.
@@ -166,22 +205,74 @@ def release(
     """
     config = load(folder)
     manifest = describe(bundle=bundle, app=config.app, version=version, config=config_file)
-    data = to_bytes(manifest)
+    rollout.check_channel(channel, manifest.version)
+    wanted = _Wanted(bundle, manifest, to_bytes(manifest), channel, accepts_jump, forms, progress)
     with _locked(folder):
-        workshop = _open(folder, config, passwords)
-        workshop.check_keys(ONLINE)
-        already = _is_signed(workshop, manifest, data)
-        if not already:
-            _check_newer(workshop, manifest)
-            _stage(workshop, bundle, manifest, data, forms, progress)
-        placed = _publish(workshop, config)
-        targets = workshop.roles.targets.signed.targets
-        archive = targets[_archive_name(manifest)]
-        names = packs_by_version(targets).get((manifest.app, manifest.version), ())
+        if verify is None:
+            return _release(folder, wanted, passwords)
+        done, placed = tried(folder, lambda copy: _release(copy, wanted, passwords), passwords=passwords, verify=verify)
+        return done._replace(files_placed=placed)
+
+
+def _release(folder: Path, wanted: _Wanted, passwords: Passwords) -> Published:
+    config, manifest = load(folder), wanted.manifest
+    workshop = _open(folder, config, passwords)
+    workshop.check_keys(ONLINE)
+    _follow(workshop, config)
+    already = _is_signed(workshop, manifest, wanted.data)
+    if not already:
+        document = rollout.read(workshop, public=storage_of(config.public))
+        _check_newer(workshop, manifest, document, accepts_jump=wanted.accepts_jump)
+        _stage(workshop, wanted.bundle, manifest, wanted.data, wanted.forms, wanted.progress)
+        known, found = rollout.releases(workshop), release_id(wanted.data)
+        rollout.write(workshop, rollout.with_release(document, manifest.version, found, wanted.channel, known))
+    placed = _publish(workshop, config)
+    targets = workshop.roles.targets.signed.targets
+    archive = targets[_archive_name(manifest)]
+    names = packs_by_version(targets).get((manifest.app, manifest.version), ())
     return Published(
-        manifest.version, release_id(data), manifest.schema, archive.length, placed, already,
+        manifest.version, release_id(wanted.data), manifest.schema, archive.length, placed, already,
         tuple((name, targets[name].length) for name in names),
     )  # fmt: skip
+
+
+def tried(
+    folder: Path, change: Callable[[Path], Result], *, passwords: Passwords, verify: Verify
+) -> tuple[Result, int]:
+    """Make a change in a copy of the repository, try the releases that it signs, take it over, and publish it.
+
+    A refusal, or a cut before the copy is taken over, leaves the workshop as it was. A change that waits for signatures
+    is taken over untried; the one that completes it is tried.
+
+    Args:
+        folder: the repository; the caller holds its lock.
+        change: makes the change in the repository that it is given, and its public folder.
+        passwords: those of the keys.
+        verify: tries a version in a copy in which it is public; what it raises ends the publish.
+
+    Returns:
+        The result of the change, and the number of files that became public.
+    """
+    config = load(folder)
+    # An old workshop is refused before anything is tried.
+    _follow(_open(folder, config, passwords), config)
+    before = _complete(folder)
+    with copied(folder) as copy:
+        try:
+            result = change(copy)
+        except AwaitsSignatures:
+            _adopt(source=copy / "workshop", target=folder / "workshop")
+            raise
+        for version in _complete(copy):
+            if version not in before:
+                verify(copy, version)
+        _adopt(source=copy / "workshop", target=folder / "workshop")
+    return result, _publish(_open(folder, config, passwords), config)
+
+
+def _complete(folder: Path) -> list[str]:
+    """Return the versions that all needed keys have signed, lowest first."""
+    return list(rollout.releases(_open(folder, load(folder), lambda _: None, collects=False)))
 
 
 def refresh(folder: Path, *, passwords: Passwords) -> int:
@@ -209,6 +300,93 @@ def _is_due(workshop: Workshop, config: Config, role: str) -> bool:
     return left < timedelta(days=config.expiration_days[role] / 2) and workshop.has_keys(role) and not waits
 
 
+def change(
+    folder: Path, apply: Callable[[Workshop, Config], Result], *, roles: tuple[str, ...], passwords: Passwords
+) -> Result:
+    """Change what is signed, and make it public.
+
+    Args:
+        folder: the repository.
+        apply: makes the change in the workshop; its result is returned.
+        roles: roles that the change needs; none for a look, after which nothing is published.
+        passwords: those of the keys.
+
+    Raises:
+        BadPassword: a key's password is missing or wrong; nothing was signed.
+        PublishError: the change failed; nothing became public.
+    """
+    config = load(folder)
+    with _locked(folder):
+        workshop = _open(folder, config, passwords)
+        workshop.check_keys(roles)
+        _follow(workshop, config)
+        result = apply(workshop, config)
+        if roles:
+            _publish(workshop, config)
+    return result
+
+
+@contextmanager
+def copied(folder: Path) -> Iterator[Path]:
+    """Make a copy of a repository, with a public folder of its own, and remove it afterwards.
+
+    Files are linked where the disk can: no publisher writes into one that has its final name.
+    """
+    place = folder / ".copy"
+    shutil.rmtree(place, ignore_errors=True)
+    config = load(folder)
+    try:
+        shutil.copytree(folder / "workshop", place / "workshop", copy_function=link_or_copy)
+        save(place, config._replace(public=place / "public"))
+        _fill_public(place)
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _fill_public(place: Path) -> None:
+    """Link the signed targets into the public folder of a copy: deploying would copy each archive."""
+    config = load(place)
+    workshop = _open(place, config, lambda _: None)
+    public = place / "public" / "targets"
+    public.mkdir(parents=True)
+    names = {**workshop.roles.targets.signed.targets}
+    for name, info in names.items():
+        if (workshop.targets_dir / name).exists() and name != f"{config.app}{DOCUMENT_END}":
+            link_or_copy(workshop.targets_dir / name, public / f"{info.hashes['sha256']}.{name}")
+
+
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """Make a second name for a file, or a copy on a disk that has no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _adopt(*, source: Path, target: Path) -> None:
+    """Take over a workshop from its copy: targets first, then metadata, in the order in which it is signed.
+
+    A crash in between leaves files that no metadata names, or a publish that was cut, which the next one finishes.
+    """
+    paths = [path for path in source.rglob("*") if path.is_file()]
+    for path in sorted(paths, key=lambda path: _turn(path.relative_to(source))):
+        place = target / path.relative_to(source)
+        if not (place.exists() and place.samefile(path)):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            files.rename_durably(source=path, target=place)
+    kept = {path.relative_to(source) for path in paths}
+    for path in [path for path in target.rglob("*") if path.is_file()]:
+        if path.relative_to(target) not in kept:
+            path.unlink()
+
+
+def _turn(path: Path) -> tuple[bool, bool, int, str]:
+    """Return the place of a file in the order in which it is taken over."""
+    role = next((number for number, role in enumerate(ROLES) if path.name == f"{role}.json"), -1)
+    return path.parts[0] != "targets", path.parts[0] != "metadata" or role >= 0, role, str(path)
+
+
 def _open(
     folder: Path,
     config: Config,
@@ -232,14 +410,24 @@ def _open(
     return workshop
 
 
-def _publish(workshop: Workshop, config: Config) -> int:
-    storage = storage_of(config.public)
+def _follow(workshop: Workshop, config: Config) -> None:
+    """Refuse a workshop that is behind what is public; take over a timestamp that another machine has signed."""
     if workshop.stored("root") is not None:
-        # A timestamp of another machine is no sign of an old workshop: it is followed, and signed anew below.
+        storage = storage_of(config.public)
+        # A timestamp of another machine is no sign of an old workshop: it is followed, and signed anew.
         check_not_behind(workshop.metadata_dir, storage, follows=True)
         workshop.follow(storage.read(TIMESTAMP))
-        if _is_due(workshop, config, "timestamp"):
-            workshop.renew("timestamp")
+
+
+def _publish(workshop: Workshop, config: Config) -> int:
+    _follow(workshop, config)
+    if workshop.stored("root") is not None and _is_due(workshop, config, "timestamp"):
+        workshop.renew("timestamp")
+    targets = workshop.roles.targets.signed.targets
+    for name in targets:
+        archive = f"{name.removesuffix('.manifest')}.tar.gz"
+        if name.endswith(".manifest") and archive not in targets:
+            raise PublishError(operation="publish", cause=f"{name} would be signed without its archive {archive}")
     workshop.sign_and_store()
     return deploy(work=workshop.repo_dir, public=config.public)
 
@@ -274,27 +462,33 @@ def _is_signed(workshop: Workshop, manifest: Manifest, data: bytes) -> bool:
     return info is not None and info.hashes["sha256"] == release_id(data)
 
 
-def _check_newer(workshop: Workshop, manifest: Manifest) -> None:
+def _check_newer(workshop: Workshop, manifest: Manifest, document: Document, *, accepts_jump: bool) -> None:
+    withdrawn = [Version(about.version) for about in document.releases.values() if about.recalled]
+    signed = [Version(version) for version in rollout.releases(workshop)]
     latest = workshop.roles.get_latest_archive()
-    if latest is None:
+    signed += [latest.version] if latest is not None else []
+    if not signed and not withdrawn:
         return
     _refuse_second_platform(workshop, manifest)
-    if Version(manifest.version) <= latest.version:
+    highest = max([*signed, *withdrawn])
+    if Version(manifest.version) <= highest:
+        how = "published" if highest in signed else "withdrawn, and may run on terminals"
         raise BadBundle(
-            operation="publish", cause=f"{manifest.version} is not newer than {latest.version}, which is published",
+            operation="publish", cause=f"{manifest.version} is not newer than {highest}, which is {how}",
             hint="Give it a higher version.",
         )  # fmt: skip
-    earlier = _last_readable(workshop)
+    if not accepts_jump:
+        rollout.check_jump(version=manifest.version, latest=highest)
+    # Also after one that was withdrawn: terminals that ran it have its migrations.
+    earlier = _last_readable(workshop, sorted([*signed, *withdrawn], reverse=True))
     if earlier is not None:
         check_follows(earlier=earlier, manifest=manifest)
 
 
-def _last_readable(workshop: Workshop) -> Manifest | None:
-    """Return the newest manifest in the workshop that can be read: terminals took none of the others either."""
-    targets = workshop.roles.targets.signed.targets
-    archives = sorted((TargetMeta(name) for name in targets if name.endswith(".tar.gz")), reverse=True)
-    for archive in archives:
-        path = workshop.targets_dir / f"{archive.name}-{archive.version}.manifest"
+def _last_readable(workshop: Workshop, versions: list[Version]) -> Manifest | None:
+    """Return the manifest of the first of these versions that can be read: terminals took none of the others."""
+    for version in versions:
+        path = workshop.targets_dir / f"{workshop.app_name}-{version}.manifest"
         try:
             return parse(path.read_bytes(), installed=True)
         except (FileNotFoundError, ManifestError):

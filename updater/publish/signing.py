@@ -97,6 +97,7 @@ class Workshop(Repository):  # type: ignore[misc]
         self.collects = True
         """Whether a change waits for missing signatures; a refresh leaves out what it cannot sign."""
         self._signers: dict[str, SSlibSigner] = {}
+        self._followed: bytes | None = None
 
     @property
     def pending_dir(self) -> Path:
@@ -205,6 +206,10 @@ class Workshop(Repository):  # type: ignore[misc]
         """
         stored = self.stored("timestamp")
         public = _parsed(timestamp)
+        if timestamp == self._followed:
+            # Once: what was changed since, such as the brake, must not be taken for what it was.
+            return
+        self._followed = timestamp
         if public is None or stored is None or stored[1] == timestamp or not self.is_complete("timestamp", public):
             return
         ours = self.roles.timestamp.signed

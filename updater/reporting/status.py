@@ -24,6 +24,8 @@ from updater.terminal import events, moments
 from updater.terminal.live import Terminal
 
 SHOWN_BACKUPS_COUNT = 10
+STEERED = (TerminalOutcome.PAUSED_BY_VENDOR, TerminalOutcome.WITHDRAWN, TerminalOutcome.STEERING_REFUSED)
+"""Outcomes that say what the vendor wants of this terminal, not what a release lacks."""
 
 
 def status(terminal: Terminal) -> dict[str, Any]:
@@ -106,7 +108,10 @@ def in_words(found: dict[str, Any]) -> list[str]:
             + (f", {trial['outcome']}: {brief(trial['reason'])}" if trial["outcome"] else "")
         )
     lines.append(f"app       {'running' if found['app_running'] else 'not running'}")
-    lines += [f"unusable  {release['outcome']}: {release['cause']}" for release in found["unusable"]]
+    lines += [
+        f"{'vendor  ' if release['outcome'] in STEERED else 'unusable'}  {release['outcome']}: {release['cause']}"
+        for release in found["unusable"]
+    ]
     lines += [
         f"rejected  {rejection['version']} by {rejection['by']}: {rejection['outcome']}, {brief(rejection['reason'])}"
         for rejection in found["rejected"]

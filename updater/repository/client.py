@@ -21,10 +21,11 @@ from dbsync.storage.raw_text import lines_of
 from updater.addresses import scrubbed
 from updater.addresses import shown as shown_address
 from updater.answers import Answer, Summary
+from updater.decisions.rollout import NOTHING_SAID, Said
 from updater.manifest import Manifest, ManifestError, NewerFormat
 from updater.model import Limits, ReleaseId, Sha256
 from updater.network.manner import Manner
-from updater.repository import trust, unchanged
+from updater.repository import listing, steering, trust, unchanged
 from updater.summary import parse_custom, parse_pack
 
 if TYPE_CHECKING:
@@ -104,6 +105,8 @@ class Looked(NamedTuple):
     answer: Answer
     detail: str
     releases: tuple[Listed, ...] = ()
+    said: Said = NOTHING_SAID
+    """What the vendor says of the rollout; without an answer, what the last look has verified."""
 
 
 class Fetched(NamedTuple):
@@ -127,7 +130,17 @@ def look(source: Source, *, now: datetime) -> Looked:
     if answer is None:
         answer = _ask(request, limit_seconds=source.look_seconds, progress=lambda _: None)
     releases = tuple(_listed(offer) for offer in answer.get("offers", ()))
-    return Looked(Answer(answer["answer"]), answer["detail"], releases)
+    done = Answer(answer["answer"])
+    said = steering.said_of(answer.get("steering"), app=source.app) if done is Answer.OK else last_said(source)
+    return Looked(done, answer["detail"], releases, said)
+
+
+def last_said(source: Source) -> Said:
+    """Return what the last verified look has shown of the vendor's steering: a pause holds while nothing answers."""
+    kept = listing.read(source.trust_folder)
+    if kept is None or kept.app != source.app:
+        return NOTHING_SAID
+    return steering.said_of(kept.steering, app=source.app)
 
 
 def app_of(

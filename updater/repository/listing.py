@@ -32,6 +32,8 @@ class Kept(NamedTuple):
     expires: str
     """The earliest expiry of the four roles."""
     offers: tuple[dict[str, Any], ...]
+    steering: dict[str, Any]
+    """What the vendor says of the rollout, in the form of an answer; a listing of before has none, and is none."""
 
 
 def named(target: str) -> tuple[str, str]:

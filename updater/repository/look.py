@@ -24,10 +24,11 @@ from tuf.ngclient import FetcherInterface, Updater
 from dbsync.storage import file_calls, files
 from updater.addresses import plain
 from updater.answers import Answer
+from updater.decisions import rollout
 from updater.manifest import SIGNED_AT
 from updater.network.http import Http, Trouble
 from updater.network.manner import Manner
-from updater.repository import listing, trust
+from updater.repository import listing, steering, trust
 from updater.repository.trust import CLOCK_DOUBT, ROLES
 
 
@@ -87,8 +88,9 @@ class Look:
             with _links_or_copies():
                 seen = trust.read(self.trust)
                 client = self._refreshed(root, seen)
-            expires = self._check_seen(seen)
+            expires, seen = self._check_seen(seen)
             offers = self._offers(client)
+            said = self._steering(client, seen)
         except trust.TrustLost as cause:
             raise Trouble(Answer.TRUST_LOST, cause.in_words) from cause
         except ExpiredMetadataError as cause:
@@ -102,8 +104,8 @@ class Look:
             raise Trouble(Answer.SERVER_WRONG, f"{self.base}: what came is not metadata ({cause})") from cause
         except (RepositoryError, ValueError, KeyError, TypeError, RecursionError) as cause:
             raise Trouble(Answer.REFUSED, f"{self.fetcher.asked}: {type(cause).__name__}: {cause}") from cause
-        self._keep(root, offers, expires)
-        return {"answer": Answer.OK, "detail": "", "offers": offers}
+        self._keep(root, offers, expires, said)
+        return {"answer": Answer.OK, "detail": "", "offers": offers, "steering": said}
 
     def _refreshed(self, root: bytes, seen: trust.Seen) -> Updater:
         """Return a client with verified metadata; start over without files that replaced keys have signed.
@@ -160,11 +162,11 @@ class Look:
             found[role] = hashlib.sha256("\n".join(values).encode()).hexdigest()
         return found
 
-    def _check_seen(self, seen: trust.Seen) -> datetime:
+    def _check_seen(self, seen: trust.Seen) -> tuple[datetime, trust.Seen]:
         """Check that versions and time never go back, even if the metadata files were lost; remember both.
 
         Returns:
-            The earliest expiry of the four roles.
+            The earliest expiry of the four roles, and what is remembered now.
         """
         signed = {role: Metadata.from_file(str(self.metadata / f"{role}.json")).signed for role in ROLES}
         keys = self._keys()
@@ -188,10 +190,10 @@ class Look:
             if expires[role] <= judged:
                 raise self._expired(f"{role} expired on {expires[role]:%Y-%m-%d %H:%M} UTC")
         files.sync_tree(self.metadata)
-        found = trust.Seen({role: signed[role].version for role in ROLES}, keys, text)
+        found = trust.Seen({role: signed[role].version for role in ROLES}, keys, text, kept.sequences)
         if found != seen:
             trust.write(self.trust, found)
-        return min(expires.values())
+        return min(expires.values()), found
 
     def _expired(self, what: str) -> Trouble:
         """Return the Trouble of an expiry: caused by the repository, or by this terminal's clock."""
@@ -225,7 +227,63 @@ class Look:
             offers.append(offer)
         return offers
 
-    def _keep(self, root: bytes, offers: list[dict[str, Any]], expires: datetime) -> None:
+    def _steering(self, client: Updater, seen: trust.Seen) -> dict[str, Any]:
+        """Return document and brake of the app; a document that cannot be followed is a problem and no document.
+
+        The highest sequence is durable before the document is followed.
+        """
+        timestamp = Metadata.from_file(str(self.metadata / "timestamp.json")).signed
+        found = {"document": None, "problem": "", "brake": timestamp.unrecognized_fields.get(rollout.BRAKE)}
+        if not self.app:
+            return found
+        highest = seen.sequences.get(self.app)
+        try:
+            data = self._document(client)
+            if data is None:
+                return found if highest is None else {**found, "problem": "the vendor's steering document is missing"}
+            sequence = steering.document_of(data, app=self.app).sequence
+        except ValueError as cause:
+            return {**found, "problem": f"the vendor's steering document is not followed: {cause}"}
+        if sequence < (highest or 0):
+            old = f"its sequence is {sequence}, and this terminal has seen {highest}"
+            return {**found, "problem": f"the vendor's steering document is not followed: {old}"}
+        if sequence != highest:
+            trust.write(self.trust, seen._replace(sequences={**seen.sequences, self.app: sequence}))
+        return {**found, "document": data.decode()}
+
+    def _document(self, client: Updater) -> bytes | None:
+        """Return the verified bytes of the document, from the last look if they are the same; None if there is none.
+
+        Raises:
+            ValueError: it is signed without a SHA-256, or is too large.
+            Trouble: it cannot be fetched, or what came is not what was signed.
+        """
+        info = client.get_targetinfo(f"{self.app}{rollout.DOCUMENT_END}")
+        if info is None:
+            return None
+        sha256 = info.hashes.get("sha256", "")
+        if not sha256 or info.length > rollout.SIZE_LIMIT_BYTES:
+            raise ValueError(f"it has {info.length} bytes, or is signed without a SHA-256")
+        kept = listing.read(self.trust)
+        known = str(kept.steering.get("document") or "").encode() if kept is not None else b""
+        if _is_signed(info, known):
+            return known
+        root: Root = Metadata[Root].from_file(str(self.metadata / "root.json")).signed
+        name = f"targets/{f'{sha256}.' if root.consistent_snapshot else ''}{info.path}"
+        data = b""
+        with self.http.get(name) as reply:
+            reply.refuse_busy()
+            if reply.status != 200:
+                raise Trouble(Answer.SERVER_WRONG, f"{self.base}/{name}: status {reply.status}")
+            for chunk in reply.chunks(size_bytes=info.length):
+                data += chunk
+                if len(data) > info.length:
+                    break
+        if not _is_signed(info, data):
+            raise Trouble(Answer.REFUSED, f"{self.base}/{name}: it is not what was signed")
+        return data
+
+    def _keep(self, root: bytes, offers: list[dict[str, Any]], expires: datetime, said: dict[str, Any]) -> None:
         """Keep the verified answer for as long as the repository stays as it is (`unchanged`)."""
         timestamp = file_calls.read_bytes(self.metadata / "timestamp.json")
         version = Metadata.from_file(str(self.metadata / "root.json")).signed.version
@@ -237,6 +295,7 @@ class Look:
             verified_at=self.now.isoformat(),
             expires=expires.isoformat(),
             offers=tuple(offers),
+            steering=said,
         )
         listing.write(self.trust, kept)
 
@@ -263,6 +322,14 @@ def _links_or_copies() -> Iterator[None]:
         yield
     finally:
         os.symlink = right
+
+
+def _is_signed(info: Any, data: bytes) -> bool:
+    try:
+        info.verify_length_and_hashes(data)
+    except RepositoryError:
+        return False
+    return True
 
 
 def _is_root(data: bytes) -> bool:

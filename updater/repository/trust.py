@@ -36,6 +36,8 @@ class Seen(NamedTuple):
     """A digest of each role's keys; empty for a terminal of before, whose next look records them."""
     floor: str
     """A time in UTC below which no clock is believed; empty for none."""
+    sequences: Mapping[str, int] = {}
+    """The highest sequence of each app's steering document; an app without one has never had a document here."""
 
 
 NOTHING_SEEN: Final = Seen({}, {}, "")
@@ -73,6 +75,7 @@ def read(folder: Path) -> Seen:
             {str(role): int(version) for role, version in found["versions"].items()},
             {str(role): str(digest) for role, digest in found.get("keys", {}).items()},
             str(found["floor"]),
+            {str(app): int(sequence) for app, sequence in found.get("sequences", {}).items()},
         )
     except FileNotFoundError:
         raise TrustLost(operation="read", path=path, cause="the file is missing") from None
@@ -106,7 +109,10 @@ def forgotten(seen: Seen, changed: frozenset[str]) -> Seen:
         roles.add("targets")
     if roles & {"timestamp", "snapshot"}:
         roles |= {"timestamp", "snapshot"}
-    return seen._replace(versions={role: version for role, version in seen.versions.items() if role not in roles})
+    versions = {role: version for role, version in seen.versions.items() if role not in roles}
+    # That there was a document stays known: a missing one is not the same as none yet.
+    sequences = dict.fromkeys(seen.sequences, 0) if "targets" in changed else seen.sequences
+    return seen._replace(versions=versions, sequences=sequences)
 
 
 def files_of(changed: frozenset[str]) -> tuple[str, ...]:

@@ -61,7 +61,9 @@ def answer(request: dict[str, Any]) -> dict[str, Any] | None:
     _ASKING[:] = [asking]
     asking.start()
     asking.join(min(LIMIT_SECONDS, float(request["seconds"]) / 4))
-    return {"answer": Answer.OK, "detail": "", "offers": list(kept.offers)} if found == [True] else None
+    if found != [True]:
+        return None
+    return {"answer": Answer.OK, "detail": "", "offers": list(kept.offers), "steering": kept.steering}
 
 
 def _is_plain(request: dict[str, Any]) -> bool:

@@ -19,7 +19,7 @@ from updater.errors import SettingsError
 from updater.flows.first_install import first_version
 from updater.host import this_host
 from updater.host.base import Account, Entry, Folders, Rights
-from updater.model import Journal, Limits, ProcessKind
+from updater.model import STABLE, Journal, Limits, ProcessKind
 from updater.network.manner import Manner
 from updater.repository.client import app_of, signed_ids
 from updater.repository.manner import check as check_network
@@ -49,6 +49,7 @@ class Wish(NamedTuple):
     backup_prefix: str | None = None
     interpreters: tuple[tuple[str, str], ...] = ()
     mirrors: tuple[str, ...] = ()
+    channel: str | None = None
     proxy: str | None = None
     ca_file: Path | None = None
     bundle: Path | None = None
@@ -223,6 +224,7 @@ def settings_for(wish: Wish, app: str, path: Path) -> Settings:
         limits=Limits(),
         till_user=wish.till_user or "",
         till_group=wish.till_group or "",
+        channel=wish.channel or STABLE,
         proxy=wish.proxy or "",
         ca_file=str(_absolute(wish.ca_file)) if wish.ca_file else "",
     )
@@ -240,6 +242,7 @@ def differences(wish: Wish, installed: Settings) -> Iterator[Difference]:
     }
     given: dict[str, tuple[str | None, str]] = {
         "--url": (wish.url.rstrip("/"), installed.url),
+        "--channel": (wish.channel, installed.channel),
         "--proxy": (wish.proxy, installed.proxy),
         "--ca-file": (str(_absolute(wish.ca_file)) if wish.ca_file else None, installed.ca_file),
         "--app": (wish.app, installed.app),
@@ -282,6 +285,7 @@ def _changed(wish: Wish, installed: Settings, differing: tuple[Difference, ...])
     changed = installed._replace(
         url=wish.url.rstrip("/"),
         mirrors=wish.mirrors or installed.mirrors,
+        channel=wish.channel or installed.channel,
         proxy=wish.proxy or installed.proxy,
         ca_file=str(_absolute(wish.ca_file)) if wish.ca_file else installed.ca_file,
         data=data,

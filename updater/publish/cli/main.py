@@ -9,16 +9,23 @@ import click
 from dbsync.cli.table import TableGroup
 
 COMMANDS: Final = {
+    "brake": "updater.publish.cli.brake",
     "init": "updater.publish.cli.init",
     "kit": "updater.publish.cli.kit",
+    "pause": "updater.publish.cli.pause",
+    "promote": "updater.publish.cli.promote",
     "refresh": "updater.publish.cli.refresh",
     "release": "updater.publish.cli.release",
+    "resume": "updater.publish.cli.resume",
     "serve": "updater.publish.cli.serve",
     "expiry": "updater.publish.cli.expiry",
     "keys": "updater.publish.cli.keys",
     "media": "updater.publish.cli.media",
     "rebuild": "updater.publish.cli.rebuild",
     "sign": "updater.publish.cli.sign",
+    "status": "updater.publish.cli.status",
+    "verify": "updater.publish.cli.verify",
+    "withdraw": "updater.publish.cli.withdraw",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -9,8 +10,9 @@ import click
 from dbsync.cli.table import TableGroup
 from dbsync.errors import NotAgreed
 from updater.cli.shared import in_words
-from updater.publish import ceremony, keys, signing_requests
+from updater.publish import ceremony, keys, signing_requests, verify
 from updater.publish.cli.shared import EXISTING_FILE, passwords_from, with_password_file, with_repository
+from updater.publish.cli.verification import with_verification
 from updater.publish.signing_requests import Request
 
 FILE = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
@@ -58,11 +60,19 @@ def add(file: Path, key: Path, yes: bool, password_file: Path | None) -> None:
 @command.command("import")
 @with_repository
 @click.argument("file", type=EXISTING_FILE)
+@with_verification
+@click.option("--unverified", is_flag=True, help="Publish without letting scratch terminals take it first.")
 @with_password_file
-def import_file(folder: Path, file: Path, password_file: Path | None) -> None:
-    """Take the signatures in FILE; what is complete is published."""
+def import_file(folder: Path, file: Path, unverified: bool, wish: verify.Wish, password_file: Path | None) -> None:
+    """Take the signatures in FILE; what is complete is tried by scratch terminals and published."""
+    passwords = passwords_from(password_file)
     with in_words():
-        placed = ceremony.import_signatures(folder=folder, path=file, passwords=passwords_from(password_file))
+        placed = ceremony.import_signatures(
+            folder=folder,
+            path=file,
+            passwords=passwords,
+            verify=None if unverified else partial(verify.verify, passwords=passwords, wish=wish),
+        )
     click.echo(f"all signatures are there: {placed} files are new in the public files")
 
 

@@ -19,6 +19,7 @@ from updater.publish.kit.bill import Part, bill
 from updater.publish.kit.description import Description
 from updater.publish.kit.wheels import licence_files, unpack
 from updater.publish.repository import load
+from updater.publish.storage import storage_of
 from updater.terminal.kit import FOLDER, FORMAT, PROGRAMS, SUMS
 
 HOST_TAGS: Final[Mapping[str, str]] = {"windows-x86_64": "win32-amd64", "linux-x86_64": "linux-x86_64"}
@@ -71,14 +72,15 @@ def begin(order: Order, *, into: Path) -> str:
         PublishError: something is missing, or does not fit the platform.
     """
     config = load(order.repository)
-    root = config.public / "metadata" / "1.root.json"
-    if not root.is_file():
-        raise PublishError(operation="make a kit", path=root, cause="there is no root", hint="`updater publish init`")
+    root = storage_of(config.public).read("metadata/1.root.json")
+    if root is None:
+        cause = f"{config.public} has no root"
+        raise PublishError(operation="make a kit", cause=cause, hint="`updater publish init`")
     site = into / "site"
     site.mkdir(parents=True)
     for package in ("dbsync", "updater"):
         shutil.copytree(code_folder() / package, site / package, ignore=_not_for_terminals)
-    shutil.copy(root, into / "root.json")
+    (into / "root.json").write_bytes(root)
     if order.description.ca_file is not None:
         if not order.description.ca_file.is_file():
             raise PublishError(operation="make a kit", path=order.description.ca_file, cause="there is no such file")

@@ -1,0 +1,276 @@
+"""Mistakes of a vendor, each refused before anything is public: the public folder stays as it is, byte for byte."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.terminal import Till
+from tests.helpers.vendor import Vendor, copy_of, password
+from tests.sample_till.bundles import APP
+from updater.publish import repository, steering, verify
+from updater.publish.errors import PublishError
+
+ROLES = ("targets", "snapshot", "timestamp")
+NO_WISH = verify.Wish()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files in a folder and below, but for locks."""
+    found = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+
+
+def publish(
+    vendor: Vendor, bundle: Path, version: str, *, wish: verify.Wish = NO_WISH, **values: Any
+) -> repository.Published:
+    """As `updater publish release` does it."""
+    given: dict[str, Any] = {"passwords": password, **values}
+    return repository.release(
+        folder=vendor.repository, bundle=bundle, version=version, config_file=None,
+        verify=partial(verify.verify, passwords=password, wish=wish), **given,
+    )  # fmt: skip
+
+
+def said(bundle: Path, line: str) -> None:
+    """One more line of the description; it takes the place of an earlier one."""
+    path = bundle / "tillkeeper.toml"
+    key = line.partition(" =")[0]
+    kept = [known for known in path.read_text().splitlines() if not known.startswith(f"{key} =")]
+    path.write_text("\n".join([*kept, line]) + "\n")
+
+
+def describes(line: str) -> Callable[[Vendor, Path], None]:
+    return lambda _, bundle: said(bundle, line)
+
+
+def migration_gone(_: Vendor, bundle: Path) -> None:
+    (bundle / "migrations" / "0002_add_business_contact_fields.py").unlink()
+
+
+def migration_edited(_: Vendor, bundle: Path) -> None:
+    with (bundle / "migrations" / "0002_add_business_contact_fields.py").open("a") as file:
+        file.write("# one more line\n")
+
+
+def migration_renamed(_: Vendor, bundle: Path) -> None:
+    path = bundle / "migrations" / "0002_add_business_contact_fields.py"
+    path.rename(path.with_name("0002_other.py"))
+
+
+def migration_skipped(_: Vendor, bundle: Path) -> None:
+    (bundle / "migrations" / "0004_late.sql").write_text("SELECT 1;")
+
+
+def twins(_: Vendor, bundle: Path) -> None:
+    for name in ("README.txt", "ReadMe.txt"):
+        (bundle / name).write_text("")
+
+
+def link_out(_: Vendor, bundle: Path) -> None:
+    (bundle / "library").symlink_to("../../library")
+
+
+def no_entry(_: Vendor, bundle: Path) -> None:
+    (bundle / "till.py").unlink()
+
+
+def self_test_fails(_: Vendor, bundle: Path) -> None:
+    (bundle / "till.py").write_text("import a_module_that_nobody_has\n")
+
+
+def migration_fails_in_a_shop(_: Vendor, bundle: Path) -> None:
+    text = "CREATE UNIQUE INDEX one_name ON categories(businessId);"
+    (bundle / "migrations" / "0003_one_category.sql").write_text(text)
+
+
+def withdrawn_number(vendor: Vendor, bundle: Path) -> None:
+    vendor.release("1.1")
+    steering.withdraw(vendor.repository, "1.1", reason="", passwords=password)
+
+
+def other_repository(vendor: Vendor, _: Path) -> None:
+    """Its public folder is that of another vendor."""
+    other = Vendor(vendor.folder / "other")
+    other.init()
+    path = vendor.repository / "publish.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "public": str(other.public)}))
+
+
+def old_workshop(vendor: Vendor, _: Path) -> None:
+    """It was restored from a backup of before the last release."""
+    old = copy_of(vendor, vendor.folder / "old")
+    vendor.release("1.1")
+    path = old.repository / "publish.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "public": str(vendor.public)}))
+    vendor.repository = old.repository
+
+
+def archive_not_signed(vendor: Vendor, _: Path) -> None:
+    """Somebody took it out of the metadata with another tool, and left the manifest."""
+    path = vendor.repository / "workshop" / "metadata" / "targets.json"
+    metadata = json.loads(path.read_text())
+    del metadata["signed"]["targets"][f"{APP}-1.0.tar.gz"]
+    path.write_text(json.dumps(metadata))
+
+
+def no_key(vendor: Vendor, _: Path) -> None:
+    (vendor.repository / "keys" / "snapshot").unlink()
+
+
+QUICK: dict[str, tuple[Callable[[Vendor, Path], None], str, str]] = {
+    "wrong platform": (describes('platform = "win32-amd64"'), "1.1", "1.1 is for win32-amd64, and this machine is"),
+    "missing migration": (migration_gone, "1.1", "0002_add_business_contact_fields, released with 1.0, is missing"),
+    "edited migration": (migration_edited, "1.1", "0002_add_business_contact_fields, released with 1.0, was changed"),
+    "renamed migration": (migration_renamed, "1.1", "released with 1.0, is now called other"),
+    "skipped number": (migration_skipped, "1.1", "the number 0003 is missing"),
+    "case twins": (twins, "1.1", "'README.txt' and 'ReadMe.txt' are one name on macOS"),
+    "link out of the bundle": (link_out, "1.1", "the link library -> ../../library leaves the bundle"),
+    "no entry": (no_entry, "1.1", "the entry is not in the bundle"),
+    "another app": (describes('app = "other-till"'), "1.1", "it is of the app 'other-till'"),
+    "a misspelt word": (describes("entri = 1"), "1.1", "entri: not known"),
+    "a typing error in the version": (describes("urgent = true"), "20.0", "20.0 is far from 1.0, the last one"),
+    "a lower version": (describes("urgent = true"), "0.9", "0.9 is not newer than 1.0"),
+    "a pre-release for all": (describes("urgent = true"), "1.1rc1", "1.1rc1 is a pre-release"),
+    "a number that was withdrawn": (withdrawn_number, "1.1", "1.1 is not newer than 1.1, which is withdrawn"),
+    "an old workshop": (old_workshop, "1.1", "it is an old copy"),
+    "another public folder": (other_repository, "1.1", "Is this the public folder of another repository?"),
+    "a manifest without its archive": (archive_not_signed, "1.1", "would be signed without its archive"),
+    "a key that is not there": (no_key, "1.1", "snapshot: the key is not there"),
+}
+TRIED: dict[str, tuple[Callable[[Vendor, Path], None], str, str]] = {
+    "wrong least agent": (
+        describes('least_agent = "99.0"'), "1.1",
+        "from 1.0: its terminals have Tillkeeper 0.1.0 or newer, the release needs 99.0",
+    ),
+    "a SQLite that is nowhere": (describes('least_sqlite = "99.0"'), "1.1", "from 1.0: NEEDS_NEWER_SQLITE: 1.1 needs"),
+    "a role that no terminal has": (describes('interpreter = "nobody"'), "1.1", "from 1.0: INTERPRETER_UNKNOWN"),
+    "a self-test that fails": (self_test_fails, "1.1", "No module named 'a_module_that_nobody_has'"),
+    "a migration that fails in a shop": (migration_fails_in_a_shop, "1.1", "from 1.0: its migrations fail: UNIQUE"),
+}  # fmt: skip
+
+
+def refused(vendor: Vendor, spoil: Callable[[Vendor, Path], None], version: str, words: str) -> Path:
+    """Publishes with a mistake; the bundle."""
+    bundle = vendor.bundle(version)
+    spoil(vendor, bundle)
+    before, workshop = contents(vendor.public), contents(vendor.repository)
+    with pytest.raises(PublishError) as raised:
+        publish(vendor, bundle, version)
+    assert words in raised.value.in_words + str(raised.value)
+    assert contents(vendor.public) == before
+    changed = {path for path, data in contents(vendor.repository).items() if workshop.get(path) != data}
+    assert not changed, "the workshop is as it was, too"
+    return bundle
+
+
+@pytest.mark.parametrize("mistake", QUICK)
+def test_a_mistake_is_refused_and_nothing_is_public(vendor: Vendor, mistake: str) -> None:
+    refused(vendor, *QUICK[mistake])
+
+
+def test_what_a_terminal_could_not_take_is_refused_by_its_version_and_a_mended_bundle_of_the_number_is_published(
+    vendor: Vendor, till: Till
+) -> None:
+    bundle = refused(vendor, *TRIED["wrong least agent"])
+    said(bundle, 'least_agent = "0.1.0"')
+    lines: list[str] = []
+    done = publish(vendor, bundle, "1.1", wish=verify.Wish(told=lines.append))
+    assert (done.version, done.already, done.files_placed > 0) == ("1.1", False, True)
+    assert [line.partition(" (")[0] for line in lines] == ["1.0: takes it", "a new terminal: takes it"]
+    assert till.check().outcome == "SWAPPED"
+    assert not (vendor.repository / ".copy").exists()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("mistake", [name for name in TRIED if name != "wrong least agent"])
+def test_what_a_terminal_could_not_take_is_refused_by_name(vendor: Vendor, mistake: str) -> None:
+    refused(vendor, *TRIED[mistake])
+
+
+@pytest.mark.long
+def test_what_is_left_behind_can_be_accepted_by_name_and_a_sample_takes_the_place_of_what_is_made_up(
+    vendor: Vendor, till: Till
+) -> None:
+    bundle = vendor.bundle("1.1")
+    migration_fails_in_a_shop(vendor, bundle)
+    with pytest.raises(PublishError, match="a --sample-database of a shop takes its place"):
+        publish(vendor, bundle, "1.1", wish=verify.Wish(accepted=frozenset({"0.9"})))
+    text = "CREATE INDEX name_of_category ON categories(name);"
+    (bundle / "migrations" / "0003_one_category.sql").write_text(text)
+    before = contents(till.settings.data)
+    wish = verify.Wish(living=("1.0",), sample_databases=(till.database,))
+    assert publish(vendor, bundle, "1.1", wish=wish).version == "1.1"
+    assert contents(till.settings.data) == before, "the sample is only read"
+    later = vendor.bundle("1.2")
+    (later / "migrations" / "0003_one_category.sql").write_text(text)
+    said(later, 'least_agent = "99.0"')
+    wish = verify.Wish(accepted=frozenset({"1.0", "1.1", verify.NOTHING}))
+    assert publish(vendor, later, "1.2", wish=wish).version == "1.2"
+
+
+@pytest.mark.long
+def test_a_release_that_is_published_during_a_pause_is_tried_all_the_same(vendor: Vendor, till: Till) -> None:
+    steering.pause(vendor.repository, reason="", passwords=password)
+    steering.brake(vendor.repository, on=True, recalled=(), passwords=password)
+    assert publish(vendor, vendor.bundle("1.1"), "1.1").version == "1.1"
+    public = steering.status(vendor.repository)
+    assert (public.document.paused, public.brake.paused) == (True, (APP,)), "and the pause stays"
+    assert till.check().outcome == "PAUSED_BY_VENDOR"
+
+
+@pytest.mark.long
+def test_a_beta_is_tried_by_terminals_that_ask_for_it(vendor: Vendor) -> None:
+    lines: list[str] = []
+    wish = verify.Wish(told=lines.append)
+    publish(vendor, vendor.bundle("1.1rc1"), "1.1rc1", wish=wish, channel="beta")
+    publish(vendor, vendor.bundle("1.1"), "1.1", wish=wish)
+    assert [line.partition(" (")[0] for line in lines] == [
+        "1.0: takes it", "a new terminal: takes it",
+        "1.0: takes it", "1.1rc1: takes it", "a new terminal: takes it",
+    ]  # fmt: skip
+
+
+def test_a_snapshot_that_has_expired_is_not_made_public(vendor: Vendor) -> None:
+    before = contents(vendor.public)
+
+    def expire(workshop: Any, _: Any) -> None:
+        workshop.roles.snapshot.signed.expires = datetime.now(UTC).replace(tzinfo=None, microsecond=0) - timedelta(
+            days=1
+        )
+        workshop.roles.snapshot.signed.version += 1
+
+    with pytest.raises(PublishError, match="expired"):
+        repository.change(vendor.repository, expire, roles=ROLES, passwords=password)
+    changed = {path for path, data in contents(vendor.public).items() if before.get(path) != data}
+    assert changed <= {"metadata/3.snapshot.json"}, "a name that nothing points to"
+
+
+def test_a_cut_while_scratch_terminals_try_it_leaves_the_workshop_as_it_was(vendor: Vendor) -> None:
+    bundle = vendor.bundle("1.1")
+    before = (contents(vendor.public), contents(vendor.repository))
+
+    class Cut(BaseException):
+        pass
+
+    def cut(copy: Path, version: str) -> None:
+        assert (copy / "public" / "metadata" / "timestamp.json").exists()
+        raise Cut
+
+    with pytest.raises(Cut):
+        repository.release(
+            folder=vendor.repository, bundle=bundle, version="1.1", config_file=None, passwords=password, verify=cut
+        )
+    assert (contents(vendor.public), contents(vendor.repository)) == before
+    (vendor.repository / ".copy" / "workshop").mkdir(parents=True)
+    done = repository.release(
+        folder=vendor.repository, bundle=bundle, version="1.1", config_file=None, passwords=password,
+        verify=lambda copy, version: None,
+    )  # fmt: skip
+    assert (done.version, (vendor.repository / ".copy").exists()) == ("1.1", False)

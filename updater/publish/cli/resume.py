@@ -1,0 +1,22 @@
+"""`updater publish resume`: go on with updates that are paused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from updater.cli.shared import in_words
+from updater.publish import steering
+from updater.publish.cli.shared import passwords_from, with_password_file, with_repository
+
+
+@click.command("resume")
+@with_repository
+@with_password_file
+def command(folder: Path, password_file: Path | None) -> None:
+    """Resume paused updates. A brake stays: `brake off` lifts it."""
+    with in_words():
+        steering.resume(folder, passwords=passwords_from(password_file))
+        for line in steering.in_words(steering.status(folder)):
+            click.echo(line)

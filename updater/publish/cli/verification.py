@@ -1,0 +1,31 @@
+"""Options of the commands that let scratch terminals take a release."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from updater.publish import verify
+from updater.publish.cli.shared import EXISTING_FILE
+
+
+def with_verification(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of a verification to a command, which receives them as `wish`."""
+
+    @click.option(
+        "--living", multiple=True, metavar="VERSION", help="A version that runs on terminals (default: the last 5)."
+    )
+    @click.option("--strands", multiple=True, metavar="VERSION", help="A version whose terminals may be left behind.")
+    @click.option("--sample-database", "samples", type=EXISTING_FILE, multiple=True, help="A database to migrate too.")
+    @wraps(command)
+    def wrapped(living: tuple[str, ...], strands: tuple[str, ...], samples: tuple[Path, ...], **values: Any) -> None:
+        def told(line: str) -> None:
+            click.echo(line, err=True)
+
+        command(wish=verify.Wish(living, frozenset(strands), samples, told), **values)
+
+    return wrapped

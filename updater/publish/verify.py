@@ -1,0 +1,362 @@
+"""Verification of a release before it is public: scratch terminals of every living version take it.
+
+The product itself is the black box: each terminal is installed, asks a server on loopback, downloads, unpacks, tests
+and swaps by the commands of a real one, in children with a time limit. Nothing outside of the copy is written.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Self
+
+from packaging.version import Version
+
+from dbsync.errors import TillkeeperError
+from dbsync.storage import children, files
+from dbsync.storage.connections import open_reading
+from dbsync.storage.introspection import version_of
+from updater import __version__
+from updater import settings as settings_file
+from updater.bundle_names import ANY_PLATFORM
+from updater.decisions.rollout import NO_BRAKE, Document
+from updater.host import this_host
+from updater.manifest import Manifest, ManifestError, parse
+from updater.model import STABLE, ReleaseId
+from updater.publish import repository, rollout
+from updater.publish.errors import PublishError
+from updater.publish.keys import Passwords
+from updater.publish.repository import Config
+from updater.publish.rollout import is_early
+from updater.publish.serve import make_server
+from updater.publish.signing import ONLINE, Workshop
+from updater.publish.storage import storage_of
+from updater.repository import trust
+from updater.terminal.state_files import StateFolder
+
+LIVING_COUNT: Final = 5
+"""So many of the newest versions that are signed count as living, unless the publisher says otherwise."""
+OTHER: Final = "beta"
+"""The channel of scratch terminals with a pre-release."""
+STEP_SECONDS: Final = 300.0
+"""Limit of one command of a scratch terminal."""
+NOTHING: Final = "a new terminal"
+"""What a terminal is called that has no version yet."""
+MADE_UP: Final = " (in made-up trade; a --sample-database of a shop takes its place for that schema)"
+_PASSWORD: Final = "of a throw-away repository"  # noqa: S105 - its keys sign what nobody else ever sees
+
+
+class Stranded(PublishError):
+    """The refusal of a release that living terminals could not take."""
+
+    hint_by_default = (
+        "Nothing is public. Accept it by name with --strands VERSION, or publish a release that they can take."
+    )
+
+
+class Wish(NamedTuple):
+    """What is to be verified, and what is accepted."""
+
+    living: tuple[str, ...] = ()
+    """Versions that run on terminals; empty for the newest ones that are signed."""
+    accepted: frozenset[str] = frozenset()
+    """Versions that may be left behind."""
+    sample_databases: tuple[Path, ...] = ()
+    """Databases that are migrated beside those that are made up."""
+    told: Callable[[str], None] = lambda _: None
+    """Receives one line for each terminal."""
+
+
+class Found(NamedTuple):
+    """How one scratch terminal fared."""
+
+    start: str
+    """The version that it began with, or what stands for it."""
+    problem: str
+    """Why it cannot take the release; empty if it can."""
+    seconds: float
+
+
+def verify(folder: Path, version: str, *, passwords: Passwords, wish: Wish) -> tuple[Found, ...]:
+    """Let scratch terminals take a release from a copy of a repository, whose public folder has it already.
+
+    Args:
+        folder: the copy; nothing in it is changed.
+        version: the release.
+        passwords: those of the keys, for lifting a pause on the way.
+        wish: what is to be verified.
+
+    Raises:
+        Stranded: a terminal cannot take it, and that was not accepted; each is named with its cause.
+        PublishError: this machine cannot try it.
+    """
+    with repository.copied(folder) as place:
+        signed = repository.change(place, _unbraked, roles=ONLINE, passwords=passwords)
+        manifests = _manifests(place, signed.document.app, list(signed.custom))
+        if version not in manifests:
+            raise PublishError(operation="verify", cause=f"{version} is not among the signed releases")
+        _check_platform(manifests[version])
+        older = [known for known in manifests if Version(known) < Version(version)]
+        living = list(wish.living) or older[-LIVING_COUNT:]
+        unknown = sorted(set(living) - set(older))
+        if unknown:
+            cause = f"{', '.join(unknown)}: not signed, or not below {version}"
+            raise PublishError(operation="verify", cause=cause)
+        with _Fleet(place, manifests, signed, version=version, samples=wish.sample_databases) as fleet:
+            found = [_one(partial(fleet.updates, start, version), start, wish) for start in living]
+            found.append(_one(partial(fleet.begins, version), NOTHING, wish))
+    left = [fared for fared in found if fared.problem and fared.start not in wish.accepted]
+    if left:
+        cause = "; ".join(f"from {fared.start}: {fared.problem}" for fared in left)
+        raise Stranded(operation=f"verify {version}", cause=cause)
+    return tuple(found)
+
+
+def _one(run: Callable[[], str], start: str, wish: Wish) -> Found:
+    began = time.monotonic()
+    problem = run()
+    found = Found(start, problem, round(time.monotonic() - began, 1))
+    how = problem or "takes it"
+    wish.told(f"{start}: {how} ({found.seconds:.1f} s)")
+    return found
+
+
+class _Signed(NamedTuple):
+    """What the copy signs."""
+
+    document: Document
+    releases: Mapping[str, ReleaseId]
+    """Version to release id, lowest version first."""
+    custom: Mapping[str, Any]
+    """Version to the summary in the metadata."""
+
+
+def _unbraked(workshop: Workshop, config: Config) -> _Signed:
+    """Lift pause and brake in a copy: a release that is published during a pause is tried all the same."""
+    document = rollout.read(workshop, public=storage_of(config.public))
+    if document.paused:
+        document = rollout.write(workshop, document._replace(paused=False))
+    if rollout.brake_of(workshop.roles.timestamp.signed) != NO_BRAKE:
+        rollout.put_brake(workshop, NO_BRAKE)
+    targets, known = workshop.roles.targets.signed.targets, rollout.releases(workshop)
+    custom = {
+        version: targets[f"{config.app}-{version}.manifest"].unrecognized_fields.get("custom") for version in known
+    }
+    return _Signed(document, known, custom)
+
+
+def _manifests(folder: Path, app: str, versions: list[str]) -> dict[str, Manifest]:
+    """Return the manifests that can be read, lowest version first: of the others no terminal has one."""
+    found = {}
+    for version in versions:
+        try:
+            data = (folder / "workshop" / "targets" / f"{app}-{version}.manifest").read_bytes()
+            found[version] = parse(data, installed=True)
+        except (OSError, ManifestError):
+            continue
+    return found
+
+
+def _check_platform(manifest: Manifest) -> None:
+    host = this_host().platform_tag()
+    if manifest.platform not in (ANY_PLATFORM, host):
+        raise PublishError(
+            operation="verify", cause=f"{manifest.version} is for {manifest.platform}, and this machine is {host}",
+            hint="Publish on such a machine; or, where terminals were tried in another way, with --unverified.",
+        )  # fmt: skip
+
+
+def _channel(signed: _Signed, version: str) -> str:
+    """Return the channel that leads to the release; stable if several do."""
+    wanted = signed.releases[version]
+    names = [name for name, channel in signed.document.channels.items() if channel.release == wanted]
+    return STABLE if STABLE in names or not names else names[0]
+
+
+class _Fleet:
+    """Scratch terminals, and the two servers that they ask: the copy, and a throw-away repository of one older version.
+
+    A terminal of an older version is installed from the throw-away repository, in which that version is the newest, and
+    then trusts the vendor's first root and asks the copy.
+    """
+
+    def __init__(
+        self, folder: Path, manifests: Mapping[str, Manifest], signed: _Signed, *, version: str, samples: Iterable[Path]
+    ) -> None:
+        self._folder: Final = folder
+        self._manifests: Final = manifests
+        self._custom: Final = signed.custom
+        self._channel: Final = _channel(signed, version)
+        self._samples: Final = [(_schema_of(sample), sample) for sample in samples]
+        self._app: Final = next(iter(manifests.values())).app
+        self._public: Final = folder / "public"
+        self._rehearsed: Final[dict[Path | int, str]] = {}
+        self._open: Final = ExitStack()
+        self._earlier: Final = folder / "earlier"
+        self._url = self._earlier_url = ""
+
+    def __enter__(self) -> Self:
+        repository.init(
+            folder=self._earlier, app=self._app, public=self._earlier / "public", keys=None,
+            passwords=lambda _: _PASSWORD, expiration_days={},
+        )  # fmt: skip
+        self._url = self._open.enter_context(_served(self._public))
+        self._earlier_url = self._open.enter_context(_served(self._earlier / "public"))
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._open.close()
+
+    def updates(self, start: str, version: str) -> str:
+        """Return why a terminal of a version cannot take the release; empty if it can."""
+        before, after = self._manifests[start], self._manifests[version]
+        if before.platform not in (after.platform, ANY_PLATFORM) and after.platform != ANY_PLATFORM:
+            return f"it is for {before.platform}, the release for {after.platform}"
+        if Version(after.least_agent) > Version(before.least_agent) and Version(after.least_agent) > Version(
+            __version__
+        ):
+            return f"its terminals have Tillkeeper {before.least_agent} or newer, the release needs {after.least_agent}"
+        self._offer(start)
+        place = self._folder / f"terminal-{start}"
+        root = self._earlier / "public" / "metadata" / "1.root.json"
+        problem = self._install(place, self._earlier_url, root, before, STABLE if not is_early(start) else OTHER)
+        if problem:
+            return f"{start} itself cannot be installed: {problem}"
+        channel = OTHER if self._channel == STABLE and is_early(start) else self._channel
+        settings = settings_file.load(place / "settings.toml", {})._replace(url=self._url, channel=channel)
+        files.write_durably(settings.path, settings_file.to_toml(settings).encode())
+        trust.forget(settings.trust)
+        trust.begin(settings.trust, (self._public / "metadata" / "1.root.json").read_bytes())
+        given = [sample for schema, sample in self._samples if schema == before.schema]
+        databases = [_copy(sample, settings.data / f"sample-{number}.db") for number, sample in enumerate(given)]
+        if not given:
+            problem = self._sample(place, start, settings.database)
+            databases = [settings.database]
+        if problem:
+            return f"no database of {start} can be made: {problem}"
+        code, said = _run("updater.__main__", "check", "--settings", str(settings.path))
+        journal, _ = StateFolder(settings.state, shared=settings.shared).read_journal()
+        candidate = journal.candidate if journal is not None else None
+        if candidate is None or candidate.version != version:
+            return _last_line(said) or f"`updater check` ended with {code}"
+        release = settings.program / "versions" / candidate.folder
+        keys: list[Path | int] = [*given] or [before.schema]
+        problems = [
+            self._rehearse_once(key, database, release, after) for key, database in zip(keys, databases, strict=True)
+        ]
+        return next(filter(None, problems), "")
+
+    def begins(self, version: str) -> str:
+        """Return why a terminal cannot begin with the release; empty if it can."""
+        after, place = self._manifests[version], self._folder / "terminal-new"
+        root = self._public / "metadata" / "1.root.json"
+        problem = self._install(place, self._url, root, after, self._channel)
+        if problem:
+            return problem
+        settings = settings_file.load(place / "settings.toml", {})
+        journal, _ = StateFolder(settings.state, shared=settings.shared).read_journal()
+        if journal is None or journal.good.version != version:
+            return f"it begins with {journal.good.version if journal is not None else 'nothing'}"
+        return self._sample(place, version, settings.database)
+
+    def _offer(self, start: str) -> None:
+        """Sign an older version in the throw-away repository; the bytes are those of the copy."""
+
+        def put(workshop: Workshop, _: Config) -> None:
+            targets = self._folder / "workshop" / "targets"
+            for end, custom in ((".tar.gz", None), (".manifest", self._custom[start])):
+                path = workshop.targets_dir / f"{self._app}-{start}{end}"
+                repository.link_or_copy(targets / path.name, path)
+                workshop.roles.add_or_update_target(local_path=path, custom=custom)
+
+        repository.change(self._earlier, put, roles=ONLINE, passwords=lambda _: _PASSWORD)
+
+    def _install(self, place: Path, url: str, root: Path, manifest: Manifest, channel: str) -> str:
+        words = ["--root", str(root), "--url", url, "--app", self._app, "--settings", str(place / "settings.toml")]
+        words += ["--program", str(place / "program"), "--state", str(place / "state"), "--data", str(place / "data")]
+        words += ["--channel", channel]
+        if manifest.interpreter is not None:
+            program = _program(manifest.interpreter)
+            if program is None:
+                return f"this machine has no program for the role {manifest.interpreter!r}"
+            words += ["--interpreter", f"{manifest.interpreter}={program}"]
+        code, said = _run("updater.__main__", "install", *words)
+        return "" if code == 0 else _last_line(said) or f"`updater install` ended with {code}"
+
+    def _sample(self, place: Path, version: str, database: Path) -> str:
+        """Make a database of that version's schema, with made-up trade."""
+        manifest = self._manifests[version]
+        if manifest.migrations_folder is None:
+            return ""
+        (release,) = (place / "program" / "versions").glob(f"{version}-*")
+        folder = release / manifest.migrations_folder
+        code, said = _run("dbsync.__main__", "upgrade", "--migrations", str(folder), "--database", str(database))
+        if code == 0:
+            code, said = _run("updater.publish.trial_run", "trade", str(database))
+        return "" if code == 0 else _last_line(said) or f"it ended with {code}"
+
+    def _rehearse_once(self, key: Path | int, database: Path, release: Path, manifest: Manifest) -> str:
+        # Once for each schema or sample: the made-up databases of one schema are the same.
+        if key not in self._rehearsed:
+            hint = MADE_UP if isinstance(key, int) else f" ({key})"
+            problem = _rehearse(database, release, manifest)
+            self._rehearsed[key] = f"{problem}{hint}" if problem else ""
+        return self._rehearsed[key]
+
+
+def _schema_of(database: Path) -> int:
+    try:
+        with closing(open_reading(database)) as connection:
+            return version_of(connection)
+    except (TillkeeperError, sqlite3.Error) as cause:
+        raise PublishError(operation="read the sample database", path=database, cause=str(cause)) from cause
+
+
+def _copy(sample: Path, target: Path) -> Path:
+    """Copy a database with what lies beside it."""
+    for end in ("", "-wal", "-journal"):
+        source = sample.with_name(sample.name + end)
+        if source.exists():
+            shutil.copyfile(source, target.with_name(target.name + end))
+    return target
+
+
+def _rehearse(database: Path, release: Path, manifest: Manifest) -> str:
+    if manifest.migrations_folder is None:
+        return ""
+    folder = release / manifest.migrations_folder
+    code, said = _run("updater.publish.trial_run", "rehearse", str(folder), str(database))
+    return "" if code == 0 else _last_line(said) or f"the rehearsal ended with {code}"
+
+
+def _run(module: str, *words: str) -> tuple[int | None, str]:
+    command = [*children.command(module), *words]
+    return this_host().run_and_wait(command, timeout_seconds=STEP_SECONDS, env=None, cwd=children.FOLDER)
+
+
+def _program(role: str) -> str | None:
+    return children.python() if role.startswith("python") else shutil.which(role)
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else ""
+
+
+@contextmanager
+def _served(public: Path) -> Iterator[str]:
+    server = make_server(public)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
