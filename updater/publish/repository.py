@@ -332,7 +332,8 @@ def copied(folder: Path) -> Iterator[Path]:
 
     Files are linked where the disk can: no publisher writes into one that has its final name.
     """
-    place = folder / ".copy"
+    # Absolute: the terminals of a trial run in folders of their own.
+    place = folder.absolute() / ".copy"
     shutil.rmtree(place, ignore_errors=True)
     config = load(folder)
     try:

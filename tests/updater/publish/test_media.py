@@ -37,7 +37,7 @@ def version(place: Path) -> int:
 def test_a_shop_without_internet_updates_from_a_stick(vendor: Vendor, till: Till, tmp_path: Path) -> None:
     vendor.release("1.1", schema=4)
     done = write(vendor, tmp_path / "stick")
-    assert (done.versions, done.files_count) == (("1.1",), 6)
+    assert (done.versions, done.files_count) == (("1.1",), 7)
     offline = till.copy_to(tmp_path / "offline", str(tmp_path / "stick"))
     assert offline.check().outcome == "SWAPPED"
     assert offline.launch().returncode == 0
