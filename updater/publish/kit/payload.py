@@ -40,6 +40,9 @@ class Order(NamedTuple):
     """The embeddable Windows Python."""
     python_sha256: str = ""
     sign: str = ""
+    """The vendor's command that signs a program."""
+    stub: str = "x86"
+    """Kind of the setup program."""
 
 
 class Payload(NamedTuple):

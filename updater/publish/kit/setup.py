@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 import subprocess
@@ -23,7 +22,6 @@ SCRIPT: Final = Path(__file__).with_name("setup.nsi")
 ROLLBACK: Final = Path(__file__).with_name("rollback.cmd")
 STUBS: Final = {"x86": "x86-unicode", "amd64": "amd64-unicode"}
 """Kinds of setup programs. Only the first runs on a Windows of 32 bit, to say that it is not served."""
-STUB_VARIABLE: Final = "TILLKEEPER_SETUP_STUB"
 LEAST_PYTHON: Final = (3, 11)
 _OPENSSL: Final = re.compile(rb"OpenSSL (\d\.\d{1,2}\.\d{1,2}[a-z]?) ")
 _SQLITE: Final = re.compile(rb"\x00(3\.\d{1,2}\.\d{1,2})\x00")
@@ -118,7 +116,7 @@ def _compile(order: payload.Order, kit: payload.Payload, output: Path) -> None:
     values = {
         "PAYLOAD": kit.folder, "AGENT": kit.folder.name, "NAME": described.name, "VENDOR": described.vendor,
         "VERSION": described.version, "NUMBERS": ".".join(numbers), "APP": kit.app, "OUTPUT": output,
-        "TARGET": STUBS[os.environ.get(STUB_VARIABLE, "x86")],
+        "TARGET": STUBS[order.stub],
     }  # fmt: skip
     if order.sign:
         values["FINALIZE"] = " ".join(f'"{word}"' for word in children.command("updater.publish.kit.sign"))
