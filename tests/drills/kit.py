@@ -308,8 +308,11 @@ def _windows_story(wine: Wine, vendor: Vendor, scratch: Path) -> None:
         wine.missing(f"the terminal ({code}): {said}")
     (agent,) = wine.home.glob("agent-*")
     print(f"  kit {size_of(agent):.1f} MB, rescue {size_of(wine.home / 'rescue'):.1f} MB", flush=True)
-    # Its services end with wine's last process.
-    holder = wine.start(r"C:\Program Files\Corner Shop\rescue\python\python.exe", "-c", "import time; time.sleep(3600)")
+    # Its services end with wine's last process. It is the first: what wine starts by itself keeps its pipe.
+    text = "import time; print('it runs', flush=True); time.sleep(3600)"
+    holder = wine.start(r"C:\Program Files\Corner Shop\rescue\python\python.exe", "-c", text)
+    assert holder.stdout is not None
+    holder.stdout.readline()
     try:
         _trade(wine, vendor)
         _newer(wine, scratch)

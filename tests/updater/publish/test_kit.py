@@ -21,6 +21,7 @@ from dbsync.errors import Refused, UnreadableFile
 from tests.helpers.vendor import Vendor
 from tests.sample_till.bundles import APP
 from updater.host import this_host
+from updater.model import Sha256
 from updater.publish.errors import PublishError
 from updater.publish.kit import debian, payload, setup, starters, wheels
 from updater.publish.kit.build import build
@@ -219,7 +220,7 @@ def test_a_wheel_that_is_not_the_pinned_one_is_refused(order: Order, tmp_path: P
     (wheel,) = order.wheels.iterdir()
     wheel.write_bytes(wheel.read_bytes() + b"more")
     with pytest.raises(PublishError, match=r"no wheel with the pinned hash for tiny 1\.0") as error:
-        wheels.unpack(order.wheels, site=tmp_path / "site", platform=order.platform)
+        wheels.unpack(wheels=order.wheels, site=tmp_path / "site", platform=order.platform)
     assert "pip download --require-hashes" in error.value.hint
 
 
@@ -228,7 +229,7 @@ def test_a_wheel_with_files_outside_its_library_is_refused(tmp_path: Path, monke
     folder.mkdir()
     pin(make_wheel(folder, files=("../outside.py",)), tmp_path, monkeypatch)
     with pytest.raises(PublishError, match=r"\.\./outside.py"):
-        wheels.unpack(folder, site=tmp_path / "site", platform="linux-x86_64")
+        wheels.unpack(wheels=folder, site=tmp_path / "site", platform="linux-x86_64")
     assert not (tmp_path / "outside.py").exists()
 
 
@@ -318,7 +319,7 @@ def test_a_python_that_is_too_old_is_refused(order: Order, tmp_path: Path) -> No
     old = embeddable(tmp_path, tag="310")
     sha256 = hashlib.sha256(old.read_bytes()).hexdigest()
     with pytest.raises(PublishError, match=r"it is 3\.10"):
-        setup._python(old, sha256, tmp_path / "python")
+        setup._python(old, sha256=Sha256(sha256), into=tmp_path / "python")
 
 
 @pytest.mark.parametrize("windowed", [False, True])
@@ -374,7 +375,7 @@ def test_the_pinned_wheels_make_a_kit_that_runs_alone(
             pytest.skip(f"the pinned wheels cannot be had: {fetched.stderr[-200:]}")
     site = tmp_path / "kit" / "site"
     payload.begin(order, into=tmp_path / "kit")
-    found = wheels.unpack(folder, site=site, platform="linux-x86_64")
+    found = wheels.unpack(wheels=folder, site=site, platform="linux-x86_64")
     assert [library.pin.name for library in found if not library.licence] == []
     code = f"import sys; sys.path.insert(0, {str(site)!r}); import tuf, click, rich, urllib3, apscheduler; "
     code += (

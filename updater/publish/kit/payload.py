@@ -139,7 +139,7 @@ def libraries(order: Order, into: Path, parts: tuple[Part, ...]) -> str:
         PublishError: a wheel is missing.
     """
     site, described = into / "site", order.description
-    found = unpack(order.wheels, site=site, platform=order.platform)
+    found = unpack(wheels=order.wheels, site=site, platform=order.platform)
     shutil.rmtree(site / "bin", ignore_errors=True)
     folder = into / "licences"
     folder.mkdir()
