@@ -9,6 +9,7 @@ with 0 if all of it was as it must be.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import shutil
 import subprocess
@@ -35,6 +36,7 @@ contact = "support@corner.example"
 version = "{version}"
 url = "http://127.0.0.1:{port}"
 """
+PYTHON_ROLE: Final = '[interpreters]\npython = "{rescue}"\n'
 FILL: Final = (
     "import sys, pathlib; sys.path.insert(0, r'{folder}'); from fill import fill;"
     " fill(pathlib.Path(r'{database}'), items_count=400)"
@@ -56,9 +58,16 @@ export HOME=/root
 FILL="@FILL@"
 say() { echo "### $(cut -d. -f1 /proc/uptime) s: $*"; }
 clerk() { runuser -u clerk -- env HOME=/home/clerk "$@"; }
-wait_for() { for _ in $(seq 600); do eval "$1" && return 0; sleep 0.2; done; echo "NOT SEEN: $1"; systemctl poweroff; exit 1; }
-must() { local said; said=$("${@:2}" 2>&1); local code=$?; echo "$said"; [[ $said == *"$1"* ]] || { echo "NOT SEEN: $1 (exit $code)"; systemctl poweroff; exit 1; }; }
-publish() { touch /srv/want-$1; wait_for "[ -e /srv/done-$1 ]"; systemctl restart $S; wait_for "$P status --json | grep -q '\"phase\": \"SWAPPED\"'"; }
+missing() { echo "NOT SEEN: $*"; systemctl poweroff; exit 1; }
+wait_for() { for _ in $(seq 600); do eval "$1" && return 0; sleep 0.2; done; missing "$1"; }
+must() {
+    local said; said=$("${@:2}" 2>&1); local code=$?
+    echo "$said"; [[ $said == *"$1"* ]] || missing "$1 (exit $code)"
+}
+publish() {
+    touch /srv/want-$1; wait_for "[ -e /srv/done-$1 ]"; systemctl restart $S
+    wait_for "$P status --json | grep -q '\"phase\": \"SWAPPED\"'"
+}
 say "the service installs the terminal"
 wait_for "[ -e $STATE/journal.json ]"
 must running $P service status
@@ -136,8 +145,9 @@ def make_kit(vendor: Vendor, output: Path, *, platform: str, wheels: Path, more:
     version = "1.0.1" if "newer" in output.name else "1.0.0"
     described.write_text(DESCRIPTION.format(version=version, port=PORT) + more, encoding="utf-8")
     words = [
-        sys.executable, "-m", "updater", "publish", "kit", "--repository", str(vendor.repository), "--platform", platform,
-        "--settings", str(described), "--output", str(output), "--wheels", str(wheels), "--app-version", "1.0", *options,
+        sys.executable, "-m", "updater", "publish", "kit", "--repository", str(vendor.repository),
+        "--platform", platform, "--settings", str(described), "--output", str(output), "--wheels", str(wheels),
+        "--app-version", "1.0", *options,
     ]  # fmt: skip
     with step(f"{output.name} made"):
         print(seen(words, cwd=ROOT).splitlines()[0], flush=True)
@@ -205,16 +215,192 @@ def publish_wanted(vendor: Vendor, folder: Path) -> None:
             (folder / f"done-{version}").touch()
 
 
+# ------------------------------------------------------------------------------------------------------------- windows
+
+
+class Wine:
+    """An empty Windows of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.drive = folder / "prefix" / "drive_c"
+        self.home = self.drive / "Program Files" / "Corner Shop"
+        self.state = self.drive / "ProgramData" / "Tillkeeper" / APP / "state"
+        debian = "/usr/lib/wine/wine64"
+        self._wine = debian if Path(debian).exists() else "wine64"
+        self._environment = {
+            **os.environ, "WINEPREFIX": str(folder / "prefix"), "WINEARCH": "win64", "WINEDEBUG": "-all", "DISPLAY": "",
+            "WINEDLLOVERRIDES": "mscoree,mshtml,winemenubuilder.exe=", "ROLLBACK_NO_PAUSE": "1",
+        }  # fmt: skip
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """A program that runs on; through pipes, because wine gives Python no usable handle on a plain file."""
+        return subprocess.Popen(
+            [self._wine, *words], env=self._environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, encoding="utf-8", errors="replace",
+        )  # fmt: skip
+
+    def run(self, *words: str) -> tuple[int, str]:
+        """A program to its end."""
+        with self.start(*words) as process:
+            said, _ = process.communicate(timeout=STEP_SECONDS)
+        return process.returncode, said
+
+    def updater(self, *words: str) -> str:
+        """What a command of the kit says."""
+        return self.run(r"C:\Program Files\Corner Shop\tillkeeper.exe", *words)[1]
+
+    def must(self, wanted: str, *words: str) -> None:
+        """A command of the kit that must say something."""
+        said = self.updater(*words)
+        if wanted not in said:
+            self.missing(f"{wanted} in {words}: {said}")
+        print(f"  seen: {wanted} ({' '.join(words)})", flush=True)
+
+    def missing(self, what: str) -> None:
+        """Ends the drill."""
+        logs = self.drive.glob("users/*/Temp/tillkeeper-setup.log")
+        sys.exit(f"NOT SEEN: {what}\n" + "".join(path.read_text(errors="replace") for path in logs))
+
+    def wait_for_phase(self, phase: str) -> None:
+        """The agent comes to a phase by itself."""
+        deadline = time.monotonic() + STEP_SECONDS
+        while f'"phase": "{phase}"' not in (said := self.updater("status", "--json")):
+            if time.monotonic() > deadline:
+                self.missing(f"{phase}: {said}")
+
+    def stop(self) -> None:
+        """Ends everything in it."""
+        subprocess.run(["/usr/lib/wine/wineserver64", "-k"], env=self._environment, check=False)
+
+
+def windows(scratch: Path, wheels: Path, python: Path) -> bool:
+    """The story under wine. Files are looked at: wine's own programs end with 0 whatever they did."""
+    vendor = Vendor(scratch / "vendor")
+    vendor.init()
+    vendor.release("1.0", schema=2)
+    sha256 = hashlib.sha256(python.read_bytes()).hexdigest()
+    for name, role in (("setup.exe", "python"), ("newer.exe", "python3")):
+        # Of another content, so another kit.
+        more = f'[interpreters]\npython = "{{rescue}}"\n{role} = "{{rescue}}"\n' if role != "python" else PYTHON_ROLE
+        options = ["--python", str(python), "--python-sha256", sha256, "--stub", "amd64"]
+        make_kit(vendor, scratch / name, platform="windows-x86_64", wheels=wheels, more=more, options=options)
+    wine = Wine(scratch)
+    with step("an empty Windows"):
+        wine.run("wineboot", "-i")
+    try:
+        with served(make_server(vendor.public, port=PORT)):
+            _windows_story(wine, vendor, scratch)
+    finally:
+        wine.stop()
+    return True
+
+
+def _windows_story(wine: Wine, vendor: Vendor, scratch: Path) -> None:
+    wine.run("winecfg", "-v", "win7")
+    code, _ = wine.run(str(scratch / "setup.exe"), "/S")
+    print(f"  on Windows 7: exit status {code}", flush=True)
+    if code != 10 or wine.home.exists():
+        wine.missing("the refusal of Windows 7")
+    wine.run("winecfg", "-v", "win10")
+    with step("setup.exe /S"):
+        code, said = wine.run(str(scratch / "setup.exe"), "/S")
+    if code != 0 or not (wine.state / "journal.json").exists():
+        wine.missing(f"the terminal ({code}): {said}")
+    (agent,) = wine.home.glob("agent-*")
+    print(f"  kit {size_of(agent):.1f} MB, rescue {size_of(wine.home / 'rescue'):.1f} MB", flush=True)
+    # Its services end with wine's last process. It is the first: what wine starts by itself keeps its pipe.
+    text = "import time; print('it runs', flush=True); time.sleep(3600)"
+    holder = wine.start(r"C:\Program Files\Corner Shop\rescue\python\python.exe", "-c", text)
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    try:
+        _trade(wine, vendor)
+        _newer(wine, scratch)
+        _deleted(wine, scratch)
+    finally:
+        holder.kill()
+
+
+def _trade(wine: Wine, vendor: Vendor) -> None:
+    wine.must("running", "service", "status")
+    wine.must("the shop has no products", "launch", "--", "--sell", "2")
+    shutil.copy(ROOT / "tests/sample_till/fill.py", wine.drive / "fill.py")
+    text = FILL.format(folder="C:/", database=rf"C:\ProgramData\Tillkeeper\{APP}\data\pos_system.db")
+    (wine.drive / "fill_it.py").write_text(text, encoding="utf-8")
+    wine.run(r"C:\Program Files\Corner Shop\rescue\python\python.exe", r"C:\fill_it.py")
+    wine.must("till 1.0 is open", "launch", "--", "--sell", "2")
+    for version, schema, behaviour, opens in (("1.1", 4, "good", "1.1"), ("1.2", 5, "crash", "1.1")):
+        vendor.release(version, schema=schema, behaviour=behaviour)
+        with step(f"{version} ({behaviour}): the service is stopped and started, the till opens, the agent settles it"):
+            wine.must("is stopped", "service", "stop")
+            wine.must("runs", "service", "start")
+            wine.wait_for_phase("SWAPPED")
+            wine.must(f"till {opens} is open", "launch", "--", "--sell", "2")
+            wine.must("is stopped", "service", "stop")
+            wine.must("runs", "service", "start")
+            wine.wait_for_phase("IDLE")
+
+
+def _newer(wine: Wine, scratch: Path) -> None:
+    """A newer kit, and a removal, while the till is open."""
+    launcher = r"C:\Program Files\Corner Shop\tillkeeper.exe"
+    with wine.start(launcher, "launch", "--", "--sell", "40", "--pause", "2") as till:
+        assert till.stdout is not None
+        while "is open" not in (line := till.stdout.readline()):
+            assert line, "the till ended"
+        with step("newer.exe /S while the till is open"):
+            code, said = wine.run(str(scratch / "newer.exe"), "/S")
+        agents = sorted(path.name for path in wine.home.glob("agent-*"))
+        print(f"  exit status {code}: {agents}", flush=True)
+        if code != 0 or len(agents) != 2:
+            wine.missing(f"both kits: {said}")
+        wine.must("running", "service", "status")
+        code, _ = wine.run(str(wine.home / "uninstall.exe"), "/S", r"_?=C:\Program Files\Corner Shop")
+        print(f"  uninstall.exe /S while the till is open: exit status {code}", flush=True)
+        if code != 16 or not (wine.home / "tillkeeper.exe").exists():
+            wine.missing("the refusal to remove it")
+        wine.must("running", "service", "status")
+        till.communicate(timeout=STEP_SECONDS)
+
+
+def _deleted(wine: Wine, scratch: Path) -> None:
+    """The agent's folder is deleted; the way back; the same kit again; its removal."""
+    wine.must("is stopped", "service", "stop")
+    for folder in wine.home.glob("agent-*"):
+        shutil.rmtree(folder)
+    rollback = r"C:\Program Files\Corner Shop\rescue\rollback.cmd"
+    for words in (["--list"], ["--yes"]):
+        with step(f"rollback.cmd {words[0]}"):
+            code, said = wine.run("cmd", "/c", rollback, *words)
+        print("".join(f"  {line}\n" for line in said.splitlines()[:4]), end="", flush=True)
+        if code != 0:
+            wine.missing(f"rollback.cmd {words[0]} ({code}): {said}")
+    with step("newer.exe /S again"):
+        code, said = wine.run(str(scratch / "newer.exe"), "/S")
+    wine.must("till 1.0 is open", "launch", "--", "--sell", "1")
+    code, _ = wine.run(str(wine.home / "uninstall.exe"), "/S", r"_?=C:\Program Files\Corner Shop")
+    left = sorted(path.name for path in wine.home.iterdir()) if wine.home.exists() else []
+    print(f"  uninstall.exe /S: exit status {code}, left: {left}, data: {(wine.state / 'journal.json').exists()}")
+    if code != 0 or left not in ([], ["uninstall.exe"]) or not (wine.state / "journal.json").exists():
+        wine.missing("the removal, with the data kept")
+
+
 def main() -> int:
     """Does what the words say."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("system", choices=["linux"])
+    parser.add_argument("system", choices=["linux", "windows"])
     parser.add_argument("--wheels", type=Path, required=True)
+    parser.add_argument("--python", type=Path, help="The embeddable Windows Python, as a zip archive.")
     parser.add_argument("--root", type=Path, help="A bare Debian that debootstrap made; it is copied.")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tillkeeper-kit-") as folder:
         began = time.monotonic()
-        good = linux(Path(folder), given.wheels, given.root)
+        if given.system == "linux":
+            good = linux(Path(folder), given.wheels, given.root)
+        elif given.python is None:
+            parser.error("--python is needed for Windows")
+        else:
+            good = windows(Path(folder), given.wheels, given.python)
         print(f"{given.system}: {'good' if good else 'NOT GOOD'}, {time.monotonic() - began:.0f} seconds")
     return 0 if good else 1
 

@@ -1,4 +1,4 @@
-"""`updater kit`: what a vendor's setup program asks of the kit that it brings."""
+"""`updater kit`: the steps of a vendor's setup program."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ with_rescue = click.option("--rescue", type=FOLDER, help="The rescue folder (def
 
 @click.group("kit")
 def command() -> None:
-    """What a vendor's setup program asks of the kit that it brings. Not for people."""
+    """Steps of a vendor's setup program: put a kit in place, install the terminal, remove. Not for people."""
 
 
 @command.command("place")

@@ -85,4 +85,5 @@ def uninstall(settings: Settings) -> None:
 
     service = service_of(settings)
     removed = service.uninstall()
-    click.echo(f"The service {service.order.name} {'is removed' if removed else 'is not installed'}.")
+    missing = f"There is no service {service.order.name} that `updater service install` has made."
+    click.echo(f"The service {service.order.name} is removed." if removed else missing)

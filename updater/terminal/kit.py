@@ -130,20 +130,22 @@ def place(kit: Kit, *, home: Path, rescue: Path) -> tuple[str, ...]:
     if not files.is_there(rescue):
         _make_rescue(kit, rescue)
     pointer = home / "current.json"
-    before = _current(pointer)
+    pointed = _pointed(pointer)
+    # A setup that is repeated keeps the kit before, too: processes of it may run.
+    before = pointed.get("before") if pointed.get("id") == kit.id else pointed.get("id")
     for path in files.listed(kit.folder / PROGRAMS, "*"):
         _replace(source=path, target=home / path.name)
     # Last: a cut before it repeats the setup, and the kit before is kept either way.
-    files.write_json(pointer, {"format": FORMAT, "id": kit.id, "before": before if before != kit.id else None})
+    files.write_json(pointer, {"format": FORMAT, "id": kit.id, "before": before})
     return tuple(_remove_others(home, {kit.id, before}))
 
 
-def _current(pointer: Path) -> str | None:
+def _pointed(pointer: Path) -> dict[str, Any]:
     try:
         found = files.read_json(pointer)
     except (FileNotFoundError, UnreadableFile):
-        return None
-    return found.get("id") if isinstance(found, dict) else None
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _compile(site: Path) -> None:

@@ -80,7 +80,7 @@ def _refuse_running(settings: Settings, held: ExitStack) -> list[Path]:
     taken: list[Path] = []
     for path, who, hint in (
         (settings.shared / "app.lock", "the app is running", "Close the app first."),
-        (settings.private / "agent.lock", "an agent is at work", "Stop the agent's service first."),
+        (settings.private / "agent.lock", "an agent is at work", "Run `updater service uninstall` first."),
         (settings.state / "terminal.lock", "another command of updater is at work", "Wait until it has ended."),
     ):
         if not files.is_there(path.parent):

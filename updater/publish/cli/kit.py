@@ -26,6 +26,10 @@ WHEELS = click.Path(path_type=Path, file_okay=False, exists=True)
 @click.option("--python", type=EXISTING_FILE, help="Windows: the embeddable Python of python.org, as a zip archive.")
 @click.option("--python-sha256", default="", help="Windows: the hash of that archive, from python.org.")
 @click.option("--sign", default="", help="Windows: your command that signs {file}, or makes {signed} of it.")
+@click.option(
+    "--stub", type=click.Choice(["x86", "amd64"]), default="x86", show_default=True,
+    help="Windows: kind of the setup program; only x86 can say on a 32-bit Windows that it is not served.",
+)  # fmt: skip
 def command(folder: Path, settings_file: Path, output: Path, **values: Any) -> None:
     """Make one file that turns a machine without Python into a terminal: Tillkeeper, its Python, root and settings."""
     from updater.publish.kit.build import build

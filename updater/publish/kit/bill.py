@@ -14,7 +14,9 @@ from cyclonedx.model.license import DisjunctiveLicense
 from cyclonedx.output.json import JsonV1Dot5
 from packageurl import PackageURL
 
+from dbsync.facts import NO_SHA256
 from updater import __version__
+from updater.model import Sha256
 from updater.publish.kit.wheels import Library
 
 NAMESPACE: Final = uuid.UUID("5f4a3c64-7c0d-4a3f-9d0a-3a5a1d0b8f11")
@@ -26,7 +28,7 @@ class Part(NamedTuple):
     name: str
     version: str
     licence: str
-    sha256: str = ""
+    sha256: Sha256 = NO_SHA256
     """Of the file that it came in."""
 
 
@@ -37,7 +39,7 @@ def bill(*, product: str, version: str, identity: str, libraries: Iterable[Libra
     bom.metadata.component = Component(
         name=product, version=version, type=ComponentType.APPLICATION, bom_ref=f"kit-{identity}"
     )
-    bom.components.add(_component("tillkeeper", __version__, "MIT", "", kind=ComponentType.APPLICATION))
+    bom.components.add(_component("tillkeeper", __version__, "MIT", NO_SHA256, kind=ComponentType.APPLICATION))
     for library in libraries:
         pin = library.pin
         purl = PackageURL("pypi", None, pin.name.replace("_", "-").lower(), pin.version)
@@ -49,7 +51,7 @@ def bill(*, product: str, version: str, identity: str, libraries: Iterable[Libra
 
 
 def _component(
-    name: str, version: str, licence: str, sha256: str, *, purl: PackageURL | None = None,
+    name: str, version: str, licence: str, sha256: Sha256, *, purl: PackageURL | None = None,
     kind: ComponentType = ComponentType.LIBRARY,
 ) -> Component:  # fmt: skip
     return Component(

@@ -87,10 +87,11 @@ def _write_rest(tree: Path, names: Names, order: payload.Order, kit: payload.Pay
         link = tree / "usr/bin" / name
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(place)
+    autostart = f"etc/xdg/autostart/{names.package}.desktop"
     texts = {
         f"usr/lib/systemd/system/{NAME.format(kit.app)}.service": unit_of(names, kit).encode(),
-        f"etc/xdg/autostart/{names.package}.desktop": _filled("autostart.desktop", names, order),
-        "DEBIAN/conffiles": f"/etc/xdg/autostart/{names.package}.desktop\n".encode(),
+        autostart: _filled("autostart.desktop", names, order),
+        "DEBIAN/conffiles": f"/{autostart}\n".encode(),
         "DEBIAN/control": _control(tree, names, order).encode(),
     }
     for script in ("postinst", "prerm", "postrm"):

@@ -41,6 +41,9 @@ class Order(NamedTuple):
     """The embeddable Windows Python."""
     python_sha256: str = ""
     sign: str = ""
+    """The vendor's command that signs a program."""
+    stub: str = "x86"
+    """Kind of the setup program."""
 
 
 class Payload(NamedTuple):
@@ -138,7 +141,7 @@ def libraries(order: Order, into: Path, parts: tuple[Part, ...]) -> str:
         PublishError: a wheel is missing.
     """
     site, described = into / "site", order.description
-    found = unpack(order.wheels, site=site, platform=order.platform)
+    found = unpack(wheels=order.wheels, site=site, platform=order.platform)
     shutil.rmtree(site / "bin", ignore_errors=True)
     folder = into / "licences"
     folder.mkdir()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from dbsync.storage import children
+from updater.model import Sha256
 from updater.publish.errors import PublishError
 from updater.publish.kit import payload, starters
 from updater.publish.kit.bill import Part
@@ -23,7 +23,6 @@ SCRIPT: Final = Path(__file__).with_name("setup.nsi")
 ROLLBACK: Final = Path(__file__).with_name("rollback.cmd")
 STUBS: Final = {"x86": "x86-unicode", "amd64": "amd64-unicode"}
 """Kinds of setup programs. Only the first runs on a Windows of 32 bit, to say that it is not served."""
-STUB_VARIABLE: Final = "TILLKEEPER_SETUP_STUB"
 LEAST_PYTHON: Final = (3, 11)
 _OPENSSL: Final = re.compile(rb"OpenSSL (\d\.\d{1,2}\.\d{1,2}[a-z]?) ")
 _SQLITE: Final = re.compile(rb"\x00(3\.\d{1,2}\.\d{1,2})\x00")
@@ -49,7 +48,7 @@ def build(order: payload.Order, output: Path) -> payload.Payload:
     with tempfile.TemporaryDirectory(prefix="tillkeeper-kit-") as scratch:
         made = Path(scratch) / "new"
         app = payload.begin(order, into=made)
-        parts = _python(order.python, order.python_sha256, made / "python")
+        parts = _python(order.python, sha256=Sha256(order.python_sha256.strip().lower()), into=made / "python")
         shutil.copy(ROLLBACK, made / "rescue" / "rollback.cmd")
         text = ROLLBACK.read_text(encoding="ascii").replace("{app}", app)
         (made / "rescue" / "rollback.cmd").write_text(text, encoding="ascii", newline="\r\n")
@@ -69,10 +68,10 @@ def build(order: payload.Order, output: Path) -> payload.Payload:
     return kit
 
 
-def _python(archive: Path, sha256: str, into: Path) -> tuple[Part, ...]:
+def _python(archive: Path, *, sha256: Sha256, into: Path) -> tuple[Part, ...]:
     """Unpack the embeddable Python, with our libraries on its path and nothing else; return what is in it."""
-    found = hashlib.sha256(archive.read_bytes()).hexdigest()
-    if found != sha256.strip().lower():
+    found = Sha256(hashlib.sha256(archive.read_bytes()).hexdigest())
+    if found != sha256:
         raise PublishError(operation="take the Python", path=archive, cause=f"its hash is {found}, not the one given")
     with zipfile.ZipFile(archive) as packed:
         names = [name for name in packed.namelist() if not name.endswith("/")]
@@ -98,7 +97,7 @@ def _python(archive: Path, sha256: str, into: Path) -> tuple[Part, ...]:
     return tuple(_parts(into, f"{version[0]}.{version[1]}", found))
 
 
-def _parts(folder: Path, version: str, sha256: str) -> list[Part]:
+def _parts(folder: Path, version: str, sha256: Sha256) -> list[Part]:
     """Return the Python and the libraries in it whose version can be read."""
     parts = [Part("CPython", version, "PSF-2.0", sha256)]
     for pattern, name, licence, expression in (
@@ -108,7 +107,7 @@ def _parts(folder: Path, version: str, sha256: str) -> list[Part]:
             data = path.read_bytes()
             match = expression.search(data)
             known = match.group(1).decode() if match is not None else "unknown"
-            parts.append(Part(name, known, licence, hashlib.sha256(data).hexdigest()))
+            parts.append(Part(name, known, licence, Sha256(hashlib.sha256(data).hexdigest())))
     return parts
 
 
@@ -118,7 +117,7 @@ def _compile(order: payload.Order, kit: payload.Payload, output: Path) -> None:
     values = {
         "PAYLOAD": kit.folder, "AGENT": kit.folder.name, "NAME": described.name, "VENDOR": described.vendor,
         "VERSION": described.version, "NUMBERS": ".".join(numbers), "APP": kit.app, "OUTPUT": output,
-        "TARGET": STUBS[os.environ.get(STUB_VARIABLE, "x86")],
+        "TARGET": STUBS[order.stub],
     }  # fmt: skip
     if order.sign:
         values["FINALIZE"] = " ".join(f'"{word}"' for word in children.command("updater.publish.kit.sign"))

@@ -10,6 +10,7 @@ from typing import Final
 
 import distlib
 
+from updater.model import Sha256
 from updater.publish.kit.bill import Part
 
 CONSOLE, WINDOWED = "t64.exe", "w64.exe"
@@ -39,7 +40,7 @@ def starter(app: str, *, windowed: bool) -> bytes:
 
 def part() -> Part:
     """Return the launcher, for the bill of materials."""
-    sha256 = hashlib.sha256(_launcher(windowed=False).read_bytes()).hexdigest()
+    sha256 = Sha256(hashlib.sha256(_launcher(windowed=False).read_bytes()).hexdigest())
     return Part("distlib-launcher", distlib.__version__, "PSF-2.0", sha256)
 
 

@@ -11,6 +11,7 @@ from email.message import Message
 from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
+from updater.model import Sha256
 from updater.publish.errors import PublishError
 
 REQUIREMENTS: Final = Path(__file__).with_name("requirements.txt")
@@ -24,7 +25,7 @@ class Pin(NamedTuple):
 
     name: str
     version: str
-    sha256: str
+    sha256: Sha256
 
 
 class Library(NamedTuple):
@@ -41,11 +42,11 @@ def pins(platform: str) -> tuple[Pin, ...]:
     assert all(found), f"{REQUIREMENTS} has a line that is no pin"
     return tuple(
         pin for line in found if line is not None
-        if (pin := Pin(*line.groups())).name not in WINDOWS_ONLY or platform.startswith("windows")
+        if (pin := Pin(line[1], line[2], Sha256(line[3]))).name not in WINDOWS_ONLY or platform.startswith("windows")
     )  # fmt: skip
 
 
-def unpack(wheels: Path, *, site: Path, platform: str) -> tuple[Library, ...]:
+def unpack(*, wheels: Path, site: Path, platform: str) -> tuple[Library, ...]:
     """Unpack the pinned wheels into a folder; return what they are.
 
     Raises:
