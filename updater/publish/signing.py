@@ -212,7 +212,8 @@ class Workshop(Repository):  # type: ignore[misc]
             raise PublishError(
                 operation="sign", cause=f"timestamp is {ours.version} here and {public.signed.version} in public: no"
                 " machine of yours can have signed so often",
-                hint="Was the key of timestamp stolen? Replace it: `updater publish keys rotate timestamp KEY --name NEW`.",
+                hint="Was the key of timestamp stolen? Replace it: `updater publish keys rotate timestamp KEY --name"
+                " NEW`.",
             )  # fmt: skip
         if public.signed.version >= ours.version:
             ours.version = public.signed.version

@@ -51,7 +51,7 @@ class Guide:
 
         class Shifted(datetime):
             @classmethod
-            def now(cls, tz=None):  # type: ignore[no-untyped-def,override]
+            def now(cls, tz=None):  # type: ignore[no-untyped-def]
                 return datetime.now(tz) + shift
 
         self._patch.setattr(clock, "now", lambda: datetime.now(UTC).replace(microsecond=0) + shift)
