@@ -203,7 +203,8 @@ def _is_ahead(metadata: Path, chain: Chain) -> bool:
             behind.append(f"{role} is {here} here and {there} there")
     if ahead and behind:
         raise PublishError(
-            operation="rebuild", path=metadata, cause=f"another workshop has published too: {', '.join(ahead + behind)}",
+            operation="rebuild", path=metadata,
+            cause=f"another workshop has published too: {', '.join(ahead + behind)}",
             hint="Move the folder `workshop` away and rebuild again; then repeat what was not public yet.",
         )  # fmt: skip
     return bool(ahead)
