@@ -187,7 +187,7 @@ class BucketStorage(Storage):
         super().__init__(bucket.url)
         self._bucket = bucket
         try:
-            import boto3
+            import boto3.session
             from botocore.config import Config
         except ImportError as cause:
             raise PublishError(
@@ -195,7 +195,8 @@ class BucketStorage(Storage):
                 hint="pip install 'tillkeeper[s3]'",
             ) from cause  # fmt: skip
         with self._errors("open"):
-            self._client: Any = boto3.client(
+            # A session of its own: that of the library keeps the credentials that it found first.
+            self._client: Any = boto3.session.Session().client(
                 "s3",
                 endpoint_url=bucket.endpoint or None,
                 config=Config(

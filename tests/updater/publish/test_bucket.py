@@ -141,16 +141,17 @@ def test_credentials_are_in_no_file_and_in_no_message(
     assert told.returncode == 0, told.stderr
     config = repository.load(vendor.repository)
     repository.save(vendor.repository, config._replace(public=Bucket("s3://nothing-here/x", server)))
-    told = publish(vendor, "refresh")
-    assert (told.returncode, "NoSuchBucket" in told.stderr) == (4, True), told.stderr
-    assert SECRET not in told.stdout + told.stderr
+    with pytest.raises(PublishError, match="NoSuchBucket") as raised:
+        vendor.refresh()
+    assert SECRET not in raised.value.in_words + told.stdout + told.stderr
     for path in vendor.folder.rglob("*"):
         assert path.is_dir() or SECRET.encode() not in path.read_bytes(), path
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(vendor.folder / "none"))
-    told = publish(vendor, "refresh")
-    assert (told.returncode, "there are no credentials" in told.stderr) == (4, True), told.stderr
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, str(vendor.folder / "none"))
+    with pytest.raises(PublishError, match="there are no credentials"):
+        vendor.refresh()
 
 
 def test_a_server_that_is_away_is_said_so_and_nothing_is_lost(vendor: Vendor) -> None:
@@ -163,10 +164,14 @@ def test_a_server_that_is_away_is_said_so_and_nothing_is_lost(vendor: Vendor) ->
 
 
 @pytest.mark.parametrize("place", ["s3://", "s3://user:word@bucket/x", "https://bucket/x", "ftp://x"])
-def test_an_address_that_is_none_or_has_a_password_is_refused(vendor: Vendor, tmp_path: Path, place: str) -> None:
-    told = publish(Vendor(tmp_path / "new"), "init", "--app", "till", "--public", place)
-    assert (told.returncode, "word" in told.stderr) == (4, False), told.stderr
-    assert not (tmp_path / "new" / "repository" / "publish.json").exists()
+def test_an_address_that_is_none_or_has_a_password_is_refused(place: str) -> None:
+    with pytest.raises(PublishError) as raised:
+        storage.public_of(place)
+    assert "word" not in raised.value.in_words
+    with pytest.raises(PublishError):
+        storage.public_of("/srv/updates", "http://127.0.0.1")
+    with pytest.raises(PublishError):
+        storage.public_of("s3://bucket/x", "http://user:word@127.0.0.1")
 
 
 def test_init_remembers_bucket_and_server_and_terminals_read_it(vendor: Vendor, server: str) -> None:
