@@ -14,6 +14,7 @@ from tuf.ngclient import FetcherInterface, Updater
 from dbsync.errors import TillkeeperError
 from updater.publish.errors import OldWorkshop, PublishError
 from updater.publish.keys import ROLES
+from updater.publish.signing import taken_versions
 from updater.publish.storage import TIMESTAMP, FolderStorage, Public, Storage, storage_of
 
 OTHER_BYTES: Final = "it is public already with other bytes"
@@ -109,10 +110,14 @@ def check_not_behind(metadata: Path, storage: Storage, *, follows: bool = False)
             if version > root.signed.version:
                 raise _behind(storage, "root", here=root.signed.version, there=version)
             _compare(metadata / name, storage)
+    taken = taken_versions(metadata.parent)
     for role in ("targets", "snapshot"):
         ours = Metadata.from_file(str(metadata / f"{role}.json")).signed.version
         there = max((version for version, kind in map(_numbered, listed) if kind == role), default=0)
-        if there > ours and _is_signed(root, role, storage.read(f"metadata/{there}.{role}.json")):
+        # A workshop that was rebuilt knows of files that a lost one has left, and signs above them.
+        if there > max(ours, taken.get(role, 0)) and _is_signed(
+            root, role, storage.read(f"metadata/{there}.{role}.json")
+        ):
             raise _behind(storage, role, here=ours, there=there)
         if f"{ours}.{role}.json" in listed:
             _compare(metadata / f"{ours}.{role}.json", storage)

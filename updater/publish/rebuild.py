@@ -25,6 +25,8 @@ class Rebuilt(NamedTuple):
     """Files of releases that were fetched; what was there and right was not."""
     without_keys: tuple[str, ...]
     """Roles that this machine cannot sign alone."""
+    ahead: bool = False
+    """Whether the workshop has more than what is public: a publish that was cut, and that its repeat finishes."""
 
 
 class Chain(NamedTuple):
@@ -73,7 +75,8 @@ def rebuild(
     with _locked(folder):
         chain = _verified(storage, trusted.read_bytes())
         without_keys = _check_keys(chain, config)
-        _check_not_ahead(metadata, chain)
+        if _is_ahead(metadata, chain):
+            return Rebuilt({role: chain.roles[role][0].signed.version for role in ROLES}, 0, without_keys, ahead=True)
         for place in (metadata, staged):
             files.make_folder(place)
         count = 0 if metadata_only else _fetch_targets(storage, staged, chain.roles["targets"][0])
@@ -180,20 +183,31 @@ def _check_keys(chain: Chain, config: Config) -> tuple[str, ...]:
     return tuple(role for role in ROLES if here[role] < root.roles[role].threshold)
 
 
-def _check_not_ahead(metadata: Path, chain: Chain) -> None:
-    """Refuse to take a workshop back: what it has signed and not yet made public would be lost."""
+def _is_ahead(metadata: Path, chain: Chain) -> bool:
+    """Return whether the workshop has signed what is not public yet; the next publish makes it so.
+
+    Raises:
+        PublishError: it is ahead in one role and behind in another: two workshops have published.
+    """
+    ahead, behind = [], []
     for role in ROLES:
         path = metadata / f"{role}.json"
         try:
             here = Metadata.from_bytes(path.read_bytes()).signed.version if path.exists() else 0
-        except Exception:  # noqa: BLE001, S112 - a damaged file is what a rebuild is for
-            continue
+        except Exception:  # noqa: BLE001 - a damaged file is what a rebuild is for
+            return False
         there = chain.roles[role][0].signed.version
         if here > there:
-            raise PublishError(
-                operation="rebuild", path=path, cause=f"the workshop is ahead: {role} is {here} here and {there} there",
-                hint="Repeat the command that was interrupted: it finishes what was signed.",
-            )  # fmt: skip
+            ahead.append(f"{role} is {here} here and {there} there")
+        elif here < there and role != "timestamp":
+            behind.append(f"{role} is {here} here and {there} there")
+    if ahead and behind:
+        raise PublishError(
+            operation="rebuild", path=metadata,
+            cause=f"another workshop has published too: {', '.join(ahead + behind)}",
+            hint="Move the folder `workshop` away and rebuild again; then repeat what was not public yet.",
+        )  # fmt: skip
+    return bool(ahead)
 
 
 def _fetch_targets(storage: Storage, staged: Path, targets: Metadata[Any]) -> int:

@@ -97,7 +97,8 @@ class Workshop(Repository):  # type: ignore[misc]
         self.collects = True
         """Whether a change waits for missing signatures; a refresh leaves out what it cannot sign."""
         self._signers: dict[str, SSlibSigner] = {}
-        self._followed: bytes | None = None
+        self._followed: dict[str, Any] | None = None
+        """Fields of the public timestamp that was followed last."""
 
     @property
     def pending_dir(self) -> Path:
@@ -199,17 +200,14 @@ class Workshop(Repository):  # type: ignore[misc]
     def follow(self, timestamp: bytes | None) -> None:
         """Go on from the public timestamp where another machine has refreshed it: its version, and fields of others.
 
-        A field that this version does not know, such as a brake, stays as the newest timestamp has it.
+        A field that this version does not know, such as a brake, stays as the newest timestamp has it, unless it was
+        changed here. To change one, follow the public timestamp first.
 
         Raises:
             PublishError: the public version is one that only a thief of the key can have signed.
         """
         stored = self.stored("timestamp")
         public = _parsed(timestamp)
-        if timestamp == self._followed:
-            # Once: what was changed since, such as the brake, must not be taken for what it was.
-            return
-        self._followed = timestamp
         if public is None or stored is None or stored[1] == timestamp or not self.is_complete("timestamp", public):
             return
         ours = self.roles.timestamp.signed
@@ -217,11 +215,15 @@ class Workshop(Repository):  # type: ignore[misc]
             raise PublishError(
                 operation="sign", cause=f"timestamp is {ours.version} here and {public.signed.version} in public: no"
                 " machine of yours can have signed so often",
-                hint="Was the key of timestamp stolen? Replace it: `updater publish keys rotate timestamp KEY --name NEW`.",
+                hint="Was the key of timestamp stolen? Replace it: `updater publish keys rotate timestamp KEY --name"
+                " NEW`.",
             )  # fmt: skip
         if public.signed.version >= ours.version:
             ours.version = public.signed.version
-            ours.unrecognized_fields = dict(public.signed.unrecognized_fields)
+            theirs = public.signed.unrecognized_fields
+            known = self._followed if self._followed is not None else stored[0].signed.unrecognized_fields
+            ours.unrecognized_fields = merged(known=known, ours=ours.unrecognized_fields, theirs=theirs)
+            self._followed = dict(theirs)
             self.renew("timestamp")
 
     def sign_and_store(self) -> None:
@@ -295,7 +297,7 @@ class Workshop(Repository):  # type: ignore[misc]
         if role not in self.renewed:
             self.refresh_expiration_date(role)
         version = stored[0].signed.version if stored is not None else 0
-        above = max(version, self._taken().get(role, 0)) + 1
+        above = max(version, taken_versions(Path(self.repo_dir)).get(role, 0)) + 1
         if role == "root":
             # It follows the one before it.
             above = version + 1
@@ -375,7 +377,7 @@ class Workshop(Repository):  # type: ignore[misc]
                 if role in pending:
                     self.roles.store(role, pending[role][0].signed.version, pending[role][1])
             self.discard()
-            self._drop_taken()
+            (Path(self.repo_dir) / TAKEN_NAME).unlink(missing_ok=True)
             return
         for role, (metadata, data) in pending.items():
             stored = self.stored(role)
@@ -403,19 +405,28 @@ class Workshop(Repository):  # type: ignore[misc]
             for role, stored in before.items()
         )
 
-    def _taken(self) -> dict[str, int]:
-        try:
-            found = files.read_json(Path(self.repo_dir) / TAKEN_NAME)
-        except FileNotFoundError:
-            return {}
-        return {str(role): int(version) for role, version in found.items()}
 
-    def take(self, versions: Mapping[str, int]) -> None:
-        """Note versions that the next ones must be above."""
-        files.write_json(Path(self.repo_dir) / TAKEN_NAME, dict(versions))
+def taken_versions(work: Path) -> dict[str, int]:
+    """Return the versions that the next ones of a workshop must be above; empty for none.
 
-    def _drop_taken(self) -> None:
-        (Path(self.repo_dir) / TAKEN_NAME).unlink(missing_ok=True)
+    Raises:
+        UnreadableFile: the file is damaged.
+    """
+    try:
+        found = files.read_json(work / TAKEN_NAME)
+    except FileNotFoundError:
+        return {}
+    return {str(role): int(version) for role, version in found.items()}
+
+
+def merged(*, known: Mapping[str, Any], ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of both sides: a field that was changed here since it was `known` counts, else theirs."""
+    found = {}
+    for name in {*ours, *theirs}:
+        side = ours if ours.get(name) != known.get(name) else theirs
+        if name in side:
+            found[name] = side[name]
+    return found
 
 
 def serialized(metadata: Metadata[Any]) -> bytes:

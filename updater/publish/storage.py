@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from dbsync.errors import disk_problem
+from dbsync.facts import Sha256
 from dbsync.storage import files
 from dbsync.storage.files import disk_errors
 from updater.addresses import scrubbed, shown
@@ -186,7 +187,7 @@ class BucketStorage(Storage):
         super().__init__(bucket.url)
         self._bucket = bucket
         try:
-            import boto3
+            import boto3.session
             from botocore.config import Config
         except ImportError as cause:
             raise PublishError(
@@ -194,7 +195,8 @@ class BucketStorage(Storage):
                 hint="pip install 'tillkeeper[s3]'",
             ) from cause  # fmt: skip
         with self._errors("open"):
-            self._client: Any = boto3.client(
+            # A session of its own: that of the library keeps the credentials that it found first.
+            self._client: Any = boto3.session.Session().client(
                 "s3",
                 endpoint_url=bucket.endpoint or None,
                 config=Config(
@@ -237,7 +239,12 @@ class BucketStorage(Storage):
             return digest.hexdigest()
 
     def write(self, name: str, data: bytes) -> None:
-        self._put(name, data, hashlib.md5(data, usedforsecurity=False).digest(), hashlib.sha256(data).hexdigest())
+        self._put(
+            name,
+            data,
+            md5=hashlib.md5(data, usedforsecurity=False).digest(),
+            sha256=Sha256(hashlib.sha256(data).hexdigest()),
+        )
 
     def send(self, source: Path, name: str) -> None:
         with disk_errors("read", source):
@@ -251,13 +258,13 @@ class BucketStorage(Storage):
                     for digest in digests:
                         digest.update(chunk)
                 file.seek(0)
-                self._put(name, file, digests[0].digest(), digests[1].hexdigest())
+                self._put(name, file, md5=digests[0].digest(), sha256=Sha256(digests[1].hexdigest()))
 
     def fetch(self, name: str, target: Path, *, size_bytes: int) -> None:
         with self._errors(f"copy {name} from"), self._get(name) as body:
             _copy(iter(lambda: body.read(CHUNK_BYTES), b""), target, size_bytes, f"{self.place}/{name}")
 
-    def _put(self, name: str, body: Any, md5: bytes, sha256: str) -> None:
+    def _put(self, name: str, body: Any, *, md5: bytes, sha256: Sha256) -> None:
         with self._errors(f"write {name} in"):
             self._client.put_object(
                 Bucket=self._bucket.name,

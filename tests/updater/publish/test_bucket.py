@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +15,8 @@ from typing import Any
 import pytest
 
 from tests.helpers.bucket import NAME, SECRET, client, credentials, objects, publish_to, s3_server
-from tests.helpers.vendor import Vendor, copy_of
+from tests.helpers.places import ROOT
+from tests.helpers.vendor import PASSWORD, Vendor, copy_of
 from tests.updater.publish.test_deploy import PlugPulled
 from tests.updater.publish.test_refusals import publish
 from updater.publish import deploy, repository, storage
@@ -35,11 +40,11 @@ def puts(patch: pytest.MonkeyPatch, *, cut_at: int = 0) -> list[str]:
     names: list[str] = []
     right = BucketStorage._put
 
-    def noted(self: BucketStorage, name: str, *values: Any) -> None:
+    def noted(self: BucketStorage, name: str, *values: Any, **digests: Any) -> None:
         if len(names) + 1 == cut_at:
             raise PlugPulled
         names.append(name)
-        right(self, name, *values)
+        right(self, name, *values, **digests)
 
     patch.setattr(BucketStorage, "_put", noted)
     return names
@@ -136,16 +141,17 @@ def test_credentials_are_in_no_file_and_in_no_message(
     assert told.returncode == 0, told.stderr
     config = repository.load(vendor.repository)
     repository.save(vendor.repository, config._replace(public=Bucket("s3://nothing-here/x", server)))
-    told = publish(vendor, "refresh")
-    assert (told.returncode, "NoSuchBucket" in told.stderr) == (4, True), told.stderr
-    assert SECRET not in told.stdout + told.stderr
+    with pytest.raises(PublishError, match="NoSuchBucket") as raised:
+        vendor.refresh()
+    assert SECRET not in raised.value.in_words + told.stdout + told.stderr
     for path in vendor.folder.rglob("*"):
         assert path.is_dir() or SECRET.encode() not in path.read_bytes(), path
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(vendor.folder / "none"))
-    told = publish(vendor, "refresh")
-    assert (told.returncode, "there are no credentials" in told.stderr) == (4, True), told.stderr
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, str(vendor.folder / "none"))
+    with pytest.raises(PublishError, match="there are no credentials"):
+        vendor.refresh()
 
 
 def test_a_server_that_is_away_is_said_so_and_nothing_is_lost(vendor: Vendor) -> None:
@@ -158,10 +164,14 @@ def test_a_server_that_is_away_is_said_so_and_nothing_is_lost(vendor: Vendor) ->
 
 
 @pytest.mark.parametrize("place", ["s3://", "s3://user:word@bucket/x", "https://bucket/x", "ftp://x"])
-def test_an_address_that_is_none_or_has_a_password_is_refused(vendor: Vendor, tmp_path: Path, place: str) -> None:
-    told = publish(Vendor(tmp_path / "new"), "init", "--app", "till", "--public", place)
-    assert (told.returncode, "word" in told.stderr) == (4, False), told.stderr
-    assert not (tmp_path / "new" / "repository" / "publish.json").exists()
+def test_an_address_that_is_none_or_has_a_password_is_refused(place: str) -> None:
+    with pytest.raises(PublishError) as raised:
+        storage.public_of(place)
+    assert "word" not in raised.value.in_words
+    with pytest.raises(PublishError):
+        storage.public_of("/srv/updates", "http://127.0.0.1")
+    with pytest.raises(PublishError):
+        storage.public_of("s3://bucket/x", "http://user:word@127.0.0.1")
 
 
 def test_init_remembers_bucket_and_server_and_terminals_read_it(vendor: Vendor, server: str) -> None:
@@ -169,3 +179,46 @@ def test_init_remembers_bucket_and_server_and_terminals_read_it(vendor: Vendor, 
     values = json.loads((vendor.repository / "publish.json").read_text())
     assert (values["public"], values["endpoint"]) == ("s3://releases/kept", server)
     assert repository.load(vendor.repository).public == Bucket("s3://releases/kept", server)
+
+
+@pytest.mark.skipif(shutil.which("sh") is None, reason="the scripts are for a POSIX shell")
+def test_the_scripts_for_ci_release_and_refresh_and_say_what_is_left_to_people(
+    vendor: Vendor, server: str, tmp_path: Path
+) -> None:
+    bucket = publish_to(vendor, server, "ci")
+    vendor.refresh()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "updater").write_text(f'#!/bin/sh\nexec {sys.executable} -m updater "$@"\n')
+    (tmp_path / "bin" / "updater").chmod(0o755)
+    for name, roles in (("release", ("targets", "snapshot", "timestamp")), ("refresh", ("timestamp",))):
+        (tmp_path / name / "keys").mkdir(parents=True)
+        (tmp_path / name / "passwords").mkdir()
+        for role in roles:
+            (tmp_path / name / "passwords" / role).write_text(PASSWORD)
+            for key in (role, f"{role}.pub"):
+                shutil.copy(vendor.repository / "keys" / key, tmp_path / name / "keys")
+
+    def script(name: str, *words: str) -> subprocess.CompletedProcess[str]:
+        folder = tmp_path / name
+        environment = {
+            **os.environ, "PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT),
+            "TILLKEEPER_REPOSITORY": str(folder / "work"), "APP": "sample-till", "PUBLIC": bucket.url,
+            "ENDPOINT": server, "KEYS": str(folder / "keys"), "PASSWORDS": str(folder / "passwords"),
+            "ROOT": str(vendor.root),
+        }  # fmt: skip
+        return subprocess.run(
+            ["sh", str(ROOT / "docs" / "ci" / f"{name}.sh"), *words],
+            env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False,
+        )  # fmt: skip
+
+    done = script("release", str(vendor.bundle("1.1", schema=4)), "1.1")
+    assert (done.returncode, "1.1 is public" in done.stdout) == (0, True), done.stderr
+    done = script("release", str(vendor.bundles / "1.0"), "0.9")
+    assert (done.returncode, "0.9 was refused" in done.stdout) == (4, True), done.stderr
+    for _ in range(2):
+        before = objects(server, "ci")
+        done = script("refresh")
+        assert done.returncode == 0, done.stderr
+        assert {name for name, found in objects(server, "ci").items() if before[name] != found} == {storage.TIMESTAMP}
+    assert not (tmp_path / "refresh" / "work" / "workshop" / "targets" / "sample-till-1.1.tar.gz").exists()
+    check(bucket)

@@ -19,7 +19,7 @@ from tests.helpers.vendor import ITERATIONS_COUNT, PASSWORD, Vendor, copy_of, pa
 from tests.updater.publish.test_deploy import PlugPulled, cut_at, source
 from tests.updater.publish.test_refusals import publish
 from updater.answers import Answer
-from updater.publish import ceremony, clock, deploy, keys, repository, signing_requests
+from updater.publish import ceremony, clock, deploy, keys, repository, signing, signing_requests
 from updater.publish.errors import AwaitsSignatures, BadPassword, BadRequest, PublishError
 from updater.publish.keys import KeyFile
 from updater.repository import client as repository_client
@@ -270,6 +270,15 @@ def test_the_daily_job_needs_the_timestamp_key_alone_and_keeps_fields_of_others(
     assert vendor.refresh() > 2
     assert publish(vendor, "expiry", "--json").returncode == 0
     assert publish(vendor, "expiry", "--within", "60").returncode == 0
+
+
+def test_a_field_of_the_timestamp_is_changed_where_its_command_runs_and_kept_everywhere_else() -> None:
+    known = {"signed-at": "1", "brake": "on"}
+    theirs = {"signed-at": "2", "brake": "on", "other": "x"}
+    assert signing.merged(known=known, ours=known, theirs=theirs) == theirs
+    assert signing.merged(known=known, ours={"signed-at": "1"}, theirs=theirs) == {"signed-at": "2", "other": "x"}
+    assert signing.merged(known={}, ours={"brake": "new"}, theirs=theirs) == {**theirs, "brake": "new"}
+    assert signing.merged(known=theirs, ours=theirs, theirs={}) == {}
 
 
 def test_a_stolen_timestamp_key_is_replaced_though_the_thief_signed_the_highest_version(

@@ -42,6 +42,9 @@ def command(
             metadata_only=metadata_only,
         )
     versions = ", ".join(f"{role} {version}" for role, version in done.versions.items())
+    if done.ahead:
+        click.echo("The workshop is ahead of what is public: repeat the publish that was cut. Nothing was taken.")
+        return
     click.echo(f"The workshop is as what is public: {versions}; {done.files_count} files were fetched")
     if done.without_keys:
         click.echo(f"The keys of {', '.join(done.without_keys)} are not here.")

@@ -1,0 +1,13 @@
+#!/bin/sh
+# Sign the timestamp anew, every night. The environment is that of release.sh; KEYS has the key of timestamp alone.
+set -eu
+updater publish rebuild --app "$APP" --public "$PUBLIC" --endpoint "${ENDPOINT-}" --keys "$KEYS" --root "$ROOT" --metadata-only
+status=0
+updater publish refresh --within 21 --password-file "$PASSWORDS" || status=$?
+case $status in
+0) ;;
+5) echo "refreshed, and a person must sign soon: run updater publish refresh where the other keys are" ;;
+75) echo "the store did not answer; run this job again" ;;
+*) echo "terminals refuse the repository when its timestamp has ended; nothing public has changed" ;;
+esac
+exit "$status"
