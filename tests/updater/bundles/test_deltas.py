@@ -13,6 +13,7 @@ import pytest
 
 from dbsync.backups import compression
 from dbsync.errors import Refused
+from dbsync.storage import files as storage
 from tests.helpers.packs import put_together, sign_again, taken_apart, with_head
 from tests.helpers.terminal import Till
 from tests.helpers.vendor import Vendor, copy_of, served, serving
@@ -326,6 +327,19 @@ def test_an_interrupted_download_is_resumed_and_the_form_with_the_fewest_bytes_l
         server.asked.clear()
         assert through(till, server) == "SWAPPED"
         assert [request.start > 0 for request in server.asked if ".delta" in request.path] == [True]
+
+
+@pytest.mark.parametrize(("spare_bytes", "outcome"), [(20_000, "SWAPPED"), (2_000, "STAGING_LATER")])
+def test_a_delta_needs_the_room_of_the_new_files_and_its_own(
+    shop: tuple[Vendor, Till], monkeypatch: pytest.MonkeyPatch, spare_bytes: int, outcome: str
+) -> None:
+    vendor, till = shop
+    till.limits(least_free_bytes=1_000_000)
+    unpacked_bytes = sum(entry.size_bytes for entry in parse(vendor.manifest("1.2")).files.values())
+    assert vendor.archive("1.2").stat().st_size > 100_000
+    monkeypatch.setattr(storage, "free_bytes", lambda _: 1_000_000 + unpacked_bytes + spare_bytes)
+    with wired(vendor.public) as server:
+        assert through(till, server) == outcome
 
 
 @pytest.mark.parametrize("count", [1, 3, 6, 12])
