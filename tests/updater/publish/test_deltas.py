@@ -13,7 +13,7 @@ from dbsync.storage import children
 from tests.helpers.vendor import Vendor
 from tests.sample_till.bundles import APP
 from updater.bundles.packs import Moved, Patched, Stream
-from updater.bundles.patches import BLOCK_BYTES, patched
+from updater.bundles.patches import BLOCK_BYTES, Cover, patched
 from updater.manifest import FileEntry, Manifest, parse
 from updater.model import Sha256
 from updater.publish import differ, patches
@@ -62,7 +62,7 @@ def test_gaps_and_runs_of_any_length_survive() -> None:
     new = bytearray(OLD)
     for start, size in ((70_000, 600), (70_610, 1), (70_613, 255), (70_900, 256), (190_000, 3)):
         new[start : start + size] = bytes((byte + 9) & 0xFF for byte in new[start : start + size])
-    covers = [patches.Cover(0, 0, len(OLD))]
+    covers = [Cover(0, 0, len(OLD))]
     patch = patches._encoded(covers, old=OLD, new=bytes(new))
     assert len(patch.parts[Stream.GAPS_LOW]) > 5
     assert rebuilt(patch, OLD, len(new)) == bytes(new)
