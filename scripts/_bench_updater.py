@@ -4,6 +4,7 @@ Bundles are wheels that pip downloads once into a cache (TILLKEEPER_BENCH_CACHE)
 """
 
 import functools
+import json
 import os
 import shutil
 import subprocess
@@ -19,18 +20,20 @@ from _environment import ROOT, pip, say
 PEER = Path(__file__).with_name("_bench_tufup.py")
 APP, PASSWORD = "bench", "bench"
 BUNDLES = {
-    "uv": ("uv", "uv-{0}.data/scripts/uv", ("0.13.3", "0.13.4", "0.13.5", "0.13.6", "0.13.7", "0.13.8", "0.13.9")),
+    "uv": ("uv", "uv-{0}.data/scripts/uv", ("0.13.4", "0.13.5", "0.13.6", "0.13.7", "0.13.8", "0.13.9")),
     "ruff": (
         "ruff",
         "ruff-{0}.data/scripts/ruff",
-        ("0.17.0", "0.17.1", "0.17.2", "0.17.3", "0.17.4", "0.17.5", "0.17.6"),
+        ("0.17.1", "0.17.2", "0.17.3", "0.17.4", "0.17.5", "0.17.6"),
     ),
-    "pyside6": ("PySide6-Essentials", "PySide6/rcc.py", ("6.9.1", "6.9.2", "6.9.3")),
+    "pyside6": ("PySide6-Essentials", "PySide6/rcc.py", ("6.9.2", "6.9.3")),
 }
 """What is downloaded, the entry in it, and its versions, oldest first."""
 DEFAULT = ("uv", "ruff")
 SAMPLE_SECONDS = 0.05
 MB = 1e6
+WITHOUT = "without"
+"""The terminal that has no base for a delta or a patch."""
 
 
 class Cost:
@@ -153,9 +156,18 @@ class Ours:
             "--state", str(folder / "state"), "--data", str(folder / "data"),
         ])  # fmt: skip
 
-    def update(self, version: str) -> tuple:
-        """Runs one cycle on the terminal that had that version."""
-        return self.site.measured([*self.words, "check", "--settings", str(self.folder / version / "settings.toml")])
+    def install_without_deltas(self, version: str) -> None:
+        """Makes a copy of a terminal that has found all deltas to be of no use."""
+        folder = self.folder / WITHOUT
+        shutil.copytree(self.folder / version, folder, symlinks=True)
+        settings = folder / "settings.toml"
+        settings.write_text(settings.read_text().replace(str(self.folder / version), str(folder)))
+        deltas = [path.name.partition(".")[0] for path in (self.folder / "public/targets").glob("*.delta")]
+        (folder / "state/private/packs.json").write_text(json.dumps({"format": 1, "given_up": deltas}))
+
+    def update(self, terminal: str, _now: str) -> tuple:
+        """Runs one cycle on a terminal."""
+        return self.site.measured([*self.words, "check", "--settings", str(self.folder / terminal / "settings.toml")])
 
     def disk_bytes(self, version: str) -> int:
         """All that is on the terminal."""
@@ -181,9 +193,9 @@ class Theirs:
         """Publishes."""
         return run([*self.words, "add", str(self.folder), str(files), version, "patch" if patch else "archive"])
 
-    def install(self, version: str, files: Path, *, with_archive: bool) -> None:
+    def install(self, terminal: str, version: str, files: Path, *, with_archive: bool) -> None:
         """Makes an app of a version, with the archive that patches need, or without."""
-        folder = self.folder / version
+        folder = self.folder / terminal
         shutil.copytree(files, folder / "app")
         for name in ("metadata", "targets"):
             (folder / name).mkdir()
@@ -191,9 +203,9 @@ class Theirs:
         if with_archive:
             shutil.copy(self.folder / f"public/targets/{APP}-{version}.tar.gz", folder / "targets")
 
-    def update(self, version: str, now: str = "") -> tuple:
-        """Updates the app that had that version."""
-        return self.site.measured([*self.words, "update", str(self.folder / version), self.site.url, now or version])
+    def update(self, terminal: str, now: str) -> tuple:
+        """Updates an app that has a version now."""
+        return self.site.measured([*self.words, "update", str(self.folder / terminal), self.site.url, now])
 
     def disk_bytes(self, version: str) -> int:
         """All that is on the terminal."""
@@ -223,8 +235,8 @@ def bench(names: list, behind: int) -> None:
 def measure(name: str, behind: int, folder: Path) -> None:
     """One bundle, in a folder of its own."""
     versions = BUNDLES[name][2]
-    behind = min(behind, len(versions) - 2)
-    versions = versions[-behind - 2 :]
+    behind = min(behind, len(versions) - 1)
+    versions = versions[-behind - 1 :]
     last = versions[-1]
     say(f"-- {name} {' '.join(versions)}")
     bundles = {version: bundle(name, version, folder / "bundles") for version in versions}
@@ -232,7 +244,6 @@ def measure(name: str, behind: int, folder: Path) -> None:
     count = sum(1 for path in bundles[last].rglob("*") if path.is_file())
     say(f"{count} files, {size_bytes / MB:.1f} MB")
     ours, theirs = Ours(folder / "ours"), Theirs(folder / "theirs")
-    wanted = {versions[0], versions[-2], versions[-behind - 1]}
     for version in versions:
         is_last = version == last
         cost = ours.add(bundles[version], last=is_last, deltas_count=behind)
@@ -240,20 +251,23 @@ def measure(name: str, behind: int, folder: Path) -> None:
         if is_last:
             say(f"made: tufup, 1 patch        {peer}   {theirs.made(last)}")
             say(f"made: Tillkeeper, {behind} delta(s) {cost}   {ours.made(last)}")
-        elif version in wanted:
+        elif version in (versions[0], versions[-2]):
             ours.install(version)
-            theirs.install(version, bundles[version], with_archive=version != versions[0])
-    cases = {"one behind": versions[-2], f"{behind} behind": versions[-behind - 1], "full": versions[0]}
+            theirs.install(version, version, bundles[version], with_archive=True)
+    ours.install_without_deltas(versions[-2])
+    theirs.install(WITHOUT, versions[-2], bundles[versions[-2]], with_archive=False)
+    cases = {"one behind": versions[-2], f"{behind} behind": versions[0], "full": WITHOUT}
     if behind == 1:
         del cases["1 behind"]
     say(f"{'':<12} {'':<11} {'wall':>9} {'CPU':>13} {'peak':>9} {'requests':>9} {'bytes':>10} {'on disk':>10}")
     for case, version in cases.items():
         sides = {"tufup": theirs, "Tillkeeper": ours}
         for side, terminal in sides.items():
-            tell(case, side, terminal.update(version), terminal.disk_bytes(version))
+            now = versions[-2] if version == WITHOUT else version
+            tell(case, side, terminal.update(version, now), terminal.disk_bytes(version))
     for side, update in {
         "tufup": functools.partial(theirs.update, versions[-2], last),
-        "Tillkeeper": functools.partial(ours.update, versions[-2]),
+        "Tillkeeper": functools.partial(ours.update, versions[-2], last),
     }.items():
         tell("nothing new", side, update(), 0)
 

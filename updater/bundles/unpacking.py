@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import lzma
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final, Self, assert_never
 
@@ -14,39 +14,27 @@ from dbsync.storage import file_calls, files
 from dbsync.storage.platform import this_platform
 from updater.bundles.packs import Head, Moved, New, Part, Patched, Source, Stream, read_head, sources, unusable
 from updater.bundles.patches import patched
+from updater.bundles.writing import Behind, Folder, Target
 from updater.manifest import FileEntry, Manifest
 from updater.model import ReleaseId
 
 DAMAGES: Final = (lzma.LZMAError, MemoryError, OverflowError, KeyError, ValueError)
-Written = Callable[[str], None]
 
 
 class Unpacking:
     """One pack that becomes a folder.
 
     Args:
-        folder: the new folder; the folders of its files are made by `open_target`.
         manifest: the signed list of its files.
         base: the version folder that a delta continues; None for a pack.
-        open_target: opens a file of the new folder to write it.
-        keep_reserve: is told how many bytes are written next; raises DiskFull.
-        written: is told each file that is complete.
+        folder: the folder that is written.
     """
 
-    def __init__(
-        self,
-        manifest: Manifest,
-        *,
-        base: Path | None,
-        open_target: Callable[[str, FileEntry], BinaryIO],
-        keep_reserve: Callable[[int], None],
-        written: Written,
-    ) -> None:
+    def __init__(self, manifest: Manifest, *, base: Path | None, folder: Folder) -> None:
         self._manifest: Final = manifest
         self._base: Final = base
-        self._open: Final = open_target
-        self._keep_reserve: Final = keep_reserve
-        self._written: Final = written
+        self._folder: Final = folder
+        self._behind: Behind | None = None
 
     def run(self, pack: Path, *, release_id: ReleaseId, since: ReleaseId | None) -> None:
         """Write all files of the release.
@@ -61,7 +49,9 @@ class Unpacking:
                 head = read_head(file)
                 if (head.release_id, head.since) != (release_id, since):
                     raise unusable("it is for another release")
-                self._run(file, head)
+                with Behind() as behind:
+                    self._behind = behind
+                    self._run(file, head)
             except DAMAGES as cause:
                 raise unusable(f"it is damaged: {type(cause).__name__}: {cause}") from cause
 
@@ -105,16 +95,18 @@ class Unpacking:
         return _Base(os.fdopen(descriptor, "rb"))
 
     def _write(self, path: str, entry: FileEntry, chunks: Iterator[bytes]) -> None:
-        digest, size_bytes = hashlib.sha256(), 0
-        with self._open(path, entry) as target:
+        """Have a file written behind: while its bytes are hashed and written, the next ones are unpacked."""
+        assert self._behind is not None
+        target = Target(path, entry, self._folder)
+        try:
+            self._behind.do(target.open)
             for chunk in chunks:
-                self._keep_reserve(len(chunk))
-                digest.update(chunk)
-                target.write(chunk)
-                size_bytes += len(chunk)
-        if size_bytes != entry.size_bytes or digest.hexdigest() != entry.sha256:
-            raise unusable(f"{path} does not become what the manifest says")
-        self._written(path)
+                self._behind.do(partial(target.take, chunk))
+            self._behind.do(target.finish)
+        except BaseException:
+            self._behind.wait()
+            target.close()
+            raise
 
 
 def _read(streams: dict[Stream, Source], size_bytes: int) -> Iterator[bytes]:

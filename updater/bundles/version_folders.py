@@ -162,6 +162,7 @@ class Versions:
             DiskFull: the disk is full; what was written is removed again.
         """
         from updater.bundles.unpacking import Unpacking
+        from updater.bundles.writing import Folder
 
         staging = self._empty_staging(manifest, manifest_bytes)
         known = self._known.setdefault(staging, {})
@@ -178,13 +179,14 @@ class Versions:
                 if entry.link is not None:
                     _make_folders((staging / path).parent)
                     (staging / path).symlink_to(entry.link)
-            Unpacking(
-                manifest,
-                base=self.root / base[0] if base is not None else None,
-                open_target=open_target,
+            folder = Folder(
+                open=open_target,
                 keep_reserve=self._keep_reserve,
                 written=lambda path: known.__setitem__(path, _state(staging / path)),
-            ).run(pack, release_id=release_id(manifest_bytes), since=base[1] if base is not None else None)
+            )
+            old = self.root / base[0] if base is not None else None
+            since = base[1] if base is not None else None
+            Unpacking(manifest, base=old, folder=folder).run(pack, release_id=release_id(manifest_bytes), since=since)
         except OSError as cause:
             self._discard(staging)
             raise disk_problem("unpack", place_of(cause, pack), cause) from cause

@@ -43,15 +43,18 @@ class Ways:
 
     def __init__(self, record: Path) -> None:
         self._record: Final = record
+        self._own: Final[set[Sha256]] = set()
+        """What this process has given up, whatever becomes of the record: no file is tried twice in one run."""
 
     def best(self, found: Iterable[Way]) -> Way:
         """Return the way with the fewest bytes left to fetch; the archive is always one."""
-        given_up = self._given_up()
+        given_up = {*self._given_up(), *self._own}
         usable = [way for way in found if way.is_archive or way.pack.sha256 not in given_up]
         return min(usable, key=lambda way: (max(0, way.pack.size_bytes - way.here_bytes), way.is_archive))
 
     def give_up(self, way: Way) -> None:
         """Remember that a file is no use."""
+        self._own.add(way.pack.sha256)
         kept = [*self._given_up(), way.pack.sha256][-GIVEN_UP_COUNT:]
         files.make_folder(self._record.parent)
         files.write_json(self._record, {"format": 1, "given_up": kept})

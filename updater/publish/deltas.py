@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import tarfile
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing
@@ -168,18 +169,25 @@ def _compared(pairs: Mapping[Pair, Path], scratch: Path, progress: Progress) -> 
     """Return the patches of all pairs of files, the largest first, made by one child per core."""
     rest = iter(sorted(pairs, key=lambda pair: pairs[pair].stat().st_size, reverse=True))
     made: dict[Pair, Made | None] = {}
+    over = threading.Event()
 
     def work() -> None:
         with closing(Differ()) as differ:
             # The next one is taken without a lock: in CPython an iterator over a list is one step.
             for old, new in rest:
+                if over.is_set():
+                    return
                 target = scratch / f"{old[:32]}-{new[:32]}"
                 made[old, new] = differ.make(old=scratch / old, new=pairs[old, new], target=target)
                 progress("files compared", len(made), len(pairs))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for worker in [pool.submit(work) for _ in range(min(os.cpu_count() or 1, len(pairs)))]:
-            worker.result()
+        try:
+            for worker in [pool.submit(work) for _ in range(min(os.cpu_count() or 1, len(pairs)))]:
+                worker.result()
+        finally:
+            # Ctrl-C, or one that failed: the others end after what they have begun.
+            over.set()
     return made
 
 

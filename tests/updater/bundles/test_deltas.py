@@ -13,6 +13,7 @@ import pytest
 
 from dbsync.backups import compression
 from dbsync.errors import Refused
+from dbsync.storage import files as storage
 from tests.helpers.packs import put_together, sign_again, taken_apart, with_head
 from tests.helpers.terminal import Till
 from tests.helpers.vendor import Vendor, copy_of, served, serving
@@ -23,9 +24,12 @@ from updater import manifest
 from updater.bundles import packs, patches, version_folders
 from updater.bundles.packs import Codec, New, Patched, Stream
 from updater.bundles.version_folders import Versions
+from updater.bundles.ways import Way, Ways
 from updater.manifest import MANIFEST_NAME, START_NAME, parse, scan
+from updater.model import Sha256
 from updater.publish.forms import Forms
 from updater.publish.repository import Published
+from updater.repository.client import Pack
 
 ENGINE = random.Random(1).randbytes(300_000)
 QUICK = ({"id": lzma.FILTER_LZMA2, "preset": 0},)
@@ -295,6 +299,23 @@ def test_a_pack_that_is_signed_and_wrong_gives_way_to_the_archive_and_is_not_fet
     assert unusable(till) == 2
 
 
+def test_the_form_with_the_fewest_bytes_left_is_taken(tmp_path: Path) -> None:
+    def way(size_bytes: int, here_bytes: int, *, is_archive: bool = False) -> Way:
+        sha256 = Sha256(f"{size_bytes:064}")
+        return Way(Pack("", size_bytes, sha256, None), tmp_path / sha256, here_bytes, is_archive=is_archive)
+
+    delta, pack, archive = way(100, 0), way(1000, 950), way(1300, 1280, is_archive=True)
+    known = Ways(tmp_path / "private" / "packs.json")
+    assert known.best([delta, pack, archive]) == archive
+    assert known.best([delta, pack, way(1300, 0, is_archive=True)]) == pack
+    known.give_up(pack)
+    for ways in (known, Ways(tmp_path / "private" / "packs.json")):
+        assert ways.best([pack, delta, way(1300, 0, is_archive=True)]) == delta
+    (tmp_path / "private" / "packs.json").write_text("[]")
+    assert known.best([pack, way(1300, 0, is_archive=True)]).is_archive
+    assert Ways(tmp_path / "private" / "packs.json").best([pack, archive]) == archive
+
+
 def test_a_python_without_zstd_uses_deltas_and_the_archive(
     shop: tuple[Vendor, Till], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,7 +327,7 @@ def test_a_python_without_zstd_uses_deltas_and_the_archive(
         assert asked(server) == ["delta", "gz"]
 
 
-def test_an_interrupted_download_is_resumed_and_the_form_with_the_fewest_bytes_left_is_taken(
+def test_an_interrupted_delta_is_resumed(
     shop: tuple[Vendor, Till],
 ) -> None:
     vendor, till = shop
@@ -326,6 +347,19 @@ def test_an_interrupted_download_is_resumed_and_the_form_with_the_fewest_bytes_l
         server.asked.clear()
         assert through(till, server) == "SWAPPED"
         assert [request.start > 0 for request in server.asked if ".delta" in request.path] == [True]
+
+
+@pytest.mark.parametrize(("spare_bytes", "outcome"), [(20_000, "SWAPPED"), (2_000, "STAGING_LATER")])
+def test_a_delta_needs_the_room_of_the_new_files_and_its_own(
+    shop: tuple[Vendor, Till], monkeypatch: pytest.MonkeyPatch, spare_bytes: int, outcome: str
+) -> None:
+    vendor, till = shop
+    till.limits(least_free_bytes=1_000_000)
+    unpacked_bytes = sum(entry.size_bytes for entry in parse(vendor.manifest("1.2")).files.values())
+    assert vendor.archive("1.2").stat().st_size > 100_000
+    monkeypatch.setattr(storage, "free_bytes", lambda _: 1_000_000 + unpacked_bytes + spare_bytes)
+    with wired(vendor.public) as server:
+        assert through(till, server) == outcome
 
 
 @pytest.mark.parametrize("count", [1, 3, 6, 12])

@@ -1,0 +1,163 @@
+"""Making deltas: which file each new one is made of, patches of all kinds, and publishes that cannot make them."""
+
+from __future__ import annotations
+
+import io
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dbsync.storage import children
+from tests.helpers.vendor import Vendor
+from tests.sample_till.bundles import APP
+from updater.bundles.packs import Moved, Patched, Stream
+from updater.bundles.patches import BLOCK_BYTES, Cover, patched
+from updater.manifest import FileEntry, Manifest, parse
+from updater.model import Sha256
+from updater.publish import differ, patches
+from updater.publish.deltas import plan
+from updater.publish.differ import Differ
+from updater.publish.errors import PublishError
+from updater.publish.forms import Forms
+
+CHANCE = random.Random(7)
+OLD = CHANCE.randbytes(3 * BLOCK_BYTES + 123)
+
+
+def rebuilt(patch: patches.Patch, old: bytes, size_bytes: int) -> bytes:
+    """What a terminal makes of a patch."""
+    streams = {stream: patches._Bytes(data) for stream, data in patch.parts.items()}
+    return b"".join(patched(io.BytesIO(old), Patched("new", "old", *patch.counts()), streams, size_bytes))
+
+
+def sprinkled(data: bytes, *, every: int) -> bytes:
+    made = bytearray(data)
+    for place in range(0, len(made), every):
+        made[place] = (made[place] + 1) & 0xFF
+    return bytes(made)
+
+
+CASES: dict[str, bytes] = {
+    "a byte": OLD[:1000] + b"?" + OLD[1001:],
+    "its end": OLD[:-5],
+    "more": OLD + b"more" * 10,
+    "before": CHANCE.randbytes(70_000) + OLD,
+    "in two": OLD[BLOCK_BYTES:] + OLD[:BLOCK_BYTES],
+    "everywhere": sprinkled(OLD, every=40),
+    "long runs": OLD[:BLOCK_BYTES] + bytes((byte + 3) & 0xFF for byte in OLD[BLOCK_BYTES:]),
+    "twice": OLD + OLD,
+}
+
+
+@pytest.mark.parametrize("new", CASES.values(), ids=CASES.keys())
+def test_a_patch_makes_the_new_file(new: bytes) -> None:
+    patch = patches.make(old=OLD, new=new)
+    assert patch is not None
+    assert rebuilt(patch, OLD, len(new)) == new
+
+
+def test_gaps_and_runs_of_any_length_survive() -> None:
+    new = bytearray(OLD)
+    for start, size in ((70_000, 600), (70_610, 1), (70_613, 255), (70_900, 256), (190_000, 3)):
+        new[start : start + size] = bytes((byte + 9) & 0xFF for byte in new[start : start + size])
+    covers = [Cover(0, 0, len(OLD))]
+    patch = patches._encoded(covers, old=OLD, new=bytes(new))
+    assert len(patch.parts[Stream.GAPS_LOW]) > 5
+    assert rebuilt(patch, OLD, len(new)) == bytes(new)
+
+
+def test_a_file_that_has_nothing_in_common_travels_whole() -> None:
+    assert patches.make(old=OLD, new=CHANCE.randbytes(50_000)) is None
+
+
+def test_a_patch_of_another_form_of_the_library_is_refused() -> None:
+    with pytest.raises(ValueError, match="another format"):
+        list(patches._covers(b"HDIFF14&\0"))
+
+
+def of(files: dict[str, str], sizes_bytes: int = 1000) -> Manifest:
+    """A manifest with files of that content."""
+    entries = {path: FileEntry(sizes_bytes, Sha256(f"{content:0>64}"), 0o644) for path, content in files.items()}
+    return Manifest(APP, "1.0", "any", entries, "a", None, (), None, 0.0, None, (), "1.0", 0)
+
+
+def test_files_are_found_by_place_content_and_name_without_numbers() -> None:
+    found = plan(
+        earlier=of({"a": "1", "b/same": "2", "lib-1.2/core-1.2.so": "3", "old/tool3.exe": "4"}),
+        manifest=of({"a": "5", "c/moved": "2", "lib-1.3/core-1.3.so": "6", "bin/tool4.exe": "7", "none": "8"}),
+    )
+    assert found.moved == (Moved("c/moved", "b/same"),)
+    assert found.patched == {
+        "a": "a", "lib-1.3/core-1.3.so": "lib-1.2/core-1.2.so", "bin/tool4.exe": "old/tool3.exe",
+    }  # fmt: skip
+    assert found.new == ("none",)
+
+
+def test_small_files_travel_whole() -> None:
+    assert plan(earlier=of({"a": "1"}, 100), manifest=of({"a": "2"}, 100)).new == ("a",)
+
+
+def published(vendor: Vendor) -> Callable[..., None]:
+    """Publishes releases with a large file."""
+
+    def publish(version: str, changed: bytes, forms: Forms) -> None:
+        folder = vendor.bundle(version, schema=4)
+        (folder / "engine.so").write_bytes(OLD[:-50] + changed * 50)
+        vendor.publish(folder, version, forms=forms)
+
+    return publish
+
+
+def forms_of(vendor: Vendor, version: str) -> set[str]:
+    """The public files of a release, without their hashes."""
+    names = {path.name.partition(".")[2] for path in (vendor.public / "targets").iterdir()}
+    return {name.removeprefix(f"{APP}-") for name in names if version in name}
+
+
+def test_forms_are_those_that_were_asked_for_and_a_publish_leaves_nothing_else(vendor: Vendor) -> None:
+    publish = published(vendor)
+    publish("1.1", b"1", Forms(pack=False, deltas_count=0))
+    publish("1.2", b"2", Forms(pack=True, deltas_count=1))
+    publish("1.3", b"3", Forms(pack=False, deltas_count=2))
+    assert forms_of(vendor, "1.1") == {"1.1.tar.gz", "1.1.manifest", "1.1-1.2.delta", "1.1-1.3.delta"}
+    assert forms_of(vendor, "1.2") == {"1.2.tar.gz", "1.2.manifest", "1.2.pack", "1.1-1.2.delta", "1.2-1.3.delta"}
+    assert forms_of(vendor, "1.3") == {"1.3.tar.gz", "1.3.manifest", "1.1-1.3.delta", "1.2-1.3.delta"}
+    assert not (vendor.repository / "workshop" / "scratch").exists()
+
+
+def test_an_earlier_archive_that_is_not_what_was_signed_is_found_and_nothing_becomes_public(vendor: Vendor) -> None:
+    publish = published(vendor)
+    publish("1.1", b"1", Forms(pack=False, deltas_count=0))
+    archive = vendor.archive("1.1")
+    archive.write_bytes(archive.read_bytes()[:2000])
+    before = sorted(path.name for path in vendor.public.rglob("*"))
+    with pytest.raises(PublishError, match=r"1\.1\.tar\.gz"):
+        publish("1.2", b"2", Forms())
+    assert sorted(path.name for path in vendor.public.rglob("*")) == before
+    archive.unlink()
+    vendor.publish(vendor.bundles / "1.2", "1.2", forms=Forms())
+    assert "1.2.pack" in forms_of(vendor, "1.2")
+    assert parse(vendor.manifest("1.2")).version == "1.2"
+
+
+def test_large_files_are_compared_in_a_child_that_serves_again_and_its_end_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(differ, "OWN_LIMIT_BYTES", 0)
+    monkeypatch.setattr(differ, "LARGE_BYTES", 100_000)
+    old, new, target = (tmp_path / name for name in ("old", "new", "patch"))
+    old.write_bytes(OLD)
+    made = Differ()
+    for data in (CASES["a byte"], CASES["more"]):
+        new.write_bytes(data)
+        found = made.make(old=old, new=new, target=target)
+        assert found is not None
+        assert rebuilt(patches.Patch(found.read()), OLD, len(data)) == data
+    new.write_bytes(CHANCE.randbytes(50_000))
+    assert made.make(old=old, new=new, target=target) is None
+    made.close()
+    monkeypatch.setattr(children, "command", lambda _: [children.python(), "-c", "pass"])
+    with pytest.raises(PublishError, match="was ended"):
+        made.make(old=old, new=new, target=target)

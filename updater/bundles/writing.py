@@ -1,0 +1,113 @@
+"""Writing the files of a new version folder in a second thread, hashed and compared as they are written."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+from queue import Queue
+from typing import BinaryIO, Final, NamedTuple, Self
+
+from updater.bundles.packs import unusable
+from updater.manifest import FileEntry
+
+STEPS_COUNT: Final = 16
+"""How many steps may wait: some megabytes of memory."""
+
+
+class Folder(NamedTuple):
+    """The folder that is written."""
+
+    open: Callable[[str, FileEntry], BinaryIO]
+    """Opens a new file of it."""
+    keep_reserve: Callable[[int], None]
+    """Is told how many bytes are written next; raises DiskFull."""
+    written: Callable[[str], None]
+    """Is told each file that is complete and as signed."""
+
+
+class Target:
+    """One new file. Its steps are done in one thread."""
+
+    def __init__(self, path: str, entry: FileEntry, folder: Folder) -> None:
+        self._path: Final = path
+        self._entry: Final = entry
+        self._folder: Final = folder
+        self._digest: Final = hashlib.sha256()
+        self._size_bytes = 0
+        self._file: BinaryIO | None = None
+
+    def open(self) -> None:
+        """Make the file."""
+        self._file = self._folder.open(self._path, self._entry)
+
+    def take(self, chunk: bytes) -> None:
+        """Write the next bytes; close the file if that fails, because nothing else is done to it then."""
+        assert self._file is not None
+        try:
+            self._folder.keep_reserve(len(chunk))
+            self._digest.update(chunk)
+            self._file.write(chunk)
+        except BaseException:
+            self._file.close()
+            raise
+        self._size_bytes += len(chunk)
+
+    def finish(self) -> None:
+        """End the file.
+
+        Raises:
+            PackUnusable: it is not what was signed.
+        """
+        self.close()
+        if self._size_bytes != self._entry.size_bytes or self._digest.hexdigest() != self._entry.sha256:
+            raise unusable(f"{self._path} does not become what the manifest says")
+        self._folder.written(self._path)
+
+    def close(self) -> None:
+        """Close the file, if it is open."""
+        if self._file is not None:
+            self._file.close()
+
+
+class Behind:
+    """A thread that does steps in their order. After one that failed it does no other, and its error is raised here."""
+
+    def __init__(self) -> None:
+        self._steps: Final[Queue[Callable[[], None] | None]] = Queue(STEPS_COUNT)
+        self._error: BaseException | None = None
+        self._thread: Final = threading.Thread(target=self._work, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def do(self, step: Callable[[], None]) -> None:
+        """Have a step done; wait if many are waiting.
+
+        Raises:
+            BaseException: as an earlier step has raised it.
+        """
+        if self._error is not None:
+            raise self._error
+        self._steps.put(step)
+
+    def wait(self) -> None:
+        """Wait until no step is waiting."""
+        self._steps.join()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._steps.put(None)
+        self._thread.join()
+        if self._error is not None and kind is None:
+            raise self._error
+
+    def _work(self) -> None:
+        while (step := self._steps.get()) is not None:
+            try:
+                if self._error is None:
+                    step()
+            except BaseException as error:  # noqa: BLE001 - of any type: it is raised in the other thread
+                self._error = error
+            finally:
+                self._steps.task_done()
