@@ -17,7 +17,7 @@ from updater.publish.signing import ONLINE, Passwords, Workshop
 
 
 class Public(NamedTuple):
-    """What the public folder says, as the workshop knows it."""
+    """Content of the public folder that steers terminals, as the workshop knows it."""
 
     document: Document
     brake: Brake

@@ -59,7 +59,7 @@ class Stranded(PublishError):
 
 
 class Wish(NamedTuple):
-    """What is to be verified, and what is accepted."""
+    """Options of a verification: what is tried, and what is accepted."""
 
     living: tuple[str, ...] = ()
     """Versions that run on terminals; empty for the newest ones that are signed."""
@@ -126,7 +126,7 @@ def _one(run: Callable[[], str], start: str, wish: Wish) -> Found:
 
 
 class _Signed(NamedTuple):
-    """What the copy signs."""
+    """Releases and document that the copy signs."""
 
     document: Document
     releases: Mapping[str, ReleaseId]
