@@ -144,6 +144,8 @@ def release(
     with _locked(folder):
         if verify is None:
             return _release(folder, wanted, passwords)
+        # What is public is looked at first: another repository's folder, or an old workshop, is found out at once.
+        _open(folder, config, passwords)
         # Signed and made public in a copy: a refusal, or a cut before `_adopt`, leaves the workshop as it was.
         with copied(folder) as copy:
             done = _release(copy, wanted, passwords)

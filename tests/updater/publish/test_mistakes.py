@@ -14,6 +14,7 @@ import pytest
 from tests.helpers.terminal import Till
 from tests.helpers.vendor import Vendor, copy_of, password
 from tests.sample_till.bundles import APP
+from tests.updater.publish.test_refusals import publish as by_command
 from updater.publish import repository, steering, verify
 from updater.publish.errors import PublishError
 
@@ -91,7 +92,7 @@ def migration_fails_in_a_shop(_: Vendor, bundle: Path) -> None:
 
 
 def withdrawn_number(vendor: Vendor, bundle: Path) -> None:
-    vendor.release("1.1")
+    vendor.publish(bundle, "1.1")
     steering.withdraw(vendor.repository, "1.1", reason="", passwords=password)
 
 
@@ -103,10 +104,10 @@ def other_repository(vendor: Vendor, _: Path) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), "public": str(other.public)}))
 
 
-def old_workshop(vendor: Vendor, _: Path) -> None:
+def old_workshop(vendor: Vendor, bundle: Path) -> None:
     """It was restored from a backup of before the last release."""
     old = copy_of(vendor, vendor.folder / "old")
-    vendor.release("1.1")
+    vendor.publish(bundle, "1.1")
     path = old.repository / "publish.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "public": str(vendor.public)}))
     vendor.repository = old.repository
@@ -178,7 +179,15 @@ def test_a_mistake_is_refused_and_nothing_is_public(vendor: Vendor, mistake: str
 def test_what_a_terminal_could_not_take_is_refused_by_its_version_and_a_mended_bundle_of_the_number_is_published(
     vendor: Vendor, till: Till
 ) -> None:
-    bundle = refused(vendor, *TRIED["wrong least agent"])
+    spoil, version, words = TRIED["wrong least agent"]
+    bundle = vendor.bundle(version)
+    spoil(vendor, bundle)
+    before = (contents(vendor.public), contents(vendor.repository))
+    command = ("release", str(bundle), "--version", version)
+    ended = by_command(vendor, *command, verified=True)
+    assert ended.returncode == 4, ended.stderr
+    assert (words in ended.stderr, "--strands VERSION" in ended.stderr) == (True, True), ended.stderr
+    assert (contents(vendor.public), contents(vendor.repository)) == before
     said(bundle, 'least_agent = "0.1.0"')
     lines: list[str] = []
     done = publish(vendor, bundle, "1.1", wish=verify.Wish(told=lines.append))
