@@ -29,7 +29,7 @@ from updater.decisions.rollout import NO_BRAKE, Document
 from updater.host import this_host
 from updater.manifest import Manifest, ManifestError, parse
 from updater.model import STABLE, ReleaseId
-from updater.publish import repository, rollout
+from updater.publish import repository, rollout, trial_run
 from updater.publish.errors import PublishError
 from updater.publish.repository import Config
 from updater.publish.rollout import is_early
@@ -295,9 +295,7 @@ class _Fleet:
         (release,) = (place / "program" / "versions").glob(f"{version}-*")
         folder = release / manifest.migrations_folder
         code, said = _run("dbsync.__main__", "upgrade", "--migrations", str(folder), "--database", str(database))
-        if code == 0:
-            code, said = _run("updater.publish.trial_run", "trade", str(database))
-        return "" if code == 0 else _last_line(said) or f"it ended with {code}"
+        return _tried("trade", str(database)) if code == 0 else _last_line(said) or f"it ended with {code}"
 
     def _rehearse_once(self, key: Path | int, database: Path, release: Path, manifest: Manifest) -> str:
         # Once for each schema or sample: the made-up databases of one schema are the same.
@@ -329,8 +327,13 @@ def _rehearse(database: Path, release: Path, manifest: Manifest) -> str:
     if manifest.migrations_folder is None:
         return ""
     folder = release / manifest.migrations_folder
-    code, said = _run("updater.publish.trial_run", "rehearse", str(folder), str(database))
-    return "" if code == 0 else _last_line(said) or f"the rehearsal ended with {code}"
+    return _tried("rehearse", str(folder), str(database))
+
+
+def _tried(*words: str) -> str:
+    code, said = _run("updater.publish.trial_run", *words)
+    problem = _last_line(said) or f"`{words[0]}` ended with {code}"
+    return "" if code == 0 and problem == trial_run.DONE else problem
 
 
 def _run(module: str, *words: str) -> tuple[int | None, str]:
