@@ -212,6 +212,8 @@ def change(
     """
     config = load(folder)
     with _locked(folder):
+        if roles == ("timestamp",):
+            rollout.catch_up(folder / "workshop" / "metadata", public=config.public)
         workshop = _open(folder, config, passwords)
         workshop.check_keys(roles)
         result = apply(workshop, config)
@@ -234,6 +236,11 @@ def copied(folder: Path) -> Iterator[Path]:
         values = files.read_json(folder / CONFIG_NAME) | {"public": str(place / "public")}
         files.write_json(place / CONFIG_NAME, values)
         _fill_public(place, config)
+        newest = config.public / "metadata" / "timestamp.json"
+        if newest.exists():
+            # It may be another machine's, with a brake: what is signed in the copy carries it over.
+            (place / "public" / "metadata").mkdir()
+            shutil.copyfile(newest, place / "public" / "metadata" / newest.name)
         yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)

@@ -10,7 +10,7 @@ from typing import Final
 
 from packaging.version import Version
 from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata, Timestamp
+from tuf.api.metadata import Metadata, Snapshot, Timestamp
 from tufup.common import TargetMeta
 
 from dbsync.storage import files
@@ -32,6 +32,7 @@ from updater.decisions.rollout import (
     parse_brake,
 )
 from updater.model import STABLE, ReleaseId
+from updater.publish.deploy import check_with_a_fresh_client
 from updater.publish.errors import BadBundle, PublishError
 from updater.publish.signing import Workshop
 from updater.repository.steering import document_of
@@ -215,10 +216,48 @@ def carry_over(workshop: Workshop, *, public: Path) -> Brake:
             cause=f"snapshot {public_snapshot} is public, and this workshop has {snapshot}: it is an old copy",
             hint="Publish from the workshop that signed the newest release.",
         )  # fmt: skip
+    stored = workshop.metadata_dir / "timestamp.json"
     if found.signed.version > own.version:
         own.version = found.signed.version
         _put(own, brake_of(found.signed))
+    elif found.signed.version == own.version and stored.exists() and stored.read_bytes() != path.read_bytes():
+        # Two machines have signed this version: one that both never had comes next.
+        own.version += 1
+        _put(own, brake_of(found.signed))
     return brake_of(own)
+
+
+def catch_up(metadata: Path, *, public: Path) -> None:
+    """Take over newer public metadata, for a machine that has the timestamp key and an old copy of the workshop.
+
+    A crash in between leaves an old timestamp or a new one, and every file that either of them names.
+
+    Raises:
+        PublishError: the public folder begins with another root, or does not verify.
+    """
+    there, own = public / "metadata", metadata / "timestamp.json"
+    if not (there / "timestamp.json").exists() or not own.exists():
+        return
+    data = (there / "timestamp.json").read_bytes()
+    try:
+        newest = Metadata[Timestamp].from_bytes(data).signed.snapshot_meta.version
+        if newest <= Metadata[Timestamp].from_file(str(own)).signed.snapshot_meta.version:
+            return
+        if (there / "1.root.json").read_bytes() != (metadata / "1.root.json").read_bytes():
+            raise PublishError(operation="catch up", path=there, cause="it begins with another root")
+        check_with_a_fresh_client(public, data)
+        snapshot = Metadata[Snapshot].from_file(str(there / f"{newest}.snapshot.json")).signed
+        roots = sorted(there.glob("*.root.json"), key=lambda path: int(path.name.split(".")[0]))
+    except (OSError, ValueError, RepositoryError) as cause:
+        raise PublishError(operation="catch up", path=there, cause=str(cause)) from cause
+    versions = {"targets": snapshot.meta["targets.json"].version, "snapshot": newest}
+    for path in roots:
+        files.write_durably(metadata / path.name, path.read_bytes())
+    files.write_durably(metadata / "root.json", roots[-1].read_bytes())
+    for role, version in versions.items():
+        for name in (f"{version}.{role}.json", f"{role}.json"):
+            files.write_durably(metadata / name, (there / f"{version}.{role}.json").read_bytes())
+    files.write_durably(own, data)
 
 
 def put_brake(workshop: Workshop, brake: Brake) -> None:

@@ -266,12 +266,14 @@ class _Fleet:
     def _offer(self, start: str) -> None:
         """Sign an older version in the throw-away repository; the bytes are those of the copy."""
 
-        def put(workshop: Workshop, _: Config) -> None:
-            targets = self._folder / "workshop" / "targets"
+        def put(workshop: Workshop, config: Config) -> None:
             for end, custom in ((".tar.gz", None), (".manifest", self._custom[start])):
                 path = workshop.targets_dir / f"{self._app}-{start}{end}"
-                repository.link_or_copy(targets / path.name, path)
+                repository.link_or_copy(self._folder / "workshop" / "targets" / path.name, path)
                 workshop.roles.add_or_update_target(local_path=path, custom=custom)
+                sha256 = workshop.roles.targets.signed.targets[path.name].hashes["sha256"]
+                # A link, which the deploy then leaves as it is: archives are large.
+                repository.link_or_copy(path, config.public / "targets" / f"{sha256}.{path.name}")
 
         repository.change(self._earlier, put, roles=ONLINE, passwords=lambda _: _PASSWORD)
 

@@ -359,6 +359,29 @@ def test_a_brake_that_is_forged_without_the_key_is_refused(vendor: Vendor, till:
         vendor.refresh()
 
 
+def test_the_brake_is_pulled_from_an_old_copy_of_the_workshop_and_a_publish_carries_it_over(
+    vendor: Vendor, till: Till
+) -> None:
+    elsewhere = copy_of(vendor, vendor.folder.parent / "elsewhere")
+    config = elsewhere.repository / "publish.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "public": str(vendor.public)}))
+    vendor.release("1.1", schema=4)
+    with pytest.raises(PublishError, match="it is an old copy"):
+        steering.pause(elsewhere.repository, reason="", passwords=password)
+    steering.brake(elsewhere.repository, on=True, recalled=("1.1",), passwords=password)
+    assert till.check().outcome == "NOTHING_NEW"
+    done = repository.release(
+        folder=vendor.repository, bundle=vendor.bundle("1.2", schema=4), version="1.2", config_file=None,
+        passwords=password, verify=lambda copy, version: None,
+    )  # fmt: skip
+    assert done.version == "1.2"
+    assert len(steering.status(vendor.repository).brake.recalled) == 1, (
+        "signed in a copy, and carried over all the same"
+    )
+    assert till.check().outcome == "SWAPPED"
+    assert till.status()["candidate"]["version"] == "1.2"
+
+
 @pytest.mark.parametrize("recalled", [("1.1",), ()])
 def test_a_brake_recalls_as_many_as_a_timestamp_holds(vendor: Vendor, recalled: tuple[str, ...]) -> None:
     vendor.release("1.1", schema=4)
