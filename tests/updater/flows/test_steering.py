@@ -12,7 +12,8 @@ from tests.helpers.terminal import Till
 from tests.helpers.vendor import Vendor, copy_of, password, served
 from tests.sample_till.bundles import APP
 from tests.updater.publish.test_refusals import publish
-from updater.decisions.rollout import BRAKE, SIZE_LIMIT_BYTES
+from updater.decisions.rollout import BRAKE, SIZE_LIMIT_BYTES, Brake
+from updater.model import ReleaseId
 from updater.publish import repository, rollout, steering
 from updater.publish.errors import PublishError
 from updater.publish.serve import make_server
@@ -385,7 +386,7 @@ def test_the_brake_is_pulled_from_an_old_copy_of_the_workshop_and_a_publish_carr
 @pytest.mark.parametrize("recalled", [("1.1",), ()])
 def test_a_brake_recalls_as_many_as_a_timestamp_holds(vendor: Vendor, recalled: tuple[str, ...]) -> None:
     vendor.release("1.1", schema=4)
-    full = rollout.Brake((), tuple(f"{number:064x}" for number in range(64)))  # type: ignore[arg-type]
+    full = Brake((), tuple(ReleaseId(f"{number:064x}") for number in range(64)))
 
     def put(workshop: Any, _: Any) -> None:
         rollout.put_brake(workshop, full)
