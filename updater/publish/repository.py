@@ -251,10 +251,15 @@ def _fill_public(place: Path, config: Config) -> None:
     workshop = _open(place, load(place), lambda _: None)
     public = place / "public" / "targets"
     public.mkdir(parents=True)
-    names = {**workshop.roles.targets.signed.targets}
-    for name, info in names.items():
-        if (workshop.targets_dir / name).exists() and name != f"{config.app}{DOCUMENT_END}":
-            link_or_copy(workshop.targets_dir / name, public / f"{info.hashes['sha256']}.{name}")
+    for name, info in workshop.roles.targets.signed.targets.items():
+        hashed = f"{info.hashes['sha256']}.{name}"
+        staged = workshop.targets_dir / name
+        # A workshop may have removed what is public; and the document is staged under a name that is used again.
+        source = (
+            staged if staged.exists() and name != f"{config.app}{DOCUMENT_END}" else config.public / "targets" / hashed
+        )
+        if source.exists():
+            link_or_copy(source, public / hashed)
 
 
 def link_or_copy(source: str | Path, target: str | Path) -> None:

@@ -148,7 +148,7 @@ QUICK: dict[str, tuple[Callable[[Vendor, Path], None], str, str]] = {
 TRIED: dict[str, tuple[Callable[[Vendor, Path], None], str, str]] = {
     "wrong least agent": (
         describes('least_agent = "99.0"'), "1.1",
-        "from 1.0: its terminals have Tillkeeper 0.1.0 or newer, the release needs 99.0",
+        "from 1.0: its terminals may have Tillkeeper 0.1.0, the release needs 99.0",
     ),
     "a SQLite that is nowhere": (describes('least_sqlite = "99.0"'), "1.1", "from 1.0: NEEDS_NEWER_SQLITE: 1.1 needs"),
     "a role that no terminal has": (describes('interpreter = "nobody"'), "1.1", "from 1.0: INTERPRETER_UNKNOWN"),
