@@ -283,3 +283,32 @@ def test_a_cut_while_scratch_terminals_try_it_leaves_the_workshop_as_it_was(vend
         verify=lambda copy, version: None,
     )  # fmt: skip
     assert (done.version, (vendor.repository / ".copy").exists()) == ("1.1", False)
+
+
+def test_a_bundle_is_tried_without_a_publish(vendor: Vendor) -> None:
+    bundle = vendor.bundle("1.1")
+    said(bundle, 'platform = "win32-amd64"')
+    before = (contents(vendor.public), contents(vendor.repository))
+    done = by_command(vendor, "verify", str(bundle), "--version", "1.1")
+    assert (done.returncode, "1.1 is for win32-amd64" in done.stderr) == (4, True), done.stderr
+    assert (contents(vendor.public), contents(vendor.repository)) == before
+
+
+@pytest.mark.long
+def test_a_bundle_that_every_terminal_takes_can_be_published(vendor: Vendor) -> None:
+    bundle = vendor.bundle("1.1")
+    before = (contents(vendor.public), contents(vendor.repository))
+    done = by_command(vendor, "verify", str(bundle), "--version", "1.1", "--living", "1.0")
+    assert (done.returncode, done.stdout) == (0, "1.1 can be published: every terminal that was tried takes it\n")
+    assert "1.0: takes it" in done.stderr
+    assert (contents(vendor.public), contents(vendor.repository)) == before
+
+
+def test_a_sample_that_would_not_be_tried_is_refused(vendor: Vendor, till: Till) -> None:
+    bundle = vendor.bundle("1.1", schema=4)
+    vendor.publish(bundle, "1.1")
+    wish = verify.Wish(living=("1.1",), sample_databases=(till.database,))
+    with pytest.raises(PublishError, match="it has schema 2, and the living versions have 4"):
+        publish(vendor, vendor.bundle("1.2", schema=4), "1.2", wish=wish)
+    with pytest.raises(PublishError, match=r"0\.9: not signed, or not below 1\.2"):
+        publish(vendor, vendor.bundles / "1.2", "1.2", wish=verify.Wish(living=("0.9",)))
