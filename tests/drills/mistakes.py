@@ -331,7 +331,7 @@ MISTAKES: Final = (
     Mistake(nothing_owed, "one disturbance, schema"),
     Mistake(journal_without_numbers, "one disturbance, schema"),
     Mistake(recall_leaves_an_open_trial, "lies"),
-    Mistake(pause_leaves_a_swap, "the vendor, schema"),
+    Mistake(pause_leaves_a_swap, "lies"),
     Mistake(rebuild_forgets_a_choice, "a person and a lost journal, schema"),
     Mistake(no_alarm, "lies"),
     Mistake(urgent_stays_rejected, "lies about what is urgent"),

@@ -95,7 +95,7 @@ class Demands:
 
     def _waits(self, world: Situation, *, is_launched: bool) -> str:
         world = world.copied()
-        world.left, world.in_moment = {}, True
+        world.left, world.in_moment, world.paused = {}, True, False
         world.terminal_lock = None if world.terminal_lock == "a stranger" else world.terminal_lock
         rest = Rest() if is_launched else Rest("no launch")
         passed: list[tuple[int, Rest]] = []
@@ -148,7 +148,8 @@ class Demands:
         if not world.sold:
             return False
         journal = world.visible().get("journal")
-        at_rest = isinstance(journal, Journal) and journal.phase is Phase.IDLE
+        resting = (Phase.IDLE, Phase.STAGED) if world.paused else (Phase.IDLE,)
+        at_rest = isinstance(journal, Journal) and journal.phase in resting
         return at_rest or not rest.agent_alive or not rest.moment or world.terminal_lock in world.hung
 
 
@@ -185,6 +186,9 @@ def unfinished(world: Situation, rest: Rest) -> str:
     newest = max(world.offered, key=lambda release: release.version)
     journal = world.files["journal"]
     refused = newest.release_id in world.refused.values() or view.rejection(newest.release_id) is not None
+    if world.paused:
+        held = journal.good != newest and journal.phase is Phase.SWAPPED and not view.trials
+        return f"{newest.version} would begin although the vendor paused updates" if held else ""
     if not refused and journal.good != newest and newest.version > journal.good.version:
         return f"{newest.version} is allowed and does not become good"
     return ""

@@ -89,7 +89,7 @@ NOTHING_SAID: Final = Said()
 
 
 class Direction(NamedTuple):
-    """What a terminal follows."""
+    """The part of the vendor's steering that a terminal follows."""
 
     target: ReleaseId | None = None
     """The release of its channel; None for none."""

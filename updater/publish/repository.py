@@ -35,7 +35,7 @@ from updater.publish.forms import forget_old as forget_old_forms
 from updater.publish.forms import make as make_forms
 from updater.publish.keys import ROLES, Passwords
 from updater.publish.signing import ONLINE, Workshop, ends_at
-from updater.publish.storage import TIMESTAMP, Bucket, Public, public_of, storage_of
+from updater.publish.storage import TIMESTAMP, Bucket, FolderStorage, Public, Storage, public_of, storage_of
 from updater.repository.listing import packs_by_version
 from updater.summary import custom_of, summary_of
 
@@ -317,7 +317,8 @@ def change(
     """
     config = load(folder)
     with _locked(folder):
-        workshop = _open(folder, config, passwords)
+        # With the timestamp key alone, as a refresh: what waits for signatures waits on.
+        workshop = _open(folder, config, passwords, collects=roles != ("timestamp",))
         workshop.check_keys(roles)
         _follow(workshop, config)
         result = apply(workshop, config)
@@ -339,22 +340,32 @@ def copied(folder: Path) -> Iterator[Path]:
     try:
         shutil.copytree(folder / "workshop", place / "workshop", copy_function=link_or_copy)
         save(place, config._replace(public=place / "public"))
-        _fill_public(place)
+        _fill_public(place, storage_of(config.public))
         yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _fill_public(place: Path) -> None:
+def _fill_public(place: Path, public: Storage) -> None:
     """Link the signed targets into the public folder of a copy: deploying would copy each archive."""
     config = load(place)
     workshop = _open(place, config, lambda _: None)
-    public = place / "public" / "targets"
-    public.mkdir(parents=True)
-    names = {**workshop.roles.targets.signed.targets}
-    for name, info in names.items():
-        if (workshop.targets_dir / name).exists() and name != f"{config.app}{DOCUMENT_END}":
-            link_or_copy(workshop.targets_dir / name, public / f"{info.hashes['sha256']}.{name}")
+    into = FolderStorage(place / "public")
+    (into.folder / "targets").mkdir(parents=True)
+    listed = public.sizes("targets")
+    for name, info in workshop.roles.targets.signed.targets.items():
+        hashed = f"targets/{info.hashes['sha256']}.{name}"
+        staged = workshop.targets_dir / name
+        # The document is staged under a name that is used again.
+        if staged.exists() and name != f"{config.app}{DOCUMENT_END}":
+            link_or_copy(staged, into.folder / hashed)
+        elif hashed.removeprefix("targets/") in listed:
+            # A workshop may have removed what is public.
+            public.fetch(hashed, into.folder / hashed, size_bytes=info.length)
+    newest = public.read(TIMESTAMP)
+    if newest is not None:
+        # It may be another machine's, with a brake: what is signed in the copy carries it over.
+        into.write(TIMESTAMP, newest)
 
 
 def link_or_copy(source: str | Path, target: str | Path) -> None:

@@ -10,8 +10,8 @@ from packaging.version import Version
 
 from updater.decisions.rollout import NO_BRAKE, Brake, Document, brake_json, document_json
 from updater.model import STABLE, ReleaseId
-from updater.publish import repository, rollout
-from updater.publish.errors import PublishError
+from updater.publish import rebuild, repository, rollout
+from updater.publish.errors import OldWorkshop, PublishError
 from updater.publish.keys import Passwords
 from updater.publish.repository import Config
 from updater.publish.signing import ONLINE, Workshop
@@ -20,7 +20,7 @@ from updater.repository.listing import packs_by_version
 
 
 class Public(NamedTuple):
-    """What the public folder says, as the workshop knows it."""
+    """Content of the public folder that steers terminals, as the workshop knows it."""
 
     document: Document
     brake: Brake
@@ -105,7 +105,12 @@ def brake(folder: Path, *, on: bool, recalled: tuple[str, ...], passwords: Passw
         rollout.put_brake(workshop, found)
         return found
 
-    return repository.change(folder, pull, roles=("timestamp",), passwords=passwords)
+    try:
+        return repository.change(folder, pull, roles=("timestamp",), passwords=passwords)
+    except OldWorkshop:
+        # A machine with the timestamp key alone, whose copy of the workshop is old: it brakes over what is public.
+        rebuild.rebuild(folder=folder, app=None, public=None, keys_folder=None, root=None, metadata_only=True)
+        return repository.change(folder, pull, roles=("timestamp",), passwords=passwords)
 
 
 def status(folder: Path) -> Public:

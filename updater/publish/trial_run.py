@@ -5,26 +5,26 @@ from __future__ import annotations
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Final
 
 from dbsync.commands.rehearse import rehearse
 from dbsync.errors import TillkeeperError
 from dbsync.migrations import folder as migration_folder
-from dbsync.outcomes import ExitStatus
 from dbsync.rehearsal.made_up_trade import trade
 from dbsync.rehearsal.way_back import findings
 from dbsync.storage.connections import open_writing
 
+DONE: Final = "done"
+
 
 def main() -> None:
-    """Do `trade DATABASE` or `rehearse MIGRATIONS DATABASE`; a problem is the last line that is printed."""
+    """Do `trade DATABASE` or `rehearse MIGRATIONS DATABASE`; the last line is DONE, or the problem."""
     words = sys.argv[1:]
     try:
         problem = _trade(Path(words[1])) if words[0] == "trade" else _rehearse(Path(words[1]), database=Path(words[2]))
     except TillkeeperError as error:
         problem = error.in_words
-    if problem:
-        sys.stdout.write(f"{problem}\n")
-        sys.exit(ExitStatus.FAILED)
+    sys.stdout.write(f"{problem or DONE}\n")
 
 
 def _trade(database: Path) -> str:

@@ -22,14 +22,14 @@ from dbsync.errors import TillkeeperError
 from dbsync.storage import children, files
 from dbsync.storage.connections import open_reading
 from dbsync.storage.introspection import version_of
-from updater import __version__
 from updater import settings as settings_file
 from updater.bundle_names import ANY_PLATFORM
+from updater.decisions.agent import lacks_sqlite
 from updater.decisions.rollout import NO_BRAKE, Document
 from updater.host import this_host
 from updater.manifest import Manifest, ManifestError, parse
 from updater.model import STABLE, ReleaseId
-from updater.publish import repository, rollout
+from updater.publish import repository, rollout, trial_run
 from updater.publish.errors import PublishError
 from updater.publish.keys import Passwords
 from updater.publish.repository import Config
@@ -61,14 +61,18 @@ class Stranded(PublishError):
 
 
 class Wish(NamedTuple):
-    """What is to be verified, and what is accepted."""
+    """Options of a verification: what is tried, and what is accepted."""
 
     living: tuple[str, ...] = ()
     """Versions that run on terminals; empty for the newest ones that are signed."""
     accepted: frozenset[str] = frozenset()
     """Versions that may be left behind."""
     sample_databases: tuple[Path, ...] = ()
-    """Databases that are migrated beside those that are made up."""
+    """Databases that take the place of the made-up ones of their schemas."""
+    oldest_agent: str = "0"
+    """The oldest Tillkeeper that a terminal has; else the manifest of its version says the least."""
+    oldest_sqlite: str = ""
+    """The oldest SQLite that a terminal has; empty: that of this machine's Python."""
     told: Callable[[str], None] = lambda _: None
     """Receives one line for each terminal."""
 
@@ -98,17 +102,18 @@ def verify(folder: Path, version: str, *, passwords: Passwords, wish: Wish) -> t
     """
     with repository.copied(folder) as place:
         signed = repository.change(place, _unbraked, roles=ONLINE, passwords=passwords)
-        manifests = _manifests(place, signed.document.app, list(signed.custom))
+        manifests = _manifests(place / "public" / "targets", signed)
         if version not in manifests:
             raise PublishError(operation="verify", cause=f"{version} is not among the signed releases")
         _check_platform(manifests[version])
         older = [known for known in manifests if Version(known) < Version(version)]
-        living = list(wish.living) or older[-LIVING_COUNT:]
+        living = sorted(set(wish.living), key=Version) or older[-LIVING_COUNT:]
         unknown = sorted(set(living) - set(older))
         if unknown:
             cause = f"{', '.join(unknown)}: not signed, or not below {version}"
             raise PublishError(operation="verify", cause=cause)
-        with _Fleet(place, manifests, signed, version=version, samples=wish.sample_databases) as fleet:
+        with _Fleet(place, manifests, signed, version=version, wish=wish) as fleet:
+            fleet.check_samples(living)
             found = [_one(partial(fleet.updates, start, version), start, wish) for start in living]
             found.append(_one(partial(fleet.begins, version), NOTHING, wish))
     left = [fared for fared in found if fared.problem and fared.start not in wish.accepted]
@@ -128,13 +133,15 @@ def _one(run: Callable[[], str], start: str, wish: Wish) -> Found:
 
 
 class _Signed(NamedTuple):
-    """What the copy signs."""
+    """Releases and document that the copy signs."""
 
     document: Document
     releases: Mapping[str, ReleaseId]
     """Version to release id, lowest version first."""
     custom: Mapping[str, Any]
     """Version to the summary in the metadata."""
+    sha256: Mapping[str, str]
+    """Name of a target to its hash, with which its public name begins."""
 
 
 def _unbraked(workshop: Workshop, config: Config) -> _Signed:
@@ -148,15 +155,15 @@ def _unbraked(workshop: Workshop, config: Config) -> _Signed:
     custom = {
         version: targets[f"{config.app}-{version}.manifest"].unrecognized_fields.get("custom") for version in known
     }
-    return _Signed(document, known, custom)
+    return _Signed(document, known, custom, {name: info.hashes["sha256"] for name, info in targets.items()})
 
 
-def _manifests(folder: Path, app: str, versions: list[str]) -> dict[str, Manifest]:
+def _manifests(public: Path, signed: _Signed) -> dict[str, Manifest]:
     """Return the manifests that can be read, lowest version first: of the others no terminal has one."""
     found = {}
-    for version in versions:
+    for version, release_id in signed.releases.items():
         try:
-            data = (folder / "workshop" / "targets" / f"{app}-{version}.manifest").read_bytes()
+            data = (public / f"{release_id}.{signed.document.app}-{version}.manifest").read_bytes()
             found[version] = parse(data, installed=True)
         except (OSError, ManifestError):
             continue
@@ -187,13 +194,14 @@ class _Fleet:
     """
 
     def __init__(
-        self, folder: Path, manifests: Mapping[str, Manifest], signed: _Signed, *, version: str, samples: Iterable[Path]
+        self, folder: Path, manifests: Mapping[str, Manifest], signed: _Signed, *, version: str, wish: Wish
     ) -> None:
         self._folder: Final = folder
         self._manifests: Final = manifests
-        self._custom: Final = signed.custom
         self._channel: Final = _channel(signed, version)
-        self._samples: Final = [(_schema_of(sample), sample) for sample in samples]
+        self._wish: Final = wish
+        self._signed: Final = signed
+        self._samples: Final = [(_schema_of(sample), sample) for sample in wish.sample_databases]
         self._app: Final = next(iter(manifests.values())).app
         self._public: Final = folder / "public"
         self._rehearsed: Final[dict[Path | int, str]] = {}
@@ -213,15 +221,28 @@ class _Fleet:
     def __exit__(self, *raised: object) -> None:
         self._open.close()
 
+    def check_samples(self, living: Iterable[str]) -> None:
+        """Refuse a sample database that no living version works on: it would not be tried.
+
+        Raises:
+            PublishError: there is one.
+        """
+        schemas = {self._manifests[version].schema for version in living}
+        for schema, sample in self._samples:
+            if schema not in schemas:
+                cause = f"it has schema {schema}, and the living versions have {', '.join(map(str, sorted(schemas)))}"
+                raise PublishError(operation="try the sample database", path=sample, cause=cause)
+
     def updates(self, start: str, version: str) -> str:
         """Return why a terminal of a version cannot take the release; empty if it can."""
         before, after = self._manifests[start], self._manifests[version]
         if before.platform not in (after.platform, ANY_PLATFORM) and after.platform != ANY_PLATFORM:
             return f"it is for {before.platform}, the release for {after.platform}"
-        if Version(after.least_agent) > Version(before.least_agent) and Version(after.least_agent) > Version(
-            __version__
-        ):
-            return f"its terminals have Tillkeeper {before.least_agent} or newer, the release needs {after.least_agent}"
+        agent = max(Version(before.least_agent), Version(self._wish.oldest_agent))
+        if Version(after.least_agent) > agent:
+            return f"its terminals may have Tillkeeper {agent}, the release needs {after.least_agent}"
+        if self._wish.oldest_sqlite and lacks_sqlite(after.least_sqlite, self._wish.oldest_sqlite):
+            return f"its terminals may have SQLite {self._wish.oldest_sqlite}, the release needs {after.least_sqlite}"
         self._offer(start)
         place = self._folder / f"terminal-{start}"
         root = self._earlier / "public" / "metadata" / "1.root.json"
@@ -268,12 +289,15 @@ class _Fleet:
     def _offer(self, start: str) -> None:
         """Sign an older version in the throw-away repository; the bytes are those of the copy."""
 
-        def put(workshop: Workshop, _: Config) -> None:
-            targets = self._folder / "workshop" / "targets"
-            for end, custom in ((".tar.gz", None), (".manifest", self._custom[start])):
-                path = workshop.targets_dir / f"{self._app}-{start}{end}"
-                repository.link_or_copy(targets / path.name, path)
+        def put(workshop: Workshop, config: Config) -> None:
+            archive, manifest = f"{self._app}-{start}.tar.gz", f"{self._app}-{start}.manifest"
+            for name, custom in ((archive, None), (manifest, self._signed.custom[start])):
+                public = f"{self._signed.sha256[name]}.{name}"
+                path = workshop.targets_dir / name
+                repository.link_or_copy(self._public / "targets" / public, path)
                 workshop.roles.add_or_update_target(local_path=path, custom=custom)
+                # A link, which the deploy then leaves as it is: archives are large.
+                repository.link_or_copy(path, config.public / "targets" / public)
 
         repository.change(self._earlier, put, roles=ONLINE, passwords=lambda _: _PASSWORD)
 
@@ -297,9 +321,7 @@ class _Fleet:
         (release,) = (place / "program" / "versions").glob(f"{version}-*")
         folder = release / manifest.migrations_folder
         code, said = _run("dbsync.__main__", "upgrade", "--migrations", str(folder), "--database", str(database))
-        if code == 0:
-            code, said = _run("updater.publish.trial_run", "trade", str(database))
-        return "" if code == 0 else _last_line(said) or f"it ended with {code}"
+        return _tried("trade", str(database)) if code == 0 else _last_line(said) or f"it ended with {code}"
 
     def _rehearse_once(self, key: Path | int, database: Path, release: Path, manifest: Manifest) -> str:
         # Once for each schema or sample: the made-up databases of one schema are the same.
@@ -331,8 +353,13 @@ def _rehearse(database: Path, release: Path, manifest: Manifest) -> str:
     if manifest.migrations_folder is None:
         return ""
     folder = release / manifest.migrations_folder
-    code, said = _run("updater.publish.trial_run", "rehearse", str(folder), str(database))
-    return "" if code == 0 else _last_line(said) or f"the rehearsal ended with {code}"
+    return _tried("rehearse", str(folder), str(database))
+
+
+def _tried(*words: str) -> str:
+    code, said = _run("updater.publish.trial_run", *words)
+    problem = _last_line(said) or f"`{words[0]}` ended with {code}"
+    return "" if code == 0 and problem == trial_run.DONE else problem
 
 
 def _run(module: str, *words: str) -> tuple[int | None, str]:

@@ -24,7 +24,7 @@ def document_of(data: bytes, *, app: str) -> Document:
 def said_of(found: object, *, app: str) -> Said:
     """Return what the vendor says, from the child's answer or the last one that is kept.
 
-    A brake that cannot be read stops: whoever signed it meant to stop something.
+    A brake that cannot be read stops: the vendor who signed it meant to stop something.
     """
     if not isinstance(found, Mapping):
         return Said(problem="the vendor's steering document could not be read")

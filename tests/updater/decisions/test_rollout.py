@@ -132,6 +132,13 @@ def test_a_document_that_is_none_is_refused(kind: str) -> None:
         parse(data, app=APP)
 
 
+def test_a_name_that_stands_twice_is_refused() -> None:
+    text = json.dumps(document_json(DOCUMENT))
+    assert document_of(text.encode(), app=APP) == DOCUMENT
+    with pytest.raises(ValueError, match="a name stands in it twice"):
+        document_of(f'{text[:-1]}, "paused": true}}'.encode(), app=APP)
+
+
 @pytest.mark.parametrize("text", ["", "[]", "null", "{", "[" * 100_000, '{"format": 1, "format": 1}', '"\ud800"'])
 def test_bytes_that_are_no_document_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):

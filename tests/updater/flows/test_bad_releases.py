@@ -177,7 +177,7 @@ def test_manifests_of_older_releases_are_neither_fetched_nor_missed(
         new = Till(till.folder.parent / "new")
         new.install(vendor.root, address)
     fetched = sorted({line.split()[0].rsplit("-", 1)[-1] for line in sent if "/targets/" in line})
-    assert fetched == ["1.3.manifest", "1.3.tar.gz"]
+    assert fetched == ["1.3.manifest", "1.3.tar.gz", "till.rollout.json"]
     assert "till 1.3 is open" in till.launch(sell=1).stdout
 
 

