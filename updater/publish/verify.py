@@ -288,8 +288,10 @@ class _Fleet:
 
     def _offer(self, start: str) -> None:
         """Sign an older version in the throw-away repository; the bytes are those of the copy."""
+        targets = self._earlier / "public" / "targets"
+        targets.mkdir(parents=True, exist_ok=True)
 
-        def put(workshop: Workshop, config: Config) -> None:
+        def put(workshop: Workshop, _: Config) -> None:
             archive, manifest = f"{self._app}-{start}.tar.gz", f"{self._app}-{start}.manifest"
             for name, custom in ((archive, None), (manifest, self._signed.custom[start])):
                 public = f"{self._signed.sha256[name]}.{name}"
@@ -297,7 +299,7 @@ class _Fleet:
                 repository.link_or_copy(self._public / "targets" / public, path)
                 workshop.roles.add_or_update_target(local_path=path, custom=custom)
                 # A link, which the deploy then leaves as it is: archives are large.
-                repository.link_or_copy(path, config.public / "targets" / public)
+                repository.link_or_copy(path, targets / public)
 
         repository.change(self._earlier, put, roles=ONLINE, passwords=lambda _: _PASSWORD)
 

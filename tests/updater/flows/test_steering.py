@@ -369,7 +369,7 @@ def test_the_brake_is_pulled_from_an_old_copy_of_the_workshop_and_a_publish_carr
     config = elsewhere.repository / "publish.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "public": str(vendor.public)}))
     vendor.release("1.1", schema=4)
-    with pytest.raises(PublishError, match="it is an old copy"):
+    with pytest.raises(PublishError, match="the workshop is older than"):
         steering.pause(elsewhere.repository, reason="", passwords=password)
     steering.brake(elsewhere.repository, on=True, recalled=("1.1",), passwords=password)
     assert till.check().outcome == "NOTHING_NEW"

@@ -64,7 +64,7 @@ def test_files_arrive_in_the_safe_order_with_headers_for_caches(
     names = puts(monkeypatch)
     vendor.refresh()
     kinds = [name.split(".")[-2] if "metadata" in name else "target" for name in names]
-    assert kinds == ["target", "target", "targets", "snapshot", "root", "metadata/timestamp"]
+    assert kinds == ["target", "target", "target", "targets", "snapshot", "root", "metadata/timestamp"]
     for name in names:
         head = client(server).head_object(Bucket=NAME, Key=f"order/{name}")
         replaced = name == "metadata/timestamp.json"
@@ -95,7 +95,7 @@ def test_a_deploy_that_is_cut_before_any_object_is_finished_by_repeating_it(
             own.refresh()
         assert set(before) & set(after) <= {"metadata/timestamp.json"}, "what is there is not sent again"
         check(bucket)
-    assert number == 8
+    assert number == 9
     bucket = publish_to(vendor, server, "cut")
     vendor.refresh()
     bundle = vendor.bundle("1.1", schema=4)

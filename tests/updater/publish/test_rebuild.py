@@ -96,7 +96,7 @@ def test_a_lost_workshop_is_made_again_and_publishes(vendor: Vendor, tmp_path: P
     told = publish(vendor, "rebuild", *words)
     assert (told.returncode, "there is no root to begin with" in told.stderr) == (4, True), told.stderr
     told = publish(vendor, "rebuild", *words, "--root", str(vendor.root))
-    assert (told.returncode, "4 files were fetched" in told.stdout) == (0, True), told.stderr
+    assert (told.returncode, "5 files were fetched" in told.stdout) == (0, True), told.stderr
     assert contents(vendor.public) == before
     vendor.refresh()
     vendor.release("1.2", schema=6)
@@ -178,7 +178,7 @@ def test_what_does_not_verify_is_not_taken(vendor: Vendor, tmp_path: Path) -> No
     shutil.rmtree(own.repository / "workshop" / "targets")
     with pytest.raises(PublishError, match="it is not what was signed"):
         again(own)
-    del before["workshop/targets/sample-till-1.0.tar.gz"], before["workshop/targets/sample-till-1.0.manifest"]
+    before = {name: data for name, data in before.items() if not name.startswith("workshop/targets/")}
     assert before.items() <= contents(own.repository).items()
 
 
