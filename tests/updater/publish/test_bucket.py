@@ -211,7 +211,7 @@ def test_the_scripts_for_ci_release_and_refresh_and_say_what_is_left_to_people(
             env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False,
         )  # fmt: skip
 
-    done = script("release", str(vendor.bundle("1.1", schema=4)), "1.1")
+    done = script("release", str(vendor.bundle("1.1")), "1.1")
     assert (done.returncode, "1.1 is public" in done.stdout) == (0, True), done.stderr
     done = script("release", str(vendor.bundles / "1.0"), "0.9")
     assert (done.returncode, "0.9 was refused" in done.stdout) == (4, True), done.stderr
