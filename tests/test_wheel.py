@@ -10,7 +10,12 @@ from pathlib import Path
 
 from tests.helpers.places import ROOT
 
-BUILT_FROM = ("pyproject.toml", "README.md", "LICENSE", "dbsync", "updater")
+BUILT_FROM = ("pyproject.toml", "README.md", "LICENSE", "dbsync", "updater", "scripts")
+KITS = {
+    *(f"updater/publish/kit/{name}" for name in ("requirements.txt", "setup.nsi", "rollback.cmd")),
+    *(f"updater/publish/kit/debian/{path.name}" for path in (ROOT / "updater/publish/kit/debian").iterdir()),
+}
+"""Templates of kits, and their pinned libraries."""
 
 
 def test_the_wheel_has_every_module_and_says_that_it_is_typed(tmp_path: Path) -> None:
@@ -28,4 +33,5 @@ def test_the_wheel_has_every_module_and_says_that_it_is_typed(tmp_path: Path) ->
     shipped = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     modules = [*(ROOT / "dbsync").rglob("*.py"), *(ROOT / "updater").rglob("*.py")]
     ours = {path.relative_to(ROOT).as_posix() for path in modules}
-    assert shipped == ours | {"dbsync/py.typed", "updater/py.typed"}
+    (script,) = {name for name in shipped if name.endswith(".data/data/share/tillkeeper/rollback.py")}
+    assert shipped - {script} == ours | KITS | {"dbsync/py.typed", "updater/py.typed"}

@@ -344,7 +344,7 @@ def _trade(wine: Wine, vendor: Vendor) -> None:
 def _newer(wine: Wine, scratch: Path) -> None:
     """A newer kit, and a removal, while the till is open."""
     launcher = r"C:\Program Files\Corner Shop\tillkeeper.exe"
-    with wine.start(launcher, "launch", "--", "--sell", "40", "--pause", "2") as till:
+    with wine.start(launcher, "launch", "--", "--sell", "150", "--pause", "2") as till:
         assert till.stdout is not None
         while "is open" not in (line := till.stdout.readline()):
             assert line, "the till ended"
@@ -360,7 +360,9 @@ def _newer(wine: Wine, scratch: Path) -> None:
         if code != 16 or not (wine.home / "tillkeeper.exe").exists():
             wine.missing("the refusal to remove it")
         wine.must("running", "service", "status")
-        till.communicate(timeout=STEP_SECONDS)
+        if till.poll() is not None:
+            wine.missing("an open till: it closed too early for this machine")
+        till.communicate(timeout=2 * STEP_SECONDS)
 
 
 def _deleted(wine: Wine, scratch: Path) -> None:

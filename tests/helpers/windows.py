@@ -12,10 +12,15 @@ from typing import Final
 
 TWO_ACCOUNTS: Final = "two accounts, and root that becomes one of them, are of POSIX"
 MODES: Final = "owners, groups and modes are of POSIX"
+UNITS: Final = "the units of systemd have paths of POSIX"
 NOT_ON_WINDOWS: Final[dict[str, str]] = {
     "tests/dbsync/test_rights_of_commands.py": MODES,
     "tests/dbsync/test_root_becomes_the_owner.py": TWO_ACCOUNTS,
     "tests/dbsync/test_two_accounts.py": TWO_ACCOUNTS,
+    "tests/updater/host/test_services.py::test_a_unit_gives_root_what_two_accounts_need_and_hides_homes": UNITS,
+    "tests/updater/host/test_services.py::test_a_unit_quotes_what_systemd_would_read_otherwise": UNITS,
+    "tests/updater/host/test_services.py::test_an_account_that_may_not_is_told_the_command": UNITS,
+    "tests/updater/publish/test_kit.py": "kits are made on a machine of the vendor's that runs Linux",
     "tests/updater/terminal/test_rights.py": MODES,
     "tests/updater/terminal/test_till_side.py": TWO_ACCOUNTS,
     "tests/updater/test_attacks_of_the_till.py": TWO_ACCOUNTS,

@@ -53,7 +53,7 @@ def test_a_unit_quotes_what_systemd_would_read_otherwise() -> None:
     assert property_of(systemd.unit(ORDER), "Description") == ["Tillkeeper agent of 100%% shop"]
 
 
-def test_a_unit_gives_root_only_what_two_accounts_need_and_hides_homes_unless_they_are_used() -> None:
+def test_a_unit_gives_root_what_two_accounts_need_and_hides_homes() -> None:
     alone, both = systemd.unit(ORDER), systemd.unit(ORDER._replace(two_accounts=True, sets_group_bit=True))
     assert property_of(alone, "CapabilityBoundingSet") == [""]
     assert "CAP_SYS_ADMIN" not in both

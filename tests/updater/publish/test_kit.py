@@ -261,7 +261,7 @@ def on_windows(order: Order, folder: Path) -> Order:
     archive = embeddable(folder)
     return order._replace(
         platform="windows-x86_64", description=described(folder, DESCRIPTION), python=archive,
-        python_sha256=hashlib.sha256(archive.read_bytes()).hexdigest(), stub="amd64",
+        python_sha256=hashlib.sha256(archive.read_bytes()).hexdigest(),
     )  # fmt: skip
 
 
