@@ -19,7 +19,7 @@ from tests.helpers.vendor import ITERATIONS_COUNT, PASSWORD, Vendor, copy_of, pa
 from tests.updater.publish.test_deploy import PlugPulled, cut_at, source
 from tests.updater.publish.test_refusals import publish
 from updater.answers import Answer
-from updater.publish import ceremony, clock, deploy, keys, repository, signing, signing_requests
+from updater.publish import ceremony, clock, deploy, expiry, keys, repository, signing, signing_requests
 from updater.publish.errors import AwaitsSignatures, BadPassword, BadRequest, PublishError
 from updater.publish.keys import KeyFile
 from updater.repository import client as repository_client
@@ -149,6 +149,24 @@ def on_two_machines(root: Root, known: Mapping[str, KeyFile]) -> None:
     ceremony.adding("targets", "targets-a")(root, known)
     ceremony.rotating("targets", "targets", "targets-b")(root, known)
     ceremony.with_threshold("targets", 2)(root, known)
+
+
+def test_a_root_that_ends_is_signed_anew_with_offline_keys(
+    vendor: Vendor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("root", "root.pub"):
+        shutil.copy(vendor.repository / "keys" / name, tmp_path / name)
+    (vendor.repository / "keys" / "root").unlink()
+    later = datetime.now(UTC).replace(microsecond=0) + 720 * DAY
+    monkeypatch.setattr(clock, "now", lambda: later)
+    vendor.refresh()
+    (late,) = expiry.soon(expiry.public_ends(vendor.repository), within_days=21, roles=expiry.WARNED)
+    assert (late.role, late.version) == ("root", 1)
+    with pytest.raises(AwaitsSignatures, match="root 2 has 0 of 1 signatures"):
+        ceremony.renew(vendor.repository, "root", passwords=password)
+    collect(vendor, tmp_path / "ask.json", tmp_path / "root")
+    assert expiry.soon(expiry.public_ends(vendor.repository), within_days=13) == []
+    check(vendor)
 
 
 def test_a_file_that_was_changed_on_the_way_is_refused_and_changes_nothing(vendor: Vendor, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from dbsync.errors import NotAgreed
 from updater.cli.shared import in_words
 from updater.publish import ceremony, keys, signing_requests
 from updater.publish.cli.shared import EXISTING_FILE, passwords_from, with_password_file, with_repository
+from updater.publish.keys import ROLES
 from updater.publish.signing_requests import Request
 
 FILE = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
@@ -64,6 +65,17 @@ def import_file(folder: Path, file: Path, password_file: Path | None) -> None:
     with in_words():
         placed = ceremony.import_signatures(folder=folder, path=file, passwords=passwords_from(password_file))
     click.echo(f"all signatures are there: {placed} files are new in the public files")
+
+
+@command.command("renew")
+@with_repository
+@click.argument("role", type=click.Choice(ROLES))
+@with_password_file
+def renew(folder: Path, role: str, password_file: Path | None) -> None:
+    """Sign ROLE anew before it ends; what keys of other machines must sign waits."""
+    with in_words():
+        placed = ceremony.renew(folder, role, passwords=passwords_from(password_file))
+    click.echo(f"{role} is signed anew: {placed} files are new in the public files")
 
 
 @command.command("discard")
