@@ -383,3 +383,35 @@ def test_init_without_the_roots_key_makes_nothing_public_until_it_has_signed(tmp
     assert not (vendor.repository / "keys" / "root").exists()
     vendor.release("1.0")
     check(vendor)
+
+
+def test_an_import_that_is_cut_anywhere_is_finished_by_repeating_it(
+    first_release: Vendor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asking = copy_of(first_release, tmp_path / "asking")
+    for name in ("root", "root.pub"):
+        shutil.copy(asking.repository / "keys" / name, tmp_path / name)
+    (asking.repository / "keys" / "root").unlink()
+    with pytest.raises(AwaitsSignatures):
+        change(asking, ceremony.rotating("snapshot", "snapshot", "snapshot-b"), "snapshot-b")
+    file = tmp_path / "ask.json"
+    ceremony.export(folder=asking.repository, target=file)
+    sign_with(file, tmp_path / "root")
+    number, ended = 0, False
+    while not ended:
+        number += 1
+        vendor = copy_of(asking, tmp_path / f"vendor{number}")
+        with monkeypatch.context() as patch:
+            counted = cut_at(number, patch)
+            with contextlib.suppress(PlugPulled):
+                ceremony.import_signatures(folder=vendor.repository, path=file, passwords=password)
+        ended = counted() < number
+        check(vendor)
+        if number % 2:
+            vendor.refresh()
+            check(vendor)
+        ceremony.import_signatures(folder=vendor.repository, path=file, passwords=password)
+        check(vendor)
+        assert names(vendor, "snapshot") == ["snapshot-b"]
+        assert (vendor.public / "metadata" / "2.root.json").exists()
+    assert number > 8
