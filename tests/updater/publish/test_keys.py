@@ -338,6 +338,10 @@ def test_a_rotation_that_is_cut_anywhere_is_finished_by_repeating_it(
         change(vendor, what, "targets-b")
         check(vendor)
         assert names(vendor, "targets") == ["targets-b"]
+        assert sorted(path.name for path in (vendor.public / "metadata").glob("*.root.json")) == [
+            "1.root.json",
+            "2.root.json",
+        ]
         assert not list((vendor.repository / "workshop" / "pending").iterdir())
         assert not [name for name in contents(vendor.public) if ".part-" in name or ".new-" in name]
     assert number > 12
