@@ -6,7 +6,7 @@ status=0
 updater publish refresh --within 21 --password-file "$PASSWORDS" || status=$?
 case $status in
 0) ;;
-5) echo "refreshed, and a person must sign soon: run updater publish refresh where the other keys are" ;;
+5) echo "refreshed, and a person must sign soon: updater publish sign renew ROLE, see docs/keys.md" ;;
 75) echo "the store did not answer; run this job again" ;;
 *) echo "terminals refuse the repository when its timestamp has ended; nothing public has changed" ;;
 esac

@@ -98,6 +98,20 @@ def change_keys(folder: Path, change: Change, *, passwords: Passwords, new_key: 
         return _publish(workshop, config)
 
 
+def renew(folder: Path, role: str, *, passwords: Passwords) -> int:
+    """Sign a role anew with its keys, wherever they are; return the number of files that became public.
+
+    Raises:
+        AwaitsSignatures: keys of other machines must sign first.
+    """
+    config = load(folder)
+    with _locked(folder):
+        workshop = _open(folder, config, passwords)
+        workshop.check_keys(ROLES)
+        workshop.renew(role)
+        return _publish(workshop, config)
+
+
 def adding(role: str, name: str) -> Change:
     """Return the change by which a key of the folder signs a role too."""
 

@@ -104,7 +104,7 @@ def _check_ends(workshop: Workshop, valid_days: int) -> None:
         if not workshop.has_keys(role):
             raise PublishError(
                 operation="write media", cause=f"{role} ends on {ends_at(metadata):%Y-%m-%d}, before the stick would",
-                hint=f"Sign {role} anew with its keys (`updater publish refresh`), or choose fewer days.",
+                hint=f"`updater publish sign renew {role}` signs it anew with its keys; or choose fewer days.",
             )  # fmt: skip
         workshop.renew(role, days=max(valid_days + 1, workshop.expiration_days[role]))
 

@@ -142,7 +142,9 @@ class Workshop(Repository):  # type: ignore[misc]
             dir_path=folder, encrypted=self.encrypted_keys, key_map=self.key_map, thresholds=self.thresholds
         )
         self.roles = ConsistentRoles(dir_path=self.metadata_dir)
-        self._settle()
+        if self._settle():
+            # What was read before is not the newest any more.
+            self.roles = ConsistentRoles(dir_path=self.metadata_dir)
         for role, (metadata, _) in self.pending().items():
             if self.collects or self.stored(role) is None:
                 setattr(self.roles, role, metadata)
@@ -363,14 +365,14 @@ class Workshop(Repository):  # type: ignore[misc]
             raise AwaitsSignatures(operation="publish", cause=f"{words}; the change waits in the workshop")
         self._settle()
 
-    def _settle(self) -> None:
-        """Store what waits if it is complete; drop what a refresh has overtaken.
+    def _settle(self) -> bool:
+        """Store what waits if it is complete; drop what a refresh has overtaken. Return whether it was stored.
 
         The files that wait are removed last: after a crash in between, the same bytes are stored again.
         """
         pending = self.pending()
         if not pending:
-            return
+            return False
         found = {role: pending.get(role) or self.stored(role) for role in ROLES}
         if self._is_whole(found):
             for role in ROLES:
@@ -378,11 +380,12 @@ class Workshop(Repository):  # type: ignore[misc]
                     self.roles.store(role, pending[role][0].signed.version, pending[role][1])
             self.discard()
             (Path(self.repo_dir) / TAKEN_NAME).unlink(missing_ok=True)
-            return
+            return True
         for role, (metadata, data) in pending.items():
             stored = self.stored(role)
             if stored is not None and metadata.signed.version <= stored[0].signed.version and data != stored[1]:
                 (self.pending_dir / f"{role}.json").unlink()
+        return False
 
     def _is_whole(self, found: Mapping[str, tuple[Metadata[Any], bytes] | None]) -> bool:
         """Return whether four roles are signed and name each other, as a client needs them."""

@@ -19,7 +19,7 @@ from tests.helpers.vendor import ITERATIONS_COUNT, PASSWORD, Vendor, copy_of, pa
 from tests.updater.publish.test_deploy import PlugPulled, cut_at, source
 from tests.updater.publish.test_refusals import publish
 from updater.answers import Answer
-from updater.publish import ceremony, clock, deploy, keys, repository, signing, signing_requests
+from updater.publish import ceremony, clock, deploy, expiry, keys, repository, signing, signing_requests
 from updater.publish.errors import AwaitsSignatures, BadPassword, BadRequest, PublishError
 from updater.publish.keys import KeyFile
 from updater.repository import client as repository_client
@@ -149,6 +149,24 @@ def on_two_machines(root: Root, known: Mapping[str, KeyFile]) -> None:
     ceremony.adding("targets", "targets-a")(root, known)
     ceremony.rotating("targets", "targets", "targets-b")(root, known)
     ceremony.with_threshold("targets", 2)(root, known)
+
+
+def test_a_root_that_ends_is_signed_anew_with_offline_keys(
+    vendor: Vendor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("root", "root.pub"):
+        shutil.copy(vendor.repository / "keys" / name, tmp_path / name)
+    (vendor.repository / "keys" / "root").unlink()
+    later = datetime.now(UTC).replace(microsecond=0) + 720 * DAY
+    monkeypatch.setattr(clock, "now", lambda: later)
+    vendor.refresh()
+    (late,) = expiry.soon(expiry.public_ends(vendor.repository), within_days=21, roles=expiry.WARNED)
+    assert (late.role, late.version) == ("root", 1)
+    with pytest.raises(AwaitsSignatures, match="root 2 has 0 of 1 signatures"):
+        ceremony.renew(vendor.repository, "root", passwords=password)
+    collect(vendor, tmp_path / "ask.json", tmp_path / "root")
+    assert expiry.soon(expiry.public_ends(vendor.repository), within_days=13) == []
+    check(vendor)
 
 
 def test_a_file_that_was_changed_on_the_way_is_refused_and_changes_nothing(vendor: Vendor, tmp_path: Path) -> None:
@@ -320,6 +338,10 @@ def test_a_rotation_that_is_cut_anywhere_is_finished_by_repeating_it(
         change(vendor, what, "targets-b")
         check(vendor)
         assert names(vendor, "targets") == ["targets-b"]
+        assert sorted(path.name for path in (vendor.public / "metadata").glob("*.root.json")) == [
+            "1.root.json",
+            "2.root.json",
+        ]
         assert not list((vendor.repository / "workshop" / "pending").iterdir())
         assert not [name for name in contents(vendor.public) if ".part-" in name or ".new-" in name]
     assert number > 12
@@ -365,3 +387,35 @@ def test_init_without_the_roots_key_makes_nothing_public_until_it_has_signed(tmp
     assert not (vendor.repository / "keys" / "root").exists()
     vendor.release("1.0")
     check(vendor)
+
+
+def test_an_import_that_is_cut_anywhere_is_finished_by_repeating_it(
+    first_release: Vendor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asking = copy_of(first_release, tmp_path / "asking")
+    for name in ("root", "root.pub"):
+        shutil.copy(asking.repository / "keys" / name, tmp_path / name)
+    (asking.repository / "keys" / "root").unlink()
+    with pytest.raises(AwaitsSignatures):
+        change(asking, ceremony.rotating("snapshot", "snapshot", "snapshot-b"), "snapshot-b")
+    file = tmp_path / "ask.json"
+    ceremony.export(folder=asking.repository, target=file)
+    sign_with(file, tmp_path / "root")
+    number, ended = 0, False
+    while not ended:
+        number += 1
+        vendor = copy_of(asking, tmp_path / f"vendor{number}")
+        with monkeypatch.context() as patch:
+            counted = cut_at(number, patch)
+            with contextlib.suppress(PlugPulled):
+                ceremony.import_signatures(folder=vendor.repository, path=file, passwords=password)
+        ended = counted() < number
+        check(vendor)
+        if number % 2:
+            vendor.refresh()
+            check(vendor)
+        ceremony.import_signatures(folder=vendor.repository, path=file, passwords=password)
+        check(vendor)
+        assert names(vendor, "snapshot") == ["snapshot-b"]
+        assert (vendor.public / "metadata" / "2.root.json").exists()
+    assert number > 8

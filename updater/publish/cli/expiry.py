@@ -51,6 +51,6 @@ def warn(late: Iterable[End]) -> None:
     for end in late:
         click.echo(
             f"{end.role} ends on {end.expires:%Y-%m-%d}: terminals refuse the repository from then on."
-            f" `updater publish refresh` where the keys of {end.role} are signs it anew.",
+            f" `updater publish sign renew {end.role}` signs it anew.",
             err=True,
         )

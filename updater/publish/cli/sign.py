@@ -13,6 +13,7 @@ from updater.cli.shared import in_words
 from updater.publish import ceremony, keys, signing_requests, verify
 from updater.publish.cli.shared import EXISTING_FILE, passwords_from, with_password_file, with_repository
 from updater.publish.cli.verification import with_verification
+from updater.publish.keys import ROLES
 from updater.publish.signing_requests import Request
 
 FILE = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
@@ -74,6 +75,17 @@ def import_file(folder: Path, file: Path, unverified: bool, wish: verify.Wish, p
             verify=None if unverified else partial(verify.verify, passwords=passwords, wish=wish),
         )
     click.echo(f"all signatures are there: {placed} files are new in the public files")
+
+
+@command.command("renew")
+@with_repository
+@click.argument("role", type=click.Choice(ROLES))
+@with_password_file
+def renew(folder: Path, role: str, password_file: Path | None) -> None:
+    """Sign ROLE anew before it ends; what keys of other machines must sign waits."""
+    with in_words():
+        placed = ceremony.renew(folder, role, passwords=passwords_from(password_file))
+    click.echo(f"{role} is signed anew: {placed} files are new in the public files")
 
 
 @command.command("discard")
