@@ -26,7 +26,7 @@ BUNDLES = {
         "ruff-{0}.data/scripts/ruff",
         ("0.17.1", "0.17.2", "0.17.3", "0.17.4", "0.17.5", "0.17.6"),
     ),
-    "pyside6": ("PySide6-Essentials", "PySide6/rcc.py", ("6.9.2", "6.9.3")),
+    "pyside6": ("PySide6-Essentials", "PySide6/designer", ("6.9.2", "6.9.3")),
 }
 """What is downloaded, the entry in it, and its versions, oldest first."""
 DEFAULT = ("uv", "ruff")
