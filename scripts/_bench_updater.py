@@ -26,7 +26,7 @@ BUNDLES = {
         "ruff-{0}.data/scripts/ruff",
         ("0.17.1", "0.17.2", "0.17.3", "0.17.4", "0.17.5", "0.17.6"),
     ),
-    "pyside6": ("PySide6-Essentials", "PySide6/rcc.py", ("6.9.2", "6.9.3")),
+    "pyside6": ("PySide6-Essentials", "PySide6/designer", ("6.9.2", "6.9.3")),
 }
 """What is downloaded, the entry in it, and its versions, oldest first."""
 DEFAULT = ("uv", "ruff")
@@ -222,17 +222,17 @@ def size_of(folder: Path) -> int:
     return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
 
 
-def bench(names: list, behind: int) -> None:
+def bench(names: list, behind: int, *, patches: bool = True) -> None:
     """Measures each bundle: made, one behind, several behind, all of it, nothing new."""
     for name in names or DEFAULT:
         with tempfile.TemporaryDirectory() as folder:
             try:
-                measure(name, behind, Path(folder))
+                measure(name, behind, Path(folder), patches=patches)
             except FileNotFoundError as error:
                 say(f"-- {name} is left out: {error}")
 
 
-def measure(name: str, behind: int, folder: Path) -> None:
+def measure(name: str, behind: int, folder: Path, *, patches: bool) -> None:
     """One bundle, in a folder of its own."""
     versions = BUNDLES[name][2]
     behind = min(behind, len(versions) - 1)
@@ -247,9 +247,10 @@ def measure(name: str, behind: int, folder: Path) -> None:
     for version in versions:
         is_last = version == last
         cost = ours.add(bundles[version], last=is_last, deltas_count=behind)
-        peer = theirs.add(bundles[version], version=version, patch=version != versions[0] and (is_last or behind > 1))
+        patch = patches and version != versions[0] and (is_last or behind > 1)
+        peer = theirs.add(bundles[version], version=version, patch=patch)
         if is_last:
-            say(f"made: tufup, 1 patch        {peer}   {theirs.made(last)}")
+            say(f"made: tufup                 {peer}   {theirs.made(last)}")
             say(f"made: Tillkeeper, {behind} delta(s) {cost}   {ours.made(last)}")
         elif version in (versions[0], versions[-2]):
             ours.install(version)
@@ -263,10 +264,13 @@ def measure(name: str, behind: int, folder: Path) -> None:
     for case, version in cases.items():
         sides = {"tufup": theirs, "Tillkeeper": ours}
         for side, terminal in sides.items():
+            if terminal is theirs and not patches and version != WITHOUT:
+                continue
             now = versions[-2] if version == WITHOUT else version
             tell(case, side, terminal.update(version, now), terminal.disk_bytes(version))
+    updated = versions[-2] if patches else WITHOUT
     for side, update in {
-        "tufup": functools.partial(theirs.update, versions[-2], last),
+        "tufup": functools.partial(theirs.update, updated, last),
         "Tillkeeper": functools.partial(ours.update, versions[-2], last),
     }.items():
         tell("nothing new", side, update(), 0)

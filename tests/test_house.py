@@ -154,6 +154,7 @@ STRAYS: Final = {
     "scripts._environment": "it runs before there is an environment, also on a Python that cannot read dbsync",
     "scripts._demo.stage": "the demonstration pulls the plug of a launcher that it started with pipes",
     "scripts._bench_look": "it measures what processes cost with what Linux counts",
+    "scripts._bench_updater": "as for scripts._bench_look",
     "scripts._bench_dbsync": "it reads the size of a process while it measures",
     "scripts.bench": "it measures what a process costs with what Linux counts",
     "scripts.test": "it looks for memory with room for the files of tests before pytest starts",

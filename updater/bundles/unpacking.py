@@ -99,7 +99,7 @@ class Unpacking:
         assert self._behind is not None
         target = Target(path, entry, self._folder)
         try:
-            self._behind.do(target.open)
+            self._behind.do(target.begin)
             for chunk in chunks:
                 self._behind.do(partial(target.take, chunk))
             self._behind.do(target.finish)

@@ -180,7 +180,7 @@ class Versions:
                     _make_folders((staging / path).parent)
                     (staging / path).symlink_to(entry.link)
             folder = Folder(
-                open=open_target,
+                new_file=open_target,
                 keep_reserve=self._keep_reserve,
                 written=lambda path: known.__setitem__(path, _state(staging / path)),
             )

@@ -18,7 +18,7 @@ STEPS_COUNT: Final = 16
 class Folder(NamedTuple):
     """The folder that is written."""
 
-    open: Callable[[str, FileEntry], BinaryIO]
+    new_file: Callable[[str, FileEntry], BinaryIO]
     """Opens a new file of it."""
     keep_reserve: Callable[[int], None]
     """Is told how many bytes are written next; raises DiskFull."""
@@ -37,9 +37,9 @@ class Target:
         self._size_bytes = 0
         self._file: BinaryIO | None = None
 
-    def open(self) -> None:
+    def begin(self) -> None:
         """Make the file."""
-        self._file = self._folder.open(self._path, self._entry)
+        self._file = self._folder.new_file(self._path, self._entry)
 
     def take(self, chunk: bytes) -> None:
         """Write the next bytes; close the file if that fails, because nothing else is done to it then."""

@@ -50,7 +50,8 @@ TREES: Final = {
 """Every call of `start_tree`."""
 
 TOOLS: Final = {
-    "scripts/_bench_dbsync.py", "scripts/_bench_look.py", "scripts/_demo/stage.py", "scripts/_environment.py",
+    "scripts/_bench_dbsync.py", "scripts/_bench_look.py", "scripts/_bench_updater.py", "scripts/_demo/stage.py",
+    "scripts/_environment.py",
     "scripts/bench", "scripts/conformance", "scripts/test", "scripts/winbench",
 }  # fmt: skip
 """Scripts for developers start what they like; the script for a till starts nothing."""
