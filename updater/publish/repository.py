@@ -213,7 +213,7 @@ def change(
     config = load(folder)
     with _locked(folder):
         if roles == ("timestamp",):
-            rollout.catch_up(folder / "workshop" / "metadata", public=config.public)
+            rollout.catch_up(metadata=folder / "workshop" / "metadata", public=config.public)
         workshop = _open(folder, config, passwords)
         workshop.check_keys(roles)
         result = apply(workshop, config)

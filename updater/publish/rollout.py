@@ -227,7 +227,7 @@ def carry_over(workshop: Workshop, *, public: Path) -> Brake:
     return brake_of(own)
 
 
-def catch_up(metadata: Path, *, public: Path) -> None:
+def catch_up(*, metadata: Path, public: Path) -> None:
     """Take over newer public metadata, for a machine that has the timestamp key and an old copy of the workshop.
 
     A crash in between leaves an old timestamp or a new one, and every file that either of them names.
