@@ -140,7 +140,7 @@ class _Signed(NamedTuple):
     """Version to release id, lowest version first."""
     custom: Mapping[str, Any]
     """Version to the summary in the metadata."""
-    sha256: Mapping[str, str]
+    hashes: Mapping[str, str]
     """Name of a target to its hash, with which its public name begins."""
 
 
@@ -294,7 +294,7 @@ class _Fleet:
         def put(workshop: Workshop, _: Config) -> None:
             archive, manifest = f"{self._app}-{start}.tar.gz", f"{self._app}-{start}.manifest"
             for name, custom in ((archive, None), (manifest, self._signed.custom[start])):
-                public = f"{self._signed.sha256[name]}.{name}"
+                public = f"{self._signed.hashes[name]}.{name}"
                 path = workshop.targets_dir / name
                 repository.link_or_copy(self._public / "targets" / public, path)
                 workshop.roles.add_or_update_target(local_path=path, custom=custom)
