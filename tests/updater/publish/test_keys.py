@@ -144,6 +144,40 @@ def test_a_role_with_keys_on_two_machines_is_public_with_both_signatures_only(ve
         ceremony.export(folder=vendor.repository, target=file)
 
 
+def test_a_release_that_waited_for_signatures_is_tried_before_it_is_public(vendor: Vendor, tmp_path: Path) -> None:
+    key_a, key_b = elsewhere(tmp_path / "machines", "targets-a", "targets-b")
+    for key in (key_a, key_b):
+        ceremony.adopt(folder=vendor.repository, public=key)
+    file, tried = tmp_path / "ask.json", []
+    with pytest.raises(AwaitsSignatures):
+        change(vendor, on_two_machines)
+    collect(vendor, file, key_a, key_b)
+
+    def refuses(copy: Path, version: str) -> None:
+        tried.append((version, (copy / "public" / "metadata" / "timestamp.json").exists()))
+        raise PublishError(operation="verify", cause="a till cannot take it")
+
+    with pytest.raises(AwaitsSignatures, match="targets 4 has 0 of 2 signatures"):
+        repository.release(
+            folder=vendor.repository, bundle=vendor.bundle("1.1"), version="1.1", config_file=None, passwords=password,
+            verify=refuses,
+        )  # fmt: skip
+    assert tried == [], "nobody can try what is not signed"
+    ceremony.export(folder=vendor.repository, target=file)
+    sign_with(file, key_a)
+    sign_with(file, key_b)
+    before, workshop = contents(vendor.public), contents(vendor.repository)
+    with pytest.raises(PublishError, match="a till cannot take it"):
+        ceremony.import_signatures(folder=vendor.repository, path=file, passwords=password, verify=refuses)
+    assert (tried, contents(vendor.public), contents(vendor.repository)) == ([("1.1", True)], before, workshop)
+    tried.clear()
+    placed = ceremony.import_signatures(
+        folder=vendor.repository, path=file, passwords=password, verify=lambda _, version: tried.append((version, True))
+    )
+    assert (placed > 0, tried) == (True, [("1.1", True)])
+    check(vendor)
+
+
 def on_two_machines(root: Root, known: Mapping[str, KeyFile]) -> None:
     """Two keys of other machines in place of the one here, in one root."""
     ceremony.adding("targets", "targets-a")(root, known)
