@@ -26,8 +26,8 @@ MAGIC: Final = b"TKPACK1\n"
 HEAD_LIMIT_BYTES: Final = 64_000_000
 """Of an unpacked head: as much as some 200 000 files need."""
 LZMA_WINDOW_BYTES: Final = 1 << 23
-ZSTD_WINDOW_LOG: Final = 25
-"""A pack is unpacked with a window of 32 MB at most, a delta with six of 8 MB, of which it fills what it holds."""
+ZSTD_WINDOW_LOG: Final = 23
+"""A pack is unpacked with a window of 8 MB at most, a delta with six, of which it fills what it holds."""
 PATCH_LIMIT_BYTES: Final = 1 << 24
 """Of each part of one file's patch that is held in memory. A file that needs more travels whole."""
 READ_BYTES: Final = 1 << 16
