@@ -1,5 +1,6 @@
 """The peer of `bench updater`: tufup as it ships, its own publisher with patches and its own client."""
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -10,7 +11,11 @@ APP = "bench"
 def main() -> None:
     """Does one work: init FOLDER · add FOLDER BUNDLE VERSION patch|archive · update FOLDER URL VERSION."""
     work, folder, *rest = sys.argv[1:]
-    {"init": init, "add": add, "update": update}[work](Path(folder), *rest)
+    place = Path(folder).absolute()
+    # tufup writes its configuration into the current folder.
+    place.mkdir(parents=True, exist_ok=True)
+    os.chdir(place)
+    {"init": init, "add": add, "update": update}[work](place, *rest)
 
 
 def repository(folder: Path):
