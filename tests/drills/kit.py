@@ -245,6 +245,30 @@ class Wine:
             said, _ = process.communicate(timeout=STEP_SECONDS)
         return process.returncode, said
 
+    def hold(self) -> subprocess.Popen[bytes]:
+        """A program that waits for words, and uses no file of the kit."""
+        holder = subprocess.Popen(
+            [self._wine, "cmd"], env=self._environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert holder.stdout is not None
+        holder.stdout.read(1)
+        return holder
+
+    def setup(self, *words: str) -> int:
+        """A setup program to its end. Without pipes: what it starts in wine would keep them open."""
+        return subprocess.run(
+            [self._wine, *words], env=self._environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, timeout=STEP_SECONDS, check=False,
+        ).returncode  # fmt: skip
+
+    def uninstall(self) -> int:
+        """The uninstaller to its end: it waits only for a folder without quotes, which takes a file of commands."""
+        place = r"C:\Program Files\Corner Shop"
+        text = f'@echo off\r\n"{place}\\uninstall.exe" /S _?={place}\r\nexit /b %errorlevel%\r\n'
+        (self.drive / "remove.cmd").write_bytes(text.encode())
+        return self.setup("cmd", "/c", r"C:\remove.cmd")
+
     def updater(self, *words: str) -> str:
         """What a command of the kit says."""
         return self.run(r"C:\Program Files\Corner Shop\tillkeeper.exe", *words)[1]
@@ -297,22 +321,19 @@ def windows(scratch: Path, wheels: Path, python: Path) -> bool:
 
 def _windows_story(wine: Wine, vendor: Vendor, scratch: Path) -> None:
     wine.run("winecfg", "-v", "win7")
-    code, _ = wine.run(str(scratch / "setup.exe"), "/S")
+    code = wine.setup(str(scratch / "setup.exe"), "/S")
     print(f"  on Windows 7: exit status {code}", flush=True)
     if code != 10 or wine.home.exists():
         wine.missing("the refusal of Windows 7")
     wine.run("winecfg", "-v", "win10")
     with step("setup.exe /S"):
-        code, said = wine.run(str(scratch / "setup.exe"), "/S")
+        code = wine.setup(str(scratch / "setup.exe"), "/S")
     if code != 0 or not (wine.state / "journal.json").exists():
-        wine.missing(f"the terminal ({code}): {said}")
+        wine.missing(f"the terminal ({code})")
     (agent,) = wine.home.glob("agent-*")
     print(f"  kit {size_of(agent):.1f} MB, rescue {size_of(wine.home / 'rescue'):.1f} MB", flush=True)
-    # Its services end with wine's last process. It is the first: what wine starts by itself keeps its pipe.
-    text = "import time; print('it runs', flush=True); time.sleep(3600)"
-    holder = wine.start(r"C:\Program Files\Corner Shop\rescue\python\python.exe", "-c", text)
-    assert holder.stdout is not None
-    holder.stdout.readline()
+    # Its services end with wine's last process. This is the first: what wine starts by itself keeps its pipes.
+    holder = wine.hold()
     try:
         _trade(wine, vendor)
         _newer(wine, scratch)
@@ -344,18 +365,18 @@ def _trade(wine: Wine, vendor: Vendor) -> None:
 def _newer(wine: Wine, scratch: Path) -> None:
     """A newer kit, and a removal, while the till is open."""
     launcher = r"C:\Program Files\Corner Shop\tillkeeper.exe"
-    with wine.start(launcher, "launch", "--", "--sell", "150", "--pause", "2") as till:
+    with wine.start(launcher, "launch", "--", "--sell", "60", "--pause", "2") as till:
         assert till.stdout is not None
         while "is open" not in (line := till.stdout.readline()):
             assert line, "the till ended"
         with step("newer.exe /S while the till is open"):
-            code, said = wine.run(str(scratch / "newer.exe"), "/S")
+            code = wine.setup(str(scratch / "newer.exe"), "/S")
         agents = sorted(path.name for path in wine.home.glob("agent-*"))
         print(f"  exit status {code}: {agents}", flush=True)
         if code != 0 or len(agents) != 2:
-            wine.missing(f"both kits: {said}")
+            wine.missing("both kits")
         wine.must("running", "service", "status")
-        code, _ = wine.run(str(wine.home / "uninstall.exe"), "/S", r"_?=C:\Program Files\Corner Shop")
+        code = wine.uninstall()
         print(f"  uninstall.exe /S while the till is open: exit status {code}", flush=True)
         if code != 16 or not (wine.home / "tillkeeper.exe").exists():
             wine.missing("the refusal to remove it")
@@ -378,9 +399,9 @@ def _deleted(wine: Wine, scratch: Path) -> None:
         if code != 0:
             wine.missing(f"rollback.cmd {words[0]} ({code}): {said}")
     with step("newer.exe /S again"):
-        code, said = wine.run(str(scratch / "newer.exe"), "/S")
+        wine.setup(str(scratch / "newer.exe"), "/S")
     wine.must("till 1.0 is open", "launch", "--", "--sell", "1")
-    code, _ = wine.run(str(wine.home / "uninstall.exe"), "/S", r"_?=C:\Program Files\Corner Shop")
+    code = wine.uninstall()
     left = sorted(path.name for path in wine.home.iterdir()) if wine.home.exists() else []
     print(f"  uninstall.exe /S: exit status {code}, left: {left}, data: {(wine.state / 'journal.json').exists()}")
     if code != 0 or left not in ([], ["uninstall.exe"]) or not (wine.state / "journal.json").exists():
