@@ -9,6 +9,7 @@ import os
 import re
 import tarfile
 import threading
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing
@@ -158,7 +159,7 @@ def _take_out(earlier: Earlier, wanted: set[Sha256], scratch: Path) -> None:
                     raise PublishError(
                         operation="make a delta", path=earlier.archive, cause="it is not what was signed"
                     )
-    except (OSError, tarfile.TarError, EOFError) as cause:
+    except (OSError, tarfile.TarError, EOFError, zlib.error) as cause:
         raise PublishError(operation="read", path=earlier.archive, cause=str(cause)) from cause
     lost = next((path for path, entry in entries.items() if not (scratch / entry.sha256).exists()), None)
     if lost is not None:

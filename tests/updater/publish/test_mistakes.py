@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -122,6 +123,14 @@ def archive_not_signed(vendor: Vendor, _: Path) -> None:
     path.write_text(json.dumps(metadata))
 
 
+def other_archive(vendor: Vendor, bundle: Path) -> None:
+    """The workshop's archive of the last release is another one: a delta would lead from files that no terminal has."""
+    path = vendor.repository / "workshop" / "targets" / f"{APP}-1.0.tar.gz"
+    path.unlink()
+    with tarfile.open(path, "w:gz") as tar:
+        tar.add(bundle, arcname=".")
+
+
 QUICK: dict[str, tuple[Callable[[Vendor, Path], None], str, str]] = {
     "wrong platform": (describes('platform = "win32-amd64"'), "1.1", "1.1 is for win32-amd64, and this machine is"),
     "missing migration": (migration_gone, "1.1", "0002_add_business_contact_fields, released with 1.0, is missing"),
@@ -139,6 +148,11 @@ QUICK: dict[str, tuple[Callable[[Vendor, Path], None], str, str]] = {
     "a number that was withdrawn": (withdrawn_number, "1.1", "1.1 is not newer than 1.1, which is withdrawn"),
     "an old workshop": (old_workshop, "1.1", "the workshop is older than"),
     "another public folder": (other_repository, "1.1", "Is this the place of another repository?"),
+    "a delta against the wrong file": (
+        other_archive,
+        "1.1",
+        "sample-till-1.0.tar.gz: it is public already with other bytes",
+    ),
     "a manifest without its archive": (archive_not_signed, "1.1", "would be signed without its archive"),
 }
 TRIED: dict[str, tuple[Callable[[Vendor, Path], None], str, str]] = {
