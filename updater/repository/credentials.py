@@ -59,6 +59,8 @@ def _read(settings: Settings) -> dict[str, str]:
         raise _wrong(settings, "it is no text") from None
     except OSError as cause:
         raise disk_problem("read", path, cause) from cause
+    if not found:
+        return {}
     secrets = found.get("secrets", {})
     if found.get("format") != FORMAT or found.keys() - {"format", "secrets"} or not isinstance(secrets, dict):
         raise _wrong(settings, f"it must have `format = {FORMAT}` and a table `secrets`, and nothing else")
