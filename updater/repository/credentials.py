@@ -49,13 +49,13 @@ def _read(settings: Settings) -> dict[str, str]:
     path = settings.private / NAME
     try:
         found = tomllib.loads(file_calls.read_text(path))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except tomllib.TOMLDecodeError as cause:
         # Where it is wrong, and nothing of the line: that may be a password.
         position = str(cause).rpartition("(")[2].rstrip(")")
         raise _wrong(settings, f"it is no TOML ({position})") from None
-    except (IsADirectoryError, NotADirectoryError, ValueError):
+    except (IsADirectoryError, ValueError):
         raise _wrong(settings, "it is no text") from None
     except OSError as cause:
         raise disk_problem("read", path, cause) from cause

@@ -90,7 +90,7 @@ def test_a_broken_trial_file_counts_as_given_up(vendor: Vendor, till: Till) -> N
 def test_two_clicks_at_once_start_one_app(vendor: Vendor, till: Till) -> None:
     vendor.release("1.1", schema=4)
     till.check()
-    words = [sys.executable, "-m", "updater", "launch", "--", "--sell", "20", "--pause", "0.05"]
+    words = [sys.executable, "-m", "updater", "launch", "--", "--sell", "20", "--pause", "0.15"]
     both = [
         subprocess.Popen(words, env=till.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(2)
