@@ -45,7 +45,7 @@ START_SECONDS: Final = 15.0
 MEMORY_LIMIT_MB: Final = 120.0
 BYTES_COUNT_LIMIT: Final = 4.5
 """Archives that a hostile server gets rid of in one cycle: wrong ones, whole ones after a part, tries for nothing."""
-SENT_LIMIT_BYTES: Final = 8_000_000
+SENT_LIMIT_BYTES: Final = 24_000_000
 """What waits in sockets on both sides of a server that never ends is sent, and never read."""
 STALLED_NAME: Final = "http://updates.till-drill.example"
 PHASES: Final = {"metadata": "metadata/", "archive": ".tar.gz"}
