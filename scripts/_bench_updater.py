@@ -145,7 +145,7 @@ class Ours:
     def add(self, files: Path, *, last: bool, deltas_count: int) -> Cost:
         """Publishes; only the last release needs more than an archive."""
         forms = ["--deltas", str(deltas_count)] if last else ["--deltas", "0", "--no-pack"]
-        return self.publish("release", str(files), *forms)
+        return self.publish("release", str(files), "--unverified", *forms)
 
     def install(self, version: str) -> None:
         """Makes a terminal that has the newest release."""
