@@ -11,6 +11,7 @@ from dbsync.migrations import code_process
 from tests.helpers.terminal import Till
 from tests.helpers.vendor import Vendor, copy_of, served, serving
 from tests.helpers.windows import reason_to_skip
+from updater.repository import unchanged
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +28,12 @@ def process_for_code() -> Iterator[None]:
     """One process for the code of migrations in all tests of a worker: its start takes longer than most of them."""
     with code_process.kept():
         yield
+
+
+@pytest.fixture(autouse=True)
+def _own_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each agent is a process of its own: a cheap look that hangs in one test is none of another test's."""
+    monkeypatch.setattr(unchanged, "_ASKING", [])
 
 
 @pytest.fixture

@@ -77,6 +77,7 @@ def test_files_arrive_in_the_safe_order_with_headers_for_caches(
     assert names == ["metadata/timestamp.json"]
 
 
+@pytest.mark.long  # a publish to a folder is cut at every call in the quick tests
 def test_a_deploy_that_is_cut_before_any_object_is_finished_by_repeating_it(
     vendor: Vendor, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,7 @@ from updater.decisions.transfer import OVERLAP_BYTES
 from updater.flows.agent import Cycle
 from updater.model import Release
 from updater.network.manner import Manner
-from updater.repository import client, unchanged
+from updater.repository import client
 
 
 def check_against(till: Till, address: str) -> Cycle:
@@ -218,10 +218,8 @@ def test_a_mirror_is_asked_where_the_server_does_not_answer(vendor: Vendor, till
     "mode", ["silent", *(pytest.param(mode, marks=pytest.mark.long) for mode in ("drip the head", "drip chunk sizes"))]
 )
 def test_a_primary_that_never_ends_has_its_share_of_a_look_and_comes_last_afterwards(
-    vendor: Vendor, till: Till, mode: str, monkeypatch: pytest.MonkeyPatch
+    vendor: Vendor, till: Till, mode: str
 ) -> None:
-    # Each agent is a process of its own; here the one of the test before may still wait.
-    monkeypatch.setattr(unchanged, "_ASKING", [])
     vendor.release("1.1", schema=4)
     till.limits(look_seconds=20.0, answer_seconds=1.0, silence_seconds=1.0)
     with wired(vendor.public, MODES[mode]) as primary, wired(vendor.public) as mirror:
