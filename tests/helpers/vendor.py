@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -21,7 +18,7 @@ from updater.model import STABLE
 from updater.publish import repository, rollout
 from updater.publish.forms import Forms
 from updater.publish.repository import Published
-from updater.publish.serve import make_server
+from updater.publish.serve import make_server, running
 from updater.publish.storage import storage_of
 
 PASSWORD = "a password"
@@ -126,17 +123,8 @@ def copy_of(vendor: Vendor, folder: Path) -> Vendor:
     return found
 
 
-@contextmanager
-def served(server: ThreadingHTTPServer) -> Iterator[str]:
-    """Runs a server while something happens; its address."""
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+served = running
+"""Runs a server while something happens; its address."""
 
 
 def serving(public: Path) -> ThreadingHTTPServer:

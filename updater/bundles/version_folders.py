@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO, Final
 
@@ -131,19 +132,13 @@ class Versions:
         import zlib
 
         staging = self._empty_staging(manifest, manifest_bytes)
-        try:
-            with file_calls.open_to_read(archive) as packed, tarfile.open(fileobj=packed, mode="r:*") as tar:
-                for member in tar:
-                    self._unpack_member(tar, member, staging, manifest)
-        except (tarfile.TarError, zlib.error, EOFError) as cause:
-            self._discard(staging)
-            raise Refused(operation="unpack", path=archive, cause=f"the archive is damaged: {cause}") from cause
-        except OSError as cause:
-            self._discard(staging)
-            raise disk_problem("unpack", place_of(cause, archive), cause) from cause
-        except (Refused, DiskFull):
-            self._discard(staging)
-            raise
+        with self._discarded_on_failure(staging, operation="unpack", source=archive):
+            try:
+                with file_calls.open_to_read(archive) as packed, tarfile.open(fileobj=packed, mode="r:*") as tar:
+                    for member in tar:
+                        self._unpack_member(tar, member, staging, manifest)
+            except (tarfile.TarError, zlib.error, EOFError) as cause:
+                raise Refused(operation="unpack", path=archive, cause=f"the archive is damaged: {cause}") from cause
         return staging
 
     def assemble(
@@ -174,7 +169,7 @@ class Versions:
             target.chmod(entry.mode)
             return file
 
-        try:
+        with self._discarded_on_failure(staging, operation="unpack", source=pack):
             for path, entry in manifest.files.items():
                 if entry.link is not None:
                     _make_folders((staging / path).parent)
@@ -187,12 +182,6 @@ class Versions:
             old = self.root / base[0] if base is not None else None
             since = base[1] if base is not None else None
             Unpacking(manifest, base=old, folder=folder).run(pack, release_id=release_id(manifest_bytes), since=since)
-        except OSError as cause:
-            self._discard(staging)
-            raise disk_problem("unpack", place_of(cause, pack), cause) from cause
-        except (Refused, DiskFull):
-            self._discard(staging)
-            raise
         return staging
 
     def copy_bundle(self, folder: Path, manifest: Manifest, manifest_bytes: bytes) -> Path:
@@ -200,26 +189,32 @@ class Versions:
         from shutil import copyfile
 
         staging = self._empty_staging(manifest, manifest_bytes)
+        with self._discarded_on_failure(staging, operation="copy the bundle", source=folder):
+            try:
+                for path, entry in manifest.files.items():
+                    target = staging / path
+                    _make_folders(target.parent)
+                    if entry.link is not None:
+                        target.symlink_to(entry.link)
+                    else:
+                        self._keep_reserve(entry.size_bytes)
+                        copyfile(folder / path, target)
+                        target.chmod(entry.mode)
+            except FileNotFoundError as cause:
+                raise Refused(operation="copy the bundle", path=folder, cause=f"{cause.filename} is missing") from cause
+        return staging
+
+    @contextmanager
+    def _discarded_on_failure(self, staging: Path, *, operation: str, source: Path) -> Iterator[None]:
+        """Remove a staging folder whose files cannot be written; an OSError becomes one of our errors."""
         try:
-            for path, entry in manifest.files.items():
-                target = staging / path
-                _make_folders(target.parent)
-                if entry.link is not None:
-                    target.symlink_to(entry.link)
-                else:
-                    self._keep_reserve(entry.size_bytes)
-                    copyfile(folder / path, target)
-                    target.chmod(entry.mode)
-        except FileNotFoundError as cause:
-            self._discard(staging)
-            raise Refused(operation="copy the bundle", path=folder, cause=f"{cause.filename} is missing") from cause
+            yield
         except OSError as cause:
             self._discard(staging)
-            raise disk_problem("copy the bundle", place_of(cause, folder), cause) from cause
-        except DiskFull:
+            raise disk_problem(operation, place_of(cause, source), cause) from cause
+        except (Refused, DiskFull):
             self._discard(staging)
             raise
-        return staging
 
     def check(self, folder: Path, manifest: Manifest, *, remove_extra: bool = False) -> None:
         """Check every file and empty folder against the manifest, and that there are no other files.

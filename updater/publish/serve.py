@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 CHUNK_BYTES: Final = 1 << 16
+POLL_SECONDS: Final = 0.05
 _RANGE: Final = re.compile(r"^bytes=(\d+)-$")
 _NAME: Final = re.compile(r"^/(metadata|targets)/([A-Za-z0-9][A-Za-z0-9._+-]*)$")
 
@@ -88,3 +91,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the base class names it so
         """Drop the base class's log lines: `_serve` reports one line per request."""
+
+
+@contextmanager
+def running(server: ThreadingHTTPServer) -> Iterator[str]:
+    """Run a server in a thread of its own until the block ends; yield its address."""
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": POLL_SECONDS}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

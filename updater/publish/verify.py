@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
@@ -34,7 +33,7 @@ from updater.publish.errors import PublishError
 from updater.publish.keys import Passwords
 from updater.publish.repository import Config
 from updater.publish.rollout import is_early
-from updater.publish.serve import make_server
+from updater.publish.serve import make_server, running
 from updater.publish.signing import ONLINE, Workshop
 from updater.publish.storage import storage_of
 from updater.repository import trust
@@ -214,8 +213,8 @@ class _Fleet:
             folder=self._earlier, app=self._app, public=self._earlier / "public", keys=None,
             passwords=lambda _: _PASSWORD, expiration_days={},
         )  # fmt: skip
-        self._url = self._open.enter_context(_served(self._public))
-        self._earlier_url = self._open.enter_context(_served(self._earlier / "public"))
+        self._url = self._open.enter_context(running(make_server(self._public)))
+        self._earlier_url = self._open.enter_context(running(make_server(self._earlier / "public")))
         return self
 
     def __exit__(self, *raised: object) -> None:
@@ -376,16 +375,3 @@ def _program(role: str) -> str | None:
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else ""
-
-
-@contextmanager
-def _served(public: Path) -> Iterator[str]:
-    server = make_server(public)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

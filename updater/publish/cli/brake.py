@@ -8,7 +8,7 @@ import click
 
 from updater.cli.shared import in_words
 from updater.publish import steering
-from updater.publish.cli.shared import passwords_from, with_password_file, with_repository
+from updater.publish.cli.shared import passwords_from, show_steering, with_password_file, with_repository
 
 
 @click.command("brake")
@@ -22,5 +22,4 @@ def command(folder: Path, position: str, recalled: tuple[str, ...], password_fil
         raise click.UsageError("off lifts the whole brake: leave --recall out")
     with in_words():
         steering.brake(folder, on=position == "on", recalled=recalled, passwords=passwords_from(password_file))
-        for line in steering.in_words(steering.status(folder)):
-            click.echo(line)
+        show_steering(folder)

@@ -8,7 +8,7 @@ import click
 
 from updater.cli.shared import in_words
 from updater.publish import steering
-from updater.publish.cli.shared import passwords_from, with_password_file, with_repository
+from updater.publish.cli.shared import passwords_from, show_steering, with_password_file, with_repository
 
 
 @click.command("pause")
@@ -19,5 +19,4 @@ def command(folder: Path, reason: str, password_file: Path | None) -> None:
     """Pause all updates: no download, no swap; swaps that have not begun are taken back. `resume` ends it."""
     with in_words():
         steering.pause(folder, reason=reason, passwords=passwords_from(password_file))
-        for line in steering.in_words(steering.status(folder)):
-            click.echo(line)
+        show_steering(folder)

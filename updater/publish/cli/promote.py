@@ -9,7 +9,7 @@ import click
 from updater.cli.shared import in_words
 from updater.model import STABLE
 from updater.publish import steering
-from updater.publish.cli.shared import passwords_from, with_password_file, with_repository
+from updater.publish.cli.shared import passwords_from, show_steering, with_password_file, with_repository
 
 
 @click.command("promote")
@@ -21,5 +21,4 @@ def command(folder: Path, version: str, channel: str, password_file: Path | None
     """Lead a channel to VERSION, which is signed already, such as one that was tried on beta."""
     with in_words():
         steering.promote(folder, version, channel=channel, passwords=passwords_from(password_file))
-        for line in steering.in_words(steering.status(folder)):
-            click.echo(line)
+        show_steering(folder)

@@ -8,7 +8,7 @@ import click
 
 from updater.cli.shared import in_words
 from updater.publish import steering
-from updater.publish.cli.shared import passwords_from, with_password_file, with_repository
+from updater.publish.cli.shared import passwords_from, show_steering, with_password_file, with_repository
 
 
 @click.command("resume")
@@ -18,5 +18,4 @@ def command(folder: Path, password_file: Path | None) -> None:
     """Resume paused updates. A brake stays: `brake off` lifts it."""
     with in_words():
         steering.resume(folder, passwords=passwords_from(password_file))
-        for line in steering.in_words(steering.status(folder)):
-            click.echo(line)
+        show_steering(folder)

@@ -10,6 +10,7 @@ from typing import Any, Final
 import click
 
 from updater.cli.shared import FOLDER
+from updater.publish import steering
 from updater.publish.keys import Passwords
 
 EXISTING_FILE: Final = click.Path(path_type=Path, dir_okay=False, exists=True)
@@ -55,3 +56,9 @@ def passwords_from(file: Path | None, *, new: bool = False) -> Passwords:
         return asked[key]
 
     return password
+
+
+def show_steering(folder: Path) -> None:
+    """Print what the public says of channels, pauses and recalls."""
+    for line in steering.in_words(steering.status(folder)):
+        click.echo(line)

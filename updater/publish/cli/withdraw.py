@@ -8,7 +8,7 @@ import click
 
 from updater.cli.shared import in_words
 from updater.publish import steering
-from updater.publish.cli.shared import passwords_from, with_password_file, with_repository
+from updater.publish.cli.shared import passwords_from, show_steering, with_password_file, with_repository
 
 
 @click.command("withdraw")
@@ -20,5 +20,4 @@ def command(folder: Path, version: str, reason: str, password_file: Path | None)
     """Withdraw VERSION: it is installed nowhere any more, and terminals where it is not confirmed take it back."""
     with in_words():
         steering.withdraw(folder, version, reason=reason, passwords=passwords_from(password_file))
-        for line in steering.in_words(steering.status(folder)):
-            click.echo(line)
+        show_steering(folder)
