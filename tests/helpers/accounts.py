@@ -168,22 +168,16 @@ def started(
 
 def made_known(patch: pytest.MonkeyPatch) -> None:
     """Let this process find the clerks and their group by name: no test adds accounts to the machine."""
-    from updater.host import this_host
-    from updater.host.base import Account
-
-    host = type(this_host())
-    real, real_group = host.account, host.group
-    clerks = {name: Account(name, user, user, frozenset({user, CLERKS})) for name, user in NAMES.items()}
-    patch.setattr(host, "account", lambda self, name: clerks.get(name) or real(self, name))
-    # A process with the till's rights is started by the same name, with a Python that the account can run.
     from dbsync.storage import children
     from dbsync.storage.platform import this_platform
-    from dbsync.storage.platform.base import Account as Login
+    from dbsync.storage.platform.base import Account
+    from updater.host import this_host
 
-    platform = type(this_platform())
-    real_login = platform.account
-    logins = {name: Login(name, user, user, (user, CLERKS), Path("/")) for name, user in NAMES.items()}
-    patch.setattr(platform, "account", lambda self, name: logins.get(name) or real_login(self, name))
+    host, platform = type(this_host()), type(this_platform())
+    real, real_group = platform.account, host.group
+    clerks = {name: Account(name, user, user, (user, CLERKS), Path("/")) for name, user in NAMES.items()}
+    patch.setattr(platform, "account", lambda self, name: clerks.get(name) or real(self, name))
+    # A process with the till's rights is started by the same name, with a Python that the account can run.
     real_command = children.command
 
     def command(module: str) -> list[str]:

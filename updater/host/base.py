@@ -64,17 +64,6 @@ class Folders(NamedTuple):
     settings_file: Path
 
 
-class Account(NamedTuple):
-    """An account of this machine."""
-
-    name: str
-    user: int
-    group: int
-    """Its own group."""
-    groups: frozenset[int]
-    """All groups that it is a member of."""
-
-
 class Entry(StrEnum):
     """Kind of an entry in a folder."""
 
@@ -218,19 +207,6 @@ class Host(ABC):
     @abstractmethod
     def has_accounts(self) -> bool:
         """Whether owner, group and mode of a file are known here, and two accounts can be kept apart by them."""
-
-    @abstractmethod
-    def own_account(self) -> Account:
-        """Return the account of this process."""
-
-    @property
-    @abstractmethod
-    def is_privileged(self) -> bool:
-        """Whether this process may give files to other accounts."""
-
-    @abstractmethod
-    def account(self, name: str) -> Account | None:
-        """Return an account by its name; None if there is none."""
 
     @abstractmethod
     def group(self, name: str) -> int | None:

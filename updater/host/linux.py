@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from dbsync.storage.platform import this_platform
 from updater.host.base import Folders
 from updater.host.posix import PosixHost, tree_of
 
@@ -49,7 +50,7 @@ class LinuxHost(PosixHost):
     def service(self, order: ServiceOrder) -> Service:
         from updater.host.services.systemd import Systemd
 
-        return Systemd(order, self.tool, elevated=self.elevated, may=self.is_privileged)
+        return Systemd(order, self.tool, elevated=self.elevated, may=this_platform().is_privileged)
 
     def members(self, leader: int) -> set[int]:
         processes: dict[int, tuple[int, int]] = {}

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dbsync.storage.platform import this_platform
 from updater.host.base import Folders
 from updater.host.posix import PosixHost, tree_of
 
@@ -44,7 +45,7 @@ class MacHost(PosixHost):
     def service(self, order: ServiceOrder) -> Service:
         from updater.host.services.launchd import Launchd
 
-        return Launchd(order, self.tool, elevated=self.elevated, may=self.is_privileged)
+        return Launchd(order, self.tool, elevated=self.elevated, may=this_platform().is_privileged)
 
     def members(self, leader: int) -> set[int]:
         processes: dict[int, tuple[int, int]] = {}

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from dbsync.errors import Refused, described, shown
 from dbsync.storage.platform import this_platform
-from updater.host.base import Account, App, Entry, Life, MainProcess, Order, Rights
+from updater.host.base import App, Entry, Life, MainProcess, Order, Rights
 from updater.host.shared import FAILED, KeptApp, SharedHost, read_note
 
 if TYPE_CHECKING:
@@ -127,23 +127,6 @@ class PosixHost(SharedHost):
 
     has_accounts = True
 
-    def own_account(self) -> Account:
-        user, group = os.geteuid(), os.getegid()
-        return Account(self.account_name(user), user, group, frozenset({group, *os.getgroups()}))
-
-    @property
-    def is_privileged(self) -> bool:
-        return os.geteuid() == 0
-
-    def account(self, name: str) -> Account | None:
-        import pwd
-
-        try:
-            found = pwd.getpwnam(name)
-        except KeyError:
-            return None
-        return Account(name, found.pw_uid, found.pw_gid, frozenset(os.getgrouplist(name, found.pw_gid)))
-
     def group(self, name: str) -> int | None:
         import grp
 
@@ -221,7 +204,7 @@ class PosixHost(SharedHost):
         return self.elevated(f"install -o {owner} -g {group} -m {mode} {source} {place}")
 
     def elevated(self, command: str) -> str:
-        return command if self.is_privileged else f"sudo {command}"
+        return command if this_platform().is_privileged else f"sudo {command}"
 
     def start_app(self, order: Order, *, keeper: str) -> App:
         told, tell = os.pipe()

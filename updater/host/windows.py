@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from dbsync.errors import Refused
 from dbsync.storage.platform import win32
-from updater.host.base import Account, App, Entry, Folders, Life, MainProcess, Order, Rights
+from updater.host.base import App, Entry, Folders, Life, MainProcess, Order, Rights
 from updater.host.shared import KeptApp, SharedHost, read_note
 
 if TYPE_CHECKING:
@@ -288,17 +288,6 @@ class WindowsHost(SharedHost):
         os._exit(0)
 
     # Access lists are not read or written: a terminal has one account here.
-
-    def own_account(self) -> Account:
-        return Account(os.environ.get("USERNAME", ""), 0, 0, frozenset())
-
-    @property
-    def is_privileged(self) -> bool:
-        return False
-
-    def account(self, name: str) -> Account | None:
-        """Return None: accounts are not looked up."""
-        return None
 
     def group(self, name: str) -> int | None:
         """Return None: groups are not looked up."""

@@ -9,11 +9,13 @@ from typing import Any, Final
 
 from dbsync.errors import Refused, TillkeeperError
 from dbsync.storage import files
+from dbsync.storage.platform import this_platform
+from dbsync.storage.platform.base import Account
 from updater import settings as settings_file
 from updater.addresses import scrubbed, shown
 from updater.errors import SettingsError
 from updater.host import this_host
-from updater.host.base import Account, Entry, Rights
+from updater.host.base import Entry, Rights
 from updater.settings import Settings
 from updater.terminal import identity, layout, rights
 from updater.terminal.rights import Finding, Severity
@@ -55,10 +57,10 @@ def repair(settings_path: Path | None) -> tuple[str, ...]:
     """
     settings = settings_file.load(settings_file.find(settings_path))
     host = this_host()
-    if settings.till_user and not host.is_privileged:
+    if settings.till_user and not this_platform().is_privileged:
         raise Refused(
             operation="set owners and modes", path=settings.state,
-            cause=f"{host.own_account().name} may not give files to {settings.till_user}",
+            cause=f"{this_platform().own_account().name} may not give files to {settings.till_user}",
             hint=f"Run `{host.elevated(f'updater doctor --repair --settings {settings.path}')}`.",
         )  # fmt: skip
     return tuple(str(item.path) for item in rights.set_all(settings))
@@ -122,7 +124,7 @@ def _check_inside(settings: Settings) -> Iterator[Finding]:
     host = this_host()
     if not settings.till_user or not host.has_accounts:
         return
-    if not host.is_privileged and rights.look(settings.private) is not None:
+    if not this_platform().is_privileged and rights.look(settings.private) is not None:
         cause = "what lies in the folders was not examined: this account may not read all of it"
         yield Finding(Severity.NOTE, str(settings.state), cause, _doctor(settings))
         return

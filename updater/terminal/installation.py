@@ -12,13 +12,15 @@ from typing import Final, NamedTuple
 
 from dbsync.errors import Refused, TillkeeperError, TryLater
 from dbsync.storage import children, file_calls, files
+from dbsync.storage.platform import this_platform
+from dbsync.storage.platform.base import Account
 from updater import settings as settings_file
 from updater.addresses import problem, scrubbed
 from updater.bundles.version_folders import Versions
 from updater.errors import SettingsError
 from updater.flows.first_install import first_version
 from updater.host import this_host
-from updater.host.base import Account, Entry, Folders, Rights
+from updater.host.base import Entry, Folders, Rights
 from updater.model import STABLE, Journal, Limits, ProcessKind
 from updater.network.manner import Manner
 from updater.repository.client import app_of, signed_ids
@@ -340,7 +342,7 @@ def _check_url(wish: Wish) -> None:
 
 def _check_accounts(wish: Wish) -> Account | None:
     """Return the till's account of the options; None if they name none."""
-    host = this_host()
+    host, platform = this_host(), this_platform()
     if not wish.till_user:
         return None
     if not host.has_accounts:
@@ -348,20 +350,20 @@ def _check_accounts(wish: Wish) -> Account | None:
             operation="install", cause="--till-user is not implemented on this system",
             hint="Leave --till-user out: one account then does everything.",
         )  # fmt: skip
-    if not host.is_privileged:
+    if not platform.is_privileged:
         command = host.elevated(f"updater install --machine --till-user {wish.till_user}")
         raise Refused(
             operation="install",
-            cause=f"--till-user needs the rights of the administrator, and this is {host.own_account().name}",
+            cause=f"--till-user needs the rights of the administrator, and this is {platform.own_account().name}",
             hint=f"Run it as `{command}` with the other options.",
         )
-    till = host.account(wish.till_user)
+    till = platform.account(wish.till_user)
     if till is None:
         raise Refused(
             operation="install", cause=f"this machine has no account {wish.till_user}",
             hint="Make the account first, or give the name of one that exists.",
         )  # fmt: skip
-    if till.user == host.own_account().user:
+    if till.user == platform.own_account().user:
         raise Refused(
             operation="install", cause=f"--till-user {wish.till_user} is the account that installs",
             hint="Leave --till-user out where one account does everything.",
@@ -427,7 +429,7 @@ def _check_folders(settings: Settings) -> None:
             command = this_host().elevated("updater install")
             raise Refused(
                 operation="make" if nearest != folder else "write into", path=folder,
-                cause=f"{this_host().own_account().name} may not write {nearest}",
+                cause=f"{this_platform().own_account().name} may not write {nearest}",
                 hint=f"Run it as `{command}` with the same options, or give other folders.",
             )  # fmt: skip
 
@@ -500,9 +502,9 @@ def _make_folder(folder: Path, *, closed: bool) -> None:
     if files.is_there(folder):
         return
     above = rights.look(missing[-1].parent)
-    own = host.own_account()
+    own = this_platform().own_account()
     user, group = (above.user, above.group) if isinstance(above, Rights) else (own.user, own.group)
-    if not host.is_privileged:
+    if not this_platform().is_privileged:
         user, group = own.user, own.group
     for made in reversed(missing):
         mode = rights.CLOSED_FOLDER if closed and made == folder else rights.OPEN_FOLDER

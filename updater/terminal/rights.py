@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from dbsync.errors import Refused, disk_problem, place_of
+from dbsync.storage.platform import this_platform
+from dbsync.storage.platform.base import Account
 from updater.errors import SettingsError, UnsafeRights
 from updater.host import this_host
-from updater.host.base import Account, Entry, Host, Rights
+from updater.host.base import Entry, Host, Rights
 from updater.settings import Settings
 
 OPEN_FOLDER: Final = 0o755
@@ -245,14 +247,13 @@ def accounts_of(settings: Settings) -> Accounts:
     Raises:
         SettingsError: the settings name an account or a group that this machine does not have.
     """
-    host = this_host()
-    own = host.own_account()
+    own = this_platform().own_account()
     state = look(settings.state)
     agent, agent_group = (state.user, state.group) if isinstance(state, Rights) else (own.user, own.group)
     if not settings.till_user:
         return Accounts(agent, agent_group)
     till = till_account(settings)
-    if agent == till.user and host.is_privileged:
+    if agent == till.user and this_platform().is_privileged:
         # The clerk's account may have made the folder: then it is to be taken from it.
         agent, agent_group = own.user, own.group
     group = _group_of(settings, till)
@@ -265,7 +266,7 @@ def till_account(settings: Settings) -> Account:
     Raises:
         SettingsError: this machine does not have it.
     """
-    found = this_host().account(settings.till_user)
+    found = this_platform().account(settings.till_user)
     if found is None:
         raise SettingsError(
             operation="use the settings", path=settings.path,
@@ -367,10 +368,10 @@ def refuse_clerk(settings: Settings, command: str) -> None:
     Raises:
         Refused: this process runs as neither the agent's account nor the administrator; the hint is the command.
     """
-    host = this_host()
-    if not settings.till_user or not host.has_accounts or host.is_privileged:
+    host, platform = this_host(), this_platform()
+    if not settings.till_user or not host.has_accounts or platform.is_privileged:
         return
-    own, state = host.own_account(), look(settings.state)
+    own, state = platform.own_account(), look(settings.state)
     if isinstance(state, Rights) and state.user == own.user and own.name != settings.till_user:
         return
     raise Refused(

@@ -251,13 +251,17 @@ class Platform(ABC):
         """Return the account of that name; None if there is none, or this system does not tell accounts apart."""
 
     @abstractmethod
+    def own_account(self) -> Account:
+        """Return the account of this process, with the groups that the process has."""
+
+    @abstractmethod
     def is_this_account(self, name: str) -> bool:
         """Return whether this process runs as the account of that name."""
 
     @property
     @abstractmethod
     def is_privileged(self) -> bool:
-        """Whether this process may become any account."""
+        """Whether this process may become any account, and give files to others."""
 
     @abstractmethod
     def owner_of(self, path: Path) -> Account | None:

@@ -197,6 +197,17 @@ class PosixPlatform(Platform):
             return None
         return _account(found)
 
+    def own_account(self) -> Account:
+        import pwd
+
+        user, group = os.geteuid(), os.getegid()
+        groups = tuple({group, *os.getgroups()})
+        try:
+            found = pwd.getpwuid(user)
+        except KeyError:
+            return Account(str(user), user, group, groups, Path("/"))
+        return Account(found.pw_name, user, group, groups, Path(found.pw_dir))
+
     def is_this_account(self, name: str) -> bool:
         found = self.account(name)
         return found is not None and found.user == os.geteuid()

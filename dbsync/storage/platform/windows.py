@@ -239,6 +239,10 @@ class WindowsPlatform(Platform):
         """Return None: accounts are not told apart on this system yet."""
         return None
 
+    def own_account(self) -> Account:
+        """Return its name: numbers of accounts are of POSIX."""
+        return Account(os.environ.get("USERNAME", ""), 0, 0, (), Path.home())
+
     def is_this_account(self, name: str) -> bool:
         """Return true: accounts are not told apart on this system yet, and one does everything."""
         return True

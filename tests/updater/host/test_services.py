@@ -13,6 +13,7 @@ import pytest
 
 from dbsync.errors import Refused
 from dbsync.storage.locks import Lock
+from dbsync.storage.platform import this_platform
 from tests.helpers.terminal import Till
 from tests.helpers.vendor import Vendor
 from updater.host import this_host
@@ -131,7 +132,7 @@ def test_the_order_of_a_terminal_names_what_its_agent_writes_and_reads(till: Til
     assert order.command[-3:] == ("run", "--settings", str(settings.path))
     done = subprocess.run([*order.command[:-3], "--version"], capture_output=True, text=True, check=True, cwd="/")
     assert done.stdout.startswith("tillkeeper")
-    assert order.account == (this_host().own_account().name if this_host().has_accounts else "")
+    assert order.account == (this_platform().own_account().name if this_host().has_accounts else "")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a signal ends a process there at once")

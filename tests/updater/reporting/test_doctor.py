@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from dbsync.errors import Refused
+from dbsync.storage.platform import this_platform
 from tests.helpers import accounts
 from tests.helpers.accounts import CLERK, CLERKS, as_root, on_disk
 from tests.helpers.terminal import Till
 from tests.helpers.vendor import Vendor
-from updater.host import this_host
 from updater.reporting import doctor
 from updater.settings import Settings
 from updater.terminal.installation import Wish, install
@@ -177,8 +177,7 @@ def test_a_folder_above_that_the_clerk_may_write_is_an_error_and_stops_the_agent
 
 @as_root
 def test_a_repair_by_the_clerk_is_refused_with_the_command(two: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    host = type(this_host())
-    monkeypatch.setattr(host, "is_privileged", property(lambda _: False))
+    monkeypatch.setattr(type(this_platform()), "is_privileged", property(lambda _: False))
     with pytest.raises(Refused) as caught:
         doctor.repair(two.path)
     assert f"sudo updater doctor --repair --settings {two.path}" in caught.value.hint
@@ -186,5 +185,5 @@ def test_a_repair_by_the_clerk_is_refused_with_the_command(two: Settings, monkey
 
 @as_root
 def test_an_account_that_is_gone_is_a_finding(two: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(type(this_host()), "account", lambda *_: None)
+    monkeypatch.setattr(type(this_platform()), "account", lambda *_: None)
     assert any("no account clerk-a" in cause for _, cause in problems(two))

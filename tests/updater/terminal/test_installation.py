@@ -14,6 +14,7 @@ import pytest
 from dbsync.errors import DiskProblem, Refused, TryLater
 from dbsync.storage import files
 from dbsync.storage.locks import Lock
+from dbsync.storage.platform import this_platform
 from tests.helpers import accounts
 from tests.helpers.accounts import CLERK, CLERK_B, CLERKS, as_root, on_disk
 from tests.helpers.terminal import Till
@@ -399,15 +400,10 @@ def test_the_clerk_is_refused_what_is_the_agents_with_the_command_of_the_adminis
 ) -> None:
     settings = under(0o022, machine_wish(vendor, url))
 
-    class Clerk(type(this_host())):  # type: ignore[misc]
-        is_privileged = False
-
-        def own_account(self) -> Any:
-            return self.account("clerk-a")
-
+    clerk = this_platform().account("clerk-a")
     with pytest.MonkeyPatch.context() as patch:
-        clerk = Clerk()
-        patch.setattr(rights, "this_host", lambda: clerk)
+        patch.setattr(type(this_platform()), "is_privileged", property(lambda _: False))
+        patch.setattr(type(this_platform()), "own_account", lambda _: clerk)
         for command in ("check", "run", "allow 1.0", "uninstall", "install"):
             with pytest.raises(Refused, match="clerk-a is not the agent's account") as caught:
                 rights.refuse_clerk(settings, command)

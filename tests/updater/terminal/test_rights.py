@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from dbsync.errors import Refused
+from dbsync.storage.platform.base import Account
 from tests.helpers import accounts
 from tests.helpers.accounts import CLERK, CLERK_B, CLERKS, as_root, on_disk
 from updater import settings as settings_file
 from updater.errors import UnsafeRights
-from updater.host.base import Account, Entry, Rights
+from updater.host.base import Entry, Rights
 from updater.settings import Settings
 from updater.terminal import rights
 from updater.terminal.rights import Accounts, Finding, Seen, Severity
@@ -268,11 +269,11 @@ def test_the_command_of_a_finding_repairs_it(place: Path) -> None:
 
 
 def test_the_bits_of_an_account_are_those_of_owner_group_and_others(tmp_path: Path) -> None:
-    clerk = Account("clerk-a", CLERK, CLERK, frozenset({CLERK}))
+    clerk = Account("clerk-a", CLERK, CLERK, (CLERK,), Path("/"))
     file = tmp_path / "file"
     file.touch(0o600)
     assert "cannot" in rights.barred(clerk, file, need=4)
-    assert rights.barred(Account("root", 0, 0, frozenset()), file, need=6) == ""
+    assert rights.barred(Account("root", 0, 0, (), Path("/")), file, need=6) == ""
     assert rights.barred(clerk, Path("/no/such"), need=4) == "/no/such is missing"
 
 
