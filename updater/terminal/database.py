@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from updater.bundles.version_folders import Versions
@@ -35,20 +34,23 @@ def open_effects(settings: Settings, progress: Progress | None, *, reads_only: b
 
 def look_at(settings: Settings, *, reads_only: bool = False) -> Facts:
     """Return the facts of the database from one cheap look; `reads_only` changes no file beside it either."""
+    from dbsync.database import evidence
     from dbsync.storage import connections
 
-    if not reads_only and _has_log(settings):
-        # It may be damaged, and closing the database removes it.
-        return open_effects(settings, None).look()
+    if not reads_only:
+        evidence.keep_log(
+            database=settings.database,
+            backups=settings.backups,
+            prefix=settings.backup_prefix or settings.database.stem,
+            least_free_bytes=settings.limits.least_free_bytes,
+            told=lambda _: None,
+        )
     opened = connections.open_undisturbed if reads_only else connections.open_reading
-    return connections.look(settings.database, had_data=lambda: open_effects(settings, None).traces(), opened=opened)
-
-
-def _has_log(settings: Settings) -> bool:
-    try:
-        return Path(f"{settings.database}-wal").stat().st_size > 0
-    except OSError:
-        return False
+    return connections.look(
+        settings.database,
+        had_data=lambda: evidence.traces(database=settings.database, backups=settings.backups),
+        opened=opened,
+    )
 
 
 def migrations_of(versions: Versions, release: Release) -> tuple[Migration, ...]:
