@@ -3,7 +3,6 @@
 Bundles are wheels that pip downloads once into a cache (TILLKEEPER_BENCH_CACHE), or the sample till, frozen.
 """
 
-import functools
 import json
 import os
 import shutil
@@ -26,10 +25,19 @@ BUNDLES = {
         "ruff-{0}.data/scripts/ruff",
         ("0.17.1", "0.17.2", "0.17.3", "0.17.4", "0.17.5", "0.17.6"),
     ),
-    "pyside6": ("PySide6-Essentials", "PySide6/designer", ("6.9.2", "6.9.3")),
+    "pyside6": (
+        "PySide6-Essentials",
+        "PySide6/designer",
+        ("6.8.2", "6.8.3", "6.9.0", "6.9.1", "6.9.2", "6.9.3"),
+    ),
+    "till": ("", "", ("1.0", "1.1", "1.2", "1.3", "1.4", "1.5")),
 }
 """What is downloaded, the entry in it, and its versions, oldest first."""
 DEFAULT = ("uv", "ruff")
+ONE_PATCH = ("pyside6",)
+"""Bundles of which tufup makes the last patch only: each takes minutes and gigabytes. Older versions take its archive."""
+PATCH_SECONDS = 20 * 60
+"""The longest that tufup's publisher may take for one release."""
 SAMPLE_SECONDS = 0.05
 MB = 1e6
 WITHOUT = "without"
@@ -46,7 +54,11 @@ class Cost:
         return f"{self.seconds:7.2f} s {self.cpu_seconds:7.2f} s CPU {self.peak_bytes / MB:6.0f} MB"
 
 
-def run(words: list, env: dict | None = None) -> Cost:
+class TooLong(Exception):
+    """A program that was ended because it took too long; its text says what it had cost by then."""
+
+
+def run(words: list, env: dict | None = None, limit_seconds: float | None = None) -> Cost:
     """Runs a program to its end; its memory is that of its whole tree, looked at every 50 ms."""
     began = time.monotonic()
     with tempfile.TemporaryFile() as output:
@@ -54,10 +66,17 @@ def run(words: list, env: dict | None = None) -> Cost:
         peak, over = [0], threading.Event()
         watch = threading.Thread(target=sample, args=(child.pid, peak, over))
         watch.start()
+        late = threading.Timer(limit_seconds or threading.TIMEOUT_MAX, child.kill)
+        late.daemon = True
+        late.start()
         _, status, usage = os.wait4(child.pid, 0)
+        late.cancel()
         seconds = time.monotonic() - began
         over.set()
         watch.join()
+        if limit_seconds is not None and seconds >= limit_seconds:
+            child.returncode = -1
+            raise TooLong(f"ended after {Cost(seconds, usage.ru_utime + usage.ru_stime, peak[0])}")
         child.returncode = os.waitstatus_to_exitcode(status)
         if child.returncode != 0:
             output.seek(0)
@@ -107,8 +126,10 @@ class Site:
 
 
 def bundle(name: str, version: str, folder: Path) -> Path:
-    """The files of a wheel, with the vendor's description."""
-    package, entry, _ = BUNDLES[name]
+    """The files of a wheel, or the frozen sample till, with the vendor's description."""
+    package, entry, versions = BUNDLES[name]
+    if not package:
+        return frozen(version, folder / f"{name}-{version}", schema=versions.index(version) + 1)
     cache = Path(os.environ.get("TILLKEEPER_BENCH_CACHE") or Path.home() / ".cache" / "tillkeeper-bench")
     stem = f"{package.replace('-', '_').lower()}-{version}-"
     found = [path for path in cache.glob("*.whl") if path.name.lower().startswith(stem)]
@@ -126,6 +147,17 @@ def bundle(name: str, version: str, folder: Path) -> Path:
     (target / "app").chmod(0o755)
     (target / "tillkeeper.toml").write_text(f'version = "{version}"\nentry = "app"\n')
     return target
+
+
+def frozen(version: str, folder: Path, *, schema: int) -> Path:
+    """A release of the sample till, frozen for itself as a vendor's build is; like the wheels without a self-test."""
+    sys.path.insert(0, str(ROOT))
+    from tests.sample_till.bundles import freeze, make_frozen_bundle
+
+    made = freeze(folder.with_name(f"{folder.name}-frozen"))
+    make_frozen_bundle(folder, made, version=version, schema=schema)
+    (folder / "tillkeeper.toml").write_text(f'version = "{version}"\nentry = "till"\nmigrations = "migrations"\n')
+    return folder
 
 
 class Ours:
@@ -191,7 +223,10 @@ class Theirs:
 
     def add(self, files: Path, *, version: str, patch: bool) -> Cost:
         """Publishes."""
-        return run([*self.words, "add", str(self.folder), str(files), version, "patch" if patch else "archive"])
+        words = [*self.words, "add", str(self.folder), str(files), version]
+        if patch:
+            return run([*words, "patch"], limit_seconds=PATCH_SECONDS)
+        return run([*words, "archive"])
 
     def install(self, terminal: str, version: str, files: Path, *, with_archive: bool) -> None:
         """Makes an app of a version, with the archive that patches need, or without."""
@@ -242,13 +277,13 @@ def measure(name: str, behind: int, folder: Path, *, patches: bool) -> None:
     bundles = {version: bundle(name, version, folder / "bundles") for version in versions}
     size_bytes = size_of(bundles[last])
     count = sum(1 for path in bundles[last].rglob("*") if path.is_file())
-    say(f"{count} files, {size_bytes / MB:.1f} MB")
+    say(f"{count} files, {size_bytes / MB:.1f} MB; load {os.getloadavg()[0]:.1f}")
     ours, theirs = Ours(folder / "ours"), Theirs(folder / "theirs")
+    patched = set(versions[1:]) if name not in ONE_PATCH else {last}
     for version in versions:
         is_last = version == last
         cost = ours.add(bundles[version], last=is_last, deltas_count=behind)
-        patch = patches and version != versions[0] and (is_last or behind > 1)
-        peer = theirs.add(bundles[version], version=version, patch=patch)
+        peer, patches = their_release(theirs, bundles[version], version, patch=patches and version in patched)
         if is_last:
             say(f"made: tufup                 {peer}   {theirs.made(last)}")
             say(f"made: Tillkeeper, {behind} delta(s) {cost}   {ours.made(last)}")
@@ -261,23 +296,45 @@ def measure(name: str, behind: int, folder: Path, *, patches: bool) -> None:
     if behind == 1:
         del cases["1 behind"]
     say(f"{'':<12} {'':<11} {'wall':>9} {'CPU':>13} {'peak':>9} {'requests':>9} {'bytes':>10} {'on disk':>10}")
-    for case, version in cases.items():
-        sides = {"tufup": theirs, "Tillkeeper": ours}
-        for side, terminal in sides.items():
-            if terminal is theirs and not patches and version != WITHOUT:
-                continue
-            now = versions[-2] if version == WITHOUT else version
-            tell(case, side, terminal.update(version, now), terminal.disk_bytes(version))
+    for case, terminal in cases.items():
+        now = versions[-2] if terminal == WITHOUT else terminal
+        # Without patches tufup's way is the archive in every case, which is measured as "full".
+        peers = theirs if patches or terminal == WITHOUT else None
+        compared(case, peers, ours, terminal, now)
     updated = versions[-2] if patches else WITHOUT
-    for side, update in {
-        "tufup": functools.partial(theirs.update, updated, last),
-        "Tillkeeper": functools.partial(ours.update, versions[-2], last),
-    }.items():
-        tell("nothing new", side, update(), 0)
+    compared("nothing new", theirs, ours, versions[-2], last, peers_terminal=updated)
 
 
-def tell(case: str, side: str, found: tuple, disk_bytes: int) -> None:
-    """One line of the table."""
+def their_release(theirs: Theirs, files: Path, version: str, *, patch: bool) -> tuple:
+    """tufup's publisher; a patch that takes too long is left out, and no further one is made."""
+    if patch:
+        try:
+            return theirs.add(files, version=version, patch=True), True
+        except TooLong as error:
+            say(f"made: tufup's patch of {version} {error}")
+            for path in (theirs.folder / "public/targets").glob(f"{APP}-{version}.*"):
+                path.unlink()
+    return theirs.add(files, version=version, patch=False), False
+
+
+def compared(
+    case: str, theirs: Theirs | None, ours: Ours, terminal: str, now: str, *, peers_terminal: str | None = None
+) -> None:
+    """Lines of the table: both sides one after the other, and what ours costs of theirs."""
+    found = {}
+    if theirs is not None:
+        place = peers_terminal or terminal
+        found["tufup"] = tell(case, "tufup", theirs.update(place, now), theirs.disk_bytes(place))
+    found["Tillkeeper"] = tell(case, "Tillkeeper", ours.update(terminal, now), ours.disk_bytes(terminal))
+    if len(found) == 2:
+        pairs = zip(("wall", "CPU", "peak", "bytes"), found["Tillkeeper"], found["tufup"], strict=True)
+        ratios = [f"{name} {our / their:.2f}" for name, our, their in pairs if their]
+        say(f"{'':<12} {'of it':<11} {', '.join(ratios)}")
+
+
+def tell(case: str, side: str, found: tuple, disk_bytes: int) -> tuple:
+    """One line of the table; returns what it costs."""
     cost, requests, sent_bytes = found
     disk = f"{disk_bytes / MB:8.1f} MB" if disk_bytes else ""
     say(f"{case:<12} {side:<11} {cost} {requests:9} {sent_bytes / MB:7.3f} MB {disk}")
+    return cost.seconds, cost.cpu_seconds, cost.peak_bytes, sent_bytes

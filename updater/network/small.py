@@ -44,7 +44,7 @@ class Line:
         usual = 443 if is_secure else 80
         shown = f"[{host}]" if ":" in host else host
         self._host: Final = shown if port in (None, usual) else f"{shown}:{port}"
-        self._socket: socket.socket = socket.create_connection((name, port or usual), timeout_seconds)
+        self._socket = socket.create_connection((name, port or usual), timeout_seconds)  # type: ignore[arg-type]
         if is_secure:
             self._socket = _secured(self._socket, host)
         self._rest = b""
