@@ -35,7 +35,7 @@ BUNDLES = {
 """What is downloaded, the entry in it, and its versions, oldest first."""
 DEFAULT = ("uv", "ruff")
 ONE_PATCH = ("pyside6",)
-"""Bundles of which tufup makes the last patch only: each takes minutes and gigabytes. Older versions take its archive."""
+"""Bundles of which tufup makes one patch: each takes minutes and gigabytes. Older versions take the archive."""
 PATCH_SECONDS = 20 * 60
 """The longest that tufup's publisher may take for one release."""
 SAMPLE_SECONDS = 0.05

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple, Protocol
 
 from dbsync.backups import compression
-from dbsync.errors import Refused
 from dbsync.facts import ReleaseId
+from updater.errors import PackUnusable
 from updater.manifest import ManifestError, check_path
 
 MAGIC: Final = b"TKPACK1\n"
@@ -34,10 +34,6 @@ READ_BYTES: Final = 1 << 17
 PIECE_BYTES: Final = 1 << 18
 """How much of a stream is read and unpacked at once: a few of them wait to be written."""
 XZ_FILTERS: Final = ({"id": lzma.FILTER_LZMA2, "dict_size": LZMA_WINDOW_BYTES, "preset": 9},)
-
-
-class PackUnusable(Refused):
-    """A pack or a delta from which the release cannot be made here; the release itself is not to blame."""
 
 
 class Stream(StrEnum):

@@ -23,10 +23,10 @@ from updater.bundles import space
 from updater.bundles.downloads import Downloads
 from updater.bundles.foreign_files import Kept
 from updater.bundles.offers import Found, Here, Manifests, meant_here, newest_usable
-from updater.bundles.packs import PackUnusable
 from updater.bundles.version_folders import Versions
 from updater.bundles.ways import Way, Ways, ways
 from updater.decisions.rollout import direct
+from updater.errors import PackUnusable
 from updater.host import this_host
 from updater.host.base import NOT_STARTED
 from updater.manifest import Manifest

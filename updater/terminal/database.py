@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from updater.bundles.version_folders import Versions
@@ -34,10 +35,11 @@ def open_effects(settings: Settings, progress: Progress | None, *, reads_only: b
 
 def look_at(settings: Settings, *, reads_only: bool = False) -> Facts:
     """Return the facts of the database from one cheap look; `reads_only` changes no file beside it either."""
-    from dbsync.database import evidence
     from dbsync.storage import connections
 
-    if not reads_only:
+    if not reads_only and _has_log(settings):
+        from dbsync.database import evidence
+
         evidence.keep_log(
             database=settings.database,
             backups=settings.backups,
@@ -48,9 +50,23 @@ def look_at(settings: Settings, *, reads_only: bool = False) -> Facts:
     opened = connections.open_undisturbed if reads_only else connections.open_reading
     return connections.look(
         settings.database,
-        had_data=lambda: evidence.traces(database=settings.database, backups=settings.backups),
+        had_data=lambda: _traces(settings),
         opened=opened,
     )
+
+
+def _has_log(settings: Settings) -> bool:
+    try:
+        return Path(f"{settings.database}-wal").stat().st_size > 0
+    except OSError:
+        return False
+
+
+def _traces(settings: Settings) -> str:
+    # Here, because a start that finds its database needs none of it.
+    from dbsync.database import evidence
+
+    return evidence.traces(database=settings.database, backups=settings.backups)
 
 
 def migrations_of(versions: Versions, release: Release) -> tuple[Migration, ...]:
