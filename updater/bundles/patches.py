@@ -6,6 +6,7 @@ a block and for the lists of the patch, never for a file.
 
 from __future__ import annotations
 
+import re
 import sys
 from array import array
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,11 @@ STEP_COUNT: Final = 1 << 10
 STEP_BYTES: Final = 4 * GAP_LIMIT_BYTES
 """Runs that are laid out at once: so many, and fewer where they are far apart."""
 _ZEROS: Final = bytes(BLOCK_BYTES)
+_NUMBER: Final = re.compile(rb"[\x80-\xff]*[\x00-\x7f]")
+NUMBER_LIMIT_BYTES: Final = 9
+"""Of the variable length form: 63 bits."""
+NUMBERS_COUNT: Final = 1 << 14
+"""How many numbers are remembered."""
 _LOW, _HIGH = (int.from_bytes(bytes([byte]) * BLOCK_BYTES, "little") for byte in (0x7F, 0x80))
 
 
@@ -60,33 +66,45 @@ def added(old: bytes, difference: bytes) -> bytes:
     return (((one & low) + (other & low)) ^ ((one ^ other) & high)).to_bytes(size, "little")
 
 
+class _Numbers(dict[bytes, int]):
+    """Numbers by the bytes of their variable length form, least significant part first; most come many times."""
+
+    def __missing__(self, data: bytes) -> int:
+        if len(data) > NUMBER_LIMIT_BYTES:
+            raise unusable("a patch is damaged")
+        value = sum((byte & 0x7F) << 7 * place for place, byte in enumerate(data))
+        if len(self) < NUMBERS_COUNT:
+            self[data] = value
+        return value
+
+
 def covers(data: bytes) -> Iterator[Cover]:
     """Yield the covers of a patch.
 
     Raises:
         PackUnusable: they are damaged.
     """
-    place, old_end = 0, 0
-    while place < len(data):
-        values = []
-        for _ in range(3):
-            value = shift = 0
-            while True:
-                if place >= len(data) or shift > 63:
-                    raise unusable("a patch is damaged")
-                byte = data[place]
-                place += 1
-                value |= (byte & 0x7F) << shift
-                if byte < 0x80:
-                    break
-                shift += 7
-            values.append(value)
-        literal_bytes, size_bytes, step = values
+    numbers, old_end = _numbers(data), 0
+    for literal_bytes in numbers:
+        size_bytes, step = next(numbers, None), next(numbers, None)
+        if size_bytes is None or step is None:
+            raise unusable("a patch is damaged")
         old_place = old_end + (-(step >> 1) if step & 1 else step >> 1)
         if old_place < 0 or literal_bytes + size_bytes == 0:
             raise unusable("a patch is damaged")
         yield Cover(literal_bytes, old_place, size_bytes)
         old_end = old_place + size_bytes
+
+
+def _numbers(data: bytes) -> Iterator[int]:
+    """Yield the numbers in bytes, which are cut a block at a time: never more of them are in memory."""
+    known, place = _Numbers(), 0
+    while place < len(data):
+        found = _NUMBER.findall(data, place, place + BLOCK_BYTES)
+        if not found:
+            raise unusable("a patch is damaged")
+        place += sum(map(len, found))
+        yield from map(known.__getitem__, found)
 
 
 def covers_to_bytes(found: Iterator[Cover]) -> bytes:
@@ -197,6 +215,9 @@ def _short(found: Iterator[Cover]) -> Iterator[Cover]:
     """Yield covers of which no part is longer than a block."""
     for cover in found:
         literal_bytes, old_place, left_bytes = cover
+        if literal_bytes <= BLOCK_BYTES and left_bytes <= BLOCK_BYTES:
+            yield cover
+            continue
         while literal_bytes > BLOCK_BYTES:
             yield Cover(BLOCK_BYTES, old_place, 0)
             literal_bytes -= BLOCK_BYTES
