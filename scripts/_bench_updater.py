@@ -228,6 +228,12 @@ class Theirs:
             return run([*words, "patch"], limit_seconds=PATCH_SECONDS)
         return run([*words, "archive"])
 
+    def add_again(self, files: Path, *, version: str) -> Cost:
+        """Publishes a bundle without a patch, whose patch took too long."""
+        for path in (self.folder / "public/targets").glob(f"{APP}-{version}.*"):
+            path.unlink()
+        return self.add(files, version=version, patch=False)
+
     def install(self, terminal: str, version: str, files: Path, *, with_archive: bool) -> None:
         """Makes an app of a version, with the archive that patches need, or without."""
         folder = self.folder / terminal
@@ -279,17 +285,27 @@ def measure(name: str, behind: int, folder: Path, *, patches: bool) -> None:
     count = sum(1 for path in bundles[last].rglob("*") if path.is_file())
     say(f"{count} files, {size_bytes / MB:.1f} MB; load {os.getloadavg()[0]:.1f}")
     ours, theirs = Ours(folder / "ours"), Theirs(folder / "theirs")
-    patched = set(versions[1:]) if name not in ONE_PATCH else {last}
-    for version in versions:
+    theirs_from = 0 if name not in ONE_PATCH else len(versions) - 2
+    for place, version in enumerate(versions):
         is_last = version == last
         cost = ours.add(bundles[version], last=is_last, deltas_count=behind)
-        peer, patches = their_release(theirs, bundles[version], version, patch=patches and version in patched)
         if is_last:
-            say(f"made: tufup                 {peer}   {theirs.made(last)}")
             say(f"made: Tillkeeper, {behind} delta(s) {cost}   {ours.made(last)}")
         elif version in (versions[0], versions[-2]):
             ours.install(version)
+        if place < theirs_from:
+            continue
+        if not is_last:
+            theirs.add(bundles[version], version=version, patch=patches and place > theirs_from)
             theirs.install(version, version, bundles[version], with_archive=True)
+            continue
+        try:
+            peer = theirs.add(bundles[version], version=version, patch=patches)
+        except TooLong as error:
+            say(f"made: tufup, a patch {error}")
+            patches = False
+            peer = theirs.add_again(bundles[version], version=version)
+        say(f"made: tufup                 {peer}   {theirs.made(last)}")
     ours.install_without_deltas(versions[-2])
     theirs.install(WITHOUT, versions[-2], bundles[versions[-2]], with_archive=False)
     cases = {"one behind": versions[-2], f"{behind} behind": versions[0], "full": WITHOUT}
@@ -299,22 +315,11 @@ def measure(name: str, behind: int, folder: Path, *, patches: bool) -> None:
     for case, terminal in cases.items():
         now = versions[-2] if terminal == WITHOUT else terminal
         # Without patches tufup's way is the archive in every case, which is measured as "full".
-        peers = theirs if patches or terminal == WITHOUT else None
+        is_compared = terminal == WITHOUT or (patches and terminal in versions[theirs_from:])
+        peers = theirs if is_compared else None
         compared(case, peers, ours, terminal, now)
     updated = versions[-2] if patches else WITHOUT
     compared("nothing new", theirs, ours, versions[-2], last, peers_terminal=updated)
-
-
-def their_release(theirs: Theirs, files: Path, version: str, *, patch: bool) -> tuple:
-    """tufup's publisher; a patch that takes too long is left out, and no further one is made."""
-    if patch:
-        try:
-            return theirs.add(files, version=version, patch=True), True
-        except TooLong as error:
-            say(f"made: tufup's patch of {version} {error}")
-            for path in (theirs.folder / "public/targets").glob(f"{APP}-{version}.*"):
-                path.unlink()
-    return theirs.add(files, version=version, patch=False), False
 
 
 def compared(
