@@ -38,6 +38,8 @@ ONE_PATCH = ("pyside6",)
 """Bundles of which tufup makes one patch: each takes minutes and gigabytes. Older versions take the archive."""
 PATCH_SECONDS = 20 * 60
 """The longest that tufup's publisher may take for one release."""
+ALONE = ("--deltas", "0", "--no-pack")
+"""Options of a publish that makes tufup's archive alone."""
 SAMPLE_SECONDS = 0.05
 MB = 1e6
 WITHOUT = "without"
@@ -176,13 +178,13 @@ class Ours:
 
     def add(self, files: Path, *, last: bool, deltas_count: int) -> Cost:
         """Publishes; only the last release needs more than an archive."""
-        forms = ["--deltas", str(deltas_count)] if last else ["--deltas", "0", "--no-pack"]
+        forms = ["--deltas", str(deltas_count)] if last else ALONE
         return self.publish("release", str(files), "--unverified", *forms)
 
-    def install(self, version: str) -> None:
+    def install(self, version: str) -> Cost:
         """Makes a terminal that has the newest release."""
         folder = self.folder / version
-        run([
+        return run([
             *self.words, "install", "--url", self.site.url, "--root", str(self.folder / "public/metadata/1.root.json"),
             "--settings", str(folder / "settings.toml"), "--program", str(folder / "program"),
             "--state", str(folder / "state"), "--data", str(folder / "data"),
@@ -271,6 +273,50 @@ def bench(names: list, behind: int, *, patches: bool = True) -> None:
                 measure(name, behind, Path(folder), patches=patches)
             except FileNotFoundError as error:
                 say(f"-- {name} is left out: {error}")
+
+
+def many(count: int, gigabytes: float) -> None:
+    """One release of many files, and one in which a hundredth of them differs: published, staged, checked."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        files = folder / "bundle"
+        made_bytes = make_many(files, count, int(gigabytes * 1e9))
+        say(f"-- {count} files, {made_bytes / MB:.0f} MB, half of each file random; load {os.getloadavg()[0]:.1f}")
+        ours = Ours(folder / "ours")
+        say(f"publish 1.0 (archive alone)     {ours.publish('release', str(files), '--unverified', *ALONE)}")
+        say(f"install 1.0                     {ours.install('1.0')}")
+        for number in range(0, count, 100):
+            path = file_of(files, number)
+            path.write_bytes(path.read_bytes()[:-8] + os.urandom(8))
+        (files / "tillkeeper.toml").write_text('version = "1.1"\nentry = "app"\n')
+        forms = ("--deltas", "1", "--no-pack")
+        say(f"publish 1.1 (archive and delta) {ours.publish('release', str(files), '--unverified', *forms)}")
+        say(f"{'':<31} {ours.made('1.1')}")
+        for case in ("update by the delta", "nothing new"):
+            cost, requests, sent_bytes = ours.update("1.0", "")
+            say(f"{case:<31} {cost} {requests} requests {sent_bytes / MB:.1f} MB")
+        words = ["status", "--settings", str(folder / "ours/1.0/settings.toml")]
+        say(f"status                          {run([*ours.words, *words])}")
+        say(f"on disk                         {size_of(folder / 'ours/1.0') / MB:.0f} MB")
+
+
+def make_many(folder: Path, count: int, size_bytes: int) -> int:
+    """Files of one size in folders of a hundred, half of each random and half of it repeated text."""
+    half = size_bytes // count // 2
+    text = (b"the same words in each file of the release " * (half // 43 + 1))[:half]
+    for number in range(count):
+        path = file_of(folder, number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text + os.urandom(half))
+    (folder / "app").write_text("#!/bin/sh\nexit 0\n")
+    (folder / "app").chmod(0o755)
+    (folder / "tillkeeper.toml").write_text('version = "1.0"\nentry = "app"\n')
+    return size_of(folder)
+
+
+def file_of(folder: Path, number: int) -> Path:
+    """Where a file of many is."""
+    return folder / f"data/part{number // 100:04d}/file_{number:06d}.bin"
 
 
 def measure(name: str, behind: int, folder: Path, *, patches: bool) -> None:
