@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from dbsync.errors import TillkeeperError
 from dbsync.storage import files
 from updater import __version__
-from updater.addresses import WEB, shown
+from updater.addresses import shown
 from updater.answers import Answer
 from updater.host import this_host
 from updater.network import record
-from updater.network.small import Line, Reply
 from updater.repository import listing, trust
 
 GAP_SECONDS: Final = 10.0
@@ -32,8 +30,6 @@ SIZE_LIMIT_BYTES: Final = 100_000
 """Of a timestamp; it has about a thousand bytes."""
 NO_SUCH_ROOT: Final = (403, 404)
 """The statuses by which a server says that there is no newer root."""
-MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_DATE: Final = re.compile(r"[A-Z][a-z]{2}, (\d\d) ([A-Z][a-z]{2}) (\d{4}) (\d\d):(\d\d):(\d\d) GMT", re.ASCII)
 _ASKING: Final[list[threading.Thread]] = []
 """The last cheap look of this process; while it hangs, at a silent name server for instance, none is added."""
 
@@ -81,45 +77,39 @@ def _is_plain(request: dict[str, Any]) -> bool:
 
 
 def _is_unchanged(base: str, kept: listing.Kept, now: datetime) -> bool:
+    import http.client
+
     parts = urlsplit(base)
+    kind = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}.get(parts.scheme)
     has_secrets = parts.username is not None or bool(parts.query)
-    if parts.scheme not in WEB or parts.hostname is None or has_secrets or _has_proxy(parts.scheme, parts.hostname):
+    if kind is None or parts.hostname is None or has_secrets or _has_proxy(parts.scheme, parts.hostname):
         return False
+    connection = kind(parts.hostname, parts.port, timeout=GAP_SECONDS)
     try:
-        with _line(parts) as line:
-            found = _get(line, f"{parts.path}/metadata/timestamp.json", now)
-            if found.status != 200 or hashlib.sha256(found.body).hexdigest() != kept.timestamp_sha256:
-                return False
-            root = f"{parts.path}/metadata/{kept.root_version + 1}.root.json"
-            if not line.is_over:
-                return _get(line, root, now).status in NO_SUCH_ROOT
-        with _line(parts) as line:
-            return _get(line, root, now).status in NO_SUCH_ROOT
-    except (OSError, ValueError):
+        status, data = _get(connection, f"{parts.path}/metadata/timestamp.json", now)
+        if status != 200 or hashlib.sha256(data).hexdigest() != kept.timestamp_sha256:
+            return False
+        status, _ = _get(connection, f"{parts.path}/metadata/{kept.root_version + 1}.root.json", now)
+        return status in NO_SUCH_ROOT
+    except (OSError, http.client.HTTPException, ValueError):
         return False
+    finally:
+        connection.close()
 
 
-def _line(parts: SplitResult) -> Line:
-    return Line(parts.hostname or "", parts.port, is_secure=parts.scheme == "https", timeout_seconds=GAP_SECONDS)
+def _get(connection: Any, path: str, now: datetime) -> tuple[int, bytes]:
+    """Return status and body of one answer; raise ValueError if its clock contradicts this terminal's."""
+    from email.utils import parsedate_to_datetime
 
-
-def _get(line: Line, target: str, now: datetime) -> Reply:
-    """Return one answer; raise ValueError if its clock contradicts this terminal's."""
-    headers = {"User-Agent": f"tillkeeper/{__version__}", "Accept-Encoding": "identity"}
-    reply = line.get(target, headers, limit_bytes=SIZE_LIMIT_BYTES)
-    date = reply.headers.get("date")
-    if date and abs(_time_of(date) - now) > trust.CLOCK_DOUBT:
+    connection.request("GET", path, headers={"User-Agent": f"tillkeeper/{__version__}", "Accept-Encoding": "identity"})
+    response = connection.getresponse()
+    date = response.getheader("Date")
+    if date and abs(parsedate_to_datetime(date).astimezone(UTC) - now) > trust.CLOCK_DOUBT:
         raise ValueError("the clocks differ")
-    return reply
-
-
-def _time_of(text: str) -> datetime:
-    """Return the time of a Date header in the form that servers must send (RFC 9110, 5.6.7)."""
-    found = _DATE.fullmatch(text)
-    if found is None:
-        raise ValueError("the server's clock cannot be read")
-    day, year, hour, minute, second = (int(found[number]) for number in (1, 3, 4, 5, 6))
-    return datetime(year, MONTHS.index(found[2]) + 1, day, hour, minute, second, tzinfo=UTC)
+    data = response.read(SIZE_LIMIT_BYTES)
+    if response.read(1):
+        raise ValueError("it does not end")
+    return response.status, data
 
 
 def _has_proxy(scheme: str, host: str) -> bool:
