@@ -123,7 +123,7 @@ def covers_to_bytes(found: Iterator[Cover]) -> bytes:
 
 
 class Differences:
-    """What a patch adds to those bytes of the old file that are used, one after the other.
+    """The numbers that a patch adds to those bytes of the old file that are used, one after the other.
 
     A large program has a million runs of bytes that change. They are laid out a step at a time, by functions that take
     a whole sequence: a statement for each run would be most of the time of an update.

@@ -25,7 +25,7 @@ Progress = Callable[[dict[str, Any]], None]
 
 
 class Conversation:
-    """One child, for one thread; the caller closes it."""
+    """One child, for one thread, until `close`."""
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
