@@ -3,11 +3,13 @@
 import json
 import os
 import shutil
+import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import closing
 from pathlib import Path
 
 from _environment import ROOT, say
@@ -28,7 +30,9 @@ from updater.model import Journal, Phase, Release
 from updater.settings import load
 good = Journal(Phase.IDLE, Release("0" * 64, sys.argv[3], 0)) if sys.argv[3:] else None
 settings = load(Path(sys.argv[2]), {})
-found = Staging(settings, Versions(settings.program)).find_releases(good)
+staging = Staging(settings, Versions(settings.program))
+found = staging.find_releases(good)
+staging.close()
 # Not `ru_maxrss`: that of a new process begins with its parent's.
 peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
 own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -187,6 +191,9 @@ def check(shelf, url, bundle, folder):
         [sys.executable, "-m", "updater", "install", f"--root={root}", f"--url={url}", f"--bundle={newest}", *options],
         check=True, env=environment, capture_output=True,
     )  # fmt: skip
+    with closing(sqlite3.connect(folder / "data" / "pos_system.db")) as database:
+        # As in a shop: without a database each look searches for what is left of one.
+        database.execute("CREATE TABLE sale (total)")
     words = ["updater", "check", "--settings", str(folder / "settings")]
     for name, before in (("nothing new", lambda: None), ("all verified", lambda: forget_listing(folder))):
         values = []

@@ -1,4 +1,4 @@
-"""The command line: `launch` and `confirm` are dispatched before the CLI library loads."""
+"""The command line: `launch`, `confirm` and `check` are dispatched before the CLI library loads."""
 
 from __future__ import annotations
 
@@ -21,6 +21,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from updater.cli import start
 
         sys.exit(start.confirm(words[1:]))
+    if words[:1] == ["check"]:
+        from updater.cli import start
+
+        status = start.check(words[1:])
+        if status is not None:
+            sys.exit(status)
     from updater.cli.main import commands
 
     commands(words, prog_name="updater")

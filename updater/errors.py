@@ -25,6 +25,10 @@ class LockHeld(Busy):
     outcome = TerminalOutcome.LOCK_HELD
 
 
+class PackUnusable(Refused):
+    """A pack or a delta from which the release cannot be made here; the release itself is not to blame."""
+
+
 class WouldLose(Refused):
     """A rollback after which the live database would lack something, to which nobody has agreed."""
 

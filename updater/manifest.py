@@ -7,7 +7,7 @@ Publisher and terminal share every rule: the publisher signs the bytes only afte
 import json
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -29,8 +29,8 @@ from updater.bundle_names import (
 
 __all__ = [
     "MANIFEST_NAME", "START_NAME", "FileEntry", "Manifest", "ManifestError", "MigrationEntry", "NewerFormat", "Start",
-    "check_fits_here", "check_path", "checked", "empty_folders", "entry_of", "parse", "parse_start", "release_id",
-    "scan", "start_of", "start_to_bytes", "to_bytes",
+    "check_fits_here", "check_path", "checked", "empty_folders", "entry_of", "names_below", "parse", "parse_start",
+    "release_id", "scan", "start_of", "start_to_bytes", "to_bytes",
 ]  # fmt: skip
 
 FORMAT: Final = 1
@@ -201,15 +201,18 @@ def scan(folder: Path) -> dict[str, FileEntry]:
     Raises:
         ManifestError: an entry is neither a file, nor a folder, nor a link that stays inside the folder.
     """
-    found: dict[str, FileEntry] = {}
+    return {relative: entry_of(folder / relative, relative) for relative in sorted(names_below(folder))}
+
+
+def names_below(folder: Path) -> Iterator[str]:
+    """Yield the paths, with slashes, of everything below a folder but folders and our own files; nothing is read."""
     for parent, folders, names in os.walk(folder):
-        links = [name for name in folders if Path(parent, name).is_symlink()]
+        above = "" if parent == str(folder) else f"{Path(parent).relative_to(folder).as_posix()}/"
+        links = [name for name in folders if os.path.islink(f"{parent}/{name}")]  # noqa: PTH114 - of every folder
         for name in (*names, *links):
-            path = Path(parent, name)
-            relative = path.relative_to(folder).as_posix()
+            relative = f"{above}{name}"
             if relative not in OWN_NAMES:
-                found[check_path(relative)] = entry_of(path, relative)
-    return dict(sorted(found.items()))
+                yield check_path(relative)
 
 
 def empty_folders(folder: Path) -> tuple[str, ...]:

@@ -15,12 +15,10 @@ from dbsync.backups import catalog, snapshot
 from dbsync.errors import Damaged, TillkeeperError
 from dbsync.model import Backup, BackupKind
 from dbsync.progress import Told
-from dbsync.storage import file_calls, files, notes, side_files, temporary_files
+from dbsync.storage import file_calls, files, side_files, temporary_files, wal
 from dbsync.storage.connections import check_soundness, open_copy, translated
 
 LOG_COPY: Final = "-damaged-log-"
-MOST_LOG_BYTES: Final = 64_000_000
-"""A larger log is not examined while a till waits: it takes about two seconds for so many bytes."""
 KEPT_COUNT: Final = 3
 """Number of copies of different content: a damaged database that is still written must not fill the disk."""
 
@@ -61,24 +59,24 @@ def keep(database: Path, facts: Backup, *, prefix: str, least_free_bytes: int, t
         return None
 
 
-def keep_log(*, database: Path, folder: Path, prefix: str, least_free_bytes: int) -> tuple[str, Path | None] | None:
+def keep_log(
+    summary: wal.Summary, *, database: Path, folder: Path, prefix: str, least_free_bytes: int
+) -> tuple[str, Path | None] | None:
     """Copy a damaged write-ahead log aside before SQLite drops what it cannot read of it, once for each content.
 
     Args:
+        summary: of the log.
         database: the file; nobody in this process has it open.
         folder: of the copy.
         prefix: first part of the copy's name.
         least_free_bytes: free space that must be left.
 
     Returns:
-        What may be lost, and the copy, None if there was no space or it could not be made; None if nothing may be, or
-        if the copy is there already.
+        What may be lost, and the copy, None if there was no space or it could not be made; None if the copy is there
+        already.
     """
     log = side_files.side_file(database, side_files.WAL)
     try:
-        summary = notes.broken_log(database, size_limit_bytes=MOST_LOG_BYTES)
-        if summary is None:
-            return None
         final = folder / f"{prefix}{LOG_COPY}{files.sha256_of(log)[:16]}.wal"
         if files.is_there(final):
             return None

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from dbsync.backups.description import purpose_of
-from dbsync.cli.console import lasted, printable
+from dbsync.cli.console import lasted
 from dbsync.cli.history_style import STYLE
+from dbsync.cli.lines import printable
 from dbsync.database.timeline import Past, Run, RunKind, RunVerdict
 from dbsync.model import State
 

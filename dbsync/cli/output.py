@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TextIO
 
 import click
 
-from dbsync.cli.console import printable, say
+from dbsync.cli.lines import printable, say
 from dbsync.cli.table import CLICKS, Sentence
 from dbsync.errors import TillkeeperError, interrupts, wrapped
 from dbsync.outcomes import ExitStatus

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import click
 
-from dbsync.cli.console import printable, say
+from dbsync.cli.lines import printable, say
 from dbsync.errors import interrupts, wrapped
 from dbsync.outcomes import ExitStatus
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dbsync.backups import catalog
-from dbsync.database import leftovers, measurements, preflight
+from dbsync.database import evidence, leftovers, measurements, preflight
 from dbsync.database.flight_recorder import ran_out_of_space
 from dbsync.database.shared import Shared, timestamp
-from dbsync.errors import TillkeeperError
 from dbsync.migrations import history
 from dbsync.model import Applied, Facts, Migration, MigrationKind, Recognised, State
 from dbsync.progress import Event, EventKind
-from dbsync.storage import connections, files, side_files
+from dbsync.storage import connections
 from dbsync.storage.introspection import needs_of
 from dbsync.upgrade.outcome_record import FlightEvent
 
@@ -23,47 +21,20 @@ class Looking(Shared):
     """Whether the remains of interrupted runs have been removed, as far as possible."""
 
     def look(self) -> Facts:
-        self._keep_log()
-        return connections.look(self.database, had_data=self.traces, opened=self.opened)
-
-    def _keep_log(self) -> None:
-        """Record a damaged `-wal` and copy it aside, before the first opening: closing the database removes it."""
-        if self._log_seen or self._reads_only or self._begun is not None:
-            return
-        self._log_seen = True
-        log = side_files.side_file(self.database, side_files.WAL)
-        try:
-            if files.size_of(log) <= side_files.WAL_HEADER_BYTES:
-                return
-            from dbsync.backups import quarantine
-
-            found = quarantine.keep_log(
+        if not (self._log_seen or self._reads_only or self._begun is not None):
+            self._log_seen = True
+            evidence.keep_log(
                 database=self.database,
-                folder=self.backups,
+                backups=self.backups,
                 prefix=self._prefix,
                 least_free_bytes=self._least_free_bytes,
+                told=lambda text: self._tell(Event(EventKind.LOG_DAMAGED, text=text)),
             )
-            if found is not None:
-                cause, kept = found
-                line = {"cause": cause, "kept": kept.name if kept is not None else ""}
-                self._flight.record({"event": FlightEvent.LOG_DAMAGED, "at": timestamp(), **line})
-                text = f"{cause}; {f'a copy is kept: {kept}' if kept is not None else 'there was no space for a copy'}"
-                self._tell(Event(EventKind.LOG_DAMAGED, text=text))
-        except TillkeeperError:
-            # A till must start: what is wrong with the database is found by the look that follows.
-            return
+        return connections.look(self.database, had_data=self.traces, opened=self.opened)
 
     def traces(self) -> str:
         """Return the evidence, in a sentence, that there was a database with data here; empty if there is none."""
-        kept = [
-            backup
-            for backup in catalog.list_backups(backups=self.backups, database=self.database)
-            if backup.version > 0
-        ]
-        if kept:
-            return f"{kept[0].path} is a backup of schema {kept[0].version}"
-        last_schema = self._flight.last_schema()
-        return f"{self._flight.path} has it at schema {last_schema}" if last_schema is not None else ""
+        return evidence.traces(database=self.database, backups=self.backups)
 
     def history(self) -> tuple[Applied, ...]:
         with self._reading("read the history") as live:

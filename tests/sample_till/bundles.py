@@ -77,9 +77,14 @@ def copy_migrations(folder: Path, *, schema: int, mended: bool = False) -> Path:
         if int(path.name[:4]) <= schema:
             shutil.copy(path, folder / path.name)
     if mended and schema >= 6:
-        from dbsync.migrations.folder import load
-
-        broken = load(folder)[5].sha256
-        path = next((HERE / "mended").glob("0006*.py"))
-        (folder / path.name).write_text(path.read_text(encoding="utf-8").replace("@BROKEN@", broken), encoding="utf-8")
+        replace_by_mended(folder, 6)
     return folder
+
+
+def replace_by_mended(folder: Path, number: int) -> None:
+    """Put the mended migration of a number in the place of the one that real shops disprove."""
+    from dbsync.migrations.folder import load
+
+    broken = load(folder)[number - 1].sha256
+    path = next((HERE / "mended").glob(f"{number:04}*.py"))
+    (folder / path.name).write_text(path.read_text(encoding="utf-8").replace("@BROKEN@", broken), encoding="utf-8")

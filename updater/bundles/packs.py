@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import json
 import lzma
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple, Protocol
 
 from dbsync.backups import compression
-from dbsync.errors import Refused
 from dbsync.facts import ReleaseId
+from updater.errors import PackUnusable
 from updater.manifest import ManifestError, check_path
 
 MAGIC: Final = b"TKPACK1\n"
@@ -30,12 +30,10 @@ ZSTD_WINDOW_LOG: Final = 23
 """A pack is unpacked with a window of 8 MB at most, a delta with six, of which it fills what it holds."""
 PATCH_LIMIT_BYTES: Final = 1 << 24
 """Of each part of one file's patch that is held in memory. A file that needs more travels whole."""
-READ_BYTES: Final = 1 << 16
+READ_BYTES: Final = 1 << 17
+PIECE_BYTES: Final = 1 << 18
+"""How much of a stream is read and unpacked at once: a few of them wait to be written."""
 XZ_FILTERS: Final = ({"id": lzma.FILTER_LZMA2, "dict_size": LZMA_WINDOW_BYTES, "preset": 9},)
-
-
-class PackUnusable(Refused):
-    """A pack or a delta from which the release cannot be made here; the release itself is not to blame."""
 
 
 class Stream(StrEnum):
@@ -149,7 +147,22 @@ class Source:
         self._ends: Final = place + packed.packed_bytes
         self._undo, self._damage = decompressor(packed.codec)
         self._made_bytes = 0
-        self._ready = bytearray()
+        self._ready = memoryview(b"")
+        """Unpacked and not read yet; a view, because most pieces are passed on as they are."""
+
+    def pieces(self, size_bytes: int) -> Iterator[bytes | memoryview]:
+        """Yield exactly so many bytes, in pieces as they are unpacked.
+
+        Raises:
+            PackUnusable: the stream is damaged, or ends before.
+        """
+        while size_bytes:
+            if not self._ready:
+                self._ready = memoryview(self._more())
+            piece, self._ready = self._ready[:size_bytes], self._ready[size_bytes:]
+            size_bytes -= len(piece)
+            if piece:
+                yield piece
 
     def read(self, size_bytes: int) -> bytes:
         """Return exactly so many bytes.
@@ -157,13 +170,9 @@ class Source:
         Raises:
             PackUnusable: the stream is damaged, or ends before.
         """
-        while len(self._ready) < size_bytes:
-            self._more(size_bytes - len(self._ready))
-        found = bytes(self._ready[:size_bytes])
-        del self._ready[:size_bytes]
-        return found
+        return b"".join(self.pieces(size_bytes))
 
-    def _more(self, wanted_bytes: int) -> None:
+    def _more(self) -> bytes:
         data = b""
         if self._undo.needs_input:
             self._file.seek(self._place)
@@ -172,13 +181,13 @@ class Source:
         if self._undo.eof or (self._undo.needs_input and not data):
             raise unusable(f"the stream {self._packed.stream} ends too early")
         try:
-            made = self._undo.decompress(data, max(wanted_bytes, READ_BYTES))
+            made = self._undo.decompress(data, PIECE_BYTES)
         except self._damage as cause:
             raise unusable(f"the stream {self._packed.stream} is damaged: {cause}") from cause
         self._made_bytes += len(made)
         if self._made_bytes > self._packed.plain_bytes:
             raise unusable(f"the stream {self._packed.stream} is longer than its head says")
-        self._ready += made
+        return made
 
 
 def sources(file: BinaryIO, head: Head) -> dict[Stream, Source]:

@@ -6,14 +6,27 @@ a block and for the lists of the patch, never for a file.
 
 from __future__ import annotations
 
+import re
+import sys
+from array import array
 from collections.abc import Iterator, Mapping
+from itertools import accumulate, chain
 from typing import Final, NamedTuple, Protocol
 
 from updater.bundles.packs import Patched, Stream, unusable
 
 BLOCK_BYTES: Final = 1 << 16
-OVER: Final = 1 << 62
-"""The place of a run after the last one."""
+GAP_LIMIT_BYTES: Final = 0xFFFF
+"""The longest way to the next run; a longer one has runs of no bytes on it."""
+STEP_COUNT: Final = 1 << 10
+STEP_BYTES: Final = 4 * GAP_LIMIT_BYTES
+"""Runs that are laid out at once: so many, and fewer where they are far apart."""
+_ZEROS: Final = bytes(BLOCK_BYTES)
+_NUMBER: Final = re.compile(rb"[\x80-\xff]*[\x00-\x7f]")
+NUMBER_LIMIT_BYTES: Final = 9
+"""Of the variable length form: 63 bits."""
+NUMBERS_COUNT: Final = 1 << 14
+"""How many numbers are remembered."""
 _LOW, _HIGH = (int.from_bytes(bytes([byte]) * BLOCK_BYTES, "little") for byte in (0x7F, 0x80))
 
 
@@ -53,33 +66,45 @@ def added(old: bytes, difference: bytes) -> bytes:
     return (((one & low) + (other & low)) ^ ((one ^ other) & high)).to_bytes(size, "little")
 
 
+class _Numbers(dict[bytes, int]):
+    """Numbers by the bytes of their variable length form, least significant part first; most come many times."""
+
+    def __missing__(self, data: bytes) -> int:
+        if len(data) > NUMBER_LIMIT_BYTES:
+            raise unusable("a patch is damaged")
+        value = sum((byte & 0x7F) << 7 * place for place, byte in enumerate(data))
+        if len(self) < NUMBERS_COUNT:
+            self[data] = value
+        return value
+
+
 def covers(data: bytes) -> Iterator[Cover]:
     """Yield the covers of a patch.
 
     Raises:
         PackUnusable: they are damaged.
     """
-    place, old_end = 0, 0
-    while place < len(data):
-        values = []
-        for _ in range(3):
-            value = shift = 0
-            while True:
-                if place >= len(data) or shift > 63:
-                    raise unusable("a patch is damaged")
-                byte = data[place]
-                place += 1
-                value |= (byte & 0x7F) << shift
-                if byte < 0x80:
-                    break
-                shift += 7
-            values.append(value)
-        literal_bytes, size_bytes, step = values
+    numbers, old_end = _numbers(data), 0
+    for literal_bytes in numbers:
+        size_bytes, step = next(numbers, None), next(numbers, None)
+        if size_bytes is None or step is None:
+            raise unusable("a patch is damaged")
         old_place = old_end + (-(step >> 1) if step & 1 else step >> 1)
         if old_place < 0 or literal_bytes + size_bytes == 0:
             raise unusable("a patch is damaged")
         yield Cover(literal_bytes, old_place, size_bytes)
         old_end = old_place + size_bytes
+
+
+def _numbers(data: bytes) -> Iterator[int]:
+    """Yield the numbers in bytes, which are cut a block at a time: never more of them are in memory."""
+    known, place = _Numbers(), 0
+    while place < len(data):
+        found = _NUMBER.findall(data, place, place + BLOCK_BYTES)
+        if not found:
+            raise unusable("a patch is damaged")
+        place += sum(map(len, found))
+        yield from map(known.__getitem__, found)
 
 
 def covers_to_bytes(found: Iterator[Cover]) -> bytes:
@@ -97,60 +122,54 @@ def covers_to_bytes(found: Iterator[Cover]) -> bytes:
     return bytes(made)
 
 
-class Runs:
-    """The bytes of a patch that are added to those of the old file, taken block by block."""
+class Differences:
+    """The numbers that a patch adds to those bytes of the old file that are used, one after the other.
+
+    A large program has a million runs of bytes that change. They are laid out a step at a time, by functions that take
+    a whole sequence: a statement for each run would be most of the time of an update.
+    """
 
     def __init__(self, part: Patched, streams: Mapping[Stream, Readable]) -> None:
-        count = part.runs_count
-        low, high = streams[Stream.GAPS_LOW].read(count), streams[Stream.GAPS_HIGH].read(count)
-        lengths = streams[Stream.LENGTHS].read(count)
-        if sum(lengths) != part.differences_bytes:
+        low, high = (streams[stream].read(part.runs_count) for stream in (Stream.GAPS_LOW, Stream.GAPS_HIGH))
+        self._lengths: Final = streams[Stream.LENGTHS].read(part.runs_count)
+        if sum(self._lengths) != part.differences_bytes:
             raise unusable("a patch is damaged")
-        self._differences: Final = streams[Stream.DIFFERENCES].read(part.differences_bytes)
-        self._rest: Final = zip(low, high, lengths, strict=True)
-        self._taken_bytes = 0
-        self._start = self._length = 0
-        """Place of the next run among all bytes of the old file that are used, and its length."""
-        self._next(0)
+        self._changes: Final = streams[Stream.DIFFERENCES].read(part.differences_bytes)
+        pairs = bytearray(2 * part.runs_count)
+        pairs[0::2], pairs[1::2] = low, high
+        self._gaps: Final = array("H", bytes(pairs))
+        if sys.byteorder == "big":
+            self._gaps.byteswap()
+        self._done_count = self._taken_bytes = 0
+        """Runs that are laid out, and the bytes of theirs."""
+        self._ready = b""
 
-    def _next(self, stop: int) -> None:
-        for low, high, length in self._rest:
-            stop += low | high << 8
-            if length:
-                self._start, self._length = stop, length
-                return
-        self._start, self._length = OVER, 0
+    def add_to(self, old: bytes) -> bytes:
+        """Return the next bytes of the old file with what is added to them."""
+        size = len(old)
+        steps = [self._ready]
+        ready_bytes = len(self._ready)
+        while ready_bytes < size and self._done_count < len(self._gaps):
+            steps.append(self._step())
+            ready_bytes += len(steps[-1])
+        ready = b"".join(steps)
+        found, self._ready = ready[:size], ready[size:]
+        if len(found) < size:
+            # After the last run nothing changes.
+            found += bytes(size - len(found))
+        return old if found == _ZEROS[:size] else added(old, found)
 
-    def changed(self, old: bytes, place: int) -> bytes:
-        """Return the bytes of a block, which begins at that place of all bytes of the old file that are used."""
-        size, ends, first = len(old), place + len(old), self._start
-        if first >= ends:
-            return old
-        # A million runs are usual in a large program: names of this function alone, and no call for a run.
-        start, length, taken = first, self._length, self._taken_bytes
-        whole, differences, rest = bytearray(size), self._differences, self._rest
-        stop = start
-        while start < ends:
-            stop = start + length
-            if stop > ends:
-                stop = ends
-            whole[start - place : stop - place] = differences[taken : taken + stop - start]
-            taken += stop - start
-            if stop - start < length:
-                start, length = stop, length - (stop - start)
-                break
-            start, length = OVER, 0
-            after = stop
-            for low, high, found in rest:
-                after += low | high << 8
-                if found:
-                    start, length = after, found
-                    break
-        self._start, self._length, self._taken_bytes = start, length, taken
-        begin, end = first - place, stop - place
-        if begin == 0 and end == size:
-            return added(old, bytes(whole))
-        return b"".join((old[:begin], added(old[begin:end], bytes(whole[begin:end])), old[end:]))
+    def _step(self) -> bytes:
+        """Return what the next runs add: bytes of 0 before each, then its own."""
+        first = self._done_count
+        gaps = self._gaps[first : first + STEP_COUNT]
+        if sum(gaps) > STEP_BYTES:
+            gaps = gaps[: STEP_BYTES // GAP_LIMIT_BYTES]
+        self._done_count += len(gaps)
+        ends = list(accumulate(self._lengths[first : self._done_count], initial=self._taken_bytes))
+        self._taken_bytes = ends[-1]
+        runs = map(self._changes.__getitem__, map(slice, ends, ends[1:]))
+        return b"".join(chain.from_iterable(zip(map(bytes, gaps), runs, strict=True)))
 
 
 def patched(base: Base, part: Patched, streams: Mapping[Stream, Readable], size_bytes: int) -> Iterator[bytes]:
@@ -159,14 +178,14 @@ def patched(base: Base, part: Patched, streams: Mapping[Stream, Readable], size_
     Raises:
         PackUnusable: the patch is damaged, or is of another old file.
     """
-    literals, runs = streams[Stream.LITERALS], Runs(part, streams)
-    place, left_bytes = 0, size_bytes
+    literals, differences = streams[Stream.LITERALS], Differences(part, streams)
+    left_bytes = size_bytes
     batch: list[Cover] = []
     old: list[bytes] = []
     olds_bytes = news_bytes = 0
 
     def flush() -> bytes:
-        taken, news = runs.changed(b"".join(old), place), literals.read(news_bytes)
+        taken, news = differences.add_to(b"".join(old)), literals.read(news_bytes)
         made: list[bytes] = []
         new_at = old_at = 0
         for cover in batch:
@@ -180,7 +199,6 @@ def patched(base: Base, part: Patched, streams: Mapping[Stream, Readable], size_
             raise unusable(f"{part.path} becomes larger than the manifest says")
         if olds_bytes + cover.size_bytes > BLOCK_BYTES or news_bytes + cover.literal_bytes > BLOCK_BYTES:
             yield flush()
-            place += olds_bytes
             batch, old, olds_bytes, news_bytes = [], [], 0, 0
         batch.append(cover)
         if cover.size_bytes:
@@ -197,6 +215,9 @@ def _short(found: Iterator[Cover]) -> Iterator[Cover]:
     """Yield covers of which no part is longer than a block."""
     for cover in found:
         literal_bytes, old_place, left_bytes = cover
+        if literal_bytes <= BLOCK_BYTES and left_bytes <= BLOCK_BYTES:
+            yield cover
+            continue
         while literal_bytes > BLOCK_BYTES:
             yield Cover(BLOCK_BYTES, old_place, 0)
             literal_bytes -= BLOCK_BYTES

@@ -23,16 +23,17 @@ from updater.bundles import space
 from updater.bundles.downloads import Downloads
 from updater.bundles.foreign_files import Kept
 from updater.bundles.offers import Found, Here, Manifests, meant_here, newest_usable
-from updater.bundles.packs import PackUnusable
 from updater.bundles.version_folders import Versions
 from updater.bundles.ways import Way, Ways, ways
 from updater.decisions.rollout import direct
+from updater.errors import PackUnusable
 from updater.host import this_host
 from updater.host.base import NOT_STARTED
 from updater.manifest import Manifest
 from updater.model import Journal, Release, ReleaseId, Report, ReportPhase
 from updater.outcomes import TerminalOutcome
 from updater.repository import client
+from updater.repository.conversation import Conversation
 from updater.repository.credentials import with_secrets
 from updater.repository.manner import manner_of
 from updater.settings import Settings
@@ -82,6 +83,12 @@ class Staging:
         self._told: Final = told or _no_report
         self._ways: Final = Ways(settings.private / "packs.json")
         self._offers: dict[ReleaseId, client.Signed] = {}
+        self._conversation: Final = Conversation()
+        """Goes on from a look with something new to the download of it."""
+
+    def close(self) -> None:
+        """End the child that asks the repository, if there is one; the next question starts another."""
+        self._conversation.close()
 
     def find_releases(self, journal: Journal | None, worked: tuple[Release, ...] = ()) -> Catalog:
         """Ask the repository; return releases that this terminal can run and that are newer than the good release.
@@ -90,7 +97,13 @@ class Staging:
             journal: the terminal's journal.
             worked: releases that worked here; those that the vendor withdrew since are named in the result.
         """
-        looked = client.look(self._source(), now=datetime.now(UTC))
+        found = self._found(journal, worked)
+        if not found.newer:
+            self.close()
+        return found
+
+    def _found(self, journal: Journal | None, worked: tuple[Release, ...]) -> Catalog:
+        looked = client.look(self._source(), now=datetime.now(UTC), through=self._conversation)
         settings = self._settings
         direction = direct(looked.said, app=settings.app, channel=settings.channel)
         if looked.answer is not Answer.OK:
@@ -136,7 +149,10 @@ class Staging:
 
     def reuse(self, offer: Offer) -> bool:
         """Return whether its version folder is there and exactly what was signed; one that differs loses its name."""
-        return self._versions.reuse(offer.release)
+        is_there = self._versions.reuse(offer.release)
+        if is_there:
+            self.close()
+        return is_there
 
     def download(self, offer: Offer) -> Path:
         """Return a verified file that the release can be made of: a delta, a pack or the archive.
@@ -152,8 +168,12 @@ class Staging:
         while True:
             way = self._way(known, offer.release)
             self._make_room(known, offer.release, way)
-            result = client.fetch_pack(self._source(), way.pack, to=way.path, progress=self._progress)
+            result = client.fetch_pack(
+                self._source(), way.pack, to=way.path, progress=self._progress, through=self._conversation
+            )
             if result.answer is Answer.OK and result.path is not None:
+                # Its memory is free for what follows.
+                self.close()
                 return result.path
             if way.is_archive or result.answer not in (Answer.REFUSED, Answer.SERVER_WRONG):
                 break
@@ -187,6 +207,7 @@ class Staging:
 
     def copy_bundle(self, offer: Offer, folder: Path) -> Path:
         """Copy the bundle from a folder instead of an archive; it is still checked against the signed manifest."""
+        self.close()
         known = self._known(offer)
         return self._versions.copy_bundle(folder, known.manifest, known.manifest_bytes)
 
@@ -298,7 +319,7 @@ class Staging:
             raise short
 
     def _fetch_manifest(self, listed: client.Listed, path: Path) -> client.Fetched:
-        return client.fetch_manifest(self._source(), listed, to=path)
+        return client.fetch_manifest(self._source(), listed, to=path, through=self._conversation)
 
     def _self_test_command(self, folder: Path, manifest: Manifest) -> list[str]:
         assert manifest.self_test is not None

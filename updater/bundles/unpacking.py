@@ -71,7 +71,7 @@ class Unpacking:
     def _make(self, part: Part, entry: FileEntry, streams: dict[Stream, Source]) -> None:
         match part:
             case New():
-                self._write(part.path, entry, _read(streams, entry.size_bytes))
+                self._write(part.path, entry, streams[Stream.LITERALS].pieces(entry.size_bytes))
             case Moved():
                 with self._open_base(part.base) as base:
                     self._write(part.path, entry, _copied(base, entry.size_bytes))
@@ -94,7 +94,7 @@ class Unpacking:
             raise unusable("it is not a file", self._base / path)
         return _Base(os.fdopen(descriptor, "rb"))
 
-    def _write(self, path: str, entry: FileEntry, chunks: Iterator[bytes]) -> None:
+    def _write(self, path: str, entry: FileEntry, chunks: Iterator[bytes | memoryview] | Iterator[bytes]) -> None:
         """Have a file written behind: while its bytes are hashed and written, the next ones are unpacked."""
         assert self._behind is not None
         target = Target(path, entry, self._folder)
@@ -107,13 +107,6 @@ class Unpacking:
             self._behind.wait()
             target.close()
             raise
-
-
-def _read(streams: dict[Stream, Source], size_bytes: int) -> Iterator[bytes]:
-    while size_bytes:
-        chunk = streams[Stream.LITERALS].read(min(size_bytes, files.READ_SIZE_BYTES))
-        size_bytes -= len(chunk)
-        yield chunk
 
 
 def _copied(base: _Base, size_bytes: int) -> Iterator[bytes]:

@@ -22,10 +22,10 @@ from updater.manifest import (
     ManifestError,
     Start,
     entry_of,
+    names_below,
     parse,
     parse_start,
     release_id,
-    scan,
     start_of,
     start_to_bytes,
 )
@@ -239,8 +239,7 @@ class Versions:
         for path in manifest.folders:
             if (folder / path).is_symlink() or not (folder / path).is_dir():
                 raise Refused(operation="check", path=folder / path, cause="the folder is missing")
-        extra = scan(folder).keys() - manifest.files.keys()
-        for path in sorted(extra):
+        for path in sorted(set(names_below(folder)) - manifest.files.keys()):
             if not remove_extra:
                 raise Refused(operation="check", path=folder / path, cause="it is not in the signed manifest")
             file_calls.remove(folder / path, missing_ok=False)

@@ -9,7 +9,6 @@ from typing import Final, NamedTuple
 
 from dbsync.errors import Refused
 from dbsync.storage import files
-from updater.bundles import packs
 from updater.bundles.downloads import Downloads
 from updater.model import Release, ReleaseId, Sha256
 from updater.repository.client import Listed, Pack
@@ -82,8 +81,15 @@ def ways(listed: Listed, release: Release, downloads: Downloads, *, installed: A
             name = next((name for name in installed if name.endswith(f"-{pack.since[:12]}")), None)
             if name is not None:
                 found.append(Way(pack, path, downloads.here_bytes(path), (name, pack.since)))
-        elif packs.has_zstd():
+        elif _can_unpack():
             found.append(Way(pack, path, downloads.here_bytes(path)))
     path = downloads.path_of(release)
     archive = Pack(listed.archive_path, listed.archive_size_bytes, listed.archive_sha256, None)
     return [*found, Way(archive, path, downloads.here_bytes(path), is_archive=True)]
+
+
+def _can_unpack() -> bool:
+    # Here, because a look that finds nothing new needs none of it.
+    from updater.bundles import packs
+
+    return packs.has_zstd()

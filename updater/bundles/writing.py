@@ -41,7 +41,7 @@ class Target:
         """Make the file."""
         self._file = self._folder.new_file(self._path, self._entry)
 
-    def take(self, chunk: bytes) -> None:
+    def take(self, chunk: bytes | memoryview) -> None:
         """Write the next bytes; close the file if that fails, because nothing else is done to it then."""
         assert self._file is not None
         try:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from updater.cli.shared import terminal_of, with_settings
+from updater.cli.cycle import terminal_of
+from updater.cli.shared import with_settings
 from updater.model import ProcessKind
 from updater.settings import Settings
 

@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 
 import click
 
-from dbsync.cli.console import say
+from dbsync.cli.lines import say
 from dbsync.errors import TryLater
-from updater.cli.shared import ready_agent, terminal_of, with_settings
+from updater.cli.cycle import ready_agent, terminal_of
+from updater.cli.shared import with_settings
 from updater.model import ProcessKind
 from updater.settings import Settings
 

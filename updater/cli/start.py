@@ -1,4 +1,7 @@
-"""`updater launch` and `updater confirm`, which tills run at every start, without the CLI library."""
+"""`updater launch`, `updater confirm` and the usual forms of `updater check`, without the CLI library.
+
+Tills run the first two at every start, and what an agent costs is the third with nothing new.
+"""
 
 from __future__ import annotations
 
@@ -83,6 +86,36 @@ def _confirm(words: list[str]) -> int:
     terminal = Terminal(settings, kind=ProcessKind.CONFIRM)
     confirmed = confirm(terminal, TrialId(os.environ["TILLKEEPER_TRIAL_ID"])) is ConfirmAnswer.CONFIRMED
     return ExitStatus.DONE if confirmed else ExitStatus.GIVEN_UP
+
+
+def check(words: list[str]) -> int | None:
+    """Run `updater check [--json] [--settings FILE]` and return the exit status; None for words that the library reads.
+
+    Errors are those of the library's command: a sentence on stderr, and an exit status.
+    """
+    as_json = "--json" in words
+    rest = [word for word in words if word != "--json"]
+    if rest and (len(rest) != 2 or rest[0] != "--settings" or Path(rest[1]).is_dir()):
+        return None
+    from dbsync.cli.lines import printable, say
+    from dbsync.errors import interrupts, wrapped
+
+    try:
+        from updater import settings
+        from updater.cli import cycle
+
+        found = settings.load(settings.find(Path(rest[1]) if rest else None))
+        return cycle.check(found, as_json=as_json, tell=lambda line: cycle.print_result(line, as_json=as_json))
+    except BaseException as raised:  # noqa: BLE001 - of any type: the last boundary
+        error = wrapped(raised)
+        text, status = error.in_words, error.exit_status
+        if interrupts(raised):
+            text, status = "interrupted: everything is as it was, or finished", ExitStatus.INTERRUPTED
+        if sys.stderr is not None:
+            say(f"Error: {printable(text)}", sys.stderr)
+        return status
+    finally:
+        _settle_streams()
 
 
 def _settings(words: list[str]) -> tuple[Settings, list[str]]:

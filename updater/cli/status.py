@@ -7,7 +7,8 @@ import json
 import click
 
 from dbsync.cli.output import tell
-from updater.cli.shared import as_json, terminal_of, with_settings
+from updater.cli.cycle import terminal_of
+from updater.cli.shared import as_json, with_settings
 from updater.model import ProcessKind
 from updater.settings import Settings
 

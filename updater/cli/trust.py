@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from dbsync.cli.output import tell
-from updater.cli.shared import FILE, as_json, ready_agent, with_settings
+from updater.cli.cycle import ready_agent
+from updater.cli.shared import FILE, as_json, with_settings
 from updater.settings import Settings
 
 

@@ -135,6 +135,11 @@ class Host(ABC):
     def keeps_executable_bit(self) -> bool:
         """Whether file modes on this system keep the executable bit."""
 
+    @property
+    @abstractmethod
+    def has_proxy_settings(self) -> bool:
+        """Whether this system has proxies beside those of the environment."""
+
     @abstractmethod
     def platform_tag(self) -> str:
         """Return the name that a manifest's platform is compared with, such as `linux-x86_64`."""

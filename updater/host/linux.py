@@ -23,6 +23,8 @@ MACHINE_IDS: Final = {"system": Path("/etc/machine-id"), "board": Path("/sys/cla
 class LinuxHost(PosixHost):
     """A terminal that runs Linux."""
 
+    has_proxy_settings = False
+
     def read_boot_id(self) -> str:
         return (PROC / "sys/kernel/random/boot_id").read_text().strip()
 

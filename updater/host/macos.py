@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 class MacHost(PosixHost):
     """A terminal that runs macOS."""
 
+    has_proxy_settings = True
+
     def read_boot_id(self) -> str:
         return self._ask(["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]).strip()
 

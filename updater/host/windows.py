@@ -93,6 +93,7 @@ class WindowsHost(SharedHost):
     """A terminal that runs Windows."""
 
     keeps_executable_bit = False
+    has_proxy_settings = True
     has_accounts = False
 
     def machine(self) -> str:

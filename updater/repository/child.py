@@ -1,4 +1,4 @@
-"""The child that asks the repository: a JSON request on stdin, JSON lines as answers on stdout.
+"""The child that asks the repository: JSON requests on stdin, a line each; JSON lines as answers on stdout.
 
 Libraries are loaded when they are needed: an unchanged repository takes none of them.
 """
@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 from dbsync.errors import wrapped
@@ -21,15 +22,16 @@ from updater.network.manner import Manner
 if TYPE_CHECKING:
     from updater.network.addresses import Addresses
     from updater.network.http import Trouble
+    from updater.repository.look import Look
 
 OWN_SHARE: Final = 0.9
 """Part of the deadline that this child uses up by itself: then its answer names the address, and the cause."""
+KEY_SERVICES: Final = ("azure", "boto3", "botocore", "google")
 
 
 def look(request: dict[str, Any]) -> dict[str, Any]:
     """Ask one address after the other until one answers; each has its share of the time."""
     from updater.network.http import Trouble
-    from updater.repository.look import Look
 
     manner, addresses = _asked(request)
     troubles: list[tuple[str, Trouble]] = []
@@ -39,7 +41,7 @@ def look(request: dict[str, Any]) -> dict[str, Any]:
         for count, address in enumerate(order):
             share_seconds = (ends - time.monotonic()) / (len(order) - count)
             try:
-                found = Look(request, address, manner, until=time.monotonic() + share_seconds).run()
+                found = _look_class()(request, address, manner, until=time.monotonic() + share_seconds).run()
             except Trouble as trouble:
                 troubles.append((address, trouble))
                 addresses.failed(address, trouble)
@@ -74,6 +76,23 @@ def fetch(request: dict[str, Any]) -> dict[str, Any]:
         addresses.save()
 
 
+def _look_class() -> type[Look]:
+    """Import TUF, without the libraries of key services that may be installed beside it: here nothing is signed.
+
+    securesystemslib loads each of them that is there. They are most of the time of a look, and code that this process,
+    which may be root's, does not need.
+    """
+    hidden = [name for name in KEY_SERVICES if name not in sys.modules]
+    # None hides a module (docs.python.org/3/reference/import.html#the-module-cache).
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    try:
+        from updater.repository.look import Look
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+    return Look
+
+
 def _own_seconds(request: dict[str, Any]) -> float:
     """Return the time that is this child's own, without what its start took on a busy machine."""
     seconds = float(request["seconds"])
@@ -90,16 +109,17 @@ def _asked(request: dict[str, Any]) -> tuple[Manner, Addresses]:
 
 
 def main() -> None:
-    """Answer one request; whatever is raised is an answer too."""
-    try:
-        request = json.loads(sys.stdin.readline())
-        threading.Thread(target=_end_with_parent, daemon=True).start()
-        answer = answer_to(request)
-    except BaseException as raised:  # noqa: BLE001 - of any type: the parent tells a failure from a deadline by it
-        error = wrapped(raised)
-        full = error.outcome == OutcomeName.NO_SPACE
-        answer = {"answer": Answer.NO_SPACE if full else Answer.TROUBLE, "detail": str(error)}
-    _tell(answer)
+    """Answer one request after the other; whatever is raised is an answer too."""
+    requests: SimpleQueue[str | None] = SimpleQueue()
+    threading.Thread(target=_listen, args=(requests,), daemon=True).start()
+    while (line := requests.get()) is not None:
+        try:
+            answer = answer_to(json.loads(line))
+        except BaseException as raised:  # noqa: BLE001 - of any type: the parent tells a failure from a deadline by it
+            error = wrapped(raised)
+            full = error.outcome == OutcomeName.NO_SPACE
+            answer = {"answer": Answer.NO_SPACE if full else Answer.TROUBLE, "detail": str(error)}
+        _tell(answer)
 
 
 def answer_to(request: dict[str, Any]) -> dict[str, Any]:
@@ -112,8 +132,15 @@ def answer_to(request: dict[str, Any]) -> dict[str, Any]:
         return {"answer": trouble.answer, "detail": trouble.detail}
 
 
+def _listen(requests: SimpleQueue[str | None]) -> None:
+    for line in sys.stdin:
+        requests.put(line)
+    requests.put(None)
+    # In the middle of an answer too: nobody waits for it any more.
+    _end_with_parent()
+
+
 def _end_with_parent() -> None:
-    sys.stdin.read()
     os._exit(1)
 
 

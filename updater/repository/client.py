@@ -1,24 +1,18 @@
-"""Queries of the repository in a child with a hard deadline: the parent stays small, and its kill bounds everything.
+"""Queries of the repository, each in a child with a hard deadline (`conversation`).
 
 A repository that has not changed is recognised without a child (`unchanged`).
 """
 
 from __future__ import annotations
 
-import json
-import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from dbsync.errors import Refused, TryLater, shown
+from dbsync.errors import Refused, TryLater
 from dbsync.facts import NO_SHA256
-from dbsync.storage import children
-from dbsync.storage.platform import this_platform
-from dbsync.storage.raw_text import lines_of
-from updater.addresses import scrubbed
 from updater.addresses import shown as shown_address
 from updater.answers import Answer, Summary
 from updater.decisions.rollout import NOTHING_SAID, Said
@@ -26,10 +20,8 @@ from updater.manifest import Manifest, ManifestError, NewerFormat
 from updater.model import Limits, ReleaseId, Sha256
 from updater.network.manner import Manner
 from updater.repository import listing, steering, trust, unchanged
+from updater.repository.conversation import Conversation
 from updater.summary import parse_custom, parse_pack
-
-if TYPE_CHECKING:
-    import subprocess
 
 
 class Source(NamedTuple):
@@ -118,8 +110,14 @@ class Fetched(NamedTuple):
     fetched_bytes: int = 0
 
 
-def look(source: Source, *, now: datetime) -> Looked:
-    """Return the result of one look: all signed releases from refreshed, verified metadata, or the cause of failure."""
+def look(source: Source, *, now: datetime, through: Conversation | None = None) -> Looked:
+    """Return the result of one look: all signed releases from refreshed, verified metadata, or the cause of failure.
+
+    Args:
+        source: the repository.
+        now: this terminal's clock.
+        through: the child that is asked, which may be asked more; None for one of this question alone.
+    """
     request = {
         **source.asked("look", source.look_seconds),
         "app": source.app,
@@ -128,7 +126,7 @@ def look(source: Source, *, now: datetime) -> Looked:
     }
     answer = unchanged.answer(request)
     if answer is None:
-        answer = _ask(request, limit_seconds=source.look_seconds, progress=lambda _: None)
+        answer = _ask(through, request, limit_seconds=source.look_seconds)
     releases = tuple(_listed(offer) for offer in answer.get("offers", ()))
     done = Answer(answer["answer"])
     said = steering.said_of(answer.get("steering"), app=source.app) if done is Answer.OK else last_said(source)
@@ -207,7 +205,7 @@ def _look_afresh(
     return found.releases
 
 
-def fetch_manifest(source: Source, wanted: Listed, *, to: Path) -> Fetched:
+def fetch_manifest(source: Source, wanted: Listed, *, to: Path, through: Conversation | None = None) -> Fetched:
     """Download a release's manifest, of the signed size and hash."""
     request = {
         **source.asked("fetch", source.look_seconds),
@@ -216,18 +214,15 @@ def fetch_manifest(source: Source, wanted: Listed, *, to: Path) -> Fetched:
         "size_bytes": wanted.manifest_size_bytes,
         "sha256": wanted.release_id,
     }
-    answer = _ask(request, limit_seconds=source.look_seconds, progress=lambda _: None)
+    answer = _ask(through, request, limit_seconds=source.look_seconds)
     return Fetched(Answer(answer["answer"]), answer["detail"], to, answer.get("fetched_bytes", 0))
 
 
-def fetch(source: Source, wanted: Listed, *, to: Path, progress: Callable[[int, int], None]) -> Fetched:
-    """Download a release's archive under the name `to`; use it if it is there, resume an unfinished download."""
-    archive = Pack(wanted.archive_path, wanted.archive_size_bytes, wanted.archive_sha256, None)
-    return fetch_pack(source, archive, to=to, progress=progress)
-
-
-def fetch_pack(source: Source, wanted: Pack, *, to: Path, progress: Callable[[int, int], None]) -> Fetched:
-    """Download a pack or a delta, as `fetch` does an archive."""
+def fetch_pack(
+    source: Source, wanted: Pack, *, to: Path, progress: Callable[[int, int], None],
+    through: Conversation | None = None,
+) -> Fetched:  # fmt: skip
+    """Download a form of a release under the name `to`; use it if it is there, resume an unfinished download."""
     request = {
         **source.asked("fetch", source.fetch_seconds),
         "path": wanted.path,
@@ -236,8 +231,10 @@ def fetch_pack(source: Source, wanted: Pack, *, to: Path, progress: Callable[[in
         "sha256": wanted.sha256,
     }
     answer = _ask(
-        request, limit_seconds=source.fetch_seconds, progress=lambda line: progress(line["done"], line["total"])
-    )
+        through, request,
+        limit_seconds=source.fetch_seconds,
+        progress=lambda line: progress(line["done"], line["total"]),
+    )  # fmt: skip
     done = answer["answer"] == Answer.OK
     return Fetched(Answer(answer["answer"]), answer["detail"], to if done else None, answer.get("fetched_bytes", 0))
 
@@ -267,67 +264,14 @@ def _pack(found: dict[str, Any], value: dict[str, Any]) -> Pack | None:
     return Pack(value["path"], value["size_bytes"], Sha256(value["sha256"]), since)
 
 
-def _parsed(line: bytes) -> dict[str, Any]:
-    """Return a line of the child's; an empty value for one that it did not mean as an answer."""
-    try:
-        found = json.loads(line)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _kill(child: subprocess.Popen[bytes], late: threading.Event) -> None:
-    late.set()
-    this_platform().end_tree(child)
-
-
 def _ask(
-    request: dict[str, Any], *, limit_seconds: float, progress: Callable[[dict[str, Any]], None]
+    through: Conversation | None,
+    request: dict[str, Any],
+    *,
+    limit_seconds: float,
+    progress: Callable[[dict[str, Any]], None] = lambda _: None,
 ) -> dict[str, Any]:
-    import subprocess
-
-    try:
-        child = this_platform().start_tree(
-            children.command("updater.repository.child"),
-            cwd=children.FOLDER,
-            env=children.isolated(),
-            source=subprocess.PIPE,
-            output=subprocess.PIPE,
-            errors=subprocess.PIPE,
-        )
-    except (OSError, children.NoPython) as cause:
-        return {"answer": Answer.TROUBLE, "detail": f"the child could not start: {shown(cause)}"}
-    late = threading.Event()
-    # SIGKILL, not SIGTERM: a child that waits for a silent name server would not react.
-    timer = threading.Timer(limit_seconds, _kill, (child, late))
-    errors: list[bytes] = []
-    reader = threading.Thread(target=lambda: errors.append(child.stderr.read()), daemon=True)  # type: ignore[union-attr]
-    timer.start()
-    reader.start()
-    last: dict[str, Any] = {}
-    with child:
-        assert child.stdin is not None
-        assert child.stdout is not None
-        try:
-            # Left open: when this process dies in any way, its end of the pipe closes and the child ends too.
-            child.stdin.write(json.dumps(request).encode() + b"\n")
-            child.stdin.flush()
-        except OSError:
-            # The child died before it read the request; its error output is used below.
-            pass
-        for line in child.stdout:
-            last = _parsed(line)
-            if "done" in last:
-                progress(last)
-        child.wait()
-        reader.join()
-    timer.cancel()
-    if "answer" in last:
-        return last
-    if late.is_set():
-        return {"answer": Answer.TIMED_OUT, "detail": f"nothing came of it within {limit_seconds:.0f} seconds"}
-    words = lines_of(errors[0].decode(errors="replace").strip()) if errors else []
-    return {
-        "answer": Answer.TROUBLE,
-        "detail": scrubbed(f"the child ended with {child.returncode}: {words[-1] if words else ''}"),
-    }
+    if through is not None:
+        return through.ask(request, limit_seconds=limit_seconds, progress=progress)
+    with Conversation() as alone:
+        return alone.ask(request, limit_seconds=limit_seconds, progress=progress)

@@ -305,7 +305,7 @@ def _links_or_copies() -> Iterator[None]:
     """Give TUF a copy where it asks for a symbolic link and none can be made, or none can be read.
 
     tuf 7 makes root.json a link. Without the right to make links on Windows, on exFAT and on some shares that fails,
-    or leaves a file that cannot be opened. This process ends after the look, so nothing else meets it.
+    or leaves a file that cannot be opened. Nothing else runs in this process meanwhile.
     """
     right = os.symlink
 

@@ -7,6 +7,7 @@ else it meets, another byte, a redirect, an error, a proxy, is left to the full 
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from dbsync.storage import files
 from updater import __version__
 from updater.addresses import shown
 from updater.answers import Answer
+from updater.host import this_host
 from updater.network import record
 from updater.repository import listing, trust
 
@@ -111,6 +113,9 @@ def _get(connection: Any, path: str, now: datetime) -> tuple[int, bytes]:
 
 
 def _has_proxy(scheme: str, host: str) -> bool:
+    in_environment = any(name.lower().endswith("_proxy") for name in os.environ)
+    if not in_environment and not this_host().has_proxy_settings:
+        return False
     from urllib.request import getproxies, proxy_bypass
 
     proxies = getproxies()

@@ -38,10 +38,21 @@ def look_at(settings: Settings, *, reads_only: bool = False) -> Facts:
     from dbsync.storage import connections
 
     if not reads_only and _has_log(settings):
-        # It may be damaged, and closing the database removes it.
-        return open_effects(settings, None).look()
+        from dbsync.database import evidence
+
+        evidence.keep_log(
+            database=settings.database,
+            backups=settings.backups,
+            prefix=settings.backup_prefix or settings.database.stem,
+            least_free_bytes=settings.limits.least_free_bytes,
+            told=lambda _: None,
+        )
     opened = connections.open_undisturbed if reads_only else connections.open_reading
-    return connections.look(settings.database, had_data=lambda: open_effects(settings, None).traces(), opened=opened)
+    return connections.look(
+        settings.database,
+        had_data=lambda: _traces(settings),
+        opened=opened,
+    )
 
 
 def _has_log(settings: Settings) -> bool:
@@ -49,6 +60,13 @@ def _has_log(settings: Settings) -> bool:
         return Path(f"{settings.database}-wal").stat().st_size > 0
     except OSError:
         return False
+
+
+def _traces(settings: Settings) -> str:
+    # Here, because a start that finds its database needs none of it.
+    from dbsync.database import evidence
+
+    return evidence.traces(database=settings.database, backups=settings.backups)
 
 
 def migrations_of(versions: Versions, release: Release) -> tuple[Migration, ...]:

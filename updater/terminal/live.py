@@ -103,7 +103,9 @@ class Terminal(Till):
         self._staging: Staging | None = None
 
     def close(self) -> None:
-        """End the child that looks at what the till's account owns, if there is one."""
+        """End the children of this process: the one that looks at what the till's account owns, and the asking one."""
+        if self._staging is not None:
+            self._staging.close()
         self._till_side.close()
 
     # ----------------------------------------------------------------------------------------------------- records
@@ -322,6 +324,8 @@ class Terminal(Till):
         return self._agent_lock.try_take()
 
     def release_agent_lock(self) -> None:
+        if self._staging is not None:
+            self._staging.close()
         self._agent_lock.release()
 
     def find_releases(self) -> Catalog:

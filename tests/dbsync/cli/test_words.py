@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from dbsync.__main__ import main
 from dbsync.backups import catalog
-from dbsync.cli.console import weighted, wrapped_at_words
+from dbsync.cli.lines import weighted, wrapped_at_words
 from dbsync.storage import temporary_files
 from tests.helpers.places import ROOT
 from tests.helpers.shop import ask, dump, files, make_shop, released, upgrade, version

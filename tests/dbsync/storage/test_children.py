@@ -44,7 +44,7 @@ TREES: Final = {
     "dbsync.migrations.engines.own_command:_run": "the vendor's program: the folder of migrations, `isolated`",
     "updater.host.shared:run_and_wait": "a self-test: the unpacked folder, `isolated`",
     "updater.terminal.other_side:_start": "our own child with the till's rights: `command`, `/`, `of_account`",
-    "updater.repository.client:_ask": "our own child: `command`, `FOLDER`, `isolated`",
+    "updater.repository.conversation:_start": "our own child: `command`, `FOLDER`, `isolated`",
     "updater.publish.differ:_start": "our own child, the vendor's: `command`, `FOLDER`, `isolated`",
 }
 """Every call of `start_tree`."""

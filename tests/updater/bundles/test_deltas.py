@@ -399,6 +399,7 @@ def test_each_file_is_hashed_once_and_again_only_if_it_was_touched(
         return right(path, relative)
 
     monkeypatch.setattr(version_folders, "entry_of", noted)
+    monkeypatch.setattr(manifest, "entry_of", noted)
     with wired(vendor.public) as server:
         assert through(till, server) == "SWAPPED"
     assert hashed == []

@@ -12,8 +12,10 @@ import pytest
 from dbsync.storage import children
 from tests.helpers.vendor import Vendor
 from tests.sample_till.bundles import APP
+from updater.bundles import patches as bundle_patches
 from updater.bundles.packs import Moved, Patched, Stream
 from updater.bundles.patches import BLOCK_BYTES, Cover, patched
+from updater.errors import PackUnusable
 from updater.manifest import FileEntry, Manifest, parse
 from updater.model import Sha256
 from updater.publish import differ, patches
@@ -66,6 +68,24 @@ def test_gaps_and_runs_of_any_length_survive() -> None:
     patch = patches._encoded(covers, old=OLD, new=bytes(new))
     assert len(patch.parts[Stream.GAPS_LOW]) > 5
     assert rebuilt(patch, OLD, len(new)) == bytes(new)
+
+
+@pytest.mark.parametrize(
+    "data", [b"\x80", b"\x01\x02", b"\x01\x02\x00\x03", b"\x00\x00\x00", b"\x01\x01\x03", b"\xff" * 9 + b"\x01\x01\x00"]
+)
+def test_covers_that_are_damaged_are_refused(data: bytes) -> None:
+    with pytest.raises(PackUnusable, match="a patch is damaged"):
+        list(bundle_patches.covers(data))
+
+
+def test_covers_survive_whatever_their_numbers_are() -> None:
+    numbers = (0, 1, 0x7F, 0x80, 0x3FFF, 0x4000, 1 << 31, 1 << 40)
+    made = [Cover(literal, old, size) for literal in numbers for size in numbers for old in numbers if literal + size]
+    # More than are remembered, and over the edges of the blocks in which they are read.
+    made += [Cover(number, 3 * number, number + 1) for number in range(0, 1 << 19, 5)]
+    data = bundle_patches.covers_to_bytes(iter(made))
+    assert len(data) > 4 * BLOCK_BYTES
+    assert list(bundle_patches.covers(data)) == made
 
 
 def test_a_file_that_has_nothing_in_common_travels_whole() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.helpers.terminal import Till
 from tests.helpers.vendor import Vendor, copy_of, password
-from tests.sample_till.bundles import APP
+from tests.sample_till.bundles import APP, replace_by_mended
 from tests.updater.publish.test_refusals import publish as by_command
 from updater.publish import repository, steering, verify
 from updater.publish.errors import AwaitsSignatures, PublishError
@@ -232,6 +232,24 @@ def test_what_is_left_behind_can_be_accepted_by_name_and_a_sample_takes_the_plac
     said(later, 'least_agent = "99.0"')
     wish = verify.Wish(accepted=frozenset({"1.0", "1.1", verify.NOTHING}))
     assert publish(vendor, later, "1.2", wish=wish).version == "1.2"
+
+
+@pytest.mark.long
+def test_five_living_versions_take_a_release_whose_migrations_settle_what_shops_may_have(vendor: Vendor) -> None:
+    for place, schema in enumerate((3, 4, 5, 5)):
+        vendor.release(f"1.{place + 1}", schema=schema)
+    bundle = vendor.bundle("1.5", schema=6)
+    with pytest.raises(PublishError) as raised:
+        publish(vendor, bundle, "1.5", wish=verify.Wish())
+    twice = "its migrations fail: UNIQUE constraint failed"
+    assert [f"from 1.{place}: {twice}" in raised.value.cause for place in range(5)] == [True] * 5, raised.value.cause
+    # Two categories, and two products, of one name are allowed by the schemas before 4 and 6.
+    replace_by_mended(bundle / "migrations", 4)
+    replace_by_mended(bundle / "migrations", 6)
+    lines: list[str] = []
+    assert publish(vendor, bundle, "1.5", wish=verify.Wish(told=lines.append)).version == "1.5"
+    taken = [*(f"1.{place}: takes it" for place in range(5)), "a new terminal: takes it"]
+    assert [line.partition(" (")[0] for line in lines] == taken
 
 
 @pytest.mark.long
