@@ -129,7 +129,7 @@ def scenes(folder: Path, first: Vendor, till: Till) -> Iterator[tuple[dict[str, 
     """The scenes of all flows, by name, each on a terminal of its own; and the address of their vendor."""
     vendor = copy_of(first, folder / "vendor")
     with served(serving(vendor.public)) as url:
-        with quiet(folder):
+        with quiet():
             idle = till.copy_to(folder / "idle", url)
             vendor.release("1.1", schema=4)
             found = {"start": Scene(idle, start), "check": Scene(till.copy_to(folder / "offered", url), check)}
@@ -164,10 +164,10 @@ def environment_of(till: Till) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def quiet(folder: Path) -> Iterator[None]:
-    """With the output of the apps, which goes to the descriptors of this process, in a file of a folder instead."""
+def quiet() -> Iterator[None]:
+    """Without the output of the apps, which goes to the descriptors of this process."""
     sys.stdout.flush()
-    with (folder / "output.txt").open("ab") as output, contextlib.ExitStack() as kept:
+    with Path(os.devnull).open("ab") as output, contextlib.ExitStack() as kept:
         for number in (1, 2):
             before = os.dup(number)
             kept.callback(os.close, before)
@@ -322,7 +322,7 @@ class Drill:
         till = self._scene.till.copy_to(folder, self._url)
         self._sold = len(till.held_receipts())
         try:
-            with environment_of(till), quiet(till.folder):
+            with environment_of(till), quiet():
                 yield till
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -467,7 +467,8 @@ def main(words: list[str]) -> int:
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
     cases: list[Case] = []
     with tempfile.TemporaryDirectory(dir=memory, ignore_cleanup_errors=True) as place, contextlib.ExitStack() as kept:
-        folder = Path(place)
+        # With its drive, on Windows.
+        folder = Path(place).resolve()
         first = Vendor(folder / "first")
         first.init()
         first.release("1.0")
