@@ -67,3 +67,7 @@ def test_the_gates_share_is_there() -> None:
     assert found["EVERY"] == windows.EVERY
     for name in (*found["GATE"], *found["SHARE"]):
         assert (ROOT / name.partition("::")[0]).exists(), name
+    for name in found["GATE_WITHOUT"]:
+        path, _, test = name.partition("::")
+        assert f"\ndef {test}(" in (ROOT / path).read_text(encoding="utf-8"), name
+        assert path.startswith(found["GATE"]), "it would run otherwise"
