@@ -85,20 +85,32 @@ class Result(NamedTuple):
 Flow = Callable[[Till], Result]
 
 
+def refused(error: TillkeeperError) -> Result:
+    """What a command says that ends with an error of ours."""
+    return Result(type(error).__name__, error.in_words)
+
+
 def start(till: Till) -> Result:
     """The launcher, in this process; the app that it starts is a real one."""
-    terminal = Terminal(till.settings, kind=ProcessKind.LAUNCHER, app_arguments=("--sell", str(SALES)))
-    launched = launch(terminal, till.settings.limits)
+    try:
+        terminal = Terminal(till.settings, kind=ProcessKind.LAUNCHER, app_arguments=("--sell", str(SALES)))
+    except TillkeeperError as error:
+        # As the command: without its settings there is no launch.
+        return refused(error)
+    launched = launch(terminal, terminal.settings.limits)
     return Result(str(launched.outcome), launched.cause)
 
 
 def check(till: Till) -> Result:
     """One cycle of the agent."""
-    terminal = Terminal(till.settings, kind=ProcessKind.AGENT)
+    try:
+        terminal = Terminal(till.settings, kind=ProcessKind.AGENT)
+    except TillkeeperError as error:
+        return refused(error)
     try:
         found = cycle(terminal)
     except TillkeeperError as error:
-        return Result(type(error).__name__, error.in_words)
+        return refused(error)
     finally:
         terminal.close()
     return Result(str(found.outcome), found.reason)
@@ -108,12 +120,13 @@ def roll_back(till: Till) -> Result:
     """A person goes back."""
     lines: list[str] = []
     try:
+        settings = till.settings
         status = rollback_conversation.run(
-            till.settings, listing=False, to=None, backup=None, dry_run=False, yes=True, accept_loss=False,
+            settings, listing=False, to=None, backup=None, dry_run=False, yes=True, accept_loss=False,
             as_json=False, ask=lambda _: True, say=lines.append,
         )  # fmt: skip
     except TillkeeperError as error:
-        return Result(type(error).__name__, error.in_words)
+        return refused(error)
     return Result(str(status), "\n".join(lines))
 
 
@@ -292,13 +305,12 @@ class Drill:
         with self._copy() as till:
             with self._hand.holds(till, call, mode) as hold:
                 result = self._scene.flow(till)
-                became = hold.why_not()
-                if hold.was_in_the_way():
-                    sold = len(till.held_receipts())
-                    said = result._replace(told=f"{result.told}\n{recorded(till)}")
-                    names = hold.names() | {Path(call.path).parent.name}
-                    became = self._judge(names, said, opened=sold > self._sold)
+                why_not = hold.why_not()
             sold = len(till.held_receipts())
+            became = why_not
+            if hold.was_in_the_way():
+                said = result._replace(told=f"{result.told}\n{recorded(till)}")
+                became = self._judge(hold.names() | {Path(call.path).parent.name}, said, opened=sold > self._sold)
             if self._scene.flow is not start:
                 self._scene.flow(till)
             last = start(till)
@@ -485,7 +497,12 @@ def main(words: list[str]) -> int:
             drill = Drill(name, found[name], url, folder, hand=hand)
             calls = drill.calls()
             plan = real.cases(calls) if asked.real else in_the_way(calls)
-            done = [drill.run(call, mode) for call, mode in plan[:: asked.every]]
+            done = []
+            for call, mode in plan[:: asked.every]:
+                done.append(drill.run(call, mode))
+                if asked.real:
+                    # Each takes many seconds.
+                    print(f"{name}: {' '.join(call)}, {mode}: {done[-1].became}", flush=True)
             print(table(done), flush=True)
             cases += done if asked.real else [*done, *shared(name, calls)]
     bad = wrong(cases)
