@@ -22,7 +22,7 @@ os.symlink = _refuse
 
 
 def make_library(folder: Path) -> Path | None:
-    """Installs the newest library into a folder; None where it cannot be had, or no Python can be made that finds it."""
+    """Installs the newest library into a folder; None where it cannot be had, or no Python can be made with it."""
     if find_spec("venv") is None:
         # The embeddable Python of Windows has none.
         return None
