@@ -77,7 +77,12 @@ def copy_of_the_repository(place: Path) -> Path:
     for name in filter(None, listed.stdout.decode().split("\0")):
         if not name.startswith("tests/fixtures/") and (ROOT / name).is_file():
             (place / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, place / name)
+            # With its time: then what is compiled of it counts for the copy too.
+            shutil.copy2(ROOT / name, place / name)
+    for source in ROOT.glob("[!.]*/**/__pycache__"):
+        target = place / source.relative_to(ROOT)
+        if target.parent.is_dir():
+            shutil.copytree(source, target)
     return place
 
 

@@ -52,7 +52,22 @@ def test_a_line_covers_its_file_its_folder_or_its_test(monkeypatch: pytest.Monke
     assert {node: windows.reason_to_skip(node) for node in asked} == asked
 
 
+def test_a_sample_is_the_same_each_time_and_all_without_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [f"tests/test_a.py::test_b[{number}]" for number in range(1000)]
+    monkeypatch.delenv(windows.EVERY, raising=False)
+    assert windows.left_out_of_the_sample(nodes) == set()
+    monkeypatch.setenv(windows.EVERY, "10")
+    left_out = windows.left_out_of_the_sample(nodes)
+    assert 850 < len(left_out) < 950
+    assert windows.left_out_of_the_sample(reversed(nodes)) == left_out
+
+
 def test_the_gates_share_is_there() -> None:
     found = runpy.run_path(str(ROOT / "scripts" / "winbench"), run_name="winbench")
+    assert found["EVERY"] == windows.EVERY
     for name in (*found["GATE"], *found["SHARE"]):
         assert (ROOT / name.partition("::")[0]).exists(), name
+    for name in found["GATE_WITHOUT"]:
+        path, _, test = name.partition("::")
+        assert f"\ndef {test}(" in (ROOT / path).read_text(encoding="utf-8"), name
+        assert path.startswith(found["GATE"]), "it would run otherwise"

@@ -15,6 +15,7 @@ ITEMS_COUNT = 200_000
 STEPS_COUNT = 25
 SALES_A_DAY = 5
 ASSETS_BYTES = 3_000_000
+NEW_ASSETS_BYTES = 300_000
 EXPECTED_SECONDS = 45.0
 
 
@@ -159,8 +160,10 @@ class Story:
         bundle = make_bundle(
             stage.folder / "bundles" / version, version=version, schema=schema, mended=mended, behaviour=behaviour
         )
-        # Pictures and fonts, as apps have them: what is downloaded should not be next to nothing.
-        (bundle / "assets.bin").write_bytes(random.Random(version).randbytes(ASSETS_BYTES))  # noqa: S311 - no secret
+        # Pictures and fonts, as apps have them: most stay the same from release to release, some are new.
+        kept = random.Random("kept").randbytes(ASSETS_BYTES - NEW_ASSETS_BYTES)  # noqa: S311 - no secret
+        new = random.Random(version).randbytes(NEW_ASSETS_BYTES)  # noqa: S311 - no secret
+        (bundle / "assets.bin").write_bytes(kept + new)
         self.show.step(f"the vendor publishes {version}")
         words = ("--repository", stage.vendor, bundle, "--version", version, "--unverified")
         done = stage.updater("publish", "release", *words)

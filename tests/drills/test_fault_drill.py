@@ -78,7 +78,7 @@ def test_a_seeded_mistake_is_found(kind: str, flow: str, words: str) -> None:
 
 def test_a_sync_that_the_product_forgets_is_found(tmp_path: Path) -> None:
     for name in ("dbsync", "updater", "tests", "scripts"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "fixtures"))
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("fixtures"))
     path = tmp_path / "dbsync" / "storage" / "files.py"
     text = path.read_text(encoding="utf-8")
     right = "                set_mode(temporary, mode)\n            os.fsync(descriptor)\n"
@@ -119,9 +119,9 @@ OTHERS = tuple(name for name in registry.SHOWN if name not in (*BACK, *LAUNCHES)
 
 
 @pytest.mark.parametrize("families", [("terminal",), ("database", "return", "vendor")], ids="+".join)
-def test_every_flow_with_two_faults_and_every_rare_state_breaks_no_promise(families: tuple[str, ...]) -> None:
-    """Each flow writes in a durable order, has two of the eight kinds of faults, and reaches its rare states."""
-    done = drill("faults", *families, "--sample", "turns/4")
+def test_every_flow_with_a_fault_and_every_rare_state_breaks_no_promise(families: tuple[str, ...]) -> None:
+    """Each flow writes in a durable order, has one of the eight kinds of faults, and reaches its rare states."""
+    done = drill("faults", *families, "--sample", "turns/8")
     assert done.returncode == 0, done.stdout
     names = [name for family in families for name in registry.FAMILIES[family].names]
     assert [name for name in names if f"\n{name} " not in done.stdout] == []

@@ -1,4 +1,4 @@
-"""The seeded bugs: each patch applies and names a check that is there; three of them are run. The rest:
+"""The seeded bugs: each patch applies and names a check that is there; a few of them are run. The rest:
 
 python -m tests.drills.seeded
 """
@@ -20,7 +20,12 @@ from tests.drills.seeded.bugs import Bug, Runner, Verdict, apply, found_in, read
 from tests.helpers.places import ROOT
 
 BUGS = {bug.name: bug for bug in found_in()}
-CHEAP = ("04-full-for-extra", "06-counted-after-start", "12-boundary-removed")
+CHEAP = (
+    "04-full-for-extra",
+    # Twice it makes the terminals of a drill.
+    pytest.param("06-counted-after-start", marks=pytest.mark.long),
+    "12-boundary-removed",
+)
 
 pytestmark = [
     pytest.mark.slow,

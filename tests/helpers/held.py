@@ -7,6 +7,7 @@ while another handle is open that does not share enough. A folder with an open f
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 from unittest import mock
 
 from dbsync.storage.platform import this_platform
@@ -37,6 +38,19 @@ class Share(IntEnum):
     ALL = 7
 
 
+NEVER: Final = Share.ALL + 1
+
+
+class Seen(NamedTuple):
+    """A call on a file that was about to be made."""
+
+    effect: str
+    event: str
+    path: str
+    needs: int
+    """The least share mode of other handles that lets it succeed; NEVER: there is none."""
+
+
 class Holder:
     """A program that holds files; every call on one that its share mode excludes fails, so often or always."""
 
@@ -46,16 +60,21 @@ class Holder:
         self.failures_left: int | None = None
         """None: for good."""
         self.refused: list[tuple[str, str]] = []
-        self.calls: list[tuple[str, str]] = []
-        """All calls, as event and path, while it watches."""
+        self.calls: list[Seen] = []
+        """All calls while it watches."""
+        self.effect = ""
+        """The effect of a flow that is under way."""
         self.watches = False
         self._thread = threading.get_ident()
 
     def see(self, event: str, given: tuple[Any, ...]) -> None:
         """Take note of a call that is about to be made, and let it fail."""
-        for path, code in self._asked(event, given):
-            self.calls.append((event, path))
-            refusal = code if self._is_held(path) else None
+        for path, needs in _asked(event, given):
+            self.calls.append(Seen(self.effect, event, path, needs))
+            refusal = None
+            if self._is_held(path) and needs > self.share:
+                # Not even a handle that shares everything lets its file be renamed over.
+                refusal = ACCESS_DENIED if needs == NEVER else SHARING_VIOLATION
             if event == "os.rename" and self._is_above(path):
                 refusal = ACCESS_DENIED
             if refusal is not None and self.failures_left != 0:
@@ -76,18 +95,17 @@ class Holder:
     def _is_above(self, folder: str) -> bool:
         return any(held.startswith(folder + os.sep) and os.path.lexists(held) for held in self.paths)
 
-    def _asked(self, event: str, given: tuple[Any, ...]) -> Iterator[tuple[str, int | None]]:
-        """Yield the paths of a call, each with the error that it gets if another program has it open."""
-        if event == "open" and isinstance(given[0], str | bytes | os.PathLike):
-            mode, flags = given[1], given[2]
-            writes = any(letter in mode for letter in "wxa+") if isinstance(mode, str) else bool(flags & _WRITES)
-            needed = Share.READ_WRITE if writes else Share.READ
-            yield os.fsdecode(given[0]), None if self.share >= needed else SHARING_VIOLATION
-        elif event in ("os.remove", "os.rmdir", "os.rename"):
-            yield os.fsdecode(given[0]), None if self.share == Share.ALL else SHARING_VIOLATION
-            if event == "os.rename":
-                # Not even a handle that shares everything lets its file be renamed over.
-                yield os.fsdecode(given[1]), ACCESS_DENIED
+
+def _asked(event: str, given: tuple[Any, ...]) -> Iterator[tuple[str, int]]:
+    """Yield the paths of a call, each with the share mode that it needs of a program that has it open."""
+    if event == "open" and isinstance(given[0], str | bytes | os.PathLike):
+        mode, flags = given[1], given[2]
+        writes = any(letter in mode for letter in "wxa+") if isinstance(mode, str) else bool(flags & _WRITES)
+        yield os.fsdecode(given[0]), Share.READ_WRITE if writes else Share.READ
+    elif event in ("os.remove", "os.rmdir", "os.rename"):
+        yield os.fsdecode(given[0]), Share.ALL
+        if event == "os.rename":
+            yield os.fsdecode(given[1]), NEVER
 
 
 _HOLDERS: list[Holder] = []
@@ -125,32 +143,60 @@ def _made_patient(original: Callable[..., Value]) -> Callable[..., Value]:
 
 
 @contextmanager
-def holder() -> Iterator[Holder]:
-    """A holder that can watch this thread's calls on files inside the block, on a system that is patient."""
+def watcher() -> Iterator[Holder]:
+    """A holder that sees this thread's calls on files inside the block; the system stays as it is."""
     if not _HOOKED:
         sys.addaudithook(_hook)
         _HOOKED.append(True)
-    found, own = Holder(), type(this_platform())
+    found = Holder()
     _HOLDERS.append(found)
+    try:
+        yield found
+    finally:
+        _HOLDERS.remove(found)
+
+
+@contextmanager
+def holder() -> Iterator[Holder]:
+    """A holder that can watch this thread's calls on files inside the block, on a system that is patient."""
+    own = type(this_platform())
     with ExitStack() as patches:
         patches.enter_context(mock.patch.object(own, "patiently", _patiently))
         for name in _PATIENT:
             patches.enter_context(mock.patch.object(own, name, _made_patient(getattr(own, name))))
-        try:
-            yield found
-        finally:
-            _HOLDERS.remove(found)
+        yield patches.enter_context(watcher())
 
 
-HOLD: Final = """
-import ctypes, sys
+_OPEN: Final = """
+import ctypes, json, sys, threading
 kernel = ctypes.WinDLL("kernel32", use_last_error=True)
-kernel.CreateFileW.restype = ctypes.c_void_p
 number, pointer = ctypes.c_ulong, ctypes.c_void_p
+kernel.CreateFileW.restype = pointer
 kernel.CreateFileW.argtypes = (ctypes.c_wchar_p, number, number, pointer, number, number, pointer)
-handle = kernel.CreateFileW(sys.argv[1], 0x80000000, int(sys.argv[2]), None, 3, 0x80, None)
-print("held" if handle not in (None, 2**64 - 1) else f"not held: {ctypes.get_last_error()}", flush=True)
+kernel.CloseHandle.argtypes = (pointer,)
+def held(path, share):
+    handle = kernel.CreateFileW(path, 0x80000000, share, None, 3, 0x80, None)
+    return None if handle in (None, 2**64 - 1) else handle
+"""
+HOLD: Final = f"""{_OPEN}
+print("held" if held(sys.argv[1], int(sys.argv[2])) else f"not held: {{ctypes.get_last_error()}}", flush=True)
 sys.stdin.readline()
+"""
+HOLD_ON_COMMAND: Final = f"""{_OPEN}
+kept = []
+for line in sys.stdin:
+    path, share, seconds = json.loads(line)
+    if path is None:
+        while kept:
+            kernel.CloseHandle(kept.pop())
+        print("let go", flush=True)
+        continue
+    handle = held(path, share)
+    if handle and seconds:
+        threading.Timer(seconds, kernel.CloseHandle, (handle,)).start()
+    elif handle:
+        kept.append(handle)
+    print("held" if handle else f"not held: {{ctypes.get_last_error()}}", flush=True)
 """
 
 
@@ -166,3 +212,32 @@ def held_by_a_process(path: Path, share: Share) -> Iterator[subprocess.Popen[byt
             yield process
         finally:
             process.stdin.close()
+
+
+class Grip:
+    """A process that opens files on command, on Windows, and lets go on command or by itself."""
+
+    def __init__(self) -> None:
+        words = [sys.executable, "-c", HOLD_ON_COMMAND]
+        self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def hold(self, path: str, share: Share, *, seconds: float | None) -> bool:
+        """Open a file; return whether it is open now: not if it is gone, or its user shares too little itself."""
+        return self._asked([path, int(share), seconds]) == "held"
+
+    def let_go(self) -> None:
+        """Close every file that is not held for some seconds only."""
+        self._asked([None, 0, None])
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+    def _asked(self, words: list[object]) -> str:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(words).encode("ascii") + b"\n")
+        self._process.stdin.flush()
+        return self._process.stdout.readline().decode("ascii").strip()

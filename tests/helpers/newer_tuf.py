@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import sysconfig
-import venv
+from importlib.util import find_spec
 from pathlib import Path
 
 NEWER = "tuf>=7,<8"
@@ -22,13 +22,18 @@ os.symlink = _refuse
 
 
 def make_library(folder: Path) -> Path | None:
-    """Installs the newest library into a folder; None where it cannot be had."""
+    """Installs the newest library into a folder; None where it cannot be had, or no Python can be made with it."""
+    if find_spec("venv") is None:
+        # The embeddable Python of Windows has none.
+        return None
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder), NEWER]
     return folder if subprocess.run(command, capture_output=True, check=False).returncode == 0 else None
 
 
 def make_python(folder: Path, library: Path, *, links: bool = True) -> Path:
     """Makes a Python with that library; without `links` it can make no symbolic link."""
+    import venv
+
     venv.EnvBuilder(symlinks=True, with_pip=False).create(folder)
     (site,) = folder.glob("lib/python*/site-packages")
     # Lines of a .pth file come onto the path in their order.

@@ -6,7 +6,10 @@ each line still names one.
 
 from __future__ import annotations
 
+import os
 import sys
+import zlib
+from collections.abc import Iterable
 from pathlib import PurePath
 from typing import Final
 
@@ -33,6 +36,16 @@ NOT_UNDER_WINE: Final[dict[str, str]] = {}
 
 NOT_YET: Final[dict[str, str]] = {}
 """What the product does not do on Windows yet."""
+
+
+EVERY: Final = "TILLKEEPER_TESTS_EVERY"
+"""Names a number N: of the tests of a run about every N-th is run, always the same ones. `winbench test --every N`."""
+
+
+def left_out_of_the_sample(nodes: Iterable[str]) -> set[str]:
+    """Return the tests that the sample of this run leaves out; none, unless the environment asks for a sample."""
+    every = int(os.environ.get(EVERY, "1"))
+    return {node for node in nodes if zlib.crc32(node.encode()) % every}
 
 
 def under_wine() -> bool:

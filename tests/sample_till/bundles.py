@@ -52,7 +52,9 @@ def freeze(folder: Path) -> Path:
     command = [
         sys.executable, "-m", "PyInstaller", "--noconfirm", "--onedir", "--name", "till", "--log-level", "ERROR",
         "--distpath", str(folder / "dist"), "--workpath", str(folder / "work"), "--specpath", str(folder),
-        "--add-data", f"{release}{os.pathsep}.", str(HERE / "till.py"),
+        "--add-data", f"{release}{os.pathsep}.",
+        # A Python that was built here is three times as large with its symbols, and each release packs all of it.
+        *(["--strip"] if sys.platform == "linux" and shutil.which("strip") else []), str(HERE / "till.py"),
     ]  # fmt: skip
     subprocess.run(command, check=True, capture_output=True)
     return folder / "dist" / "till"

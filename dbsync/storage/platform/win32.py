@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     import subprocess
@@ -38,6 +38,11 @@ TIME_OF_DAY: Final = 3
 WAIT_FAILED, WAIT_TIMEOUT = 0xFFFF_FFFF, 258
 PIDS_LIMIT: Final = 4096
 TERMINATED_CODE: Final = 1
+PROCESS_INFO: Final = "<3I512s128s4I"
+"""RM_PROCESS_INFO for `struct`: pid, start, names of program and service, kind, state, session, flag."""
+USERS_LIMIT: Final = 64
+SESSION_KEY_LENGTH: Final = 33
+"""CCH_RM_SESSION_KEY, and the end of the string."""
 POLL_SECONDS: Final = 0.02
 
 
@@ -127,6 +132,63 @@ def lock_byte(handle: int, offset: int, *, shared: bool) -> bool:
     if getattr(error, "winerror", None) in (LOCK_VIOLATION, IO_PENDING):
         return False
     raise error
+
+
+# ------------------------------------------------------------------------------------------------------ open files
+
+
+class User(NamedTuple):
+    """A program that has a file open."""
+
+    pid: int
+    name: str
+
+
+def users_of(path: Path) -> list[User]:
+    """Return the programs that have a file open, as far as the Restart Manager knows them: drivers are none.
+
+    Raises:
+        OSError: it cannot be asked.
+    """
+    import ctypes
+
+    manager = ctypes.WinDLL("rstrtmgr")  # type: ignore[attr-defined,unused-ignore]
+    session, key = ctypes.c_ulong(), ctypes.create_unicode_buffer(SESSION_KEY_LENGTH)
+    _managed("RmStartSession", manager.RmStartSession(ctypes.byref(session), 0, key))
+    try:
+        names = (ctypes.c_wchar_p * 1)(str(path.absolute()))
+        _managed("RmRegisterResources", manager.RmRegisterResources(session, 1, names, 0, None, 0, None))
+        needed, count, reasons = ctypes.c_uint(), ctypes.c_uint(USERS_LIMIT), ctypes.c_ulong()
+        entries = ctypes.create_string_buffer(USERS_LIMIT * _size_of_user())
+        _managed(
+            "RmGetList",
+            manager.RmGetList(session, ctypes.byref(needed), ctypes.byref(count), entries, ctypes.byref(reasons)),
+        )
+        return users_in(entries.raw[: count.value * _size_of_user()])
+    finally:
+        manager.RmEndSession(session)
+
+
+def users_in(entries: bytes) -> list[User]:
+    """Return the programs in a list of RM_PROCESS_INFO (learn.microsoft.com, RM_PROCESS_INFO)."""
+    import struct
+
+    found = []
+    for pid, _, _, name, *_ in struct.iter_unpack(PROCESS_INFO, entries):
+        if pid:
+            found.append(User(pid, name.decode("utf-16-le", errors="replace").partition("\0")[0]))
+    return found
+
+
+def _size_of_user() -> int:
+    import struct
+
+    return struct.calcsize(PROCESS_INFO)
+
+
+def _managed(name: str, code: int) -> None:
+    if code:
+        raise failed(name, code)
 
 
 # -------------------------------------------------------------------------------------------------------------- jobs

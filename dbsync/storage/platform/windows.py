@@ -121,6 +121,8 @@ class WindowsPlatform(Platform):
             except OSError as cause:
                 waits = waits_seconds(_code_of(cause), briefly=briefly)
                 if waited_count >= len(waits):
+                    if waits and not briefly:
+                        _name_users(cause)
                     raise
                 time.sleep(waits[waited_count])
                 waited_count += 1
@@ -172,8 +174,7 @@ class WindowsPlatform(Platform):
         return ""
 
     def holder_of(self, path: Path) -> int | None:
-        """Return None: the Restart Manager is not asked."""
-        return None
+        return next((user.pid for user in _others_that_use(path)), None)
 
     def allocate(self, descriptor: int, size_bytes: int) -> None:
         # NTFS allocates the clusters of a file as it is extended, unless it is sparse.
@@ -277,6 +278,26 @@ def waits_seconds(code: int | None, *, briefly: bool) -> tuple[float, ...]:
     if code in (SHARING_VIOLATION, LOCK_VIOLATION):
         return DENIED_WAITS_SECONDS if briefly else HELD_WAITS_SECONDS
     return DENIED_WAITS_SECONDS if code == ACCESS_DENIED else ()
+
+
+def _others_that_use(path: Path) -> list[win32.User]:
+    """Return the other programs that have a file open; none if that cannot be determined."""
+    with suppress(OSError):
+        return [user for user in win32.users_of(path) if user.pid != os.getpid()]
+    return []
+
+
+def _name_users(cause: OSError) -> None:
+    """Put the programs that have a file open into the words of an error that says only that there are some."""
+    names = (name for name in (cause.filename, cause.filename2) if isinstance(name, str | os.PathLike))
+    paths = [path for path in map(Path, names) if path.is_file()]
+    cause.strerror = named_with_users(str(cause.strerror), [user for path in paths for user in _others_that_use(path)])
+
+
+def named_with_users(words: str, users: Sequence[win32.User]) -> str:
+    """Return the words of the system on a file in use, and the programs that use it."""
+    named = dict.fromkeys(f"{user.name or 'a program'}, process {user.pid}" for user in users)
+    return f"{words} (open in {'; '.join(named)})" if named else words
 
 
 def _code_of(cause: OSError) -> int | None:

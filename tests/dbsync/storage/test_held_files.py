@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import struct
 import sys
 import threading
 from collections.abc import Callable
@@ -11,16 +14,20 @@ import pytest
 
 from dbsync.errors import DiskProblem
 from dbsync.storage import claims, file_calls, files
+from dbsync.storage.platform import this_platform, win32, windows
 from dbsync.storage.platform.windows import (
     ACCESS_DENIED,
     DENIED_WAITS_SECONDS,
     HELD_WAITS_SECONDS,
     LOCK_VIOLATION,
     SHARING_VIOLATION,
+    WindowsPlatform,
     waits_seconds,
 )
 from tests.helpers.held import BRIEFLY, Share, held_by_a_process, holder
+from tests.helpers.windows import under_wine
 
+WORD = win32.User(4312, "Microsoft Word")
 on_windows = pytest.mark.skipif(sys.platform != "win32", reason="share modes are of Windows")
 CALLS: dict[str, Callable[[Path], object]] = {
     "read": files.read_json,
@@ -121,3 +128,77 @@ def test_a_reader_asks_for_no_right_to_write(tmp_path: Path) -> None:
     with held_by_a_process(path, Share.READ):
         files.sync_seen(path)
         claims.sync(path)
+
+
+def entry(pid: int, name: str) -> bytes:
+    """An RM_PROCESS_INFO as the Restart Manager fills it: 668 bytes."""
+    return struct.pack("<III512s128sIIII", pid, 7, 8, name.encode("utf-16-le"), b"", 1000, 1, 1, 0)
+
+
+def test_programs_are_read_from_what_the_restart_manager_fills() -> None:
+    assert len(entry(1, "a")) == 668
+    entries = entry(4312, "Microsoft Word") + entry(0, "") + entry(71, "Käse")
+    assert win32.users_in(entries) == [WORD, win32.User(71, "Käse")]
+    assert win32.users_in(b"") == []
+
+
+def refused(path: Path, code: int) -> OSError:
+    """What a call on a file raises on Windows."""
+    error = PermissionError(errno.EACCES, "The file is in use", str(path))
+    error.winerror = code  # type: ignore[attr-defined,unused-ignore]
+    return error
+
+
+@pytest.mark.parametrize(("code", "name"), [(SHARING_VIOLATION, "HELD"), (ACCESS_DENIED, "DENIED")])
+def test_the_programs_that_have_a_file_open_are_named_when_the_waiting_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, name: str
+) -> None:
+    path, asked = document(tmp_path), []
+
+    def users_of(file: Path) -> list[win32.User]:
+        asked.append(file)
+        return [win32.User(os.getpid(), "python.exe"), WORD, WORD]
+
+    def fail() -> None:
+        raise refused(path, code)
+
+    monkeypatch.setattr(win32, "users_of", users_of)
+    monkeypatch.setattr(windows, f"{name}_WAITS_SECONDS", (0.0, 0.0))
+    with (
+        pytest.raises(DiskProblem, match=r"use \(open in Microsoft Word, process 4312\)"),
+        files.disk_errors("a", path),
+    ):
+        WindowsPlatform().patiently(fail)
+    assert asked == [path], "once"
+    assert WindowsPlatform().holder_of(path) == WORD.pid
+
+
+def test_no_program_is_named_where_none_is_known_and_none_is_asked_for_left_overs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot(_: Path) -> list[win32.User]:
+        raise OSError("RmGetList: not here")
+
+    def fail() -> None:
+        raise refused(path, SHARING_VIOLATION)
+
+    path = document(tmp_path)
+    monkeypatch.setattr(windows, "HELD_WAITS_SECONDS", (0.0,))
+    monkeypatch.setattr(windows, "DENIED_WAITS_SECONDS", (0.0,))
+    monkeypatch.setattr(win32, "users_of", cannot)
+    with pytest.raises(PermissionError) as told:
+        WindowsPlatform().patiently(fail)
+    assert told.value.strerror == "The file is in use"
+    assert WindowsPlatform().holder_of(path) is None
+    monkeypatch.setattr(win32, "users_of", lambda _: [WORD])
+    with pytest.raises(PermissionError) as told:
+        WindowsPlatform().patiently(fail, briefly=True)
+    assert told.value.strerror == "The file is in use"
+
+
+@on_windows
+def test_the_restart_manager_is_asked_and_wine_knows_nobody(tmp_path: Path) -> None:
+    path = document(tmp_path)
+    with held_by_a_process(path, Share.NOTHING) as process:
+        expected = {None} if under_wine() else {process.pid}
+        assert this_platform().holder_of(path) in expected
