@@ -16,7 +16,7 @@ from dbsync.backups.snapshot import sidecars
 from dbsync.errors import BackupUnusable, Damaged, DiskProblem, TillkeeperError, TryLater, VerificationFailed
 from dbsync.model import NO_SHA256, Backup
 from dbsync.progress import Told
-from dbsync.storage import file_calls, files
+from dbsync.storage import differing_pages, file_calls, files
 from dbsync.storage.background import Beside
 from dbsync.storage.connections import (
     Connection,
@@ -104,8 +104,7 @@ def _copy_over(database: Path, kept: Connection, told: Told, watch: Watch) -> No
     tolerate(kept)
     try:
         if watch.wants_it_alone(page_bytes=page_size_of(kept), pages_count=pages_of(kept)):
-            with closing(watch.taken()) as live:
-                copy_over(kept, live, told=told, seconds=time.monotonic)
+            _copy_alone(database, kept, told, watch)
             return
         watch.check()
     except sqlite3.DatabaseError as error:
@@ -114,6 +113,17 @@ def _copy_over(database: Path, kept: Connection, told: Told, watch: Watch) -> No
         watch.close()  # no app sells into a database that SQLite calls damaged
     with closing(open_writing(database, create=True, like=_path_of(kept), tolerant=True)) as live:
         copy_over(kept, live, told=told, seconds=time.monotonic, held=watch.check)
+
+
+def _copy_alone(database: Path, kept: Connection, told: Told, watch: Watch) -> None:
+    try:
+        with closing(watch.taken()) as live:
+            file = watch.file
+            if file is None or not differing_pages.replaced(source=_path_of(kept), live=live, file=file, told=told):
+                copy_over(kept, live, told=told, seconds=time.monotonic)
+    except BaseException:
+        differing_pages.roll_back(database)
+        raise
 
 
 def _path_of(kept: Connection) -> Path:
