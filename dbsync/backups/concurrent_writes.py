@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from dbsync.errors import Locked, TillkeeperError
-from dbsync.storage import file_calls
 from dbsync.storage.connections import Connection, is_wal, open_writing, page_size_of, translated
-from dbsync.storage.platform import this_platform
-
-if TYPE_CHECKING:
-    from typing import BinaryIO
 
 
 class Watch:
@@ -28,7 +23,6 @@ class Watch:
     def __init__(self, database: Path) -> None:
         self._database: Final = database
         self._connection: Connection | None = None
-        self._file: BinaryIO | None = None
         self._seen = 0
 
     def begin(self) -> None:
@@ -38,10 +32,6 @@ class Watch:
             Locked: another process has it exclusively.
         """
         self.close()
-        if this_platform().writes_beside_locks:
-            # Else SQLite says what is in the way, or copies without it.
-            with suppress(OSError):
-                self._file = file_calls.open_to_write(self._database, "r+b", buffering=0)
         try:
             with translated("watch", self._database):
                 self._connection = open_writing(self._database, tolerant=True)
@@ -53,19 +43,10 @@ class Watch:
             self.close()
 
     def close(self) -> None:
-        """Close the connection and the file, if they are open."""
+        """Close the connection, if there is one."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
-        # After SQLite has closed it: this drops the locks that this process has on it.
-        file, self._file = self._file, None
-        if file is not None:
-            file.close()
-
-    @property
-    def file(self) -> BinaryIO | None:
-        """The watched database, open to read and write beside SQLite's locks; None where that cannot be."""
-        return self._file
 
     @contextmanager
     def nobody_writes(self) -> Iterator[Connection | None]:

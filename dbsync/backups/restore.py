@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Final
 
@@ -117,8 +117,11 @@ def _copy_over(database: Path, kept: Connection, told: Told, watch: Watch) -> No
 
 def _copy_alone(database: Path, kept: Connection, told: Told, watch: Watch) -> None:
     try:
-        with closing(watch.taken()) as live:
-            file = watch.file
+        with ExitStack() as after_sqlite, closing(watch.taken()) as live:
+            file = differing_pages.opened(database)
+            if file is not None:
+                # Closing it drops the locks of this process.
+                after_sqlite.callback(file.close)
             if file is None or not differing_pages.replaced(source=_path_of(kept), live=live, file=file, told=told):
                 copy_over(kept, live, told=told, seconds=time.monotonic)
     except BaseException:

@@ -25,6 +25,7 @@ from dbsync.progress import Told, Unit
 from dbsync.storage import file_calls, files
 from dbsync.storage.connections import Connection, open_reading
 from dbsync.storage.files import READ_SIZE_BYTES, disk_errors
+from dbsync.storage.platform import this_platform
 from dbsync.storage.same_pages import LOCK_PAGE_AT, page_bytes_of
 from dbsync.storage.side_files import JOURNAL, JOURNAL_MAGIC
 
@@ -61,14 +62,28 @@ class _Sides(NamedTuple):
     page_bytes: int
 
 
+def opened(database: Path) -> BinaryIO | None:
+    """Return a database open to be read and written beside SQLite's locks; None where that cannot be.
+
+    It must be closed after every connection of this process to it: closing it drops their locks
+    (sqlite.org/howtocorrupt.html, 2.2).
+    """
+    if not this_platform().writes_beside_locks:
+        return None
+    try:
+        return file_calls.open_to_write(database, "r+b", buffering=0)
+    except OSError:
+        # SQLite says what is in the way.
+        return None
+
+
 def replaced(*, source: Path, live: Connection, file: BinaryIO, told: Told) -> bool:
     """Put a finished copy over the database of `live`, which must be closed next: it has seen nothing of it.
 
     Args:
         source: the copy; no process writes it.
         live: a connection in exclusive locking mode, without a transaction.
-        file: the same database, open for reading and writing without a buffer since before this process had it open
-            through SQLite; it must be closed after that (sqlite.org/howtocorrupt.html, 2.2).
+        file: the same database (`opened`).
         told: receives the bytes that were compared.
 
     Returns:

@@ -56,10 +56,10 @@ for owner, name in (
     (os, "fsync"), (differing_pages, "_write"), (file_calls, "remove"), (files, "sync_folder"), (files, "new_file"),
 ):
     setattr(owner, name, counted(getattr(owner, name)))
-with closing(Watch(database)) as watch:
-    watch.begin()
-    with closing(watch.taken()) as live:
-        assert differing_pages.replaced(source=source, live=live, file=watch.file, told=nobody)
+watch = Watch(database)
+watch.begin()
+with differing_pages.opened(database) as file, closing(watch.taken()) as live:
+    assert differing_pages.replaced(source=source, live=live, file=file, told=nobody)
 """
 """Puts a copy over a database, and ends by SIGKILL before the n-th call that changes a file."""
 
@@ -89,11 +89,12 @@ def copy_of(database: Path, sql: str) -> Path:
 
 def put_over(source: Path, database: Path, told: Told = nobody) -> bool:
     """Put a copy over a database that is watched, as a restore does."""
-    with closing(Watch(database)) as watch:
-        watch.begin()
-        with closing(watch.taken()) as live:
-            assert watch.file is not None
-            return differing_pages.replaced(source=source, live=live, file=watch.file, told=told)
+    watch = Watch(database)
+    watch.begin()
+    file = differing_pages.opened(database)
+    assert file is not None
+    with file, closing(watch.taken()) as live:
+        return differing_pages.replaced(source=source, live=live, file=file, told=told)
 
 
 def content(path: Path) -> list[str]:
