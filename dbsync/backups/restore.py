@@ -52,7 +52,7 @@ def restore_over(
     watch: Watch | None = None,
     thoroughness: Thoroughness = Thoroughness.QUICK,
 ) -> None:
-    """Put a copy over a live database through the backup API: one transaction on the live file.
+    """Put a copy over a live database: one transaction on the live file, of the pages that differ or of all of them.
 
     Never by replacing files: a left-over `-wal` would be replayed over the restored file. The source is checked while
     it is copied. The result is read from the disk: if it is the source, byte for byte, it is as sound. Else it is
