@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +16,7 @@ from dbsync.backups.snapshot import sidecars
 from dbsync.errors import BackupUnusable, Damaged, DiskProblem, TillkeeperError, TryLater, VerificationFailed
 from dbsync.model import NO_SHA256, Backup
 from dbsync.progress import Told
-from dbsync.storage import file_calls, files
+from dbsync.storage import differing_pages, file_calls, files
 from dbsync.storage.background import Beside
 from dbsync.storage.connections import (
     Connection,
@@ -52,7 +52,7 @@ def restore_over(
     watch: Watch | None = None,
     thoroughness: Thoroughness = Thoroughness.QUICK,
 ) -> None:
-    """Put a copy over a live database through the backup API: one transaction on the live file.
+    """Put a copy over a live database: one transaction on the live file, of the pages that differ or of all of them.
 
     Never by replacing files: a left-over `-wal` would be replayed over the restored file. The source is checked while
     it is copied. The result is read from the disk: if it is the source, byte for byte, it is as sound. Else it is
@@ -104,8 +104,7 @@ def _copy_over(database: Path, kept: Connection, told: Told, watch: Watch) -> No
     tolerate(kept)
     try:
         if watch.wants_it_alone(page_bytes=page_size_of(kept), pages_count=pages_of(kept)):
-            with closing(watch.taken()) as live:
-                copy_over(kept, live, told=told, seconds=time.monotonic)
+            _copy_alone(database, kept, told, watch)
             return
         watch.check()
     except sqlite3.DatabaseError as error:
@@ -114,6 +113,20 @@ def _copy_over(database: Path, kept: Connection, told: Told, watch: Watch) -> No
         watch.close()  # no app sells into a database that SQLite calls damaged
     with closing(open_writing(database, create=True, like=_path_of(kept), tolerant=True)) as live:
         copy_over(kept, live, told=told, seconds=time.monotonic, held=watch.check)
+
+
+def _copy_alone(database: Path, kept: Connection, told: Told, watch: Watch) -> None:
+    try:
+        with ExitStack() as after_sqlite, closing(watch.taken()) as live:
+            file = differing_pages.opened(database)
+            if file is not None:
+                # Closing it drops the locks of this process.
+                after_sqlite.callback(file.close)
+            if file is None or not differing_pages.replaced(source=_path_of(kept), live=live, file=file, told=told):
+                copy_over(kept, live, told=told, seconds=time.monotonic)
+    except BaseException:
+        differing_pages.roll_back(database)
+        raise
 
 
 def _path_of(kept: Connection) -> Path:

@@ -167,8 +167,11 @@ def measure_part(part: Backup) -> Backup:
 
 
 def _durable_digest(path: Path) -> Sha256:
-    files.sync_file(path)
-    return files.sha256_of(path)
+    """Make a finished copy durable while it is read: the one waits for the disk, the other needs a core."""
+    with Beside(lambda: files.sync_file(path)) as synced:
+        digest = files.sha256_of(path)
+    synced.result()
+    return digest
 
 
 def inspect_part(

@@ -13,12 +13,12 @@ Value = None | int | float | str | bytes
 
 def bound(values: Iterable[Value]) -> tuple[list[str], list[Value]]:
     """Return the SQL that stands for each value in a statement, and its parameters."""
-    marks, parameters = [], list[Value]()
-    for value in values:
-        bad = isinstance(value, BadText)
-        marks.append("CAST(? AS TEXT)" if bad else "?")
-        parameters.append(bytes(value) if isinstance(value, BadText) else value)
-    return marks, parameters
+    cells = list(values)
+    if BadText not in map(type, cells):
+        # Nearly every row.
+        return ["?"] * len(cells), cells
+    marks = ["CAST(? AS TEXT)" if isinstance(value, BadText) else "?" for value in cells]
+    return marks, [bytes(value) if isinstance(value, BadText) else value for value in cells]
 
 
 def same(one: Value, other: Value) -> bool:

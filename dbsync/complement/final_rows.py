@@ -54,6 +54,8 @@ class FinalRows:
         self._explicit: Final = self.rowid is not None and not self.own_rowid
         self._o: Final = [f"o{number}" for number in range(len(self.columns))]
         self._f: Final = [f"f{number}" for number in range(len(self.columns))]
+        names = ", ".join(["tag", "place", "target", "old", "final", "live", *self._o, *self._f])
+        self._staging: Final = f"INSERT INTO {stage} ({names})"
         self._last: int | None = None
         cells = ", ".join([*self._o, *self._f])
         connection.execute(
@@ -79,8 +81,7 @@ class FinalRows:
         marks, values = bound(
             [tag, place, target, int(old is not None), int(final is not None), ABSENT, *befores, *afters]
         )
-        names = ", ".join(["tag", "place", "target", "old", "final", "live", *self._o, *self._f])
-        self._connection.execute(f"INSERT INTO {self.stage} ({names}) VALUES ({', '.join(marks)})", values)
+        self._connection.execute(f"{self._staging} VALUES ({', '.join(marks)})", values)
 
     def apply(self) -> None:
         """Bring all rows to their final states, as far as the table accepts them.

@@ -48,6 +48,8 @@ class OlderRows:
         self._taken: Final[dict[str, set[int]]] = {}
         self._defaults: Final[dict[str, dict[str, Value]]] = {}
         self._answers: Final[dict[tuple[str, str], bool]] = {}
+        self._names: Final[dict[str, dict[str, str]]] = {}
+        """The columns of older tables, by their names in lower case."""
 
     def carry(self, told: Callable[[int], None]) -> int:
         """Bring every row that people changed to its state in the older schema, as far as that can be done.
@@ -221,7 +223,9 @@ class OlderRows:
         if placed is None or placed.table.lower() not in self._known:
             return None
         known = self._known[placed.table.lower()].name
-        names = {name.lower(): name for name in self._rows(known).columns}
+        if known not in self._names:
+            self._names[known] = {name.lower(): name for name in self._rows(known).columns}
+        names = self._names[known]
         kept = {names[name.lower()]: value for name, value in placed.row.items() if name.lower() in names}
         for name, value in row.items():
             # `down_row` does not know columns that people added.

@@ -42,7 +42,7 @@ def same_pages(*, copied: Path, database: Path) -> bool:
         while True:
             mine, theirs = one.read(READ_SIZE_BYTES), other.read(READ_SIZE_BYTES)
             if at == 0:
-                page_bytes = _page_bytes(mine)
+                page_bytes = page_bytes_of(mine)
                 if not all(side[_MODES_AT] in _MODES for side in (mine, theirs)):
                     return False
                 mine, theirs = _without_own(mine), _without_own(theirs)
@@ -55,7 +55,7 @@ def same_pages(*, copied: Path, database: Path) -> bool:
             at += READ_SIZE_BYTES
 
 
-def _page_bytes(header: bytes) -> int:
+def page_bytes_of(header: bytes) -> int:
     """Return the size of a page: 1 stands for 65536 (sqlite.org/fileformat2.html#page_size)."""
     size_bytes = int.from_bytes(header[16:18], "big")
     return 1 << 16 if size_bytes == 1 else size_bytes

@@ -68,6 +68,11 @@ class Platform(ABC):
     def renames_open_files(self) -> bool:
         """Whether a file can be renamed while a process has it open."""
 
+    @property
+    @abstractmethod
+    def writes_beside_locks(self) -> bool:
+        """Whether a file can be written through one descriptor where this process has locked it through another."""
+
     @abstractmethod
     def open_binary(self, path: Path, flags: int, *, mode: int) -> int:
         """Open a file as `os.open` does, never with line ends translated; return the descriptor."""

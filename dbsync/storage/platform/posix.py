@@ -47,6 +47,10 @@ class PosixPlatform(Platform):
     def renames_open_files(self) -> bool:
         return True
 
+    @property
+    def writes_beside_locks(self) -> bool:
+        return True
+
     def open_binary(self, path: Path, flags: int, *, mode: int) -> int:
         return os.open(path, flags, mode)
 

@@ -63,6 +63,10 @@ class WindowsPlatform(Platform):
     def renames_open_files(self) -> bool:
         return False
 
+    @property
+    def writes_beside_locks(self) -> bool:
+        return False
+
     def open_binary(self, path: Path, flags: int, *, mode: int) -> int:
         flags |= os.O_BINARY  # type: ignore[attr-defined,unused-ignore]
         return self.patiently(lambda: os.open(path, flags, mode))
