@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Final
 
 from dbsync.storage.platform import win32
+from updater.host import this_host
 
 KILL: Final = getattr(signal, "SIGKILL", signal.SIGTERM)
 """On Windows every signal but those of a console is TerminateProcess."""
-COMMAND_LINE: Final = 60
-"""ProcessCommandLineInformation of NtQueryInformationProcess."""
+QUERY_AND_READ: Final = 0x410
+"""PROCESS_QUERY_INFORMATION and PROCESS_VM_READ."""
+PARAMETERS_AT, COMMAND_LINE_AT = 0x20, 0x70
+"""Offsets in the process environment block and in RTL_USER_PROCESS_PARAMETERS of 64 bit (winternl.h)."""
 SUSPEND_RESUME: Final = 0x800
 """PROCESS_SUSPEND_RESUME."""
 ENDED: Final = "Z"
@@ -23,20 +26,36 @@ ENDED: Final = "Z"
 
 
 class Family:
-    """A process and all that it started, also those whose parents have ended; each keeps its first command line."""
+    """A process and all that it started, also those whose parents have ended; each keeps its first command line.
+
+    A pid is used again, on Windows at once: a process is known by its pid and the time at which it began.
+    """
 
     def __init__(self, pid: int) -> None:
-        self.commands: dict[int, str] = {pid: command_line(pid)}
+        self.commands: dict[int, str] = {}
+        self._began: dict[int, int] = {}
+        self._take(pid, _began_at(pid) or 0)
 
     def look(self) -> Mapping[int, str]:
         """Return those that run now, each with its command line."""
         parents = dict(_parents())
+        times = {pid: _began_at(pid) for pid, parent in parents.items() if parent in self._began or pid in self._began}
         more = True
         while more:
-            found = [pid for pid, parent in parents.items() if parent in self.commands and pid not in self.commands]
-            self.commands.update((pid, command_line(pid)) for pid in found)
+            found = [
+                (pid, began) for pid, began in times.items()
+                if began and self._began.get(pid) != began and began >= self._began.get(parents[pid], sys.maxsize)
+            ]  # fmt: skip
+            for pid, began in found:
+                self._take(pid, began)
             more = bool(found)
-        return {pid: command for pid, command in self.commands.items() if pid in parents}
+            times |= {
+                pid: _began_at(pid) for pid, parent in parents.items() if parent in self._began and pid not in times
+            }
+        return {pid: command for pid, command in self.commands.items() if times.get(pid) == self._began[pid]}
+
+    def _take(self, pid: int, began: int) -> None:
+        self._began[pid], self.commands[pid] = began, command_line(pid)
 
 
 def kill(pid: int) -> bool:
@@ -45,6 +64,12 @@ def kill(pid: int) -> bool:
         os.kill(pid, KILL)
         return True
     return False
+
+
+def _began_at(pid: int) -> int | None:
+    """Return when a process that runs began, in units of the system; None if there is none."""
+    found = this_host().start_time(pid)
+    return None if found is None else int(found)
 
 
 def suspend(pid: int) -> None:
@@ -94,17 +119,22 @@ def command_line(pid: int) -> str:
 
 
 def _command_line_of_windows(pid: int) -> str:
+    """Read it out of the process's own memory: wine 8 answers no question for it."""
     import ctypes
 
-    native = ctypes.WinDLL("ntdll")  # type: ignore[attr-defined,unused-ignore]
-    place = ctypes.create_string_buffer(65_536)
-    size = ctypes.c_ulong()
-    with suppress(OSError), win32.opened(pid, win32.QUERY_LIMITED) as handle:
-        status = native.NtQueryInformationProcess(
-            ctypes.c_void_p(handle), COMMAND_LINE, place, len(place), ctypes.byref(size)
-        )
-        if status == 0:
-            # A UNICODE_STRING: its length in bytes, and where the text begins.
-            length, start = ctypes.c_ushort.from_buffer(place).value, ctypes.c_void_p.from_buffer(place, 8).value
-            return ctypes.string_at(start or 0, length).decode("utf-16-le", "replace")
+    kernel, native = win32.kernel(), ctypes.WinDLL("ntdll")  # type: ignore[attr-defined,unused-ignore]
+
+    def read(address: int, length: int) -> bytes:
+        data = ctypes.create_string_buffer(length)
+        place = ctypes.c_void_p(address)
+        win32.checked("ReadProcessMemory", kernel.ReadProcessMemory(ctypes.c_void_p(handle), place, data, length, None))
+        return data.raw
+
+    with suppress(OSError), win32.opened(pid, QUERY_AND_READ) as handle:
+        basic = (ctypes.c_size_t * 6)()
+        if native.NtQueryInformationProcess(ctypes.c_void_p(handle), 0, basic, ctypes.sizeof(basic), None) == 0:
+            parameters = int.from_bytes(read(basic[1] + PARAMETERS_AT, 8), "little")
+            text = read(parameters + COMMAND_LINE_AT, 16)
+            length, start = int.from_bytes(text[:2], "little"), int.from_bytes(text[8:], "little")
+            return read(start, length).decode("utf-16-le", "replace")
     return ""
