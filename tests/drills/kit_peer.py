@@ -1,4 +1,4 @@
-"""The peer of the kit: the sample till with tufup inside, frozen by PyInstaller, as tufup's documentation packages an app.
+"""The peer of the kit: an app with tufup inside, frozen by PyInstaller, as tufup's documentation packages one.
 
 `python -m tests.drills.kit_peer` prints the size of the file that is handed out, what it takes on the disk, and the
 seconds and bytes of an update, beside the figures that `tests.drills.kit` prints. tufup has no setup program: its first
@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 import tarfile
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -77,14 +77,15 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="tillkeeper-kit-peer-") as name:
         folder = Path(name)
         public, keys, place = folder / "public", folder / "keys", folder / "place"
-        repository = Repository(app_name=APP, repo_dir=public, keys_dir=keys, encrypted_keys=[], expiration_days=dict.fromkeys(
-            ("root", "targets", "snapshot", "timestamp"), 365,
-        ))  # fmt: skip
+        days = dict.fromkeys(("root", "targets", "snapshot", "timestamp"), 365)
+        repository = Repository(
+            app_name=APP, repo_dir=public, keys_dir=keys, encrypted_keys=[], expiration_days=days
+        )  # fmt: skip
         repository.initialize()
         bundles = {}
         for version in ("1.0", "1.1"):
-            seconds, bundles[version] = timed(lambda version=version: freeze(folder / version, version))
-            published, _ = timed(lambda version=version: _publish(repository, bundles[version], version, keys))
+            seconds, bundles[version] = timed(partial(freeze, folder / version, version))
+            published, _ = timed(partial(_publish, repository, bundles[version], version, keys))
             print(f"{version}: frozen in {seconds:.1f} s, published in {published:.1f} s")
         (archive,) = public.glob("targets/*1.0.tar.gz")
         patches = list(public.glob("targets/*.patch"))
