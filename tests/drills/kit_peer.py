@@ -8,6 +8,7 @@ version is the archive, unpacked.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import tarfile
@@ -76,6 +77,8 @@ def main() -> int:
     sent: Counter[str] = Counter()
     with tempfile.TemporaryDirectory(prefix="tillkeeper-kit-peer-") as name:
         folder = Path(name)
+        # tufup writes its configuration into the current folder.
+        os.chdir(folder)
         public, keys, place = folder / "public", folder / "keys", folder / "place"
         days = dict.fromkeys(("root", "targets", "snapshot", "timestamp"), 365)
         repository = Repository(
@@ -94,7 +97,7 @@ def main() -> int:
         program = place / "app" / APP / APP if (place / "app" / APP / APP).exists() else place / "app" / APP
         print(f"unpacked in {seconds:.1f} s, on the disk {size_of(place):.1f} MB: {seen([str(program)]).strip()}")
         with served(make_server(public, told=lambda line: sent.update([line]))) as url:
-            seconds, _ = timed(lambda: seen([str(program), "--update", url, str(place)]))
+            seconds, _ = timed(lambda: seen([str(program), "--update", url, str(place)], cwd=folder))
         print(f"updated in {seconds:.1f} s, on the disk {size_of(place):.1f} MB: {seen([str(program)]).strip()}")
         print(json.dumps(sorted(sent), indent=1))
     return 0
