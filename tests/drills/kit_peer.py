@@ -7,14 +7,13 @@ version is the archive, unpacked.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
 import tarfile
 import tempfile
 import time
-from collections import Counter
+import venv
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -25,6 +24,7 @@ from tests.helpers.vendor import served
 from updater.publish.serve import make_server
 
 APP: Final = "till"
+PACKAGES: Final = ("tufup==0.10.0", "pyinstaller>=6.5", "setuptools<80")
 PROGRAM: Final = """
 import shutil, sys
 from pathlib import Path
@@ -50,13 +50,21 @@ else:
 """
 
 
-def freeze(folder: Path, version: str) -> Path:
+def environment(folder: Path) -> Path:
+    """A Python with tufup and PyInstaller alone: what else is installed here would be in the bundle."""
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
+    seen([str(python), "-m", "pip", "install", "--quiet", *PACKAGES])
+    return python
+
+
+def freeze(python: Path, folder: Path, version: str) -> Path:
     """The app as PyInstaller's folder."""
     folder.mkdir(parents=True)
     (folder / "till.py").write_text(PROGRAM, encoding="utf-8")
     (folder / "version.txt").write_text(version, encoding="utf-8")
     seen([
-        sys.executable, "-m", "PyInstaller", "--noconfirm", "--onedir", "--name", APP, "--log-level", "ERROR",
+        str(python), "-m", "PyInstaller", "--noconfirm", "--onedir", "--name", APP, "--log-level", "ERROR",
         "--distpath", str(folder / "dist"), "--workpath", str(folder / "work"), "--specpath", str(folder),
         "--add-data", f"{folder / 'version.txt'}:.", str(folder / "till.py"),
     ])  # fmt: skip
@@ -74,7 +82,7 @@ def main() -> int:
     """Run it."""
     from tufup.repo import Repository
 
-    sent: Counter[str] = Counter()
+    sent: list[str] = []
     with tempfile.TemporaryDirectory(prefix="tillkeeper-kit-peer-") as name:
         folder = Path(name)
         # tufup writes its configuration into the current folder.
@@ -85,9 +93,9 @@ def main() -> int:
             app_name=APP, repo_dir=public, keys_dir=keys, encrypted_keys=[], expiration_days=days
         )  # fmt: skip
         repository.initialize()
-        bundles = {}
+        python, bundles = environment(folder / "environment"), dict[str, Path]()
         for version in ("1.0", "1.1"):
-            seconds, bundles[version] = timed(partial(freeze, folder / version, version))
+            seconds, bundles[version] = timed(partial(freeze, python, folder / version, version))
             published, _ = timed(partial(_publish, repository, bundles[version], version, keys))
             print(f"{version}: frozen in {seconds:.1f} s, published in {published:.1f} s")
         (archive,) = public.glob("targets/*1.0.tar.gz")
@@ -96,11 +104,17 @@ def main() -> int:
         seconds, _ = timed(lambda: _install(archive, public, place))
         program = place / "app" / APP / APP if (place / "app" / APP / APP).exists() else place / "app" / APP
         print(f"unpacked in {seconds:.1f} s, on the disk {size_of(place):.1f} MB: {seen([str(program)]).strip()}")
-        with served(make_server(public, told=lambda line: sent.update([line]))) as url:
+        with served(make_server(public, told=sent.append)) as url:
             seconds, _ = timed(lambda: seen([str(program), "--update", url, str(place)], cwd=folder))
         print(f"updated in {seconds:.1f} s, on the disk {size_of(place):.1f} MB: {seen([str(program)]).strip()}")
-        print(json.dumps(sorted(sent), indent=1))
+        print(f"{len(sent)} requests, {sum(map(bytes_of, sent)) / 1e6:.2f} MB")
     return 0
+
+
+def bytes_of(line: str) -> int:
+    """The bytes of a request, as the server tells it."""
+    words = line.split()
+    return int(words[1]) if words[-1] == "bytes" else 0
 
 
 def _publish(repository: Any, bundle: Path, version: str, keys: Path) -> None:
