@@ -10,6 +10,7 @@ ends with 0 if that was true each time.
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -39,8 +40,9 @@ CHILDREN: Final = {
 }  # fmt: skip
 """Words by which a child is known in its command line."""
 SCHEMAS: Final = {"1.0": 2, "1.1": 4, "1.2": 6}
-ITEMS_COUNT: Final = 3000
-POLL_SECONDS: Final = 0.005
+ITEMS_COUNT: Final = 1500
+POLL_SECONDS: Final = 0.05 if sys.platform == "win32" else 0.01
+"""Under wine each look at the processes holds up all of them."""
 END_SECONDS: Final = 180.0
 """So long a flow may go on after one of its processes was killed."""
 GONE_SECONDS: Final = 30.0
@@ -203,12 +205,14 @@ class Played:
         self.process: Final = stage.start(stage.words_of(flow))
         self._family: Final = Family(self.process.pid)
         self._has_begun = False
+        self._goes_on = True
 
     def look(self) -> dict[str, int]:
         """Return the processes that run now, in the part of the flow that is looked at: pid by role."""
         flow, till = self._flow, self._stage.till
         ended = self.process.poll() is not None
         running = self._family.look()
+        self._goes_on = not ended or bool(set(running) - {self.process.pid})
         self._has_begun = self._has_begun or flow.opens(till)
         if not self._has_begun or flow.closes(till):
             return {}
@@ -230,7 +234,7 @@ class Played:
     def seconds_of_roles(self) -> dict[str, float]:
         """Let it run to its end; return how long each role was there."""
         seen: dict[str, tuple[float, float]] = {}
-        while not self.is_over():
+        while self._goes_on:
             now = time.monotonic()
             for role in self.look():
                 seen[role] = (seen.get(role, (now, now))[0], now)
@@ -244,7 +248,7 @@ class Played:
     def kill(self, role: str, *, after_seconds: float) -> bool:
         """Kill the process of a role, so long after the first of that role came; return whether it was met."""
         came: float | None = None
-        while not self.is_over():
+        while self._goes_on:
             found = self.look()
             if role in found:
                 came = time.monotonic() if came is None else came
@@ -325,15 +329,11 @@ def _repeated(stage: Stage, flow: Flow) -> list[str]:
     return found
 
 
-def plan(count: int, flows: Sequence[Flow]) -> list[tuple[Flow, str]]:
-    """The flows and victims in turn, so many."""
+def rounds(stage: Stage, numbers: Iterable[int], seed: int, flows: Sequence[Flow] = FLOWS) -> Iterator[Round]:
+    """Play these kills, flows and victims in turn; each has a chance of its own, by its number."""
     pairs = [(flow, role) for flow in flows for role in flow.victims]
-    return [pairs[number % len(pairs)] for number in range(count)]
-
-
-def rounds(stage: Stage, count: int, seed: int, flows: Sequence[Flow] = FLOWS) -> Iterator[Round]:
-    """Play so many kills; each has a chance of its own, by its number."""
-    for number, (flow, role) in enumerate(plan(count, flows)):
+    for number in numbers:
+        flow, role = pairs[number % len(pairs)]
         if (flow.name, role) not in stage.seconds:
             calibrate(stage, flow)
         yield play(stage, flow, role, random.Random(f"{seed}-{number}"))
@@ -362,6 +362,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=200, help="kills")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--flow", help="only this one")
+    parser.add_argument("--first", type=int, default=1, metavar="NUMBER", help="of the first kill: to go on with a run")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="no kill begins after so long")
     parser.add_argument("--keep", type=Path, help="folder for terminals that broke a promise")
     options = parser.parse_args(arguments)
     flows = [flow for flow in FLOWS if options.flow in (None, flow.name)]
@@ -371,14 +373,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         staged(Path(folder)) as stage,
     ):
         print(f"made in {time.monotonic() - began:.0f} seconds", flush=True)
-        for found in rounds(stage, options.count, options.seed, flows):
+        for found in rounds(stage, range(options.first - 1, options.count), options.seed, flows):
             played.append(found)
             ending = found.rest.opened if found.rest is not None else "not met"
-            print(f"{len(played):4d} {found.flow}: {found.role}: {ending}", flush=True)
+            print(f"{options.first + len(played) - 1:4d} {found.flow}: {found.role}: {ending}", flush=True)
             for violation in found.violations:
                 print(f"     VIOLATION {violation}", flush=True)
             if found.violations and options.keep is not None:
                 stage.keep_for_a_person(options.keep, f"round-{len(played)}")
+            if time.monotonic() - began > options.seconds:
+                break
     print(f"{table(played)}\n{time.monotonic() - began:.0f} seconds")
     return 1 if any(found.violations for found in played) else 0
 

@@ -123,7 +123,10 @@ class Shop:
                 with suppress(OSError):
                     os.kill(pid, KILL)
         launcher.kill()
-        launcher.communicate()
+        launcher.wait()
+        for stream in (launcher.stdout, launcher.stderr):
+            if stream is not None:
+                stream.close()
 
 
 def is_alive(pid: int) -> bool:
