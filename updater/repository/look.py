@@ -1,6 +1,7 @@
 """One look at the repository with TUF. Everything that it returns was verified against the trusted root.
 
-The only module of a terminal that imports tuf, and only its public API. It runs in the short-lived child.
+The only module of a terminal that imports tuf. It uses the public API alone, but for the module in which the client
+makes its calls on files (`_patient_files`). It runs in the short-lived child.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, ExpiredMetadataError, RepositoryError
@@ -301,30 +303,26 @@ class Look:
         listing.write(self.trust, kept)
 
 
-class _PatientSystem:
-    """The module `os` as TUF's client gets it."""
+def _patient_replace(source: str, target: str) -> None:
+    file_calls.rename(source=Path(source), target=Path(target))
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(os, name)
 
-    def replace(self, source: str, target: str) -> None:
-        file_calls.rename(source=Path(source), target=Path(target))
+def _patient_remove(path: str) -> None:
+    file_calls.remove(Path(path), missing_ok=False)
 
-    def remove(self, path: str) -> None:
-        file_calls.remove(Path(path), missing_ok=False)
 
-    def symlink(self, source: str, target: str, **options: Any) -> None:
-        """Make a copy where no link can be made, or none can be read.
+def _link_or_copy(source: str, target: str, **options: Any) -> None:
+    """Make a copy where no link can be made, or none can be read.
 
-        tuf 7 makes root.json a link. Without the right to make links on Windows, on exFAT and on some shares that
-        fails, or leaves a file that cannot be opened.
-        """
-        path = Path(target)
-        with suppress(OSError):
-            path.symlink_to(source, **options)
-        if not path.exists():
-            file_calls.remove(path)
-            file_calls.write_bytes(path, file_calls.read_bytes(path.parent / source))
+    tuf 7 makes root.json a link. Without the right to make links on Windows, on exFAT and on some shares that fails, or
+    leaves a file that cannot be opened.
+    """
+    path = Path(target)
+    with suppress(OSError):
+        path.symlink_to(source, **options)
+    if not path.exists():
+        file_calls.remove(path)
+        file_calls.write_bytes(path, file_calls.read_bytes(path.parent / source))
 
 
 def _patient_open(path: str, mode: str) -> Any:
@@ -340,7 +338,8 @@ def _patient_files() -> Iterator[None]:
     """
     names: dict[str, Any] = vars(sys.modules[Updater.__module__])
     before: dict[str, Any] = {name: names[name] for name in ("os", "open") if name in names}
-    names |= {"os": _PatientSystem(), "open": _patient_open}
+    patient = {"replace": _patient_replace, "remove": _patient_remove, "symlink": _link_or_copy}
+    names |= {"os": SimpleNamespace(**{**vars(os), **patient}), "open": _patient_open}
     try:
         yield
     finally:
