@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dbsync.errors import Refused, TryLater, shown
 from dbsync.facts import NO_SHA256
-from dbsync.storage import children
+from dbsync.storage import children, file_calls
 from dbsync.storage.platform import this_platform
 from dbsync.storage.raw_text import lines_of
 from updater.addresses import scrubbed
@@ -194,9 +194,7 @@ def _look_afresh(
     url: str, root: bytes, mirrors: tuple[str, ...], manner: Manner | None, *, operation: str
 ) -> tuple[Listed, ...]:
     """Look at a repository as a terminal does that knows its root alone."""
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
+    with file_calls.temporary_folder() as folder:
         trust.begin(Path(folder), root)
         limits = Limits()
         manner = manner or Manner(limits.minimum_bytes_per_second)
