@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from dbsync.lint.least_sqlite import least_sqlite
 from dbsync.migrations.folder import load
 from dbsync.outcomes import ExitStatus
 from dbsync.rehearsal import way_back
+from dbsync.storage import file_calls
 
 _FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
@@ -37,7 +37,7 @@ def command(folder: Path, released: tuple[Path, ...], database: Path | None, as_
         errors_told(as_json=as_json),
         tidy_when_ended(),
         as_owner_of(database.absolute()) if database is not None else nullcontext(),
-        tempfile.TemporaryDirectory() as scratch,
+        file_calls.temporary_folder() as scratch,
     ):
         found = examine(folder=folder, released=released, database=database, scratch=Path(scratch))
         problems, back = found.problems, found.way_back

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from dbsync.migrations import folder as migration_folder
 from dbsync.model import Facts, Migration, State
 from dbsync.outcomes import ExitStatus
 from dbsync.progress import Meter, WorkPhase
-from dbsync.storage import connections, files
+from dbsync.storage import connections, file_calls, files
 from dbsync.storage.notes import notes_on
 from dbsync.verification import checks
 
@@ -53,7 +52,7 @@ def _problems(place: Place, facts: Facts, found: tuple[Migration, ...]) -> tuple
         return [f"its schema is {facts.version}, and the newest of these migrations {len(found)}"], ""
     known = tuple(migration for migration in found if migration.number <= facts.version)
     with (
-        tempfile.TemporaryDirectory() as folder,
+        file_calls.temporary_folder() as folder,
         connections.translated("verify", place.database),
         closing(_examined(place, Path(folder))) as connection,
     ):

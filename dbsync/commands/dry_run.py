@@ -21,6 +21,7 @@ from dbsync.outcomes import OutcomeName
 from dbsync.progress import Meter, Progress, quiet, safe
 from dbsync.schema.declarations import declared
 from dbsync.schema.sql_text import split
+from dbsync.storage import file_calls
 from dbsync.storage.connections import (
     Connection,
     is_wal_file,
@@ -213,7 +214,7 @@ def _still(database: Path) -> Iterator[Path]:
             with translated("look at", database), closing(open_untouched(database)):
                 pass
     except ReadOnly:
-        with tempfile.TemporaryDirectory() as folder:
+        with file_calls.temporary_folder() as folder:
             copied = copy_files(database=database, folder=Path(folder))
             with translated("recover a copy of", database), closing(open_writing(copied)) as connection:
                 connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
@@ -254,7 +255,7 @@ def _on_data(
         raise DiskFull(
             operation="copy to", path=scratch, cause=error.cause, hint="Name a roomier folder by TMPDIR."
         ) from error
-    with tempfile.TemporaryDirectory() as folder:
+    with file_calls.temporary_folder() as folder:
         done, _ = rehearse.try_out(
             found,
             meter,

@@ -13,7 +13,7 @@ from dbsync.errors import Damaged, DiskProblem, Locked, TillkeeperError, TryLate
 from dbsync.migrations import runner
 from dbsync.model import Backup, Change, Facts, Loss, Migration, Sha256, State
 from dbsync.progress import WorkPhase
-from dbsync.storage import connections, files
+from dbsync.storage import connections, file_calls, files
 from dbsync.verification import table_diff
 
 
@@ -79,11 +79,9 @@ class Comparing(Shared):
             if not self._reads_only:
                 with self._as_committed(kept, known) as scratch:
                     return self._compared(scratch)
-            import tempfile
-
             # Nothing changes in the folder of backups, not even its time.
             with (
-                tempfile.TemporaryDirectory() as folder,
+                file_calls.temporary_folder() as folder,
                 self._as_committed(kept, known, into=Path(folder, "base.db")) as scratch,
             ):
                 return self._compared(scratch)

@@ -9,8 +9,8 @@ or to rename it. Each call here is repeated within bounds (`Platform.patiently`)
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -103,6 +103,21 @@ def remove_tree_if_possible(folder: Path) -> None:
         this_platform().patiently(lambda: shutil.rmtree(folder), briefly=True)
         return
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Make a folder that lasts for the block; of what another program holds for longer, nothing fails and it stays."""
+    import tempfile
+
+    folder = Path(tempfile.mkdtemp())
+    try:
+        yield folder
+    finally:
+        try:
+            remove_tree(folder)
+        except OSError:
+            remove_tree_if_possible(folder)
 
 
 def move(*, source: Path, target: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +29,9 @@ from updater.publish.serve import make_server
 
 PORT: Final = 8765
 PACKAGE: Final = f"tillkeeper-{APP}"
-STEP_SECONDS: Final = 300.0
+STEP_SECONDS: Final = 600.0
+"""Under wine, on a machine that does other work too, a setup program takes minutes."""
+LOG_SHOWN: Final = 3000
 DESCRIPTION: Final = """\
 name = "Corner Shop"
 vendor = "Corner Shop GmbH"
@@ -281,9 +284,10 @@ class Wine:
         print(f"  seen: {wanted} ({' '.join(words)})", flush=True)
 
     def missing(self, what: str) -> None:
-        """Ends the drill."""
-        logs = self.drive.glob("users/*/Temp/tillkeeper-setup.log")
-        sys.exit(f"NOT SEEN: {what}\n" + "".join(path.read_text(errors="replace") for path in logs))
+        """Ends the drill, with what setup program and terminal have written down."""
+        logs = [*self.drive.glob("users/*/Temp/tillkeeper-setup.log"), *self.state.rglob("events-*.jsonl")]
+        texts = [f"{path.name}:\n{path.read_text(encoding='utf-8', errors='replace')[-LOG_SHOWN:]}" for path in logs]
+        sys.exit("\n".join([f"NOT SEEN: {what}", *texts]))
 
     def wait_for_phase(self, phase: str) -> None:
         """The agent comes to a phase by itself."""
@@ -291,6 +295,13 @@ class Wine:
         while f'"phase": "{phase}"' not in (said := self.updater("status", "--json")):
             if time.monotonic() > deadline:
                 self.missing(f"{phase}: {said}")
+
+    def end_app(self) -> None:
+        """Ends the app as the Task Manager does."""
+        pid = json.loads((self.state / "shared" / "app.lock").read_bytes())["pid"]
+        code, said = self.run("taskkill", "/F", "/PID", str(pid))
+        if code != 0:
+            self.missing(f"the end of the app ({code}): {said}")
 
     def stop(self) -> None:
         """Ends everything in it."""
@@ -365,7 +376,7 @@ def _trade(wine: Wine, vendor: Vendor) -> None:
 def _newer(wine: Wine, scratch: Path) -> None:
     """A newer kit, and a removal, while the till is open."""
     launcher = r"C:\Program Files\Corner Shop\tillkeeper.exe"
-    with wine.start(launcher, "launch", "--", "--sell", "60", "--pause", "2") as till:
+    with wine.start(launcher, "launch", "--", "--sell", "0", "--pause", "2") as till:
         assert till.stdout is not None
         while "is open" not in (line := till.stdout.readline()):
             assert line, "the till ended"
@@ -382,8 +393,9 @@ def _newer(wine: Wine, scratch: Path) -> None:
             wine.missing("the refusal to remove it")
         wine.must("running", "service", "status")
         if till.poll() is not None:
-            wine.missing("an open till: it closed too early for this machine")
-        till.communicate(timeout=2 * STEP_SECONDS)
+            wine.missing("an open till")
+        wine.end_app()
+        till.communicate(timeout=STEP_SECONDS)
 
 
 def _deleted(wine: Wine, scratch: Path) -> None:
@@ -415,8 +427,14 @@ def main() -> int:
     parser.add_argument("--wheels", type=Path, required=True)
     parser.add_argument("--python", type=Path, help="The embeddable Windows Python, as a zip archive.")
     parser.add_argument("--root", type=Path, help="A bare Debian that debootstrap made; it is copied.")
+    parser.add_argument("--folder", type=Path, help="Where to work, and what to leave; without it nothing is left.")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="tillkeeper-kit-") as folder:
+    with ExitStack() as left:
+        if given.folder is None:
+            folder = left.enter_context(tempfile.TemporaryDirectory(prefix="tillkeeper-kit-"))
+        else:
+            given.folder.mkdir(parents=True)
+            folder = given.folder
         began = time.monotonic()
         if given.system == "linux":
             good = linux(Path(folder), given.wheels, given.root)

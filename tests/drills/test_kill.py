@@ -14,21 +14,20 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
-from dbsync.storage.locks import Lock
+from tests.helpers.at_rest import come_to_rest
 from tests.helpers.places import ROOT
-from tests.helpers.shop import files, sales, version
+from tests.helpers.shop import sales
 from tests.helpers.terminal import Till
 from tests.helpers.vendor import Vendor, served, serving
 
 CASES_COUNT = 60
 SAMPLE_COUNT = 14
 """Each scene by its weight once; `./scripts/test --long` runs all cases."""
-SETTLING_COUNT = 6
-SCHEMA = {"1.0": 2, "1.1": 4, "1.2": 6}
+SCHEMAS = {"1.0": 2, "1.1": 4, "1.2": 6}
 
 pytestmark = [
     pytest.mark.slow,
@@ -155,24 +154,12 @@ def test_a_till_whose_plug_is_pulled_starts_fits_loses_nothing_and_settles(
     while not killed_after(stage, scene, seconds):
         seconds *= 0.7
     till = stage.till
-    held = len(till.held_receipts())
-    opened, status = "", dict[str, Any]()
-    for boot in range(SETTLING_COUNT):
-        done = till.launch(sell=2, TILLKEEPER_BOOT_ID=f"boot-{boot}")
-        assert done.returncode == 0, done.stderr
-        opened = next((line.split()[1] for line in done.stdout.splitlines() if line.endswith("is open")), "")
-        till.check()
-        status = till.status()
-        if opened and status["phase"] == "IDLE":
-            break
-    assert opened in SCHEMA, "something complete starts"
-    assert version(till.database) == SCHEMA[opened] == status["database"]["schema"], "the schema fits it"
-    assert len(till.held_receipts()) >= held + 2
-    assert till.lost_receipts() == [], "no sale is lost"
-    assert (status["phase"], status["starts"]["version"]) == ("IDLE", opened), "it settles"
+    rest = come_to_rest(till, schemas=SCHEMAS, reboots=True)
+    assert rest.violations == ()
+    status = till.status()
+    assert (status["phase"], status["starts"]["version"]) == ("IDLE", rest.opened)
+    assert status["database"]["schema"] == SCHEMAS[rest.opened]
     assert sales(till.database) >= 5000
-    assert Lock(Path(f"{till.database}.lock")).is_free()
-    assert not [one for one in files(till.database.parent) if ".part-" in one]
 
 
 def killed_after(stage: Stage, scene: Scene, seconds: float) -> bool:

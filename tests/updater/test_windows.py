@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -17,8 +18,10 @@ from typing import Final
 
 import pytest
 
+from tests.drills.terminate import AGENT, APP, FLOWS, KEEPER, LAUNCHER, calibrate, play, staged
 from tests.helpers.held import Share, held_by_a_process
 from tests.helpers.places import ROOT
+from tests.helpers.scanner import scanned
 from tests.helpers.shop import version as version_of_database
 from tests.helpers.terminal import COMMAND_SECONDS, Till
 from tests.helpers.vendor import Vendor, copy_of, served, serving
@@ -182,3 +185,41 @@ def test_a_scanner_that_holds_a_file_for_a_second_is_not_noticed(till: Till) -> 
         assert process.stdin is not None
         threading.Timer(1.0, process.stdin.close).start()
         assert till.status()["phase"] == "IDLE"
+
+
+SCANNED_SECONDS: Final = 3.0
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="share modes are of Windows")
+def test_an_update_while_a_scanner_holds_every_new_file_for_three_seconds(vendor: Vendor, till: Till) -> None:
+    vendor.release("1.1", schema=4)
+    with scanned(till.folder / "program", till.folder / "state", seconds=SCANNED_SECONDS) as files:
+        checked = till.run("check")
+        assert "SWAPPED" in checked.stdout, (checked.stdout, checked.stderr)
+        done = till.launch(sell=2)
+        assert "till 1.1 is open" in done.stdout, (done.stdout, done.stderr)
+        checked = till.run("check")
+        assert "NOTHING_NEW" in checked.stdout, (checked.stdout, checked.stderr)
+    assert any(path.endswith("till.py") for path in files)
+    assert any("journal" in path for path in files)
+    status = till.status()
+    assert (status["phase"], status["starts"]["version"]) == ("IDLE", "1.1")
+    assert version_of_database(till.database) == 4
+    assert till.lost_receipts() == []
+
+
+KILLED: Final = (
+    ("look, download, stage", AGENT), ("first launch, migration", LAUNCHER), ("confirm", KEEPER),
+    ("crash and way back", APP),
+)  # fmt: skip
+"""A sample of `tests/drills/terminate.py`."""
+
+
+def test_a_process_that_is_killed_at_a_random_moment_costs_no_sale(first_release: Vendor, tmp_path: Path) -> None:
+    flows = {flow.name: flow for flow in FLOWS}
+    with staged(tmp_path, first_release) as stage:
+        for number, (name, role) in enumerate(KILLED):
+            calibrate(stage, flows[name])
+            found = play(stage, flows[name], role, random.Random(number))
+            assert found.met, found
+            assert found.violations == (), found

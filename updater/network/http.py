@@ -30,6 +30,7 @@ from urllib3.exceptions import (
     SSLError,
 )
 
+from dbsync.storage import file_calls
 from dbsync.storage.platform import this_platform
 from updater import __version__
 from updater.addresses import folder_of, is_folder, joined, plain, scrubbed, shown
@@ -311,7 +312,7 @@ def _through_socks(proxy: Proxy, options: dict[str, Any]) -> urllib3.PoolManager
 def _context(ca_file: str) -> ssl.SSLContext:
     context = ssl.create_default_context()
     try:
-        context.load_verify_locations(cafile=ca_file)
+        file_calls.patiently(lambda: context.load_verify_locations(cafile=ca_file))
     except (OSError, ssl.SSLError) as cause:
         raise Trouble(Answer.TROUBLE, f"network.ca_file {ca_file}: {cause}") from cause
     return context

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from dbsync.errors import Refused, TryLater
 from dbsync.facts import NO_SHA256
+from dbsync.storage import file_calls
 from updater.addresses import shown as shown_address
 from updater.answers import Answer, Summary
 from updater.decisions.rollout import NOTHING_SAID, Said
@@ -192,9 +193,7 @@ def _look_afresh(
     url: str, root: bytes, mirrors: tuple[str, ...], manner: Manner | None, *, operation: str
 ) -> tuple[Listed, ...]:
     """Look at a repository as a terminal does that knows its root alone."""
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
+    with file_calls.temporary_folder() as folder:
         trust.begin(Path(folder), root)
         limits = Limits()
         manner = manner or Manner(limits.minimum_bytes_per_second)

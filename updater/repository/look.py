@@ -1,6 +1,7 @@
 """One look at the repository with TUF. Everything that it returns was verified against the trusted root.
 
-The only module of a terminal that imports tuf, and only its public API. It runs in the short-lived child.
+The only module of a terminal that imports tuf. It uses the public API alone, but for the module in which the client
+makes its calls on files (`_patient_files`). It runs in the short-lived child.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ import hashlib
 import inspect
 import itertools
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, ExpiredMetadataError, RepositoryError
@@ -85,7 +88,7 @@ class Look:
         root = file_calls.read_bytes(self.trust / trust.ROOT_NAME)
         self.metadata.mkdir(parents=True, exist_ok=True)
         try:
-            with _links_or_copies():
+            with _patient_files():
                 seen = trust.read(self.trust)
                 client = self._refreshed(root, seen)
             expires, seen = self._check_seen(seen)
@@ -152,7 +155,7 @@ class Look:
 
     def _keys(self) -> dict[str, str]:
         """Return a digest of each role's keys in the verified root."""
-        root: Root = Metadata[Root].from_file(str(self.metadata / "root.json")).signed
+        root: Root = _metadata(self.metadata / "root.json")
         found = {}
         for role in ROLES:
             values = sorted(
@@ -168,7 +171,7 @@ class Look:
         Returns:
             The earliest expiry of the four roles, and what is remembered now.
         """
-        signed = {role: Metadata.from_file(str(self.metadata / f"{role}.json")).signed for role in ROLES}
+        signed = {role: _metadata(self.metadata / f"{role}.json") for role in ROLES}
         keys = self._keys()
         changed = trust.changed_roles(seen, keys)
         kept = trust.forgotten(seen, changed)
@@ -205,8 +208,8 @@ class Look:
         return Trouble(Answer.REFUSED, f"{what}: the vendor has to refresh the repository, or it is an old copy of it")
 
     def _offers(self, client: Updater) -> list[dict[str, Any]]:
-        targets: Targets = Metadata[Targets].from_file(str(self.metadata / "targets.json")).signed
-        root: Root = Metadata[Root].from_file(str(self.metadata / "root.json")).signed
+        targets: Targets = _metadata(self.metadata / "targets.json")
+        root: Root = _metadata(self.metadata / "root.json")
         if targets.delegations is not None:
             raise Trouble(Answer.REFUSED, "the repository delegates, which is not accepted here")
         offers, packs = [], listing.packs_by_version(targets.targets)
@@ -232,7 +235,7 @@ class Look:
 
         The highest sequence is durable before the document is followed.
         """
-        timestamp = Metadata.from_file(str(self.metadata / "timestamp.json")).signed
+        timestamp = _metadata(self.metadata / "timestamp.json")
         found = {"document": None, "problem": "", "brake": timestamp.unrecognized_fields.get(rollout.BRAKE)}
         if not self.app:
             return found
@@ -268,7 +271,7 @@ class Look:
         known = str(kept.steering.get("document") or "").encode() if kept is not None else b""
         if _is_signed(info, known):
             return known
-        root: Root = Metadata[Root].from_file(str(self.metadata / "root.json")).signed
+        root: Root = _metadata(self.metadata / "root.json")
         name = f"targets/{f'{sha256}.' if root.consistent_snapshot else ''}{info.path}"
         data = b""
         with self.http.get(name) as reply:
@@ -286,7 +289,7 @@ class Look:
     def _keep(self, root: bytes, offers: list[dict[str, Any]], expires: datetime, said: dict[str, Any]) -> None:
         """Keep the verified answer for as long as the repository stays as it is (`unchanged`)."""
         timestamp = file_calls.read_bytes(self.metadata / "timestamp.json")
-        version = Metadata.from_file(str(self.metadata / "root.json")).signed.version
+        version = _metadata(self.metadata / "root.json").version
         kept = listing.Kept(
             app=self.app,
             root_sha256=hashlib.sha256(root).hexdigest(),
@@ -300,28 +303,53 @@ class Look:
         listing.write(self.trust, kept)
 
 
-@contextmanager
-def _links_or_copies() -> Iterator[None]:
-    """Give TUF a copy where it asks for a symbolic link and none can be made, or none can be read.
+def _patient_replace(source: str, target: str) -> None:
+    file_calls.rename(source=Path(source), target=Path(target))
 
-    tuf 7 makes root.json a link. Without the right to make links on Windows, on exFAT and on some shares that fails,
-    or leaves a file that cannot be opened. Nothing else runs in this process meanwhile.
+
+def _patient_remove(path: str) -> None:
+    file_calls.remove(Path(path), missing_ok=False)
+
+
+def _link_or_copy(source: str, target: str, **options: Any) -> None:
+    """Make a copy where no link can be made, or none can be read.
+
+    tuf 7 makes root.json a link. Without the right to make links on Windows, on exFAT and on some shares that fails, or
+    leaves a file that cannot be opened.
     """
-    right = os.symlink
+    path = Path(target)
+    with suppress(OSError):
+        path.symlink_to(source, **options)
+    if not path.exists():
+        file_calls.remove(path)
+        file_calls.write_bytes(path, file_calls.read_bytes(path.parent / source))
 
-    def linked(source: str, target: str, *values: Any, **options: Any) -> None:
-        with suppress(OSError):
-            right(source, target, *values, **options)
-        path = Path(target)
-        if not path.exists():
-            file_calls.remove(path)
-            file_calls.write_bytes(path, file_calls.read_bytes(path.parent / source))
 
-    os.symlink = linked  # type: ignore[assignment]
+def _patient_open(path: str, mode: str) -> Any:
+    return file_calls.open_to_read(Path(path)) if mode == "rb" else file_calls.open_to_write(Path(path), mode)
+
+
+@contextmanager
+def _patient_files() -> Iterator[None]:
+    """Let TUF's client wait for another program that holds one of its files, as all of this product does.
+
+    A scanner opens each new file of metadata. The client takes a file that it cannot open for absent, and fails where
+    it cannot replace one.
+    """
+    names: dict[str, Any] = vars(sys.modules[Updater.__module__])
+    before: dict[str, Any] = {name: names[name] for name in ("os", "open") if name in names}
+    patient = {"replace": _patient_replace, "remove": _patient_remove, "symlink": _link_or_copy}
+    names |= {"os": SimpleNamespace(**{**vars(os), **patient}), "open": _patient_open}
     try:
         yield
     finally:
-        os.symlink = right
+        del names["open"]
+        names |= before
+
+
+def _metadata(path: Path) -> Any:
+    """Return the signed part of a file of metadata."""
+    return Metadata.from_bytes(file_calls.read_bytes(path)).signed
 
 
 def _is_signed(info: Any, data: bytes) -> bool:
@@ -341,7 +369,7 @@ def _is_root(data: bytes) -> bool:
 
 def _parses(path: Path) -> bool:
     try:
-        Metadata.from_file(str(path))
+        _metadata(path)
     except Exception:  # noqa: BLE001 - whatever is wrong with it, it is not a root
         return False
     return True

@@ -95,6 +95,18 @@ def test_what_stops_nothing_is_left_where_it_is_held(tmp_path: Path) -> None:
     assert file_calls.remove_if_possible(path)
 
 
+@pytest.mark.parametrize("briefly", [True, False])
+def test_the_end_of_a_temporary_folder_waits_for_who_holds_its_files_and_never_fails(briefly: bool) -> None:
+    with holder() as found, file_calls.temporary_folder() as folder:
+        path = folder / "a"
+        path.write_bytes(b"x")
+        found.share, found.paths, found.watches = Share.NOTHING, {str(path)}, True
+        found.failures_left = BRIEFLY if briefly else None
+    assert path.exists() != briefly
+    file_calls.remove_tree_if_possible(folder)
+    assert not folder.exists()
+
+
 def test_each_error_has_its_patience() -> None:
     assert waits_seconds(SHARING_VIOLATION, briefly=False) == HELD_WAITS_SECONDS
     assert waits_seconds(LOCK_VIOLATION, briefly=True) == DENIED_WAITS_SECONDS

@@ -10,7 +10,7 @@ from dbsync.storage import children
 from tests.helpers.newer_tuf import make_library, make_python
 
 OLDER, NEWER, NO_LINKS = "older tuf", "newest tuf", "newest tuf without links"
-NO_LIBRARY = ("test_conformance_client", "test_isolation", "test_time_floor", "test_unchanged")
+NO_LIBRARY = ("test_conformance_client", "test_held_metadata", "test_isolation", "test_time_floor", "test_unchanged")
 """Modules about paths, and about decisions that no library takes."""
 
 

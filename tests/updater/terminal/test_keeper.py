@@ -18,7 +18,9 @@ import pytest
 
 from dbsync.facts import ReleaseId
 from dbsync.storage.locks import Lock
+from dbsync.storage.platform import win32
 from tests.helpers.places import ROOT
+from tests.helpers.processes import KILL, resume, suspend
 from tests.helpers.recorded import COMMITS, RecordedTerminal, unpack
 from tests.recorder import BOOT
 from updater.errors import AppAlreadyRunning
@@ -27,8 +29,8 @@ from updater.host.base import Life, Order
 from updater.terminal.app_process import KEEPER
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals and terminals are POSIX's")
-KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
-"""On Windows, every signal but those of a console ends a process at once."""
+WITHOUT_CONSOLE = {"stdin": None, "stdout": None, "stderr": None, "creationflags": win32.DETACHED_PROCESS}
+"""How Explorer starts a program of Windows."""
 
 PATIENT_TILL = """\
 import os, sqlite3, sys, time
@@ -84,7 +86,7 @@ class Shop:
         settings.write_text(settings.read_text().rstrip() + f"\napp_log_size_bytes = {SMALL_LOG}\n")
         self._started = started
 
-    def launch(self, **more: Any) -> subprocess.Popen[str]:
+    def launch(self, *, program: str = sys.executable, **more: Any) -> subprocess.Popen[str]:
         """Start a launcher; it and what it leaves end with the test."""
         environment = {
             **os.environ, "PYTHONPATH": str(ROOT), "TILLKEEPER_BOOT_ID": BOOT, "STEPS": str(self.steps),
@@ -92,7 +94,7 @@ class Shop:
         }  # fmt: skip
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
         launcher = subprocess.Popen(
-            [sys.executable, "-m", "updater", "launch"], env=environment, cwd=ROOT, text=True, **streams
+            [program, "-m", "updater", "launch"], env=environment, cwd=ROOT, text=True, **streams
         )
         self._started.callback(self._end, launcher)
         return launcher
@@ -121,7 +123,10 @@ class Shop:
                 with suppress(OSError):
                     os.kill(pid, KILL)
         launcher.kill()
-        launcher.communicate()
+        launcher.wait()
+        for stream in (launcher.stdout, launcher.stderr):
+            if stream is not None:
+                stream.close()
 
 
 def is_alive(pid: int) -> bool:
@@ -145,18 +150,17 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
         yield Shop(tmp_path, "swapped", started)
 
 
-@POSIX
 def test_the_launcher_is_killed_between_confirm_and_answer_and_the_keeper_answers(shop: Shop) -> None:
     launcher = shop.launch()
     shop.wait("started")
     keeper = shop.note()["keeper_pid"]
-    os.kill(keeper, signal.SIGSTOP)
+    suspend(keeper)
     shop.say("confirm")
     shop.wait("asked")
     launcher.kill()
     launcher.wait()
     assert not (shop.steps / "answered").exists()
-    os.kill(keeper, signal.SIGCONT)
+    resume(keeper)
     assert shop.wait("answered") == "confirmed"
     assert shop.terminal.trials()[0][:2] == ("confirmed", "CONFIRMED")
 
@@ -202,6 +206,27 @@ def test_the_app_goes_on_in_the_middle_of_a_sale_and_the_next_launch_attaches(sh
     expected = 7 if launcher_alone else -1
     assert this_host().attach(running).wait(limit_seconds=PATIENCE_SECONDS) == expected
     assert not shop.is_open()
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="programs without a console are of Windows")
+def test_the_app_of_a_launcher_without_a_console_goes_on_in_the_middle_of_a_sale(shop: Shop) -> None:
+    windowed = str(Path(sys.executable).with_name("pythonw.exe"))
+    shop.say("confirm")
+    launcher = shop.launch(program=windowed, **WITHOUT_CONSOLE)
+    app = int(shop.wait("started"))
+    shop.wait("selling")
+    launcher.kill()
+    launcher.wait()
+    shop.say("sell")
+    shop.wait("sold")
+    assert "R-in-the-middle" in shop.terminal.sales()
+    attached = shop.launch(program=windowed, **WITHOUT_CONSOLE)
+    assert (attached.wait(), shop.note()["pid"]) == (0, app)
+    until(lambda: (shop.shared / "app.log").stat().st_size <= SMALL_LOG)
+    running = this_host().running_app(shop.shared / "app.lock")
+    assert running is not None
+    shop.say("end")
+    assert this_host().attach(running).wait(limit_seconds=PATIENCE_SECONDS) == 7
 
 
 @POSIX
