@@ -15,8 +15,10 @@ from updater.decisions.places import ACCEPTABLE, option_of
 from updater.errors import SettingsError
 from updater.host import this_host
 from updater.host.base import Account, Entry, Rights
+from updater.model import ProcessKind
 from updater.settings import Settings
 from updater.terminal import identity, layout, places, rights, stable_path
+from updater.terminal.live import Terminal
 from updater.terminal.rights import Finding, Severity
 
 EARLIER_LAYOUT: Final = ("trial", "trust", "downloads", "outbox", "agent.lock", "events-*.jsonl")
@@ -263,7 +265,7 @@ def _check_stable_path(settings: Settings) -> Iterator[Finding]:
         return
     command = this_host().elevated(f"updater check --settings {settings.path}")
     try:
-        target, wanted = this_host().link_target(link), stable_path.wanted(settings)
+        target, wanted = this_host().link_target(link), stable_path.wanted(Terminal(settings, kind=ProcessKind.STATUS))
     except OSError:
         cause = "something that is no link is in the place of the stable path"
         yield Finding(Severity.WARNING, str(link), cause, f"{command}, after it was moved away")

@@ -121,7 +121,7 @@ def install(wish: Wish) -> tuple[Settings, Journal]:
     rights.set_all(settings)
     for name in plan.foreign:
         Versions(settings.program).take_name(name)
-    stable_path.install(settings, before=plan.stable_path)
+    stable_path.install(Terminal(settings, kind=ProcessKind.INSTALL), before=plan.stable_path)
     return settings, journal
 
 

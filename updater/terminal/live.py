@@ -286,7 +286,7 @@ class Terminal(Till):
             # No app runs now. Of two accounts the agent's leads it, in `tidy`.
             from updater.terminal import stable_path
 
-            stable_path.follow(self.settings, folder)
+            stable_path.follow(self, folder)
         self._watch.start(folder, start, release, trial_id=trial_id, notice=notice)
 
     def attach_app(self) -> None:
@@ -356,7 +356,7 @@ class Terminal(Till):
         if self.settings.stable_path is not None:
             from updater.terminal import stable_path
 
-            stable_path.follow(self.settings)
+            stable_path.follow(self)
         journal, _ = self.files.read_journal()
         named = {journal.trial_id if journal else None, self._till_side.look_at_database().trial_id}
         self.files.forget_trials(

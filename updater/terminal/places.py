@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from dbsync.errors import Refused
 from dbsync.storage.platform import this_platform
 from updater.decisions.places import ACCEPTABLE, Danger, Hazard, Role, Zone, dangers, option_of
 from updater.errors import UnfitPlace
 from updater.host import this_host
 from updater.settings import Settings
 
-RESERVED_UNITS: dict[Role, int] = {
-    Role.PROGRAM: 90, Role.STATE: 130, Role.SHARED: 90, Role.DATA: 60, Role.DATABASE: 60, Role.BACKUPS: 90,
+RESERVED_UNITS: Final[Mapping[Role, int]] = {
+    Role.PROGRAM: 90, Role.STATE: 130, Role.SHARED: 90, Role.DATA: 60, Role.DATABASE: 60, Role.BACKUPS: 150,
 }  # fmt: skip
 """Length of the longest path that Tillkeeper makes below a folder, or of what it appends to a name: a test measures it.
 
-Below the program folder only the names of version folders count; each release is measured before it is downloaded.
+Below the program folder only the names of version folders count: each release is measured before it is downloaded. A
+backup has the files of its migrations beside it.
 """
+
+
+APPENDED_UNITS: Final = 80
+"""Length of what is appended to the prefix in the name of a backup."""
 
 
 class Place(NamedTuple):
@@ -90,16 +94,25 @@ def refuse_unfit(settings: Settings, accepted: Collection[str], *, known: Settin
     for place, problem in unholdable(settings):
         if place not in before:
             raise _unfit(place, problem, "Give another path")
-    problem = this_host().path_problem(settings.backups / settings.backup_prefix, below_units=60)
-    if problem and (known is None or known.backup_prefix != settings.backup_prefix):
-        raise Refused(
-            operation="install", path=settings.backups, cause=f"--backup-prefix {settings.backup_prefix}: {problem}",
-            hint="Give another prefix with --backup-prefix.",
-        )  # fmt: skip
+    if known is None or known.backup_prefix != settings.backup_prefix:
+        _refuse_prefix(settings)
     for misfit in misfits(settings, accepted):
         if not misfit.is_accepted and misfit.place not in before:
             danger = misfit.danger
             raise _unfit(misfit.place, danger.cause, danger.hint, accept=_accept(danger.hazard))
+
+
+def _refuse_prefix(settings: Settings) -> None:
+    """Refuse a prefix that is no beginning of a file's name on this system."""
+    prefix = settings.backup_prefix
+    problem = this_host().path_problem(settings.backups / f"{prefix}{'_' * APPENDED_UNITS}")
+    if any(separator in prefix for separator in "/\\"):
+        problem = "it has a separator of folders"
+    if problem:
+        raise UnfitPlace(
+            operation="install", path=settings.backups, cause=f"--backup-prefix {prefix}: {problem}",
+            hint="Give another prefix by --backup-prefix.",
+        )  # fmt: skip
 
 
 def _unfit(place: Place, cause: str, hint: str, *, accept: str = "") -> UnfitPlace:

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dbsync.errors import Refused, TillkeeperError
 from dbsync.storage import files
 from updater.host import this_host
 from updater.settings import Settings
+
+if TYPE_CHECKING:
+    from updater.terminal.live import Terminal
 
 
 def check(settings: Settings) -> None:
@@ -35,18 +39,19 @@ def check(settings: Settings) -> None:
         ) from cause
 
 
-def install(settings: Settings, *, before: Path | None) -> None:
+def install(terminal: Terminal, *, before: Path | None) -> None:
     """Make the link of the settings, and remove the one that they had before.
 
     Raises:
         Refused: the link cannot be made. The terminal is installed; the settings name the link.
     """
+    settings = terminal.settings
     if before is not None and before != settings.stable_path:
         remove(settings._replace(stable_path=before))
     if settings.stable_path is None:
         return
     try:
-        point(settings)
+        _point(settings.stable_path, wanted(terminal))
     except OSError as cause:
         command = f"updater install --change --stable-path none --settings {settings.path}"
         raise Refused(
@@ -55,48 +60,38 @@ def install(settings: Settings, *, before: Path | None) -> None:
         ) from cause  # fmt: skip
 
 
-def follow(settings: Settings, folder: Path | None = None) -> None:
+def follow(terminal: Terminal, folder: Path | None = None) -> None:
     """Lead the link to a version folder that is about to start, or to what runs or starts next.
 
     A failure stops nothing: `updater doctor` names a link that leads elsewhere.
     """
-    with suppress(OSError, TillkeeperError):
-        point(settings, folder)
+    if terminal.settings.stable_path is not None:
+        with suppress(OSError, TillkeeperError):
+            _point(terminal.settings.stable_path, folder or wanted(terminal))
 
 
-def point(settings: Settings, folder: Path | None = None) -> None:
-    """Lead the link to a version folder, unless it does already.
-
-    Raises:
-        OSError: it cannot be made.
-    """
-    link, target = settings.stable_path, folder or wanted(settings)
-    if link is None or target is None or this_host().link_target(link) == target:
-        return
-    files.make_folder(link.parent)
-    this_host().point_link(link=link, target=target)
-
-
-def wanted(settings: Settings) -> Path | None:
-    """Return the version folder that the link should lead to; None if no version is installed.
+def wanted(terminal: Terminal) -> Path | None:
+    """Return the version folder that the link should lead to; None if none can start.
 
     While the app runs, that is its version, also if another one starts next.
     """
-    from updater.bundles.version_folders import Versions
-    from updater.model import Phase
-    from updater.terminal.state_files import StateFolder
+    from updater.flows.launch import journal_of
+    from updater.flows.rollback import current_release
 
-    journal, _ = StateFolder(settings.state, shared=settings.shared).read_journal()
-    if journal is None:
-        return None
-    versions = Versions(settings.program)
-    running = this_host().running_app(settings.shared / "app.lock")
-    if running is not None and running.release_id is not None:
-        for name in versions.names():
-            if name.endswith(f"-{running.release_id[:12]}"):
-                return versions.folder(name)
-    starts = journal.candidate if journal.phase is Phase.SWAPPED and journal.candidate else journal.good
-    return versions.folder(starts.folder)
+    view = terminal.look()
+    if view.running is not None and view.running.release_id is not None:
+        for name in view.installed:
+            if name.endswith(f"-{view.running.release_id[:12]}"):
+                return terminal.versions.folder(name)
+    release = current_release(view, journal_of(view, now=terminal.now()))
+    return terminal.versions.folder(release.folder) if release is not None else None
+
+
+def _point(link: Path, target: Path | None) -> None:
+    if target is None or this_host().link_target(link) == target:
+        return
+    files.make_folder(link.parent)
+    this_host().point_link(link=link, target=target)
 
 
 def remove(settings: Settings) -> None:
