@@ -18,7 +18,7 @@ LINKS: Final = "a stable path is a junction there, which wine does not make"
 NOT_ON_WINDOWS: Final[dict[str, str]] = {
     "tests/dbsync/storage/platform/test_disks.py::test_linux_knows_what_a_mount_keeps": MOUNTS,
     "tests/dbsync/storage/platform/test_disks.py::test_linux_knows_a_disk_that_can_be_taken_out": MOUNTS,
-    "tests/dbsync/storage/platform/test_disks.py::test_macos_asks_the_nearest_folder_and_a_call_that_fails_is_no_answer": MOUNTS,
+    "tests/dbsync/storage/platform/test_disks.py::test_macos_asks_the_nearest_folder": MOUNTS,
     "tests/updater/host/test_places.py::test_posix_counts_bytes": MOUNTS,
     "tests/updater/host/test_places.py::test_the_zones_of_macos_are_those_of_the_home": MOUNTS,
     "tests/updater/terminal/test_places.py::test_a_link_into_a_zone_lies_in_it": "links need a privilege there",

@@ -78,9 +78,9 @@ def test_what_is_no_link_is_neither_taken_for_one_nor_replaced(tmp_path: Path, k
         place.write_text("a person's own", encoding="utf-8")
     else:
         place.mkdir()
-    with pytest.raises(OSError, match="."):
+    with pytest.raises(OSError, match=r".+"):
         this_host().link_target(place)
-    with pytest.raises(OSError, match="."):
+    with pytest.raises(OSError, match=r".+"):
         this_host().point_link(link=place, target=tmp_path)
     assert place.is_file() == (kind == "file")
     assert place.is_dir() == (kind == "folder")
