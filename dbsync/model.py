@@ -58,7 +58,7 @@ __all__ = [
 
 
 class DiskKind(StrEnum):
-    """What can be relied on of the disk of a path."""
+    """Kind of a disk: what can be relied on."""
 
     FIXED = "fixed"
     REMOVABLE = "removable"

@@ -32,7 +32,7 @@ ACCEPTABLE: Final = (Hazard.FORGETS, Hazard.REMOVABLE, Hazard.FAT)
 
 
 class Role(StrEnum):
-    """What lies in a folder of a terminal."""
+    """Content of a folder of a terminal."""
 
     PROGRAM = "program"
     STATE = "state"
@@ -60,7 +60,7 @@ class Zone(NamedTuple):
 
 
 class Danger(NamedTuple):
-    """Why a folder does not fit, and what helps."""
+    """A reason why a folder does not fit, and what helps."""
 
     hazard: Hazard
     cause: str
