@@ -19,6 +19,8 @@ FORMAT: Final = 1
 CHANNEL_LIMIT: Final = 40
 PREFIX: Final = "TILLKEEPER_"
 ACCEPTED_VARIABLE: Final = PREFIX + "ACCEPTED_DISKS"
+ACCEPTABLE_DISKS: Final = ("forgets", "removable", "fat")
+"""The values of `decisions.places.ACCEPTABLE`, which a start does not load; a test compares them."""
 FOLDERS: Final = ("program", "state", "data", "backups", "shared")
 _OVERRIDABLE: Final = ("url", "program", "state", "data", "database", "backups")
 _LISTS: Final = ("mirrors",)
@@ -361,13 +363,9 @@ def _channel(read: _Reader) -> str:
 
 def _accepted_disks(read: _Reader) -> tuple[str, ...]:
     found = read.texts("accepted_disks")
-    if found:
-        # Here, because few terminals have any.
-        from updater.decisions.places import ACCEPTABLE
-
-        for name in found:
-            if name not in ACCEPTABLE:
-                raise read.wrong("accepted_disks", f"{name} is none of {', '.join(ACCEPTABLE)}")
+    for name in found:
+        if name not in ACCEPTABLE_DISKS:
+            raise read.wrong("accepted_disks", f"{name} is none of {', '.join(ACCEPTABLE_DISKS)}")
     return tuple(dict.fromkeys(found))
 
 

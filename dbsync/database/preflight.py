@@ -10,7 +10,6 @@ from typing import Final, NamedTuple
 from dbsync.backups import catalog, restore
 from dbsync.database.measurements import RESERVE_FACTOR, Measured
 from dbsync.errors import DiskFull, DiskProblem, NetworkDrive, ReadOnly, RehearsalSkipped, TryLater
-from dbsync.model import DiskKind
 from dbsync.storage import file_calls, files, temporary_files
 from dbsync.storage.connections import is_wal, keeps_temporary_files, open_writing, translated
 from dbsync.storage.introspection import version_of
@@ -201,6 +200,9 @@ def check_local(database: Path) -> None:
     Raises:
         NetworkDrive: with the kind of file system.
     """
+    # Here, because only a migration asks.
+    from dbsync.model import DiskKind
+
     disk = this_platform().disk_of(database)
     if disk.kind is DiskKind.NETWORK:
         cause = f"it lies on a network file system ({disk.file_system})"

@@ -10,6 +10,7 @@ import pytest
 from dbsync.model import Disk, DiskKind
 from updater.decisions.places import ACCEPTABLE, Hazard, Role, Zone, dangers, option_of
 from updater.host.places import macos, windows
+from updater.settings import ACCEPTABLE_DISKS
 
 FIXED = Disk(DiskKind.FIXED, "ext4")
 DISKS = {
@@ -44,6 +45,7 @@ def test_every_zone_is_named_with_a_way_out(hazard: Hazard, is_sure: bool) -> No
 
 def test_what_two_machines_write_cannot_be_accepted() -> None:
     assert {*Hazard} - {*ACCEPTABLE} == {Hazard.NETWORK, Hazard.SYNCED}
+    assert tuple(map(str, ACCEPTABLE)) == ACCEPTABLE_DISKS
 
 
 def test_every_place_that_can_be_given_has_its_option() -> None:
