@@ -31,6 +31,8 @@ __all__ = [
     "BackupKind",
     "Carried",
     "Change",
+    "Disk",
+    "DiskKind",
     "EngineName",
     "Facts",
     "Gap",
@@ -53,6 +55,29 @@ __all__ = [
     "Tried",
     "known",
 ]
+
+
+class DiskKind(StrEnum):
+    """Kind of a disk: what can be relied on."""
+
+    FIXED = "fixed"
+    REMOVABLE = "removable"
+    """It can be taken out of a running machine, which starts without it."""
+    NETWORK = "network"
+    """Another machine can write it."""
+    FORGETS = "forgets"
+    """What is written is gone after a restart."""
+    UNKNOWN = "unknown"
+
+
+class Disk(NamedTuple):
+    """The disk of a path, as its system describes it."""
+
+    kind: DiskKind
+    file_system: str = ""
+    """Its name in small letters, such as `ext4`; empty if it is not known."""
+    detail: str = ""
+    """Why it is of this kind; empty where the kind says it."""
 
 
 class EngineName(StrEnum):

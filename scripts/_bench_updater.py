@@ -187,7 +187,7 @@ class Ours:
         return run([
             *self.words, "install", "--url", self.site.url, "--root", str(self.folder / "public/metadata/1.root.json"),
             "--settings", str(folder / "settings.toml"), "--program", str(folder / "program"),
-            "--state", str(folder / "state"), "--data", str(folder / "data"),
+            "--state", str(folder / "state"), "--data", str(folder / "data"), "--accept-disk", "forgets",
         ])  # fmt: skip
 
     def install_without_deltas(self, version: str) -> None:

@@ -162,13 +162,30 @@ def _check_on_windows(path: str) -> None:
     if len(path.encode("utf-16-le")) // 2 > WINDOWS_PATH_LIMIT:
         raise wrong(f"the path {path!r} is too long for Windows: at most {WINDOWS_PATH_LIMIT} characters")
     for part in path.split("/"):
-        if re.fullmatch(_DEVICES, part.split(".")[0].rstrip(" "), re.IGNORECASE):
-            raise wrong(f"the name {part!r} in {path!r} is a device on Windows: rename it")
-        found = re.search(_NOT_ON_WINDOWS, part)
-        if found:
-            raise wrong(f"the name {part!r} in {path!r} has {found.group()!r}, which Windows does not take")
-        if part.endswith((".", " ")):
-            raise wrong(f"the name {part!r} in {path!r} ends with {part[-1]!r}, which Windows drops")
+        problem = unfit_on_windows(part)
+        if problem:
+            raise wrong(f"the name {part!r} in {path!r} {problem}")
+
+
+def unfit_on_windows(part: str) -> str:
+    """Return why Windows cannot hold a file or folder of that name; empty if it can."""
+    if re.fullmatch(_DEVICES, part.partition(".")[0].rstrip(" "), re.IGNORECASE):
+        return "is a device on Windows: rename it"
+    found = re.search(_NOT_ON_WINDOWS, part)
+    if found:
+        return f"has {found.group()!r}, which Windows does not take"
+    return f"ends with {part[-1]!r}, which Windows drops" if part.endswith((".", " ")) else ""
+
+
+def check_app_fits(app: str, *, platform: str) -> None:
+    """Refuse an app whose name a system cannot hold as a folder: terminals have folders of that name.
+
+    Raises:
+        ManifestError: it names the app and the system.
+    """
+    problem = unfit_on_windows(app) if _is_for(platform, "win32") else ""
+    if problem:
+        raise wrong(f"the name of the app {app!r} {problem}")
 
 
 def _above(path: str) -> Iterator[str]:

@@ -63,6 +63,12 @@ class UnsafeRights(Refused):
     outcome = TerminalOutcome.UNSAFE_RIGHTS
 
 
+class UnfitPlace(Refused):
+    """A folder in which a terminal would not keep its promises, or whose name this system cannot hold."""
+
+    outcome = TerminalOutcome.UNFIT_PLACE
+
+
 def outcome_of(error: TillkeeperError) -> NamedOutcome:
     """Return the outcome of a launch or a confirm that ended with an error."""
     if isinstance(error, DiskProblem):

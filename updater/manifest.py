@@ -18,6 +18,7 @@ from updater.bundle_names import (
     OWN_NAMES,
     START_NAME,
     ManifestError,
+    check_app_fits,
     check_fits,
     check_link,
     check_path,
@@ -188,6 +189,7 @@ def checked(manifest: Manifest) -> bytes:
 
 def check_fits_here(manifest: Manifest, platform: str) -> None:
     """Refuse a manifest with names that a platform cannot hold; the error names the first one."""
+    check_app_fits(manifest.app, platform=platform)
     check_fits(_links_of(manifest), manifest.folders, platform=platform)
 
 

@@ -85,6 +85,11 @@ class TerminalOutcome(NamedOutcome):
         "What the vendor says about which release to run cannot be followed: tell the release engineer. This terminal stays as it is.",
         True,
     )
+    PATH_TOO_LONG = (
+        "PATH_TOO_LONG", "U-1061", Group.REFUSED, "",
+        "A file of the release would have too long a path on this terminal: install it below a shorter folder, or tell the vendor. Older releases still work.",
+        True,
+    )
     TIMED_OUT = ("TIMED_OUT", "U-1005", Group.LATER, "", "The link was too slow; the download resumes where it stopped.")
     STAGING_LATER = ("STAGING_LATER", "U-1006", Group.LATER, "", "It is tried again by itself.")
     PACK_UNUSABLE = (
@@ -197,6 +202,11 @@ class TerminalOutcome(NamedOutcome):
     BAD_SETTINGS = ("BAD_SETTINGS", "U-3020", Group.REFUSED, CANNOT_OPEN, "Fix the settings file.", True)
     STATE_NOT_WRITABLE = (
         "STATE_NOT_WRITABLE", "U-3021", Group.LATER, CANNOT_OPEN, "Make room and make the state folder writable.",
+    )
+    UNFIT_PLACE = (
+        "UNFIT_PLACE", "U-3041", Group.REFUSED, "",
+        "A folder cannot be where it should be: see the cause, and give another one. `updater doctor` names what does not fit on an installed terminal.",
+        True,
     )
     # commands of people
     REFUSED_COMMAND = ("REFUSED_COMMAND", "U-4001", Group.REFUSED)

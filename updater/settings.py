@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 FORMAT: Final = 1
 CHANNEL_LIMIT: Final = 40
 PREFIX: Final = "TILLKEEPER_"
+ACCEPTED_VARIABLE: Final = PREFIX + "ACCEPTED_DISKS"
+ACCEPTABLE_DISKS: Final = ("forgets", "removable", "fat")
+"""The values of `decisions.places.ACCEPTABLE`, which a start does not load; a test compares them."""
 FOLDERS: Final = ("program", "state", "data", "backups", "shared")
 _OVERRIDABLE: Final = ("url", "program", "state", "data", "database", "backups")
 _LISTS: Final = ("mirrors",)
@@ -70,6 +73,10 @@ class Settings(NamedTuple):
     """The vendor's channel that this terminal follows."""
     ca_file: str = ""
     """PEM file with certificate authorities beside the system's; empty for none."""
+    accepted_disks: tuple[str, ...] = ()
+    """Hazards of its disks that a person accepted (`decisions.places.Hazard`)."""
+    stable_path: Path | None = None
+    """A link that leads to the version that runs, or starts next; None for none. No decision ever reads it."""
 
     @property
     def shared(self) -> Path:
@@ -170,9 +177,16 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Settings:
     for name in _OVERRIDABLE:
         if PREFIX + name.upper() in environment:
             table[name] = environment[PREFIX + name.upper()]
+    if environment.get(ACCEPTED_VARIABLE):
+        table["accepted_disks"] = [*table.get("accepted_disks", ()), *accepted_by(environment)]
     settings = _build(_Reader(path, table))
     check_apart(settings)
     return settings
+
+
+def accepted_by(environment: Mapping[str, str]) -> list[str]:
+    """Return the hazards of disks that the environment accepts, beside those of the settings."""
+    return [word for word in environment.get(ACCEPTED_VARIABLE, "").split(",") if word]
 
 
 def check_apart(settings: Settings) -> None:
@@ -193,6 +207,13 @@ def check_apart(settings: Settings) -> None:
                 cause=f"the program folder ({settings.program}) lies inside {name} ({place})",
                 hint="Choose folders beside each other.",
             )
+    link = settings.stable_path
+    if link is not None and _inside(link.parent, settings.program / "versions"):
+        raise SettingsError(
+            operation="use the settings", path=settings.path,
+            cause=f"stable_path ({link}) lies inside the folder of the versions",
+            hint=f"Choose another place, such as {settings.program / 'stable'}.",
+        )  # fmt: skip
 
 
 def to_toml(settings: Settings) -> str:
@@ -202,6 +223,9 @@ def to_toml(settings: Settings) -> str:
     names = ("app", "terminal_id", "url", "program", "state", "data", "database", "backups", "backup_prefix", "python")
     lines += [f"{name} = {_quoted(str(getattr(settings, name)))}" for name in names if getattr(settings, name)]
     lines += [f"shared = {_quoted(str(settings.shared_folder))}"] if settings.shared_folder is not None else []
+    lines += [f"stable_path = {_quoted(str(settings.stable_path))}"] if settings.stable_path is not None else []
+    accepted = ", ".join(map(_quoted, settings.accepted_disks))
+    lines += [f"accepted_disks = [{accepted}]"] if accepted else []
     lines += [f"channel = {_quoted(settings.channel)}"] if settings.channel != STABLE else []
     lines.append(f"mirrors = [{', '.join(_quoted(mirror) for mirror in settings.mirrors)}]")
     lines += ["", "[interpreters]"]
@@ -296,6 +320,8 @@ def _build(read: _Reader) -> Settings:
         url=read.text("url"),
         mirrors=read.texts("mirrors"),
         channel=_channel(read),
+        accepted_disks=_accepted_disks(read),
+        stable_path=read.folder("stable_path") if "stable_path" in read.table else None,
         program=read.folder("program"),
         state=read.folder("state"),
         data=read.folder("data"),
@@ -333,6 +359,14 @@ def _channel(read: _Reader) -> str:
     if not (len(value) <= CHANNEL_LIMIT and value.isascii() and value.replace("-", "a").isalnum() and value.islower()):
         raise read.wrong("channel", f"{value[:CHANNEL_LIMIT]} is no name of a channel: small letters, digits and -")
     return value
+
+
+def _accepted_disks(read: _Reader) -> tuple[str, ...]:
+    found = read.texts("accepted_disks")
+    for name in found:
+        if name not in ACCEPTABLE_DISKS:
+            raise read.wrong("accepted_disks", f"{name} is none of {', '.join(ACCEPTABLE_DISKS)}")
+    return tuple(dict.fromkeys(found))
 
 
 def _time_of_day(read: _Reader, key: str) -> str:

@@ -200,9 +200,13 @@ def check_local(database: Path) -> None:
     Raises:
         NetworkDrive: with the kind of file system.
     """
-    kind = this_platform().network_kind(database)
-    if kind:
-        raise NetworkDrive(operation="migrate", path=database, cause=f"it lies on a network file system ({kind})")
+    # Here, because only a migration asks.
+    from dbsync.model import DiskKind
+
+    disk = this_platform().disk_of(database)
+    if disk.kind is DiskKind.NETWORK:
+        cause = f"it lies on a network file system ({disk.file_system})"
+        raise NetworkDrive(operation="migrate", path=database, cause=cause)
 
 
 def check_writable(folder: Path, *, like: Path) -> None:

@@ -76,6 +76,7 @@ class Story:
             "install", "--root", stage.public / "metadata" / "1.root.json", "--url", stage.url,
             "--settings", stage.settings, "--program", stage.till / "program", "--state", stage.till / "state",
             "--data", stage.till / "data", "--backup-prefix", "auraswift", "--interpreter", f"python={sys.executable}",
+            "--accept-disk", "forgets",
         )  # fmt: skip
         show.told(done.stdout + done.stderr)
         show.step(f"a shop with about {ITEMS_COUNT:,} sold items moves in")

@@ -179,7 +179,8 @@ class TwoTill(Till):
             "install", "--root", str(root), "--url", url, "--settings", str(self.settings_path),
             "--program", str(self.folder / "program"), "--state", str(self.folder / "state"),
             "--data", str(self.folder / "data"), "--backup-prefix", "auraswift", "--till-user", clerk().name,
-            "--interpreter", f"python={python()}", *(("--bundle", str(bundle)) if bundle is not None else ()),
+            "--interpreter", f"python={python()}", "--accept-disk", "forgets",
+            *(("--bundle", str(bundle)) if bundle is not None else ()),
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         assert self.settings.till_user == clerk().name

@@ -16,7 +16,16 @@ from typing import Final
 TWO_ACCOUNTS: Final = "two accounts, and root that becomes one of them, are of POSIX"
 MODES: Final = "owners, groups and modes are of POSIX"
 UNITS: Final = "the units of systemd have paths of POSIX"
+MOUNTS: Final = "mounts, and how others read them, are of POSIX"
+LINKS: Final = "a stable path is a junction there, which wine does not make"
 NOT_ON_WINDOWS: Final[dict[str, str]] = {
+    "tests/dbsync/storage/platform/test_disks.py::test_linux_knows_what_a_mount_keeps": MOUNTS,
+    "tests/dbsync/storage/platform/test_disks.py::test_linux_knows_a_disk_that_can_be_taken_out": MOUNTS,
+    "tests/dbsync/storage/platform/test_disks.py::test_macos_asks_the_nearest_folder": MOUNTS,
+    "tests/updater/host/test_places.py::test_posix_counts_bytes": MOUNTS,
+    "tests/updater/host/test_places.py::test_the_zones_of_macos_are_those_of_the_home": MOUNTS,
+    "tests/updater/terminal/test_places.py::test_a_link_into_a_zone_lies_in_it": "links need a privilege there",
+    "tests/updater/terminal/test_stable_path.py::test_a_cut_at_each_step_leaves_a_whole_link_or_none": MOUNTS,
     "tests/dbsync/test_rights_of_commands.py": MODES,
     "tests/dbsync/test_root_becomes_the_owner.py": TWO_ACCOUNTS,
     "tests/dbsync/test_two_accounts.py": TWO_ACCOUNTS,
@@ -31,7 +40,10 @@ NOT_ON_WINDOWS: Final[dict[str, str]] = {
 }
 """What only a POSIX system has."""
 
-NOT_UNDER_WINE: Final[dict[str, str]] = {}
+NOT_UNDER_WINE: Final[dict[str, str]] = {
+    "tests/updater/host/test_places.py::test_a_link_is_made_led_elsewhere_and_removed": LINKS,
+    "tests/updater/terminal/test_stable_path.py": LINKS,
+}
 """What wine 8 does otherwise than Windows; docs/contributing/windows.md has the checks for a real machine."""
 
 NOT_YET: Final[dict[str, str]] = {}

@@ -17,7 +17,7 @@ from updater.bundle_names import ANY_PLATFORM, is_version
 from updater.bundles.version_folders import Versions
 from updater.decisions.agent import lacks_sqlite
 from updater.decisions.rollout import Direction
-from updater.manifest import ManifestError, NewerFormat, check_fits_here, parse, release_id
+from updater.manifest import Manifest, ManifestError, NewerFormat, check_fits_here, parse, release_id
 from updater.model import STABLE, Release
 from updater.outcomes import TerminalOutcome
 from updater.repository.client import Fetched, Listed, Signed
@@ -34,6 +34,8 @@ class Here(NamedTuple):
     platform: str
     sqlite: str
     interpreters: frozenset[str]
+    path_problem: Callable[[Manifest], str]
+    """Why a file of a release would have a path that this system cannot hold; empty if none would."""
 
 
 class Found(NamedTuple):
@@ -194,7 +196,9 @@ def _described(listed: Listed, data: bytes, here: Here) -> Signed | Unusable | N
         return _unusable(listed, TerminalOutcome.RELEASE_MALFORMED, "its manifest differs from the metadata")
     if not _is_for(summary, here):
         return None
-    lack = _lack(summary, here)
+    lack, problem = _lack(summary, here), here.path_problem(manifest)
+    if lack is None and problem:
+        lack = TerminalOutcome.PATH_TOO_LONG, problem
     return _unusable(listed, *lack) if lack is not None else Signed(listed, manifest, data)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,6 +46,10 @@ ENDED_FROM_OUTSIDE: Final = frozenset({-1, -2, -9, -15, -24, -25, 0xC000_013A, 0
 
 POSIX: SIGHUP, SIGINT, SIGKILL, SIGTERM, SIGXCPU, SIGXFSZ; Windows: CONTROL_C_EXIT, DLL_INIT_FAILED, TERMINATE_PROCESS.
 """
+ASIDE_UNITS: Final = 14
+"""Length of what is put around the name of a version folder that is put aside."""
+FOLDER_UNITS: Final = 12
+"""Length that Windows keeps for a file in every folder."""
 LACKS: Final = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 LACKS_IN_WINDOWS: Final = (8, 14, 39, 112, 1455)
 """Errors of a machine that is full: of memory, of open files, of files on its disk."""
@@ -141,6 +145,7 @@ class Staging:
             platform=this_host().platform_tag(),
             sqlite=LIBRARY_VERSION,
             interpreters=frozenset(self._settings.interpreters),
+            path_problem=self._path_problem,
         )
         found = newest_usable(releases, here, above=above, manifests=manifests)
         manifests.forget_others()
@@ -318,6 +323,18 @@ class Staging:
         if short is not None:
             raise short
 
+    def _path_problem(self, manifest: Manifest) -> str:
+        """Return why a file of a release, also while its folder is put aside, would have too long a path here."""
+        root = self._versions.root / f"{manifest.version}-{'0' * 12}"
+        folders = {*manifest.folders, *(path.rpartition("/")[0] for path in manifest.files)}
+        candidates = [(path, ASIDE_UNITS) for path in _longest(manifest.files)]
+        candidates += [(path, ASIDE_UNITS + FOLDER_UNITS) for path in _longest(folders)]
+        for path, below_units in candidates:
+            problem = this_host().path_problem(root / path, below_units=below_units)
+            if problem:
+                return f"the path {path!r} does not fit below {self._versions.root}: {problem}"
+        return ""
+
     def _fetch_manifest(self, listed: client.Listed, path: Path) -> client.Fetched:
         return client.fetch_manifest(self._source(), listed, to=path, through=self._conversation)
 
@@ -386,6 +403,12 @@ def _offer(offer: client.Signed) -> Offer:
     manifest = offer.manifest
     release = Release(offer.listed.release_id, manifest.version, manifest.schema)
     return Offer(release, offer.listed.archive_size_bytes, manifest.urgent)
+
+
+def _longest(paths: Iterable[str]) -> set[str]:
+    """Return the longest path as each system counts: in characters, and in bytes."""
+    known = tuple(paths)
+    return {max(known, key=size) for size in (len, lambda path: len(path.encode()))} if known else set()
 
 
 def _version(text: str) -> Version:

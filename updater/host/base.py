@@ -13,6 +13,7 @@ from dbsync.facts import ReleaseId, TrialId
 from dbsync.storage.platform import base as platform
 
 if TYPE_CHECKING:
+    from updater.decisions.places import Zone
     from updater.host.services.base import Service, ServiceOrder
 
 NOT_STARTED: Final = 127
@@ -151,6 +152,45 @@ class Host(ABC):
     @abstractmethod
     def machine_folders(self, app: str) -> Folders:
         """Return the places of one app that serves all accounts of this machine; its data belongs to the till's."""
+
+    @abstractmethod
+    def zones(self) -> tuple[Zone, ...]:
+        """Return the parts of this machine's disks in which files do not stay as they were written, as far as known.
+
+        What the kind of a disk says is told by `Platform.disk_of`. It may take seconds: for people's commands only.
+        """
+
+    @abstractmethod
+    def path_problem(self, path: Path, *, below_units: int = 0) -> str:
+        """Return why this system cannot hold an absolute path; empty if it can.
+
+        Args:
+            path: the path.
+            below_units: the length of what is appended to it, in the units in which the system counts.
+        """
+
+    @abstractmethod
+    def link_target(self, link: Path) -> Path | None:
+        """Return where a link to a folder leads; None if there is no entry of that name.
+
+        Raises:
+            OSError: there is an entry, and it is no such link; or it cannot be determined.
+        """
+
+    @abstractmethod
+    def point_link(self, *, link: Path, target: Path) -> None:
+        """Make a link to a folder, or lead the one that is there to another folder.
+
+        A crash leaves the link as it was or as it will be; on Windows, where a junction cannot be replaced in one step,
+        perhaps no link.
+
+        Raises:
+            OSError: as the system does; also if there is an entry of that name that is no link.
+        """
+
+    @abstractmethod
+    def remove_link(self, link: Path) -> None:
+        """Remove a link to a folder; what it leads to stays. Raises OSError as the system does."""
 
     @abstractmethod
     def machine_ids(self) -> Mapping[str, str]:

@@ -12,13 +12,20 @@ from updater.host.base import Folders
 from updater.host.posix import PosixHost, tree_of
 
 if TYPE_CHECKING:
+    from updater.decisions.places import Zone
     from updater.host.services.base import Service, ServiceOrder
 
 
 class MacHost(PosixHost):
     """A terminal that runs macOS."""
 
+    path_limit_bytes = 1023
     has_proxy_settings = True
+
+    def zones(self) -> tuple[Zone, ...]:
+        from updater.host.places import macos
+
+        return tuple(macos.zones(Path.home()))
 
     def read_boot_id(self) -> str:
         return self._ask(["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]).strip()

@@ -22,8 +22,10 @@ from updater.host.base import App, Entry, Life, MainProcess, Order, Rights
 from updater.host.shared import FAILED, KeptApp, SharedHost, read_note
 
 if TYPE_CHECKING:
+    from updater.decisions.places import Zone
     from updater.host.services.base import Service, ServiceOrder
 
+NAME_LIMIT_BYTES: Final = 255
 POLL_SECONDS: Final = 0.02
 END_LIMIT_SECONDS: Final = 5.0
 """How long to wait after the last signal until the kernel has removed the processes."""
@@ -95,6 +97,38 @@ class PosixHost(SharedHost):
     """Host with fork, sessions and signals."""
 
     keeps_executable_bit = True
+    path_limit_bytes = 4095
+    """PATH_MAX without the NUL at the end."""
+
+    def zones(self) -> tuple[Zone, ...]:
+        return ()
+
+    def path_problem(self, path: Path, *, below_units: int = 0) -> str:
+        for part in path.parts:
+            if len(os.fsencode(part)) > NAME_LIMIT_BYTES:
+                return f"the name {part[:40]}… has {len(os.fsencode(part))} bytes; a name may have {NAME_LIMIT_BYTES}"
+        size_bytes = len(os.fsencode(path))
+        if size_bytes + below_units > self.path_limit_bytes:
+            need = f" and {below_units} for what lies below it" if below_units else ""
+            return f"it has {size_bytes} bytes{need}; a path may have {self.path_limit_bytes}"
+        return ""
+
+    def link_target(self, link: Path) -> Path | None:
+        try:
+            return link.parent / link.readlink()
+        except FileNotFoundError:
+            return None
+
+    def point_link(self, *, link: Path, target: Path) -> None:
+        # Raises if it is something else: a rename would replace a file.
+        self.link_target(link)
+        new = link.with_name(f"{link.name}.new")
+        new.unlink(missing_ok=True)
+        new.symlink_to(target)
+        new.replace(link)
+
+    def remove_link(self, link: Path) -> None:
+        link.unlink()
 
     @abstractmethod
     def members(self, leader: int) -> set[int]:

@@ -21,6 +21,7 @@ from updater.host.shared import KeptApp, SharedHost, read_note
 if TYPE_CHECKING:
     import subprocess
 
+    from updater.decisions.places import Zone
     from updater.host.services.base import Service, ServiceOrder
 
 END_LIMIT_SECONDS: Final = 5.0
@@ -253,6 +254,40 @@ class WindowsHost(SharedHost):
         programs = Path(os.environ.get("PROGRAMFILES") or "C:\\Program Files") / "Tillkeeper" / app
         ours = Path(os.environ.get("PROGRAMDATA") or "C:\\ProgramData") / "Tillkeeper" / app
         return Folders(program=programs, state=ours / "state", data=ours / "data", settings_file=ours / "settings.toml")
+
+    def zones(self) -> tuple[Zone, ...]:
+        from updater.host.places import windows
+
+        return windows.zones(self.tool)
+
+    def path_problem(self, path: Path, *, below_units: int = 0) -> str:
+        from updater.host.places import windows
+
+        return windows.path_problem(str(path), below_units=below_units, limit=windows.path_limit())
+
+    def link_target(self, link: Path) -> Path | None:
+        try:
+            text = os.readlink(link)  # noqa: PTH115 - that of pathlib hides what cannot be read as a path
+        except FileNotFoundError:
+            return None
+        return Path(text.removeprefix("\\\\?\\"))
+
+    def point_link(self, *, link: Path, target: Path) -> None:
+        """Make a junction, which takes no right, beside the link, then give it the name."""
+        from _winapi import CreateJunction  # type: ignore[attr-defined,unused-ignore]
+
+        new = link.with_name(f"{link.name}.new")
+        with suppress(FileNotFoundError):
+            # Only the junction: what it leads to is not touched.
+            new.rmdir()
+        is_there = self.link_target(link) is not None
+        CreateJunction(str(target), str(new))
+        if is_there:
+            link.rmdir()
+        new.rename(link)
+
+    def remove_link(self, link: Path) -> None:
+        link.rmdir()
 
     def machine_ids(self) -> Mapping[str, str]:
         import winreg

@@ -24,6 +24,7 @@ from dbsync.storage.introspection import version_of
 from updater import settings as settings_file
 from updater.bundle_names import ANY_PLATFORM
 from updater.decisions.agent import lacks_sqlite
+from updater.decisions.places import ACCEPTABLE
 from updater.decisions.rollout import NO_BRAKE, Document
 from updater.host import this_host
 from updater.manifest import Manifest, ManifestError, parse
@@ -306,6 +307,8 @@ class _Fleet:
         words = ["--root", str(root), "--url", url, "--app", self._app, "--settings", str(place / "settings.toml")]
         words += ["--program", str(place / "program"), "--state", str(place / "state"), "--data", str(place / "data")]
         words += ["--channel", channel]
+        # A scratch terminal may lie on any disk: it is removed at the end.
+        words += [word for hazard in ACCEPTABLE for word in ("--accept-disk", hazard)]
         if manifest.interpreter is not None:
             program = _program(manifest.interpreter)
             if program is None:

@@ -13,11 +13,14 @@ from dbsync.storage.platform import this_platform
 from dbsync.storage.platform.base import Account
 from updater import settings as settings_file
 from updater.addresses import scrubbed, shown
+from updater.decisions.places import ACCEPTABLE, option_of
 from updater.errors import SettingsError
 from updater.host import this_host
 from updater.host.base import Entry, Rights
+from updater.model import ProcessKind
 from updater.settings import Settings
-from updater.terminal import identity, layout, rights
+from updater.terminal import identity, layout, places, rights, stable_path
+from updater.terminal.live import Terminal
 from updater.terminal.rights import Finding, Severity
 
 EARLIER_LAYOUT: Final = ("trial", "trust", "downloads", "outbox", "agent.lock", "events-*.jsonl")
@@ -228,6 +231,59 @@ def _check_machine(settings: Settings) -> Iterator[Finding]:
         yield Finding(Severity.WARNING, settings.terminal_id, f"{cause}; the agent gives it a new id", command)
 
 
+def _check_places(settings: Settings) -> Iterator[Finding]:
+    """Find folders on disks that do not keep the promises, and paths that are too long for what is made below them."""
+    known: set[str] = set()
+    for misfit in places.misfits(settings, settings.accepted_disks):
+        hazard, cause, _ = misfit.danger
+        if cause in known:
+            # One disk has several folders.
+            continue
+        known.add(cause)
+        if misfit.is_accepted:
+            yield Finding(Severity.NOTE, str(misfit.place.path), f"{cause}; `{hazard}` is accepted in the settings")
+            continue
+        severity = Severity.WARNING if hazard in ACCEPTABLE else Severity.ERROR
+        yield Finding(
+            severity, str(misfit.place.path), f"{cause}. {misfit.danger.hint}", _moved(settings, misfit.place)
+        )
+    for place, problem in places.unholdable(settings):
+        yield Finding(Severity.WARNING, str(place.path), problem, _moved(settings, place))
+
+
+def _moved(settings: Settings, place: places.Place) -> str:
+    """Return the command that gives a terminal another place; program and state need a new installation."""
+    option = option_of(place.role)
+    if option in ("--data", "--database"):
+        words = f"updater install --change --root ROOT --url {shown(settings.url)} {option} NEW"
+    else:
+        words = f"updater uninstall --settings {settings.path}"
+    return this_host().elevated(words)
+
+
+def _check_stable_path(settings: Settings) -> Iterator[Finding]:
+    link = settings.stable_path
+    if link is None:
+        return
+    command = this_host().elevated(f"updater check --settings {settings.path}")
+    try:
+        target, wanted = this_host().link_target(link), stable_path.wanted(Terminal(settings, kind=ProcessKind.STATUS))
+    except OSError:
+        cause = "something that is no link is in the place of the stable path"
+        yield Finding(Severity.WARNING, str(link), cause, f"{command}, after it was moved away")
+        return
+    if target != wanted and wanted is not None:
+        cause = f"the stable path leads to {target or 'nothing'} instead of {wanted}"
+        yield Finding(Severity.WARNING, str(link), cause, command)
+    above = rights.look(link.parent)
+    if this_host().has_accounts and isinstance(above, Rights):
+        till = this_host().account(settings.till_user) if settings.till_user else None
+        is_open = above.mode & rights.WRITABLE_BY_OTHERS and not above.mode & rights.STICKY
+        if is_open or (till is not None and above.user == till.user):
+            cause = "accounts that are not trusted can lead the stable path elsewhere: no rule may name it"
+            yield Finding(Severity.WARNING, str(link.parent), cause, f"ls -ld {link.parent}")
+
+
 def _doctor(settings: Settings) -> str:
     return this_host().elevated(f"updater doctor --settings {settings.path}")
 
@@ -238,6 +294,6 @@ def _repair(settings: Settings) -> str:
 
 CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     _check_secrets, _check_accounts, _check_rights, _check_inside, _check_links, _check_reach, _check_installation,
-    _check_layout, _check_programs, _check_space, _check_machine,
+    _check_layout, _check_programs, _check_space, _check_machine, _check_places, _check_stable_path,
 )  # fmt: skip
 """The checks in the order of the documentation."""

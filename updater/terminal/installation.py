@@ -28,8 +28,9 @@ from updater.repository.manner import check as check_network
 from updater.repository.manner import manner_of
 from updater.repository.trust import begin as begin_trust
 from updater.settings import Settings
-from updater.terminal import identity, layout, rights
+from updater.terminal import identity, layout, rights, stable_path
 from updater.terminal.live import Terminal
+from updater.terminal.places import refuse_unfit
 from updater.terminal.state_files import StateFolder
 
 FIXED: Final = frozenset({"--app", "--program", "--state"})
@@ -61,6 +62,10 @@ class Wish(NamedTuple):
     """The account that runs the app; None: the installing account does everything."""
     till_group: str | None = None
     """The group of several accounts that run the app."""
+    accepted_disks: tuple[str, ...] = ()
+    """Hazards of the disks that a person accepts."""
+    stable_path: str | None = None
+    """A link that leads to the version that runs; `none` for no such link."""
     change: bool = False
     """Whether options that differ from the installed settings replace them."""
 
@@ -84,6 +89,8 @@ class Plan(NamedTuple):
     """What `--change` replaces."""
     foreign: tuple[str, ...] = ()
     """Version folders that the till's account could write until now, and that are not what the vendor signed."""
+    stable_path: Path | None = None
+    """The link of the settings until now."""
 
 
 def install(wish: Wish) -> tuple[Settings, Journal]:
@@ -116,6 +123,7 @@ def install(wish: Wish) -> tuple[Settings, Journal]:
     rights.set_all(settings)
     for name in plan.foreign:
         Versions(settings.program).take_name(name)
+    stable_path.install(Terminal(settings, kind=ProcessKind.INSTALL), before=plan.stable_path)
     return settings, journal
 
 
@@ -162,6 +170,7 @@ def examine(wish: Wish) -> Plan:
     check_network(settings)
     if installed is not None and _network(settings) != _network(installed):
         app_of(settings.url, root, named=settings.app, mirrors=settings.mirrors, manner=manner_of(settings))
+    refuse_unfit(settings, (*settings.accepted_disks, *settings_file.accepted_by(os.environ)), known=installed)
     _check_folders(settings)
     _check_programs(settings)
     if settings.till_user:
@@ -169,7 +178,9 @@ def examine(wish: Wish) -> Plan:
         rights.accounts_of(settings)
     parts = installed is not None and settings.till_user and not installed.till_user
     foreign = tuple(_foreign_versions(settings, root)) if parts else ()
-    return Plan(settings, root, installed is None, differing, foreign)
+    stable_path.check(settings)
+    before = installed.stable_path if installed is not None else None
+    return Plan(settings, root, installed is None, differing, foreign, before)
 
 
 def _foreign_versions(settings: Settings, root: bytes) -> Iterator[str]:
@@ -229,6 +240,8 @@ def settings_for(wish: Wish, app: str, path: Path) -> Settings:
         channel=wish.channel or STABLE,
         proxy=wish.proxy or "",
         ca_file=str(_absolute(wish.ca_file)) if wish.ca_file else "",
+        accepted_disks=tuple(dict.fromkeys(wish.accepted_disks)),
+        stable_path=_stable_path(wish, None),
     )
     settings_file.check_apart(built)
     return built
@@ -253,10 +266,14 @@ def differences(wish: Wish, installed: Settings) -> Iterator[Difference]:
         "--mirror": (", ".join(wish.mirrors) or None, ", ".join(installed.mirrors)),
         "--till-user": (wish.till_user, installed.till_user),
         "--till-group": (wish.till_group, installed.till_group),
+        "--stable-path": (_text_of(_stable_path(wish, installed.stable_path)), _text_of(installed.stable_path)),
     }
     for option, (asked, is_) in given.items():
         if asked is not None and asked != is_:
             yield Difference(option, is_ or "none", asked)
+    added = sorted({*wish.accepted_disks} - {*installed.accepted_disks})
+    if added:
+        yield Difference("--accept-disk", ", ".join(installed.accepted_disks) or "none", ", ".join(added))
     for role, place in wish.interpreters:
         known = installed.interpreters.get(role, "none")
         if known != place:
@@ -297,9 +314,21 @@ def _changed(wish: Wish, installed: Settings, differing: tuple[Difference, ...])
         interpreters={**installed.interpreters, **dict(wish.interpreters)},
         till_user=wish.till_user or installed.till_user,
         till_group=wish.till_group or installed.till_group,
+        accepted_disks=tuple(dict.fromkeys((*installed.accepted_disks, *wish.accepted_disks))),
+        stable_path=_stable_path(wish, installed.stable_path),
     )
     settings_file.check_apart(changed)
     return changed
+
+
+def _stable_path(wish: Wish, installed: Path | None) -> Path | None:
+    if wish.stable_path is None:
+        return installed
+    return None if wish.stable_path == "none" else _absolute(Path(wish.stable_path))
+
+
+def _text_of(path: Path | None) -> str:
+    return str(path) if path is not None else "none"
 
 
 def _contrast(before: str, after: str) -> str:

@@ -283,8 +283,13 @@ class Terminal(Till):
     # --------------------------------------------------------------------------------------------------------- app
 
     def start_app(self, release: Release, *, trial_id: TrialId | None, notice: str) -> None:
-        start = self.versions.start(release.folder)
-        self._watch.start(self.versions.folder(release.folder), start, release, trial_id=trial_id, notice=notice)
+        start, folder = self.versions.start(release.folder), self.versions.folder(release.folder)
+        if self.settings.stable_path is not None and not self.settings.till_user:
+            # No app runs now. Of two accounts the agent's leads it, in `tidy`.
+            from updater.terminal import stable_path
+
+            stable_path.follow(self, folder)
+        self._watch.start(folder, start, release, trial_id=trial_id, notice=notice)
 
     def attach_app(self) -> None:
         self._watch.attach()
@@ -352,6 +357,10 @@ class Terminal(Till):
 
     def tidy(self, keep: frozenset[ReleaseId], *, downloads: frozenset[str] | None) -> None:
         self._stage().tidy(keep, self.tell, downloads=downloads)
+        if self.settings.stable_path is not None:
+            from updater.terminal import stable_path
+
+            stable_path.follow(self)
         journal, _ = self.files.read_journal()
         named = {journal.trial_id if journal else None, self._till_side.look_at_database().trial_id}
         self.files.forget_trials(

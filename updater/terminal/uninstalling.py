@@ -13,7 +13,7 @@ from dbsync.storage.locks import Lock
 from updater.bundles import foreign_files
 from updater.host import this_host
 from updater.settings import Settings, usual_folders
-from updater.terminal import layout
+from updater.terminal import layout, stable_path
 
 STATE_NAMES: Final = (
     "journal.json*", "moment.json", "proofs", "rejected", "issued", "verdicts", "current",
@@ -47,6 +47,7 @@ def uninstall(settings: Settings) -> tuple[str, ...]:
     with ExitStack() as held:
         locks = _refuse_running(settings, held)
         _put_aside_foreign(settings)
+        stable_path.remove(settings)
         for path in (*files.listed(settings.program, "versions"), *files.listed(settings.program, "current")):
             _remove(path)
         for folder, names in (

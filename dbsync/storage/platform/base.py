@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import subprocess
     from typing import IO, NoReturn
 
+    from dbsync.model import Disk
     from dbsync.progress import Told
 
 
@@ -187,8 +188,11 @@ class Platform(ABC):
         """
 
     @abstractmethod
-    def network_kind(self, path: Path) -> str:
-        """Return the kind of network file system that a path lies on; empty if it is local or cannot be determined."""
+    def disk_of(self, path: Path) -> Disk:
+        """Return what is known of the disk of a path, which need not exist yet; links on the way are followed.
+
+        Nothing is written. Its kind is UNKNOWN where it cannot be determined.
+        """
 
     @abstractmethod
     def sqlite_temporary_folder(self) -> Path | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dbsync.storage.platform.base import Barrier
 from dbsync.storage.platform.posix import PosixPlatform
@@ -13,11 +13,32 @@ from dbsync.storage.platform.posix import PosixPlatform
 if TYPE_CHECKING:
     import subprocess
 
+    from dbsync.model import Disk
     from dbsync.progress import Told
 
 PROC: Final = Path("/proc")
 MOUNTS: Final = Path("/proc/self/mounts")
-NETWORK_KINDS: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "davfs", "fuse.davfs2", "fuse.sshfs"})
+CMDLINE: Final = Path("/proc/cmdline")
+DEVICES: Final = Path("/sys/dev/block")
+NETWORK_KINDS: Final = frozenset({
+    "9p", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "fuse.ceph", "fuse.curlftpfs", "fuse.davfs2",
+    "fuse.gcsfuse", "fuse.glusterfs", "fuse.gvfsd-fuse", "fuse.juicefs", "fuse.onedriver", "fuse.rclone", "fuse.s3fs",
+    "fuse.smbnetfs", "fuse.sshfs", "fuse.vmhgfs-fuse", "gfs2", "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs",
+    "prl_fs", "smb3", "smbfs", "vboxsf", "virtiofs",
+})  # fmt: skip
+"""File systems that other machines write too; of a virtual machine, those that its host shares with it."""
+SHARED_BY_HOST: Final = frozenset({"9p", "virtiofs"})
+"""As the root of a virtual machine they are its own disk."""
+MEMORY_KINDS: Final = frozenset({"tmpfs", "ramfs", "rootfs"})
+MEMORY_DEVICES: Final = ("/dev/ram", "/dev/zram")
+LAYERED_KINDS: Final = frozenset({"overlay", "aufs", "unionfs"})
+"""They show one file system over another; a machine started from a disk that it must not change has one as its root."""
+FORGETFUL_STARTS: Final = ("boot=overlay", "overlayroot=tmpfs", "overlayroot=crypt", "fsprotect")
+"""Words of the kernel's command line with which changes go into memory: Raspberry Pi OS, Ubuntu's overlayroot, Debian's
+fsprotect."""
+LIVE_STARTS: Final = ("boot=live", "boot=casper")
+KEEPING_STARTS: Final = ("persistence", "persistent")
+"""Words that make a live system keep its changes (live-boot(7), casper(7))."""
 BARRIER_SINCE: Final = (5, 8)
 """Before, Linux's syncfs(2) told of no write that had failed."""
 BARRIER_KINDS: Final = frozenset({"ext4", "xfs", "btrfs", "f2fs"})
@@ -107,13 +128,15 @@ class LinuxPlatform(PosixPlatform):
     def allocate(self, descriptor: int, size_bytes: int) -> None:
         os.posix_fallocate(descriptor, 0, size_bytes)  # type: ignore[attr-defined,unused-ignore]
 
-    def network_kind(self, path: Path) -> str:
+    def disk_of(self, path: Path) -> Disk:
+        from dbsync.model import Disk, DiskKind
+
         try:
             lines = MOUNTS.read_bytes().decode("utf-8", errors="replace").split("\n")
         except OSError:
-            return ""
-        kind = file_system_of(Path(os.path.realpath(path)), lines)
-        return kind if kind in NETWORK_KINDS else ""
+            return Disk(DiskKind.UNKNOWN)
+        mount = mount_of(Path(os.path.realpath(path)), lines)
+        return _disk_of(mount, lines) if mount is not None else Disk(DiskKind.UNKNOWN)
 
     def holder_of(self, path: Path) -> int | None:
         wanted = os.path.realpath(path)
@@ -123,17 +146,106 @@ class LinuxPlatform(PosixPlatform):
         return None
 
 
-def file_system_of(path: Path, lines: Iterable[str]) -> str:
-    """Return the kind of the file system of a path, by lines like those of MOUNTS: the longest mount point wins."""
-    best, kind = -1, ""
+class Mount(NamedTuple):
+    """A line of MOUNTS."""
+
+    source: str
+    place: Path
+    kind: str
+    options: str
+
+
+def mount_of(path: Path, lines: Iterable[str]) -> Mount | None:
+    """Return the mount that a path lies on, by lines like those of MOUNTS: the longest mount point wins."""
+    best, found = -1, None
     for line in lines:
         fields = line.split(" ")
         if len(fields) < 3:
             continue
         place = Path(_unescaped(fields[1]))
         if path.is_relative_to(place) and len(place.parts) >= best:
-            best, kind = len(place.parts), fields[2]
-    return kind
+            best, found = len(place.parts), Mount(_unescaped(fields[0]), place, fields[2], "".join(fields[3:4]))
+    return found
+
+
+def file_system_of(path: Path, lines: Iterable[str]) -> str:
+    """Return the kind of the file system of a path, by lines like those of MOUNTS; empty if it is not known."""
+    found = mount_of(path, lines)
+    return found.kind if found is not None else ""
+
+
+def _disk_of(mount: Mount, lines: list[str]) -> Disk:
+    from dbsync.model import Disk, DiskKind
+
+    if mount.kind in NETWORK_KINDS and not (mount.kind in SHARED_BY_HOST and mount.place == Path("/")):
+        return Disk(DiskKind.NETWORK, mount.kind)
+    if mount.kind in MEMORY_KINDS or mount.source.startswith(MEMORY_DEVICES):
+        return Disk(DiskKind.FORGETS, mount.kind, f"the files of {mount.place} are in memory ({mount.kind})")
+    if mount.kind in LAYERED_KINDS:
+        return _layered(mount, lines)
+    if _can_be_taken_out(mount, lines):
+        return Disk(DiskKind.REMOVABLE, mount.kind, f"{mount.source} can be taken out")
+    return Disk(DiskKind.FIXED, mount.kind)
+
+
+def _layered(mount: Mount, lines: list[str]) -> Disk:
+    """Return the disk of the layer that takes the changes; a container, or an early start, may hide it."""
+    from dbsync.model import Disk, DiskKind
+
+    options = dict(option.partition("=")[::2] for option in _unescaped(mount.options).split(","))
+    upper = mount_of(Path(options["upperdir"]), lines) if "upperdir" in options else None
+    if upper is not None and upper.kind not in LAYERED_KINDS:
+        found = _disk_of(upper, lines)
+        if found.kind is not DiskKind.FORGETS:
+            return found._replace(file_system=mount.kind)
+        cause = f"what is written below {mount.place} is kept in memory ({upper.kind} on {upper.place})"
+        return Disk(DiskKind.FORGETS, mount.kind, cause)
+    sign = _forgetful_start() if mount.place == Path("/") else ""
+    if sign:
+        cause = f"the machine was started with {sign}: its changes are kept in memory"
+        return Disk(DiskKind.FORGETS, mount.kind, cause)
+    return Disk(DiskKind.UNKNOWN, mount.kind)
+
+
+def _forgetful_start() -> str:
+    """Return the word of the kernel's command line that keeps changes of the root in memory; empty without one."""
+    try:
+        words = CMDLINE.read_text().split()
+    except OSError:
+        return ""
+    is_kept = any(word.startswith(KEEPING_STARTS) for word in words)
+    signs = (word for word in words if word.startswith(FORGETFUL_STARTS) or (word in LIVE_STARTS and not is_kept))
+    return next(signs, "")
+
+
+def _can_be_taken_out(mount: Mount, lines: list[str]) -> bool:
+    """Return whether a disk is removable, or at USB, and is not the one that the system runs from."""
+    device = _device_of(mount)
+    if device is None or not _is_removable(device):
+        return False
+    root = mount_of(Path("/"), lines)
+    return root is None or _device_of(root) != device
+
+
+def _device_of(mount: Mount) -> Path | None:
+    """Return the whole disk of a mount in /sys; None if it has none, or several."""
+    try:
+        is_named = mount.source.startswith("/dev/")
+        number = Path(mount.source).stat().st_rdev if is_named else mount.place.stat().st_dev
+    except OSError:
+        return None
+    found = Path(os.path.realpath(DEVICES / f"{os.major(number)}:{os.minor(number)}"))
+    if not found.is_dir():
+        return None
+    return found.parent if (found / "partition").exists() else found
+
+
+def _is_removable(device: Path) -> bool:
+    try:
+        flag = (device / "removable").read_text().strip()
+    except OSError:
+        flag = ""
+    return flag == "1" or any(part.startswith("usb") for part in device.parts)
 
 
 def _unescaped(name: str) -> str:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dbsync.storage.platform.posix import PosixPlatform
 
 if TYPE_CHECKING:
+    from dbsync.model import Disk
     from dbsync.progress import Told
 
+LOCAL, REMOVABLE = 0x1000, 0x200
+"""MNT_LOCAL and MNT_REMOVABLE (sys/mount.h of XNU)."""
+FLAGS_AT, NAME_AT, NAME_SIZE_BYTES, PLACE_AT, PATH_SIZE_BYTES = 64, 72, 16, 88, 1024
+"""f_flags, f_fstypename and f_mntonname in a `struct statfs` with 64-bit inodes."""
+STATFS_SIZE_BYTES: Final = 4096
+"""More than the 2168 bytes of the structure."""
 LSOF: Final = "/usr/sbin/lsof"
 ASK_TIMEOUT_SECONDS: Final = 10.0
 
@@ -25,9 +33,16 @@ class MacPlatform(PosixPlatform):
         """Return false: whether its `cp` shares blocks depends on its version, and there was none to try it on."""
         return False
 
-    def network_kind(self, path: Path) -> str:
-        """Return an empty string: mounts are not read, so no database is refused for its place."""
-        return ""
+    def disk_of(self, path: Path) -> Disk:
+        from dbsync.model import Disk, DiskKind
+
+        nearest = Path(os.path.realpath(path))
+        while not nearest.exists() and nearest != nearest.parent:
+            nearest = nearest.parent
+        try:
+            return disk(_statfs(nearest))
+        except (OSError, AttributeError):
+            return Disk(DiskKind.UNKNOWN)
 
     def holder_of(self, path: Path) -> int | None:
         import subprocess
@@ -43,3 +58,34 @@ class MacPlatform(PosixPlatform):
             return None
         found = asked.stdout.split()
         return int(found[0]) if found else None
+
+
+def disk(found: bytes) -> Disk:
+    """Return the disk that a `struct statfs` with 64-bit inodes describes (sys/mount.h of XNU)."""
+    from struct import unpack_from
+
+    from dbsync.model import Disk, DiskKind
+
+    (flags,) = unpack_from("=I", found, FLAGS_AT)
+    name = found[NAME_AT : NAME_AT + NAME_SIZE_BYTES].partition(b"\0")[0].decode("ascii", errors="replace").lower()
+    place = found[PLACE_AT : PLACE_AT + PATH_SIZE_BYTES].partition(b"\0")[0].decode(errors="replace")
+    if not flags & LOCAL:
+        return Disk(DiskKind.NETWORK, name)
+    if flags & REMOVABLE:
+        return Disk(DiskKind.REMOVABLE, name, f"{place} can be taken out, or is an image")
+    if name == "tmpfs":
+        return Disk(DiskKind.FORGETS, name, f"the files of {place} are in memory ({name})")
+    return Disk(DiskKind.FIXED, name)
+
+
+def _statfs(path: Path) -> bytes:
+    import ctypes
+
+    library = ctypes.CDLL(None, use_errno=True)
+    # Intel machines have the older structure under the plain name (man 2 statfs).
+    call = getattr(library, "statfs$INODE64", None) or library.statfs
+    buffer = ctypes.create_string_buffer(STATFS_SIZE_BYTES)
+    if call(os.fsencode(path), buffer) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(path))
+    return buffer.raw

@@ -37,6 +37,8 @@ TIME_OF_DAY: Final = 3
 """SystemTimeOfDayInformation of NtQuerySystemInformation: the time of the boot, and how far the clock was set since."""
 WAIT_FAILED, WAIT_TIMEOUT = 0xFFFF_FFFF, 258
 PIDS_LIMIT: Final = 4096
+NAME_UNITS: Final = 1024
+"""Room for a name, in units of UTF-16."""
 TERMINATED_CODE: Final = 1
 PROCESS_INFO: Final = "<3I512s128s4I"
 """RM_PROCESS_INFO for `struct`: pid, start, names of program and service, kind, state, session, flag."""
@@ -79,6 +81,13 @@ def kernel() -> Any:
         ("AttachConsole", c_int, (c_ulong,)),
         ("FreeConsole", c_int, ()),
         ("GenerateConsoleCtrlEvent", c_int, (c_ulong, c_ulong)),
+        ("GetDriveTypeW", c_ulong, (c_wchar_p,)),
+        ("GetVolumePathNameW", c_int, (c_wchar_p, c_wchar_p, c_ulong)),
+        (
+            "GetVolumeInformationW",
+            c_int,
+            (c_wchar_p, c_wchar_p, c_ulong, c_void_p, c_void_p, c_void_p, c_wchar_p, c_ulong),
+        ),
     ):
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
@@ -189,6 +198,31 @@ def _size_of_user() -> int:
 def _managed(name: str, code: int) -> None:
     if code:
         raise failed(name, code)
+
+
+# ------------------------------------------------------------------------------------------------------------- disks
+
+
+def volume_of(path: str) -> str:
+    """Return the root of the volume of a path that exists: that of its drive, or the folder that it is mounted on.
+
+    Raises:
+        OSError: it cannot be determined.
+    """
+    import ctypes
+
+    place = ctypes.create_unicode_buffer(NAME_UNITS)
+    checked("GetVolumePathNameW", kernel().GetVolumePathNameW(path, place, NAME_UNITS))
+    return place.value
+
+
+def file_system_of(volume: str) -> str:
+    """Return the name of the file system of a volume, such as `NTFS`; empty if there is no disk in it."""
+    import ctypes
+
+    name = ctypes.create_unicode_buffer(NAME_UNITS)
+    found = kernel().GetVolumeInformationW(volume, None, 0, None, None, None, name, NAME_UNITS)
+    return name.value if found else ""
 
 
 # -------------------------------------------------------------------------------------------------------------- jobs

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import subprocess
     from typing import IO, NoReturn
 
+    from dbsync.model import Disk
     from dbsync.progress import Told
 
 LOCKED_BYTE: Final = 1 << 30
@@ -37,6 +38,8 @@ BELOW_NORMAL: Final = 0x4000
 APPEND_ONLY: Final = 0x0010_0084
 """FILE_APPEND_DATA, FILE_READ_ATTRIBUTES and SYNCHRONIZE (learn.microsoft.com, File Access Rights Constants)."""
 SHARED_FULLY, OPEN_EXISTING = 0x7, 3
+DRIVE_REMOVABLE, DRIVE_FIXED, DRIVE_REMOTE, DRIVE_CDROM, DRIVE_RAM = 2, 3, 4, 5, 6
+"""Answers of GetDriveTypeW."""
 FILE_OBJECT: Final = 1
 """SE_FILE_OBJECT (learn.microsoft.com, SE_OBJECT_TYPE)."""
 DACL: Final = 0x4
@@ -173,9 +176,21 @@ class WindowsPlatform(Platform):
         """Return false: SQLite's locks keep other programs from reading a part of a large file."""
         return False
 
-    def network_kind(self, path: Path) -> str:
-        """Return an empty string: drives are not asked for their kind, so no database is refused for its place."""
-        return ""
+    def disk_of(self, path: Path) -> Disk:
+        nearest = path.absolute()
+        while not nearest.exists() and nearest != nearest.parent:
+            nearest = nearest.parent
+        # A mapped drive becomes \\SERVER\SHARE, a SUBST the folder that it stands for, and links are followed.
+        real = os.path.realpath(nearest)
+        for known in (real, str(nearest)):
+            if is_share(known):
+                return disk(DRIVE_REMOTE, "", place=known)
+        try:
+            volume = win32.volume_of(real)
+        except OSError:
+            # The disk is not there now: its letter may still tell of a share.
+            volume = path.absolute().anchor
+        return disk(win32.kernel().GetDriveTypeW(volume), win32.file_system_of(volume), place=volume)
 
     def holder_of(self, path: Path) -> int | None:
         return next((user.pid for user in _others_that_use(path)), None)
@@ -275,6 +290,28 @@ class WindowsPlatform(Platform):
 
         # Nothing outside sends SIGTERM here; closing the console, or a parent, sends SIGBREAK.
         return handled((signal.SIGTERM, signal.SIGBREAK), handler)  # type: ignore[attr-defined,unused-ignore]
+
+
+def is_share(path: str) -> bool:
+    """Return whether a path names another machine, as a UNC path does; its long form is one too."""
+    text = path.replace("/", "\\")
+    if text[:8].upper() == "\\\\?\\UNC\\":
+        return True
+    return text.startswith("\\\\") and not text.startswith(("\\\\?\\", "\\\\.\\"))
+
+
+def disk(drive_type: int, file_system: str, *, place: str) -> Disk:
+    """Return the disk that GetDriveTypeW and GetVolumeInformationW describe (learn.microsoft.com)."""
+    from dbsync.model import Disk, DiskKind
+
+    name = file_system.lower()
+    if drive_type == DRIVE_REMOTE:
+        return Disk(DiskKind.NETWORK, name or "a share")
+    if drive_type in (DRIVE_REMOVABLE, DRIVE_CDROM):
+        return Disk(DiskKind.REMOVABLE, name, f"{place} can be taken out")
+    if drive_type == DRIVE_RAM:
+        return Disk(DiskKind.FORGETS, name, f"the files of {place} are in memory")
+    return Disk(DiskKind.FIXED if drive_type == DRIVE_FIXED else DiskKind.UNKNOWN, name)
 
 
 def waits_seconds(code: int | None, *, briefly: bool) -> tuple[float, ...]:

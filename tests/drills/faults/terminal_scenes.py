@@ -164,7 +164,7 @@ class Scenes:
         return (
             "install", "--root", str(self._public(GOOD) / "metadata" / "1.root.json"), "--url", self.stage.url,
             "--settings", str(self.stage.settings), "--program", str(till / "program"), "--state", str(till / "state"),
-            "--data", str(till / "data"), "--backup-prefix", "auraswift",
+            "--data", str(till / "data"), "--backup-prefix", "auraswift", "--accept-disk", "forgets",
         )  # fmt: skip
 
     def _install(self) -> None:
