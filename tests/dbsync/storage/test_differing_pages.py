@@ -121,8 +121,10 @@ def test_the_database_is_the_copy(tmp_path: Path, page_bytes: int, change: str, 
         database, copied = copied, database
     with closing(sqlite3.connect(database)) as other:
         before = other.execute("SELECT * FROM sqlite_schema").fetchall(), other.total_changes
+        (cookie,) = other.execute("PRAGMA schema_version").fetchone()
         assert put_over(copied, database)
         assert same_pages(copied=copied, database=database)
+        assert other.execute("PRAGMA schema_version").fetchall() == [(cookie + 1,)], "prepared statements are made anew"
         # A connection that was open all the time sees the other database.
         assert other.execute("SELECT count(*), sum(c) FROM t").fetchall() == ask(copied)
         assert other.execute("SELECT * FROM sqlite_schema").fetchall() == before[0] or change == "other objects"
