@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -29,9 +31,17 @@ def command(settings: Settings, *, service: str) -> None:
 def _agent(settings: Settings, wait: Callable[[], None]) -> None:
     """Run the agent until it is asked to end, and return while no state file is being written."""
     from updater.flows.agent import run as ring
+    from updater.flows.self_update import is_on_trial
+    from updater.host import stub, this_host
     from updater.network.record import next_time
+    from updater.terminal import kit_use
 
-    settings = ready_agent(settings, "run")
+    kit_use.hold()
+    if os.environ.pop(stub.PIPE, ""):
+        threading.Thread(target=_end_with_input, daemon=True).start()
+    if not is_on_trial(terminal_of(settings, ProcessKind.STATUS)):
+        # An agent on trial changes nothing; it is started anew once it has confirmed.
+        settings = ready_agent(settings, "run")
     ring(
         terminal_of(settings, ProcessKind.AGENT),
         interval_seconds=settings.interval_seconds,
@@ -40,11 +50,21 @@ def _agent(settings: Settings, wait: Callable[[], None]) -> None:
         said=_say,
         again=lambda: next_time(settings.addresses, now=datetime.now(UTC)),
         wait=wait,
+        end=this_host().end_self,
     )
     # Held until this process ends: the cycle records nothing more. What it downloads or unpacks is resumed.
     with suppress(TryLater):
         terminal_of(settings, ProcessKind.AGENT).take_terminal_lock()
     _say("The agent ends.")
+
+
+def _end_with_input() -> None:
+    """End this agent when its standard input does: the program that started it was asked to end, or was killed."""
+    from updater.host import this_host
+
+    while sys.stdin.buffer.read(1024):
+        pass
+    this_host().end_self()
 
 
 def _say(line: str) -> None:

@@ -14,6 +14,7 @@ from updater.addresses import scrubbed, shown
 from updater.errors import SettingsError
 from updater.host import this_host
 from updater.host.base import Account, Entry, Rights
+from updater.reporting import agents
 from updater.settings import Settings
 from updater.terminal import identity, layout, rights
 from updater.terminal.rights import Finding, Severity
@@ -236,6 +237,6 @@ def _repair(settings: Settings) -> str:
 
 CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     _check_secrets, _check_accounts, _check_rights, _check_inside, _check_links, _check_reach, _check_installation,
-    _check_layout, _check_programs, _check_space, _check_machine,
+    _check_layout, _check_programs, _check_space, _check_machine, agents.check,
 )  # fmt: skip
 """The checks in the order of the documentation."""

@@ -20,7 +20,7 @@ fi
 cat >"$HOME/begin.new" <<'SCRIPT'
 #!/bin/sh
 # The first installation of the terminal; afterwards it does nothing.
-exec "$HOME/start" kit begin "$HOME/$AGENT" --rescue "$RESCUE"
+exec "$HOME/start" kit begin --rescue "$RESCUE"
 SCRIPT
 chmod 755 "$HOME/begin.new"
 mv -T "$HOME/begin.new" "$HOME/begin"

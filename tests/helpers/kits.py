@@ -1,0 +1,142 @@
+"""Real kits of this checkout, in a home of their own, and releases of the agent made from them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from tests.helpers.terminal import COMMAND_SECONDS, Till
+from tests.helpers.vendor import Vendor, password
+from updater.host import stub, this_host
+from updater.publish import agents
+from updater.publish.kit import payload
+from updater.publish.kit.description import Description
+from updater.publish.kit.payload import Order, Payload
+from updater.publish.kit.programs import program
+from updater.terminal import kit
+
+LIBRARIES: Final = (
+    "apscheduler", "click", "packaging", "rich", "securesystemslib", "tuf", "tzlocal", "urllib3",
+)  # fmt: skip
+"""Those of a kit that its commands load; what colours text is left out, because a kit is compiled as a whole."""
+BROKEN: Final = {
+    "good": ("", "", ""),
+    "blind": (
+        "updater/repository/look.py", "        root = file_calls.read_bytes(self.trust / trust.ROOT_NAME)\n",
+        '        raise RuntimeError("this agent cannot look")\n',
+    ),
+    "crash": ("updater/cli/run.py", "    kit_use.hold()\n", "    os._exit(9)\n"),
+    "syntax": ("updater/flows/agent.py", "STEPS_LIMIT: Final = 20\n", "STEPS_LIMIT: Final = = 20\n"),
+    "no app": ("updater/terminal/live.py", "    def start_app(", "    def start_no_app("),
+}
+"""A file, a line of it, and what stands there instead."""
+
+
+def make_payload(vendor: Vendor, folder: Path, *, version: str, behaviour: str = "good", settings: Path) -> Payload:
+    """The folder of a kit, made by the code that makes one for a vendor, but for the unpacking of wheels."""
+    described = Description(
+        name="Corner Shop", vendor="Corner Shop GmbH", contact="a@b.example", version=version,
+        url="http://127.0.0.1:9", mirrors=(), proxy="", ca_file=None, till_user="", till_group="", interpreters={},
+    )  # fmt: skip
+    order = Order("linux-x86_64", vendor.repository, described, folder)
+    into = folder / f"new-{version}"
+    app = payload.begin(order, into=into)
+    for name in LIBRARIES:
+        for file in importlib.metadata.files(name) or ():
+            if file.suffix == ".py" and not file.is_absolute() and ".." not in file.parts:
+                target = into / "site" / str(file)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(str(file.locate()), target)
+    place, line, instead = BROKEN[behaviour]
+    if place:
+        text = (into / "site" / place).read_text(encoding="utf-8")
+        assert line in text, f"{place} has the line that is broken here"
+        (into / "site" / place).write_text(text.replace(line, instead, 1), encoding="utf-8")
+    start = f"#!{sys.executable} -IS\n{program(settings=str(settings))}"
+    made = payload.finish(order, into, app=app, materials=version, programs={"start": start.encode()})
+    payload.seal(made)
+    return made
+
+
+class Home:
+    """The home of the kits of one terminal."""
+
+    def __init__(self, folder: Path, till: Till, vendor: Vendor) -> None:
+        self.folder = folder
+        self.till = till
+        self.vendor = vendor
+        self.ids: dict[str, str] = {}
+
+    def place(self, version: str, *, behaviour: str = "good") -> str:
+        """What a setup does."""
+        self.folder.mkdir(exist_ok=True)
+        made = self.payload(version, behaviour)
+        folder = self.folder / made.folder.name
+        if not folder.exists():
+            shutil.copytree(made.folder, folder)
+        found = kit.read(folder)._replace(platform=this_host().platform_tag())
+        kit.place(found, home=self.folder, rescue=self.folder / "rescue")
+        return made.id
+
+    def payload(self, version: str, behaviour: str = "good") -> Payload:
+        """A kit as the vendor has it."""
+        folder = self.vendor.folder / "kits"
+        folder.mkdir(exist_ok=True)
+        shutil.rmtree(folder / f"new-{version}", ignore_errors=True)
+        made = make_payload(self.vendor, folder, version=version, behaviour=behaviour, settings=self.till.settings_path)
+        self.ids[version] = made.id
+        return made
+
+    def publish(self, version: str, *, behaviour: str = "good") -> str:
+        """A release of the agent."""
+        made = self.payload(version, behaviour)
+        agents.release(self.vendor.repository, payload=made.folder, passwords=password)
+        return made.id
+
+    def environment(self, **values: str) -> dict[str, str]:
+        """As a service manager gives it, but for what the sample app needs."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "TILLKEEPER_"))}
+        return {**kept, "SAMPLE_TILL_RECEIPTS": str(self.till.receipts), **values}
+
+    def start(self, *words: str, **options: Any) -> subprocess.Popen[str]:
+        """The program of the home, running."""
+        return subprocess.Popen(
+            [str(self.folder / "start"), *words], env=self.environment(), stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", **options,
+        )  # fmt: skip
+
+    def run(self, *words: str) -> tuple[int, str]:
+        """The program of the home to its end."""
+        with self.start(*words) as process:
+            said, _ = process.communicate(timeout=COMMAND_SECONDS)
+        return process.returncode, said
+
+    def run_until(self, outcome: str, *, again: bool = False) -> str:
+        """The agent, as a service, until it has reported an outcome; then it is asked to end."""
+        before = self.till.outcomes().count(outcome)
+        with self.start("run") as process:
+            try:
+                assert process.stdout is not None
+                said = []
+                while self.till.outcomes().count(outcome) == before and process.poll() is None:
+                    line = process.stdout.readline()
+                    said.append(line)
+                assert self.till.outcomes().count(outcome) > before, "".join(said)
+            finally:
+                process.terminate()
+            rest, _ = process.communicate(timeout=COMMAND_SECONDS)
+        return "".join(said) + rest
+
+    def pointer(self) -> dict[str, Any]:
+        """What starts."""
+        return stub.pointer(self.folder)
+
+    def kits(self) -> set[str]:
+        """The versions whose folders are there."""
+        there = {path.name.removeprefix("agent-") for path in self.folder.glob("agent-*")}
+        return {version for version, kit_id in self.ids.items() if kit_id in there}
