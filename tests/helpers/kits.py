@@ -21,13 +21,15 @@ from updater.publish.kit.programs import program
 from updater.terminal import kit
 
 LIBRARIES: Final = (
-    "apscheduler", "click", "packaging", "rich", "securesystemslib", "tuf", "tzlocal", "urllib3",
+    "apscheduler", "certifi", "charset-normalizer", "click", "idna", "packaging", "requests", "rich",
+    "securesystemslib", "tuf", "tzlocal", "urllib3",
 )  # fmt: skip
-"""Those of a kit that its commands load; what colours text is left out, because a kit is compiled as a whole."""
+"""Those that its commands load, of this environment; what colours text is left out: a kit is compiled as a whole."""
 BROKEN: Final = {
     "good": ("", "", ""),
     "blind": (
-        "updater/repository/look.py", "        root = file_calls.read_bytes(self.trust / trust.ROOT_NAME)\n",
+        "updater/repository/look.py",
+        "        root = file_calls.read_bytes(self.trust / trust.ROOT_NAME)\n",
         '        raise RuntimeError("this agent cannot look")\n',
     ),
     "crash": ("updater/cli/run.py", "    kit_use.hold()\n", "    os._exit(9)\n"),
@@ -48,7 +50,11 @@ def make_payload(vendor: Vendor, folder: Path, *, version: str, behaviour: str =
     app = payload.begin(order, into=into)
     for name in LIBRARIES:
         for file in importlib.metadata.files(name) or ():
-            if file.suffix == ".py" and not file.is_absolute() and ".." not in file.parts:
+            if (
+                (file.suffix == ".py" or file.name in ("METADATA", "entry_points.txt"))
+                and not file.is_absolute()
+                and ".." not in file.parts
+            ):
                 target = into / "site" / str(file)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(str(file.locate()), target)

@@ -62,7 +62,8 @@ def _end_with_input() -> None:
     """End this agent when its standard input does: the program that started it was asked to end, or was killed."""
     from updater.host import this_host
 
-    while sys.stdin.buffer.read(1024):
+    # Not through a buffer, whose lock this thread would hold while the interpreter ends.
+    while os.read(0, 1024):
         pass
     this_host().end_self()
 
