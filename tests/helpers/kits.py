@@ -101,7 +101,7 @@ class Home:
     def publish(self, version: str, *, behaviour: str = "good") -> str:
         """A release of the agent."""
         made = self.payload(version, behaviour)
-        agents.release(self.vendor.repository, payload=made.folder, passwords=password)
+        agents.release(folder=self.vendor.repository, payload=made.folder, passwords=password)
         return made.id
 
     def environment(self, **values: str) -> dict[str, str]:

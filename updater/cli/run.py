@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +17,9 @@ from dbsync.errors import TryLater
 from updater.cli.shared import ready_agent, terminal_of, with_settings
 from updater.model import ProcessKind
 from updater.settings import Settings
+
+if TYPE_CHECKING:
+    from updater.flows.agent import Cycle
 
 
 @click.command("run")
@@ -32,7 +36,7 @@ def _agent(settings: Settings, wait: Callable[[], None]) -> None:
     """Run the agent until it is asked to end, and return while no state file is being written."""
     from updater.flows.agent import run as ring
     from updater.flows.self_update import is_on_trial
-    from updater.host import stub, this_host
+    from updater.host import stub
     from updater.network.record import next_time
     from updater.terminal import kit_use
 
@@ -46,16 +50,25 @@ def _agent(settings: Settings, wait: Callable[[], None]) -> None:
         terminal_of(settings, ProcessKind.AGENT),
         interval_seconds=settings.interval_seconds,
         jitter_seconds=settings.jitter_seconds,
-        told=lambda ended: _say(f"{ended.outcome}: {ended.reason}"),
+        told=_told,
         said=_say,
         again=lambda: next_time(settings.addresses, now=datetime.now(UTC)),
         wait=wait,
-        end=this_host().end_self,
     )
     # Held until this process ends: the cycle records nothing more. What it downloads or unpacks is resumed.
     with suppress(TryLater):
         terminal_of(settings, ProcessKind.AGENT).take_terminal_lock()
     _say("The agent ends.")
+
+
+def _told(ended: Cycle) -> None:
+    """Print how a cycle ended; end this agent if another one is to start: its service manager starts it."""
+    from updater.flows.self_update import ENDS
+    from updater.host import this_host
+
+    _say(f"{ended.outcome}: {ended.reason}")
+    if ended.outcome in ENDS:
+        this_host().end_self()
 
 
 def _end_with_input() -> None:

@@ -396,6 +396,13 @@ def back_up(till: Till) -> str:
     return f"backed up: {done.made.path}" if done.made is not None else ""
 
 
+def _next(ended: Cycle, again: Callable[[], datetime | None]) -> datetime | None:
+    """Return when the next cycle runs before its interval has passed; None if it need not."""
+    if ended.outcome is TerminalOutcome.AGENT_UNPROVEN:
+        return datetime.now().astimezone() + timedelta(seconds=self_update.RETRY_SECONDS)
+    return again() if ended.outcome.group is Group.LATER else None
+
+
 def _cycle_or_failure(till: Till) -> Cycle:
     """Run a cycle; one that could not even begin must not end the agent: the next cycle observes again."""
     try:
@@ -423,7 +430,6 @@ def run(
     said: Callable[[str], None],
     again: Callable[[], datetime | None],
     wait: Callable[[], None],
-    end: Callable[[], None],
 ) -> None:
     """Run a cycle at every interval, and the backups that are due every hour, until `wait` returns.
 
@@ -434,22 +440,17 @@ def run(
         till: the terminal.
         interval_seconds: between two cycles.
         jitter_seconds: by which they vary.
-        told: receives each cycle.
+        told: receives each cycle; it ends this agent after those of `self_update.ENDS`.
         said: receives what else was done.
         again: returns when an address that was given up is asked again: a cycle that failed is repeated then.
         wait: returns when the agent is asked to end.
-        end: asks this agent to end: its service manager starts another one, which the pointer names.
     """
     from apscheduler.schedulers.background import BackgroundScheduler
 
     def ring() -> None:
         ended = _cycle_or_failure(till)
         told(ended)
-        if ended.outcome in self_update.ENDS:
-            end()
-        moment = again() if ended.outcome.group is Group.LATER else None
-        if ended.outcome is TerminalOutcome.AGENT_UNPROVEN:
-            moment = datetime.now().astimezone() + timedelta(seconds=self_update.RETRY_SECONDS)
+        moment = _next(ended, again)
         if moment is not None and moment < cycles.next_run_time:
             cycles.modify(next_run_time=moment)
 

@@ -233,8 +233,7 @@ def _serve(home: Path, words: Sequence[str]) -> int:
         if not stop.is_set():
             raise RuntimeError(f"the agent ended with {code}")
 
-    raised = dispatch(name, work)
-    os._exit(0 if raised is None else 1)
+    return 0 if dispatch(name, work) is None else 1
 
 
 # ----------------------------------------------------------------------------------------------------------- starting
@@ -250,7 +249,8 @@ def _start(home: Path, words: Sequence[str], kits: Sequence[str], *, stop: Stop 
         sys.path.insert(0, site)
         sys.argv[1:] = words
         try:
-            from updater.__main__ import main as run
+            # By name: this file imports nothing of a kit.
+            run = __import__("updater.__main__", fromlist=["main"]).main
         except Exception as error:  # noqa: BLE001 - of any type: the next kit may be whole
             _say(f"could not start {folder}: {type(error).__name__}: {error}")
             sys.path.remove(site)
@@ -278,14 +278,15 @@ def _child(
     program = next((str(path) for path in own if path.is_file()), sys.executable)
     command = [program, "-I", "-S", "-c", START, str(folder / "site"), *words]
     if stop is None:
-        with subprocess.Popen(command) as child:
+        # In the folder, and with the streams, of the person whose command it is.
+        with subprocess.Popen(command, cwd=None, env=None, stdin=None) as child:
             while True:
                 # What a console sends to this process reaches the child as well.
                 with suppress(KeyboardInterrupt):
                     return child.wait()
     with (
         _signals(stop),
-        subprocess.Popen(command, stdin=subprocess.PIPE, env={**os.environ, PIPE: "1"}) as child,
+        subprocess.Popen(command, cwd=home, env={**os.environ, PIPE: "1"}, stdin=subprocess.PIPE) as child,
     ):
         _pass_on(stop, child)
         try:

@@ -36,7 +36,7 @@ class PublishedAgent(NamedTuple):
     """Whether it was signed already."""
 
 
-def release(folder: Path, *, payload: Path, passwords: Passwords) -> PublishedAgent:
+def release(*, folder: Path, payload: Path, passwords: Passwords) -> PublishedAgent:
     """Publish the folder of a kit as a release of the agent. A repeat finishes a publish that was cut.
 
     Args:

@@ -10,7 +10,7 @@ from dbsync.errors import TillkeeperError
 from dbsync.storage import files
 from updater.host import stub, this_host
 from updater.settings import Settings
-from updater.terminal import kit, kit_pointer, kit_use
+from updater.terminal import kit_pointer, kit_use
 from updater.terminal.rights import Finding, Severity
 
 
@@ -41,8 +41,8 @@ def _version(home: Path, kit_id: object) -> str | None:
     if not stub.is_identity(kit_id):
         return None
     try:
-        return kit.read(home / kit.FOLDER.format(kit_id)).version
-    except TillkeeperError:
+        return str(files.read_json(home / kit_use.FOLDER.format(kit_id) / kit_use.NAME)["version"])
+    except (FileNotFoundError, TillkeeperError, KeyError, TypeError):
         return None
 
 

@@ -23,7 +23,7 @@ OPTIONAL: Final = frozenset({"dbsync.migrations.engines.alembic"})
 """Modules whose libraries a kit does not ship."""
 
 
-def tested(folder: Path, *, settings_path: Path) -> dict[str, str]:
+def tested(*, folder: Path, settings_path: Path) -> dict[str, str]:
     """Verify a kit, compile it, import everything in it, and read the terminal's files; change none of them.
 
     Raises:
@@ -47,7 +47,7 @@ def tested(folder: Path, *, settings_path: Path) -> dict[str, str]:
 def main() -> None:
     """Test the kit in the folder of the first argument, with the settings file of the second."""
     try:
-        answer = tested(Path(sys.argv[1]), settings_path=Path(sys.argv[2]))
+        answer = tested(folder=Path(sys.argv[1]), settings_path=Path(sys.argv[2]))
     except Refused as error:
         answer = {"problem": f"refused: {error}"}
     except (ImportError, SyntaxError) as error:

@@ -111,7 +111,6 @@ def test_a_cycle_that_failed_is_repeated_when_an_address_is_asked_again(till: Ti
     run(
         Terminal(till.settings, kind=ProcessKind.AGENT), interval_seconds=86_400.0, jitter_seconds=0.0, said=print,
         again=again, told=lambda ended: cycles.append(str(ended.outcome)), wait=wait,
-        end=lambda: None,
     )  # fmt: skip
     assert cycles == ["OFFLINE", "OFFLINE"]
 

@@ -1,4 +1,4 @@
-"""The agent updates itself: real kits in a real home, releases from a real server, processes of the program of the home."""
+"""The agent updates itself: real kits in a home, releases from a real server, real processes."""
 
 from __future__ import annotations
 

@@ -29,6 +29,6 @@ def command(folder: Path, payload: Path | None, withdraw: str | None, password_f
         click.echo(f"{withdraw} is withdrawn: {', '.join(names)}")
         return
     with in_words():
-        done = agents.release(folder, payload=payload, passwords=passwords)
+        done = agents.release(folder=folder, payload=payload, passwords=passwords)
     word = "was published already" if done.already else "is published"
     click.echo(f"{done.name} {done.version} {word}: kit {done.kit_id}, {done.size_bytes / 1e6:.1f} MB")

@@ -39,7 +39,7 @@ def command(folder: Path, settings_file: Path, output: Path, payload: Path | Non
 
     with in_words():
         order = Order(repository=folder, description=Description.read(settings_file), **values)
-        built = build(order, output, payload=payload)
+        built = build(order, output=output, payload=payload)
     sha256 = hashlib.sha256(output.read_bytes()).hexdigest()
     click.echo(f"{output}: {built.size_bytes / 1e6:.1f} MB, kit {built.id} of {built.app}")
     click.echo(f"sha256 {sha256}")

@@ -26,7 +26,7 @@ class Built(NamedTuple):
     """The folder of the kit, if it was to be left."""
 
 
-def build(order: Order, output: Path, *, payload: Path | None = None) -> Built:
+def build(order: Order, *, output: Path, payload: Path | None = None) -> Built:
     """Make the file that installs a terminal; a file of that name is replaced when it is complete.
 
     Args:
@@ -44,7 +44,7 @@ def build(order: Order, output: Path, *, payload: Path | None = None) -> Built:
     try:
         with tempfile.TemporaryDirectory(prefix="tillkeeper-kit-") as scratch:
             maker = setup if order.platform.startswith("windows") else debian
-            made = maker.build(order, new, scratch=Path(scratch))
+            made = maker.build(order, output=new, scratch=Path(scratch))
             kept = None if payload is None else _kept(made.folder, payload)
         bill = output.with_name(f"{output.name}.cdx.json")
         bill.write_text(made.bill, encoding="utf-8", newline="\n")

@@ -46,7 +46,7 @@ def names_of(app: str) -> Names:
     )  # fmt: skip
 
 
-def build(order: payload.Order, output: Path, *, scratch: Path) -> payload.Payload:
+def build(order: payload.Order, *, output: Path, scratch: Path) -> payload.Payload:
     """Write the package; return its kit.
 
     Raises:

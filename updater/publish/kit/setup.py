@@ -27,7 +27,7 @@ _OPENSSL: Final = re.compile(rb"OpenSSL (\d\.\d{1,2}\.\d{1,2}[a-z]?) ")
 _SQLITE: Final = re.compile(rb"\x00(3\.\d{1,2}\.\d{1,2})\x00")
 
 
-def build(order: payload.Order, output: Path, *, scratch: Path) -> payload.Payload:
+def build(order: payload.Order, *, output: Path, scratch: Path) -> payload.Payload:
     """Write the setup program; return its kit.
 
     Raises:
