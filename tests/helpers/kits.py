@@ -39,7 +39,9 @@ BROKEN: Final = {
 """A file, a line of it, and what stands there instead."""
 
 
-def make_payload(vendor: Vendor, folder: Path, *, version: str, behaviour: str = "good", settings: Path) -> Payload:
+def make_payload(
+    vendor: Vendor, folder: Path, *, version: str, behaviour: str = "good", settings: Path, cuts: bool = False
+) -> Payload:
     """The folder of a kit, made by the code that makes one for a vendor, but for the unpacking of wheels."""
     described = Description(
         name="Corner Shop", vendor="Corner Shop GmbH", contact="a@b.example", version=version,
@@ -58,25 +60,57 @@ def make_payload(vendor: Vendor, folder: Path, *, version: str, behaviour: str =
                 target = into / "site" / str(file)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(str(file.locate()), target)
+    if cuts:
+        with (into / "site/updater/__init__.py").open("a", encoding="utf-8") as file:
+            file.write(CUT)
     place, line, instead = BROKEN[behaviour]
     if place:
         text = (into / "site" / place).read_text(encoding="utf-8")
         assert line in text, f"{place} has the line that is broken here"
         (into / "site" / place).write_text(text.replace(line, instead, 1), encoding="utf-8")
-    start = f"#!{sys.executable} -IS\n{program(settings=str(settings))}"
+    future = "from __future__ import annotations\n"
+    text = program(settings=str(settings)).replace(future, f"{future}\n{CUT}" if cuts else future, 1)
+    start = f"#!{sys.executable} -IS\n{text}"
     made = payload.finish(order, into, app=app, materials=version, programs={"start": start.encode()})
     payload.seal(made)
     return made
 
 
+CUT: Final = """\
+import os as _os
+
+if _os.environ.get("CUT_AT") and not vars(_os).get("is_cut"):
+    _os.is_cut = True
+
+    def _cut(call):
+        def counted(*values, **options):
+            folder = _os.environ["CUT_FOLDER"]
+            with open(folder + "/count", "ab") as file:
+                file.write(b".")
+                number = file.tell()
+            if number == int(_os.environ["CUT_AT"]):
+                open(folder + "/cut", "w").close()
+                _os.kill(_os.getpid(), 19)
+            return call(*values, **options)
+
+        return counted
+
+    _os.replace, _os.rename = _cut(_os.replace), _cut(_os.rename)
+"""
+"""Stops a process before one of its renames: the tests then kill all of them. Every durable step is a rename."""
+
+
 class Home:
     """The home of the kits of one terminal."""
 
-    def __init__(self, folder: Path, till: Till, vendor: Vendor) -> None:
+    def __init__(self, folder: Path, till: Till, vendor: Vendor, *, cuts: bool = False) -> None:
         self.folder = folder
         self.till = till
         self.vendor = vendor
+        self.cuts = cuts
         self.ids: dict[str, str] = {}
+        self.values: dict[str, str] = {}
+        """Added to the environment."""
 
     def place(self, version: str, *, behaviour: str = "good") -> str:
         """What a setup does."""
@@ -94,7 +128,9 @@ class Home:
         folder = self.vendor.folder / "kits"
         folder.mkdir(exist_ok=True)
         shutil.rmtree(folder / f"new-{version}", ignore_errors=True)
-        made = make_payload(self.vendor, folder, version=version, behaviour=behaviour, settings=self.till.settings_path)
+        made = make_payload(
+            self.vendor, folder, version=version, behaviour=behaviour, settings=self.till.settings_path, cuts=self.cuts
+        )
         self.ids[version] = made.id
         return made
 
@@ -104,6 +140,12 @@ class Home:
         agents.release(folder=self.vendor.repository, payload=made.folder, passwords=password)
         return made.id
 
+    def service(self, *, ends: int = 0) -> str:
+        """The agent, as a service, until it ends by itself: because another one is to start."""
+        code, said = self.run("run")
+        assert code == ends, said
+        return said
+
     def environment(self, **values: str) -> dict[str, str]:
         """As a service manager gives it, but for what the sample app needs."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "TILLKEEPER_"))}
@@ -112,7 +154,7 @@ class Home:
     def start(self, *words: str, **options: Any) -> subprocess.Popen[str]:
         """The program of the home, running."""
         return subprocess.Popen(
-            [str(self.folder / "start"), *words], env=self.environment(), stdin=subprocess.DEVNULL,
+            [str(self.folder / "start"), *words], env=self.environment(**self.values), stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", **options,
         )  # fmt: skip
 
@@ -122,7 +164,7 @@ class Home:
             said, _ = process.communicate(timeout=COMMAND_SECONDS)
         return process.returncode, said
 
-    def run_until(self, outcome: str, *, again: bool = False) -> str:
+    def run_until(self, outcome: str) -> str:
         """The agent, as a service, until it has reported an outcome; then it is asked to end."""
         before = self.till.outcomes().count(outcome)
         with self.start("run") as process:

@@ -330,7 +330,7 @@ def test_a_starter_runs_the_python_of_the_rescue_folder_isolated(windowed: bool)
     assert b"#!<launcher_dir>\\rescue\\python\\" + python + b" -I\r\n" in data
     script = zipfile.ZipFile(io.BytesIO(data)).read("__main__.py").decode()
     compile(script, "__main__.py", "exec")
-    assert ("FIRST_WORD = 'launch'" if windowed else 'FIRST_WORD = ""') in script
+    assert ("FIRST_WORD = 'launch'" if windowed else "FIRST_WORD = ''") in script
     assert rf"%PROGRAMDATA%\Tillkeeper\{APP}\settings.toml".replace("\\", "\\\\") in script
 
 
