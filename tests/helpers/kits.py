@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,7 +36,7 @@ BROKEN: Final = {
     ),
     "crash": ("updater/cli/run.py", "    kit_use.hold()\n", "    os._exit(9)\n"),
     "syntax": ("updater/flows/agent.py", "STEPS_LIMIT: Final = 20\n", "STEPS_LIMIT: Final = = 20\n"),
-    "no app": ("updater/terminal/live.py", "    def start_app(", "    def start_no_app("),
+    "no app": ("updater/cli/start.py", "    launched = run(terminal, settings.limits)\n", "    os._exit(7)\n"),
 }
 """A file, a line of it, and what stands there instead."""
 
@@ -61,8 +63,8 @@ def make_payload(
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(str(file.locate()), target)
     if cuts:
-        with (into / "site/updater/__init__.py").open("a", encoding="utf-8") as file:
-            file.write(CUT)
+        package = into / "site/updater/__init__.py"
+        package.write_text(package.read_text(encoding="utf-8") + CUT, encoding="utf-8")
     place, line, instead = BROKEN[behaviour]
     if place:
         text = (into / "site" / place).read_text(encoding="utf-8")
@@ -157,6 +159,22 @@ class Home:
             [str(self.folder / "start"), *words], env=self.environment(**self.values), stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", **options,
         )  # fmt: skip
+
+    @contextmanager
+    def open_till(self) -> Iterator[subprocess.Popen[str]]:
+        """The app, open until the block ends."""
+        with self.start("launch", "--", "--sell", "1", "--pause", "600") as till:
+            try:
+                assert till.stdout is not None
+                said = []
+                while "is open" not in (line := till.stdout.readline()):
+                    said.append(line)
+                    assert line, "".join(said)
+                yield till
+                assert till.poll() is None, "it was open all the while"
+            finally:
+                till.terminate()
+                till.communicate(timeout=COMMAND_SECONDS)
 
     def run(self, *words: str) -> tuple[int, str]:
         """The program of the home to its end."""

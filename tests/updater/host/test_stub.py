@@ -75,6 +75,16 @@ def trial(**values: Any) -> dict[str, Any]:
     return {"id": "c3", "token": "t", "limit_seconds": 30, **values}
 
 
+def folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 DAMAGE: Final[dict[str, Callable[[Home], object]]] = {
     "missing": lambda home: (home.folder / "current.json").unlink(),
     "empty": lambda home: (home.folder / "current.json").write_bytes(b""),
@@ -83,8 +93,8 @@ DAMAGE: Final[dict[str, Callable[[Home], object]]] = {
     "deep": lambda home: (home.folder / "current.json").write_text("[" * 50_000),
     "huge": lambda home: (home.folder / "current.json").write_text('{"id": "a1"' + " " * 100_000 + "}"),
     "a list": lambda home: (home.folder / "current.json").write_text('["a1"]'),
-    "a folder": lambda home: ((home.folder / "current.json").unlink(), (home.folder / "current.json").mkdir()),
-    "a FIFO": lambda home: ((home.folder / "current.json").unlink(), os.mkfifo(home.folder / "current.json")),
+    "a folder": lambda home: folder(home.folder / "current.json"),
+    "a FIFO": lambda home: fifo(home.folder / "current.json"),
     "numbers": lambda home: home.point(id=1, before=[2], trial=3, shared=4),
     "a way out": lambda home: home.point(id="../../etc", before="a1/../b2"),
     "kits that are gone": lambda home: home.point(id="d4", before="e5"),
