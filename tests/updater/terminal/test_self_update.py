@@ -73,17 +73,23 @@ def test_agents_follow_each_other_and_come_back(home: Home) -> None:
 def test_an_apps_trial_comes_first_and_is_untouched(home: Home) -> None:
     home.vendor.release("1.1", schema=4, behaviour="sells_then_hangs")
     assert "SWAPPED" in home.run("check")[1]
-    with home.open_till():
-        before = home.till.status()["trial"]
-        assert before is not None
-        home.publish("2")
-        for _ in range(2):
-            said = home.run("check")[1]
-            assert "agent 2" not in said, said
-        after = home.till.status()["trial"]
-        assert {**before, "running_seconds": 0} == {**after, "running_seconds": 0}
-        assert home.kits() == {"1"}
-        assert "trial" not in home.pointer()
+    with home.start("launch", "--", "--sell", "1") as till:
+        try:
+            while not home.till.held_receipts():
+                time.sleep(0.05)
+            before = home.till.status()["trial"]
+            assert before["verdict"] == "open"
+            home.publish("2")
+            for _ in range(2):
+                said = home.run("check")[1]
+                assert "ON_TRIAL" in said, said
+                assert "agent 2" not in said, said
+            assert home.till.status()["trial"] == before
+            assert home.kits() == {"1"}
+            assert "trial" not in home.pointer()
+        finally:
+            till.terminate()
+            till.communicate()
 
 
 def test_an_app_release_that_needs_it_waits_and_one_that_cannot_run_stops_no_other(home: Home) -> None:
