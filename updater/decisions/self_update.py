@@ -15,7 +15,7 @@ RETRY_DAYS: Final = 1
 """After so long a release that failed is tried again, within these limits."""
 
 
-class Failure(NamedTuple):
+class FailedRelease(NamedTuple):
     """How a release of the agent fared here; written before the pointer is, so a crash in between repeats it."""
 
     release_id: ReleaseId
@@ -62,7 +62,7 @@ class KitView(NamedTuple):
     note: Note | None = None
     launches_spent: bool = False
     """Whether the launchers of this kit, or of the one on trial, did not reach the app: a claim of the till's."""
-    failures: tuple[Failure, ...] = ()
+    failures: tuple[FailedRelease, ...] = ()
 
 
 class Free(NamedTuple):
@@ -92,7 +92,7 @@ class Return(NamedTuple):
     """Step of the agent before, after the trial: record how it failed, and take it off the pointer."""
 
     trial: KitTrial
-    failure: Failure
+    failure: FailedRelease
 
 
 KitStep = Free | Prove | GiveUp | StepAside | Return
@@ -112,7 +112,7 @@ def decide_kit(view: KitView, *, now: str) -> KitStep:
     return StepAside(trial)
 
 
-def failure_of(view: KitView, trial: KitTrial, now: str) -> Failure:
+def failure_of(view: KitView, trial: KitTrial, now: str) -> FailedRelease:
     """Return how a release fared, with this trial counted once."""
     release = trial.release
     before = next((failure for failure in view.failures if failure.release_id == release.release_id), None)
@@ -129,20 +129,20 @@ def failure_of(view: KitView, trial: KitTrial, now: str) -> Failure:
         reason = "it could not be started"
     is_away = note is not None and note.is_away
     trials, aways = (before.trials_count, before.away_count) if before is not None else (0, 0)
-    return Failure(
+    return FailedRelease(
         release.release_id, release.version, trial.token, trials + (not is_away), aways + is_away,
         is_refused=False, reason=reason, at=now,
     )  # fmt: skip
 
 
-def untested(view: KitView, release: Release, *, reason: str, is_refused: bool, now: str) -> Failure:
+def untested(view: KitView, release: Release, *, reason: str, is_refused: bool, now: str) -> FailedRelease:
     """Return how a release fared whose self-test did not end well."""
     before = next((failure for failure in view.failures if failure.release_id == release.release_id), None)
     trials, aways = (before.trials_count, before.away_count) if before is not None else (0, 0)
-    return Failure(release.release_id, release.version, "", trials + 1, aways, is_refused, reason, now)
+    return FailedRelease(release.release_id, release.version, "", trials + 1, aways, is_refused, reason, now)
 
 
-def barred(failures: tuple[Failure, ...], release_id: ReleaseId, *, now: str) -> str:
+def barred(failures: tuple[FailedRelease, ...], release_id: ReleaseId, *, now: str) -> str:
     """Return why a release of the agent is not tried now; empty if it may be."""
     failure = next((failure for failure in failures if failure.release_id == release_id), None)
     if failure is None:

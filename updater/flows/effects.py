@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from dbsync.model import Backup, Migration
     from dbsync.upgrade.effects import Effects
     from updater.answers import Catalog, Offer, Unusable
-    from updater.decisions.self_update import Failure, KitTrial, KitView, Note
+    from updater.decisions.self_update import FailedRelease, KitTrial, KitView, Note
     from updater.flows.confirm import ConfirmAnswer
 
 
@@ -109,7 +109,7 @@ class OwnKit(ABC):
         """Let the pointer name this kit as the one that starts; return false if the trial is over."""
 
     @abstractmethod
-    def write_failure(self, failure: Failure) -> None:
+    def write_failure(self, failure: FailedRelease) -> None:
         """Record how a release of the agent fared here."""
 
     @abstractmethod

@@ -14,7 +14,7 @@ from dbsync.storage import claims, file_calls, files
 from dbsync.storage.claims import plain
 from updater.answers import Answer, Offer
 from updater.bundles.version_folders import Versions
-from updater.decisions.self_update import Failure, KitTrial, KitView, Note
+from updater.decisions.self_update import FailedRelease, KitTrial, KitView, Note
 from updater.flows.effects import OwnKit
 from updater.host import stub, this_host
 from updater.manifest import MANIFEST_NAME, release_id
@@ -168,7 +168,7 @@ class RealKit(OwnKit):
     def end_trial(self, trial: KitTrial) -> None:
         kit_pointer.end_trial(self._home, token=trial.token)
 
-    def write_failure(self, failure: Failure) -> None:
+    def write_failure(self, failure: FailedRelease) -> None:
         found = self._read(self._records)
         known = [value for value in found.get("failures", ()) if value.get("release_id") != failure.release_id]
         document = {"format": 1, **found, "failures": [*known, failure._asdict()][-KEPT_COUNT:]}
@@ -234,8 +234,8 @@ TEST: Final = "import sys; sys.path.insert(0, sys.argv.pop(1)); from updater.ter
 """The self-test of another kit: `main` of that module, with its folder and the settings file, for all later kits."""
 
 
-def _failure(value: Any) -> Failure | None:
+def _failure(value: Any) -> FailedRelease | None:
     try:
-        return Failure(**value)
+        return FailedRelease(**value)
     except TypeError:
         return None

@@ -7,7 +7,7 @@ import pytest
 from updater.decisions.self_update import (
     AWAY_LIMIT,
     TRIALS_LIMIT,
-    Failure,
+    FailedRelease,
     Free,
     GiveUp,
     KitTrial,
@@ -48,7 +48,7 @@ def test_the_step_of_each_agent(seen: KitView, step: type) -> None:
     assert isinstance(decide_kit(seen, now=NOW), step)
 
 
-def returned(seen: KitView, now: str = NOW) -> Failure:
+def returned(seen: KitView, now: str = NOW) -> FailedRelease:
     step = decide_kit(seen, now=now)
     assert isinstance(step, Return)
     return step.failure
@@ -56,7 +56,7 @@ def returned(seen: KitView, now: str = NOW) -> Failure:
 
 def test_a_release_that_fails_is_tried_again_a_day_later_and_then_no_more() -> None:
     over = TRIAL._replace(is_over=True, attempts_count=3)
-    failures: tuple[Failure, ...] = ()
+    failures: tuple[FailedRelease, ...] = ()
     for count in range(1, TRIALS_LIMIT + 1):
         now = f"2026-12-{2 * count:02d}T10:00:00.000Z"
         assert barred(failures, NEW.release_id, now=now) == ""
@@ -68,7 +68,7 @@ def test_a_release_that_fails_is_tried_again_a_day_later_and_then_no_more() -> N
 
 def test_a_network_that_was_away_counts_for_less_and_is_bounded_too() -> None:
     late = TRIAL._replace(is_late=True)
-    failures: tuple[Failure, ...] = ()
+    failures: tuple[FailedRelease, ...] = ()
     for count in range(1, AWAY_LIMIT + 1):
         now = f"2026-12-{2 * count:02d}T10:00:00.000Z"
         assert barred(failures, NEW.release_id, now=now) == ""

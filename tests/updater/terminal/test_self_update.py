@@ -155,7 +155,7 @@ def test_a_setup_wins_over_a_trial_and_a_kit_in_use_stays(home: Home) -> None:
 
 # ------------------------------------------------------------------------------------------------------------- the cuts
 
-SAMPLE: Final = 6
+SAMPLE: Final = 3
 """So many cuts of each part in the usual run; all of them with `--long`."""
 
 
@@ -228,6 +228,7 @@ def stage(first_release: Vendor, tmp_path: Path) -> Iterator[Stage]:
         yield Stage(home, tmp_path)
 
 
+@pytest.mark.timeout(3600)
 def test_a_cut_at_every_step_of_an_update_leaves_a_whole_agent_and_the_same_end(
     stage: Stage, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -263,6 +264,7 @@ def test_a_cut_at_every_step_of_an_update_leaves_a_whole_agent_and_the_same_end(
             assert left <= {f"agent-{one}", f"agent-{two}", "rescue", "start", "current.json", "attempts.json"}, number
 
 
+@pytest.mark.timeout(3600)
 def test_a_cut_at_every_step_of_the_way_back_ends_the_same(
     stage: Stage, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
