@@ -23,8 +23,10 @@ def command() -> None:
 @with_rescue
 def place(folder: Path, *, rescue: Path | None) -> None:
     """Verify the kit, make the rescue folder unless it is there, and let the programs beside the kit run it."""
-    from updater.terminal import kit
+    from updater.terminal import kit, kit_use
 
+    # The agent removes kits that nobody holds.
+    kit_use.hold()
     with in_words():
         found = kit.read(folder)
         removed = kit.place(found, home=found.folder.parent, rescue=_rescue(found.folder, rescue))

@@ -140,7 +140,7 @@ def place(kit: Kit, *, home: Path, rescue: Path) -> tuple[str, ...]:
         _replace(source=path, target=home / path.name)
     # Last: a cut before it repeats the setup, and the kit before is kept either way. The trial of an agent is over.
     kit_pointer.settle(home, kit_id=kit.id, before=before)
-    return tuple(kit_use.remove_unused(home, keep=frozenset({kit.id, before or kit.id})))
+    return tuple(kit_use.remove_unused(home, keep=frozenset({kit.id, before or kit.id}), by_setup=True))
 
 
 def compile_code(site: Path) -> None:

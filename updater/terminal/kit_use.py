@@ -10,6 +10,8 @@ from typing import Final
 from dbsync.errors import TillkeeperError
 from dbsync.storage import children, file_calls, files
 from dbsync.storage.platform import this_platform
+from updater.bundle_names import MANIFEST_NAME
+from updater.host import stub
 
 NAME: Final = "kit.json"
 """The file that is locked: every kit has it, and every account may read it."""
@@ -44,15 +46,24 @@ def hold() -> None:
     _HELD.append(descriptor)
 
 
-def remove_unused(home: Path, *, keep: frozenset[str]) -> Iterator[str]:
+def remove_unused(home: Path, *, keep: frozenset[str], by_setup: bool = False) -> Iterator[str]:
     """Remove the kits that are neither kept nor held; yield their names.
 
     A kit loses its name first: a crash in between leaves no half of one under a name that could be started.
+
+    Args:
+        home: the folder of the kits.
+        keep: the ids of those that stay.
+        by_setup: whether a setup asks. For others a kit that was never in place, and is no release, is one that a
+            setup is just bringing.
     """
     for folder in files.listed(home, f"{GONE}*"):
         file_calls.remove_tree_if_possible(folder)
     for folder in files.listed(home, FOLDER.format("*")):
-        if folder.name.removeprefix(FOLDER.format("")) in keep or _is_held(folder):
+        kit_id = folder.name.removeprefix(FOLDER.format(""))
+        if kit_id in keep or not stub.is_identity(kit_id) or _is_held(folder):
+            continue
+        if not by_setup and not any(files.is_there(folder / name) for name in (stub.MARK, MANIFEST_NAME)):
             continue
         gone = folder.with_name(f"{GONE}{folder.name}")
         try:
