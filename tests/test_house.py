@@ -90,7 +90,8 @@ AGENTS: Final = (
     "updater.cli.install", "updater.cli.check", "updater.cli.run", "updater.cli.status", "updater.cli.allow",
     "updater.cli.rollback", "updater.cli.launch", "updater.cli.confirm", "updater.cli.progress_bar",
     "updater.cli.doctor", "updater.cli.trust", "updater.cli.uninstall",
-    "updater.cli.service", "updater.cli.kit", "updater.terminal.kit",
+    "updater.cli.service", "updater.cli.kit", "updater.terminal.kit", "updater.terminal.kit_test",
+    "updater.terminal.own_kit",
 )  # fmt: skip
 """Modules that only the agent and people's commands load: they may use libraries."""
 
@@ -100,6 +101,7 @@ NETS: Final = {
     "dbsync.database.leftovers": "clearing left-overs stops nothing",
     "dbsync.backups.quarantine": "a copy of what is damaged stops nothing",
     "updater.terminal.app_process": "a count for support stops no till",
+    "updater.terminal.kit_use": "a lock that cannot be had stops no till",
     "updater.cli.shared": "a command of a person ends with a sentence, whatever the disk does",
 }
 """The modules that catch an OSError beside errors of ours, with the reason; elsewhere it is one of ours by then."""

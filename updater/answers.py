@@ -92,5 +92,7 @@ class Catalog(NamedTuple):
     """Signed releases that the vendor does not mean for this terminal, such as those of another channel."""
     paused: str = ""
     """Why the vendor wants nothing to begin anywhere now; empty if updates are not paused. Known without a look too."""
+    agent: Offer | None = None
+    """The newest release of the agent above the one that runs; None also where it does not update itself."""
     stays: str = ""
     """Why what the vendor says cannot be followed, so that nothing new begins; empty if it can."""

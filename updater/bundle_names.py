@@ -29,6 +29,8 @@ _VERSION: Final = (
 )
 """The normal form of PEP 440, without an epoch; it holds no separator, so it is always the name of one folder."""
 _APP: Final = r"[\w-]{1,100}"
+AGENT: Final = "-agent-"
+"""Between the name of an app and a platform: the name of the releases of its agent."""
 _DEVICES: Final = r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[1-9¹²³])"
 _NOT_ON_WINDOWS: Final = r'[<>:"|?*\x00-\x1f]'
 
@@ -52,6 +54,16 @@ def is_version(text: str) -> bool:
 def is_app(text: str) -> bool:
     """Return whether this is a name of an app."""
     return re.fullmatch(_APP, text) is not None
+
+
+def agent_app(app: str, platform: str) -> str:
+    """Return the name under which releases of the agent for a platform are signed, in the repository of an app."""
+    return f"{app}{AGENT}{platform}"
+
+
+def is_agent_app(name: str, app: str) -> bool:
+    """Return whether releases of that name are releases of the agent, for some platform, beside those of an app."""
+    return name.startswith(f"{app}{AGENT}")
 
 
 def check_path(path: str) -> str:

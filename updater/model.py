@@ -124,6 +124,7 @@ class ReportPhase(StrEnum):
     ROLLBACK = "rollback"
     BACKUP = "backup"
     ALLOW = "allow"
+    AGENT = "agent"
 
 
 class ProcessKind(StrEnum):
@@ -400,6 +401,8 @@ class Limits(NamedTuple):
     launches_count: int = 2
     clean_exits_count: int = 5
     interruptions_count: int = 10
+    agent_trial_seconds: float = 900.0
+    """Time in which an agent on trial must confirm, each time that it is started."""
     confirm_seconds: float = 180.0
     """App running time, summed over launches, until a trial that has not confirmed is given up."""
     busy_seconds: float = 30.0

@@ -37,6 +37,10 @@ class TerminalOutcome(NamedOutcome):
     ALLOWED = ("ALLOWED", "U-0017", Group.DONE)
     NOT_ASKED = ("NOT_ASKED", "U-0018", Group.DONE)
     ANOTHER_AGENT = ("ANOTHER_AGENT", "U-0019", Group.DONE)
+    AGENT_SWAPPED = (
+        "AGENT_SWAPPED", "U-0020", Group.DONE, "", "It starts on trial when the service starts its agent again.",
+    )
+    AGENT_CONFIRMED = ("AGENT_CONFIRMED", "U-0021", Group.DONE)
     # looking and staging
     OFFLINE = ("OFFLINE", "U-1001", Group.LATER, "", "Check the network; nothing else is needed.")
     SERVER_WRONG = (
@@ -85,8 +89,28 @@ class TerminalOutcome(NamedOutcome):
         "What the vendor says about which release to run cannot be followed: tell the release engineer. This terminal stays as it is.",
         True,
     )
+    WAITS_FOR_AGENT = (
+        "WAITS_FOR_AGENT", "U-1061", Group.LATER, "", "Wait: a newer agent is signed, and comes first by itself.",
+    )
+    AGENT_UNPROVEN = (
+        "AGENT_UNPROVEN", "U-1062", Group.LATER, "",
+        "Wait: the agent on trial tries again, and the one before comes back by itself if it cannot confirm.",
+    )
+    AGENT_LATER = ("AGENT_LATER", "U-1063", Group.LATER, "", "It is tried again by itself.")
+    AGENT_REFUSED = (
+        "AGENT_REFUSED", "U-1064", Group.REFUSED, "",
+        "A release of the agent cannot run here, and the agent before runs on: send the report to the vendor.", True,
+    )
+    AGENT_WENT_BACK = (
+        "AGENT_WENT_BACK", "U-1065", Group.FAILED, "",
+        "The agent before runs again, and the till is not touched: send the report to the vendor.", True,
+    )
+    AGENT_LAUNCHER = (
+        "AGENT_LAUNCHER", "U-1066", Group.FAILED, "",
+        "The till opens with the launcher before: send the report to the vendor. A newer kit ends this.", True,
+    )
     PATH_TOO_LONG = (
-        "PATH_TOO_LONG", "U-1061", Group.REFUSED, "",
+        "PATH_TOO_LONG", "U-1067", Group.REFUSED, "",
         "A file of the release would have too long a path on this terminal: install it below a shorter folder, or tell the vendor. Older releases still work.",
         True,
     )

@@ -331,6 +331,9 @@ class SimulatedTill(Till):
         if self.world.agent_lock == self.process:
             self.world.agent_lock = None
 
+    def own_kit(self) -> None:
+        """It runs from no kit."""
+
     def find_releases(self) -> Catalog:
         self._tick("ask the repository")
         journal = self.world.visible().get("journal")

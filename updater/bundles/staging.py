@@ -18,7 +18,7 @@ from dbsync.storage.claims import plain
 from dbsync.storage.connections import LIBRARY_VERSION
 from updater import __version__
 from updater.answers import Answer, Catalog, Offer, Unusable
-from updater.bundle_names import is_version
+from updater.bundle_names import agent_app, is_version
 from updater.bundles import space
 from updater.bundles.downloads import Downloads
 from updater.bundles.foreign_files import Kept
@@ -77,7 +77,18 @@ class Staging:
         *,
         self_test: SelfTest | None = None,
         told: Callable[[Report], None] | None = None,
+        agent_version: str = "",
     ) -> None:
+        """Begin with nothing known of the repository.
+
+        Args:
+            settings: the terminal.
+            versions: its version folders.
+            progress: receives bytes done and bytes in all during a download.
+            self_test: runs self-tests.
+            told: receives reports.
+            agent_version: version of the kit that runs; empty where the agent does not update itself.
+        """
         self._settings: Final = settings
         self._versions: Final = versions
         self._downloads: Final = Downloads(settings.downloads)
@@ -86,8 +97,9 @@ class Staging:
         self._spoilt: Final = settings.private / "self-tests.json"
         self._told: Final = told or _no_report
         self._ways: Final = Ways(settings.private / "packs.json")
+        self._agent_version: Final = agent_version
         self._offers: dict[ReleaseId, client.Signed] = {}
-        self._conversation: Final = Conversation()
+        self._conversation = Conversation()
         """Goes on from a look with something new to the download of it."""
 
     def close(self) -> None:
@@ -102,12 +114,12 @@ class Staging:
             worked: releases that worked here; those that the vendor withdrew since are named in the result.
         """
         found = self._found(journal, worked)
-        if not found.newer:
+        if not found.newer and found.agent is None:
             self.close()
         return found
 
     def _found(self, journal: Journal | None, worked: tuple[Release, ...]) -> Catalog:
-        looked = client.look(self._source(), now=datetime.now(UTC), through=self._conversation)
+        looked = client.look(self.source(), now=datetime.now(UTC), through=self._conversation)
         settings = self._settings
         direction = direct(looked.said, app=settings.app, channel=settings.channel)
         if looked.answer is not Answer.OK:
@@ -119,7 +131,13 @@ class Staging:
         meant = meant_here(releases, direction, channel=settings.channel)
         stays = direction.stays or meant.problem
         above = _version(journal.good.version) if journal is not None else None
-        found = Found(None) if direction.paused or stays else self._newest(meant.releases, above)
+        halted = bool(direction.paused or stays)
+        self._offers = {}
+        manifests = Manifests(self._settings.manifests, self._versions, self._fetch_manifest)
+        found = Found(None) if halted else self._newest(meant.releases, above, manifests)
+        agent = Found(None) if halted else self._newest_agent(looked.releases, direction.recalled, manifests)
+        if not halted:
+            manifests.forget_others()
         signed = frozenset(listed.release_id for listed in releases)
         newer = () if found.newest is None else (_offer(found.newest),)
         unusable = _vendor_says(direction.paused, stays, direction.recalled, journal, is_left=bool(newer))
@@ -128,18 +146,30 @@ class Staging:
             found.detail,
             newer,
             signed,
-            (*unusable, *found.unusable),
+            (*unusable, *agent.unusable, *found.unusable),
             tuple(
                 sorted(_recalled(releases, worked) | {*direction.recalled} & {release.release_id for release in worked})
             ),
             direction.recalled,
             frozenset() if stays else signed - {listed.release_id for listed in meant.releases},
             direction.paused,
+            None if agent.newest is None else _offer(agent.newest),
             stays,
         )
 
-    def _newest(self, releases: tuple[client.Listed, ...], above: Version | None) -> Found:
-        manifests = Manifests(self._settings.manifests, self._versions, self._fetch_manifest)
+    def _newest_agent(
+        self, releases: tuple[client.Listed, ...], recalled: Mapping[ReleaseId, str], manifests: Manifests
+    ) -> Found:
+        """Return the newest release of the agent for this platform that is newer than the one that runs."""
+        if not self._agent_version:
+            return Found(None)
+        name = agent_app(self._settings.app, this_host().platform_tag())
+        own = tuple(listed for listed in releases if listed.app == name and listed.release_id not in recalled)
+        found = self._newest(own, _version(self._agent_version), manifests)
+        # Not reachable now: what is known of the app's releases counts, and the next look asks again.
+        return found._replace(unusable=tuple(item._replace(cause=f"agent {item.cause}") for item in found.unusable))
+
+    def _newest(self, releases: tuple[client.Listed, ...], above: Version | None, manifests: Manifests) -> Found:
         here = Here(
             agent=__version__,
             platform=this_host().platform_tag(),
@@ -148,9 +178,15 @@ class Staging:
             path_problem=self._path_problem,
         )
         found = newest_usable(releases, here, above=above, manifests=manifests)
-        manifests.forget_others()
-        self._offers = {found.newest.listed.release_id: found.newest} if found.newest is not None else {}
+        if found.newest is not None:
+            self._offers[found.newest.listed.release_id] = found.newest
         return found
+
+    def beside(self, versions: Versions) -> Staging:
+        """Return the way of the same offers into other folders."""
+        other = Staging(self._settings, versions, self._progress, told=self._told)
+        other._offers, other._conversation = self._offers, self._conversation
+        return other
 
     def reuse(self, offer: Offer) -> bool:
         """Return whether its version folder is there and exactly what was signed; one that differs loses its name."""
@@ -174,7 +210,7 @@ class Staging:
             way = self._way(known, offer.release)
             self._make_room(known, offer.release, way)
             result = client.fetch_pack(
-                self._source(), way.pack, to=way.path, progress=self._progress, through=self._conversation
+                self.source(), way.pack, to=way.path, progress=self._progress, through=self._conversation
             )
             if result.answer is Answer.OK and result.path is not None:
                 # Its memory is free for what follows.
@@ -336,7 +372,7 @@ class Staging:
         return ""
 
     def _fetch_manifest(self, listed: client.Listed, path: Path) -> client.Fetched:
-        return client.fetch_manifest(self._source(), listed, to=path, through=self._conversation)
+        return client.fetch_manifest(self.source(), listed, to=path, through=self._conversation)
 
     def _self_test_command(self, folder: Path, manifest: Manifest) -> list[str]:
         assert manifest.self_test is not None
@@ -353,7 +389,8 @@ class Staging:
             )
         return [self._settings.interpreters[role], entry, *manifest.self_test]
 
-    def _source(self) -> client.Source:
+    def source(self) -> client.Source:
+        """Return the addresses of the repository, and the limits for asking it."""
         limits, asked = self._settings.limits, with_secrets(self._settings)
         return client.Source(
             url=asked.url,

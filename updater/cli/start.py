@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from dbsync.outcomes import ExitStatus, NamedOutcome
+from dbsync.outcomes import ExitStatus, Group, NamedOutcome
 from updater.outcomes import TerminalOutcome
 
 if TYPE_CHECKING:
@@ -35,12 +35,17 @@ def _launch(words: list[str]) -> int:
 
     settings, rest = _settings(words)
     from updater.model import ProcessKind
+    from updater.terminal import kit_use, launch_count
     from updater.terminal.live import Terminal
 
+    kit_use.hold()
     terminal = Terminal(
         settings, kind=ProcessKind.LAUNCHER, database_progress=_transcript, app_arguments=_after_dashes(rest)
     )
     launched = run(terminal, settings.limits)
+    if launched.outcome.group in (Group.DONE, Group.LATER):
+        # Such as a till that is open already: nothing is wrong with this launcher.
+        launch_count.reached()
     if launched.outcome in (TerminalOutcome.APP_ENDED, TerminalOutcome.CLOSED_UNCONFIRMED):
         return launched.exit_code
     return _say(launched.outcome, launched.cause, launched.outcome.hint)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, NamedTuple, assert_never
 
 from dbsync.errors import Refused, TillkeeperError, TryLater, interrupts, wrapped
@@ -12,6 +12,7 @@ from updater.answers import Answer, Catalog
 from updater.decisions import agent as decisions
 from updater.decisions.claims import highest_issued
 from updater.errors import LockHeld
+from updater.flows import self_update
 from updater.flows.effects import Till, terminal_locked
 from updater.flows.settle_trial import fold, fold_choice, fold_rollback, following, rebuild_journal, ruling_of
 from updater.model import (
@@ -63,6 +64,9 @@ def cycle(till: Till) -> Cycle:
 
 
 def _cycle(till: Till) -> Cycle:
+    step_aside = self_update.settle(till)
+    if step_aside is not None:
+        return Cycle(step_aside.outcome, step_aside.reason, ())
     done: list[str] = []
     catalog: Catalog | None = None
     with terminal_locked(till):
@@ -74,7 +78,7 @@ def _cycle(till: Till) -> Cycle:
             continue
         if wait.outcome != TerminalOutcome.NOT_ASKED:
             break
-        catalog = till.find_releases()
+        catalog = self_update.waiting(till, till.find_releases())
         with terminal_locked(till):
             till.write_moment(catalog.recalled if catalog.verdict is Answer.OK else None)
         if catalog.verdict is not Answer.OK:
@@ -83,6 +87,10 @@ def _cycle(till: Till) -> Cycle:
                     catalog.verdict.outcome, phase=ReportPhase.LOOK, cause=catalog.detail, done="nothing was changed"
                 )
             )
+        # Before the app: a release of it may need the newer agent.
+        taken = self_update.take(till, catalog, done)
+        if taken is not None:
+            return Cycle(taken.outcome, taken.reason, tuple(done))
     else:
         wait = decisions.Wait(TerminalOutcome.GOES_IN_CIRCLES, f"no progress after {STEPS_LIMIT} steps")
     till.take_in()
@@ -347,10 +355,16 @@ def _tidy(till: Till, catalog: Catalog | None) -> None:
     wanted += [release for trial in view.trials if not trial.closed for release in (trial.candidate, trial.good)]
     wanted += [proof.release for proof in view.proofs[-2:]]
     wanted += [rejection.to for rejection in view.rejections if not rejection.done]
+    downloads = decisions.wanted_downloads(view, view.journal, catalog)
+    if downloads is not None and catalog is not None and catalog.agent is not None:
+        downloads |= {catalog.agent.release.folder}
     till.tidy(
         frozenset(release.release_id for release in wanted if release is not None),
-        downloads=decisions.wanted_downloads(view, view.journal, catalog),
+        downloads=downloads,
     )
+    kit = till.own_kit()
+    if kit is not None and kit.look().trial is None:
+        kit.tidy()
 
 
 def back_up(till: Till) -> str:
@@ -380,6 +394,13 @@ def back_up(till: Till) -> str:
     if done.away:
         till.tell(Report(TerminalOutcome.SECOND_PLACE_AWAY, phase=ReportPhase.BACKUP, cause=done.away, done="it waits"))
     return f"backed up: {done.made.path}" if done.made is not None else ""
+
+
+def _next(ended: Cycle, again: Callable[[], datetime | None]) -> datetime | None:
+    """Return when the next cycle runs before its interval has passed; None if it need not."""
+    if ended.outcome is TerminalOutcome.AGENT_UNPROVEN:
+        return datetime.now().astimezone() + timedelta(seconds=self_update.RETRY_SECONDS)
+    return again() if ended.outcome.group is Group.LATER else None
 
 
 def _cycle_or_failure(till: Till) -> Cycle:
@@ -419,7 +440,7 @@ def run(
         till: the terminal.
         interval_seconds: between two cycles.
         jitter_seconds: by which they vary.
-        told: receives each cycle.
+        told: receives each cycle; it ends this agent after those of `self_update.ENDS`.
         said: receives what else was done.
         again: returns when an address that was given up is asked again: a cycle that failed is repeated then.
         wait: returns when the agent is asked to end.
@@ -429,12 +450,12 @@ def run(
     def ring() -> None:
         ended = _cycle_or_failure(till)
         told(ended)
-        moment = again() if ended.outcome.group is Group.LATER else None
+        moment = _next(ended, again)
         if moment is not None and moment < cycles.next_run_time:
             cycles.modify(next_run_time=moment)
 
     def back_up_in_turn() -> None:
-        if done := _back_up_or_say(till):
+        if not self_update.is_on_trial(till) and (done := _back_up_or_say(till)):
             said(done)
 
     scheduler = BackgroundScheduler(timezone="UTC")

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from dbsync.model import Backup, Migration
     from dbsync.upgrade.effects import Effects
     from updater.answers import Catalog, Offer, Unusable
+    from updater.decisions.self_update import FailedRelease, KitTrial, KitView, Note
     from updater.flows.confirm import ConfirmAnswer
 
 
@@ -56,6 +57,72 @@ class AppEvent(NamedTuple):
     """Running time of the app on this trial since it was last counted."""
     words: str = ""
     """The end of what an app that failed has printed."""
+
+
+class OwnKit(ABC):
+    """The kit that this process runs from, and those beside it: what the agent's own update reads and changes."""
+
+    @abstractmethod
+    def look(self) -> KitView:
+        """Read pointer, counts and records; change nothing."""
+
+    @abstractmethod
+    def stage(self, offer: Offer) -> str:
+        """Bring a release of the agent here, verified and durable, and return the id of its kit.
+
+        Raises:
+            TryLater: it cannot be had now.
+            Refused: it is not what was signed, or no kit of this app.
+        """
+
+    @abstractmethod
+    def test(self, kit_id: str) -> None:
+        """Let a kit test itself in a child, with a time limit.
+
+        Raises:
+            TryLater: it failed, or did not answer.
+            Refused: it says that it can never run here.
+        """
+
+    @abstractmethod
+    def begin_trial(self, release: Release, kit_id: str, token: str) -> None:
+        """Let the pointer name a trial: the next start of the service is its first attempt."""
+
+    @abstractmethod
+    def prove(self, trial: KitTrial) -> Note | None:
+        """Look at the repository and activate a dummy, without a change that the agent before could not read.
+
+        Returns:
+            What failed; None if nothing did.
+        """
+
+    @abstractmethod
+    def write_note(self, note: Note) -> None:
+        """Write why the trial is not confirmed yet, for the agent before."""
+
+    @abstractmethod
+    def give_up(self, trial: KitTrial) -> None:
+        """Let no further attempt be made."""
+
+    @abstractmethod
+    def confirm(self, trial: KitTrial) -> bool:
+        """Let the pointer name this kit as the one that starts; return false if the trial is over."""
+
+    @abstractmethod
+    def write_failure(self, failure: FailedRelease) -> None:
+        """Record how a release of the agent fared here."""
+
+    @abstractmethod
+    def end_trial(self, trial: KitTrial) -> None:
+        """Take a trial off the pointer."""
+
+    @abstractmethod
+    def tell_launches(self) -> bool:
+        """Return whether it was not told yet that launchers of this kit do not reach the app, and remember it."""
+
+    @abstractmethod
+    def tidy(self) -> tuple[str, ...]:
+        """Remove the kits that the pointer does not name and no process uses; return their names."""
 
 
 class Records(ABC):
@@ -223,6 +290,10 @@ class Till(Records):
     @abstractmethod
     def release_agent_lock(self) -> None:
         """Release the lock of cycles."""
+
+    @abstractmethod
+    def own_kit(self) -> OwnKit | None:
+        """Return the kit that this process runs from; None if its agent does not update itself."""
 
     @abstractmethod
     def find_releases(self) -> Catalog:

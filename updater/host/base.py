@@ -246,6 +246,10 @@ class Host(ABC):
             Refused: the service manager did not start this process.
         """
 
+    @abstractmethod
+    def end_self(self) -> None:
+        """Ask this process to end, as its service manager would; inside `serve` alone, from any thread."""
+
     # accounts ------------------------------------------------------------------------------------------------------
 
     @property

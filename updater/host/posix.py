@@ -159,6 +159,9 @@ class PosixHost(SharedHost):
         # Not by the end of the main program, which waits for every thread: a download takes as long as it likes.
         os._exit(0)
 
+    def end_self(self) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
     has_accounts = True
 
     def group(self, name: str) -> int | None:

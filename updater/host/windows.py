@@ -28,6 +28,8 @@ END_LIMIT_SECONDS: Final = 5.0
 """How long to wait until the system has removed processes that were ended."""
 CONSOLE_POLL_SECONDS: Final = 0.5
 """How often an agent in a console looks whether it was asked to end."""
+_ASKED: Final[list[int]] = []
+"""Filled when an agent in a console, or below another process, is asked to end."""
 BOOT_PLACE: Final = r"SYSTEM\CurrentControlSet\Control\Session Manager\Memory Management\PrefetchParameters"
 """Its BootId counts the boots."""
 
@@ -312,16 +314,18 @@ class WindowsHost(SharedHost):
 
             raised = dispatch(service, work)
             os._exit(0 if raised is None else 1)
-        asked: list[int] = []
 
         def wait() -> None:
             # A wait that Python can end here ends with Ctrl-C alone, not with Ctrl-Break.
-            while not asked:
+            while not _ASKED:
                 time.sleep(CONSOLE_POLL_SECONDS)
 
-        with self.forwarded(asked.append):
+        with self.forwarded(_ASKED.append):
             work(wait)
         os._exit(0)
+
+    def end_self(self) -> None:
+        _ASKED.append(0)
 
     # Access lists are not read or written: a terminal has one account here.
 

@@ -84,7 +84,8 @@ def forget_old(workshop: Workshop) -> None:
     """Take the packs and deltas of all but the newest releases out of the metadata."""
     targets = workshop.roles.targets.signed.targets
     found = packs_by_version(targets)
-    versions = sorted((key for key in found if is_version(key[1])), key=lambda key: Version(key[1]), reverse=True)
+    own = (key for key in found if key[0] == workshop.app_name and is_version(key[1]))
+    versions = sorted(own, key=lambda key: Version(key[1]), reverse=True)
     for key in versions[LISTED_COUNT:]:
         for name in found[key]:
             del targets[name]

@@ -7,7 +7,7 @@ comes from the stick therefore always finds a newer one online.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from packaging.version import Version
 from tufup.common import TargetMeta
 
+from updater.bundle_names import is_agent_app, is_version
 from updater.publish import clock
 from updater.publish.deploy import check_stick, verify
 from updater.publish.errors import PublishError
@@ -22,6 +23,7 @@ from updater.publish.keys import Passwords
 from updater.publish.repository import _locked, _open, _publish, load
 from updater.publish.signing import Workshop, ends_at
 from updater.publish.storage import TIMESTAMP, FolderStorage
+from updater.repository.listing import named
 
 DAYS_LIMIT: Final = 366
 """What is lost with a stick can be shown to terminals for this long."""
@@ -68,7 +70,9 @@ def write(
         # Online first: a stick must never be newer than what terminals find online.
         _publish(workshop, config)
         versions = _newest(workshop, releases_count)
-        names = chosen(workshop.roles.targets.signed.targets, config.app, versions, since)
+        # The agent comes first where a release needs it: its newest release for each platform is on every stick.
+        wanted = (*versions, *_newest_agents(workshop))
+        names = chosen(workshop.roles.targets.signed.targets, config.app, wanted, since)
         count, size_bytes = _write(workshop, FolderStorage(target), names, timestamp)
     check_stick(target, timestamp, names)
     expires = clock.now() + timedelta(days=valid_days)
@@ -111,8 +115,21 @@ def _check_ends(workshop: Workshop, valid_days: int) -> None:
 
 def _newest(workshop: Workshop, count: int) -> tuple[str, ...]:
     archives = [TargetMeta(name) for name in workshop.roles.targets.signed.targets if name.endswith(".tar.gz")]
-    versions: list[Version] = sorted(archive.version for archive in archives)
+    versions: list[Version] = sorted(
+        archive.version for archive in archives if not is_agent_app(str(archive.name), workshop.app_name)
+    )
     return tuple(str(version) for version in versions[-count:])
+
+
+def _newest_agents(workshop: Workshop) -> Iterator[str]:
+    """Yield the newest release of the agent for each platform, as its name goes on after that of the app."""
+    newest: dict[str, Version] = {}
+    for name in workshop.roles.targets.signed.targets:
+        app, version = named(name)
+        if is_agent_app(app, workshop.app_name) and is_version(version):
+            newest[app] = max(newest.get(app, Version(version)), Version(version))
+    for app, highest in newest.items():
+        yield f"{app.removeprefix(f'{workshop.app_name}-')}-{highest}"
 
 
 def _write(workshop: Workshop, stick: FolderStorage, names: frozenset[str], timestamp: bytes) -> tuple[int, int]:

@@ -223,7 +223,7 @@ def _release(folder: Path, wanted: _Wanted, passwords: Passwords) -> Published:
     if not already:
         document = rollout.read(workshop, public=storage_of(config.public))
         _check_newer(workshop, manifest, document, accepts_jump=wanted.accepts_jump)
-        _stage(workshop, wanted.bundle, manifest, wanted.data, wanted.forms, wanted.progress)
+        stage(workshop, wanted.bundle, manifest, wanted.data, wanted.forms, wanted.progress)
         known, found = rollout.releases(workshop), release_id(wanted.data)
         rollout.write(workshop, rollout.with_release(document, manifest.version, found, wanted.channel, known))
     placed = _publish(workshop, config)
@@ -444,7 +444,7 @@ def _publish(workshop: Workshop, config: Config) -> int:
     return deploy(work=workshop.repo_dir, public=config.public)
 
 
-def _stage(workshop: Workshop, bundle: Path, manifest: Manifest, data: bytes, forms: Forms, progress: Progress) -> None:
+def stage(workshop: Workshop, bundle: Path, manifest: Manifest, data: bytes, forms: Forms, progress: Progress) -> None:
     """Put all files of a release into the workshop for signing. A crash leaves files that no metadata names."""
     archive = workshop.targets_dir / _archive_name(manifest)
     archive.unlink(missing_ok=True)

@@ -81,7 +81,8 @@ def check_jump(*, version: str, latest: Version) -> None:
 def releases(workshop: Workshop) -> dict[str, ReleaseId]:
     """Return the signed releases: version to release id, lowest version first."""
     targets = workshop.roles.targets.signed.targets
-    archives = sorted(TargetMeta(name) for name in targets if name.endswith(".tar.gz"))
+    found_archives = [TargetMeta(name) for name in targets if name.endswith(".tar.gz")]
+    archives = sorted(archive for archive in found_archives if archive.name == workshop.app_name)
     found = {}
     for archive in archives:
         manifest = targets.get(f"{workshop.app_name}-{archive.version}.manifest")

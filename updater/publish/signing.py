@@ -19,6 +19,7 @@ from tufup.common import TargetMeta
 from tufup.repo import Keys, Repository, Roles
 
 from dbsync.storage import files
+from updater.bundle_names import AGENT
 from updater.manifest import SIGNED_AT
 from updater.publish import clock, keys
 from updater.publish.errors import AwaitsSignatures, PublishError
@@ -80,9 +81,9 @@ class ConsistentRoles(Roles):  # type: ignore[misc]
             self.timestamp.signed.snapshot_meta = meta
 
     def get_latest_archive(self) -> TargetMeta | None:
-        """Return the newest archive; tufup would sort all targets by version, and some of ours have none."""
+        """Return the newest archive of the app; tufup would sort all targets by version, and some of ours have none."""
         names = [name for name in self.targets.signed.targets if name.endswith(".tar.gz")] if self.targets else []
-        archives = sorted(TargetMeta(name) for name in names)
+        archives = sorted(found for found in map(TargetMeta, names) if AGENT not in str(found.name))
         return archives[-1] if archives else None
 
 

@@ -18,6 +18,7 @@ from updater.errors import SettingsError
 from updater.host import this_host
 from updater.host.base import Entry, Rights
 from updater.model import ProcessKind
+from updater.reporting import agents
 from updater.settings import Settings
 from updater.terminal import identity, layout, places, rights, stable_path
 from updater.terminal.live import Terminal
@@ -277,7 +278,7 @@ def _check_stable_path(settings: Settings) -> Iterator[Finding]:
         yield Finding(Severity.WARNING, str(link), cause, command)
     above = rights.look(link.parent)
     if this_host().has_accounts and isinstance(above, Rights):
-        till = this_host().account(settings.till_user) if settings.till_user else None
+        till = this_platform().account(settings.till_user) if settings.till_user else None
         is_open = above.mode & rights.WRITABLE_BY_OTHERS and not above.mode & rights.STICKY
         if is_open or (till is not None and above.user == till.user):
             cause = "accounts that are not trusted can lead the stable path elsewhere: no rule may name it"
@@ -294,6 +295,6 @@ def _repair(settings: Settings) -> str:
 
 CHECKS: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     _check_secrets, _check_accounts, _check_rights, _check_inside, _check_links, _check_reach, _check_installation,
-    _check_layout, _check_programs, _check_space, _check_machine, _check_places, _check_stable_path,
+    _check_layout, _check_programs, _check_space, _check_machine, _check_places, _check_stable_path, agents.check,
 )  # fmt: skip
 """The checks in the order of the documentation."""

@@ -19,6 +19,7 @@ from updater.flows.launch import journal_of
 from updater.flows.rollback import choices, current_release
 from updater.model import Journal, Phase, Release, View
 from updater.outcomes import TerminalOutcome, named
+from updater.reporting import agents
 from updater.settings import Settings
 from updater.terminal import events, moments
 from updater.terminal.live import Terminal
@@ -76,6 +77,7 @@ def status(terminal: Terminal) -> dict[str, Any]:
             }
             for rejection in view.rejections
         ],
+        "agent": agents.status(settings),
         "addresses": _addresses(settings),
         "last_outcome": happened[-1] if happened else None,
         "last_alarm": alarms[-1] if alarms else None,
@@ -116,6 +118,7 @@ def in_words(found: dict[str, Any]) -> list[str]:
         f"rejected  {rejection['version']} by {rejection['by']}: {rejection['outcome']}, {brief(rejection['reason'])}"
         for rejection in found["rejected"]
     ]
+    lines += agents.in_words(found["agent"])
     alarm = found["last_alarm"]
     if alarm:
         lines.append(f"alarm     {alarm['code']} {alarm['outcome']} at {alarm['at']}: {alarm['cause']}")

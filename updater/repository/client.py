@@ -16,6 +16,7 @@ from dbsync.facts import NO_SHA256
 from dbsync.storage import file_calls
 from updater.addresses import shown as shown_address
 from updater.answers import Answer, Summary
+from updater.bundle_names import is_agent_app
 from updater.decisions.rollout import NOTHING_SAID, Said
 from updater.manifest import Manifest, ManifestError, NewerFormat
 from updater.model import Limits, ReleaseId, Sha256
@@ -167,7 +168,8 @@ def app_of(
             releases of no app or of several.
     """
     releases = _look_afresh(url, root, mirrors, manner, operation=operation)
-    apps = sorted({release.app for release in releases})
+    named_apps = {release.app for release in releases}
+    apps = sorted(name for name in named_apps if not any(is_agent_app(name, app) for app in named_apps))
     if named in apps:
         return named
     if len(apps) != 1 or named is not None:

@@ -12,7 +12,8 @@ from dbsync.storage import files
 from updater.manifest import SIZE_LIMIT_BYTES
 from updater.repository.trust import CLOCK_DOUBT, LISTING_NAME, moment
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+"""1 had no releases of the agent."""
 MANIFEST_END: Final = ".manifest"
 PACK_END: Final = ".pack"
 DELTA_END: Final = ".delta"

@@ -27,6 +27,7 @@ from tuf.ngclient import FetcherInterface, Updater
 from dbsync.storage import file_calls, files
 from updater.addresses import plain
 from updater.answers import Answer
+from updater.bundle_names import is_agent_app
 from updater.decisions import rollout
 from updater.manifest import SIGNED_AT
 from updater.network.http import Http, Trouble
@@ -215,7 +216,7 @@ class Look:
         offers, packs = [], listing.packs_by_version(targets.targets)
         for name in sorted(targets.targets):
             app, version = listing.named(name)
-            if not app or (self.app and app != self.app):
+            if not app or (self.app and app != self.app and not is_agent_app(app, self.app)):
                 continue
             # Names come from the file on disk; their targets come from the metadata that the client verified in memory.
             manifest = client.get_targetinfo(name)

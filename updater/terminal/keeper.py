@@ -20,6 +20,7 @@ from updater.host import this_host
 from updater.host.base import Order
 from updater.host.shared import ENDED, FAILED, RUNS, STARTED
 from updater.model import ReleaseId, TrialId
+from updater.terminal import kit_use
 from updater.terminal.app_log import AppLog
 from updater.terminal.confirm_file import ConfirmFile
 
@@ -77,6 +78,7 @@ def read(given: dict[str, Any]) -> Order:
 
 def _kept(order: Order, tell: int) -> int:
     host = this_host()
+    kit_use.hold()
     with host.take_app(order) as note:
         log = AppLog(order.log_path, size_limit_bytes=order.log_size_bytes)
         log.keep_small()

@@ -1,7 +1,7 @@
-"""Kits on a terminal: verified, put beside the one before, and switched to by one rename for each program.
+"""Kits on a terminal: verified, put beside the one before, and switched to by one rename of the pointer.
 
-A kit lies in a folder of its own below its home, `agent-ID`. The programs in the home name that folder; each is
-replaced by a rename. A cut at any moment leaves programs of whole kits: the one before stays until the next but one.
+A kit lies in a folder of its own below its home, `agent-ID`. The programs in the home start the kit that the pointer
+names (`updater.host.stub`). A cut at any moment leaves whole kits: the one before stays, and one in use.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any, Final, NamedTuple
 
 from dbsync.errors import Refused, TryLater, UnreadableFile
 from dbsync.storage import file_calls, files
-from updater.host import this_host
+from updater.host import stub, this_host
 from updater.settings import load
-from updater.terminal import layout
+from updater.terminal import kit_pointer, kit_use, layout
 from updater.terminal.installation import Wish, install
 
 FORMAT: Final = 1
 SUMS: Final = "SHA256SUMS"
-FOLDER: Final = "agent-{}"
+FOLDER: Final = kit_use.FOLDER
 PROGRAMS: Final = "programs"
 """Folder of a kit with what is put into the home."""
 RESCUE_PARTS: Final = (
@@ -48,6 +48,8 @@ class Kit(NamedTuple):
     till_user: str
     till_group: str
     interpreters: Mapping[str, str]
+    version: str = ""
+    """Its version, as releases of the agent have one; kits of before had none."""
 
 
 def read(folder: Path) -> Kit:
@@ -62,7 +64,8 @@ def read(folder: Path) -> Kit:
         if found.pop("format") != FORMAT:
             raise UnreadableFile(operation="read", path=path, cause="its format is not known to this agent")
         found["mirrors"] = tuple(found["mirrors"])
-        return Kit(folder.absolute(), **found)
+        # A field that a later kit adds is not known here: the agent before looks at it too.
+        return Kit(folder.absolute(), **{name: found[name] for name in found.keys() & frozenset(Kit._fields)})
     except (FileNotFoundError, KeyError, TypeError) as cause:
         raise UnreadableFile(operation="read", path=path, cause=f"this folder is no kit ({cause})") from cause
 
@@ -126,29 +129,21 @@ def place(kit: Kit, *, home: Path, rescue: Path) -> tuple[str, ...]:
             hint="Run the vendor's setup program, which puts it there.",
         )  # fmt: skip
     verify(kit)
-    _compile(kit.folder / "site")
+    compile_code(kit.folder / "site")
     if not files.is_there(rescue):
         _make_rescue(kit, rescue)
-    pointer = home / "current.json"
-    pointed = _pointed(pointer)
+    pointed = stub.pointer(home)
     # A setup that is repeated keeps the kit before, too: processes of it may run.
     before = pointed.get("before") if pointed.get("id") == kit.id else pointed.get("id")
+    before = before if isinstance(before, str) else None
     for path in files.listed(kit.folder / PROGRAMS, "*"):
         _replace(source=path, target=home / path.name)
-    # Last: a cut before it repeats the setup, and the kit before is kept either way.
-    files.write_json(pointer, {"format": FORMAT, "id": kit.id, "before": before})
-    return tuple(_remove_others(home, {kit.id, before}))
+    # Last: a cut before it repeats the setup, and the kit before is kept either way. The trial of an agent is over.
+    kit_pointer.settle(home, kit_id=kit.id, before=before)
+    return tuple(kit_use.remove_unused(home, keep=frozenset({kit.id, before or kit.id}), by_setup=True))
 
 
-def _pointed(pointer: Path) -> dict[str, Any]:
-    try:
-        found = files.read_json(pointer)
-    except (FileNotFoundError, UnreadableFile):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _compile(site: Path) -> None:
+def compile_code(site: Path) -> None:
     """Compile the code: the till's account may not write here, and would compile it at every start."""
     import compileall
 
@@ -198,13 +193,6 @@ def _replace(*, source: Path, target: Path) -> None:
         # is repeated, and the shortcut opens nothing until then.
         files.rename_durably(source=target, target=aside)
     files.rename_durably(source=new, target=target)
-
-
-def _remove_others(home: Path, kept: set[str | None]) -> Iterator[str]:
-    for folder in files.listed(home, FOLDER.format("*")):
-        if folder.name.removeprefix(FOLDER.format("")) not in kept:
-            file_calls.remove_tree_if_possible(folder)
-            yield folder.name
 
 
 # ------------------------------------------------------------------------------------------------------- the terminal

@@ -14,7 +14,7 @@ from dbsync.storage.platform import this_platform
 from updater.bundles import version_folders
 from updater.decisions.claims import compose
 from updater.errors import Busy, LockHeld
-from updater.flows.effects import AppEvent, Till
+from updater.flows.effects import AppEvent, OwnKit, Till
 from updater.host import this_host
 from updater.model import (
     Choice,
@@ -37,7 +37,7 @@ from updater.model import (
 )
 from updater.outcomes import TerminalOutcome
 from updater.settings import Settings
-from updater.terminal import layout
+from updater.terminal import launch_count, layout
 from updater.terminal.app_process import Watch
 from updater.terminal.sides import till_side_of
 from updater.terminal.state_files import StateFolder, claims_of
@@ -290,9 +290,11 @@ class Terminal(Till):
 
             stable_path.follow(self, folder)
         self._watch.start(folder, start, release, trial_id=trial_id, notice=notice)
+        launch_count.reached()
 
     def attach_app(self) -> None:
         self._watch.attach()
+        launch_count.reached()
 
     def await_app(self, *, trial_id: TrialId | None, limit_seconds: float | None) -> AppEvent:
         return self._watch.await_app(trial_id=trial_id, limit_seconds=limit_seconds)
@@ -332,6 +334,12 @@ class Terminal(Till):
         if self._staging is not None:
             self._staging.close()
         self._agent_lock.release()
+
+    def own_kit(self) -> OwnKit | None:
+        from updater.terminal.own_kit import RealKit, version_here
+
+        here = version_here()
+        return None if here is None else RealKit(here[0], self.settings, self._stage())
 
     def find_releases(self) -> Catalog:
         worked = tuple(proof.release for proof in self.files.read_proofs())
@@ -413,12 +421,15 @@ class Terminal(Till):
     def _stage(self) -> Staging:
         if self._staging is None:
             from updater.bundles.staging import Staging
+            from updater.terminal.own_kit import version_here
 
+            here = version_here()
             self._staging = Staging(
                 self.settings,
                 self.versions,
                 self._download_progress,
                 self_test=self._till_side.self_test,
                 told=self.tell,
+                agent_version=here[1] if here is not None else "",
             )
         return self._staging

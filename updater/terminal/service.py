@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from dbsync.storage import children
-from updater.host import this_host
+from dbsync.storage import children, files
+from updater.host import stub, this_host
 from updater.host.services.base import Service, ServiceOrder
 from updater.settings import Settings
-from updater.terminal import rights
+from updater.terminal import kit_dummy, kit_pointer, kit_use, rights
 
 NAME: Final = "tillkeeper-{}"
 MODULE: Final = "updater.__main__"
@@ -35,9 +35,11 @@ def order_for(settings: Settings, *, command: tuple[str, ...] = ()) -> ServiceOr
     """
     host = this_host()
     accounts = rights.accounts_of(settings) if host.has_accounts else None
-    start = command or tuple(children.command(MODULE))
+    start = command or _started_by_kit() or tuple(children.command(MODULE))
     clerks = (settings.shared, settings.data, settings.backups, settings.database.parent)
-    writes = (settings.path.parent, settings.program, settings.state, *clerks, settings.backup_second)
+    kits = kit_use.own_folder()
+    home = kits.parent if kits is not None else None
+    writes = (settings.path.parent, settings.program, settings.state, *clerks, settings.backup_second, home)
     return ServiceOrder(
         name=NAME.format(settings.app),
         title=f"Tillkeeper agent of {settings.app}",
@@ -50,6 +52,21 @@ def order_for(settings: Settings, *, command: tuple[str, ...] = ()) -> ServiceOr
         two_accounts=bool(settings.till_user),
         sets_group_bit=bool(settings.till_group),
     )
+
+
+def _started_by_kit() -> tuple[str, ...]:
+    """Return the command of the program that starts kits, with the Python that no kit changes; empty without a kit.
+
+    The service then follows the pointer, also to a kit that the agent has brought.
+    """
+    folder = kit_use.own_folder()
+    if folder is None or not kit_pointer.has_stub(folder.parent):
+        return ()
+    home = folder.parent
+    python = home / "rescue" / stub.PYTHON
+    if files.is_there(python):
+        return str(python), "-I", str(home / kit_dummy.PROGRAMS[1])
+    return (str(home / kit_dummy.PROGRAMS[0]),)
 
 
 def _read(settings: Settings) -> Iterator[Path]:

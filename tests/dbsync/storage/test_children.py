@@ -33,6 +33,7 @@ SPAWNS: Final = {
     "updater.host.posix:run_main": "the fork that becomes the app, in a session of its own",
     "updater.host.posix:_become": "the app: its version folder, the launcher's environment",
     "updater.host.windows:start_app": "the keeper, our own child: `command`, `FOLDER`, `isolated`",
+    "updater.host.stub:_child": "the program of a home: a kit of it, isolated, with its environment",
     "updater.publish.kit.debian:_run": "dpkg-deb of the vendor's machine",
     "updater.publish.kit.setup:_compile": "makensis of the vendor's machine, which asks for a signature",
     "updater.publish.kit.sign:sign": "the vendor's own command that signs",

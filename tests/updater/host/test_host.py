@@ -38,7 +38,7 @@ def test_both_addresses_know_the_same_systems_and_every_module_of_one_has_its_li
     from dbsync.storage import platform
 
     assert SYSTEMS.keys() == platform.SYSTEMS.keys()
-    shared = {"__init__", "base", "posix", "shared", "signals", "win32"}
+    shared = {"__init__", "base", "posix", "shared", "signals", "stub", "win32"}
     for folder, systems in (("updater/host", SYSTEMS), ("dbsync/storage/platform", platform.SYSTEMS)):
         modules = {path.stem for path in (ROOT / folder).glob("*.py")} - shared
         assert modules == {module for module, _ in systems.values()}, folder

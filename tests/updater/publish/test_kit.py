@@ -91,9 +91,7 @@ def make(order: Order, tmp_path: Path) -> Callable[[str], kit.Kit]:
         app = payload.begin(order, into=into)
         (into / "content").write_text(content)
         materials = payload.libraries(order, into, ())
-        made = payload.finish(
-            order, into, app=app, materials=materials, programs={"start": b"#!/bin/sh\necho {agent}\n"}
-        )
+        made = payload.finish(order, into, app=app, materials=materials, programs={"start": b"#!/bin/sh\n"})
         payload.seal(made)
         home.mkdir(exist_ok=True)
         made.folder.rename(home / made.folder.name)
@@ -107,7 +105,7 @@ def make(order: Order, tmp_path: Path) -> Callable[[str], kit.Kit]:
 @pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="this machine has no dpkg-deb")
 def test_a_debian_package_has_everything_hashed_and_listed(order: Order, tmp_path: Path) -> None:
     output = tmp_path / "kit.deb"
-    built = build(order, output)
+    built = build(order, output=output)
     unpacked = tmp_path / "unpacked"
     subprocess.run(["dpkg-deb", "-R", output, unpacked], check=True)
     names = debian.names_of(APP)
@@ -155,7 +153,7 @@ def test_a_newer_kit_lies_beside_the_one_before_and_programs_are_replaced(
         found = make(content)
         kit.place(found, home=home, rescue=rescue)
         names.append(found.folder.name)
-        assert found.folder.name in (home / "start").read_text()
+        assert json.loads((home / "current.json").read_text())["id"] == found.id
         assert sorted(folder.name for folder in home.glob("agent-*")) == sorted(names[-2:])
         if content == "1":
             (rescue / "mark").write_text("of the first")
@@ -280,7 +278,9 @@ def test_a_setup_program_is_signed_and_its_parts_are_named(
         "shutil.copy(sys.argv[1], sys.argv[2])\nopen(sys.argv[2], 'ab').write(b'signature')\n"
     )
     output = tmp_path / "setup.exe"
-    built = build(on_windows(order, tmp_path)._replace(sign=f"{sys.executable} {tool} {{file}} {{signed}}"), output)
+    built = build(
+        on_windows(order, tmp_path)._replace(sign=f"{sys.executable} {tool} {{file}} {{signed}}"), output=output
+    )
     data = output.read_bytes()
     assert (data[:2], data[-9:]) == (b"MZ", b"signature")
     signed = log.read_text().splitlines()
@@ -309,7 +309,7 @@ def test_a_setup_program_that_cannot_be_right_is_not_made(
     output = tmp_path / "setup.exe"
     wanted = on_windows(order, tmp_path)._replace(**change)  # type: ignore[arg-type]
     with pytest.raises(PublishError) as error:
-        build(wanted, output)
+        build(wanted, output=output)
     assert words in f"{error.value} {error.value.hint}"
     assert list(tmp_path.glob("*setup.exe*")) == []
 
@@ -323,14 +323,15 @@ def test_a_python_that_is_too_old_is_refused(order: Order, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("windowed", [False, True])
-def test_a_starter_runs_the_python_beside_it_isolated(windowed: bool) -> None:
-    data = starters.starter(APP, windowed=windowed).replace(b"{agent}", b"agent-1")
+def test_a_starter_runs_the_python_of_the_rescue_folder_isolated(windowed: bool) -> None:
+    data = starters.starter(APP, windowed=windowed)
     assert data[:2] == b"MZ"
     python = b"pythonw.exe" if windowed else b"python.exe"
-    assert b"#!<launcher_dir>\\agent-1\\python\\" + python + b" -I\r\n" in data
+    assert b"#!<launcher_dir>\\rescue\\python\\" + python + b" -I\r\n" in data
     script = zipfile.ZipFile(io.BytesIO(data)).read("__main__.py").decode()
     compile(script, "__main__.py", "exec")
-    assert ("import launch" if windowed else "import main") in script
+    assert ("FIRST_WORD = 'launch'" if windowed else "FIRST_WORD = ''") in script
+    assert rf"%PROGRAMDATA%\Tillkeeper\{APP}\settings.toml".replace("\\", "\\\\") in script
 
 
 @pytest.mark.skipif(

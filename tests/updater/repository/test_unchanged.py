@@ -122,7 +122,7 @@ def test_time_ends_it(till: Till) -> None:
     assert not holds(now - 2 * DAY), "the clock went back"
     assert not holds(now, app="another")
     assert not holds(now, root_sha256="another")
-    late = {**kept, "verified_at": (expires - DAY).isoformat(), "format": 1}
+    late = {**kept, "verified_at": (expires - DAY).isoformat(), "format": 2}
     (till.settings.trust / "listing.json").write_text(json.dumps(late))
     assert holds(expires - HOUR)
     assert not holds(expires), "however young the last full look is"
@@ -203,7 +203,7 @@ def test_a_proxy_and_a_password_are_left_to_the_full_look(till: Till, monkeypatc
     assert unchanged.answer(request(till)) is None
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     assert unchanged.answer(request(till)) is not None
-    assert kept["format"] == 1
+    assert kept["format"] == 2
 
 
 def test_a_signed_release_stays_offered_while_nothing_changes(vendor: Vendor, till: Till) -> None:

@@ -9,6 +9,7 @@ import click
 from dbsync.cli.table import TableGroup
 
 COMMANDS: Final = {
+    "agent": "updater.publish.cli.agent",
     "brake": "updater.publish.cli.brake",
     "init": "updater.publish.cli.init",
     "kit": "updater.publish.cli.kit",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 from string import Template
 from typing import Final, NamedTuple
@@ -16,6 +15,7 @@ from updater.host.services.systemd import unit
 from updater.publish.errors import PublishError
 from updater.publish.kit import payload
 from updater.publish.kit.bill import Part
+from updater.publish.kit.programs import program
 from updater.terminal.service import NAME
 
 DPKG: Final = "dpkg-deb"
@@ -46,7 +46,7 @@ def names_of(app: str) -> Names:
     )  # fmt: skip
 
 
-def build(order: payload.Order, output: Path) -> payload.Payload:
+def build(order: payload.Order, *, output: Path, scratch: Path) -> payload.Payload:
     """Write the package; return its kit.
 
     Raises:
@@ -59,22 +59,22 @@ def build(order: payload.Order, output: Path) -> payload.Payload:
             operation="make a package", cause="the settings name no account that runs the app",
             hint='Add it: [accounts] till = "NAME". The package makes it where it is missing.',
         )  # fmt: skip
-    with tempfile.TemporaryDirectory(prefix="tillkeeper-kit-") as scratch:
-        tree = Path(scratch) / "package"
-        made = tree / "usr/share/new"
-        app = payload.begin(order, into=made)
-        names = names_of(app)
-        materials = payload.libraries(order, made, (Part("python3", f">= {LEAST_PYTHON}, of the system", "PSF-2.0"),))
-        (made / "rescue" / "rollback").write_bytes(_filled("rollback.sh", names, order))
-        (made / "rescue" / "rollback").chmod(0o755)
-        programs = {"start": _filled("start.py.in", names, order)}
-        kit = payload.finish(order, made, app=app, materials=materials, programs=programs)
-        payload.seal(kit)
-        target = tree / names.payload.relative_to("/") / kit.folder.name
-        target.parent.mkdir(parents=True)
-        kit.folder.rename(target)
-        _write_rest(tree, names, order, kit)
-        _run([DPKG, "--root-owner-group", "-Zxz", "--build", str(tree), str(output)])
+    tree = scratch / "package"
+    made = tree / "usr/share/new"
+    app = payload.begin(order, into=made)
+    names = names_of(app)
+    materials = payload.libraries(order, made, (Part("python3", f">= {LEAST_PYTHON}, of the system", "PSF-2.0"),))
+    (made / "rescue" / "rollback").write_bytes(_filled("rollback.sh", names, order))
+    (made / "rescue" / "rollback").chmod(0o755)
+    programs = {"start": b"#!/usr/bin/python3 -IS\n" + program(settings=str(names.settings)).encode()}
+    kit = payload.finish(order, made, app=app, materials=materials, programs=programs)
+    payload.seal(kit)
+    target = tree / names.payload.relative_to("/") / kit.folder.name
+    target.parent.mkdir(parents=True)
+    kit.folder.rename(target)
+    kit = kit._replace(folder=target)
+    _write_rest(tree, names, order, kit)
+    _run([DPKG, "--root-owner-group", "-Zxz", "--build", str(tree), str(output)])
     return kit
 
 
@@ -111,8 +111,9 @@ def unit_of(names: Names, kit: payload.Payload) -> str:
         title=f"Tillkeeper agent of {kit.app}",
         command=(str(names.home / "start"), "run", "--settings", str(names.settings)),
         account="",
-        writes=(names.settings.parent, folders.program, folders.state, folders.data),
-        reads=(names.home,),
+        # Its own home too: it puts kits there and moves the pointer. The rescue folder is another one.
+        writes=(names.settings.parent, folders.program, folders.state, folders.data, names.home),
+        reads=(),
         two_accounts=True,
         sets_group_bit=True,
     )
@@ -138,7 +139,7 @@ def _filled(name: str, names: Names, order: payload.Order, kit: payload.Payload 
     values = {
         "PACKAGE": names.package, "HOME": names.home, "RESCUE": names.rescue, "PAYLOAD": names.payload,
         "SETTINGS": names.settings, "TILL": order.description.till_user, "GROUP": order.description.till_group,
-        "NAME": order.description.name, "AGENT": kit.folder.name if kit is not None else "{agent}",
+        "NAME": order.description.name, "AGENT": kit.folder.name if kit is not None else "",
         "SERVICE": f"{NAME.format(kit.app)}.service" if kit is not None else "",
     }  # fmt: skip
     return Template(text).substitute({key: str(value) for key, value in values.items()}).encode()

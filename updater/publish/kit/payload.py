@@ -162,7 +162,7 @@ def finish(order: Order, into: Path, *, app: str, materials: str, programs: Mapp
         into: the folder with everything else.
         app: the app's name.
         materials: the bill of materials.
-        programs: the programs of the home, by name; `{agent}` in them is replaced by the folder of the kit.
+        programs: the programs of the home, by name.
     """
     described = order.description
     (into / "sbom.cdx.json").write_text(materials, encoding="utf-8", newline="\n")
@@ -171,13 +171,13 @@ def finish(order: Order, into: Path, *, app: str, materials: str, programs: Mapp
         "format": FORMAT, "id": identity, "app": app, "platform": HOST_TAGS[order.platform], "url": described.url,
         "mirrors": list(described.mirrors), "proxy": described.proxy, "has_ca_file": described.ca_file is not None,
         "till_user": described.till_user, "till_group": described.till_group,
-        "interpreters": dict(described.interpreters),
+        "interpreters": dict(described.interpreters), "version": described.version,
     }  # fmt: skip
     (into / "kit.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8", newline="\n")
     (into / PROGRAMS).mkdir()
     for name, data in programs.items():
         path = into / PROGRAMS / name
-        path.write_bytes(data.replace(b"{agent}", FOLDER.format(identity).encode()))
+        path.write_bytes(data)
         path.chmod(0o755)
     folder = into.with_name(FOLDER.format(identity))
     into.rename(folder)

@@ -157,14 +157,18 @@ Function un.onInit
 FunctionEnd
 
 Section Uninstall
-  IfFileExists "$INSTDIR\${AGENT}\python\python.exe" 0 broken
-  nsExec::ExecToLog '${UPDATER} kit remove "$INSTDIR\${AGENT}"'
+  ; The agent may have brought a newer kit: the program finds the one that runs.
+  IfFileExists "$INSTDIR\current.json" 0 broken
+  nsExec::ExecToLog '"$INSTDIR\rescue\python\python.exe" -I "$INSTDIR\tillkeeper.exe" kit remove'
   Pop $0
+  ; 70: no kit is left.
+  StrCmp $0 70 broken
   ${If} $0 != 0
     ${Die} 16 "The till is open. Close it, and remove this again; nothing was removed ($0)."
   ${EndIf}
   SetOutPath "$TEMP"
   ClearErrors
+  IfFileExists "$INSTDIR\${AGENT}\kit.json" 0 broken
   Rename "$INSTDIR\${AGENT}" "$INSTDIR\${AGENT}.gone"
   ${If} ${Errors}
     ReadEnvStr $1 ProgramData
@@ -186,6 +190,8 @@ broken:
   Delete "$INSTDIR\tillkeeper-launch.exe"
   Delete "$INSTDIR\.old-*.exe"
   Delete "$INSTDIR\current.json"
+  Delete "$INSTDIR\attempts.json"
+  RMDir /r "$INSTDIR\versions"
   FindFirst $2 $3 "$INSTDIR\agent-*"
   ${DoWhile} $3 != ""
     RMDir /r "$INSTDIR\$3"

@@ -6,7 +6,6 @@ import hashlib
 import re
 import shutil
 import subprocess
-import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -28,7 +27,7 @@ _OPENSSL: Final = re.compile(rb"OpenSSL (\d\.\d{1,2}\.\d{1,2}[a-z]?) ")
 _SQLITE: Final = re.compile(rb"\x00(3\.\d{1,2}\.\d{1,2})\x00")
 
 
-def build(order: payload.Order, output: Path) -> payload.Payload:
+def build(order: payload.Order, *, output: Path, scratch: Path) -> payload.Payload:
     """Write the setup program; return its kit.
 
     Raises:
@@ -45,26 +44,25 @@ def build(order: payload.Order, output: Path) -> payload.Payload:
         )  # fmt: skip
     if order.description.till_user:
         raise PublishError(operation="make a setup program", cause="[accounts] is not implemented on Windows")
-    with tempfile.TemporaryDirectory(prefix="tillkeeper-kit-") as scratch:
-        made = Path(scratch) / "new"
-        app = payload.begin(order, into=made)
-        parts = _python(order.python, sha256=Sha256(order.python_sha256.strip().lower()), into=made / "python")
-        shutil.copy(ROLLBACK, made / "rescue" / "rollback.cmd")
-        text = ROLLBACK.read_text(encoding="ascii").replace("{app}", app)
-        (made / "rescue" / "rollback.cmd").write_text(text, encoding="ascii", newline="\r\n")
-        materials = payload.libraries(order, made, (*parts, starters.part()))
-        programs = {
-            "tillkeeper.exe": starters.starter(app, windowed=False),
-            "tillkeeper-launch.exe": starters.starter(app, windowed=True),
-        }
-        kit = payload.finish(order, made, app=app, materials=materials, programs=programs)
-        if order.sign:
-            for program in sorted((kit.folder / "programs").glob("*.exe")):
-                sign(order.sign, program)
-        payload.seal(kit)
-        _compile(order, kit, output)
-        if order.sign:
-            sign(order.sign, output)
+    made = scratch / "new"
+    app = payload.begin(order, into=made)
+    parts = _python(order.python, sha256=Sha256(order.python_sha256.strip().lower()), into=made / "python")
+    shutil.copy(ROLLBACK, made / "rescue" / "rollback.cmd")
+    text = ROLLBACK.read_text(encoding="ascii").replace("{app}", app)
+    (made / "rescue" / "rollback.cmd").write_text(text, encoding="ascii", newline="\r\n")
+    materials = payload.libraries(order, made, (*parts, starters.part()))
+    programs = {
+        "tillkeeper.exe": starters.starter(app, windowed=False),
+        "tillkeeper-launch.exe": starters.starter(app, windowed=True),
+    }
+    kit = payload.finish(order, made, app=app, materials=materials, programs=programs)
+    if order.sign:
+        for program in sorted((kit.folder / "programs").glob("*.exe")):
+            sign(order.sign, program)
+    payload.seal(kit)
+    _compile(order, kit, output)
+    if order.sign:
+        sign(order.sign, output)
     return kit
 
 

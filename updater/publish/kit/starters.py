@@ -1,4 +1,4 @@
-"""Programs that start the Python of a kit: launchers of distlib with a script behind them."""
+"""Programs of a kit's home on Windows: launchers of distlib with the program that starts kits behind them."""
 
 from __future__ import annotations
 
@@ -12,29 +12,21 @@ import distlib
 
 from updater.model import Sha256
 from updater.publish.kit.bill import Part
+from updater.publish.kit.programs import program
 
 CONSOLE, WINDOWED = "t64.exe", "w64.exe"
-SCRIPT: Final = """\
-import os
-import sys
-
-places = os.environ.get("PROGRAMDATA") or r"C:\\ProgramData"
-os.environ.setdefault("TILLKEEPER_SETTINGS", os.path.join(places, "Tillkeeper", {app!r}, "settings.toml"))
-from updater.__main__ import {function}
-
-{function}()
-"""
+WINDOWS_SETTINGS: Final = r"%PROGRAMDATA%\Tillkeeper\{app}\settings.toml"
 
 
 def starter(app: str, *, windowed: bool) -> bytes:
-    """Return a program that runs `updater`, or the launcher without a console; `{agent}` in it is the kit's folder."""
-    text = SCRIPT.format(app=app, function="launch" if windowed else "main")
+    """Return a program that runs `updater`, or the launcher without a console, with the Python of the rescue folder."""
+    text = program(settings=WINDOWS_SETTINGS.format(app=app), first_word="launch" if windowed else "")
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(zipfile.ZipInfo("__main__.py", (1980, 1, 1, 0, 0, 0)), text)
     # The folder of the program; quotes only where a space follows, which there is none.
     python = "pythonw.exe" if windowed else "python.exe"
-    line = f"#!<launcher_dir>\\{{agent}}\\python\\{python} -I\r\n"
+    line = f"#!<launcher_dir>\\rescue\\python\\{python} -I\r\n"
     return _launcher(windowed=windowed).read_bytes() + line.encode() + packed.getvalue()
 
 

@@ -16,11 +16,13 @@ if [ ! -d "$HOME/$AGENT" ]; then
     cp -a "$PAYLOAD/$AGENT" "$HOME/$AGENT.new"
     mv -T "$HOME/$AGENT.new" "$HOME/$AGENT"
 fi
-"$HOME/$AGENT/programs/start" kit place "$HOME/$AGENT" --rescue "$RESCUE"
+# By itself, not by the program of the home, which may be another kit's until this is done.
+/usr/bin/python3 -I -S -c "import sys; sys.path.insert(0, sys.argv.pop(1)); from updater.__main__ import main; main()" \
+    "$HOME/$AGENT/site" kit place "$HOME/$AGENT" --rescue "$RESCUE"
 cat >"$HOME/begin.new" <<'SCRIPT'
 #!/bin/sh
 # The first installation of the terminal; afterwards it does nothing.
-exec "$HOME/start" kit begin "$HOME/$AGENT" --rescue "$RESCUE"
+exec "$HOME/start" kit begin --rescue "$RESCUE"
 SCRIPT
 chmod 755 "$HOME/begin.new"
 mv -T "$HOME/begin.new" "$HOME/begin"
