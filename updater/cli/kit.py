@@ -38,11 +38,11 @@ def place(folder: Path, *, rescue: Path | None) -> None:
 @with_rescue
 def begin(folder: Path | None, *, rescue: Path | None) -> None:
     """Install the terminal, unless it is installed. Needs the update server. Status 75: try again later."""
-    from updater.terminal import kit
+    from updater.terminal import kit, kit_installation
 
     with in_words():
         found = kit.read(_own(folder))
-        done = kit.begin(found, rescue=_rescue(found.folder, rescue))
+        done = kit_installation.begin(found, rescue=_rescue(found.folder, rescue))
     click.echo(f"{done or 'The terminal is installed already'}.")
 
 
@@ -52,12 +52,12 @@ def remove(folder: Path | None) -> None:
     """Stop and remove the service, unless the app runs; the setup program removes the files after it."""
     from updater import settings as settings_file
     from updater.host import this_host
-    from updater.terminal import kit
+    from updater.terminal import kit, kit_installation
     from updater.terminal.service import service_of
 
     with in_words():
         found = kit.read(_own(folder))
-        kit.refuse_running(found)
+        kit_installation.refuse_running(found)
         path = this_host().machine_folders(found.app).settings_file
         if path.exists():
             service_of(settings_file.load(path, {})).uninstall()

@@ -1,6 +1,6 @@
 """The pointer of a kit's home, `current.json`: which kit starts, which one before, and the trial of a third.
 
-Whoever writes it keeps every kit that it names. One rename is one change: a crash leaves the pointer before or after.
+Its writer keeps every kit that it names. One rename is one change: a crash leaves the pointer before or after.
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ from dbsync.errors import TillkeeperError
 from dbsync.storage import children, file_calls, files
 from dbsync.storage.platform import this_platform
 from updater.bundle_names import MANIFEST_NAME
-from updater.host import stub
 
 NAME: Final = "kit.json"
 """The file that is locked: every kit has it, and every account may read it."""
@@ -57,6 +56,9 @@ def remove_unused(home: Path, *, keep: frozenset[str], by_setup: bool = False) -
         by_setup: whether a setup asks. For others a kit that was never in place, and is no release, is one that a
             setup is just bringing.
     """
+    # Here, because a launch needs none of it.
+    from updater.host import stub
+
     for folder in files.listed(home, f"{GONE}*"):
         file_calls.remove_tree_if_possible(folder)
     for folder in files.listed(home, FOLDER.format("*")):

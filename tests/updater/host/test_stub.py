@@ -15,6 +15,7 @@ import pytest
 
 from updater.host import stub
 from updater.publish.kit.programs import program
+from updater.terminal import launch_count
 
 SCRIPT: Final = """\
 import os, sys
@@ -215,3 +216,7 @@ def test_what_stands_in_the_place_of_the_count_is_not_followed(home: Home, kind:
     assert home.run("launch").split()[0] == "a1"
     assert victim.read_text() == "mine"
     assert not (home.folder / "attempts.json").exists(), "the till's account counts in the folder that it may write"
+
+
+def test_a_launcher_clears_the_count_that_the_starter_makes() -> None:
+    assert (launch_count.PLACE, launch_count.NAME) == (stub.REACHED, stub.LAUNCHES)
