@@ -66,7 +66,7 @@ class DiskKind(StrEnum):
     NETWORK = "network"
     """Another machine can write it."""
     FORGETS = "forgets"
-    """What is written is gone after a restart."""
+    """A restart undoes everything that is written."""
     UNKNOWN = "unknown"
 
 

@@ -315,7 +315,7 @@ def make_many(folder: Path, count: int, size_bytes: int) -> int:
 
 
 def file_of(folder: Path, number: int) -> Path:
-    """Where a file of many is."""
+    """Return the place of a file of many."""
     return folder / f"data/part{number // 100:04d}/file_{number:06d}.bin"
 
 

@@ -115,7 +115,7 @@ class Home:
         """Added to the environment."""
 
     def place(self, version: str, *, behaviour: str = "good") -> str:
-        """What a setup does."""
+        """Do what a setup does."""
         self.folder.mkdir(exist_ok=True)
         made = self.payload(version, behaviour)
         folder = self.folder / made.folder.name
@@ -199,7 +199,7 @@ class Home:
         return "".join(said) + rest
 
     def pointer(self) -> dict[str, Any]:
-        """What starts."""
+        """Return what starts."""
         return stub.pointer(self.folder)
 
     def kits(self) -> set[str]:

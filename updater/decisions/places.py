@@ -20,7 +20,7 @@ class Hazard(StrEnum):
     SYNCED = "synced"
     """Another program copies the files to other machines and back."""
     FORGETS = "forgets"
-    """What is written is gone after a restart."""
+    """A restart undoes everything that is written."""
     REMOVABLE = "removable"
     """The disk can be taken out of the running machine."""
     FAT = "fat"
