@@ -90,8 +90,8 @@ AGENTS: Final = (
     "updater.cli.install", "updater.cli.check", "updater.cli.run", "updater.cli.status", "updater.cli.allow",
     "updater.cli.rollback", "updater.cli.launch", "updater.cli.confirm", "updater.cli.progress_bar",
     "updater.cli.doctor", "updater.cli.trust", "updater.cli.uninstall",
-    "updater.cli.service", "updater.cli.kit", "updater.terminal.kit", "updater.terminal.kit_installation", "updater.terminal.kit_test",
-    "updater.terminal.own_kit",
+    "updater.cli.service", "updater.cli.kit", "updater.terminal.kit", "updater.terminal.kit_installation",
+    "updater.terminal.kit_test", "updater.terminal.own_kit",
 )  # fmt: skip
 """Modules that only the agent and people's commands load: they may use libraries."""
 
