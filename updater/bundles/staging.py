@@ -13,9 +13,10 @@ from typing import Final, Protocol
 from packaging.version import Version
 
 from dbsync.errors import Refused, TryLater
-from dbsync.storage import files
+from dbsync.storage import file_calls, files
 from dbsync.storage.claims import plain
 from dbsync.storage.connections import LIBRARY_VERSION
+from dbsync.storage.platform import this_platform
 from updater import __version__
 from updater.answers import Answer, Catalog, Offer, Unusable
 from updater.bundle_names import agent_app, is_version
@@ -263,6 +264,11 @@ class Staging:
         self._versions.check(staging, manifest)
         if manifest.self_test is None:
             return
+        if not this_platform().renames_open_files:
+            # A program that opens its files without waiting would fail at one that a scanner still holds.
+            for path in manifest.files:
+                with files.disk_errors("read", staging / path):
+                    file_calls.open_to_read(staging / path).close()
         command = self._self_test_command(staging, manifest)
         code, output = self._self_test(command, folder=staging, timeout_seconds=manifest.self_test_timeout_seconds)
         if code != 0:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from updater.cli.shared import FILE, FOLDER, in_words
-from updater.decisions.places import ACCEPTABLE
+from updater.settings import ACCEPTABLE_DISKS
 
 ACCEPT_HELP = "Install on a disk that looks as if it did not keep files; may be repeated."
 
@@ -31,7 +31,7 @@ ACCEPT_HELP = "Install on a disk that looks as if it did not keep files; may be 
 @click.option("--machine", is_flag=True, help="Use the places of this machine instead of this account's.")
 @click.option("--till-user", metavar="NAME", help="The account that runs the app; needs the administrator's rights.")
 @click.option("--till-group", metavar="NAME", help="The group of several accounts that run the app.")
-@click.option("--accept-disk", "accepted_disks", multiple=True, type=click.Choice(ACCEPTABLE), help=ACCEPT_HELP)
+@click.option("--accept-disk", "accepted_disks", multiple=True, type=click.Choice(ACCEPTABLE_DISKS), help=ACCEPT_HELP)
 @click.option("--stable-path", metavar="PATH", help="A link that leads to the version that runs, or none.")
 @click.option("--change", is_flag=True, help="Replace installed settings by the options that differ.")
 @click.option("--interpreter", "roles", multiple=True, metavar="ROLE=PATH", help="E.g. python=/usr/bin/python3.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from dbsync.errors import shown
@@ -46,6 +47,10 @@ class Conversation:
         child, reader = self._child, self._reader
         self._child = self._reader = None
         if child is not None:
+            assert child.stdin is not None
+            # One that has ended cannot take what was meant for it.
+            with suppress(OSError):
+                child.stdin.close()
             with child:
                 if child.returncode is None:
                     # Else its deadline has ended it, and its number may be another process's by now.

@@ -33,6 +33,7 @@ ALLOWED = {
         "chmod": "the same",
     },
     "dbsync.storage.file_calls": {
+        "mkdtemp": "a folder for this account alone",
         "open": "for callers that have made the file before, or work in a folder of their own",
         "write_bytes": "the same",
         "move": "between folders of a terminal",
@@ -44,10 +45,6 @@ ALLOWED = {
     "dbsync.backups.compression": {"open": "the null device"},
     "dbsync.migrations.code_child": {"umask": "of its own process, which makes no file", "open": "the null device"},
     "dbsync.migrations.engines.own_command": {"TemporaryFile": "without a name"},
-    "dbsync.database.comparing": {"TemporaryDirectory": "a folder for this account alone"},
-    "dbsync.cli.check": {"TemporaryDirectory": "a folder for this account alone"},
-    "dbsync.cli.verify": {"TemporaryDirectory": "a folder for this account alone"},
-    "dbsync.commands.dry_run": {"TemporaryDirectory": "a folder for this account alone"},
 }
 """The only places that make files by themselves, with the call and the reason; all others ask `storage.files`."""
 
