@@ -59,6 +59,9 @@ LACKING_WORDS: Final = (
     *(words for number in LACKS for words in (os.strerror(number), f"[Errno {number}]")),
 )  # fmt: skip
 
+HELD_WORDS: Final = ("[WinError 5]", "[WinError 32]", "[WinError 33]", f"[Errno {errno.EACCES}]")
+"""Errors of a program whose file another one has open, on a system where that one may forbid it."""
+
 
 class SelfTest(Protocol):
     """The way to run a self-test, with the rights of the account that runs the app."""
@@ -264,13 +267,7 @@ class Staging:
         self._versions.check(staging, manifest)
         if manifest.self_test is None:
             return
-        if not this_platform().renames_open_files:
-            # A program that opens its files without waiting would fail at one that a scanner still holds.
-            for path in manifest.files:
-                with files.disk_errors("read", staging / path):
-                    file_calls.open_to_read(staging / path).close()
-        command = self._self_test_command(staging, manifest)
-        code, output = self._self_test(command, folder=staging, timeout_seconds=manifest.self_test_timeout_seconds)
+        code, output = self._tested(staging, manifest)
         if code != 0:
             ended = "did not end in time" if code is None else f"ended with code {code}"
             kind = TryLater if is_spoilt_here(code, output) and self._gets_another_test(offer) else Refused
@@ -280,6 +277,23 @@ class Staging:
             raise kind(operation=f"self-test {manifest.version}", path=staging, cause=cause)
         # The self-test may have left extra files (caches); the folder must be exactly what was signed.
         self._versions.check(staging, manifest, remove_extra=True)
+
+    def _tested(self, staging: Path, manifest: Manifest) -> tuple[int | None, str]:
+        """Run the self-test; return its exit code and the end of its output.
+
+        A program that opens its files without waiting fails where a scanner holds a new one: then it is run again once
+        all can be read.
+        """
+        command, is_held_alone = self._self_test_command(staging, manifest), not this_platform().renames_open_files
+        for _ in range(SELF_TESTS_COUNT):
+            if is_held_alone:
+                for path in manifest.files:
+                    with files.disk_errors("read", staging / path):
+                        file_calls.open_to_read(staging / path).close()
+            code, output = self._self_test(command, folder=staging, timeout_seconds=manifest.self_test_timeout_seconds)
+            if code == 0 or not is_held_alone or not any(words in output for words in HELD_WORDS):
+                break
+        return code, output
 
     def shelve(self, offer: Offer, staging: Path) -> None:
         """Make the folder durable, give it its final name and remove the archive."""
