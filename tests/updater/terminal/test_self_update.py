@@ -155,7 +155,7 @@ def test_a_setup_wins_over_a_trial_and_a_kit_in_use_stays(home: Home) -> None:
 
 # ------------------------------------------------------------------------------------------------------------- the cuts
 
-SAMPLE: Final = 3
+SAMPLE: Final = 2
 """So many cuts of each part in the usual run; all of them with `--long`."""
 
 
