@@ -9,7 +9,6 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 import pytest
 
@@ -155,9 +154,6 @@ def test_a_setup_wins_over_a_trial_and_a_kit_in_use_stays(home: Home) -> None:
 
 # ------------------------------------------------------------------------------------------------------------- the cuts
 
-SAMPLE: Final = 2
-"""So many cuts of each part in the usual run; all of them with `--long`."""
-
 
 class Stage:
     """A home whose whole state can be had again."""
@@ -209,12 +205,6 @@ def kill_all(mark: str) -> None:
                 continue
 
 
-def numbers(count: int, request: pytest.FixtureRequest) -> list[int]:
-    """All of them, or some that are spread evenly."""
-    every = 1 if not request.config.getoption("-m") else max(1, count // SAMPLE)
-    return [*range(1, count + 1)][::every]
-
-
 @pytest.fixture
 def stage(first_release: Vendor, tmp_path: Path) -> Iterator[Stage]:
     vendor = copy_of(first_release, tmp_path / "vendor")
@@ -228,10 +218,9 @@ def stage(first_release: Vendor, tmp_path: Path) -> Iterator[Stage]:
         yield Stage(home, tmp_path)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(3600)
-def test_a_cut_at_every_step_of_an_update_leaves_a_whole_agent_and_the_same_end(
-    stage: Stage, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+def test_a_cut_at_every_step_of_an_update_leaves_a_whole_agent_and_the_same_end(stage: Stage, tmp_path: Path) -> None:
     home, one = stage.home, stage.home.ids["1"]
     two = home.publish("2")
     stage.folder = tmp_path / "kept"
@@ -248,7 +237,7 @@ def test_a_cut_at_every_step_of_an_update_leaves_a_whole_agent_and_the_same_end(
         count = (stage.folder / "count").stat().st_size
         assert count > 3
         print(f"{words}: {count} renames")
-        for number in numbers(count, request):
+        for number in range(1, count + 1):
             stage.set_up()
             assert stage.cut(number, words), number
             assert home.run("status")[0] == 0, number
@@ -265,9 +254,7 @@ def test_a_cut_at_every_step_of_an_update_leaves_a_whole_agent_and_the_same_end(
 
 
 @pytest.mark.timeout(3600)
-def test_a_cut_at_every_step_of_the_way_back_ends_the_same(
-    stage: Stage, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+def test_a_cut_at_every_step_of_the_way_back_ends_the_same(stage: Stage, tmp_path: Path) -> None:
     home, one = stage.home, stage.home.ids["1"]
     home.publish("2", behaviour="crash")
     home.run("check")
