@@ -86,7 +86,7 @@ Flow = Callable[[Till], Result]
 
 
 def refused(error: TillkeeperError) -> Result:
-    """What a command says that ends with an error of ours."""
+    """Sentence of a command that ends with an error of ours."""
     return Result(type(error).__name__, error.in_words)
 
 
@@ -214,7 +214,7 @@ class Hand(ABC):
 
 
 class Hold(NamedTuple):
-    """What was held, and whether it was in the way."""
+    """File that was held, and whether that was in the way."""
 
     names: Callable[[], set[str]]
     was_in_the_way: Callable[[], bool]

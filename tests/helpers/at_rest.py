@@ -21,7 +21,7 @@ from updater.repository import unchanged
 SETTLING_COUNT: Final = 6
 """So many starts, each with a cycle of the agent, have to be enough."""
 SOLD_COUNT: Final = 2
-"""What the cashier sells at each of them."""
+"""Count of sales that the cashier makes at each of them."""
 
 
 class Rest(NamedTuple):

@@ -155,7 +155,7 @@ def test_programs_are_read_from_what_the_restart_manager_fills() -> None:
 
 
 def refused(path: Path, code: int) -> OSError:
-    """What a call on a file raises on Windows."""
+    """Error of a call on a file on Windows."""
     error = PermissionError(errno.EACCES, "The file is in use", str(path))
     error.winerror = code  # type: ignore[attr-defined,unused-ignore]
     return error

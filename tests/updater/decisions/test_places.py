@@ -1,4 +1,4 @@
-"""Where a terminal may live: the decision by table, and zones of each system as they are read."""
+"""Places of a terminal: the decision by table, and zones of each system as they are read."""
 
 from __future__ import annotations
 

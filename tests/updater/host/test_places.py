@@ -1,4 +1,4 @@
-"""What each host says of places: names, lengths, zones and links, asked of the system that runs this."""
+"""Places as each host tells them: names, lengths, zones and links, asked of the system that runs this."""
 
 from __future__ import annotations
 

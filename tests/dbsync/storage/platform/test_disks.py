@@ -28,7 +28,7 @@ DOCKER = "overlay / overlay rw,lowerdir=/var/lib/docker/l/A:/var/lib/docker/l/B,
 
 
 def asked(tmp_path: Path, *lines: str, path: str, monkeypatch: pytest.MonkeyPatch, start: str = "quiet") -> Disk:
-    """What Linux says of a path on a machine with these mounts, which was started with these words."""
+    """Return the disk of a path, as Linux tells it on a machine with these mounts and these words of its kernel."""
     for name, text in (("MOUNTS", "\n".join(lines) + "\n"), ("CMDLINE", start)):
         (tmp_path / name).write_text(text, encoding="utf-8")
         monkeypatch.setattr(linux, name, tmp_path / name)
