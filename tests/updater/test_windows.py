@@ -208,18 +208,19 @@ def test_an_update_while_a_scanner_holds_every_new_file_for_three_seconds(vendor
     assert till.lost_receipts() == []
 
 
-KILLED: Final = (
-    ("look, download, stage", AGENT), ("first launch, migration", LAUNCHER), ("confirm", KEEPER),
-    ("crash and way back", APP),
-)  # fmt: skip
-"""A sample of `tests/drills/terminate.py`."""
+KILLED: Final = {
+    "look, download, stage": AGENT, "first launch, migration": LAUNCHER, "confirm": KEEPER, "crash and way back": APP,
+}  # fmt: skip
+"""A sample of `tests/drills/terminate.py`: a flow, and which of its processes is killed."""
 
 
-def test_a_process_that_is_killed_at_a_random_moment_costs_no_sale(first_release: Vendor, tmp_path: Path) -> None:
-    flows = {flow.name: flow for flow in FLOWS}
+@pytest.mark.parametrize("name", KILLED)
+def test_a_process_that_is_killed_at_a_random_moment_costs_no_sale(
+    name: str, first_release: Vendor, tmp_path: Path
+) -> None:
+    flow = next(flow for flow in FLOWS if flow.name == name)
     with staged(tmp_path, first_release) as stage:
-        for number, (name, role) in enumerate(KILLED):
-            calibrate(stage, flows[name])
-            found = play(stage, flows[name], role, random.Random(number))
-            assert found.met, found
-            assert found.violations == (), found
+        calibrate(stage, flow)
+        found = play(stage, flow, KILLED[name], random.Random(list(KILLED).index(name)))
+        assert found.met, found
+        assert found.violations == (), found
