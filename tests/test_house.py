@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path, PurePath
 from typing import Final
@@ -186,9 +187,15 @@ def layer_of(name: str) -> str:
     return name
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    """Return the syntax tree of a module, which each of these rules reads."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imports(path: Path, *, deep: bool = True) -> Iterator[str]:
     """Yield the modules that a file imports, also inside functions; not those for type checking only."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = tree_of(path)
     skipped = {
         id(inner)
         for node in ast.walk(tree)
@@ -223,7 +230,7 @@ def is_below(name: str, packages: tuple[str, ...]) -> bool:
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_each_module_states_its_purpose_and_its_functions_fit_a_screen(path: Path) -> None:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = tree_of(path)
     purpose = ast.get_docstring(tree) or ""
     assert purpose.splitlines()[:1] != [], "a purpose in one line"
     assert purpose.splitlines()[0].endswith((".", ":")), "the purpose ends in its first line"
@@ -272,7 +279,7 @@ def test_terminals_never_import_the_vendors_side() -> None:
 def test_packages_hold_a_docstring_and_nothing_else() -> None:
     for path in MODULES:
         if path.name == "__init__.py" and name_of(path) not in ("dbsync", "updater", *SYSTEMS):
-            (docstring,) = ast.parse(path.read_text(encoding="utf-8")).body
+            (docstring,) = tree_of(path).body
             assert isinstance(docstring, ast.Expr), name_of(path)
 
 
@@ -281,7 +288,7 @@ def test_decisions_are_pure() -> None:
         if is_below(name, PURE):
             foreign = {imported.split(".")[0] for imported in imports(path)} - {"dbsync", "updater"}
             assert foreign <= {"__future__", "typing", "enum", "collections", "datetime"}, name
-            calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+            calls = [node.func for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call)]
             asked = {call.attr for call in calls if isinstance(call, ast.Attribute)}
             assert not asked & {"now", "utcnow", "today"}, f"{name}: a decision is given the time"
             layers = {layer_of(imported) for imported in own_imports(path)}
@@ -294,7 +301,7 @@ def test_a_method_without_a_docstring_is_documented_where_it_is_declared(path: P
     import importlib
     import inspect
 
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    for node in tree_of(path).body:
         if not isinstance(node, ast.ClassDef) or node.name.startswith("_"):
             continue
         methods = [part for part in node.body if isinstance(part, ast.FunctionDef) and not part.name.startswith("_")]
@@ -325,7 +332,7 @@ def test_two_paths_are_given_by_name(path: Path) -> None:
 
     `like`, after `*`, is only looked at: the file whose owner and rights another one gets.
     """
-    for function in public_functions(ast.parse(path.read_text(encoding="utf-8"))):
+    for function in public_functions(tree_of(path)):
         by_place = [*function.args.posonlyargs, *function.args.args]
         paths = {
             argument.arg
@@ -350,7 +357,7 @@ IDENTITIES: Final = {
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_an_identity_has_a_type_of_its_own(path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.AnnAssign):
             name, annotation = ast.unparse(node.target), node.annotation
         elif isinstance(node, ast.arg) and node.annotation is not None:
@@ -365,7 +372,7 @@ def steps() -> frozenset[str]:
     """Return the classes between which decisions choose: the members of the unions `Step = A | B` beside them."""
     found: set[str] = set()
     for name, path in NAMES.items():
-        for node in ast.parse(path.read_text(encoding="utf-8")).body if is_below(name, PURE) else ():
+        for node in tree_of(path).body if is_below(name, PURE) else ():
             if isinstance(node, ast.Assign) and isinstance(node.value, ast.BinOp):
                 found |= {part.id for part in ast.walk(node.value) if isinstance(part, ast.Name)}
     return frozenset(found)
@@ -376,7 +383,7 @@ def test_a_step_is_told_by_match_and_no_case_falls_through(path: Path) -> None:
     """With a new member of a union or an enum, mypy names every place that does not handle it yet."""
     known = steps()
     assert {"Refuse", "Migrate", "RestoreCarried", "Overwrite", "Adopt", "Swap", "GoBack"} <= known
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Match):
             *_, last = node.cases
             assert ast.unparse(last.pattern) == "_", f"line {node.lineno}: the last case is `case _`"
@@ -402,7 +409,7 @@ def test_upgrade_touches_files_and_sqlite_through_its_effects_only() -> None:
         assert foreign <= {"__future__", "abc", "typing", "enum", "collections", "functools", "pathlib"}, name
         layers = {layer_of(imported) for imported in own_imports(path)}
         assert layers <= {"dbsync.errors", "dbsync.facts", "dbsync.model", "dbsync.outcomes", "dbsync.upgrade"}, name
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.Call):
                 called = ast.unparse(node.func)
                 assert called.rpartition(".")[2] not in FILE_EFFECTS, f"{name} calls {called}"
@@ -411,7 +418,7 @@ def test_upgrade_touches_files_and_sqlite_through_its_effects_only() -> None:
 def test_a_file_error_becomes_one_of_ours_where_it_arises() -> None:
     """Nobody expects an OSError of a function of ours: only the last nets catch one beside our own errors."""
     for name, path in NAMES.items():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.ExceptHandler) and node.type is not None:
                 caught = {ast.unparse(part) for part in ast.walk(node.type) if isinstance(part, ast.Name)}
                 if {"OSError", "TillkeeperError"} <= caught:
@@ -420,7 +427,7 @@ def test_a_file_error_becomes_one_of_ours_where_it_arises() -> None:
 
 def test_one_file_opens_sqlite_and_only_views_print_ask_and_exit() -> None:
     for name, path in NAMES.items():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree_of(path)):
             if not isinstance(node, ast.Call):
                 continue
             called = ast.unparse(node.func)

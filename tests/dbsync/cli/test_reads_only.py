@@ -18,6 +18,7 @@ from tests.dbsync.cli.test_command_line import AS_NOBODY, open_folder, run
 from tests.dbsync.commands.test_dry_run import CRASH
 from tests.helpers.damage import flip
 from tests.helpers.shop import effects, make_shop, released, sales, upgrade, version
+from tests.helpers.turns import in_turns
 
 __all__ = ["open_folder"]
 
@@ -128,8 +129,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("name", STATES)
+@pytest.mark.parametrize(("name", "command"), in_turns(STATES, COMMANDS))
 def test_nothing_on_the_disk_changes(shop: Path, tmp_path: Path, name: str, command: str) -> None:
     folder = tmp_path / "till"
     shutil.copytree(shop, folder)
@@ -153,8 +153,13 @@ def test_nothing_on_the_disk_changes(shop: Path, tmp_path: Path, name: str, comm
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="only root can become another user")
-@pytest.mark.parametrize("command", ["status", "verify", "history", "backups", "upgrade --dry-run"])
-@pytest.mark.parametrize("name", ["at_rest_in_wal", "wal_without_index", "wal_with_index", "hot_journal"])
+@pytest.mark.parametrize(
+    ("name", "command"),
+    in_turns(
+        ["at_rest_in_wal", "wal_without_index", "wal_with_index", "hot_journal"],
+        ["status", "verify", "history", "backups", "upgrade --dry-run"],
+    ),
+)
 def test_they_work_in_a_folder_that_may_not_be_written(shop: Path, open_folder: Path, name: str, command: str) -> None:
     if command in RUNS_CODE and not is_open_to_others(Path(sys.executable)):
         pytest.skip("this Python is closed to others: a migration in Python could not be run")

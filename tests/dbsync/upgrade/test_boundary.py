@@ -18,6 +18,7 @@ from dbsync.errors import Locked, TillkeeperError, described, interrupts, wrappe
 from dbsync.upgrade import coordinator, restore_decision
 from tests.helpers.raised import HARD, INTERRUPTIONS
 from tests.helpers.shop import dump, dump_but_marks, effects, make_shop, released, sell, upgrade, written
+from tests.helpers.turns import in_turns
 
 PLACES: Final = {
     "preflight": "READ_ONLY",
@@ -50,8 +51,7 @@ def is_free(database: Path) -> bool:
     return True
 
 
-@pytest.mark.parametrize("kind", HARD)
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(("place", "kind"), in_turns(PLACES, HARD))
 def test_whatever_an_effect_raises_the_run_ends_with_a_name_and_the_database_as_it_was(
     tmp_path: Path, place: str, kind: str
 ) -> None:

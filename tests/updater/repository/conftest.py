@@ -12,6 +12,8 @@ from tests.helpers.newer_tuf import make_library, make_python
 OLDER, NEWER, NO_LINKS = "older tuf", "newest tuf", "newest tuf without links"
 NO_LIBRARY = ("test_conformance_client", "test_held_metadata", "test_isolation", "test_time_floor", "test_unchanged")
 """Modules about paths, and about decisions that no library takes."""
+SERVERS = ("test_bad_servers",)
+"""Modules about servers, which cost seconds a case, and for which the library that kits pin is enough."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -21,7 +23,10 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "library" not in metafunc.fixturenames:
         return
-    names = [OLDER] if Path(metafunc.module.__file__).stem in NO_LIBRARY else [OLDER, NEWER]
+    module = Path(metafunc.module.__file__).stem
+    names: list[object] = [OLDER] if module in NO_LIBRARY else [OLDER, NEWER]
+    if module in SERVERS:
+        names[0] = pytest.param(OLDER, marks=pytest.mark.long)
     if metafunc.definition.get_closest_marker("without_links"):
         names.append(NO_LINKS)
     metafunc.parametrize("library", names, indirect=True)

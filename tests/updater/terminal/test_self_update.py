@@ -253,6 +253,7 @@ def test_a_cut_at_every_step_of_an_update_leaves_a_whole_agent_and_the_same_end(
             assert left <= {f"agent-{one}", f"agent-{two}", "rescue", "start", "current.json", "attempts.json"}, number
 
 
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_a_cut_at_every_step_of_the_way_back_ends_the_same(stage: Stage, tmp_path: Path) -> None:
     home, one = stage.home, stage.home.ids["1"]
