@@ -504,6 +504,14 @@ def test_only_the_patient_layer_opens_removes_and_renames_files() -> None:
     assert calling.get("scripts.rollback") == {"os.open"}, "the null device"
 
 
+def test_only_the_systems_know_how_a_file_is_made_durable() -> None:
+    syncing = {name for name, path in NAMES.items() if "os.fsync(" in path.read_text(encoding="utf-8")}
+    assert syncing == {
+        "dbsync.storage.platform.posix", "dbsync.storage.platform.windows",
+        "updater.host.stub",  # It imports nothing of ours.
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -129,5 +129,4 @@ def _append(*, source: Path, part: Path) -> None:
             kept.seek(begun_bytes)
             while chunk := kept.read(CHUNK_BYTES):
                 file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
+            files.sync_open(file)

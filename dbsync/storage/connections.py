@@ -127,6 +127,9 @@ def open_writing(path: Path, *, create: bool = False, like: Path | None = None, 
         if tolerant:
             tolerate(connection)
         connection.execute("PRAGMA synchronous=EXTRA")
+        # macOS alone leaves what it syncs in the disk's cache without them (sqlite.org/pragma.html#pragma_fullfsync).
+        connection.execute("PRAGMA fullfsync=1")
+        connection.execute("PRAGMA checkpoint_fullfsync=1")
         connection.execute("PRAGMA secure_delete=FAST").fetchall()
     except BaseException:
         connection.close()

@@ -157,7 +157,7 @@ def _replace(sides: _Sides, database: Path, told: Told) -> None:
         at = (run.start - 1) * sides.page_bytes
         content = _copied(sides, at, len(run) * sides.page_bytes)
         _write(sides.before, at, first + content[len(first) :] if at == 0 else content)
-    os.fsync(sides.before.fileno())
+    files.sync_open(sides.before)
     # Commit point.
     file_calls.remove(journal)
     files.sync_folder(journal.parent)
@@ -181,12 +181,10 @@ def _journalled(sides: _Sides, path: Path, database: Path, told: Told) -> array[
             if number <= sides.before_count:
                 journal.write(number.to_bytes(4, "big") + page + _checksum(page, nonce))
                 records_count += 1
-        journal.flush()
-        os.fsync(journal.fileno())
+        files.sync_open(journal)
         journal.seek(_RECORDS_COUNT_AT)
         journal.write(records_count.to_bytes(4, "big"))
-        journal.flush()
-        os.fsync(journal.fileno())
+        files.sync_open(journal)
     files.sync_folder(path.parent)
     return numbers
 

@@ -104,7 +104,7 @@ def write_durably(path: Path, data: bytes, *, mode: int | None = None, like: Pat
             _write_all(descriptor, data)
             if mode is not None:
                 set_mode(temporary, mode)
-            os.fsync(descriptor)
+            this_platform().sync_open(descriptor)
         finally:
             os.close(descriptor)
         replace(source=temporary, target=path)
@@ -203,6 +203,12 @@ def sync_file(path: Path) -> None:
         raise disk_problem("sync", path, cause) from cause
 
 
+def sync_open(file: BinaryIO) -> None:
+    """Make durable what was written to an open file, what it holds in memory included."""
+    file.flush()
+    this_platform().sync_open(file.fileno())
+
+
 def sync_seen(path: Path) -> None:
     """Make a file's content durable that another process may have written; reading it is all that it takes.
 
@@ -258,7 +264,7 @@ def append_line(path: Path, line: str, *, like: Path | None = None) -> None:
             is_new = os.lseek(descriptor, 0, os.SEEK_END) == 0
             start = b"" if is_new or _ends_with_newline(descriptor) else b"\n"
             _write_all(descriptor, start + line.encode() + b"\n")
-            os.fsync(descriptor)
+            this_platform().sync_open(descriptor)
         finally:
             os.close(descriptor)
         if is_new:

@@ -220,7 +220,7 @@ class PosixHost(SharedHost):
             # After the owner: a change of owner clears set-id bits.
             if _rights(os.fstat(descriptor)).mode != rights.mode:
                 os.fchmod(descriptor, rights.mode)
-            os.fsync(descriptor)
+            this_platform().sync_open(descriptor)
         finally:
             os.close(descriptor)
 
@@ -409,7 +409,7 @@ def _make(name: str, parent: int, entry: Entry) -> None:
             os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=parent))
     except FileExistsError:
         return
-    os.fsync(parent)
+    this_platform().sync_open(parent)
 
 
 def tree_of(leader: int, processes: Mapping[int, tuple[int, int]]) -> set[int]:

@@ -154,6 +154,10 @@ class Platform(ABC):
         """Make the content of a file durable that this process has written."""
 
     @abstractmethod
+    def sync_open(self, descriptor: int) -> None:
+        """Make durable what this process has written to an open file, in the disk's own cache too."""
+
+    @abstractmethod
     def sync_seen(self, descriptor: int, path: Path) -> None:
         """Make the content of a file durable that another process may have written, and that this one reads.
 

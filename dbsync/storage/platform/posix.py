@@ -129,13 +129,20 @@ class PosixPlatform(Platform):
         return call()
 
     def sync_file(self, path: Path) -> None:
-        _sync(path)
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            self.sync_open(descriptor)
+        finally:
+            os.close(descriptor)
 
-    def sync_seen(self, descriptor: int, path: Path) -> None:
+    def sync_open(self, descriptor: int) -> None:
         os.fsync(descriptor)
 
+    def sync_seen(self, descriptor: int, path: Path) -> None:
+        self.sync_open(descriptor)
+
     def sync_folder(self, folder: Path) -> None:
-        _sync(folder)
+        self.sync_file(folder)
 
     def barrier(self, folder: Path) -> Barrier | None:
         # sync(2) waits for nothing on some systems and tells of no failure on any.
@@ -362,11 +369,3 @@ def _correct(descriptor: int, model: _Rights) -> None:
         _give_owner(descriptor, model)
     if stat.S_IMODE(found.st_mode) & ~model.mode and os.geteuid() in (0, found.st_uid):
         _set_mode(descriptor, stat.S_IMODE(found.st_mode) & model.mode)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

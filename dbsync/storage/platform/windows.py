@@ -146,6 +146,9 @@ class WindowsPlatform(Platform):
         finally:
             os.close(descriptor)
 
+    def sync_open(self, descriptor: int) -> None:
+        os.fsync(descriptor)
+
     def sync_seen(self, descriptor: int, path: Path) -> None:
         """Flush it if it can be opened for writing, which flushing takes here.
 
