@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -117,7 +116,7 @@ def test_a_till_killed_in_the_middle_of_a_large_transaction_is_migrated_as_it_wa
     ) as till:
         assert till.stdout is not None
         assert till.stdout.readline() == b"spilled\n"
-        till.send_signal(signal.SIGKILL)
+        till.kill()
         till.wait()
     assert journal.stat().st_size > 50_000
     assert wal or database.read_bytes() != before, "the half transaction is in the file"

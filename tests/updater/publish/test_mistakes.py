@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.places import link
 from tests.helpers.terminal import Till
 from tests.helpers.vendor import Vendor, copy_of, password
 from tests.sample_till.bundles import APP, replace_by_mended
@@ -77,7 +78,7 @@ def twins(_: Vendor, bundle: Path) -> None:
 
 
 def link_out(_: Vendor, bundle: Path) -> None:
-    (bundle / "library").symlink_to("../../library")
+    link(bundle / "library", to="../../library")
 
 
 def no_entry(_: Vendor, bundle: Path) -> None:

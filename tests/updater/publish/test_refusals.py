@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.places import ROOT
+from tests.helpers.places import ROOT, link
 from tests.helpers.shop import files
 from tests.helpers.vendor import PASSWORD, Vendor
 
@@ -64,12 +64,12 @@ def misdescribed(vendor: Vendor, bundle: Path) -> list[str]:
 
 
 def absolute_link(vendor: Vendor, bundle: Path) -> list[str]:
-    (bundle / "passwords").symlink_to("/etc/passwd")
+    link(bundle / "passwords", to="/etc/passwd")
     return []
 
 
 def leaving_link(vendor: Vendor, bundle: Path) -> list[str]:
-    (bundle / "library").symlink_to("../../library")
+    link(bundle / "library", to="../../library")
     return []
 
 
@@ -133,8 +133,8 @@ def not_unicode(vendor: Vendor, bundle: Path) -> list[str]:
 
 
 def chain_of_links(vendor: Vendor, bundle: Path) -> list[str]:
-    (bundle / "here").symlink_to(".")
-    (bundle / "out").symlink_to("here/../library")
+    link(bundle / "here", to=".")
+    link(bundle / "out", to="here/../library")
     return []
 
 

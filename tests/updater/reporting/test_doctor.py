@@ -13,6 +13,7 @@ from dbsync.errors import Refused
 from dbsync.storage.platform import this_platform
 from tests.helpers import accounts
 from tests.helpers.accounts import CLERK, CLERKS, as_root, on_disk
+from tests.helpers.places import link
 from tests.helpers.terminal import Till
 from tests.helpers.vendor import Vendor
 from updater.reporting import doctor
@@ -62,7 +63,7 @@ DAMAGES: dict[str, Callable[[Till], object]] = {
     "cut": cut_short,
     "versions": lambda till: (till.settings.program / "versions").rename(till.folder / "elsewhere"),
     "layout": lambda till: (till.settings.state / "events-agent.jsonl").touch(),
-    "link": lambda till: (till.settings.state / "another").symlink_to("/etc"),
+    "link": lambda till: link(till.settings.state / "another", to="/etc"),
     "interpreter": lambda till: rewritten(
         till, f'= "{till.settings.interpreters["python"]}"\n\n', '= "/no/python"\n\n'
     ),
