@@ -126,6 +126,9 @@ child.stdout.readline()
 """
 
 
+KILLED = "it ended with status 9" if sys.platform == "win32" else "it was ended by signal 9"
+
+
 def doing(folder: Path, body: str, *, text: str = "", add: bool = True) -> tuple[Migration, ...]:
     """The sample till's migrations to 4, then a program that adds a column (or not) and does something else."""
     found = with_tool(folder, text=text)
@@ -139,7 +142,7 @@ def doing(folder: Path, body: str, *, text: str = "", add: bool = True) -> tuple
 @pytest.mark.parametrize(
     ("body", "cause"),
     [
-        ("os.kill(os.getpid(), 9)", f"it {'ended with status' if sys.platform == 'win32' else 'was ended by signal'} 9"),
+        ("os.kill(os.getpid(), 9)", KILLED),
         ("os.unlink(sys.argv[1])", "it removed or replaced the file of its copy"),
         (REPLACES, "it removed or replaced the file of its copy"),
         ("open(sys.argv[1], 'r+b').write(b'no database' * 900)", "file is not a database"),
