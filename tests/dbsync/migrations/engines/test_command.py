@@ -126,6 +126,8 @@ child.stdout.readline()
 """
 
 
+REMOVED = "PermissionError" if sys.platform == "win32" else "it removed or replaced the file of its copy"
+"""Windows refuses it to the program, as dbsync has the file open."""
 KILLED = "it ended with status 9" if sys.platform == "win32" else "it was ended by signal 9"
 
 
@@ -143,8 +145,8 @@ def doing(folder: Path, body: str, *, text: str = "", add: bool = True) -> tuple
     ("body", "cause"),
     [
         ("os.kill(os.getpid(), 9)", KILLED),
-        ("os.unlink(sys.argv[1])", "it removed or replaced the file of its copy"),
-        (REPLACES, "it removed or replaced the file of its copy"),
+        ("os.unlink(sys.argv[1])", REMOVED),
+        (REPLACES, REMOVED),
         ("open(sys.argv[1], 'r+b').write(b'no database' * 900)", "file is not a database"),
         ("open(sys.argv[1], 'r+b').truncate(4096)", "it left its copy"),
         ("connection.execute('DROP TABLE dbsync_history')", "dbsync_kept_rows or schema_version, which dbsync keeps"),
