@@ -102,7 +102,7 @@ def check_temporary(
     folder = this_platform().sqlite_temporary_folder()
     if folder is None:
         cause = "SQLite finds no folder for its temporary files that this user may write"
-        hint = "Name one by the environment variable SQLITE_TMPDIR (on Windows: TEMP), or make /tmp writable."
+        hint = "Name one by the environment variable SQLITE_TMPDIR (on Windows: TMP), or make /tmp writable."
         raise ReadOnly(operation=operation, cause=cause, hint=hint)
     check_writable(folder, like=database)
     size_bytes = size_of(database)

@@ -22,7 +22,8 @@ class Environment(NamedTuple):
     hash_seed: int
     """Of Python's hashes of texts, which decide in which order a set is walked."""
     time_zone: str
-    """In the form of POSIX, which needs no table of zones: the name and the hours west of UTC."""
+    """In the form of POSIX, which needs no table of zones: the name and the hours west of UTC. The runtime of Windows
+    knows only names of three letters (learn.microsoft.com, _tzset)."""
     locale: str
     umask: int
     day: str = ""
@@ -50,7 +51,7 @@ class Environment(NamedTuple):
 PINNED: Final = Environment(hash_seed=0, time_zone="UTC0", locale="C.UTF-8", umask=0o077)
 """The environment of every terminal, rehearsal and check."""
 OTHER: Final = Environment(
-    hash_seed=1, time_zone="OTHER-13:45", locale="de_DE.UTF-8", umask=0o027, day="2031-03-04 05:06:07.089"
+    hash_seed=1, time_zone="OTH-13:45", locale="de_DE.UTF-8", umask=0o027, day="2031-03-04 05:06:07.089"
 )
 """An environment that differs from it in everything, for the second run of a check."""
 

@@ -92,7 +92,7 @@ def test_a_database_that_another_process_writes_is_left_alone(tmp_path: Path, wa
         [sys.executable, "-c", text, str(database)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as holder:
         assert holder.stdout is not None
-        assert holder.stdout.readline() == b"held\n"
+        assert holder.stdout.readline().split() == [b"held"]
         done = subprocess.run(
             command(database, Path(released(tmp_path, 4)[0].path).parent),
             capture_output=True,
@@ -210,6 +210,7 @@ def test_too_little_space_is_refused_with_numbers_before_anything_is_touched(tmp
     assert (database.read_bytes(), sales(database)) == before
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="mounts, and how others read them, are of POSIX")
 @pytest.mark.parametrize("name", ["a shop", "a\u2028shop", "a\rshop", "a\nshop", "a\\040shop"])
 def test_a_database_on_a_network_file_system_is_not_migrated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

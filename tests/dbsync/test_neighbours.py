@@ -14,7 +14,7 @@ from dbsync.database.live import LiveEffects
 from dbsync.model import Migration
 from dbsync.outcomes import OutcomeName
 from dbsync.storage import temporary_files
-from tests.helpers.places import ROOT
+from tests.helpers.places import ROOT, link
 from tests.helpers.shop import ask, effects, files, upgrade, version, written
 
 FIRST = "CREATE TABLE sales (id INTEGER PRIMARY KEY, cents INTEGER NOT NULL);"
@@ -49,9 +49,17 @@ def test_each_has_its_own_backups_and_rotation_counts_only_those(tmp_path: Path)
     assert len(catalog.rotate(backups=folder, database=other, keep_count=3, pinned=())) == 9
     assert catalog.list_backups(backups=folder, database=one) == [kept]
     assert len(catalog.list_backups(backups=folder, database=other)) == 3
-    link = tmp_path / "a link.db"
-    link.symlink_to(one)
-    assert catalog.list_backups(backups=folder, database=link) == [kept], "under whatever name it is opened"
+
+
+def test_a_link_has_the_backups_of_the_database_that_it_leads_to(tmp_path: Path) -> None:
+    found = written(tmp_path / "m", FIRST, SECOND)
+    one, _ = two(tmp_path, found[:1])
+    assert upgrade(one, found).name == OutcomeName.MIGRATED
+    backups = one.parent / "backups"
+    kept = catalog.list_backups(backups=backups, database=one)
+    assert len(kept) == 1
+    link(tmp_path / "a link.db", to=one)
+    assert catalog.list_backups(backups=backups, database=tmp_path / "a link.db") == kept
 
 
 def test_going_back_takes_no_backup_of_the_neighbour(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from updater.publish.serve import make_server, running
 from updater.publish.storage import storage_of
 
 PASSWORD = "a password"
+ELSEWHERE = "linux-x86_64" if sys.platform == "win32" else "win32-amd64"
+"""A platform that is not this machine's."""
 ARCHIVE_ALONE = Forms(pack=False, deltas_count=0)
 ITERATIONS_COUNT = 1000
 """Of the key derivation: a key file says how many it has, and to open one of the usual 100 000 takes 30 ms."""

@@ -17,8 +17,16 @@ TWO_ACCOUNTS: Final = "two accounts, and root that becomes one of them, are of P
 MODES: Final = "owners, groups and modes are of POSIX"
 UNITS: Final = "the units of systemd have paths of POSIX"
 MOUNTS: Final = "mounts, and how others read them, are of POSIX"
+BEFORE: Final = "an open file cannot be renamed there, so a backup is checked before the migration, not beside it"
+CHECK_BESIDE: Final = "tests/dbsync/backups/test_check_beside.py"
 LINKS: Final = "a stable path is a junction there, which wine does not make"
 NOT_ON_WINDOWS: Final[dict[str, str]] = {
+    f"{CHECK_BESIDE}::test_the_check_runs_beside_the_migration_and_is_joined_before_commit": BEFORE,
+    f"{CHECK_BESIDE}::test_a_rotten_backup_lets_nothing_be_committed_even_of_a_migration_that_is_verified": BEFORE,
+    f"{CHECK_BESIDE}::test_after_ctrl_c_neither_a_thread_nor_a_part_is_left": BEFORE,
+    f"{CHECK_BESIDE}::test_ctrl_c_while_the_check_is_waited_for_leaves_neither": BEFORE,
+    f"{CHECK_BESIDE}::test_a_check_that_is_cancelled_ends_although_it_has_not_begun": BEFORE,
+    "tests/dbsync/database/test_in_the_way.py::test_every_network_file_system_is_refused_with_the_reason": MOUNTS,
     "tests/dbsync/storage/platform/test_disks.py::test_linux_knows_what_a_mount_keeps": MOUNTS,
     "tests/dbsync/storage/platform/test_disks.py::test_linux_knows_a_disk_that_can_be_taken_out": MOUNTS,
     "tests/dbsync/storage/platform/test_disks.py::test_macos_asks_the_nearest_folder": MOUNTS,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.places import link
 from updater.bundle_names import ManifestError, check_fits, check_link, check_path, check_tree, is_app, is_version
 from updater.host import this_host
 
@@ -104,7 +105,7 @@ def test_the_system_agrees(entries: dict[str, str | None], words: str, tmp_path:
     for path, target in entries.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         if target is not None:
-            (root / path).symlink_to(target)
+            link(root / path, to=target)
     outside = []
     for path, target in entries.items():
         if target is not None:

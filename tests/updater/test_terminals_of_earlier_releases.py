@@ -8,6 +8,7 @@ A failure here means that a terminal in a store would not go on. The code change
 
 from __future__ import annotations
 
+import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -82,14 +83,17 @@ def test_a_recording_is_unpacked_to_the_byte(opened: Opened, commit: str, scene:
 
 
 def test_git_keeps_every_file_of_the_recordings_as_it_is() -> None:
-    command = ["git", "ls-files", "--others", "--ignored", "--exclude-standard", "--", str(RECORDINGS)]
-    ignored = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout
-    assert ignored == ""
     for path in RECORDINGS.rglob("*"):
         name = path.relative_to(RECORDINGS).as_posix()
         assert not set(name) & set('<>:"|?*\\ '), name
         assert name.isascii(), name
         assert len(name) < 150, name
+    git = shutil.which("git")
+    if git is None:
+        pytest.skip("this machine has no git")
+    command = [git, "ls-files", "--others", "--ignored", "--exclude-standard", "--", str(RECORDINGS)]
+    ignored = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    assert ignored == ""
 
 
 @pytest.mark.parametrize("commit", COMMITS)

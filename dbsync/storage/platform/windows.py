@@ -135,9 +135,11 @@ class WindowsPlatform(Platform):
                 waited_count += 1
 
     def sqlite_temporary_folder(self) -> Path | None:
-        # The order of GetTempPath, which SQLite asks (learn.microsoft.com, GetTempPathW).
+        # The order of GetTempPath, which SQLite asks. It takes the first that has a value, whether or not the folder
+        # is there (learn.microsoft.com, GetTempPathW).
         named = (os.environ.get(name) for name in ("TMP", "TEMP", "USERPROFILE", "SYSTEMROOT"))
-        return next((Path(folder) for folder in named if folder and Path(folder).is_dir()), None)
+        folder = next((Path(folder) for folder in named if folder), None)
+        return folder if folder is not None and folder.is_dir() else None
 
     def sync_file(self, path: Path) -> None:
         descriptor = self.open_binary(path, os.O_RDWR, mode=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import sqlite3
@@ -24,6 +25,8 @@ from dbsync.upgrade import coordinator
 from tests.helpers.places import ROOT
 from tests.helpers.shop import dump, effects, files, make_shop, released, upgrade, version
 
+NAMES: Final = ("TMP", "TEMP") if sys.platform == "win32" else ("SQLITE_TMPDIR", "TMPDIR")
+"""The variables that name the folder; the first one goes before."""
 RUN: Final = """
 import json, os, sys
 from pathlib import Path
@@ -66,14 +69,19 @@ def mounted(place: Path, megabytes: int, words: list[str]) -> list[list[object]]
 
 
 def test_sqlite_takes_the_folder_that_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("SQLITE_TMPDIR", "TMPDIR"):
+    first, second = NAMES
+    for name in NAMES:
         monkeypatch.delenv(name, raising=False)
     usual = this_platform().sqlite_temporary_folder()
-    assert usual in (Path("/var/tmp"), Path("/usr/tmp"), Path("/tmp"))
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    if sys.platform == "win32":
+        assert usual == Path(os.environ["USERPROFILE"])
+    else:
+        assert usual in (Path("/var/tmp"), Path("/usr/tmp"), Path("/tmp"))
+    monkeypatch.setenv(second, str(tmp_path))
     assert this_platform().sqlite_temporary_folder() == tmp_path
-    monkeypatch.setenv("SQLITE_TMPDIR", str(tmp_path / "gone"))
-    assert this_platform().sqlite_temporary_folder() == tmp_path
+    monkeypatch.setenv(first, str(tmp_path / "gone"))
+    # On Windows SQLite does not look whether the folder is there.
+    assert this_platform().sqlite_temporary_folder() == (None if sys.platform == "win32" else tmp_path)
     (tmp_path / "gone").mkdir()
     assert this_platform().sqlite_temporary_folder() == tmp_path / "gone"
 
@@ -117,7 +125,7 @@ def test_a_full_folder_is_refused_with_numbers_before_a_backup_is_made(
     database = make_shop(tmp_path, schema=2)
     place = tmp_path / "temporary"
     place.mkdir()
-    monkeypatch.setenv("SQLITE_TMPDIR", str(place))
+    monkeypatch.setenv(NAMES[0], str(place))
     really = disk_files.free_bytes
     monkeypatch.setattr(disk_files, "free_bytes", lambda path: 1000 if path == place else really(path))
     outcome = coordinator.upgrade(effects(database, least_free_bytes=10**6), migrations=released(tmp_path, 4))

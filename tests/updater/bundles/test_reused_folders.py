@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from dbsync.errors import DiskProblem
+from tests.helpers.places import link
 from tests.helpers.terminal import Till
 from tests.helpers.vendor import Vendor
 from updater.answers import Offer
@@ -55,14 +57,14 @@ def a_manifest_elsewhere(folder: Path, _: Path) -> None:
     """A manifest that somebody can change later."""
     there = folder.parent.parent.parent / "manifest"
     (folder / MANIFEST_NAME).rename(there)
-    (folder / MANIFEST_NAME).symlink_to(there)
+    link(folder / MANIFEST_NAME, to=there)
 
 
 def elsewhere(folder: Path, _: Path) -> None:
     """A link to a folder that somebody can change later."""
     there = folder.parent.parent.parent / "elsewhere"
     folder.rename(there)
-    folder.symlink_to(there)
+    link(folder, to=there)
 
 
 def a_file(folder: Path, _: Path) -> None:
@@ -73,6 +75,8 @@ def a_file(folder: Path, _: Path) -> None:
 
 def an_executable_bit(folder: Path, _: Path) -> None:
     """A file that is run, and that the manifest does not let run."""
+    if sys.platform == "win32":
+        pytest.skip("modes are of POSIX")
     (folder / "till.py").chmod(0o755)
 
 

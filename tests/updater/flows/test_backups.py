@@ -13,6 +13,7 @@ import pytest
 from dbsync.model import BackupKind
 from dbsync.storage import files
 from dbsync.storage.locks import locked
+from tests.helpers.places import quoted
 from tests.helpers.shop import sales
 from tests.helpers.terminal import Till
 from updater.errors import SettingsError
@@ -26,7 +27,7 @@ from updater.terminal.live import Terminal
 def backing_up(till: Till) -> Till:
     """A terminal that is asked for backups."""
     (till.folder / "second").mkdir()
-    said = f'[backup]\nkeep = "hourly=3,daily=2"\nsecond = "{till.folder / "second"}"\n'
+    said = f'[backup]\nkeep = "hourly=3,daily=2"\nsecond = "{quoted(till.folder / "second")}"\n'
     till.settings_path.write_text(till.settings_path.read_text().replace("[agent]", f"{said}\n[agent]"))
     return till
 

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.places import link
 from tests.helpers.terminal import Till
-from tests.helpers.vendor import Vendor, copy_of, password
+from tests.helpers.vendor import ELSEWHERE, Vendor, copy_of, password
 from tests.sample_till.bundles import APP, replace_by_mended
+from tests.updater.publish.test_refusals import needs_posix
 from tests.updater.publish.test_refusals import publish as by_command
 from updater.publish import repository, steering, verify
 from updater.publish.errors import AwaitsSignatures, PublishError
@@ -72,12 +74,13 @@ def migration_skipped(_: Vendor, bundle: Path) -> None:
 
 
 def twins(_: Vendor, bundle: Path) -> None:
+    needs_posix()
     for name in ("README.txt", "ReadMe.txt"):
         (bundle / name).write_text("")
 
 
 def link_out(_: Vendor, bundle: Path) -> None:
-    (bundle / "library").symlink_to("../../library")
+    link(bundle / "library", to="../../library")
 
 
 def no_entry(_: Vendor, bundle: Path) -> None:
@@ -132,7 +135,7 @@ def other_archive(vendor: Vendor, bundle: Path) -> None:
 
 
 QUICK: dict[str, tuple[Callable[[Vendor, Path], None], str, str]] = {
-    "wrong platform": (describes('platform = "win32-amd64"'), "1.1", "1.1 is for win32-amd64, and this machine is"),
+    "wrong platform": (describes(f'platform = "{ELSEWHERE}"'), "1.1", f"1.1 is for {ELSEWHERE}, and this machine is"),
     "missing migration": (migration_gone, "1.1", "0002_add_business_contact_fields, released with 1.0, is missing"),
     "edited migration": (migration_edited, "1.1", "0002_add_business_contact_fields, released with 1.0, was changed"),
     "renamed migration": (migration_renamed, "1.1", "released with 1.0, is now called other"),
@@ -327,10 +330,10 @@ def test_a_cut_while_scratch_terminals_try_it_leaves_the_workshop_as_it_was(vend
 
 def test_a_bundle_is_tried_without_a_publish(vendor: Vendor) -> None:
     bundle = vendor.bundle("1.1")
-    said(bundle, 'platform = "win32-amd64"')
+    said(bundle, f'platform = "{ELSEWHERE}"')
     before = (contents(vendor.public), contents(vendor.repository))
     done = by_command(vendor, "verify", str(bundle), "--version", "1.1")
-    assert (done.returncode, "1.1 is for win32-amd64" in done.stderr) == (4, True), done.stderr
+    assert (done.returncode, f"1.1 is for {ELSEWHERE}" in done.stderr) == (4, True), done.stderr
     assert (contents(vendor.public), contents(vendor.repository)) == before
 
 

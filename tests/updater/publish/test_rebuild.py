@@ -12,6 +12,7 @@ from securesystemslib.signer import SSlibKey, SSlibSigner
 from tuf.api.metadata import Metadata
 
 from tests.helpers.keys import replace_keys
+from tests.helpers.places import moved
 from tests.helpers.shop import contents
 from tests.helpers.vendor import Vendor, copy_of
 from tests.updater.publish.test_deploy import PlugPulled, cut_at
@@ -29,8 +30,7 @@ def beside(vendor: Vendor, folder: Path) -> Vendor:
     """The same public folder, and a copy of the workshop as it is now: a backup."""
     found = copy_of(vendor, folder)
     shutil.rmtree(found.public)
-    config = (found.repository / "publish.json").read_text()
-    (found.repository / "publish.json").write_text(config.replace(str(found.public), str(vendor.public)))
+    moved(found.repository / "publish.json", source=found.public, target=vendor.public)
     return found
 
 
@@ -77,8 +77,7 @@ def test_a_workshop_that_does_not_know_the_newest_root_is_refused(vendor: Vendor
 def test_the_same_version_with_other_bytes_is_refused(vendor: Vendor, tmp_path: Path) -> None:
     other = beside(vendor, tmp_path / "other")
     vendor.release("1.1")
-    config = (other.repository / "publish.json").read_text()
-    (other.repository / "publish.json").write_text(config.replace(str(vendor.public), str(tmp_path / "elsewhere")))
+    moved(other.repository / "publish.json", source=vendor.public, target=tmp_path / "elsewhere")
     other.release("1.1.1")
     before = contents(vendor.public)
     with pytest.raises(PublishError, match="it is public already with other bytes"):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.places import ROOT
+from tests.helpers.places import ROOT, link
 from tests.helpers.shop import files
 from tests.helpers.vendor import PASSWORD, Vendor
 
@@ -25,6 +25,12 @@ def publish(
         [sys.executable, "-m", "updater", "publish", *words, "--repository", str(vendor.repository)],
         env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False,
     )  # fmt: skip
+
+
+def needs_posix() -> None:
+    """Skip the test where no bundle can have such a name or mode."""
+    if sys.platform == "win32":
+        pytest.skip("Windows has no files with such names or modes")
 
 
 def no_version(vendor: Vendor, bundle: Path) -> list[str]:
@@ -64,12 +70,12 @@ def misdescribed(vendor: Vendor, bundle: Path) -> list[str]:
 
 
 def absolute_link(vendor: Vendor, bundle: Path) -> list[str]:
-    (bundle / "passwords").symlink_to("/etc/passwd")
+    link(bundle / "passwords", to="/etc/passwd")
     return []
 
 
 def leaving_link(vendor: Vendor, bundle: Path) -> list[str]:
-    (bundle / "library").symlink_to("../../library")
+    link(bundle / "library", to="../../library")
     return []
 
 
@@ -101,6 +107,7 @@ def migration_renamed(vendor: Vendor, bundle: Path) -> list[str]:
 
 
 def not_executable(vendor: Vendor, bundle: Path) -> list[str]:
+    needs_posix()
     (bundle / "tillkeeper.toml").write_text('entry = "till.py"\n')
     return []
 
@@ -111,6 +118,7 @@ def own_name(vendor: Vendor, bundle: Path) -> list[str]:
 
 
 def twins(vendor: Vendor, bundle: Path) -> list[str]:
+    needs_posix()
     for name in ("README.txt", "ReadMe.txt"):
         (bundle / name).write_text("")
     return []
@@ -123,18 +131,20 @@ def normalised_twins(vendor: Vendor, bundle: Path) -> list[str]:
 
 
 def device(vendor: Vendor, bundle: Path) -> list[str]:
+    needs_posix()
     (bundle / "aux.txt").write_text("")
     return []
 
 
 def not_unicode(vendor: Vendor, bundle: Path) -> list[str]:
+    needs_posix()
     (Path(os.fsdecode(os.fsencode(bundle) + b"/latin1-\xfc.txt"))).write_text("")
     return []
 
 
 def chain_of_links(vendor: Vendor, bundle: Path) -> list[str]:
-    (bundle / "here").symlink_to(".")
-    (bundle / "out").symlink_to("here/../library")
+    link(bundle / "here", to=".")
+    link(bundle / "out", to="here/../library")
     return []
 
 
@@ -195,6 +205,7 @@ def test_a_bundle_that_cannot_be_a_release_is_refused(vendor: Vendor, spoil, wor
 
 
 def test_names_that_only_windows_refuses_are_published_for_linux(vendor: Vendor) -> None:
+    needs_posix()
     bundle = vendor.bundle("1.1")
     for name in ("README.txt", "ReadMe.txt", "aux.txt", "name.", "a:b", "what?"):
         (bundle / name).write_text("")
