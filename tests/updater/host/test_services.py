@@ -118,6 +118,12 @@ def test_windows_gives_the_service_its_folders_and_the_clerks_theirs() -> None:
     assert ("/opt/tillkeeper/shop", "NT SERVICE\\tillkeeper-shop:(OI)(CI)M") in [
         (path.replace("\\", "/"), given) for path, given in rights
     ]
+    of_kit = WindowsService(ORDER._replace(only_read=(Path("/home/rescue"), Path("/home/till.exe"))), Answers())  # type: ignore[arg-type]
+    changes = "(WD,AD,WEA,WA,DE,DC,WDAC,WO)"
+    assert [(Path(words[1]).name, *words[2:4]) for words in of_kit.grants() if words[2] != "/grant"] == [
+        ("rescue", "/deny", f"NT SERVICE\\tillkeeper-shop:(OI)(CI){changes}"),
+        ("till.exe", "/deny", f"NT SERVICE\\tillkeeper-shop:{changes}"),
+    ]
     of_one = WindowsService(ORDER._replace(for_machine=False), Answers())  # type: ignore[arg-type]
     assert not [words for words in of_one.grants() if "S-1-5-32-545" in words[3]]
 
