@@ -252,6 +252,10 @@ def _trial(wine: Wine) -> Any:
 def _removed(terminal: Terminal) -> None:
     """The uninstaller of agent 1 removes agent 2 as well."""
     wine = terminal.wine
+    # As cuts leave them.
+    (wine.home / ".gone-agent-0" / "site").mkdir(parents=True)
+    for name in (".new-current.json", "attempts.json.new"):
+        (wine.home / name).write_bytes(b"{")
     with step("uninstall.exe /S"):
         code = wine.uninstall()
     left = sorted(path.name for path in wine.home.iterdir()) if wine.home.exists() else []

@@ -20,6 +20,7 @@ from updater.host import this_host
 from updater.host.services import launchd, systemd
 from updater.host.services.base import ServiceOrder, ServiceState
 from updater.host.services.windows import WindowsService
+from updater.terminal import kit_use
 from updater.terminal.service import order_for
 
 ODD = Path('/srv/Tillk äper 100% $HOME; "x"')
@@ -139,6 +140,20 @@ def test_the_order_of_a_terminal_names_what_its_agent_writes_and_reads(till: Til
     done = subprocess.run([*order.command[:-3], "--version"], capture_output=True, text=True, check=True, cwd="/")
     assert done.stdout.startswith("tillkeeper")
     assert order.account == (this_platform().own_account().name if this_host().has_accounts else "")
+
+
+def test_the_service_of_a_kit_changes_neither_the_rescue_folder_nor_the_programs(
+    till: Till, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    for folder in ("agent-1", "rescue"):
+        (home / folder).mkdir(parents=True)
+    for name in ("tillkeeper.exe", "uninstall.exe", "current.json"):
+        (home / name).touch()
+    monkeypatch.setattr(kit_use, "own_folder", lambda: home / "agent-1")
+    order = order_for(till.settings)
+    assert home in order.writes
+    assert set(order.only_read) == {home / "rescue", home / "tillkeeper.exe", home / "uninstall.exe"}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a signal ends a process there at once")
