@@ -173,14 +173,15 @@ def test_an_agent_that_does_not_confirm_in_time_is_ended_and_one_that_has_goes_o
 @on_windows
 @pytest.mark.parametrize("name", ["current.json", "attempts.json", "attempts.json.new"])
 def test_a_file_that_a_scanner_holds_is_waited_for(home: Home, name: str) -> None:
-    home.kit("c3", then="sys.exit(9)")
+    home.kit("c3")
     home.point(trial=trial())
-    assert home.run("run") == "c3 run -"
+    (home.folder / "attempts.json").write_text('{"token": "t", "count": 1, "late": false}')
     (home.folder / "attempts.json.new").write_bytes(b"a cut has left it")
-    with held_by_a_process(home.folder / name, Share.NOTHING) as process, home.start("run") as started:
+    with held_by_a_process(home.folder / name, Share.NOTHING) as process:
         assert process.stdin is not None
-        threading.Timer(1.0, process.stdin.close).start()
-        assert started.communicate(timeout=60)[0].strip() == "c3 run -"
+        threading.Timer(0.5, process.stdin.close).start()
+        assert stub.trial(home.folder) == trial()
+        assert stub._counted(home.folder, "t")
     assert home.attempts() == {"token": "t", "count": 2, "late": False}
 
 
