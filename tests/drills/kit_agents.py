@@ -1,9 +1,9 @@
-"""The agent updates itself on Windows: 1 → 2 → 3, which lives and cannot look → 2 → 4, which crashes → 2.
+"""The agent updates itself on Windows: 1 → 2 → 3, which lives and cannot look → 2 → 4, which crashes → 2 → 5.
 
 `python -m tests.drills.kit_agents --wheels DIR --python ZIP` takes an empty wine prefix, as `tests.drills.kit` does: a
 setup program brings agent 1, its service runs, and the others come by `updater publish agent` alone. A till is open all
-the while. Then a trial of the app is open, which the agent's own update has to wait for; the last agent is removed by
-the uninstaller of the first one. Prints what it saw and the seconds, and ends with 0 if all of it was as it must be.
+the while. Then a trial of the app is open, and agent 5 waits for its end; the uninstaller of agent 1, which is gone by
+then, removes what is there. Prints what it saw and the seconds, and ends with 0 if all of it was as it must be.
 """
 
 from __future__ import annotations
@@ -123,13 +123,12 @@ class Terminal:
             self.wine.missing(f"the pointer at {now}: it is {self.pointer()}")
         print(f"  seen: agent {now} starts; the one before: {before or 'none'}; no trial", flush=True)
 
-    def limit(self, seconds: int) -> None:
-        """Set the limit of the next trial of an agent."""
+    def limit(self, name: str, seconds: int) -> None:
+        """Put a limit into the settings."""
         path = self.wine.drive / "ProgramData" / "Tillkeeper" / APP / "settings.toml"
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if "agent_trial_seconds" not in line]
-        assert any(line == "[limits]" for line in lines), "the settings have limits"
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if name not in line]
         place = lines.index("[limits]") + 1
-        text = "\n".join([*lines[:place], f"agent_trial_seconds = {seconds}", *lines[place:]])
+        text = "\n".join([*lines[:place], f"{name} = {seconds}", *lines[place:]])
         path.write_text(f"{text}\n", encoding="utf-8")
 
     def look(self) -> None:
@@ -185,14 +184,14 @@ def story(wine: Wine, vendor: Vendor, scratch: Path) -> None:
 def _follow(terminal: Terminal) -> None:
     wine, agents = terminal.wine, terminal.agents
     agents.publish("2", "good")
-    terminal.limit(LONG_SECONDS)
+    terminal.limit("agent_trial_seconds", LONG_SECONDS)
     with step("agent 2: found, tested, on trial, confirmed"):
         terminal.look()
         terminal.wait("AGENT_CONFIRMED", lambda: terminal.count("AGENT_CONFIRMED") == 1)
     terminal.must_point("2", "1")
     wine.must("running", "service", "status")
     agents.publish("3", "blind")
-    terminal.limit(SHORT_SECONDS)
+    terminal.limit("agent_trial_seconds", SHORT_SECONDS)
     with step(f"agent 3, which cannot look: ended after {SHORT_SECONDS} s, agent 2 again"):
         terminal.look()
         terminal.wait("agent 3 on trial", lambda: terminal.pointer()[2] == "3")
@@ -201,7 +200,7 @@ def _follow(terminal: Terminal) -> None:
     terminal.must_point("2", "1")
     wine.must("running", "service", "status")
     agents.publish("4", "crash")
-    terminal.limit(LONG_SECONDS)
+    terminal.limit("agent_trial_seconds", LONG_SECONDS)
     with step("agent 4, which crashes: started three times, agent 2 again"):
         terminal.look()
         terminal.wait("agent 4 on trial", lambda: terminal.pointer()[2] == "4")
@@ -224,6 +223,7 @@ def _recovered(terminal: Terminal) -> None:
 def _app_first(terminal: Terminal) -> None:
     """A trial of the app is open: a newer agent waits, and changes nothing of it."""
     wine = terminal.wine
+    terminal.limit("confirm_seconds", LONG_SECONDS)
     terminal.agents.vendor.release("1.1", schema=4, behaviour="sells_then_hangs")
     terminal.look()
     wine.wait_for_phase("SWAPPED")
@@ -231,10 +231,11 @@ def _app_first(terminal: Terminal) -> None:
         terminal.wait("the app's trial is open", lambda: _trial(wine) is not None)
         before = _trial(wine)
         terminal.agents.publish("5", "good")
-        looks = terminal.count("ON_TRIAL")
-        with step("a look with agent 5 published, while the app's trial is open"):
-            terminal.look()
-            terminal.wait("ON_TRIAL", lambda: terminal.count("ON_TRIAL") > looks)
+        wine.must("is stopped", "service", "stop")
+        with step("two looks with agent 5 published, while the app's trial is open"):
+            for _ in range(2):
+                wine.must("ON_TRIAL", "check")
+        wine.must("runs", "service", "start")
         if _trial(wine) != before:
             wine.missing(f"the trial as it was: {before} became {_trial(wine)}")
         if terminal.kits() != ["1", "2"] or till.poll() is not None:
@@ -242,6 +243,12 @@ def _app_first(terminal: Terminal) -> None:
         terminal.must_point("2", "1")
         wine.end_app()
         till.communicate(timeout=STEP_SECONDS)
+    confirmed = terminal.count("AGENT_CONFIRMED")
+    with step("agent 5, after the app's trial"):
+        terminal.look()
+        terminal.wait("AGENT_CONFIRMED", lambda: terminal.count("AGENT_CONFIRMED") > confirmed)
+        terminal.wait("agent 1 is removed", lambda: terminal.kits() == ["2", "5"])
+    terminal.must_point("5", "2")
 
 
 def _trial(wine: Wine) -> Any:
@@ -250,7 +257,7 @@ def _trial(wine: Wine) -> Any:
 
 
 def _removed(terminal: Terminal) -> None:
-    """The uninstaller of agent 1 removes agent 2 as well."""
+    """The uninstaller of agent 1 removes agents 2 and 5."""
     wine = terminal.wine
     # As cuts leave them.
     (wine.home / ".gone-agent-0" / "site").mkdir(parents=True)
