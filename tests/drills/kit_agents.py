@@ -220,19 +220,19 @@ def _recovered(terminal: Terminal) -> None:
         terminal.wine.updater("service", "start")
 
 
-def _app_first(terminal: Terminal) -> None:
+def _app_first(terminal: Terminal, *, app: str = "1.1", agent: str = "5") -> None:
     """A trial of the app is open: a newer agent waits, and changes nothing of it."""
     wine = terminal.wine
     terminal.limit("confirm_seconds", LONG_SECONDS)
-    terminal.agents.vendor.release("1.1", schema=4, behaviour="sells_then_hangs")
+    terminal.agents.vendor.release(app, schema=4, behaviour="sells_then_hangs")
     terminal.look()
     wine.wait_for_phase("SWAPPED")
     with wine.start(LAUNCHER, "launch", "--", "--sell", "1") as till:
         terminal.wait("the app's trial is open", lambda: _trial(wine) is not None)
         before = _trial(wine)
-        terminal.agents.publish("5", "good")
+        terminal.agents.publish(agent, "good")
         wine.must("is stopped", "service", "stop")
-        with step("two looks with agent 5 published, while the app's trial is open"):
+        with step(f"two looks with agent {agent} published, while the app's trial is open"):
             for _ in range(2):
                 wine.must("ON_TRIAL", "check")
         wine.must("runs", "service", "start")
@@ -244,11 +244,11 @@ def _app_first(terminal: Terminal) -> None:
         wine.end_app()
         till.communicate(timeout=STEP_SECONDS)
     confirmed = terminal.count("AGENT_CONFIRMED")
-    with step("agent 5, after the app's trial"):
+    with step(f"agent {agent}, after the app's trial"):
         terminal.look()
         terminal.wait("AGENT_CONFIRMED", lambda: terminal.count("AGENT_CONFIRMED") > confirmed)
-        terminal.wait("agent 1 is removed", lambda: terminal.kits() == ["2", "5"])
-    terminal.must_point("5", "2")
+        terminal.wait("agent 1 is removed", lambda: terminal.kits() == ["2", agent])
+    terminal.must_point(agent, "2")
 
 
 def _trial(wine: Wine) -> Any:
