@@ -34,8 +34,8 @@ AGENTS_PORT: Final = 8767
 """Of its own, so that both drills can run at the same time."""
 LAUNCHER: Final = r"C:\Program Files\Corner Shop\tillkeeper.exe"
 POLL_SECONDS: Final = 0.5
-LONG_SECONDS, SHORT_SECONDS = 900, 120
-"""Limits of an agent's trial: one that must confirm on a busy machine, and one that never will."""
+LONG_SECONDS, SHORT_SECONDS, SOON_SECONDS = 900, 120, 20
+"""Limits of trials: one that must confirm on a busy machine, and those that never will, of an agent and an app."""
 
 
 class Agents:
@@ -243,6 +243,13 @@ def _app_first(terminal: Terminal, *, app: str = "1.1", agent: str = "5") -> Non
         terminal.must_point("2", "1")
         wine.end_app()
         till.communicate(timeout=STEP_SECONDS)
+    terminal.limit("confirm_seconds", SOON_SECONDS)
+    wine.must("till 1.0 is open", "launch", "--", "--sell", "1")
+    _after(terminal, agent)
+
+
+def _after(terminal: Terminal, agent: str) -> None:
+    """The app's trial is over: the agent that waited for it comes, and the oldest one goes."""
     confirmed = terminal.count("AGENT_CONFIRMED")
     with step(f"agent {agent}, after the app's trial"):
         terminal.look()
