@@ -99,11 +99,11 @@ class TerminalOutcome(NamedOutcome):
     AGENT_LATER = ("AGENT_LATER", "U-1063", Group.LATER, "", "It is tried again by itself.")
     AGENT_REFUSED = (
         "AGENT_REFUSED", "U-1064", Group.REFUSED, "",
-        "A release of the agent cannot run here, and the agent before runs on: send the report to the vendor.", True,
+        "A release of the agent cannot run here, and the agent before runs on: send the report to the vendor. `updater allow RELEASE` has this one tried again.", True,
     )
     AGENT_WENT_BACK = (
         "AGENT_WENT_BACK", "U-1065", Group.FAILED, "",
-        "The agent before runs again, and the till is not touched: send the report to the vendor.", True,
+        "The agent before runs again, and the till is not touched: send the report to the vendor. `updater allow RELEASE` has this one tried again.", True,
     )
     AGENT_LAUNCHER = (
         "AGENT_LAUNCHER", "U-1066", Group.FAILED, "",

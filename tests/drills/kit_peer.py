@@ -33,8 +33,13 @@ from tufup.client import Client
 VERSION = (Path(sys._MEIPASS) / "version.txt").read_text()
 HERE = Path(sys.executable).resolve().parent
 
+def replace(source, target):
+    # A new file each: to write into one that this program has mapped ends it with SIGBUS.
+    Path(target).unlink(missing_ok=True)
+    return shutil.copy2(source, target)
+
 def install(src_dir, dst_dir, **_):
-    shutil.copytree(src_dir, dst_dir, dirs_exist_ok=True)
+    shutil.copytree(src_dir, dst_dir, dirs_exist_ok=True, copy_function=replace)
 
 if sys.argv[1:2] == ["--update"]:
     url, place = sys.argv[2], Path(sys.argv[3])

@@ -14,7 +14,7 @@ from updater.settings import Settings
 @click.argument("release")
 @with_settings
 def command(settings: Settings, *, release: str) -> None:
-    """Lift a rejection: RELEASE is a version or the beginning of a release id."""
+    """Lift a rejection: RELEASE is a version, also of the agent, or the beginning of a release id."""
     from updater.flows.rollback import allow as lift
     from updater.terminal.rights import refuse_clerk
 

@@ -113,6 +113,10 @@ class OwnKit(ABC):
         """Record how a release of the agent fared here."""
 
     @abstractmethod
+    def forget_failure(self, release_id: ReleaseId) -> None:
+        """Remove the record of how a release of the agent fared here: it may be tried again."""
+
+    @abstractmethod
     def end_trial(self, trial: KitTrial) -> None:
         """Take a trial off the pointer."""
 

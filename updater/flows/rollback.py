@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from dbsync import losses
 from dbsync.errors import Refused, TillkeeperError, TryLater, wrapped
+from dbsync.facts import NO_SCHEMA
 from dbsync.model import Backup, BackupKind, Carried, Change, Loss
 from dbsync.upgrade import preparation, restore_decision
 from dbsync.upgrade.decisions import within
@@ -466,43 +467,57 @@ def permit(till: Till) -> None:
 def allow(till: Till, name: str) -> Release:
     """Lift the rejection of a release (a version or the beginning of its id); the release is offered again.
 
+    A release of the agent that failed here is lifted in the same way.
+
     Raises:
-        Refused: no rejected release has that name.
+        Refused: no rejected release has that name, or more than one has.
+        TryLater: a rollback from it, or its trial, is not finished yet.
     """
     with terminal_locked(till):
         till.sync()
-        view = till.look()
+        view, kit = till.look(), till.own_kit()
         if view.choice is not None and view.choice.done:
             # The database went back and the journal did not follow: it must, before the rejection is removed.
             _fold(till, view, view.rejections[-1])
             view = till.look()
-        named = [
-            rejection
-            for rejection in view.rejections
-            if rejection.release.version == name or rejection.release.release_id.startswith(name)
-        ]
-        if len(named) != 1:
-            known = (
-                ", ".join(
-                    f"{rejection.release.version} ({rejection.release.release_id[:12]})"
-                    for rejection in view.rejections
-                )
-                or "none"
-            )
-            raise Refused(operation="allow", cause=f"{name} names {len(named)} rejected releases; there are: {known}")
-        if not named[0].done:
+        agents = kit.look() if kit is not None else None
+        failed = [Release(item.release_id, item.version, NO_SCHEMA) for item in agents.failures] if agents else []
+        release = _one_named(name, releases=[item.release for item in view.rejections], agents=failed)
+        if kit is None or agents is None or release not in failed:
+            _allow_app(till, view, release)
+        elif agents.trial is not None and agents.trial.release.release_id == release.release_id:
             raise TryLater(
-                operation="allow", cause="a rollback from it is not finished yet", hint="Start the till once."
-            )
-        release = named[0].release
-        ending = view.trial(view.journal.trial_id) if view.journal is not None else None
-        if view.journal is not None and ending is not None and ending.candidate == release:
-            # The rejection is written but the journal is not: the journal must follow before the rejection is removed.
-            fold(till, view, view.journal, ending)
-        for trial in view.trials:
-            if trial.candidate.release_id == release.release_id and trial.verdict is Verdict.GIVEN_UP:
-                # Close the trial first: otherwise the next fold would write the rejection again.
-                till.write_ruling(ruling_of(trial, now=till.now())._replace(verdict=Verdict.TAKEN_BACK, folded=True))
-        till.remove_rejection(release.release_id)
+                operation="allow", cause="its trial is not closed yet",
+                hint="`updater status` shows the trial; run this again when there is none.",
+            )  # fmt: skip
+        else:
+            kit.forget_failure(release.release_id)
     till.tell(Report(TerminalOutcome.ALLOWED, release, ReportPhase.ALLOW, cause="a person lifted its rejection"))
     return release
+
+
+def _one_named(name: str, *, releases: list[Release], agents: list[Release]) -> Release:
+    named = [found for found in (*releases, *agents) if found.version == name or found.release_id.startswith(name)]
+    if len(named) == 1:
+        return named[0]
+    labels = [
+        *(f"{found.version} ({found.release_id[:12]})" for found in releases),
+        *(f"agent {found.version} ({found.release_id[:12]})" for found in agents),
+    ]
+    known = ", ".join(labels) or "none"
+    raise Refused(operation="allow", cause=f"{name} names {len(named)} rejected releases; there are: {known}")
+
+
+def _allow_app(till: Till, view: View, release: Release) -> None:
+    """Lift the rejection of a release of the app; the terminal lock is held."""
+    if not all(rejection.done for rejection in view.rejections if rejection.release == release):
+        raise TryLater(operation="allow", cause="a rollback from it is not finished yet", hint="Start the till once.")
+    ending = view.trial(view.journal.trial_id) if view.journal is not None else None
+    if view.journal is not None and ending is not None and ending.candidate == release:
+        # The rejection is written but the journal is not: the journal must follow before the rejection is removed.
+        fold(till, view, view.journal, ending)
+    for trial in view.trials:
+        if trial.candidate.release_id == release.release_id and trial.verdict is Verdict.GIVEN_UP:
+            # Close the trial first: otherwise the next fold would write the rejection again.
+            till.write_ruling(ruling_of(trial, now=till.now())._replace(verdict=Verdict.TAKEN_BACK, folded=True))
+    till.remove_rejection(release.release_id)

@@ -46,6 +46,9 @@ START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from updater.__main__ 
 PYTHON = "python/python.exe"
 """Of a kit that has its own; without it the one that runs this program runs the kit."""
 NO_KIT = 70
+HELD_WAITS_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+"""Virus scanners of Windows hold a file for seconds, a new one above all: a start that is not counted for that reason
+would end a trial."""
 
 
 def main(words: Sequence[str], *, home: Path | None = None) -> int:
@@ -335,10 +338,15 @@ def _signals(stop: Stop) -> Iterator[None]:
 
 def _document(path: Path) -> dict[str, Any]:
     """Return an object of JSON; nothing if the file is missing, has another content, or cannot be read."""
-    try:
+
+    def read() -> bytes:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0))
         with os.fdopen(descriptor, "rb") as file:
-            data = file.read(SIZE_LIMIT_BYTES + 1)
+            return file.read(SIZE_LIMIT_BYTES + 1)
+
+    try:
+        # A folder is held by nobody, and Windows refuses to open it all the same.
+        data = _waited(read) if not path.is_dir() else b""
         found = json.loads(data) if len(data) <= SIZE_LIMIT_BYTES else None
     except (OSError, ValueError, RecursionError):
         return {}
@@ -348,20 +356,37 @@ def _document(path: Path) -> dict[str, Any]:
 def _write(path: Path, value: dict[str, Any], *, durable: bool = True) -> None:
     """Replace a file; a link in its place, or in that of the new one, is not followed."""
     new = path.with_name(f"{path.name}.new")
-    new.unlink(missing_ok=True)
-    with new.open("xb") as file:
-        file.write(json.dumps(value).encode())
-        file.flush()
-        if durable:
-            os.fsync(file.fileno())
-    new.chmod(0o644)
-    new.replace(path)
+
+    def write() -> None:
+        new.unlink(missing_ok=True)
+        with new.open("xb") as file:
+            file.write(json.dumps(value).encode())
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        new.chmod(0o644)
+        new.replace(path)
+
+    # A launch waits for nobody: its count may be lost.
+    _waited(write) if durable else write()
     if durable and hasattr(os, "O_DIRECTORY"):
         descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _waited(call: Callable[[], Any]) -> Any:
+    """Do something with a file, again while another program holds it; return its result."""
+    for seconds in HELD_WAITS_SECONDS if os.name == "nt" else ():
+        try:
+            return call()
+        except PermissionError:
+            import time
+
+            time.sleep(seconds)
+    return call()
 
 
 def _say(line: str) -> None:

@@ -88,7 +88,7 @@ def check(settings: Settings) -> Iterator[Finding]:
     if named.get("stub") != kit_pointer.STUB:
         cause = "its programs are of an earlier kit: the agent does not update itself until a newer setup was run"
         yield Finding(Severity.NOTE, str(home), cause)
-    if not files.is_there(home / "rescue") and files.is_there(folder / stub.PYTHON):
+    if not files.is_there(home / kit_use.RESCUE) and files.is_there(folder / stub.PYTHON):
         yield Finding(Severity.ERROR, str(home), "the rescue folder is gone, whose Python starts every kit", setup)
     for value in _failures(settings):
         command = this_host().elevated(f"updater status --settings {settings.path}")

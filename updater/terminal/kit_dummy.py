@@ -15,7 +15,7 @@ from dbsync.storage import file_calls, files
 from dbsync.storage.claims import plain
 from updater.host import stub, this_host
 from updater.model import Release
-from updater.terminal import kit_pointer
+from updater.terminal import kit_pointer, kit_use
 
 PROGRAMS: Final = ("start", "tillkeeper.exe")
 BEFORE, AFTER = "dummy1", "dummy2"
@@ -45,7 +45,7 @@ def activate(*, home: Path, scratch: Path, release: Release) -> str:
         file_calls.write_bytes(site / "__main__.py", SCRIPT.format(name).encode())
         file_calls.write_bytes(scratch / f"agent-{name}" / "kit.json", b"{}")
     # On Windows with the Python of the rescue folder, as the real program; that Python is not the one of this process.
-    python = python_of(home / "rescue")
+    python = python_of(home / kit_use.RESCUE)
 
     def asks(word: str, wanted: str) -> str:
         command = [python, "-I", "-S", str(own), word]

@@ -15,6 +15,8 @@ from updater.bundle_names import MANIFEST_NAME
 NAME: Final = "kit.json"
 """The file that is locked: every kit has it, and every account may read it."""
 FOLDER: Final = "agent-{}"
+RESCUE: Final = "rescue"
+"""Folder of a home with the code, and on Windows the Python, that no kit changes."""
 GONE: Final = ".gone-"
 _HELD: Final[list[int]] = []
 

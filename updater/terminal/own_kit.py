@@ -171,18 +171,24 @@ class RealKit(OwnKit):
     def write_failure(self, failure: FailedRelease) -> None:
         found = self._read(self._records)
         known = [value for value in found.get("failures", ()) if value.get("release_id") != failure.release_id]
-        document = {"format": 1, **found, "failures": [*known, failure._asdict()][-KEPT_COUNT:]}
-        files.make_folder(self._folder, like=self._settings.private)
-        files.write_json(self._records, document, like=self._settings.private)
+        self._write({**found, "failures": [*known, failure._asdict()][-KEPT_COUNT:]})
+
+    def forget_failure(self, release_id: ReleaseId) -> None:
+        found = self._read(self._records)
+        self._write(
+            {**found, "failures": [value for value in found["failures"] if value.get("release_id") != release_id]}
+        )
 
     def tell_launches(self) -> bool:
         found = self._read(self._records)
         if found.get("launches_told") == self._kit.id:
             return False
-        files.make_folder(self._folder, like=self._settings.private)
-        document = {"format": 1, **found, "launches_told": self._kit.id}
-        files.write_json(self._records, document, like=self._settings.private)
+        self._write({**found, "launches_told": self._kit.id})
         return True
+
+    def _write(self, found: dict[str, Any]) -> None:
+        files.make_folder(self._folder, like=self._settings.private)
+        files.write_json(self._records, {"format": 1, **found}, like=self._settings.private)
 
     def tidy(self) -> tuple[str, ...]:
         found = stub.pointer(self._home)

@@ -48,6 +48,7 @@ def order_for(settings: Settings, *, command: tuple[str, ...] = ()) -> ServiceOr
         writes=_once(writes),
         reads=_once((children.FOLDER, *_read(settings))),
         clerks_write=_once(clerks),
+        only_read=_fixed(home) if home is not None else (),
         for_machine=settings.state == host.machine_folders(settings.app).state,
         two_accounts=bool(settings.till_user),
         sets_group_bit=bool(settings.till_group),
@@ -63,10 +64,16 @@ def _started_by_kit() -> tuple[str, ...]:
     if folder is None or not kit_pointer.has_stub(folder.parent):
         return ()
     home = folder.parent
-    python = home / "rescue" / stub.PYTHON
+    python = home / kit_use.RESCUE / stub.PYTHON
     if files.is_there(python):
         return str(python), "-I", str(home / kit_dummy.PROGRAMS[1])
     return (str(home / kit_dummy.PROGRAMS[0]),)
+
+
+def _fixed(home: Path) -> tuple[Path, ...]:
+    """Return what no kit changes: the rescue folder, and the programs of the home."""
+    places = (home / kit_use.RESCUE, *files.listed(home, "*.exe"), home / kit_dummy.PROGRAMS[0])
+    return tuple(path for path in places if files.is_there(path))
 
 
 def _read(settings: Settings) -> Iterator[Path]:

@@ -20,6 +20,7 @@ from updater.host import this_host
 from updater.host.services import launchd, systemd
 from updater.host.services.base import ServiceOrder, ServiceState
 from updater.host.services.windows import WindowsService
+from updater.terminal import kit_use
 from updater.terminal.service import order_for
 
 ODD = Path('/srv/Tillk äper 100% $HOME; "x"')
@@ -118,6 +119,12 @@ def test_windows_gives_the_service_its_folders_and_the_clerks_theirs() -> None:
     assert ("/opt/tillkeeper/shop", "NT SERVICE\\tillkeeper-shop:(OI)(CI)M") in [
         (path.replace("\\", "/"), given) for path, given in rights
     ]
+    of_kit = WindowsService(ORDER._replace(only_read=(Path("/home/rescue"), Path("/home/till.exe"))), Answers())  # type: ignore[arg-type]
+    changes = "(WD,AD,WEA,WA,DE,DC,WDAC,WO)"
+    assert [(Path(words[1]).name, *words[2:4]) for words in of_kit.grants() if words[2] != "/grant"] == [
+        ("rescue", "/deny", f"NT SERVICE\\tillkeeper-shop:(OI)(CI){changes}"),
+        ("till.exe", "/deny", f"NT SERVICE\\tillkeeper-shop:{changes}"),
+    ]
     of_one = WindowsService(ORDER._replace(for_machine=False), Answers())  # type: ignore[arg-type]
     assert not [words for words in of_one.grants() if "S-1-5-32-545" in words[3]]
 
@@ -133,6 +140,20 @@ def test_the_order_of_a_terminal_names_what_its_agent_writes_and_reads(till: Til
     done = subprocess.run([*order.command[:-3], "--version"], capture_output=True, text=True, check=True, cwd="/")
     assert done.stdout.startswith("tillkeeper")
     assert order.account == (this_platform().own_account().name if this_host().has_accounts else "")
+
+
+def test_the_service_of_a_kit_changes_neither_the_rescue_folder_nor_the_programs(
+    till: Till, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    for folder in ("agent-1", "rescue"):
+        (home / folder).mkdir(parents=True)
+    for name in ("tillkeeper.exe", "uninstall.exe", "current.json"):
+        (home / name).touch()
+    monkeypatch.setattr(kit_use, "own_folder", lambda: home / "agent-1")
+    order = order_for(till.settings)
+    assert home in order.writes
+    assert set(order.only_read) == {home / "rescue", home / "tillkeeper.exe", home / "uninstall.exe"}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a signal ends a process there at once")

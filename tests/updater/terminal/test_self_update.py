@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,13 @@ from tests.helpers.kits import Home
 from tests.helpers.terminal import Till
 from tests.helpers.vendor import Vendor, copy_of, served, serving
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        sys.platform == "win32",
+        reason="these homes have the program of Linux: see tests/drills/kit_agents.py",
+    ),
+]
 
 
 @pytest.fixture
@@ -109,6 +116,22 @@ def test_an_app_release_that_needs_it_waits_and_one_that_cannot_run_stops_no_oth
     assert "SWAPPED" in home.run("check")[1], "an app release that needs no newer agent comes"
     assert home.pointer()["id"] == home.ids["1"]
     assert home.kits() == {"1"}
+
+
+def test_a_person_allows_an_agent_that_was_rejected(home: Home) -> None:
+    home.publish("2", behaviour="syntax")
+    for _ in range(2):
+        home.run("check")
+    assert home.till.outcomes().count("AGENT_REFUSED") == 1, "it is not tried again by itself"
+    code, said = home.run("allow", "3")
+    assert (code, "3 names 0 rejected releases; there are: agent 2 (" in said) == (4, True), said
+    code, said = home.run("allow", "2")
+    assert (code, said.startswith("2 ("), "may be tried again" in said) == (0, True, True), said
+    assert home.till.outcomes()[-1] == "ALLOWED"
+    assert "failed at" not in home.run("status")[1]
+    home.run("check")
+    assert home.till.outcomes().count("AGENT_REFUSED") == 2
+    assert home.pointer()["id"] == home.ids["1"]
 
 
 def test_launchers_that_do_not_reach_the_app_end_the_trial(home: Home) -> None:

@@ -30,6 +30,8 @@ class ServiceOrder(NamedTuple):
     """Further places that it reads."""
     clerks_write: tuple[Path, ...] = ()
     """Folders among these that the accounts of the clerks write as well."""
+    only_read: tuple[Path, ...] = ()
+    """Folders and programs below `writes` that the agent must not change: they work when it does not."""
     for_machine: bool = True
     """Whether the terminal lies in the places of this machine; False for those of one account."""
     two_accounts: bool = False

@@ -45,6 +45,9 @@ FORGET_SECONDS: Final = 86_400
 """Failures older than that do not count; every one leads to a restart anyway."""
 CLERKS: Final = "*S-1-5-32-545"
 """All people with an account on this machine (BUILTIN\\Users), by its number: its name is translated."""
+CHANGES: Final = "(WD,AD,WEA,WA,DE,DC,WDAC,WO)"
+"""All rights of icacls that change a file or folder. Not W, which holds rights that a reader needs too."""
+PROGRAM: Final = ".exe"
 POLL_SECONDS: Final = 0.1
 
 
@@ -155,6 +158,10 @@ class WindowsService(Service):
         tool = str(Path(os.environ.get("SYSTEMROOT") or "C:\\Windows") / "System32" / "icacls.exe")
         for path in self.order.writes:
             yield [tool, str(path), "/grant", f"{self.account}:(OI)(CI)M", "/Q"]
+        for path in self.order.only_read:
+            # It comes before what is inherited from the folder above, in this place and in all below it.
+            below = "" if path.suffix == PROGRAM else "(OI)(CI)"
+            yield [tool, str(path), "/deny", f"{self.account}:{below}{CHANGES}", "/Q"]
         if not self.order.for_machine:
             for path in self.order.reads:
                 yield [tool, str(path), "/grant", f"{self.account}:(OI)(CI)RX", "/Q"]

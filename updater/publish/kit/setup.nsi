@@ -152,6 +152,17 @@ Section
   SetErrorLevel 0
 SectionEnd
 
+!macro RemoveAll PATTERN
+  FindFirst $2 $3 "$INSTDIR\${PATTERN}"
+  ${DoWhile} $3 != ""
+    RMDir /r "$INSTDIR\$3"
+    Delete "$INSTDIR\$3"
+    FindNext $2 $3
+  ${Loop}
+  FindClose $2
+!macroend
+!define RemoveAll "!insertmacro RemoveAll"
+
 Function un.onInit
   !insertmacro Admin
 FunctionEnd
@@ -192,12 +203,12 @@ broken:
   Delete "$INSTDIR\current.json"
   Delete "$INSTDIR\attempts.json"
   RMDir /r "$INSTDIR\versions"
-  FindFirst $2 $3 "$INSTDIR\agent-*"
-  ${DoWhile} $3 != ""
-    RMDir /r "$INSTDIR\$3"
-    FindNext $2 $3
-  ${Loop}
-  FindClose $2
+  ${RemoveAll} "agent-*"
+  ; What a cut has left: of a removal, a setup, a pointer, a count.
+  ${RemoveAll} ".gone-*"
+  ${RemoveAll} "damaged-*"
+  ${RemoveAll} ".new-*"
+  Delete "$INSTDIR\attempts.json.new"
   RMDir /r "$INSTDIR\rescue"
   ; Last: a cut before it can be repeated.
   Delete "$INSTDIR\uninstall.exe"
