@@ -80,7 +80,9 @@ class Shelf:
             described.unrecognized_fields["custom"] = custom_of(summary_of(manifest))
             archive = TargetFile.from_data(f"bench-1.{self.number}.tar.gz", f"archive {self.number}".encode())
             targets |= {described.path: described, archive.path: archive}
-        (self.public / "targets" / f"{described.hashes['sha256']}.{described.path}").write_bytes(data)
+        target = self.public / "targets" / f"{described.hashes['sha256']}.{described.path}"
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(data)
         workshop.sign_and_store()
         work = self.folder / "repository" / "workshop" / "metadata"
         for path in [*work.glob("[0-9]*.json"), work / "timestamp.json"]:
