@@ -350,15 +350,8 @@ def listed(folder: Path, pattern: str) -> list[Path]:
 def free_bytes(path: Path) -> int:
     """Return the free space for this user, in bytes, on the file system of the nearest folder that exists."""
     folder = nearest_folder(path)
-    statvfs = getattr(os, "statvfs", None)
     try:
-        if statvfs is not None:
-            # shutil does the same, and loads four libraries of compression.
-            found = statvfs(folder)
-            return int(found.f_bavail * found.f_frsize)
-        import shutil
-
-        return shutil.disk_usage(folder).free
+        return this_platform().free_bytes(folder)
     except OSError as cause:
         raise disk_problem("measure free space", folder, cause) from cause
 
