@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.helpers.shop import ask, released, upgrade, version
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
@@ -61,3 +63,27 @@ def test_copies_are_whole(tmp_path: Path) -> None:
     for name in ("cp", "backup_alone", "backup_pages", "backup"):
         work(name, shop, tmp_path / f"{name}.db")
         assert ask(tmp_path / f"{name}.db", "SELECT count(*) FROM transaction_items") == 400
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["launch", "frob"], ["updater", "--bundle", "frob"], ["--frob"], ["dbsync", "--size", "frob"]],
+    ids=" ".join,
+)
+def test_words_that_are_not_known_are_refused_before_anything_runs(words: list[str], tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(SCRIPTS / "bench"), *words], check=False, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_names_every_benchmark_and_runs_none() -> None:
+    for word in ("--help", "-h"):
+        done = subprocess.run(
+            [sys.executable, str(SCRIPTS / "bench"), "launch", word], check=True, capture_output=True, text=True
+        )
+        assert "== launch" not in done.stdout
+        assert all(f"./scripts/bench {name}" in done.stdout for name in ("launch", "look", "updater", "dbsync"))

@@ -6,6 +6,9 @@ import gc
 import sys
 from collections.abc import Sequence
 
+CHECK_OBJECTS_COUNT = 50_000
+"""New objects after which `check` looks for garbage; Python's own number is 700."""
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its status."""
@@ -22,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         sys.exit(start.confirm(words[1:]))
     if words[:1] == ["check"]:
+        # As for a launch; but an update takes long enough to look for garbage now and then.
+        gc.set_threshold(CHECK_OBJECTS_COUNT)
         from updater.cli import start
 
         status = start.check(words[1:])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from dbsync.model import Migration
 from dbsync.storage import files, temporary_files
 from dbsync.storage.locks import Lock
 from dbsync.upgrade.outcome_record import FlightEvent
+
+if TYPE_CHECKING:
+    from dbsync.model import Migration
 
 LIKE_PART: Final = 0.2
 """A measurement holds for a database that is larger or smaller than the rehearsed one by up to this part."""

@@ -355,11 +355,9 @@ def listed(folder: Path, pattern: str) -> list[Path]:
 
 def free_bytes(path: Path) -> int:
     """Return the free space for this user, in bytes, on the file system of the nearest folder that exists."""
-    import shutil
-
     folder = nearest_folder(path)
     try:
-        return shutil.disk_usage(folder).free
+        return this_platform().free_bytes(folder)
     except OSError as cause:
         raise disk_problem("measure free space", folder, cause) from cause
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from dbsync.model import Outcome
-from dbsync.upgrade.effects import Effects
+if TYPE_CHECKING:
+    from dbsync.model import Outcome
+    from dbsync.upgrade.effects import Effects
 
 
 class FlightEvent(StrEnum):

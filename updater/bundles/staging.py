@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
@@ -123,7 +124,9 @@ class Staging:
         return found
 
     def _found(self, journal: Journal | None, worked: tuple[Release, ...]) -> Catalog:
-        looked = client.look(self.source(), now=datetime.now(UTC), through=self._conversation)
+        looked = client.look(
+            self.source(), now=datetime.now(UTC), through=self._conversation, meanwhile=_load_unpacking
+        )
         settings = self._settings
         direction = direct(looked.said, app=settings.app, channel=settings.channel)
         if looked.answer is not Answer.OK:
@@ -479,6 +482,15 @@ def _self_test(command: Sequence[str], *, folder: Path, timeout_seconds: float) 
 
 def _no_report(report: Report) -> None:
     """Tell nobody: no place for reports was given."""
+
+
+def _load_unpacking() -> None:
+    """Load what unpacks a release, while the child loads what asks for it: mostly there is a new one."""
+    # What is not in this Python fails where it is needed.
+    with suppress(ImportError):
+        from updater.bundles import packs, unpacking  # noqa: F401
+
+        packs.has_zstd()
 
 
 def _no_progress(done_bytes: int, total_bytes: int) -> None:

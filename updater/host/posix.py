@@ -100,6 +100,9 @@ class PosixHost(SharedHost):
     path_limit_bytes = 4095
     """PATH_MAX without the NUL at the end."""
 
+    def machine(self) -> str:
+        return os.uname().machine
+
     def zones(self) -> tuple[Zone, ...]:
         return ()
 

@@ -56,11 +56,9 @@ class SharedHost(Host):
             self._boot_id = self._boot_id or self.read_boot_id()
         return given or self._boot_id
 
+    @abstractmethod
     def machine(self) -> str:
         """Return the kind of processor."""
-        import platform
-
-        return platform.machine()
 
     def platform_tag(self) -> str:
         return f"{sys.platform}-{self.machine().lower()}"

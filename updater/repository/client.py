@@ -112,13 +112,16 @@ class Fetched(NamedTuple):
     fetched_bytes: int = 0
 
 
-def look(source: Source, *, now: datetime, through: Conversation | None = None) -> Looked:
+def look(
+    source: Source, *, now: datetime, through: Conversation | None = None, meanwhile: Callable[[], None] = lambda: None
+) -> Looked:
     """Return the result of one look: all signed releases from refreshed, verified metadata, or the cause of failure.
 
     Args:
         source: the repository.
         now: this terminal's clock.
         through: the child that is asked, which may be asked more; None for one of this question alone.
+        meanwhile: is called while the child is at work, if it takes one.
     """
     request = {
         **source.asked("look", source.look_seconds),
@@ -128,7 +131,7 @@ def look(source: Source, *, now: datetime, through: Conversation | None = None) 
     }
     answer = unchanged.answer(request)
     if answer is None:
-        answer = _ask(through, request, limit_seconds=source.look_seconds)
+        answer = _ask(through, request, limit_seconds=source.look_seconds, meanwhile=meanwhile)
     releases = tuple(_listed(offer) for offer in answer.get("offers", ()))
     done = Answer(answer["answer"])
     said = steering.said_of(answer.get("steering"), app=source.app) if done is Answer.OK else last_said(source)
@@ -271,8 +274,9 @@ def _ask(
     *,
     limit_seconds: float,
     progress: Callable[[dict[str, Any]], None] = lambda _: None,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     if through is not None:
-        return through.ask(request, limit_seconds=limit_seconds, progress=progress)
+        return through.ask(request, limit_seconds=limit_seconds, progress=progress, meanwhile=meanwhile)
     with Conversation() as alone:
-        return alone.ask(request, limit_seconds=limit_seconds, progress=progress)
+        return alone.ask(request, limit_seconds=limit_seconds, progress=progress, meanwhile=meanwhile)

@@ -58,13 +58,17 @@ class Conversation:
                 if reader is not None:
                     reader.join()
 
-    def ask(self, request: dict[str, Any], *, limit_seconds: float, progress: Progress) -> dict[str, Any]:
+    def ask(
+        self, request: dict[str, Any], *, limit_seconds: float, progress: Progress,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> dict[str, Any]:  # fmt: skip
         """Return the answer to a request; whatever happens to the child is an answer too.
 
         Args:
             request: for the child.
             limit_seconds: after which the child is killed.
             progress: receives its lines about what it has done.
+            meanwhile: is called while the child is at work; its own deadline does not wait for that.
         """
         try:
             child = self._child or self._start()
@@ -75,7 +79,7 @@ class Conversation:
         timer = threading.Timer(limit_seconds, _kill, (child, late))
         timer.start()
         try:
-            answer = _answer(child, request, progress)
+            answer = _answer(child, request, progress, meanwhile)
         except BaseException:
             # Ctrl-C: a child that is in the middle of an answer cannot be asked for another one.
             self.close()
@@ -119,7 +123,9 @@ class Conversation:
         }
 
 
-def _answer(child: subprocess.Popen[bytes], request: dict[str, Any], progress: Progress) -> dict[str, Any] | None:
+def _answer(
+    child: subprocess.Popen[bytes], request: dict[str, Any], progress: Progress, meanwhile: Callable[[], None]
+) -> dict[str, Any] | None:
     """Ask, and return the answer; None if the child ended without one."""
     assert child.stdin is not None
     assert child.stdout is not None
@@ -130,6 +136,7 @@ def _answer(child: subprocess.Popen[bytes], request: dict[str, Any], progress: P
     except OSError:
         # The child died before it read the request; its error output says why.
         return None
+    meanwhile()
     for line in child.stdout:
         found = _parsed(line)
         if "answer" in found:

@@ -336,6 +336,10 @@ class Terminal(Till):
         self._agent_lock.release()
 
     def own_kit(self) -> OwnKit | None:
+        from updater.terminal import kit_use
+
+        if kit_use.own_folder() is None:
+            return None
         from updater.terminal.own_kit import RealKit, version_here
 
         here = version_here()

@@ -192,6 +192,10 @@ class Platform(ABC):
         """
 
     @abstractmethod
+    def free_bytes(self, folder: Path) -> int:
+        """Return the free space for this user, in bytes, on the file system of a folder."""
+
+    @abstractmethod
     def disk_of(self, path: Path) -> Disk:
         """Return what is known of the disk of a path, which need not exist yet; links on the way are followed.
 

@@ -181,6 +181,11 @@ class WindowsPlatform(Platform):
         """Return false: SQLite's locks keep other programs from reading a part of a large file."""
         return False
 
+    def free_bytes(self, folder: Path) -> int:
+        import shutil
+
+        return shutil.disk_usage(folder).free
+
     def disk_of(self, path: Path) -> Disk:
         nearest = path.absolute()
         while not nearest.exists() and nearest != nearest.parent:

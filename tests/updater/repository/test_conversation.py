@@ -66,6 +66,18 @@ def test_one_child_answers_a_look_and_the_downloads_after_it(
     assert asking[0].returncode is not None, "nothing is left running"
 
 
+def test_what_is_needed_next_is_loaded_while_the_child_is_at_work(till: Till) -> None:
+    seen: list[str] = []
+    with Conversation() as through:
+        request = source(till).asked("nothing", 30.0)
+        answer = through.ask(
+            request, limit_seconds=30.0, progress=lambda _: None, meanwhile=lambda: seen.append("meanwhile")
+        )
+        seen.append(answer["answer"])
+        assert seen == ["meanwhile", Answer.TROUBLE], "no such question: an answer all the same, and after that call"
+        assert full_look(till, through) is Answer.OK, "the same child is asked again"
+
+
 def test_a_child_that_was_ended_by_its_deadline_is_followed_by_another(
     till: Till, tmp_path: Path, started: list[subprocess.Popen[bytes]]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -79,6 +80,13 @@ def test_a_process_chooses_its_system_when_it_first_needs_it_and_loads_no_other(
     module, wanted = SYSTEMS[system]
     assert (name, before) == (wanted, "[]")
     assert set(loaded) - {f"{PACKAGE}.base", f"{PACKAGE}.posix", f"{PACKAGE}.win32"} == {f"{PACKAGE}.{module}"}
+
+
+def test_the_free_space_is_that_of_the_standard_library(tmp_path: Path) -> None:
+    # Others write on the disk meanwhile.
+    assert this_platform().free_bytes(tmp_path) == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.05)
+    with pytest.raises(FileNotFoundError):
+        this_platform().free_bytes(tmp_path / "nothing")
 
 
 def test_the_choice_is_made_once() -> None:
