@@ -77,7 +77,7 @@ def test_a_folder_that_is_no_release_is_kept_whole(till: Till) -> None:
     assert (kept.folder / "shop.ini").read_text() == "vat=19"
 
 
-@pytest.mark.parametrize("count", range(1, 5))
+@pytest.mark.parametrize("count", range(1, len(FOREIGN) + 1))
 def test_a_cut_in_between_loses_no_file_and_the_repeat_tells_all(
     till: Till, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
