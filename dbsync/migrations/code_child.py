@@ -11,7 +11,8 @@ import sqlite3
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Any, Final, assert_never
@@ -45,7 +46,8 @@ def main() -> None:
     os.dup2(nothing, 0)
     os.dup2(2, 1)
     sys.stdout = sys.stderr
-    hello = messages.receive(source)
+    with _with_parent():
+        hello = messages.receive(source)
     assert isinstance(hello, messages.Hello)
     sys.path += [folder for folder in hello.folders if folder not in sys.path]
     _pin_locale(_locale_of(hello.environment))
@@ -53,7 +55,8 @@ def main() -> None:
         from dbsync.migrations import other_clock
 
         other_clock.stand_at(hello.environment.day)
-    messages.send(messages.Ready(_is_pinned(hello.environment)), sink)
+    with _with_parent():
+        messages.send(messages.Ready(_is_pinned(hello.environment)), sink)
     received: Received = SimpleQueue()
     threading.Thread(target=_receive, args=(source, received), daemon=True).start()
     server = _Server(received, sink, hello.environment)
@@ -61,17 +64,25 @@ def main() -> None:
         answer = server.answer(received.get())
         # This process may be ended, not asked to end.
         sys.stderr.flush()
-        messages.send(answer, sink)
+        with _with_parent():
+            messages.send(answer, sink)
 
 
 def _receive(source: IO[bytes], received: Received) -> None:
     """Pass messages on; when the other process is gone, end this one, whatever the code is doing."""
     while True:
-        try:
+        with _with_parent():
             received.put(messages.receive(source))
-        except (EOFError, OSError):
-            sys.stderr.flush()
-            os._exit(0)
+
+
+@contextmanager
+def _with_parent() -> Iterator[None]:
+    """End this process without a word if the other one is gone: it may be killed before its first message."""
+    try:
+        yield
+    except (EOFError, OSError):
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _is_pinned(environment: Environment) -> bool:

@@ -109,9 +109,12 @@ def receive(source: IO[bytes]) -> Any:
     """Read a message.
 
     Raises:
-        EOFError: the other process has ended.
+        EOFError: the other process has ended, in the middle of a message perhaps.
     """
-    return pickle.load(source)  # noqa: S301 - both ends are our own code
+    try:
+        return pickle.load(source)  # noqa: S301 - both ends are our own code
+    except pickle.UnpicklingError as cause:
+        raise EOFError(str(cause)) from cause
 
 
 def _classes() -> dict[str, type[TillkeeperError]]:

@@ -60,7 +60,10 @@ OPERATIONS: Final[Mapping[str, Callable[[TillSide, Given], Any]]] = {
 def main() -> None:
     """Answer requests until there are no more."""
     source, answers = sys.stdin.buffer, os.dup(sys.stdout.fileno())
-    hello = json.loads(source.readline(messages.REQUEST_LIMIT_BYTES))
+    if not (first := source.readline(messages.REQUEST_LIMIT_BYTES)):
+        # The agent was ended before it said anything.
+        return
+    hello = json.loads(first)
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(source, lines), daemon=True).start()
     side: OwnSide | None = None
@@ -84,7 +87,11 @@ def _listen(source: BinaryIO, lines: queue.SimpleQueue[bytes]) -> None:
 def _write(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
-        view = view[os.write(descriptor, view) :]
+        try:
+            view = view[os.write(descriptor, view) :]
+        except OSError:
+            # As in `_listen`, which may notice it later.
+            os._exit(1)
 
 
 if __name__ == "__main__":

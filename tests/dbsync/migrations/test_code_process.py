@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sqlite3
+import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from dbsync.migrations import code_messages as messages
 from dbsync.migrations import code_process, runner
 from dbsync.migrations.code_child import plain
 from dbsync.migrations.environment import OTHER, PINNED
@@ -121,6 +124,33 @@ def test_the_modules_that_this_process_imports_can_be_imported(tmp_path: Path, m
     finally:
         code_process.end()
     assert ask(tmp_path / "shop.db", "SELECT name FROM found") == "theirs"
+
+
+@pytest.mark.parametrize("module", ["dbsync.migrations.code_child", "updater.terminal.worker"])
+def test_a_child_whose_parent_was_killed_before_it_said_anything_says_nothing(module: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", f"from {module} import main; main()"], cwd=ROOT, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("part", [1.0, 0.5], ids=["after its first message", "in the middle of it"])
+def test_a_parent_that_is_killed_leaves_a_child_that_says_nothing(part: float) -> None:
+    hello = io.BytesIO()
+    messages.send(messages.Hello(PINNED, ()), hello)
+    said = hello.getvalue()
+    command = [sys.executable, "-c", "from dbsync.migrations.code_child import main; main()"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdout.close()
+        child.stdin.write(said[: int(len(said) * part)])
+        child.stdin.close()
+        assert (child.stderr.read(), child.wait()) == (b"", 0)
 
 
 # -------------------------------------------------------------------------------------------------------------- errors
