@@ -80,7 +80,7 @@ def test_a_readable_history_alone_is_adopted_by_name(tmp_path: Path) -> None:
     assert any("'adopted',1,'initial_schema'" in line for line in dump(database))
 
 
-@pytest.mark.parametrize("wal", [False, True])
+@pytest.mark.parametrize("wal", [pytest.param(False, marks=pytest.mark.long), True])
 def test_a_database_that_another_process_writes_is_left_alone(tmp_path: Path, wal: bool) -> None:
     database = make_shop(tmp_path, schema=2, wal=wal)
     before = dump(database)

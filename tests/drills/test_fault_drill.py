@@ -81,7 +81,7 @@ def test_a_sync_that_the_product_forgets_is_found(tmp_path: Path) -> None:
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("fixtures"))
     path = tmp_path / "dbsync" / "storage" / "files.py"
     text = path.read_text(encoding="utf-8")
-    right = "                set_mode(temporary, mode)\n            os.fsync(descriptor)\n"
+    right = "                set_mode(temporary, mode)\n            this_platform().sync_open(descriptor)\n"
     assert text.count(right) == 1
     path.write_text(text.replace(right, "                set_mode(temporary, mode)\n"), encoding="utf-8")
     done = drill("trace", "fold", root=tmp_path)
@@ -146,7 +146,11 @@ def test_a_sample_of_all_faults_breaks_no_promise(kind: str, flows: tuple[str, .
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("flows", [("rollback", "rollback-script"), ("db-downgrade", "db-restore")], ids=" ".join)
+@pytest.mark.parametrize(
+    "flows",
+    [pytest.param(("rollback", "rollback-script"), marks=pytest.mark.long), ("db-downgrade", "db-restore")],
+    ids=" ".join,
+)
 @pytest.mark.skipif(not small_disks.can_mount(), reason=small_disks.NO_MOUNT)
 def test_going_back_on_small_disks_breaks_no_promise(flows: tuple[str, ...]) -> None:
     done = drill("disk", *flows, "--size", "2", *SOME_DISKS)

@@ -6,7 +6,7 @@ Every disturbance with both orders of recovery, and all pairs: python -m tests.d
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -104,7 +104,7 @@ def rejected_may_start(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(launcher, "_unless_rejected", lambda chosen, good, rejections, proofs: chosen)
 
 
-MUTATIONS: list[tuple[Callable[[pytest.MonkeyPatch], None], str]] = [
+MUTATIONS: Final = [
     (no_sync, "update"),
     (nothing_owed, "app crashes"),
     (no_limits, "app crashes"),
@@ -114,7 +114,7 @@ MUTATIONS: list[tuple[Callable[[pytest.MonkeyPatch], None], str]] = [
     (carried_without_looking_at_the_proof, "sells, then crashes, with a loss"),
     (lock_not_asked, "update"),
     (row_guard_off_and_compare_off, "app crashes"),
-    (rejected_may_start, "rollback, readable"),
+    pytest.param(rejected_may_start, "rollback, readable", marks=pytest.mark.long),
 ]
 
 

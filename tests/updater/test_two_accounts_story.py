@@ -43,7 +43,7 @@ def launch(two: TwoTill, opened: str, *, sell: int = 2) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("umask", [0o022, 0o077], ids=oct)
+@pytest.mark.parametrize("umask", [pytest.param(0o022, marks=pytest.mark.long), 0o077], ids=oct)
 def test_updates_a_crash_and_the_clerks_rollback(vendor: Vendor, two: TwoTill, umask: int) -> None:
     assert two.umask == umask
     launch(two, "1.0")

@@ -73,7 +73,10 @@ def rollback_here(till: RecordedTerminal) -> None:
     perform(terminal, plan, accept_loss=False)
 
 
-@pytest.mark.parametrize("command", [["-m", "updater", "rollback"], [str(ROOT / "scripts" / "rollback.py")]])
+@pytest.mark.parametrize(
+    "command",
+    [["-m", "updater", "rollback"], pytest.param([str(ROOT / "scripts" / "rollback.py")], marks=pytest.mark.long)],
+)
 def test_a_database_that_somebody_holds_leaves_nothing_decided(till: RecordedTerminal, command: list[str]) -> None:
     before = files_of(till)
     with closing(sqlite3.connect(database_of(till), isolation_level=None)) as holder:

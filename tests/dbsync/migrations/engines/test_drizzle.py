@@ -103,6 +103,7 @@ def in_one_second(journal: Path) -> None:
     journal.write_text(json.dumps(said))
 
 
+@pytest.mark.long
 def test_databases_of_the_older_layout_go_on_with_the_folder_that_drizzle_kit_up_makes_of_it(tmp_path: Path) -> None:
     old = drizzle.history(tmp_path / "old")
     in_one_second(old / "meta" / "_journal.json")
