@@ -10,7 +10,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -23,8 +22,6 @@ OLDEST, TOO_NEW = (3, 11), (3, 14)
 WAIT_SECONDS = 900.0
 PIP_LINES_SHOWN = 12
 SILENCE_SECONDS = 10.0
-IN_MEMORY = Path("/dev/shm")  # noqa: S108 - each folder in it has a name of its own
-LEAST_FREE_BYTES = 4 << 30
 
 
 def say(text: str) -> None:
@@ -69,17 +66,6 @@ def pip() -> "list[str]":
         return [sys.executable, "-m", "pip"]
     base = getattr(sys, "_base_executable", sys.executable)
     return [base, "-m", "pip", "--python", sys.executable]
-
-
-def folder_in_memory() -> "str | None":
-    """Makes a folder in memory for the files of tests; None where there is little room, or programs cannot run."""
-    try:
-        found = os.statvfs(IN_MEMORY)
-        if found.f_bavail * found.f_frsize < LEAST_FREE_BYTES or found.f_flag & os.ST_NOEXEC:
-            return None
-        return tempfile.mkdtemp(prefix="tillkeeper-tests-", dir=IN_MEMORY)
-    except (AttributeError, OSError):
-        return None
 
 
 def _check_version() -> None:

@@ -160,6 +160,7 @@ STRAYS: Final = {
     "scripts._bench_updater": "as for scripts._bench_look",
     "scripts._bench_dbsync": "it reads the size of a process while it measures",
     "scripts.bench": "it measures what a process costs with what Linux counts",
+    "scripts.test": "it looks for memory with room for the files of tests before pytest starts",
 }
 """Who else may ask which system this is, each with the reason."""
 
