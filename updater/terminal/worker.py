@@ -60,7 +60,7 @@ OPERATIONS: Final[Mapping[str, Callable[[TillSide, Given], Any]]] = {
 def main() -> None:
     """Answer requests until there are no more."""
     source, answers = sys.stdin.buffer, os.dup(sys.stdout.fileno())
-    if not (first := source.readline(messages.REQUEST_LIMIT_BYTES)):
+    if not (first := _read(source)):
         # The agent was ended before it said anything.
         return
     hello = json.loads(first)
@@ -78,10 +78,16 @@ def main() -> None:
 
 
 def _listen(source: BinaryIO, lines: queue.SimpleQueue[bytes]) -> None:
-    while found := source.readline(messages.REQUEST_LIMIT_BYTES):
+    while found := _read(source):
         lines.put(found)
     # The agent has ended, however it did: no step goes on without it, and every lock is released.
     os._exit(1)
+
+
+def _read(source: BinaryIO) -> bytes:
+    """Return the next line; nothing at the end, or if the agent ended in the middle of one."""
+    found = source.readline(messages.REQUEST_LIMIT_BYTES)
+    return found if found.endswith(b"\n") else b""
 
 
 def _write(descriptor: int, data: bytes) -> None:

@@ -144,7 +144,7 @@ class WindowsPlatform(Platform):
     def sync_file(self, path: Path) -> None:
         descriptor = self.open_binary(path, os.O_RDWR, mode=0)
         try:
-            os.fsync(descriptor)
+            self.sync_open(descriptor)
         finally:
             os.close(descriptor)
 
@@ -162,7 +162,7 @@ class WindowsPlatform(Platform):
         except PermissionError:
             return
         try:
-            os.fsync(own)
+            self.sync_open(own)
         finally:
             os.close(own)
 

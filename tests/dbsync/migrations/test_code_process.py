@@ -126,10 +126,18 @@ def test_the_modules_that_this_process_imports_can_be_imported(tmp_path: Path, m
     assert ask(tmp_path / "shop.db", "SELECT name FROM found") == "theirs"
 
 
-@pytest.mark.parametrize("module", ["dbsync.migrations.code_child", "updater.terminal.worker"])
-def test_a_child_whose_parent_was_killed_before_it_said_anything_says_nothing(module: str) -> None:
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        ("dbsync.migrations.code_child", ""), ("updater.terminal.worker", ""),
+        ("updater.terminal.worker", '{"settings": "/etc'),
+    ],
+)  # fmt: skip
+def test_a_child_whose_parent_was_killed_before_its_first_message_was_whole_says_nothing(
+    module: str, said: str
+) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", f"from {module} import main; main()"], cwd=ROOT, stdin=subprocess.DEVNULL,
+        [sys.executable, "-c", f"from {module} import main; main()"], cwd=ROOT, input=said,
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
