@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -47,6 +47,8 @@ END_SECONDS: Final = 180.0
 """So long a flow may go on after one of its processes was killed."""
 GONE_SECONDS: Final = 30.0
 """So long what is left may take to notice that it is alone."""
+OF_THE_SYSTEM: Final = "conhost.exe"
+"""The program that serves the console of a process on Windows. The system starts it and ends it, wine not always."""
 TRIES_COUNT: Final = 4
 """A victim that ended before its moment is met earlier in the next try."""
 EARLIER: Final = 0.6
@@ -243,7 +245,7 @@ class Played:
 
     def is_over(self) -> bool:
         """Return whether nothing of it runs any more."""
-        return self.process.poll() is not None and not set(self._family.look()) - {self.process.pid}
+        return self.process.poll() is not None and not set(self._own()) - {self.process.pid}
 
     def kill(self, role: str, *, after_seconds: float) -> bool:
         """Kill the process of a role, so long after the first of that role came; return whether it was met."""
@@ -268,12 +270,15 @@ class Played:
             self.process.wait()
         return violations
 
+    def _own(self) -> Mapping[int, str]:
+        return {pid: command for pid, command in self._family.look().items() if OF_THE_SYSTEM not in command}
+
     def left(self) -> list[str]:
         """Wait until nothing of it runs; end what does after a while, and return it."""
         deadline = time.monotonic() + GONE_SECONDS
         while not self.is_over() and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
-        found = self._family.look()
+        found = self._own()
         for pid in found:
             kill(pid)
         return [f"still runs: {command}" for command in found.values()]

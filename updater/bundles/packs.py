@@ -30,10 +30,16 @@ ZSTD_WINDOW_LOG: Final = 23
 """A pack is unpacked with a window of 8 MB at most, a delta with six, of which it fills what it holds."""
 PATCH_LIMIT_BYTES: Final = 1 << 24
 """Of each part of one file's patch that is held in memory. A file that needs more travels whole."""
+LZMA2_FIRST_PLAIN, LZMA2_PLAIN, LZMA2_END = b"\1", b"\2", b"\0"
+"""The bytes of control before bytes that are not compressed, with a new window and without, and at the end (xz's
+lzma2_decoder.c)."""
+LZMA2_CHUNK_BYTES: Final = 1 << 16
 READ_BYTES: Final = 1 << 17
 PIECE_BYTES: Final = 1 << 18
 """How much of a stream is read and unpacked at once: a few of them wait to be written."""
 XZ_FILTERS: Final = ({"id": lzma.FILTER_LZMA2, "dict_size": LZMA_WINDOW_BYTES, "preset": 9},)
+X86_FILTERS: Final = ({"id": lzma.FILTER_X86}, {"id": lzma.FILTER_LZMA2, "preset": 0})
+"""The filter for programs of x86, which liblzma runs before LZMA2 alone."""
 
 
 class Stream(StrEnum):
@@ -58,6 +64,9 @@ class Codec(StrEnum):
     XZ = "xz"
     """LZMA2, as in the standard library."""
     ZSTD = "zstd"
+    ZSTD_X86 = "zstd_x86"
+    """zstd, of bytes in which each call of a function has the function's place instead of the way to it: what calls it
+    from several places is then the same bytes."""
 
 
 class New(NamedTuple):
@@ -134,7 +143,42 @@ def decompressor(codec: Codec) -> tuple[Decompressor, type[Exception]]:
         raise unusable("there is no zstd in this Python")
     zstd = compression.library("unpack", Path())
     found: Decompressor = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG})
-    return found, zstd.ZstdError
+    return X86Decompressor(found) if codec is Codec.ZSTD_X86 else found, zstd.ZstdError
+
+
+class X86Decompressor:
+    """Undoes another compression, and then the filter for programs of x86.
+
+    liblzma gives the filter no function of its own. LZMA2 has a form for bytes that it does not compress, so they are
+    given to it in that form, and it copies and filters them.
+    """
+
+    def __init__(self, undo: Decompressor) -> None:
+        self._undo: Final = undo
+        self._filter: Final = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=X86_FILTERS)
+        self._control = LZMA2_FIRST_PLAIN
+
+    @property
+    def eof(self) -> bool:
+        """Whether the stream has ended."""
+        return self._undo.eof
+
+    @property
+    def needs_input(self) -> bool:
+        """Whether more comes only of more input."""
+        return self._undo.needs_input
+
+    def decompress(self, data: bytes, max_length: int = -1) -> bytes:
+        """Return at most so many bytes, and the few that were held back before."""
+        plain = memoryview(self._undo.decompress(data, max_length))
+        chunks: list[bytes | memoryview] = []
+        for start in range(0, len(plain), LZMA2_CHUNK_BYTES):
+            chunk = plain[start : start + LZMA2_CHUNK_BYTES]
+            chunks += (self._control + (len(chunk) - 1).to_bytes(2, "big"), chunk)
+            self._control = LZMA2_PLAIN
+        if self._undo.eof and not self._filter.eof:
+            chunks.append(LZMA2_END)
+        return self._filter.decompress(b"".join(chunks)) if chunks else b""
 
 
 class Source:

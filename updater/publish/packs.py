@@ -13,6 +13,7 @@ from dbsync.storage import files
 from dbsync.storage.files import READ_SIZE_BYTES, disk_errors
 from updater.bundles.packs import (
     LZMA_WINDOW_BYTES,
+    X86_FILTERS,
     XZ_FILTERS,
     ZSTD_WINDOW_LOG,
     Codec,
@@ -28,6 +29,8 @@ from updater.model import ReleaseId
 
 PACK_LEVEL: Final = 19
 SMALLEST_WINDOW_BYTES: Final = 1 << 12
+X86: Final = "x86_64"
+"""The end of the names of platforms whose programs the filter makes smaller; other files stay as large as they are."""
 
 
 class Compressor(Protocol):
@@ -89,6 +92,8 @@ def _compressor(codec: Codec, plain_bytes: int) -> Compressor:
         window_bytes = min(LZMA_WINDOW_BYTES, max(SMALLEST_WINDOW_BYTES, plain_bytes))
         filters: Sequence[Mapping[str, Any]] = [{**XZ_FILTERS[0], "dict_size": window_bytes}]
         return lzma.LZMACompressor(lzma.FORMAT_RAW, filters=filters)
+    if codec is Codec.ZSTD_X86:
+        return _X86Compressor(_compressor(Codec.ZSTD, plain_bytes))
     zstd = compression.library("pack", Path())
     parameter = zstd.CompressionParameter
     options: dict[Any, int] = {parameter.compression_level: PACK_LEVEL}
@@ -96,6 +101,24 @@ def _compressor(codec: Codec, plain_bytes: int) -> Compressor:
         options |= {parameter.window_log: ZSTD_WINDOW_LOG, parameter.enable_long_distance_matching: 1}
     found: Compressor = zstd.ZstdCompressor(options=options)
     return found
+
+
+class _X86Compressor:
+    """Filters programs of x86, and gives them to another compressor.
+
+    liblzma filters only what it compresses with LZMA2 after it, so that is undone.
+    """
+
+    def __init__(self, compressor: Compressor) -> None:
+        self._compressor: Final = compressor
+        self._filter: Final = lzma.LZMACompressor(lzma.FORMAT_RAW, filters=X86_FILTERS)
+        self._undo: Final = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=X86_FILTERS[1:])
+
+    def compress(self, data: bytes) -> bytes:
+        return self._compressor.compress(self._undo.decompress(self._filter.compress(data)))
+
+    def flush(self) -> bytes:
+        return self._compressor.compress(self._undo.decompress(self._filter.flush())) + self._compressor.flush()
 
 
 def join(
@@ -117,8 +140,9 @@ def make_pack(*, bundle: Path, target: Path, manifest: Manifest, release_id: Rel
     """Write the pack of a whole release."""
     parts = new_files(manifest)
     size_bytes = sum(manifest.files[part.path].size_bytes for part in parts)
+    codec = Codec.ZSTD_X86 if manifest.platform.endswith(X86) else Codec.ZSTD
     stream = squeeze(
-        content(bundle / part.path for part in parts), scratch / "pack", stream=Stream.LITERALS, codec=Codec.ZSTD,
+        content(bundle / part.path for part in parts), scratch / "pack", stream=Stream.LITERALS, codec=codec,
         plain_bytes=size_bytes,
     )  # fmt: skip
     join([stream], target, parts=parts, release_id=release_id, since=None)

@@ -9,19 +9,25 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import sys
 import zlib
+from array import array
 from collections.abc import Iterator
+from itertools import chain
+from operator import sub
 from typing import Final, NamedTuple
 
 from updater.bundles.packs import PATCH_LIMIT_BYTES, Patched, Stream
-from updater.bundles.patches import BLOCK_BYTES, Cover, added, covers_to_bytes, patched
+from updater.bundles.patches import BLOCK_BYTES, GAP_LIMIT_BYTES, Cover, covers_to_bytes, patched
 
 MAGIC: Final = b"HDIFF13&\0"
 NUMBERS_COUNT: Final = 11
 """Numbers of its head: sizes of both files, count of covers, then sizes, packed and unpacked, of four parts."""
 CLEARLY_SMALLER: Final = 8
 """A patch with an eighth of the file's bytes needs no comparison with the packed file."""
-_RUNS: Final = re.compile(rb"[^\0]+(?:\0{1,2}[^\0]+)*")
+RUN_LIMIT_BYTES: Final = 0xFF
+_GAPS: Final = re.compile(rb"\0{3,}")
+_SPAN: Final = re.Match[bytes].span
 _LOW, _HIGH = (int.from_bytes(bytes([byte]) * BLOCK_BYTES, "little") for byte in (0x7F, 0x80))
 
 
@@ -75,7 +81,8 @@ class _Bytes:
 def _is_smaller(patch: Patch, new: bytes) -> bool:
     if patch.size_bytes * CLEARLY_SMALLER < len(new):
         return True
-    return sum(len(zlib.compress(data, 6)) for data in patch.parts.values()) < len(zlib.compress(new, 6))
+    # The quickest level tells which is smaller: both are packed the same way.
+    return sum(len(zlib.compress(data, 1)) for data in patch.parts.values()) < len(zlib.compress(new, 1))
 
 
 def _covers(found: bytes) -> Iterator[Cover]:
@@ -121,36 +128,54 @@ def _encoded(covers: list[Cover], *, old: bytes, new: bytes) -> Patch:
         literals.append(new[place:])
         covers = [*covers, Cover(len(new) - place, covers[-1].old_place + covers[-1].size_bytes if covers else 0, 0)]
     covers = [cover for cover in covers if cover.literal_bytes + cover.size_bytes]
-    low, high, lengths, changed = bytearray(), bytearray(), bytearray(), []
-    for gap, run in _runs(b"".join(differences)):
-        low.append(gap & 0xFF)
-        high.append(gap >> 8)
-        lengths.append(len(run))
-        changed.append(run)
+    gaps, lengths, changed = _runs(b"".join(differences))
+    pairs = gaps.tobytes()
     return Patch(
         {
             Stream.LITERALS: b"".join(literals),
             Stream.COVERS: covers_to_bytes(iter(covers)),
-            Stream.GAPS_LOW: bytes(low),
-            Stream.GAPS_HIGH: bytes(high),
-            Stream.LENGTHS: bytes(lengths),
-            Stream.DIFFERENCES: b"".join(changed),
+            Stream.GAPS_LOW: pairs[0::2],
+            Stream.GAPS_HIGH: pairs[1::2],
+            Stream.LENGTHS: lengths,
+            Stream.DIFFERENCES: changed,
         }
     )
 
 
-def _runs(differences: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield how many bytes stay, up to 65 535, and up to 255 that change after them; two that stay are taken along."""
-    end = 0
-    for match in _RUNS.finditer(differences):
-        gap, run = match.start() - end, match.group()
-        while gap > 0xFFFF:
-            yield 0xFFFF, b""
-            gap -= 0xFFFF
-        for start in range(0, len(run), 0xFF):
-            yield gap, run[start : start + 0xFF]
-            gap = 0
-        end = match.end()
+def _runs(differences: bytes) -> tuple[array[int], bytes, bytes]:
+    """Return how many bytes stay before each run that changes, how long each is, and all of them.
+
+    Two bytes that stay are taken along. A large program has a million runs: functions that take a whole sequence lay
+    them out, and the few that are too long for the form are looked at by themselves.
+    """
+    end = len(differences.rstrip(b"\0"))
+    if end == 0:
+        return array("H"), b"", b""
+    start = len(differences) - len(differences.lstrip(b"\0"))
+    places = array("Q", (start,))
+    places.extend(chain.from_iterable(map(_SPAN, _GAPS.finditer(differences, start, end))))
+    places.append(end)
+    starts, ends = places[0::2], places[1::2]
+    changed = b"".join(map(differences.__getitem__, map(slice, starts, ends)))
+    gaps, lengths = list(map(sub, starts, chain((0,), ends))), list(map(sub, ends, starts))
+    if max(gaps) > GAP_LIMIT_BYTES or max(lengths) > RUN_LIMIT_BYTES:
+        short = list(chain.from_iterable(map(_short, gaps, lengths)))
+        gaps, lengths = [gap for gap, _ in short], [length for _, length in short]
+    found = array("H", gaps)
+    if sys.byteorder == "big":
+        found.byteswap()
+    return found, bytes(lengths), changed
+
+
+def _short(gap: int, length: int) -> Iterator[tuple[int, int]]:
+    """Yield one run as several that fit the form."""
+    while gap > GAP_LIMIT_BYTES:
+        yield GAP_LIMIT_BYTES, 0
+        gap -= GAP_LIMIT_BYTES
+    while length > RUN_LIMIT_BYTES:
+        yield gap, RUN_LIMIT_BYTES
+        gap, length = 0, length - RUN_LIMIT_BYTES
+    yield gap, length
 
 
 def _subtracted(new: bytes, old: bytes) -> bytes:
@@ -164,6 +189,4 @@ def _subtracted(new: bytes, old: bytes) -> bytes:
         low, high = low & mask, high & mask
     one, other = int.from_bytes(new, "little"), int.from_bytes(old, "little")
     # The highest bit of each byte lends to the others, and is put right afterwards.
-    found = (((one | high) - (other & low)) ^ ((one ^ other ^ high) & high)).to_bytes(size, "little")
-    assert added(old, found) == new
-    return found
+    return (((one | high) - (other & low)) ^ ((one ^ other ^ high) & high)).to_bytes(size, "little")

@@ -26,8 +26,9 @@ from updater.bundles.packs import Codec, New, Patched, Stream
 from updater.bundles.version_folders import Versions
 from updater.bundles.ways import Way, Ways
 from updater.manifest import MANIFEST_NAME, START_NAME, parse, scan
-from updater.model import Sha256
+from updater.model import ReleaseId, Sha256
 from updater.publish.forms import Forms
+from updater.publish.packs import make_pack, squeeze
 from updater.publish.repository import Published
 from updater.repository.client import Pack
 
@@ -449,3 +450,59 @@ def test_codecs_are_bounded_in_their_windows() -> None:
     undo, damage = packs.decompressor(Codec.ZSTD)
     with pytest.raises(damage):
         undo.decompress(data)
+
+
+def calls(count: int) -> bytes:
+    """A program of x86: a few functions, called from everywhere, as `call` with the way to each."""
+    chance, code = random.Random(5), bytearray()
+    while len(code) < 12 * count:
+        code += chance.randbytes(3) + b"\xe8"
+        code += (0x40_0000 + 0x1111 * chance.randrange(8) - len(code) - 4).to_bytes(4, "little", signed=True)
+        code += b"\x90" * 4
+    return bytes(code)
+
+
+def in_pieces(data: bytes, codec: Codec, folder: Path, piece_bytes: int) -> tuple[int, bytes]:
+    """Bytes that were packed a piece at a time and unpacked: how many they were in between, and what they became."""
+    parts = (data[place : place + 70_001] for place in range(0, len(data), 70_001))
+    made = squeeze(parts, folder / codec, stream=Stream.LITERALS, codec=codec, plain_bytes=len(data))
+    with made.path.open("rb") as file:
+        source = packs.Source(file, made.packed, 0)
+        sizes_bytes = [piece_bytes] * (len(data) // piece_bytes) + [len(data) % piece_bytes]
+        return made.packed.packed_bytes, b"".join(map(source.read, sizes_bytes))
+
+
+@pytest.mark.parametrize("piece_bytes", [1, packs.LZMA2_CHUNK_BYTES, 10_000_000])
+def test_a_program_of_x86_packs_smaller_with_calls_by_place(tmp_path: Path, piece_bytes: int) -> None:
+    # One byte at a time is slow, and the ends of chunks are what matters.
+    data = calls(2_000 if piece_bytes == 1 else 100_000)
+    plain_bytes, plain = in_pieces(data, Codec.ZSTD, tmp_path, piece_bytes)
+    filtered_bytes, filtered = in_pieces(data, Codec.ZSTD_X86, tmp_path, piece_bytes)
+    assert (plain, filtered) == (data, data)
+    assert filtered_bytes < 0.8 * plain_bytes
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1, 5, packs.LZMA2_CHUNK_BYTES, packs.PIECE_BYTES, packs.PIECE_BYTES + 1])
+def test_what_the_filter_holds_back_is_not_lost_at_the_end(tmp_path: Path, size_bytes: int) -> None:
+    data = (b"\xe8\0\0\0" * (size_bytes // 4 + 1))[:size_bytes]
+    assert in_pieces(data, Codec.ZSTD_X86, tmp_path, 1000)[1] == data
+
+
+@pytest.mark.parametrize(("platform", "codec"), [("linux-x86_64", Codec.ZSTD_X86), ("any", Codec.ZSTD)])
+def test_a_pack_has_the_filter_of_its_platform(
+    shop: tuple[Vendor, Till], tmp_path: Path, platform: str, codec: Codec
+) -> None:
+    vendor, _ = shop
+    bundle = vendor.bundle("1.3", schema=4)
+    (bundle / "program").write_bytes(calls(30_000))
+    described = parse((vendor.repository / "workshop" / "targets" / f"{APP}-1.2.manifest").read_bytes(), installed=True)
+    manifest = described._replace(files=scan(bundle), platform=platform)
+    identity, made = ReleaseId("f" * 64), tmp_path / "made.pack"
+    make_pack(bundle=bundle, target=made, manifest=manifest, release_id=identity, scratch=tmp_path)
+    with made.open("rb") as file:
+        head = packs.read_head(file)
+        assert [stream.codec for stream in head.streams] == [codec]
+        (source,) = packs.sources(file, head).values()
+        for part in head.parts:
+            assert source.read(manifest.files[part.path].size_bytes) == (bundle / part.path).read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["made.pack"]

@@ -373,7 +373,7 @@ def test_of_two_files_of_one_name_none_is_lost(tmp_path: Path, monkeypatch: pyte
             "shared/choices/000001.json": "1", "choices/000002.json": "2",
         }.items():  # fmt: skip
             (moved.till.state / name).parent.mkdir(parents=True, exist_ok=True)
-            (moved.till.state / name).write_text(text)
+            (moved.till.state / name).write_bytes(text.encode())
         machine = Machine(monkeypatch, at=at)
         with machine.runs():
             layout.settled(moved.settings, reads_only=False)

@@ -19,6 +19,7 @@ from tests.helpers.vendor import Vendor
 from updater.decisions.places import Hazard, Role, Zone
 from updater.errors import UnfitPlace
 from updater.host import this_host
+from updater.host.places import windows as windows_places
 from updater.outcomes import TerminalOutcome
 from updater.reporting import doctor
 from updater.settings import ACCEPTED_VARIABLE, load
@@ -181,12 +182,20 @@ def test_what_lies_below_the_folders_is_not_longer_than_what_is_kept_for_it(till
     assert max(names) <= places.RESERVED_UNITS[Role.PROGRAM]
 
 
+def limit_paths(monkeypatch: pytest.MonkeyPatch, units: int) -> None:
+    """Give this system another limit of a path: bytes on POSIX, UTF-16 units on Windows."""
+    if sys.platform == "win32":
+        monkeypatch.setattr(windows_places, "path_limit", lambda: units)
+    else:
+        monkeypatch.setattr(this_host(), "path_limit_bytes", units)
+
+
 def test_a_path_that_this_system_cannot_hold_is_refused_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vendor: Vendor, url: str
 ) -> None:
     till = Till(tmp_path / "till")
     till.folder.mkdir()
-    monkeypatch.setattr(this_host(), "path_limit_bytes", len(str(till.folder)) + 100, raising=False)
+    limit_paths(monkeypatch, len(str(till.folder)) + 100)
     with pytest.raises(UnfitPlace, match=r"--state: it has .* for what lies below it") as refused:
         till.install(vendor.root, url)
     assert refused.value.path == till.folder / "state"
@@ -213,7 +222,7 @@ def test_a_release_whose_paths_do_not_fit_here_is_left_out_by_name_and_the_one_b
     vendor.publish(bundle, "1.1")
     versions = till.settings.program / "versions"
     before = sorted(path.name for path in versions.iterdir())
-    monkeypatch.setattr(this_host(), "path_limit_bytes", len(str(versions)) + 120, raising=False)
+    limit_paths(monkeypatch, len(str(versions)) + 120)
     assert till.check().outcome is TerminalOutcome.PATH_TOO_LONG
     assert sorted(path.name for path in versions.iterdir()) == before
     assert list(till.settings.downloads.glob("*")) == []
