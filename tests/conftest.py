@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,10 +12,6 @@ from tests.helpers.terminal import Till
 from tests.helpers.vendor import Vendor, copy_of, served, serving
 from tests.helpers.windows import left_out_of_the_sample, reason_to_skip
 from updater.repository import unchanged
-from updater.settings import ACCEPTED_VARIABLE
-
-os.environ.setdefault(ACCEPTED_VARIABLE, "forgets,removable,fat")
-"""The files of tests may lie in memory, or on any other disk."""
 
 
 @pytest.fixture(scope="session")

@@ -49,8 +49,9 @@ def test_no_other_module_puts_losses_into_words() -> None:
 
 def _is_printer(node: ast.AST) -> bool:
     """Whether an f-string shows the numbers of a loss."""
-    shown = {part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute)}
-    return isinstance(node, ast.JoinedStr) and {"added", "removed"} <= shown
+    if not isinstance(node, ast.JoinedStr):
+        return False
+    return {"added", "removed"} <= {part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute)}
 
 
 def run(*words: str | Path) -> dict[str, Any]:

@@ -15,12 +15,14 @@ from tests.helpers.places import ROOT, moved
 from tests.sample_till.fill import fill
 from updater.flows.agent import Cycle, cycle
 from updater.model import ProcessKind
-from updater.settings import Settings, load
+from updater.settings import ACCEPTED_VARIABLE, Settings, load
 from updater.terminal import events
 from updater.terminal.installation import Wish, install
 from updater.terminal.live import Terminal
 from updater.terminal.state_files import StateFolder
 
+os.environ.setdefault(ACCEPTED_VARIABLE, "forgets,removable,fat")
+"""The files of tests and drills may lie in memory, or on any other disk."""
 COMMAND_SECONDS = 120.0
 
 

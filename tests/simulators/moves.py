@@ -18,9 +18,9 @@ from tests.simulators.till import SimulatedTill
 from tests.simulators.world import Dead, Killed, Violated
 from updater.answers import Catalog
 from updater.flows.agent import cycle
-from updater.flows.launch import launch
-from updater.flows.rollback import allow, make_plan, perform
-from updater.model import Act, Limits, Release, Report, Trial
+from updater.flows.launch import journal_of, launch
+from updater.flows.rollback import allow, current_release, make_plan, perform
+from updater.model import Act, By, Choice, Limits, Rejection, Release, Report, Trial
 from updater.outcomes import TerminalOutcome
 
 LIMITS: Final = Limits(
@@ -74,6 +74,8 @@ class ExploredTill(SimulatedTill):
     pauses_count = 0
     found_pause: bool | None = None
     """Whether the vendor had paused updates when this process asked; None before it has."""
+    agreed: Release | None = None
+    """The release that a person saw and agreed to leave."""
 
     def pause(self, seconds: float) -> None:
         """Wait for another process; one that waits for a process that stands still until its own end is killed."""
@@ -97,6 +99,26 @@ class ExploredTill(SimulatedTill):
         if trial.act == Act.ATTEMPT and trial.attempts_count > counted:
             self.world.check_attempt(trial)
         super().write_trial(trial)
+
+    def write_choice(self, choice: Choice) -> None:
+        """Write a choice of a person, who leaves what they saw."""
+        self._check_agreed()
+        super().write_choice(choice)
+
+    def write_rejection(self, rejection: Rejection) -> None:
+        """Write a rejection; a person's is of what they saw."""
+        if rejection.by is By.PERSON:
+            self._check_agreed()
+        super().write_rejection(rejection)
+
+    def _check_agreed(self) -> None:
+        """The first of these writes decides; those after it fold what was decided."""
+        agreed, self.agreed = self.agreed, None
+        if agreed is not None:
+            quiet = QuietTill(self.world, "")
+            view = quiet.look()
+            runs = current_release(view, journal_of(view, now=quiet.now()))
+            self.world.need(runs == agreed, f"a person agreed to leave {agreed.version}, not {runs and runs.version}")
 
     def sync(self) -> None:
         """Make durable what this account may write: the till's account syncs no file of the agent."""
@@ -220,15 +242,18 @@ def _agent(world: Situation) -> None:
 
 
 def _rollback(world: Situation) -> None:
-    till = ExploredTill(world, "rollback")
-    backups = till.effects.backups_newest_first()
-    perform(till, make_plan(till, to=None, backup=None, backups=backups, beside=Path("data")), accept_loss=True)
+    _go_back(ExploredTill(world, "rollback"))
 
 
 def _choose(world: Situation) -> None:
-    till = ExploredTill(world, "clerk")
+    _go_back(ExploredTill(world, "clerk"))
+
+
+def _go_back(till: ExploredTill) -> None:
     backups = till.effects.backups_newest_first()
-    perform(till, make_plan(till, to=None, backup=None, backups=backups, beside=Path("data")), accept_loss=True)
+    plan = make_plan(till, to=None, backup=None, backups=backups, beside=Path("data"))
+    till.agreed = plan.current
+    perform(till, plan, accept_loss=True)
 
 
 def _allow(release: Release) -> Actor:
