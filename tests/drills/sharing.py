@@ -303,9 +303,12 @@ class Drill:
     def run(self, call: Call, mode: Mode) -> Case:
         """Run the flow; from that call on the file is held."""
         with self._copy() as till:
-            with self._hand.holds(till, call, mode) as hold:
-                result = self._scene.flow(till)
-                why_not = hold.why_not()
+            try:
+                with self._hand.holds(till, call, mode) as hold:
+                    result = self._scene.flow(till)
+                    why_not = hold.why_not()
+            except OSError as error:
+                return Case(self.name, call, mode, f"an error of the system goes through everything: {error}")
             sold = len(till.held_receipts())
             became = why_not
             if hold.was_in_the_way():

@@ -74,7 +74,8 @@ class Till:
         found = Till(folder)
         moved(found.settings_path, source=self.folder, target=folder)
         text = found.settings_path.read_text(encoding="utf-8")
-        found.settings_path.write_text(text.replace(self.settings.url, url), encoding="utf-8")
+        # A folder as an address has backslashes on Windows.
+        found.settings_path.write_text(text.replace(self.settings.url, url.replace("\\", "\\\\")), encoding="utf-8")
         return found
 
     def limits(self, **values: float) -> None:

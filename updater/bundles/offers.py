@@ -12,6 +12,7 @@ from dbsync.errors import disk_problem
 from dbsync.facts import NO_SCHEMA
 from dbsync.outcomes import NamedOutcome
 from dbsync.storage import file_calls, files
+from dbsync.storage.files import disk_errors
 from updater.answers import Answer, Summary, Unusable
 from updater.bundle_names import ANY_PLATFORM, is_version
 from updater.bundles.version_folders import Versions
@@ -109,16 +110,17 @@ class Manifests:
         kept = _read(path)
         if kept is not None and release_id(kept) == listed.release_id:
             return kept
-        file_calls.remove(path)
+        with disk_errors("remove", path):
+            file_calls.remove(path)
         fetched = self._fetch(listed, path)
         data = _read(path) if fetched.answer is Answer.OK else None
         return data if data is not None else fetched
 
     def forget_others(self) -> None:
-        """Remove what the last look did not need."""
+        """Remove what the last look did not need; what another program holds stays until the next one."""
         for path in files.listed(self._folder, "*"):
             if path.name.removesuffix(".part") not in self._used:
-                file_calls.remove(path)
+                file_calls.remove_if_possible(path)
 
 
 def newest_usable(releases: Iterable[Listed], here: Here, *, above: Version | None, manifests: Manifests) -> Found:

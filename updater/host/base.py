@@ -146,6 +146,10 @@ class Host(ABC):
         """Return the name that a manifest's platform is compared with, such as `linux-x86_64`."""
 
     @abstractmethod
+    def can_ask(self) -> bool:
+        """Return whether a person can answer at this process's input."""
+
+    @abstractmethod
     def default_folders(self, app: str) -> Folders:
         """Return the usual places, the same as those of platformdirs (a test compares them)."""
 

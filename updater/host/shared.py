@@ -63,6 +63,9 @@ class SharedHost(Host):
     def platform_tag(self) -> str:
         return f"{sys.platform}-{self.machine().lower()}"
 
+    def can_ask(self) -> bool:
+        return os.isatty(0)
+
     @abstractmethod
     def ask_to_end(self, app: App, number: int) -> None:
         """Ask an app to end, as a signal of that number asked this process; an app that cannot be asked goes on."""

@@ -252,6 +252,10 @@ class WindowsHost(SharedHost):
             program=ours / "program", state=ours / "state", data=roaming / app, settings_file=ours / "settings.toml"
         )
 
+    def can_ask(self) -> bool:
+        # NUL is a terminal for isatty, and what asks there reads the keys of a console that nobody sees.
+        return super().can_ask() and win32.is_console(0)
+
     def machine_folders(self, app: str) -> Folders:
         programs = Path(os.environ.get("PROGRAMFILES") or "C:\\Program Files") / "Tillkeeper" / app
         ours = Path(os.environ.get("PROGRAMDATA") or "C:\\ProgramData") / "Tillkeeper" / app

@@ -29,8 +29,8 @@ from updater.model import ReleaseId
 
 PACK_LEVEL: Final = 19
 SMALLEST_WINDOW_BYTES: Final = 1 << 12
-X86: Final = "x86_64"
-"""The end of the names of platforms whose programs the filter makes smaller; other files stay as large as they are."""
+X86: Final = ("x86_64", "amd64")
+"""Ends of the names of platforms whose programs the filter makes smaller; other files stay as large as they are."""
 
 
 class Compressor(Protocol):

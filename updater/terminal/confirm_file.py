@@ -38,4 +38,5 @@ class ConfirmFile:
     def clear(self) -> None:
         """Remove what an earlier launch left: it must not confirm the next one."""
         for path in (self.path, self._answer_path):
-            file_calls.remove(path)
+            with disk_errors("remove", path):
+                file_calls.remove(path)

@@ -192,14 +192,15 @@ class StateFolder:
     def forget_trials(self, *, keep_count: int, keep: frozenset[TrialId]) -> None:
         """Remove the agent's files of the oldest folded trials, except of the ids in `keep`, which are needed.
 
-        The till's files of them go when nothing has issued them any more (`TillSide.tidy`).
+        The till's files of them go when nothing has issued them any more (`TillSide.tidy`). What another program holds
+        stays until the next time.
         """
         folded = {ruling.trial_id for ruling in self.read_rulings() if ruling.folded} - keep
         closed = [issued.trial_id for issued in self.read_issued() if issued.trial_id in folded]
         for trial_id in closed[: max(0, len(closed) - keep_count)]:
             # The ruling last: an issued trial without one would be open again.
-            for folder in (self._issued, self._rulings):
-                file_calls.remove(folder / f"{trial_id}.json")
+            if file_calls.remove_if_possible(self._issued / f"{trial_id}.json"):
+                file_calls.remove_if_possible(self._rulings / f"{trial_id}.json")
 
     def sync(self) -> None:
         """Make the agent's files durable that a look reads."""

@@ -471,6 +471,16 @@ def close_windows(pids: set[int]) -> None:
     user.EnumWindows(kind(close_it), None)
 
 
+def is_console(descriptor: int) -> bool:
+    """Return whether an open file of this process is a console."""
+    import ctypes
+    import msvcrt
+
+    mode = ctypes.c_ulong()
+    handle = msvcrt.get_osfhandle(descriptor)  # type: ignore[attr-defined,unused-ignore]
+    return bool(kernel().GetConsoleMode(ctypes.c_void_p(handle), ctypes.byref(mode)))
+
+
 def break_console(pid: int) -> None:
     """Send Ctrl-Break to the group of a program in its own console, if it has one.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 from datetime import UTC, datetime, timedelta
@@ -73,6 +74,7 @@ class Guide:
         return told
 
 
+@pytest.mark.skipif(os.name == "nt", reason="the page's commands are of a POSIX shell")
 def test_the_page_of_keys_is_followed_from_nothing_and_terminals_go_along(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -214,6 +215,7 @@ def test_refresh_signs_anew_and_terminals_follow(vendor: Vendor, url: str, tmp_p
     assert repository_client.look(asked, now=datetime.now(UTC)).answer is Answer.OK
 
 
+@pytest.mark.skipif(os.name == "nt", reason="an open file cannot be replaced there: the publisher waits for its reader")
 def test_a_timestamp_that_is_replaced_while_it_is_served_arrives_whole(
     vendor: Vendor, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,3 +35,17 @@ def test_a_look_waits_for_who_holds_its_metadata(vendor: Vendor, till: Till, rol
     assert (path.read_bytes() == before) == (role == "root")
     assert trust.read(settings.trust).versions["timestamp"] > 1
     assert sorted(path.name for path in path.parent.iterdir()) == sorted(f"{role}.json" for role in ROLES)
+
+
+def test_a_manifest_that_is_not_needed_any_more_and_is_held_stops_no_cycle(vendor: Vendor, till: Till) -> None:
+    vendor.release("1.1", schema=4)
+    old = till.settings.manifests / f"{'0' * 64}.manifest"
+    old.parent.mkdir(parents=True, exist_ok=True)
+    old.write_bytes(b"of an earlier release")
+    with holder() as held:
+        held.share, held.paths, held.watches = Share.NOTHING, {str(old)}, True
+        assert till.check().outcome == "SWAPPED"
+        held.watches = False
+    assert old.exists(), "it was held"
+    till.check()
+    assert not old.exists()

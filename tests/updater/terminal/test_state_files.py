@@ -9,9 +9,9 @@ import pytest
 
 from dbsync.errors import DiskProblem
 from dbsync.model import ReleaseId, SchemaNumber, TrialId
-from tests.helpers.held import holder
+from tests.helpers.held import Share, holder
 from updater.decisions.trial import settled
-from updater.model import Act, By, Proof, ProvenBy, Rejection, Release, Trial
+from updater.model import Act, By, Issued, Proof, ProvenBy, Rejection, Release, Ruling, Trial, Verdict
 from updater.terminal.state_files import StateFolder, claims_of
 
 OLD, NEW = Release(ReleaseId("a" * 64), "1.0", SchemaNumber(1)), Release(ReleaseId("b" * 64), "2.0", SchemaNumber(2))
@@ -67,3 +67,21 @@ def test_a_rejection_that_cannot_be_read_now_rejects_all_the_same(tmp_path: Path
     assert rejection.release.release_id == NEW.release_id
     path.write_text("{")
     assert state.read_rejections(lambda _: True) == (), "one that is damaged for good rejects nothing"
+
+
+@pytest.mark.parametrize(("folder", "left"), [("issued", ["issued", "verdicts"]), ("verdicts", ["verdicts"])])
+def test_a_closed_trial_whose_file_is_held_is_forgotten_later_and_never_open_again(
+    tmp_path: Path, folder: str, left: list[str]
+) -> None:
+    state = StateFolder(tmp_path, shared=tmp_path)
+    trial_id = TrialId("t" * 8)
+    state.write_issued(Issued(1, trial_id, NEW, OLD, AT))
+    state.write_ruling(Ruling(trial_id, Verdict.CONFIRMED, By.MACHINE, "", "", AT, folded=True))
+    (path,) = (tmp_path / folder).iterdir()
+    with holder() as found:
+        found.share, found.paths, found.watches = Share.READ, {str(path)}, True
+        state.forget_trials(keep_count=0, keep=frozenset())
+        found.watches = False
+    assert [name for name in ("issued", "verdicts") if list((tmp_path / name).iterdir())] == left
+    state.forget_trials(keep_count=0, keep=frozenset())
+    assert list((tmp_path / "issued").iterdir()) == []

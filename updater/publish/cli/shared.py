@@ -10,6 +10,7 @@ from typing import Any, Final
 import click
 
 from updater.cli.shared import FOLDER
+from updater.host import this_host
 from updater.publish import steering
 from updater.publish.keys import Passwords
 
@@ -45,7 +46,7 @@ def passwords_from(file: Path | None, *, new: bool = False) -> Passwords:
             path = file / key if file.is_dir() else file
             return path.read_text(encoding="utf-8").strip() if path.exists() else None
         found = os.environ.get(f"{VARIABLE}_{key.upper().replace('-', '_')}") or os.environ.get(VARIABLE)
-        if found or not os.isatty(0):
+        if found or not this_host().can_ask():
             return found
         if key not in asked:
             last = next(reversed(asked.values()), None)
