@@ -62,7 +62,9 @@ def test_every_error_is_a_sentence_and_with_json_one_document_and_leaves_nothing
     done = run([*words(command, database, folder), "--json"], tmp_path)
     told = json.loads(done.stdout)
     assert (told["kind"], told["exit_code"]) == ("error", done.returncode)
-    assert done.returncode == (75 if len(command[1:2] and command[1]) > 255 else 4)
+    # A name that POSIX cannot look for is one that is not there on Windows.
+    too_long = os.name == "posix" and len(command[1:2] and command[1]) > 255
+    assert done.returncode == (75 if too_long else 4)
     assert told["cause"] in done.stderr
     assert "Traceback" not in done.stderr
     assert files(tmp_path) == set()
