@@ -47,8 +47,8 @@ OPENED_AS_ROOT: Final = "opened with the rights of root: "
 def run(*words: object, user: int = 0, umask: int = 0o022, watched: Path | None = None) -> Done:
     """A command of dbsync as an account; 0 is root. The child is forked: Python's own folders may be closed to it.
 
-    It says so if it does anything in the watched folder with the rights of root, except looking at names. Windows, where
-    there is no root and nothing to fork, runs it as any other program.
+    It says so if it does anything in the watched folder with the rights of root, except looking at names. On Windows
+    there is no root and nothing to fork: it runs as any other program.
     """
     if sys.platform == "win32":
         command = [sys.executable, "-m", "dbsync", *map(str, words)]
