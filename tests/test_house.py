@@ -78,6 +78,8 @@ LIBRARIES: Final = {
     "updater.flows.agent": {"apscheduler"},
     "updater.cli": {"click", "rich"},
     "updater.publish": {"click", "hdiffpatch", "packaging", "tuf", "tufup", "securesystemslib"},
+    "updater.publish.keys": {"cryptography"},
+    "updater.publish.tokens": {"PyKCS11", "asn1crypto"},
     "updater.publish.kit.bill": {"cyclonedx", "packageurl"},
     "updater.publish.kit.starters": {"distlib"},
     "updater.publish.storage": {"boto3", "botocore"},

@@ -11,7 +11,7 @@ from tuf.api.metadata import Root
 
 from updater.publish import keys, signing_requests
 from updater.publish.errors import BadRequest, PublishError
-from updater.publish.keys import ROLES, KeyFile, Passwords
+from updater.publish.keys import ROLES, KeyFile, Passwords, RoleKey
 from updater.publish.repository import Verify, _locked, _open, _publish, load, tried
 from updater.publish.signing import ends_at
 from updater.publish.signing_requests import Request
@@ -25,7 +25,9 @@ class KeyLine(NamedTuple):
     name: str
     keyid: str
     is_here: bool
-    """Whether the private half is on this machine."""
+    """Whether the private half, or the file that names its token, is on this machine."""
+    token: str = ""
+    """Label of the token that has the private half; empty for a file."""
 
 
 class RoleLine(NamedTuple):
@@ -52,10 +54,7 @@ def listed(folder: Path) -> list[RoleLine]:
             stored = workshop.stored("root")
             root = stored[0].signed if stored is not None else workshop.roles.root.signed
             metadata = (workshop.stored(role) or pending.get(role) or (getattr(workshop.roles, role), b""))[0]
-            lines = [
-                KeyLine(keys.shown_name(key, known), key.keyid, key.value in known and known[key.value].is_here)
-                for key in keys.keys_of(root, role)
-            ]
+            lines = [_line(key, known) for key in keys.keys_of(root, role)]
             waits = ""
             if role in pending and not workshop.is_complete(role, pending[role][0]):
                 waiting = pending[role][0]
@@ -66,6 +65,12 @@ def listed(folder: Path) -> list[RoleLine]:
                 )
             )
     return found
+
+
+def _line(key: RoleKey, known: Mapping[str, KeyFile]) -> KeyLine:
+    file = known.get(key.value)
+    is_here, token = (file.is_here, file.token) if file is not None else (False, "")
+    return KeyLine(keys.shown_name(key, known), key.keyid, is_here, token)
 
 
 def change_keys(folder: Path, change: Change, *, passwords: Passwords, new_key: str = "") -> int:

@@ -21,6 +21,12 @@ class BadPassword(PublishError):
     )
 
 
+class TokenProblem(PublishError):
+    """A key on a PKCS#11 token that cannot be used now; nothing was signed."""
+
+    hint_by_default = "Is the token in, and does its vendor's tool list the key? Then repeat the command."
+
+
 class BadRequest(PublishError):
     """A file of signatures that does not belong to what is waiting here."""
 

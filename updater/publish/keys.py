@@ -1,7 +1,8 @@
 """Keys of the roles: their files, and changes of the root that says which keys sign what.
 
-A key is two files of one name in the folder of keys: the private one, encrypted, and `NAME.pub`. Which role a key signs
-is said by the root alone, so a file may lie on another machine, on a stick, or nowhere any more.
+A key is two files of one name in the folder of keys: the private one, encrypted, and `NAME.pub`. A key on a token has
+`NAME.token` in place of the private one (`tokens`). Which role a key signs is said by the root alone, so a file may lie
+on another machine, on a stick, or nowhere any more.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from securesystemslib.exceptions import CryptoError, Error
 from securesystemslib.interface import (
     generate_and_write_ed25519_keypair,
@@ -19,17 +21,28 @@ from securesystemslib.interface import (
     import_ed25519_publickey_from_file,
 )
 from securesystemslib.keys import format_keyval_to_metadata
-from securesystemslib.signer import SSlibKey, SSlibSigner
+from securesystemslib.signer import Signature, SSlibKey, SSlibSigner
 from tuf.api.metadata import Root
 
 from dbsync.storage import files
+from updater.publish import tokens
 from updater.publish.errors import BadPassword, PublishError
+from updater.publish.tokens import PinOf, Place
 
 ROLES: Final = ("root", "targets", "snapshot", "timestamp")
 Passwords = Callable[[str], str | None]
-"""Name of a key → its password; None if no password is known."""
+"""Name of a key → its password, or `PinOf` a name → the PIN; None if none is known."""
 PUBLIC: Final = ".pub"
+CURVES: Final = {"ecdsa-sha2-nistp256": "secp256r1", "ecdsa-sha2-nistp384": "secp384r1"}
+"""Schemes of keys on tokens, and the curves that they mean."""
 _NAME: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
+
+
+class Signer(Protocol):
+    """A private half that is ready to sign."""
+
+    def sign(self, payload: bytes) -> Signature:
+        """Return the signature of these bytes."""
 
 
 class KeyFile(NamedTuple):
@@ -37,7 +50,18 @@ class KeyFile(NamedTuple):
 
     name: str
     private: Path
+    """The encrypted private half, or the file that says on which token it is."""
     public: SSlibKey
+
+    @property
+    def is_on_token(self) -> bool:
+        """Whether the private half is on a token."""
+        return self.private.suffix == tokens.SUFFIX
+
+    @property
+    def token(self) -> str:
+        """Label of the token that this machine knows for the key; empty for none."""
+        return tokens.read(self.private).label if self.is_on_token and self.is_here else ""
 
     @property
     def value(self) -> str:
@@ -46,8 +70,13 @@ class KeyFile(NamedTuple):
 
     @property
     def is_here(self) -> bool:
-        """Whether the private half is on this machine."""
+        """Whether the private half, or the file that names its token, is on this machine."""
         return self.private.exists()
+
+    @property
+    def is_at_hand(self) -> bool:
+        """Whether the key could sign now: one on a token needs the token."""
+        return self.is_here and (not self.is_on_token or tokens.is_in(self.private))
 
 
 def make(path: Path, passwords: Passwords) -> None:
@@ -60,9 +89,14 @@ def make(path: Path, passwords: Passwords) -> None:
         PublishError: the name cannot be one of a key, or the key of that name is on another machine.
     """
     check_name(path.name)
-    public = path_of_public(path)
-    if path.exists() and public.exists():
+    public, token = path_of_public(path), path.with_suffix(tokens.SUFFIX)
+    if public.exists() and (path.exists() or token.exists()):
         return
+    if token.exists():
+        raise PublishError(
+            operation="make the key", path=path, cause=f"{token.name} says that the key of that name is on a token",
+            hint=f"`updater publish keys token {path}` writes its public half.",
+        )  # fmt: skip
     if public.exists():
         cause = "the private half of that name is on another machine"
         raise PublishError(operation="make the key", path=path, cause=cause, hint="Give the new key another name.")
@@ -101,10 +135,66 @@ def read_public(path: Path) -> KeyFile:
     """
     public = path_of_public(path)
     try:
-        key = SSlibKey.from_securesystemslib_key(import_ed25519_publickey_from_file(str(public)))
+        values = json.loads(public.read_bytes())
+        if values["keytype"] == "ed25519":
+            key = SSlibKey.from_securesystemslib_key(import_ed25519_publickey_from_file(str(public)))
+            token = public.with_suffix(tokens.SUFFIX)
+            return KeyFile(public.stem, token if token.exists() else public.with_suffix(""), key)
+        key = _on_curve(values["keyval"]["public"], values["scheme"])
     except Exception as cause:
         raise PublishError(operation="read the key", path=public, cause=str(cause) or type(cause).__name__) from cause
-    return KeyFile(public.stem, public.with_suffix(""), key)
+    return KeyFile(public.stem, public.with_suffix(tokens.SUFFIX), key)
+
+
+def _on_curve(pem: str, scheme: str) -> SSlibKey:
+    """Return the public half of an ECDSA key, which only a token has.
+
+    Raises:
+        KeyError, ValueError: it is none, or on another curve than its scheme says.
+    """
+    found = load_pem_public_key(pem.encode())
+    curve = getattr(getattr(found, "curve", None), "name", "none")
+    if curve != CURVES[scheme]:
+        raise ValueError(f"it is on the curve {curve}, and {scheme} needs {CURVES[scheme]}")
+    return SSlibKey.from_crypto(found, scheme=scheme)
+
+
+def take_from_token(path: Path, wanted: Place, *, accepts_ecdsa: bool = False) -> Place:
+    """Write `NAME.token` and `NAME.pub` for a key that is on a token; return its place. A repeat is no change.
+
+    The file of the place comes first: after a crash in between, `NAME` is no key, and a repeat makes it one.
+
+    Args:
+        path: the key, without the end of its name.
+        wanted: its id, and fields that its token must have.
+        accepts_ecdsa: whether every terminal can verify ECDSA, for which it needs a library that kits do not have.
+
+    Raises:
+        PublishError: terminals could not verify its signatures; or the name is no name, or that of another key.
+        TokenProblem: not exactly one token is like that, or it has no such key.
+    """
+    check_name(path.name)
+    public, token = path_of_public(path), path.with_suffix(tokens.SUFFIX)
+    place, key = tokens.found_on(token, wanted)
+    if key.scheme != tokens.ED25519 and not accepts_ecdsa:
+        raise PublishError(
+            operation="take the key", path=path,
+            cause=f"its scheme is {key.scheme}: terminals without the library cryptography, all kits among them, cannot"
+            " verify it and would refuse every update",
+            hint="Make an Ed25519 key on the token. If every terminal has that library:"
+            f" `updater publish keys token {path} --ecdsa`.",
+        )  # fmt: skip
+    other = public.exists() and read_public(public).value != key.value
+    if path.exists() or other:
+        raise PublishError(
+            operation="take the key", path=path, cause="another key has that name",
+            hint=f"Give it another one: `updater publish keys token {path.with_name('NAME')}`.",
+        )  # fmt: skip
+    files.make_folder(path.parent)
+    tokens.write(token, place)
+    values = {"keytype": key.keytype, "scheme": key.scheme, "keyval": {"public": key.value}}
+    files.write_durably(public, json.dumps(values).encode())
+    return place
 
 
 def adopt(*, source: Path, into: Path) -> str:
@@ -143,17 +233,21 @@ def in_folder(folder: Path) -> dict[str, KeyFile]:
     return found
 
 
-def opened(key: KeyFile, passwords: Passwords, *, keyid: str) -> SSlibSigner:
+def opened(key: KeyFile, passwords: Passwords, *, keyid: str) -> Signer:
     """Return a signer of a key, under the id that the root has for it.
 
     Raises:
         BadPassword: it does not open.
-        PublishError: the private half belongs to another public one.
+        PublishError: the private half belongs to another public one, or its token cannot be used.
     """
+    if key.is_on_token:
+        public = SSlibKey(keyid, key.public.keytype, key.public.scheme, key.public.keyval)
+        return tokens.opened(key.private, public, passwords(PinOf(key.name)), name=key.name)
     values = _private(key.private, passwords(key.name))
     if values["keyval"]["public"] != key.value:
         raise PublishError(operation="open the key", path=key.private, cause="it is not the half of its .pub file")
-    return SSlibSigner({**values, "keyid": keyid})
+    signer: Signer = SSlibSigner({**values, "keyid": keyid})
+    return signer
 
 
 def _private(path: Path, password: str | None) -> dict[str, Any]:

@@ -12,8 +12,7 @@ from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from securesystemslib.signer import SSlibSigner
-from tuf.api.metadata import Key, Metadata, MetaFile
+from tuf.api.metadata import Key, Metadata, MetaFile, Root
 from tuf.api.serialization.json import JSONSerializer
 from tufup.common import TargetMeta
 from tufup.repo import Keys, Repository, Roles
@@ -23,7 +22,7 @@ from updater.bundle_names import AGENT
 from updater.manifest import SIGNED_AT
 from updater.publish import clock, keys
 from updater.publish.errors import AwaitsSignatures, PublishError
-from updater.publish.keys import ROLES, KeyFile, Passwords
+from updater.publish.keys import ROLES, KeyFile, Passwords, Signer
 
 ONLINE: Final = ("targets", "snapshot", "timestamp")
 """The roles that a release needs; root's key is needed only to change keys."""
@@ -44,6 +43,16 @@ class Missing(NamedTuple):
     version: int
     have: int
     threshold: int
+
+
+class PublicKeys(Keys):  # type: ignore[misc]
+    """Public halves of any kind that a role may have; tufup knows one."""
+
+    def import_public_key(self, role_name: str, key_name: str | None = None) -> None:
+        """Take the key of a name for a role that is made now."""
+        path = self.public_key_path(key_name=key_name or role_name)
+        if path.exists():
+            getattr(self, role_name).append(keys.read_public(path).public.to_securesystemslib_key())
 
 
 class ConsistentRoles(Roles):  # type: ignore[misc]
@@ -97,7 +106,7 @@ class Workshop(Repository):  # type: ignore[misc]
         """Roles to sign again, also if nothing in them has changed."""
         self.collects = True
         """Whether a change waits for missing signatures; a refresh leaves out what it cannot sign."""
-        self._signers: dict[str, SSlibSigner] = {}
+        self._signers: dict[str, Signer] = {}
         self._followed: dict[str, Any] | None = None
         """Fields of the public timestamp that was followed last."""
 
@@ -139,7 +148,7 @@ class Workshop(Repository):  # type: ignore[misc]
         # The only private name of tufup that we override: it would make its own Roles (tufup 0.10.0, pinned).
         # A folder of keys that is not here, such as that of a stick, has no keys; tufup would ask whether to make it.
         folder = self.keys_dir if self.keys_dir.is_dir() else self.metadata_dir
-        self.keys = Keys(
+        self.keys = PublicKeys(
             dir_path=folder, encrypted=self.encrypted_keys, key_map=self.key_map, thresholds=self.thresholds
         )
         self.roles = ConsistentRoles(dir_path=self.metadata_dir)
@@ -193,7 +202,7 @@ class Workshop(Repository):  # type: ignore[misc]
         """Return whether this machine has keys enough to sign a role alone."""
         known = keys.in_folder(self.keys_dir)
         here = [key for key in keys.keys_of(self.roles.root.signed, role) if key.value in known]
-        return bool(sum(known[key.value].is_here for key in here) >= self.roles.root.signed.roles[role].threshold)
+        return bool(sum(known[key.value].is_at_hand for key in here) >= self.roles.root.signed.roles[role].threshold)
 
     def renew(self, role: str, *, days: float | None = None) -> None:
         """Let a role be signed again, to be good from now on."""
@@ -257,7 +266,7 @@ class Workshop(Repository):  # type: ignore[misc]
         metadata = getattr(self.roles, role)
         self._begin(role, metadata, self.stored(role))
         for _, signer in self._signers_of(role):
-            metadata.sign(signer, append=True)
+            _sign(metadata, signer)
         if not self.is_complete(role, metadata):
             raise AwaitsSignatures(operation="sign", path=self.keys_dir, cause=f"{role} needs keys that are not here")
         return serialized(metadata)
@@ -292,7 +301,7 @@ class Workshop(Repository):  # type: ignore[misc]
         for keyid, signer in self._signers_of(role):
             # While a root waits to be public, signatures of both sides serve clients on both sides of it.
             if keyid not in metadata.signatures and (len(self._roots()) > 1 or not self.is_complete(role, metadata)):
-                metadata.sign(signer, append=True)
+                _sign(metadata, signer)
         return serialized(metadata)
 
     def _begin(self, role: str, metadata: Metadata[Any], stored: tuple[Metadata[Any], bytes] | None) -> None:
@@ -312,13 +321,24 @@ class Workshop(Repository):  # type: ignore[misc]
             metadata.signed.unrecognized_fields[SIGNED_AT] = f"{clock.now():%Y-%m-%dT%H:%M:%SZ}"
         metadata.signatures.clear()
 
-    def _signers_of(self, role: str) -> Iterable[tuple[str, SSlibSigner]]:
+    def _signers_of(self, role: str) -> Iterable[tuple[str, Signer]]:
         known = keys.in_folder(self.keys_dir)
         for root in self._roots():
-            for key in keys.keys_of(root.signed, role):
-                file = known.get(key.value)
-                if file is not None and file.is_here:
-                    yield key.keyid, self._signer(key.keyid, file)
+            for keyid, file in self._at_hand(root.signed, role, known):
+                yield keyid, self._signer(keyid, file)
+
+    def _at_hand(self, root: Root, role: str, known: Mapping[str, KeyFile]) -> list[tuple[str, KeyFile]]:
+        """Return the keys that sign a role here: without those whose tokens are out, if the others suffice.
+
+        If they do not, opening the one whose token is out says so.
+        """
+        here = [
+            (key.keyid, known[key.value])
+            for key in keys.keys_of(root, role)
+            if key.value in known and known[key.value].is_here
+        ]
+        at_hand = [(keyid, file) for keyid, file in here if keyid in self._signers or file.is_at_hand]
+        return at_hand if len(at_hand) >= root.roles[role].threshold else here
 
     def _roots(self) -> list[Metadata[Any]]:
         """Return the root, and the one before it while that is the one of terminals."""
@@ -330,7 +350,7 @@ class Workshop(Repository):  # type: ignore[misc]
         """Return the keys whose signatures are taken for a role: those of the root and of the one before it."""
         return {keyid: root.signed.keys[keyid] for root in self._roots() for keyid in root.signed.roles[role].keyids}
 
-    def _signer(self, keyid: str, file: KeyFile) -> SSlibSigner:
+    def _signer(self, keyid: str, file: KeyFile) -> Signer:
         if keyid not in self._signers:
             self._signers[keyid] = keys.opened(file, self.passwords, keyid=keyid)
         return self._signers[keyid]
@@ -431,6 +451,12 @@ def merged(*, known: Mapping[str, Any], ours: Mapping[str, Any], theirs: Mapping
         if name in side:
             found[name] = side[name]
     return found
+
+
+def _sign(metadata: Metadata[Any], signer: Signer) -> None:
+    """Add a signature; an error of a token stays what it is, tuf would put its own in the place of it."""
+    signature = signer.sign(metadata.signed_bytes)
+    metadata.signatures[signature.keyid] = signature
 
 
 def serialized(metadata: Metadata[Any]) -> bytes:

@@ -49,9 +49,7 @@ class Request(NamedTuple):
     @property
     def value(self) -> dict[str, Any]:
         """The content of the role."""
-        found = json.loads(self.signed)
-        assert isinstance(found, dict)
-        return found
+        return _canonical(self.signed)
 
     @property
     def title(self) -> str:
@@ -60,8 +58,15 @@ class Request(NamedTuple):
 
     def words(self) -> list[str]:
         """Return what changes, in words."""
-        before = json.loads(self.before) if self.before else {}
+        before = _canonical(self.before) if self.before else {}
         return list(_changes(self.role, before, self.value))
+
+
+def _canonical(data: bytes) -> dict[str, Any]:
+    """Return the content of canonical JSON, in which the lines of a key in PEM are not escaped."""
+    found = json.loads(data, strict=False)
+    assert isinstance(found, dict)
+    return found
 
 
 def request_of(role: str, metadata: Metadata[Any], before: Metadata[Any] | None, allowed: Mapping[str, Key]) -> Request:
@@ -198,7 +203,7 @@ def _changes_of_keys(before: Mapping[str, Any], after: Mapping[str, Any]) -> Ite
         old = before.get("roles", {}).get(role, {"keyids": [], "threshold": 0})
         new = after["roles"][role]
         for keyid in sorted(set(new["keyids"]) - set(old["keyids"])):
-            yield f"{role}: key {keyid[:8]} is added ({after['keys'][keyid]['keyval'].get('public', '?')})"
+            yield f"{role}: key {keyid[:8]} is added ({_public(after['keys'][keyid]['keyval'])})"
         for keyid in sorted(set(old["keyids"]) - set(new["keyids"])):
             yield f"{role}: key {keyid[:8]} is removed"
         if new["threshold"] != old["threshold"]:
@@ -224,6 +229,12 @@ def _changes_of_files(before: Mapping[str, Any], after: Mapping[str, Any]) -> It
 
 def _file(value: Mapping[str, Any]) -> str:
     return f"{value['length']} bytes, SHA-256 {value['hashes'].get('sha256', '?')}"
+
+
+def _public(keyval: Mapping[str, Any]) -> str:
+    """Return a public half in one line; one in PEM without the lines around it."""
+    lines = str(keyval.get("public", "?")).splitlines()
+    return "".join(line for line in lines if not line.startswith("-----"))
 
 
 def _short(value: Any) -> str:

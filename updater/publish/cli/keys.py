@@ -8,7 +8,7 @@ import click
 
 from dbsync.cli.table import TableGroup
 from updater.cli.shared import in_words
-from updater.publish import ceremony, keys
+from updater.publish import ceremony, keys, tokens
 from updater.publish.cli.shared import passwords_from, with_password_file, with_repository
 from updater.publish.keys import ROLES
 
@@ -32,7 +32,13 @@ def list_keys(folder: Path) -> None:
             words = f"{line.role} {line.version}: {line.threshold} of {len(line.keys)}, until {line.expires:%Y-%m-%d}"
             click.echo(words + (f"; {line.waits}" if line.waits else ""))
             for key in line.keys:
-                click.echo(f"  {key.name}  {key.keyid[:12]}  {'here' if key.is_here else 'on another machine'}")
+                click.echo(f"  {key.name}  {key.keyid[:12]}  {_where(key)}")
+
+
+def _where(key: ceremony.KeyLine) -> str:
+    if key.token:
+        return f"on the token {key.token}"
+    return "here" if key.is_here else "on another machine"
 
 
 @command.command("make")
@@ -45,10 +51,28 @@ def make(file: Path, password_file: Path | None) -> None:
     click.echo(f"{file} is the key, {file}.pub its public half")
 
 
+@command.command("token")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--label", help="The token's label, if more than one is in.")
+@click.option("--serial", help="The token's serial number, if more than one has that label.")
+@click.option(
+    "--id", "key_id", type=click.IntRange(0, 255), default=tokens.DEFAULT_ID, show_default=True,
+    help="The key's id on the token; 2 is slot 9c of a PIV token.",
+)  # fmt: skip
+@click.option("--ecdsa", is_flag=True, help="Take a key that only terminals with the library cryptography can verify.")
+def token(file: Path, label: str | None, serial: str | None, key_id: int, ecdsa: bool) -> None:
+    """Write FILE.token and FILE.pub for a key on a PKCS#11 token, on any machine. FILE.pub is what others get."""
+    fields = {name: value for name, value in (("label", label), ("serialNumber", serial)) if value is not None}
+    with in_words():
+        place = keys.take_from_token(file.absolute(), tokens.Place(key_id, fields), accepts_ecdsa=ecdsa)
+    click.echo(f"{file}.token says where the key is: id {key_id} on the token {place.label}")
+    click.echo(f"{file}.pub is its public half")
+
+
 @command.command("add")
 @with_repository
 @ROLE
-@click.option("--name", help="Make a key of that name here.")
+@click.option("--name", help="Make a key of that name here, or take the one that is.")
 @PUBLIC
 @with_password_file
 def add(folder: Path, role: str, name: str | None, public: Path | None, password_file: Path | None) -> None:
@@ -77,7 +101,7 @@ def remove(folder: Path, role: str, key: str, password_file: Path | None) -> Non
 @with_repository
 @ROLE
 @click.argument("old")
-@click.option("--name", help="Make the new key here, with that name.")
+@click.option("--name", help="Make the new key here, with that name, or take the one that is.")
 @PUBLIC
 @with_password_file
 def rotate(

@@ -13,6 +13,7 @@ from updater.cli.shared import FOLDER
 from updater.host import this_host
 from updater.publish import steering
 from updater.publish.keys import Passwords
+from updater.publish.tokens import PinOf
 
 EXISTING_FILE: Final = click.Path(path_type=Path, dir_okay=False, exists=True)
 VARIABLE: Final = "TILLKEEPER_KEY_PASSWORD"
@@ -40,14 +41,22 @@ def with_public(command: Callable[..., Any]) -> Callable[..., Any]:
 def passwords_from(file: Path | None, *, new: bool = False) -> Passwords:
     """Return the source of passwords: the file or folder, the environment or, at a terminal, a prompt for each key."""
     asked: dict[str, str] = {}
+    pins: dict[str, str] = {}
 
     def password(key: str) -> str | None:
-        if file is not None:
+        # A token locks after a few wrong PINs: a password that is meant for all keys is none of its.
+        is_pin = isinstance(key, PinOf)
+        if file is not None and (file.is_dir() or not is_pin):
             path = file / key if file.is_dir() else file
             return path.read_text(encoding="utf-8").strip() if path.exists() else None
-        found = os.environ.get(f"{VARIABLE}_{key.upper().replace('-', '_')}") or os.environ.get(VARIABLE)
+        own = os.environ.get(f"{VARIABLE}_{key.upper().replace('-', '_')}")
+        found = own or (None if is_pin else os.environ.get(VARIABLE))
         if found or not this_host().can_ask():
             return found
+        if is_pin:
+            if key not in pins:
+                pins[key] = click.prompt(f"PIN of the token with the key {key}", hide_input=True)
+            return pins[key]
         if key not in asked:
             last = next(reversed(asked.values()), None)
             asked[key] = click.prompt(
