@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import shutil
 from pathlib import Path
 
@@ -168,14 +169,18 @@ def test_a_certificate_authority_of_the_shops_own(public: Path, tmp_path: Path) 
     assert wrong.value.answer is Answer.SERVER_WRONG
 
 
+STICK = "E:\\stick" if os.name == "nt" else "/media/stick"
+FILE_ADDRESS = "file:///E:/stick" if os.name == "nt" else "file:///media/stick"
+
+
 @pytest.mark.parametrize(
     ("address", "seen"),
     [
         ("https://till:s3cret@host:8443/updates/?sv=1&sig=s3cret", "https://host:8443/updates/?***"),
         ("http://host/updates", "http://host/updates"),
         ("http://[::1]:80/x", "http://[::1]:80/x"),
-        ("file:///media/stick", "file:///media/stick"),
-        ("/media/stick", "/media/stick"),
+        (FILE_ADDRESS, FILE_ADDRESS),
+        (STICK, STICK),
     ],
 )
 def test_an_address_is_shown_without_its_secrets(address: str, seen: str) -> None:

@@ -18,8 +18,9 @@ from updater.settings import Settings, load, to_toml
 
 def test_network_settings_are_read_back_as_they_were_written(till: Till, tmp_path: Path) -> None:
     settings = till.settings._replace(
-        proxy="till:pass@proxy:3128", no_proxy=("10.0.0.0/8", ".shop"), ca_file="/etc/ca.pem", mirrors=("/media/stick",)
-    )
+        proxy="till:pass@proxy:3128", no_proxy=("10.0.0.0/8", ".shop"), ca_file=str(tmp_path / "ca.pem"),
+        mirrors=(str(tmp_path / "stick"),),
+    )  # fmt: skip
     path = tmp_path / "again.toml"
     path.write_text(to_toml(settings))
     again = load(path, {})
