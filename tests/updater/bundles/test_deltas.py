@@ -403,7 +403,9 @@ def test_each_file_is_hashed_once_and_again_only_if_it_was_touched(
     monkeypatch.setattr(manifest, "entry_of", noted)
     with wired(vendor.public) as server:
         assert through(till, server) == "SWAPPED"
-    assert hashed == []
+    # A program can set all that Windows tells of a file: after the self-test each is hashed once more there.
+    again = list(scan(vendor.bundles / "1.2")) if os.name == "nt" else []
+    assert sorted(hashed) == sorted(again)
 
 
 def test_a_file_that_was_touched_after_it_was_written_is_found(shop: tuple[Vendor, Till]) -> None:
@@ -418,7 +420,8 @@ def test_a_file_that_was_touched_after_it_was_written_is_found(shop: tuple[Vendo
     path.write_bytes(bytes(status.st_size))
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     with pytest.raises(Refused, match="not what the signed manifest says"):
-        versions.check(staging, parse(data))
+        # The check after a self-test, which trusts no times on Windows.
+        versions.check(staging, parse(data), remove_extra=os.name == "nt")
 
 
 def test_only_the_newest_releases_have_packs_and_deltas_in_the_metadata(shop: tuple[Vendor, Till]) -> None:
