@@ -328,7 +328,7 @@ class Seen(NamedTuple):
     boot_id: str
     installed: frozenset[str]
     journal_broken: bool = False
-    journal_unavailable: bool = False
+    journal_unavailable: str = ""
 
 
 class View(NamedTuple):
@@ -348,8 +348,8 @@ class View(NamedTuple):
     """Names of the version folders; a folder that exists is complete."""
     journal_broken: bool = False
     """True if the journal exists but its content is damaged; False if it is absent."""
-    journal_unavailable: bool = False
-    """True if the journal exists and cannot be read now: it must not be written anew."""
+    journal_unavailable: str = ""
+    """Why the journal, which exists, cannot be read now, so that it must not be written anew; empty if it can."""
     issued: tuple[Issued, ...] = ()
     choice: Choice | None = None
     """The open choice of the till's account; it is among the rejections too."""

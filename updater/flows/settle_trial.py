@@ -150,7 +150,7 @@ def rebuild_journal(till: Till) -> tuple[NamedOutcome, str] | None:
     try:
         view = till.look()
         if view.journal_unavailable:
-            return TerminalOutcome.TROUBLE, "the journal cannot be read now; next time"
+            return TerminalOutcome.TROUBLE, f"the journal cannot be read now ({view.journal_unavailable}); next time"
         if view.choice is not None and not view.choice.done:
             return TerminalOutcome.BUSY, "the journal is lost and a rollback is not finished; next time"
         rebuilt = rebuild(view, now=till.now())

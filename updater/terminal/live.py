@@ -134,11 +134,11 @@ class Terminal(Till):
             return self._look()
 
     def _look(self) -> View:
-        unavailable = False
+        unavailable = ""
         try:
             journal, broken = self.files.read_journal()
-        except DiskProblem:
-            journal, broken, unavailable = None, False, True
+        except DiskProblem as problem:
+            journal, broken, unavailable = None, False, problem.located
         issued, rulings = self.files.read_issued(), self.files.read_rulings()
         if self._lies_as_before:
             from updater.decisions.adoption import adopted
