@@ -41,6 +41,8 @@ PATCH_SECONDS = 20 * 60
 ALONE = ("--deltas", "0", "--no-pack")
 """Options of a publish that makes tufup's archive alone."""
 SAMPLE_SECONDS = 0.05
+SLOWEST_SAMPLE_SECONDS = 0.5
+"""Of what takes minutes: looking at all processes so often would take a tenth of a core from it."""
 MB = 1e6
 WITHOUT = "without"
 """The terminal that has no base for a delta or a patch."""
@@ -61,7 +63,7 @@ class TooLong(Exception):
 
 
 def run(words: list, env: dict | None = None, limit_seconds: float | None = None) -> Cost:
-    """Runs a program to its end; its memory is that of its whole tree, looked at every 50 ms."""
+    """Runs a program to its end; its memory is that of its whole tree, looked at many times."""
     began = time.monotonic()
     with tempfile.TemporaryFile() as output:
         child = subprocess.Popen(words, env={**os.environ, **(env or {})}, cwd=ROOT, stdout=output, stderr=output)
@@ -88,7 +90,8 @@ def run(words: list, env: dict | None = None, limit_seconds: float | None = None
 
 def sample(pid: int, peak: list, over: threading.Event) -> None:
     """Keeps the largest sum of the memory of a process and its descendants."""
-    while not over.wait(SAMPLE_SECONDS):
+    began = time.monotonic()
+    while not over.wait(min(SLOWEST_SAMPLE_SECONDS, max(SAMPLE_SECONDS, (time.monotonic() - began) / 100))):
         parents, sizes = {}, {}
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
