@@ -182,6 +182,7 @@ def test_init_remembers_bucket_and_server_and_terminals_read_it(vendor: Vendor, 
     assert repository.load(vendor.repository).public == Bucket("s3://releases/kept", server)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("sh") is None, reason="the scripts are for a POSIX shell")
 def test_the_scripts_for_ci_release_and_refresh_and_say_what_is_left_to_people(
     vendor: Vendor, server: str, tmp_path: Path

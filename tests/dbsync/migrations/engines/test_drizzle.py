@@ -132,7 +132,7 @@ def test_databases_of_the_older_layout_go_on_with_the_folder_that_drizzle_kit_up
         assert upgrade(database, found).name == "UP_TO_DATE"
 
 
-@pytest.mark.parametrize("release", [drizzle.OLD, NEW])
+@pytest.mark.parametrize("release", [pytest.param(drizzle.OLD, marks=pytest.mark.long), NEW])
 def test_statements_of_ones_own_end_at_a_breakpoint_and_two_files_may_have_one_text(
     tmp_path: Path, release: str
 ) -> None:
