@@ -33,7 +33,7 @@ def module() -> str:
 
 
 def reason_to_skip() -> str:
-    """What this machine lacks; empty for nothing."""
+    """Return the name of what is missing on this machine; empty if nothing is."""
     if not module() or shutil.which("softhsm2-util") is None:
         return "SoftHSM is not installed (apt-get install softhsm2)"
     if any(importlib.util.find_spec(name) is None for name in ("PyKCS11", "asn1crypto")):
@@ -42,7 +42,7 @@ def reason_to_skip() -> str:
 
 
 class Socket:
-    """Where tokens are plugged in: each is a folder, and SoftHSM looks at them when it is loaded."""
+    """The folder of the tokens: each is a folder in it, and SoftHSM reads them when it is loaded."""
 
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
         self.folder = folder / "tokens"

@@ -403,7 +403,7 @@ def test_each_file_is_hashed_once_and_again_only_if_it_was_touched(
     monkeypatch.setattr(manifest, "entry_of", noted)
     with wired(vendor.public) as server:
         assert through(till, server) == "SWAPPED"
-    # A program can set all that Windows tells of a file: after the self-test each is hashed once more there.
+    # A program can set all that Windows tells of a file: each is hashed a second time there, after the self-test.
     again = list(scan(vendor.bundles / "1.2")) if os.name == "nt" else []
     assert sorted(hashed) == sorted(again)
 
