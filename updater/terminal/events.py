@@ -54,7 +54,8 @@ class Events:
         path = self._outbox / f"{stamp}-{document['code']}-{os.getpid()}.json"
         files.write_json(path, document, like=self._outbox)
         for old in sorted(self._outbox.glob("*.json"))[: -self._reports_kept_count]:
-            file_calls.remove(old)
+            # As in `intake`: one that another program holds stays, and the report that was just written counts.
+            file_calls.remove_if_possible(old)
         return path
 
     def _is_told(self, document: dict[str, Any]) -> bool:
