@@ -179,9 +179,9 @@ class Ours:
         """Runs `updater publish`."""
         return run([*self.words, "publish", command, "--repository", str(self.folder / "vendor"), *more])
 
-    def add(self, files: Path, *, last: bool, deltas_count: int) -> Cost:
-        """Publishes; only the last release needs more than an archive."""
-        forms = ["--deltas", str(deltas_count)] if last else ALONE
+    def add(self, files: Path, *, has_pack: bool, deltas_count: int) -> Cost:
+        """Publishes; only the last releases need more than an archive."""
+        forms = ["--deltas", str(deltas_count), *([] if has_pack else ["--no-pack"])]
         return self.publish("release", str(files), "--unverified", *forms)
 
     def install(self, version: str) -> Cost:
@@ -337,7 +337,9 @@ def measure(name: str, behind: int, folder: Path, *, patches: bool) -> None:
     theirs_from = 0 if name not in ONE_PATCH else len(versions) - 2
     for place, version in enumerate(versions):
         is_last = version == last
-        cost = ours.add(bundles[version], last=is_last, deltas_count=behind)
+        # A vendor who makes five deltas of the last release has made those of the one before.
+        deltas_count = behind if is_last else behind - 1 if version == versions[-2] else 0
+        cost = ours.add(bundles[version], has_pack=is_last, deltas_count=deltas_count)
         if is_last:
             say(f"made: Tillkeeper, {behind} delta(s) {cost}   {ours.made(last)}")
         elif version in (versions[0], versions[-2]):

@@ -1,6 +1,7 @@
 """Deltas: which file of an earlier release each new file is made of, and the files with the patches.
 
-Each delta leads directly from one earlier release to the new one. What two of them need alike is compared once.
+Each delta leads directly from one earlier release to the new one. What two of them need alike is compared once. Large
+files are compared with the newest earlier release alone: what that one has of older ones lies in the deltas to it.
 """
 
 from __future__ import annotations
@@ -10,18 +11,19 @@ import re
 import tarfile
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from dbsync.storage import files
 from dbsync.storage.files import READ_SIZE_BYTES, disk_errors
-from updater.bundles.packs import Codec, Moved, New, Part, Patched, Stream
+from updater.bundles.packs import Codec, Moved, New, Part, Patched, Stream, read_head, sources
+from updater.errors import PackUnusable
 from updater.manifest import FileEntry, Manifest
 from updater.model import ReleaseId, Sha256
-from updater.publish.differ import Differ, Made
+from updater.publish.differ import Between, Differ, Made
 from updater.publish.errors import PublishError
 from updater.publish.packs import by_kind, content, join, squeeze
 
@@ -34,6 +36,7 @@ _VERSION: Final = re.compile(r"\d+(?:\.\d+)*")
 Progress = Callable[[str, int, int], None]
 """Receives what is made, and how much of it is done and in all."""
 Pair = tuple[Sha256, Sha256]
+"""The hashes of an old file and of a new one."""
 
 
 class Earlier(NamedTuple):
@@ -49,6 +52,8 @@ class Delta(NamedTuple):
 
     earlier: Earlier
     target: Path
+    before: Path
+    """Where the delta from the same release to the newest of them is, if there is one."""
 
 
 class _Plan(NamedTuple):
@@ -122,16 +127,16 @@ def make_deltas(
         DiskFull: or another problem of the disk.
     """
     plans = {delta.target: plan(earlier=delta.earlier.manifest, manifest=manifest) for delta in deltas}
-    pairs: dict[Pair, Path] = {}
-    for delta in deltas:
-        found = plans[delta.target]
-        old = delta.earlier.manifest.files
-        wanted = {old[base].sha256 for base in found.patched.values()}
-        _take_out(delta.earlier, {sha256 for sha256 in wanted if not (scratch / sha256).exists()}, scratch)
-        pairs |= {
-            (old[base].sha256, manifest.files[path].sha256): bundle / path for path, base in found.patched.items()
-        }
-    made = _compared(pairs, scratch, progress)
+    newest, *older = deltas
+    pairs = _pairs(newest, plans[newest.target], bundle=bundle, manifest=manifest, scratch=scratch)
+    made = _compared(pairs, {}, scratch, progress)
+    rest: dict[Pair, Path] = {}
+    known: dict[Pair, Between] = {}
+    for delta in older:
+        pairs = _pairs(delta, plans[delta.target], bundle=bundle, manifest=manifest, scratch=scratch)
+        rest |= {pair: path for pair, path in pairs.items() if pair not in made}
+        known |= _known(delta, newest.earlier, made, rest, scratch)
+    made |= _compared(rest, known, scratch, progress)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for count, delta in enumerate(deltas):
             _write(
@@ -139,6 +144,48 @@ def make_deltas(
                 scratch=scratch,
             )  # fmt: skip
             progress(f"delta from {delta.earlier.manifest.version}", count + 1, len(deltas))
+
+
+def _pairs(delta: Delta, found: _Plan, *, bundle: Path, manifest: Manifest, scratch: Path) -> dict[Pair, Path]:
+    """Return what a delta needs compared, and the new files; the old ones are unpacked."""
+    old = delta.earlier.manifest.files
+    pairs = {(old[base].sha256, manifest.files[path].sha256): bundle / path for path, base in found.patched.items()}
+    _take_out(delta.earlier, {sha256 for sha256, _ in pairs if not (scratch / sha256).exists()}, scratch)
+    return pairs
+
+
+def _known(
+    delta: Delta, newest: Earlier, made: Mapping[Pair, Made | None], rest: Collection[Pair], scratch: Path
+) -> dict[Pair, Between]:
+    """Return the pairs of the rest that need no comparison: the newest earlier release was compared with both files."""
+    found: dict[Pair, Between] = {}
+    second = {middle: (new, patch) for (middle, new), patch in made.items() if patch is not None}
+    for (old, middle), covers in _covers_of(delta, newest):
+        new, patch = second.get(middle, (None, None))
+        if new is None or patch is None or (old, new) not in rest:
+            continue
+        files_of_covers = Between(scratch / f"covers-{old[:32]}-{middle[:32]}", scratch / f"covers-{middle[:32]}")
+        for path, data in zip(files_of_covers, (covers, patch.read()[Stream.COVERS]), strict=True):
+            with disk_errors("write", path):
+                path.write_bytes(data)
+        found[old, new] = files_of_covers
+    return found
+
+
+def _covers_of(delta: Delta, newest: Earlier) -> Iterator[tuple[Pair, bytes]]:
+    """Yield the covers of the delta that leads from the same release to the newest earlier one, as far as it tells."""
+    if not delta.before.exists():
+        return
+    with suppress(PackUnusable), disk_errors("read", delta.before), delta.before.open("rb") as file:
+        head = read_head(file)
+        if (head.since, head.release_id) != (delta.earlier.release_id, newest.release_id):
+            return
+        stream = sources(file, head).get(Stream.COVERS)
+        for part in head.parts:
+            old = delta.earlier.manifest.files.get(part.base) if isinstance(part, Patched) else None
+            middle = newest.manifest.files.get(part.path)
+            if stream is not None and isinstance(part, Patched) and old is not None and middle is not None:
+                yield (old.sha256, middle.sha256), stream.read(part.covers_bytes)
 
 
 def _take_out(earlier: Earlier, wanted: set[Sha256], scratch: Path) -> None:
@@ -166,7 +213,9 @@ def _take_out(earlier: Earlier, wanted: set[Sha256], scratch: Path) -> None:
         raise PublishError(operation="make a delta", path=earlier.archive, cause=f"it has no {lost}")
 
 
-def _compared(pairs: Mapping[Pair, Path], scratch: Path, progress: Progress) -> dict[Pair, Made | None]:
+def _compared(
+    pairs: Mapping[Pair, Path], known: Mapping[Pair, Between], scratch: Path, progress: Progress
+) -> dict[Pair, Made | None]:
     """Return the patches of all pairs of files, the largest first, made by one child per core."""
     rest = iter(sorted(pairs, key=lambda pair: pairs[pair].stat().st_size, reverse=True))
     made: dict[Pair, Made | None] = {}
@@ -179,7 +228,9 @@ def _compared(pairs: Mapping[Pair, Path], scratch: Path, progress: Progress) -> 
                 if over.is_set():
                     return
                 target = scratch / f"{old[:32]}-{new[:32]}"
-                made[old, new] = differ.make(old=scratch / old, new=pairs[old, new], target=target)
+                made[old, new] = differ.make(
+                    old=scratch / old, new=pairs[old, new], target=target, between=known.get((old, new))
+                )
                 progress("files compared", len(made), len(pairs))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -16,6 +16,9 @@ from typing import Final, NamedTuple
 from dbsync.storage import children, files
 from dbsync.storage.platform import this_platform
 from updater.bundles.packs import Stream
+from updater.bundles.patches import Cover, covers
+from updater.errors import PackUnusable
+from updater.publish.covers import composed
 from updater.publish.errors import PublishError
 from updater.publish.patches import Patch, make
 
@@ -43,14 +46,38 @@ class Made(NamedTuple):
         return found
 
 
+class Between(NamedTuple):
+    """Files of covers: of a file between an old and a new one by the old one, and of the new one by that file."""
+
+    first: Path
+    second: Path
+
+    def words(self) -> tuple[str, str]:
+        """Return them for a request."""
+        return str(self.first), str(self.second)
+
+    def covers(self) -> list[Cover] | None:
+        """Return the covers of the new file by the old one; None if the files are damaged."""
+        try:
+            return list(composed(covers(self.first.read_bytes()), covers(self.second.read_bytes())))
+        except PackUnusable:
+            return None
+
+
 class Differ:
     """One child, started when it is first needed; used by one thread."""
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
 
-    def make(self, *, old: Path, new: Path, target: Path) -> Made | None:
+    def make(self, *, old: Path, new: Path, target: Path, between: Between | None = None) -> Made | None:
         """Make the patch from one file to another; None if the new file travels better whole.
+
+        Args:
+            old: the old file.
+            new: the new one.
+            target: the file to write.
+            between: how a file between them is made of the old one, and the new one of it. Then they are not compared.
 
         Raises:
             PublishError: the child ended without an answer.
@@ -62,17 +89,18 @@ class Differ:
             sizes = _make(old=old, new=new, target=target)
         elif max(sizes_bytes) > LARGE_BYTES:
             with _large:
-                sizes = self._ask(old=old, new=new, target=target)
+                sizes = self._ask(old=old, new=new, target=target, between=between)
         else:
-            sizes = self._ask(old=old, new=new, target=target)
+            sizes = self._ask(old=old, new=new, target=target, between=between)
         return None if sizes is None else Made(target, {stream: sizes[stream] for stream in Stream})
 
-    def _ask(self, *, old: Path, new: Path, target: Path) -> dict[str, int] | None:
+    def _ask(self, *, old: Path, new: Path, target: Path, between: Between | None) -> dict[str, int] | None:
+        asked = [str(old), str(new), str(target), *(() if between is None else between.words())]
         child = self._child or self._start()
         assert child.stdin is not None
         assert child.stdout is not None
         try:
-            child.stdin.write(json.dumps([str(old), str(new), str(target)]).encode() + b"\n")
+            child.stdin.write(json.dumps(asked).encode() + b"\n")
             child.stdin.flush()
             line = child.stdout.readline()
         except OSError:
@@ -104,8 +132,9 @@ class Differ:
                     pipe.close()
 
 
-def _make(*, old: Path, new: Path, target: Path) -> dict[str, int] | None:
-    patch: Patch | None = make(old=old.read_bytes(), new=new.read_bytes())
+def _make(*, old: Path, new: Path, target: Path, between: Between | None = None) -> dict[str, int] | None:
+    known = None if between is None else between.covers()
+    patch: Patch | None = make(old=old.read_bytes(), new=new.read_bytes(), known=known)
     if patch is None:
         return None
     with files.disk_errors("write", target):
@@ -116,8 +145,10 @@ def _make(*, old: Path, new: Path, target: Path) -> dict[str, int] | None:
 def main() -> None:
     """Answer requests, one a line, until the other side closes."""
     for line in sys.stdin:
-        old, new, target = map(Path, json.loads(line))
-        sys.stdout.write(json.dumps(_make(old=old, new=new, target=target)) + "\n")
+        old, new, target, *rest = json.loads(line)
+        between = Between(Path(rest[0]), Path(rest[1])) if rest else None
+        sizes = _make(old=Path(old), new=Path(new), target=Path(target), between=between)
+        sys.stdout.write(json.dumps(sizes) + "\n")
         sys.stdout.flush()
 
 

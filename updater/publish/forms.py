@@ -51,9 +51,10 @@ def make(
         DiskFull: or another problem of the disk.
     """
     targets, identity = workshop.targets_dir, release_id(data)
+    known = _earlier(workshop, manifest)[: forms.deltas_count]
     deltas = [
-        Delta(earlier, targets / f"{manifest.app}-{earlier.manifest.version}-{manifest.version}{DELTA_END}")
-        for earlier in _earlier(workshop, manifest)[: forms.deltas_count]
+        Delta(earlier, *(_delta(targets, earlier.manifest, later) for later in (manifest, known[0].manifest)))
+        for earlier in known
     ]
     with _scratch(workshop) as scratch, ThreadPoolExecutor(1) as beside:
         made, packing, pack = [], None, targets / f"{manifest.app}-{manifest.version}{PACK_END}"
@@ -78,6 +79,10 @@ def make(
         else:
             delta.target.unlink()
     return made
+
+
+def _delta(targets: Path, earlier: Manifest, later: Manifest) -> Path:
+    return targets / f"{later.app}-{earlier.version}-{later.version}{DELTA_END}"
 
 
 def forget_old(workshop: Workshop) -> None:

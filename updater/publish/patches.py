@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 
 from updater.bundles.packs import PATCH_LIMIT_BYTES, Patched, Stream
 from updater.bundles.patches import BLOCK_BYTES, GAP_LIMIT_BYTES, Cover, covers_to_bytes, patched
+from updater.publish.covers import fit
 
 MAGIC: Final = b"HDIFF13&\0"
 NUMBERS_COUNT: Final = 11
@@ -50,14 +51,22 @@ class Patch(NamedTuple):
         return sum(map(len, self.parts.values()))
 
 
-def make(*, old: bytes, new: bytes) -> Patch | None:
+def make(*, old: bytes, new: bytes, known: list[Cover] | None = None) -> Patch | None:
     """Return the patch; None if the new file travels better whole.
 
     It is applied once, as a terminal does it.
-    """
-    import hdiffpatch
 
-    patch = _encoded(list(_covers(hdiffpatch.diff(old, new, None, validate=False))), old=old, new=new)
+    Args:
+        old: the old file.
+        new: the new one.
+        known: its covers by the old one, if they need not be found. Any that lie in both files give a patch that is
+            right, if not small.
+    """
+    if known is None or not fit(known, old_bytes=len(old), new_bytes=len(new)):
+        import hdiffpatch
+
+        known = list(_covers(hdiffpatch.diff(old, new, None, validate=False)))
+    patch = _encoded(known, old=old, new=new)
     if max(patch.counts()) > PATCH_LIMIT_BYTES or not _is_smaller(patch, new):
         return None
     part = Patched("new", "old", *patch.counts())

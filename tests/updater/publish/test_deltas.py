@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -18,9 +18,10 @@ from updater.bundles.patches import BLOCK_BYTES, Cover, patched
 from updater.errors import PackUnusable
 from updater.manifest import FileEntry, Manifest, parse
 from updater.model import Sha256
-from updater.publish import differ, patches
+from updater.publish import covers, differ, patches
+from updater.publish.covers import SMALLEST_BYTES, composed, fit
 from updater.publish.deltas import plan
-from updater.publish.differ import Differ
+from updater.publish.differ import Between, Differ, Made
 from updater.publish.errors import PublishError
 from updater.publish.forms import Forms
 
@@ -95,6 +96,85 @@ def test_a_file_that_has_nothing_in_common_travels_whole() -> None:
 def test_a_patch_of_another_form_of_the_library_is_refused() -> None:
     with pytest.raises(ValueError, match="another format"):
         list(patches._covers(b"HDIFF14&\0"))
+
+
+def places(covers: Iterable[Cover], size_bytes: int) -> list[int | None]:
+    """Which byte of the old file each byte of the new one is made of."""
+    found: list[int | None] = []
+    for cover in covers:
+        found += [None] * cover.literal_bytes
+        found += range(cover.old_place, cover.old_place + cover.size_bytes)
+    return found + [None] * (size_bytes - len(found))
+
+
+def some_covers(chance: random.Random, *, old_bytes: int, new_bytes: int) -> list[Cover]:
+    """Covers of any kind: beside each other, far apart, of no bytes, the same old bytes twice."""
+    made: list[Cover] = []
+    left_bytes = new_bytes
+    while left_bytes > 40:
+        size_bytes = chance.choice((0, 3, 8, 25))
+        behind = made[-1].old_place + made[-1].size_bytes if made else 0
+        place = (
+            behind if chance.random() < 0.5 and behind + size_bytes <= old_bytes else chance.randrange(old_bytes - 25)
+        )
+        made.append(Cover(chance.choice((0, 0, 1, 9)), place, size_bytes))
+        left_bytes -= made[-1].literal_bytes + size_bytes
+    return made
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_composed_covers_lead_to_the_bytes_that_both_lead_to(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = random.Random(seed)
+    first, second = (some_covers(chance, old_bytes=300, new_bytes=300) for _ in range(2))
+    between = places(first, 300)
+    wanted = [None if place is None else between[place] for place in places(second, 300)]
+    shorter = list(composed(first, second))
+    assert fit(shorter, old_bytes=300, new_bytes=300)
+    assert all(cover.size_bytes >= SMALLEST_BYTES for cover in shorter)
+    assert all(made in (right, None) for made, right in zip(places(shorter, 300), wanted, strict=True))
+    monkeypatch.setattr(covers, "SMALLEST_BYTES", 1)
+    assert places(composed(first, second), 300) == wanted
+
+
+@pytest.mark.parametrize("known", [[Cover(0, 5, len(OLD))], [Cover(0, 0, 50), Cover(len(OLD), 0, 0)]])
+def test_covers_that_lie_outside_the_files_are_not_believed(known: list[Cover]) -> None:
+    patch = patches.make(old=OLD, new=CASES["a byte"], known=known)
+    assert patch is not None
+    assert patch.size_bytes < 200
+
+
+def test_large_files_of_older_releases_are_not_compared_if_the_delta_before_tells(
+    vendor: Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(differ, "OWN_LIMIT_BYTES", 100_000)
+    composed_ones: list[tuple[int, bool]] = []
+    make = Differ.make
+
+    def watched(self: Differ, *, old: Path, new: Path, target: Path, between: Between | None = None) -> Made | None:
+        made = make(self, old=old, new=new, target=target, between=between)
+        if new.name == "engine.so":
+            composed_ones.append((sum(made.sizes.values()) if made else 0, between is not None))
+        return made
+
+    monkeypatch.setattr(Differ, "make", watched)
+    publish = published(vendor)
+    publish("1.1", b"1", Forms(pack=False, deltas_count=0))
+    publish("1.2", b"2", Forms(pack=False))
+    publish("1.3", b"3", Forms(pack=False))
+    sizes_bytes, known = zip(*composed_ones[1:], strict=True)
+    assert known == (False, True)
+    assert sizes_bytes[1] <= sizes_bytes[0] + 10
+    # A delta that is not there, is of other releases, or is damaged tells nothing: they are compared.
+    targets = vendor.archive("1.3").parent
+    gone, other, damaged = (targets / f"{APP}-1.{number}-1.4.delta" for number in (1, 2, 3))
+    publish("1.4", b"4", Forms(pack=False))
+    assert [is_known for _, is_known in composed_ones[3:]] == [False, True, True]
+    other.write_bytes(damaged.read_bytes())
+    damaged.write_bytes(damaged.read_bytes()[:40])
+    gone.unlink()
+    publish("1.5", b"5", Forms(pack=False))
+    assert [is_known for _, is_known in composed_ones[6:]] == [False, False, False, False]
+    assert (targets / f"{APP}-1.1-1.5.delta").stat().st_size < 5000
 
 
 def of(files: dict[str, str], sizes_bytes: int = 1000) -> Manifest:
