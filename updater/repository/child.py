@@ -19,6 +19,7 @@ from dbsync.errors import wrapped
 from dbsync.outcomes import OutcomeName
 from updater.answers import Answer
 from updater.network.manner import Manner
+from updater.repository import key_services
 
 if TYPE_CHECKING:
     from updater.network.addresses import Addresses
@@ -29,7 +30,6 @@ OWN_SHARE: Final = 0.9
 """Part of the deadline that this child uses up by itself: then its answer names the address, and the cause."""
 LOADING_OBJECTS_COUNT: Final = 50_000
 """New objects after which Python looks for garbage."""
-KEY_SERVICES: Final = ("azure", "boto3", "botocore", "google")
 
 
 def look(request: dict[str, Any]) -> dict[str, Any]:
@@ -85,14 +85,8 @@ def _look_class() -> type[Look]:
     securesystemslib loads each of them that is there. They are most of the time of a look, and code that this process,
     which may be root's, does not need.
     """
-    hidden = [name for name in KEY_SERVICES if name not in sys.modules]
-    # None hides a module (docs.python.org/3/reference/import.html#the-module-cache).
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
-    try:
+    with key_services.hidden():
         from updater.repository.look import Look
-    finally:
-        for name in hidden:
-            del sys.modules[name]
     return Look
 
 

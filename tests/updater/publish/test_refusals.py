@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import forks
 from tests.helpers.places import ROOT, link
 from tests.helpers.shop import files
 from tests.helpers.vendor import PASSWORD, Vendor
@@ -21,10 +22,7 @@ def publish(
     if words[0] == "release" and not verified:
         words = (*words, "--unverified")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TILLKEEPER_KEY_PASSWORD": password}
-    return subprocess.run(
-        [sys.executable, "-m", "updater", "publish", *words, "--repository", str(vendor.repository)],
-        env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False,
-    )  # fmt: skip
+    return forks.run(["-m", "updater", "publish", *words, "--repository", vendor.repository], env=environment)
 
 
 def needs_posix() -> None:
@@ -249,3 +247,14 @@ def test_keys_are_encrypted_and_the_roots_is_not_needed_for_a_release(vendor: Ve
     (vendor.repository / "keys" / "root").unlink()
     assert vendor.release("1.1").files_placed > 0
     assert vendor.refresh() == 1
+
+
+def test_a_command_loads_no_library_of_a_key_service_or_a_bucket() -> None:
+    code = (
+        "import sys, click; from updater.publish.cli.main import command;"
+        "command.get_command(click.Context(command), 'release');"
+        "print('securesystemslib' in sys.modules, {'boto3', 'botocore', 'azure', 'google'} & set(sys.modules));"
+        "import boto3"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("True set()\n", "")

@@ -7,6 +7,7 @@ from typing import Final
 import click
 
 from dbsync.cli.table import TableGroup
+from updater.repository import key_services
 
 COMMANDS: Final = {
     "agent": "updater.publish.cli.agent",
@@ -34,6 +35,14 @@ class Table(TableGroup):
     """Group of the commands in the table."""
 
     modules = COMMANDS
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command by its name, importing its module, and with it the library of signatures.
+
+        What a bucket needs is loaded when one is asked.
+        """
+        with key_services.hidden():
+            return super().get_command(ctx, cmd_name)
 
 
 @click.group("publish", cls=Table)
