@@ -12,6 +12,7 @@ that saves a copy and a run of them. If its proof finds any difference, the step
 
 from __future__ import annotations
 
+import itertools
 from contextlib import closing
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -216,7 +217,7 @@ def _do_again(
     Returns:
         Losses that a comparison of rows does not show.
     """
-    work = into.with_name(f"{into.name}-work")
+    work = _work_beside(into)
     translate = row_translation.Translator(newer)
     try:
         with translated("carry back", into, otherwise=MigrationFailed), closing(open_scratch(into)) as connection:
@@ -251,7 +252,7 @@ def _keep(
     Returns:
         How many rows of it are in the file beside it, and the losses that the backup did not keep already.
     """
-    work = into.with_name(f"{into.name}-work")
+    work = _work_beside(into)
     try:
         with translated("keep", into, otherwise=MigrationFailed), closing(open_scratch(into)) as connection:
             attach_copy(connection, now, NOW)
@@ -267,6 +268,12 @@ def _keep(
             return remainder.park(connection, number, parked) if count else 0, lost
     finally:
         snapshot.drop_part(work)
+
+
+def _work_beside(into: Path) -> Path:
+    """Return the place of a throw-away file: one before it may lie there, if another program holds it."""
+    places = (into.with_name(f"{into.name}-work-{number}") for number in itertools.count(1))
+    return next(place for place in places if not files.is_there(place))
 
 
 def _check(path: Path) -> None:

@@ -279,6 +279,25 @@ def test_it_is_all_there_on_the_older_version_and_on_the_newer_one_again(tmp_pat
     assert problem_of(again) == ""
 
 
+def test_a_throw_away_file_that_could_not_be_removed_is_in_nobodys_way(tmp_path: Path) -> None:
+    """A virus scanner holds it from the attempt on copies to the return itself."""
+    case = CASES["a row for which the older version has no place until people correct it"]
+    migrations = written(tmp_path / "migrations", *case.versions)
+    backup = tmp_path / "backup.db"
+    runner.migrate_up(backup, migrations[:1])
+    perform(backup, case.filled)
+    newer, made = Path(shutil.copy(backup, tmp_path / "newer.db")), tmp_path / "made.db"
+    runner.migrate_up(newer, migrations)
+    perform(newer, case.traded)
+    lying = [tmp_path / f"made.db-{name}" for name in ("work", "work-1")]
+    for path in lying:
+        perform(path, "CREATE TABLE t (left_over)")
+    carry_back.carry_back(migrations, now=newer, backup=backup, into=made, reports=tmp_path / "reports", told=nobody)
+    with closing(sqlite3.connect(made)) as connection:
+        assert connection.execute(case.older).fetchall() == case.rows
+    assert sorted(tmp_path.glob("made.db-*")) == lying
+
+
 def perform(path: Path, statements: str) -> None:
     """Run statements of people."""
     with closing(sqlite3.connect(path)) as connection, connection:

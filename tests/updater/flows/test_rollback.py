@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sqlite3
 import sys
@@ -12,8 +13,8 @@ import pytest
 
 from dbsync.backups import restore, snapshot
 from dbsync.backups.catalog import list_backups
-from dbsync.errors import DiskProblem
-from dbsync.storage import temporary_files
+from dbsync.errors import DiskProblem, TryLater
+from dbsync.storage import file_calls, temporary_files
 from tests.helpers.places import ROOT
 from tests.helpers.recorded import RecordedTerminal, unpack
 from updater import settings
@@ -120,6 +121,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """Runs a script in a Python without installed packages, on a release whose migrations import one."""
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a Python with a ._pth file has its libraries with -S too")
 def test_a_module_that_a_bare_python_lacks_is_no_loss(till: RecordedTerminal) -> None:
     path = till.folder / "settings.toml"
     path.write_text(f"python = {json.dumps(sys.executable)}\n" + path.read_text())
@@ -164,6 +166,29 @@ def test_yes_never_loses_and_accept_loss_says_how_much_and_where_it_is(till: Rec
     shown = till.run("-m", "updater", "status").stdout
     assert "not in the live database: sales: 2 added" in shown
     assert str(aside) in shown
+
+
+def test_a_migration_that_cannot_be_read_now_is_no_loss(
+    till: RecordedTerminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (held,) = (till.folder / "program" / "versions").glob("2.0-*/migrations/0002_*")
+    before, read, seen = files_of(till), file_calls.read_bytes, []
+
+    def refused(path: Path) -> bytes:
+        seen.append(path)
+        # Read once, the vendor's migrations are known; then a scanner has the file.
+        if path == held and seen.count(held) > 1:
+            raise PermissionError(errno.EACCES, "the file is used by another process", str(path))
+        return read(path)
+
+    monkeypatch.setattr(file_calls, "read_bytes", refused)
+    with pytest.raises(TryLater, match="the file is used by another process") as raised:
+        rollback_here(till)
+    assert raised.value.path == held
+    assert files_of(till) == before
+    monkeypatch.undo()
+    rollback_here(till)
+    assert till.schema() == 1
 
 
 @pytest.mark.parametrize("what", ["the copy", "its sync"])
@@ -265,7 +290,7 @@ def test_a_trial_that_cannot_be_read_now_is_not_given_up(tmp_path: Path) -> None
 
 UNREADABLE = """
 import sys
-from dbsync.errors import DiskProblem
+from dbsync.errors import DiskProblem, TryLater
 from dbsync.storage import claims
 def fails(path, **_):
     raise DiskProblem(operation="read", path=path, cause="Input/output error")
@@ -277,7 +302,7 @@ main()
 """A disk on which no file of the shared folder can be read now."""
 OWED = """
 from dbsync.backups import restore
-from dbsync.errors import DiskProblem
+from dbsync.errors import DiskProblem, TryLater
 def fails(*given, **named):
     raise DiskProblem(operation="restore", cause="Input/output error")
 restore.restore_over = fails
