@@ -225,13 +225,14 @@ class Wine:
     """An empty Windows of its own."""
 
     def __init__(self, folder: Path) -> None:
-        self.drive = folder / "prefix" / "drive_c"
+        self.prefix = folder / "prefix"
+        self.drive = self.prefix / "drive_c"
         self.home = self.drive / "Program Files" / "Corner Shop"
         self.state = self.drive / "ProgramData" / "Tillkeeper" / APP / "state"
         debian = "/usr/lib/wine/wine64"
         self._wine = debian if Path(debian).exists() else "wine64"
         self._environment = {
-            **os.environ, "WINEPREFIX": str(folder / "prefix"), "WINEARCH": "win64", "WINEDEBUG": "-all", "DISPLAY": "",
+            **os.environ, "WINEPREFIX": str(self.prefix), "WINEARCH": "win64", "WINEDEBUG": "-all", "DISPLAY": "",
             "WINEDLLOVERRIDES": "mscoree,mshtml,winemenubuilder.exe=", "ROLLBACK_NO_PAUSE": "1",
         }  # fmt: skip
 

@@ -4,6 +4,8 @@
 setup program brings agent 1, its service runs, and the others come by `updater publish agent` alone. A till is open all
 the while. Then a trial of the app is open, and agent 5 waits for its end; the uninstaller of agent 1, which is gone by
 then, removes what is there. Prints what it saw and the seconds, and ends with 0 if all of it was as it must be.
+
+With `--cuts` it is 1 → 2 → 3, which crashes → 2, and all programs of the kit are killed at every step of it.
 """
 
 from __future__ import annotations
@@ -11,13 +13,15 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,11 +33,12 @@ from tests.sample_till.bundles import APP
 from updater.host import stub
 from updater.publish.kit import payload
 from updater.publish.serve import make_server
+from updater.terminal import kit
 
 AGENTS_PORT: Final = 8767
 """Of its own, so that both drills can run at the same time."""
 LAUNCHER: Final = r"C:\Program Files\Corner Shop\tillkeeper.exe"
-POLL_SECONDS: Final = 0.5
+POLL_SECONDS, CLOSELY_SECONDS = 0.5, 0.01
 LONG_SECONDS, SHORT_SECONDS, SOON_SECONDS = 900, 120, 20
 """Limits of trials: one that must confirm on a busy machine, and those that never will, of an agent and an app."""
 
@@ -123,6 +128,22 @@ class Terminal:
             self.wine.missing(f"the pointer at {now}: it is {self.pointer()}")
         print(f"  seen: agent {now} starts; the one before: {before or 'none'}; no trial", flush=True)
 
+    def attempts(self) -> int:
+        """Return how often the agent on trial was started."""
+        token = (stub.pointer(self.wine.home).get("trial") or {}).get("token")
+        return stub.attempts(self.wine.home, token)[0] if token else 0
+
+    def kill(self) -> int:
+        """Kill every process of a program in the home, as TerminateProcess does; return how many there were."""
+        count = 0
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                words, there = (folder / "cmdline").read_bytes(), (folder / "environ").read_bytes()
+                if b"Corner Shop" in words and os.fsencode(self.wine.prefix) in there:
+                    os.kill(int(folder.name), signal.SIGKILL)
+                    count += 1
+        return count
+
     def limit(self, name: str, seconds: int) -> None:
         """Put a limit into the settings."""
         path = self.wine.drive / "ProgramData" / "Tillkeeper" / APP / "settings.toml"
@@ -152,33 +173,87 @@ class Terminal:
             till.communicate(timeout=STEP_SECONDS)
 
 
-def story(wine: Wine, vendor: Vendor, scratch: Path) -> None:
-    """From the setup program to the removal."""
+def begin(wine: Wine, vendor: Vendor, scratch: Path) -> Terminal:
+    """Install agent 1, and what the shop needs to sell."""
     with step("setup.exe /S, agent 1"):
         code = wine.setup(str(scratch / "setup.exe"), "/S")
     if code != 0 or not (wine.state / "journal.json").exists():
         wine.missing(f"the terminal ({code})")
     (first,) = (scratch / "kits").glob("agent-*")
     terminal = Terminal(wine, Agents(vendor, first))
-    # Its services end with wine's last process.
-    holder = wine.hold()
-    try:
-        terminal.must_point("1", "")
-        wine.must("running", "service", "status")
-        shutil.copy(ROOT / "tests/sample_till/fill.py", wine.drive / "fill.py")
-        text = FILL.format(folder="C:/", database=rf"C:\ProgramData\Tillkeeper\{APP}\data\pos_system.db")
-        (wine.drive / "fill_it.py").write_text(text, encoding="utf-8")
-        wine.must("the shop has no products", "launch", "--", "--sell", "2")
-        wine.run(r"C:\Program Files\Corner Shop\rescue\python\python.exe", r"C:\fill_it.py")
-        with terminal.open_till(until="is open"):
-            app = (wine.state / "shared" / "app.lock").read_bytes()
-            _follow(terminal)
-            if (wine.state / "shared" / "app.lock").read_bytes() != app:
-                wine.missing("the same app all the while")
-        _app_first(terminal)
-        _removed(terminal)
-    finally:
-        holder.kill()
+    terminal.must_point("1", "")
+    wine.must("running", "service", "status")
+    shutil.copy(ROOT / "tests/sample_till/fill.py", wine.drive / "fill.py")
+    text = FILL.format(folder="C:/", database=rf"C:\ProgramData\Tillkeeper\{APP}\data\pos_system.db")
+    (wine.drive / "fill_it.py").write_text(text, encoding="utf-8")
+    wine.must("the shop has no products", "launch", "--", "--sell", "2")
+    wine.run(r"C:\Program Files\Corner Shop\rescue\python\python.exe", r"C:\fill_it.py")
+    return terminal
+
+
+def story(terminal: Terminal) -> None:
+    """From the first agent to the removal."""
+    wine = terminal.wine
+    with terminal.open_till(until="is open"):
+        app = (wine.state / "shared" / "app.lock").read_bytes()
+        _follow(terminal)
+        if (wine.state / "shared" / "app.lock").read_bytes() != app:
+            wine.missing("the same app all the while")
+    _app_first(terminal)
+    _removed(terminal)
+
+
+def cuts(terminal: Terminal) -> None:
+    """Every step of an update that succeeds, and of one that goes back: whatever runs is killed there."""
+    wine, agents = terminal.wine, terminal.agents
+    terminal.limit("agent_trial_seconds", LONG_SECONDS)
+    wine.must("is stopped", "service", "stop")
+    agents.publish("2", "good")
+    new, downloads, own = agents.ids["2"], wine.state / "private" / "downloads", wine.state / "private" / "agent"
+    known = {path.name for path in wine.home.iterdir()}
+    _cut(terminal, "it is downloaded", lambda: any(downloads.iterdir()))
+    _cut(terminal, "it is unpacked", lambda: bool({path.name for path in wine.home.iterdir()} - known))
+    _cut(terminal, "its folder is there", (wine.home / f"agent-{new}").exists)
+    _cut(terminal, "it is on trial", lambda: terminal.pointer()[2] == "2")
+    _cut(terminal, "its start is counted", lambda: terminal.attempts() > 0)
+    _cut(terminal, "it is confirmed", lambda: terminal.pointer()[0] == "2")
+    wine.updater("service", "start")
+    # Its report may have been cut off, and comes no more: what starts tells it.
+    terminal.must_point("2", "1")
+    wine.must("running", "service", "status")
+    wine.must("is stopped", "service", "stop")
+    agents.publish("3", "crash")
+    _cut(terminal, "agent 3 is on trial", lambda: terminal.pointer()[2] == "3")
+    tried = own / "releases.json"
+    _cut(terminal, "its starts are spent", lambda: terminal.attempts() >= stub.ATTEMPTS_LIMIT)
+    _cut(terminal, "its failure is on record", lambda: tried.exists() or terminal.pointer()[2] == "")
+    # After a kill, wine's list of services still says that it runs.
+    wine.updater("service", "start")
+    terminal.wait("AGENT_WENT_BACK", lambda: terminal.count("AGENT_WENT_BACK") > 0 and terminal.pointer()[2] == "")
+    terminal.must_point("2", "1")
+    wine.must("running", "service", "status")
+
+
+def _cut(terminal: Terminal, where: str, is_there: Callable[[], bool]) -> None:
+    """Kill everything of the kit there; what starts then is a whole kit, and the till opens."""
+    wine = terminal.wine
+    begun, again = time.monotonic(), 0.0
+    with ExitStack() as starts:
+        while not is_there():
+            if time.monotonic() > begun + STEP_SECONDS:
+                wine.missing(f"{where}: pointer {terminal.pointer()}, {wine.updater('status')}")
+            # As the recovery actions of the service, which wine keeps and does not perform.
+            if time.monotonic() > again:
+                starts.enter_context(wine.start(LAUNCHER, "service", "start"))
+                again = time.monotonic() + SOON_SECONDS
+            time.sleep(CLOSELY_SECONDS)
+        killed = terminal.kill()
+    for identity in filter(None, stub.pointer(wine.home).values()):
+        if isinstance(identity, str) and (folder := wine.home / f"agent-{identity}").exists():
+            kit.verify(kit.read(folder))
+    pointer = terminal.pointer()
+    wine.must("is open", "launch", "--", "--sell", "1")
+    print(f"cut where {where}: {killed} processes; pointer {pointer}; the till opened", flush=True)
 
 
 def _follow(terminal: Terminal) -> None:
@@ -284,6 +359,7 @@ def main() -> int:
     parser.add_argument("--wheels", type=Path, required=True)
     parser.add_argument("--python", type=Path, required=True, help="The embeddable Windows Python, as a zip archive.")
     parser.add_argument("--folder", type=Path, help="Where to work, and what to leave; without it nothing is left.")
+    parser.add_argument("--cuts", action="store_true", help="Kill the programs of the kit at every step.")
     given = parser.parse_args()
     with ExitStack() as left:
         if given.folder is None:
@@ -312,8 +388,12 @@ def main() -> int:
             wine.run("wineboot", "-i")
             wine.run("winecfg", "-v", "win10")
         try:
-            with served(make_server(vendor.public, port=AGENTS_PORT)):
-                story(wine, vendor, scratch)
+            # Its services end with wine's last process.
+            with served(make_server(vendor.public, port=AGENTS_PORT)), wine.hold() as holder:
+                try:
+                    (cuts if given.cuts else story)(begin(wine, vendor, scratch))
+                finally:
+                    holder.kill()
         finally:
             wine.stop()
         print(f"the agent's own update: good, {time.monotonic() - began:.0f} seconds, {size_of(scratch):.0f} MB")

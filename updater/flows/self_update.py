@@ -74,20 +74,22 @@ def _prove(till: Till, kit: OwnKit, trial: decisions.KitTrial) -> Wait:
     if not confirmed:
         return Wait(TerminalOutcome.AGENT_SWAPPED, "the trial of this agent is over; another kit was put in place")
     done = "it is the agent of this terminal"
+    # A crash before it leaves this untold. Told before, it could be untrue; `updater status` names the agent.
     till.tell(Report(TerminalOutcome.AGENT_CONFIRMED, trial.release, ReportPhase.AGENT, done=done))
     # Started anew, it does what an agent does when it begins, without the program that watched its trial above it.
     return Wait(TerminalOutcome.AGENT_CONFIRMED, f"agent {trial.release.version} {done}")
 
 
 def _return(till: Till, kit: OwnKit, view: decisions.KitView, step: decisions.Return) -> None:
-    with terminal_locked(till):
-        # First: a crash in between repeats it, and the trial is counted once.
-        kit.write_failure(step.failure)
-        kit.end_trial(step.trial)
     done = f"agent {view.version} runs on"
     why = decisions.barred((step.failure,), step.failure.release_id, now=till.now())
     cause = f"{step.failure.reason}; {why.partition(': ')[0]}" if why else step.failure.reason
-    till.tell(Report(TerminalOutcome.AGENT_WENT_BACK, step.trial.release, ReportPhase.AGENT, cause=cause, done=done))
+    report = Report(TerminalOutcome.AGENT_WENT_BACK, step.trial.release, ReportPhase.AGENT, cause=cause, done=done)
+    with terminal_locked(till):
+        # The end of the trial comes last. A crash before it repeats this: the trial is counted once, and told twice.
+        kit.write_failure(step.failure)
+        till.tell(report)
+        kit.end_trial(step.trial)
 
 
 def _tell_launches(till: Till, kit: OwnKit, view: decisions.KitView) -> None:
@@ -134,11 +136,12 @@ def _not_taken(
     till: Till, kit: OwnKit, view: decisions.KitView, offer: Offer, error: TillkeeperError
 ) -> None:  # fmt: skip
     is_refused, is_test = isinstance(error, Refused), error.operation.startswith("test")
+    outcome = TerminalOutcome.AGENT_REFUSED if is_refused else TerminalOutcome.AGENT_LATER
+    # A crash behind it tries the release again, and tells it twice.
+    till.tell(Report(outcome, offer.release, ReportPhase.AGENT, cause=str(error), done=f"agent {view.version} runs on"))
     if is_refused or is_test:
         failure = decisions.untested(view, offer.release, reason=str(error), is_refused=is_refused, now=till.now())
         kit.write_failure(failure)
-    outcome = TerminalOutcome.AGENT_REFUSED if is_refused else TerminalOutcome.AGENT_LATER
-    till.tell(Report(outcome, offer.release, ReportPhase.AGENT, cause=str(error), done=f"agent {view.version} runs on"))
 
 
 def waiting(till: Till, catalog: Catalog) -> Catalog:
