@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -98,7 +99,8 @@ def run(
 
 def literal(output: str, database: Path) -> str:
     """The output with folder and stamp taken out."""
-    text = output.replace(str(database.parent / "backups"), "BACKUPS")
+    text = output.replace(f"{database.parent / 'backups'}{os.sep}", "BACKUPS/")
+    text = text.replace(str(database.parent / "backups"), "BACKUPS")
     return re.sub(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d-\d{3}Z", "STAMP", text)
 
 

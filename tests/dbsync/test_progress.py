@@ -17,6 +17,7 @@ from dbsync.commands import downgrade
 from dbsync.database.flight_recorder import FlightRecorder
 from dbsync.progress import Event, EventKind, Meter, Progress, Unit, WorkPhase
 from dbsync.storage import page_copy
+from dbsync.storage.platform import this_platform
 from dbsync.upgrade import coordinator, restore_decision
 from dbsync.upgrade.outcome_record import FlightEvent
 from tests.dbsync.test_flows import run
@@ -146,7 +147,10 @@ def test_an_upgrade_tells_bytes_statements_and_rows_of_every_phase(
     outcome = coordinator.upgrade(effects(database, seen.append), migrations=found)
     assert outcome.ready, outcome
     names = list(dict.fromkeys(one.name for one in seen if one.kind == "progress"))
-    assert names == ["backup", "migrate", "verify", "check backup", "commit", "check"]
+    # Where files that are open cannot be renamed, the copy is not read beside the migration.
+    read, worked = ["check backup"], ["migrate", "verify"]
+    both = worked + read if this_platform().renames_open_files else read + worked
+    assert names == ["backup", *both, "commit", "check"]
     backup = of(seen, "backup")[-1]
     assert (backup.done, backup.total, backup.unit) == (size, size, "bytes")
     steps = [(one.done, one.total, one.unit) for one in of(seen, "migrate") if one.text == "v3 step" and one.total]

@@ -169,7 +169,7 @@ def test_a_restore_that_is_killed_half_way_leaves_the_database_as_it_was(tmp_pat
         [sys.executable, "-c", KILLED, str(database), str(kept.path)],
         check=False, cwd=ROOT,
     )  # fmt: skip
-    assert done.returncode == -9
+    assert abs(done.returncode) == 9, "Windows has no sign for a signal"
     assert dump(database) == before
     assert (
         restore_decision.restore(effects(database), backup=kept.path, intent_id="i", accept_loss=True).outcome.name
@@ -207,7 +207,7 @@ def test_a_backup_is_on_the_disk_before_it_has_its_name_and_the_name_before_anyt
         log.append(f"rename {Path(target).name}")
         real_replace(source, target)
 
-    if not Path("/proc/self/fd").exists():
+    if sys.platform == "win32" or not Path("/proc/self/fd").exists():
         pytest.skip("the names of open files are read from /proc")
     monkeypatch.setattr(os, "fsync", sync)
     monkeypatch.setattr(os, "replace", replace)

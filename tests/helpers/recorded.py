@@ -17,6 +17,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from tests.helpers import forks
 from tests.helpers.places import ROOT
 from tests.recorder import BINARY, BOOT, PYTHON, TERMINAL, URL
 
@@ -86,10 +87,7 @@ class RecordedTerminal:
             "SMALL_TILL_MOOD": mood,
             "SMALL_TILL_RECEIPTS": str(self.folder / "receipts.txt"),
         }
-        return subprocess.run(
-            [sys.executable, *words], env=environment, cwd=self.folder, stdin=subprocess.DEVNULL,
-            capture_output=True, encoding="utf-8", timeout=COMMAND_SECONDS, check=False,
-        )  # fmt: skip
+        return forks.run(words, env=environment, cwd=self.folder, timeout=COMMAND_SECONDS)
 
     def launch(self, *, boot: str = BOOT, mood: str = "") -> tuple[int, str]:
         """Return the exit status of `updater launch` and the version of the app that opened; it sells once."""
@@ -240,7 +238,9 @@ def differing_files(folder: Path) -> list[str]:
     wrong = manifest.keys() ^ there.keys()
     for name in manifest.keys() & there.keys():
         data, entry = there[name].read_bytes(), manifest[name]
-        mode = "0755" if os.access(there[name], os.X_OK) else "0644"
+        # Windows calls everything a program.
+        can_run = entry["mode"] == "0755" if sys.platform == "win32" else os.access(there[name], os.X_OK)
+        mode = "0755" if can_run else "0644"
         if (hashlib.sha256(data).hexdigest(), len(data), mode) != (entry["sha256"], entry["size_bytes"], entry["mode"]):
             wrong.add(name)
     return sorted(wrong)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.sample_till.bundles import freeze, make_frozen_bundle
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("PyInstaller") is None, reason="PyInstaller is not installed")
 @pytest.mark.skipif(
     sys.platform == "linux" and shutil.which("objdump") is None, reason="PyInstaller needs objdump (binutils)"
 )

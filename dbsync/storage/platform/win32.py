@@ -324,10 +324,15 @@ def start_suspended(
     """
     import subprocess
 
-    process = subprocess.Popen(
-        command, cwd=cwd, env=env, stdin=source, stdout=output, stderr=errors,
-        creationflags=CREATE_SUSPENDED | CREATE_NO_WINDOW | flags,
-    )  # fmt: skip
+    try:
+        process = subprocess.Popen(
+            command, cwd=cwd, env=env, stdin=source, stdout=output, stderr=errors,
+            creationflags=CREATE_SUSPENDED | CREATE_NO_WINDOW | flags,
+        )  # fmt: skip
+    except OSError as error:
+        # Other systems say which program it is.
+        error.filename = error.filename or command[0]
+        raise
     try:
         job.add(int(process._handle))  # type: ignore[attr-defined]  # noqa: SLF001
     except OSError:
