@@ -14,6 +14,7 @@ from dbsync.database.live import LiveEffects
 from dbsync.model import Migration
 from dbsync.outcomes import OutcomeName
 from dbsync.storage import temporary_files
+from tests.helpers import forks
 from tests.helpers.places import ROOT, link
 from tests.helpers.shop import ask, effects, files, upgrade, version, written
 
@@ -32,8 +33,7 @@ def two(tmp_path: Path, found: tuple[Migration, ...]) -> tuple[Path, Path]:
 
 
 def dbsync(*words: object, database: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "dbsync", *map(str, words), "--database", str(database)]
-    return subprocess.run(command, capture_output=True, encoding="utf-8", cwd=ROOT, check=False)
+    return forks.run(["-m", "dbsync", *map(str, words), "--database", str(database)], cwd=ROOT)
 
 
 def test_each_has_its_own_backups_and_rotation_counts_only_those(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.helpers import shop
+from tests.helpers import forks, shop
 from tests.helpers.places import ROOT, moved
 from tests.sample_till.fill import fill
 from updater.flows.agent import Cycle, cycle
@@ -99,10 +99,7 @@ class Till:
 
     def run(self, *words: str, **values: str) -> subprocess.CompletedProcess[str]:
         """`updater …` as a process."""
-        return subprocess.run(
-            [sys.executable, "-m", "updater", *words],
-            env=self.environment(**values), capture_output=True, encoding="utf-8", timeout=COMMAND_SECONDS, check=False,
-        )  # fmt: skip
+        return forks.run(["-m", "updater", *words], env=self.environment(**values), timeout=COMMAND_SECONDS)
 
     def launch(self, *, sell: int = 2, **values: str) -> subprocess.CompletedProcess[str]:
         """The cashier opens, sells, closes."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import sqlite3
 import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from tests.helpers import forks
 from tests.helpers.places import ROOT
 from tests.helpers.shop import dump, files, make_shop, released, sales, sell, upgrade, version
 from tests.sample_till.bundles import copy_migrations
@@ -20,10 +20,7 @@ UNTRIED = "not tried on the rows of a shop: pass --database"
 
 def dbsync(*words: str | Path) -> subprocess.CompletedProcess[str]:
     """`dbsync …`, with nobody at the console."""
-    return subprocess.run(
-        [sys.executable, "-m", "dbsync", *map(str, words)],
-        capture_output=True, encoding="utf-8", check=False, cwd=ROOT, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+    return forks.run(["-m", "dbsync", *words], cwd=ROOT)
 
 
 def test_the_sample_tills_migrations_pass_against_every_earlier_release(tmp_path: Path) -> None:

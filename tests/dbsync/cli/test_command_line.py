@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.dbsync.cli.test_check import dbsync
+from tests.helpers import forks
 from tests.helpers.places import ROOT
 from tests.helpers.shop import dump, files, make_shop, released, sales, sell, upgrade, version
 
@@ -50,6 +51,8 @@ def words(command: list[str], database: Path, folder: Path) -> list[str]:
 
 def run(command: list[str], cwd: Path, **options: object) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    if not options and command[0] == sys.executable:
+        return forks.run(command[1:], cwd=cwd, env=env)
     return subprocess.run(command, cwd=cwd, env=env, text=True, check=False, **{"capture_output": True, **options})  # type: ignore[call-overload,no-any-return]
 
 

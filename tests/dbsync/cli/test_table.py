@@ -11,6 +11,7 @@ import click
 import pytest
 
 from dbsync.cli.main import COMMANDS, main
+from tests.helpers import forks
 from tests.helpers.places import ROOT
 
 PLACE = ROOT / "dbsync" / "cli"
@@ -39,7 +40,7 @@ def test_every_module_with_a_command_is_in_the_table() -> None:
 
 
 def test_a_command_that_is_not_there_is_bad_usage() -> None:
-    done = subprocess.run([sys.executable, "-m", "dbsync", "moan"], capture_output=True, text=True, check=False)
+    done = forks.run(["-m", "dbsync", "moan"])
     assert (done.returncode, "No such command 'moan'" in done.stderr) == (2, True)
 
 

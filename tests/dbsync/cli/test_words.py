@@ -16,15 +16,14 @@ from dbsync.__main__ import main
 from dbsync.backups import catalog
 from dbsync.cli.lines import weighted, wrapped_at_words
 from dbsync.storage import temporary_files
+from tests.helpers import forks
 from tests.helpers.places import ROOT
 from tests.helpers.shop import ask, dump, files, make_shop, released, upgrade, version
 from tests.helpers.systems import missing
 
 
 def dbsync(*words: object, typed: str | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "dbsync", *map(str, words)]
-    silent = {"stdin": subprocess.DEVNULL} if typed is None else {"input": typed}
-    return subprocess.run(command, capture_output=True, encoding="utf-8", cwd=ROOT, check=False, **silent)
+    return forks.run(["-m", "dbsync", *map(str, words)], cwd=ROOT, typed=typed)
 
 
 def on_terminal(words: list[str], environment: dict[str, str]) -> list[str]:

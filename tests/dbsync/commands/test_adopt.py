@@ -19,6 +19,7 @@ from dbsync.model import Migration, MigrationKind, Recognised, SchemaNumber, Sha
 from dbsync.upgrade import coordinator
 from dbsync.upgrade.adoption_decision import Adopt, decide_adoption
 from dbsync.upgrade.decisions import Refuse
+from tests.helpers import forks
 from tests.helpers.shop import ask, dump, effects, files, make_shop, released, upgrade, version, written
 
 
@@ -36,10 +37,7 @@ def untracked(folder: Path, schema: int, *, user_version: int = 0, readable: boo
 
 
 def run(database: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "dbsync", *words, "--database", database, "--migrations", folder],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    return forks.run(["-m", "dbsync", *words, "--database", database, "--migrations", folder])
 
 
 def content(database: Path) -> list[str]:
@@ -247,11 +245,11 @@ def test_a_schema_is_written_as_the_first_migration_and_fits(tmp_path: Path) -> 
     folder = tmp_path / "mine"
     folder.mkdir()
     file = folder / "0001_initial_schema.sql"
-    words = [sys.executable, "-m", "dbsync", "write-schema", str(file), "--database", str(database)]
-    assert subprocess.run(words, capture_output=True, check=False).returncode == 0
+    words: list[str | Path] = ["-m", "dbsync", "write-schema", file, "--database", database]
+    assert forks.run(words).returncode == 0
     assert "drizzle" not in file.read_text()
     assert "search_data" not in file.read_text()
-    assert subprocess.run(words, capture_output=True, check=False).returncode == 4, "a file of that name stays"
+    assert forks.run(words).returncode == 4, "a file of that name stays"
     assert api.adopt_database(database=database, folder=folder) == 1
     assert upgrade(database, migration_folder.load(folder)).name == "UP_TO_DATE"
     assert run(database, folder, "check").returncode == 0
@@ -374,7 +372,7 @@ def up(db):
 
 def write_schema(database: Path, folder: Path) -> None:
     target = folder / "0001_initial_schema.sql"
-    subprocess.run([sys.executable, "-m", "dbsync", "write-schema", target, "--database", database], check=True)
+    assert forks.run(["-m", "dbsync", "write-schema", target, "--database", database]).returncode == 0
 
 
 @pytest.mark.parametrize("schema", [QUOTED, *(OBJECTS + line for line in QUOTED.splitlines()[2:])])

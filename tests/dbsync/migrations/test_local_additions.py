@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 
 from dbsync.lint.check import check
 from dbsync.model import Migration
+from tests.helpers import forks
 from tests.helpers.shop import ask, dump, files, upgrade, version, written
 
 FIRST = """
@@ -279,8 +278,7 @@ def test_what_others_added_goes_back_with_what_was_sold_since(tmp_path: Path) ->
     with closing(sqlite3.connect(database)) as live, live:
         live.execute("INSERT INTO sale (cents, note) VALUES (70, 'after')")
         live.execute("UPDATE sale SET note = 'changed' WHERE id = 5")
-    command = [sys.executable, "-m", "dbsync", "downgrade", "--database", str(database), "--yes"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = forks.run(["-m", "dbsync", "downgrade", "--database", database, "--yes"])
     assert (done.returncode, "nothing was lost" in done.stdout) == (0, True), done.stdout + done.stderr
     assert rows(database, "SELECT id || note FROM sale ORDER BY id") == ["1none", "5changed", "9n9", "10after"]
     assert objects(database) == ALL

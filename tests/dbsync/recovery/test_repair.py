@@ -22,6 +22,7 @@ from dbsync.recovery.table_recovery import TableRepaired
 from dbsync.storage import files as disk_files
 from dbsync.storage import temporary_files
 from dbsync.storage.locks import locked
+from tests.helpers import forks
 from tests.helpers.shop import ask, dump, effects, files, make_shop, released
 
 ITEMS_COUNT = 4000
@@ -388,9 +389,7 @@ def test_the_command_says_what_was_read_and_what_to_do_next(
 @pytest.fixture
 def run() -> Callable[..., subprocess.CompletedProcess[str]]:
     """The command line, as a program of its own."""
-    return lambda *words: subprocess.run(
-        [sys.executable, "-m", "dbsync", *words], capture_output=True, text=True, check=False
-    )
+    return lambda *words: forks.run(["-m", "dbsync", *words])
 
 
 def test_a_recovery_that_cannot_end_leaves_nothing_and_one_that_was_killed_is_cleared(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import pytest
 from dbsync.model import Loss
 from dbsync.recovery.repair import Good, compared
 from tests.dbsync.recovery.test_repair import make_backup, of, overwrite, recovered, refused
+from tests.helpers import forks
 from tests.helpers.shop import ask, files, make_shop, released, sales, sell, upgrade, version
 
 
@@ -24,8 +23,7 @@ def test_a_backup_from_before_the_migration_is_brought_to_the_schema_that_was_lo
     count, categories = sales(database), ask(database, "SELECT count(*) FROM categories")
     with database.open("r+b") as file:
         file.write(bytes(4096))
-    words = [sys.executable, "-m", "dbsync", "repair", "--database", str(database), "--into", str(into), "--json"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = forks.run(["-m", "dbsync", "repair", "--database", database, "--into", into, "--json"])
     told = json.loads(done.stdout)
     # Nobody can know that nothing is missing, so it is not called whole; but every row is there.
     assert (done.returncode, told["whole"]) == (1, False)

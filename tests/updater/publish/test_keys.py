@@ -13,6 +13,7 @@ import pytest
 from securesystemslib import rsa_keys
 from tuf.api.metadata import Metadata, Root
 
+from tests.helpers import forks
 from tests.helpers.keys import HIGHEST, sign_timestamp, stolen
 from tests.helpers.shop import contents
 from tests.helpers.vendor import ITERATIONS_COUNT, PASSWORD, Vendor, copy_of, password
@@ -246,7 +247,6 @@ def test_a_file_that_was_changed_on_the_way_is_refused_and_changes_nothing(vendo
 def test_a_machine_that_signs_needs_no_workshop_and_asks(vendor: Vendor, tmp_path: Path) -> None:
     import os
     import subprocess
-    import sys
 
     from tests.helpers.places import ROOT
 
@@ -260,10 +260,8 @@ def test_a_machine_that_signs_needs_no_workshop_and_asks(vendor: Vendor, tmp_pat
 
     def add(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), **more}
-        return subprocess.run(
-            [sys.executable, "-m", "updater", "publish", "sign", "add", file.name, "--key", "root", *words],
-            env=environment, cwd=tmp_path, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False,
-        )  # fmt: skip
+        command = ["-m", "updater", "publish", "sign", "add", file.name, "--key", "root", *words]
+        return forks.run(command, env=environment, cwd=tmp_path)
 
     values = json.loads(file.read_text())
     values["requests"][0]["changes"] = ["nothing of importance"]

@@ -239,7 +239,7 @@ def test_a_terminal_of_two_accounts_has_every_owner_and_mode_whatever_the_umask_
 
 
 @as_root
-@pytest.mark.parametrize("umask", [0o022, 0o077])
+@pytest.mark.parametrize("umask", [pytest.param(0o022, marks=pytest.mark.long), 0o077])
 def test_what_one_clerk_made_another_one_works_with_through_a_whole_update(
     machine: Path, vendor: Vendor, url: str, umask: int
 ) -> None:
