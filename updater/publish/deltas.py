@@ -53,7 +53,7 @@ class Delta(NamedTuple):
     earlier: Earlier
     target: Path
     before: Path
-    """Where the delta from the same release to the newest of them is, if there is one."""
+    """The delta from the same release to the newest of them; it may be missing."""
 
 
 class _Plan(NamedTuple):
@@ -164,11 +164,12 @@ def _known(
         new, patch = second.get(middle, (None, None))
         if new is None or patch is None or (old, new) not in rest:
             continue
-        files_of_covers = Between(scratch / f"covers-{old[:32]}-{middle[:32]}", scratch / f"covers-{middle[:32]}")
-        for path, data in zip(files_of_covers, (covers, patch.read()[Stream.COVERS]), strict=True):
-            with disk_errors("write", path):
-                path.write_bytes(data)
-        found[old, new] = files_of_covers
+        between = Between(scratch / f"covers-{old[:32]}-{middle[:32]}", scratch / f"covers-{middle[:32]}")
+        with disk_errors("write", scratch):
+            between.first.write_bytes(covers)
+            if not between.second.exists():
+                between.second.write_bytes(patch.read()[Stream.COVERS])
+        found[old, new] = between
     return found
 
 
