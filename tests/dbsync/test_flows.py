@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from dbsync.storage.platform import this_platform
 from tests.helpers.places import ROOT
 from tests.helpers.shop import dump, files, make_shop, released, version
 
@@ -119,7 +120,13 @@ def test_an_existing_v2_runs_only_v3_and_v4_after_a_backup_named_v2(tmp_path: Pa
     before = dump(database)
     done = run("upgrade", database, 4)
     assert (done.returncode, done.stderr) == (0, "")
-    assert literal(done.stdout, database) == EXISTING
+    expected = EXISTING.splitlines(keepends=True)
+    if not this_platform().renames_open_files:
+        # The copy is not read beside the migrations there, but before them.
+        line = next(line for line in expected if "integrity check" in line)
+        expected.remove(line)
+        expected.insert(next(place for place, line in enumerate(expected) if "BACKUPS/" in line) + 1, line)
+    assert literal(done.stdout, database) == "".join(expected)
     assert version(database) == 4
     (backup,) = (database.parent / "backups").glob("*.db")
     assert dump(backup) == before
