@@ -179,13 +179,14 @@ def _covers_of(delta: Delta, newest: Earlier) -> Iterator[tuple[Pair, bytes]]:
         return
     with suppress(PackUnusable), disk_errors("read", delta.before), delta.before.open("rb") as file:
         head = read_head(file)
-        if (head.since, head.release_id) != (delta.earlier.release_id, newest.release_id):
-            return
         stream = sources(file, head).get(Stream.COVERS)
+        if stream is None or (head.since, head.release_id) != (delta.earlier.release_id, newest.release_id):
+            return
         for part in head.parts:
-            old = delta.earlier.manifest.files.get(part.base) if isinstance(part, Patched) else None
-            middle = newest.manifest.files.get(part.path)
-            if stream is not None and isinstance(part, Patched) and old is not None and middle is not None:
+            if not isinstance(part, Patched):
+                continue
+            old, middle = delta.earlier.manifest.files.get(part.base), newest.manifest.files.get(part.path)
+            if old is not None and middle is not None:
                 yield (old.sha256, middle.sha256), stream.read(part.covers_bytes)
 
 
