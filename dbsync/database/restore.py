@@ -49,7 +49,7 @@ class Restoring(Shared):
         if facts.state is State.MISSING:
             return None
         kept = self._facts(final, kind, facts.version, datetime.now(UTC))
-        told = self._meter.phase(WorkPhase.PUT_ASIDE)
+        told, self._copied_aside = self._meter.phase(WorkPhase.PUT_ASIDE), final
         try:
             part = restore.copy_aside(kept, database=self.database, final=final, told=told, watch=self._watch)
         except Damaged as error:
@@ -119,7 +119,7 @@ class Restoring(Shared):
             self.record(FlightEvent.SIDE_FILES_KEPT, kept=kept)
 
     def carry_back(self, migrations: tuple[Migration, ...], *, base: Backup, aside: Backup) -> Carried:
-        into, reports = self._scratch("carried"), self._reports / f"carried-{_final_of(aside).stem}"
+        into, reports = self._scratch("carried"), self._reports / f"carried-{_final_of(aside.path).stem}"
         return self._carried(aside.path, base, migrations, into, reports)
 
     def try_carrying(self, base: Backup, migrations: tuple[Migration, ...], *, reports: Path | None = None) -> Carried:
@@ -163,6 +163,9 @@ class Restoring(Shared):
         checking, self._checking = self._checking, None
         if checking is not None:
             checking.cancel()
+        if _final_of(path) == self._copied_aside:
+            # The database is not replaced after all.
+            self._watch.close()
         try:
             if path.is_dir():
                 # The explanation of something that was not done.
@@ -222,6 +225,6 @@ class Restoring(Shared):
         restore_intents.remove(self.backups, intent_id)
 
 
-def _final_of(backup: Backup) -> Path:
-    """Return the path that a backup has, or will have."""
-    return temporary_files.final_of(backup.path) if temporary_files.is_part(backup.path) else backup.path
+def _final_of(path: Path) -> Path:
+    """Return the path that a copy has, or will have."""
+    return temporary_files.final_of(path) if temporary_files.is_part(path) else path

@@ -73,6 +73,8 @@ class Shared(Effects):
         self._least_free_bytes: Final = least_free_bytes
         self._flight: Final = FlightRecorder(backups, database)
         self._watch: Final = Watch(database)
+        self._copied_aside: Path | None = None
+        """The copy of the database that is watched, by its final name."""
         self._reserve: Final = Reserve(
             temporary_files.scratch_of(database.parent, temporary_files.owner_of(database), "reserve"), like=database
         )
