@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,7 @@ def test_the_copy_is_checked_meanwhile_and_named_before_anything_is_decided(note
     ]  # fmt: skip
     assert prepared.aside is not None
     assert dump(prepared.aside.path) == dump(live.database)
+    preparation.abandon(live, prepared)
 
 
 def test_a_copy_that_is_not_durable_decides_nothing_and_leaves_nothing(
@@ -107,3 +109,26 @@ def test_ctrl_c_while_changes_are_carried_back_leaves_neither_a_thread_nor_a_par
         preparation.prepare(live, wish)
     assert threading.active_count() == threads
     assert files(live.database.parent) == there
+
+
+@pytest.mark.parametrize("carries", [True, False])
+def test_a_return_that_is_abandoned_has_nothing_open_any_more(noted: tuple[Noted, Wish], carries: bool) -> None:
+    """A program that holds the database open keeps it from being moved on Windows."""
+    live, wish = noted
+    live.go.set()
+    there = files(live.database.parent)
+    prepared = preparation.prepare(live, wish._replace(carries=carries))
+    assert has_open(live.database), "it watches for others who write"
+    preparation.abandon(live, prepared)
+    assert not has_open(live.database)
+    assert files(live.database.parent) == there
+
+
+def has_open(database: Path) -> bool:
+    """Return whether this process has the file open; Linux alone tells."""
+    descriptors = Path("/proc/self/fd")
+    if sys.platform == "win32" or not descriptors.exists():
+        pytest.skip("no list of open files here")
+    opened = [Path(entry) for entry in descriptors.iterdir()]
+    # One of them is that of the list, which is closed by now.
+    return any(entry.exists() and entry.samefile(database) for entry in opened)
