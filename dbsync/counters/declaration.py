@@ -14,9 +14,9 @@ from dbsync.errors import BadMigrations
 from dbsync.facts import SchemaNumber
 from dbsync.migrations import folder as migration_folder
 from dbsync.migrations.engines.settings import COUNTERS
+from dbsync.migrations.migration_file import bytes_of
 from dbsync.model import Migration
 from dbsync.schema.declarations import declared, same
-from dbsync.storage import file_calls
 from dbsync.storage.introspection import quoted
 from dbsync.storage.sql_tokens import TokenKind, significant, tokenize
 
@@ -93,7 +93,8 @@ def load(folder: Path) -> tuple[Counter, ...]:
     """Return the counters that a folder of migrations declares; none without the file.
 
     Raises:
-        BadMigrations: the file cannot be read, or declares something that is not a counter.
+        BadMigrations: the file is no TOML, or declares something that is not a counter.
+        DiskProblem: it cannot be read now.
     """
     path = folder / COUNTERS
     if not path.is_file():
@@ -101,8 +102,8 @@ def load(folder: Path) -> tuple[Counter, ...]:
     import tomllib
 
     try:
-        values = tomllib.loads(file_calls.read_text(path))
-    except (OSError, ValueError) as cause:
+        values = tomllib.loads(bytes_of(path).decode())
+    except ValueError as cause:
         raise BadMigrations(operation="read", path=path, cause=str(cause)) from cause
     rows = values.get("counter")
     if values.keys() != {"counter"} or not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):

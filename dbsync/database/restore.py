@@ -153,11 +153,7 @@ class Restoring(Shared):
             if isinstance(error, Damaged) and restore.is_sound(now):
                 # Damage of a scratch file says nothing about the database.
                 raise DiskProblem(operation="carry back", path=error.path, cause=error.cause) from error
-            ours = wrapped(error)
-            if ours is error:
-                # With its cause: what the system said decides whether it is worth another try.
-                raise
-            raise ours from error
+            raise wrapped(error) from error
 
     def discard(self, path: Path) -> None:
         checking, self._checking = self._checking, None

@@ -12,7 +12,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from dbsync.errors import BadMigrations, MigrationFailed
+from dbsync.errors import BadMigrations, DiskProblem, MigrationFailed, disk_problem
 from dbsync.model import Migration, MigrationKind, Need, NeedKind, SchemaNumber, Sha256
 from dbsync.storage import file_calls
 from dbsync.storage.raw_text import lines_of
@@ -34,18 +34,23 @@ _SHA256: Final = re.compile(r"^[0-9a-f]{64}$")
 _NO_FOLDER: Final = (FileNotFoundError, NotADirectoryError)
 
 
-def unreadable(path: Path, cause: OSError) -> BadMigrations:
-    """Return the error for a folder of migrations, or a file in it, that cannot be read."""
-    hint = "Make it readable for this user." if isinstance(cause, PermissionError) else ""
-    hint = "Name the folder that holds the migrations." if isinstance(cause, _NO_FOLDER) else hint
-    return BadMigrations(operation="read", path=path, cause=cause.strerror or str(cause), hint=hint)
+def unreadable(path: Path, cause: OSError) -> BadMigrations | DiskProblem:
+    """Return the error for a folder of migrations, or a file in it, that is not there, or cannot be read now.
+
+    Another program may hold it: that says nothing about the release.
+    """
+    if isinstance(cause, (*_NO_FOLDER, IsADirectoryError)):
+        hint = "Name the folder that holds the migrations." if isinstance(cause, _NO_FOLDER) else ""
+        return BadMigrations(operation="read", path=path, cause=cause.strerror or str(cause), hint=hint)
+    return disk_problem("read", path, cause)
 
 
 def listed(folder: Path) -> list[Path]:
     """Return the entries of a folder, sorted by name.
 
     Raises:
-        BadMigrations: the folder cannot be read.
+        BadMigrations: there is no such folder.
+        DiskProblem: it cannot be read now.
     """
     try:
         return sorted(folder.iterdir())
@@ -53,15 +58,30 @@ def listed(folder: Path) -> list[Path]:
         raise unreadable(folder, cause) from cause
 
 
+def bytes_of(path: Path) -> bytes:
+    """Return the content of a file in a folder of migrations.
+
+    Raises:
+        BadMigrations: there is no such file.
+        DiskProblem: it cannot be read now.
+    """
+    try:
+        return file_calls.read_bytes(path)
+    except OSError as cause:
+        raise unreadable(path, cause) from cause
+
+
 def text_of(path: Path) -> str:
     """Return a migration's text, normalised: no BOM, LF, no white space at the end of a line.
 
     This text is hashed for the identity: other line ends of a checkout, or habits of an editor, do not change it.
+
+    Raises:
+        BadMigrations: there is no such file, or it is no text.
+        DiskProblem: it cannot be read now.
     """
     try:
-        text = file_calls.read_bytes(path).decode("utf-8-sig")
-    except OSError as cause:
-        raise unreadable(path, cause) from cause
+        text = bytes_of(path).decode("utf-8-sig")
     except UnicodeDecodeError as cause:
         raise BadMigrations(operation="read", path=path, cause=str(cause)) from cause
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")

@@ -229,10 +229,6 @@ def classified(error: TillkeeperError) -> TillkeeperError:
     """
     if isinstance(error, MissingTool):
         return NeedsTool(operation="carry back", path=error.path, cause=error.cause)
-    unread = error.__cause__
-    if isinstance(error, BadMigrations) and isinstance(unread, OSError) and not isinstance(unread, FileNotFoundError):
-        # What cannot be read now proves nothing: a person must not be asked to accept a loss for it.
-        return DiskProblem(operation="carry back", path=error.path, cause=error.cause)
     if not isinstance(error, _IMPOSSIBLE):
         return error
     return CannotCarry(operation="carry back", path=error.path, cause=error.cause)

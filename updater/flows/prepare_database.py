@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dbsync import losses
-from dbsync.errors import TillkeeperError
+from dbsync.errors import DiskProblem, TillkeeperError
 from dbsync.model import Backup, Migration, Outcome, Returned, RunPhase
 from dbsync.outcomes import OutcomeName
 from dbsync.upgrade import coordinator, restore_decision
@@ -64,9 +64,10 @@ def prepare(till: Till, release: Release, trial: Trial | None) -> Outcome:
         )
     except TillkeeperError as error:
         # The coordinator raises nothing: this is the release's folder, or the catalog of backups.
-        if not isinstance(error.outcome, OutcomeName):
+        name = error.outcome or (OutcomeName.MACHINE_PROBLEM if isinstance(error, DiskProblem) else None)
+        if not isinstance(name, OutcomeName):
             raise
-        outcome = Outcome(error.outcome, phase=RunPhase.PREFLIGHT, cause=error.located, hint=error.hint)
+        outcome = Outcome(name, phase=RunPhase.PREFLIGHT, cause=error.located, hint=error.hint)
     if trial is not None:
         _end_attempt(till, trial.trial_id, outcome)
     if not outcome.ready:

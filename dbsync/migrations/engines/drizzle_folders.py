@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from dbsync.errors import BadMigrations
-from dbsync.migrations.migration_file import listed
+from dbsync.migrations.migration_file import bytes_of, listed
 from dbsync.model import Sha256
-from dbsync.storage import file_calls
+from dbsync.storage import files
 
 JOURNAL: Final = "meta/_journal.json"
 FILE: Final = "migration.sql"
@@ -66,12 +66,12 @@ def entries(folder: Path) -> list[Entry]:
 
 def hash_of(path: Path) -> Sha256:
     """Return the value that Drizzle writes as `hash`."""
-    return Sha256(hashlib.sha256(_bytes(path)).hexdigest())
+    return Sha256(hashlib.sha256(bytes_of(path)).hexdigest())
 
 
 def hashes_of(path: Path) -> set[str]:
     """Return the hashes of a file as it is, and with either kind of line ends."""
-    data = _bytes(path)
+    data = bytes_of(path)
     lines = data.replace(b"\r\n", b"\n")
     return {hashlib.sha256(text).hexdigest() for text in (data, lines, lines.replace(b"\n", b"\r\n"))}
 
@@ -79,13 +79,13 @@ def hashes_of(path: Path) -> set[str]:
 def _journal(folder: Path) -> list[Entry]:
     path = folder / JOURNAL
     try:
-        journal = json.loads(file_calls.read_bytes(path))
+        journal = json.loads(bytes_of(path))
         found = journal["entries"]
         if journal["dialect"] not in _DIALECTS:
             raise BadMigrations(operation="read", path=path, cause=f"it is for {journal['dialect']}, not for SQLite")
         if not all(isinstance(entry["tag"], str) and isinstance(entry["when"], int) for entry in found):
             raise BadMigrations(operation="read", path=path, cause="an entry has no tag and time")
-    except (OSError, ValueError, KeyError, TypeError) as cause:
+    except (ValueError, KeyError, TypeError) as cause:
         raise BadMigrations(operation="read", path=path, cause=f"it is no journal of Drizzle's: {cause!r}") from cause
     tags = [entry["tag"] for entry in found]
     twice = sorted({tag for tag in tags if tags.count(tag) > 1})
@@ -126,11 +126,11 @@ def _ordered(places: list[Path]) -> Iterator[Path]:
 def _snapshot(place: Path) -> dict[str, Any]:
     """Return a folder's snapshot; empty if there is none, because Drizzle's migrator needs none."""
     path = place / SNAPSHOT
-    try:
-        found = json.loads(file_calls.read_bytes(path))
-    except FileNotFoundError:
+    if not files.is_there(path):
         return {}
-    except (OSError, ValueError) as cause:
+    try:
+        found = json.loads(bytes_of(path))
+    except ValueError as cause:
         raise BadMigrations(operation="read", path=path, cause=f"it is no snapshot of Drizzle's: {cause}") from cause
     if not isinstance(found, dict):
         raise BadMigrations(operation="read", path=path, cause="it is no snapshot of Drizzle's")
@@ -151,10 +151,3 @@ def _milliseconds(place: Path) -> int:
         reason = "its name does not begin with a time, as in 20240131120000_name"
         raise BadMigrations(operation="read", path=place, cause=reason) from cause
     return int(when.timestamp()) * 1000
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return file_calls.read_bytes(path)
-    except OSError as cause:
-        raise BadMigrations(operation="read", path=path, cause=str(cause)) from cause

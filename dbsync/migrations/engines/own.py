@@ -105,7 +105,8 @@ def is_all_ours(folder: Path) -> bool:
     """Return whether all names in a folder are those of our migrations: then it cannot be another tool's.
 
     Raises:
-        BadMigrations: the folder cannot be read.
+        BadMigrations: there is no such folder.
+        DiskProblem: it cannot be read now.
     """
     return all(path.name in _NO_MIGRATIONS or _NAME.match(path.name) for path in listed(folder))
 

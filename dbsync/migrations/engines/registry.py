@@ -32,7 +32,8 @@ def engine_of(folder: Path) -> Engine:
     A folder in which all names are those of our migrations is ours, without loading the other engines.
 
     Raises:
-        BadMigrations: the folder cannot be read, or its settings name an unknown engine.
+        BadMigrations: there is no such folder, or its settings name an unknown engine.
+        DiskProblem: it cannot be read now.
     """
     try:
         if own.is_all_ours(folder):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from dbsync.errors import BadMigrations
-from dbsync.storage import file_calls
+from dbsync.migrations.migration_file import bytes_of
 
 SETTINGS: Final = "engine.toml"
 """In the folder of migrations: `engine = "numbered"`, and declarations for files that must not be edited."""
@@ -19,7 +19,8 @@ def settings(folder: Path) -> dict[str, object]:
     """Return the folder's settings; empty without any.
 
     Raises:
-        BadMigrations: the settings cannot be read.
+        BadMigrations: the settings are no TOML.
+        DiskProblem: they cannot be read now.
     """
     path = folder / SETTINGS
     if not path.is_file():
@@ -27,6 +28,6 @@ def settings(folder: Path) -> dict[str, object]:
     import tomllib
 
     try:
-        return tomllib.loads(file_calls.read_text(path))
-    except (OSError, ValueError) as cause:
+        return tomllib.loads(bytes_of(path).decode())
+    except ValueError as cause:
         raise BadMigrations(operation="read", path=path, cause=str(cause)) from cause

@@ -19,6 +19,7 @@ from tests.drills import plug
 from tests.helpers.places import ROOT
 from tests.helpers.raised import HARD, INTERRUPTIONS
 from tests.helpers.recorded import RecordedTerminal, unpack
+from tests.helpers.shop import version
 from tests.helpers.terminal import Till
 from tests.helpers.vendor import Vendor
 from tests.simulators.till import SimulatedTill
@@ -189,6 +190,37 @@ def test_a_candidate_with_spoilt_migrations_leaves_the_old_one_open(vendor: Vend
     assert (done.returncode, "till 1.0 is open" in done.stdout) == (0, True), done.stderr
     assert till.report("BAD_MIGRATIONS")["done"].endswith("1.0 starts")
     assert (till.check().outcome, till.lost_receipts()) == ("REJECTED_HERE", [])
+
+
+HELD = """
+import pathlib, sys
+from dbsync.storage import file_calls
+read = file_calls.read_bytes
+def held(path):
+    if path == pathlib.Path(sys.argv[1]):
+        raise PermissionError(13, "used by another program", str(path))
+    return read(path)
+file_calls.read_bytes = held
+from updater.__main__ import main
+sys.exit(main(["launch", "--", "--sell", "1"]))
+"""
+"""A launch while a virus scanner holds a migration for longer than the launcher waits."""
+
+
+def test_a_migration_that_another_program_holds_puts_the_trial_off_and_does_not_end_it(
+    vendor: Vendor, till: Till
+) -> None:
+    vendor.release("1.1", schema=4)
+    assert till.check().outcome == "SWAPPED"
+    (held,) = (till.settings.program / "versions").glob("1.1-*/migrations/0004*")
+    words = [sys.executable, "-c", HELD, str(held)]
+    done = subprocess.run(words, env=till.environment(), capture_output=True, text=True, check=False)
+    assert (done.returncode, "till 1.0 is open" in done.stdout) == (0, True), done.stderr
+    assert str(held) in till.report("MACHINE_PROBLEM")["cause"]
+    assert (till.check().outcome, version(till.database)) == ("ON_TRIAL", 2)
+    done = till.launch(sell=1)
+    assert "till 1.1 is open" in done.stdout
+    assert (version(till.database), till.lost_receipts()) == (4, [])
 
 
 CUT = """

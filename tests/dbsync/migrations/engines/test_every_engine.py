@@ -5,7 +5,9 @@ A new engine needs a sample here; everything else is asked of it by these tests.
 
 from __future__ import annotations
 
+import errno
 import json
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -18,13 +20,14 @@ from typing import Final, NamedTuple
 import pytest
 
 from dbsync.backups import bundled_migrations
-from dbsync.errors import BadMigrations
+from dbsync.counters import declaration
+from dbsync.errors import BadMigrations, DiskProblem
 from dbsync.migrations import folder as migration_folder
 from dbsync.migrations import history, runner
 from dbsync.migrations.engines import registry
 from dbsync.migrations.engines.engine import Engine
 from dbsync.model import TABLES_WITHOUT_ENGINE, EngineName, Migration
-from dbsync.storage import connections, introspection
+from dbsync.storage import connections, file_calls, introspection
 from dbsync.storage.introspection import NOT_THE_APPS, OUR_TABLES, TRACKERS
 from tests.helpers.places import ROOT
 
@@ -32,6 +35,7 @@ ENGINES: Final = ROOT / "dbsync" / "migrations" / "engines"
 SHARED: Final = {"__init__", "engine", "foreign", "registry", "settings"}
 """Modules that belong to no one engine."""
 FIRST: Final = "CREATE TABLE items (id INTEGER PRIMARY KEY);\n"
+COUNTERS: Final = '[[counter]]\nname = "item"\ndescription = "Ids"\ntable = "items"\ncolumn = "id"\nholds = "last"\n'
 SECOND: Final = "ALTER TABLE items ADD COLUMN name TEXT;\n"
 
 
@@ -194,6 +198,32 @@ def test_the_label_of_a_file_is_one_among_those_of_its_folder(folder: Path) -> N
     labels = [registry.named(migration.engine).file_label(migration) for migration in found]
     assert len(set(labels)) == len(found)
     assert all(label in migration.path.parts for label, migration in zip(labels, found, strict=True))
+
+
+def test_a_file_that_another_program_holds_says_nothing_about_the_release(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "counters.toml").write_text(COUNTERS)
+    read, seen, held = file_calls.read_bytes, set[Path](), set[Path]()
+
+    def noted(path: Path) -> bytes:
+        seen.add(path)
+        if path in held:
+            raise PermissionError(errno.EACCES, "used by another program", str(path))
+        return read(path)
+
+    def load() -> None:
+        migration_folder.load(folder)
+        declaration.load(folder)
+
+    monkeypatch.setattr(file_calls, "read_bytes", noted)
+    load()
+    assert len(seen) >= 3
+    for path in sorted(seen):
+        held.add(path)
+        with pytest.raises(DiskProblem, match=re.escape(f"{path}: used by another program")):
+            load()
+        held.clear()
 
 
 def test_what_was_run_and_noted_is_what_the_tools_table_says(tmp_path: Path, sample: Sample, folder: Path) -> None:
