@@ -48,6 +48,10 @@ class Watch:
         if connection is not None:
             connection.close()
 
+    def __del__(self) -> None:
+        # A return that stays owed ends with its effects: a launcher goes on for as long as the app does.
+        self.close()
+
     @contextmanager
     def nobody_writes(self) -> Iterator[Connection | None]:
         """Hold the write lock inside the block, with nothing written; yield None if it cannot be had now."""

@@ -12,7 +12,6 @@ import pytest
 
 from dbsync.commands import downgrade, empty_and_import
 from dbsync.database import preflight
-from dbsync.database.live import LiveEffects
 from dbsync.errors import DiskFull
 from dbsync.model import Backup, Migration, Returned, TrialId
 from dbsync.recovery.repair import repair
@@ -45,11 +44,6 @@ def release(folder: Path, schema: int = 2, declared: str = DECLARED) -> tuple[Mi
     if declared and schema == 2:
         (place / "counters.toml").write_text(declared)
     return found
-
-
-def ends(live: LiveEffects) -> None:
-    """What the end of its process closes."""
-    live._watch.close()
 
 
 def sell(database: Path, count: int = 1) -> None:
@@ -267,7 +261,6 @@ def test_a_restore_that_was_cut_before_its_counters_were_raised_is_finished_with
     live = effects(shop)
     prepared = preparation.prepare(live, preparation.Wish("r1", backup, carries=False))
     live.write_intent(prepared.intent._replace(backup=str(backup.path), raised_from=None, gaps=None, accepts_loss=True))
-    ends(live)
     returned = restored(shop, backup.path)
     assert numbers(shop) == (10, 9)
     assert len(told(returned.gaps)) == 2
@@ -278,7 +271,6 @@ def test_a_finish_that_must_start_anew_starts_from_the_backup_and_not_from_its_r
     live = effects(shop)
     prepared = preparation.prepare(live, preparation.Wish("r1", backup, carries=False))
     preparation.accepted(live, prepared)
-    ends(live)
     sell(shop)
     returned = restore_decision.finish(effects(shop), intent_id="r1", backup=Path(prepared.intent.backup))
     # What was sold meanwhile is carried back, so no number is skipped.

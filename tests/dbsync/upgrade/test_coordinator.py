@@ -191,7 +191,8 @@ def test_when_undoing_fails_as_well_the_first_cause_is_told_and_sqlite_undoes_it
     database = make_shop(tmp_path, schema=4)
     found, before = written(tmp_path / "m", "INSERT INTO nowhere VALUES (1);", after=4), dump(database)
 
-    def no(_: LiveEffects) -> None:
+    def no(live: LiveEffects) -> None:
+        live._open.close()  # the end of its process
         raise DiskProblem(operation="undo", cause="the disk is gone")
 
     with monkeypatch.context() as patched:
