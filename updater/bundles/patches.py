@@ -10,7 +10,8 @@ import re
 import sys
 from array import array
 from collections.abc import Iterator, Mapping
-from itertools import accumulate, chain
+from itertools import chain
+from struct import Struct
 from typing import Final, NamedTuple, Protocol
 
 from updater.bundles.packs import Patched, Stream, unusable
@@ -18,10 +19,12 @@ from updater.bundles.packs import Patched, Stream, unusable
 BLOCK_BYTES: Final = 1 << 16
 GAP_LIMIT_BYTES: Final = 0xFFFF
 """The longest way to the next run; a longer one has runs of no bytes on it."""
-STEP_COUNT: Final = 1 << 10
-STEP_BYTES: Final = 4 * GAP_LIMIT_BYTES
+STEP_COUNT: Final = 1 << 12
+STEP_BYTES: Final = 16 * GAP_LIMIT_BYTES
 """Runs that are laid out at once: so many, and fewer where they are far apart."""
 _ZEROS: Final = bytes(BLOCK_BYTES)
+_TAKEN: Final = tuple(f"{size}s" for size in range(256))
+"""The words of `struct` for a run of so many bytes."""
 _NUMBER: Final = re.compile(rb"[\x80-\xff]*[\x00-\x7f]")
 NUMBER_LIMIT_BYTES: Final = 9
 """Of the variable length form: 63 bits."""
@@ -76,6 +79,17 @@ class _Numbers(dict[bytes, int]):
         if len(self) < NUMBERS_COUNT:
             self[data] = value
         return value
+
+
+class _Skipped(dict[int, str]):
+    """The words of `struct` for so many zeros; there are 65 536 at most, and few of them come."""
+
+    def __missing__(self, size: int) -> str:
+        self[size] = words = f"{size}x"
+        return words
+
+
+_SKIPPED: Final = _Skipped()
 
 
 def covers(data: bytes) -> Iterator[Cover]:
@@ -163,13 +177,17 @@ class Differences:
         """Return what the next runs add: bytes of 0 before each, then its own."""
         first = self._done_count
         gaps = self._gaps[first : first + STEP_COUNT]
-        if sum(gaps) > STEP_BYTES:
-            gaps = gaps[: STEP_BYTES // GAP_LIMIT_BYTES]
+        while sum(gaps) > STEP_BYTES:
+            gaps = gaps[: len(gaps) // 2]
         self._done_count += len(gaps)
-        ends = list(accumulate(self._lengths[first : self._done_count], initial=self._taken_bytes))
-        self._taken_bytes = ends[-1]
-        runs = map(self._changes.__getitem__, map(slice, ends, ends[1:]))
-        return b"".join(chain.from_iterable(zip(map(bytes, gaps), runs, strict=True)))
+        lengths = self._lengths[first : self._done_count]
+        # The C of `struct` cuts the runs, and puts the zeros between them.
+        taken = list(map(_TAKEN.__getitem__, lengths))
+        cut = Struct("=" + "".join(taken))
+        runs = cut.unpack_from(self._changes, self._taken_bytes)
+        self._taken_bytes += cut.size
+        zeros = map(_SKIPPED.__getitem__, gaps)
+        return Struct("=" + "".join(chain.from_iterable(zip(zeros, taken, strict=True)))).pack(*runs)
 
 
 def patched(base: Base, part: Patched, streams: Mapping[Stream, Readable], size_bytes: int) -> Iterator[bytes]:

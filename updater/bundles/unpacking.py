@@ -92,7 +92,8 @@ class Unpacking:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise unusable("it is not a file", self._base / path)
-        return _Base(os.fdopen(descriptor, "rb"))
+        # A buffer would be filled for each piece of it.
+        return _Base(os.fdopen(descriptor, "rb", buffering=0))
 
     def _write(self, path: str, entry: FileEntry, chunks: Iterator[bytes | memoryview] | Iterator[bytes]) -> None:
         """Have a file written behind: while its bytes are hashed and written, the next ones are unpacked."""
