@@ -12,7 +12,7 @@ from tests.helpers.places import ROOT
 
 BUILT_FROM = ("pyproject.toml", "README.md", "LICENSE", "dbsync", "updater", "scripts")
 KITS = {
-    *(f"updater/publish/kit/{name}" for name in ("requirements.txt", "setup.nsi", "rollback.cmd")),
+    *(f"updater/publish/kit/{name}" for name in ("requirements.txt", "binaries.txt", "setup.nsi", "rollback.cmd")),
     *(f"updater/publish/kit/debian/{path.name}" for path in (ROOT / "updater/publish/kit/debian").iterdir()),
 }
 """Templates of kits, and their pinned libraries."""

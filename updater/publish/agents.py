@@ -22,7 +22,7 @@ from updater.terminal import kit
 
 ENTRY: Final = "site/updater/__main__.py"
 ARCHIVE_ALONE: Final = Forms(pack=False, deltas_count=0)
-"""A terminal from a kit has no zstd, and its kits are compiled in place: the archive is what it can use."""
+"""Kits are compiled in place, so no delta continues one; and agents from kits before these had no zstd for packs."""
 
 
 class PublishedAgent(NamedTuple):

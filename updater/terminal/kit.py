@@ -24,6 +24,8 @@ PROGRAMS: Final = "programs"
 RESCUE_PARTS: Final = (
     ("site/dbsync", "lib/dbsync"),
     ("site/updater", "lib/updater"),
+    # zstd: a backup may be compressed.
+    ("site/backports", "lib/backports"),
     ("python", "python"),
     ("rescue", "."),
 )

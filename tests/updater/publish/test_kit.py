@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -64,9 +65,11 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def pin(wheel: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a wheel be the only library of a kit."""
     sha256 = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    requirements = folder / "requirements.txt"
+    requirements, binaries = folder / "requirements.txt", folder / "binaries.txt"
     requirements.write_text(f"{wheel.name.split('-')[0]}==1.0 --hash=sha256:{sha256}\n")
+    binaries.touch()
     monkeypatch.setattr(wheels, "REQUIREMENTS", requirements)
+    monkeypatch.setattr(wheels, "BINARIES", binaries)
 
 
 def described(folder: Path, text: str = DESCRIPTION) -> Description:
@@ -90,7 +93,7 @@ def make(order: Order, tmp_path: Path) -> Callable[[str], kit.Kit]:
         into = tmp_path / f"new-{content}"
         app = payload.begin(order, into=into)
         (into / "content").write_text(content)
-        materials = payload.libraries(order, into, ())
+        materials = payload.libraries(order, into, (), pythons=())
         made = payload.finish(order, into, app=app, materials=materials, programs={"start": b"#!/bin/sh\n"})
         payload.seal(made)
         home.mkdir(exist_ok=True)
@@ -218,8 +221,8 @@ def test_a_wheel_that_is_not_the_pinned_one_is_refused(order: Order, tmp_path: P
     (wheel,) = order.wheels.iterdir()
     wheel.write_bytes(wheel.read_bytes() + b"more")
     with pytest.raises(PublishError, match=r"no wheel with the pinned hash for tiny 1\.0") as error:
-        wheels.unpack(wheels=order.wheels, site=tmp_path / "site", platform=order.platform)
-    assert "pip download --require-hashes" in error.value.hint
+        wheels.unpack(wheels=order.wheels, site=tmp_path / "site", platform=order.platform, pythons=())
+    assert "--require-hashes" in error.value.hint
 
 
 def test_a_wheel_with_files_outside_its_library_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,13 +230,39 @@ def test_a_wheel_with_files_outside_its_library_is_refused(tmp_path: Path, monke
     folder.mkdir()
     pin(make_wheel(folder, files=("../outside.py",)), tmp_path, monkeypatch)
     with pytest.raises(PublishError, match=r"\.\./outside.py"):
-        wheels.unpack(wheels=folder, site=tmp_path / "site", platform="linux-x86_64")
+        wheels.unpack(wheels=folder, site=tmp_path / "site", platform="linux-x86_64", pythons=())
     assert not (tmp_path / "outside.py").exists()
 
 
+def test_a_library_in_c_is_taken_for_each_python_that_may_run_the_kit(order: Order, tmp_path: Path) -> None:
+    for tag in ("311", "312"):
+        files = ("fast/__init__.py", f"fast/_fast.cpython-{tag}.so")
+        made = make_wheel(tmp_path, "fast", files)
+        made = made.rename(order.wheels / f"fast-1.0-cp{tag}.whl")
+        sha256 = hashlib.sha256(made.read_bytes()).hexdigest()
+        with wheels.BINARIES.open("a") as lines:
+            lines.write(f"linux-x86_64 3.{tag[1:]} fast==1.0 --hash=sha256:{sha256}\n")
+    pythons, into = ("3.11", "3.12", "3.14"), tmp_path / "kit"
+    payload.begin(order, into=into)
+    bill = json.loads(payload.libraries(order, into, (), pythons=pythons))
+    assert {path.name for path in (into / "site/fast").iterdir()} == {
+        "__init__.py", "_fast.cpython-311.so", "_fast.cpython-312.so",
+    }  # fmt: skip
+    told = sorted(part["bom-ref"] for part in bill["components"] if part["name"] == "fast")
+    assert told == ["fast-1.0-3.11", "fast-1.0-3.12"]
+    made.unlink()
+    with pytest.raises(PublishError, match=re.escape("for fast 1.0 (Python 3.12)")) as error:
+        wheels.unpack(wheels=order.wheels, site=tmp_path / "site", platform="linux-x86_64", pythons=pythons)
+    assert "--platform manylinux_2_28_x86_64 --python-version 3.12 fast==1.0`" in error.value.hint
+
+
 def test_every_pin_is_a_line_and_windows_has_two_more() -> None:
-    linux, windows = wheels.pins("linux-x86_64"), wheels.pins("windows-x86_64")
+    linux, windows = wheels.pins("linux-x86_64", ()), wheels.pins("windows-x86_64", ())
     assert {found.name for found in windows} - {found.name for found in linux} == wheels.WINDOWS_ONLY
+    for platform in wheels.TAGS:
+        binaries = [pin.name for pin in wheels.pins(platform, debian.PYTHONS) if pin.python]
+        assert binaries == ["backports.zstd"] * len(debian.PYTHONS)
+        assert [pin for pin in wheels.pins(platform, ("3.14",)) if pin.python] == [], "it has zstd itself"
     assert next(found.version for found in linux if found.name == "tuf").startswith("7."), "as the tests have it"
 
 
@@ -359,26 +388,25 @@ def test_the_pinned_wheels_make_a_kit_that_runs_alone(
     """With the real libraries, which are fetched once; an updater of this folder sees nothing of this environment."""
     monkeypatch.undo()
     folder = Path(os.environ.get("TILLKEEPER_KIT_WHEELS") or tmp_path / "real")
-    if not folder.is_dir():
-        words = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "--require-hashes",
-            "--no-deps",
-            "--dest",
-            str(folder),
-        ]
-        fetched = subprocess.run([*words, "-r", str(wheels.REQUIREMENTS)], capture_output=True, text=True, check=False)
-        if fetched.returncode != 0:
-            pytest.skip(f"the pinned wheels cannot be had: {fetched.stderr[-200:]}")
     site = tmp_path / "kit" / "site"
     payload.begin(order, into=tmp_path / "kit")
-    found = wheels.unpack(wheels=folder, site=site, platform="linux-x86_64")
+    python = f"3.{sys.version_info.minor}"
+
+    def unpack() -> tuple[wheels.Library, ...]:
+        return wheels.unpack(wheels=folder, site=site, platform="linux-x86_64", pythons=(python,))
+
+    if not folder.is_dir():
+        with pytest.raises(PublishError) as missing:
+            unpack()
+        for command in re.findall("`python (.+?)`", missing.value.hint):
+            words = [sys.executable, *command.split(), "--quiet"]
+            fetched = subprocess.run(words, capture_output=True, text=True, check=False)
+            if fetched.returncode != 0:
+                pytest.skip(f"the pinned wheels cannot be had: {fetched.stderr[-200:]}")
+    found = unpack()
     assert [library.pin.name for library in found if not library.licence] == []
     code = f"import sys; sys.path.insert(0, {str(site)!r}); import tuf, click, rich, urllib3, apscheduler; "
+    code += "from dbsync.backups import compression; assert compression.is_there(); "
     code += (
         "from updater.__main__ import main; print(tuf.__version__, tuf.__file__); sys.argv[1:] = ['--version']; main()"
     )

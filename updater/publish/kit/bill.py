@@ -43,7 +43,7 @@ def bill(*, product: str, version: str, identity: str, libraries: Iterable[Libra
     for library in libraries:
         pin = library.pin
         purl = PackageURL("pypi", None, pin.name.replace("_", "-").lower(), pin.version)
-        bom.components.add(_component(pin.name, pin.version, library.licence, pin.sha256, purl=purl))
+        bom.components.add(_component(pin.name, pin.version, library.licence, pin.sha256, purl=purl, python=pin.python))
     for part in parts:
         bom.components.add(_component(*part))
     bom.register_dependency(bom.metadata.component, bom.components)
@@ -52,10 +52,11 @@ def bill(*, product: str, version: str, identity: str, libraries: Iterable[Libra
 
 def _component(
     name: str, version: str, licence: str, sha256: Sha256, *, purl: PackageURL | None = None,
-    kind: ComponentType = ComponentType.LIBRARY,
+    kind: ComponentType = ComponentType.LIBRARY, python: str = "",
 ) -> Component:  # fmt: skip
     return Component(
-        name=name, version=version, type=kind, purl=purl, bom_ref=f"{name}-{version}",
+        name=name, version=version, type=kind, purl=purl, bom_ref="-".join(filter(None, (name, version, python))),
+        description=f"for Python {python}" if python else None,
         hashes=[HashType(alg=HashAlgorithm.SHA_256, content=sha256)] if sha256 else [],
         licenses=[DisjunctiveLicense(name=licence)] if licence else [],
     )  # fmt: skip

@@ -20,6 +20,8 @@ from updater.terminal.service import NAME
 
 DPKG: Final = "dpkg-deb"
 LEAST_PYTHON: Final = "3.11"
+PYTHONS: Final = (LEAST_PYTHON, "3.12", "3.13")
+"""Those of the systems that a package is for: it has their libraries in C."""
 DEPENDS: Final = f"python3 (>= {LEAST_PYTHON}), ca-certificates"
 TEMPLATES: Final = Path(__file__).parent
 
@@ -63,7 +65,8 @@ def build(order: payload.Order, *, output: Path, scratch: Path) -> payload.Paylo
     made = tree / "usr/share/new"
     app = payload.begin(order, into=made)
     names = names_of(app)
-    materials = payload.libraries(order, made, (Part("python3", f">= {LEAST_PYTHON}, of the system", "PSF-2.0"),))
+    system = Part("python3", f">= {LEAST_PYTHON}, of the system", "PSF-2.0")
+    materials = payload.libraries(order, made, (system,), pythons=PYTHONS)
     (made / "rescue" / "rollback").write_bytes(_filled("rollback.sh", names, order))
     (made / "rescue" / "rollback").chmod(0o755)
     programs = {"start": b"#!/usr/bin/python3 -IS\n" + program(settings=str(names.settings)).encode()}

@@ -8,7 +8,7 @@ import json
 import shutil
 import sys
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -134,14 +134,14 @@ def _first(order: Order, app: str, into: Path) -> None:
         tar.extractall(into, filter="data")
 
 
-def libraries(order: Order, into: Path, parts: tuple[Part, ...]) -> str:
-    """Unpack the libraries; write the texts of licences; return the bill of materials.
+def libraries(order: Order, into: Path, parts: tuple[Part, ...], *, pythons: Collection[str]) -> str:
+    """Unpack the libraries for the Pythons that may run the kit; write licences; return the bill of materials.
 
     Raises:
         PublishError: a wheel is missing.
     """
     site, described = into / "site", order.description
-    found = unpack(wheels=order.wheels, site=site, platform=order.platform)
+    found = unpack(wheels=order.wheels, site=site, platform=order.platform, pythons=pythons)
     shutil.rmtree(site / "bin", ignore_errors=True)
     folder = into / "licences"
     folder.mkdir()

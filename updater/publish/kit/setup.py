@@ -22,6 +22,7 @@ SCRIPT: Final = Path(__file__).with_name("setup.nsi")
 ROLLBACK: Final = Path(__file__).with_name("rollback.cmd")
 STUBS: Final = {"x86": "x86-unicode", "amd64": "amd64-unicode"}
 """Kinds of setup programs. Only the first runs on a Windows of 32 bit, to say that it is not served."""
+PYTHON: Final = "CPython"
 LEAST_PYTHON: Final = (3, 11)
 _OPENSSL: Final = re.compile(rb"OpenSSL (\d\.\d{1,2}\.\d{1,2}[a-z]?) ")
 _SQLITE: Final = re.compile(rb"\x00(3\.\d{1,2}\.\d{1,2})\x00")
@@ -50,7 +51,8 @@ def build(order: payload.Order, *, output: Path, scratch: Path) -> payload.Paylo
     shutil.copy(ROLLBACK, made / "rescue" / "rollback.cmd")
     text = ROLLBACK.read_text(encoding="ascii").replace("{app}", app)
     (made / "rescue" / "rollback.cmd").write_text(text, encoding="ascii", newline="\r\n")
-    materials = payload.libraries(order, made, (*parts, starters.part()))
+    (python,) = (part.version for part in parts if part.name == PYTHON)
+    materials = payload.libraries(order, made, (*parts, starters.part()), pythons=(python,))
     programs = {
         "tillkeeper.exe": starters.starter(app, windowed=False),
         "tillkeeper-launch.exe": starters.starter(app, windowed=True),
@@ -97,7 +99,7 @@ def _python(archive: Path, *, sha256: Sha256, into: Path) -> tuple[Part, ...]:
 
 def _parts(folder: Path, version: str, sha256: Sha256) -> list[Part]:
     """Return the Python and the libraries in it whose version can be read."""
-    parts = [Part("CPython", version, "PSF-2.0", sha256)]
+    parts = [Part(PYTHON, version, "PSF-2.0", sha256)]
     for pattern, name, licence, expression in (
         ("libcrypto-*.dll", "OpenSSL", "Apache-2.0", _OPENSSL), ("sqlite3.dll", "SQLite", "blessing", _SQLITE),
     ):  # fmt: skip
