@@ -414,3 +414,12 @@ def test_the_pinned_wheels_make_a_kit_that_runs_alone(
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("7.")
     assert str(site) in done.stdout
+    for source, target in kit.RESCUE_PARTS:
+        if (tmp_path / "kit" / source).is_dir():
+            shutil.copytree(tmp_path / "kit" / source, tmp_path / "rescue" / target, dirs_exist_ok=True)
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'rescue/lib')!r}); import dbsync.backups.compression as used;"
+    )
+    code += " assert used.is_there(), 'a backup may be compressed'"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
