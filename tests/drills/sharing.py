@@ -2,8 +2,9 @@
 
 A flow runs once undisturbed, and its calls on files of the terminal, in each of its effects, are the cases. Then it
 runs again for each of them: from that call on another program has the file open. The flow has to end as ever, to open
-the till with another version, or to name the file; what runs goes on. After the program has let go, the till opens, and
-no receipt is lost.
+the till with another version, or to name the file; what runs goes on. After the program has let go, the till opens,
+no receipt is lost, and no release is given up that is not given up in the undisturbed run: a held file says nothing
+about a release.
 
 `python -m tests.drills.sharing [FLOW...] [--every N]` prints the table of calls and modes, on any system: the calls of
 the flow's process fail as they fail on Windows. With `--real`, on Windows or under wine, another process opens the
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -39,11 +41,13 @@ from updater.cli import rollback_conversation
 from updater.flows import effects
 from updater.flows.agent import cycle
 from updater.flows.launch import launch
-from updater.model import ProcessKind
+from updater.model import ProcessKind, Verdict
 from updater.terminal import events
 from updater.terminal.live import Terminal
 
 SALES: Final = 1
+CONFIRM: Final = "state/shared/confirm-"
+"""An app has not confirmed if nobody can read its confirm file while it waits: that release may be given up."""
 IDS: Final = re.compile(r"[0-9a-f]{12,}|\d{4}-\d\d-\d\dT[\d-]+Z?|\d{6,}")
 
 
@@ -282,6 +286,8 @@ class Drill:
         self.name, self._scene, self._url, self._folder = name, scene, url, folder
         self._hand = hand or InMemory()
         self.usual = Result("", "")
+        self._given_up: set[str] = set()
+        """The releases that are given up in the undisturbed run."""
 
     def calls(self) -> dict[Call, int]:
         """Run the flow undisturbed and return its calls on files of the terminal, each once in each effect.
@@ -294,6 +300,8 @@ class Drill:
             self.usual = self._scene.flow(till)
             found.watches = False
             seen = [(plain(till, call.effect, call.event, call.path), call.path) for call in found.calls]
+            self._afterwards(till)
+            self._given_up = given_up(till)
         first: dict[Call, int] = {}
         for number, (call, path) in enumerate(seen):
             if call is not None and call not in first:
@@ -314,13 +322,19 @@ class Drill:
             if hold.was_in_the_way():
                 said = result._replace(told=f"{result.told}\n{recorded(till)}")
                 became = self._judge(hold.names() | {Path(call.path).parent.name}, said, opened=sold > self._sold)
-            if self._scene.flow is not start:
-                self._scene.flow(till)
-            last = start(till)
+            last = self._afterwards(till)
             wrong = [f"receipts lost: {till.lost_receipts()}"] if till.lost_receipts() else []
             if len(till.held_receipts()) <= sold:
                 wrong.append(f"it does not open afterwards: {last.word}: {last.told}")
+            if not call.path.startswith(CONFIRM):
+                wrong += [f"{version} is given up" for version in sorted(given_up(till) - self._given_up)]
         return Case(self.name, call, mode, "; ".join(wrong) or became)
+
+    def _afterwards(self, till: Till) -> Result:
+        """The flow again, after the program has let go, and a start."""
+        if self._scene.flow is not start:
+            self._scene.flow(till)
+        return start(till)
 
     def _judge(self, names: set[str], result: Result, *, opened: bool) -> str:
         if result.word == self.usual.word and (opened or self._scene.flow is not start):
@@ -341,6 +355,14 @@ class Drill:
                 yield till
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def given_up(till: Till) -> set[str]:
+    """Return the versions that failed on trial, or were rejected."""
+    trials = [json.loads(path.read_bytes()) for path in (till.settings.shared / "trial").glob("*.json")]
+    rejections = [json.loads(path.read_bytes()) for path in (till.settings.state / "rejected").glob("*.json")]
+    failed = {trial["candidate"]["version"] for trial in trials if trial["verdict"] == Verdict.GIVEN_UP}
+    return failed | {rejection["release"]["version"] for rejection in rejections}
 
 
 def recorded(till: Till) -> str:
