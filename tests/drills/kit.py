@@ -77,6 +77,9 @@ must running $P service status
 must "the shop has no products" clerk $P launch -- --sell 2
 clerk python3 -I -c "$FILL" || echo "NOT SEEN: a shop"
 must "till 1.0 is open" clerk $P launch -- --sell 2
+for code in /usr/lib/$P/agent-*/site /usr/lib/$P-rescue/lib; do
+    must "zstd: True" python3 -IS -c "@ZSTD@" $code
+done
 say "an update"
 publish 1.1
 must "till 1.1 is open" clerk $P launch -- --sell 2
@@ -124,6 +127,13 @@ ls /usr/lib | grep tillkeeper; ls $STATE /var/opt/tillkeeper/@APP@
 echo "ALL SEEN"
 systemctl poweroff
 """
+
+
+ZSTD: Final = (
+    "import sys; sys.path[:0] = sys.argv[1:]; from dbsync.backups import compression as found;"
+    " print('zstd:', found.is_there())"
+)
+"""A program for a Python of a kit; its argument is the folder with our code."""
 
 
 def seen(words: list[str], **options: object) -> str:
@@ -192,7 +202,7 @@ def linux(scratch: Path, wheels: Path, bare: Path | None) -> bool:
     print(f"kit {size_of(home):.1f} MB, rescue {size_of(rescue):.1f} MB, with Python {size_of(root) - before:.0f} MB")
     shutil.copy(ROOT / "tests/sample_till/fill.py", root / "srv/fill.py")
     fill = FILL.format(folder="/srv", database=f"/var/opt/tillkeeper/{APP}/pos_system.db")
-    story = STORY.replace("@PACKAGE@", PACKAGE).replace("@APP@", APP).replace("@FILL@", fill)
+    story = STORY.replace("@PACKAGE@", PACKAGE).replace("@APP@", APP).replace("@FILL@", fill).replace("@ZSTD@", ZSTD)
     for place, text in (("srv/story.sh", story), ("etc/systemd/system/story.service", UNIT)):
         (root / place).write_text(text, encoding="utf-8")
     (root / "srv/story.sh").chmod(0o755)
@@ -284,6 +294,14 @@ class Wine:
             self.missing(f"{wanted} in {words}: {said}")
         print(f"  seen: {wanted} ({' '.join(words)})", flush=True)
 
+    def has_zstd(self, kit: str, code: str) -> None:
+        """A Python of the kit, with the code beside it, opens packs and compressed backups."""
+        folder = rf"C:\Program Files\Corner Shop\{kit}"
+        status, said = self.run(rf"{folder}\python\python.exe", "-I", "-S", "-c", ZSTD, rf"{folder}\{code}")
+        if "zstd: True" not in said:
+            self.missing(f"zstd in {kit} ({status}): {said}")
+        print(f"  seen: zstd in {kit}", flush=True)
+
     def missing(self, what: str) -> None:
         """Ends the drill, with what setup program and terminal have written down."""
         logs = [*self.drive.glob("users/*/Temp/tillkeeper-setup.log"), *self.state.rglob("events-*.jsonl")]
@@ -344,6 +362,8 @@ def _windows_story(wine: Wine, vendor: Vendor, scratch: Path) -> None:
         wine.missing(f"the terminal ({code})")
     (agent,) = wine.home.glob("agent-*")
     print(f"  kit {size_of(agent):.1f} MB, rescue {size_of(wine.home / 'rescue'):.1f} MB", flush=True)
+    wine.has_zstd(agent.name, "site")
+    wine.has_zstd("rescue", "lib")
     # Its services end with wine's last process. This is the first: what wine starts by itself keeps its pipes.
     holder = wine.hold()
     try:
