@@ -14,7 +14,7 @@ from dbsync.storage import file_calls, files
 from dbsync.storage.platform import this_platform
 from updater.bundles.packs import Head, Moved, New, Part, Patched, Source, Stream, read_head, sources, unusable
 from updater.bundles.patches import patched
-from updater.bundles.writing import Behind, Folder, Target
+from updater.bundles.writing import Behind, Folder, Target, threads
 from updater.manifest import FileEntry, Manifest
 from updater.model import ReleaseId
 
@@ -34,7 +34,7 @@ class Unpacking:
         self._manifest: Final = manifest
         self._base: Final = base
         self._folder: Final = folder
-        self._behind: Behind | None = None
+        self._threads: tuple[Behind, ...] = ()
 
     def run(self, pack: Path, *, release_id: ReleaseId, since: ReleaseId | None) -> None:
         """Write all files of the release.
@@ -49,8 +49,7 @@ class Unpacking:
                 head = read_head(file)
                 if (head.release_id, head.since) != (release_id, since):
                     raise unusable("it is for another release")
-                with Behind() as behind:
-                    self._behind = behind
+                with threads() as self._threads:
                     self._run(file, head)
             except DAMAGES as cause:
                 raise unusable(f"it is damaged: {type(cause).__name__}: {cause}") from cause
@@ -96,16 +95,18 @@ class Unpacking:
         return _Base(os.fdopen(descriptor, "rb", buffering=0))
 
     def _write(self, path: str, entry: FileEntry, chunks: Iterator[bytes | memoryview] | Iterator[bytes]) -> None:
-        """Have a file written behind: while its bytes are hashed and written, the next ones are unpacked."""
-        assert self._behind is not None
-        target = Target(path, entry, self._folder)
+        """Have a file written behind: while its bytes are hashed and written, the next ones are unpacked.
+
+        One thread has all steps of a file. One in which a step failed soon has none waiting, and tells the next file.
+        """
+        behind, target = min(self._threads, key=Behind.waiting_count), Target(path, entry, self._folder)
         try:
-            self._behind.do(target.begin)
+            behind.do(target.begin)
             for chunk in chunks:
-                self._behind.do(partial(target.take, chunk))
-            self._behind.do(target.finish)
+                behind.do(partial(target.take, chunk))
+            behind.do(target.finish)
         except BaseException:
-            self._behind.wait()
+            behind.wait()
             target.close()
             raise
 

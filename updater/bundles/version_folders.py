@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
@@ -53,6 +54,7 @@ class Versions:
         self.root: Final = program / "versions"
         self._reserve_bytes: Final = reserve_bytes
         self._unchecked_bytes = 0
+        self._counting: Final = threading.Lock()
         self._known: Final[dict[Path, dict[str, tuple[int, ...]]]] = {}
         """Of staging folders of this process: the states of the files in which they had the signed content."""
         self._barriers: Final[dict[Path, Barrier]] = {}
@@ -114,10 +116,11 @@ class Versions:
 
     def _keep_reserve(self, size_bytes: int) -> None:
         """Look at the free space every few megabytes, before `size_bytes` are written: others write to the disk too."""
-        self._unchecked_bytes += size_bytes
-        if self._unchecked_bytes < SPACE_CHECK_BYTES:
-            return
-        self._unchecked_bytes = 0
+        with self._counting:
+            self._unchecked_bytes += size_bytes
+            if self._unchecked_bytes < SPACE_CHECK_BYTES:
+                return
+            self._unchecked_bytes = 0
         ahead_bytes = SPACE_CHECK_BYTES + size_bytes
         files.keep_free(self.root, operation="unpack", ahead_bytes=ahead_bytes, reserve_bytes=self._reserve_bytes)
 
@@ -441,7 +444,8 @@ def _make_folders(folder: Path) -> None:
         missing.append(folder)
         folder = folder.parent
     for made in reversed(missing):
-        made.mkdir()
+        # Another thread may make it for another file.
+        made.mkdir(exist_ok=True)
         made.chmod(FOLDER_MODE)
 
 

@@ -1,10 +1,11 @@
-"""Writing the files of a new version folder in a second thread, hashed and compared as they are written."""
+"""Writing the files of a new version folder in threads of their own, hashed and compared as they are written."""
 
 from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from queue import Queue
 from typing import BinaryIO, Final, NamedTuple, Self
 
@@ -12,7 +13,9 @@ from updater.bundles.packs import unusable
 from updater.manifest import FileEntry
 
 STEPS_COUNT: Final = 16
-"""How many steps may wait: some megabytes of memory."""
+"""How many steps may wait in a thread: some megabytes of memory."""
+THREADS_COUNT: Final = 2
+"""Making a small file takes longer than writing it, and most of that is the system's."""
 
 
 class Folder(NamedTuple):
@@ -92,6 +95,10 @@ class Behind:
             raise self._error
         self._steps.put(step)
 
+    def waiting_count(self) -> int:
+        """Return about how many steps are waiting."""
+        return self._steps.qsize()
+
     def wait(self) -> None:
         """Wait until no step is waiting."""
         self._steps.join()
@@ -111,3 +118,14 @@ class Behind:
                 self._error = error
             finally:
                 self._steps.task_done()
+
+
+@contextmanager
+def threads() -> Iterator[tuple[Behind, ...]]:
+    """Threads that write inside the block; at its end all steps are done.
+
+    Raises:
+        BaseException: as a step has raised it.
+    """
+    with ExitStack() as ended:
+        yield tuple(ended.enter_context(Behind()) for _ in range(THREADS_COUNT))
