@@ -42,7 +42,10 @@ def unreadable(path: Path, cause: OSError) -> BadMigrations | DiskProblem:
     if isinstance(cause, (*_NO_FOLDER, IsADirectoryError)):
         hint = "Name the folder that holds the migrations." if isinstance(cause, _NO_FOLDER) else ""
         return BadMigrations(operation="read", path=path, cause=cause.strerror or str(cause), hint=hint)
-    return disk_problem("read", path, cause)
+    problem = disk_problem("read", path, cause)
+    hint = "Make it readable for this user, or close the program that has it open."
+    hint = hint if isinstance(cause, PermissionError) else ""
+    return type(problem)(operation="read", path=path, cause=problem.cause, hint=hint)
 
 
 def listed(folder: Path) -> list[Path]:
