@@ -7,7 +7,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -91,10 +91,14 @@ def test_a_root_of_an_installation_that_did_not_succeed_is_replaced(new: Till, v
     assert (trust / "root.json").read_bytes() == vendor.root.read_bytes()
 
 
+OTHER_PROGRAM: Final = shutil.which("sh") or shutil.which("cmd") or ""
+"""A program of the system that is not this Python."""
+
+
 def changed_wish(till: Till, vendor: Vendor, url: str) -> Wish:
     return till.wish(vendor.root, url)._replace(
         backup_prefix="shop", mirrors=(url,), data=till.folder / "other",
-        interpreters=(("python", "/bin/sh"), ("node", "/bin/sh")),
+        interpreters=(("python", OTHER_PROGRAM), ("node", OTHER_PROGRAM)),
     )  # fmt: skip
 
 
@@ -105,7 +109,7 @@ def test_a_repeat_with_other_options_names_each_and_changes_nothing(till: Till, 
     for words in (
         f"--data is {till.folder / 'data'}, asked {till.folder / 'other'}",
         "--backup-prefix is auraswift, asked shop", f"--mirror is none, asked {url}",
-        "asked python=/bin/sh", "--interpreter is node=none, asked node=/bin/sh",
+        f"asked python={OTHER_PROGRAM}", f"--interpreter is node=none, asked node={OTHER_PROGRAM}",
     ):  # fmt: skip
         assert words in caught.value.cause
     assert "--change" in caught.value.hint
@@ -120,7 +124,7 @@ def test_a_repeat_with_change_replaces_the_settings_and_keeps_the_rest(till: Til
     after = till.settings
     assert (after.backup_prefix, after.mirrors, after.data) == ("shop", (url,), till.folder / "other")
     assert (after.database, after.backups) == (till.folder / "other/pos_system.db", till.folder / "other/backups")
-    assert after.interpreters == {"python": "/bin/sh", "node": "/bin/sh"}
+    assert after.interpreters == {"python": OTHER_PROGRAM, "node": OTHER_PROGRAM}
     assert (after.terminal_id, after.limits.attempts_count) == (before.terminal_id, 7)
     install(changed_wish(till, vendor, url))
 
