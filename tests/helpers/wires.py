@@ -84,10 +84,10 @@ class Request:
             self.connection.settimeout(PATIENCE_SECONDS)
             self.connection.recv(1)
 
-    def drip(self, data: bytes, *, seconds: float = DRIP_SECONDS) -> None:
-        """Sends byte by byte."""
-        for place in range(len(data)):
-            self.send(data[place : place + 1])
+    def drip(self, data: bytes, *, seconds: float = DRIP_SECONDS, count: int = 1) -> None:
+        """Sends byte by byte, or so many at once."""
+        for place in range(0, len(data), count):
+            self.send(data[place : place + count])
             time.sleep(seconds)
 
 

@@ -18,7 +18,7 @@ BUSY: Final = frozenset({429, 502, 503, 504})
 """Statuses of a server, or of one before it, that answers later."""
 ENCODED: Final = frozenset({"gzip", "x-gzip", "deflate"})
 """Content codings that are undone."""
-GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+GZIP: Final = b"\x1f\x8b"
 
 
 class Head(NamedTuple):
@@ -78,7 +78,7 @@ def _wrong_span(head: Head, size_bytes: int) -> str:
     return f"status 206 with bytes {head.span[0]}-{head.span[1]} of {head.span[2]}, of a file of {size_bytes}"
 
 
-def undoes(head: Head, *, first: bytes, decoded: bytes, size_bytes: int | None) -> bool | None:
+def undoes(head: Head, *, is_gzip: bool, first: bytes, decoded: bytes, size_bytes: int | None) -> bool | None:
     """Return whether the content coding of an answer is undone; None if it is one that cannot be.
 
     Nobody asks for a coding. Servers label a file that is compressed itself (`AddEncoding x-gzip .gz`), and others
@@ -86,9 +86,10 @@ def undoes(head: Head, *, first: bytes, decoded: bytes, size_bytes: int | None) 
 
     Args:
         head: the answer.
+        is_gzip: whether the file is gzip itself.
         first: the first bytes as they came.
         decoded: the first bytes with the coding undone; empty if that failed.
-        size_bytes: the signed size; None for metadata, which is text.
+        size_bytes: the signed size; None where it is not known.
     """
     if head.coding in ("", "identity") or (size_bytes is not None and head.length == size_bytes):
         return False
@@ -98,18 +99,28 @@ def undoes(head: Head, *, first: bytes, decoded: bytes, size_bytes: int | None) 
         return None
     if head.coding != "deflate" and not first.startswith(GZIP):
         return False
-    return bool(decoded) and (size_bytes is None or decoded.startswith((GZIP, ZSTD)))
+    return bool(decoded) and (decoded.startswith(GZIP) or not is_gzip)
 
 
 class Tries(NamedTuple):
     """History of one address in this run of a download."""
 
     empty_count: int = 0
-    """Tries in a row that brought nothing."""
+    """Tries in a row that brought nothing, or less than any address must bring."""
     whole: bool = False
     """Whether it is asked for whole files only."""
     closed: bool = False
     """Whether it is not asked again in this run."""
+    slow_rate: float | None = None
+    """Bytes per second of its last try, if that was slower than its terms."""
+
+
+class Terms(NamedTuple):
+    """What one try is granted."""
+
+    seconds: float
+    least_rate: float
+    """Bytes per second below which the address gives way."""
 
 
 def after_unfit(tries: Tries, found: Unfit) -> Tries:
@@ -119,22 +130,74 @@ def after_unfit(tries: Tries, found: Unfit) -> Tries:
     return tries._replace(closed=True)
 
 
-def after_break(tries: Tries, *, progress_bytes: int, retries_count: int) -> Tries:
-    """Return the history after an answer that broke off, or did not come: what makes progress is asked again."""
-    if progress_bytes >= PROGRESS_BYTES:
-        return tries._replace(empty_count=0)
-    empty_count = tries.empty_count + 1
-    return tries._replace(empty_count=empty_count, closed=empty_count >= retries_count)
+def after_break(
+    tries: Tries, *, progress_bytes: int, seconds: float, least_rate: float, minimum_rate: float, retries_count: int
+) -> Tries:
+    """Return the history after an answer that broke off, or did not come: what makes progress is asked again.
+
+    Args:
+        tries: its history.
+        progress_bytes: what the try brought.
+        seconds: how long it took.
+        least_rate: the bytes per second of its terms.
+        minimum_rate: those that any address must bring.
+        retries_count: tries in a row that bring nothing, until it is given up.
+    """
+    rate = progress_bytes / max(seconds, 0.001)
+    brought = progress_bytes >= PROGRESS_BYTES
+    empty_count = 0 if brought and rate >= minimum_rate else tries.empty_count + 1
+    slow_rate = rate if brought and rate < least_rate else None
+    return tries._replace(empty_count=empty_count, slow_rate=slow_rate, closed=empty_count >= retries_count)
+
+
+def terms(
+    tries: Mapping[str, Tries], address: str, *, left_bytes: int, left_seconds: float, minimum_rate: float,
+    most_rate: float,
+) -> Terms:  # fmt: skip
+    """Return what a try of an address is granted, so that a slow one does not keep the others from being asked.
+
+    Beside addresses that were not slow yet, it has a share of the time and has to bring the rest in it. Beside slow
+    ones alone, it may take all of the time, as long as it is not much slower than they were: where the line of the
+    shop is what is slow, all are.
+
+    Args:
+        tries: the history of each address.
+        address: the one that is asked.
+        left_bytes: what is missing.
+        left_seconds: the time of this run that is left.
+        minimum_rate: bytes per second that any address must bring.
+        most_rate: the limit of this terminal, which makes nobody slow; 0 for none.
+    """
+    others = [found for name, found in tries.items() if name != address and not found.closed]
+    slow = [found.slow_rate for found in others if found.slow_rate is not None]
+    seconds, wanted = left_seconds, max(slow, default=0.0) / 2
+    if len(slow) < len(others):
+        seconds = left_seconds / (1 + len(others) - len(slow))
+        wanted = max(wanted, left_bytes / max(seconds, 0.001))
+    if most_rate:
+        wanted = min(wanted, most_rate / 2)
+    return Terms(seconds, max(minimum_rate, wanted))
 
 
 def next_address(order: Sequence[str], tries: Mapping[str, Tries], last: str | None) -> str | None:
-    """Return the address to ask next, None if all are closed; one that brought nothing gives way to the others."""
+    """Return the address to ask next, None if all are closed.
+
+    One that brought nothing, or that was too slow, gives way to the others; of those that were too slow the fastest
+    comes first.
+    """
     open_ = [address for address in order if not tries[address].closed]
     if not open_:
         return None
-    if last in open_ and (tries[last].empty_count == 0 or len(open_) == 1):
+    if last in open_ and tries[last].empty_count == 0 and tries[last].slow_rate is None:
         return last
-    return min((address for address in open_ if address != last), key=lambda address: tries[address].empty_count)
+
+    def rank(address: str) -> tuple[bool, float, int]:
+        found = tries[address]
+        return found.slow_rate is not None, -(found.slow_rate or 0.0), found.empty_count
+
+    if last in open_ and tries[last].empty_count > 0:
+        open_ = [address for address in open_ if address != last] or open_
+    return min(open_, key=rank)
 
 
 def retry_seconds(empty_count: int, *, base_seconds: float, chance: float) -> float:
@@ -146,14 +209,6 @@ def retry_seconds(empty_count: int, *, base_seconds: float, chance: float) -> fl
         chance: a random number from 0 to 1.
     """
     return float(min(base_seconds * 2 ** max(0, empty_count - 1), LONGEST_RETRY_SECONDS) * (0.5 + chance))
-
-
-def least_rate(minimum: int, *, left_bytes: int, share_seconds: float, others: bool) -> float:
-    """Return the speed below which an address is given up.
-
-    Where there are others, an address that cannot bring the rest within its share of the time gives way at once.
-    """
-    return max(float(minimum), left_bytes / share_seconds) if others and share_seconds > 0 else float(minimum)
 
 
 class Health(NamedTuple):

@@ -13,14 +13,15 @@ from updater.answers import Answer
 from updater.decisions.transfer import (
     OVERLAP_BYTES,
     Body,
+    Terms,
     Tries,
     Unfit,
     after_break,
     after_unfit,
     judge,
-    least_rate,
     next_address,
     retry_seconds,
+    terms,
 )
 from updater.model import Sha256
 from updater.network.addresses import Addresses
@@ -135,10 +136,10 @@ class Download:
 
     def _try(self, address: str) -> None:
         """Ask one address once, and note what became of it."""
-        tries, before = self._tries[address], _size(self._wanted.part)
-        count = self._manner.retries_count
+        tries, before, began = self._tries[address], _size(self._wanted.part), time.monotonic()
+        granted = self._terms(address)
         try:
-            self._ask(address, whole=tries.whole)
+            self._ask(address, granted, whole=tries.whole)
         except _Unfit as error:
             self._fail(
                 address, Trouble(error.found.answer, f"{Http(address, self._manner).shown}: {error.found.cause}")
@@ -154,8 +155,14 @@ class Download:
                 # It said when: it is not asked again in this run.
                 self._tries[address] = tries._replace(closed=True)
             elif trouble.answer in (Answer.OFFLINE, Answer.TIMED_OUT, Answer.SERVER_BUSY):
-                gained = _size(self._wanted.part) - before
-                self._tries[address] = after_break(tries, progress_bytes=gained, retries_count=count)
+                self._tries[address] = after_break(
+                    tries,
+                    progress_bytes=_size(self._wanted.part) - before,
+                    seconds=time.monotonic() - began,
+                    least_rate=granted.least_rate,
+                    minimum_rate=self._manner.least_rate,
+                    retries_count=self._manner.retries_count,
+                )
             else:
                 self._tries[address] = tries._replace(closed=True)
 
@@ -168,23 +175,27 @@ class Download:
             seconds = retry_seconds(empty_count, base_seconds=self._manner.retry_seconds, chance=random.random())  # noqa: S311 - it guards nothing
             time.sleep(min(seconds, max(0.0, self._ends - time.monotonic())))
 
-    def _ask(self, address: str, *, whole: bool) -> None:
+    def _terms(self, address: str) -> Terms:
+        return terms(
+            self._tries,
+            address,
+            left_bytes=self._wanted.size_bytes - _size(self._wanted.part),
+            left_seconds=self._ends - time.monotonic(),
+            minimum_rate=self._manner.least_rate,
+            most_rate=self._manner.most_rate,
+        )
+
+    def _ask(self, address: str, granted: Terms, *, whole: bool) -> None:
         wanted, have = self._wanted, _size(self._wanted.part)
         start = 0 if whole else max(0, have - OVERLAP_BYTES)
-        open_count = sum(not tries.closed for tries in self._tries.values())
-        share_seconds = (self._ends - time.monotonic()) / max(1, open_count)
-        http = Http(address, self._manner, until=time.monotonic() + share_seconds)
+        http = Http(address, self._manner, until=time.monotonic() + granted.seconds)
         with http.get(wanted.name, start=start, strict=whole) as reply:
             reply.refuse_busy()
             fit = judge(reply.told.head, start=start, size_bytes=wanted.size_bytes)
             if isinstance(fit, Unfit):
                 raise _Unfit(fit)
-            rate = least_rate(
-                self._manner.least_rate, left_bytes=wanted.size_bytes - have, share_seconds=share_seconds,
-                others=open_count > 1,
-            )  # fmt: skip
             try:
-                self._write(reply, fit, rate)
+                self._write(reply, fit, granted.least_rate)
             finally:
                 self.fetched_bytes += reply.received_bytes
         if _size(wanted.part) < wanted.size_bytes:

@@ -78,7 +78,8 @@ class Told(NamedTuple):
 class Reply:
     """Answer whose body has not been read yet."""
 
-    def __init__(self, told: Told, exchange: Exchange[Told], manner: Manner, until: float) -> None:
+    def __init__(self, name: str, told: Told, exchange: Exchange[Told], manner: Manner, until: float) -> None:
+        self._name: Final = name
         self.told: Final = told
         self.status: Final = told.head.status
         self.received_bytes = 0
@@ -97,7 +98,7 @@ class Reply:
         """Yield the body as it arrives, its content coding undone where it is none of the file's own.
 
         Args:
-            size_bytes: the signed size of the file; None for metadata.
+            size_bytes: the signed size of the file; None where it is not known.
             least_rate: bytes per second; None for that of the settings.
 
         Raises:
@@ -108,7 +109,8 @@ class Reply:
             yield from raw
             return
         first = next(raw, b"")
-        undone = undoes(head, first=first, decoded=_begin(head.coding, first), size_bytes=size_bytes)
+        is_gzip, decoded = self._name.endswith(".gz"), _begin(head.coding, first)
+        undone = undoes(head, is_gzip=is_gzip, first=first, decoded=decoded, size_bytes=size_bytes)
         if undone is None:
             cause = f"{self.told.url}: content coding {head.coding}, which nobody asked for"
             raise ForeignCoding(Answer.SERVER_WRONG, cause)
@@ -184,7 +186,7 @@ class Http:
         try:
             told = self._told(exchange, f"{plain(self.address)}/{name}")
             self.date = told.date or self.date
-            yield Reply(told, exchange, self._manner, self._until)
+            yield Reply(name, told, exchange, self._manner, self._until)
         finally:
             exchange.leave()
 

@@ -33,7 +33,7 @@ def public(tmp_path: Path) -> Path:
     """A public folder with one file."""
     folder = tmp_path / "public"
     (folder / "targets").mkdir(parents=True)
-    (folder / "targets" / "archive").write_bytes(DATA)
+    (folder / "targets" / "archive.tar.gz").write_bytes(DATA)
     return folder
 
 
@@ -45,7 +45,7 @@ def target(tmp_path: Path) -> Path:
 
 
 def wanted(target: Path) -> Wanted:
-    return Wanted("targets/archive", target, SIZE, Sha256(hashlib.sha256(DATA).hexdigest()))
+    return Wanted("targets/archive.tar.gz", target, SIZE, Sha256(hashlib.sha256(DATA).hexdigest()))
 
 
 def part(target: Path) -> Path:
@@ -203,6 +203,61 @@ def test_a_primary_that_drips_does_not_starve_a_good_mirror(public: Path, target
     assert not primary.asked, "it is left alone for a while"
 
 
+def at_rate(count: int) -> Callable[[Request], None]:
+    """A server that sends so many bytes twenty times a second."""
+
+    def script(request: Request) -> None:
+        request.begin()
+        request.drip(request.rest, count=count, seconds=0.05)
+
+    return script
+
+
+def test_a_primary_that_is_too_slow_gives_way_to_a_mirror(
+    public: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("updater.network.http.RATE_WINDOW_SECONDS", 0.2)
+    # 30 kB a second would take all of the 10 seconds.
+    with wired(public, at_rate(1_500)) as primary, wired(public) as mirror:
+        run(target, primary.url, mirror.url, seconds=10.0)
+    assert (len(primary.asked), len(mirror.asked)) == (1, 1)
+    assert mirror.sent_bytes > SIZE / 2
+
+
+def test_where_all_are_too_slow_the_fastest_brings_it(
+    public: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("updater.network.http.RATE_WINDOW_SECONDS", 0.2)
+    with wired(public, at_rate(5_000)) as faster, wired(public, at_rate(2_000)) as slower:
+        run(target, faster.url, slower.url, seconds=5.0)
+    assert (len(faster.asked), len(slower.asked)) == (2, 1)
+    assert faster.sent_bytes > SIZE / 2
+
+
+def test_an_address_below_the_least_speed_is_given_up_for_now(
+    public: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("updater.network.http.RATE_WINDOW_SECONDS", 0.2)
+    with wired(public, at_rate(1_500)) as server:
+        trouble = fails(target, server.url, manner=MANNER._replace(least_rate=200_000))
+    assert trouble.answer is Answer.TIMED_OUT
+    assert "bytes per second" in trouble.detail
+    assert len(server.asked) == MANNER.retries_count
+    assert files.size_of(part(target)) > OVERLAP_BYTES, "the next run goes on there"
+
+
+@pytest.mark.parametrize("name", ["1.1.manifest", "1.1.pack", "rollout.json"])
+def test_a_server_that_compresses_in_flight_serves_files_of_every_kind(public: Path, target: Path, name: str) -> None:
+    data = b"TKPACK1" + bytes(SIZE)
+    (public / "targets" / name).write_bytes(data)
+    asked = Wanted(f"targets/{name}", target, len(data), Sha256(hashlib.sha256(data).hexdigest()))
+    with wired(public, MODES["gzip in flight"]) as server:
+        found = Addresses((server.url,), target.parent.parent / "addresses.json", MANNER)
+        Download(asked, found, MANNER, seconds=20.0, progress=lambda _: None).run()
+    assert target.read_bytes() == data
+    assert server.sent_bytes < SIZE / 10
+
+
 def test_retry_after_is_kept_within_bounds_and_said(public: Path, target: Path) -> None:
     manner = MANNER._replace(give_up_seconds=600.0)
     record = target.parent.parent / "addresses.json"
@@ -229,9 +284,9 @@ def test_a_folder_is_a_mirror_and_serves_archives_first(
         run(target, server.url, form(public))
         assert not server.asked
         target.unlink()
-        (public / "targets" / "archive").unlink()
+        (public / "targets" / "archive.tar.gz").unlink()
         if sys.platform != "win32":
-            os.mkfifo(public / "targets" / "archive")
+            os.mkfifo(public / "targets" / "archive.tar.gz")
             assert "is no file" in fails(target, form(public)).detail
         assert fails(target, form(tmp_path / "unplugged")).answer is Answer.OFFLINE
 
@@ -258,7 +313,7 @@ def test_name_and_password_go_to_this_server_alone_and_are_shown_to_nobody(publi
 
         def script(request: Request) -> None:
             if "authorization" in request.headers:
-                request.reply("302 Found", b"", f"Location: {other.url}/targets/archive?sig=t0ken")
+                request.reply("302 Found", b"", f"Location: {other.url}/targets/archive.tar.gz?sig=t0ken")
             else:
                 request.reply("401 Unauthorized")
 
@@ -271,7 +326,7 @@ def test_name_and_password_go_to_this_server_alone_and_are_shown_to_nobody(publi
     record = (target.parent.parent / "addresses.json").read_text()
     for secret in ("s3cret", "t0ken"):
         assert secret not in trouble.detail + record
-    assert server.asked[-1].path.endswith("/targets/archive?sig=t0ken")
+    assert server.asked[-1].path.endswith("/targets/archive.tar.gz?sig=t0ken")
 
 
 def test_a_server_that_begins_anew_each_time_has_an_end(public: Path, target: Path) -> None:
