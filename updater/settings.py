@@ -356,7 +356,8 @@ def _build(read: _Reader) -> Settings:
 
 def _channel(read: _Reader) -> str:
     value = read.text("channel", STABLE)
-    if not (len(value) <= CHANNEL_LIMIT and value.isascii() and value.replace("-", "a").isalnum() and value.islower()):
+    is_name = value.isascii() and value.replace("-", "a").isalnum() and value == value.lower()
+    if not (is_name and len(value) <= CHANNEL_LIMIT):
         raise read.wrong("channel", f"{value[:CHANNEL_LIMIT]} is no name of a channel: small letters, digits and -")
     return value
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -78,8 +80,16 @@ class Lock:
     def _opened(self) -> int:
         platform, like = this_platform(), self._like
         if like is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            return platform.open_binary(self.path, os.O_RDWR | os.O_CREAT, mode=0o666)
+            try:
+                # Locking needs no right to write, and a clerk has none to what an administrator has installed.
+                descriptor = platform.open_claim(self.path, through_links=True)
+            except FileNotFoundError:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                return platform.open_binary(self.path, os.O_RDWR | os.O_CREAT, mode=0o666)
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                os.close(descriptor)
+                raise OSError(errno.EINVAL, "it is no file", str(self.path))
+            return descriptor
         make_folder(self.path.parent, like=like)
         with suppress(FileExistsError):
             return platform.create(self.path, like=like)

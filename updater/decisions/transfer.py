@@ -116,7 +116,7 @@ class Tries(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """What one try is granted."""
+    """Terms of one try."""
 
     seconds: float
     least_rate: float

@@ -299,6 +299,14 @@ class Host(ABC):
     def elevated(self, command: str) -> str:
         """Return a command as a person runs it with the rights of the administrator."""
 
+    @abstractmethod
+    def look_command(self, path: Path) -> str:
+        """Return the command that shows who may do what with a file or folder."""
+
+    @abstractmethod
+    def space_command(self, folder: Path) -> str:
+        """Return the command that shows how much is free on the disk of a folder."""
+
     # the app -------------------------------------------------------------------------------------------------------
 
     @abstractmethod

@@ -72,5 +72,6 @@ class MacHost(PosixHost):
         return bool(state) and not state.startswith("Z")
 
     def _ask(self, command: list[str]) -> str:
-        _, output = self.run_and_wait(command, timeout_seconds=10.0, env=None, cwd=Path("/"))
+        # By no locale of the caller: a clerk's session and launchd read the same time of a start.
+        _, output = self.tool(command, 10.0)
         return output

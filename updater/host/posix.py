@@ -246,6 +246,16 @@ class PosixHost(SharedHost):
     def elevated(self, command: str) -> str:
         return command if this_platform().is_privileged else f"sudo {command}"
 
+    def look_command(self, path: Path) -> str:
+        import shlex
+
+        return f"ls -ld {shlex.quote(str(path))}"
+
+    def space_command(self, folder: Path) -> str:
+        import shlex
+
+        return f"df -h {shlex.quote(str(folder))}"
+
     def start_app(self, order: Order, *, keeper: str) -> App:
         told, tell = os.pipe()
         pid = os.fork()

@@ -78,9 +78,12 @@ class WindowsMain(MainProcess):
         return None if code is None else int(code)
 
     def left(self) -> list[tuple[int, str | None]]:
-        """Return what is still in its Job, which is gone with the keeper's handle."""
+        """Return what is still in its Job, which is gone with the keeper's handle, and what has left that.
+
+        While the keeper has the main process open, nobody else gets its pid.
+        """
         found: list[tuple[int, str | None]] = []
-        for pid in self._job.pids():
+        for pid in {*self._job.pids(), *win32.descendants(self.pid, since=0)}:
             with suppress(OSError):
                 if pid != self.pid and (began := win32.began_at(pid)) is not None:
                     found.append((pid, str(began)))
@@ -206,10 +209,17 @@ class WindowsHost(SharedHost):
         pid, began = note.get("pid"), note.get("start_time")
         if not isinstance(pid, int) or not isinstance(began, str) or self.noted_life(note) is not Life.DEAD:
             return True
-        left = win32.descendants(pid, since=int(began)) if note.get("boot_id") == self.boot_id() else set()
-        for entry in note.get("left", ()):
-            if isinstance(entry, list) and len(entry) == 2 and self.life(*entry) is Life.ALIVE:
-                left |= self._tree(*entry)
+        noted, left = note.get("left"), set()
+        if isinstance(noted, list):
+            for entry in noted:
+                if isinstance(entry, list) and len(entry) == 2 and self.life(*entry) is Life.ALIVE:
+                    left |= self._tree(*entry)
+        elif note.get("boot_id") == self.boot_id():
+            # Its keeper ended before it did: the pid may be another process's by now, whose children are none of ours.
+            left = win32.descendants(pid, since=int(began), until=_began_at(pid))
+        if left:
+            win32.close_windows(left)
+            win32.wait_until_gone(sorted(left), limit_seconds=grace_seconds)
         return self._terminated(left)
 
     def _tree(self, pid: int, start_time: str) -> set[int]:
@@ -363,6 +373,20 @@ class WindowsHost(SharedHost):
 
     def elevated(self, command: str) -> str:
         return f"{command} (as administrator)"
+
+    def look_command(self, path: Path) -> str:
+        return f'icacls "{path}"'
+
+    def space_command(self, folder: Path) -> str:
+        return f'dir "{folder}"'
+
+
+def _began_at(pid: int) -> int | None:
+    """Return when a process began; None if there is none of that pid, or it cannot be asked."""
+    try:
+        return win32.began_at(pid)
+    except OSError:
+        return None
 
 
 def _job_name(keeper: object, began: object) -> str:

@@ -12,7 +12,7 @@ from tuf.api.metadata import Root
 from updater.publish import keys, signing_requests
 from updater.publish.errors import BadRequest, PublishError
 from updater.publish.keys import ROLES, KeyFile, Passwords, RoleKey
-from updater.publish.repository import Verify, _locked, _open, _publish, load, tried
+from updater.publish.repository import Verify, _open, _publish, load, locked, tried
 from updater.publish.signing import ends_at
 from updater.publish.signing_requests import Request
 
@@ -45,7 +45,7 @@ class RoleLine(NamedTuple):
 def listed(folder: Path) -> list[RoleLine]:
     """Return the roles with their keys as they are signed, and what waits for signatures."""
     config = load(folder)
-    with _locked(folder):
+    with locked(folder):
         workshop = _open(folder, config, _no_password)
         known = keys.in_folder(config.keys)
         pending = workshop.pending()
@@ -92,7 +92,7 @@ def change_keys(folder: Path, change: Change, *, passwords: Passwords, new_key: 
         PublishError: nobody could sign the changed root; nothing was changed.
     """
     config = load(folder)
-    with _locked(folder):
+    with locked(folder):
         if new_key:
             keys.make(config.keys / new_key, passwords)
         workshop = _open(folder, config, passwords)
@@ -110,7 +110,7 @@ def renew(folder: Path, role: str, *, passwords: Passwords) -> int:
         AwaitsSignatures: keys of other machines must sign first.
     """
     config = load(folder)
-    with _locked(folder):
+    with locked(folder):
         workshop = _open(folder, config, passwords)
         workshop.check_keys(ROLES)
         workshop.renew(role)
@@ -175,7 +175,7 @@ def export(*, folder: Path, target: Path) -> list[Request]:
         PublishError: nothing waits.
     """
     config = load(folder)
-    with _locked(folder):
+    with locked(folder):
         workshop = _open(folder, config, _no_password)
         requests = [
             signing_requests.request_of(role, metadata, (workshop.stored(role) or (None,))[0], workshop.allowed(role))
@@ -207,7 +207,7 @@ def import_signatures(*, folder: Path, path: Path, passwords: Passwords, verify:
     app, requests = signing_requests.read(path)
     if app != config.app:
         raise BadRequest(operation="import", path=path, cause=f"it is for {app!r}, this is {config.app!r}")
-    with _locked(folder):
+    with locked(folder):
         if verify is None:
             return _take(folder, path, requests, passwords)
         _, placed = tried(
@@ -240,7 +240,7 @@ def _take(folder: Path, path: Path, requests: list[Request], passwords: Password
 def discard(folder: Path) -> int:
     """Give up what waits for signatures; return the number of roles. What is public stays as it is."""
     config = load(folder)
-    with _locked(folder):
+    with locked(folder):
         return _open(folder, config, _no_password).discard()
 
 

@@ -7,22 +7,23 @@ comes from the stick therefore always finds a newer one online.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from packaging.version import Version
-from tufup.common import TargetMeta
 
 from updater.bundle_names import is_agent_app, is_version
-from updater.publish import clock
+from updater.decisions.rollout import Document
+from updater.model import STABLE, ReleaseId
+from updater.publish import clock, rollout
 from updater.publish.deploy import check_stick, verify
 from updater.publish.errors import PublishError
 from updater.publish.keys import Passwords
-from updater.publish.repository import _locked, _open, _publish, load
+from updater.publish.repository import _open, _publish, load, locked
 from updater.publish.signing import Workshop, ends_at
-from updater.publish.storage import TIMESTAMP, FolderStorage
+from updater.publish.storage import TIMESTAMP, FolderStorage, storage_of
 from updater.repository.listing import named
 
 DAYS_LIMIT: Final = 366
@@ -50,7 +51,7 @@ def write(
         folder: the workshop.
         target: the folder.
         valid_days: how long terminals take it.
-        releases_count: how many of the newest releases are on it.
+        releases_count: how many of the newest releases up to stable's are on it; those of other channels are beside.
         since: versions for whose terminals shortened downloads are on it; without any, those for all versions.
         passwords: of the keys.
 
@@ -61,7 +62,7 @@ def write(
     config = load(folder)
     if not 0 < valid_days <= DAYS_LIMIT:
         raise PublishError(operation="write media", cause=f"{valid_days} days is not between 1 and {DAYS_LIMIT}")
-    with _locked(folder):
+    with locked(folder):
         workshop = _open(folder, config, passwords, collects=False)
         _check_ends(workshop, valid_days)
         _publish(workshop, config)
@@ -69,10 +70,11 @@ def write(
         workshop.renew("timestamp")
         # Online first: a stick must never be newer than what terminals find online.
         _publish(workshop, config)
-        versions = _newest(workshop, releases_count)
+        document = rollout.read(workshop, public=storage_of(config.public))
+        versions = wanted_versions(rollout.releases(workshop), document, releases_count)
         # The agent comes first where a release needs it: its newest release for each platform is on every stick.
-        wanted = (*versions, *_newest_agents(workshop))
-        names = chosen(workshop.roles.targets.signed.targets, config.app, wanted, since)
+        releases = (*versions, *_newest_agents(workshop))
+        names = chosen(workshop.roles.targets.signed.targets, config.app, releases, since)
         count, size_bytes = _write(workshop, FolderStorage(target), names, timestamp)
     check_stick(target, timestamp, names)
     expires = clock.now() + timedelta(days=valid_days)
@@ -106,19 +108,28 @@ def _check_ends(workshop: Workshop, valid_days: int) -> None:
         if ends_at(metadata) >= until:
             continue
         if not workshop.has_keys(role):
+            days = workshop.expiration_days[role]
+            hint = f"`updater publish sign renew {role}` signs it anew with its keys, for {days} days."
             raise PublishError(
                 operation="write media", cause=f"{role} ends on {ends_at(metadata):%Y-%m-%d}, before the stick would",
-                hint=f"`updater publish sign renew {role}` signs it anew with its keys; or choose fewer days.",
+                hint=hint if valid_days < days else f"Choose fewer than {days} days: {role} is never signed for more.",
             )  # fmt: skip
         workshop.renew(role, days=max(valid_days + 1, workshop.expiration_days[role]))
 
 
-def _newest(workshop: Workshop, count: int) -> tuple[str, ...]:
-    archives = [TargetMeta(name) for name in workshop.roles.targets.signed.targets if name.endswith(".tar.gz")]
-    versions: list[Version] = sorted(
-        archive.version for archive in archives if not is_agent_app(str(archive.name), workshop.app_name)
-    )
-    return tuple(str(version) for version in versions[-count:])
+def wanted_versions(known: Mapping[str, ReleaseId], document: Document, count: int) -> tuple[str, ...]:
+    """Return the releases of a stick: all that a channel leads to, and the newest up to that of stable.
+
+    Args:
+        known: the signed releases, lowest version first.
+        document: where the channels lead.
+        count: how many of those up to stable's, it included.
+    """
+    led_to = {channel.release for channel in document.channels.values()}
+    stable = document.channels.get(STABLE)
+    place = list(known.values()).index(stable.release) + 1 if stable and stable.release in known.values() else 0
+    up_to_stable = list(known)[:place][-count:]
+    return tuple(version for version, found in known.items() if found in led_to or version in up_to_stable)
 
 
 def _newest_agents(workshop: Workshop) -> Iterator[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from tuf.api.metadata import Metadata, Root
 
@@ -12,9 +13,11 @@ from updater.publish import keys
 from updater.publish.deploy import verify
 from updater.publish.errors import PublishError
 from updater.publish.keys import ROLES
-from updater.publish.repository import CONFIG_NAME, EXPIRATION_DAYS, Config, _locked, load, save
+from updater.publish.repository import CONFIG_NAME, EXPIRATION_DAYS, Config, load, locked, save
 from updater.publish.signing import TAKEN_NAME, ConsistentRoles
 from updater.publish.storage import TIMESTAMP, Public, Storage, storage_of
+
+NO_DAYS: Final[Mapping[str, int]] = {}
 
 
 class Rebuilt(NamedTuple):
@@ -25,6 +28,8 @@ class Rebuilt(NamedTuple):
     """Files of releases that were fetched; what was there and right was not."""
     without_keys: tuple[str, ...]
     """Roles that this machine cannot sign alone."""
+    expiration_days: Mapping[str, int]
+    """For how many days each role is signed from now on."""
     ahead: bool = False
     """Whether the workshop has more than what is public: a publish that was cut, and that its repeat finishes."""
 
@@ -46,6 +51,7 @@ def rebuild(
     keys_folder: Path | None,
     root: Path | None,
     metadata_only: bool = False,
+    expiration_days: Mapping[str, int] = NO_DAYS,
 ) -> Rebuilt:
     """Make a workshop, or bring an old one forward, from what is public.
 
@@ -59,11 +65,14 @@ def rebuild(
         keys_folder: the folder of the keys.
         root: a root that is trusted, such as the 1.root.json that terminals are installed with.
         metadata_only: whether the files of releases are left out: a machine that only refreshes needs none.
+        expiration_days: for how many days the roles are signed from now on; of others what the workshop's
+            configuration says, or the usual. Nothing public says it.
 
     Raises:
         PublishError: it does not verify, or the keys are of another repository; nothing was changed.
     """
     config = _config(folder, app, public, keys_folder)
+    config = config._replace(expiration_days={**config.expiration_days, **expiration_days})
     metadata, staged = folder / "workshop" / "metadata", folder / "workshop" / "targets"
     trusted = root if root is not None else metadata / "root.json"
     if not trusted.exists():
@@ -72,11 +81,12 @@ def rebuild(
             hint="Pass --root FILE: the 1.root.json that terminals are installed with.",
         )  # fmt: skip
     storage = storage_of(config.public)
-    with _locked(folder):
+    with locked(folder):
         chain = _verified(storage, trusted.read_bytes())
         without_keys = _check_keys(chain, config)
         if _is_ahead(metadata, chain):
-            return Rebuilt({role: chain.roles[role][0].signed.version for role in ROLES}, 0, without_keys, ahead=True)
+            versions = {role: chain.roles[role][0].signed.version for role in ROLES}
+            return Rebuilt(versions, 0, without_keys, config.expiration_days, ahead=True)
         for place in (metadata, staged):
             files.make_folder(place)
         count = 0 if metadata_only else _fetch_targets(storage, staged, chain.roles["targets"][0])
@@ -89,7 +99,8 @@ def rebuild(
             found, data = chain.roles[role]
             roles.store(role, found.signed.version, data)
         save(folder, config)
-    return Rebuilt({role: chain.roles[role][0].signed.version for role in ROLES}, count, without_keys)
+    versions = {role: chain.roles[role][0].signed.version for role in ROLES}
+    return Rebuilt(versions, count, without_keys, config.expiration_days)
 
 
 def _config(folder: Path, app: str | None, public: Public | None, keys_folder: Path | None) -> Config:

@@ -115,7 +115,7 @@ def init(
         raise PublishError(operation="init", cause=f"{app!r} is no app name: letters, digits, - and _")
     place = public.absolute() if isinstance(public, Path) else public
     config = Config(app, place, (keys or folder / "keys").absolute(), {**EXPIRATION_DAYS, **expiration_days})
-    with _locked(folder):
+    with locked(folder):
         if (folder / CONFIG_NAME).exists() and load(folder).app != app:
             raise PublishError(operation="init", path=folder, cause=f"it is the repository of {load(folder).app!r}")
         key_map = {} if _has_root(folder) else _first_keys(config, passwords, role_public)
@@ -207,7 +207,7 @@ def release(
     manifest = describe(bundle=bundle, app=config.app, version=version, config=config_file)
     rollout.check_channel(channel, manifest.version)
     wanted = _Wanted(bundle, manifest, to_bytes(manifest), channel, accepts_jump, forms, progress)
-    with _locked(folder):
+    with locked(folder):
         if verify is None:
             return _release(folder, wanted, passwords)
         done, placed = tried(folder, lambda copy: _release(copy, wanted, passwords), passwords=passwords, verify=verify)
@@ -284,7 +284,7 @@ def refresh(folder: Path, *, passwords: Passwords) -> int:
         The number of files that became public.
     """
     config = load(folder)
-    with _locked(folder):
+    with locked(folder):
         workshop = _open(folder, config, passwords, collects=False)
         roles = [role for role in ROLES if role == "timestamp" or _is_due(workshop, config, role)]
         workshop.check_keys(roles)
@@ -316,7 +316,7 @@ def change(
         PublishError: the change failed; nothing became public.
     """
     config = load(folder)
-    with _locked(folder):
+    with locked(folder):
         # With the timestamp key alone, as a refresh: what waits for signatures waits on.
         workshop = _open(folder, config, passwords, collects=roles != ("timestamp",))
         workshop.check_keys(roles)
@@ -536,7 +536,12 @@ def _manifest_name(manifest: Manifest) -> str:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other publishers out of a workshop, as long as this lasts.
+
+    Raises:
+        PublishError: one is at work.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     lock = Lock(folder / "publish.lock")
     if not lock.try_take():

@@ -29,6 +29,7 @@ from updater.decisions.rollout import NO_BRAKE, Document
 from updater.host import this_host
 from updater.manifest import Manifest, ManifestError, parse
 from updater.model import STABLE, ReleaseId
+from updater.outcomes import TerminalOutcome
 from updater.publish import repository, rollout, trial_run
 from updater.publish.errors import PublishError
 from updater.publish.keys import Passwords
@@ -38,6 +39,9 @@ from updater.publish.serve import make_server, running
 from updater.publish.signing import ONLINE, Workshop
 from updater.publish.storage import storage_of
 from updater.repository import trust
+from updater.repository.listing import PACK_END
+from updater.settings import Settings
+from updater.terminal import events
 from updater.terminal.state_files import StateFolder
 
 LIVING_COUNT: Final = 5
@@ -48,6 +52,10 @@ STEP_SECONDS: Final = 300.0
 """Limit of one command of a scratch terminal."""
 NOTHING: Final = "a new terminal"
 """What a terminal is called that has no version yet."""
+BY_ARCHIVE: Final = "a new terminal, by the archive"
+"""The same, where it cannot take packs."""
+NEW: Final = "new"
+"""What is written to accept that these cannot begin with a release."""
 MADE_UP: Final = " (in made-up trade; a --sample-database of a shop takes its place for that schema)"
 _PASSWORD: Final = "of a throw-away repository"  # noqa: S105 - its keys sign what nobody else ever sees
 
@@ -56,7 +64,8 @@ class Stranded(PublishError):
     """The refusal of a release that living terminals could not take."""
 
     hint_by_default = (
-        "Nothing is public. Accept it by name with --strands VERSION, or publish a release that they can take."
+        f"Nothing is public. Accept it by name with --strands VERSION ({NEW} for new terminals), or publish a release"
+        " that they can take."
     )
 
 
@@ -66,7 +75,7 @@ class Wish(NamedTuple):
     living: tuple[str, ...] = ()
     """Versions that run on terminals; empty for the newest ones that are signed."""
     accepted: frozenset[str] = frozenset()
-    """Versions that may be left behind."""
+    """Versions that may be left behind; `new` for terminals that have none yet."""
     sample_databases: tuple[Path, ...] = ()
     """Databases that take the place of the made-up ones of their schemas."""
     oldest_agent: str = "0"
@@ -116,11 +125,17 @@ def verify(folder: Path, version: str, *, passwords: Passwords, wish: Wish) -> t
             fleet.check_samples(living)
             found = [_one(partial(fleet.updates, start, version), start, wish) for start in living]
             found.append(_one(partial(fleet.begins, version), NOTHING, wish))
-    left = [fared for fared in found if fared.problem and fared.start not in wish.accepted]
+            if signed.has_pack(version):
+                found.append(_one(partial(fleet.begins_by_archive, version), BY_ARCHIVE, wish))
+    left = [fared for fared in found if fared.problem and _accepts(fared.start) not in wish.accepted]
     if left:
         cause = "; ".join(f"from {fared.start}: {fared.problem}" for fared in left)
         raise Stranded(operation=f"verify {version}", cause=cause)
     return tuple(found)
+
+
+def _accepts(start: str) -> str:
+    return NEW if start in (NOTHING, BY_ARCHIVE) else start
 
 
 def _one(run: Callable[[], str], start: str, wish: Wish) -> Found:
@@ -142,6 +157,10 @@ class _Signed(NamedTuple):
     """Version to the summary in the metadata."""
     hashes: Mapping[str, str]
     """Name of a target to its hash, with which its public name begins."""
+
+    def has_pack(self, version: str) -> bool:
+        """Return whether there is a pack of a release."""
+        return f"{self.document.app}-{version}{PACK_END}" in self.hashes
 
 
 def _unbraked(workshop: Workshop, config: Config) -> _Signed:
@@ -266,6 +285,8 @@ class _Fleet:
         candidate = journal.candidate if journal is not None else None
         if candidate is None or candidate.version != version:
             return _last_line(said) or f"`updater check` ended with {code}"
+        if problem := _unusable(settings):
+            return problem
         release = settings.program / "versions" / candidate.folder
         keys: list[Path | int] = [*given] or [before.schema]
         problems = [
@@ -275,16 +296,29 @@ class _Fleet:
 
     def begins(self, version: str) -> str:
         """Return why a terminal cannot begin with the release; empty if it can."""
-        after, place = self._manifests[version], self._folder / "terminal-new"
-        root = self._public / "metadata" / "1.root.json"
-        problem = self._install(place, self._url, root, after, self._channel)
+        place, root = self._folder / "terminal-new", self._public / "metadata" / "1.root.json"
+        problem = self._begins(place, self._url, root, version, self._channel)
+        return problem or self._sample(place, version, settings_file.load(place / "settings.toml", {}).database)
+
+    def begins_by_archive(self, version: str) -> str:
+        """Return why a terminal that cannot take packs cannot begin with the release; empty if it can.
+
+        The throw-away repository has no packs.
+        """
+        self._offer(version)
+        root = self._earlier / "public" / "metadata" / "1.root.json"
+        channel = STABLE if not is_early(version) else OTHER
+        return self._begins(self._folder / "terminal-archive", self._earlier_url, root, version, channel)
+
+    def _begins(self, place: Path, url: str, root: Path, version: str, channel: str) -> str:
+        problem = self._install(place, url, root, self._manifests[version], channel)
         if problem:
             return problem
         settings = settings_file.load(place / "settings.toml", {})
         journal, _ = StateFolder(settings.state, shared=settings.shared).read_journal()
         if journal is None or journal.good.version != version:
             return f"it begins with {journal.good.version if journal is not None else 'nothing'}"
-        return self._sample(place, version, settings.database)
+        return _unusable(settings)
 
     def _offer(self, start: str) -> None:
         """Sign an older version in the throw-away repository; the bytes are those of the copy."""
@@ -334,6 +368,13 @@ class _Fleet:
             problem = _rehearse(database, release, manifest)
             self._rehearsed[key] = f"{problem}{hint}" if problem else ""
         return self._rehearsed[key]
+
+
+def _unusable(settings: Settings) -> str:
+    """Return why a pack or a delta could not be used; empty if all could. A terminal then takes another form."""
+    unusable = TerminalOutcome.PACK_UNUSABLE.name
+    found = (event for event in events.read(settings.private, settings.shared) if event.get("outcome") == unusable)
+    return next((str(event.get("cause")) for event in found), "")
 
 
 def _schema_of(database: Path) -> int:

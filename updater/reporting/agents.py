@@ -77,7 +77,7 @@ def check(settings: Settings) -> Iterator[Finding]:
     if folder is None:
         return
     home, named = folder.parent, stub.pointer(folder.parent)
-    setup = f"ls -l {home}"
+    setup = this_host().look_command(home)
     if not stub.is_whole(home, named.get("id")):
         cause = (
             f"the pointer {home / stub.POINTER} names no whole kit: {folder.name} was started instead; run the setup"

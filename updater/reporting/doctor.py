@@ -205,7 +205,7 @@ def _check_programs(settings: Settings) -> Iterator[Finding]:
         if cause:
             severity = Severity.WARNING if what == "python" else Severity.ERROR
             # The settings are a file for people: there is no option for the Python of an installation.
-            yield Finding(severity, str(settings.path), f"{what}: {cause}", f"ls -lL {place}")
+            yield Finding(severity, str(settings.path), f"{what}: {cause}", this_host().look_command(Path(place)))
     if settings.python and settings.python != sys.executable:
         cause = f"this command runs with another Python than the one of the installation: {sys.executable}"
         yield Finding(Severity.NOTE, settings.python, cause)
@@ -217,7 +217,8 @@ def _check_space(settings: Settings) -> Iterator[Finding]:
         free_bytes = files.free_bytes(folder)
         if free_bytes < least_bytes:
             cause = f"{free_bytes / 1e6:.1f} MB are free; no update starts below {least_bytes / 1e6:.1f} MB"
-            yield Finding(Severity.WARNING, str(folder), cause, f"df -h {files.nearest_folder(folder)}")
+            command = this_host().space_command(files.nearest_folder(folder))
+            yield Finding(Severity.WARNING, str(folder), cause, command)
 
 
 def _check_machine(settings: Settings) -> Iterator[Finding]:
@@ -282,7 +283,7 @@ def _check_stable_path(settings: Settings) -> Iterator[Finding]:
         is_open = above.mode & rights.WRITABLE_BY_OTHERS and not above.mode & rights.STICKY
         if is_open or (till is not None and above.user == till.user):
             cause = "accounts that are not trusted can lead the stable path elsewhere: no rule may name it"
-            yield Finding(Severity.WARNING, str(link.parent), cause, f"ls -ld {link.parent}")
+            yield Finding(Severity.WARNING, str(link.parent), cause, this_host().look_command(link.parent))
 
 
 def _doctor(settings: Settings) -> str:

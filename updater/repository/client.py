@@ -203,6 +203,9 @@ def _look_afresh(
         limits = Limits()
         manner = manner or Manner(limits.minimum_bytes_per_second)
         found = look(Source(url, mirrors, Path(folder), "", limits.look_seconds, 0, manner), now=datetime.now(UTC))
+    if found.answer is Answer.TRUST_LOST:
+        # This terminal lost nothing: that is the root which was handed over.
+        raise Refused(operation=operation, cause="what was handed over as the root is none")
     if found.answer is not Answer.OK:
         kind = Refused if found.answer is Answer.REFUSED else TryLater
         raise kind(operation=operation, cause=f"{found.answer}: {found.detail}")

@@ -86,9 +86,9 @@ class Look:
         Raises:
             Trouble: with the answer that names the cause.
         """
-        root = file_calls.read_bytes(self.trust / trust.ROOT_NAME)
         self.metadata.mkdir(parents=True, exist_ok=True)
         try:
+            root = self._root()
             with _patient_files():
                 seen = trust.read(self.trust)
                 client = self._refreshed(root, seen)
@@ -111,6 +111,21 @@ class Look:
         self._keep(root, offers, expires, said)
         return {"answer": Answer.OK, "detail": "", "offers": offers, "steering": said}
 
+    def _root(self) -> bytes:
+        """Return the trusted root.
+
+        Raises:
+            TrustLost: it is missing, or is none.
+        """
+        path = self.trust / trust.ROOT_NAME
+        try:
+            root = file_calls.read_bytes(path)
+        except FileNotFoundError:
+            raise trust.TrustLost(operation="read", path=path, cause="the file is missing") from None
+        if not _is_root(root):
+            raise trust.TrustLost(operation="read", path=path, cause="it is no root")
+        return root
+
     def _refreshed(self, root: bytes, seen: trust.Seen) -> Updater:
         """Return a client with verified metadata; start over without files that replaced keys have signed.
 
@@ -132,8 +147,6 @@ class Look:
         return client
 
     def _client(self, root: bytes) -> Updater:
-        if not _is_root(root):
-            raise Trouble(Answer.REFUSED, f"{self.trust / 'root.json'} is not a root: hand over the vendor's again")
         options: dict[str, Any] = {}
         if "bootstrap" in inspect.signature(Updater.__init__).parameters:
             options["bootstrap"] = root
@@ -384,5 +397,5 @@ def _utc(moment: datetime) -> datetime:
 def _http_date(text: str | None) -> datetime | None:
     try:
         return parsedate_to_datetime(text).astimezone(UTC) if text else None
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

@@ -91,7 +91,7 @@ def _is_unchanged(base: str, kept: listing.Kept, now: datetime) -> bool:
             return False
         status, _ = _get(connection, f"{parts.path}/metadata/{kept.root_version + 1}.root.json", now)
         return status in NO_SUCH_ROOT
-    except (OSError, http.client.HTTPException, ValueError):
+    except (OSError, http.client.HTTPException, ValueError, OverflowError):
         return False
     finally:
         connection.close()

@@ -35,27 +35,33 @@ class AppLog:
             self.descriptor = os.open(os.devnull, os.O_WRONLY)
 
     def keep_small(self) -> None:
-        """Once it is too large, move its end to `<name>.1` and go on empty; lines that come meanwhile may be lost."""
-        with suppress(OSError):
-            if self._path.stat().st_size > self._size_limit_bytes:
-                self._turn()
+        """Keep it small, in the same way as `keep_small`."""
+        keep_small(self._path, size_limit_bytes=self._size_limit_bytes)
 
-    def _turn(self) -> None:
-        platform, older = this_platform(), self._path.with_name(f"{self._path.name}.1")
-        file_calls.remove(older)
-        source = platform.open_binary(self._path, os.O_RDWR, mode=0o600)
+
+def keep_small(path: Path, *, size_limit_bytes: int) -> None:
+    """Once a log is too large, move its end to `<name>.1` and empty it; lines that come meanwhile may be lost."""
+    with suppress(OSError):
+        if path.stat().st_size > size_limit_bytes:
+            _turn(path, size_limit_bytes=size_limit_bytes)
+
+
+def _turn(path: Path, *, size_limit_bytes: int) -> None:
+    platform, older = this_platform(), path.with_name(f"{path.name}.1")
+    file_calls.remove(older)
+    source = platform.open_binary(path, os.O_RDWR, mode=0o600)
+    try:
+        target = platform.create(older, like=path.parent)
         try:
-            target = platform.create(older, like=self._path.parent)
-            try:
-                os.lseek(source, max(0, os.fstat(source).st_size - self._size_limit_bytes), os.SEEK_SET)
-                while chunk := os.read(source, CHUNK_BYTES):
-                    os.write(target, chunk)
-            finally:
-                os.close(target)
-                # Also without a copy, as on a full disk: the log would fill it up.
-                os.ftruncate(source, 0)
+            os.lseek(source, max(0, os.fstat(source).st_size - size_limit_bytes), os.SEEK_SET)
+            while chunk := os.read(source, CHUNK_BYTES):
+                os.write(target, chunk)
         finally:
-            os.close(source)
+            os.close(target)
+            # Also without a copy, as on a full disk: the log would fill it up.
+            os.ftruncate(source, 0)
+    finally:
+        os.close(source)
 
 
 class LogView:
@@ -63,11 +69,11 @@ class LogView:
 
     def __init__(self, path: Path) -> None:
         self._path: Final = path
-        self._start = self._shown = self._size()
+        self._start = self._shown = self.size_bytes()
 
     def tail(self) -> str:
         """Return the end of what the app has printed since."""
-        size_bytes = self._size()
+        size_bytes = self.size_bytes()
         start = self._start if size_bytes >= self._start else 0
         text = self._read(max(start, size_bytes - TAIL_BYTES), TAIL_BYTES).decode("utf-8", errors="replace")
         return text.strip()
@@ -78,7 +84,7 @@ class LogView:
         Args:
             stalled_seconds: how long a reader that takes nothing is waited for, once the app has ended.
         """
-        size_bytes = self._size()
+        size_bytes = self.size_bytes()
         if size_bytes < self._shown:
             self._shown = 0
         with suppress(OSError, ValueError):
@@ -98,7 +104,8 @@ class LogView:
         except OSError:
             return False
 
-    def _size(self) -> int:
+    def size_bytes(self) -> int:
+        """Return the size of the log; 0 where there is none."""
         try:
             return self._path.stat().st_size
         except OSError:

@@ -17,6 +17,7 @@ from updater.host.base import App, Order
 from updater.manifest import Start
 from updater.model import Release, TrialId, Verdict
 from updater.settings import Settings
+from updater.terminal import app_log
 from updater.terminal.app_log import LogView
 from updater.terminal.confirm_file import ConfirmFile
 from updater.terminal.state_files import StateFolder
@@ -92,7 +93,7 @@ class Watch:
             return self._await_end(app)
         while True:
             exit_code = app.wait(limit_seconds=POLL_SECONDS)
-            self._log.show()
+            self._follow_log(app)
             if self.asks_confirm(trial_id) and not app.is_kept():
                 return AppEvent(AppEventKind.ASKS, seconds=self._seconds())
             trial = self._files.read_trial(trial_id)
@@ -107,8 +108,16 @@ class Watch:
         rest_seconds = SHOW_SECONDS if self._log.is_seen() else REST_SECONDS
         with app.ended_with_us():
             while (exit_code := app.wait(limit_seconds=rest_seconds)) is None:
-                self._log.show()
+                self._follow_log(app)
         return self._exited(exit_code)
+
+    def _follow_log(self, app: App) -> None:
+        self._log.show()
+        limit_bytes = self._settings.limits.app_log_size_bytes
+        # Not after the app's end, which is its keeper's too: its last words are read from here.
+        alone = self._log.size_bytes() > limit_bytes and not app.is_kept() and app.wait(limit_seconds=0) is None
+        if alone:
+            app_log.keep_small(self._log_path, size_limit_bytes=limit_bytes)
 
     def _exited(self, exit_code: int) -> AppEvent:
         self._log.show(stalled_seconds=STALLED_SECONDS)

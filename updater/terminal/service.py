@@ -39,7 +39,9 @@ def order_for(settings: Settings, *, command: tuple[str, ...] = ()) -> ServiceOr
     clerks = (settings.shared, settings.data, settings.backups, settings.database.parent)
     kits = kit_use.own_folder()
     home = kits.parent if kits is not None else None
-    writes = (settings.path.parent, settings.program, settings.state, *clerks, settings.backup_second, home)
+    # Of two accounts the agent's leads the stable path: it is replaced in the folder above.
+    link = settings.stable_path.parent if settings.stable_path is not None and settings.till_user else None
+    writes = (settings.path.parent, settings.program, settings.state, *clerks, settings.backup_second, home, link)
     return ServiceOrder(
         name=NAME.format(settings.app),
         title=f"Tillkeeper agent of {settings.app}",

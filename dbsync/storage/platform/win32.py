@@ -440,22 +440,23 @@ def parents() -> Mapping[int, int]:
     return found
 
 
-def descendants(pid: int, *, since: int) -> set[int]:
+def descendants(pid: int, *, since: int, until: int | None = None) -> set[int]:
     """Return the processes that a process started, and what these started; the process itself may have ended.
 
-    A pid is used again: a child that began before `since`, or before its parent, is another one's.
+    A pid is used again: a child that began before `since`, or before its parent, is another one's, and so is one that
+    began after `until`, when the pid became another process's.
     """
-    known, found, waiting = parents(), set(), [(pid, since)]
+    known, found, waiting = parents(), set(), [(pid, since, until)]
     while waiting:
-        parent, began = waiting.pop()
+        parent, began, ended = waiting.pop()
         for child in (child for child, its_parent in known.items() if its_parent == parent and child not in found):
             try:
                 child_began = began_at(child)
             except OSError:
                 continue
-            if child_began is not None and child_began >= began:
+            if child_began is not None and child_began >= began and (ended is None or child_began < ended):
                 found.add(child)
-                waiting.append((child, child_began))
+                waiting.append((child, child_began, None))
     return found
 
 

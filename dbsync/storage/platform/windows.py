@@ -94,7 +94,9 @@ class WindowsPlatform(Platform):
         with suppress(FileExistsError):
             os.close(self.create(path, like=like))
         # The right to append and none to write: the system itself puts every write at the end.
-        handle = CreateFile(str(path), APPEND_ONLY, SHARED_FULLY, 0, OPEN_EXISTING, 0, 0)
+        handle = self.patiently(
+            lambda: CreateFile(str(path), APPEND_ONLY, SHARED_FULLY, 0, OPEN_EXISTING, 0, 0), briefly=True
+        )
         return int(msvcrt.open_osfhandle(handle, os.O_APPEND | os.O_WRONLY))  # type: ignore[attr-defined,unused-ignore]
 
     def open_claim(self, path: Path, *, through_links: bool = False) -> int:

@@ -43,6 +43,24 @@ print(Lock(Path("a.lock")).is_free())
     assert path.stat().st_size == 0
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions as POSIX has them")
+def test_an_account_that_may_not_write_the_file_may_lock_it(tmp_path: Path) -> None:
+    (tmp_path / "a.lock").touch(0o644)
+    tmp_path.chmod(0o755)
+    text = """
+import fcntl, os, sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from dbsync.storage.locks import Lock
+if os.geteuid() == 0:
+    os.setuid(65534)
+print(os.access("a.lock", os.W_OK), Lock(Path("a.lock")).try_take())
+"""
+    words = [sys.executable, "-I", "-c", text, str(ROOT)]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{os.geteuid() != 0} True\n"
+
+
 def test_a_lock_that_cannot_be_is_an_error_of_the_disk_and_leaves_no_descriptor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -125,6 +125,9 @@ def test_windows_gives_the_service_its_folders_and_the_clerks_theirs() -> None:
         ("rescue", "/deny", f"NT SERVICE\\tillkeeper-shop:(OI)(CI){changes}"),
         ("till.exe", "/deny", f"NT SERVICE\\tillkeeper-shop:{changes}"),
     ]
+    programs = [words[1] for words in service.grants() if words[3].endswith("RX")]
+    assert programs == [str(Path(ORDER.command[0]).parent), sys.base_prefix], "a Python of one person's own"
+    assert not [words for words in of_kit.grants() if words[3].endswith("RX")]
     of_one = WindowsService(ORDER._replace(for_machine=False), Answers())  # type: ignore[arg-type]
     assert not [words for words in of_one.grants() if "S-1-5-32-545" in words[3]]
 
@@ -140,6 +143,17 @@ def test_the_order_of_a_terminal_names_what_its_agent_writes_and_reads(till: Til
     done = subprocess.run([*order.command[:-3], "--version"], capture_output=True, text=True, check=True, cwd="/")
     assert done.stdout.startswith("tillkeeper")
     assert order.account == (this_platform().own_account().name if this_host().has_accounts else "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="two accounts are of POSIX")
+def test_the_agent_of_two_accounts_may_lead_the_stable_path(till: Till, tmp_path: Path) -> None:
+    link = tmp_path / "stable" / "app"
+    settings = till.settings._replace(stable_path=link)
+    assert link.parent not in order_for(settings).writes, "the app's own account leads it"
+    order = order_for(settings._replace(till_user="nobody"))
+    assert link.parent in order.writes
+    (line,) = [line for line in systemd.unit(order).splitlines() if line.startswith("ReadWritePaths=")]
+    assert f"-{link.parent}" in line.split()
 
 
 def test_the_service_of_a_kit_changes_neither_the_rescue_folder_nor_the_programs(

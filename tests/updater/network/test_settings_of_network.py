@@ -120,6 +120,30 @@ def test_secrets_of_the_agents_own_file_reach_the_server_and_nobody_else(vendor:
     assert "s3:cret" not in shown
 
 
+def test_trust_is_begun_again_through_the_terminals_own_way_to_the_repository(vendor: Vendor, till: Till) -> None:
+    needed = "Basic " + base64.b64encode(b"till:s3cret").decode()
+
+    def script(request: Request) -> None:
+        if request.headers.get("authorization") == needed:
+            request.good()
+        else:
+            request.reply("401 Unauthorized")
+
+    with wired(vendor.public, script) as server:
+        text = till.settings_path.read_text()
+        # Nothing listens at the address: only through its proxy, this server, the repository can be asked.
+        proxy = f'\n[network]\nproxy = "127.0.0.1:{server.port}"\n'
+        till.settings_path.write_text(text + proxy)
+        (till.settings.trust / "seen.json").unlink()
+        denied = till.run("trust", "reset", "--root", str(vendor.root))
+        assert (denied.returncode, "407" in denied.stderr or "401" in denied.stderr) == (75, True), denied.stderr
+        till.settings_path.write_text(text.replace(till.settings.url, server.url))
+        secrets(till, f'format = 1\n[secrets]\n"{server.url}" = "till:s3cret"\n')
+        done = till.run("trust", "reset", "--root", str(vendor.root))
+        assert (done.returncode, "is trusted" in done.stdout) == (0, True), done.stdout + done.stderr
+        assert till.check().outcome == "NOTHING_NEW"
+
+
 def test_a_token_and_a_proxy_have_secrets_too(till: Till) -> None:
     till.settings_path.write_text(
         till.settings_path.read_text().replace("mirrors = []", 'mirrors = ["https://bucket.example/public"]')

@@ -140,6 +140,13 @@ def test_a_debian_package_has_everything_hashed_and_listed(order: Order, tmp_pat
         line for line in (unpacked / "usr/lib/systemd/system/tillkeeper-sample-till.service").read_text().splitlines()
         if line.startswith("ExecStart=")
     )  # fmt: skip
+    entry = (unpacked / "etc/xdg/autostart/tillkeeper-sample-till.desktop").read_text()
+    (command,) = [line.removeprefix("Exec=") for line in entry.splitlines() if line.startswith("Exec=")]
+    # The Desktop Entry Specification, "The Exec key": rules for strings first, then for quoted arguments.
+    program, option, quoted = command.replace("\\\\", "\\").split(" ", 2)
+    script = re.sub(r'\\(["`$\\])', r"\1", quoted.removeprefix('"').removesuffix('"'))
+    assert (program, option) == ("sh", "-c")
+    assert script == 'test "$(id -un)" = "clerk" && exec /usr/bin/tillkeeper-sample-till launch'
     for script in ("postinst", "prerm", "postrm"):
         text = unpacked / "DEBIAN" / script
         assert subprocess.run(["sh", "-n", text], check=False).returncode == 0

@@ -104,6 +104,23 @@ def test_what_ends_before_the_stick_is_signed_anew_or_refused(vendor: Vendor, tm
     assert repository_client.look(asked, now=datetime.now(UTC) + 119 * DAY).answer is Answer.OK
 
 
+def test_a_stick_is_never_promised_for_longer_than_a_role_is_signed(vendor: Vendor, tmp_path: Path) -> None:
+    shutil.move(vendor.repository / "keys" / "targets", tmp_path / "targets")
+    with pytest.raises(PublishError) as raised:
+        write(vendor, tmp_path / "stick", days=120)
+    assert raised.value.hint.startswith("Choose fewer than 90 days")
+
+
+def test_terminals_of_every_channel_find_their_release_on_a_stick(vendor: Vendor, till: Till, tmp_path: Path) -> None:
+    vendor.release("1.1", schema=4)
+    vendor.publish(vendor.bundle("1.2rc1", schema=4), "1.2rc1", channel="beta")
+    assert write(vendor, tmp_path / "stick").versions == ("1.1", "1.2rc1")
+    offline = till.copy_to(tmp_path / "offline", str(tmp_path / "stick"))
+    assert offline.check().outcome == "SWAPPED"
+    assert offline.status()["candidate"]["version"] == "1.1"
+    assert write(vendor, tmp_path / "two", releases=2).versions == ("1.0", "1.1", "1.2rc1")
+
+
 def test_a_stick_has_the_files_of_its_releases_and_those_of_none() -> None:
     names = [
         *(f"till-{release}.{kind}" for release in ("1.0", "1.0.1", "1.1") for kind in ("manifest", "tar.gz", "pack")),

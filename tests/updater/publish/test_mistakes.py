@@ -18,12 +18,14 @@ from tests.helpers.vendor import ELSEWHERE, Vendor, copy_of, password
 from tests.sample_till.bundles import APP, replace_by_mended
 from tests.updater.publish.test_refusals import needs_posix
 from tests.updater.publish.test_refusals import publish as by_command
-from updater.publish import repository, steering, verify
+from updater.publish import forms, repository, steering, verify
 from updater.publish.errors import AwaitsSignatures, PublishError
 from updater.publish.signing import Workshop
 
 ROLES = ("targets", "snapshot", "timestamp")
 NO_WISH = verify.Wish()
+NEW_ONES = ("a new terminal: takes it", "a new terminal, by the archive: takes it")
+"""What is told of them."""
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -205,7 +207,8 @@ def test_what_a_terminal_could_not_take_is_refused_by_its_version_and_a_mended_b
     lines: list[str] = []
     done = publish(vendor, bundle, "1.1", wish=verify.Wish(told=lines.append))
     assert (done.version, done.already, done.files_placed > 0) == ("1.1", False, True)
-    assert [line.partition(" (")[0] for line in lines] == ["1.0: takes it", "a new terminal: takes it"]
+    taken = ["1.0: takes it", *NEW_ONES]
+    assert [line.partition(" (")[0] for line in lines] == taken
     assert till.check().outcome == "SWAPPED"
     assert not (vendor.repository / ".copy").exists()
 
@@ -233,7 +236,7 @@ def test_what_is_left_behind_can_be_accepted_by_name_and_a_sample_takes_the_plac
     later = vendor.bundle("1.2")
     (later / "migrations" / "0003_one_category.sql").write_text(text)
     said(later, 'least_agent = "99.0"')
-    wish = verify.Wish(accepted=frozenset({"1.0", "1.1", verify.NOTHING}))
+    wish = verify.Wish(accepted=frozenset({"1.0", "1.1", verify.NEW}))
     assert publish(vendor, later, "1.2", wish=wish).version == "1.2"
 
 
@@ -251,7 +254,7 @@ def test_five_living_versions_take_a_release_whose_migrations_settle_what_shops_
     replace_by_mended(bundle / "migrations", 6)
     lines: list[str] = []
     assert publish(vendor, bundle, "1.5", wish=verify.Wish(told=lines.append)).version == "1.5"
-    taken = [*(f"1.{place}: takes it" for place in range(5)), "a new terminal: takes it"]
+    taken = [*(f"1.{place}: takes it" for place in range(5)), *NEW_ONES]
     assert [line.partition(" (")[0] for line in lines] == taken
 
 
@@ -272,8 +275,8 @@ def test_a_beta_is_tried_by_terminals_that_ask_for_it(vendor: Vendor) -> None:
     publish(vendor, vendor.bundle("1.1rc1"), "1.1rc1", wish=wish, channel="beta")
     publish(vendor, vendor.bundle("1.1"), "1.1", wish=wish)
     assert [line.partition(" (")[0] for line in lines] == [
-        "1.0: takes it", "a new terminal: takes it",
-        "1.0: takes it", "1.1rc1: takes it", "a new terminal: takes it",
+        "1.0: takes it", *NEW_ONES,
+        "1.0: takes it", "1.1rc1: takes it", *NEW_ONES,
     ]  # fmt: skip
 
 
@@ -335,6 +338,40 @@ def test_a_bundle_is_tried_without_a_publish(vendor: Vendor) -> None:
     done = by_command(vendor, "verify", str(bundle), "--version", "1.1")
     assert (done.returncode, f"1.1 is for {ELSEWHERE}" in done.stderr) == (4, True), done.stderr
     assert (contents(vendor.public), contents(vendor.repository)) == before
+
+
+def test_nothing_is_tried_while_somebody_else_publishes(vendor: Vendor) -> None:
+    vendor.bundle("1.1")
+    with repository.locked(vendor.repository):
+        done = by_command(vendor, "verify", str(vendor.bundles / "1.1"), "--version", "1.1")
+    assert (done.returncode, "another publish is under way" in done.stderr) == (4, True), done.stderr
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("maker", "start", "words"),
+    [("make_pack", "a new terminal", "the pack: "), ("make_deltas", "1.0", "the delta")],
+)
+def test_a_form_that_no_terminal_can_use_is_refused_though_there_are_others(
+    vendor: Vendor, monkeypatch: pytest.MonkeyPatch, maker: str, start: str, words: str
+) -> None:
+    made = getattr(forms, maker)
+
+    def spoilt(*given: Any, **named: Any) -> Any:
+        result = made(*given, **named)
+        end = {"make_pack": "*.pack", "make_deltas": "*.delta"}[maker]
+        for path in (vendor.repository / "workshop" / "targets").rglob(end):
+            path.write_bytes(path.read_bytes()[:-40] + bytes(40))
+        for path in (vendor.repository / ".copy").rglob(end):
+            path.write_bytes(path.read_bytes()[:-40] + bytes(40))
+        return result
+
+    monkeypatch.setattr(forms, maker, spoilt)
+    before = contents(vendor.public)
+    with pytest.raises(PublishError) as raised:
+        publish(vendor, vendor.bundle("1.1"), "1.1")
+    assert (f"from {start}: " in raised.value.cause, words in raised.value.cause) == (True, True), raised.value.cause
+    assert contents(vendor.public) == before
 
 
 @pytest.mark.long

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -94,10 +95,15 @@ def test_a_lost_workshop_is_made_again_and_publishes(vendor: Vendor, tmp_path: P
     words = ["--app", "sample-till", "--public", str(vendor.public), "--keys", str(keys)]
     told = publish(vendor, "rebuild", *words)
     assert (told.returncode, "there is no root to begin with" in told.stderr) == (4, True), told.stderr
-    told = publish(vendor, "rebuild", *words, "--root", str(vendor.root))
+    told = publish(vendor, "rebuild", *words, "--root", str(vendor.root), "--expires", "timestamp=3")
     assert (told.returncode, "5 files were fetched" in told.stdout) == (0, True), told.stderr
+    assert "good for so many days: root 730, targets 90, snapshot 90, timestamp 3;" in told.stdout
     assert contents(vendor.public) == before
+    told = publish(vendor, "rebuild", "--metadata-only")
+    assert "timestamp 3;" in told.stdout, "the workshop keeps it"
     vendor.refresh()
+    signed = Metadata.from_file(str(vendor.public / "metadata" / "timestamp.json")).signed
+    assert timedelta(days=2) < signed.expires.replace(tzinfo=UTC) - datetime.now(UTC) <= timedelta(days=3)
     vendor.release("1.2", schema=6)
     check(vendor)
 

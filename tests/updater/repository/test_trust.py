@@ -183,12 +183,29 @@ def test_a_memory_that_is_lost_refuses_and_a_person_begins_again(
     other = tmp_path / "other.json"
     other.write_text("{}")
     refused = till.run("trust", "reset", "--root", str(other))
-    assert (refused.returncode, "REFUSED" in refused.stderr) == (4, True), refused.stderr
+    assert (refused.returncode, "as the root is none" in refused.stderr) == (4, True), refused.stderr
     assert till.run("check").stdout.startswith("TRUST_LOST: "), "nothing was changed"
     reset = till.run("trust", "reset", "--root", str(vendor.root))
     assert (reset.returncode, "is trusted" in reset.stdout) == (0, True), reset.stdout + reset.stderr
     assert till.check().outcome == "SWAPPED"
     assert till.report("TRUST_RESET")["alarm"] is True
+
+
+@pytest.mark.parametrize("loss", ["missing", "damaged", "of another role"])
+def test_a_root_that_is_lost_is_named_with_the_way_to_begin_again(vendor: Vendor, till: Till, loss: str) -> None:
+    vendor.release("1.1", schema=4)
+    path = till.settings.trust / "root.json"
+    if loss == "missing":
+        path.unlink()
+    else:
+        other = (vendor.public / "metadata" / "timestamp.json").read_bytes()
+        path.write_bytes(b"{" if loss == "damaged" else other)
+    done = till.run("check")
+    assert (done.returncode, done.stdout.startswith("TRUST_LOST: ")) == (4, True), done.stdout + done.stderr
+    assert "updater trust reset --root FILE" in done.stdout
+    reset = till.run("trust", "reset", "--root", str(vendor.root))
+    assert reset.returncode == 0, reset.stdout + reset.stderr
+    assert till.check().outcome == "SWAPPED"
 
 
 def test_trust_show_names_versions_expiries_and_keys(vendor: Vendor, till: Till) -> None:

@@ -179,6 +179,19 @@ def test_the_keeper_is_killed_too_and_the_next_launch_answers(shop: Shop) -> Non
     assert (done.wait(), shop.note()["pid"]) == (0, app)
 
 
+def test_the_keeper_is_killed_alone_and_the_launcher_keeps_the_log_small(shop: Shop) -> None:
+    shop.say("confirm")
+    shop.launch()
+    shop.wait("selling")
+    os.kill(shop.note()["keeper_pid"], KILL)
+    shop.say("sell")
+    shop.wait("sold")
+    until(lambda: (shop.shared / "app.log").stat().st_size <= SMALL_LOG)
+    assert (shop.shared / "app.log.1").stat().st_size <= 2 * SMALL_LOG
+    assert shop.is_open()
+    shop.say("end")
+
+
 @pytest.mark.parametrize("launcher_alone", [True, False])
 def test_the_app_goes_on_in_the_middle_of_a_sale_and_the_next_launch_attaches(shop: Shop, launcher_alone: bool) -> None:
     shop.say("confirm")

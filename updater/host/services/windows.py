@@ -6,6 +6,7 @@ Sources: learn.microsoft.com, under the names of the calls. Every failure of a c
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -162,6 +163,10 @@ class WindowsService(Service):
             # It comes before what is inherited from the folder above, in this place and in all below it.
             below = "" if path.suffix == PROGRAM else "(OI)(CI)"
             yield [tool, str(path), "/deny", f"{self.account}:{below}{CHANGES}", "/Q"]
+        if not self.order.only_read:
+            # Without a kit it is a Python that anybody may have installed, also for himself alone.
+            for path in {Path(self.order.command[0]).parent: None, Path(sys.base_prefix): None}:
+                yield [tool, str(path), "/grant", f"{self.account}:(OI)(CI)RX", "/Q"]
         if not self.order.for_machine:
             for path in self.order.reads:
                 yield [tool, str(path), "/grant", f"{self.account}:(OI)(CI)RX", "/Q"]
@@ -195,7 +200,7 @@ class WindowsService(Service):
                 )  # fmt: skip
 
     def status(self) -> ServiceStatus:
-        with self._refused("look at"):
+        with self._refused("status", doing="ask"):
             try:
                 with self._opened(SERVICE_LOOKS) as service:
                     state, pid, exit_code = _query(service)
@@ -222,16 +227,18 @@ class WindowsService(Service):
             yield service
 
     @contextmanager
-    def _refused(self, verb: str) -> Iterator[None]:
+    def _refused(self, command: str, *, doing: str = "") -> Iterator[None]:
         try:
             yield
         except OSError as error:
             hint = ""
             if _code(error) == win32.ACCESS_DENIED:
-                hint = f"Run `updater service {verb}` in a console that was started as administrator."
+                hint = f"Run `updater service {command}` in a console that was started as administrator."
             elif _code(error) == NO_SUCH:
                 hint = "Run `updater service install` as administrator first."
-            raise Refused(operation=f"{verb} the service", cause=error.strerror or str(error), hint=hint) from error
+            raise Refused(
+                operation=f"{doing or command} the service", cause=error.strerror or str(error), hint=hint
+            ) from error
 
 
 def _code(error: OSError) -> int:

@@ -9,7 +9,14 @@ import click
 
 from updater.cli.shared import FOLDER, in_words
 from updater.publish import repository
-from updater.publish.cli.shared import passwords_from, with_password_file, with_public, with_repository
+from updater.publish.cli.shared import (
+    numbers_of_roles,
+    passwords_from,
+    with_expires,
+    with_password_file,
+    with_public,
+    with_repository,
+)
 from updater.publish.keys import ROLES
 from updater.publish.storage import public_of
 
@@ -19,7 +26,7 @@ from updater.publish.storage import public_of
 @click.option("--app", required=True, help="The app's name: letters, digits, - and _.")
 @with_public
 @click.option("--keys", type=FOLDER, help="Folder of the private keys (default: in the repository).")
-@click.option("--expires", multiple=True, metavar="ROLE=DAYS", help="How long a role's signature is good.")
+@with_expires
 @click.option("--key", "keys_of_roles", multiple=True, metavar="ROLE=FILE", help="A key of another machine: its .pub.")
 @click.option("--threshold", multiple=True, metavar="ROLE=N", help="Signatures that a role needs (default: 1).")
 @with_password_file
@@ -29,7 +36,7 @@ def command(
     public: str,
     endpoint: str,
     keys: Path | None,
-    expires: tuple[str, ...],
+    expires: dict[str, int],
     keys_of_roles: tuple[str, ...],
     threshold: tuple[str, ...],
     password_file: Path | None,
@@ -42,23 +49,13 @@ def command(
             public=public_of(public, endpoint),
             keys=keys,
             passwords=passwords_from(password_file, new=True),
-            expiration_days=_numbers(expires, "--expires"),
+            expiration_days=expires,
             role_public=_files(keys_of_roles),
-            thresholds=_numbers(threshold, "--threshold"),
+            thresholds=numbers_of_roles(threshold, "--threshold"),
         )
     click.echo(f"The repository of {app} is in {folder}.")
     click.echo(f"Keys: {config.keys} (keep root's away from this machine)")
     click.echo(f"Public files: {config.public}; terminals trust {folder / 'workshop' / 'metadata' / '1.root.json'}")
-
-
-def _numbers(values: Iterable[str], option: str) -> dict[str, int]:
-    found = {}
-    for value in values:
-        role, _, number = value.partition("=")
-        if role not in ROLES or not number.isdecimal() or not int(number):
-            raise click.BadParameter(f"{value} is not ROLE=NUMBER with one of {', '.join(ROLES)}", param_hint=option)
-        found[role] = int(number)
-    return found
 
 
 def _files(values: Iterable[str]) -> dict[str, list[Path]]:

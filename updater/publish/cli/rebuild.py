@@ -8,7 +8,7 @@ import click
 
 from updater.cli.shared import FOLDER, in_words
 from updater.publish import rebuild
-from updater.publish.cli.shared import EXISTING_FILE, with_repository
+from updater.publish.cli.shared import EXISTING_FILE, with_expires, with_repository
 from updater.publish.storage import public_of
 
 
@@ -21,6 +21,7 @@ from updater.publish.storage import public_of
 @click.option("--endpoint", default="", help="Address of an S3 server other than Amazon's.")
 @click.option("--keys", type=FOLDER, help="Folder of the private keys (default: the workshop's).")
 @click.option("--root", type=EXISTING_FILE, help="A root that you trust, such as the terminals' 1.root.json.")
+@with_expires
 @click.option("--metadata-only", is_flag=True, help="Fetch no files of releases: for a machine that only refreshes.")
 def command(
     folder: Path,
@@ -29,6 +30,7 @@ def command(
     endpoint: str,
     keys: Path | None,
     root: Path | None,
+    expires: dict[str, int],
     metadata_only: bool,
 ) -> None:
     """Make a workshop, or bring an old one forward, from what is public. Nothing public changes."""
@@ -40,11 +42,14 @@ def command(
             keys_folder=keys,
             root=root,
             metadata_only=metadata_only,
+            expiration_days=expires,
         )
     versions = ", ".join(f"{role} {version}" for role, version in done.versions.items())
     if done.ahead:
         click.echo("The workshop is ahead of what is public: repeat the publish that was cut. Nothing was taken.")
         return
     click.echo(f"The workshop is as what is public: {versions}; {done.files_count} files were fetched")
+    days = ", ".join(f"{role} {count}" for role, count in done.expiration_days.items())
+    click.echo(f"Signatures are good for so many days: {days}; --expires changes them")
     if done.without_keys:
         click.echo(f"The keys of {', '.join(done.without_keys)} are not here.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ import click
 from updater.cli.shared import FOLDER
 from updater.host import this_host
 from updater.publish import steering
-from updater.publish.keys import Passwords
+from updater.publish.keys import ROLES, Passwords
 from updater.publish.tokens import PinOf
 
 EXISTING_FILE: Final = click.Path(path_type=Path, dir_okay=False, exists=True)
@@ -26,6 +26,26 @@ with_password_file = click.option(
     type=click.Path(path_type=Path, exists=True),
     help=f"File with the keys' password, or folder with a file for each key (else {VARIABLE}, or …_KEY, or it is asked"
     " for).",
+)
+
+
+def numbers_of_roles(values: Iterable[str], option: str) -> dict[str, int]:
+    """Return the values of an option `ROLE=NUMBER`."""
+    found = {}
+    for value in values:
+        role, _, number = value.partition("=")
+        if role not in ROLES or not number.isdecimal() or not int(number):
+            raise click.BadParameter(f"{value} is not ROLE=NUMBER with one of {', '.join(ROLES)}", param_hint=option)
+        found[role] = int(number)
+    return found
+
+
+with_expires = click.option(
+    "--expires",
+    multiple=True,
+    metavar="ROLE=DAYS",
+    callback=lambda _, __, values: numbers_of_roles(values, "--expires"),
+    help="How long a role's signature is good.",
 )
 
 

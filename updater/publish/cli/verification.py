@@ -19,7 +19,12 @@ def with_verification(command: Callable[..., None]) -> Callable[..., None]:
     @click.option(
         "--living", multiple=True, metavar="VERSION", help="A version that runs on terminals (default: the last 5)."
     )
-    @click.option("--strands", multiple=True, metavar="VERSION", help="A version whose terminals may be left behind.")
+    @click.option(
+        "--strands",
+        multiple=True,
+        metavar="VERSION",
+        help=f"A version whose terminals may be left behind; {verify.NEW} for new terminals.",
+    )
     @click.option("--sample-database", "samples", type=EXISTING_FILE, multiple=True, help="A database to migrate too.")
     @click.option("--oldest-agent", default="0", metavar="VERSION", help="No terminal has an older Tillkeeper.")
     @click.option("--oldest-sqlite", default="", metavar="VERSION", help="No terminal has an older SQLite.")

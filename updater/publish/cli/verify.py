@@ -36,7 +36,8 @@ def command(
 ) -> None:
     """Let scratch terminals of every living version take BUNDLE, as `release` does; nothing is published."""
     passwords = passwords_from(password_file)
-    with in_words(), repository.copied(folder) as copy:
+    # A copy that is made while somebody else publishes would be of two states.
+    with in_words(), repository.locked(folder), repository.copied(folder) as copy:
         done = repository.release(
             folder=copy,
             bundle=bundle,

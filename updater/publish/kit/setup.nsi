@@ -168,14 +168,14 @@ Function un.onInit
 FunctionEnd
 
 Section Uninstall
-  ; The agent may have brought a newer kit: the program finds the one that runs.
-  IfFileExists "$INSTDIR\current.json" 0 broken
+  ; The agent may have brought a newer kit: the program finds the one that runs, also without a pointer.
+  IfFileExists "$INSTDIR\rescue\python\python.exe" 0 broken
   nsExec::ExecToLog '"$INSTDIR\rescue\python\python.exe" -I "$INSTDIR\tillkeeper.exe" kit remove'
   Pop $0
   ; 70: no kit is left.
   StrCmp $0 70 broken
   ${If} $0 != 0
-    ${Die} 16 "The till is open. Close it, and remove this again; nothing was removed ($0)."
+    ${Die} 16 "The till is open, or its service does not end. Close the till, and remove this again; nothing was removed ($0)."
   ${EndIf}
   SetOutPath "$TEMP"
   ClearErrors

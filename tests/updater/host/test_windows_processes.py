@@ -1,0 +1,31 @@
+"""Processes of Windows whose pids were used again: what began in another one's time is none of ours."""
+
+from __future__ import annotations
+
+import pytest
+
+from dbsync.storage.platform import win32
+
+BEGAN = {20: 150, 21: 160, 30: 250, 31: 260, 40: 90}
+"""When each process began. The app had the pid 10 from 100 on; another program has it from 200 on."""
+PARENTS = {20: 10, 21: 20, 30: 10, 31: 30, 40: 10}
+
+
+@pytest.fixture(autouse=True)
+def processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with those processes."""
+    monkeypatch.setattr(win32, "parents", lambda: PARENTS)
+    monkeypatch.setattr(win32, "began_at", BEGAN.get)
+
+
+def test_children_of_the_program_that_has_the_pid_now_are_another_ones() -> None:
+    assert win32.descendants(10, since=100, until=200) == {20, 21}
+
+
+def test_what_a_child_starts_later_is_the_apps_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(win32, "began_at", {**BEGAN, 21: 300}.get)
+    assert win32.descendants(10, since=100, until=200) == {20, 21}
+
+
+def test_while_nobody_else_has_the_pid_all_its_children_are_the_apps() -> None:
+    assert win32.descendants(10, since=100) == {20, 21, 30, 31}
