@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Final
@@ -17,7 +18,7 @@ from dbsync.migrations.engines import registry
 from dbsync.migrations.history import HistoryKind, Release
 from dbsync.migrations.local_additions import Known
 from dbsync.migrations.write_log import Written, together
-from dbsync.model import Backup, Migration, MigrationKind, SchemaNumber, Sha256, TrialId
+from dbsync.model import Backup, Migration, MigrationKind, SchemaNumber, Sha256, State, TrialId
 from dbsync.progress import Event, EventKind, WorkPhase
 from dbsync.storage import connections, file_calls, files
 from dbsync.storage.background import Beside
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from io import BufferedReader
 
 _BEFORE: Final = "before_migrations"
+PROOF_WAITS_SECONDS: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""How long a committed database that cannot be read is waited for, until it counts as not proven."""
 
 
 class Transaction(Shared):
@@ -244,6 +247,11 @@ class Transaction(Shared):
 
     def check_committed(self) -> None:
         self._meter.phase(WorkPhase.CHECK)
+        for seconds in PROOF_WAITS_SECONDS:
+            if self.look().state not in (State.UNAVAILABLE, State.LOCKED):
+                break
+            # Somebody reads what has just been written, such as a virus scanner: that says nothing about the release.
+            time.sleep(seconds)
         try:
             problem = self._checked_and_digested() if self._digests and not self._side_files() else self._checked()
         except TillkeeperError as error:

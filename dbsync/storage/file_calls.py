@@ -39,7 +39,7 @@ def open_unbuffered(path: Path) -> FileIO:
 
 
 def open_to_write(path: Path, mode: str, *, buffering: int = -1) -> BinaryIO:
-    """Open a file to write bytes: `wb`, `xb`, `r+b` or `w+b`; without buffering each write is the system's."""
+    """Open a file to write bytes: `wb`, `x+b`, `r+b` or `w+b`; without buffering each write is the system's."""
     return cast("BinaryIO", patiently(lambda: path.open(mode, buffering=buffering)))
 
 

@@ -312,6 +312,9 @@ class SimulatedTill(Till):
         self.world.helper = False
         return True
 
+    def held_database(self) -> str:
+        return ""
+
     def note_start(self, release: Release, *, failed: bool) -> int:
         return 0
 

@@ -8,9 +8,9 @@ import stat
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final, Self, assert_never
+from typing import BinaryIO, Final, assert_never
 
-from dbsync.storage import file_calls, files
+from dbsync.storage import file_calls
 from dbsync.storage.platform import this_platform
 from updater.bundles.packs import Head, Moved, New, Part, Patched, Source, Stream, read_head, sources, unusable
 from updater.bundles.patches import patched
@@ -72,15 +72,22 @@ class Unpacking:
             case New():
                 self._write(part.path, entry, streams[Stream.LITERALS].pieces(entry.size_bytes))
             case Moved():
-                with self._open_base(part.base) as base:
-                    self._write(part.path, entry, _copied(base, entry.size_bytes))
+                self._least_waiting().do(partial(self._copy, part, entry))
             case Patched():
-                with self._open_base(part.base) as base:
+                with self._open_base(part.base) as file:
+                    base = _Base(file)
                     self._write(part.path, entry, patched(base, part, streams, entry.size_bytes))
             case _:
                 assert_never(part)
 
-    def _open_base(self, path: str) -> _Base:
+    def _copy(self, part: Moved, entry: FileEntry) -> None:
+        with self._open_base(part.base) as base:
+            Target(part.path, entry, self._folder).copy(base)
+
+    def _least_waiting(self) -> Behind:
+        return min(self._threads, key=Behind.waiting_count)
+
+    def _open_base(self, path: str) -> BinaryIO:
         """Open a file of the old version; what another account put in its place is neither followed nor waited for."""
         if self._base is None:
             raise unusable("it is a pack and names an old file")
@@ -92,14 +99,14 @@ class Unpacking:
             os.close(descriptor)
             raise unusable("it is not a file", self._base / path)
         # A buffer would be filled for each piece of it.
-        return _Base(os.fdopen(descriptor, "rb", buffering=0))
+        return os.fdopen(descriptor, "rb", buffering=0)
 
     def _write(self, path: str, entry: FileEntry, chunks: Iterator[bytes | memoryview] | Iterator[bytes]) -> None:
         """Have a file written behind: while its bytes are hashed and written, the next ones are unpacked.
 
         One thread has all steps of a file. One in which a step failed soon has none waiting, and tells the next file.
         """
-        behind, target = min(self._threads, key=Behind.waiting_count), Target(path, entry, self._folder)
+        behind, target = self._least_waiting(), Target(path, entry, self._folder)
         try:
             behind.do(target.begin)
             for chunk in chunks:
@@ -111,24 +118,11 @@ class Unpacking:
             raise
 
 
-def _copied(base: _Base, size_bytes: int) -> Iterator[bytes]:
-    """Yield the bytes of a file, as many as the new one has; of a file with more, the hash tells."""
-    while size_bytes and (chunk := base.read(min(size_bytes, files.READ_SIZE_BYTES))):
-        size_bytes -= len(chunk)
-        yield chunk
-
-
 class _Base:
     """An open file of the old version: whatever it cannot read, the whole release can be fetched."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file: Final = file
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
 
     def seek(self, place: int) -> None:
         self._file.seek(place)

@@ -168,7 +168,7 @@ class Versions:
         def open_target(path: str, entry: FileEntry) -> BinaryIO:
             target = staging / path
             _make_folders(target.parent)
-            file = file_calls.open_to_write(target, "xb")
+            file = file_calls.open_to_write(target, "x+b")
             target.chmod(entry.mode)
             return file
 

@@ -9,6 +9,8 @@ from contextlib import ExitStack, contextmanager
 from queue import Queue
 from typing import BinaryIO, Final, NamedTuple, Self
 
+from dbsync.storage import files
+from dbsync.storage.platform import this_platform
 from updater.bundles.packs import unusable
 from updater.manifest import FileEntry
 
@@ -56,6 +58,27 @@ class Target:
             raise
         self._size_bytes += len(chunk)
 
+    def copy(self, base: BinaryIO) -> None:
+        """Make the whole file of an old one, in one step: of the same blocks where the disk can, else byte by byte.
+
+        What is hashed is the new file. An old one that has more is cut off; the hash tells.
+
+        Raises:
+            PackUnusable: it is not what was signed, or the old one cannot be read.
+        """
+        self.begin()
+        assert self._file is not None
+        with self._file as file:
+            if not this_platform().share_blocks(source=base.fileno(), target=file.fileno()):
+                for chunk in _chunks(base, self._entry.size_bytes):
+                    self.take(chunk)
+            else:
+                file.truncate(self._entry.size_bytes)
+                for chunk in _chunks(file, self._entry.size_bytes):
+                    self._digest.update(chunk)
+                    self._size_bytes += len(chunk)
+        self.finish()
+
     def finish(self) -> None:
         """End the file.
 
@@ -71,6 +94,19 @@ class Target:
         """Close the file, if it is open."""
         if self._file is not None:
             self._file.close()
+
+
+def _chunks(file: BinaryIO, size_bytes: int) -> Iterator[bytes]:
+    """Yield the bytes of a file, as many as the new one has."""
+    while size_bytes:
+        try:
+            chunk = file.read(min(size_bytes, files.READ_SIZE_BYTES))
+        except OSError as cause:
+            raise unusable(f"an old file cannot be read: {cause.strerror or cause}") from cause
+        if not chunk:
+            return
+        size_bytes -= len(chunk)
+        yield chunk
 
 
 class Behind:

@@ -47,6 +47,16 @@ def ended(trial: Trial, *, exit_code: int, seconds: float, words: str = "") -> T
     )
 
 
+def spoilt(trial: Trial, *, seconds: float) -> Trial:
+    """Return the trial after this machine kept its app from working: an interruption, and no failed launch."""
+    return trial._replace(
+        act=Act.NONE,
+        launches_count=trial.launches_count - 1,
+        interruptions_count=trial.interruptions_count + 1,
+        running_seconds=trial.running_seconds + seconds,
+    )
+
+
 def how_it_ended(exit_code: int, words: str) -> str:
     """Return how a failed app ended, in words: -1 stands for a code that nobody learned."""
     known = f"it ended with code {exit_code}" if exit_code != -1 else "it ended"

@@ -279,6 +279,10 @@ class Till(Records):
         """End what an app that has ended left running; return whether all of it is gone."""
 
     @abstractmethod
+    def held_database(self) -> str:
+        """Return why the app cannot write its database now, such as another program that holds it; empty if it can."""
+
+    @abstractmethod
     def note_start(self, release: Release, *, failed: bool) -> int:
         """Count consecutive failed starts of a release that is not on trial, and return the count."""
 

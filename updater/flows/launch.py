@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, assert_never
 from dbsync.errors import TillkeeperError, interrupts, wrapped
 from dbsync.outcomes import NamedOutcome, OutcomeName
 from updater.decisions import launcher
-from updater.decisions.trial import counted, ended
+from updater.decisions.trial import counted, ended, how_it_ended, spoilt
 from updater.errors import AppAlreadyRunning, Busy, outcome_of
 from updater.flows.effects import AppEvent, AppEventKind, Till, locked_already, terminal_locked
 from updater.model import (
@@ -467,21 +467,40 @@ class _Run:
 
     def _ended(self, release: Release, trial: Trial | None, event: AppEvent) -> Launched | None:
         self.app = None
+        held = self._held_database() if event.exit_code != 0 else ""
+        if held:
+            # The app cannot work here now, whatever its release.
+            held = f"{how_it_ended(event.exit_code, event.words)}; {held}"
+            report = Report(OutcomeName.MACHINE_PROBLEM, release, ReportPhase.START, cause=held, opens=False)
+            self._tell(report._replace(done="it is not held against the release"))
         if trial is not None:
-            current = self._count_end(release, trial, event)
+            current = self._count_end(release, trial, event, spoils=bool(held))
             if current is not None and current.verdict is not Verdict.CONFIRMED:
+                if held:
+                    # Not at once again: each start would be an interruption.
+                    problem = OutcomeName.MACHINE_PROBLEM
+                    return Launched(problem, problem.exit_status, release, held)
                 closed = event.exit_code == 0 and current.verdict is Verdict.OPEN
                 return Launched(TerminalOutcome.CLOSED_UNCONFIRMED, 0, release) if closed else None
         try:
-            self._note_end(release, event, on_trial=trial is not None)
+            if not held:
+                self._note_end(release, event, on_trial=trial is not None)
         except BaseException as error:
             # A note for support must not take the place of the app's own exit status.
             if interrupts(error):
                 raise
         return Launched(TerminalOutcome.APP_ENDED, event.exit_code, release)
 
-    def _count_end(self, release: Release, trial: Trial, event: AppEvent) -> Trial | None:
-        """Record how the app of a trial ended, and return the trial.
+    def _held_database(self) -> str:
+        try:
+            return self.till.held_database()
+        except BaseException as error:
+            if interrupts(error):
+                raise
+            return ""
+
+    def _count_end(self, release: Release, trial: Trial, event: AppEvent, *, spoils: bool) -> Trial | None:
+        """Record how the app of a trial ended, and return the trial; `spoils`: whether this machine was the cause.
 
         If that cannot be written, the launch stays counted as one that did not confirm, as after a crash.
         """
@@ -489,7 +508,10 @@ class _Run:
             with terminal_locked(self.till):
                 current = self.till.read_trial(trial.trial_id)
                 if current is not None and current.verdict is Verdict.OPEN:
-                    current = ended(current, exit_code=event.exit_code, seconds=event.seconds, words=event.words)
+                    if spoils:
+                        current = spoilt(current, seconds=event.seconds)
+                    else:
+                        current = ended(current, exit_code=event.exit_code, seconds=event.seconds, words=event.words)
                     self.till.write_trial(current)
         except BaseException as error:
             if interrupts(error):

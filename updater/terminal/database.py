@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,23 @@ def look_at(settings: Settings, *, reads_only: bool = False) -> Facts:
         had_data=lambda: _traces(settings),
         opened=opened,
     )
+
+
+def why_not_writable(settings: Settings) -> str:
+    """Return why nobody can write the database now; empty if somebody can, or if there is none.
+
+    Only for a process that has it not open: closing a file ends the locks of its process on it
+    (sqlite.org/howtocorrupt.html, 2.2).
+    """
+    from dbsync.storage.platform import this_platform
+
+    try:
+        os.close(this_platform().open_binary(settings.database, os.O_RDWR, mode=0o600))
+    except FileNotFoundError:
+        return ""
+    except OSError as cause:
+        return f"{settings.database.name} cannot be written now: {cause.strerror or cause}"
+    return ""
 
 
 def _has_log(settings: Settings) -> bool:

@@ -311,6 +311,11 @@ class Terminal(Till):
     def end_left(self) -> bool:
         return self._watch.end_left()
 
+    def held_database(self) -> str:
+        from updater.terminal.database import why_not_writable
+
+        return why_not_writable(self.settings)
+
     def note_start(self, release: Release, *, failed: bool) -> int:
         return self._watch.note_start(release, failed=failed)
 

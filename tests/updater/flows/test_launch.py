@@ -158,6 +158,23 @@ def test_a_candidate_that_cannot_be_started_leads_to_the_good_release_in_the_sam
     assert told == ["STATE_NOT_WRITABLE"] * 2 + ["APP_FAILED", "RESTORED"]
 
 
+def test_an_app_whose_database_somebody_holds_is_not_the_release_that_fails() -> None:
+    world = swapped()
+    till = SimulatedTill(world, "launcher")
+    held = "pos_system.db cannot be written now: Backup (4312) has it open"
+    till.held_database = lambda: held  # type: ignore[method-assign]
+    world.behaviour["1.1"] = "crash"
+    for number in range(1, 4):
+        done = launched(world, till)
+        assert (done.outcome, done.exit_code, held in done.cause) == ("MACHINE_PROBLEM", 75, True)
+        (trial,) = (value for name, value in world.visible().items() if name.startswith("trial/"))
+        assert (trial.verdict, trial.launches_count, trial.interruptions_count) == ("open", 0, number)
+    assert [report.outcome for report in world.told if report.phase == "start"] == ["MACHINE_PROBLEM"] * 3
+    world.behaviour["1.1"] = "good"
+    assert launched(world, till).outcome == TerminalOutcome.APP_ENDED
+    assert world.started[-1][0] == "1.1"
+
+
 # ------------------------------------------------------------------------------------------------------ for real
 
 

@@ -181,7 +181,8 @@ def test_the_keeper_is_killed_too_and_the_next_launch_answers(shop: Shop) -> Non
 
 def test_the_keeper_is_killed_alone_and_the_launcher_keeps_the_log_small(shop: Shop) -> None:
     shop.say("confirm")
-    shop.launch()
+    # On Windows a launcher whose output nobody reads waits.
+    shop.launch(stdout=subprocess.DEVNULL)
     shop.wait("selling")
     os.kill(shop.note()["keeper_pid"], KILL)
     shop.say("sell")
@@ -219,6 +220,23 @@ def test_the_app_goes_on_in_the_middle_of_a_sale_and_the_next_launch_attaches(sh
     expected = 7 if launcher_alone else -1
     assert this_host().attach(running).wait(limit_seconds=PATIENCE_SECONDS) == expected
     assert not shop.is_open()
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="Jobs are of Windows")
+def test_a_job_that_nothing_may_leave_does_not_keep_the_till_shut(shop: Shop) -> None:
+    job = win32.Job(kills_on_close=True)
+    launcher = shop.launch()
+    job.add(int(launcher._handle))  # type: ignore[attr-defined]
+    shop.say("confirm")
+    app = int(shop.wait("started"))
+    shop.wait("selling")
+    assert {app, shop.note()["keeper_pid"]} <= set(job.pids()), "the keeper could not leave it"
+    shop.say("sell")
+    shop.wait("sold")
+    job.close()
+    launcher.wait()
+    until(lambda: not shop.is_open())
+    assert "R-in-the-middle" in shop.terminal.sales()
 
 
 @pytest.mark.skipif(sys.platform != "win32", reason="programs without a console are of Windows")
