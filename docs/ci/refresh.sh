@@ -1,5 +1,6 @@
 #!/bin/sh
 # Sign the timestamp anew, every night. The environment is that of release.sh; KEYS has the key of timestamp alone.
+# A repository that was made with `init --expires timestamp=DAYS` needs the same option here: nothing public says it.
 set -eu
 updater publish rebuild --app "$APP" --public "$PUBLIC" --endpoint "${ENDPOINT-}" --keys "$KEYS" --root "$ROOT" --metadata-only
 status=0
