@@ -44,7 +44,7 @@ def nothing_is_staged(till: Till) -> bool:
     return len(names) == 1 and till.status()["phase"] == "IDLE"
 
 
-@pytest.mark.parametrize("date", ["Fri, 31 Dec 9999 23:59:59 -0100", "Mon, 01 Jan 0001 00:00:00 +0100", "soon"])
+@pytest.mark.parametrize("date", ["Fri, 31 Dec 9999 23:59:59 -0100", "soon"])
 def test_a_date_that_is_none_stops_no_look(vendor: Vendor, till: Till, date: str) -> None:
     assert till.check().outcome == "NOTHING_NEW"
     with wired(vendor.public, lambda request: request.good(f"Date: {date}")) as server:
