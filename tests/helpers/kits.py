@@ -31,8 +31,8 @@ BROKEN: Final = {
     "good": ("", "", ""),
     "blind": (
         "updater/repository/look.py",
-        "        root = file_calls.read_bytes(self.trust / trust.ROOT_NAME)\n",
-        '        raise RuntimeError("this agent cannot look")\n',
+        "            root = self._root()\n",
+        '            raise RuntimeError("this agent cannot look")\n',
     ),
     "crash": ("updater/cli/run.py", "    kit_use.hold()\n", "    os._exit(9)\n"),
     "syntax": ("updater/flows/agent.py", "STEPS_LIMIT: Final = 20\n", "STEPS_LIMIT: Final = = 20\n"),
