@@ -13,6 +13,12 @@ class BadBundle(PublishError):
     """The bundle cannot be a release."""
 
 
+class FarVersion(BadBundle):
+    """The version is far from the last one, which may be a typing error."""
+
+    hint_by_default = "If it is meant so: --version-jump."
+
+
 class BadPassword(PublishError):
     """A key's password is missing or wrong."""
 

@@ -32,7 +32,7 @@ from updater.decisions.rollout import (
 )
 from updater.model import STABLE, ReleaseId
 from updater.publish import clock
-from updater.publish.errors import BadBundle, PublishError
+from updater.publish.errors import BadBundle, FarVersion, PublishError
 from updater.publish.signing import Workshop
 from updater.publish.storage import Storage
 from updater.repository.steering import document_of
@@ -67,15 +67,12 @@ def check_jump(*, version: str, latest: Version) -> None:
     """Refuse a version that is far from the last one: a typing error would shut out every number in between.
 
     Raises:
-        BadBundle: it is far.
+        FarVersion: it is far.
     """
     new, old = (*Version(version).release, 0), (*latest.release, 0)
     is_far = new[0] > old[0] + MAJOR_STEP or (new[0] == old[0] and new[1] > old[1] + MINOR_STEP)
     if is_far or Version(version).epoch != latest.epoch:
-        raise BadBundle(
-            operation="publish", cause=f"{version} is far from {latest}, the last one",
-            hint="If it is meant so: --version-jump.",
-        )  # fmt: skip
+        raise FarVersion(operation="publish", cause=f"{version} is far from {latest}, the last one")
 
 
 def releases(workshop: Workshop) -> dict[str, ReleaseId]:

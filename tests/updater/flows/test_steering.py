@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from tests.helpers.shop import files
 from tests.helpers.terminal import Till
@@ -13,8 +14,10 @@ from tests.helpers.vendor import Vendor, copy_of, password, served
 from tests.sample_till.bundles import APP
 from tests.updater.publish.test_refusals import publish
 from updater.decisions.rollout import BRAKE, SIZE_LIMIT_BYTES, Brake
+from updater.host import this_host
 from updater.model import ReleaseId
 from updater.publish import repository, rollout, steering
+from updater.publish.cli.release import command as release_command
 from updater.publish.errors import PublishError
 from updater.publish.serve import make_server
 
@@ -292,6 +295,20 @@ def test_a_version_far_from_the_last_one_asks(vendor: Vendor) -> None:
     assert files(vendor.public) == before
     steer(vendor, "release", str(vendor.bundles / "20.0"), "--version", "20.0", "--version-jump")
     assert document(vendor)["sequence"] == 2
+
+
+def test_a_person_at_a_console_is_asked_about_it(vendor: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(this_host()), "can_ask", lambda _: True)
+    monkeypatch.setenv("TILLKEEPER_KEY_PASSWORD", password("any") or "")
+    before = files(vendor.public)
+    words = ["--repository", str(vendor.repository), str(vendor.bundle("20.0")), "--version", "20.0"]
+    for answer, published in (("n\n", False), ("\n", False), ("y\n", True)):
+        done = CliRunner().invoke(release_command, [*words, "--unverified", "--no-pack"], input=answer)
+        assert (done.exit_code, "20.0 is far from 1.0, the last one. Is it meant so?" in done.output) == (
+            0 if published else 4,
+            True,
+        ), done.output
+        assert (files(vendor.public) != before) is published
 
 
 def test_a_channel_goes_up_only(vendor: Vendor) -> None:

@@ -11,7 +11,13 @@ from updater.cli.progress_bar import steps_bar
 from updater.cli.shared import FOLDER, in_words
 from updater.model import STABLE
 from updater.publish import repository, verify
-from updater.publish.cli.shared import EXISTING_FILE, passwords_from, with_password_file, with_repository
+from updater.publish.cli.shared import (
+    EXISTING_FILE,
+    passwords_from,
+    with_far_version,
+    with_password_file,
+    with_repository,
+)
 from updater.publish.cli.verification import with_verification
 from updater.publish.forms import DELTAS_COUNT, Forms
 
@@ -44,7 +50,8 @@ def command(
     """Publish the folder BUNDLE as a new release. Repeating a publish that was cut finishes it."""
     passwords = passwords_from(password_file)
     with in_words(), steps_bar() as progress:
-        done = repository.release(
+        publish = partial(
+            repository.release,
             folder=folder,
             bundle=bundle,
             version=version,
@@ -53,9 +60,9 @@ def command(
             forms=Forms(pack=pack, deltas_count=deltas_count),
             progress=progress,
             channel=channel,
-            accepts_jump=version_jump,
             verify=None if unverified else partial(verify.verify, passwords=passwords, wish=wish),
         )
+        done = with_far_version(lambda accepts: publish(accepts_jump=accepts), accepts=version_jump)
     word = "was published already" if done.already and not done.files_placed else "is published"
     click.echo(f"{done.version} {word}: schema {done.schema}, {done.archive_size_bytes / 1e6:.2f} MB")
     for name, size_bytes in done.forms:

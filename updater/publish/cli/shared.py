@@ -12,7 +12,9 @@ import click
 from updater.cli.shared import FOLDER
 from updater.host import this_host
 from updater.publish import steering
+from updater.publish.errors import FarVersion
 from updater.publish.keys import ROLES, Passwords
+from updater.publish.repository import Published
 from updater.publish.tokens import PinOf
 
 EXISTING_FILE: Final = click.Path(path_type=Path, dir_okay=False, exists=True)
@@ -86,6 +88,21 @@ def passwords_from(file: Path | None, *, new: bool = False) -> Passwords:
         return asked[key]
 
     return password
+
+
+def with_far_version(publish: Callable[[bool], Published], *, accepts: bool) -> Published:
+    """Publish, or try to, and ask about a version that is far from the last one where somebody can answer.
+
+    Args:
+        publish: is told whether such a version is accepted.
+        accepts: whether it was accepted beforehand.
+    """
+    try:
+        return publish(accepts)
+    except FarVersion as error:
+        if not this_host().can_ask() or not click.confirm(f"{error.cause}. Is it meant so?", err=True):
+            raise
+    return publish(True)
 
 
 def show_steering(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -9,7 +10,13 @@ import click
 from updater.cli.shared import FOLDER, in_words
 from updater.model import STABLE
 from updater.publish import repository, verify
-from updater.publish.cli.shared import EXISTING_FILE, passwords_from, with_password_file, with_repository
+from updater.publish.cli.shared import (
+    EXISTING_FILE,
+    passwords_from,
+    with_far_version,
+    with_password_file,
+    with_repository,
+)
 from updater.publish.cli.verification import with_verification
 
 
@@ -38,14 +45,15 @@ def command(
     passwords = passwords_from(password_file)
     # A copy that is made while somebody else publishes would be of two states.
     with in_words(), repository.locked(folder), repository.copied(folder) as copy:
-        done = repository.release(
+        publish = partial(
+            repository.release,
             folder=copy,
             bundle=bundle,
             version=version,
             config_file=config_file,
             passwords=passwords,
             channel=channel,
-            accepts_jump=version_jump,
         )
+        done = with_far_version(lambda accepts: publish(accepts_jump=accepts), accepts=version_jump)
         verify.verify(copy, done.version, passwords=passwords, wish=wish)
     click.echo(f"{done.version} can be published: every terminal that was tried takes it")
