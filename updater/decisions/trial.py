@@ -47,13 +47,12 @@ def ended(trial: Trial, *, exit_code: int, seconds: float, words: str = "") -> T
     )
 
 
-def spoilt(trial: Trial, *, seconds: float) -> Trial:
-    """Return the trial after this machine kept its app from working: an interruption, and no failed launch."""
+def spoilt(trial: Trial) -> Trial:
+    """Return the trial after this machine kept its app from working: an interruption, and no launch of it counts."""
     return trial._replace(
         act=Act.NONE,
         launches_count=trial.launches_count - 1,
         interruptions_count=trial.interruptions_count + 1,
-        running_seconds=trial.running_seconds + seconds,
     )
 
 

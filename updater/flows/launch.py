@@ -509,7 +509,7 @@ class _Run:
                 current = self.till.read_trial(trial.trial_id)
                 if current is not None and current.verdict is Verdict.OPEN:
                     if spoils:
-                        current = spoilt(current, seconds=event.seconds)
+                        current = spoilt(current)
                     else:
                         current = ended(current, exit_code=event.exit_code, seconds=event.seconds, words=event.words)
                     self.till.write_trial(current)

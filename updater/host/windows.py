@@ -62,6 +62,7 @@ class WindowsMain(MainProcess):
         self.pid = process.pid
         self._process: Final = process
         self._job: Final = job
+        self._began: Final = _began_at(process.pid)
         self._asked: Final = asked
         """An event by which others ask the app to end, through this process: it has no console to lose."""
 
@@ -80,10 +81,13 @@ class WindowsMain(MainProcess):
     def left(self) -> list[tuple[int, str | None]]:
         """Return what is still in its Job, which is gone with the keeper's handle, and what has left that.
 
-        While the keeper has the main process open, nobody else gets its pid.
+        While the keeper has the main process open, nobody else gets its pid; somebody else may have had it before.
         """
         found: list[tuple[int, str | None]] = []
-        for pid in {*self._job.pids(), *win32.descendants(self.pid, since=0)}:
+        pids = set(self._job.pids())
+        if self._began is not None:
+            pids |= win32.descendants(self.pid, since=self._began)
+        for pid in sorted(pids):
             with suppress(OSError):
                 if pid != self.pid and (began := win32.began_at(pid)) is not None:
                     found.append((pid, str(began)))

@@ -170,6 +170,7 @@ def test_an_app_whose_database_somebody_holds_is_not_the_release_that_fails() ->
         (trial,) = (value for name, value in world.visible().items() if name.startswith("trial/"))
         assert (trial.verdict, trial.launches_count, trial.interruptions_count) == ("open", 0, number)
     assert [report.outcome for report in world.told if report.phase == "start"] == ["MACHINE_PROBLEM"] * 3
+    assert trial.running_seconds == 0.0, "nor does it run out of the time in which it must confirm"
     world.behaviour["1.1"] = "good"
     assert launched(world, till).outcome == TerminalOutcome.APP_ENDED
     assert world.started[-1][0] == "1.1"
