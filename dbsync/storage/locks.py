@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -37,6 +35,8 @@ class Lock:
         self.path: Final = path
         self._like: Final = like
         self._descriptor: int | None = None
+        self._reads = False
+        """Whether this account may not write the file: each refusal takes a while on Windows."""
 
     @property
     def held(self) -> bool:
@@ -80,16 +80,14 @@ class Lock:
     def _opened(self) -> int:
         platform, like = this_platform(), self._like
         if like is None:
-            try:
-                # Locking needs no right to write, and a clerk has none to what an administrator has installed.
-                descriptor = platform.open_claim(self.path, through_links=True)
-            except FileNotFoundError:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                return platform.open_binary(self.path, os.O_RDWR | os.O_CREAT, mode=0o666)
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                os.close(descriptor)
-                raise OSError(errno.EINVAL, "it is no file", str(self.path))
-            return descriptor
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if not self._reads:
+                try:
+                    return platform.open_binary(self.path, os.O_RDWR | os.O_CREAT, mode=0o666)
+                except PermissionError:
+                    # Locking needs no right to write, and a clerk has none to what an administrator has installed.
+                    self._reads = True
+            return platform.open_binary(self.path, os.O_RDONLY, mode=0)
         make_folder(self.path.parent, like=like)
         with suppress(FileExistsError):
             return platform.create(self.path, like=like)

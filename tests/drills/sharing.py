@@ -41,8 +41,10 @@ from tests.helpers.vendor import Vendor, copy_of, served, serving
 from updater.cli import rollback_conversation
 from updater.flows import effects
 from updater.flows.agent import cycle
+from updater.flows.confirm import confirm
+from updater.flows.first_install import first_version
 from updater.flows.launch import launch
-from updater.model import ProcessKind, Verdict
+from updater.model import ProcessKind, TrialId, Verdict
 from updater.terminal import events
 from updater.terminal.live import Terminal
 
@@ -137,6 +139,31 @@ def roll_back(till: Till) -> Result:
     return Result(str(status), "\n".join(lines))
 
 
+def installs(till: Till) -> Result:
+    """The first version of a terminal whose installation was cut before it had one."""
+    try:
+        terminal = Terminal(till.settings, kind=ProcessKind.INSTALL)
+    except TillkeeperError as error:
+        return refused(error)
+    try:
+        journal = first_version(terminal)
+    except TillkeeperError as error:
+        return refused(error)
+    finally:
+        terminal.close()
+    return Result(journal.good.version, "")
+
+
+def confirms(till: Till) -> Result:
+    """The app's `updater confirm`, or its keeper on its behalf."""
+    try:
+        terminal = Terminal(till.settings, kind=ProcessKind.CONFIRM)
+        (trial,) = (terminal.settings.shared / "trial").glob("*.json")
+        return Result(str(confirm(terminal, TrialId(trial.stem))), "")
+    except TillkeeperError as error:
+        return refused(error)
+
+
 class Scene(NamedTuple):
     """A terminal and what is done on it."""
 
@@ -153,10 +180,19 @@ def scenes(folder: Path, first: Vendor, till: Till) -> Iterator[tuple[dict[str, 
             idle = till.copy_to(folder / "idle", url)
             vendor.release("1.1", schema=4)
             found = {"start": Scene(idle, start), "check": Scene(till.copy_to(folder / "offered", url), check)}
+            bare = till.copy_to(folder / "bare", url)
+            without_a_version(bare)
+            found["install"] = Scene(bare, installs)
             staged = till.copy_to(folder / "staged", url)
             with environment_of(staged):
                 assert check(staged).word == "SWAPPED"
             found["launch"] = Scene(staged, start)
+            waiting = staged.copy_to(folder / "waiting", url)
+            cut = mock.patch.object(Terminal, "start_app", side_effect=KeyboardInterrupt)
+            with environment_of(waiting), cut, contextlib.suppress(KeyboardInterrupt):
+                # The trial is prepared and counted; its app asks before anything else of it is known.
+                start(waiting)
+            found["confirm"] = Scene(waiting, confirms)
             tried = staged.copy_to(folder / "tried", url)
             with environment_of(tried):
                 start(tried)
@@ -174,6 +210,15 @@ def scenes(folder: Path, first: Vendor, till: Till) -> Iterator[tuple[dict[str, 
                     assert check(crashing).word == "SWAPPED"
             found["crash"] = Scene(crashing, start)
         yield found, url
+
+
+def without_a_version(till: Till) -> None:
+    """Leaves of a terminal what an installation has made that was cut before its first version."""
+    settings = till.settings
+    shutil.rmtree(settings.program / "versions")
+    shutil.rmtree(settings.state / "proofs")
+    for name in ("journal.json", "moment.json"):
+        (settings.state / name).unlink()
 
 
 @contextlib.contextmanager

@@ -135,6 +135,29 @@ def test_an_app_that_prints_opens_without_a_console(vendor: Vendor, till: Till) 
     assert till.lost_receipts() == []
 
 
+@pytest.mark.skipif(sys.platform != "win32", reason="programs without a console are of Windows")
+def test_the_story_without_a_console(vendor: Vendor, till: Till) -> None:
+    """An update, a release that crashes, the way back, and a person's rollback: as Explorer starts the programs."""
+
+    def opens(version: str) -> None:
+        assert without_a_console(till, "launch", "--", "--sell", "1") == 0
+        assert till.status()["starts"]["version"] == version
+        assert till.lost_receipts() == []
+
+    vendor.release("1.1", schema=4)
+    assert without_a_console(till, "check") == 0
+    opens("1.1")
+    assert without_a_console(till, "check") == 0
+    vendor.release("1.2", schema=5, behaviour="crash")
+    assert without_a_console(till, "check") == 0
+    opens("1.1")
+    assert {"APP_FAILED", "RESTORED"} <= set(till.outcomes())
+    assert without_a_console(till, "check") == 0
+    assert without_a_console(till, "rollback", "--yes") == 0
+    opens("1.0")
+    assert len(till.held_receipts()) == 3
+
+
 def test_a_database_in_odd_folders_is_upgraded_and_goes_back(tmp_path: Path) -> None:
     from tests.sample_till.bundles import copy_migrations
 

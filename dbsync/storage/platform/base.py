@@ -183,12 +183,12 @@ class Platform(ABC):
         durable yet.
         """
 
+    @abstractmethod
     def share_blocks(self, *, source: int, target: int) -> bool:
         """Let an open file that is new have the content of another one by sharing its blocks; return whether it has.
 
-        False where the file system cannot do it, or the system is not asked to, as on all but Linux.
+        False where the file system cannot do it, or the system is not asked to.
         """
-        return False
 
     @abstractmethod
     def copy_file(self, *, source: Path, target: Path, told: Told) -> bool:

@@ -45,6 +45,10 @@ class MacPlatform(PosixPlatform):
         """Return false: `cp -c` shares blocks on APFS, but falls back to copying without a word."""
         return False
 
+    def share_blocks(self, *, source: int, target: int) -> bool:
+        """Return false: APFS clones by name alone."""
+        return False
+
     def copy_file(self, *, source: Path, target: Path, told: Told) -> bool:
         """Return false: whether its `cp` shares blocks depends on its version, and there was none to try it on."""
         return False

@@ -179,6 +179,10 @@ class WindowsPlatform(Platform):
         """Return false: NTFS cannot share blocks, and ReFS is not asked to."""
         return False
 
+    def share_blocks(self, *, source: int, target: int) -> bool:
+        """Return false: NTFS cannot, and ReFS is not asked to."""
+        return False
+
     def copy_file(self, *, source: Path, target: Path, told: Told) -> bool:
         """Return false: SQLite's locks keep other programs from reading a part of a large file."""
         return False
