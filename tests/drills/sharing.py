@@ -158,7 +158,7 @@ def confirms(till: Till) -> Result:
     """The app's `updater confirm`, or its keeper on its behalf."""
     try:
         terminal = Terminal(till.settings, kind=ProcessKind.CONFIRM)
-        (trial,) = (terminal.settings.shared / "trial").glob("*.json")
+        (trial,) = (terminal.settings.shared / "trial").glob("[!.]*.json")
         return Result(str(confirm(terminal, TrialId(trial.stem))), "")
     except TillkeeperError as error:
         return refused(error)
