@@ -52,7 +52,7 @@ SALES: Final = 1
 CONFIRM: Final = "state/shared/confirm-"
 """An app has not confirmed if nobody can read its confirm file while it waits: that release may be given up."""
 PROOF: Final = "check_committed"
-"""What was committed and cannot be read again for a quarter of a minute is not proven: that release may be given up."""
+"""A committed database that cannot be read for 15 seconds is not proven: its release may be given up."""
 IDS: Final = re.compile(r"[0-9a-f]{12,}|\d{4}-\d\d-\d\dT[\d-]+Z?|\d{6,}")
 
 

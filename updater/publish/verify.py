@@ -55,7 +55,7 @@ NOTHING: Final = "a new terminal"
 BY_ARCHIVE: Final = "a new terminal, by the archive"
 """The same, where it cannot take packs."""
 NEW: Final = "new"
-"""What is written to accept that these cannot begin with a release."""
+"""The word that accepts a release with which new terminals cannot begin."""
 MADE_UP: Final = " (in made-up trade; a --sample-database of a shop takes its place for that schema)"
 _PASSWORD: Final = "of a throw-away repository"  # noqa: S105 - its keys sign what nobody else ever sees
 

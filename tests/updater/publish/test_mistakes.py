@@ -25,7 +25,7 @@ from updater.publish.signing import Workshop
 ROLES = ("targets", "snapshot", "timestamp")
 NO_WISH = verify.Wish()
 NEW_ONES = ("a new terminal: takes it", "a new terminal, by the archive: takes it")
-"""What is told of them."""
+"""The lines about new terminals."""
 
 
 def contents(folder: Path) -> dict[str, bytes]:
