@@ -84,8 +84,8 @@ def rebuild(
     with locked(folder):
         chain = _verified(storage, trusted.read_bytes())
         without_keys = _check_keys(chain, config)
+        versions = {role: chain.roles[role][0].signed.version for role in ROLES}
         if _is_ahead(metadata, chain):
-            versions = {role: chain.roles[role][0].signed.version for role in ROLES}
             return Rebuilt(versions, 0, without_keys, config.expiration_days, ahead=True)
         for place in (metadata, staged):
             files.make_folder(place)
@@ -99,7 +99,6 @@ def rebuild(
             found, data = chain.roles[role]
             roles.store(role, found.signed.version, data)
         save(folder, config)
-    versions = {role: chain.roles[role][0].signed.version for role in ROLES}
     return Rebuilt(versions, count, without_keys, config.expiration_days)
 
 
