@@ -93,7 +93,7 @@ def test_the_points_of_a_flow_are_the_same_each_time(tmp_path: Path) -> None:
     seen = []
     for number in range(2):
         record = tmp_path / f"{number}.jsonl"
-        drill("kill", "db-upgrade", "--mode", "plug", "--sample", "smart/10", "--json", str(record))
+        drill("kill", "db-upgrade", "--mode", "plug", "--sample", "smart/24", "--json", str(record))
         seen.append([(case["point"], case["call"].split()[0], case["hit"]) for case in cases(record)])
     assert seen[0] == seen[1]
     assert all(hit for _, _, hit in seen[0])

@@ -14,7 +14,7 @@ from tests.helpers.held import NEVER, Seen, Share
 from tests.helpers.terminal import Till
 from tests.helpers.vendor import Vendor
 
-EVERY: Final = 97
+EVERY: Final = 197
 """Of all cases in which another program is in the way, which are about 2000."""
 
 
