@@ -36,8 +36,7 @@ from updater.model import Journal, Release, ReleaseId, Report, ReportPhase
 from updater.outcomes import TerminalOutcome
 from updater.repository import client
 from updater.repository.conversation import Conversation
-from updater.repository.credentials import with_secrets
-from updater.repository.manner import manner_of
+from updater.repository.manner import asked_by
 from updater.settings import Settings
 
 Progress = Callable[[int, int], None]
@@ -414,7 +413,7 @@ class Staging:
 
     def source(self) -> client.Source:
         """Return the addresses of the repository, and the limits for asking it."""
-        limits, asked = self._settings.limits, with_secrets(self._settings)
+        limits, asked = self._settings.limits, asked_by(self._settings)
         return client.Source(
             url=asked.url,
             mirrors=asked.mirrors,
@@ -422,7 +421,7 @@ class Staging:
             app=self._settings.app,
             look_seconds=limits.look_seconds,
             fetch_seconds=limits.fetch_seconds,
-            manner=manner_of(asked),
+            manner=asked.manner,
             record=self._settings.addresses,
         )
 

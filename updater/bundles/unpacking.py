@@ -14,7 +14,7 @@ from dbsync.storage import file_calls
 from dbsync.storage.platform import this_platform
 from updater.bundles.packs import Head, Moved, New, Part, Patched, Source, Stream, read_head, sources, unusable
 from updater.bundles.patches import patched
-from updater.bundles.writing import Behind, Folder, Target, threads
+from updater.bundles.writing import Behind, Folder, OldFile, Target, threads
 from updater.manifest import FileEntry, Manifest
 from updater.model import ReleaseId
 
@@ -75,14 +75,14 @@ class Unpacking:
                 self._least_waiting().do(partial(self._copy, part, entry))
             case Patched():
                 with self._open_base(part.base) as file:
-                    base = _Base(file)
-                    self._write(part.path, entry, patched(base, part, streams, entry.size_bytes))
+                    chunks = patched(OldFile(file), part, streams, entry.size_bytes)
+                    self._write(part.path, entry, chunks)
             case _:
                 assert_never(part)
 
     def _copy(self, part: Moved, entry: FileEntry) -> None:
-        with self._open_base(part.base) as base:
-            Target(part.path, entry, self._folder).copy(base)
+        with self._open_base(part.base) as file:
+            Target(part.path, entry, self._folder).copy(OldFile(file))
 
     def _least_waiting(self) -> Behind:
         return min(self._threads, key=Behind.waiting_count)
@@ -116,19 +116,3 @@ class Unpacking:
             behind.wait()
             target.close()
             raise
-
-
-class _Base:
-    """An open file of the old version: whatever it cannot read, the whole release can be fetched."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file: Final = file
-
-    def seek(self, place: int) -> None:
-        self._file.seek(place)
-
-    def read(self, size_bytes: int) -> bytes:
-        try:
-            return self._file.read(size_bytes)
-        except OSError as cause:
-            raise unusable(f"an old file cannot be read: {cause.strerror or cause}") from cause

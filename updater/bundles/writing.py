@@ -31,6 +31,32 @@ class Folder(NamedTuple):
     """Is told each file that is complete and as signed."""
 
 
+class OldFile:
+    """An open file of the old version: whatever it cannot read, the whole release can be fetched."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file: Final = file
+
+    def fileno(self) -> int:
+        """Return its descriptor."""
+        return self._file.fileno()
+
+    def seek(self, place: int) -> None:
+        """Go to a place of it."""
+        self._file.seek(place)
+
+    def read(self, size_bytes: int) -> bytes:
+        """Return at most so many bytes.
+
+        Raises:
+            PackUnusable: it cannot be read.
+        """
+        try:
+            return self._file.read(size_bytes)
+        except OSError as cause:
+            raise unusable(f"an old file cannot be read: {cause.strerror or cause}") from cause
+
+
 class Target:
     """One new file. Its steps are done in one thread."""
 
@@ -58,7 +84,7 @@ class Target:
             raise
         self._size_bytes += len(chunk)
 
-    def copy(self, base: BinaryIO) -> None:
+    def copy(self, base: OldFile) -> None:
         """Make the whole file of an old one, in one step: of the same blocks where the disk can, else byte by byte.
 
         What is hashed is the new file. An old one that has more is cut off; the hash tells.
@@ -96,13 +122,10 @@ class Target:
             self._file.close()
 
 
-def _chunks(file: BinaryIO, size_bytes: int) -> Iterator[bytes]:
+def _chunks(file: OldFile | BinaryIO, size_bytes: int) -> Iterator[bytes]:
     """Yield the bytes of a file, as many as the new one has."""
     while size_bytes:
-        try:
-            chunk = file.read(min(size_bytes, files.READ_SIZE_BYTES))
-        except OSError as cause:
-            raise unusable(f"an old file cannot be read: {cause.strerror or cause}") from cause
+        chunk = file.read(min(size_bytes, files.READ_SIZE_BYTES))
         if not chunk:
             return
         size_bytes -= len(chunk)

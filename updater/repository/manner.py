@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from updater.addresses import problem, shown
 from updater.errors import SettingsError
 from updater.network import proxies
@@ -10,10 +12,23 @@ from updater.repository import credentials
 from updater.settings import Settings
 
 
-def manner_of(settings: Settings) -> Manner:
-    """Return how addresses are asked by these settings."""
-    limits = settings.limits
-    return Manner(
+class Asked(NamedTuple):
+    """What a terminal asks: the addresses with their secrets, for requests only, and the manner."""
+
+    url: str
+    mirrors: tuple[str, ...]
+    manner: Manner
+
+
+def asked_by(settings: Settings) -> Asked:
+    """Return what is asked by these settings.
+
+    Raises:
+        SettingsError: the file of secrets is invalid.
+        DiskProblem: the file of secrets cannot be read now.
+    """
+    found, limits = credentials.with_secrets(settings), settings.limits
+    manner = Manner(
         least_rate=limits.minimum_bytes_per_second,
         most_rate=limits.maximum_bytes_per_second,
         answer_seconds=limits.answer_seconds,
@@ -22,10 +37,11 @@ def manner_of(settings: Settings) -> Manner:
         retry_seconds=limits.retry_seconds,
         give_up_seconds=limits.give_up_seconds,
         reserve_bytes=limits.least_free_bytes,
-        proxy=settings.proxy,
+        proxy=found.proxy,
         no_proxy=settings.no_proxy,
         ca_file=settings.ca_file,
     )
+    return Asked(found.url, found.mirrors, manner)
 
 
 def check(settings: Settings) -> None:

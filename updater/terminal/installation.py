@@ -24,9 +24,8 @@ from updater.host.base import Entry, Folders, Rights
 from updater.model import STABLE, Journal, Limits, ProcessKind
 from updater.network.manner import Manner
 from updater.repository.client import app_of, signed_ids
-from updater.repository.credentials import with_secrets
+from updater.repository.manner import asked_by
 from updater.repository.manner import check as check_network
-from updater.repository.manner import manner_of
 from updater.repository.trust import begin as begin_trust
 from updater.settings import Settings
 from updater.terminal import identity, layout, rights, stable_path
@@ -170,8 +169,8 @@ def examine(wish: Wish) -> Plan:
     _check_root(settings, wish.root, root, is_new=installed is None)
     check_network(settings)
     if installed is not None and _network(settings) != _network(installed):
-        asked = with_secrets(settings)
-        app_of(asked.url, root, named=settings.app, mirrors=asked.mirrors, manner=manner_of(asked))
+        asked = asked_by(settings)
+        app_of(asked.url, root, named=settings.app, mirrors=asked.mirrors, manner=asked.manner)
     refuse_unfit(settings, (*settings.accepted_disks, *settings_file.accepted_by(os.environ)), known=installed)
     _check_folders(settings)
     _check_programs(settings)
@@ -192,8 +191,8 @@ def _foreign_versions(settings: Settings, root: bytes) -> Iterator[str]:
         Refused: the release that starts is one of them, or the repository does not pass verification.
         TryLater: the repository cannot be asked now, or a folder cannot be read.
     """
-    versions, asked = Versions(settings.program), with_secrets(settings)
-    signed = signed_ids(asked.url, root, mirrors=asked.mirrors, manner=manner_of(asked))
+    versions, asked = Versions(settings.program), asked_by(settings)
+    signed = signed_ids(asked.url, root, mirrors=asked.mirrors, manner=asked.manner)
     journal, _ = StateFolder(settings.state, shared=settings.shared).read_journal()
     for name in sorted(versions.names()):
         found = versions.verified(name)

@@ -13,8 +13,7 @@ from updater.model import ProcessKind, Report, ReportPhase
 from updater.outcomes import TerminalOutcome
 from updater.repository import trust
 from updater.repository.client import app_of
-from updater.repository.credentials import with_secrets
-from updater.repository.manner import manner_of
+from updater.repository.manner import asked_by
 from updater.settings import Settings
 from updater.terminal.live import Terminal
 
@@ -54,10 +53,8 @@ def reset(settings: Settings, root_file: Path) -> str:
     except OSError as cause:
         raise Refused(operation="read the root", path=root_file, cause=cause.strerror or str(cause)) from cause
     # In a folder of its own: nothing here changes unless a new terminal would accept the repository.
-    asked = with_secrets(settings)
-    app_of(
-        asked.url, root, named=settings.app, mirrors=asked.mirrors, manner=manner_of(asked), operation="reset the trust"
-    )
+    asked = asked_by(settings)
+    app_of(asked.url, root, named=settings.app, mirrors=asked.mirrors, manner=asked.manner, operation="reset the trust")
     terminal = Terminal(settings, kind=ProcessKind.AGENT)
     if not terminal.try_agent_lock():
         raise Busy(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import random
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from dbsync.storage import file_calls
 from dbsync.storage.platform import this_platform
 from tests.dbsync.storage.test_block_clone import told_on
-from updater.bundles.writing import Folder, Target
+from updater.bundles.writing import Folder, OldFile, Target
 from updater.errors import PackUnusable
 from updater.manifest import FileEntry
 from updater.model import Sha256
@@ -39,12 +42,12 @@ print("shared and as it was")
 """
 
 
-def copied(place: Path, old: Path) -> list[str]:
+def copied(place: Path, old: Path | BinaryIO) -> list[str]:
     """Makes `new` of an old file, and returns what was told to be written."""
     written: list[str] = []
     folder = Folder(lambda path, _: file_calls.open_to_write(place / path, "x+b"), lambda _: None, written.append)
-    with old.open("rb", buffering=0) as base:
-        Target("new", ENTRY, folder).copy(base)
+    with old.open("rb", buffering=0) if isinstance(old, Path) else old as base:
+        Target("new", ENTRY, folder).copy(OldFile(base))
     assert (place / "new").read_bytes() == DATA
     return written
 
@@ -81,3 +84,25 @@ def test_an_old_file_that_is_another_one_is_found_by_what_was_written(
 def test_an_old_file_that_has_more_is_cut_off(tmp_path: Path) -> None:
     (tmp_path / "old").write_bytes(DATA + b"more")
     assert copied(tmp_path, tmp_path / "old") == ["new"]
+
+
+class Unreadable(io.FileIO):
+    """A file on a disk with a fault."""
+
+    def read(self, size_bytes: int | None = None, /) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+
+def test_an_old_file_that_cannot_be_read_is_no_base_and_a_new_one_is_the_disks_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform = type(this_platform())
+    (tmp_path / "old").write_bytes(DATA)
+    monkeypatch.setattr(platform, "share_blocks", lambda *_, **__: False)
+    with pytest.raises(PackUnusable, match="an old file cannot be read: Input/output error"):
+        copied(tmp_path, Unreadable(tmp_path / "old"))
+    (tmp_path / "new").unlink()
+    monkeypatch.setattr(platform, "share_blocks", lambda *_, **__: True)
+    folder = Folder(lambda *_: Unreadable(tmp_path / "new", "x+"), lambda _: None, lambda _: None)
+    with (tmp_path / "old").open("rb", buffering=0) as base, pytest.raises(OSError, match="Input/output error"):
+        Target("new", ENTRY, folder).copy(OldFile(base))

@@ -11,8 +11,7 @@ from tests.helpers.terminal import Till
 from tests.helpers.vendor import Vendor
 from tests.helpers.wires import MODES, Request, wired
 from updater.errors import SettingsError
-from updater.repository.credentials import with_secrets
-from updater.repository.manner import check, manner_of
+from updater.repository.manner import Asked, asked_by, check
 from updater.settings import Settings, load, to_toml
 
 
@@ -26,7 +25,7 @@ def test_network_settings_are_read_back_as_they_were_written(till: Till, tmp_pat
     again = load(path, {})
     assert again._replace(path=settings.path) == settings
     check(again)
-    manner = manner_of(again)
+    manner = asked_by(again).manner
     assert (manner.proxy, manner.no_proxy, manner.ca_file) == (settings.proxy, settings.no_proxy, settings.ca_file)
     assert manner.reserve_bytes == settings.limits.least_free_bytes
 
@@ -83,12 +82,12 @@ def test_status_says_until_when_an_address_was_given_up_and_shows_no_secret(vend
     assert till.status()["addresses"] == [], "an address that is not asked any more is forgotten"
 
 
-def secrets(till: Till, text: str) -> Settings:
-    """The terminal's settings with that file of secrets."""
+def secrets(till: Till, text: str) -> Asked:
+    """What the terminal asks with that file of secrets."""
     path = till.settings.private / "secrets.toml"
     path.write_text(text)
     path.chmod(0o600)
-    return with_secrets(till.settings)
+    return asked_by(till.settings)
 
 
 def test_secrets_of_the_agents_own_file_reach_the_server_and_nobody_else(vendor: Vendor, till: Till) -> None:
@@ -154,7 +153,7 @@ def test_a_token_and_a_proxy_have_secrets_too(till: Till) -> None:
         'format = 1\n[secrets]\n"https://bucket.example/public" = "?token=abc"\n"proxy.shop:3128" = "till:pass"\n',
     )
     assert found.mirrors == ("https://bucket.example/public?token=abc",)
-    assert manner_of(found).proxy == "http://till:pass@proxy.shop:3128"
+    assert found.manner.proxy == "http://till:pass@proxy.shop:3128"
     assert found.url == till.settings.url
 
 
