@@ -33,7 +33,7 @@ def process_for_code() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _own_agent(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each agent is a process of its own: a cheap look that hangs in one test is none of another test's."""
-    monkeypatch.setattr(unchanged, "_ASKING", [])
+    monkeypatch.setattr(unchanged, "_ASKED", [])
 
 
 @pytest.fixture

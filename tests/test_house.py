@@ -459,7 +459,7 @@ RAW_FILE_CALLS: Final = {
     "updater.publish": "the vendor's machine, where a person repeats a command",
     "updater.terminal.app_process": "the watch of the app, which asks again at every poll",
     "dbsync.backups.compression": "it gives zstd an open file",
-    "updater.bundles.version_folders": "it gives tarfile an open file",
+    "updater.bundles.archives": "it gives tarfile an open file",
     "dbsync.cli.output": "the null device",
     "updater.terminal.app_log": "the null device",
     "dbsync.migrations.code_child": "the null device",

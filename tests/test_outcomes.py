@@ -28,7 +28,8 @@ def name_of(path: Path) -> str:
 
 def calls(name: str) -> Iterator[tuple[Path, ast.Call]]:
     for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        text = path.read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(text)) if f"{name}(" in text else ():
             if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == name:
                 yield path, node
 
@@ -132,12 +133,12 @@ def test_nothing_else_lists_outcomes_by_hand() -> None:
 
 
 def test_every_outcome_arises_somewhere() -> None:
-    text = "".join(path.read_text(encoding="utf-8") for path in SOURCES)
+    named = {name for path in SOURCES for name in re.findall(r"\w+\.\w+", path.read_text(encoding="utf-8"))}
     answers = {f"TerminalOutcome.{answer.name}" for answer in Answer}
     only_on_disk = {"TerminalOutcome.REFUSED_COMMAND"}
     for outcome in OUTCOMES:
         name = f"{type(outcome).__name__}.{outcome.name}"
-        assert re.search(rf"\b{name}\b", text) or name in answers | only_on_disk, name
+        assert name in named | answers | only_on_disk, name
 
 
 def test_no_exit_status_is_written_as_a_number() -> None:

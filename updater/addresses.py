@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
-from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit, urlunsplit
 
 HIDDEN: Final = "***"
 WEB: Final = ("http", "https")
-_USER: Final = re.compile(r"(?<=://)[^/\s'\"]*@|\b[^/\s@'\":]+:[^/\s'\"]*@")
-"""Also of a proxy that is written without a scheme."""
+LEAST_SECRET_LENGTH: Final = 6
+_WORD: Final = re.compile(r"[^/\s'\"]+")
+"""What may hold a user: a server can send a line of any length, so each character is looked at once."""
 _QUERY: Final = re.compile(r"\?[^\s'\"<>()]+")
 
 
@@ -70,9 +73,36 @@ def shown(url: str) -> str:
     return urlunsplit(SplitResult(parts.scheme, _host(parts), parts.path, HIDDEN if parts.query else "", ""))
 
 
+def secrets_of(address: str) -> tuple[str, ...]:
+    """Return the passwords and tokens of an address, as requests and as what a server repeats of them have them."""
+    if is_folder(address):
+        return ()
+    parts = urlsplit(address)
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    found = {password, parts.password or "", b64encode(f"{user}:{password}".encode()).decode() if password else ""}
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        found |= {value or name, quote(value or name, safe="")}
+    # A shorter one is a part of too many words: what is hidden everywhere tells what it is.
+    return tuple(sorted((secret for secret in found if len(secret) >= LEAST_SECRET_LENGTH), key=len, reverse=True))
+
+
+def without(text: str, secrets: Iterable[str]) -> str:
+    """Return a string without secrets, however a server has changed their capital letters."""
+    for secret in secrets:
+        text = re.sub(re.escape(secret), HIDDEN, text, flags=re.IGNORECASE)
+    return text
+
+
 def scrubbed(text: str) -> str:
     """Return a string, such as a library's error, without the users, passwords and queries of the URLs in it."""
-    return _QUERY.sub(f"?{HIDDEN}", _USER.sub(f"{HIDDEN}@", text))
+    return _QUERY.sub(f"?{HIDDEN}", _WORD.sub(_without_user, text))
+
+
+def _without_user(found: re.Match[str]) -> str:
+    """Return a word without the user and password in it; also of a proxy that is written without a scheme."""
+    user, _, rest = found[0].rpartition("@")
+    is_of_url = found.string.endswith("://", 0, found.start())
+    return f"{HIDDEN}@{rest}" if user and (is_of_url or ":" in user) else found[0]
 
 
 def _host(parts: SplitResult) -> str:

@@ -37,6 +37,8 @@ __all__ = [
 FORMAT: Final = 1
 SIZE_LIMIT_BYTES: Final = 32_000_000
 """Of a manifest: some 200 000 files. A larger one is neither published nor read."""
+VALUES_LIMIT: Final = 1_000_000
+"""Of a manifest, as its commas tell: JSON of short values takes 25 times its bytes when it is read."""
 LONGEST_SELF_TEST_SECONDS: Final = 24 * 3600.0
 _HEX: Final = frozenset("0123456789abcdef")
 MIGRATIONS_LIMIT: Final = 100_000
@@ -157,6 +159,8 @@ def parse(data: bytes, *, installed: bool = False) -> Manifest:
     if len(data) > SIZE_LIMIT_BYTES:
         raise wrong(f"it has {len(data)} bytes, at most {SIZE_LIMIT_BYTES} are read")
     try:
+        if data.count(b",") > VALUES_LIMIT:
+            raise wrong(f"it has more than {VALUES_LIMIT} values")
         document = json.loads(data)
         number = document["format"]
         if isinstance(number, int) and number > FORMAT:

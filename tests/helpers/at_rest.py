@@ -47,7 +47,7 @@ def come_to_rest(till: Till, *, schemas: Mapping[str, int], reboots: bool = Fals
         if done.returncode != 0:
             refused.append(f"start {number + 1} ended with {done.returncode}: {done.stderr.strip()[-600:]}")
         opened = next((line.split()[1] for line in done.stdout.splitlines() if line.endswith("is open")), "")
-        unchanged._ASKING.clear()
+        unchanged._ASKED.clear()
         till.check()
         if opened and _journal(till)[0] == "IDLE":
             break

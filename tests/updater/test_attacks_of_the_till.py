@@ -434,6 +434,10 @@ def test_a_flood_of_alarms_is_bounded_and_pushes_out_none_of_the_agents(two: Two
 
 def test_a_report_that_names_the_agents_outcomes_is_refused(two: TwoTill) -> None:
     wrong: list[dict[str, object]] = [{"outcome": "NOTHING_NEW"}, {"told_by": "agent"}, {"at": "soon"}, {"losses": 5}]
+    odd: tuple[object, ...] = ([], {}, ["x"], 1e308, True)
+    wrong += [{name: value} for name in ("outcome", "told_by", "at", "cause", "clerk") for value in odd]
+    losses: tuple[object, ...] = ([[]], [{"table": []}], {}, "x", [5])
+    wrong += [{"losses": value} for value in losses]
     for number, values in enumerate(wrong):
         good = {"format": 1, "at": "2026-01-01T00:00:00.000Z", "told_by": "launcher", "outcome": "APP_FAILED"}
         plant(two, f"outbox/{number}.json", {**good, "losses": [], **values})

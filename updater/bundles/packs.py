@@ -19,12 +19,16 @@ from typing import Any, BinaryIO, Final, NamedTuple, Protocol
 
 from dbsync.backups import compression
 from dbsync.facts import ReleaseId
+from updater.bundle_names import PATH_LIMIT_BYTES
 from updater.errors import PackUnusable
 from updater.manifest import ManifestError, check_path
 
 MAGIC: Final = b"TKPACK1\n"
 HEAD_LIMIT_BYTES: Final = 64_000_000
 """Of an unpacked head: as much as some 200 000 files need."""
+HEAD_FILE_BYTES: Final = 2 * PATH_LIMIT_BYTES + 100
+HEAD_OWN_BYTES: Final = 1000
+"""What a head may have for each file of its release, and beside them: JSON that is read takes 25 times its bytes."""
 LZMA_WINDOW_BYTES: Final = 1 << 23
 ZSTD_WINDOW_LOG: Final = 23
 """A pack is unpacked with a window of 8 MB at most, a delta with six, of which it fills what it holds."""
@@ -257,8 +261,12 @@ def head_to_bytes(head: Head) -> bytes:
     return MAGIC + len(data).to_bytes(4, "big") + data
 
 
-def read_head(file: BinaryIO) -> Head:
+def read_head(file: BinaryIO, *, files_count: int | None = None) -> Head:
     """Read the head of an open pack.
+
+    Args:
+        file: the pack.
+        files_count: how many files its release has, which bounds the head; None where the pack is the vendor's own.
 
     Raises:
         PackUnusable: it is no pack, is damaged, or names files or streams that cannot be.
@@ -267,12 +275,14 @@ def read_head(file: BinaryIO) -> Head:
     if start[: len(MAGIC)] != MAGIC or len(start) != len(MAGIC) + 4:
         raise unusable("it is not a pack")
     size_bytes = int.from_bytes(start[len(MAGIC) :], "big")
+    own_limit = HEAD_LIMIT_BYTES if files_count is None else HEAD_OWN_BYTES + files_count * HEAD_FILE_BYTES
+    limit_bytes = min(own_limit, HEAD_LIMIT_BYTES)
     data = file.read(min(size_bytes, HEAD_LIMIT_BYTES))
     try:
         undo = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=XZ_FILTERS)
-        plain = undo.decompress(data, HEAD_LIMIT_BYTES)
+        plain = undo.decompress(data, limit_bytes)
         if not undo.eof:
-            raise unusable("its head is damaged")
+            raise unusable(f"its head is damaged, or has more than the {limit_bytes} bytes that its files need")
         return _head(json.loads(plain))
     except (lzma.LZMAError, ManifestError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as cause:
         raise unusable(f"its head is damaged: {type(cause).__name__}: {str(cause)[:200]}") from cause

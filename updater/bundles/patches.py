@@ -196,6 +196,8 @@ def patched(base: Base, part: Patched, streams: Mapping[Stream, Readable], size_
     Raises:
         PackUnusable: the patch is damaged, or is of another old file.
     """
+    if part.runs_count > size_bytes + size_bytes // GAP_LIMIT_BYTES + 1:
+        raise unusable(f"{part.path} has more runs than bytes")
     literals, differences = streams[Stream.LITERALS], Differences(part, streams)
     left_bytes = size_bytes
     batch: list[Cover] = []

@@ -212,6 +212,9 @@ class Staging:
             Refused: the archive differs from the signed one.
         """
         known = self._known(offer)
+        for way in self._all_ways(known, offer.release):
+            if not way.is_archive and self._ways.is_spent(way):
+                self._give_up(offer, way, "the agent was ended each time that it used it", for_good=True)
         while True:
             way = self._way(known, offer.release)
             self._make_room(known, offer.release, way)
@@ -224,7 +227,8 @@ class Staging:
                 return result.path
             if way.is_archive or result.answer not in (Answer.REFUSED, Answer.SERVER_WRONG):
                 break
-            self._give_up(offer, way, f"{result.answer}: {result.detail}")
+            # A way that is closed now may be open tomorrow, and its bytes are few.
+            self._give_up(offer, way, f"{result.answer}: {result.detail}", for_good=False)
         kind = Refused if result.answer is Answer.REFUSED else TryLater
         raise kind(operation=f"download {offer.release.version}", cause=f"{result.answer}: {result.detail}")
 
@@ -243,9 +247,11 @@ class Staging:
             if way.is_archive:
                 return self._versions.unpack(archive, known.manifest, known.manifest_bytes)
             try:
-                return self._versions.assemble(archive, known.manifest, known.manifest_bytes, base=way.base)
+                with self._ways.used(way):
+                    return self._versions.assemble(archive, known.manifest, known.manifest_bytes, base=way.base)
             except PackUnusable as error:
-                self._give_up(offer, way, error.cause if error.path is None else error.located)
+                cause = error.cause if error.path is None else error.located
+                self._give_up(offer, way, cause, for_good=True)
             try:
                 archive = self.download(offer)
             except Refused as error:
@@ -349,9 +355,9 @@ class Staging:
         """Return the form of a release that brings it here with the fewest bytes, of those that were not given up."""
         return self._ways.best(self._all_ways(known, release))
 
-    def _give_up(self, offer: Offer, way: Way, cause: str) -> None:
-        """Report a file that the release cannot be made of, and remove it. A crash before leaves it to the next run."""
-        self._ways.give_up(way)
+    def _give_up(self, offer: Offer, way: Way, cause: str, *, for_good: bool) -> None:
+        """Report a file that the release is not made of, and remove it. A crash before leaves it to the next run."""
+        self._ways.give_up(way, for_good=for_good)
         self._downloads.remove_file(way.path)
         self._told(
             Report(

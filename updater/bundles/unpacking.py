@@ -46,7 +46,7 @@ class Unpacking:
         """
         with file_calls.open_to_read(pack) as file:
             try:
-                head = read_head(file)
+                head = read_head(file, files_count=len(self._manifest.files))
                 if (head.release_id, head.since) != (release_id, since):
                     raise unusable("it is for another release")
                 with threads() as self._threads:

@@ -14,6 +14,7 @@ from dbsync.errors import DiskFull, DiskProblem, Refused, disk_problem, place_of
 from dbsync.facts import ReleaseId
 from dbsync.storage import file_calls, files
 from dbsync.storage.platform import this_platform
+from updater.errors import PackUnusable
 from updater.host import this_host
 from updater.manifest import (
     MANIFEST_NAME,
@@ -134,11 +135,13 @@ class Versions:
         import tarfile
         import zlib
 
+        from updater.bundles import archives
+
         staging = self._empty_staging(manifest, manifest_bytes)
-        with self._discarded_on_failure(staging, operation="unpack", source=archive):
+        with self._discarded_on_failure(staging, Refused, operation="unpack", source=archive):
             try:
-                with file_calls.open_to_read(archive) as packed, tarfile.open(fileobj=packed, mode="r:*") as tar:
-                    for member in tar:
+                with file_calls.open_to_read(archive) as packed, archives.opened(packed) as tar:
+                    for member in archives.members(tar, files_count=len(manifest.files)):
                         self._unpack_member(tar, member, staging, manifest)
             except (tarfile.TarError, zlib.error, EOFError) as cause:
                 raise Refused(operation="unpack", path=archive, cause=f"the archive is damaged: {cause}") from cause
@@ -172,7 +175,7 @@ class Versions:
             target.chmod(entry.mode)
             return file
 
-        with self._discarded_on_failure(staging, operation="unpack", source=pack):
+        with self._discarded_on_failure(staging, PackUnusable, operation="unpack", source=pack):
             for path, entry in manifest.files.items():
                 if entry.link is not None:
                     _make_folders((staging / path).parent)
@@ -192,7 +195,7 @@ class Versions:
         from shutil import copyfile
 
         staging = self._empty_staging(manifest, manifest_bytes)
-        with self._discarded_on_failure(staging, operation="copy the bundle", source=folder):
+        with self._discarded_on_failure(staging, Refused, operation="copy the bundle", source=folder):
             try:
                 for path, entry in manifest.files.items():
                     target = staging / path
@@ -208,10 +211,19 @@ class Versions:
         return staging
 
     @contextmanager
-    def _discarded_on_failure(self, staging: Path, *, operation: str, source: Path) -> Iterator[None]:
-        """Remove a staging folder whose files cannot be written; an OSError becomes one of our errors."""
+    def _discarded_on_failure(
+        self, staging: Path, kind: type[Refused], *, operation: str, source: Path
+    ) -> Iterator[None]:
+        """Remove a staging folder whose files cannot be written; an OSError becomes one of our errors.
+
+        A name that is there already is another one of the source's, since the folder was empty: an error of that kind.
+        """
         try:
             yield
+        except FileExistsError as cause:
+            self._discard(staging)
+            twice = "two of its names are one file on this disk"
+            raise kind(operation=operation, path=place_of(cause, source), cause=twice) from cause
         except OSError as cause:
             self._discard(staging)
             raise disk_problem(operation, place_of(cause, source), cause) from cause

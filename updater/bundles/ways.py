@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -15,6 +16,9 @@ from updater.repository.client import Listed, Pack
 
 GIVEN_UP_COUNT: Final = 50
 """How many files that were no use are remembered."""
+BEGUN_COUNT: Final = 3
+"""How often the making of a release of one file may be ended from outside: by the power, or because it takes the memory
+of the machine. A fourth time it is not begun."""
 
 
 class Way(NamedTuple):
@@ -35,7 +39,7 @@ class Way(NamedTuple):
 
 
 class Ways:
-    """The choice, with a record of what was no use: such a file is not fetched again.
+    """The choice, with a record of what was no use: such a file is not used again.
 
     Without the record, or after a crash before it is written, it is fetched again.
     """
@@ -47,22 +51,45 @@ class Ways:
 
     def best(self, found: Iterable[Way]) -> Way:
         """Return the way with the fewest bytes left to fetch; the archive is always one."""
-        given_up = {*self._given_up(), *self._own}
+        given_up = {*self._read()[0], *self._own}
         usable = [way for way in found if way.is_archive or way.pack.sha256 not in given_up]
         return min(usable, key=lambda way: (max(0, way.pack.size_bytes - way.here_bytes), way.is_archive))
 
-    def give_up(self, way: Way) -> None:
-        """Remember that a file is no use."""
+    def give_up(self, way: Way, *, for_good: bool) -> None:
+        """Use a file no more: in this run, because it did not come, or never, because it is no use."""
         self._own.add(way.pack.sha256)
-        kept = [*self._given_up(), way.pack.sha256][-GIVEN_UP_COUNT:]
-        files.make_folder(self._record.parent)
-        files.write_json(self._record, {"format": 1, "given_up": kept})
+        if for_good:
+            given_up, begun = self._read()
+            begun.pop(way.pack.sha256, None)
+            self._write([*given_up, way.pack.sha256], begun)
 
-    def _given_up(self) -> list[Sha256]:
+    def is_spent(self, way: Way) -> bool:
+        """Return whether the agent was ended each time that it used this file."""
+        return self._read()[1].get(way.pack.sha256, 0) >= BEGUN_COUNT
+
+    @contextmanager
+    def used(self, way: Way) -> Iterator[None]:
+        """A block that uses a file; whatever ends the process inside is counted."""
+        given_up, begun = self._read()
+        self._write(given_up, {way.pack.sha256: begun.get(way.pack.sha256, 0) + 1})
         try:
-            return [Sha256(str(sha256)) for sha256 in files.read_json(self._record)["given_up"]]
-        except (FileNotFoundError, Refused, KeyError, TypeError):
-            return []
+            yield
+        finally:
+            self._write(self._read()[0], {})
+
+    def _read(self) -> tuple[list[Sha256], dict[Sha256, int]]:
+        """Return what was given up, and how often the use of a file was begun and not ended."""
+        try:
+            found = files.read_json(self._record)
+            given_up = [Sha256(str(sha256)) for sha256 in found["given_up"]]
+            return given_up, {Sha256(sha256): int(count) for sha256, count in found.get("begun", {}).items()}
+        except (FileNotFoundError, Refused, KeyError, TypeError, ValueError, AttributeError):
+            return [], {}
+
+    def _write(self, given_up: list[Sha256], begun: dict[Sha256, int]) -> None:
+        files.make_folder(self._record.parent)
+        kept = {"format": 1, "given_up": given_up[-GIVEN_UP_COUNT:], "begun": begun}
+        files.write_json(self._record, kept)
 
 
 def ways(listed: Listed, release: Release, downloads: Downloads, *, installed: AbstractSet[str]) -> list[Way]:

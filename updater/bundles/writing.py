@@ -42,8 +42,15 @@ class OldFile:
         return self._file.fileno()
 
     def seek(self, place: int) -> None:
-        """Go to a place of it."""
-        self._file.seek(place)
+        """Go to a place of it.
+
+        Raises:
+            PackUnusable: no file has it.
+        """
+        try:
+            self._file.seek(place)
+        except OSError as cause:
+            raise unusable(f"an old file has no byte {place}: {cause.strerror or cause}") from cause
 
     def read(self, size_bytes: int) -> bytes:
         """Return at most so many bytes.

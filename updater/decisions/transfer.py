@@ -19,6 +19,10 @@ BUSY: Final = frozenset({429, 502, 503, 504})
 ENCODED: Final = frozenset({"gzip", "x-gzip", "deflate"})
 """Content codings that are undone."""
 GZIP: Final = b"\x1f\x8b"
+UNKNOWN_LIMIT_BYTES: Final = 64_000_000
+"""Of an answer whose size nobody has signed: metadata has some megabytes."""
+CODING_BYTES: Final = 1 << 16
+"""What a content coding may add to a small file; to a large one of random bytes it adds less than a thousandth."""
 
 
 class Head(NamedTuple):
@@ -100,6 +104,15 @@ def undoes(head: Head, *, is_gzip: bool, first: bytes, decoded: bytes, size_byte
     if head.coding != "deflate" and not first.startswith(GZIP):
         return False
     return bool(decoded) and (decoded.startswith(GZIP) or not is_gzip)
+
+
+def most_bytes(size_bytes: int | None) -> int:
+    """Return how many bytes one answer may have: with a coding, a body can go on for ever and unpack to nothing.
+
+    Args:
+        size_bytes: the signed size; None where it is not known.
+    """
+    return UNKNOWN_LIMIT_BYTES if size_bytes is None else size_bytes + size_bytes // 8 + CODING_BYTES
 
 
 class Tries(NamedTuple):

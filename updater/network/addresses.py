@@ -12,12 +12,11 @@ from typing import Final
 from dbsync.errors import TillkeeperError
 from updater.addresses import is_folder, shown
 from updater.answers import Answer
-from updater.decisions.transfer import failed, ordered
+from updater.decisions.transfer import Health, failed, ordered
 from updater.network.http import Trouble
 from updater.network.manner import Manner
 from updater.network.record import in_words, read, write
 
-DETAIL_LIMIT: Final = 500
 LOCAL: Final = frozenset({Answer.CLOCK_SUSPECT, Answer.NO_SPACE, Answer.TROUBLE})
 """Results that say nothing about an address."""
 
@@ -37,6 +36,7 @@ class Addresses:
         self._manner: Final = manner
         self._health: Final = read(record)
         self._before: Final = dict(self._health)
+        self._saved: dict[str, Health] = dict(self._health)
 
     def in_order(self, *, folders_first: bool) -> list[str]:
         """Return the addresses to ask: those that are well first, else in the order of the settings.
@@ -65,19 +65,22 @@ class Addresses:
         """Record that an address failed, unless the cause is this terminal's."""
         if trouble.answer not in LOCAL:
             self._health[shown(address)] = failed(
-                self._before.get(shown(address)), answer=trouble.answer, detail=trouble.detail[:DETAIL_LIMIT],
+                self._before.get(shown(address)), answer=trouble.answer, detail=trouble.detail,
                 wait_seconds=trouble.wait_seconds, now=time.time(), longest_seconds=self._manner.give_up_seconds,
                 chance=random.random(),  # noqa: S311 - it spreads terminals, and guards nothing
             )  # fmt: skip
+            # Now: whatever ends this process later, the next one asks another address first.
+            self.save()
 
     def save(self) -> None:
         """Write the record if it changed; one that cannot be written changes no result."""
         known = {shown(address) for address in self._addresses}
         kept = {address: found for address, found in self._health.items() if address in known}
-        if kept == self._before:
+        if kept == self._saved:
             return
         with suppress(TillkeeperError):
             write(self._record, kept)
+            self._saved = kept
 
     def given_up(self, troubles: Sequence[tuple[str, Trouble]]) -> Trouble:
         """Return the result of a run in which no address brought what was asked for."""

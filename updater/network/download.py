@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
 from dbsync.storage import file_calls, files
 from updater.answers import Answer
@@ -47,6 +48,11 @@ class Wanted(NamedTuple):
     def part(self) -> Path:
         """Its beginning, until it is whole."""
         return self.target.with_name(f"{self.target.name}.part")
+
+    @property
+    def other(self) -> Path:
+        """An answer that differs from the part and has no length: kept if it is the file. A crash leaves it unused."""
+        return self.target.with_name(f"{self.target.name}.other.part")
 
 
 class _Unfit(Exception):
@@ -91,7 +97,7 @@ class Download:
                 differs from what was signed.
         """
         wanted = self._wanted
-        if _size(wanted.target) == wanted.size_bytes and files.sha256_of(wanted.target) == wanted.sha256:
+        if _is(wanted.target, wanted):
             return 0
         order = self._addresses.in_order(folders_first=True)
         self._tries = {address: Tries() for address in order}
@@ -120,9 +126,9 @@ class Download:
     def _is_whole(self, last: str | None) -> bool:
         """Return whether the part is the file, and has its name by now. One that is complete and wrong is removed."""
         wanted = self._wanted
-        if _size(wanted.part) < wanted.size_bytes:
+        if not wanted.part.exists() or _size(wanted.part) < wanted.size_bytes:
             return False
-        if files.sha256_of(wanted.part) == wanted.sha256:
+        if _is(wanted.part, wanted):
             files.sync_file(wanted.part)
             files.rename_durably(source=wanted.part, target=wanted.target)
             return True
@@ -207,20 +213,24 @@ class Download:
         """Write a body behind the bytes that are there, after comparing it with them where it overlaps.
 
         Where it differs from them it is dropped. Only an answer for the whole file whose length is the signed one
-        replaces them, from the first difference on.
+        replaces them, from the first difference on; one without a length does if it turns out to be the file.
         """
         wanted, part = self._wanted, self._wanted.part
         mode = "r+b" if part.exists() else "w+b"
         with files.disk_errors("write", part), file_calls.open_to_write(part, mode, buffering=0) as file:
             have = min(_size(part), wanted.size_bytes)
-            place, written = fit.start, SPACE_CHECK_BYTES
+            place, written, differing = fit.start, SPACE_CHECK_BYTES, None
             file.truncate(have)
-            for chunk in reply.chunks(size_bytes=wanted.size_bytes, least_rate=rate):
+            chunks = reply.chunks(size_bytes=wanted.size_bytes, least_rate=rate)
+            for chunk in chunks:
                 if place < have:
                     file.seek(place)
                     known = file.read(min(len(chunk), have - place))
                     same = _same_count(known, chunk)
                     if same < len(known):
+                        if not fit.sure:
+                            place, differing = place + same, chain((chunk[same:],), chunks)
+                            break
                         self._refuse_difference(fit, place + same)
                         have = place + same
                         file.truncate(have)
@@ -235,18 +245,48 @@ class Download:
                 place += len(chunk)
                 if place >= wanted.size_bytes:
                     break
+        if differing is not None:
+            self._take_other(place, differing)
 
     def _refuse_difference(self, fit: Body, place: int) -> None:
-        """Refuse bytes that differ from those that are there, unless the answer is sure enough to replace them."""
+        """Refuse bytes that differ from those that are there, unless they are of an answer for the whole file."""
         if fit.start > 0:
             raise _Unfit(
                 Unfit(Answer.SERVER_WRONG, f"the part does not continue what is here (at {place})", whole=True)
             )
-        if not fit.sure:
-            raise _Unfit(
-                Unfit(Answer.SERVER_WRONG, f"what came differs from what is here (at {place}), without a length")
-            )
         self._mixed = True
+
+    def _take_other(self, same_bytes: int, differing: Iterator[bytes]) -> None:
+        """Take what differs from the part, and has no length, into a file of its own, and keep it if it is the file.
+
+        Which of the two is wrong, the page of a portal or a part that came from elsewhere, only the hash tells.
+
+        Args:
+            same_bytes: how much of the part it begins with.
+            differing: the rest of it.
+        """
+        wanted, have, written = self._wanted, same_bytes, SPACE_CHECK_BYTES
+        try:
+            with (
+                files.disk_errors("write", wanted.other),
+                file_calls.open_to_read(wanted.part) as part,
+                file_calls.open_to_write(wanted.other, "w+b", buffering=0) as file,
+            ):
+                for chunk in chain(_beginning(part, same_bytes), differing):
+                    new = chunk[: max(0, wanted.size_bytes - file.tell())]
+                    written = self._check_space(written + len(new))
+                    _write_all(file, new)
+                    have = file.tell()
+                    if have >= wanted.size_bytes:
+                        break
+            if _is(wanted.other, wanted):
+                files.replace(source=wanted.other, target=wanted.part)
+                return
+        finally:
+            file_calls.remove_if_possible(wanted.other)
+        raise _Unfit(
+            Unfit(Answer.SERVER_WRONG, f"what came differs from what is here (at {same_bytes}), without a length")
+        )
 
     def _check_space(self, written: int) -> int:
         if written < SPACE_CHECK_BYTES:
@@ -260,6 +300,12 @@ class Download:
         return 0
 
 
+def _beginning(file: BinaryIO, size_bytes: int) -> Iterator[bytes]:
+    while size_bytes and (chunk := file.read(min(size_bytes, SPACE_CHECK_BYTES))):
+        size_bytes -= len(chunk)
+        yield chunk
+
+
 def _same_count(known: bytes, chunk: bytes) -> int:
     """Return how many bytes are the same from the beginning on."""
     if known == chunk[: len(known)]:
@@ -271,6 +317,11 @@ def _write_all(file: Any, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[file.write(view) :]
+
+
+def _is(path: Path, wanted: Wanted) -> bool:
+    """Return whether a path has the signed bytes."""
+    return path.exists() and _size(path) == wanted.size_bytes and files.sha256_of(path) == wanted.sha256
 
 
 def _size(path: Path) -> int:

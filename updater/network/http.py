@@ -13,10 +13,10 @@ import ssl
 import stat
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 import urllib3
@@ -33,13 +33,15 @@ from urllib3.exceptions import (
 from dbsync.storage import file_calls
 from dbsync.storage.platform import this_platform
 from updater import __version__
-from updater.addresses import folder_of, is_folder, joined, plain, scrubbed, shown
+from updater.addresses import folder_of, is_folder, joined, plain, scrubbed, secrets_of, shown, without
 from updater.answers import Answer
-from updater.decisions.transfer import BUSY, Head, undoes
+from updater.decisions.transfer import BUSY, Head, most_bytes, undoes
 from updater.network.exchange import Exchange, Late
 from updater.network.manner import Manner
 from updater.network.proxies import BadProxy, Proxy, chosen
 
+DETAIL_LIMIT: Final = 500
+"""Characters of a cause: a server can send a line of 64 kB where a status is."""
 REDIRECTS_COUNT: Final = 5
 CONNECT_SECONDS: Final = 10.0
 RATE_WINDOW_SECONDS: Final = 10.0
@@ -59,6 +61,12 @@ class Trouble(Exception):
         self.detail = scrubbed(detail)
         self.wait_seconds = wait_seconds
         """How long the server asked to be left alone; None if it did not."""
+
+    def without(self, secrets: Sequence[str]) -> Self:
+        """Return it without secrets that a server has repeated, and short: what people read is no place for pages."""
+        self.detail = without(self.detail, secrets)[:DETAIL_LIMIT]
+        self.args = (self.detail,)
+        return self
 
 
 class ForeignCoding(Trouble):
@@ -104,7 +112,8 @@ class Reply:
         Raises:
             Trouble: the server stalls, is too slow, closes the connection, or the coding is not one that can be undone.
         """
-        head, raw = self.told.head, self._raw(self._manner.least_rate if least_rate is None else least_rate)
+        rate = self._manner.least_rate if least_rate is None else least_rate
+        head, raw = self.told.head, self._raw(rate, most_bytes(size_bytes))
         if head.coding in ("", "identity"):
             yield from raw
             return
@@ -120,7 +129,7 @@ class Reply:
             return
         yield from _decoded(head.coding, first, raw, self.told.url)
 
-    def _raw(self, least_rate: float) -> Iterator[bytes]:
+    def _raw(self, least_rate: float, limit_bytes: int) -> Iterator[bytes]:
         began, window_bytes, opened = time.monotonic(), 0, time.monotonic()
         while True:
             limit = min(time.monotonic() + self._manner.silence_seconds, self._until)
@@ -134,6 +143,8 @@ class Reply:
                 return
             self.received_bytes += len(chunk)
             window_bytes += len(chunk)
+            if self.received_bytes > limit_bytes:
+                raise Trouble(Answer.SERVER_WRONG, f"{self.told.url}: more than {limit_bytes} bytes came, and no end")
             yield chunk
             now = time.monotonic()
             if now >= self._until:
@@ -187,6 +198,9 @@ class Http:
             told = self._told(exchange, f"{plain(self.address)}/{name}")
             self.date = told.date or self.date
             yield Reply(name, told, exchange, self._manner, self._until)
+        except Trouble as trouble:
+            trouble.without(secrets_of(self.address))
+            raise
         finally:
             exchange.leave()
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dbsync.errors import wrapped
 from dbsync.outcomes import OutcomeName
+from updater.addresses import secrets_of
 from updater.answers import Answer
 from updater.network.manner import Manner
 from updater.repository import key_services
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 OWN_SHARE: Final = 0.9
 """Part of the deadline that this child uses up by itself: then its answer names the address, and the cause."""
+DETAIL_LIMIT: Final = 2000
+"""Characters of a cause that nobody has named."""
 LOADING_OBJECTS_COUNT: Final = 50_000
 """New objects after which Python looks for garbage."""
 
@@ -46,7 +49,7 @@ def look(request: dict[str, Any]) -> dict[str, Any]:
             try:
                 found = _look_class()(request, address, manner, until=time.monotonic() + share_seconds).run()
             except Trouble as trouble:
-                troubles.append((address, trouble))
+                troubles.append((address, trouble.without(secrets_of(address))))
                 addresses.failed(address, trouble)
             else:
                 addresses.worked(address)
@@ -117,7 +120,7 @@ def main() -> None:
         except BaseException as raised:  # noqa: BLE001 - of any type: the parent tells a failure from a deadline by it
             error = wrapped(raised)
             full = error.outcome == OutcomeName.NO_SPACE
-            answer = {"answer": Answer.NO_SPACE if full else Answer.TROUBLE, "detail": str(error)}
+            answer = {"answer": Answer.NO_SPACE if full else Answer.TROUBLE, "detail": str(error)[:DETAIL_LIMIT]}
         _tell(answer)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ FORMAT: Final = 2
 MANIFEST_END: Final = ".manifest"
 PACK_END: Final = ".pack"
 DELTA_END: Final = ".delta"
+_SHA256: Final = re.compile("[0-9a-f]{64}")
 FULL_LOOK_DAYS: Final = 7
 """After so long without a new timestamp the signatures are verified again, though nothing has changed."""
 
@@ -61,7 +63,7 @@ def packs_by_version(targets: Iterable[str]) -> dict[tuple[str, str], list[str]]
 
 def pack(target: Any, *, hashed: bool) -> dict[str, Any]:
     """Return a verified target of a pack or a delta in the form of an answer."""
-    sha256 = target.hashes.get("sha256", "")
+    sha256 = _sha256(target)
     return {
         "custom": target.unrecognized_fields.get("custom"),
         "path": f"targets/{f'{sha256}.' if hashed else ''}{target.path}",
@@ -80,8 +82,8 @@ def offer(*, app: str, version: str, manifest: Any, archive: Any, hashed: bool) 
         archive: the verified target of the archive; None if there is none.
         hashed: whether files are served under their hash (consistent snapshots).
     """
-    release_id = manifest.hashes.get("sha256", "")
-    archive_sha256 = archive.hashes.get("sha256", "") if archive is not None else ""
+    release_id = _sha256(manifest)
+    archive_sha256 = _sha256(archive) if archive is not None else ""
     found: dict[str, Any] = {"app": app, "version": version, "release_id": release_id}
     if archive is None:
         return {**found, "problem": f"{app}-{version}.tar.gz is not signed"}
@@ -99,6 +101,12 @@ def offer(*, app: str, version: str, manifest: Any, archive: Any, hashed: bool) 
         "archive_size_bytes": archive.length,
         "archive_sha256": archive_sha256,
     }
+
+
+def _sha256(target: Any) -> str:
+    """Return the SHA-256 of a verified target; empty if it has none. It becomes a part of names of files."""
+    found = str(target.hashes.get("sha256", ""))
+    return found if _SHA256.fullmatch(found) else ""
 
 
 def write(folder: Path, kept: Kept) -> None:

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Final
 
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, ExpiredMetadataError, RepositoryError
 from tuf.api.metadata import Metadata, Root, Targets
@@ -34,6 +34,10 @@ from updater.network.http import Http, Trouble
 from updater.network.manner import Manner
 from updater.repository import listing, steering, trust
 from updater.repository.trust import CLOCK_DOUBT, ROLES
+
+ODD: Final = (ValueError, LookupError, TypeError, ArithmeticError, AttributeError, RecursionError)
+DATED_YEARS: Final = range(2000, 3000)
+"""Of a server's Date that is worth a comparison; with those of the calendar's ends nothing can be calculated."""
 
 
 class _Fetcher(FetcherInterface):  # type: ignore[misc]
@@ -106,7 +110,8 @@ class Look:
         except DeserializationError as cause:
             # A portal's login page, or half a file: the answer did not come from the repository.
             raise Trouble(Answer.SERVER_WRONG, f"{self.base}: what came is not metadata ({cause})") from cause
-        except (RepositoryError, ValueError, KeyError, TypeError, RecursionError) as cause:
+        except (RepositoryError, *ODD) as cause:
+            # Of any type that odd metadata may lead to: the next address may have better.
             raise Trouble(Answer.REFUSED, f"{self.fetcher.asked}: {type(cause).__name__}: {cause}") from cause
         self._keep(root, offers, expires, said)
         return {"answer": Answer.OK, "detail": "", "offers": offers, "steering": said}
@@ -396,6 +401,7 @@ def _utc(moment: datetime) -> datetime:
 
 def _http_date(text: str | None) -> datetime | None:
     try:
-        return parsedate_to_datetime(text).astimezone(UTC) if text else None
-    except (ValueError, OverflowError):
+        found = parsedate_to_datetime(text) if text else None
+        return found.astimezone(UTC) if found is not None and found.year in DATED_YEARS else None
+    except (ValueError, OverflowError, OSError):
         return None

@@ -13,7 +13,7 @@ from updater.settings import Settings
 
 
 class Asked(NamedTuple):
-    """What a terminal asks: the addresses with their secrets, for requests only, and the manner."""
+    """Addresses of a repository with their secrets, for requests only, and the manner of asking them."""
 
     url: str
     mirrors: tuple[str, ...]

@@ -158,7 +158,7 @@ def moment(text: str) -> datetime | None:
     """Return a time in a file as a value; None for an empty or damaged one."""
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError, OSError):
         return None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -30,8 +31,40 @@ SIZE_LIMIT_BYTES: Final = 100_000
 """Of a timestamp; it has about a thousand bytes."""
 NO_SUCH_ROOT: Final = (403, 404)
 """The statuses by which a server says that there is no newer root."""
-_ASKING: Final[list[threading.Thread]] = []
-"""The last cheap look of this process; while it hangs, at a silent name server for instance, none is added."""
+
+
+class _Asked:
+    """One question, in a thread of its own: nothing else bounds a name server, or headers that drip."""
+
+    def __init__(self, base: str, kept: listing.Kept, now: datetime) -> None:
+        self.is_unchanged = False
+        self.connection: Any = None
+        self._thread: Final = threading.Thread(target=_ask, args=(self, base, kept, now), daemon=True)
+
+    def start(self) -> None:
+        """Ask."""
+        self._thread.start()
+
+    def is_over(self, *, seconds: float = 0.0) -> bool:
+        """Return whether it has ended, after at most so many seconds. One that has not loses its connection.
+
+        A server that never ends its answer would keep the thread at work for as long as the agent runs.
+        """
+        self._thread.join(seconds)
+        if not self._thread.is_alive():
+            return True
+        import socket
+
+        opened = getattr(self.connection, "sock", None)
+        with suppress(OSError):
+            if opened is not None:
+                # Of the connection itself, not of TLS, which is the thread's.
+                socket.socket.shutdown(opened, socket.SHUT_RDWR)
+        return False
+
+
+_ASKED: Final[list[_Asked]] = []
+"""The last question of this process; while it hangs, at a silent name server for instance, none is added."""
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any] | None:
@@ -54,16 +87,12 @@ def answer(request: dict[str, Any]) -> dict[str, Any] | None:
         floor=trust.moment(seen.floor),
     ):
         return None
-    found: list[bool] = []
-    base = request["bases"][0].rstrip("/")
-    # Its own thread, because nothing else bounds a name server or headers that drip: the full look goes on without it.
-    asking = threading.Thread(target=lambda: found.append(_is_unchanged(base, kept, now)), daemon=True)
-    if any(thread.is_alive() for thread in _ASKING):
+    if not all(before.is_over() for before in _ASKED):
         return None
-    _ASKING[:] = [asking]
-    asking.start()
-    asking.join(min(LIMIT_SECONDS, float(request["seconds"]) / 4))
-    if found != [True]:
+    asked = _Asked(request["bases"][0].rstrip("/"), kept, now)
+    _ASKED[:] = [asked]
+    asked.start()
+    if not asked.is_over(seconds=min(LIMIT_SECONDS, float(request["seconds"]) / 4)) or not asked.is_unchanged:
         return None
     return {"answer": Answer.OK, "detail": "", "offers": list(kept.offers), "steering": kept.steering}
 
@@ -76,25 +105,22 @@ def _is_plain(request: dict[str, Any]) -> bool:
     return shown(request["bases"][0]) not in record.read(Path(request["record"]))
 
 
-def _is_unchanged(base: str, kept: listing.Kept, now: datetime) -> bool:
+def _ask(asked: _Asked, base: str, kept: listing.Kept, now: datetime) -> None:
     import http.client
 
     parts = urlsplit(base)
     kind = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}.get(parts.scheme)
     has_secrets = parts.username is not None or bool(parts.query)
     if kind is None or parts.hostname is None or has_secrets or _has_proxy(parts.scheme, parts.hostname):
-        return False
-    connection = kind(parts.hostname, parts.port, timeout=GAP_SECONDS)
-    try:
+        return
+    asked.connection = connection = kind(parts.hostname, parts.port, timeout=GAP_SECONDS)
+    # Whatever goes wrong is left to the full look.
+    with suppress(OSError, http.client.HTTPException, ValueError, OverflowError), closing(connection):
         status, data = _get(connection, f"{parts.path}/metadata/timestamp.json", now)
         if status != 200 or hashlib.sha256(data).hexdigest() != kept.timestamp_sha256:
-            return False
+            return
         status, _ = _get(connection, f"{parts.path}/metadata/{kept.root_version + 1}.root.json", now)
-        return status in NO_SUCH_ROOT
-    except (OSError, http.client.HTTPException, ValueError, OverflowError):
-        return False
-    finally:
-        connection.close()
+        asked.is_unchanged = status in NO_SUCH_ROOT
 
 
 def _get(connection: Any, path: str, now: datetime) -> tuple[int, bytes]:

@@ -78,7 +78,7 @@ def checked(document: Mapping[str, Any], *, account: str, terminal_id: str) -> d
     at = _text(document.get("at"))
     if not TIME.fullmatch(at):
         raise ValueError("it has no time")
-    if document.get("told_by") not in TELLERS:
+    if _text(document.get("told_by")) not in TELLERS:
         raise ValueError("it is from no process of the till")
     values = {name: document.get(name) for name in TEXTS}
     return {
@@ -92,7 +92,7 @@ def checked(document: Mapping[str, Any], *, account: str, terminal_id: str) -> d
         "code": outcome.code,
         "alarm": True,
         "losses": _losses(document.get("losses", [])),
-        "clerk": plain(_text(document.get("clerk") or "")),
+        "clerk": plain("" if document.get("clerk") is None else _text(document["clerk"])),
         "next": outcome.hint,
     }
 

@@ -6,6 +6,9 @@ import json
 import lzma
 import os
 import random
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,6 +38,15 @@ from updater.repository.client import Pack
 
 ENGINE = random.Random(1).randbytes(300_000)
 QUICK = ({"id": lzma.FILTER_LZMA2, "preset": 0},)
+KILLED_WHILE_IT_UNPACKS = """
+import os, signal, sys
+from updater.__main__ import main
+from updater.bundles.unpacking import Unpacking
+
+Unpacking.run = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+sys.argv[1:] = ["check", "--settings", sys.argv[1]]
+main()
+"""
 DELTA, PACK = f"{APP}-1.1-1.2.delta", f"{APP}-1.2.pack"
 
 
@@ -205,9 +217,50 @@ def with_endless_runs(data: bytes) -> bytes:
     return put_together(head._replace(parts=parts), streams)
 
 
+def with_a_head_of_empty_lists(data: bytes) -> bytes:
+    """Ten kilobytes that JSON would make two gigabytes of."""
+    plain = b'{"format": 1, "x": [' + b"[]," * 10_000_000 + b"[]]}"
+    return with_head(lzma.compress(plain, format=lzma.FORMAT_RAW, filters=QUICK))
+
+
+def with_a_far_cover(data: bytes) -> bytes:
+    """A piece of the old file where no file has one."""
+    head, streams = taken_apart(data)
+    far = patches.covers_to_bytes(iter([patches.Cover(0, (1 << 62) - 1, 10)]))
+    at = [packed.stream for packed in head.streams].index(Stream.COVERS)
+    streams[at] = lzma.compress(far, format=lzma.FORMAT_RAW, filters=packs.XZ_FILTERS)
+    packed = head.streams[at]._replace(packed_bytes=len(streams[at]), plain_bytes=len(far))
+    parts = tuple(part._replace(covers_bytes=len(far)) if isinstance(part, Patched) else part for part in head.parts)
+    return put_together(
+        head._replace(parts=parts, streams=(*head.streams[:at], packed, *head.streams[at + 1 :])), streams
+    )
+
+
+def with_more_runs_than_bytes(data: bytes) -> bytes:
+    """Runs of nothing, which take time and make nothing."""
+    head, streams = taken_apart(data)
+    count = 1 << 20
+    empty = lzma.compress(bytes(count), format=lzma.FORMAT_RAW, filters=packs.XZ_FILTERS)
+    changed = list(head.streams)
+    for at, packed in enumerate(head.streams):
+        if packed.stream in (Stream.GAPS_LOW, Stream.GAPS_HIGH, Stream.LENGTHS):
+            streams[at] = empty
+            changed[at] = packed._replace(packed_bytes=len(empty), plain_bytes=count)
+    parts = tuple(
+        part._replace(runs_count=count, differences_bytes=0) if isinstance(part, Patched) else part
+        for part in head.parts
+    )
+    return put_together(head._replace(parts=parts, streams=tuple(changed)), streams)
+
+
+def empty(_: bytes) -> bytes:
+    return b""
+
+
 WRONG = (
     garbage, cut, flipped, of_another_release, leaving_the_folder, with_a_foreign_file, with_a_base_outside,
     with_a_file_twice, with_an_unknown_codec, with_a_bomb, with_a_bomb_for_a_head, with_endless_runs,
+    with_a_head_of_empty_lists, with_a_far_cover, with_more_runs_than_bytes, empty,
 )  # fmt: skip
 
 
@@ -282,6 +335,8 @@ def test_what_the_server_has_not_or_has_damaged_gives_way_to_the_next_form(shop:
         assert list(dict.fromkeys(asked(server))) == ["delta", "pack", "gz"]
         assert staged(till, "1.2", vendor.bundles / "1.2")
     assert unusable(till) == 2
+    record = json.loads((till.settings.private / "packs.json").read_text())
+    assert record["given_up"] == [], "what did not come today may come tomorrow"
 
 
 def test_a_pack_that_is_signed_and_wrong_gives_way_to_the_archive_and_is_not_fetched_again(
@@ -314,7 +369,7 @@ def test_the_form_with_the_fewest_bytes_left_is_taken(tmp_path: Path) -> None:
     known = Ways(tmp_path / "private" / "packs.json")
     assert known.best([delta, pack, archive]) == archive
     assert known.best([delta, pack, way(1300, 0, is_archive=True)]) == pack
-    known.give_up(pack)
+    known.give_up(pack, for_good=True)
     for ways in (known, Ways(tmp_path / "private" / "packs.json")):
         assert ways.best([pack, delta, way(1300, 0, is_archive=True)]) == delta
     (tmp_path / "private" / "packs.json").write_text("[]")
@@ -517,3 +572,35 @@ def test_a_pack_has_the_filter_of_its_platform(
         for part in head.parts:
             assert source.read(manifest.files[part.path].size_bytes) == (bundle / part.path).read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["made.pack"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
+def test_a_delta_whose_use_ends_the_agent_each_time_is_given_up(shop: tuple[Vendor, Till]) -> None:
+    """As the power does, or a machine without memory for what a vendor has made: nothing runs that could tell."""
+    vendor, till = shop
+    with wired(vendor.public) as server:
+        till.settings_path.write_text(till.settings_path.read_text().replace(till.settings.url, server.url))
+        for _ in range(3):
+            done = subprocess.run(
+                [sys.executable, "-c", KILLED_WHILE_IT_UNPACKS, str(till.settings_path)],
+                env=till.environment(),
+                check=False,
+            )
+            assert done.returncode == -signal.SIGKILL
+        assert till.check().outcome == "SWAPPED"
+        assert list(dict.fromkeys(asked(server))) == ["delta", "pack"]
+        assert staged(till, "1.2", vendor.bundles / "1.2")
+    assert "the agent was ended each time" in till.report("PACK_UNUSABLE")["cause"]
+    assert json.loads((till.settings.private / "packs.json").read_text())["begun"] == {}
+
+
+def test_the_use_of_a_file_that_ends_in_any_way_is_not_counted(tmp_path: Path) -> None:
+    known = Ways(tmp_path / "private" / "packs.json")
+    way = Way(Pack("", 1, Sha256("ab" * 32), None), tmp_path / "x", 0)
+    for _ in range(5):
+        with pytest.raises(OSError, match="full"), known.used(way):
+            raise OSError("full")
+        assert not known.is_spent(way)
+    (tmp_path / "private" / "packs.json").write_text('{"given_up": [], "begun": {"' + "ab" * 32 + '": 3}}')
+    assert known.is_spent(way)
+    assert not known.is_spent(way._replace(pack=way.pack._replace(sha256=Sha256("cd" * 32))))

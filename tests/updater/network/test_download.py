@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import random
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -368,3 +370,90 @@ def test_cut_twenty_times_it_costs_little_more_than_the_file(public: Path, targe
 
 def test_a_wire_says_what_it_was_asked(public: Path) -> None:
     assert Wire(public).starts("x") == []
+
+
+def poisoned(target: Path) -> None:
+    part(target).write_bytes(DATA[:1000] + bytes(150_000))
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+@pytest.mark.parametrize("coding", ["", "gzip"])
+def test_a_part_that_was_poisoned_gives_way_to_the_file_of_a_server_that_says_no_length(
+    public: Path, target: Path, ranges: bool, coding: str
+) -> None:
+    def script(request: Request) -> None:
+        if ranges and request.start:
+            request.reply("206 Partial Content", request.rest, request.span())
+            return
+        request.head("200 OK", *([f"Content-Encoding: {coding}"] if coding else []))
+        request.send(gzip.compress(DATA) if coding else DATA)
+
+    poisoned(target)
+    with wired(public, script) as server:
+        run(target, server.url)
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+@pytest.mark.parametrize(
+    ("body", "ends"),
+    [
+        (b"<html>portal</html>", "without a length"),
+        (DATA[:1000] + b"x" * (SIZE - 1000), "without"),
+        (DATA[:90_000], ""),
+    ],
+)
+def test_what_has_no_length_and_is_not_the_file_leaves_the_part(
+    public: Path, target: Path, body: bytes, ends: str
+) -> None:
+    def script(request: Request) -> None:
+        if request.start:
+            request.reply("416 Range Not Satisfiable")
+        else:
+            request.head("200 OK")
+            request.send(body)
+
+    have = DATA[:120_000] if ends else DATA[:1000] + bytes(150_000)
+    part(target).write_bytes(have)
+    with wired(public, script) as server:
+        assert ends in fails(target, server.url).detail
+    assert part(target).read_bytes() == have
+    assert [path.name for path in target.parent.iterdir()] == [part(target).name]
+
+
+def test_a_body_that_unpacks_to_nothing_has_an_end(public: Path, target: Path) -> None:
+    def script(request: Request) -> None:
+        coder = zlib.compressobj(0, zlib.DEFLATED, 31)
+        request.head("200 OK", "Content-Encoding: gzip")
+        request.send(coder.compress(DATA[:1000]) + coder.flush(zlib.Z_FULL_FLUSH))
+        for _ in range(1000):
+            request.send(b"\0\0\0\xff\xff" * 10_000)
+
+    with wired(public, script) as server:
+        trouble = fails(target, server.url)
+    assert (trouble.answer, "and no end" in trouble.detail) == (Answer.SERVER_WRONG, True)
+    assert server.sent_bytes < 8_000_000, "with what the system's buffers hold"
+
+
+def test_a_file_without_a_byte_is_a_file(public: Path, target: Path) -> None:
+    (public / "targets" / "none").write_bytes(b"")
+    found = Wanted("targets/none", target, 0, Sha256(hashlib.sha256(b"").hexdigest()))
+    with wired(public) as server:
+        addresses = Addresses([server.url], target.parent.parent / "addresses.json", MANNER)
+        Download(found, addresses, MANNER, seconds=20.0, progress=lambda _: None).run()
+    assert target.read_bytes() == b""
+
+
+def test_a_status_line_that_is_a_book_is_told_in_a_sentence_without_the_secrets_in_it(
+    public: Path, target: Path
+) -> None:
+    def script(request: Request) -> None:
+        request.send(f"HTTP/1.1 {request.headers['authorization']} s3cret-t0ken {'a:' * 30_000}\r\n\r\n".encode())
+
+    with wired(public, script) as server:
+        url = server.url.replace("http://", "http://till:s3cret-t0ken@")
+        trouble = fails(target, url, manner=MANNER._replace(retries_count=1))
+    assert len(trouble.detail) < 600
+    record = (target.parent.parent / "addresses.json").read_text()
+    for secret in ("s3cret-t0ken", "dGlsbDpzM2NyZXQtdDBrZW4="):
+        assert secret not in trouble.detail + record
+    assert "***" in trouble.detail

@@ -11,7 +11,7 @@ import pytest
 
 from tests.helpers.socks import socks
 from tests.helpers.wires import Request, certificate, wired
-from updater.addresses import folder_of, is_folder, joined, plain, problem, scrubbed, shown
+from updater.addresses import folder_of, is_folder, joined, plain, problem, scrubbed, secrets_of, shown, without
 from updater.answers import Answer
 from updater.network.http import Http, Trouble
 from updater.network.manner import Manner
@@ -215,3 +215,17 @@ def test_passwords_with_odd_letters_are_hidden_whole(text: str) -> None:
         "is http://***@proxy:1/, asked",
         "is https://***@h, asked",
     )
+
+
+def test_a_line_of_any_length_is_scrubbed_in_one_pass() -> None:
+    """Each character is looked at once: with more, a megabyte would take hours, and no deadline ends a search."""
+    for word in ("a:", "a://", "://a:", "?a:@/", "x@"):
+        assert len(scrubbed(word * 500_000)) > 400_000
+    assert scrubbed("a:" * 500_000 + "b@host") == "***@host"
+
+
+def test_what_a_server_repeats_of_a_secret_is_hidden() -> None:
+    secrets = secrets_of("http://till:s3cret%2Fword@host/x?sig=to%2Fken12&v=1")
+    said = "ftp://h/s3cret/word TO/KEN12 to%2fken12 Basic dGlsbDpzM2NyZXQvd29yZA== s3cret%2Fword v=1"
+    assert without(said, secrets) == "ftp://h/*** *** *** Basic *** *** v=1"
+    assert secrets_of("/media/stick") == secrets_of("http://host/x") == ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from tests.helpers.hostile import hostile
 from tests.helpers.shop import files
 from tests.helpers.terminal import Till
 from tests.helpers.vendor import Vendor, copy_of, served, serving
-from tests.helpers.wires import MODES, wired
+from tests.helpers.wires import MODES, Request, wired
 from updater.answers import Answer
 from updater.decisions.transfer import OVERLAP_BYTES
 from updater.flows.agent import Cycle
@@ -44,7 +45,10 @@ def nothing_is_staged(till: Till) -> bool:
     return len(names) == 1 and till.status()["phase"] == "IDLE"
 
 
-@pytest.mark.parametrize("date", ["Fri, 31 Dec 9999 23:59:59 -0100", "soon"])
+@pytest.mark.parametrize(
+    "date",
+    ["Fri, 31 Dec 9999 23:59:59 -0100", "Fri, 31 Dec 9999 23:59:59 GMT", "Mon, 01 Jan 0001 00:00:00 +2359", "soon"],
+)
 def test_a_date_that_is_none_stops_no_look(vendor: Vendor, till: Till, date: str) -> None:
     assert till.check().outcome == "NOTHING_NEW"
     with wired(vendor.public, lambda request: request.good(f"Date: {date}")) as server:
@@ -279,3 +283,26 @@ def test_expired_metadata_is_what_the_user_reads(vendor: Vendor, till: Till, mon
         "The repository did not pass verification: tell the release engineer.",
     )
     assert nothing_is_staged(till)
+
+
+def test_a_status_line_of_any_length_is_one_addresss_and_the_next_one_is_asked(vendor: Vendor, till: Till) -> None:
+    vendor.release("1.1", schema=4)
+    with (
+        wired(vendor.public, lambda request: request.send(b"HTTP/1.1 " + b"a:" * 32_000)) as bad,
+        wired(vendor.public) as good,
+    ):
+        text = till.settings_path.read_text().replace(till.settings.url, bad.url)
+        till.settings_path.write_text(text.replace("mirrors = []", f'mirrors = ["{good.url}"]'))
+        assert till.check().outcome == "SWAPPED"
+    (known,) = json.loads(till.settings.private.joinpath("addresses.json").read_text())["addresses"].values()
+    assert len(known["detail"]) < 600
+
+
+def test_odd_metadata_of_one_address_is_not_the_others(vendor: Vendor, till: Till) -> None:
+    """Whatever it makes of our own code: each shape is a fault of its address."""
+    vendor.release("1.1", schema=4)
+    for body in (b"[]", b"null", b'{"signed": []}', b'{"signed": {"expires": 1e999}, "signatures": 5}', b"[" * 100_000):
+        with wired(vendor.public, partial(Request.reply, status="200 OK", body=body)) as bad:
+            found = check_against(till, bad.url)
+        assert found.outcome in ("REFUSED", "SERVER_WRONG"), (body[:40], found)
+    assert till.check().outcome == "SWAPPED"

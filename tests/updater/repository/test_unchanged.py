@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -18,6 +19,7 @@ from tests.helpers.keys import replace_keys
 from tests.helpers.places import ROOT
 from tests.helpers.terminal import Till
 from tests.helpers.vendor import Vendor, served
+from tests.helpers.wires import Request, wired
 from updater.answers import Answer
 from updater.network.manner import Manner
 from updater.repository import client, listing, unchanged
@@ -211,3 +213,26 @@ def test_a_signed_release_stays_offered_while_nothing_changes(vendor: Vendor, ti
     verified(till)
     assert unchanged.answer(request(till)) is not None
     assert till.check().outcome == "SWAPPED", "by the answer that is known, and a manifest that is fetched for it"
+
+
+def test_a_server_that_goes_on_for_ever_loses_its_connection(
+    vendor: Vendor, till: Till, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verified(till)
+    monkeypatch.setattr(unchanged, "LIMIT_SECONDS", 0.3)
+    hung_up = threading.Event()
+
+    def endless(asked: Request) -> None:
+        try:
+            while True:
+                asked.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        except OSError:
+            hung_up.set()
+
+    with wired(vendor.public, endless, on="timestamp") as server:
+        assert unchanged.answer(request(till, bases=[server.url])) is None
+        assert hung_up.wait(60), "an agent that runs for months has no use for it"
+        (asked,) = unchanged._ASKED
+        assert asked.is_over(seconds=60)
+        server.script = Request.good
+        assert unchanged.answer(request(till, bases=[server.url])) is not None
