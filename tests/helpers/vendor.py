@@ -115,7 +115,7 @@ class Vendor:
 
     def refresh(self) -> int:
         """The daily job."""
-        return repository.refresh(self.repository, passwords=password)
+        return repository.refresh(self.repository, passwords=password).files_placed
 
 
 def copy_of(vendor: Vendor, folder: Path) -> Vendor:

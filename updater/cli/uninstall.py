@@ -6,6 +6,7 @@ import click
 
 from dbsync.outcomes import ExitStatus
 from updater.cli.shared import Failure, with_settings
+from updater.host import this_host
 from updater.settings import Settings
 
 
@@ -20,7 +21,7 @@ def command(settings: Settings, *, yes: bool) -> None:
     refuse_clerk(settings, "uninstall")
     click.echo(f"{settings.app} on {settings.terminal_id} will be removed: {settings.program}, {settings.state},")
     click.echo(f"{settings.path}. The data stays: {settings.data}")
-    if not yes and not click.confirm("Remove it?"):
+    if not yes and not (this_host().can_ask() and click.confirm("Remove it?")):
         raise Failure("Nothing was removed. Pass --yes to proceed.", ExitStatus.REFUSED)
     for line in uninstall(settings):
         click.echo(line)

@@ -13,7 +13,7 @@ from dbsync.errors import BadMigrations
 from dbsync.lint.least_sqlite import least_sqlite
 from dbsync.migrations import folder as migration_folder
 from dbsync.upgrade.released_history import Kind, departures
-from updater.bundle_names import OWN_NAMES, is_version
+from updater.bundle_names import ANY_PLATFORM, OWN_NAMES, is_version
 from updater.host import this_host
 from updater.manifest import (
     FileEntry,
@@ -30,6 +30,11 @@ from updater.publish.errors import BadBundle
 CONFIG_NAME: Final = "tillkeeper.toml"
 SELF_TEST_SECONDS: Final = 60.0
 FIRST_AGENT: Final = "0.1.0"
+PLATFORMS: Final = (
+    ANY_PLATFORM, "linux-x86_64", "linux-aarch64", "linux-armv7l", "linux-i686", "win32-amd64", "win32-arm64",
+    "win32-x86", "darwin-arm64", "darwin-x86_64",
+)  # fmt: skip
+"""What terminals call themselves: the words of Python's `sys.platform` and `platform.machine()`."""
 """The lowest agent that understands every field that a manifest of format 1 can have: a field that a later one adds
 needs that one where it is used."""
 _KNOWN: Final = frozenset(
@@ -82,7 +87,7 @@ def describe(*, bundle: Path, app: str, version: str | None, config: Path | None
     manifest = Manifest(
         app=app,
         version=checked_version(version or said.get("version")),
-        platform=said.get("platform", "any" if interpreter else this_host().platform_tag()),
+        platform=_platform(said, interpreter),
         files=files,
         entry=entry,
         interpreter=interpreter,
@@ -167,6 +172,18 @@ def checked_version(text: object) -> str:
     if not is_version(text):
         raise BadBundle(operation="publish", cause=f"{text!r} is longer than a version may be", hint="E.g. 1.4.0.")
     return text
+
+
+def _platform(said: dict[str, Any], interpreter: object) -> str:
+    """Return the platform of a bundle, as terminals compare it with their own (`Host.platform_tag`)."""
+    own = this_host().platform_tag()
+    found = said.get("platform", ANY_PLATFORM if interpreter else own)
+    if isinstance(found, str) and found not in (*PLATFORMS, own):
+        raise BadBundle(
+            operation="publish", cause=f"{found!r} is no platform that terminals know",
+            hint=f"Write one of {', '.join(PLATFORMS)}.",
+        )  # fmt: skip
+    return found  # type: ignore[no-any-return]
 
 
 def check_follows(*, earlier: Manifest, manifest: Manifest) -> None:

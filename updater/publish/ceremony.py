@@ -147,6 +147,11 @@ def rotating(role: str, old: str, new: str) -> Change:
         keyid = keys.found_in(root, role, old, known)
         if keyid is None and not is_there:
             raise PublishError(operation="rotate the key", cause=f"{role} has no key {old}")
+        if keyid is not None and is_there:
+            raise PublishError(
+                operation="rotate the key", cause=f"{new} is a key of {role} already: {role} would have one key fewer",
+                hint=f"Name a new key; or, to have one fewer: `updater publish keys remove {role} {old}`.",
+            )  # fmt: skip
         keys.add(root, role, key)
         if keyid is not None:
             keys.remove(root, role, keyid)

@@ -22,10 +22,6 @@ class FarVersion(BadBundle):
 class BadPassword(PublishError):
     """A key's password is missing or wrong."""
 
-    hint_by_default = (
-        "Give it in TILLKEEPER_KEY_PASSWORD (or …_ROOT, …_TARGETS, …_SNAPSHOT, …_TIMESTAMP), or by --password-file."
-    )
-
 
 class TokenProblem(PublishError):
     """A key on a PKCS#11 token that cannot be used now; nothing was signed."""
@@ -49,6 +45,15 @@ class AwaitsSignatures(TryLater):
     hint_by_default = (
         "`updater publish sign export FILE`, on the machines of the keys `updater publish sign add FILE --key KEY`,"
         " then `updater publish sign import FILE`."
+    )
+
+
+class Occupied(TryLater):
+    """A workshop in which another command is at work."""
+
+    hint_by_default = (
+        "Repeat the command when that one has ended. The brake can be pulled meanwhile from another machine with"
+        " timestamp's key (`updater publish rebuild --metadata-only`, then `updater publish brake on`)."
     )
 
 

@@ -69,7 +69,10 @@ def public_roles(storage: Storage) -> dict[str, Metadata[Any]]:
 def _read(storage: Storage, name: str) -> Metadata[Any]:
     data = storage.read(name)
     if data is None:
-        raise PublishError(operation="read", cause=f"{storage.place} has no {name}")
+        raise PublishError(
+            operation="read", cause=f"{storage.place} has no {name}",
+            hint="Is anything public yet? `updater publish status` says what waits.",
+        )  # fmt: skip
     try:
         return Metadata.from_bytes(data)
     except Exception as cause:

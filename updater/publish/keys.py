@@ -33,6 +33,8 @@ ROLES: Final = ("root", "targets", "snapshot", "timestamp")
 Passwords = Callable[[str], str | None]
 """Name of a key → its password, or `PinOf` a name → the PIN; None if none is known."""
 PUBLIC: Final = ".pub"
+VARIABLE: Final = "TILLKEEPER_KEY_PASSWORD"
+"""The variable of the environment for the password of all keys."""
 CURVES: Final = {"ecdsa-sha2-nistp256": "secp256r1", "ecdsa-sha2-nistp384": "secp384r1"}
 """Schemes of keys on tokens, and the curves that they mean."""
 _NAME: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
@@ -102,11 +104,18 @@ def make(path: Path, passwords: Passwords) -> None:
         raise PublishError(operation="make the key", path=path, cause=cause, hint="Give the new key another name.")
     password = passwords(path.name)
     if not password:
-        raise BadPassword(operation=f"make the key {path.name}", path=path, cause="no password was given")
+        raise BadPassword(
+            operation=f"make the key {path.name}",
+            path=path,
+            cause="no password was given",
+            hint=_where_to_give(path.name),
+        )
     files.make_folder(path.parent)
     if not path.exists():
         part = path.with_name(f".new-{path.name}")
         with files.disk_errors("make", path):
+            # The library has an error of its own for a folder that cannot be written.
+            part.touch(mode=0o600)
             generate_and_write_ed25519_keypair(password, filepath=str(part))
             part.with_suffix(PUBLIC).unlink()
             part.chmod(0o600)
@@ -257,11 +266,23 @@ def _private(path: Path, password: str | None) -> dict[str, Any]:
         BadPassword: it does not open.
     """
     try:
+        with files.disk_errors("open the key", path):
+            path.open("rb").close()
         found: dict[str, Any] = import_ed25519_privatekey_from_file(filepath=str(path), password=password or None)
     except (CryptoError, Error, ValueError) as cause:
         why = "its password is wrong" if password else "it has a password and none was given"
-        raise BadPassword(operation="open the key", path=path, cause=why) from cause
+        raise BadPassword(operation="open the key", path=path, cause=why, hint=_where_to_give(path.name)) from cause
     return found
+
+
+def _where_to_give(name: str) -> str:
+    """Return where a command takes the password of a key from."""
+    return f"Give it in {variable_of(name)} or {VARIABLE} (all keys), or by --password-file."
+
+
+def variable_of(name: str) -> str:
+    """Return the variable of the environment that has the password of one key."""
+    return f"{VARIABLE}_{name.upper().replace('-', '_')}"
 
 
 class RoleKey(NamedTuple):

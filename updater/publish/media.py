@@ -62,9 +62,13 @@ def write(
     config = load(folder)
     if not 0 < valid_days <= DAYS_LIMIT:
         raise PublishError(operation="write media", cause=f"{valid_days} days is not between 1 and {DAYS_LIMIT}")
+    for kind, own in (("workshop", folder), ("public folder", config.public)):
+        if isinstance(own, Path) and (own.resolve() in (stick := target.resolve(), *stick.parents)):
+            raise PublishError(operation="write media", path=target, cause=f"it is in the {kind}")
     with locked(folder):
         workshop = _open(folder, config, passwords, collects=False)
         _check_ends(workshop, valid_days)
+        _check_since(since, rollout.releases(workshop))
         _publish(workshop, config)
         timestamp = workshop.sign_apart("timestamp", days=valid_days)
         workshop.renew("timestamp")
@@ -98,6 +102,15 @@ def chosen(names: Iterable[str], app: str, versions: Iterable[str], since: froze
         elif not owners or max(owners, key=len) in wanted:
             found.add(name)
     return frozenset(found)
+
+
+def _check_since(since: frozenset[str], known: Mapping[str, ReleaseId]) -> None:
+    unknown = sorted(since - known.keys())
+    if unknown:
+        raise PublishError(
+            operation="write media", cause=f"--from: {', '.join(unknown)} is not among the signed releases",
+            hint=f"Signed are {', '.join(known) or 'none'}.",
+        )  # fmt: skip
 
 
 def _check_ends(workshop: Workshop, valid_days: int) -> None:

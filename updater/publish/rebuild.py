@@ -9,6 +9,8 @@ from typing import Any, Final, NamedTuple
 from tuf.api.metadata import Metadata, Root
 
 from dbsync.storage import files
+from updater.bundle_names import AGENT
+from updater.decisions.rollout import DOCUMENT_END
 from updater.publish import keys
 from updater.publish.deploy import verify
 from updater.publish.errors import PublishError
@@ -16,6 +18,7 @@ from updater.publish.keys import ROLES
 from updater.publish.repository import CONFIG_NAME, EXPIRATION_DAYS, Config, load, locked, save
 from updater.publish.signing import TAKEN_NAME, ConsistentRoles
 from updater.publish.storage import TIMESTAMP, Public, Storage, storage_of
+from updater.repository.listing import named
 
 NO_DAYS: Final[Mapping[str, int]] = {}
 
@@ -83,6 +86,7 @@ def rebuild(
     storage = storage_of(config.public)
     with locked(folder):
         chain = _verified(storage, trusted.read_bytes())
+        _check_app(config.app, chain)
         without_keys = _check_keys(chain, config)
         versions = {role: chain.roles[role][0].signed.version for role in ROLES}
         if _is_ahead(metadata, chain):
@@ -106,7 +110,10 @@ def _config(folder: Path, app: str | None, public: Public | None, keys_folder: P
     if (folder / CONFIG_NAME).exists():
         known = load(folder)
         if app is not None and app != known.app:
-            raise PublishError(operation="rebuild", path=folder, cause=f"it is the repository of {known.app!r}")
+            raise PublishError(
+                operation="rebuild", path=folder, cause=f"it is the repository of {known.app!r}",
+                hint=f"Leave --app away; if {known.app!r} is wrong, remove {folder / CONFIG_NAME} first.",
+            )  # fmt: skip
         return known._replace(public=public or known.public, keys=(keys_folder or known.keys).absolute())
     if app is None or public is None:
         raise PublishError(
@@ -176,6 +183,23 @@ def _highest(storage: Storage) -> dict[str, int]:
             role = rest.removesuffix(".json")
             found[role] = max(found.get(role, 0), int(number))
     return found
+
+
+def _check_app(app: str, chain: Chain) -> None:
+    """Refuse the name of an app of which nothing is public, where there is something of others: it is mistyped.
+
+    What such a workshop signs, a brake for instance, no terminal would follow.
+    """
+    names = chain.roles["targets"][0].signed.targets
+    known = sorted(
+        {found for found, _ in map(named, names) if found and AGENT not in found}
+        | {name.removesuffix(DOCUMENT_END) for name in names if name.endswith(DOCUMENT_END)}
+    )
+    if known and app not in known:
+        raise PublishError(
+            operation="rebuild", cause=f"nothing of {app!r} is public there; it is the repository of {known[0]!r}",
+            hint=f"Pass --app {known[0]}.",
+        )  # fmt: skip
 
 
 def _check_keys(chain: Chain, config: Config) -> tuple[str, ...]:

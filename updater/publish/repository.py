@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple, TypeVar
 
 from packaging.version import Version
+from tuf.api.metadata import Root
 from tufup.repo import make_gztar_archive
 
 from dbsync.errors import TillkeeperError
@@ -29,7 +30,7 @@ from updater.publish import keys as role_keys
 from updater.publish.bundle import check_follows, describe
 from updater.publish.deltas import Progress
 from updater.publish.deploy import check_not_behind, deploy
-from updater.publish.errors import AwaitsSignatures, BadBundle, PublishError
+from updater.publish.errors import AwaitsSignatures, BadBundle, Occupied, PublishError
 from updater.publish.forms import Forms
 from updater.publish.forms import forget_old as forget_old_forms
 from updater.publish.forms import make as make_forms
@@ -69,6 +70,8 @@ class Published(NamedTuple):
     """True if the release was signed already: this run finished an interrupted publish."""
     forms: tuple[tuple[str, int], ...] = ()
     """Names and sizes of its pack and its deltas."""
+    leads: bool = True
+    """Whether the wanted channel leads to it; not where it was signed already for another one."""
 
 
 class _Wanted(NamedTuple):
@@ -118,6 +121,8 @@ def init(
     with locked(folder):
         if (folder / CONFIG_NAME).exists() and load(folder).app != app:
             raise PublishError(operation="init", path=folder, cause=f"it is the repository of {load(folder).app!r}")
+        if _has_root(folder):
+            _check_settled(folder, config, role_public, thresholds)
         key_map = {} if _has_root(folder) else _first_keys(config, passwords, role_public)
         save(folder, config)
         workshop = _open(folder, config, passwords, key_map=key_map, thresholds=thresholds)
@@ -130,6 +135,34 @@ def init(
 def _has_root(folder: Path) -> bool:
     """Return whether the keys are settled: then only `publish keys` changes them."""
     return any((folder / "workshop" / name / "root.json").exists() for name in ("metadata", "pending"))
+
+
+def _check_settled(
+    folder: Path, config: Config, role_public: Mapping[str, Sequence[Path]], thresholds: Mapping[str, int]
+) -> None:
+    """Refuse keys and thresholds that are not those of the root that is there: a repeat of init changes none.
+
+    Raises:
+        PublishError: one differs, or a file of a key cannot be read.
+    """
+    workshop = _open(folder, config, lambda _: None)
+    root: Root = workshop.roles.root.signed
+    wrong = [
+        f"{role} needs {root.roles[role].threshold} signatures, not {count}"
+        for role, count in thresholds.items()
+        if root.roles[role].threshold != count
+    ]
+    for role, paths in role_public.items():
+        known = {key.value for key in role_keys.keys_of(root, role)}
+        if {role_keys.read_public(path).value for path in paths} != known:
+            wrong.append(f"{role} has other keys than those given ({len(known)} of them)")
+    if wrong:
+        begin_anew = workshop.stored("root") is None
+        raise PublishError(
+            operation="init", path=folder, cause=f"the root is made already: {'; '.join(wrong)}",
+            hint=f"To begin anew, nothing of it is public: `updater publish sign discard --repository {folder}`, then"
+            " this command again." if begin_anew else "`updater publish keys` changes the keys of a repository.",
+        )  # fmt: skip
 
 
 def _first_keys(
@@ -165,8 +198,9 @@ def load(folder: Path) -> Config:
         return Config(found["app"], public, Path(found["keys"]), found["expiration_days"])
     except FileNotFoundError:
         raise PublishError(
-            operation="open the repository", path=folder, cause="it is not one", hint="`updater publish init`"
-        ) from None
+            operation="open the repository", path=folder.absolute(), cause="it is not one",
+            hint="Is --repository right, seen from this folder? `updater publish init --help` says how one is made.",
+        ) from None  # fmt: skip
     except (TillkeeperError, KeyError, TypeError) as cause:
         raise PublishError(operation="open the repository", path=folder / CONFIG_NAME, cause=str(cause)) from cause
 
@@ -227,12 +261,14 @@ def _release(folder: Path, wanted: _Wanted, passwords: Passwords) -> Published:
         known, found = rollout.releases(workshop), release_id(wanted.data)
         rollout.write(workshop, rollout.with_release(document, manifest.version, found, wanted.channel, known))
     placed = _publish(workshop, config)
+    channel = rollout.read(workshop, public=storage_of(config.public)).channels.get(wanted.channel)
+    leads = channel is not None and channel.release == release_id(wanted.data)
     targets = workshop.roles.targets.signed.targets
     archive = targets[_archive_name(manifest)]
     names = packs_by_version(targets).get((manifest.app, manifest.version), ())
     return Published(
         manifest.version, release_id(wanted.data), manifest.schema, archive.length, placed, already,
-        tuple((name, targets[name].length) for name in names),
+        tuple((name, targets[name].length) for name in names), leads,
     )  # fmt: skip
 
 
@@ -275,34 +311,48 @@ def _complete(folder: Path) -> list[str]:
     return list(rollout.releases(_open(folder, load(folder), lambda _: None, collects=False)))
 
 
-def refresh(folder: Path, *, passwords: Passwords) -> int:
+class Refreshed(NamedTuple):
+    """Result of a refresh."""
+
+    files_placed: int
+    not_here: frozenset[str]
+    """Roles that this machine cannot sign alone."""
+
+
+def refresh(folder: Path, *, passwords: Passwords, within_days: float = 0) -> Refreshed:
     """Sign expiring roles again: timestamp always, the others after half of their lifetime. For a daily job.
 
     A role whose keys are not on this machine is left as it is, and so is a change that waits for signatures.
 
-    Returns:
-        The number of files that became public.
+    Args:
+        folder: the repository.
+        passwords: those of the keys.
+        within_days: a role that ends so soon is signed too, if it is signed for longer than that.
     """
     config = load(folder)
     with locked(folder):
         workshop = _open(folder, config, passwords, collects=False)
-        roles = [role for role in ROLES if role == "timestamp" or _is_due(workshop, config, role)]
+        roles = [role for role in ROLES if role == "timestamp" or _is_due(workshop, config, role, within_days)]
         workshop.check_keys(roles)
         for role in roles:
             workshop.renew(role)
-        return _publish(workshop, config)
+        not_here = frozenset(role for role in ROLES if not workshop.has_keys(role))
+        return Refreshed(_publish(workshop, config), not_here)
 
 
-def _is_due(workshop: Workshop, config: Config, role: str) -> bool:
-    """Return whether a role is past half of its lifetime and this machine can sign it."""
+def _is_due(workshop: Workshop, config: Config, role: str, within_days: float = 0) -> bool:
+    """Return whether a role is past half of its lifetime, or ends soon, and this machine can sign it."""
     left = ends_at(getattr(workshop.roles, role)) - clock.now()
     waits = role == "root" and "root" in workshop.pending()
-    return left < timedelta(days=config.expiration_days[role] / 2) and workshop.has_keys(role) and not waits
+    days = config.expiration_days[role]
+    due_days = max(days / 2, within_days if within_days < days else 0)
+    return left < timedelta(days=due_days) and workshop.has_keys(role) and not waits
 
 
 def change(
-    folder: Path, apply: Callable[[Workshop, Config], Result], *, roles: tuple[str, ...], passwords: Passwords
-) -> Result:
+    folder: Path, apply: Callable[[Workshop, Config], Result], *, roles: tuple[str, ...], passwords: Passwords,
+    collects: bool = True,
+) -> Result:  # fmt: skip
     """Change what is signed, and make it public.
 
     Args:
@@ -310,6 +360,7 @@ def change(
         apply: makes the change in the workshop; its result is returned.
         roles: roles that the change needs; none for a look, after which nothing is published.
         passwords: those of the keys.
+        collects: whether a change that waits for signatures is continued.
 
     Raises:
         BadPassword: a key's password is missing or wrong; nothing was signed.
@@ -318,7 +369,7 @@ def change(
     config = load(folder)
     with locked(folder):
         # With the timestamp key alone, as a refresh: what waits for signatures waits on.
-        workshop = _open(folder, config, passwords, collects=roles != ("timestamp",))
+        workshop = _open(folder, config, passwords, collects=collects and roles != ("timestamp",))
         workshop.check_keys(roles)
         _follow(workshop, config)
         result = apply(workshop, config)
@@ -419,6 +470,11 @@ def _open(
         expiration_days=dict(config.expiration_days),
     )
     workshop.open(collects=collects)
+    if key_map is None and workshop.roles.root.signed.roles["root"] is None:
+        raise PublishError(
+            operation="open the repository", path=folder, cause="it has no root yet: what waited was given up",
+            hint="Repeat `updater publish init` with its keys.",
+        )  # fmt: skip
     return workshop
 
 
@@ -540,11 +596,11 @@ def locked(folder: Path) -> Iterator[None]:
     """Keep other publishers out of a workshop, as long as this lasts.
 
     Raises:
-        PublishError: one is at work.
+        Occupied: one is at work.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = Lock(folder / "publish.lock")
     if not lock.try_take():
-        raise PublishError(operation="publish", path=folder, cause="another publish is under way")
+        raise Occupied(operation="publish", path=folder, cause="another publish is under way")
     with lock:
         yield

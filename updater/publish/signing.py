@@ -12,7 +12,7 @@ from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from tuf.api.metadata import Key, Metadata, MetaFile, Root
+from tuf.api.metadata import Key, Metadata, MetaFile, Role, Root
 from tuf.api.serialization.json import JSONSerializer
 from tufup.common import TargetMeta
 from tufup.repo import Keys, Repository, Roles
@@ -43,6 +43,7 @@ class Missing(NamedTuple):
     version: int
     have: int
     threshold: int
+    of: str = "signatures"
 
 
 class PublicKeys(Keys):  # type: ignore[misc]
@@ -360,8 +361,14 @@ class Workshop(Repository):  # type: ignore[misc]
         if self.is_complete(role, metadata):
             return []
         wanted = self.roles.root.signed.roles[role]
-        have = sum(keyid in metadata.signatures for keyid in wanted.keyids)
-        return [Missing(role, metadata.signed.version, have, wanted.threshold)]
+        found = [Missing(role, metadata.signed.version, _have(metadata, wanted), wanted.threshold)]
+        before = self.stored("root")
+        if role == "root" and before is not None:
+            # A root needs the keys of the one before it too: terminals go from one to the next.
+            earlier = before[0].signed.roles[role]
+            name = f"root {before[0].signed.version}'s signatures"
+            found.append(Missing(role, metadata.signed.version, _have(metadata, earlier), earlier.threshold, name))
+        return [missing for missing in found if missing.have < missing.threshold] or found[:1]
 
     def _keep(self, signed: Mapping[str, bytes], missing: list[Missing]) -> None:
         if missing and not self.collects:
@@ -381,7 +388,7 @@ class Workshop(Repository):  # type: ignore[misc]
         self.renewed.clear()
         if missing:
             words = ", ".join(
-                f"{found.role} {found.version} has {found.have} of {found.threshold} signatures" for found in missing
+                f"{found.role} {found.version} has {found.have} of {found.threshold} {found.of}" for found in missing
             )
             raise AwaitsSignatures(operation="publish", cause=f"{words}; the change waits in the workshop")
         self._settle()
@@ -451,6 +458,10 @@ def merged(*, known: Mapping[str, Any], ours: Mapping[str, Any], theirs: Mapping
         if name in side:
             found[name] = side[name]
     return found
+
+
+def _have(metadata: Metadata[Any], wanted: Role) -> int:
+    return sum(keyid in metadata.signatures for keyid in wanted.keyids)
 
 
 def _sign(metadata: Metadata[Any], signer: Signer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from updater.publish.errors import OldWorkshop, PublishError
 from updater.publish.keys import Passwords
 from updater.publish.repository import Config
 from updater.publish.signing import ONLINE, Workshop
-from updater.publish.storage import storage_of
+from updater.publish.storage import TIMESTAMP, storage_of
 from updater.repository.listing import packs_by_version
 
 
@@ -26,6 +27,10 @@ class Public(NamedTuple):
     brake: Brake
     releases: dict[str, ReleaseId]
     """Version to release id, lowest version first."""
+    waiting: tuple[str, ...] = ()
+    """Roles of a change that waits for signatures; nothing of it is among the rest."""
+    is_public: bool = True
+    """Whether terminals can see the rest: a deploy that was cut is not public yet."""
 
 
 def withdraw(folder: Path, version: str, *, reason: str, passwords: Passwords) -> Document:
@@ -114,26 +119,39 @@ def brake(folder: Path, *, on: bool, recalled: tuple[str, ...], passwords: Passw
 
 
 def status(folder: Path) -> Public:
-    """Return what the workshop and the public timestamp say; nothing is changed.
+    """Return what the newest complete signatures and the public timestamp say; nothing is changed.
 
     Raises:
         PublishError: one of them cannot be read.
     """
 
     def look(workshop: Workshop, config: Config) -> Public:
+        stored, public = workshop.stored("timestamp"), storage_of(config.public)
         return Public(
-            rollout.read(workshop, public=storage_of(config.public)),
+            rollout.read(workshop, public=public),
             rollout.brake_of(workshop.roles.timestamp.signed),
             rollout.releases(workshop),
+            tuple(workshop.pending()),
+            # A newer public one, of another machine, was followed by now.
+            stored is not None and _is_as_new(public.read(TIMESTAMP), stored[0].signed.version),
         )
 
-    return repository.change(folder, look, roles=(), passwords=lambda _: None)
+    return repository.change(folder, look, roles=(), passwords=lambda _: None, collects=False)
+
+
+def _is_as_new(public: bytes | None, version: int) -> bool:
+    """Return whether a public timestamp has at least some version."""
+    try:
+        return public is not None and int(json.loads(public)["signed"]["version"]) >= version
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def in_words(public: Public) -> list[str]:
     """Return lines for a release engineer."""
     document, versions = public.document, {release_id: version for version, release_id in public.releases.items()}
-    lines = [f"{document.app}: document {document.sequence or 'none yet'}, issued {document.issued_at or '-'}"]
+    lines = [] if public.is_public else ["NOT PUBLIC  what follows is signed and was not deployed: repeat the command"]
+    lines += [f"{document.app}: document {document.sequence or 'none yet'}, issued {document.issued_at or '-'}"]
     for name, channel in sorted(document.channels.items(), key=lambda item: (item[0] != STABLE, item[0])):
         lines.append(f"{name:<10} {versions.get(channel.release, channel.release)}")
     if document.paused:
@@ -149,6 +167,8 @@ def in_words(public: Public) -> list[str]:
         named = [versions.get(release_id, release_id) for release_id in public.brake.recalled]
         lines.append(f"BRAKE      recalled: {', '.join(named)}")
     lines.append(f"signed     {', '.join(public.releases) or 'nothing'}")
+    if public.waiting:
+        lines.append(f"WAITS      for signatures, and is not in the above: {', '.join(public.waiting)}")
     return lines
 
 
@@ -159,6 +179,8 @@ def as_json(public: Public) -> dict[str, Any]:
         "document": document_json(public.document) if public.document.sequence else None,
         "brake": brake_json(public.brake),
         "releases": public.releases,
+        "is_public": public.is_public,
+        "waiting": list(public.waiting),
     }
 
 

@@ -72,7 +72,7 @@ def public_of(text: str, endpoint: str = "") -> Public:
         PublishError: it is neither a folder nor `s3://BUCKET/PREFIX`.
     """
     if not text.startswith("s3://"):
-        if "://" in text or endpoint:
+        if "://" in text or text.startswith("s3:") or endpoint:
             raise PublishError(
                 operation="use",
                 cause=f"{shown(text)} is no place for public files: give a folder or s3://BUCKET/PREFIX",

@@ -21,13 +21,14 @@ from dbsync.errors import TillkeeperError
 from dbsync.storage import children, files
 from dbsync.storage.connections import open_reading
 from dbsync.storage.introspection import version_of
+from dbsync.upgrade.released_history import Kind, departures
 from updater import settings as settings_file
-from updater.bundle_names import ANY_PLATFORM
+from updater.bundle_names import ANY_PLATFORM, is_version
 from updater.decisions.agent import lacks_sqlite
 from updater.decisions.places import ACCEPTABLE
 from updater.decisions.rollout import NO_BRAKE, Document
 from updater.host import this_host
-from updater.manifest import Manifest, ManifestError, parse
+from updater.manifest import MANIFEST_NAME, Manifest, ManifestError, parse
 from updater.model import STABLE, ReleaseId
 from updater.outcomes import TerminalOutcome
 from updater.publish import repository, rollout, trial_run
@@ -116,7 +117,11 @@ def verify(folder: Path, version: str, *, passwords: Passwords, wish: Wish) -> t
             raise PublishError(operation="verify", cause=f"{version} is not among the signed releases")
         _check_platform(manifests[version])
         older = [known for known in manifests if Version(known) < Version(version)]
-        living = sorted(set(wish.living), key=Version) or older[-LIVING_COUNT:]
+        here = [known for known in older if _is_concerned(manifests[known])]
+        # What is said by name and is none is refused below.
+        living = sorted(set(wish.living), key=_order) or here[-LIVING_COUNT:]
+        for known in (known for known in older[-LIVING_COUNT:] if known not in here and not wish.living):
+            wish.told(f"{known}: it is for {manifests[known].platform}, whose terminals are not concerned")
         unknown = sorted(set(living) - set(older))
         if unknown:
             cause = f"{', '.join(unknown)}: not signed, or not below {version}"
@@ -132,6 +137,15 @@ def verify(folder: Path, version: str, *, passwords: Passwords, wish: Wish) -> t
         cause = "; ".join(f"from {fared.start}: {fared.problem}" for fared in left)
         raise Stranded(operation=f"verify {version}", cause=cause)
     return tuple(found)
+
+
+def _is_concerned(before: Manifest) -> bool:
+    """Return whether terminals with a version may be machines like this one, for which the release is."""
+    return before.platform in (ANY_PLATFORM, this_host().platform_tag())
+
+
+def _order(version: str) -> Version:
+    return Version(version if is_version(version) else "0")
 
 
 def _accepts(start: str) -> str:
@@ -292,6 +306,9 @@ class _Fleet:
         problems = [
             self._rehearse_once(key, database, release, after) for key, database in zip(keys, databases, strict=True)
         ]
+        if not any(problems) and _is_fixed(before, after):
+            former = next((settings.program / "versions").glob(f"{start}-*"))
+            problems = [_fixed(database, former=former, release=release, after=after) for database in databases]
         return next(filter(None, problems), "")
 
     def begins(self, version: str) -> str:
@@ -359,7 +376,7 @@ class _Fleet:
         (release,) = (place / "program" / "versions").glob(f"{version}-*")
         folder = release / manifest.migrations_folder
         code, said = _run("dbsync.__main__", "upgrade", "--migrations", str(folder), "--database", str(database))
-        return _tried("trade", str(database)) if code == 0 else _last_line(said) or f"it ended with {code}"
+        return _tried("trade", str(database)) if code == 0 else _cause(said) or f"it ended with {code}"
 
     def _rehearse_once(self, key: Path | int, database: Path, release: Path, manifest: Manifest) -> str:
         # Once for each schema or sample: the made-up databases of one schema are the same.
@@ -394,6 +411,26 @@ def _copy(sample: Path, target: Path) -> Path:
     return target
 
 
+def _is_fixed(before: Manifest, after: Manifest) -> bool:
+    found = departures(earlier=before.migrations, now=after.migrations)
+    return any(departure.kind is Kind.MENDED for departure in found)
+
+
+def _fixed(database: Path, *, former: Path, release: Path, after: Manifest) -> str:
+    """Return how a database that ran a migration before it was fixed differs from a fresh one; empty if in nothing.
+
+    No terminal can tell: the migration that it ran is replaced by name, and counts as the fixed one.
+    """
+    assert after.migrations_folder is not None
+    folder, updated = release / after.migrations_folder, database.with_name(f"fixed-{database.name}")
+    _copy(database, updated)
+    code, said = _run("dbsync.__main__", "upgrade", "--migrations", str(folder), "--database", str(updated))
+    if code != 0:
+        return f"its migrations fail: {_cause(said)}"
+    before = former / (parse((former / MANIFEST_NAME).read_bytes(), installed=True).migrations_folder or "")
+    return _tried("compare", str(folder), str(updated), str(before), str(database))
+
+
 def _rehearse(database: Path, release: Path, manifest: Manifest) -> str:
     if manifest.migrations_folder is None:
         return ""
@@ -414,6 +451,12 @@ def _run(module: str, *words: str) -> tuple[int | None, str]:
 
 def _program(role: str) -> str | None:
     return children.python() if role.startswith("python") else shutil.which(role)
+
+
+def _cause(text: str) -> str:
+    """Return the first error of a command, without its last full stop; else its last line."""
+    errors = [line.strip() for line in text.splitlines() if line.strip().startswith("Error: ")]
+    return (errors[0].removeprefix("Error: ") if errors else _last_line(text)).rstrip(".")
 
 
 def _last_line(text: str) -> str:

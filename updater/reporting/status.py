@@ -27,6 +27,16 @@ from updater.terminal.live import Terminal
 SHOWN_BACKUPS_COUNT = 10
 STEERED = (TerminalOutcome.PAUSED_BY_VENDOR, TerminalOutcome.WITHDRAWN, TerminalOutcome.STEERING_REFUSED)
 """Outcomes that say what the vendor wants of this terminal, not what a release lacks."""
+OF_LOOKS = frozenset(
+    map(
+        str,
+        (
+            *STEERED, TerminalOutcome.NEEDS_NEWER_AGENT, TerminalOutcome.NEEDS_NEWER_SQLITE,
+            TerminalOutcome.INTERPRETER_UNKNOWN, TerminalOutcome.PATH_TOO_LONG, TerminalOutcome.RELEASE_MALFORMED,
+        ),
+    )
+)  # fmt: skip
+"""Outcomes of releases that a look met: the last look says whether they still hold."""
 
 
 def status(terminal: Terminal) -> dict[str, Any]:
@@ -85,7 +95,7 @@ def status(terminal: Terminal) -> dict[str, Any]:
         "last_good_backup": next((backup_json(backup) for backup in backups if backup.verified), None),
         "backups": [backup_json(backup) for backup in backups[:SHOWN_BACKUPS_COUNT]],
         "free_bytes": _free(terminal),
-        "next": _next(view, alarms, owed),
+        "next": _next(view, _standing(alarms, terminal), owed),
     }  # fmt: skip
 
 
@@ -217,6 +227,12 @@ def _free(terminal: Terminal) -> int | None:
         return files.free_bytes(terminal.settings.data)
     except TillkeeperError:
         return None
+
+
+def _standing(alarms: list[dict[str, Any]], terminal: Terminal) -> list[dict[str, Any]]:
+    """Return the alarms that still ask for something: what a look found of releases holds until another look."""
+    now = {str(release.outcome) for release in terminal.read_unusable()}
+    return [alarm for alarm in alarms if alarm.get("outcome") not in OF_LOOKS or alarm.get("outcome") in now]
 
 
 def _next(view: View, alarms: list[dict[str, Any]], owed: str) -> str:

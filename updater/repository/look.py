@@ -19,7 +19,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
-from tuf.api.exceptions import DownloadError, DownloadHTTPError, ExpiredMetadataError, RepositoryError
+from tuf.api.exceptions import (
+    BadVersionNumberError,
+    DownloadError,
+    DownloadHTTPError,
+    ExpiredMetadataError,
+    RepositoryError,
+)
 from tuf.api.metadata import Metadata, Root, Targets
 from tuf.api.serialization import DeserializationError
 from tuf.ngclient import FetcherInterface, Updater
@@ -110,6 +116,10 @@ class Look:
         except DeserializationError as cause:
             # A portal's login page, or half a file: the answer did not come from the repository.
             raise Trouble(Answer.SERVER_WRONG, f"{self.base}: what came is not metadata ({cause})") from cause
+        except BadVersionNumberError as cause:
+            # Such as a stick that was made before this terminal was online.
+            cause_in_words = f"{self.fetcher.asked}: it is older than what this terminal has seen: {cause}"
+            raise Trouble(Answer.REFUSED, cause_in_words) from cause
         except (RepositoryError, *ODD) as cause:
             # Of any type that odd metadata may lead to: the next address may have better.
             raise Trouble(Answer.REFUSED, f"{self.fetcher.asked}: {type(cause).__name__}: {cause}") from cause

@@ -180,8 +180,18 @@ def shown(folder: Path) -> dict[str, Any]:
         roles[role]["seen"] = seen.versions.get(role)
     try:
         root = files.read_json(folder / ROOT_NAME)["signed"]
-        keys = {role: sorted(root["roles"][role]["keyids"]) for role in ROLES}
+        newest = _newest_root(folder) or root
+        keys = {role: sorted(newest["roles"][role]["keyids"]) for role in ROLES}
         trusted = {"version": root["version"], "keys": keys}
     except (FileNotFoundError, UnreadableFile, KeyError, TypeError) as cause:
         raise TrustLost(operation="read", path=folder / ROOT_NAME, cause="it is missing or no root") from cause
     return {"format": 1, "folder": str(folder), "root": trusted, "roles": roles, "floor": seen.floor or None}
+
+
+def _newest_root(folder: Path) -> dict[str, Any] | None:
+    """Return the newest root that a look has verified, whose keys count now; None before the first look."""
+    try:
+        found: dict[str, Any] = files.read_json(folder / "metadata" / f"{ROLES[0]}.json")["signed"]
+    except (FileNotFoundError, UnreadableFile, KeyError, TypeError):
+        return None
+    return found

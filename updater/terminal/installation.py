@@ -438,7 +438,8 @@ def _check_root(settings: Settings, path: Path, root: bytes, *, is_new: bool) ->
         return
     raise Refused(
         operation="trust", path=path, cause=f"this terminal trusts another root already ({trusted})",
-        hint="To change the vendor's root, publish it with root rotation; to start anew, remove that file.",
+        hint="Leave --root away: a new root of the vendor's comes with the metadata. To trust another one from now on:"
+        f" `updater trust reset --root {path}`.",
     )  # fmt: skip
 
 

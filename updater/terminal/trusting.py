@@ -29,12 +29,12 @@ def shown(settings: Settings) -> dict[str, Any]:
 
 def in_words(found: dict[str, Any]) -> list[str]:
     """Return the same as lines for a support engineer."""
-    lines = [f"root      version {found['root']['version']}, in {found['folder']}"]
+    lines = [f"begins    with root version {found['root']['version']}, in {found['folder']}"]
     for role, of_role in found["roles"].items():
         version = of_role["version"] if of_role["version"] is not None else "none"
         expires = f", expires {of_role['expires']}" if of_role["expires"] else ""
         keys = ", ".join(keyid[:12] for keyid in found["root"]["keys"][role])
-        lines.append(f"{role:<9} version {version}, seen {of_role['seen'] or 'none'}{expires}; root's keys {keys}")
+        lines.append(f"{role:<9} version {version}, seen {of_role['seen'] or 'none'}{expires}; keys {keys}")
     lines.append(f"floor     {found['floor'] or 'none'}")
     return lines
 

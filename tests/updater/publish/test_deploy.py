@@ -19,7 +19,7 @@ from tests.helpers.vendor import Vendor, copy_of, password, served, serving
 from updater.answers import Answer
 from updater.network.manner import Manner
 from updater.publish import deploy, repository
-from updater.publish.errors import PublishError
+from updater.publish.errors import Occupied, PublishError
 from updater.publish.forms import Forms
 from updater.repository import client as repository_client
 from updater.repository.trust import begin
@@ -243,7 +243,7 @@ def test_a_timestamp_that_is_replaced_while_it_is_served_arrives_whole(
 def test_two_publishers_at_once_one_is_told(vendor: Vendor) -> None:
     lock = Lock(vendor.repository / "publish.lock")
     assert lock.try_take()
-    with pytest.raises(PublishError, match="another publish is under way"):
+    with pytest.raises(Occupied, match="another publish is under way"):
         repository.refresh(vendor.repository, passwords=password)
     lock.release()
     assert vendor.root.exists()

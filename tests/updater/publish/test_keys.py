@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ import pytest
 from securesystemslib import rsa_keys
 from tuf.api.metadata import Metadata, Root
 
+from dbsync.errors import DiskProblem
 from tests.helpers import forks
 from tests.helpers.keys import HIGHEST, sign_timestamp, stolen
 from tests.helpers.shop import contents
@@ -235,7 +237,7 @@ def test_a_file_that_was_changed_on_the_way_is_refused_and_changes_nothing(vendo
         assert (contents(vendor.public), contents(vendor.repository)) == before
     with pytest.raises(AwaitsSignatures):
         # Another change under the same version: the signature of the first is void.
-        change(vendor, ceremony.rotating("root", "root", "root-b"))
+        change(vendor, ceremony.removing("root", "root"))
     file.write_text(json.dumps(right))
     with pytest.raises(BadRequest, match="is not what waits here"):
         ceremony.import_signatures(folder=vendor.repository, path=file, passwords=password)
@@ -451,3 +453,101 @@ def test_an_import_that_is_cut_anywhere_is_finished_by_repeating_it(
         assert names(vendor, "snapshot") == ["snapshot-b"]
         assert (vendor.public / "metadata" / "2.root.json").exists()
     assert number > 8
+
+
+def test_a_repeated_init_changes_no_key_and_says_so(tmp_path: Path) -> None:
+    one, two = elsewhere(tmp_path, "root-a", "root-b")
+    vendor = Vendor(tmp_path / "vendor")
+    words = ["init", "--app", "sample-till", "--public", str(vendor.public)]
+    keys_of = [["--key", f"root={key}.pub"] for key in (one, two)]
+    assert publish(vendor, *words, *keys_of[0]).returncode == 75
+    for more in ([*keys_of[0], *keys_of[1]], [*keys_of[0], "--threshold", "root=2"]):
+        done = publish(vendor, *words, *more)
+        assert (done.returncode, "the root is made already: root" in done.stderr) == (4, True), done.stderr
+        assert "sign discard" in done.stderr
+    assert publish(vendor, *words, *keys_of[0]).returncode == 75, "a repeat of the same goes on"
+    assert publish(vendor, "sign", "discard").returncode == 0
+    for command in (["keys", "list"], ["refresh"], ["pause"], ["status"], ["keys", "threshold", "root", "1"]):
+        done = publish(vendor, *command)
+        assert (done.returncode, "it has no root yet" in done.stderr) == (4, True), (command, done.stderr)
+    done = publish(vendor, *words, *keys_of[0], *keys_of[1], "--threshold", "root=2")
+    assert (done.returncode, "root 1 has 0 of 2 signatures" in done.stderr) == (75, True), done.stderr
+
+
+def test_a_root_that_lacks_signatures_of_the_one_before_says_of_which(vendor: Vendor, tmp_path: Path) -> None:
+    change(vendor, ceremony.adding("root", "root-b"), "root-b")
+    change(vendor, ceremony.with_threshold("root", 2))
+    own = vendor.repository / "keys"
+    shutil.move(own / "root-b", tmp_path / "root-b")
+    with pytest.raises(AwaitsSignatures, match="root 4 has 1 of 2 root 3's signatures; the change waits"):
+        change(vendor, ceremony.rotating("root", "root-b", "root-c"), "root-c")
+
+
+def test_a_rotation_to_a_key_that_the_role_has_is_refused(vendor: Vendor) -> None:
+    change(vendor, ceremony.adding("root", "root-b"), "root-b")
+    before = contents(vendor.public)
+    with pytest.raises(PublishError, match="root would have one key fewer"):
+        change(vendor, ceremony.rotating("root", "root", "root-b"))
+    assert contents(vendor.public) == before
+    assert names(vendor, "root") == ["root", "root-b"]
+
+
+def test_the_variable_of_a_password_is_the_keys_own(vendor: Vendor, tmp_path: Path) -> None:
+    change(vendor, ceremony.rotating("targets", "targets", "targets-2"), "targets-2")
+
+    def wrong(name: str) -> str:
+        return "no" if "2" in name else PASSWORD
+
+    with pytest.raises(BadPassword) as caught:
+        repository.change(vendor.repository, lambda *_: None, roles=("targets",), passwords=wrong)
+    assert "TILLKEEPER_KEY_PASSWORD_TARGETS_2 or" in caught.value.in_words
+    with pytest.raises(BadPassword) as caught:
+        keys.make(tmp_path / "root-e", lambda _: None)
+    assert "TILLKEEPER_KEY_PASSWORD_ROOT_E or" in caught.value.in_words
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root reads and writes everything")
+def test_a_key_that_cannot_be_read_or_made_has_no_wrong_password(tmp_path: Path) -> None:
+    keys.make(tmp_path / "a", password)
+    (tmp_path / "a").chmod(0)
+    with pytest.raises(DiskProblem, match="Permission denied"):
+        keys.opened(keys.read_public(tmp_path / "a"), password, keyid="x")
+    tmp_path.chmod(0o500)
+    with pytest.raises(DiskProblem, match="Permission denied"):
+        keys.make(tmp_path / "b", password)
+
+
+def test_a_role_that_ends_soon_is_signed_by_whoever_has_its_key_and_others_are_named(
+    vendor: Vendor, tmp_path: Path
+) -> None:
+    config = repository.load(vendor.repository)
+    repository.save(vendor.repository, config._replace(expiration_days={**config.expiration_days, "targets": 5}))
+    repository.change(
+        vendor.repository, lambda workshop, _: workshop.renew("targets"), roles=("targets",), passwords=password
+    )
+    assert publish(vendor, "refresh").returncode == 0, "its key is here: no person is needed"
+    assert publish(vendor, "expiry").returncode == 5
+    shutil.move(vendor.repository / "keys" / "targets", tmp_path / "targets")
+    done = publish(vendor, "refresh")
+    assert (done.returncode, "targets ends on" in done.stderr) == (5, True), done.stderr
+    done = publish(vendor, "refresh", "--within", "729")
+    assert "root ends on" not in done.stderr, "signed for 730 days, so it was signed now"
+
+
+def test_status_tells_what_waits_and_what_is_not_public(vendor: Vendor, tmp_path: Path) -> None:
+    change(vendor, ceremony.adding("targets", "targets-b"), "targets-b")
+    change(vendor, ceremony.with_threshold("targets", 2))
+    shutil.move(vendor.repository / "keys" / "targets-b", tmp_path / "targets-b")
+    assert publish(vendor, "pause", "--reason", "night").returncode == 75
+    said = publish(vendor, "status").stdout
+    assert "PAUSED" not in said
+    assert "WAITS      for signatures, and is not in the above: targets" in said
+    repository_public = vendor.public.rename(tmp_path / "gone")
+    vendor.public.write_text("no folder")
+    assert publish(vendor, "brake", "on").returncode != 0
+    vendor.public.unlink()
+    repository_public.rename(vendor.public)
+    said = publish(vendor, "status").stdout
+    assert ("NOT PUBLIC" in said) is ("BRAKE" in said), said
+    assert publish(vendor, "refresh").returncode == 0
+    assert "NOT PUBLIC" not in publish(vendor, "status").stdout

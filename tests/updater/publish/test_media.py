@@ -138,3 +138,15 @@ def test_a_stick_is_written_from_the_workshop_wherever_the_public_files_are(vend
     repository.save(vendor.repository, config._replace(public=tmp_path / "other"))
     assert write(vendor, tmp_path / "stick").versions == ("1.0",)
     assert version(tmp_path / "other") == version(tmp_path / "stick") + 1
+
+
+def test_a_stick_is_no_part_of_the_workshop_or_the_public_folder(vendor: Vendor, tmp_path: Path) -> None:
+    before = (contents(vendor.public), contents(vendor.repository))
+    (tmp_path / "link").symlink_to(vendor.public)
+    for target in (vendor.public, vendor.public / "stick", vendor.repository, tmp_path / "link"):
+        with pytest.raises(PublishError, match=r"it is in the (workshop|public folder)"):
+            write(vendor, target)
+    with pytest.raises(PublishError, match=r"--from: 9\.9 is not among"):
+        write(vendor, tmp_path / "stick", since="9.9")
+    assert (contents(vendor.public), contents(vendor.repository)) == before
+    assert not (tmp_path / "stick").exists()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import tarfile
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -18,7 +20,7 @@ from tests.helpers.vendor import ELSEWHERE, Vendor, copy_of, password
 from tests.sample_till.bundles import APP, replace_by_mended
 from tests.updater.publish.test_refusals import needs_posix
 from tests.updater.publish.test_refusals import publish as by_command
-from updater.publish import forms, repository, steering, verify
+from updater.publish import forms, repository, steering, trial_run, verify
 from updater.publish.errors import AwaitsSignatures, PublishError
 from updater.publish.signing import Workshop
 
@@ -344,7 +346,7 @@ def test_nothing_is_tried_while_somebody_else_publishes(vendor: Vendor) -> None:
     vendor.bundle("1.1")
     with repository.locked(vendor.repository):
         done = by_command(vendor, "verify", str(vendor.bundles / "1.1"), "--version", "1.1")
-    assert (done.returncode, "another publish is under way" in done.stderr) == (4, True), done.stderr
+    assert (done.returncode, "another publish is under way" in done.stderr) == (75, True), done.stderr
 
 
 @pytest.mark.long
@@ -392,3 +394,47 @@ def test_a_sample_that_would_not_be_tried_is_refused(vendor: Vendor, till: Till)
         publish(vendor, vendor.bundle("1.2", schema=4), "1.2", wish=wish)
     with pytest.raises(PublishError, match=r"0\.9: not signed, or not below 1\.2"):
         publish(vendor, vendor.bundles / "1.2", "1.2", wish=verify.Wish(living=("0.9",)))
+
+
+def test_a_fix_of_a_migration_that_leaves_two_kinds_of_shops_is_seen(tmp_path: Path) -> None:
+    """The database that ran the migration before counts as one that ran the fixed one, and no terminal can tell."""
+    for name, added in (("before", "note TEXT"), ("after", "note TEXT DEFAULT ''"), ("same", "note TEXT -- as it was")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0001_sales.sql").write_text("CREATE TABLE sale (id INTEGER PRIMARY KEY, cents INTEGER);\n")
+        (tmp_path / name / "0002_note.sql").write_text(f"ALTER TABLE sale ADD COLUMN {added};\n")
+    database = tmp_path / "shop.db"
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TABLE sale (id INTEGER PRIMARY KEY, cents INTEGER)")
+        connection.execute("CREATE INDEX own ON sale (cents)")
+        connection.execute("ALTER TABLE sale ADD COLUMN note TEXT")
+    before = trial_run._odd(tmp_path / "before", database=database)
+    found = trial_run._odd(tmp_path / "after", database=database) - before
+    assert found
+    assert all("note" in difference for difference in found)
+    assert trial_run._odd(tmp_path / "same", database=database) - before == set()
+
+
+@pytest.mark.long
+def test_a_fix_of_a_migration_that_leaves_two_kinds_of_shops_is_refused(vendor: Vendor) -> None:
+    vendor.release("1.1", schema=6)
+    bundle = vendor.bundle("1.2", schema=6, mended=True)
+    (path,) = (bundle / "migrations").glob("0006_*.py")
+    more = '    db.execute("CREATE TABLE only_in_new_shops (id INTEGER PRIMARY KEY)")'
+    path.write_text(f"{path.read_text()}{more}\n")
+    done = by_command(vendor, "verify", str(bundle), "--version", "1.2")
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "differs from a new one" in done.stderr, done.stderr
+    assert "only_in_new_shops" in done.stderr
+
+
+@pytest.mark.slow
+def test_terminals_of_another_platform_are_not_concerned(vendor: Vendor) -> None:
+    other = vendor.bundle("1.1")
+    said(other, f'platform = "{ELSEWHERE}"')
+    vendor.publish(other, "1.1")
+    done = by_command(vendor, "verify", str(vendor.bundle("1.2")), "--version", "1.2")
+    assert done.returncode == 0, done.stderr
+    assert f"1.1: it is for {ELSEWHERE}, whose terminals are not concerned" in done.stderr
+    assert "1.0: takes it" in done.stderr
+    named = by_command(vendor, "verify", str(vendor.bundles / "1.2"), "--version", "1.2", "--living", "1.x")
+    assert (named.returncode, "1.x: not signed" in named.stderr) == (4, True), named.stderr

@@ -200,3 +200,15 @@ def test_a_workshop_that_is_ahead_is_not_taken_back(
     assert contents(vendor.repository) == before
     vendor.publish(bundle, "1.1")
     check(vendor)
+
+
+def test_an_app_of_which_nothing_is_public_is_refused(vendor: Vendor, tmp_path: Path) -> None:
+    """Its workshop would sign a brake that no terminal follows."""
+    words = ["--public", str(vendor.public), "--keys", str(vendor.repository / "keys"), "--root", str(vendor.root)]
+    job = Vendor(tmp_path / "job")
+    done = publish(job, "rebuild", "--app", "sample-tll", *words, "--metadata-only")
+    assert (done.returncode, "it is the repository of 'sample-till'" in done.stderr) == (4, True), done.stderr
+    assert not (job.repository / "publish.json").exists()
+    assert publish(job, "rebuild", "--app", "sample-till", *words, "--metadata-only").returncode == 0
+    other = publish(job, "rebuild", "--app", "sample-tll")
+    assert (other.returncode, "Leave --app away" in other.stderr) == (4, True), other.stderr

@@ -229,7 +229,7 @@ def test_a_key_that_does_not_open_signs_nothing(vendor: Vendor, password: str, w
 
 def test_no_repository_is_said_so_and_init_may_be_repeated(vendor: Vendor, tmp_path: Path) -> None:
     done = publish(Vendor(tmp_path / "nowhere"), "release", str(vendor.bundle("1.1")))
-    assert (done.returncode, "it is not one. `updater publish init`" in done.stderr) == (4, True)
+    assert (done.returncode, "it is not one. Is --repository right" in done.stderr) == (4, True)
     before = files(vendor.public)
     done = publish(vendor, "init", "--app", "sample-till", "--public", str(vendor.public))
     assert done.returncode == 0, done.stderr
@@ -258,3 +258,27 @@ def test_a_command_loads_no_library_of_a_key_service_or_a_bucket() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("True set()\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (("serve", "nosuch"), 2, "does not exist"),
+        (("serve", "--port", "99999", "."), 2, "99999 is not in the range"),
+        (("rebuild", "--app", "x", "--public", "s3:/bucket/x"), 4, "is no place for public files"),
+    ],
+)  # fmt: skip
+def test_a_slip_of_the_hand_has_a_plain_answer(tmp_path: Path, words: tuple[str, ...], status: int, said: str) -> None:
+    vendor = Vendor(tmp_path / "none")
+    found = [*words, *([] if words[0] == "serve" else ["--repository", str(vendor.repository)])]
+    done = forks.run(["-m", "updater", "publish", *found], env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert (done.returncode, said in done.stderr) == (status, True), done.stderr
+
+
+@pytest.mark.parametrize("platform", ["windows", "linux-x86-64", "windows-x86_64"])
+def test_a_platform_that_no_terminal_has_is_refused_with_the_ones_that_they_have(vendor: Vendor, platform: str) -> None:
+    bundle = vendor.bundle("1.1")
+    text = (bundle / "tillkeeper.toml").read_text()
+    (bundle / "tillkeeper.toml").write_text(f'platform = "{platform}"\n' + text)
+    done = publish(vendor, "release", str(bundle), "--version", "1.1", "--unverified")
+    assert (done.returncode, "win32-amd64" in done.stderr) == (4, True), done.stderr

@@ -145,7 +145,7 @@ def test_terminals_verify_the_signatures_of_tokens_and_without_a_library_those_o
     assert key.with_suffix(".pub").exists() is everywhere
     keys.take_from_token(key, Place(7, {}), accepts_ecdsa=True)
     assert ceremony.change_keys(vendor.repository, all_roles, passwords=password) > 3
-    assert repository.refresh(vendor.repository, passwords=password) == 1
+    assert repository.refresh(vendor.repository, passwords=password).files_placed == 1
     assert {name for role in keys.ROLES for name in names(vendor, role)} == {"all-t"}
     looked = repository_client.look(asked, now=datetime.now(UTC))
     assert looked.answer is Answer.OK, looked.detail

@@ -24,9 +24,10 @@ def command(context: click.Context, folder: Path, within_days: float, password_f
     Exit 5: done, and a role whose keys are not here ends soon.
     """
     with in_words():
-        placed = repository.refresh(folder, passwords=passwords_from(password_file))
-        late = expiry.soon(expiry.public_ends(folder), within_days=within_days, roles=expiry.WARNED)
-    click.echo(f"refreshed: {placed} files are new in the public files")
+        done = repository.refresh(folder, passwords=passwords_from(password_file), within_days=within_days)
+        roles = tuple(role for role in expiry.WARNED if role in done.not_here)
+        late = expiry.soon(expiry.public_ends(folder), within_days=within_days, roles=roles)
+    click.echo(f"refreshed: {done.files_placed} files are new in the public files")
     if late:
         warn(late)
         context.exit(ExitStatus.NEEDS_PERSON)

@@ -68,3 +68,8 @@ def command(
     for name, size_bytes in done.forms:
         click.echo(f"{name}: {size_bytes / 1e6:.2f} MB")
     click.echo(f"release id {done.release_id}")
+    if not done.leads:
+        click.echo(
+            f"The channel {channel} does not lead to it: `updater publish promote {done.version} --channel {channel}`.",
+            err=True,
+        )

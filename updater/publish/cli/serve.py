@@ -6,16 +6,22 @@ from pathlib import Path
 
 import click
 
-from updater.cli.shared import FOLDER
+from dbsync.outcomes import ExitStatus
+from updater.cli.shared import Failure
 from updater.publish.serve import make_server
 
 
 @click.command("serve")
-@click.argument("public", type=FOLDER)
-@click.option("--port", type=int, default=8000, show_default=True, help="0 takes a free one.")
+@click.argument("public", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
 def command(public: Path, port: int) -> None:
     """Serve the folder PUBLIC on this machine, for development only."""
-    server = make_server(public, port=port, told=lambda line: click.echo(line, err=True))
+    try:
+        server = make_server(public, port=port, told=lambda line: click.echo(line, err=True))
+    except OSError as cause:
+        raise Failure(
+            f"could not use port {port}: {cause.strerror}. Choose another --port.", ExitStatus.TRY_LATER
+        ) from cause
     click.echo(f"http://127.0.0.1:{server.server_port}")
     try:
         server.serve_forever()

@@ -13,12 +13,13 @@ from updater.cli.shared import FOLDER
 from updater.host import this_host
 from updater.publish import steering
 from updater.publish.errors import FarVersion
-from updater.publish.keys import ROLES, Passwords
+from updater.publish.keys import ROLES, VARIABLE, Passwords, variable_of
 from updater.publish.repository import Published
 from updater.publish.tokens import PinOf
 
+NUMBER_LIMIT: Final = 36_500
+"""Of days, which are a hundred years, and of signatures."""
 EXISTING_FILE: Final = click.Path(path_type=Path, dir_okay=False, exists=True)
-VARIABLE: Final = "TILLKEEPER_KEY_PASSWORD"
 
 with_repository = click.option(
     "--repository", "folder", type=FOLDER, required=True, envvar="TILLKEEPER_REPOSITORY", help="The workshop's folder."
@@ -36,8 +37,9 @@ def numbers_of_roles(values: Iterable[str], option: str) -> dict[str, int]:
     found = {}
     for value in values:
         role, _, number = value.partition("=")
-        if role not in ROLES or not number.isdecimal() or not int(number):
-            raise click.BadParameter(f"{value} is not ROLE=NUMBER with one of {', '.join(ROLES)}", param_hint=option)
+        if role not in ROLES or not number.isdecimal() or not 0 < int(number) <= NUMBER_LIMIT:
+            cause = f"{value} is not ROLE=NUMBER with one of {', '.join(ROLES)} and at most {NUMBER_LIMIT}"
+            raise click.BadParameter(cause, param_hint=option)
         found[role] = int(number)
     return found
 
@@ -71,7 +73,7 @@ def passwords_from(file: Path | None, *, new: bool = False) -> Passwords:
         if file is not None and (file.is_dir() or not is_pin):
             path = file / key if file.is_dir() else file
             return path.read_text(encoding="utf-8").strip() if path.exists() else None
-        own = os.environ.get(f"{VARIABLE}_{key.upper().replace('-', '_')}")
+        own = os.environ.get(variable_of(key))
         found = own or (None if is_pin else os.environ.get(VARIABLE))
         if found or not this_host().can_ask():
             return found
