@@ -92,7 +92,11 @@ def make(path: Path, passwords: Passwords) -> None:
     """
     check_name(path.name)
     public, token = path_of_public(path), path.with_suffix(tokens.SUFFIX)
-    if public.exists() and (path.exists() or token.exists()):
+    if public.exists() and token.exists():
+        return
+    if public.exists() and path.exists():
+        if given := passwords(path.name):
+            _private(path, given)
         return
     if token.exists():
         raise PublishError(

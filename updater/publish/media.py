@@ -69,16 +69,17 @@ def write(
         workshop = _open(folder, config, passwords, collects=False)
         _check_ends(workshop, valid_days)
         _check_since(since, rollout.releases(workshop))
-        _publish(workshop, config)
-        timestamp = workshop.sign_apart("timestamp", days=valid_days)
-        workshop.renew("timestamp")
-        # Online first: a stick must never be newer than what terminals find online.
-        _publish(workshop, config)
         document = rollout.read(workshop, public=storage_of(config.public))
         versions = wanted_versions(rollout.releases(workshop), document, releases_count)
         # The agent comes first where a release needs it: its newest release for each platform is on every stick.
         releases = (*versions, *_newest_agents(workshop))
         names = chosen(workshop.roles.targets.signed.targets, config.app, releases, since)
+        _check_files(workshop, names)
+        _publish(workshop, config)
+        timestamp = workshop.sign_apart("timestamp", days=valid_days)
+        workshop.renew("timestamp")
+        # Online first: a stick must never be newer than what terminals find online.
+        _publish(workshop, config)
         count, size_bytes = _write(workshop, FolderStorage(target), names, timestamp)
     check_stick(target, timestamp, names)
     expires = clock.now() + timedelta(days=valid_days)
@@ -110,6 +111,17 @@ def _check_since(since: frozenset[str], known: Mapping[str, ReleaseId]) -> None:
         raise PublishError(
             operation="write media", cause=f"--from: {', '.join(unknown)} is not among the signed releases",
             hint=f"Signed are {', '.join(known) or 'none'}.",
+        )  # fmt: skip
+
+
+def _check_files(workshop: Workshop, names: Iterable[str]) -> None:
+    """Refuse a stick whose files this workshop has not, before a version of the timestamp is used up for it."""
+    missing = sorted(name for name in names if not (workshop.targets_dir / name).exists())
+    if missing:
+        raise PublishError(
+            operation="write media", path=workshop.targets_dir,
+            cause=f"{len(missing)} of its files are not here, such as {missing[0]}",
+            hint="`updater publish rebuild` without --metadata-only fetches the files of the releases.",
         )  # fmt: skip
 
 

@@ -551,3 +551,13 @@ def test_status_tells_what_waits_and_what_is_not_public(vendor: Vendor, tmp_path
     assert ("NOT PUBLIC" in said) is ("BRAKE" in said), said
     assert publish(vendor, "refresh").returncode == 0
     assert "NOT PUBLIC" not in publish(vendor, "status").stdout
+
+
+def test_a_key_that_is_made_again_must_be_opened_by_the_password(tmp_path: Path) -> None:
+    keys.make(tmp_path / "a", password)
+    before = contents(tmp_path)
+    keys.make(tmp_path / "a", password)
+    keys.make(tmp_path / "a", lambda _: None)
+    with pytest.raises(BadPassword, match="its password is wrong"):
+        keys.make(tmp_path / "a", lambda _: "another")
+    assert contents(tmp_path) == before

@@ -150,3 +150,13 @@ def test_a_stick_is_no_part_of_the_workshop_or_the_public_folder(vendor: Vendor,
         write(vendor, tmp_path / "stick", since="9.9")
     assert (contents(vendor.public), contents(vendor.repository)) == before
     assert not (tmp_path / "stick").exists()
+
+
+def test_a_workshop_without_the_files_writes_no_stick_and_uses_up_no_version(vendor: Vendor, tmp_path: Path) -> None:
+    for path in (vendor.repository / "workshop" / "targets").glob("*.tar.gz"):
+        path.unlink()
+    before = (contents(vendor.public), contents(vendor.repository))
+    with pytest.raises(PublishError) as caught:
+        write(vendor, tmp_path / "stick")
+    assert "without --metadata-only" in caught.value.in_words
+    assert (contents(vendor.public), contents(vendor.repository)) == before
