@@ -9,6 +9,7 @@ import struct
 import subprocess
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -400,6 +401,22 @@ def _of_files(script: Script) -> Script:
     return lambda request: request.good() if request.data is None else script(request)
 
 
+def _coding_of_nothing(request: Request) -> None:
+    """The right beginning, and then blocks that unpack to no byte."""
+    coder = zlib.compressobj(0, zlib.DEFLATED, 31)
+    request.head("200 OK", "Content-Encoding: gzip")
+    request.send(coder.compress((request.data or b"{")[:1000]) + coder.flush(zlib.Z_FULL_FLUSH))
+    while True:
+        request.send(b"\0\0\0\xff\xff" * 10_000)
+
+
+def _hundred_for_ever(request: Request) -> None:
+    """Nothing but the time of an answer bounds it, so it is as fast as a shop's line."""
+    while True:
+        request.send(b"HTTP/1.1 100 Continue\r\n\r\n" * 400)
+        time.sleep(0.01)
+
+
 MODES: Final[dict[str, Script]] = {
     "404": status("404 Not Found"),
     "403": status("403 Forbidden"),
@@ -449,6 +466,10 @@ MODES: Final[dict[str, Script]] = {
     "huge head": _huge_head,
     "endless head": _endless_head,
     "no length, HTTP/1.0": _without_length,
+    "a book for a status": lambda request: request.send(b"HTTP/1.1 200 " + b"a:" * 32_000 + b"\r\n\r\n"),
+    "a coding of nothing": _coding_of_nothing,
+    "a hundred for ever": _hundred_for_ever,
+    "the end of the calendar": lambda request: request.good("Date: Fri, 31 Dec 9999 23:59:59 GMT"),
     "negative length": _of_files(_negative_length),
     "two lengths": _of_files(_two_lengths),
 }

@@ -19,7 +19,7 @@ BUSY: Final = frozenset({429, 502, 503, 504})
 ENCODED: Final = frozenset({"gzip", "x-gzip", "deflate"})
 """Content codings that are undone."""
 GZIP: Final = b"\x1f\x8b"
-UNKNOWN_LIMIT_BYTES: Final = 64_000_000
+UNKNOWN_LIMIT_BYTES: Final = 16_000_000
 """Of an answer whose size nobody has signed: metadata has some megabytes."""
 CODING_BYTES: Final = 1 << 16
 """What a content coding may add to a small file; to a large one of random bytes it adds less than a thousandth."""

@@ -102,18 +102,21 @@ class Reply:
             detail = f"{self.told.url}: status {self.status}"
             raise Trouble(Answer.SERVER_BUSY, detail, wait_seconds=self.told.wait_seconds)
 
-    def chunks(self, *, size_bytes: int | None = None, least_rate: float | None = None) -> Iterator[bytes]:
+    def chunks(
+        self, *, size_bytes: int | None = None, limit_bytes: int | None = None, least_rate: float | None = None
+    ) -> Iterator[bytes]:
         """Yield the body as it arrives, its content coding undone where it is none of the file's own.
 
         Args:
             size_bytes: the signed size of the file; None where it is not known.
+            limit_bytes: what it may have at most, where its size is not known; None for what metadata may have.
             least_rate: bytes per second; None for that of the settings.
 
         Raises:
             Trouble: the server stalls, is too slow, closes the connection, or the coding is not one that can be undone.
         """
         rate = self._manner.least_rate if least_rate is None else least_rate
-        head, raw = self.told.head, self._raw(rate, most_bytes(size_bytes))
+        head, raw = self.told.head, self._raw(rate, most_bytes(limit_bytes if size_bytes is None else size_bytes))
         if head.coding in ("", "identity"):
             yield from raw
             return

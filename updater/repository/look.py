@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from tuf.api.exceptions import (
     BadVersionNumberError,
@@ -52,8 +52,16 @@ class _Fetcher(FetcherInterface):  # type: ignore[misc]
     def __init__(self, http: Http, base: str) -> None:
         self._http = http
         self._base = base
+        self._limit_bytes: int | None = None
         self.trouble: Trouble | None = None
         self.asked = ""
+
+    @contextmanager
+    def download_file(self, url: str, max_length: int) -> Iterator[IO[bytes]]:
+        """Keep the limit too: TUF counts what a content coding leaves, which may be nothing for ever."""
+        self._limit_bytes = max_length
+        with super().download_file(url, max_length) as file:
+            yield file
 
     def _fetch(self, url: str) -> Iterator[bytes]:
         return self._body(url)
@@ -72,7 +80,7 @@ class _Fetcher(FetcherInterface):  # type: ignore[misc]
                 reply.refuse_busy()
                 if reply.status != 200:
                     raise DownloadHTTPError(f"{url}: status {reply.status}", reply.status)
-                yield from reply.chunks()
+                yield from reply.chunks(limit_bytes=self._limit_bytes)
         except Trouble as trouble:
             self.trouble = trouble
             raise DownloadError(trouble.detail) from trouble
