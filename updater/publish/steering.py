@@ -150,7 +150,13 @@ def _is_as_new(public: bytes | None, version: int) -> bool:
 def in_words(public: Public) -> list[str]:
     """Return lines for a release engineer."""
     document, versions = public.document, {release_id: version for version, release_id in public.releases.items()}
-    lines = [] if public.is_public else ["NOT PUBLIC  what follows is signed and was not deployed: repeat the command"]
+    lines = []
+    if public.waiting:
+        lines.append(f"WAITS      for signatures: {', '.join(public.waiting)}; terminals see nothing of it")
+    if not public.is_public:
+        lines.append("NOT PUBLIC what follows: " + (
+            "it waits too" if public.waiting else "it is signed and was not deployed; repeat the command"
+        ))  # fmt: skip
     lines += [f"{document.app}: document {document.sequence or 'none yet'}, issued {document.issued_at or '-'}"]
     for name, channel in sorted(document.channels.items(), key=lambda item: (item[0] != STABLE, item[0])):
         lines.append(f"{name:<10} {versions.get(channel.release, channel.release)}")
@@ -167,8 +173,6 @@ def in_words(public: Public) -> list[str]:
         named = [versions.get(release_id, release_id) for release_id in public.brake.recalled]
         lines.append(f"BRAKE      recalled: {', '.join(named)}")
     lines.append(f"signed     {', '.join(public.releases) or 'nothing'}")
-    if public.waiting:
-        lines.append(f"WAITS      for signatures, and is not in the above: {', '.join(public.waiting)}")
     return lines
 
 

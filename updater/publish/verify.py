@@ -120,8 +120,9 @@ def verify(folder: Path, version: str, *, passwords: Passwords, wish: Wish) -> t
         here = [known for known in older if _is_concerned(manifests[known])]
         # What is said by name and is none is refused below.
         living = sorted(set(wish.living), key=_order) or here[-LIVING_COUNT:]
-        for known in (known for known in older[-LIVING_COUNT:] if known not in here and not wish.living):
-            wish.told(f"{known}: it is for {manifests[known].platform}, whose terminals are not concerned")
+        for known in older[-LIVING_COUNT:]:
+            if known not in here and not wish.living:
+                wish.told(f"{known}: not tried, it is for {manifests[known].platform}")
         unknown = sorted(set(living) - set(older))
         if unknown:
             cause = f"{', '.join(unknown)}: not signed, or not below {version}"
@@ -140,7 +141,7 @@ def verify(folder: Path, version: str, *, passwords: Passwords, wish: Wish) -> t
 
 
 def _is_concerned(before: Manifest) -> bool:
-    """Return whether terminals with a version may be machines like this one, for which the release is."""
+    """Return whether terminals with a version may be machines like this one, which alone can be tried here."""
     return before.platform in (ANY_PLATFORM, this_host().platform_tag())
 
 

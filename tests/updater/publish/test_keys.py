@@ -541,7 +541,7 @@ def test_status_tells_what_waits_and_what_is_not_public(vendor: Vendor, tmp_path
     assert publish(vendor, "pause", "--reason", "night").returncode == 75
     said = publish(vendor, "status").stdout
     assert "PAUSED" not in said
-    assert "WAITS      for signatures, and is not in the above: targets" in said
+    assert "WAITS      for signatures: targets" in said
     repository_public = vendor.public.rename(tmp_path / "gone")
     vendor.public.write_text("no folder")
     assert publish(vendor, "brake", "on").returncode != 0
