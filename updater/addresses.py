@@ -13,7 +13,7 @@ HIDDEN: Final = "***"
 WEB: Final = ("http", "https")
 LEAST_SECRET_LENGTH: Final = 6
 _WORD: Final = re.compile(r"[^/\s'\"]+")
-"""What may hold a user: a server can send a line of any length, so each character is looked at once."""
+"""A word, which may hold a user: a server can send a line of any length, so each character is looked at once."""
 _QUERY: Final = re.compile(r"\?[^\s'\"<>()]+")
 
 

@@ -28,7 +28,7 @@ HEAD_LIMIT_BYTES: Final = 64_000_000
 """Of an unpacked head: as much as some 200 000 files need."""
 HEAD_FILE_BYTES: Final = 2 * PATH_LIMIT_BYTES + 100
 HEAD_OWN_BYTES: Final = 1000
-"""What a head may have for each file of its release, and beside them: JSON that is read takes 25 times its bytes."""
+"""Bytes of a head for each file of its release, and beside them: JSON that is read takes 25 times its bytes."""
 LZMA_WINDOW_BYTES: Final = 1 << 23
 ZSTD_WINDOW_LOG: Final = 23
 """A pack is unpacked with a window of 8 MB at most, a delta with six, of which it fills what it holds."""

@@ -22,7 +22,7 @@ GZIP: Final = b"\x1f\x8b"
 UNKNOWN_LIMIT_BYTES: Final = 16_000_000
 """Of an answer whose size nobody has signed: metadata has some megabytes."""
 CODING_BYTES: Final = 1 << 16
-"""What a content coding may add to a small file; to a large one of random bytes it adds less than a thousandth."""
+"""Bytes that a content coding may add to a small file; to a large one it adds less than a thousandth."""
 
 
 class Head(NamedTuple):

@@ -34,7 +34,7 @@ PLATFORMS: Final = (
     ANY_PLATFORM, "linux-x86_64", "linux-aarch64", "linux-armv7l", "linux-i686", "win32-amd64", "win32-arm64",
     "win32-x86", "darwin-arm64", "darwin-x86_64",
 )  # fmt: skip
-"""What terminals call themselves: the words of Python's `sys.platform` and `platform.machine()`."""
+"""Names that terminals give themselves: the words of Python's `sys.platform` and `platform.machine()`."""
 """The lowest agent that understands every field that a manifest of format 1 can have: a field that a later one adds
 needs that one where it is used."""
 _KNOWN: Final = frozenset(

@@ -83,7 +83,7 @@ def test_status_says_until_when_an_address_was_given_up_and_shows_no_secret(vend
 
 
 def secrets(till: Till, text: str) -> Asked:
-    """What the terminal asks with that file of secrets."""
+    """Addresses and manner of the terminal with that file of secrets."""
     path = till.settings.private / "secrets.toml"
     path.write_text(text)
     path.chmod(0o600)
