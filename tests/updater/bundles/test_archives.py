@@ -18,7 +18,7 @@ from tests.helpers.vendor import Vendor
 from tests.sample_till.bundles import APP
 from updater.bundles import archives
 from updater.bundles.version_folders import Versions
-from updater.manifest import FileEntry, parse, to_bytes
+from updater.manifest import VALUES_LIMIT, FileEntry, ManifestError, parse, to_bytes
 
 Change = Callable[[tarfile.TarFile], None]
 
@@ -76,3 +76,16 @@ def test_an_archive_that_no_terminal_can_use_is_refused(
     finally:
         tracemalloc.stop()
     assert list((tmp_path / "program" / "versions").iterdir()) == []
+
+
+def test_a_manifest_of_more_values_than_files_need_is_refused_before_it_is_read() -> None:
+    """JSON of short values takes 25 times its bytes."""
+    data = b'{"format": 1, "x": [' + b"1," * (VALUES_LIMIT + 1) + b"1]}"
+    tracemalloc.start()
+    try:
+        with pytest.raises(ManifestError) as caught:
+            parse(data)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+    assert "more than 1000000 values" in caught.value.cause

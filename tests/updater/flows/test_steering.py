@@ -199,12 +199,15 @@ def test_a_withdrawn_release_that_runs_here_is_an_alarm_and_a_higher_one_is_take
     told = [line for line in till.outcomes() if line == "WITHDRAWN"]
     assert (told, till.report("WITHDRAWN")["cause"]) == (["WITHDRAWN"], words)
     assert f"vendor    WITHDRAWN: {words}" in till.run("status").stdout
+    assert "withdrew" in till.status()["next"]
     assert "till 1.1 is open" in till.launch(sell=1).stdout, "a recall forces nothing: a person decides"
     vendor.release("1.2", schema=4)
     assert till.check().outcome == "SWAPPED"
     assert "till 1.2 is open" in till.launch(sell=1).stdout
     till.check()
-    assert till.status()["unusable"] == []
+    found = till.status()
+    assert (found["unusable"], found["last_alarm"]["outcome"]) == ([], "WITHDRAWN")
+    assert "withdrew" not in found["next"], "it was left"
 
 
 def test_nobody_goes_back_to_a_withdrawn_release(vendor: Vendor, till: Till) -> None:

@@ -216,6 +216,13 @@ def test_trust_show_names_versions_expiries_and_keys(vendor: Vendor, till: Till)
     assert lines[2].startswith("timestamp version 2, seen 2, expires ")
     found = json.loads(till.run("trust", "show", "--json").stdout)
     assert (found["roles"]["targets"]["seen"], found["root"]["version"]) == (2, 1)
+    replace_keys(vendor, "timestamp")
+    root = json.loads((vendor.public / "metadata" / "2.root.json").read_text())["signed"]
+    (new,) = root["roles"]["timestamp"]["keyids"]
+    till.check()
+    shown = json.loads(till.run("trust", "show", "--json").stdout)
+    assert shown["root"]["keys"]["timestamp"] == [new] != found["root"]["keys"]["timestamp"], "the stolen one is out"
+    assert new[:12] in till.run("trust", "show").stdout
 
 
 def test_trust_reset_with_a_repository_that_is_away_changes_nothing(vendor: Vendor, till: Till) -> None:
