@@ -27,14 +27,12 @@ from tuf.api.metadata import Root
 from dbsync.storage import files
 from updater.publish import tokens
 from updater.publish.errors import BadPassword, PublishError
-from updater.publish.tokens import PinOf, Place
+from updater.publish.tokens import VARIABLE, PinOf, Place, variable_of
 
 ROLES: Final = ("root", "targets", "snapshot", "timestamp")
 Passwords = Callable[[str], str | None]
 """Name of a key → its password, or `PinOf` a name → the PIN; None if none is known."""
 PUBLIC: Final = ".pub"
-VARIABLE: Final = "TILLKEEPER_KEY_PASSWORD"
-"""The variable of the environment for the password of all keys."""
 CURVES: Final = {"ecdsa-sha2-nistp256": "secp256r1", "ecdsa-sha2-nistp384": "secp384r1"}
 """Schemes of keys on tokens, and the curves that they mean."""
 _NAME: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
@@ -282,11 +280,6 @@ def _private(path: Path, password: str | None) -> dict[str, Any]:
 def _where_to_give(name: str) -> str:
     """Return where a command takes the password of a key from."""
     return f"Give it in {variable_of(name)} or {VARIABLE} (all keys), or by --password-file."
-
-
-def variable_of(name: str) -> str:
-    """Return the variable of the environment that has the password of one key."""
-    return f"{VARIABLE}_{name.upper().replace('-', '_')}"
 
 
 class RoleKey(NamedTuple):

@@ -20,6 +20,8 @@ from dbsync.errors import TillkeeperError
 from dbsync.storage import files
 from updater.publish.errors import BadPassword, PublishError, TokenProblem
 
+VARIABLE: Final = "TILLKEEPER_KEY_PASSWORD"
+"""The variable of the environment for the password of all keys."""
 SUFFIX: Final = ".token"
 """Of the file that takes the place of a private half."""
 FORMAT: Final = 1
@@ -393,11 +395,15 @@ def _token_errors(operation: str, path: Path, *, hint: str = "") -> Iterator[Non
         raise TokenProblem(operation=operation, path=path, cause=str(cause), hint=hint) from cause
 
 
+def variable_of(name: str) -> str:
+    """Return the variable of the environment that has the password, or the PIN, of one key."""
+    return f"{VARIABLE}_{name.upper().replace('-', '_')}"
+
+
 def _ask(name: str) -> str:
-    variable = f"TILLKEEPER_KEY_PASSWORD_{name.upper().replace('-', '_')}"
     return (
-        f"Give the PIN in {variable}, or by --password-file DIR with a file {name}; a password for all keys is not"
-        " tried."
+        f"Give the PIN in {variable_of(name)}, or by --password-file DIR with a file {name}; a password for all keys is"
+        " not tried."
     )
 
 

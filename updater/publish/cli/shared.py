@@ -13,9 +13,9 @@ from updater.cli.shared import FOLDER
 from updater.host import this_host
 from updater.publish import steering
 from updater.publish.errors import FarVersion
-from updater.publish.keys import ROLES, VARIABLE, Passwords, variable_of
+from updater.publish.keys import ROLES, Passwords
 from updater.publish.repository import Published
-from updater.publish.tokens import PinOf
+from updater.publish.tokens import VARIABLE, PinOf, variable_of
 
 NUMBER_LIMIT: Final = 36_500
 """Of days, which are a hundred years, and of signatures."""
